@@ -1,1 +1,26 @@
-//! placeholder header
+//! The actors of a node, and the [`Router`] through which the edge reaches them.
+//!
+//! ```text
+//! Node                       ends the process when what is below it keeps failing
+//! └── Partitions             takes the fences, publishes the routing table
+//!     └── Partition p        one per owned partition; opens, closes and restarts inboxes
+//!         └── Inbox T        one per active tenant; every write of the tenant passes through it
+//! ```
+//! A request's way: `Router` → admission → `Inbox` mailbox → batch → one store transaction → answer.
+//! Invariants: nothing enters a mailbox without a permit ([`admission`]); logic is in machines without I/O, shells are
+//! thin; no names, registries or process groups of ractor are used, because they are global to the process.
+//! It knows no HTTP, and no store engine in particular.
+
+pub mod admission;
+mod inbox;
+mod node;
+mod options;
+mod partition;
+mod partitions;
+mod router;
+mod supervision;
+
+pub use inbox::request::{Accepted, BrokerError, IdempotencyRequest, NewEvent, Refusal};
+pub use node::{Node, StartError};
+pub use options::BrokerOptions;
+pub use router::{Deletion, Router, Statistics};

@@ -1,1 +1,13 @@
-fn main(){}
+//! The binary `triggers`: reads the command line, runs the command, ends with its exit code.
+//!
+//! Everything else is in the library, so that tests and simulations can run it: the commands in `cli`, a node's start and
+//! stop in `bootstrap`. Invariant: the exit codes are those of `cli::exit`, which the help documents.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use triggers_node::cli::{self, CommandLine};
+
+fn main() -> ExitCode {
+    cli::execute(CommandLine::parse())
+}

@@ -1,1 +1,7 @@
-//! placeholder header
+//! Everything durable: [`kv`], the transactional key-value store and its engines, and [`tables`], the broker's keys,
+//! rows and domain transactions on top of it.
+//!
+//! It knows events, tenants and keys, and no actors and no HTTP.
+
+pub mod kv;
+pub mod tables;

@@ -1,0 +1,18 @@
+//! What an inbox is told.
+
+use super::handle::Reply;
+use super::machine::{Batch, Committed, Finished, Request};
+use triggers_store::tables::TableError;
+use triggers_store::tables::inbox::InboxState;
+
+/// A message to an inbox.
+pub(crate) enum InboxMessage {
+    /// A request of the edge, with its permits and its reply channel.
+    Write(Request<Reply>),
+    /// The tenant's state was loaded, or could not be.
+    Loaded(Result<InboxState, TableError>),
+    /// A batch is durable; its requests are being answered.
+    Committed(Committed, Finished),
+    /// A batch failed; its requests are not answered.
+    Failed(Box<Batch<Reply>>, TableError),
+}

@@ -1,0 +1,120 @@
+//! What the edge asks of an inbox and what it gets, free of HTTP and of actors.
+//!
+//! Invariant: `REQUEST-1` after every error but [`BrokerError::Unknown`] the request has had no effect.
+
+use bytes::Bytes;
+use triggers_protocol::{Event, EventId, EventType, Metadata, Timestamp};
+use triggers_store::kv::{Fault, StoreError};
+use triggers_store::tables::TableError;
+
+/// An event on its way in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The type.
+    pub event_type: EventType,
+    /// The sender's time; the time of acceptance if it sent none.
+    pub timestamp: Option<Timestamp>,
+    /// The payload as sent, already checked.
+    pub payload: Bytes,
+    /// How it came in.
+    pub metadata: Metadata,
+    /// The idempotency key, if it was sent with one.
+    pub idempotency: Option<IdempotencyRequest>,
+}
+
+/// An idempotency key as the edge read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdempotencyRequest {
+    /// The first 16 bytes of the key's SHA-256.
+    pub hash: [u8; 16],
+    /// Digest of what was sent, to tell another request from a repeated one.
+    pub request_digest: [u8; 32],
+}
+
+/// An event that is durable now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The event as it was accepted.
+    pub event: Event,
+    /// Whether it had been accepted before, under the same idempotency key.
+    pub replayed: bool,
+}
+
+/// Why one event of a request was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The idempotency key was used with another request.
+    KeyReused,
+    /// A request with this idempotency key is still in flight.
+    KeyInFlight,
+    /// The tenant has as many events waiting as it may.
+    QuotaExceeded,
+    /// The rest of a large request could not be taken.
+    Unavailable,
+}
+
+/// Why a request failed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// The tenant has as much in flight as it may.
+    #[error("the tenant has as much in flight as it may")]
+    TenantBusy,
+    /// The node has as much in flight as it may.
+    #[error("the node has as much in flight as it may")]
+    NodeBusy,
+    /// This node does not own the tenant's partition.
+    #[error("the tenant's partition is owned elsewhere")]
+    NotOwner,
+    /// The deadline passed before anything was done.
+    #[error("the deadline passed before anything was done")]
+    DeadlinePassed,
+    /// The request may have taken effect, or may still.
+    #[error("the outcome is unknown")]
+    Unknown,
+    /// The store refused.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for BrokerError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::MaybeCommitted(_) => Self::Unknown,
+            StoreError::Fatal { fault: Fault::DeadlinePassed, .. } => Self::DeadlinePassed,
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<TableError> for BrokerError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Store(error) => error.into(),
+            TableError::NotOwner { .. } => Self::NotOwner,
+            // The inbox repeats such a batch; one that still comes out had no effect.
+            TableError::HeadMoved { .. } => Self::NodeBusy,
+        }
+    }
+}
+
+/// One write of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Write {
+    Append(Box<NewEvent>),
+    Acknowledge(EventId),
+    Delete(EventId),
+}
+
+/// What became of one write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WriteResult {
+    Accepted(Box<Accepted>),
+    Refused(Refusal),
+    Acknowledged(Box<Event>),
+    Deleted,
+    Gone,
+    NotFound,
+}
+
+/// What became of a whole request.
+pub(crate) type Answer = Result<Vec<WriteResult>, BrokerError>;

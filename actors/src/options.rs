@@ -1,0 +1,56 @@
+//! The limits and times of the actors. The node's configuration is validated before it becomes this.
+//!
+//! Invariant: `OPTIONS-1` every queue, cache, wait and restart of this crate is bounded by a value here.
+
+use std::time::Duration;
+
+/// Limits and times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerOptions {
+    /// An inbox without requests for this long is closed.
+    pub inbox_idle_timeout: Duration,
+    /// Inboxes that may be open on this node, about; the least recently used idle one makes room.
+    pub inboxes_max: usize,
+    /// Events of one commit, at most, unless a single request has more.
+    pub batch_events_max: usize,
+    /// Payload bytes of one commit, at most, unless a single request has more.
+    pub batch_bytes_max: usize,
+    /// Requests that a tenant may have in flight.
+    pub tenant_requests_max: usize,
+    /// Payload bytes that a tenant may have in flight.
+    pub tenant_bytes_max: usize,
+    /// Payload bytes that all tenants together may have in flight.
+    pub node_bytes_max: usize,
+    /// Commits under way at the same time; further ones wait in the order in which they came.
+    pub commits_in_flight_max: usize,
+    /// Reads under way at the same time; further ones wait until their deadline.
+    pub reads_in_flight_max: usize,
+    /// How long a commit may take, with its retries.
+    pub commit_timeout: Duration,
+    /// How long an idempotency key is kept.
+    pub idempotency_retention: Duration,
+    /// Restarts of one actor within the window before its supervisor gives up on it.
+    pub restarts_max: usize,
+    /// The window in which restarts are counted.
+    pub restart_window: Duration,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            inbox_idle_timeout: Duration::from_secs(60),
+            inboxes_max: 50_000,
+            batch_events_max: 500,
+            batch_bytes_max: 512 * 1024,
+            tenant_requests_max: 1_024,
+            tenant_bytes_max: 16 << 20,
+            node_bytes_max: 256 << 20,
+            commits_in_flight_max: 64,
+            reads_in_flight_max: 256,
+            commit_timeout: Duration::from_secs(5),
+            idempotency_retention: Duration::from_secs(86_400),
+            restarts_max: 5,
+            restart_window: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The partition actor: opens, closes and restarts the inboxes of one owned partition.
+//!
+//! Told by: the router (`Open`), its own timer (`Tidy`), and ractor when an inbox ends. Tells: inboxes (stop).
+//! Supervised by [`crate::partitions`].
+//! Invariants: `PARTITION-A-1` at most one open inbox a tenant is in the table; `PARTITION-A-2` an inbox is closed only
+//! through its admission, which closes only while nothing is in flight; `PARTITION-A-3` a tenant whose inbox fails more
+//! often than allowed is refused until the window has passed, and disturbs no other tenant.
+
+mod table;
+
+pub(crate) use table::InboxTable;
+
+use crate::admission::Admission;
+use crate::inbox::handle::InboxHandle;
+use crate::inbox::rates::Rates;
+use crate::inbox::request::BrokerError;
+use crate::inbox::{Inbox, InboxArguments};
+use crate::options::BrokerOptions;
+use crate::supervision::RestartIntensity;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+use triggers_protocol::{PartitionId, TenantId};
+use triggers_store::kv::Store;
+use triggers_store::tables::fence::Guard;
+use triggers_store::tables::keys::TenantKeys;
+
+/// The shell's type.
+pub(crate) struct Partition;
+
+/// A message to a partition.
+pub(crate) enum PartitionMessage {
+    /// Open the tenant's inbox, or give the open one.
+    Open(TenantId, oneshot::Sender<Result<Arc<InboxHandle>, BrokerError>>),
+    /// Close inboxes that have been idle for long.
+    Tidy,
+}
+
+/// What a partition needs to start.
+#[derive(Clone)]
+pub(crate) struct PartitionArguments {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) table: Arc<InboxTable>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all partitions of a node have in common.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) options: Arc<BrokerOptions>,
+    pub(crate) commit_slots: Arc<Semaphore>,
+    /// Inboxes that one partition may have open.
+    pub(crate) inboxes_max: usize,
+}
+
+pub(crate) struct PartitionState {
+    arguments: PartitionArguments,
+    failures: BTreeMap<TenantId, RestartIntensity>,
+}
+
+impl Actor for Partition {
+    type Msg = PartitionMessage;
+    type State = PartitionState;
+    type Arguments = PartitionArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<PartitionMessage>,
+        arguments: PartitionArguments,
+    ) -> Result<PartitionState, ActorProcessingErr> {
+        // Inboxes of an earlier life of this partition ended with it.
+        arguments.table.close_all();
+        let period = arguments.shared.options.inbox_idle_timeout / 2;
+        drop(myself.send_interval(period.max(Duration::from_millis(10)), || PartitionMessage::Tidy));
+        Ok(PartitionState { arguments, failures: BTreeMap::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<PartitionMessage>,
+        message: PartitionMessage,
+        state: &mut PartitionState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PartitionMessage::Open(tenant, reply) => {
+                let opened = state.open(&myself, tenant).await;
+                // A router that is gone finds the inbox open next time.
+                let _ = reply.send(opened);
+            }
+            PartitionMessage::Tidy => state.tidy(),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<PartitionMessage>,
+        event: SupervisionEvent,
+        state: &mut PartitionState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(actor, error) => state.inbox_failed(&actor, &error.to_string()),
+            SupervisionEvent::ActorTerminated(actor, ..) => drop(state.arguments.table.remove_actor(actor.get_id())),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl PartitionState {
+    fn now(&self) -> Duration {
+        self.arguments.shared.store.environment().monotonic()
+    }
+
+    async fn open(
+        &mut self,
+        myself: &ActorRef<PartitionMessage>,
+        tenant: TenantId,
+    ) -> Result<Arc<InboxHandle>, BrokerError> {
+        if let Some(open) = self.arguments.table.get(&tenant) {
+            return Ok(open);
+        }
+        let now = self.now();
+        if self.failures.get_mut(&tenant).is_some_and(|failures| !failures.allows(now)) {
+            return Err(BrokerError::NodeBusy);
+        }
+        let table = &self.arguments.table;
+        if table.len() >= self.arguments.shared.inboxes_max && !table.close_least_recently_used() {
+            return Err(BrokerError::NodeBusy);
+        }
+        let handle = Arc::new(self.spawn(myself, &tenant).await?);
+        self.arguments.table.insert(tenant, handle.clone());
+        metrics::gauge!("triggers_inboxes_open").increment(1.0);
+        Ok(handle)
+    }
+
+    async fn spawn(
+        &self,
+        myself: &ActorRef<PartitionMessage>,
+        tenant: &TenantId,
+    ) -> Result<InboxHandle, BrokerError> {
+        let PartitionArguments { guard, shared, .. } = &self.arguments;
+        let options = &shared.options;
+        let rates = Arc::new(Rates::new());
+        let arguments = InboxArguments {
+            tenant: tenant.clone(),
+            guard: guard.clone(),
+            keys: Arc::new(TenantKeys::new(guard.partition, tenant)),
+            store: shared.store.clone(),
+            options: options.clone(),
+            commit_slots: shared.commit_slots.clone(),
+            rates: rates.clone(),
+        };
+        let spawned = Inbox::spawn_linked(None, Inbox, arguments, myself.get_cell()).await;
+        let (actor, _) = spawned.map_err(|error| {
+            tracing::error!(%tenant, %error, "an inbox did not start");
+            BrokerError::NodeBusy
+        })?;
+        let admission = Admission::new(options.tenant_requests_max, options.tenant_bytes_max);
+        Ok(InboxHandle::new(actor, admission, rates, self.now()))
+    }
+
+    fn inbox_failed(&mut self, actor: &ActorCell, error: &str) {
+        let Some(tenant) = self.arguments.table.remove_actor(actor.get_id()) else { return };
+        let (now, options) = (self.now(), &self.arguments.shared.options);
+        let failures = self
+            .failures
+            .entry(tenant.clone())
+            .or_insert_with(|| RestartIntensity::new(options.restarts_max, options.restart_window));
+        let restarts = failures.note_failure(now);
+        metrics::counter!("triggers_inbox_failures_total").increment(1);
+        tracing::error!(%tenant, error, restarts, "an inbox failed; the next request rebuilds it from the store");
+    }
+
+    fn tidy(&mut self) {
+        let now = self.now();
+        self.arguments.table.close_idle(now.saturating_sub(self.arguments.shared.options.inbox_idle_timeout));
+        self.failures.retain(|_, failures| !failures.is_calm(now));
+    }
+}
+
+/// The way to an owned partition, as the routing table has it.
+pub(crate) struct PartitionHandle {
+    pub(crate) actor: ActorRef<PartitionMessage>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) table: Arc<InboxTable>,
+}
+
+impl PartitionHandle {
+    pub(crate) fn id(&self) -> PartitionId {
+        self.guard.partition
+    }
+}

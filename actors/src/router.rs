@@ -1,0 +1,305 @@
+//! The router: from a tenant to the one who serves it. The edge knows nothing else of the actors.
+//!
+//! Invariants: `ROUTER-1` every call ends by its deadline; `ROUTER-2` a write enters a mailbox only with permits of its
+//! tenant and of the node; `ROUTER-3` a reply that is lost is reported as an unknown outcome, never as a failure;
+//! `ROUTER-4` reads check the fence in their own snapshot, so a deposed owner never answers with old data.
+
+use crate::admission::{Admission, Refused};
+use crate::inbox::handle::{InboxHandle, Reply};
+use crate::inbox::machine::Request;
+use crate::inbox::request::{
+    Accepted, Answer, BrokerError, NewEvent, Refusal, Write, WriteResult,
+};
+use crate::options::BrokerOptions;
+use crate::partition::{InboxTable, PartitionHandle, PartitionMessage};
+use crate::partitions::RoutingTable;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+use triggers_protocol::{EventId, PartitionId, TenantId, Timestamp};
+use triggers_store::kv::{BoxFuture, Run, Store, Transaction};
+use triggers_store::tables::batch::Counts;
+use triggers_store::tables::fence::Guard;
+use triggers_store::tables::inbox::{self, EventPage, Found, PageQuery};
+use triggers_store::tables::keys::TenantKeys;
+use triggers_store::tables::TableError;
+
+/// How often a request asks for an inbox that closes under its hands.
+const OPEN_ATTEMPTS_MAX: usize = 3;
+
+/// The way to the inboxes of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Router(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    options: Arc<BrokerOptions>,
+    partitions: u16,
+    routing: Arc<ArcSwap<RoutingTable>>,
+    /// Bytes in flight on this node.
+    node: Arc<Admission>,
+    reads: Semaphore,
+}
+
+/// What became of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It was removed now.
+    Deleted,
+    /// It had been removed before.
+    Gone,
+    /// It never was.
+    NotFound,
+}
+
+/// A tenant in numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statistics {
+    /// Events by status.
+    pub counts: Counts,
+    /// When the oldest event that is not delivered was accepted.
+    pub oldest_waiting: Option<Timestamp>,
+    /// Events accepted a second, over the last minute.
+    pub ingested_per_second: f64,
+    /// Events acknowledged a second, over the last minute.
+    pub delivered_per_second: f64,
+}
+
+/// Where a tenant's data is.
+struct Place {
+    guard: Arc<Guard>,
+    keys: TenantKeys,
+    table: Arc<InboxTable>,
+}
+
+impl Router {
+    pub(crate) fn new(
+        store: Store,
+        options: Arc<BrokerOptions>,
+        partitions: u16,
+        routing: Arc<ArcSwap<RoutingTable>>,
+    ) -> Self {
+        let node = Admission::new(usize::MAX, options.node_bytes_max);
+        let reads = Semaphore::new(options.reads_in_flight_max);
+        Self(Arc::new(Inner { store, options, partitions, routing, node, reads }))
+    }
+
+    /// Makes events durable, in their order. One result for each; `waiting_events_max` is the tenant's quota.
+    ///
+    /// # Errors
+    /// [`BrokerError`] if the request as a whole failed.
+    pub async fn append(
+        &self,
+        tenant: &TenantId,
+        events: Vec<NewEvent>,
+        waiting_events_max: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Accepted, Refusal>>, BrokerError> {
+        let mut parts = self.split(events).into_iter();
+        let mut sent = Vec::new();
+        for (index, part) in parts.by_ref().enumerate() {
+            let events = part.len();
+            match self.submit(tenant, part, waiting_events_max, deadline).await {
+                Ok(answer) => sent.push((events, Ok(answer))),
+                Err(error) if index == 0 => return Err(error),
+                Err(error) => sent.push((events, Err(error))),
+            }
+        }
+        let whole = sent.len() == 1;
+        let mut results = Vec::new();
+        for (events, answer) in sent {
+            let answer = match answer {
+                Ok(receiver) => receive(receiver, deadline).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(part) => results.extend(part.into_iter().map(append_result)),
+                Err(error) if whole => return Err(error),
+                Err(_) => results.extend((0..events).map(|_| Err(Refusal::Unavailable))),
+            }
+        }
+        Ok(results)
+    }
+
+    /// Marks events as delivered. One result for each.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn acknowledge(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<EventId>,
+        deadline: Instant,
+    ) -> Result<Vec<Found>, BrokerError> {
+        let mut results = Vec::with_capacity(ids.len());
+        for some in ids.chunks(self.0.options.batch_events_max) {
+            let writes = some.iter().copied().map(Write::Acknowledge).collect();
+            let answer = receive(self.submit(tenant, writes, None, deadline).await?, deadline).await?;
+            results.extend(answer.into_iter().map(|result| match result {
+                WriteResult::Acknowledged(event) => Found::Event(event),
+                WriteResult::Gone => Found::Gone,
+                _ => Found::NotFound,
+            }));
+        }
+        Ok(results)
+    }
+
+    /// Removes an event.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn delete(&self, tenant: &TenantId, id: EventId, deadline: Instant) -> Result<Deletion, BrokerError> {
+        let answer = receive(self.submit(tenant, vec![Write::Delete(id)], None, deadline).await?, deadline).await?;
+        Ok(match answer.first() {
+            Some(WriteResult::Deleted) => Deletion::Deleted,
+            Some(WriteResult::Gone) => Deletion::Gone,
+            _ => Deletion::NotFound,
+        })
+    }
+
+    /// One page of a tenant's inbox.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        query: PageQuery,
+        deadline: Instant,
+    ) -> Result<EventPage, BrokerError> {
+        let Place { guard, keys, .. } = &self.place(tenant)?;
+        self.read(deadline, |tx| Box::pin(inbox::list(tx, guard, keys, &query))).await
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn find(&self, tenant: &TenantId, id: EventId, deadline: Instant) -> Result<Found, BrokerError> {
+        let Place { guard, keys, .. } = &self.place(tenant)?;
+        self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id))).await
+    }
+
+    /// A tenant in numbers.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn statistics(&self, tenant: &TenantId, deadline: Instant) -> Result<Statistics, BrokerError> {
+        let Place { guard, keys, table } = &self.place(tenant)?;
+        let (counts, oldest_waiting) =
+            self.read(deadline, |tx| Box::pin(inbox::statistics(tx, guard, keys))).await?;
+        let open = table.get(tenant);
+        let now = self.0.store.environment().monotonic();
+        let (ingested_per_second, delivered_per_second) =
+            open.map_or((0.0, 0.0), |inbox| inbox.rates.per_second(now));
+        Ok(Statistics { counts, oldest_waiting, ingested_per_second, delivered_per_second })
+    }
+
+    fn partition(&self, tenant: &TenantId) -> Result<Arc<PartitionHandle>, BrokerError> {
+        let partition = PartitionId::of(tenant, self.0.partitions);
+        self.0.routing.load().0.get(&partition).cloned().ok_or(BrokerError::NotOwner)
+    }
+
+    /// What a read of a tenant's data needs.
+    fn place(&self, tenant: &TenantId) -> Result<Place, BrokerError> {
+        let partition = self.partition(tenant)?;
+        let keys = TenantKeys::new(partition.id(), tenant);
+        Ok(Place { guard: partition.guard.clone(), keys, table: partition.table.clone() })
+    }
+
+    /// Runs a read when there is a place for it.
+    async fn read<'env, T: Send>(
+        &self,
+        deadline: Instant,
+        read: impl for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, TableError>> + Send + Sync,
+    ) -> Result<T, BrokerError> {
+        let slot = timeout_at(deadline, self.0.reads.acquire()).await;
+        let _slot = slot.map_err(|_| BrokerError::NodeBusy)?.expect("the semaphore is never closed");
+        Ok(self.0.store.run(Run::idempotent(deadline), read).await?)
+    }
+
+    /// Splits a request into parts that fit a commit each, without changing the order.
+    fn split(&self, events: Vec<NewEvent>) -> Vec<Vec<Write>> {
+        let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+        for event in events {
+            let part = parts.last().map_or(0, Vec::len);
+            let full = part >= self.0.options.batch_events_max
+                || bytes + event.payload.len() > self.0.options.batch_bytes_max;
+            if full && part > 0 {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += event.payload.len();
+            if let Some(part) = parts.last_mut() {
+                part.push(Write::Append(Box::new(event)));
+            }
+        }
+        parts
+    }
+
+    /// Puts a request into the tenant's inbox, opening it if need be.
+    async fn submit(
+        &self,
+        tenant: &TenantId,
+        writes: Vec<Write>,
+        waiting_events_max: Option<u64>,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Answer>, BrokerError> {
+        let bytes = writes.iter().map(|write| match write {
+            Write::Append(event) => event.payload.len(),
+            Write::Acknowledge(_) | Write::Delete(_) => 0,
+        });
+        let bytes = bytes.sum();
+        let node = self.0.node.enter(bytes).map_err(|_| BrokerError::NodeBusy)?;
+        let partition = self.partition(tenant)?;
+        for _ in 0..OPEN_ATTEMPTS_MAX {
+            let inbox = match partition.table.get(tenant) {
+                Some(inbox) => inbox,
+                None => open(&partition, tenant, deadline).await?,
+            };
+            match inbox.admission.enter(bytes) {
+                Ok(permit) => {
+                    inbox.touch(self.0.store.environment().monotonic());
+                    let (requester, answer) = Reply::new(deadline, [permit, node]);
+                    inbox.send(Request { writes, bytes, waiting_events_max, requester });
+                    return Ok(answer);
+                }
+                Err(Refused::Busy) => return Err(BrokerError::TenantBusy),
+                Err(Refused::Closed) => {}
+            }
+        }
+        Err(BrokerError::NodeBusy)
+    }
+}
+
+async fn open(
+    partition: &PartitionHandle,
+    tenant: &TenantId,
+    deadline: Instant,
+) -> Result<Arc<InboxHandle>, BrokerError> {
+    let (reply, opened) = oneshot::channel();
+    let message = PartitionMessage::Open(tenant.clone(), reply);
+    partition.actor.cast(message).map_err(|_| BrokerError::NodeBusy)?;
+    match timeout_at(deadline, opened).await {
+        Ok(Ok(opened)) => opened,
+        // The partition ended, or is too slow: nothing was sent yet.
+        Ok(Err(_)) => Err(BrokerError::NodeBusy),
+        Err(_) => Err(BrokerError::DeadlinePassed),
+    }
+}
+
+async fn receive(answer: oneshot::Receiver<Answer>, deadline: Instant) -> Answer {
+    match timeout_at(deadline, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(BrokerError::Unknown),
+    }
+}
+
+fn append_result(result: WriteResult) -> Result<Accepted, Refusal> {
+    match result {
+        WriteResult::Accepted(accepted) => Ok(*accepted),
+        WriteResult::Refused(refusal) => Err(refusal),
+        _ => Err(Refusal::Unavailable),
+    }
+}

@@ -1,0 +1,82 @@
+//! The TOML file as a source.
+//!
+//! Sections are tables, fields their keys. A file that cannot be read or parsed is one fault and offers nothing; otherwise each
+//! unknown section, unknown field and refused value is a fault of its own.
+//!
+//! It reads at most 1 MiB, so that a wrong path (a disk image, a device) cannot fill the memory.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::layers::{Layers, find};
+use super::nearest;
+use crate::fault::FaultSource;
+use crate::options::SECTIONS;
+
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Offers what the file holds.
+pub(super) fn offer(path: &Path, layers: &mut Layers) {
+    let source = FaultSource::File(path.to_owned());
+    let table = match read(path) {
+        Ok(table) => table,
+        Err(message) => return layers.refuse(source, "", message),
+    };
+    for (name, value) in table {
+        let known = SECTIONS.into_iter().any(|section| section.name == name);
+        match value {
+            Value::Table(values) if known => offer_section(&name, values, &source, layers),
+            _ if known => layers.refuse(
+                source.clone(),
+                &name,
+                format!("must be a section, written as [{name}]"),
+            ),
+            Value::Table(_) => {
+                layers.refuse(source.clone(), &name, nearest::unknown_section(&name))
+            }
+            _ => layers.refuse(source.clone(), &name, nearest::unknown_field(&name)),
+        }
+    }
+}
+
+fn offer_section(section: &str, values: Table, source: &FaultSource, layers: &mut Layers) {
+    for (name, value) in values {
+        let path = format!("{section}.{name}");
+        match find(&path) {
+            Some(field) => layers.offer(field, value, source.clone()),
+            None => layers.refuse(source.clone(), &path, nearest::unknown_field(&path)),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Table, String> {
+    let text = read_text(path).map_err(|error| format!("cannot be read: {error}"))?;
+    text.parse::<Table>().map_err(|error| {
+        let line = error.span().map(|span| {
+            text.as_bytes()[..span.start.min(text.len())]
+                .split(|&byte| byte == b'\n')
+                .count()
+        });
+        let place = line
+            .map(|line| format!("line {line}: "))
+            .unwrap_or_default();
+        format!("{place}{}", error.message().replace('\n', ", "))
+    })
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "larger than 1 MiB",
+        ));
+    }
+    Ok(text)
+}

@@ -1,0 +1,125 @@
+//! Property: options that are valid come back from every source as they were.
+//!
+//! Values are drawn from the bounds of the declarations, so a new field is covered as soon as it is declared; then the
+//! few rules between fields are made to hold. The options go through TOML and a file, and through the environment.
+//!
+//! A failure prints the shrunken options; proptest keeps the seed.
+
+use std::io::Write;
+
+use proptest::prelude::*;
+use proptest::strategy::BoxedStrategy;
+use toml::{Table, Value};
+
+use super::Sources;
+use crate::field::{Bounds, Field, Kind};
+use crate::options::{NodeOptions, SECTIONS, fields};
+
+fn text_of(field: &Field) -> BoxedStrategy<Value> {
+    let pattern = match field.path {
+        "listen.address" => "127\\.0\\.0\\.1:[1-9][0-9]{3}",
+        "admin.address" => "\\[::1\\]:[1-9][0-9]{3}",
+        "node.name" => "[a-z0-9-]{1,63}",
+        "log.filter" => "[a-z_=,:\"\\\\]{1,40}",
+        _ => "/[a-zA-Z0-9 ä'\"\\\\/.=#-]{0,40}",
+    };
+    pattern.prop_map(Value::String).boxed()
+}
+
+fn value_of(field: &'static Field) -> BoxedStrategy<Option<Value>> {
+    let value = match (field.bounds, field.kind) {
+        (Bounds::Whole(min, max), _) => (min..=max).prop_map(Value::Integer).boxed(),
+        (Bounds::Choice(words), _) => proptest::sample::select(words)
+            .prop_map(|word| Value::String(word.into()))
+            .boxed(),
+        (_, Kind::Boolean) => any::<bool>().prop_map(Value::Boolean).boxed(),
+        (_, Kind::List) => {
+            let origins = proptest::collection::vec(
+                "https?://[a-z0-9]{1,20}\\.example(:[1-9][0-9]{3})?",
+                0..4,
+            );
+            origins
+                .prop_map(|origins| Value::Array(origins.into_iter().map(Value::String).collect()))
+                .boxed()
+        }
+        _ => text_of(field),
+    };
+    if field.optional {
+        proptest::option::of(value).boxed()
+    } else {
+        value.prop_map(Some).boxed()
+    }
+}
+
+fn valid_options() -> impl Strategy<Value = NodeOptions> {
+    let values: Vec<_> = fields().map(value_of).collect();
+    values.prop_map(|values| {
+        let mut values = values.into_iter();
+        let section_table = |section: &crate::field::Section| {
+            let names = section.fields.iter().zip(values.by_ref());
+            names
+                .filter_map(|(field, value)| Some((field.name.to_owned(), value?)))
+                .collect::<Table>()
+        };
+        let tables: Vec<Table> = SECTIONS.into_iter().map(section_table).collect();
+        let named = SECTIONS
+            .into_iter()
+            .zip(tables)
+            .map(|(section, table)| (section.name.to_owned(), Value::Table(table)));
+        let mut options: NodeOptions = named.collect::<Table>().try_into().unwrap();
+        make_rules_hold(&mut options);
+        options
+    })
+}
+
+fn make_rules_hold(options: &mut NodeOptions) {
+    let NodeOptions {
+        node,
+        listen,
+        store,
+        broker,
+        limits,
+        ..
+    } = options;
+    node.partitions = node.partitions.next_power_of_two();
+    if listen.tls_certificate_file.is_none() {
+        listen.tls_key_file = None;
+    } else if listen.tls_key_file.is_none() {
+        listen.tls_certificate_file = None;
+    }
+    store.map_bytes_max -= store.map_bytes_max % 4_096;
+    store.group_bytes_max = store.group_bytes_max.min(store.map_bytes_max as usize);
+    broker.node_bytes_max = broker.node_bytes_max.max(broker.tenant_bytes_max);
+    broker.reads_in_flight_max = broker.reads_in_flight_max.min(store.readers_max as usize);
+    broker.commit_timeout_ms = broker.commit_timeout_ms.min(listen.request_timeout_ms);
+    broker.scan_rows_max = broker.scan_rows_max.max(limits.page_events_max);
+    limits.batch_bytes_max = limits.batch_bytes_max.max(limits.payload_bytes_max);
+    limits.page_events_default = limits.page_events_default.min(limits.page_events_max);
+}
+
+fn as_text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        Value::Array(items) => items.into_iter().map(as_text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn valid_options_come_back_from_a_file(options in valid_options()) {
+        prop_assert_eq!(options.validate(), Vec::new());
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(toml::to_string(&options).unwrap().as_bytes()).unwrap();
+        let loaded = NodeOptions::load(Sources { file: Some(file.path()), ..Sources::<Vec<_>>::default() });
+        prop_assert_eq!(loaded, Ok(options));
+    }
+
+    #[test]
+    fn valid_options_come_back_from_the_environment(options in valid_options()) {
+        let values = fields().zip(options.values());
+        let environment = values.filter_map(|(field, value)| Some((field.variable(), as_text(value?))));
+        let loaded = NodeOptions::load(Sources { file: None, environment, flags: Vec::new() });
+        prop_assert_eq!(loaded, Ok(options));
+    }
+}

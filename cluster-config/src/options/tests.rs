@@ -1,0 +1,165 @@
+//! Tests of the declarations: that they say the same as the structs, and that defaults and presets keep them.
+//!
+//! The structs as serde sees them are compared with the table of fields, so that neither can have a field the other lacks.
+//! Bounds are tried at their edges, for every field that has some.
+//!
+//! The wording of faults as people see them is tested through the public interface.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use toml::Value;
+
+use super::{NodeOptions, fields};
+use crate::fault::{Fault, FaultSource};
+use crate::field::{Bounds, Kind};
+use crate::rule;
+
+/// Options in which every optional field has a value, so that serde writes all of them.
+fn full() -> NodeOptions {
+    let mut options = NodeOptions::default();
+    options.listen.tls_certificate_file = Some(PathBuf::from("certificate.pem"));
+    options.listen.tls_key_file = Some(PathBuf::from("key.pem"));
+    options.admin.key_file = Some(PathBuf::from("admin.key"));
+    options
+}
+
+fn serialized_paths(options: &NodeOptions) -> BTreeSet<String> {
+    let table = toml::Table::try_from(options).unwrap();
+    let sections = table.iter().flat_map(|(section, values)| {
+        values
+            .as_table()
+            .unwrap()
+            .keys()
+            .map(move |name| format!("{section}.{name}"))
+    });
+    sections.collect()
+}
+
+#[test]
+fn every_serialized_field_is_described_and_every_described_field_is_serialized() {
+    let described: BTreeSet<String> = fields().map(|field| field.path.to_owned()).collect();
+    assert_eq!(serialized_paths(&full()), described);
+    assert_eq!(fields().count(), described.len());
+    assert_eq!(full().values().len(), described.len());
+}
+
+#[test]
+fn descriptions_agree_with_the_serialized_values() {
+    let table = toml::Table::try_from(full()).unwrap();
+    for (field, value) in fields().zip(full().values()) {
+        let (section, name) = field.path.split_once('.').unwrap();
+        assert_eq!(value.as_ref(), table[section].get(name), "{}", field.path);
+        assert!(
+            field.doc.iter().all(|line| !line.trim().is_empty()),
+            "{}",
+            field.path
+        );
+        assert_eq!(
+            field.kind == Kind::Integer,
+            matches!(field.bounds, Bounds::Whole(..)),
+            "{}",
+            field.path
+        );
+    }
+}
+
+#[test]
+fn numbers_that_measure_something_name_their_unit_last() {
+    for field in fields().filter(|field| field.kind == Kind::Integer && field.unit().is_none()) {
+        let counts = ["max", "default", "partitions"];
+        assert!(
+            counts.iter().any(|end| field.name.ends_with(end)),
+            "{}",
+            field.path
+        );
+    }
+}
+
+#[test]
+fn rules_name_known_fields() {
+    for path in rule::all().flat_map(|rule| rule.fields) {
+        assert!(fields().any(|field| field.path == *path), "{path}");
+    }
+}
+
+#[test]
+fn defaults_and_presets_are_without_fault() {
+    assert_eq!(NodeOptions::default().validate(), Vec::new());
+    assert_eq!(NodeOptions::dev("somewhere").validate(), Vec::new());
+    assert_eq!(NodeOptions::simulation().validate(), Vec::new());
+    assert_eq!(full().validate(), Vec::new());
+}
+
+#[test]
+fn simulation_is_nowhere_larger_than_the_defaults() {
+    let pairs = NodeOptions::simulation()
+        .values()
+        .into_iter()
+        .zip(NodeOptions::default().values());
+    for (field, pair) in fields().zip(pairs) {
+        if let (Some(Value::Integer(simulated)), Some(Value::Integer(default))) = pair {
+            assert!(simulated <= default, "{}", field.path);
+        }
+    }
+}
+
+#[test]
+fn validation_lists_every_fault_at_once() {
+    let mut options = NodeOptions::default();
+    options.node.name = "Node 1".to_owned();
+    options.node.partitions = 100;
+    options.listen.tls_key_file = Some(PathBuf::from("key.pem"));
+    options.admin.address = options.listen.address;
+    options.store.map_bytes_max = u64::MAX;
+    options.limits.page_events_default = 199;
+    options.limits.page_events_max = 100;
+    let faults = options.validate();
+    let blamed: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+    let expected = [
+        "store.map_bytes_max",
+        "node.name",
+        "node.partitions",
+        "listen.tls_certificate_file",
+        "limits.page_events_default",
+        "admin.address",
+    ];
+    assert_eq!(blamed, expected);
+    assert!(
+        faults
+            .iter()
+            .all(|fault| fault.source == FaultSource::Default)
+    );
+}
+
+#[test]
+fn bounds_are_included_and_one_beyond_is_refused() {
+    for field in fields() {
+        if let Bounds::Whole(min, max) = field.bounds {
+            assert_eq!(field.fault(&Value::Integer(min)), None, "{}", field.path);
+            assert_eq!(field.fault(&Value::Integer(max)), None, "{}", field.path);
+            assert!(
+                field.fault(&Value::Integer(min - 1)).is_some(),
+                "{}",
+                field.path
+            );
+            assert!(
+                field.fault(&Value::Integer(max + 1)).is_some(),
+                "{}",
+                field.path
+            );
+        }
+    }
+}
+
+#[test]
+fn a_fault_names_what_is_allowed_in_its_unit() {
+    let mut options = NodeOptions::default();
+    options.broker.tenant_bytes_max = 4 << 20;
+    let expected = Fault {
+        source: FaultSource::Default,
+        field: "broker.tenant_bytes_max".to_owned(),
+        message: "must be 9_437_184 to 1_073_741_824 bytes, but is 4_194_304".to_owned(),
+    };
+    assert_eq!(options.validate(), vec![expected]);
+}

@@ -1,0 +1,126 @@
+//! What requests are made of, prepared before the load: request bodies and heads.
+//!
+//! A few dozen different bodies are made once and shared; sending one clones a reference. Fillings come from a fixed
+//! sequence, so two runs send the same bytes, and they do not compress to nothing. Invariants: a payload has exactly the
+//! size that was asked for; the memory of all bodies is bounded by `POOL_BYTES_MAX`.
+//!
+//! It does not decide which body is sent when; see `script`.
+
+use bytes::Bytes;
+
+/// Memory for all bodies of a kind, in bytes.
+const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Different bodies of a kind, at most.
+const POOL_BODIES_MAX: usize = 64;
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A filling that looks random and is the same in every run.
+struct Filling(u64);
+
+impl Filling {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn append(&mut self, text: &mut Vec<u8>, bytes: usize) {
+        for _ in 0..bytes {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            text.push(ALPHABET[(self.0 >> 58) as usize]);
+        }
+    }
+}
+
+/// The bodies of `POST /v1/events`, each with a payload of that size.
+pub fn single_bodies(payload_bytes: usize) -> Vec<Bytes> {
+    pool(payload_bytes + 64, |seed| {
+        let mut text = Vec::with_capacity(payload_bytes + 64);
+        append_event(&mut text, &mut Filling::new(seed), payload_bytes);
+        text
+    })
+}
+
+/// The bodies of `POST /v1/events/batch`, each with so many events.
+pub fn batch_bodies(payload_bytes: usize, events: u32) -> Vec<Bytes> {
+    let bytes = (payload_bytes + 64) * events as usize;
+    pool(bytes, |seed| {
+        let mut filling = Filling::new(seed + 1_000);
+        let mut text = Vec::with_capacity(bytes);
+        text.extend_from_slice(b"{\"events\":[");
+        for index in 0..events {
+            if index > 0 {
+                text.push(b',');
+            }
+            append_event(&mut text, &mut filling, payload_bytes);
+        }
+        text.extend_from_slice(b"]}");
+        text
+    })
+}
+
+/// What stands before the payload in a single event's body.
+pub const EVENT_HEAD: &[u8] = b"{\"event_type\":\"bench.event\",\"payload\":";
+
+fn append_event(text: &mut Vec<u8>, filling: &mut Filling, payload_bytes: usize) {
+    text.extend_from_slice(EVENT_HEAD);
+    append_payload(text, filling, payload_bytes);
+    text.push(b'}');
+}
+
+fn append_payload(text: &mut Vec<u8>, filling: &mut Filling, payload_bytes: usize) {
+    text.extend_from_slice(b"{\"d\":\"");
+    filling.append(text, payload_bytes.saturating_sub(8));
+    text.extend_from_slice(b"\"}");
+}
+
+/// A payload of that size, alone.
+pub fn payload(payload_bytes: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(payload_bytes);
+    append_payload(&mut text, &mut Filling::new(1), payload_bytes);
+    text
+}
+
+fn pool(body_bytes: usize, body: impl Fn(u64) -> Vec<u8>) -> Vec<Bytes> {
+    let count = (POOL_BYTES_MAX / body_bytes.max(1)).clamp(1, POOL_BODIES_MAX);
+    (0..count as u64)
+        .map(|seed| Bytes::from(body(seed)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Sent<'a> {
+        event_type: &'a str,
+        #[serde(borrow)]
+        payload: &'a RawValue,
+    }
+
+    #[test]
+    fn payloads_have_the_size_that_was_asked_for() {
+        for bytes in [16, 1_024, 100_000] {
+            for body in single_bodies(bytes) {
+                let sent: Sent<'_> = serde_json::from_slice(&body).unwrap();
+                assert_eq!(sent.event_type, "bench.event");
+                assert_eq!(sent.payload.get().len(), bytes);
+            }
+            assert_eq!(payload(bytes).len(), bytes);
+        }
+    }
+
+    #[test]
+    fn bodies_differ_and_batches_have_their_events() {
+        let bodies = single_bodies(64);
+        assert_eq!(bodies.len(), POOL_BODIES_MAX);
+        assert_ne!(bodies[0], bodies[1]);
+        let batch: Value = serde_json::from_slice(&batch_bodies(64, 10)[0]).unwrap();
+        assert_eq!(batch["events"].as_array().unwrap().len(), 10);
+    }
+}

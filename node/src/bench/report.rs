@@ -1,0 +1,247 @@
+//! What was measured: the one line for machines, the lines for people, and remarks on how far to trust them.
+//!
+//! Invariants: the machine line has exactly the members of `Summary`, which scripts rely on; latencies are in
+//! milliseconds with three decimals; percentiles come from the histogram, not from averages.
+//!
+//! It judges no node: it names numbers, and what limits them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::pace::Keeping;
+use super::plan::Plan;
+use super::tally::{Answered, Tallies, Window};
+
+/// The machine line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary<'a> {
+    /// `single`, `batch`, `mixed`, `read` or `ceiling`.
+    pub mode: &'a str,
+    /// Connections.
+    pub connections: u32,
+    /// Measured time.
+    pub duration_seconds: f64,
+    /// Answers in 2xx a second.
+    pub requests_per_second: f64,
+    /// Events accepted (or read) a second.
+    pub events_per_second: f64,
+    /// Failures by status, those without one under `transport`, refused items of batches under `item`.
+    pub errors: &'a BTreeMap<String, u64>,
+    /// Latencies of answers in 2xx.
+    pub latency_ms: Latency,
+}
+
+/// Percentiles in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Latency {
+    /// Half of the requests were at least this fast.
+    pub p50: f64,
+    /// 90 %.
+    pub p90: f64,
+    /// 95 %.
+    pub p95: f64,
+    /// 99 %.
+    pub p99: f64,
+    /// 99.9 %.
+    pub p999: f64,
+    /// All.
+    pub max: f64,
+}
+
+/// Everything measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The mode's name.
+    pub mode: &'static str,
+    /// Connections.
+    pub connections: u32,
+    /// Measured time, in seconds.
+    pub duration_seconds: f64,
+    /// Answers in 2xx.
+    pub requests: u64,
+    /// Events accepted (or read).
+    pub events: u64,
+    /// Failures by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Latencies of answers in 2xx.
+    pub latency_ms: Latency,
+    keeping: Option<Keeping>,
+    unanswered: u64,
+    interrupted: bool,
+}
+
+impl Report {
+    /// Puts together what was counted.
+    pub(super) fn new(
+        plan: &Plan,
+        tallies: &Tallies,
+        measured_ns: u64,
+        keeping: Option<Keeping>,
+        unanswered: u64,
+        interrupted: bool,
+    ) -> Self {
+        let total = tallies.total();
+        let quantile = |share: f64| milliseconds(total.latency_us.value_at_quantile(share));
+        Self {
+            mode: plan.mode.name(),
+            connections: plan.connections,
+            duration_seconds: rounded(measured_ns as f64 / 1e9, 3),
+            requests: total.requests,
+            events: total.events,
+            errors: total
+                .failures
+                .iter()
+                .map(|(failure, count)| (failure.to_string(), *count))
+                .collect(),
+            latency_ms: Latency {
+                p50: quantile(0.5),
+                p90: quantile(0.9),
+                p95: quantile(0.95),
+                p99: quantile(0.99),
+                p999: quantile(0.999),
+                max: milliseconds(total.latency_us.max()),
+            },
+            keeping,
+            unanswered,
+            interrupted,
+        }
+    }
+
+    /// The machine line's content.
+    pub fn summary(&self) -> Summary<'_> {
+        Summary {
+            mode: self.mode,
+            connections: self.connections,
+            duration_seconds: self.duration_seconds,
+            requests_per_second: self.rate(self.requests),
+            events_per_second: self.rate(self.events),
+            errors: &self.errors,
+            latency_ms: self.latency_ms,
+        }
+    }
+
+    fn rate(&self, count: u64) -> f64 {
+        if self.duration_seconds > 0.0 {
+            rounded(count as f64 / self.duration_seconds, 1)
+        } else {
+            0.0
+        }
+    }
+
+    /// Remarks for the person who reads the numbers; none when there is nothing to add.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.interrupted {
+            notes.push("stopped early: the numbers cover the time until then".to_owned());
+        }
+        if let Some(keeping) = self.keeping.filter(Keeping::is_behind) {
+            notes.push(format!(
+                "could not keep up with {} events/s: {} of {} scheduled requests were not sent by the end; \
+                 latencies of those are missing, so the real ones are worse",
+                keeping.rate,
+                keeping.due - keeping.sent,
+                keeping.due
+            ));
+        }
+        if self.unanswered > 0 {
+            notes.push(format!(
+                "{} requests had no answer when the run ended; they are not counted",
+                self.unanswered
+            ));
+        }
+        let hints = [
+            ("401", "the key is not known to this node"),
+            (
+                "403",
+                "the key lacks a scope this load needs (events:write, inbox:read, inbox:ack)",
+            ),
+            (
+                "429",
+                "the rate limit or the tenant's quota was met; a load test needs a key with a higher rate limit",
+            ),
+        ];
+        for (status, hint) in hints {
+            if let Some(count) = self.errors.get(status) {
+                notes.push(format!("{count} answers were {status}: {hint}"));
+            }
+        }
+        notes
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pace = match self.keeping {
+            Some(keeping) => format!(
+                "{} events/s on schedule, latency from the intended time",
+                keeping.rate
+            ),
+            None => "as fast as the connections allow".to_owned(),
+        };
+        let latency = self.latency_ms;
+        writeln!(
+            formatter,
+            "{}, {} connections, {} s, {pace}",
+            self.mode, self.connections, self.duration_seconds
+        )?;
+        writeln!(formatter, "requests/s  {:.1}", self.rate(self.requests))?;
+        writeln!(formatter, "events/s    {:.1}", self.rate(self.events))?;
+        writeln!(
+            formatter,
+            "latency ms  p50 {:.3}  p90 {:.3}  p95 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}",
+            latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max
+        )?;
+        let errors: Vec<String> = self
+            .errors
+            .iter()
+            .map(|(name, count)| format!("{name}: {count}"))
+            .collect();
+        write!(
+            formatter,
+            "errors      {}",
+            if errors.is_empty() {
+                "none".to_owned()
+            } else {
+                errors.join("  ")
+            }
+        )
+    }
+}
+
+/// One line on how the load is going.
+pub(super) fn progress_line(
+    window: Window,
+    now_ns: u64,
+    before: Answered,
+    now: Answered,
+    span_ns: u64,
+) -> String {
+    let second_ns = 1_000_000_000;
+    if now_ns < window.begin_ns {
+        let left = (window.begin_ns - now_ns).div_ceil(second_ns);
+        return format!("warming up, {left} s to go");
+    }
+    let measured_ns = now_ns.min(window.end_ns) - window.begin_ns;
+    // What was answered before the window is not counted, so that time does not divide it either.
+    let seconds = (span_ns.min(measured_ns) as f64 / 1e9).max(1e-3);
+    let rate = |before: u64, now: u64| (now.saturating_sub(before) as f64 / seconds).round() as u64;
+    format!(
+        "{} of {} s: {} requests/s, {} events/s, {} errors",
+        (measured_ns + second_ns / 2) / second_ns,
+        (window.end_ns - window.begin_ns) / second_ns,
+        rate(before.requests, now.requests),
+        rate(before.events, now.events),
+        now.failures
+    )
+}
+
+fn milliseconds(microseconds: u64) -> f64 {
+    rounded(microseconds as f64 / 1_000.0, 3)
+}
+
+fn rounded(value: f64, decimals: i32) -> f64 {
+    let factor = 10_f64.powi(decimals);
+    (value * factor).round() / factor
+}

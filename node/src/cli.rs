@@ -1,0 +1,147 @@
+//! The command line: one `clap` definition, and the dispatch to the commands.
+//!
+//! ```text
+//! triggers dev | serve          run a node              (bootstrap)
+//! triggers config | openapi     print, check            (configuration, edge::openapi)
+//! triggers events|keys|tenants  call a node's API       (client)
+//! triggers bench                load a node             (bench)
+//! triggers completions          shell completions
+//! ```
+//! Invariants: results go to stdout and everything else to stderr; every outcome is one of the exit codes in `cli::exit`;
+//! a reader that closes the pipe early ends the command quietly.
+//!
+//! It holds no logic of a node and no knowledge of HTTP.
+
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use arguments::{ConfigCommand, DevArguments, ServeArguments};
+use bench_arguments::BenchArguments;
+use events::EventsArguments;
+use exit::CommandError;
+use keys::KeysArguments;
+use tenants::TenantsArguments;
+
+pub mod arguments;
+pub mod bench_arguments;
+mod configuration;
+pub mod connection;
+pub mod events;
+pub mod exit;
+pub mod keys;
+pub mod output;
+mod record;
+pub mod table;
+pub mod tenants;
+
+#[cfg(test)]
+mod tests;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Try it (the second to fourth in another terminal):
+  triggers dev                                              a node here, data in data/dev
+  triggers events send --type a.b --payload '{\"n\":1}'      send an event
+  triggers events list                                      see it in the inbox
+  triggers events tail                                      watch new ones arrive
+
+Exit codes:
+  0  the command did what was asked
+  1  the operation failed: the API refused it, or the node could not be reached
+  2  the command line is wrong
+  3  the configuration is wrong
+  4  the node could not start (address in use, data directory locked, …)
+  5  the node was stopped by a fatal fault";
+
+/// Triggers: a durable event broker. Partners send events over HTTP; consumers pull and acknowledge them, or are
+/// pushed to with retries.
+#[derive(Debug, Parser)]
+#[command(name = "triggers", version, after_help = EXAMPLES, styles = STYLES, max_term_width = 110)]
+#[command(arg_required_else_help = true, propagate_version = true)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one node for development: no configuration, keys made at the first start
+    Dev(DevArguments),
+    /// Run a node from a configuration
+    Serve(ServeArguments),
+    /// Check a configuration, or print the defaults
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Print the OpenAPI 3.1 document of the HTTP API
+    Openapi,
+    /// Create, list, rotate and revoke API keys
+    Keys(KeysArguments),
+    /// Create, list and change tenants (needs an admin key)
+    Tenants(TenantsArguments),
+    /// Send, list, show, acknowledge, delete and watch events
+    Events(EventsArguments),
+    /// Load a node, or measure what HTTP alone can do on this machine
+    Bench(BenchArguments),
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example:\n  triggers completions bash > /etc/bash_completion.d/triggers"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs one command to its end and reports its error, if any, on stderr.
+pub fn execute(line: CommandLine) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::note(&format!("error: the runtime cannot start: {error}"));
+            return exit::START.into();
+        }
+    };
+    let code = match runtime.block_on(run(line.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    };
+    // Threads that wait for a name server or for stdin must not keep a finished command alive.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Dev(arguments) => crate::bootstrap::run_dev(arguments)
+            .await
+            .map_err(CommandError::from_start),
+        Command::Serve(arguments) => crate::bootstrap::run_serve(arguments)
+            .await
+            .map_err(CommandError::from_start),
+        Command::Config(command) => configuration::run(command),
+        Command::Openapi => output::line(crate::edge::openapi::document_json().trim_end()),
+        Command::Keys(arguments) => keys::run(arguments).await,
+        Command::Tenants(arguments) => tenants::run(arguments).await,
+        Command::Events(arguments) => events::run(arguments).await,
+        Command::Bench(arguments) => bench_arguments::run(arguments).await,
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "triggers", &mut script);
+    output::bytes(&script)
+}

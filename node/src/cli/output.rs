@@ -1,0 +1,95 @@
+//! The only place that writes to stdout and stderr.
+//!
+//! Results go to stdout, through the locked writer, and are flushed line by line, so that `tail` in a pipe is timely.
+//! Messages go to stderr; that stderr is closed is nobody's concern. Invariant: a closed pipe is an error value
+//! (`CommandError::Output`), never a panic.
+//!
+//! Logs of a node are not written here.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use super::exit::CommandError;
+
+/// Writes one result line (or several) and a line end.
+///
+/// # Errors
+/// `CommandError::Output`.
+pub fn line(text: &str) -> Result<(), CommandError> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.write_all(b"\n")?;
+    Ok(stdout.flush()?)
+}
+
+/// Writes bytes as they are.
+///
+/// # Errors
+/// `CommandError::Output`.
+pub fn bytes(bytes: &[u8]) -> Result<(), CommandError> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}
+
+/// Writes one JSON document on one line.
+///
+/// # Errors
+/// `CommandError::Output`.
+pub fn json(value: &impl Serialize) -> Result<(), CommandError> {
+    let text = serde_json::to_string(value).map_err(io::Error::from)?;
+    line(&text)
+}
+
+/// Writes a message for the person at the terminal.
+pub fn note(text: &str) {
+    let mut stderr = io::stderr().lock();
+    // There is nowhere left to say that stderr is closed.
+    let _ = stderr
+        .write_all(text.as_bytes())
+        .and_then(|()| stderr.write_all(b"\n"));
+}
+
+/// Writes a progress line: over the one before on a terminal, as a line of its own elsewhere.
+pub fn progress(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let written = if stderr.is_terminal() {
+        write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush())
+    } else {
+        writeln!(stderr, "{text}")
+    };
+    // As in `note`.
+    let _ = written;
+}
+
+/// Ends the progress line, so that what follows starts at the left.
+pub fn progress_end() {
+    if io::stderr().is_terminal() {
+        progress("");
+    }
+}
+
+/// Text from elsewhere made safe for a terminal: control characters are shown, not obeyed.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let (plain, escaped) = if character.is_control() {
+                (None, Some(character.escape_default()))
+            } else {
+                (Some(character), None)
+            };
+            plain.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_not_obeyed() {
+        assert_eq!(printable("a\x1b[2Jb\nc é"), "a\\u{1b}[2Jb\\nc é");
+    }
+}

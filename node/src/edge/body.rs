@@ -1,0 +1,195 @@
+//! Reading what a client sends: its content type, the bytes of its body, the members of its JSON and its parameters.
+//!
+//! Invariants: `BODY-1` nothing beyond the limit is ever held: an announced length over it is refused before a byte is
+//! read, an unannounced one where it passes the limit; `BODY-2` the whole body comes within one deadline, however it
+//! drips; `BODY-3` a body that ends early is an error, so that half an event is never an event.
+//! A body that comes in one piece, as small ones do, is handed on without a copy.
+//! It is not the check of what the body says: that is [`members`] for shape and the handlers for meaning.
+
+pub(crate) mod faults;
+pub(crate) mod members;
+pub(crate) mod query;
+
+use super::error::ApiError;
+use axum::body::{Body, HttpBody};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use std::time::Duration;
+use triggers_protocol::ErrorCode;
+
+/// The largest body of a request that carries no events.
+pub(crate) const SMALL_BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// How much of a body is read, and how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    /// Bytes at most.
+    pub(crate) bytes_max: usize,
+    /// Milliseconds for the whole body.
+    pub(crate) timeout_ms: u64,
+}
+
+/// The whole body.
+///
+/// # Errors
+/// 413 over the limit, 408 after the deadline, 400 if it ended early.
+pub(crate) async fn read(body: Body, reading: Reading) -> Result<Bytes, ApiError> {
+    if body.size_hint().lower() > reading.bytes_max as u64 {
+        return Err(too_large(reading.bytes_max));
+    }
+    let whole = collect(body, reading.bytes_max);
+    match tokio::time::timeout(Duration::from_millis(reading.timeout_ms), whole).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let message = format!("the body did not arrive within {} ms", reading.timeout_ms);
+            Err(ApiError::new(ErrorCode::RequestTimeout, message))
+        }
+    }
+}
+
+async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let mut whole = Bytes::new();
+    let mut gathered = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(ended_early)?.into_data() else { continue };
+        if whole.len() + gathered.len() + piece.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        if whole.is_empty() && gathered.is_empty() {
+            whole = piece;
+        } else {
+            // The announced length is not reserved: it costs nothing to announce and not to send.
+            gathered.extend_from_slice(&std::mem::take(&mut whole));
+            gathered.extend_from_slice(&piece);
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
+}
+
+fn too_large(bytes_max: usize) -> ApiError {
+    ApiError::new(ErrorCode::PayloadTooLarge, format!("the body must have at most {bytes_max} bytes"))
+}
+
+fn ended_early(error: axum::Error) -> ApiError {
+    tracing::debug!(%error, "body ended early");
+    ApiError::new(ErrorCode::InvalidJson, "the body ended before its end was sent")
+}
+
+/// The body as text.
+///
+/// # Errors
+/// 400 if it is not UTF-8.
+pub(crate) fn text(body: &[u8]) -> Result<&str, ApiError> {
+    std::str::from_utf8(body).map_err(|_| ApiError::new(ErrorCode::InvalidJson, "the body must be UTF-8"))
+}
+
+/// The content type without its parameters; empty if there is none.
+///
+/// # Errors
+/// 415 if it names a character set other than UTF-8 or is not text.
+pub(crate) fn media_type(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok("") };
+    let value = value.to_str().map_err(|_| unsupported("Content-Type must be ASCII"))?;
+    let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
+    for parameter in parameters.split(';') {
+        let (name, charset) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let charset = charset.trim().trim_matches('"');
+        if name.trim().eq_ignore_ascii_case("charset") && !charset.eq_ignore_ascii_case("utf-8") {
+            return Err(unsupported("the charset must be utf-8"));
+        }
+    }
+    Ok(essence.trim())
+}
+
+/// Whether a media type is JSON: `application/json`, or `application/` anything `+json`.
+pub(crate) fn is_json(media_type: &str) -> bool {
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return true;
+    }
+    let starts = media_type.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("application/"));
+    let ends = media_type.len().checked_sub(5).and_then(|at| media_type.get(at..));
+    starts && media_type.len() > 17 && ends.is_some_and(|end| end.eq_ignore_ascii_case("+json"))
+}
+
+/// A 415 error.
+pub(crate) fn unsupported(message: &str) -> ApiError {
+    ApiError::new(ErrorCode::UnsupportedMediaType, message)
+}
+
+/// Reads a small JSON body; none if it is empty, whatever its content type then is.
+///
+/// # Errors
+/// As [`read`] and [`text`]; 415 if it is not JSON by its content type.
+pub(crate) async fn read_small_json(headers: &HeaderMap, body: Body, timeout_ms: u64) -> Result<Option<Bytes>, ApiError> {
+    let media_type = media_type(headers)?;
+    let body = read(body, Reading { bytes_max: SMALL_BODY_BYTES_MAX, timeout_ms }).await?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    if !is_json(media_type) {
+        return Err(unsupported("Content-Type must be application/json"));
+    }
+    Ok(Some(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+    use futures_util::stream;
+
+    fn pieces(pieces: &[&'static str]) -> Body {
+        let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes()))).collect();
+        Body::from_stream(stream::iter(pieces))
+    }
+
+    fn code(outcome: Result<Bytes, ApiError>) -> ErrorCode {
+        outcome.unwrap_err().code
+    }
+
+    const READING: Reading = Reading { bytes_max: 8, timeout_ms: 60_000 };
+
+    #[tokio::test]
+    async fn pieces_become_one_body_up_to_the_limit() {
+        assert_eq!(read(pieces(&[]), READING).await.unwrap(), "");
+        assert_eq!(read(pieces(&["12345678"]), READING).await.unwrap(), "12345678");
+        assert_eq!(read(pieces(&["12", "", "3456", "78"]), READING).await.unwrap(), "12345678");
+        assert_eq!(code(read(pieces(&["12", "3456", "789"]), READING).await), ErrorCode::PayloadTooLarge);
+        assert_eq!(code(read(Body::from("123456789"), READING).await), ErrorCode::PayloadTooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_broken_or_slow_body_is_an_error() {
+        let broken = stream::iter([Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("gone"))]);
+        assert_eq!(code(read(Body::from_stream(broken), READING).await), ErrorCode::InvalidJson);
+        let stuck = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(code(read(stuck, Reading { timeout_ms: 1, ..READING }).await), ErrorCode::RequestTimeout);
+    }
+
+    #[test]
+    fn json_types_are_recognised() {
+        for good in ["application/json", "Application/JSON", "application/problem+json", "application/a+JSON"] {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in ["", "text/json", "application/jsonx", "application/+json", "application/json+", "json", "ä+json"] {
+            assert!(!is_json(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_dropped_and_charsets_checked() {
+        let of = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
+            media_type(&headers).map(str::to_owned).map_err(|error| error.code)
+        };
+        assert_eq!(of("application/json; charset=utf-8"), Ok("application/json".into()));
+        assert_eq!(of("application/json;CHARSET=\"UTF-8\" ; a=b"), Ok("application/json".into()));
+        assert_eq!(of("application/json; charset=latin1"), Err(ErrorCode::UnsupportedMediaType));
+        assert_eq!(media_type(&HeaderMap::new()).unwrap(), "");
+    }
+}

@@ -1,0 +1,112 @@
+//! Query parameters, and percent-decoding in general.
+//!
+//! Invariants: `QUERY-1` a known parameter is there at most once, unless it may repeat; `QUERY-2` a known one that is not
+//! UTF-8 once decoded is a bad value, never a missing one; `QUERY-3` unknown ones are ignored, however malformed.
+
+use super::faults::Faults;
+
+/// A parameter's value as it was sent: decoded text, or bytes that are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Value(Result<String, ()>);
+
+impl Value {
+    /// The text; a replacement character, which no parameter allows, if it was not UTF-8.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or("\u{fffd}")
+    }
+}
+
+/// The values of the named parameters, in the order in which they were sent.
+pub(crate) fn parameters<const N: usize>(query: Option<&str>, names: [&str; N]) -> [Vec<Value>; N] {
+    let mut found = [const { Vec::new() }; N];
+    for pair in query.unwrap_or_default().split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = form_decoded(name);
+        if let Some(index) = names.iter().position(|known| known.as_bytes() == name) {
+            found[index].push(Value(String::from_utf8(form_decoded(value)).map_err(drop)));
+        }
+    }
+    found
+}
+
+/// The one value of a parameter that may not repeat; a fault if it does.
+pub(crate) fn once<'a>(name: &str, values: &'a [Value], faults: &mut Faults) -> Option<&'a str> {
+    if values.len() > 1 {
+        faults.add(name, "must not be there twice");
+    }
+    values.first().map(Value::as_str)
+}
+
+/// A whole number within bounds, in digits alone.
+pub(crate) fn whole_number(text: &str, max: usize) -> Option<usize> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && (1..=max).contains(number))
+}
+
+fn form_decoded(text: &str) -> Vec<u8> {
+    let mut bytes = percent_decoded(text.as_bytes());
+    if text.contains('+') {
+        // An encoded plus is none any more, so that the plain ones are replaced before decoding.
+        bytes = percent_decoded(text.replace('+', " ").as_bytes());
+    }
+    bytes
+}
+
+/// Decodes `%xx`; a percent sign without two hexadecimal digits behind it stays.
+pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, behind)) = rest.split_first() {
+        let decoded = match (first, behind) {
+            (b'%', [high, low, ..]) => hex_digit(*high).zip(hex_digit(*low)),
+            _ => None,
+        };
+        if let Some((high, low)) = decoded {
+            bytes.push(high << 4 | low);
+            rest = &behind[2..];
+        } else {
+            bytes.push(first);
+            rest = behind;
+        }
+    }
+    bytes
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn known_parameters_are_found() {
+        let [a, b] = parameters(Some("a=1&b=x%20y+z%2B&%F0=1&&c&a=%FF&%61=3"), ["a", "b"]);
+        assert_eq!(a.iter().map(Value::as_str).collect::<Vec<_>>(), ["1", "\u{fffd}", "3"]);
+        assert_eq!(b[0].as_str(), "x y z+");
+        assert_eq!(parameters(None, ["a"]), [vec![]]);
+    }
+
+    #[test]
+    fn numbers_are_digits() {
+        for bad in ["", "0", "-1", "+1", "11", "1.5", "1e1", " 1", "99999999999999999999999"] {
+            assert_eq!(whole_number(bad, 10), None, "{bad:?}");
+        }
+        assert_eq!((whole_number("1", 10), whole_number("010", 10)), (Some(1), Some(10)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes(bytes: Vec<u8>) {
+            let encoded: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
+            prop_assert_eq!(percent_decoded(encoded.as_bytes()), bytes);
+        }
+
+        #[test]
+        fn nothing_else_changes(text in "[^%]{0,40}%?[^0-9a-fA-F%]?") {
+            prop_assert_eq!(percent_decoded(text.as_bytes()), text.as_bytes());
+        }
+    }
+}

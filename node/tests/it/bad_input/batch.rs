@@ -1,0 +1,131 @@
+//! Batches that are empty, too large, or good in parts, as JSON and as lines.
+//!
+//! BATCH-1: items fail one by one: the good ones are accepted, the bad ones say why at their index.
+//! BATCH-2: a batch without a single good item is refused as a whole.
+//!
+//! Not here: batches of CloudEvents; see `cloud_events.rs`.
+
+use super::probe::Probe;
+use crate::harness::{Answer, Call, listing};
+use serde_json::{Value, json};
+
+fn batch(events: Value) -> Call {
+    Call::post("/v1/events/batch", json!({ "events": events }).to_string())
+}
+
+fn lines(text: &str) -> Call {
+    Call::post("/v1/events/batch", text.to_owned()).header("content-type", "application/x-ndjson")
+}
+
+/// The answer names `good` and `bad` indexes, each once, and nothing else.
+fn check_results(answer: &Answer, good: &[u64], bad: &[u64]) {
+    let json = answer.json();
+    assert_eq!(json["success_count"], json!(good.len()), "{json}");
+    assert_eq!(json["failure_count"], json!(bad.len()), "{json}");
+    let results = json["results"].as_array().expect("results");
+    assert_eq!(results.len(), good.len() + bad.len(), "{json}");
+    for result in results {
+        let index = result["index"].as_u64().expect("an index");
+        if good.contains(&index) {
+            assert!(result["event_id"].is_string() && result["status"] == "received", "{result}");
+            assert!(result["timestamp"].is_string() && result.get("error").is_none(), "{result}");
+        } else {
+            assert!(bad.contains(&index), "{result}");
+            assert!(!result["error"].is_null() && result.get("event_id").is_none(), "{result}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn batches_that_are_none_are_refused() {
+    let mut probe = Probe::start(&[]).await;
+    probe.refuses_field(batch(json!([])), "events").await;
+    probe.refuses_field(Call::post("/v1/events/batch", "{}"), "events").await;
+    for value in [json!(null), json!("x"), json!({}), json!(1)] {
+        probe.refuses_field(batch(value), "events").await;
+    }
+    let many = vec![json!({ "event_type": "a.b", "payload": {} }); 1_001];
+    probe.refuses_field(batch(json!(many)), "events").await;
+    for body in ["", "nonsense", "[", "{\"events\":[}"] {
+        let call = Call::post("/v1/events/batch", body).header("content-type", "application/json");
+        probe.refuses(call, 400, &["INVALID_JSON"]).await;
+    }
+    let call = Call::post("/v1/events/batch", "{}").header("content-type", "text/csv");
+    probe.refuses(call, 415, &["UNSUPPORTED_MEDIA_TYPE"]).await;
+}
+
+#[tokio::test]
+async fn a_batch_without_a_good_item_is_refused() {
+    let mut probe = Probe::start(&[]).await;
+    let bad = [
+        json!([1]),
+        json!([null, "x", []]),
+        json!([{}]),
+        json!([{ "event_type": "a..b", "payload": {} }, { "event_type": "a.b" }, { "payload": {} }]),
+        json!([{ "event_type": "a.b", "payload": [] }]),
+    ];
+    for events in bad {
+        probe.refuses(batch(events), 400, &["VALIDATION_ERROR"]).await;
+    }
+    probe.refuses(lines("nonsense\n{}\n"), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+}
+
+#[tokio::test]
+async fn good_items_are_accepted_beside_bad_ones() {
+    let mut probe = Probe::start(&[]).await;
+    let large = "x".repeat(1 << 20);
+    let events = json!([
+        { "event_type": "a.first", "payload": { "n": 0 } },
+        { "event_type": "", "payload": {} },
+        { "event_type": "a.b", "payload": { "large": large } },
+        7,
+        { "event_type": "a.last", "payload": { "n": 4 } },
+        { "event_type": "a.b", "payload": {}, "timestamp": "never" },
+    ]);
+    let answer = probe.accepts(batch(events), 2).await;
+    check_results(&answer, &[0, 4], &[1, 2, 3, 5]);
+    let listed = listing::all(&probe.client, "event_type=a.*").await.events;
+    let types: Vec<_> = listed.iter().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(types, ["a.first", "a.last"]);
+}
+
+#[tokio::test]
+async fn the_largest_batch_is_a_thousand() {
+    let mut probe = Probe::start(&[]).await;
+    let events: Vec<Value> =
+        (0..1_000).map(|n| json!({ "event_type": "large.batch", "payload": { "n": n } })).collect();
+    let answer = probe.accepts(batch(json!(events)), 1_000).await;
+    check_results(&answer, &(0..1_000).collect::<Vec<_>>(), &[]);
+    let listed = listing::all(&probe.client, "limit=200").await.events;
+    for (number, event) in listed.iter().enumerate() {
+        assert_eq!(event.payload.get(), format!("{{\"n\":{number}}}"), "in the order of the batch");
+    }
+    probe
+        .refuses(
+            batch(json!([{ "event_type": "a.b", "payload": { "p": "x".repeat(9 << 20) } }])),
+            413,
+            &["PAYLOAD_TOO_LARGE"],
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn lines_are_taken_one_by_one() {
+    let mut probe = Probe::start(&[]).await;
+    let text = concat!(
+        "{\"event_type\":\"line.first\",\"payload\":{ \"kept\" : 1.0 }}\n",
+        "nonsense\n",
+        "{\"event_type\":\"line.bad\"}\r\n",
+        "{\"event_type\":\"line.last\",\"payload\":{}}",
+    );
+    let answer = probe.accepts(lines(text), 2).await;
+    check_results(&answer, &[0, 3], &[1, 2]);
+    let listed = listing::all(&probe.client, "event_type=line.first").await.events;
+    assert_eq!(listed[0].payload.get(), "{ \"kept\" : 1.0 }", "byte for byte");
+    probe.accepts(lines("{\"event_type\":\"line.only\",\"payload\":{}}\n"), 1).await;
+    let many = "{\"event_type\":\"a.b\",\"payload\":{}}\n".repeat(1_001);
+    probe.refuses(lines(&many), 400, &["VALIDATION_ERROR"]).await;
+    for empty in ["\n", "\n\n \n"] {
+        probe.refuses(lines(empty), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+    }
+}

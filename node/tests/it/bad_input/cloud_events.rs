@@ -1,0 +1,113 @@
+//! CloudEvents 1.0 over HTTP, in all three shapes: taken when they are whole, refused when an attribute is missing.
+//!
+//! `type` becomes the event type, `time` the timestamp, `data` the payload, and `source` with `id` the idempotency key
+//! when none is sent.
+//!
+//! Not here: bodies that are no JSON at all, beyond one of each shape; see `bodies.rs`.
+
+use super::probe::Probe;
+use crate::harness::{Answer, Call, listing};
+use serde_json::{Value, json};
+
+fn whole(id: &str) -> Value {
+    json!({
+        "specversion": "1.0", "id": id, "source": "/shop", "type": "order.created", "time": "2026-01-01T00:00:00Z",
+        "datacontenttype": "application/json", "data": { "n": 1 },
+    })
+}
+
+fn structured(event: &Value) -> Call {
+    Call::post("/v1/events", event.to_string()).header("content-type", "application/cloudevents+json")
+}
+
+fn check_taken(answer: &Answer) {
+    assert_eq!(answer.string("/event_type"), "order.created");
+    let timestamp: jiff::Timestamp = answer.string("/timestamp").parse().expect("RFC 3339");
+    assert_eq!(timestamp, "2026-01-01T00:00:00Z".parse().expect("RFC 3339"));
+}
+
+#[tokio::test]
+async fn structured_events_need_their_attributes() {
+    let mut probe = Probe::start(&[]).await;
+    let first = probe.accepts(structured(&whole("1")), 1).await;
+    check_taken(&first);
+    assert_eq!(first.json()["payload"], json!({ "n": 1 }));
+    let again = probe.accepts(structured(&whole("1")), 0).await;
+    assert_eq!(again.string("/event_id"), first.string("/event_id"), "source and id are the idempotency key");
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    let charset = Call::post("/v1/events", whole("2").to_string())
+        .header("content-type", "application/cloudevents+json; charset=UTF-8");
+    probe.accepts(charset, 1).await;
+    for attribute in ["specversion", "id", "source", "type"] {
+        for value in [None, Some(json!("")), Some(json!(5)), Some(json!(null))] {
+            let mut event = whole("3");
+            let members = event.as_object_mut().expect("an object");
+            match value {
+                None => drop(members.remove(attribute)),
+                Some(value) => drop(members.insert(attribute.to_owned(), value)),
+            }
+            probe.refuses(structured(&event), 400, &["VALIDATION_ERROR"]).await;
+        }
+    }
+    let wrong = [
+        ("specversion", json!("0.3")),
+        ("type", json!("not a type")),
+        ("data", json!("text")),
+        ("data", json!([1])),
+        ("time", json!("never")),
+    ];
+    for (attribute, value) in wrong {
+        let mut event = whole("4");
+        event[attribute] = value;
+        probe.refuses(structured(&event), 400, &["VALIDATION_ERROR"]).await;
+    }
+    let call = Call::post("/v1/events", "nonsense").header("content-type", "application/cloudevents+json");
+    probe.refuses(call, 400, &["INVALID_JSON"]).await;
+}
+
+fn binary(without: &str, body: &str) -> Call {
+    let attributes = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "b-1"),
+        ("ce-source", "/shop"),
+        ("ce-type", "order.created"),
+        ("ce-time", "2026-01-01T00:00:00Z"),
+    ];
+    let call = Call::post("/v1/events", body.to_owned());
+    attributes.iter().filter(|(name, _)| *name != without).fold(call, |call, (name, value)| call.header(name, value))
+}
+
+#[tokio::test]
+async fn binary_events_need_their_headers() {
+    let mut probe = Probe::start(&[]).await;
+    let first = probe.accepts(binary("", "{ \"n\" : 1.0 }"), 1).await;
+    check_taken(&first);
+    assert_eq!(listing::raw_payload(&first), "{ \"n\" : 1.0 }", "byte for byte");
+    let again = probe.accepts(binary("", "{ \"n\" : 1.0 }"), 0).await;
+    assert_eq!(again.string("/event_id"), first.string("/event_id"));
+    for missing in ["ce-specversion", "ce-id", "ce-source", "ce-type"] {
+        probe.refuses(binary(missing, "{\"n\":1}"), 400, &["VALIDATION_ERROR"]).await;
+    }
+    for body in ["[1]", "\"text\"", "nonsense"] {
+        probe.refuses(binary("", body), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+    }
+    probe.refuses(binary("", "{\"n\":2}"), 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
+}
+
+#[tokio::test]
+async fn batched_events_fail_one_by_one() {
+    let mut probe = Probe::start(&[]).await;
+    let batch = |path: &str, events: &Value| {
+        Call::post(path, events.to_string()).header("content-type", "application/cloudevents-batch+json")
+    };
+    let mut bad = whole("b");
+    bad["type"] = json!("not a type");
+    let answer = probe.accepts(batch("/v1/events/batch", &json!([whole("a"), bad, whole("c")])), 2).await.json();
+    assert_eq!(answer["success_count"], 2, "{answer}");
+    assert_eq!(answer["failure_count"], 1, "{answer}");
+    let failed = answer["results"].as_array().into_iter().flatten().find(|result| result.get("error").is_some());
+    assert_eq!(failed.map(|result| &result["index"]), Some(&json!(1)), "{answer}");
+    probe.refuses(batch("/v1/events/batch", &json!([])), 400, &["VALIDATION_ERROR"]).await;
+    probe.refuses(batch("/v1/events/batch", &json!([bad])), 400, &["VALIDATION_ERROR"]).await;
+    probe.refuses(batch("/v1/events/batch", &whole("d")), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+}

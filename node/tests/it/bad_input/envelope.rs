@@ -1,0 +1,112 @@
+//! Single events whose members are missing, of the wrong type or out of bounds.
+//!
+//! ENVELOPE-1: every refusal names the member in `details`, and all bad members at once.
+//! ENVELOPE-2: bounds hold from both sides: the last good value is taken, the first bad one is not.
+//!
+//! Not here: bodies that are no JSON at all; see `bodies.rs`.
+
+use super::probe::Probe;
+use crate::harness::Call;
+use serde_json::{Value, json};
+
+const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+fn post(body: &Value) -> Call {
+    Call::post("/v1/events", body.to_string())
+}
+
+#[tokio::test]
+async fn members_of_the_wrong_type_or_missing_are_named() {
+    let mut probe = Probe::start(&[]).await;
+    let wrong = [json!(5), json!(true), json!(null), json!([]), json!({ "a": 1 })];
+    for value in &wrong {
+        probe.refuses_field(post(&json!({ "event_type": value, "payload": {} })), "event_type").await;
+    }
+    for value in [json!(5), json!(true), json!(null), json!([{}]), json!("{}")] {
+        probe.refuses_field(post(&json!({ "event_type": "a.b", "payload": value })), "payload").await;
+    }
+    for value in [json!(5), json!([]), json!({}), json!(""), json!("yesterday"), json!("2026-13-01T00:00:00Z")] {
+        let body = json!({ "event_type": "a.b", "payload": {}, "timestamp": value });
+        probe.refuses_field(post(&body), "timestamp").await;
+    }
+    probe.refuses_field(post(&json!({ "payload": {} })), "event_type").await;
+    probe.refuses_field(post(&json!({ "event_type": "a.b" })), "payload").await;
+    let both = probe.refuses(post(&json!({})), 400, &["VALIDATION_ERROR"]).await.json();
+    assert_eq!(both["error"]["details"].as_array().map(Vec::len), Some(2), "every fault at once: {both}");
+    let body = json!({ "event_type": "a.b", "payload": {}, "unknown": 1, "timestamp": "2026-01-01T01:00:00.5+01:00" });
+    let event = probe.accepts(post(&body), 1).await;
+    let timestamp: jiff::Timestamp = event.string("/timestamp").parse().expect("RFC 3339");
+    assert_eq!(timestamp, "2026-01-01T00:00:00.5Z".parse().expect("RFC 3339"), "the sender's time, in UTC");
+    assert!(event.string("/timestamp").ends_with('Z'));
+}
+
+#[tokio::test]
+async fn event_types_keep_to_their_alphabet_and_length() {
+    let mut probe = Probe::start(&[]).await;
+    let long = "a".repeat(129);
+    let bad = [
+        "", " ", ".", ".a", "a.", "a..b", "a b", "a/b", "ä", "a*", "order.*", "a\u{0}b", "a\n", "😀", "a:b", "a,b",
+        &long,
+    ];
+    for event_type in bad {
+        probe.refuses_field(post(&json!({ "event_type": event_type, "payload": {} })), "event_type").await;
+    }
+    let raw = Call::post("/v1/events", r#"{"event_type":"a\u0000","payload":{}}"#);
+    probe.refuses_field(raw, "event_type").await;
+    for event_type in ["a", "A-1_b.C", "1.2.3", &"a".repeat(128), "a.".repeat(63).trim_end_matches('.')] {
+        let event = probe.accepts(post(&json!({ "event_type": event_type, "payload": {} })), 1).await;
+        assert_eq!(event.string("/event_type"), event_type);
+    }
+}
+
+#[tokio::test]
+async fn a_payload_of_a_mebibyte_is_the_largest() {
+    let mut probe = Probe::start(&[]).await;
+    let payload = |length_bytes: usize| format!("{{\"p\":\"{}\"}}", "x".repeat(length_bytes - 8));
+    let largest = payload(PAYLOAD_BYTES_MAX);
+    assert_eq!(largest.len(), PAYLOAD_BYTES_MAX);
+    let event = probe.accepts(Call::event("large.event", &largest), 1).await;
+    assert_eq!(crate::harness::listing::raw_payload(&event), largest);
+    let id = event.string("/event_id");
+    let read = probe.client.get(&format!("/v1/events/{id}")).await.expect(200);
+    assert_eq!(crate::harness::listing::raw_payload(&read), largest, "byte for byte");
+    let larger = payload(PAYLOAD_BYTES_MAX + 1);
+    probe.refuses(Call::event("large.event", &larger), 413, &["PAYLOAD_TOO_LARGE"]).await;
+}
+
+#[tokio::test]
+async fn an_answer_has_every_member_of_an_event() {
+    let mut probe = Probe::start(&[]).await;
+    let call = Call::event("whole.event", "{ \"a\" : 1.0 }").header("user-agent", "tests/1");
+    let answer = probe.accepts(call, 1).await;
+    let event = answer.json();
+    let members = [
+        "event_id",
+        "event_type",
+        "timestamp",
+        "payload",
+        "status",
+        "created_at",
+        "attempts",
+        "last_attempt_at",
+        "next_retry_at",
+        "delivered_at",
+        "failed_at",
+        "last_error",
+        "metadata",
+    ];
+    for member in members {
+        assert!(event.get(member).is_some(), "no {member}: {event}");
+    }
+    for member in ["source_ip", "user_agent", "api_version", "correlation_id", "idempotency_key"] {
+        assert!(event["metadata"].get(member).is_some(), "no metadata.{member}: {event}");
+    }
+    assert_eq!(event["status"], "received");
+    assert_eq!(event["attempts"], 0);
+    assert_eq!(event["metadata"]["user_agent"], "tests/1");
+    assert_eq!(event["metadata"]["source_ip"], "127.0.0.1");
+    assert_eq!(event["metadata"]["api_version"], "v1");
+    assert_eq!(event["timestamp"], event["created_at"], "the time of acceptance stands in for the sender's");
+    let read = probe.client.get(&format!("/v1/events/{}", answer.string("/event_id"))).await.expect(200);
+    assert_eq!(read.json(), event, "what is read is what was answered");
+}

@@ -1,0 +1,94 @@
+//! Idempotency keys: the same request again, another request under the same key, keys that are none.
+//!
+//! IDEMPOTENCY-1: a replay gives the first response again, byte for byte, and says that it is one.
+//! IDEMPOTENCY-2: another body under the key is refused and changes nothing.
+//! IDEMPOTENCY-3: a refused request does not use its key up; one key raced by many is one event.
+//!
+//! Not here: keys whose first POST a crash left unanswered; see the durability tests.
+
+use super::probe::Probe;
+use crate::harness::{Call, Node};
+
+fn keyed(payload: &str, key: &str) -> Call {
+    Call::event("keyed.event", payload).header("x-idempotency-key", key)
+}
+
+#[tokio::test]
+async fn the_same_request_again_is_the_first_response_again() {
+    let mut probe = Probe::start(&[]).await;
+    let first = probe.accepts(keyed("{ \"n\" : 1 }", "order-1"), 1).await;
+    assert_eq!(first.header("idempotent-replayed"), "");
+    assert_eq!(first.string("/metadata/idempotency_key"), "order-1");
+    let spellings =
+        [("X-Idempotency-Key", "order-1"), ("Idempotency-Key", "order-1"), ("Idempotency-Key", "\"order-1\"")];
+    for (name, key) in spellings {
+        let call = Call::event("keyed.event", "{ \"n\" : 1 }").header(name, key);
+        let again = probe.accepts(call, 0).await;
+        assert_eq!(again.header("idempotent-replayed"), "true", "{name}: {key}");
+        assert_eq!(again.body, first.body, "{name}: {key}: byte for byte");
+        assert_eq!(again.header("location"), first.header("location"), "{name}: {key}");
+    }
+}
+
+#[tokio::test]
+async fn another_body_under_the_key_is_refused() {
+    let mut probe = Probe::start(&[]).await;
+    probe.accepts(keyed("{\"n\":1}", "order-1"), 1).await;
+    probe.refuses(keyed("{\"n\":2}", "order-1"), 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
+    let other_type = Call::event("other.event", "{\"n\":1}").header("idempotency-key", "order-1");
+    probe.refuses(other_type, 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
+    probe.accepts(keyed("{\"n\":2}", "order-2"), 1).await;
+    probe.accepts(keyed("{\"n\":1}", "order-1"), 0).await;
+}
+
+#[tokio::test]
+async fn keys_that_are_none_are_refused() {
+    let mut probe = Probe::start(&[]).await;
+    let long = "k".repeat(256);
+    for key in ["", "\"\"", long.as_str(), &format!("\"{long}\"")] {
+        probe.refuses(keyed("{}", key), 400, &["VALIDATION_ERROR"]).await;
+    }
+    let longest = "k".repeat(255);
+    probe.accepts(keyed("{}", &longest), 1).await;
+    let refused = probe.refuses(keyed("{\"payload\":", "fresh"), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
+    assert_eq!(refused.header("idempotent-replayed"), "");
+    // A refused request does not use its key up.
+    probe.accepts(keyed("{}", "fresh"), 1).await;
+}
+
+#[tokio::test]
+async fn a_key_is_remembered_over_a_restart_and_a_deletion() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut node = Node::start(directory.path(), &[]).await;
+    let first = node.client().send(keyed("{\"n\":1}", "kept")).await.expect(201);
+    node.kill_hard();
+    let node = Node::start(directory.path(), &[]).await;
+    let again = node.client().send(keyed("{\"n\":1}", "kept")).await.expect(201);
+    assert_eq!(again.string("/event_id"), first.string("/event_id"));
+    assert_eq!(again.header("idempotent-replayed"), "true");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_same_time_one_key_is_one_event() {
+    let mut probe = Probe::start(&[]).await;
+    for round in 0..10 {
+        let key = format!("raced-{round}");
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let (client, call) = (probe.node.client(), keyed("{\"n\":1}", &key));
+                tokio::spawn(async move { client.send(call).await })
+            })
+            .collect();
+        let mut ids = Vec::new();
+        for task in tasks {
+            let answer = task.await.expect("a sender does not panic");
+            match answer.status {
+                201 => ids.push(answer.string("/event_id")),
+                // The first was still in flight.
+                status => assert_eq!(status, 409, "{}", answer.text()),
+            }
+        }
+        assert!(!ids.is_empty() && ids.iter().all(|id| *id == ids[0]), "one key, one event: {ids:?}");
+        probe.accepts(keyed("{\"n\":1}", &key), 1).await;
+    }
+}

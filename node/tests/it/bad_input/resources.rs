@@ -1,0 +1,137 @@
+//! Paths and methods that lead nowhere, and events that are not there, or not any more.
+//!
+//! RESOURCES-1: what never was is 404, what was deleted is 410, on every path that names an event.
+//! RESOURCES-2: a known path with another method is 405 and names the methods it has.
+//! RESOURCES-3: a lease is held by its token alone; another token changes nothing and is 409.
+//!
+//! Not here: events of another tenant; see the tests of the cursor's tenants.
+
+use super::probe::{Probe, check_refusal};
+use crate::harness::{Answer, Call};
+use serde_json::json;
+
+const UNKNOWN_ID: &str = "019a0000-0000-7000-8000-000000000000";
+
+#[tokio::test]
+async fn unknown_routes_are_not_found() {
+    let mut probe = Probe::start(&[]).await;
+    let paths =
+        ["/", "/v1", "/v1/", "/v2/events", "/v1/event", "/v1/inbox/", "/v1/events/a/b/c", "/v1/%00", "//v1/inbox"];
+    for path in paths {
+        probe.refuses(Call::get(path), 404, &["NOT_FOUND"]).await;
+    }
+    probe.refuses(Call::post("/v1/nothing", "{}"), 404, &["NOT_FOUND"]).await;
+}
+
+#[tokio::test]
+async fn wrong_methods_are_told_the_right_ones() {
+    let mut probe = Probe::start(&[]).await;
+    let cases = [
+        ("PUT", "/v1/events", "POST"),
+        ("DELETE", "/v1/inbox", "GET"),
+        ("POST", "/v1/inbox", "GET"),
+        ("PATCH", "/v1/events/batch", "POST"),
+        ("GET", "/v1/inbox/lease", "POST"),
+        ("POST", "/v1/health", "GET"),
+    ];
+    for (method, path, allowed) in cases {
+        let answer = probe.refuses(Call::new(method, path), 405, &["METHOD_NOT_ALLOWED"]).await;
+        let allow = answer.header("allow");
+        assert!(allow.split(',').any(|method| method.trim() == allowed), "{method} {path}: Allow: {allow}");
+    }
+    let ack = format!("/v1/events/{UNKNOWN_ID}/ack");
+    probe.refuses(Call::get(ack), 405, &["METHOD_NOT_ALLOWED"]).await;
+}
+
+/// Every call that names an event in its path.
+fn calls_on(id: &str) -> Vec<Call> {
+    let event = format!("/v1/events/{id}");
+    vec![
+        Call::get(&event),
+        Call::get(format!("{event}/status")),
+        Call::post(format!("{event}/ack"), ""),
+        Call::post(format!("{event}/nack"), "{}"),
+        Call::post(format!("{event}/replay"), ""),
+        Call::delete(&event),
+    ]
+}
+
+#[tokio::test]
+async fn events_that_never_were_are_not_found() {
+    let mut probe = Probe::start(&[]).await;
+    let strange = ["nonsense", "123", "019a0000", "%00", "019a0000-0000-7000-8000-00000000000g", "..%2Finbox"];
+    for id in [UNKNOWN_ID, "00000000-0000-0000-0000-000000000000"].iter().chain(&strange) {
+        for call in calls_on(id) {
+            probe.refuses(call, 404, &["NOT_FOUND"]).await;
+        }
+    }
+    let lease = Call::post(
+        format!("/v1/events/{UNKNOWN_ID}/lease"),
+        json!({ "lease_token": "nonsense", "visibility_timeout_seconds": 30 }).to_string(),
+    );
+    probe.refuses(lease, 404, &["NOT_FOUND"]).await;
+    let together =
+        Call::post("/v1/events/acknowledge/batch", json!({ "event_ids": [UNKNOWN_ID, "nonsense"] }).to_string());
+    let answer = probe.client.send(together).await.expect(200).json();
+    assert_eq!(answer["success_count"], 0, "{answer}");
+    assert_eq!(answer["failure_count"], 2, "{answer}");
+    probe.goes_on("acknowledging events that never were").await;
+}
+
+#[tokio::test]
+async fn deleted_events_are_gone() {
+    let probe = Probe::start(&[]).await;
+    let id = probe.client.accepted("short.lived", "{}").await;
+    let answer = probe.client.delete(&format!("/v1/events/{id}")).await.expect(204);
+    assert!(answer.body.is_empty(), "204 has no body");
+    for call in calls_on(&id) {
+        let answer = probe.client.send(call.clone()).await;
+        check_refusal(&answer, 410, &["GONE"], &format!("{call:?}"));
+    }
+    let page = probe.client.get("/v1/inbox").await.expect(200).json();
+    assert_eq!(page["pagination"]["total_count"], 0, "{page}");
+}
+
+#[tokio::test]
+async fn bodies_of_the_inbox_are_checked() {
+    let mut probe = Probe::start(&[]).await;
+    let lease = |body: serde_json::Value| Call::post("/v1/inbox/lease", body.to_string());
+    for value in [json!(0), json!(-1), json!("x"), json!(1.5), json!(100_000)] {
+        probe.refuses_field(lease(json!({ "limit": value })), "limit").await;
+    }
+    for value in [json!(0), json!(43_201), json!("x"), json!(-1)] {
+        let body = json!({ "visibility_timeout_seconds": value });
+        probe.refuses_field(lease(body), "visibility_timeout_seconds").await;
+    }
+    for value in [json!(-1), json!(21), json!("x")] {
+        probe.refuses_field(lease(json!({ "wait_seconds": value })), "wait_seconds").await;
+    }
+    for body in [json!({}), json!({ "event_ids": [] }), json!({ "event_ids": "x" }), json!({ "event_ids": [1] })] {
+        let call = Call::post("/v1/events/acknowledge/batch", body.to_string());
+        probe.refuses(call, 400, &["VALIDATION_ERROR"]).await;
+    }
+    let many = json!({ "event_ids": vec![UNKNOWN_ID; 1_001] });
+    let call = Call::post("/v1/events/acknowledge/batch", many.to_string());
+    probe.refuses_field(call, "event_ids").await;
+}
+
+#[tokio::test]
+async fn a_lease_is_kept_by_its_token_alone() {
+    let probe = Probe::start(&[]).await;
+    let id = probe.client.accepted("leased.event", "{}").await;
+    let leased = probe.client.post("/v1/inbox/lease", &json!({ "limit": 1 })).await.expect(200).json();
+    assert_eq!(leased["events"][0]["event_id"], json!(id), "{leased}");
+    let token = leased["events"][0]["lease_token"].as_str().expect("a lease has a token").to_owned();
+    let other = format!("{token}x");
+    for path in ["ack", "nack"] {
+        let answer: Answer =
+            probe.client.post(&format!("/v1/events/{id}/{path}"), &json!({ "lease_token": other })).await;
+        check_refusal(&answer, 409, &["CONFLICT"], path);
+    }
+    let again = probe.client.post("/v1/inbox/lease", &json!({ "limit": 1 })).await.expect(200).json();
+    assert_eq!(again["events"], json!([]), "a leased event is invisible to other leases");
+    probe.client.post(&format!("/v1/events/{id}/ack"), &json!({ "lease_token": token })).await.expect(200);
+    let first = probe.client.send(Call::post(format!("/v1/events/{id}/ack"), "")).await.expect(200);
+    let second = probe.client.send(Call::post(format!("/v1/events/{id}/ack"), "")).await.expect(200);
+    assert_eq!(first.json(), second.json(), "acknowledging again answers the same");
+}

@@ -1,0 +1,71 @@
+//! Clients that are slow on purpose: the node's patience ends, and only their connection with it.
+//!
+//! TIMEOUTS-1: the limit is for the whole head and the whole body: a byte now and then does not extend it.
+//! TIMEOUTS-2: a slow body is told so; a slow head is closed, with or without an answer.
+//!
+//! The limits are set low by configuration. What is tested is that they hold, not how long they take.
+
+use super::connections::{BODY, head};
+use super::probe::{Probe, check_refusal};
+use crate::harness::Wire;
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let mut probe = Probe::start(&[("TRIGGERS__LISTEN__BODY_TIMEOUT_MS", "1000")]).await;
+    for sent in ["", "{\"ev", &BODY[..BODY.len() - 1]] {
+        let mut wire = Wire::connect(&probe.node.dev.url).await;
+        assert!(wire.write(format!("{}{sent}", head(&probe, BODY.len(), ""))).await);
+        let answer = wire.answer().await.expect("an answer");
+        check_refusal(&answer, 408, &["REQUEST_TIMEOUT"], "a body that does not come");
+        wire.closed().await;
+        probe.goes_on("a body that does not come").await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up() {
+    let mut probe = Probe::start(&[("TRIGGERS__LISTEN__BODY_TIMEOUT_MS", "1000")]).await;
+    let mut wire = Wire::connect(&probe.node.dev.url).await;
+    assert!(wire.write(head(&probe, 100_000, "")).await);
+    // The limit is for the whole body: a byte now and then does not extend it.
+    while wire.write(" ").await {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        if wire.has_answer().await {
+            break;
+        }
+    }
+    let answer = wire.answer().await.expect("an answer");
+    check_refusal(&answer, 408, &["REQUEST_TIMEOUT"], "a body that drips");
+    wire.closed().await;
+    probe.goes_on("a body that drips").await;
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_closed() {
+    let mut probe = Probe::start(&[("TRIGGERS__LISTEN__HEADER_TIMEOUT_MS", "1000")]).await;
+    for start in ["G", "GET /v1/inbox HTTP/1.1\r\n", "GET /v1/inbox HTTP/1.1\r\nhost: node\r\nx-slow: "] {
+        let mut wire = Wire::connect(&probe.node.dev.url).await;
+        assert!(wire.write(start).await);
+        if let Some(answer) = wire.answer().await {
+            assert_eq!(answer.status, 408, "{}", answer.text());
+        }
+        wire.closed().await;
+        probe.goes_on("a head that does not end").await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_drips_is_closed() {
+    let mut probe = Probe::start(&[("TRIGGERS__LISTEN__HEADER_TIMEOUT_MS", "1000")]).await;
+    let mut wire = Wire::connect(&probe.node.dev.url).await;
+    let mut is_open = wire.write("GET /v1/inbox HTTP/1.1\r\nhost: node\r\nx-slow: ").await;
+    for _ in 0..600 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        is_open = is_open && wire.write("x").await;
+        if !is_open {
+            break;
+        }
+    }
+    assert!(!is_open, "the connection is closed although a byte comes now and then");
+    probe.goes_on("a head that drips").await;
+}

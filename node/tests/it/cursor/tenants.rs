@@ -1,0 +1,91 @@
+//! Two tenants side by side: neither sees, changes or even learns of what belongs to the other.
+//!
+//! TENANTS-1: a listing shows the key's own tenant only, while both write.
+//! TENANTS-2: another tenant's event is 404 on every path, exactly as one that never was.
+//! TENANTS-3: another tenant's cursor is no cursor.
+//! TENANTS-4: an idempotency key belongs to its tenant.
+//!
+//! Not here: keys without the scope; see the tests of bad input.
+
+use crate::harness::{Call, Client, Node, listing};
+use serde_json::json;
+
+/// A fresh tenant with a key of its own; `name` must be unique to the node.
+pub async fn tenant(node: &Node, name: &str) -> (String, Client) {
+    let admin = node.admin();
+    let made = admin.post("/v1/tenants", &json!({ "name": name })).await.expect(201).json();
+    let id = made["id"].as_str().or(made["tenant_id"].as_str()).expect("a tenant has an id").to_owned();
+    let key = admin.post("/v1/keys", &json!({ "name": name, "tenant_id": id })).await.expect(201).string("/key");
+    (id, node.client().with_key(&key))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_in_parallel_never_see_each_other() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &[]).await;
+    let (_, left) = tenant(&node, "left").await;
+    let (_, right) = tenant(&node, "right").await;
+    let writing = [("left", left.clone()), ("right", right.clone())].map(|(name, client)| {
+        tokio::spawn(async move {
+            for number in 0..80 {
+                client.accepted(&format!("{name}.event"), &format!("{{\"n\":{number}}}")).await;
+                let own = format!("{name}.event");
+                let page = listing::page(&client, "limit=200", None).await;
+                assert!(page.events.iter().all(|event| event.event_type == own), "TENANTS-1: {name} sees its own");
+            }
+        })
+    });
+    for task in writing {
+        task.await.expect("a writer does not panic");
+    }
+    for client in [left, right] {
+        assert_eq!(listing::all(&client, "limit=7").await.total_count, 80, "TENANTS-1");
+    }
+    assert_eq!(listing::received_count(&node.client()).await, 0, "TENANTS-1: nor does a third");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_event_is_as_one_that_never_was() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &[]).await;
+    let (_, owner) = tenant(&node, "owner").await;
+    let (_, stranger) = tenant(&node, "stranger").await;
+    let id = owner.accepted("private.event", "{\"secret\":1}").await;
+    let event = format!("/v1/events/{id}");
+    let calls = [
+        Call::get(&event),
+        Call::get(format!("{event}/status")),
+        Call::post(format!("{event}/ack"), ""),
+        Call::post(format!("{event}/nack"), "{}"),
+        Call::post(format!("{event}/replay"), ""),
+        Call::delete(&event),
+    ];
+    for call in calls {
+        let answer = stranger.send(call.clone()).await;
+        assert_eq!(answer.status, 404, "TENANTS-2: {call:?}: {}", answer.text());
+        assert_eq!(answer.string("/error/code"), "NOT_FOUND", "TENANTS-2: {call:?}");
+    }
+    let together = stranger.post("/v1/events/acknowledge/batch", &json!({ "event_ids": [id] })).await.expect(200);
+    assert_eq!(together.json()["success_count"], 0, "TENANTS-2: {}", together.text());
+    let after = owner.get(&event).await.expect(200);
+    assert_eq!(after.string("/status"), "received", "TENANTS-2: nothing was changed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cursors_and_idempotency_keys_belong_to_their_tenant() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &[]).await;
+    let (_, owner) = tenant(&node, "owner").await;
+    let (_, stranger) = tenant(&node, "stranger").await;
+    super::fill(&owner, 5).await;
+    super::fill(&stranger, 5).await;
+    let cursor = listing::page(&owner, "limit=2", None).await.cursor.expect("there is more");
+    let answer = stranger.get(&format!("/v1/inbox?cursor={cursor}")).await.expect(400);
+    assert_eq!(answer.string("/error/code"), "INVALID_CURSOR", "TENANTS-3");
+
+    let call = Call::event("same.key", "{\"a\":1}").header("x-idempotency-key", "shared");
+    let first = owner.send(call.clone()).await.expect(201);
+    let second = stranger.send(call).await.expect(201);
+    assert_ne!(first.string("/event_id"), second.string("/event_id"), "TENANTS-4");
+    assert_eq!(second.header("idempotent-replayed"), "", "TENANTS-4");
+}

@@ -1,0 +1,91 @@
+//! The binary as a child process: started without the surrounding configuration, its output kept in files.
+//!
+//! 1. No variable whose name starts with `TRIGGERS` reaches the child unless the test names it.
+//! 2. Output goes to files rather than pipes, so that a chatty child never blocks on a reader that is not there.
+//! 3. A child that outlives its deadline is killed, and the test fails with what the child wrote.
+//!
+//! Not here: what the command line means; see `node.rs` for a node that serves.
+
+use super::STATE_DEADLINE_MS;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use tempfile::NamedTempFile;
+
+/// What a finished command left: its exit code (-1 when a signal ended it) and both outputs.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Starts the binary with `arguments`; standard output and error go to the two files.
+pub fn spawn<Argument: AsRef<OsStr>>(
+    arguments: &[Argument],
+    envs: &[(&str, &str)],
+    stdout: &NamedTempFile,
+    stderr: &NamedTempFile,
+) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_triggers"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TRIGGERS") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .args(arguments)
+        .envs(envs.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(stdout.reopen().expect("the output file is open"))
+        .stderr(stderr.reopen().expect("the error file is open"))
+        .spawn()
+        .expect("the binary under test starts")
+}
+
+/// Runs the binary to its end.
+pub async fn run<Argument: AsRef<OsStr>>(arguments: &[Argument], envs: &[(&str, &str)]) -> Finished {
+    let stdout = log_file();
+    let stderr = log_file();
+    let mut child = spawn(arguments, envs, &stdout, &stderr);
+    let status = wait(&mut child).await;
+    let finished = Finished {
+        code: status.and_then(|status| status.code()).unwrap_or(-1),
+        stdout: text(&stdout),
+        stderr: text(&stderr),
+    };
+    assert!(status.is_some(), "the command did not end: {finished:?}");
+    finished
+}
+
+/// Waits for the end of the child; at the deadline kills it and answers `None`.
+pub async fn wait(child: &mut Child) -> Option<ExitStatus> {
+    let ended = tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), async {
+        loop {
+            if let Some(status) = child.try_wait().expect("the child can be waited for") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    if let Ok(status) = ended {
+        return Some(status);
+    }
+    child.kill().expect("a running child can be killed");
+    child.wait().expect("a killed child can be waited for");
+    None
+}
+
+/// A fresh file for the output of a child; it is gone with the value.
+pub fn log_file() -> NamedTempFile {
+    NamedTempFile::new().expect("a temporary file can be made")
+}
+
+/// Everything written to `file` so far; bytes that are not UTF-8 are replaced.
+pub fn text(file: &NamedTempFile) -> String {
+    let mut bytes = Vec::new();
+    file.reopen().and_then(|mut reader| reader.read_to_end(&mut bytes)).expect("the output file is readable");
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,171 @@
+//! A node's life as an operator sees it: starting, refusing to start, being looked at, stopping.
+//!
+//! LIFECYCLE-1: one node a data directory; a second one refuses with exit code 4 and says which directory.
+//! LIFECYCLE-2: `dev.json` is readable by its owner alone; its keys stay, however the node ended.
+//! LIFECYCLE-3: SIGTERM finishes what was begun and ends with exit code 0.
+//! LIFECYCLE-4: a wrong configuration ends with exit code 3 and lists every fault at once.
+//!
+//! The command line against a live node is in `lifecycle/command_line.rs`, `serve` in `lifecycle/serve.rs`.
+
+mod command_line;
+mod serve;
+
+use crate::harness::{Call, Client, Node, STATE_DEADLINE_MS, Wire, listing, process, wait_until};
+use std::os::unix::fs::PermissionsExt;
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_node() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &[]).await;
+    let refusal = Node::refusal(directory.path(), &[]).await;
+    assert_eq!(refusal.code, 4, "LIFECYCLE-1: {refusal:?}");
+    let shown = directory.path().to_string_lossy().into_owned();
+    assert!(refusal.stderr.contains(&shown), "LIFECYCLE-1: the message names the directory: {refusal:?}");
+    node.client().accepted("still.serving", "{}").await;
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &[]).await;
+    let address = node.dev.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let other = tempfile::tempdir().expect("a temporary directory can be made");
+    let data = other.path().to_string_lossy().into_owned();
+    let arguments = ["dev", "--data-dir", &data, "--listen", &address, "--admin-listen", "127.0.0.1:0"];
+    let refusal = process::run(&arguments, &[]).await;
+    assert_eq!(refusal.code, 4, "{refusal:?}");
+    assert!(refusal.stderr.contains(&address), "the message names the address: {refusal:?}");
+}
+
+#[tokio::test]
+async fn the_keys_of_a_directory_stay() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut node = Node::start(directory.path(), &[]).await;
+    let first = node.dev.clone();
+    let id = node.client().accepted("kept.event", "{}").await;
+    for is_hard in [true, false, true] {
+        let metadata = std::fs::metadata(directory.path().join("dev.json")).expect("the file is there");
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "LIFECYCLE-2");
+        if is_hard {
+            node.kill_hard();
+        } else {
+            assert_eq!(node.terminate().await, 0, "LIFECYCLE-3");
+        }
+        node = Node::start(directory.path(), &[]).await;
+        let keys = (&node.dev.tenant_id, &node.dev.api_key, &node.dev.admin_key);
+        assert_eq!(keys, (&first.tenant_id, &first.api_key, &first.admin_key), "LIFECYCLE-2");
+        node.client().get(&format!("/v1/events/{id}")).await.expect(200);
+    }
+    assert_ne!(first.api_key, first.admin_key);
+}
+
+/// Whether the node no longer wants traffic: it says so, or does not listen any more.
+async fn is_unready(client: &Client) -> bool {
+    client.try_send(Call::get("/readyz")).await.is_ok_and(|answer| answer.status == 200).eq(&false)
+}
+
+#[tokio::test]
+async fn termination_finishes_what_was_begun() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut node = Node::start(directory.path(), &[]).await;
+    let body = "{\"event_type\":\"begun.event\",\"payload\":{ \"n\" : 1 }}";
+    let key = &node.dev.api_key;
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    let mut wire = Wire::connect(&node.dev.url).await;
+    assert!(wire.write(head).await);
+    let go_ahead = wire.answer().await.expect("the node asks for the body");
+    assert_eq!(go_ahead.status, 100, "the request has begun: {}", go_ahead.text());
+    assert!(wire.write(&body[..20]).await);
+
+    node.signal_termination();
+    let client = node.client();
+    wait_until(STATE_DEADLINE_MS, "the node drains", || is_unready(&client)).await;
+    assert!(wire.write(&body[20..]).await, "LIFECYCLE-3: the connection is still open");
+    let answer = wire.answer().await.expect("LIFECYCLE-3: the begun request is answered");
+    let id = answer.expect(201).string("/event_id");
+    assert_eq!(node.exit_code().await, 0, "LIFECYCLE-3");
+
+    let node = Node::start(directory.path(), &[]).await;
+    let listed = listing::all(&node.client(), "").await.events;
+    assert_eq!(listed.iter().map(|event| event.event_id.as_str()).collect::<Vec<_>>(), [id]);
+}
+
+#[tokio::test]
+async fn termination_ends_idle_connections_and_long_polls() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut node = Node::start(directory.path(), &[]).await;
+    let idle: Vec<Client> = (0..5).map(|_| node.client()).collect();
+    for client in &idle {
+        client.get("/v1/health").await.expect(200);
+    }
+    let poller = node.client();
+    let poll =
+        tokio::spawn(async move { poller.try_send(Call::post("/v1/inbox/lease", "{\"wait_seconds\":20}")).await });
+    node.client().get("/v1/inbox").await.expect(200);
+    assert_eq!(node.terminate().await, 0, "LIFECYCLE-3");
+    // The poll may have been answered empty or turned away; that it does not hang is what is tested.
+    let polled = poll.await.expect("the poller does not panic");
+    assert!(polled.map_or(true, |answer| [200, 503].contains(&answer.status)));
+}
+
+#[tokio::test]
+async fn health_is_told_without_a_key() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &[]).await;
+    let client = node.client().anonymous();
+    for path in ["/livez", "/readyz"] {
+        client.get(path).await.expect(200);
+    }
+    let health = client.get("/v1/health").await.expect(200).json();
+    assert_eq!(health["status"], "healthy", "{health}");
+    assert_eq!(health["version"], env!("CARGO_PKG_VERSION"), "{health}");
+    assert!(health["node"].as_str().is_some_and(|node| !node.is_empty()), "{health}");
+    let timestamp = health["timestamp"].as_str().expect("a time");
+    assert!(timestamp.parse::<jiff::Timestamp>().is_ok(), "{health}");
+}
+
+#[tokio::test]
+async fn metrics_are_told_on_the_admin_listener_alone() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &[]).await;
+    node.client().accepted("counted.event", "{}").await;
+    let admin = Client::new(&node.dev.admin_url, &node.dev.admin_key);
+    let metrics = admin.get("/metrics").await.expect(200);
+    let text = String::from_utf8(metrics.body.to_vec()).expect("metrics are text");
+    assert!(text.contains("# TYPE triggers_"), "{text}");
+    assert!(!text.contains(&node.dev.api_key) && !text.contains(&node.dev.admin_key), "no key in the metrics");
+    node.client().get("/metrics").await.expect(404);
+}
+
+#[tokio::test]
+async fn the_api_describes_itself() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &[]).await;
+    let client = node.client().anonymous();
+    let document = client.get("/openapi.json").await.expect(200).json();
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", document["openapi"]);
+    let paths =
+        ["/v1/events", "/v1/events/batch", "/v1/inbox", "/v1/inbox/lease", "/v1/events/{id}", "/v1/keys", "/v1/health"];
+    for path in paths {
+        assert!(
+            document["paths"].get(path).is_some(),
+            "no {path} in {:?}",
+            document["paths"].as_object().map(|paths| paths.keys())
+        );
+    }
+    let docs = client.get("/docs").await.expect(200);
+    assert!(docs.header("content-type").starts_with("text/html"), "{}", docs.header("content-type"));
+    let page = String::from_utf8(docs.body.to_vec()).expect("HTML is text").to_lowercase();
+    let outside = ["src=\"http", "src='http", "src=\"//", "@import", "url(http", "url(//", "url(\"http", "<base"];
+    for fragment in outside {
+        assert!(!page.contains(fragment), "the page loads from outside: {fragment}");
+    }
+    for link in page.split("<link").skip(1) {
+        let tag = link.split('>').next().unwrap_or_default();
+        assert!(!tag.contains("http") && !tag.contains("\"//"), "the page links an outside asset: {tag}");
+    }
+}

@@ -1,0 +1,190 @@
+//! Checks that a payload is an I-JSON object (RFC 7493): valid UTF-8, no lone surrogates, no duplicate member names,
+//! numbers within a double, and nested at most 127 levels deep.
+//!
+//! Why: payloads are handed on byte for byte to consumers written with every JSON library there is. What RFC 8259 leaves
+//! open (which duplicate wins, what `"\ud800"` means) differs between them, and one such payload would break a whole page.
+//! Invariants: `JSON-1` no input panics or overflows the stack; `JSON-2` what is accepted parses in every I-JSON reader.
+//! It keeps nothing and changes nothing: the bytes stay the sender's.
+
+use crate::Malformed;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// Objects with more members than this are checked with a hash set, smaller ones by comparing.
+const COMPARED_MEMBERS_MAX: usize = 16;
+
+/// Checks one payload.
+///
+/// # Errors
+/// [`Malformed`] with the reason and, where the parser knows it, line and column within the payload.
+pub fn check_payload(bytes: &[u8]) -> Result<(), Malformed> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Malformed("must be UTF-8".into()))?;
+    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return Err(Malformed("must be a JSON object".into()));
+    }
+    match serde_json::from_str::<Checked>(text) {
+        Ok(Checked) => Ok(()),
+        Err(error) => Err(Malformed(format!("must be I-JSON (RFC 7493): {error}"))),
+    }
+}
+
+/// A value that was looked at and dropped.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CheckedVisitor)
+    }
+}
+
+struct CheckedVisitor;
+
+impl<'de> Visitor<'de> for CheckedVisitor {
+    type Value = Checked;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_unit<E>(self) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Checked, A::Error> {
+        while items.next_element::<Checked>()?.is_some() {}
+        Ok(Checked)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Checked, A::Error> {
+        let mut names = Names::default();
+        while let Some(Name(name)) = members.next_key::<Name<'de>>()? {
+            if names.insert(name) {
+                return Err(A::Error::custom("duplicate member name"));
+            }
+            members.next_value::<Checked>()?;
+        }
+        Ok(Checked)
+    }
+}
+
+/// A member name, borrowed from the input where it has no escapes.
+struct Name<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor;
+        impl<'de> Visitor<'de> for NameVisitor {
+            type Value = Name<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a member name")
+            }
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+/// The member names of one object so far.
+#[derive(Default)]
+struct Names<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Names<'de> {
+    /// Adds a name; whether it was there before.
+    fn insert(&mut self, name: Cow<'de, str>) -> bool {
+        if !self.many.is_empty() {
+            return !self.many.insert(name);
+        }
+        if self.few.contains(&name) {
+            return true;
+        }
+        self.few.push(name);
+        if self.few.len() > COMPARED_MEMBERS_MAX {
+            self.many.extend(self.few.drain(..));
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn objects_pass_as_they_are() {
+        for good in [
+            "{}",
+            " {\"a\" : [1, 2.5e3, null, true, \"\\u0000 \\ud83d\\ude00 ü\"] }\n",
+            r#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}"#,
+        ] {
+            assert_eq!(check_payload(good.as_bytes()), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn what_readers_disagree_on_is_refused() {
+        for bad in [
+            "", "[]", "1", "null", "{", "{}{}", "{\"a\":1,\"a\":2}", "{\"a\":1,\"\\u0061\":2}", r#"{"a":"\ud800"}"#,
+            r#"{"\udc00":1}"#, "{\"a\":\"\0\"}", "{\"a\":1e999}", "{\"a\":NaN}", "{'a':1}", "{\"a\":1,}",
+        ] {
+            assert!(check_payload(bad.as_bytes()).is_err(), "{bad:?} was accepted");
+        }
+        assert!(check_payload(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn duplicates_are_found_among_many_members() {
+        let members = |n: usize| (0..n).map(|i| format!("\"k{i}\":{i}")).collect::<Vec<_>>().join(",");
+        for n in [15, 16, 17, 18, 100] {
+            assert!(check_payload(format!("{{{}}}", members(n)).as_bytes()).is_ok());
+            assert!(check_payload(format!("{{{},\"k3\":0}}", members(n)).as_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_and_never_overflows() {
+        let nested = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+        assert!(check_payload(nested(127).as_bytes()).is_ok());
+        assert!(check_payload(nested(128).as_bytes()).is_err());
+        assert!(check_payload(nested(100_000).as_bytes()).is_err());
+        assert!(check_payload(format!("{{\"a\":{}", "[".repeat(1_000_000)).as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_accepts_only_json(text in "[\\{\\}\\[\\]\",:a01\\\\u ]{0,40}") {
+            if check_payload(text.as_bytes()).is_ok() {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap().is_object());
+            }
+        }
+    }
+}

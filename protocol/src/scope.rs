@@ -1,0 +1,105 @@
+//! What an API key may do.
+//!
+//! Invariant: `SCOPE-1` `admin` includes every other scope; a set of scopes prints in one fixed order.
+
+use crate::Malformed;
+use bincode::{Decode, Encode};
+
+/// One permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Post events.
+    EventsWrite,
+    /// List the inbox, read events and statistics.
+    InboxRead,
+    /// Acknowledge and delete events.
+    InboxAck,
+    /// Manage subscriptions.
+    SubscriptionsManage,
+    /// Manage the tenant's keys.
+    KeysManage,
+    /// Everything, for all tenants.
+    Admin,
+}
+
+impl Scope {
+    /// Every scope, in the order in which a set prints.
+    pub const ALL: [Scope; 6] = [
+        Self::EventsWrite,
+        Self::InboxRead,
+        Self::InboxAck,
+        Self::SubscriptionsManage,
+        Self::KeysManage,
+        Self::Admin,
+    ];
+
+    /// The scope as it stands in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EventsWrite => "events:write",
+            Self::InboxRead => "inbox:read",
+            Self::InboxAck => "inbox:ack",
+            Self::SubscriptionsManage => "subscriptions:manage",
+            Self::KeysManage => "keys:manage",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Parses the form in JSON.
+    ///
+    /// # Errors
+    /// [`Malformed`] with the list of scopes.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| {
+            Malformed(format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        })
+    }
+}
+
+/// A set of scopes, one bit each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Scopes(u16);
+
+impl Scopes {
+    /// What a tenant's key gets when none are named: everything but `admin`.
+    pub fn tenant_default() -> Self {
+        Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect()
+    }
+
+    /// Whether the set includes `scope`, by itself or through `admin`.
+    pub fn allows(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u16) != 0 || self.0 & (1 << Scope::Admin as u16) != 0
+    }
+
+    /// Whether everything in `other` is allowed by this set.
+    pub fn covers(self, other: Scopes) -> bool {
+        other.iter().all(|scope| self.allows(scope))
+    }
+
+    /// The scopes of the set in their fixed order.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.0 & (1 << *scope as u16) != 0)
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | (1 << scope as u16)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_includes_everything_and_names_parse_back() {
+        let admin: Scopes = [Scope::Admin].into_iter().collect();
+        assert!(admin.covers(Scope::ALL.into_iter().collect()));
+        assert!(!Scopes::tenant_default().allows(Scope::Admin));
+        for scope in Scope::ALL {
+            assert_eq!(Scope::parse(scope.as_str()).unwrap(), scope);
+        }
+        assert!(Scope::parse("root").is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! A point in time on the wall clock, in microseconds since the Unix epoch.
+//!
+//! Invariants: `TIME-1` a timestamp lies in the years 0001 to 9999, so it always has an RFC 3339 form;
+//! `TIME-2` the text form parses back to the same value. It is not a monotonic clock: durations are
+//! measured with [`crate::Environment::monotonic`].
+
+use crate::Malformed;
+use bincode::{Decode, Encode};
+use std::time::Duration;
+
+const MICROS_MIN: i64 = -62_135_596_800_000_000;
+const MICROS_MAX: i64 = 253_402_300_799_999_999;
+const PRINTER: jiff::fmt::temporal::DateTimePrinter =
+    jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
+const PRINTER_MICROS: jiff::fmt::temporal::DateTimePrinter =
+    jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
+
+/// Microseconds since 1970-01-01T00:00:00Z; printed as RFC 3339 in UTC with three or six decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From whole milliseconds since the Unix epoch, clamped to the years 0001 to 9999.
+    pub fn from_millis(millis: i64) -> Self {
+        Self::from_micros(millis.saturating_mul(1_000))
+    }
+
+    /// From microseconds since the Unix epoch, clamped to the years 0001 to 9999.
+    pub fn from_micros(micros: i64) -> Self {
+        Self(micros.clamp(MICROS_MIN, MICROS_MAX))
+    }
+
+    /// Whole milliseconds since the Unix epoch, rounded down.
+    pub fn as_millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    pub fn as_seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// This time moved into the future, clamped to the year 9999.
+    pub fn plus(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(self.0.saturating_add(micros))
+    }
+
+    /// The time from `earlier` to this one; zero if `earlier` is later.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Parses an RFC 3339 date-time with any offset; digits past the microsecond are cut off.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the text is no RFC 3339 date-time or lies outside the years 0001 to 9999.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let malformed = || Malformed("must be an RFC 3339 date-time, like 2026-01-31T12:00:00.000Z".into());
+        if !has_rfc3339_shape(text.as_bytes()) {
+            return Err(malformed());
+        }
+        let parsed: jiff::Timestamp = text.parse().map_err(|_| malformed())?;
+        let micros = parsed.as_microsecond();
+        if !(MICROS_MIN..=MICROS_MAX).contains(&micros) {
+            return Err(malformed());
+        }
+        Ok(Self(micros))
+    }
+}
+
+/// jiff accepts Temporal's wider grammar (annotations, no seconds, other separators); the API promises RFC 3339.
+fn has_rfc3339_shape(text: &[u8]) -> bool {
+    let digits = |range: std::ops::Range<usize>| text[range].iter().all(u8::is_ascii_digit);
+    if text.len() < 20 || text.len() > 40 || !digits(0..4) || !digits(5..7) || !digits(8..10) {
+        return false;
+    }
+    if text[4] != b'-' || text[7] != b'-' || !matches!(text[10], b'T' | b't') {
+        return false;
+    }
+    if !digits(11..13) || text[13] != b':' || !digits(14..16) || text[16] != b':' || !digits(17..19) {
+        return false;
+    }
+    let fraction = match text[19] {
+        b'.' => 1 + text[20..].iter().take_while(|b| b.is_ascii_digit()).count(),
+        _ => 0,
+    };
+    let offset = &text[19 + fraction..];
+    fraction != 1
+        && match offset {
+            [b'Z' | b'z'] => true,
+            [b'+' | b'-', h1, h2, b':', m1, m2] => [h1, h2, m1, m2].iter().all(|b| b.is_ascii_digit()),
+            _ => false,
+        }
+}
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let moment = jiff::Timestamp::from_microsecond(self.0)
+            .expect("TIME-1: the constructors clamp to the range that jiff prints");
+        let printer = if self.0 % 1_000 == 0 { &PRINTER } else { &PRINTER_MICROS };
+        f.write_str(&printer.timestamp_to_string(&moment))
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn prints_milliseconds_and_keeps_microseconds() {
+        assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
+        let sent = Timestamp::parse("2026-01-01T02:00:00.123456789+02:00").unwrap();
+        assert_eq!(sent.to_string(), "2026-01-01T00:00:00.123456Z");
+    }
+
+    #[test]
+    fn refuses_what_is_not_rfc_3339() {
+        for text in [
+            "", "now", "2026-01-01", "2026-01-01T00:00Z", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Z[UTC]", "2026-01-01T00:00:00+0200", "2026-02-30T00:00:00Z",
+            "1767225600", "+002026-01-01T00:00:00Z", "2026-01-01 00:00:00Z",
+        ] {
+            assert!(Timestamp::parse(text).is_err(), "{text} was accepted");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_form_parses_back(micros in MICROS_MIN..=MICROS_MAX) {
+            let time = Timestamp::from_micros(micros);
+            prop_assert_eq!(Timestamp::parse(&time.to_string()).unwrap(), time);
+        }
+
+        #[test]
+        fn parse_never_panics(text in "\\PC{0,40}") {
+            let _ = Timestamp::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The transactional, ordered key-value store that everything durable stands on, and its engines.
+//!
+//! ```text
+//! Store::run ──▶ Engine::begin ──▶ Transaction: reads, writes ──▶ commit
+//!                ├── embedded     LMDB behind one committer thread; one node
+//!                └── simulated    in memory, with seeded faults; tests
+//! ```
+//! Invariants: `KV-1` transactions are strictly serializable: a committed one behaves as if it ran alone at its commit;
+//! `KV-2` a transaction reads its own writes; `KV-3` `commit` returning `Ok` means durable; `KV-4` `MaybeCommitted` is the
+//! only error after which a write may exist; `KV-5` every engine has the same limits ([`limits`]), those of FoundationDB.
+//! It has no watches and no versionstamps, so that all engines run the same transactions.
+
+pub mod embedded;
+mod error;
+pub mod limits;
+mod overlay;
+mod range;
+mod run;
+pub mod simulated;
+
+pub use error::{Fault, StoreError};
+pub use range::{KeyRange, Page, RangeRead};
+pub use run::{RetryClass, Run, Store};
+
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::Pin;
+
+/// A boxed future, so that engines are interchangeable at run time.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One implementation of the store.
+pub trait Engine: Send + Sync + 'static {
+    /// Begins a transaction on the newest committed state.
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>>;
+
+    /// Whether the engine can still write; the reason if not. Must not block.
+    fn health(&self) -> Result<(), StoreError>;
+}
+
+/// One transaction. Dropping it without `commit` has no effect on the store.
+///
+/// Reads come in two kinds: plain ones are checked again at commit (a change in between makes the commit fail with
+/// `Retryable`), `…_snapshot` ones are not.
+pub trait Transaction: Send {
+    /// The value of a key.
+    fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+
+    /// As [`Transaction::get`], without a read conflict.
+    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+
+    /// One page of a range in key order, or in reverse.
+    fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>>;
+
+    /// As [`Transaction::range`], without a read conflict.
+    fn range_snapshot(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>>;
+
+    /// Sets a key.
+    fn set(&mut self, key: &[u8], value: &[u8]);
+
+    /// Clears a key.
+    fn clear(&mut self, key: &[u8]);
+
+    /// Clears every key of a range.
+    fn clear_range(&mut self, range: KeyRange);
+
+    /// Adds to the little-endian `i64` under a key (0 if absent; wraps), without a read conflict.
+    fn add(&mut self, key: &[u8], delta: i64);
+
+    /// Makes the commit fail if anything in the range changed since this transaction began.
+    fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Bytes of keys and values that the commit would carry, about.
+    fn approximate_size(&self) -> usize;
+
+    /// Commits. A transaction without writes commits without touching the disk.
+    ///
+    /// # Errors
+    /// `Retryable` on a conflict; `MaybeCommitted` if the outcome is not known; `Fatal` with a [`Fault`] otherwise.
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>>;
+}
+
+/// Reads the little-endian `i64` that [`Transaction::add`] keeps.
+///
+/// # Errors
+/// `Fatal(Corrupt)` if the value has another length than eight bytes.
+pub fn decode_counter(value: Option<&[u8]>) -> Result<i64, StoreError> {
+    match value {
+        None => Ok(0),
+        Some(bytes) => match bytes.try_into() {
+            Ok(bytes) => Ok(i64::from_le_bytes(bytes)),
+            Err(_) => Err(StoreError::fatal(Fault::Corrupt, format!("a counter has {} bytes instead of 8", bytes.len()))),
+        },
+    }
+}

@@ -1,0 +1,214 @@
+//! The data directory: its lock, its format version, and opening LMDB inside it.
+//!
+//! ```text
+//! LOCK       held (flock) while a process has the directory open
+//! FORMAT     "triggers-data 1 lmdb": what wrote it; made last, so that half-made directories are made again
+//! data.mdb   the pairs; kept longer than its last used page (EMBEDDED-4)
+//! lock.mdb   LMDB's table of readers; worthless when no process is running
+//! ```
+//! Invariant: `DIRECTORY-1` a directory that this version cannot read is refused and left as it is.
+
+use super::{EmbeddedOptions, Pairs};
+use heed::{Env, EnvOpenOptions, WithoutTls};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+const FORMAT: &str = "triggers-data 1 lmdb\n";
+const PAGE_BYTES: u64 = 4_096;
+/// The data file grows in steps of this size, ahead of what LMDB uses.
+const GROWTH_BYTES: u64 = 64 << 20;
+
+/// Why a data directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("data directory {0} is open in another process; stop that one first, or give this one its own directory")]
+    Locked(PathBuf),
+    /// Written by something else, or by another version.
+    #[error("data directory {directory} has the format {found:?}; this version reads {expected:?}; it was left as it is")]
+    Format {
+        /// The directory.
+        directory: PathBuf,
+        /// What its FORMAT file says.
+        found: String,
+        /// What this version writes.
+        expected: String,
+    },
+    /// The data file is damaged.
+    #[error("data file {file} is damaged: {reason}; restore it from a backup")]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("cannot open data directory {directory}: {source}")]
+    Io {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// An open, locked data directory.
+pub(super) struct DataDirectory {
+    path: PathBuf,
+    /// The lock goes with the file.
+    _lock: File,
+}
+
+impl DataDirectory {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { directory: path.to_owned(), source };
+        std::fs::create_dir_all(path).map_err(io)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("LOCK")).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        let directory = Self { path: path.to_owned(), _lock: lock };
+        directory.check_format()?;
+        Ok(directory)
+    }
+
+    /// Opens LMDB, and makes the format file once that has worked.
+    pub(super) fn open_environment(&self, options: &EmbeddedOptions) -> Result<(Env<WithoutTls>, Pairs), OpenError> {
+        let io = |source| OpenError::Io { directory: self.path.clone(), source };
+        let map_bytes = usize::try_from(options.map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
+        self.check_meta_pages()?;
+        let mut builder = EnvOpenOptions::new().read_txn_without_tls();
+        builder.map_size(map_bytes).max_readers(options.readers_max);
+        #[expect(unsafe_code, reason = "LMDB maps the file; the flock makes sure that no other process truncates it")]
+        let env = unsafe { builder.open(&self.path) }.map_err(|error| self.open_failed(error))?;
+        self.check_length(&env)?;
+        let pairs = self.open_pairs(&env)?;
+        self.write_format()?;
+        Ok((env, pairs))
+    }
+
+    fn open_pairs(&self, env: &Env<WithoutTls>) -> Result<Pairs, OpenError> {
+        let mut transaction = env.write_txn().map_err(|error| self.open_failed(error))?;
+        let pairs = env.create_database(&mut transaction, None).map_err(|error| self.open_failed(error))?;
+        transaction.commit().map_err(|error| self.open_failed(error))?;
+        Ok(pairs)
+    }
+
+    fn data_file(&self) -> PathBuf {
+        self.path.join("data.mdb")
+    }
+
+    fn open_failed(&self, error: heed::Error) -> OpenError {
+        match error {
+            heed::Error::Io(source) => OpenError::Io { directory: self.path.clone(), source },
+            other => OpenError::Damaged { file: self.data_file(), reason: other.to_string() },
+        }
+    }
+
+    fn check_format(&self) -> Result<(), OpenError> {
+        let io = |source| OpenError::Io { directory: self.path.clone(), source };
+        let mut found = String::new();
+        match File::open(self.path.join("FORMAT")) {
+            Ok(file) => file.take(1_024).read_to_string(&mut found).map(|_| ()).map_err(io)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.holds_data()? => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        if found == FORMAT {
+            return Ok(());
+        }
+        Err(OpenError::Format { directory: self.path.clone(), found: found.trim().into(), expected: FORMAT.trim().into() })
+    }
+
+    /// Whether there is a data file with more in it than its two first pages: one that was in use.
+    fn holds_data(&self) -> Result<bool, OpenError> {
+        match std::fs::metadata(self.data_file()) {
+            Ok(metadata) => Ok(metadata.len() > 2 * PAGE_BYTES),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(OpenError::Io { directory: self.path.clone(), source }),
+        }
+    }
+
+    /// A data file cut inside its two meta pages would be read past its end through the memory map.
+    fn check_meta_pages(&self) -> Result<(), OpenError> {
+        match std::fs::metadata(self.data_file()) {
+            Ok(metadata) if self.path.join("FORMAT").exists() && metadata.len() < 2 * PAGE_BYTES => {
+                Err(self.too_short(metadata.len(), 2 * PAGE_BYTES))
+            }
+            Err(error) if self.path.join("FORMAT").exists() => {
+                Err(OpenError::Damaged { file: self.data_file(), reason: error.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `EMBEDDED-4`: a file that ends before its last used page was cut after it was written.
+    fn check_length(&self, env: &Env<WithoutTls>) -> Result<(), OpenError> {
+        let length = file_length(env).map_err(|error| self.open_failed(error))?;
+        let used = used_bytes(env);
+        if self.path.join("FORMAT").exists() && length < used {
+            return Err(self.too_short(length, used));
+        }
+        Ok(())
+    }
+
+    fn too_short(&self, length: u64, used: u64) -> OpenError {
+        let reason = format!("it has {length} bytes and {used} are in use: its end was cut off");
+        OpenError::Damaged { file: self.data_file(), reason }
+    }
+
+    fn write_format(&self) -> Result<(), OpenError> {
+        let io = |source| OpenError::Io { directory: self.path.clone(), source };
+        let (path, new) = (self.path.join("FORMAT"), self.path.join("FORMAT.new"));
+        if path.exists() {
+            return Ok(());
+        }
+        let mut file = File::create(&new).map_err(io)?;
+        file.write_all(FORMAT.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        std::fs::rename(&new, &path).map_err(io)?;
+        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(io)
+    }
+}
+
+/// Bytes up to the end of the last page that LMDB has used.
+fn used_bytes(env: &Env<WithoutTls>) -> u64 {
+    (env.info().last_page_number as u64 + 1) * PAGE_BYTES
+}
+
+fn file_length(env: &Env<WithoutTls>) -> Result<u64, heed::Error> {
+    env.real_disk_size()
+}
+
+/// Keeps the data file longer than what a group of `upcoming` bytes can use, and makes the new length durable.
+pub(super) struct Growth {
+    file: File,
+    length: u64,
+    map_bytes_max: u64,
+}
+
+impl Growth {
+    pub(super) fn new(env: &Env<WithoutTls>, map_bytes_max: u64) -> Result<Self, heed::Error> {
+        Ok(Self { file: env.try_clone_inner_file()?, length: file_length(env)?, map_bytes_max })
+    }
+
+    /// Makes room ahead of a group.
+    ///
+    /// # Errors
+    /// What the file system says, when it has no room.
+    pub(super) fn make_room(&mut self, env: &Env<WithoutTls>, upcoming: u64) -> std::io::Result<()> {
+        // Copy-on-write touches whole pages: four bytes for one, and a path of pages for each key, is a generous bound.
+        let needed = used_bytes(env) + upcoming * 4 + (16 << 20);
+        let needed = needed.min(self.map_bytes_max);
+        if needed <= self.length {
+            return Ok(());
+        }
+        let length = (needed + GROWTH_BYTES).min(self.map_bytes_max);
+        self.file.set_len(length)?;
+        self.file.sync_all()?;
+        self.length = length;
+        Ok(())
+    }
+}

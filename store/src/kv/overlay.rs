@@ -1,0 +1,332 @@
+//! The writes of one transaction before its commit, and reading through them.
+//!
+//! Invariants: `OVERLAY-1` applying the cleared ranges first and the writes second gives the same as the calls in their
+//! order; `OVERLAY-2` a range read through the overlay equals one after commit on the same base.
+//! It knows no engine: the base is read through a closure.
+
+use super::range::after;
+use super::{KeyRange, Page, RangeRead, StoreError, decode_counter, limits};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// What happens to one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Write {
+    Set(Bytes),
+    Clear,
+    Add(i64),
+}
+
+/// Everything that a commit carries.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    cleared: Vec<KeyRange>,
+    writes: BTreeMap<Bytes, Write>,
+    bytes: usize,
+    violation: Option<StoreError>,
+}
+
+/// What the overlay says of one key.
+pub(super) enum Seen {
+    /// The value is known without the base.
+    Known(Option<Bytes>),
+    /// The base's value plus this.
+    BasePlus(i64),
+}
+
+impl Overlay {
+    pub(super) fn is_empty(&self) -> bool {
+        self.cleared.is_empty() && self.writes.is_empty() && self.violation.is_none()
+    }
+
+    pub(super) fn approximate_size(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.note(limits::check_key(key).and_then(|()| limits::check_value(value)));
+        self.bytes += key.len() + value.len();
+        self.writes.insert(Bytes::copy_from_slice(key), Write::Set(Bytes::copy_from_slice(value)));
+    }
+
+    pub(super) fn clear(&mut self, key: &[u8]) {
+        self.note(limits::check_key(key));
+        self.bytes += key.len();
+        self.writes.insert(Bytes::copy_from_slice(key), Write::Clear);
+    }
+
+    pub(super) fn clear_range(&mut self, range: KeyRange) {
+        self.bytes += range.begin.len() + range.end.len();
+        if range.is_empty() {
+            return;
+        }
+        let inside: Vec<Bytes> = self.between(&range).map(|(key, _)| key.clone()).collect();
+        for key in inside {
+            self.writes.remove(&key);
+        }
+        self.cleared.push(range);
+    }
+
+    pub(super) fn add(&mut self, key: &[u8], delta: i64) {
+        self.note(limits::check_key(key));
+        self.bytes += key.len() + 8;
+        let write = match self.seen(key) {
+            Seen::BasePlus(before) => Write::Add(before.wrapping_add(delta)),
+            Seen::Known(value) => match decode_counter(value.as_deref()) {
+                Ok(before) => Write::Set(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes())),
+                Err(error) => return self.note(Err(error)),
+            },
+        };
+        self.writes.insert(Bytes::copy_from_slice(key), write);
+    }
+
+    /// What a read of `key` gives, as far as the overlay knows.
+    pub(super) fn seen(&self, key: &[u8]) -> Seen {
+        match self.writes.get(key) {
+            Some(Write::Set(value)) => Seen::Known(Some(value.clone())),
+            Some(Write::Clear) => Seen::Known(None),
+            Some(Write::Add(delta)) => Seen::BasePlus(*delta),
+            None if self.cleared.iter().any(|range| range.contains(key)) => Seen::Known(None),
+            None => Seen::BasePlus(0),
+        }
+    }
+
+    /// The value of a key whose base value is `base`.
+    pub(super) fn resolve(&self, key: &[u8], base: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
+        match self.seen(key) {
+            Seen::Known(value) => Ok(value),
+            Seen::BasePlus(0) if !matches!(self.writes.get(key), Some(Write::Add(_))) => Ok(base),
+            Seen::BasePlus(delta) => {
+                let sum = decode_counter(base.as_deref())?.wrapping_add(delta);
+                Ok(Some(Bytes::copy_from_slice(&sum.to_le_bytes())))
+            }
+        }
+    }
+
+    /// One page of a range, merged from base pages that `fetch` reads. Also returns the range that was looked at.
+    pub(super) fn range(
+        &self,
+        read: RangeRead,
+        mut fetch: impl FnMut(RangeRead) -> Result<Page, StoreError>,
+    ) -> Result<(Page, KeyRange), StoreError> {
+        let whole = read.range.clone();
+        let limit = read.limit.max(1);
+        let mut page = Page::default();
+        let mut bytes = 0;
+        let mut rest = RangeRead { limit, ..read };
+        loop {
+            let base = fetch(rest.clone())?;
+            let section = section_of(&rest, &base);
+            for (key, value) in self.merged(&section, base.pairs, rest.reverse)? {
+                bytes += key.len() + value.len();
+                page.pairs.push((key, value));
+                if page.pairs.len() == limit || bytes >= limits::PAGE_BYTES_MAX {
+                    page.more = true;
+                    let looked_at = looked_at(&whole, &page, rest.reverse);
+                    return Ok((page, looked_at));
+                }
+            }
+            if !base.more {
+                return Ok((page, whole));
+            }
+            rest.range = if rest.reverse {
+                KeyRange::new(rest.range.begin, section.begin)
+            } else {
+                KeyRange::new(section.end, rest.range.end)
+            };
+        }
+    }
+
+    /// Base pairs of a fully read section with this transaction's writes on top.
+    fn merged(
+        &self,
+        section: &KeyRange,
+        base: Vec<(Bytes, Bytes)>,
+        reverse: bool,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let mut own = self.between(section).peekable();
+        if own.peek().is_none() && self.cleared.is_empty() {
+            return Ok(base);
+        }
+        let mut merged: BTreeMap<Bytes, Option<Bytes>> = base.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        for (key, _) in own {
+            merged.entry(key.clone()).or_insert(None);
+        }
+        let mut pairs = Vec::with_capacity(merged.len());
+        for (key, base) in merged {
+            if let Some(value) = self.resolve(&key, base)? {
+                pairs.push((key, value));
+            }
+        }
+        if reverse {
+            pairs.reverse();
+        }
+        Ok(pairs)
+    }
+
+    fn between(&self, range: &KeyRange) -> impl Iterator<Item = (&Bytes, &Write)> {
+        let bounds = (Bound::Included(&range.begin[..]), Bound::Excluded(&range.end[..]));
+        let nothing = range.is_empty();
+        let found = (!nothing).then(|| self.writes.range::<[u8], _>(bounds));
+        found.into_iter().flatten()
+    }
+
+    fn note(&mut self, check: Result<(), StoreError>) {
+        if let Err(error) = check {
+            self.violation.get_or_insert(error);
+        }
+    }
+
+    /// Hands the writes to the commit: ranges to clear first, then keys.
+    pub(super) fn finish(self) -> Result<(Vec<KeyRange>, BTreeMap<Bytes, Write>), StoreError> {
+        if let Some(violation) = self.violation {
+            return Err(violation);
+        }
+        limits::check_transaction(self.bytes)?;
+        Ok((self.cleared, self.writes))
+    }
+}
+
+/// The part of `rest` that a base page has covered completely.
+fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
+    match base.pairs.last() {
+        Some((last, _)) if base.more && rest.reverse => KeyRange::new(last.clone(), rest.range.end.clone()),
+        Some((last, _)) if base.more => KeyRange::new(rest.range.begin.clone(), after(last)),
+        _ => rest.range.clone(),
+    }
+}
+
+/// The part of the whole range up to the last pair of a full page.
+fn looked_at(whole: &KeyRange, page: &Page, reverse: bool) -> KeyRange {
+    match page.pairs.last() {
+        Some((last, _)) if reverse => KeyRange::new(last.clone(), whole.end.clone()),
+        Some((last, _)) => KeyRange::new(whole.begin.clone(), after(last)),
+        None => whole.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Model = BTreeMap<Bytes, Bytes>;
+
+    #[derive(Debug, Clone)]
+    enum Call {
+        Set(Bytes, i64),
+        Clear(Bytes),
+        ClearRange(Bytes, Bytes),
+        Add(Bytes, i64),
+    }
+
+    fn key() -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(0u8..3, 1..3).prop_map(Bytes::from)
+    }
+
+    fn counter(value: i64) -> Bytes {
+        Bytes::copy_from_slice(&value.to_le_bytes())
+    }
+
+    fn call() -> impl Strategy<Value = Call> {
+        prop_oneof![
+            (key(), any::<i64>()).prop_map(|(key, value)| Call::Set(key, value)),
+            key().prop_map(Call::Clear),
+            (key(), key()).prop_map(|(begin, end)| Call::ClearRange(begin, end)),
+            (key(), any::<i64>()).prop_map(|(key, delta)| Call::Add(key, delta)),
+        ]
+    }
+
+    fn calls() -> impl Strategy<Value = Vec<Call>> {
+        proptest::collection::vec(call(), 0..12)
+    }
+
+    fn base() -> impl Strategy<Value = Model> {
+        proptest::collection::btree_map(key(), any::<i64>().prop_map(counter), 0..8)
+    }
+
+    fn call_overlay(overlay: &mut Overlay, call: &Call) {
+        match call {
+            Call::Set(key, value) => overlay.set(key, &counter(*value)),
+            Call::Clear(key) => overlay.clear(key),
+            Call::ClearRange(begin, end) => overlay.clear_range(KeyRange::new(begin.clone(), end.clone())),
+            Call::Add(key, delta) => overlay.add(key, *delta),
+        }
+    }
+
+    fn call_model(model: &mut Model, call: &Call) {
+        match call {
+            Call::Set(key, value) => drop(model.insert(key.clone(), counter(*value))),
+            Call::Clear(key) => drop(model.remove(key)),
+            Call::ClearRange(begin, end) => model.retain(|key, _| !(begin..end).contains(&key)),
+            Call::Add(key, delta) => add_to(model, key, *delta),
+        }
+    }
+
+    fn add_to(model: &mut Model, key: &Bytes, delta: i64) {
+        let before = decode_counter(model.get(key).map(|value| &value[..])).unwrap();
+        model.insert(key.clone(), counter(before.wrapping_add(delta)));
+    }
+
+    /// One page of a model, of `pairs_max` pairs at most whatever the limit.
+    fn page_of(model: &Model, read: &RangeRead, pairs_max: usize) -> Page {
+        let mut pairs: Vec<(Bytes, Bytes)> = model
+            .iter()
+            .filter(|(key, _)| read.range.contains(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if read.reverse {
+            pairs.reverse();
+        }
+        let more = pairs.len() > read.limit.min(pairs_max);
+        pairs.truncate(read.limit.min(pairs_max));
+        Page { pairs, more }
+    }
+
+    proptest! {
+        #[test]
+        fn reads_through_the_overlay_equal_reads_after_it(
+            base in base(), calls in calls(), begin in key(), end in key(),
+            limit in 1usize..6, reverse: bool, pairs_max in 1usize..4,
+        ) {
+            let (mut overlay, mut model) = (Overlay::default(), base.clone());
+            for call in &calls {
+                call_overlay(&mut overlay, call);
+                call_model(&mut model, call);
+            }
+            for key in base.keys().chain(model.keys()).chain([&begin, &end]) {
+                let value = overlay.resolve(key, base.get(key).cloned()).unwrap();
+                prop_assert_eq!(value.as_ref(), model.get(key));
+            }
+            let read = RangeRead { range: KeyRange::new(begin, end), limit, reverse };
+            let (page, looked_at) =
+                overlay.range(read.clone(), |read| Ok(page_of(&base, &read, pairs_max))).unwrap();
+            let expected = page_of(&model, &read, usize::MAX);
+            prop_assert_eq!(&page.pairs, &expected.pairs);
+            prop_assert!(page.more || !expected.more);
+            prop_assert!(page.pairs.iter().all(|(key, _)| looked_at.contains(key)));
+            prop_assert!(page.more || looked_at == read.range);
+        }
+
+        #[test]
+        fn clearing_first_and_writing_second_equals_the_calls(base in base(), calls in calls()) {
+            let (mut overlay, mut model) = (Overlay::default(), base.clone());
+            for call in &calls {
+                call_overlay(&mut overlay, call);
+                call_model(&mut model, call);
+            }
+            let (cleared, writes) = overlay.finish().unwrap();
+            let mut applied = base;
+            applied.retain(|key, _| !cleared.iter().any(|range| range.contains(key)));
+            for (key, write) in writes {
+                match write {
+                    Write::Set(value) => drop(applied.insert(key, value)),
+                    Write::Clear => drop(applied.remove(&key)),
+                    Write::Add(delta) => add_to(&mut applied, &key, delta),
+                }
+            }
+            prop_assert_eq!(applied, model);
+        }
+    }
+}

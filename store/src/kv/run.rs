@@ -1,0 +1,139 @@
+//! Running a transaction to its end: begin, closure, commit, and again while that can help.
+//!
+//! Invariants: `RUN-1` the closure may run several times, so it takes ids, times and random bytes from outside;
+//! `RUN-2` nothing runs past the deadline; a deadline that passes during the commit is `MaybeCommitted`, never a failure;
+//! `RUN-3` `MaybeCommitted` is retried only when the caller says that its transaction is idempotent.
+
+use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use triggers_protocol::Environment;
+
+const BACKOFF_MS_FIRST: u64 = 1;
+const BACKOFF_MS_MAX: u64 = 250;
+
+/// A store: an engine and the way to run transactions on it. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    environment: Environment,
+}
+
+/// How long a transaction may take, and whether it may run again after an unknown outcome.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// When to give up.
+    pub deadline: Instant,
+    /// Whether the transaction, run a second time after it committed, changes nothing and gives the same result.
+    pub idempotent: bool,
+}
+
+impl Run {
+    /// Once committed, or unknown: for transactions whose repetition would change something.
+    pub fn once(deadline: Instant) -> Self {
+        Self { deadline, idempotent: false }
+    }
+
+    /// For transactions whose repetition changes nothing.
+    pub fn idempotent(deadline: Instant) -> Self {
+        Self { deadline, idempotent: true }
+    }
+}
+
+impl Store {
+    /// A store on an engine.
+    pub fn new(engine: Arc<dyn Engine>, environment: Environment) -> Self {
+        Self { engine, environment }
+    }
+
+    /// Whether the engine can still write; the reason if not.
+    ///
+    /// # Errors
+    /// The fault that stopped it.
+    pub fn health(&self) -> Result<(), StoreError> {
+        self.engine.health()
+    }
+
+    /// The environment that the store waits and draws jitter with.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Runs a transaction until it commits, fails for good, or the deadline passes.
+    ///
+    /// `'env` is what the closure borrows from its surroundings; it outlives every single call.
+    ///
+    /// # Errors
+    /// The closure's own error; `E::from(StoreError)` of the engine's otherwise. `Retryable` never comes out: when the
+    /// deadline passes between attempts the error is `Fatal(DeadlinePassed)`.
+    pub async fn run<'env, T, E, F>(&self, run: Run, transaction: F) -> Result<T, E>
+    where
+        E: From<StoreError> + RetryClass,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
+        T: Send,
+    {
+        let mut backoff_ms = BACKOFF_MS_FIRST;
+        let mut unknown = false;
+        loop {
+            let error = match self.attempt(run.deadline, &transaction).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            match error.retry_class() {
+                Some(StoreError::Retryable(_)) => {}
+                Some(StoreError::MaybeCommitted(_)) if run.idempotent => unknown = true,
+                // An earlier attempt may have committed whatever this one says.
+                Some(fatal) if unknown => return Err(E::from(StoreError::MaybeCommitted(fatal.to_string()))),
+                _ => return Err(error),
+            }
+            let wait = Duration::from_millis(backoff_ms / 2 + self.environment.below(backoff_ms / 2 + 1));
+            if Instant::now() + wait >= run.deadline {
+                let reason = format!("gave up after: {}", error.retry_class().map_or_else(String::new, ToString::to_string));
+                return Err(E::from(if unknown {
+                    StoreError::MaybeCommitted(reason)
+                } else {
+                    StoreError::fatal(Fault::DeadlinePassed, reason)
+                }));
+            }
+            tokio::time::sleep(wait).await;
+            backoff_ms = (backoff_ms * 2).min(BACKOFF_MS_MAX);
+        }
+    }
+
+    async fn attempt<'env, T, E, F>(&self, deadline: Instant, transaction: &F) -> Result<T, E>
+    where
+        E: From<StoreError> + RetryClass,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
+        T: Send,
+    {
+        let late = || E::from(StoreError::fatal(Fault::DeadlinePassed, "before the commit began"));
+        let work = async {
+            let mut open = self.engine.begin().await.map_err(E::from)?;
+            let value = transaction(&mut *open).await?;
+            Ok::<_, E>((open, value))
+        };
+        let (open, value) = tokio::time::timeout_at(deadline, work).await.map_err(|_| late())??;
+        // A timeout polls what it guards first, so that a commit would still be sent after the deadline.
+        if Instant::now() >= deadline {
+            return Err(late());
+        }
+        match tokio::time::timeout_at(deadline, open.commit()).await {
+            Ok(Ok(())) => Ok(value),
+            Ok(Err(error)) => Err(E::from(error)),
+            Err(_) => Err(E::from(StoreError::MaybeCommitted("the deadline passed during the commit".into()))),
+        }
+    }
+}
+
+/// Tells [`Store::run`] which of a caller's errors come from the store.
+pub trait RetryClass {
+    /// The store's error inside this one, if that is what it is.
+    fn retry_class(&self) -> Option<&StoreError>;
+}
+
+impl RetryClass for StoreError {
+    fn retry_class(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}

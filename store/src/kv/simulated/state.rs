@@ -1,0 +1,169 @@
+//! Everything that the handles of one simulated store share, as a machine without waiting: time comes in, answers go out.
+//!
+//! Invariants: `STATE-1` time never goes back; `STATE-2` late commits are applied in the order in which they fall due and
+//! before anything that is asked after; `STATE-3` a transaction older than five seconds reads nothing and commits
+//! nothing, late or not; `STATE-4` during an outage nothing that is asked takes effect.
+
+use super::SimulatedOptions;
+use super::faults::{Fate, Faults};
+use super::versions::{Proposal, Versions};
+use crate::kv::StoreError;
+use crate::kv::limits::TRANSACTION_MS_MAX;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const AGE_MAX: Duration = Duration::from_millis(TRANSACTION_MS_MAX);
+
+/// A transaction that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    pub(super) id: u64,
+    pub(super) version: u64,
+    pub(super) begun: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) options: SimulatedOptions,
+    pub(super) faults: Faults,
+    pub(super) outage: bool,
+    /// Since the store was made, on whichever clock is ahead.
+    pub(super) now: Duration,
+    versions: Versions,
+    open: BTreeMap<u64, Opened>,
+    late: BTreeMap<(Duration, u64), Proposal>,
+    ids: u64,
+}
+
+impl State {
+    pub(super) fn new(options: SimulatedOptions) -> Self {
+        Self {
+            faults: Faults::new(options.seed),
+            options,
+            outage: false,
+            now: Duration::ZERO,
+            versions: Versions::default(),
+            open: BTreeMap::new(),
+            late: BTreeMap::new(),
+            ids: 0,
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        while let Some(first) = self.late.first_entry() {
+            let due = first.key().0;
+            if due > self.now {
+                return;
+            }
+            let proposal = first.remove();
+            match self.attempt(proposal, due) {
+                Ok(()) => self.faults.fired.late_applied += 1,
+                Err(_) => self.faults.fired.late_dropped += 1,
+            }
+        }
+    }
+
+    pub(super) fn begin(&mut self) -> Result<Opened, StoreError> {
+        self.refuse_in_outage()?;
+        self.ids += 1;
+        let opened = Opened {
+            id: self.ids,
+            version: self.versions.newest(),
+            begun: self.now,
+        };
+        self.open.insert(opened.id, opened);
+        Ok(opened)
+    }
+
+    /// A transaction has ended, one way or the other.
+    pub(super) fn close(&mut self, opened: &Opened) {
+        self.open.remove(&opened.id);
+    }
+
+    /// The versions to read from.
+    pub(super) fn read(&mut self, opened: &Opened) -> Result<&Versions, StoreError> {
+        self.refuse_in_outage()?;
+        check_age(self.now, opened.begun)?;
+        Ok(&self.versions)
+    }
+
+    pub(super) fn commit(&mut self, proposal: Proposal) -> Result<(), StoreError> {
+        if self.outage {
+            self.faults.fired.outage_refusals += 1;
+            if self.faults.outage_refuses() {
+                return Err(StoreError::Retryable("simulated outage".into()));
+            }
+            return Err(unknown("simulated outage"));
+        }
+        match self.faults.fate(&self.options) {
+            Fate::Normal => self.attempt(proposal, self.now),
+            Fate::Conflict => {
+                self.faults.fired.conflicts += 1;
+                Err(StoreError::Retryable("simulated conflict".into()))
+            }
+            Fate::UnknownCommitted => {
+                self.attempt(proposal, self.now)?;
+                self.faults.fired.unknown_committed += 1;
+                Err(unknown("simulated unknown result"))
+            }
+            Fate::UnknownNotCommitted => {
+                self.faults.fired.unknown_not_committed += 1;
+                Err(unknown("simulated unknown result"))
+            }
+            Fate::Late(delay) => {
+                self.faults.fired.late_answered += 1;
+                self.ids += 1;
+                self.late.insert((self.now + delay, self.ids), proposal);
+                Err(unknown("simulated late commit"))
+            }
+        }
+    }
+
+    fn attempt(&mut self, proposal: Proposal, at: Duration) -> Result<(), StoreError> {
+        check_age(at, proposal.begun)?;
+        if self.versions.conflicts(&proposal) {
+            return Err(StoreError::Retryable(
+                "what was read has changed since".into(),
+            ));
+        }
+        self.versions.apply(proposal, at)?;
+        self.trim(at);
+        Ok(())
+    }
+
+    /// Drops what only transactions could need that are too old at `at`. The store's time may be further already, but
+    /// a late commit that falls due in between still has to be checked.
+    fn trim(&mut self, at: Duration) {
+        let since = at.saturating_sub(AGE_MAX);
+        while let Some(first) = self.open.first_entry() {
+            if first.get().begun >= since {
+                break;
+            }
+            first.remove();
+        }
+        let oldest = self.open.first_key_value().map(|(_, opened)| opened.version);
+        self.versions
+            .trim(oldest.unwrap_or(self.versions.newest()), since);
+    }
+
+    fn refuse_in_outage(&mut self) -> Result<(), StoreError> {
+        if self.outage {
+            self.faults.fired.outage_refusals += 1;
+            return Err(StoreError::Retryable("simulated outage".into()));
+        }
+        Ok(())
+    }
+}
+
+fn check_age(now: Duration, begun: Duration) -> Result<(), StoreError> {
+    if now.saturating_sub(begun) > AGE_MAX {
+        return Err(StoreError::Retryable("transaction too old".into()));
+    }
+    Ok(())
+}
+
+fn unknown(reason: &str) -> StoreError {
+    StoreError::MaybeCommitted(reason.into())
+}

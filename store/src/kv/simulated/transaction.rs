@@ -1,0 +1,143 @@
+//! A transaction on the simulated engine: one version to read at, an overlay to write to, and the ranges that it has read.
+//!
+//! Invariants: `SIMULATED-TX-1` all reads are at the version of the begin; `SIMULATED-TX-2` every plain read of the base
+//! is among the ranges that the commit checks, those of own writes are not; `SIMULATED-TX-3` a commit that is abandoned
+//! while it waits has taken effect or has not, and the caller cannot know which.
+
+use super::Handle;
+use super::state::Opened;
+use super::versions::Proposal;
+use crate::kv::limits::check_key;
+use crate::kv::overlay::{Overlay, Seen};
+use crate::kv::{BoxFuture, KeyRange, Page, RangeRead, StoreError, Transaction};
+use bytes::Bytes;
+use std::sync::Arc;
+
+pub(super) struct SimulatedTransaction {
+    snapshot: Snapshot,
+    overlay: Overlay,
+    reads: Vec<KeyRange>,
+}
+
+/// The version that a transaction reads at; dropping it lets the store forget it.
+struct Snapshot {
+    handle: Arc<Handle>,
+    opened: Opened,
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.handle.peek().close(&self.opened);
+    }
+}
+
+impl SimulatedTransaction {
+    pub(super) fn new(handle: Arc<Handle>, opened: Opened) -> Self {
+        Self {
+            snapshot: Snapshot { handle, opened },
+            overlay: Overlay::default(),
+            reads: Vec::new(),
+        }
+    }
+
+    async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
+        check_key(key)?;
+        if let Seen::Known(value) = self.overlay.seen(key) {
+            return Ok(value);
+        }
+        let Snapshot { handle, opened } = &self.snapshot;
+        handle.travel().await;
+        let base = handle.now().read(opened)?.value_at(opened.version, key);
+        if checked {
+            self.reads.push(KeyRange::key(key));
+        }
+        self.overlay.resolve(key, base)
+    }
+
+    async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
+        let Snapshot { handle, opened } = &self.snapshot;
+        handle.travel().await;
+        let (page, looked_at) = {
+            let mut state = handle.now();
+            let versions = state.read(opened)?;
+            let fetch = |read| Ok(versions.page_at(opened.version, &read));
+            self.overlay.range(read, fetch)?
+        };
+        if checked {
+            self.reads.push(looked_at);
+        }
+        Ok(page)
+    }
+}
+
+impl Transaction for SimulatedTransaction {
+    fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.read_key(key, true))
+    }
+
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.read_key(key, false))
+    }
+
+    fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read_range(read, true))
+    }
+
+    fn range_snapshot(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read_range(read, false))
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.overlay.set(key, value);
+    }
+
+    fn clear(&mut self, key: &[u8]) {
+        self.overlay.clear(key);
+    }
+
+    fn clear_range(&mut self, range: KeyRange) {
+        self.overlay.clear_range(range);
+    }
+
+    fn add(&mut self, key: &[u8], delta: i64) {
+        self.overlay.add(key, delta);
+    }
+
+    fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.reads.push(range);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn approximate_size(&self) -> usize {
+        self.overlay.approximate_size()
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let Self {
+            snapshot,
+            overlay,
+            reads,
+        } = *self;
+        Box::pin(async move {
+            if overlay.is_empty() {
+                return Ok(());
+            }
+            let (cleared, writes) = overlay.finish()?;
+            let Opened { version, begun, .. } = snapshot.opened;
+            let proposal = Proposal {
+                version,
+                begun,
+                reads,
+                cleared,
+                writes,
+            };
+            snapshot.handle.travel().await;
+            let outcome = snapshot.handle.now().commit(proposal);
+            snapshot.handle.travel().await;
+            outcome
+        })
+    }
+}

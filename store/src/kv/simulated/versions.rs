@@ -1,0 +1,203 @@
+//! Every key's values over time, and which keys each commit has written: what reads and conflict checks look at.
+//!
+//! Invariants: `VERSIONS-1` a version is never changed once it is there, so that reads at it repeat; `VERSIONS-2` a
+//! proposal conflicts if, and only if, a range that it has read was written or cleared at a version after the one that it
+//! reads at, also if the values are the same; `VERSIONS-3` what nothing open can read any more is dropped.
+//! It has no clock and no faults: the caller says what time it is.
+
+use crate::kv::limits::PAGE_BYTES_MAX;
+use crate::kv::overlay::Write;
+use crate::kv::{KeyRange, Page, RangeRead, StoreError, decode_counter};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::time::Duration;
+
+/// A transaction that wants to commit.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) version: u64,
+    pub(super) begun: Duration,
+    pub(super) reads: Vec<KeyRange>,
+    pub(super) cleared: Vec<KeyRange>,
+    pub(super) writes: BTreeMap<Bytes, Write>,
+}
+
+/// What one commit has written.
+#[derive(Debug)]
+struct Committed {
+    version: u64,
+    at: Duration,
+    keys: BTreeSet<Bytes>,
+    cleared: Vec<KeyRange>,
+}
+
+/// The values of one key, oldest first; `None` where it was absent.
+type History = Vec<(u64, Option<Bytes>)>;
+
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    newest: u64,
+    pairs: BTreeMap<Bytes, History>,
+    log: VecDeque<Committed>,
+    /// Keys that have got a value to drop, by the version that takes its place.
+    superseded: VecDeque<(u64, Bytes)>,
+}
+
+impl Versions {
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    pub(super) fn value_at(&self, version: u64, key: &[u8]) -> Option<Bytes> {
+        self.pairs
+            .get(key)
+            .and_then(|history| live_at(history, version))
+    }
+
+    /// One page of a range, cut at the limit or at the page's size.
+    pub(super) fn page_at(&self, version: u64, read: &RangeRead) -> Page {
+        if read.range.is_empty() {
+            return Page::default();
+        }
+        let found = self
+            .pairs
+            .range::<[u8], _>(bounds(&read.range))
+            .filter_map(|(key, history)| Some((key.clone(), live_at(history, version)?)));
+        if read.reverse {
+            page_of(found.rev(), read.limit)
+        } else {
+            page_of(found, read.limit)
+        }
+    }
+
+    /// Whether anything that a proposal has read was written after it was read.
+    pub(super) fn conflicts(&self, proposal: &Proposal) -> bool {
+        let first = self
+            .log
+            .partition_point(|committed| committed.version <= proposal.version);
+        self.log.iter().skip(first).any(|committed| {
+            proposal
+                .reads
+                .iter()
+                .any(|range| committed.touches(range))
+        })
+    }
+
+    /// Makes a proposal the newest version.
+    ///
+    /// # Errors
+    /// `Fatal(Corrupt)` if it adds to something that is not a counter; then nothing is changed.
+    pub(super) fn apply(&mut self, proposal: Proposal, at: Duration) -> Result<(), StoreError> {
+        let Proposal {
+            cleared, writes, ..
+        } = proposal;
+        let mut values: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
+        for range in &cleared {
+            let inside = self.pairs.range::<[u8], _>(bounds(range));
+            values.extend(inside.map(|(key, _)| (key.clone(), None)));
+        }
+        let mut keys = BTreeSet::new();
+        for (key, write) in writes {
+            let value = match write {
+                Write::Set(value) => Some(value),
+                Write::Clear => None,
+                Write::Add(delta) => {
+                    let before = decode_counter(self.value_at(self.newest, &key).as_deref())?;
+                    Some(Bytes::copy_from_slice(
+                        &before.wrapping_add(delta).to_le_bytes(),
+                    ))
+                }
+            };
+            keys.insert(key.clone());
+            values.insert(key, value);
+        }
+        self.newest += 1;
+        self.log.push_back(Committed {
+            version: self.newest,
+            at,
+            keys,
+            cleared,
+        });
+        for (key, value) in values {
+            self.put(key, value);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: Bytes, value: Option<Bytes>) {
+        let absent = value.is_none();
+        let history = self.pairs.entry(key.clone()).or_default();
+        history.push((self.newest, value));
+        if absent || history.len() > 1 {
+            self.superseded.push_back((self.newest, key));
+        }
+    }
+
+    /// Forgets values that no read at `version` or later sees, and what was committed before `since`.
+    pub(super) fn trim(&mut self, version: u64, since: Duration) {
+        while self.log.front().is_some_and(|first| first.at < since) {
+            self.log.pop_front();
+        }
+        while let Some((superseding, key)) = self.superseded.pop_front() {
+            if superseding > version {
+                self.superseded.push_front((superseding, key));
+                return;
+            }
+            self.trim_key(version, &key);
+        }
+    }
+
+    fn trim_key(&mut self, version: u64, key: &Bytes) {
+        let Some(history) = self.pairs.get_mut(key) else {
+            return;
+        };
+        let visible = history.partition_point(|(written, _)| *written <= version);
+        history.drain(..visible.saturating_sub(1));
+        if matches!(history.as_slice(), [(written, None)] if *written <= version) {
+            self.pairs.remove(key);
+        }
+    }
+}
+
+impl Committed {
+    fn touches(&self, range: &KeyRange) -> bool {
+        if range.is_empty() {
+            return false;
+        }
+        let overlaps = |cleared: &KeyRange| cleared.begin < range.end && range.begin < cleared.end;
+        self.keys
+            .range::<[u8], _>(bounds(range))
+            .next()
+            .is_some()
+            || self.cleared.iter().any(overlaps)
+    }
+}
+
+fn live_at(history: &History, version: u64) -> Option<Bytes> {
+    let visible = history.partition_point(|(written, _)| *written <= version);
+    visible
+        .checked_sub(1)
+        .and_then(|last| history[last].1.clone())
+}
+
+fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    (
+        Bound::Included(&range.begin[..]),
+        Bound::Excluded(&range.end[..]),
+    )
+}
+
+fn page_of(found: impl Iterator<Item = (Bytes, Bytes)>, limit: usize) -> Page {
+    let mut page = Page::default();
+    let mut bytes = 0;
+    for (key, value) in found {
+        if page.pairs.len() == limit || bytes >= PAGE_BYTES_MAX {
+            page.more = true;
+            return page;
+        }
+        bytes += key.len() + value.len();
+        page.pairs.push((key, value));
+    }
+    page
+}

@@ -1,0 +1,151 @@
+//! Tenants and their API keys. Neither belongs to a partition: any node may read and write them.
+//!
+//! Invariants: `ACCESS-1` a key's three rows (by hash, by id, by tenant) exist together or not at all; `ACCESS-2` a key
+//! belongs to a tenant that exists; `ACCESS-3` a tenant has at most [`KEYS_PER_TENANT_MAX`] keys.
+
+use super::rows::{KeyRow, Row, TenantRow};
+use super::{TableError, keys};
+use crate::kv::{RangeRead, Transaction};
+use triggers_protocol::{KeyHash, TenantId};
+
+/// Keys that a tenant may have at the same time.
+pub const KEYS_PER_TENANT_MAX: usize = 1_000;
+
+/// A key together with its tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Access {
+    /// The key.
+    pub key: KeyRow,
+    /// Its tenant.
+    pub tenant: TenantRow,
+}
+
+/// What became of an attempt to make something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It was made, or had been made before with the same content.
+    Yes,
+    /// Something else with that id exists.
+    Exists,
+    /// The tenant does not exist.
+    NoTenant,
+    /// The tenant has as many keys as it may.
+    TooMany,
+}
+
+/// The key with this hash and its tenant, if both exist. Expired keys are given as well.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn find(tx: &mut dyn Transaction, hash: KeyHash) -> Result<Option<Access>, TableError> {
+    let Some(key) = tx.get(&keys::api_key(hash)).await? else { return Ok(None) };
+    let key = KeyRow::from_bytes(&key)?;
+    Ok(get_tenant(tx, &key.tenant).await?.map(|tenant| Access { key, tenant }))
+}
+
+/// Stores a new key.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn create_key(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Created, TableError> {
+    if let Some(stored) = tx.get(&keys::api_key(row.hash)).await? {
+        let same = KeyRow::from_bytes(&stored)?.id == row.id;
+        return Ok(if same { Created::Yes } else { Created::Exists });
+    }
+    if get_tenant(tx, &row.tenant).await?.is_none() {
+        return Ok(Created::NoTenant);
+    }
+    let others = tx.range(RangeRead::first(keys::tenant_api_keys(&row.tenant), KEYS_PER_TENANT_MAX)).await?;
+    if others.pairs.len() == KEYS_PER_TENANT_MAX {
+        return Ok(Created::TooMany);
+    }
+    tx.set(&keys::api_key(row.hash), &row.to_bytes());
+    tx.set(&keys::api_key_by_id(row.id), &row.hash.0);
+    tx.set(&keys::tenant_api_key(&row.tenant, row.id), &row.hash.0);
+    Ok(Created::Yes)
+}
+
+/// The key with this id.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn get_key(tx: &mut dyn Transaction, id: [u8; 16]) -> Result<Option<KeyRow>, TableError> {
+    let Some(hash) = tx.get(&keys::api_key_by_id(id)).await? else { return Ok(None) };
+    key_at(tx, &hash).await
+}
+
+/// The keys of a tenant, oldest first.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn list_keys(tx: &mut dyn Transaction, tenant: &TenantId) -> Result<Vec<KeyRow>, TableError> {
+    let page = tx.range(RangeRead::first(keys::tenant_api_keys(tenant), KEYS_PER_TENANT_MAX)).await?;
+    let mut rows = Vec::with_capacity(page.pairs.len());
+    for (_, hash) in page.pairs {
+        rows.extend(key_at(tx, &hash).await?);
+    }
+    Ok(rows)
+}
+
+/// Replaces the row of a key that exists; its id, hash and tenant stay.
+pub fn update_key(tx: &mut dyn Transaction, row: &KeyRow) {
+    tx.set(&keys::api_key(row.hash), &row.to_bytes());
+}
+
+/// Removes a key.
+pub fn delete_key(tx: &mut dyn Transaction, row: &KeyRow) {
+    tx.clear(&keys::api_key(row.hash));
+    tx.clear(&keys::api_key_by_id(row.id));
+    tx.clear(&keys::tenant_api_key(&row.tenant, row.id));
+}
+
+async fn key_at(tx: &mut dyn Transaction, hash: &[u8]) -> Result<Option<KeyRow>, TableError> {
+    let Ok(hash) = hash.try_into() else { return Ok(None) };
+    let row = tx.get(&keys::api_key(KeyHash(hash))).await?;
+    Ok(row.map(|bytes| KeyRow::from_bytes(&bytes)).transpose()?)
+}
+
+/// A tenant.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn get_tenant(tx: &mut dyn Transaction, id: &TenantId) -> Result<Option<TenantRow>, TableError> {
+    let row = tx.get(&keys::tenant(id)).await?;
+    Ok(row.map(|bytes| TenantRow::from_bytes(&bytes)).transpose()?)
+}
+
+/// Stores a new tenant.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn create_tenant(tx: &mut dyn Transaction, row: &TenantRow) -> Result<Created, TableError> {
+    match get_tenant(tx, &row.id).await? {
+        Some(stored) if stored == *row => Ok(Created::Yes),
+        Some(_) => Ok(Created::Exists),
+        None => {
+            put_tenant(tx, row);
+            Ok(Created::Yes)
+        }
+    }
+}
+
+/// Replaces a tenant's row.
+pub fn put_tenant(tx: &mut dyn Transaction, row: &TenantRow) {
+    tx.set(&keys::tenant(&row.id), &row.to_bytes());
+}
+
+/// Up to `limit` tenants behind `after`, in the order of their ids, and whether there are more.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn list_tenants(
+    tx: &mut dyn Transaction,
+    after: Option<&TenantId>,
+    limit: usize,
+) -> Result<(Vec<TenantRow>, bool), TableError> {
+    let mut page = tx.range(RangeRead::first(keys::tenants_after(after), limit + 1)).await?;
+    let more = page.pairs.len() > limit;
+    page.pairs.truncate(limit);
+    let rows: Result<Vec<_>, _> = page.pairs.iter().map(|(_, value)| TenantRow::from_bytes(value)).collect();
+    Ok((rows?, more))
+}

@@ -1,0 +1,80 @@
+//! Moving an event through its statuses, and deleting it.
+//!
+//! Invariants: `LIFECYCLE-1` an event has exactly one queue row, that of its status; `LIFECYCLE-2` an acknowledged event
+//! stays delivered: acknowledging again gives the same event; `LIFECYCLE-3` a deleted event leaves a tombstone, by which a
+//! second deletion is told from the first one run again.
+
+use super::{Batch, Outcome, TableError};
+use crate::kv::Transaction;
+use crate::tables::inbox;
+use crate::tables::rows::{EventRow, Row, Tombstone};
+use triggers_protocol::{Event, EventId, EventStatus, Timestamp};
+
+impl Batch<'_> {
+    pub(super) async fn acknowledge(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        at: Timestamp,
+    ) -> Result<Outcome, TableError> {
+        let Some(mut event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
+        if event.state.status != EventStatus::Delivered {
+            let before = event.state.status;
+            event.state.status = EventStatus::Delivered;
+            event.state.delivered_at = Some(at);
+            event.state.next_retry_at = None;
+            event.state.failed_at = None;
+            self.move_event(tx, &event, before);
+        }
+        Ok(Outcome::Acknowledged(Box::new(event)))
+    }
+
+    pub(super) async fn delete(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        at: Timestamp,
+    ) -> Result<Outcome, TableError> {
+        let key = self.keys.event(id);
+        let Some(stored) = tx.get(&key).await? else { return self.missing(tx, id, Some(at)).await };
+        let row = EventRow::decode(id, &stored)?;
+        tx.clear(&key);
+        if row.is_chunked() {
+            tx.clear_range(self.keys.chunks(id));
+        }
+        tx.clear(&self.keys.queue(row.event.state.status, id));
+        tx.set(&self.keys.tombstone(id), &Tombstone { deleted_at: at }.to_bytes());
+        self.delta.add(row.event.state.status, -1);
+        Ok(Outcome::Deleted)
+    }
+
+    /// Why an event is not there. `deleting_at` is set by a deletion, which may be finding its own tombstone.
+    async fn missing(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        deleting_at: Option<Timestamp>,
+    ) -> Result<Outcome, TableError> {
+        let Some(stored) = tx.get(&self.keys.tombstone(id)).await? else { return Ok(Outcome::NotFound) };
+        let tombstone = Tombstone::from_bytes(&stored)?;
+        Ok(if deleting_at == Some(tombstone.deleted_at) { Outcome::Deleted } else { Outcome::Gone })
+    }
+
+    pub(super) async fn read_event(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+    ) -> Result<Option<Event>, TableError> {
+        inbox::read_event(tx, self.keys, id, inbox::Reading::Checked).await
+    }
+
+    /// Stores a changed event; its payload, if chunked, stays where it is.
+    fn move_event(&mut self, tx: &mut dyn Transaction, event: &Event, before: EventStatus) {
+        let after = event.state.status;
+        tx.set(&self.keys.event(event.id), &EventRow::encode(event, event.payload.len()));
+        tx.clear(&self.keys.queue(before, event.id));
+        tx.set(&self.keys.queue(after, event.id), event.event_type.as_str().as_bytes());
+        self.delta.add(before, -1);
+        self.delta.add(after, 1);
+    }
+}

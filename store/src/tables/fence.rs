@@ -1,0 +1,71 @@
+//! Ownership of partitions: a fence in each, transferred and never cleared.
+//!
+//! Invariants: `FENCE-1` an epoch belongs to one incarnation for ever; `FENCE-2` whoever holds a [`Guard`] can write only
+//! while the stored fence is the guard's: the read is serializable, so a commit after a transfer fails.
+//! Clocks play no part here; they only decide when somebody tries to take a fence.
+
+use super::rows::{Fence, Row};
+use super::{TableError, keys};
+use crate::kv::Transaction;
+use triggers_protocol::PartitionId;
+
+/// Proof of ownership that every transaction on a tenant's data checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The fence as it must stand in the store.
+    pub fence: Fence,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Guard {
+    fn new(partition: PartitionId, fence: Fence) -> Self {
+        let (key, value) = (keys::fence(partition), fence.to_bytes());
+        Self { partition, fence, key, value }
+    }
+
+    /// Fails unless the partition is still owned under this guard.
+    ///
+    /// # Errors
+    /// [`TableError::NotOwner`] with the present owner; [`TableError::Store`].
+    pub async fn check(&self, tx: &mut dyn Transaction) -> Result<(), TableError> {
+        match tx.get(&self.key).await? {
+            Some(stored) if stored == self.value => Ok(()),
+            Some(stored) => {
+                let Fence { epoch, incarnation } = Fence::from_bytes(&stored)?;
+                Err(TableError::NotOwner { owner: incarnation, epoch })
+            }
+            None => Err(TableError::NotOwner { owner: String::new(), epoch: 0 }),
+        }
+    }
+}
+
+/// Takes partitions for an incarnation, whoever owned them before, and gives the guards.
+/// An incarnation that owns a partition already keeps its epoch.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn take(
+    tx: &mut dyn Transaction,
+    partitions: &[PartitionId],
+    incarnation: &str,
+) -> Result<Vec<Guard>, TableError> {
+    let mut guards = Vec::with_capacity(partitions.len());
+    for &partition in partitions {
+        let key = keys::fence(partition);
+        let before = tx.get(&key).await?.map(|bytes| Fence::from_bytes(&bytes)).transpose()?;
+        let fence = match before {
+            Some(fence) if fence.incarnation == incarnation => fence,
+            before => {
+                let epoch = before.map_or(0, |fence| fence.epoch) + 1;
+                let fence = Fence { epoch, incarnation: incarnation.to_owned() };
+                tx.set(&key, &fence.to_bytes());
+                fence
+            }
+        };
+        guards.push(Guard::new(partition, fence));
+    }
+    Ok(guards)
+}

@@ -1,0 +1,261 @@
+//! Reading a tenant's inbox: pages by status, single events, counts, and what an inbox starts from.
+//!
+//! Invariants: `INBOX-READ-1` a page is one consistent snapshot: its events, its total and its end belong together;
+//! `INBOX-READ-2` a page never skips an event behind its start that the filter selects; `INBOX-READ-3` it looks at no more
+//! rows than it is told, and says how far it came.
+
+use super::batch::Counts;
+use super::fence::Guard;
+use super::keys::{TenantKeys, id_of_queue_key};
+use super::rows::{EventRow, Head, Row};
+use super::TableError;
+use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
+use bytes::Bytes;
+use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, Timestamp};
+
+/// Queue rows read at a time when a filter may drop most of them.
+const FILTERED_CHUNK: usize = 500;
+
+/// Whether a read takes part in the conflict check of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// The commit fails if it changed.
+    Checked,
+    /// It may change.
+    Snapshot,
+}
+
+/// What to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageQuery {
+    /// Events in this status.
+    pub status: EventStatus,
+    /// Events behind this id; [`EventId::ZERO`] starts at the beginning.
+    pub after: EventId,
+    /// Events at most, at least one.
+    pub limit: usize,
+    /// Any of these; empty selects everything.
+    pub event_types: Vec<EventTypePattern>,
+    /// Accepted at this time or later.
+    pub from: Option<Timestamp>,
+    /// Accepted at this time or earlier.
+    pub to: Option<Timestamp>,
+    /// Rows to look at, at most.
+    pub scan_rows_max: usize,
+    /// Bytes of payloads, at most; the page ends with the event that reaches it.
+    pub page_bytes_max: usize,
+}
+
+/// One page of an inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventPage {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// Where the next page starts, if there may be more.
+    pub next: Option<EventId>,
+    /// The tenant's count in that status.
+    pub total: i64,
+}
+
+/// An event, or why it is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It is there.
+    Event(Box<Event>),
+    /// It was deleted.
+    Gone,
+    /// It never was.
+    NotFound,
+}
+
+/// What an inbox starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboxState {
+    /// The greatest id ever minted.
+    pub last_id: EventId,
+    /// Events by status.
+    pub counts: Counts,
+}
+
+/// Loads what an inbox starts from.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn load(tx: &mut dyn Transaction, guard: &Guard, keys: &TenantKeys) -> Result<InboxState, TableError> {
+    guard.check(tx).await?;
+    let head = tx.get_snapshot(&keys.head()).await?.map(|bytes| Head::from_bytes(&bytes)).transpose()?;
+    Ok(InboxState { last_id: head.map_or(EventId::ZERO, |head| head.last_id), counts: counts(tx, keys).await? })
+}
+
+/// A tenant's counts by status, and when the oldest event that is not delivered was accepted.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn statistics(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    keys: &TenantKeys,
+) -> Result<(Counts, Option<Timestamp>), TableError> {
+    guard.check(tx).await?;
+    let mut oldest = None;
+    for status in [EventStatus::Received, EventStatus::Queued] {
+        let first = RangeRead::first(keys.queue_range(status, EventId::ZERO, None), 1);
+        let page = tx.range_snapshot(first).await?;
+        let id = page.pairs.first().and_then(|(key, _)| id_of_queue_key(key));
+        oldest = [oldest, id.map(EventId::created_at)].into_iter().flatten().min();
+    }
+    Ok((counts(tx, keys).await?, oldest))
+}
+
+async fn counts(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Counts, TableError> {
+    let mut counts = Counts::default();
+    for status in EventStatus::ALL {
+        let value = tx.get_snapshot(&keys.counter(status)).await?;
+        counts.add(status, decode_counter(value.as_deref())?);
+    }
+    Ok(counts)
+}
+
+/// One event by its id.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn find(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    keys: &TenantKeys,
+    id: EventId,
+) -> Result<Found, TableError> {
+    guard.check(tx).await?;
+    if let Some(event) = read_event(tx, keys, id, Reading::Snapshot).await? {
+        return Ok(Found::Event(Box::new(event)));
+    }
+    let tombstone = tx.get_snapshot(&keys.tombstone(id)).await?;
+    Ok(if tombstone.is_some() { Found::Gone } else { Found::NotFound })
+}
+
+/// One page of the inbox.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn list(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    keys: &TenantKeys,
+    query: &PageQuery,
+) -> Result<EventPage, TableError> {
+    guard.check(tx).await?;
+    let (ids, mut next) = scan(tx, keys, query).await?;
+    let mut events = Vec::with_capacity(ids.len());
+    let mut bytes = 0;
+    for (index, id) in ids.iter().enumerate() {
+        let event = read_event(tx, keys, *id, Reading::Snapshot).await?;
+        let event = event.ok_or_else(|| corrupt(format!("event {id} has a queue row and no row of its own")))?;
+        bytes += event.payload.len();
+        events.push(event);
+        if bytes >= query.page_bytes_max && index + 1 < ids.len() {
+            next = Some(*id);
+            break;
+        }
+    }
+    let total = tx.get_snapshot(&keys.counter(query.status)).await?;
+    Ok(EventPage { events, next, total: decode_counter(total.as_deref())? })
+}
+
+/// The ids of a page, and where the next one starts.
+async fn scan(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    query: &PageQuery,
+) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
+    let begin = query.from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(query.after);
+    // The time of acceptance has whole milliseconds, so "until t" ends before the next millisecond.
+    let until = query.to.map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
+    let mut range = keys.queue_range(query.status, begin, until);
+    let (mut ids, mut looked_at) = (Vec::new(), 0);
+    let chunk = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_CHUNK };
+    loop {
+        let page = tx.range_snapshot(RangeRead::first(range.clone(), chunk)).await?;
+        for (key, event_type) in &page.pairs {
+            let id = id_of_queue_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;
+            if ids.len() == query.limit {
+                let last = ids.last().copied();
+                return Ok((ids, last));
+            }
+            if selects(&query.event_types, event_type) {
+                ids.push(id);
+            }
+            looked_at += 1;
+            if looked_at >= query.scan_rows_max {
+                return Ok((ids, Some(id)));
+            }
+        }
+        match page.pairs.last() {
+            Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+            _ => return Ok((ids, None)),
+        }
+    }
+}
+
+fn selects(patterns: &[EventTypePattern], event_type: &[u8]) -> bool {
+    patterns.is_empty()
+        || std::str::from_utf8(event_type).is_ok_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
+}
+
+/// The id just before, so that "behind it" includes `id`.
+fn before(id: EventId) -> EventId {
+    EventId::from_bytes(u128::from_be_bytes(id.to_bytes()).saturating_sub(1).to_be_bytes())
+}
+
+/// An event with its whole payload.
+///
+/// # Errors
+/// [`TableError::Store`]; `Corrupt` if a chunk is missing.
+pub async fn read_event(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    id: EventId,
+    reading: Reading,
+) -> Result<Option<Event>, TableError> {
+    let key = keys.event(id);
+    let stored = match reading {
+        Reading::Checked => tx.get(&key).await?,
+        Reading::Snapshot => tx.get_snapshot(&key).await?,
+    };
+    let Some(stored) = stored else { return Ok(None) };
+    let mut row = EventRow::decode(id, &stored)?;
+    if row.is_chunked() {
+        row.event.payload = read_chunks(tx, keys, id, row.payload_bytes).await?;
+    }
+    Ok(Some(row.event))
+}
+
+/// Chunks never change while their event's row is there, so that reading the row checks them as well.
+async fn read_chunks(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    id: EventId,
+    payload_bytes: usize,
+) -> Result<Bytes, TableError> {
+    let mut payload = Vec::with_capacity(payload_bytes);
+    let mut range = keys.chunks(id);
+    loop {
+        let page = tx.range_snapshot(RangeRead::first(range.clone(), 256)).await?;
+        for (_, chunk) in &page.pairs {
+            payload.extend_from_slice(chunk);
+        }
+        match page.pairs.last() {
+            Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+            _ => break,
+        }
+    }
+    if payload.len() != payload_bytes {
+        let found = payload.len();
+        return Err(corrupt(format!("event {id} has {found} bytes of payload instead of {payload_bytes}")));
+    }
+    Ok(payload.into())
+}
+
+fn corrupt(reason: String) -> TableError {
+    StoreError::fatal(Fault::Corrupt, reason).into()
+}

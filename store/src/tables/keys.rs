@@ -1,0 +1,222 @@
+//! Every key of the store. No other file builds one.
+//!
+//! ```text
+//! sys/partitions          number of partitions, fixed when the store is created
+//! sys/cursor              secret that signs cursors
+//! p <p:2> o               fence of partition p                    rows::Fence
+//! p <p:2> t <T> 0 …       everything of tenant T
+//!     h                   head                                    rows::Head
+//!     e <id:16>           envelope, payload ≤ 8 KiB               rows::EventRow
+//!     b <id:16> <n:2>     payload chunk n                         raw bytes
+//!     q <status:1> <id>   inbox order by status                   event type, raw
+//!     i <hash:16>         idempotency                             rows::Idempotency
+//!     c <status:1>        events in that status                   little-endian i64
+//!     g <id:16>           tombstone                               rows::Tombstone
+//! key/ <hash:32>          API key                                 rows::KeyRow
+//! kid/ <key id:16>        where a key's row is                    key hash, raw
+//! tk/ <T> 0 <key id:16>   keys of a tenant                        key hash, raw
+//! ten/ <T>                tenant                                  rows::TenantRow
+//! ```
+//! Invariants: `KEYS-1` numbers are big-endian, so keys order as they do; `KEYS-2` a tenant id has no zero byte, so no
+//! tenant's prefix is part of another's.
+
+use crate::kv::KeyRange;
+use bytes::Bytes;
+use triggers_protocol::{EventId, EventStatus, KeyHash, PartitionId, TenantId};
+
+/// The number of partitions.
+pub const PARTITIONS: &[u8] = b"sys/partitions";
+/// The secret that signs cursors.
+pub const CURSOR_SECRET: &[u8] = b"sys/cursor";
+
+/// The fence of a partition.
+pub fn fence(partition: PartitionId) -> Vec<u8> {
+    let mut key = partition_prefix(partition);
+    key.push(b'o');
+    key
+}
+
+/// The row of an API key.
+pub fn api_key(hash: KeyHash) -> Vec<u8> {
+    [b"key/", &hash.0[..]].concat()
+}
+
+/// Where the row of a key with this id is.
+pub fn api_key_by_id(id: [u8; 16]) -> Vec<u8> {
+    [b"kid/", &id[..]].concat()
+}
+
+/// One key of a tenant.
+pub fn tenant_api_key(tenant: &TenantId, id: [u8; 16]) -> Vec<u8> {
+    [b"tk/", tenant.as_str().as_bytes(), &[0], &id[..]].concat()
+}
+
+/// All keys of a tenant.
+pub fn tenant_api_keys(tenant: &TenantId) -> KeyRange {
+    KeyRange::prefix([b"tk/", tenant.as_str().as_bytes(), &[0]].concat())
+}
+
+/// The row of a tenant.
+pub fn tenant(tenant: &TenantId) -> Vec<u8> {
+    [b"ten/", tenant.as_str().as_bytes()].concat()
+}
+
+/// All tenants whose id is greater than `after`, or all.
+pub fn tenants_after(after: Option<&TenantId>) -> KeyRange {
+    let all = KeyRange::prefix(&b"ten/"[..]);
+    match after {
+        Some(last) => KeyRange::new([&tenant(last)[..], &[0]].concat(), all.end),
+        None => all,
+    }
+}
+
+fn partition_prefix(partition: PartitionId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(96);
+    key.push(b'p');
+    key.extend_from_slice(&partition.0.to_be_bytes());
+    key
+}
+
+const fn status_byte(status: EventStatus) -> u8 {
+    match status {
+        EventStatus::Received => 1,
+        EventStatus::Queued => 2,
+        EventStatus::Delivered => 3,
+        EventStatus::Failed => 4,
+    }
+}
+
+/// Builds the keys of one tenant.
+#[derive(Debug, Clone)]
+pub struct TenantKeys {
+    partition: PartitionId,
+    prefix: Bytes,
+}
+
+impl TenantKeys {
+    /// The keys of `tenant`, which lives in `partition`.
+    pub fn new(partition: PartitionId, tenant: &TenantId) -> Self {
+        let mut prefix = partition_prefix(partition);
+        prefix.push(b't');
+        prefix.extend_from_slice(tenant.as_str().as_bytes());
+        prefix.push(0);
+        Self { partition, prefix: prefix.into() }
+    }
+
+    /// The partition that holds the tenant.
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// The head.
+    pub fn head(&self) -> Vec<u8> {
+        self.key(b'h', &[])
+    }
+
+    /// An event's row.
+    pub fn event(&self, id: EventId) -> Vec<u8> {
+        self.key(b'e', &id.to_bytes())
+    }
+
+    /// A chunk of a large payload.
+    pub fn chunk(&self, id: EventId, number: u16) -> Vec<u8> {
+        let mut key = self.key(b'b', &id.to_bytes());
+        key.extend_from_slice(&number.to_be_bytes());
+        key
+    }
+
+    /// All chunks of a payload.
+    pub fn chunks(&self, id: EventId) -> KeyRange {
+        KeyRange::prefix(self.key(b'b', &id.to_bytes()))
+    }
+
+    /// An event's place in the order of its status.
+    pub fn queue(&self, status: EventStatus, id: EventId) -> Vec<u8> {
+        let mut key = self.key(b'q', &[status_byte(status)]);
+        key.extend_from_slice(&id.to_bytes());
+        key
+    }
+
+    /// The places of events behind `after` (not included) that were minted before `until` (not included; none: no end).
+    pub fn queue_range(&self, status: EventStatus, after: EventId, until: Option<EventId>) -> KeyRange {
+        let mut begin = self.queue(status, after);
+        begin.push(0);
+        let end = match until {
+            Some(until) => self.queue(status, until).into(),
+            None => KeyRange::prefix(self.key(b'q', &[status_byte(status)])).end,
+        };
+        KeyRange::new(begin, end)
+    }
+
+    /// An idempotency record.
+    pub fn idempotency(&self, hash: [u8; 16]) -> Vec<u8> {
+        self.key(b'i', &hash)
+    }
+
+    /// The count of events in a status.
+    pub fn counter(&self, status: EventStatus) -> Vec<u8> {
+        self.key(b'c', &[status_byte(status)])
+    }
+
+    /// What is left of a deleted event.
+    pub fn tombstone(&self, id: EventId) -> Vec<u8> {
+        self.key(b'g', &id.to_bytes())
+    }
+
+    fn key(&self, table: u8, rest: &[u8]) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.prefix.len() + 1 + rest.len() + 16);
+        key.extend_from_slice(&self.prefix);
+        key.push(table);
+        key.extend_from_slice(rest);
+        key
+    }
+}
+
+/// The event id at the end of a queue key.
+pub fn id_of_queue_key(key: &[u8]) -> Option<EventId> {
+    let id = key.len().checked_sub(16).map(|start| &key[start..])?;
+    Some(EventId::from_bytes(id.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tenant_id() -> impl Strategy<Value = TenantId> {
+        "[a-z0-9][a-z0-9_-]{0,62}".prop_map(|text| TenantId::parse(&text).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn tenants_never_reach_into_each_other(a in tenant_id(), b in tenant_id(), bytes: [u8; 16]) {
+            prop_assume!(a != b);
+            let (a, b) = (TenantKeys::new(PartitionId(1), &a), TenantKeys::new(PartitionId(1), &b));
+            let everything = KeyRange::prefix(a.prefix.clone());
+            let id = EventId::from_bytes(bytes);
+            for key in [b.head(), b.event(id), b.queue(EventStatus::Failed, id), b.tombstone(id), b.chunk(id, 7)] {
+                prop_assert!(!everything.contains(&key));
+            }
+            prop_assert!(everything.contains(&a.event(id)));
+        }
+
+        #[test]
+        fn queue_order_is_id_order(one: [u8; 16], two: [u8; 16], tenant in tenant_id()) {
+            let keys = TenantKeys::new(PartitionId(0), &tenant);
+            let (one, two) = (EventId::from_bytes(one), EventId::from_bytes(two));
+            let (first, second) = (keys.queue(EventStatus::Received, one), keys.queue(EventStatus::Received, two));
+            prop_assert_eq!(first.cmp(&second), one.cmp(&two));
+            prop_assert_eq!(id_of_queue_key(&first), Some(one));
+            let behind = keys.queue_range(EventStatus::Received, one, None);
+            prop_assert_eq!(behind.contains(&second), two > one);
+            let until = keys.queue_range(EventStatus::Received, EventId::ZERO, Some(two));
+            prop_assert_eq!(until.contains(&first), one > EventId::ZERO && one < two);
+        }
+    }
+
+    #[test]
+    fn the_longest_key_is_within_every_engines_limit() {
+        let keys = TenantKeys::new(PartitionId(u16::MAX), &TenantId::parse(&"a".repeat(63)).unwrap());
+        assert!(keys.chunk(EventId::ZERO, u16::MAX).len() <= crate::kv::limits::KEY_BYTES_MAX);
+    }
+}
