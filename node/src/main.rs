@@ -2,6 +2,8 @@
 //!
 //! Everything else is in the library, so that tests and simulations can run it: the commands in `cli`, a node's start and
 //! stop in `bootstrap`. Invariant: the exit codes are those of `cli::exit`, which the help documents.
+//!
+//! It installs no signal handler and no logger: the commands that need them do.
 
 use std::process::ExitCode;
 

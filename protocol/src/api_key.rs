@@ -69,6 +69,11 @@ impl ApiKey {
         Ok(Self(text.to_owned()))
     }
 
+    /// What the key says that it is for.
+    pub fn kind(&self) -> KeyKind {
+        if self.0.starts_with("trg_live_") { KeyKind::Live } else { KeyKind::Test }
+    }
+
     /// The hash under which the key is stored.
     pub fn hash(&self) -> KeyHash {
         KeyHash(Sha256::digest(self.0.as_bytes()).into())

@@ -1,1 +1,330 @@
+//! The inbox machine against a model of the store that commits, fails, forgets to answer and moves the head by itself.
+//! The shell is tested through the router, in `tests/it`.
 
+use super::machine::{Batch, BatchLimits, Committed, InboxEffect, InboxMachine, Request, Requester};
+use super::request::{Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult};
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+use triggers_protocol::{Environment, EventId, EventStatus, EventType, Metadata};
+use triggers_store::kv::{Fault, StoreError};
+use triggers_store::tables::TableError;
+use triggers_store::tables::batch::{Command, Counts, Outcome};
+use triggers_store::tables::inbox::InboxState;
+
+const LIMITS: BatchLimits =
+    BatchLimits { events_max: 4, bytes_max: 100, idempotency_retention: Duration::from_secs(60) };
+
+/// A requester that counts its answers.
+#[derive(Debug, Clone)]
+struct Caller {
+    number: usize,
+    waiting: bool,
+}
+
+impl Requester for Caller {
+    fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+}
+
+fn event(key: Option<u8>) -> NewEvent {
+    NewEvent {
+        event_type: EventType::parse("a.b").unwrap(),
+        timestamp: None,
+        payload: Bytes::from_static(b"{}"),
+        metadata: Metadata::default(),
+        idempotency: key.map(|key| IdempotencyRequest { hash: [key; 16], request_digest: [0; 32] }),
+    }
+}
+
+fn append(number: usize, keys: &[Option<u8>]) -> Request<Caller> {
+    Request {
+        writes: keys.iter().map(|key| Write::Append(Box::new(event(*key)))).collect(),
+        bytes: 10 * keys.len(),
+        waiting_events_max: None,
+        requester: Caller { number, waiting: true },
+    }
+}
+
+fn machine() -> InboxMachine<Caller> {
+    InboxMachine::new(Environment::system(), LIMITS)
+}
+
+fn ready() -> InboxMachine<Caller> {
+    let mut machine = machine();
+    assert!(matches!(machine.submit(append(0, &[None]))[..], [InboxEffect::Load]));
+    let mut effects = machine.loaded(Ok(InboxState { last_id: EventId::ZERO, counts: Counts::default() }));
+    let Some(InboxEffect::Commit(batch)) = effects.pop() else { panic!("no batch after the load") };
+    finish(&mut machine, batch);
+    machine
+}
+
+/// Commits a batch whose every command succeeds.
+fn finish(machine: &mut InboxMachine<Caller>, batch: Batch<Caller>) -> Vec<InboxEffect<Caller>> {
+    let mut delta = Counts::default();
+    delta.add(EventStatus::Received, i64::try_from(batch.events()).unwrap());
+    let outcomes: Vec<Outcome> = batch.commands.iter().map(appended).collect();
+    let (committed, finished, answers) = batch.finish(&outcomes, delta);
+    assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
+    machine.committed(committed, finished)
+}
+
+fn appended(command: &Command) -> Outcome {
+    match command {
+        Command::Append(append) => Outcome::Appended(append.id),
+        Command::Acknowledge { .. } | Command::Delete { .. } => Outcome::NotFound,
+    }
+}
+
+fn commit_of(mut effects: Vec<InboxEffect<Caller>>) -> Batch<Caller> {
+    match effects.pop() {
+        Some(InboxEffect::Commit(batch)) => batch,
+        other => panic!("no batch but {other:?}"),
+    }
+}
+
+#[test]
+fn what_arrives_during_a_commit_goes_into_the_next_one() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[None])));
+    for number in 2..5 {
+        assert!(machine.submit(append(number, &[None])).is_empty());
+    }
+    let second = commit_of(finish(&mut machine, first));
+    assert_eq!(second.commands.len(), 3);
+    assert!(finish(&mut machine, second).is_empty());
+}
+
+#[test]
+fn a_request_larger_than_a_batch_goes_alone() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[None])));
+    machine.submit(append(2, &[None; 9]));
+    machine.submit(append(3, &[None]));
+    let second = commit_of(finish(&mut machine, first));
+    assert_eq!(second.commands.len(), 9);
+    assert_eq!(commit_of(finish(&mut machine, second)).commands.len(), 1);
+}
+
+#[test]
+fn a_key_in_flight_is_refused_until_it_is_answered() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[Some(7)])));
+    machine.submit(append(2, &[Some(7), None]));
+    let second = commit_of(finish(&mut machine, first));
+    let outcomes: Vec<Outcome> = second.commands.iter().map(appended).collect();
+    let (committed, finished, answers) = second.finish(&outcomes, Counts::default());
+    let Ok(results) = &answers[0].1 else { panic!("the request failed") };
+    assert_eq!(results[0], WriteResult::Refused(Refusal::KeyInFlight));
+    assert!(matches!(results[1], WriteResult::Accepted(_)));
+    machine.committed(committed, finished);
+    let third = commit_of(machine.submit(append(3, &[Some(7)])));
+    assert_eq!(third.commands.len(), 1);
+}
+
+#[test]
+fn the_quota_counts_what_is_stored_and_what_is_on_its_way() {
+    let mut machine = ready();
+    let mut request = append(1, &[None; 4]);
+    request.waiting_events_max = Some(3);
+    let batch = commit_of(machine.submit(request));
+    assert_eq!(batch.commands.len(), 2, "one is stored already, so two more fit");
+    let mut request = append(2, &[None]);
+    request.waiting_events_max = Some(3);
+    machine.submit(request);
+    let next = commit_of(finish(&mut machine, batch));
+    assert!(next.commands.is_empty());
+}
+
+#[test]
+fn work_whose_requester_is_gone_is_dropped_before_the_commit() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[None])));
+    let mut gone = append(2, &[Some(1)]);
+    gone.requester.waiting = false;
+    machine.submit(gone);
+    machine.submit(append(3, &[Some(1)]));
+    let effects = finish(&mut machine, first);
+    assert!(matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::DeadlinePassed)) if caller.number == 2));
+}
+
+#[test]
+fn a_moved_head_is_loaded_and_the_same_requests_get_new_ids() {
+    let mut machine = ready();
+    let batch = commit_of(machine.submit(append(1, &[None])));
+    let old = batch.minted_id;
+    let moved = EventId::mint(old, old.created_at(), [9; 16]);
+    let effects = machine.failed(batch, TableError::HeadMoved { actual: moved });
+    assert!(matches!(effects[..], [InboxEffect::Load]));
+    let again = commit_of(machine.loaded(Ok(InboxState { last_id: moved, counts: Counts::default() })));
+    assert!(again.minted_id > moved);
+    assert!(finish(&mut machine, again).is_empty());
+}
+
+#[test]
+#[should_panic(expected = "INBOX-2")]
+fn ids_that_went_back_end_the_actor() {
+    let mut machine = ready();
+    let batch = commit_of(machine.submit(append(1, &[None])));
+    let (_, finished, _) = batch.finish(&[Outcome::Appended(EventId::ZERO)], Counts::default());
+    machine.committed(Committed { last_id: EventId::ZERO, delta: Counts::default() }, finished);
+}
+
+/// What a run of the model does next.
+#[derive(Debug, Clone)]
+enum Step {
+    Submit { keys: Vec<Option<u8>>, waiting: bool },
+    Commit,
+    Fail { stored_anyway: bool },
+    LoadFails,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let keys = prop::collection::vec(prop::option::weighted(0.5, 0u8..4), 1..4);
+    prop_oneof![
+        4 => (keys, prop::bool::weighted(0.9)).prop_map(|(keys, waiting)| Step::Submit { keys, waiting }),
+        4 => Just(Step::Commit),
+        1 => any::<bool>().prop_map(|stored_anyway| Step::Fail { stored_anyway }),
+        1 => Just(Step::LoadFails),
+    ]
+}
+
+/// A store that knows ids and keys only.
+#[derive(Default)]
+struct Model {
+    last_id: Option<EventId>,
+    keys: BTreeMap<[u8; 16], EventId>,
+    stored: BTreeSet<EventId>,
+    answers: BTreeMap<usize, usize>,
+    acknowledged: Vec<EventId>,
+}
+
+impl Model {
+    fn state(&self) -> InboxState {
+        let mut counts = Counts::default();
+        counts.add(EventStatus::Received, i64::try_from(self.stored.len()).unwrap());
+        InboxState { last_id: self.last_id.unwrap_or(EventId::ZERO), counts }
+    }
+
+    fn apply(&mut self, batch: &Batch<Caller>) -> Result<(Vec<Outcome>, Counts), TableError> {
+        let stored = self.last_id.unwrap_or(EventId::ZERO);
+        if stored != batch.last_id && !batch.commands.is_empty() {
+            return Err(TableError::HeadMoved { actual: stored });
+        }
+        let (mut outcomes, mut delta) = (Vec::new(), Counts::default());
+        for command in &batch.commands {
+            let Command::Append(append) = command else { panic!("only appends are submitted") };
+            let known = append.idempotency.and_then(|key| self.keys.get(&key.hash).copied());
+            outcomes.push(match known {
+                Some(id) => Outcome::Replayed { id, event: None },
+                None => {
+                    assert!(Some(append.id) > self.last_id, "INBOX-2: {} was minted late", append.id);
+                    assert!(self.stored.insert(append.id));
+                    self.keys.extend(append.idempotency.map(|key| (key.hash, append.id)));
+                    delta.add(EventStatus::Received, 1);
+                    Outcome::Appended(append.id)
+                }
+            });
+        }
+        if delta.get(EventStatus::Received) > 0 {
+            self.last_id = Some(batch.minted_id);
+        }
+        Ok((outcomes, delta))
+    }
+
+    fn answered(&mut self, caller: &Caller, answer: &Answer) {
+        *self.answers.entry(caller.number).or_default() += 1;
+        for result in answer.iter().flatten() {
+            if let WriteResult::Accepted(accepted) = result {
+                assert!(self.stored.contains(&accepted.event.id), "an event was answered that is not stored");
+                self.acknowledged.extend((!accepted.replayed).then_some(accepted.event.id));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_request_is_answered_once_and_ids_only_grow(steps in prop::collection::vec(step(), 1..60)) {
+        let model = Rc::new(RefCell::new(Model::default()));
+        let mut machine = machine();
+        let (mut in_flight, mut loading, mut submitted) = (None, false, 0);
+        let drain = steps.iter().cloned().chain(std::iter::repeat_n(Step::Commit, 200));
+        for step in drain {
+            let effects = match step {
+                Step::Submit { keys, waiting } => {
+                    let mut request = append(submitted, &keys);
+                    request.requester.waiting = waiting;
+                    submitted += 1;
+                    machine.submit(request)
+                }
+                Step::LoadFails if loading => {
+                    loading = false;
+                    machine.loaded(Err(BrokerError::DeadlinePassed))
+                }
+                Step::Commit | Step::LoadFails if loading => {
+                    loading = false;
+                    machine.loaded(Ok(model.borrow().state()))
+                }
+                Step::Commit | Step::LoadFails => match in_flight.take() {
+                    None => Vec::new(),
+                    Some(batch) => complete(&mut machine, &model, batch),
+                },
+                Step::Fail { stored_anyway } => match in_flight.take() {
+                    None => Vec::new(),
+                    Some(batch) => {
+                        if stored_anyway {
+                            let _ = model.borrow_mut().apply(&batch);
+                        }
+                        let error = if stored_anyway {
+                            StoreError::MaybeCommitted(String::new())
+                        } else {
+                            StoreError::fatal(Fault::Full, "")
+                        };
+                        machine.failed(batch, error.into())
+                    }
+                },
+            };
+            for effect in effects {
+                match effect {
+                    InboxEffect::Load => {
+                        prop_assert!(!loading && in_flight.is_none());
+                        loading = true;
+                    }
+                    InboxEffect::Commit(batch) => {
+                        prop_assert!(in_flight.is_none() && !loading, "INBOX-1");
+                        in_flight = Some(batch);
+                    }
+                    InboxEffect::Reply(caller, answer) => model.borrow_mut().answered(&caller, &answer),
+                }
+            }
+        }
+        let model = model.borrow();
+        prop_assert!(in_flight.is_none() && !loading, "work was left over");
+        prop_assert_eq!(model.answers.len(), submitted);
+        prop_assert!(model.answers.values().all(|&answers| answers == 1), "INBOX-4: {:?}", &model.answers);
+        prop_assert!(model.acknowledged.is_sorted(), "ids went back");
+    }
+}
+
+fn complete(
+    machine: &mut InboxMachine<Caller>,
+    model: &Rc<RefCell<Model>>,
+    batch: Batch<Caller>,
+) -> Vec<InboxEffect<Caller>> {
+    let applied = model.borrow_mut().apply(&batch);
+    match applied {
+        Ok((outcomes, delta)) => {
+            let (committed, finished, answers) = batch.finish(&outcomes, delta);
+            for (caller, answer) in &answers {
+                model.borrow_mut().answered(caller, answer);
+            }
+            machine.committed(committed, finished)
+        }
+        Err(error) => machine.failed(batch, error),
+    }
+}

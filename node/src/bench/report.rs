@@ -224,6 +224,9 @@ pub(super) fn progress_line(
         return format!("warming up, {left} s to go");
     }
     let measured_ns = now_ns.min(window.end_ns) - window.begin_ns;
+    if measured_ns < second_ns / 2 {
+        return "warmed up, measuring".to_owned();
+    }
     // What was answered before the window is not counted, so that time does not divide it either.
     let seconds = (span_ns.min(measured_ns) as f64 / 1e9).max(1e-3);
     let rate = |before: u64, now: u64| (now.saturating_sub(before) as f64 / seconds).round() as u64;

@@ -1,6 +1,9 @@
 //! The load generator as a whole: a short run against its own ceiling, and the form of what it reports.
 //!
-//! Counts are compared with each other, never with the clock: a slow machine must not fail a test.
+//! Counts are compared with each other, never with the clock: a slow machine must not fail a test. The machine line is
+//! compared as text, because scripts read it.
+//!
+//! The parts have their own tests: the schedule, the window and the script are machines without I/O.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,8 @@
 //! The command line as a whole: its definition is sound, what is documented parses, and what must be refused is.
 //!
+//! Bounds are tested through the parser, because that is where a person meets them; the exit code of a refusal is the
+//! documented one.
+//!
 //! Nothing runs here; the commands have their own tests.
 
 use clap::error::ErrorKind;

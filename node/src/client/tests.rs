@@ -1,6 +1,9 @@
 //! The client against a small server of its own: decoding of answers and errors, and the words for a closed port.
 //!
-//! The server answers fixed texts on a port the system chose. Nothing here needs a node.
+//! The server answers fixed texts on a port the system chose. What is tested is what a person sees: that an answer is
+//! kept byte for byte, that an error keeps its code, details and request id, and that a message names the address.
+//!
+//! Nothing here needs a node; that client and node agree is tested with the real binary.
 
 use std::net::SocketAddr;
 

@@ -104,7 +104,7 @@ async fn termination_ends_idle_connections_and_long_polls() {
     }
     let poller = node.client();
     let poll =
-        tokio::spawn(async move { poller.try_send(Call::post("/v1/inbox/lease", "{\"wait_seconds\":20}")).await });
+        tokio::spawn(async move { poller.try_send(Call::post("/v1/inbox/lease", "{\"wait_seconds\":5}")).await });
     node.client().get("/v1/inbox").await.expect(200);
     assert_eq!(node.terminate().await, 0, "LIFECYCLE-3");
     // The poll may have been answered empty or turned away; that it does not hang is what is tested.

@@ -51,7 +51,7 @@ pub(crate) fn items(text: &str, items_max: usize) -> Result<(Vec<&RawValue>, usi
 fn shape_error(text: &str, error: &serde_json::Error, shape: &str) -> ApiError {
     let not_json = if error.is_data() { serde_json::from_str::<IgnoredAny>(text).err() } else { None };
     match not_json.as_ref().or((!error.is_data()).then_some(error)) {
-        Some(error) => ApiError::new(ErrorCode::InvalidJson, format!("the body is not JSON: {error}")),
+        Some(error) => ApiError::new(ErrorCode::InvalidJson, format!("not valid JSON: {error}")),
         None => ApiError::validation("body", shape),
     }
 }

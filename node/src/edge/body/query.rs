@@ -44,12 +44,8 @@ pub(crate) fn whole_number(text: &str, max: usize) -> Option<usize> {
 }
 
 fn form_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = percent_decoded(text.as_bytes());
-    if text.contains('+') {
-        // An encoded plus is none any more, so that the plain ones are replaced before decoding.
-        bytes = percent_decoded(text.replace('+', " ").as_bytes());
-    }
-    bytes
+    // Plain plus signs stand for spaces, encoded ones for themselves.
+    if text.contains('+') { percent_decoded(text.replace('+', " ").as_bytes()) } else { percent_decoded(text.as_bytes()) }
 }
 
 /// Decodes `%xx`; a percent sign without two hexadecimal digits behind it stays.

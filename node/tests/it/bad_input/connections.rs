@@ -10,11 +10,7 @@ use crate::harness::{Call, STATE_DEADLINE_MS, Wire, wait_until};
 
 /// The head of a POST of one event with a body of `length_bytes`.
 pub fn head(probe: &Probe, length_bytes: usize, more: &str) -> String {
-    let key = &probe.node.dev.api_key;
-    format!(
-        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
-         content-length: {length_bytes}\r\n{more}\r\n"
-    )
+    probe.head("/v1/events", length_bytes, more)
 }
 
 pub const BODY: &str = "{\"event_type\":\"wire.event\",\"payload\":{}}";
@@ -29,11 +25,10 @@ async fn a_body_that_is_too_large_is_refused_without_reading_it() {
     let answer = wire.answer().await.expect("an answer instead of a go-ahead");
     check_refusal(&answer, 413, &["PAYLOAD_TOO_LARGE"], "ten mebibytes, announced");
 
-    let mut whole = head(&probe, length_bytes, "").into_bytes();
-    whole.resize(whole.len() + length_bytes, b'x');
-    let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(whole).await;
-    check_refusal(&answer.expect("an answer"), 413, &["PAYLOAD_TOO_LARGE"], "ten mebibytes, sent");
-    probe.goes_on("bodies of ten mebibytes").await;
+    probe.goes_on("a body of ten mebibytes, announced").await;
+    for path in ["/v1/events", "/v1/events/batch"] {
+        probe.refuses_as_too_large(path, &"x".repeat(length_bytes)).await;
+    }
 }
 
 #[tokio::test]

@@ -71,7 +71,8 @@ async fn a_payload_of_a_mebibyte_is_the_largest() {
     let read = probe.client.get(&format!("/v1/events/{id}")).await.expect(200);
     assert_eq!(crate::harness::listing::raw_payload(&read), largest, "byte for byte");
     let larger = payload(PAYLOAD_BYTES_MAX + 1);
-    probe.refuses(Call::event("large.event", &larger), 413, &["PAYLOAD_TOO_LARGE"]).await;
+    let body = format!("{{\"event_type\":\"large.event\",\"payload\":{larger}}}");
+    probe.refuses_as_too_large("/v1/events", &body).await;
 }
 
 #[tokio::test]

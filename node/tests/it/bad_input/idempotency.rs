@@ -57,7 +57,7 @@ async fn keys_that_are_none_are_refused() {
 }
 
 #[tokio::test]
-async fn a_key_is_remembered_over_a_restart_and_a_deletion() {
+async fn a_key_is_remembered_over_a_restart() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let mut node = Node::start(directory.path(), &[]).await;
     let first = node.client().send(keyed("{\"n\":1}", "kept")).await.expect(201);

@@ -6,7 +6,7 @@
 //!
 //! Not here: refusals that end the connection; `check_refusal` judges their answer, the tests send them themselves.
 
-use crate::harness::{Answer, Call, Client, Node, listing};
+use crate::harness::{Answer, Call, Client, Node, Wire, listing};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -43,6 +43,25 @@ impl Probe {
         let fields: Vec<_> = details.as_array().into_iter().flatten().map(|detail| &detail["field"]).collect();
         assert!(fields.iter().any(|named| named.as_str() == Some(field)), "{what}: no detail for {field}: {details}");
         answer
+    }
+
+    /// The head of a POST of JSON with a body of `length_bytes`; `more` is further header lines, each with its end.
+    pub fn head(&self, path: &str, length_bytes: usize, more: &str) -> String {
+        let key = &self.node.dev.api_key;
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
+             content-length: {length_bytes}\r\n{more}\r\n"
+        )
+    }
+
+    /// A 413 for a body that the node may refuse to read: it is sent over a bare connection, because an ordinary
+    /// client may see the connection break before it sees the answer.
+    pub async fn refuses_as_too_large(&mut self, path: &str, body: &str) {
+        let whole = self.head(path, body.len(), "") + body;
+        let answer = Wire::connect(&self.node.dev.url).await.write_and_answer(whole.into_bytes()).await;
+        let what = format!("{} bytes to {path}", body.len());
+        check_refusal(&answer.expect("an answer"), 413, &["PAYLOAD_TOO_LARGE"], &what);
+        self.goes_on(&what).await;
     }
 
     /// A good request that adds `events` events.

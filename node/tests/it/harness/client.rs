@@ -11,6 +11,7 @@
 use super::STATE_DEADLINE_MS;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Request};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -179,7 +180,8 @@ impl Client {
             request = request.header("x-api-key", key);
         }
         for (name, value) in &call.headers {
-            request = request.header(name, value);
+            request =
+                request.header(name, HeaderValue::from_bytes(value.as_bytes()).expect("a header without line breaks"));
         }
         request.body(Full::new(call.body)).expect("a test's request is well formed")
     }

@@ -201,3 +201,55 @@ fn page_of(found: impl Iterator<Item = (Bytes, Bytes)>, limit: usize) -> Page {
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(versions: &mut Versions, key: &'static str, write: Write) {
+        let proposal = Proposal {
+            version: versions.newest(),
+            begun: Duration::ZERO,
+            reads: Vec::new(),
+            cleared: Vec::new(),
+            writes: BTreeMap::from([(key.into(), write)]),
+        };
+        let at = Duration::from_secs(versions.newest());
+        versions.apply(proposal, at).unwrap();
+    }
+
+    #[test]
+    fn what_nothing_can_read_is_dropped() {
+        let mut versions = Versions::default();
+        for value in ["1", "2", "3"] {
+            write(&mut versions, "a", Write::Set(value.into()));
+            write(&mut versions, "b", Write::Set(value.into()));
+        }
+        write(&mut versions, "b", Write::Clear);
+        versions.trim(3, Duration::from_secs(2));
+        assert_eq!(versions.value_at(3, b"a").unwrap(), "2");
+        assert_eq!(versions.value_at(3, b"b").unwrap(), "1");
+        assert_eq!(versions.log.len(), 5);
+        let newest = versions.newest();
+        versions.trim(newest, Duration::from_secs(100));
+        assert_eq!(versions.value_at(newest, b"a").unwrap(), "3");
+        assert_eq!(versions.pairs.len(), 1, "a key that is gone leaves nothing");
+        assert_eq!(versions.pairs[&b"a"[..]].len(), 1);
+        assert!(versions.log.is_empty() && versions.superseded.is_empty());
+    }
+
+    #[test]
+    fn what_a_bad_addition_would_change_stays() {
+        let mut versions = Versions::default();
+        write(&mut versions, "b", Write::Set("no counter".into()));
+        let proposal = Proposal {
+            version: versions.newest(),
+            begun: Duration::ZERO,
+            reads: Vec::new(),
+            cleared: vec![KeyRange::new("c", "d")],
+            writes: BTreeMap::from([("a".into(), Write::Set("1".into())), ("b".into(), Write::Add(1))]),
+        };
+        assert!(versions.apply(proposal, Duration::ZERO).is_err());
+        assert_eq!((versions.newest(), versions.value_at(1, b"a")), (1, None));
+    }
+}

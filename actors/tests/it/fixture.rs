@@ -1,0 +1,107 @@
+//! A node on a simulated store, with a clock that is tokio's and a seeded random source.
+
+use bytes::Bytes;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+use triggers_actors::{BrokerOptions, IdempotencyRequest, NewEvent, Node, Router};
+use triggers_protocol::environment::{Clock, Random};
+use triggers_protocol::{
+    Environment, Event, EventId, EventStatus, EventType, Metadata, TenantId, Timestamp,
+};
+use triggers_store::kv::Store;
+use triggers_store::kv::simulated::SimulatedEngine;
+use triggers_store::tables::inbox::PageQuery;
+
+pub const PARTITIONS: u16 = 4;
+
+struct VirtualClock(Instant);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000).plus(self.0.elapsed())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+struct SeededRandom(Mutex<u64>);
+
+impl Random for SeededRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut state = self.0.lock().unwrap();
+        for byte in bytes {
+            *byte = next(&mut state) as u8;
+        }
+    }
+}
+
+/// One step of splitmix64, shifted to its best bits.
+pub fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+pub fn environment(seed: u64) -> Environment {
+    Environment::new(Arc::new(VirtualClock(Instant::now())), Arc::new(SeededRandom(Mutex::new(seed))))
+}
+
+pub fn store(engine: &SimulatedEngine, seed: u64) -> Store {
+    Store::new(Arc::new(engine.clone()), environment(seed))
+}
+
+pub async fn start(store: &Store, options: BrokerOptions, incarnation: &str) -> Node {
+    Node::start(store.clone(), options, PARTITIONS, incarnation.to_owned()).await.unwrap()
+}
+
+pub fn tenant(name: &str) -> TenantId {
+    TenantId::parse(name).unwrap()
+}
+
+pub fn in_seconds(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
+}
+
+pub fn event(payload: &str, key: Option<&str>) -> NewEvent {
+    NewEvent {
+        event_type: EventType::parse("order.created").unwrap(),
+        timestamp: None,
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        metadata: Metadata::default(),
+        idempotency: key.map(|key| {
+            let mut hash = [0; 16];
+            hash[..key.len()].copy_from_slice(key.as_bytes());
+            IdempotencyRequest { hash, request_digest: [1; 32] }
+        }),
+    }
+}
+
+pub fn query(status: EventStatus, after: EventId, limit: usize) -> PageQuery {
+    PageQuery {
+        status,
+        after,
+        limit,
+        event_types: Vec::new(),
+        from: None,
+        to: None,
+        scan_rows_max: 10_000,
+        page_bytes_max: 8 << 20,
+    }
+}
+
+/// Follows the pages of one status to their end; also the total that the last page claims.
+pub async fn list_all(router: &Router, tenant: &TenantId, status: EventStatus) -> (Vec<Event>, i64) {
+    let (mut events, mut after) = (Vec::new(), EventId::ZERO);
+    loop {
+        let page = router.list(tenant, query(status, after, 7), in_seconds(60)).await.unwrap();
+        events.extend(page.events);
+        match page.next {
+            Some(next) => after = next,
+            None => return (events, page.total),
+        }
+    }
+}

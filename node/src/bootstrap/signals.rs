@@ -1,0 +1,17 @@
+//! The signals that end a node: SIGTERM and SIGINT.
+//!
+//! The first one starts the drain; a second one is left to the operating system's default, which ends the process.
+
+/// Waits for SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the handlers cannot be installed.
+pub(super) async fn stop_requested() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

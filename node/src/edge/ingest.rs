@@ -1,0 +1,197 @@
+//! Ingest: everything a sender can post becomes drafts, drafts become new events, and the tenant's inbox takes them.
+//!
+//! ```text
+//! JSON · CloudEvents (structured, binary, batch) · NDJSON  →  Draft  →  NewEvent  →  Router::append  →  201
+//! ```
+//! Invariants: `INGEST-1` a 201 is sent only for what the router said is durable; `INGEST-2` a payload is checked once and
+//! kept as sent; `INGEST-3` a fault of one item of a batch leaves the others alone. Authentication, scope and the rate of
+//! requests were checked before a byte of the body is read; the rate of events is charged before anything is stored.
+
+pub(crate) mod batch;
+pub(crate) mod batch_answer;
+mod cloud_events;
+mod envelope;
+mod idempotency;
+mod ndjson;
+pub(crate) mod single;
+
+use super::EdgeState;
+use super::authenticate::Caller;
+use super::body;
+use super::error::ApiError;
+use axum::http::HeaderMap;
+use axum::http::header::USER_AGENT;
+use bytes::Bytes;
+use std::borrow::Cow;
+use triggers_actors::{Accepted, NewEvent, Refusal};
+use triggers_protocol::{ErrorCode, EventType, Metadata, Timestamp};
+
+/// Bytes of a single event's body beside its payload.
+const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of `User-Agent` that are kept.
+const USER_AGENT_BYTES_MAX: usize = 256;
+/// Bodies up to this size may be kept whole for the sake of a small payload inside.
+const PINNED_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// What the headers say the body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The API's own JSON.
+    Json,
+    /// One event a line.
+    Lines,
+    /// A CloudEvent in JSON.
+    CloudEvent,
+    /// A CloudEvent whose attributes are headers and whose data is the body.
+    BinaryCloudEvent,
+    /// An array of CloudEvents.
+    CloudEvents,
+}
+
+impl Form {
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let media_type = body::media_type(headers)?;
+        let is = |name: &str| media_type.eq_ignore_ascii_case(name);
+        if is("application/json") {
+            let binary = headers.contains_key(cloud_events::SPECVERSION_HEADER);
+            return Ok(if binary { Self::BinaryCloudEvent } else { Self::Json });
+        }
+        match () {
+            () if is("application/cloudevents+json") => Ok(Self::CloudEvent),
+            () if is("application/cloudevents-batch+json") => Ok(Self::CloudEvents),
+            () if is("application/x-ndjson") => Ok(Self::Lines),
+            () if body::is_json(media_type) && headers.contains_key(cloud_events::SPECVERSION_HEADER) => {
+                Ok(Self::BinaryCloudEvent)
+            }
+            () => Err(body::unsupported(
+                "Content-Type must be application/json, application/cloudevents+json, \
+                 application/cloudevents-batch+json or, for a batch, application/x-ndjson",
+            )),
+        }
+    }
+}
+
+/// An event as it was sent, checked, borrowing from the body.
+#[derive(Debug)]
+struct Draft<'a> {
+    event_type: EventType,
+    timestamp: Option<Timestamp>,
+    /// As sent: two spellings of one time are two requests.
+    timestamp_text: Option<Cow<'a, str>>,
+    payload: &'a str,
+    /// An idempotency key of its own, as CloudEvents have.
+    key: Option<String>,
+}
+
+/// Who sent it, for the metadata.
+struct Sender<'a> {
+    address: String,
+    user_agent: Option<&'a str>,
+    request_id: String,
+}
+
+impl<'a> Sender<'a> {
+    fn of(caller: &Caller, headers: &'a HeaderMap) -> Self {
+        let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        Self {
+            address: caller.address.to_string(),
+            // Text of a header is ASCII, so that every byte is a character.
+            user_agent: user_agent.map(|text| &text[..text.len().min(USER_AGENT_BYTES_MAX)]),
+            request_id: caller.request_id.to_string(),
+        }
+    }
+
+    fn metadata(&self, idempotency_key: Option<String>) -> Metadata {
+        Metadata {
+            source_ip: self.address.clone(),
+            user_agent: self.user_agent.map(str::to_owned),
+            correlation_id: self.request_id.clone(),
+            idempotency_key,
+        }
+    }
+}
+
+impl Draft<'_> {
+    fn into_new_event(self, body: &Bytes, key: Option<String>, sender: &Sender<'_>) -> NewEvent {
+        let idempotency = key.as_deref().map(|key| idempotency::request(key, &self));
+        NewEvent {
+            payload: kept(body, self.payload),
+            event_type: self.event_type,
+            timestamp: self.timestamp,
+            metadata: sender.metadata(key),
+            idempotency,
+        }
+    }
+}
+
+/// The payload as a part of the body, or copied if it would keep a much larger body in memory until it is committed.
+fn kept(body: &Bytes, payload: &str) -> Bytes {
+    let bytes = payload.as_bytes();
+    let pins = body.len() > PINNED_BODY_BYTES_MAX && bytes.len() < body.len() / 2;
+    if pins { Bytes::copy_from_slice(bytes) } else { body.slice_ref(bytes) }
+}
+
+/// Asks the tenant's inbox; one outcome for each event, in order.
+async fn append(
+    edge: &EdgeState,
+    caller: &Caller,
+    events: Vec<NewEvent>,
+) -> Result<Vec<Result<Accepted, ApiError>>, ApiError> {
+    let waiting_events_max = caller.key.tenant.max_inbox_events;
+    let outcomes = edge.router.append(&caller.tenant, events, waiting_events_max, edge.deadline()).await?;
+    Ok(outcomes.into_iter().map(|outcome| outcome.map_err(refused)).collect())
+}
+
+/// Why the inbox did not take an event, as the client reads it.
+fn refused(refusal: Refusal) -> ApiError {
+    let (code, message, retry_after_s) = match refusal {
+        Refusal::KeyReused => {
+            (ErrorCode::IdempotencyKeyReused, "the idempotency key was used before, with another event", None)
+        }
+        Refusal::KeyInFlight => {
+            (ErrorCode::Conflict, "an event with this idempotency key is being accepted right now", Some(1))
+        }
+        Refusal::QuotaExceeded => {
+            (ErrorCode::TenantQuotaExceeded, "as many events are waiting as max_inbox_events allows", Some(5))
+        }
+        Refusal::Unavailable => (ErrorCode::Unavailable, "the event could not be stored; send it again", Some(1)),
+    };
+    ApiError { retry_after_s, ..ApiError::new(code, message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+    use axum::http::header::CONTENT_TYPE;
+
+    #[test]
+    fn headers_tell_the_form() {
+        let form = |media_type: &'static str, binary: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            if binary {
+                headers.insert(cloud_events::SPECVERSION_HEADER, HeaderValue::from_static("1.0"));
+            }
+            Form::of(&headers).map_err(|error| error.code)
+        };
+        assert_eq!(form("application/json; charset=utf-8", false), Ok(Form::Json));
+        assert_eq!(form("application/json", true), Ok(Form::BinaryCloudEvent));
+        assert_eq!(form("application/vnd.shop+json", true), Ok(Form::BinaryCloudEvent));
+        assert_eq!(form("application/vnd.shop+json", false), Err(ErrorCode::UnsupportedMediaType));
+        assert_eq!(form("application/CloudEvents+json", true), Ok(Form::CloudEvent));
+        assert_eq!(form("application/cloudevents-batch+json", false), Ok(Form::CloudEvents));
+        assert_eq!(form("application/x-ndjson", false), Ok(Form::Lines));
+        assert_eq!(form("text/plain", true), Err(ErrorCode::UnsupportedMediaType));
+    }
+
+    #[test]
+    fn small_payloads_do_not_keep_large_bodies() {
+        let body = Bytes::from(format!("{{}}{}", " ".repeat(PINNED_BODY_BYTES_MAX)));
+        let text = std::str::from_utf8(&body).unwrap();
+        assert_ne!(kept(&body, &text[..2]).as_ptr(), body.as_ptr(), "copied");
+        assert_eq!(kept(&body, text).as_ptr(), body.as_ptr(), "shared");
+        let small = Bytes::from_static(b"{}    ");
+        assert_eq!(kept(&small, std::str::from_utf8(&small[..2]).unwrap()).as_ptr(), small.as_ptr(), "shared");
+    }
+}

@@ -1,0 +1,136 @@
+//! Idempotency keys: reading them from headers, and what the store remembers of a key and of its request.
+//!
+//! Invariants: `KEYED-1` a key is 1 to 255 printable ASCII characters, the same whether sent bare or quoted (a Structured
+//! Field string, RFC 9651); `KEYED-2` two requests have the same digest only if type, timestamp as sent, and payload are
+//! the same byte for byte: every part has its length in front. It does not know which keys were used: the store does.
+
+use super::Draft;
+use crate::edge::error::ApiError;
+use axum::http::{HeaderMap, HeaderValue};
+use sha2::{Digest, Sha256};
+use triggers_actors::IdempotencyRequest;
+
+const HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
+const LENGTH_MAX: usize = 255;
+
+/// The key that a request was sent with.
+///
+/// # Errors
+/// 400 if it is malformed, or if there are two that differ.
+pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut found: Option<String> = None;
+    for name in HEADERS {
+        for value in headers.get_all(name) {
+            let key = parse(value).map_err(|reason| ApiError::validation(name, reason))?;
+            if found.as_ref().is_some_and(|other| *other != key) {
+                return Err(ApiError::validation(name, "must not be there twice with different keys"));
+            }
+            found = Some(key);
+        }
+    }
+    Ok(found)
+}
+
+fn parse(value: &HeaderValue) -> Result<String, &'static str> {
+    let text = value.to_str().map_err(|_| "must be printable ASCII")?.trim_matches([' ', '\t']);
+    if text.contains('\t') {
+        return Err("must be printable ASCII");
+    }
+    let key = if text.starts_with('"') { unquoted(text)? } else { text.to_owned() };
+    if key.is_empty() || key.len() > LENGTH_MAX {
+        return Err("must have 1 to 255 characters");
+    }
+    Ok(key)
+}
+
+/// The content of a Structured Field string.
+fn unquoted(text: &str) -> Result<String, &'static str> {
+    const MALFORMED: &str = "must be a quoted string that ends with its closing quote, or have no quote in front";
+    let mut key = String::with_capacity(text.len());
+    let mut characters = text.chars().skip(1);
+    while let Some(character) = characters.next() {
+        match character {
+            '"' if characters.next().is_none() => return Ok(key),
+            '"' => return Err(MALFORMED),
+            '\\' => match characters.next() {
+                Some(escaped @ ('"' | '\\')) => key.push(escaped),
+                _ => return Err(MALFORMED),
+            },
+            other => key.push(other),
+        }
+    }
+    Err(MALFORMED)
+}
+
+/// What the store remembers of a key and of the event that was sent with it.
+pub(super) fn request(key: &str, draft: &Draft<'_>) -> IdempotencyRequest {
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&Sha256::digest(key.as_bytes())[..16]);
+    let mut digest = Sha256::new();
+    let timestamp = draft.timestamp_text.as_deref();
+    digest.update([u8::from(timestamp.is_some())]);
+    for part in [draft.event_type.as_str(), timestamp.unwrap_or_default(), draft.payload] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    IdempotencyRequest { hash, request_digest: digest.finalize().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderName;
+    use proptest::prelude::*;
+    use triggers_protocol::EventType;
+
+    fn key_of(pairs: &[(&'static str, &str)]) -> Result<Option<String>, ()> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        header_key(&headers).map_err(drop)
+    }
+
+    #[test]
+    fn both_spellings_and_both_headers_give_the_key() {
+        assert_eq!(key_of(&[]), Ok(None));
+        for value in ["order-1", "\"order-1\"", " order-1 "] {
+            assert_eq!(key_of(&[("idempotency-key", value)]), Ok(Some("order-1".into())));
+            assert_eq!(key_of(&[("x-idempotency-key", value)]), Ok(Some("order-1".into())));
+        }
+        assert_eq!(key_of(&[("idempotency-key", "\"a\""), ("x-idempotency-key", "a")]), Ok(Some("a".into())));
+        assert_eq!(key_of(&[("idempotency-key", "a\"b")]), Ok(Some("a\"b".into())));
+        let long = "k".repeat(255);
+        assert_eq!(key_of(&[("idempotency-key", &format!("\"{long}\""))]), Ok(Some(long)));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        for value in ["", "\"\"", "\"", "\"a", "\"a\"b", "\"a\\b\"", "a\tb", "ü", "\"a\";x=1", &"k".repeat(256)] {
+            assert_eq!(key_of(&[("idempotency-key", value)]), Err(()), "{value}");
+        }
+        assert_eq!(key_of(&[("idempotency-key", "a"), ("x-idempotency-key", "b")]), Err(()));
+        assert_eq!(key_of(&[("idempotency-key", "a"), ("idempotency-key", "b")]), Err(()));
+    }
+
+    fn digest(event_type: &str, timestamp: Option<&str>, payload: &str) -> [u8; 32] {
+        let event_type = EventType::parse(event_type).unwrap();
+        let timestamp_text = timestamp.map(Into::into);
+        request("k", &Draft { event_type, timestamp: None, timestamp_text, payload, key: None }).request_digest
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_keys_come_back(key in "[ -~]{1,255}") {
+            let quoted = format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""));
+            prop_assert_eq!(key_of(&[("idempotency-key", &quoted)]), Ok(Some(key)));
+        }
+
+        #[test]
+        fn requests_differ_in_every_part(a in "[a-c]{1,3}", b in "[a-c]{1,3}", t in "[a-c]{0,2}", u in "[a-c]{0,2}", p in "[a-c]{0,2}", q in "[a-c]{0,2}") {
+            let same = (&a, &t, &p) == (&b, &u, &q);
+            prop_assert_eq!(digest(&a, Some(&t), &p) == digest(&b, Some(&u), &q), same);
+            prop_assert!(digest(&a, None, &p) != digest(&a, Some(""), &p));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The conformance suite: what a transaction promises, whichever engine it runs on.
+//!
+//! `conformance!` makes one module of tests for each engine, one test for each case. A case is a function over a
+//! [`Subject`]; it uses nothing but the `kv` trait, names no engine, and keeps to the keys of its subject.
+//! Engines may find conflicts by version or by value: no case depends on a value that changes and changes back.
+
+pub mod adds;
+pub mod conflicts;
+pub mod limits;
+pub mod model;
+pub mod ranges;
+pub mod reads;
+pub mod runs;
+pub mod serializability;
+
+use std::time::Duration;
+
+/// Ends a case that hangs.
+pub async fn within_deadline(case: impl Future<Output = ()>) {
+    let deadline = Duration::from_secs(60);
+    tokio::time::timeout(deadline, case)
+        .await
+        .expect("the case ends before its deadline");
+}
+
+macro_rules! cases {
+    ($make:path, $group:ident, [$($case:ident),* $(,)?]) => {
+        mod $group {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let subject = $make().await;
+                    let case = $crate::conformance::$group::$case(&subject);
+                    $crate::conformance::within_deadline(case).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use cases;
+
+macro_rules! conformance {
+    ($($engine:ident => $make:path;)*) => {
+        $(
+            mod $engine {
+                use $crate::conformance::cases;
+
+                cases!($make, reads, [
+                    own_writes, one_snapshot, everything_committed_before, dropped_without_commit, empty_value,
+                    many_transactions_at_once,
+                ]);
+                cases!($make, ranges, [
+                    empty_and_inverted, from_the_empty_key, prefix_of_0xff, limit_and_more, reverse, limit_of_zero,
+                    own_writes_merged, cleared_range_inside, all_but_the_last_cleared, page_bytes,
+                ]);
+                cases!($make, adds, [
+                    absent, wraps, after_set, after_clear, with_clear_range, read_in_between, to_a_value_that_is_no_counter,
+                    to_an_own_value_that_is_no_counter, a_bad_one_among_good_ones,
+                ]);
+                cases!($make, limits, [
+                    key_bytes, value_bytes, transaction_bytes, keys_of_reads, a_violation_spoils_the_transaction,
+                ]);
+                cases!($make, conflicts, [
+                    write_skew, lost_update, phantom, phantom_by_removal, absent_key, page_end, beyond_the_page,
+                    snapshot_reads, added_conflict, blind_writes, adds, own_writes, read_only, deleted_range,
+                ]);
+                cases!($make, runs, [
+                    commits, retries_conflicts, retries_a_real_conflict, gives_up_at_the_deadline, begins_nothing_late,
+                    deadline_before_the_commit, deadline_during_the_commit, unknown_is_returned, unknown_is_retried,
+                    unknown_stays_unknown, errors_of_the_closure, fatal_is_returned,
+                ]);
+                cases!($make, model, [random_calls]);
+                cases!($make, serializability, [random_transactions]);
+            }
+        )*
+    };
+}
+pub(crate) use conformance;

@@ -1,0 +1,186 @@
+//! Cases: `Store::run` over an engine whose commits end as a script says.
+//!
+//! What must hold: a conflict is retried, an unknown result only for transactions that may be repeated, nothing is
+//! sent after the deadline, and once one attempt is unknown no later failure makes it a known one.
+
+use crate::scripted::{Ending, Scripted};
+use crate::subject::{Subject, far, patient};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+use triggers_protocol::Environment;
+use triggers_store::kv::{
+    BoxFuture, Fault, RetryClass, Run, Store, StoreError, Transaction, decode_counter,
+};
+
+/// An error of a caller that is not the store's.
+#[derive(Debug, PartialEq)]
+enum Refusal {
+    Refused,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl RetryClass for Refusal {
+    fn retry_class(&self) -> Option<&StoreError> {
+        match self {
+            Self::Refused => None,
+            Self::Store(error) => Some(error),
+        }
+    }
+}
+
+/// Adds one to `n` on an engine that ends commits so; how that ended, and how often the closure ran.
+async fn add_one(
+    subject: &Subject,
+    script: impl IntoIterator<Item = Ending>,
+    run: Run,
+) -> (Result<(), StoreError>, usize) {
+    let engine = Scripted::new(subject.engine.clone(), script);
+    let store = Store::new(engine.clone(), Environment::system());
+    let key: Arc<[u8]> = subject.key("n").into();
+    let add = |open: &mut dyn Transaction| -> BoxFuture<'_, Result<(), StoreError>> {
+        open.add(&key, 1);
+        Box::pin(std::future::ready(Ok(())))
+    };
+    let outcome = run_with(&store, run, add).await;
+    (outcome, engine.begins())
+}
+
+/// Fixes the closure's lifetimes, which inference does not find by itself.
+async fn run_with<F>(store: &Store, run: Run, transaction: F) -> Result<(), StoreError>
+where
+    F: for<'a> Fn(&'a mut dyn Transaction) -> BoxFuture<'a, Result<(), StoreError>> + Send + Sync,
+{
+    store.run(run, transaction).await
+}
+
+async fn counter(subject: &Subject) -> i64 {
+    decode_counter(subject.value("n").await.as_deref()).unwrap()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(30)
+}
+
+pub async fn commits(subject: &Subject) {
+    let (outcome, runs) = add_one(subject, [], Run::once(far())).await;
+    assert_eq!((outcome, runs), (Ok(()), 1));
+    assert_eq!(counter(subject).await, 1);
+    assert_eq!(subject.store().health(), Ok(()));
+}
+
+pub async fn retries_conflicts(subject: &Subject) {
+    let script = [Ending::Conflict, Ending::Conflict, Ending::Pass];
+    let (outcome, runs) = add_one(subject, script, Run::once(far())).await;
+    assert_eq!((outcome, runs), (Ok(()), 3));
+    assert_eq!(counter(subject).await, 1);
+}
+
+pub async fn retries_a_real_conflict(subject: &Subject) {
+    let runs = AtomicUsize::new(0);
+    let (key, runs) = (&subject.key("n"), &runs);
+    let increment = |open: &mut dyn Transaction| {
+        let first = runs.fetch_add(1, Ordering::Relaxed) == 0;
+        let work = async move {
+            let before = decode_counter(open.get(key).await?.as_deref())?;
+            if first {
+                subject.put("n", 10i64.to_le_bytes()).await;
+            }
+            open.set(key, &(before + 1).to_le_bytes());
+            Ok(())
+        };
+        Box::pin(work) as BoxFuture<'_, Result<(), StoreError>>
+    };
+    subject.store().run(Run::once(far()), increment).await.unwrap();
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+    assert_eq!(counter(subject).await, 11);
+}
+
+pub async fn gives_up_at_the_deadline(subject: &Subject) {
+    for run in [Run::once(soon()), Run::idempotent(soon())] {
+        let (outcome, runs) = add_one(subject, [Ending::Conflict], run).await;
+        assert_eq!(outcome.unwrap_err().fault(), Some(Fault::DeadlinePassed));
+        assert!(runs >= 1);
+    }
+    assert_eq!(counter(subject).await, 0);
+}
+
+pub async fn begins_nothing_late(subject: &Subject) {
+    let (outcome, _) = add_one(subject, [], Run::once(Instant::now())).await;
+    assert_eq!(outcome.unwrap_err().fault(), Some(Fault::DeadlinePassed));
+    assert_eq!(counter(subject).await, 0);
+}
+
+pub async fn deadline_before_the_commit(subject: &Subject) {
+    let engine = Scripted::hanging(subject.engine.clone());
+    let store = Store::new(engine, Environment::system());
+    let nothing = |_: &mut dyn Transaction| -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    };
+    let error = run_with(&store, Run::idempotent(soon()), nothing).await;
+    assert_eq!(error.unwrap_err().fault(), Some(Fault::DeadlinePassed));
+}
+
+pub async fn deadline_during_the_commit(subject: &Subject) {
+    for run in [Run::once(soon()), Run::idempotent(soon())] {
+        let (outcome, runs) = add_one(subject, [Ending::Hang], run).await;
+        assert!(matches!(outcome, Err(StoreError::MaybeCommitted(_))));
+        assert_eq!(runs, 1);
+    }
+}
+
+pub async fn unknown_is_returned(subject: &Subject) {
+    for (ending, sum) in [(Ending::UnknownNotCommitted, 0), (Ending::UnknownCommitted, 1)] {
+        let (outcome, runs) = add_one(subject, [ending], Run::once(far())).await;
+        assert!(matches!(outcome, Err(StoreError::MaybeCommitted(_))));
+        assert_eq!((counter(subject).await, runs), (sum, 1));
+    }
+}
+
+pub async fn unknown_is_retried(subject: &Subject) {
+    let script = [
+        Ending::UnknownNotCommitted,
+        Ending::UnknownCommitted,
+        Ending::Conflict,
+        Ending::Pass,
+    ];
+    // The caller's word is taken for it that the addition may be repeated; here it shows how often it was.
+    let (outcome, runs) = add_one(subject, script, patient()).await;
+    assert_eq!((outcome, runs), (Ok(()), 4));
+    assert_eq!(counter(subject).await, 2);
+}
+
+pub async fn unknown_stays_unknown(subject: &Subject) {
+    let script = [Ending::UnknownCommitted, Ending::Full];
+    let (outcome, runs) = add_one(subject, script, patient()).await;
+    assert!(matches!(outcome, Err(StoreError::MaybeCommitted(_))));
+    assert_eq!(runs, 2);
+    let script = [Ending::UnknownCommitted, Ending::Conflict];
+    let (outcome, _) = add_one(subject, script, Run::idempotent(soon())).await;
+    assert!(matches!(outcome, Err(StoreError::MaybeCommitted(_))));
+}
+
+pub async fn errors_of_the_closure(subject: &Subject) {
+    let key = &subject.key("n");
+    let refuse = |open: &mut dyn Transaction| {
+        open.add(key, 1);
+        Box::pin(std::future::ready(Err(Refusal::Refused))) as BoxFuture<'_, Result<(), Refusal>>
+    };
+    let outcome = subject.store().run(patient(), refuse).await;
+    assert_eq!(outcome, Err(Refusal::Refused));
+    assert_eq!(counter(subject).await, 0);
+}
+
+pub async fn fatal_is_returned(subject: &Subject) {
+    let script = [Ending::Conflict, Ending::Full];
+    let (outcome, runs) = add_one(subject, script, patient()).await;
+    assert_eq!(outcome.unwrap_err().fault(), Some(Fault::Full));
+    assert_eq!(runs, 2);
+}

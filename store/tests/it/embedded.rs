@@ -1,0 +1,41 @@
+//! What only the embedded engine promises: files that survive, directories that are refused, disks that are full.
+//!
+//! Every test has a directory of its own. Tests that need a process to die, or a limit on one, start this test binary
+//! again with the name of one test: see `children.rs`.
+
+mod children;
+mod crash;
+mod files;
+mod full;
+
+use crate::subject::Subject;
+use std::path::Path;
+use std::sync::Arc;
+use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
+use triggers_store::kv::{KeyRange, RangeRead};
+
+fn open(directory: &Path) -> Arc<EmbeddedEngine> {
+    Arc::new(EmbeddedEngine::open(&EmbeddedOptions::new(directory)).unwrap())
+}
+
+fn subject(directory: &Path) -> Subject {
+    Subject::new(open(directory), None)
+}
+
+/// Everything that starts with a prefix, read to its last page.
+async fn pairs(subject: &Subject, prefix: &str) -> Vec<(String, Vec<u8>)> {
+    let mut open = subject.begin().await;
+    let mut rest = KeyRange::prefix(prefix.to_owned());
+    let mut pairs = Vec::new();
+    loop {
+        let read = RangeRead::first(rest.clone(), 1_000);
+        let page = open.range_snapshot(read).await.unwrap();
+        for (key, value) in &page.pairs {
+            rest.begin = KeyRange::key(key).end;
+            pairs.push((String::from_utf8(key.to_vec()).unwrap(), value.to_vec()));
+        }
+        if !page.more {
+            return pairs;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! A data file that has reached its maximum: writes are refused, and what was acknowledged stays readable.
+//!
+//! A model takes part: what was answered `Ok` is in it, what was answered `Full` is not, and any other answer is wrong.
+
+use super::pairs;
+use crate::subject::Subject;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
+use triggers_store::kv::{Engine, Fault, Transaction};
+
+type Model = BTreeMap<String, Vec<u8>>;
+
+fn small(directory: &Path) -> Subject {
+    let options = EmbeddedOptions {
+        map_bytes_max: 4 << 20,
+        ..EmbeddedOptions::new(directory)
+    };
+    Subject::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), None)
+}
+
+/// Sets a key, or clears it; whether there was room.
+async fn write(subject: &Subject, model: &mut Model, key: String, value: Option<Vec<u8>>) -> bool {
+    let write = async |open: &mut dyn Transaction| match &value {
+        Some(value) => open.set(key.as_bytes(), value),
+        None => open.clear(key.as_bytes()),
+    };
+    match subject.commit(write).await {
+        Ok(()) => {
+            match value {
+                Some(value) => drop(model.insert(key, value)),
+                None => drop(model.remove(&key)),
+            }
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.fault(), Some(Fault::Full), "{error}");
+            false
+        }
+    }
+}
+
+/// Sets keys until there is no room; the number of them.
+async fn fill(subject: &Subject, model: &mut Model, bytes: usize) -> usize {
+    for number in 0..20_000 {
+        let key = format!("full/{bytes}/{number:05}");
+        let value = vec![number as u8; bytes];
+        if !write(subject, model, key, Some(value)).await {
+            return number;
+        }
+    }
+    panic!("a file of four megabytes never became full");
+}
+
+async fn assert_equal(subject: &Subject, model: &Model) {
+    let found: Model = pairs(subject, "full/").await.into_iter().collect();
+    assert!(found == *model, "{} pairs, expected {}", found.len(), model.len());
+}
+
+#[tokio::test]
+async fn a_full_file_goes_on_with_less() {
+    let directory = TempDir::new().unwrap();
+    let mut model = Model::new();
+    let subject = small(directory.path());
+    let large = fill(&subject, &mut model, 50_000).await;
+    assert!(large > 20, "{large} values of 50 kB in 4 MiB");
+    assert_equal(&subject, &model).await;
+    fill(&subject, &mut model, 1_000).await;
+    assert_equal(&subject, &model).await;
+    let keys: Vec<String> = model.keys().cloned().collect();
+    let mut cleared = 0;
+    for key in keys.into_iter().step_by(2) {
+        cleared += usize::from(write(&subject, &mut model, key, None).await);
+    }
+    assert_equal(&subject, &model).await;
+    assert!(cleared > 0, "nothing can be cleared of a full file");
+    assert!(fill(&subject, &mut model, 20_000).await > 0);
+    assert_equal(&subject, &model).await;
+    subject.engine.health().unwrap();
+    drop(subject);
+    assert_equal(&small(directory.path()), &model).await;
+}
+
+#[tokio::test]
+async fn one_commit_without_room_does_not_fail_its_group() {
+    let directory = TempDir::new().unwrap();
+    let subject = small(directory.path());
+    let mut model = Model::new();
+    let large = fill(&subject, &mut model, 50_000).await;
+    for number in 0..large / 2 {
+        write(&subject, &mut model, format!("full/50000/{number:05}"), None).await;
+    }
+    for round in 0..5 {
+        let sizes = [100, 100, 90_000 * 40, 100, 100];
+        let commits = sizes.iter().enumerate().map(|(at, bytes)| {
+            let write = async move |open: &mut dyn Transaction| {
+                for (part, start) in (0..*bytes).step_by(90_000).enumerate() {
+                    let part_bytes = (bytes - start).min(90_000);
+                    let key = format!("full/group/{round}/{at}/{part}");
+                    open.set(key.as_bytes(), &vec![1; part_bytes]);
+                }
+            };
+            subject.commit(write)
+        });
+        let outcomes = futures_util::future::join_all(commits).await;
+        for (bytes, outcome) in sizes.iter().zip(outcomes) {
+            let fault = outcome.err().and_then(|error| error.fault());
+            assert_eq!(fault, (*bytes > 100).then_some(Fault::Full), "{bytes} bytes");
+        }
+    }
+    assert_eq!(pairs(&subject, "full/group/").await.len(), 20);
+}

@@ -1,0 +1,125 @@
+//! One seed, one trace; and serializable histories under all faults at once.
+//!
+//! A trace is every result of every call of several tasks, with the virtual time at which it came.
+
+use super::simulated;
+use crate::chance::environment;
+use crate::conformance::serializability::{concurrent, final_lists};
+use crate::history::check;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+use triggers_store::kv::simulated::{FaultsFired, SimulatedEngine, SimulatedOptions};
+use triggers_store::kv::{BoxFuture, Engine, Run, Store, StoreError, Transaction, decode_counter};
+
+fn faulty(seed: u64) -> SimulatedOptions {
+    SimulatedOptions {
+        seed,
+        latency_us_min: 200,
+        latency_us_max: 3_000,
+        conflict_per_mille: 100,
+        unknown_committed_per_mille: 60,
+        unknown_not_committed_per_mille: 60,
+        late_commit_per_mille: 60,
+        late_commit_ms_max: 300,
+        stall_per_mille: 10,
+        stall_ms: 400,
+    }
+}
+
+fn paused() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().unwrap()
+}
+
+/// What five tasks that increment two counters are told, and when.
+fn trace(seed: u64) -> (Vec<String>, FaultsFired) {
+    paused().block_on(async {
+        let engine = Arc::new(SimulatedEngine::new(faulty(seed)));
+        let store = Store::new(engine.clone(), environment(seed));
+        let (trace, begun) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
+        let tasks = (0..5).map(|task| {
+            let (store, trace) = (store.clone(), trace.clone());
+            tokio::spawn(async move {
+                for round in 0..40 {
+                    let outcome = increment(&store, [round % 2]).await;
+                    let line = format!("{:?} {task} {round} {outcome:?}", begun.elapsed());
+                    trace.lock().unwrap().push(line);
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let trace = trace.lock().unwrap().clone();
+        (trace, engine.faults_fired())
+    })
+}
+
+async fn increment(store: &Store, key: [u8; 1]) -> Result<i64, StoreError> {
+    let transaction = move |open: &mut dyn Transaction| {
+        let work = async move {
+            let sum = decode_counter(open.get(&key).await?.as_deref())? + 1;
+            open.set(&key, &sum.to_le_bytes());
+            Ok(sum)
+        };
+        Box::pin(work) as BoxFuture<'_, Result<i64, StoreError>>
+    };
+    let deadline = Instant::now() + Duration::from_millis(400);
+    store.run(Run::once(deadline), transaction).await
+}
+
+#[test]
+fn one_seed_gives_one_trace() {
+    let (first, fired) = trace(11);
+    let (second, fired_again) = trace(11);
+    assert_eq!(first, second);
+    assert_eq!(fired, fired_again);
+    assert!(first.iter().any(|line| line.contains("MaybeCommitted")));
+    assert!(first.iter().any(|line| line.contains("Ok")));
+    assert_ne!(first, trace(12).0);
+}
+
+#[test]
+fn histories_under_faults_are_serializable() {
+    for seed in 0..6 {
+        let fired = paused().block_on(async {
+            let (engine, subject) = simulated(faulty(seed));
+            let records = concurrent(&subject, seed).await;
+            engine.set_options(SimulatedOptions::new(seed));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let lists = final_lists(&subject).await;
+            check(&records, &lists).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            engine.faults_fired()
+        });
+        assert!(
+            fired.conflicts > 0
+                && fired.unknown_committed > 0
+                && fired.unknown_not_committed > 0
+                && fired.late_applied > 0
+                && fired.late_dropped > 0
+                && fired.stalls > 0,
+            "seed {seed}: a fault that never fired proves nothing: {fired:?}"
+        );
+    }
+}
+
+#[test]
+fn a_clone_in_another_runtime_sees_the_same_store() {
+    let engine = SimulatedEngine::new(SimulatedOptions {
+        latency_us_max: 1_000,
+        ..SimulatedOptions::new(3)
+    });
+    for round in 0..3i64 {
+        let node = engine.clone();
+        paused().block_on(async {
+            // Each runtime's clock begins anew; the store's goes on.
+            tokio::time::sleep(Duration::from_secs(7 * (3 - round as u64))).await;
+            let mut open = node.begin().await.unwrap();
+            let value = open.get(b"n").await.unwrap();
+            assert_eq!(decode_counter(value.as_deref()), Ok(round));
+            open.add(b"n", 1);
+            open.commit().await.unwrap();
+        });
+    }
+}

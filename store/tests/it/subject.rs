@@ -1,0 +1,140 @@
+//! An engine under test with a part of the key space of its own, and short ways to write and read in it.
+//!
+//! Invariant: `SUBJECT-1` every key of a test begins with a prefix that no other test uses, so that the suite can run on
+//! a store that is shared. A function here opens each engine; the data directory goes when the subject goes.
+
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::time::Instant;
+use triggers_protocol::Environment;
+use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
+use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
+use triggers_store::kv::{Engine, KeyRange, RangeRead, Run, Store, StoreError, Transaction};
+
+static SUBJECTS: AtomicU64 = AtomicU64::new(0);
+
+pub struct Subject {
+    pub engine: Arc<dyn Engine>,
+    prefix: Vec<u8>,
+    _directory: Option<TempDir>,
+}
+
+pub async fn embedded() -> Subject {
+    let directory = TempDir::new().unwrap();
+    let engine = EmbeddedEngine::open(&EmbeddedOptions::new(directory.path())).unwrap();
+    Subject::new(Arc::new(engine), Some(directory))
+}
+
+pub async fn simulated() -> Subject {
+    let options = SimulatedOptions::new(1);
+    Subject::new(Arc::new(SimulatedEngine::new(options)), None)
+}
+
+pub async fn simulated_with_latency() -> Subject {
+    let options = SimulatedOptions {
+        latency_us_max: 100,
+        ..SimulatedOptions::new(2)
+    };
+    Subject::new(Arc::new(SimulatedEngine::new(options)), None)
+}
+
+/// A deadline that no test reaches unless something hangs.
+pub fn far() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+impl Subject {
+    pub fn new(engine: Arc<dyn Engine>, directory: Option<TempDir>) -> Self {
+        let number = SUBJECTS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("test/{}/{number}/", std::process::id()).into_bytes();
+        Self {
+            engine,
+            prefix,
+            _directory: directory,
+        }
+    }
+
+    pub fn store(&self) -> Store {
+        Store::new(self.engine.clone(), Environment::system())
+    }
+
+    pub fn key(&self, name: impl AsRef<[u8]>) -> Vec<u8> {
+        [&self.prefix[..], name.as_ref()].concat()
+    }
+
+    /// A key of exactly `bytes` bytes.
+    pub fn key_of_bytes(&self, bytes: usize) -> Vec<u8> {
+        let mut key = self.prefix.clone();
+        key.resize(bytes, b'k');
+        key
+    }
+
+    pub fn range(&self, begin: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> KeyRange {
+        KeyRange::new(self.key(begin), self.key(end))
+    }
+
+    /// Everything of this test.
+    pub fn all(&self) -> KeyRange {
+        KeyRange::prefix(self.prefix.clone())
+    }
+
+    pub async fn begin(&self) -> Box<dyn Transaction> {
+        self.engine.begin().await.unwrap()
+    }
+
+    pub async fn put(&self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let (key, value) = (&self.key(name), value.as_ref());
+        let write = async |open: &mut dyn Transaction| open.set(key, value);
+        self.commit(write).await.unwrap();
+    }
+
+    /// One transaction, committed once.
+    pub async fn commit<F>(&self, writes: F) -> Result<(), StoreError>
+    where
+        F: AsyncFnOnce(&mut dyn Transaction),
+    {
+        let mut open = self.begin().await;
+        writes(&mut *open).await;
+        open.commit().await
+    }
+
+    pub async fn value(&self, name: impl AsRef<[u8]>) -> Option<Bytes> {
+        let mut open = self.begin().await;
+        open.get(&self.key(name)).await.unwrap()
+    }
+
+    /// Every name of this test that is there, with its value, however many pages that takes.
+    pub async fn pairs(&self) -> Vec<(Vec<u8>, Bytes)> {
+        let mut open = self.begin().await;
+        let mut rest = self.all();
+        let mut pairs = Vec::new();
+        loop {
+            let read = RangeRead::first(rest.clone(), 1_000);
+            let page = open.range_snapshot(read).await.unwrap();
+            if let Some((last, _)) = page.pairs.last() {
+                rest.begin = KeyRange::key(last).end;
+            }
+            pairs.extend(self.names(page.pairs));
+            if !page.more {
+                return pairs;
+            }
+        }
+    }
+
+    /// Pairs without the prefix of this test.
+    pub fn names(&self, pairs: Vec<(Bytes, Bytes)>) -> Vec<(Vec<u8>, Bytes)> {
+        let name = |key: Bytes| key.strip_prefix(&self.prefix[..]).unwrap().to_vec();
+        pairs
+            .into_iter()
+            .map(|(key, value)| (name(key), value))
+            .collect()
+    }
+}
+
+/// A run that ends only when something hangs, for a transaction that may be repeated.
+pub fn patient() -> Run {
+    Run::idempotent(far())
+}
