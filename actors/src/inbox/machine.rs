@@ -5,7 +5,7 @@
 //! `INBOX-2` ids are minted after every id that the store may know; after an outcome that is not known the head is loaded
 //! again before anything is minted; `INBOX-3` an idempotency key is in flight at most once; `INBOX-4` a request is answered
 //! exactly once, by an effect of this machine or by the batch that carries it; `INBOX-5` counts equal the store's as of
-//! the last commit. A broken one panics: the supervisor builds the inbox anew from the store.
+//! the last commit; `INBOX-6` requests that name the same event go into different batches, in their order. A broken one panics: the supervisor builds the inbox anew from the store.
 //! On a crash everything gathered is dropped unanswered, and callers see an unknown outcome.
 
 use super::request::{Answer, BrokerError, NewEvent, Refusal, Write, WriteResult};
@@ -31,6 +31,16 @@ pub(crate) struct Request<R> {
     /// How many events may wait (received or queued) before appends are refused.
     pub(crate) waiting_events_max: Option<u64>,
     pub(crate) requester: R,
+}
+
+impl<R> Request<R> {
+    /// The events that it names.
+    fn names(&self) -> impl Iterator<Item = EventId> {
+        self.writes.iter().filter_map(|write| match write {
+            Write::Append(_) => None,
+            Write::Acknowledge(id) | Write::Delete(id) => Some(*id),
+        })
+    }
 }
 
 /// What the shell is to do.
@@ -245,13 +255,15 @@ impl<R: Requester> InboxMachine<R> {
         let now = self.environment.now();
         let mut batch =
             Batch { last_id: self.last_id, minted_id: self.last_id, commands: Vec::new(), requests: Vec::new() };
-        let mut bytes = 0;
+        let (mut bytes, mut named) = (0, HashSet::new());
         while let Some(next) = self.waiting.front() {
             let full = batch.commands.len() + next.request.writes.len() > self.limits.events_max
-                || bytes + next.request.bytes > self.limits.bytes_max;
+                || bytes + next.request.bytes > self.limits.bytes_max
+                || next.request.names().any(|id| named.contains(&id));
             if full && !batch.requests.is_empty() {
                 break;
             }
+            named.extend(next.request.names());
             let planned = self.waiting.pop_front().expect("its front was looked at just above");
             bytes += planned.request.bytes;
             self.add_to(&mut batch, planned, now);

@@ -100,6 +100,20 @@ fn what_arrives_during_a_commit_goes_into_the_next_one() {
 }
 
 #[test]
+fn two_requests_for_one_event_go_into_two_batches() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[None])));
+    for write in [Write::Acknowledge(EventId::ZERO), Write::Delete(EventId::ZERO)] {
+        let mut request = append(2, &[]);
+        request.writes.push(write);
+        machine.submit(request);
+    }
+    let second = commit_of(finish(&mut machine, first));
+    assert!(matches!(second.commands[..], [Command::Acknowledge { .. }]));
+    assert!(matches!(commit_of(finish(&mut machine, second)).commands[..], [Command::Delete { .. }]));
+}
+
+#[test]
 fn a_request_larger_than_a_batch_goes_alone() {
     let mut machine = ready();
     let first = commit_of(machine.submit(append(1, &[None])));

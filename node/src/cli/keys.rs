@@ -3,11 +3,14 @@
 //! Invariants: the plaintext of a key is printed exactly when the node shows it (created, rotated), alone on stdout, so
 //! that it can be put into a variable; what surrounds it goes to stderr. The key that asks decides what may be done.
 //!
-//! Keys are kept by the node; this stores nothing.
+//! Keys are kept by the node; this stores nothing. `generate` asks no node, because before the first admin key exists
+//! there is none to ask.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
+use triggers_protocol::api_key::KeyKind;
+use triggers_protocol::{ApiKey, Environment};
 
 use crate::client::{Call, Client, Reply};
 
@@ -45,6 +48,17 @@ pub struct KeysArguments {
 pub enum KeysCommand {
     /// Create a key; it is shown once
     Create(CreateArguments),
+    /// Make a key without asking a node, as the first admin key of a new installation
+    #[command(after_help = "\
+Example:
+  TRIGGERS_ADMIN_KEY=$(triggers keys generate) triggers serve --config triggers.toml
+
+No node knows this key until one is started with it (TRIGGERS_ADMIN_KEY or admin.key_file).")]
+    Generate {
+        /// Make a key of the environment `test` instead of `live`
+        #[arg(long)]
+        test: bool,
+    },
     /// List the keys, without their secrets
     List,
     /// Replace a key by a new one; the old one works on for the grace period
@@ -100,36 +114,42 @@ pub struct CreateArguments {
 /// # Errors
 /// What the node refused, or why it could not be reached.
 pub async fn run(arguments: KeysArguments) -> Result<(), CommandError> {
-    let foreign =
-        matches!(&arguments.command, KeysCommand::Create(create) if create.tenant_id.is_some());
-    let client = arguments
-        .connection
-        .client(if foreign { Role::Admin } else { Role::Tenant })?;
     let json = arguments.connection.json;
+    let client = |role| arguments.connection.client(role);
     match arguments.command {
-        KeysCommand::Create(create) => shown_once(
-            &client.execute(Call::post(&["keys"]).json(&create)?).await?,
-            json,
-        ),
-        KeysCommand::List => list(&client, json).await,
+        KeysCommand::Create(create) => {
+            let foreign = create.tenant_id.is_some();
+            let client = client(if foreign { Role::Admin } else { Role::Tenant })?;
+            let call = Call::post(&["keys"]).json(&create)?;
+            shown_once(&client.execute(call).await?, json)
+        }
+        KeysCommand::Generate { test } => generate(test, json),
+        KeysCommand::List => list(&client(Role::Tenant)?, json).await,
         KeysCommand::Rotate { id, grace_seconds } => {
             let body = grace_seconds
                 .map_or_else(|| json!({}), |seconds| json!({ "grace_seconds": seconds }));
-            shown_once(
-                &client
-                    .execute(Call::post(&["keys", &id, "rotate"]).json(&body)?)
-                    .await?,
-                json,
-            )
+            let call = Call::post(&["keys", &id, "rotate"]).json(&body)?;
+            shown_once(&client(Role::Tenant)?.execute(call).await?, json)
         }
         KeysCommand::Revoke { id } => {
-            client.execute(Call::delete(&["keys", &id])).await?;
+            let call = Call::delete(&["keys", &id]);
+            client(Role::Tenant)?.execute(call).await?;
             if json {
                 output::json(&json!({ "id": id, "revoked": true }))
             } else {
                 output::line(&format!("revoked {id}"))
             }
         }
+    }
+}
+
+fn generate(test: bool, json: bool) -> Result<(), CommandError> {
+    let kind = if test { KeyKind::Test } else { KeyKind::Live };
+    let key = ApiKey::generate(kind, &Environment::system());
+    if json {
+        output::json(&json!({ "key": key.reveal() }))
+    } else {
+        output::line(key.reveal())
     }
 }
 

@@ -38,6 +38,7 @@ fn documented_lines_parse() {
         "triggers events tail --type order.* --json",
         "triggers keys create --name n --tenant t --scope events:write --scope inbox:read --rate-limit-per-minute 60000",
         "triggers keys list",
+        "triggers keys generate --test",
         "triggers keys rotate 1 --grace-seconds 60",
         "triggers keys revoke 1",
         "triggers tenants create --name n --id i --tier beta --retention-days 30 --max-inbox-events 5",

@@ -8,6 +8,7 @@
 
 pub(crate) mod faults;
 pub(crate) mod members;
+pub(crate) mod path_id;
 pub(crate) mod query;
 
 use super::error::ApiError;

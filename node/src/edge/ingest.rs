@@ -25,6 +25,8 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use triggers_actors::{Accepted, NewEvent, Refusal};
 use triggers_protocol::{ErrorCode, EventType, Metadata, Timestamp};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Bytes of a single event's body beside its payload.
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
@@ -32,6 +34,11 @@ const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 const USER_AGENT_BYTES_MAX: usize = 256;
 /// Bodies up to this size may be kept whole for the sake of a small payload inside.
 const PINNED_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// The routes of this resource.
+pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
+    OpenApiRouter::new().routes(routes!(single::create_event)).routes(routes!(batch::create_events))
+}
 
 /// What the headers say the body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 //! Invariants: `BATCH-1` ids in a batch are greater than the tenant's last one, and the head moves with them; `BATCH-2`
 //! a second run after an unknown outcome finds its own rows and gives the same outcomes; `BATCH-3` every counter changes
 //! together with the queue row that it counts; `BATCH-4` one command's refusal (unknown, gone, key reused) does not touch
-//! the others. Everything random or timed is in the commands before the transaction begins.
+//! the others; `BATCH-5` the caller names an event at most once in a batch, or several times by the same kind of command:
+//! what a first run did to an event could not be told from what came before it otherwise. Everything random or timed is in the commands before the transaction begins.
 
 mod append;
 mod lifecycle;

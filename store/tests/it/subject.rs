@@ -86,9 +86,9 @@ impl Subject {
     }
 
     pub async fn put(&self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        let (key, value) = (&self.key(name), value.as_ref());
-        let write = async |open: &mut dyn Transaction| open.set(key, value);
-        self.commit(write).await.unwrap();
+        let mut open = self.begin().await;
+        open.set(&self.key(name), value.as_ref());
+        open.commit().await.unwrap();
     }
 
     /// One transaction, committed once.

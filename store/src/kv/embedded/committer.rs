@@ -37,7 +37,10 @@ pub(super) fn start(
     queue: mpsc::Receiver<Commit>,
     options: &EmbeddedOptions,
 ) -> Result<std::thread::JoinHandle<()>, OpenError> {
-    let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
+    let failed = |source| OpenError::Io {
+        directory: options.directory.clone(),
+        source,
+    };
     let growth = Growth::new(&shared.env, options.map_bytes_max)
         .map_err(|error| failed(std::io::Error::other(error.to_string())))?;
     let committer = Committer {
@@ -46,7 +49,10 @@ pub(super) fn start(
         group_transactions_max: options.group_transactions_max,
         group_bytes_max: options.group_bytes_max,
     };
-    std::thread::Builder::new().name("committer".into()).spawn(move || committer.run(queue)).map_err(failed)
+    std::thread::Builder::new()
+        .name("committer".into())
+        .spawn(move || committer.run(queue))
+        .map_err(failed)
 }
 
 struct Committer {
@@ -90,10 +96,14 @@ impl Committer {
                     let _ = commit.answer.send(verdict);
                 }
             }
-            Err(error) if group.len() > 1 && matches!(error.fault(), Some(Fault::Full | Fault::Corrupt)) => {
+            Err(error)
+                if group.len() > 1
+                    && matches!(error.fault(), Some(Fault::Full | Fault::Corrupt)) =>
+            {
                 for commit in group {
                     let writable = self.shared.check_writable();
-                    let attempt = writable.and_then(|()| self.try_group(std::slice::from_ref(&commit)));
+                    let attempt =
+                        writable.and_then(|()| self.try_group(std::slice::from_ref(&commit)));
                     let outcome = attempt.and_then(|mut one| one.remove(0));
                     let _ = commit.answer.send(outcome);
                 }
@@ -130,10 +140,14 @@ impl Committer {
                 ReadCheck::Key(key, value) => {
                     self.shared.pairs.get(lmdb, key).map_err(store_error)? == value.as_deref()
                 }
-                ReadCheck::Range(range, digest) => range_digest(self.shared.pairs, lmdb, range)? == *digest,
+                ReadCheck::Range(range, digest) => {
+                    range_digest(self.shared.pairs, lmdb, range)? == *digest
+                }
             };
             if !same {
-                return Err(StoreError::Retryable("what was read has changed since".into()));
+                return Err(StoreError::Retryable(
+                    "what was read has changed since".into(),
+                ));
             }
         }
         Ok(())
@@ -142,7 +156,9 @@ impl Committer {
     fn apply(&self, lmdb: &mut RwTxn<'_>, commit: &Commit) -> Result<(), StoreError> {
         let pairs = self.shared.pairs;
         for range in &commit.cleared {
-            pairs.delete_range(lmdb, &bounds(range)).map_err(store_error)?;
+            pairs
+                .delete_range(lmdb, &bounds(range))
+                .map_err(store_error)?;
         }
         for (key, write) in &commit.writes {
             match write {
@@ -152,7 +168,9 @@ impl Committer {
                 }
                 Write::Add(delta) => {
                     let before = decode_counter(pairs.get(lmdb, key).map_err(store_error)?)?;
-                    pairs.put(lmdb, key, &before.wrapping_add(*delta).to_le_bytes()).map_err(store_error)?;
+                    pairs
+                        .put(lmdb, key, &before.wrapping_add(*delta).to_le_bytes())
+                        .map_err(store_error)?;
                 }
             }
         }
@@ -161,7 +179,10 @@ impl Committer {
 
     /// `EMBEDDED-3`: what a failed sync has left on the disk is not known to anybody, so nothing is built on it.
     fn stop(&self, reason: String) -> StoreError {
-        tracing::error!(reason, "the store has stopped writing; check the disk and restart the node");
+        tracing::error!(
+            reason,
+            "the store has stopped writing; check the disk and restart the node"
+        );
         let _ = self.shared.stopped.set(reason.clone());
         StoreError::MaybeCommitted(reason)
     }

@@ -27,12 +27,24 @@ pub(super) struct EmbeddedTransaction {
 
 impl EmbeddedTransaction {
     pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Commit>) -> Self {
-        Self { snapshot: None, shared, commits, overlay: Overlay::default(), reads: Vec::new() }
+        Self {
+            snapshot: None,
+            shared,
+            commits,
+            overlay: Overlay::default(),
+            reads: Vec::new(),
+        }
     }
 
     fn snapshot(&mut self) -> Result<&RoTxn<'static, WithoutTls>, StoreError> {
         if self.snapshot.is_none() {
-            self.snapshot = Some(self.shared.env.clone().static_read_txn().map_err(store_error)?);
+            self.snapshot = Some(
+                self.shared
+                    .env
+                    .clone()
+                    .static_read_txn()
+                    .map_err(store_error)?,
+            );
         }
         Ok(self.snapshot.as_ref().expect("it was opened just above"))
     }
@@ -46,7 +58,8 @@ impl EmbeddedTransaction {
         let found = pairs.get(self.snapshot()?, key).map_err(store_error)?;
         let base = found.map(Bytes::copy_from_slice);
         if checked {
-            self.reads.push(ReadCheck::Key(Bytes::copy_from_slice(key), base.clone()));
+            self.reads
+                .push(ReadCheck::Key(Bytes::copy_from_slice(key), base.clone()));
         }
         self.overlay.resolve(key, base)
     }
@@ -55,7 +68,9 @@ impl EmbeddedTransaction {
         self.snapshot()?;
         let snapshot = self.snapshot.as_ref().expect("it was opened just above");
         let pairs = self.shared.pairs;
-        let (page, looked_at) = self.overlay.range(read, |read| base_page(pairs, snapshot, &read))?;
+        let (page, looked_at) = self
+            .overlay
+            .range(read, |read| base_page(pairs, snapshot, &read))?;
         if checked {
             self.check_range(looked_at)?;
         }
@@ -76,7 +91,10 @@ impl Transaction for EmbeddedTransaction {
         Box::pin(std::future::ready(self.read_key(key, true)))
     }
 
-    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(std::future::ready(self.read_key(key, false)))
     }
 
@@ -113,7 +131,13 @@ impl Transaction for EmbeddedTransaction {
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
-        let Self { snapshot, shared, commits, overlay, reads } = *self;
+        let Self {
+            snapshot,
+            shared,
+            commits,
+            overlay,
+            reads,
+        } = *self;
         // The snapshot would keep old pages from being reused while the commit waits.
         drop(snapshot);
         Box::pin(async move {
@@ -124,7 +148,13 @@ impl Transaction for EmbeddedTransaction {
             let bytes = overlay.approximate_size();
             let (cleared, writes) = overlay.finish()?;
             let (answer, outcome) = oneshot::channel();
-            let commit = Commit { reads, cleared, writes, bytes, answer };
+            let commit = Commit {
+                reads,
+                cleared,
+                writes,
+                bytes,
+                answer,
+            };
             let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
             let queue = commits.upgrade().ok_or_else(stopped)?;
             queue.send(commit).await.map_err(|_| stopped())?;
@@ -137,7 +167,11 @@ impl Transaction for EmbeddedTransaction {
 }
 
 /// One page of the base, cut at the limit or at the page's size.
-pub(super) fn base_page(pairs: Pairs, snapshot: &RoTxn<'_>, read: &RangeRead) -> Result<Page, StoreError> {
+pub(super) fn base_page(
+    pairs: Pairs,
+    snapshot: &RoTxn<'_>,
+    read: &RangeRead,
+) -> Result<Page, StoreError> {
     let mut page = Page::default();
     if read.range.is_empty() {
         return Ok(page);
@@ -151,7 +185,8 @@ pub(super) fn base_page(pairs: Pairs, snapshot: &RoTxn<'_>, read: &RangeRead) ->
             return Ok(false);
         }
         bytes += key.len() + value.len();
-        page.pairs.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        page.pairs
+            .push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
         Ok(true)
     };
     if read.reverse {
@@ -172,12 +207,20 @@ pub(super) fn base_page(pairs: Pairs, snapshot: &RoTxn<'_>, read: &RangeRead) ->
 
 /// LMDB knows no empty key, so a range from the empty key on begins at whichever key is first.
 pub(super) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    let begin = if range.begin.is_empty() { Bound::Unbounded } else { Bound::Included(&range.begin[..]) };
+    let begin = if range.begin.is_empty() {
+        Bound::Unbounded
+    } else {
+        Bound::Included(&range.begin[..])
+    };
     (begin, Bound::Excluded(&range.end[..]))
 }
 
 /// SHA-256 over the keys and values of a range, with their lengths.
-pub(super) fn range_digest(pairs: Pairs, snapshot: &RoTxn<'_>, range: &KeyRange) -> Result<[u8; 32], StoreError> {
+pub(super) fn range_digest(
+    pairs: Pairs,
+    snapshot: &RoTxn<'_>,
+    range: &KeyRange,
+) -> Result<[u8; 32], StoreError> {
     use sha2::{Digest, Sha256};
     let mut digest = Sha256::new();
     if !range.is_empty() {

@@ -143,7 +143,10 @@ impl State {
             }
             first.remove();
         }
-        let oldest = self.open.first_key_value().map(|(_, opened)| opened.version);
+        let oldest = self
+            .open
+            .first_key_value()
+            .map(|(_, opened)| opened.version);
         self.versions
             .trim(oldest.unwrap_or(self.versions.newest()), since);
     }

@@ -76,12 +76,10 @@ impl Versions {
         let first = self
             .log
             .partition_point(|committed| committed.version <= proposal.version);
-        self.log.iter().skip(first).any(|committed| {
-            proposal
-                .reads
-                .iter()
-                .any(|range| committed.touches(range))
-        })
+        self.log
+            .iter()
+            .skip(first)
+            .any(|committed| proposal.reads.iter().any(|range| committed.touches(range)))
     }
 
     /// Makes a proposal the newest version.
@@ -166,10 +164,7 @@ impl Committed {
             return false;
         }
         let overlaps = |cleared: &KeyRange| cleared.begin < range.end && range.begin < cleared.end;
-        self.keys
-            .range::<[u8], _>(bounds(range))
-            .next()
-            .is_some()
+        self.keys.range::<[u8], _>(bounds(range)).next().is_some()
             || self.cleared.iter().any(overlaps)
     }
 }
@@ -247,7 +242,10 @@ mod tests {
             begun: Duration::ZERO,
             reads: Vec::new(),
             cleared: vec![KeyRange::new("c", "d")],
-            writes: BTreeMap::from([("a".into(), Write::Set("1".into())), ("b".into(), Write::Add(1))]),
+            writes: BTreeMap::from([
+                ("a".into(), Write::Set("1".into())),
+                ("b".into(), Write::Add(1)),
+            ]),
         };
         assert!(versions.apply(proposal, Duration::ZERO).is_err());
         assert_eq!((versions.newest(), versions.value_at(1, b"a")), (1, None));

@@ -115,7 +115,14 @@ async fn read(
     }
     assert!(page.more || expected.len() <= read.limit, "{at}: {read:?}");
     expected.truncate(read.limit);
-    let found: Vec<_> = page.pairs.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
-    let expected: Vec<_> = expected.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let found: Vec<_> = page
+        .pairs
+        .iter()
+        .map(|(k, v)| (k.to_vec(), v.to_vec()))
+        .collect();
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     assert_eq!(found, expected, "{at}: {read:?}");
 }

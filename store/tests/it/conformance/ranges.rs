@@ -57,7 +57,7 @@ pub async fn from_the_empty_key(subject: &Subject) {
     let first = page(subject, RangeRead::first(range, 1)).await;
     assert_eq!(first.pairs.len(), 1);
     let mut open = subject.begin().await;
-    let below_all = KeyRange::new("", [0]);
+    let below_all = KeyRange::new("", "\0");
     open.add_conflict(below_all.clone()).await.unwrap();
     open.clear_range(below_all);
     open.commit().await.unwrap();
@@ -125,7 +125,9 @@ pub async fn own_writes_merged(subject: &Subject) {
     open.set(&subject.key("e"), b"E");
     open.set(&subject.key("h"), b"h");
     open.clear(&subject.key("x"));
-    for (limit, forwards, backwards) in [(9, "abEgh", "hgEba"), (2, "ab", "hg"), (4, "abEg", "hgEb")] {
+    for (limit, forwards, backwards) in
+        [(9, "abEgh", "hgEba"), (2, "ab", "hg"), (4, "abEg", "hgEb")]
+    {
         let first = RangeRead::first(subject.all(), limit);
         assert_eq!(values(&open.range(first).await.unwrap()), forwards);
         let last = RangeRead::last(subject.all(), limit);
@@ -148,7 +150,10 @@ pub async fn cleared_range_inside(subject: &Subject) {
         page.pairs.sort();
         assert_eq!(values(&page), "Dfg");
     }
-    let one = open.range(RangeRead::first(subject.all(), 1)).await.unwrap();
+    let one = open
+        .range(RangeRead::first(subject.all(), 1))
+        .await
+        .unwrap();
     assert_eq!((values(&one), one.more), ("D".into(), true));
     open.commit().await.unwrap();
     let after = page(subject, RangeRead::first(subject.all(), 9)).await;
@@ -162,7 +167,10 @@ pub async fn all_but_the_last_cleared(subject: &Subject) {
     for letter in ["f", "g", "h", "i"] {
         open.clear(&subject.key(letter));
     }
-    let first = open.range(RangeRead::first(subject.all(), 1)).await.unwrap();
+    let first = open
+        .range(RangeRead::first(subject.all(), 1))
+        .await
+        .unwrap();
     assert_eq!(values(&first), "j");
     open.clear(&subject.key("j"));
     let none = open.range(RangeRead::last(subject.all(), 1)).await.unwrap();
@@ -179,7 +187,10 @@ pub async fn page_bytes(subject: &Subject) {
     subject.commit(write).await.unwrap();
     for read in [RangeRead::first, RangeRead::last] {
         let page = page(subject, read(subject.all(), 1_000)).await;
-        assert!(page.more && page.pairs.len() < 60, "a page holds 4 MiB, about");
+        assert!(
+            page.more && page.pairs.len() < 60,
+            "a page holds 4 MiB, about"
+        );
     }
     let pairs = subject.pairs().await;
     assert_eq!(pairs.len(), 60);

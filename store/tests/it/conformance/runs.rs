@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::Environment;
-use triggers_store::kv::{
-    BoxFuture, Fault, RetryClass, Run, Store, StoreError, Transaction, decode_counter,
-};
+use triggers_store::kv::{Fault, RetryClass, Run, Store, StoreError, decode_counter};
 
 /// An error of a caller that is not the store's.
 #[derive(Debug, PartialEq)]
@@ -45,20 +43,11 @@ async fn add_one(
     let engine = Scripted::new(subject.engine.clone(), script);
     let store = Store::new(engine.clone(), Environment::system());
     let key: Arc<[u8]> = subject.key("n").into();
-    let add = |open: &mut dyn Transaction| -> BoxFuture<'_, Result<(), StoreError>> {
+    let outcome = store.run(run, |open| {
         open.add(&key, 1);
         Box::pin(std::future::ready(Ok(())))
-    };
-    let outcome = run_with(&store, run, add).await;
-    (outcome, engine.begins())
-}
-
-/// Fixes the closure's lifetimes, which inference does not find by itself.
-async fn run_with<F>(store: &Store, run: Run, transaction: F) -> Result<(), StoreError>
-where
-    F: for<'a> Fn(&'a mut dyn Transaction) -> BoxFuture<'a, Result<(), StoreError>> + Send + Sync,
-{
-    store.run(run, transaction).await
+    });
+    (outcome.await, engine.begins())
 }
 
 async fn counter(subject: &Subject) -> i64 {
@@ -67,6 +56,11 @@ async fn counter(subject: &Subject) -> i64 {
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_millis(30)
+}
+
+/// Far enough for a commit to begin before it, near enough to wait for.
+fn after_the_begin() -> Instant {
+    Instant::now() + Duration::from_secs(1)
 }
 
 pub async fn commits(subject: &Subject) {
@@ -85,27 +79,27 @@ pub async fn retries_conflicts(subject: &Subject) {
 
 pub async fn retries_a_real_conflict(subject: &Subject) {
     let runs = AtomicUsize::new(0);
-    let (key, runs) = (&subject.key("n"), &runs);
-    let increment = |open: &mut dyn Transaction| {
+    let key = &subject.key("n");
+    let store = subject.store();
+    let increment = store.run(Run::once(far()), |open| {
         let first = runs.fetch_add(1, Ordering::Relaxed) == 0;
-        let work = async move {
+        Box::pin(async move {
             let before = decode_counter(open.get(key).await?.as_deref())?;
             if first {
                 subject.put("n", 10i64.to_le_bytes()).await;
             }
             open.set(key, &(before + 1).to_le_bytes());
-            Ok(())
-        };
-        Box::pin(work) as BoxFuture<'_, Result<(), StoreError>>
-    };
-    subject.store().run(Run::once(far()), increment).await.unwrap();
+            Ok::<(), StoreError>(())
+        })
+    });
+    increment.await.unwrap();
     assert_eq!(runs.load(Ordering::Relaxed), 2);
     assert_eq!(counter(subject).await, 11);
 }
 
 pub async fn gives_up_at_the_deadline(subject: &Subject) {
-    for run in [Run::once(soon()), Run::idempotent(soon())] {
-        let (outcome, runs) = add_one(subject, [Ending::Conflict], run).await;
+    for run in [Run::once, Run::idempotent] {
+        let (outcome, runs) = add_one(subject, [Ending::Conflict], run(soon())).await;
         assert_eq!(outcome.unwrap_err().fault(), Some(Fault::DeadlinePassed));
         assert!(runs >= 1);
     }
@@ -121,15 +115,16 @@ pub async fn begins_nothing_late(subject: &Subject) {
 pub async fn deadline_before_the_commit(subject: &Subject) {
     let engine = Scripted::hanging(subject.engine.clone());
     let store = Store::new(engine, Environment::system());
-    let nothing = |_: &mut dyn Transaction| -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(std::future::ready(Ok(())))
-    };
-    let error = run_with(&store, Run::idempotent(soon()), nothing).await;
-    assert_eq!(error.unwrap_err().fault(), Some(Fault::DeadlinePassed));
+    let nothing = store.run(Run::idempotent(soon()), |_| {
+        Box::pin(std::future::ready(Ok::<(), StoreError>(())))
+    });
+    let error = nothing.await.unwrap_err();
+    assert_eq!(error.fault(), Some(Fault::DeadlinePassed));
 }
 
 pub async fn deadline_during_the_commit(subject: &Subject) {
-    for run in [Run::once(soon()), Run::idempotent(soon())] {
+    for run in [Run::once, Run::idempotent] {
+        let run = run(after_the_begin());
         let (outcome, runs) = add_one(subject, [Ending::Hang], run).await;
         assert!(matches!(outcome, Err(StoreError::MaybeCommitted(_))));
         assert_eq!(runs, 1);
@@ -137,7 +132,10 @@ pub async fn deadline_during_the_commit(subject: &Subject) {
 }
 
 pub async fn unknown_is_returned(subject: &Subject) {
-    for (ending, sum) in [(Ending::UnknownNotCommitted, 0), (Ending::UnknownCommitted, 1)] {
+    for (ending, sum) in [
+        (Ending::UnknownNotCommitted, 0),
+        (Ending::UnknownCommitted, 1),
+    ] {
         let (outcome, runs) = add_one(subject, [ending], Run::once(far())).await;
         assert!(matches!(outcome, Err(StoreError::MaybeCommitted(_))));
         assert_eq!((counter(subject).await, runs), (sum, 1));
@@ -163,18 +161,18 @@ pub async fn unknown_stays_unknown(subject: &Subject) {
     assert!(matches!(outcome, Err(StoreError::MaybeCommitted(_))));
     assert_eq!(runs, 2);
     let script = [Ending::UnknownCommitted, Ending::Conflict];
-    let (outcome, _) = add_one(subject, script, Run::idempotent(soon())).await;
+    let (outcome, _) = add_one(subject, script, Run::idempotent(after_the_begin())).await;
     assert!(matches!(outcome, Err(StoreError::MaybeCommitted(_))));
 }
 
 pub async fn errors_of_the_closure(subject: &Subject) {
     let key = &subject.key("n");
-    let refuse = |open: &mut dyn Transaction| {
+    let store = subject.store();
+    let outcome = store.run(patient(), |open| {
         open.add(key, 1);
-        Box::pin(std::future::ready(Err(Refusal::Refused))) as BoxFuture<'_, Result<(), Refusal>>
-    };
-    let outcome = subject.store().run(patient(), refuse).await;
-    assert_eq!(outcome, Err(Refusal::Refused));
+        Box::pin(std::future::ready(Err::<(), _>(Refusal::Refused)))
+    });
+    assert_eq!(outcome.await, Err(Refusal::Refused));
     assert_eq!(counter(subject).await, 0);
 }
 

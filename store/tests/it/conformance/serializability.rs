@@ -21,7 +21,10 @@ pub async fn random_transactions(subject: &Subject) {
     let lists = final_lists(subject).await;
     check(&records, &lists).unwrap();
     let written: usize = lists.iter().map(Vec::len).sum();
-    assert!(written >= 50, "only {written} appends: the history shows nothing");
+    assert!(
+        written >= 50,
+        "only {written} appends: the history shows nothing"
+    );
 }
 
 /// Runs all tasks to their end; what they saw.
@@ -64,7 +67,9 @@ fn names(subject: &Subject, key: usize) -> (Vec<u8>, Vec<u8>) {
 
 fn decode(value: Option<&[u8]>) -> Vec<Id> {
     let chunks = value.unwrap_or_default().chunks(4);
-    chunks.map(|id| Id::from_le_bytes(id.try_into().unwrap())).collect()
+    chunks
+        .map(|id| Id::from_le_bytes(id.try_into().unwrap()))
+        .collect()
 }
 
 fn encode(list: &[Id]) -> Vec<u8> {
@@ -106,7 +111,10 @@ impl Client {
                 return records;
             }
         }
-        panic!("{} of {COMMITS} commits in {ATTEMPTS} attempts", records.len());
+        panic!(
+            "{} of {COMMITS} commits in {ATTEMPTS} attempts",
+            records.len()
+        );
     }
 
     /// One attempt; false if it was given up on purpose.
@@ -138,7 +146,11 @@ impl Client {
         open.commit().await.map(|()| true)
     }
 
-    async fn read_all(&self, open: &mut dyn Transaction, record: &mut Record) -> Result<(), StoreError> {
+    async fn read_all(
+        &self,
+        open: &mut dyn Transaction,
+        record: &mut Record,
+    ) -> Result<(), StoreError> {
         let read = RangeRead::first(self.lists.clone(), KEYS);
         let page = open.range(read).await?;
         for (key, (name, _)) in self.keys.iter().enumerate() {
@@ -149,7 +161,11 @@ impl Client {
         Ok(())
     }
 
-    async fn read_some(&self, open: &mut dyn Transaction, record: &mut Record) -> Result<(), StoreError> {
+    async fn read_some(
+        &self,
+        open: &mut dyn Transaction,
+        record: &mut Record,
+    ) -> Result<(), StoreError> {
         for (key, (name, _)) in self.keys.iter().enumerate() {
             if self.chance.percent(40) {
                 let value = open.get(name).await?;

@@ -1,0 +1,185 @@
+//! `POST /v1/events/batch`: many events in one request, each with an outcome of its own.
+//!
+//! The body is JSON `{"events": […]}`, NDJSON, or an array of CloudEvents. Invariants: `BATCH-1` good items are accepted in
+//! the order in which they were sent, whatever is beside them; `BATCH-2` an item's index counts all items; `BATCH-3` the
+//! idempotency key of item `i` is `key/i`, or its own. What the outcomes become as a response is in [`batch_answer`].
+
+use super::{Draft, Form, Sender, append, cloud_events, envelope, idempotency, ndjson};
+use super::batch_answer::{self, BatchAnswer};
+use crate::edge::EdgeState;
+use crate::edge::authenticate::{Authorized, Caller, EventsWrite};
+use crate::edge::body::faults::Faults;
+use crate::edge::body::members::{items, members};
+use crate::edge::body::{self, Reading};
+use crate::edge::error::{ApiError, ErrorBody};
+use crate::edge::openapi::schemas::{CloudEvent, NewBatch};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::value::RawValue;
+use triggers_actors::Accepted;
+
+/// Accept up to 1,000 events
+///
+/// Items succeed or fail one by one; the response tells each by its index. If no item succeeds the whole request is an
+/// error. With an idempotency key, item `i` has the key `key/i`.
+#[utoipa::path(
+    post,
+    path = "/v1/events/batch",
+    tag = "Events",
+    operation_id = "createEvents",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same", min_length = 1, max_length = 255),
+    ),
+    request_body(
+        description = "The events; as `application/x-ndjson`, one a line.",
+        content(
+            (NewBatch = "application/json"),
+            (String = "application/x-ndjson"),
+            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        ),
+    ),
+    responses(
+        (status = 201, description = "At least one event is durable", body = BatchAnswer<'static>),
+        (status = 409, description = "An event with this idempotency key is being accepted right now", body = ErrorBody),
+        (status = 422, description = "The idempotency key was used with another event", body = ErrorBody),
+    ),
+    security(("api_key" = ["events:write"]), ("bearer" = ["events:write"])),
+)]
+pub(crate) async fn create_events(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<EventsWrite>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let form = match Form::of(&head.headers)? {
+        Form::BinaryCloudEvent => Form::Json,
+        Form::CloudEvent => {
+            return Err(body::unsupported("application/cloudevents+json is for POST /v1/events"));
+        }
+        other => other,
+    };
+    accept(&edge, &caller, &head.headers, body, form).await
+}
+
+/// Accepts a batch in one of its forms.
+///
+/// # Errors
+/// As the contract says for a request as a whole.
+pub(super) async fn accept(
+    edge: &EdgeState,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+    form: Form,
+) -> Result<Response, ApiError> {
+    let header_key = idempotency::header_key(headers)?;
+    let limits = &edge.options.limits;
+    let reading = Reading { bytes_max: limits.batch_bytes_max, timeout_ms: edge.options.listen.body_timeout_ms };
+    let body = body::read(body, reading).await?;
+    let drafts = drafts(&body, form, limits.batch_events_max, limits.payload_bytes_max)?;
+    let count = drafts.len();
+    let mut outcomes = Vec::with_capacity(count);
+    let mut events = Vec::with_capacity(count);
+    let sender = Sender::of(caller, headers);
+    for (index, draft) in drafts.into_iter().enumerate() {
+        outcomes.push(draft.map(|mut draft| {
+            let key = draft.key.take().or_else(|| header_key.as_ref().map(|key| format!("{key}/{index}")));
+            events.push(draft.into_new_event(&body, key, &sender));
+        }));
+    }
+    let accepted = if events.is_empty() {
+        Vec::new()
+    } else {
+        caller.charge_events(count)?;
+        append(edge, caller, events).await?
+    };
+    batch_answer::answer(&merged(outcomes, accepted))
+}
+
+/// The outcome of every item: its own fault, or what the router said of it.
+fn merged(
+    drafted: Vec<Result<(), ApiError>>,
+    accepted: Vec<Result<Accepted, ApiError>>,
+) -> Vec<Result<Accepted, ApiError>> {
+    let mut accepted = accepted.into_iter();
+    let mut next = || accepted.next().unwrap_or_else(|| Err(ApiError::internal("the router gave too few outcomes")));
+    drafted.into_iter().map(|draft| draft.and_then(|()| next())).collect()
+}
+
+/// Each item as a draft, or why it is none.
+fn drafts(
+    body: &[u8],
+    form: Form,
+    events_max: usize,
+    payload_bytes_max: usize,
+) -> Result<Vec<Result<Draft<'_>, ApiError>>, ApiError> {
+    let (items, count) = match form {
+        Form::Lines => ndjson::lines(body, events_max),
+        Form::CloudEvents => bytes_of(items(body::text(body)?, events_max)?),
+        _ => bytes_of(events_member(body::text(body)?, events_max)?),
+    };
+    if count == 0 {
+        return Err(ApiError::validation("events", "must have at least one event"));
+    }
+    if count > events_max {
+        return Err(ApiError::validation("events", format!("must have at most {events_max} events, but has {count}")));
+    }
+    let parse = |item| {
+        let text = body::text(item)?;
+        match form {
+            Form::CloudEvents => cloud_events::structured(text, payload_bytes_max),
+            _ => envelope::parse(text, payload_bytes_max),
+        }
+    };
+    Ok(items.into_iter().map(parse).collect())
+}
+
+/// The items of `{"events": […]}`.
+fn events_member(text: &str, events_max: usize) -> Result<(Vec<&RawValue>, usize), ApiError> {
+    let mut faults = Faults::default();
+    let [events] = members(text, ["events"], &mut faults)?;
+    let given = events.required(&mut faults);
+    faults.check()?;
+    items(given.unwrap_or_default(), events_max).map_err(|_| ApiError::validation("events", "must be an array"))
+}
+
+fn bytes_of<'a>((items, count): (Vec<&'a RawValue>, usize)) -> (Vec<&'a [u8]>, usize) {
+    (items.into_iter().map(|item| item.get().as_bytes()).collect(), count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use triggers_protocol::ErrorCode;
+
+    fn codes(body: &str, form: Form) -> Result<Vec<Option<ErrorCode>>, ErrorCode> {
+        let drafts = drafts(body.as_bytes(), form, 3, 100).map_err(|error| error.code)?;
+        Ok(drafts.into_iter().map(|draft| draft.err().map(|error| error.code)).collect())
+    }
+
+    #[test]
+    fn items_of_json_fail_one_by_one() {
+        let body = r#"{"events":[{"event_type":"a","payload":{}},7,{"payload":{}}]}"#;
+        let bad = Some(ErrorCode::ValidationError);
+        assert_eq!(codes(body, Form::Json), Ok(vec![None, bad, bad]));
+        for body in ["{}", r#"{"events":null}"#, r#"{"events":{}}"#, r#"{"events":[]}"#, r#"{"events":[1,2,3,4]}"#, "[]"] {
+            assert_eq!(codes(body, Form::Json), Err(ErrorCode::ValidationError), "{body}");
+        }
+        for body in ["", "[", r#"{"events":[}"#, r#"{"events":[]} x"#] {
+            assert_eq!(codes(body, Form::Json), Err(ErrorCode::InvalidJson), "{body}");
+        }
+    }
+
+    #[test]
+    fn lines_and_cloud_events_are_items() {
+        let lines = "{\"event_type\":\"a\",\"payload\":{}}\r\n\nnonsense\n";
+        assert_eq!(codes(lines, Form::Lines), Ok(vec![None, Some(ErrorCode::InvalidJson)]));
+        assert_eq!(codes("\n", Form::Lines), Err(ErrorCode::ValidationError));
+        let event = r#"{"specversion":"1.0","id":"1","source":"/","type":"a","data":{}}"#;
+        let body = format!("[{event},{{}}]");
+        assert_eq!(codes(&body, Form::CloudEvents), Ok(vec![None, Some(ErrorCode::ValidationError)]));
+        assert_eq!(codes(event, Form::CloudEvents), Err(ErrorCode::ValidationError));
+    }
+}

@@ -1,0 +1,139 @@
+//! `POST /v1/events`: one event.
+//!
+//! Invariants: `SINGLE-1` 201 means durable; `SINGLE-2` a repeated idempotency key with the same event gives the first
+//! response again, marked by `Idempotent-Replayed`; `SINGLE-3` whatever is refused has left nothing behind.
+//! An array of CloudEvents is taken here as well, as a sender configured with one address would send it; it is then
+//! answered as a batch.
+
+use super::{ENVELOPE_BYTES_MAX, Form, Sender, append, batch, cloud_events, envelope, idempotency};
+use crate::edge::EdgeState;
+use crate::edge::authenticate::{Authorized, EventsWrite};
+use crate::edge::body::{self, Reading};
+use crate::edge::error::{ApiError, ErrorBody};
+use crate::edge::event_json::{EventJson, respond};
+use crate::edge::openapi::schemas::{CloudEvent, NewEvent};
+use axum::extract::{Request, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use triggers_actors::Accepted;
+
+/// Marks a response that was given before.
+pub(super) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotent-replayed");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Accept an event
+///
+/// 201 is answered once the event is durable. With an idempotency key the request can be repeated safely for 24 hours.
+#[utoipa::path(
+    post,
+    path = "/v1/events",
+    tag = "Events",
+    operation_id = "createEvent",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same", min_length = 1, max_length = 255),
+        ("Prefer" = Option<String>, Header, description = "`return=minimal` leaves the payload out of the response"),
+    ),
+    request_body(
+        description = "The event. A CloudEvent in binary mode has its attributes in `ce-` headers and its data as the body.",
+        content(
+            (NewEvent = "application/json"),
+            (CloudEvent = "application/cloudevents+json"),
+            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        ),
+    ),
+    responses(
+        (status = 201, description = "The event is durable", body = EventJson<'static>, headers(
+            ("Location" = String, description = "The event's path"),
+            ("Idempotent-Replayed" = String, description = "`true` if this is the first response again"),
+            ("Preference-Applied" = String, description = "`return=minimal` if that was asked for"),
+        )),
+        (status = 409, description = "An event with this idempotency key is being accepted right now", body = ErrorBody),
+        (status = 422, description = "The idempotency key was used with another event", body = ErrorBody),
+    ),
+    security(("api_key" = ["events:write"]), ("bearer" = ["events:write"])),
+)]
+pub(crate) async fn create_event(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<EventsWrite>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let headers = &head.headers;
+    let form = Form::of(headers)?;
+    if form == Form::CloudEvents {
+        return batch::accept(&edge, &caller, headers, body, form).await;
+    }
+    let header_key = idempotency::header_key(headers)?;
+    let payload_bytes_max = edge.options.limits.payload_bytes_max;
+    let bytes_max = payload_bytes_max + ENVELOPE_BYTES_MAX;
+    let timeout_ms = edge.options.listen.body_timeout_ms;
+    let body = body::read(body, Reading { bytes_max, timeout_ms }).await?;
+    let text = body::text(&body)?;
+    let mut draft = match form {
+        Form::Json => envelope::parse(text, payload_bytes_max)?,
+        Form::CloudEvent => cloud_events::structured(text, payload_bytes_max)?,
+        Form::BinaryCloudEvent => cloud_events::binary(headers, text, payload_bytes_max)?,
+        Form::Lines | Form::CloudEvents => {
+            return Err(body::unsupported("application/x-ndjson is for POST /v1/events/batch"));
+        }
+    };
+    caller.charge_events(1)?;
+    let key = header_key.or_else(|| draft.key.take());
+    let event = draft.into_new_event(&body, key, &Sender::of(&caller, headers));
+    let outcome = append(&edge, &caller, vec![event]).await?.pop();
+    let accepted = outcome.ok_or_else(|| ApiError::internal("the router gave no outcome"))??;
+    created(&accepted, prefers_minimal(headers))
+}
+
+fn created(accepted: &Accepted, minimal: bool) -> Result<Response, ApiError> {
+    let event = &accepted.event;
+    let json = if minimal { EventJson::minimal(event) } else { EventJson::whole(event)? };
+    let mut response = respond(StatusCode::CREATED, &json, json.bytes_hint())?;
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/events/{}", event.id)) {
+        headers.insert(LOCATION, location);
+    }
+    if minimal {
+        headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
+    }
+    if accepted.replayed {
+        headers.insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Whether the first `return` preference (RFC 7240) is `minimal`.
+fn prefers_minimal(headers: &HeaderMap) -> bool {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let preferences = values.flat_map(|value| value.split(','));
+    let mut returns = preferences.filter_map(|preference| {
+        let preference = preference.split(';').next().unwrap_or_default();
+        let (name, value) = preference.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("return").then(|| value.trim().trim_matches('"'))
+    });
+    returns.next() == Some("minimal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_return_preference_counts() {
+        let prefers = |values: &[&'static str]| {
+            let pair = |value: &&'static str| (HeaderName::from_static("prefer"), HeaderValue::from_static(value));
+            let mut headers = HeaderMap::new();
+            for (name, value) in values.iter().map(pair) {
+                headers.append(name, value);
+            }
+            prefers_minimal(&headers)
+        };
+        for yes in [&["return=minimal"][..], &["wait=5, Return = \"minimal\"; x=1"], &["respond-async", "return=minimal"]] {
+            assert!(prefers(yes), "{yes:?}");
+        }
+        for no in [&[][..], &["return=representation"], &["minimal"], &["return=representation, return=minimal"]] {
+            assert!(!prefers(no), "{no:?}");
+        }
+    }
+}

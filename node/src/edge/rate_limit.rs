@@ -1,0 +1,180 @@
+//! Rates of keys: two token buckets each, one of requests and one of events. No I/O; time is handed in.
+//!
+//! A bucket holds up to `burst` tokens and refills continuously at `per_minute` a minute. What is asked must be there,
+//! but for a batch larger than the burst, which could never pass so: it passes while the bucket is not in debt, and puts
+//! it in debt.
+//! Invariants: `RATE-1` in any span of time no more passes than the burst and what the span refills, apart from one
+//! batch's debt; `RATE-2` a refused request passes if it is repeated after the time told and nothing came between;
+//! `RATE-3` a refusal takes nothing; `RATE-4` at most `keys_max` keys are remembered; one that is forgotten starts full.
+//! All arithmetic is exact: a level is counted in tokens times the nanoseconds of a minute.
+
+use quick_cache::sync::Cache;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use triggers_store::tables::rows::{KeyRow, Tier};
+
+/// One token in units of a bucket's level.
+const TOKEN: i128 = 60_000_000_000;
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
+
+/// How fast a key may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens a minute, at least 1.
+    pub per_minute: u32,
+    /// Tokens at once, at least 1.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// The rate of a key: its own, else its tenant's tier's, else the default.
+    pub fn of(key_per_minute: Option<u32>, tier: Option<Tier>, default_per_minute: u32) -> Self {
+        let minute = |per_minute: u32| Self { per_minute: per_minute.max(1), burst: per_minute.max(1) };
+        match (key_per_minute, tier) {
+            (Some(per_minute), _) => minute(per_minute),
+            (None, Some(Tier::Standard)) => Self { per_minute: 600, burst: 10 },
+            (None, Some(Tier::Beta)) => Self { per_minute: 6_000, burst: 100 },
+            (None, None) => minute(default_per_minute),
+        }
+    }
+
+    /// Seconds in which an empty bucket fills, rounded up.
+    pub fn window_s(self) -> u64 {
+        (u64::from(self.burst) * 60).div_ceil(u64::from(self.per_minute))
+    }
+}
+
+/// What a response tells about the key's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateState {
+    /// The rate.
+    pub rate: Rate,
+    /// Whole tokens left.
+    pub remaining: u32,
+    /// Seconds until the bucket is full again, rounded up.
+    pub full_in_s: u64,
+}
+
+/// What became of taking a request token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// The key's requests after it.
+    pub state: RateState,
+    /// If it was refused: whole seconds after which it passes, at least 1.
+    pub refused_for_s: Option<u64>,
+}
+
+/// One token bucket.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    level: i128,
+    updated: Duration,
+}
+
+impl Bucket {
+    fn full(rate: Rate, now: Duration) -> Self {
+        Self { level: capacity(rate), updated: now }
+    }
+
+    fn refill(&mut self, rate: Rate, now: Duration) {
+        let elapsed = now.saturating_sub(self.updated).as_nanos();
+        let gained = i128::try_from(elapsed).unwrap_or(i128::MAX).saturating_mul(i128::from(rate.per_minute));
+        self.level = self.level.saturating_add(gained).min(capacity(rate));
+        self.updated = self.updated.max(now);
+    }
+
+    /// Takes `count` tokens, or tells the whole seconds after which they can be taken.
+    fn take(&mut self, count: usize, rate: Rate, now: Duration) -> Result<(), u64> {
+        self.refill(rate, now);
+        let cost = i128::try_from(count).unwrap_or(i128::MAX / TOKEN) * TOKEN;
+        let needed = if cost > capacity(rate) { 0 } else { cost };
+        if self.level < needed {
+            return Err(self.wait_s(needed, rate).max(1));
+        }
+        self.level -= cost;
+        Ok(())
+    }
+
+    /// Whole seconds until the level is reached, rounded up.
+    fn wait_s(&self, level: i128, rate: Rate) -> u64 {
+        let per_second = i128::from(rate.per_minute) * NANOS_PER_SECOND;
+        let missing = (level - self.level).max(0);
+        u64::try_from((missing + per_second - 1) / per_second).unwrap_or(u64::MAX)
+    }
+
+    fn state(&self, rate: Rate) -> RateState {
+        let remaining = u32::try_from(self.level.max(0) / TOKEN).unwrap_or(u32::MAX);
+        RateState { rate, remaining, full_in_s: self.wait_s(capacity(rate), rate) }
+    }
+}
+
+fn capacity(rate: Rate) -> i128 {
+    i128::from(rate.burst) * TOKEN
+}
+
+/// The two buckets of one key.
+#[derive(Debug)]
+pub struct Budget {
+    rate: Rate,
+    requests: Bucket,
+    events: Bucket,
+}
+
+impl Budget {
+    /// Two full buckets.
+    pub fn new(rate: Rate, now: Duration) -> Self {
+        Self { rate, requests: Bucket::full(rate, now), events: Bucket::full(rate, now) }
+    }
+
+    /// Takes one request token.
+    pub fn take_request(&mut self, now: Duration) -> Charge {
+        let taken = self.requests.take(1, self.rate, now);
+        Charge { state: self.requests.state(self.rate), refused_for_s: taken.err() }
+    }
+
+    /// Takes `count` event tokens.
+    ///
+    /// # Errors
+    /// Whole seconds after which they can be taken, at least 1.
+    pub fn take_events(&mut self, count: usize, now: Duration) -> Result<(), u64> {
+        self.events.take(count, self.rate, now)
+    }
+
+    /// Goes on with another rate; levels stay, up to the new burst.
+    fn change_rate(&mut self, rate: Rate, now: Duration) {
+        if self.rate == rate {
+            return;
+        }
+        for bucket in [&mut self.requests, &mut self.events] {
+            bucket.refill(self.rate, now);
+            bucket.level = bucket.level.min(capacity(rate));
+        }
+        self.rate = rate;
+    }
+}
+
+/// The budgets of all keys.
+pub struct RateLimits {
+    default_per_minute: u32,
+    budgets: Cache<[u8; 16], Arc<Mutex<Budget>>>,
+}
+
+impl RateLimits {
+    /// Remembers up to `keys_max` keys.
+    pub fn new(default_per_minute: u32, keys_max: usize) -> Self {
+        Self { default_per_minute, budgets: Cache::new(keys_max) }
+    }
+
+    /// The budget of a key, at the rate that it has now.
+    pub fn budget(&self, key: &KeyRow, tier: Option<Tier>, now: Duration) -> Arc<Mutex<Budget>> {
+        let rate = Rate::of(key.rate_limit_per_minute, tier, self.default_per_minute);
+        let fresh = || Ok::<_, Infallible>(Arc::new(Mutex::new(Budget::new(rate, now))));
+        let Ok(budget) = self.budgets.get_or_insert_with(&key.id, fresh);
+        budget.lock().unwrap_or_else(PoisonError::into_inner).change_rate(rate, now);
+        budget
+    }
+}
+
+#[cfg(test)]
+mod tests;

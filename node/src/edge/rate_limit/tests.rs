@@ -1,0 +1,126 @@
+//! Tests of the buckets: the bounds of `RATE-1` and `RATE-2` over random arrivals, and the rates themselves.
+//!
+//! Time is a number here; nothing waits.
+
+use super::*;
+use proptest::prelude::*;
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn rates() -> impl Strategy<Value = Rate> {
+    (1u32..100_000, 1u32..2_000).prop_map(|(per_minute, burst)| Rate { per_minute, burst })
+}
+
+#[test]
+fn the_key_comes_before_the_tier_and_the_tier_before_the_default() {
+    assert_eq!(Rate::of(Some(5), Some(Tier::Beta), 1_000), Rate { per_minute: 5, burst: 5 });
+    assert_eq!(Rate::of(None, Some(Tier::Standard), 1_000), Rate { per_minute: 600, burst: 10 });
+    assert_eq!(Rate::of(None, Some(Tier::Beta), 1_000), Rate { per_minute: 6_000, burst: 100 });
+    assert_eq!(Rate::of(None, None, 1_000), Rate { per_minute: 1_000, burst: 1_000 });
+    assert_eq!(Rate::of(None, Some(Tier::Standard), 1_000).window_s(), 1);
+    assert_eq!(Rate::of(None, None, 1_000).window_s(), 60);
+}
+
+#[test]
+fn the_burst_can_be_used_at_once_and_comes_back_evenly() {
+    let mut budget = Budget::new(Rate { per_minute: 60, burst: 3 }, Duration::ZERO);
+    for remaining in [2, 1, 0] {
+        let charge = budget.take_request(Duration::ZERO);
+        assert_eq!((charge.state.remaining, charge.refused_for_s), (remaining, None));
+    }
+    let refused = budget.take_request(millis(999));
+    assert_eq!(refused.refused_for_s, Some(1));
+    assert_eq!(refused.state.full_in_s, 3);
+    assert_eq!(budget.take_request(millis(1_000)).refused_for_s, None);
+    assert_eq!(budget.take_request(millis(60_000)).state.remaining, 2);
+}
+
+#[test]
+fn a_batch_larger_than_the_burst_passes_once_and_is_paid_for() {
+    let mut budget = Budget::new(Rate { per_minute: 600, burst: 10 }, Duration::ZERO);
+    assert_eq!(budget.take_events(110, Duration::ZERO), Ok(()));
+    assert_eq!(budget.take_events(110, Duration::ZERO), Err(10));
+    assert_eq!(budget.take_events(1, millis(9_999)), Err(1));
+    assert_eq!(budget.take_events(110, millis(10_000)), Ok(()));
+    assert_eq!(budget.take_request(millis(10_000)).refused_for_s, None, "requests are counted apart");
+}
+
+#[test]
+fn another_rate_takes_effect_without_a_new_burst() {
+    let mut budget = Budget::new(Rate { per_minute: 10, burst: 10 }, Duration::ZERO);
+    for _ in 0..10 {
+        assert_eq!(budget.take_request(Duration::ZERO).refused_for_s, None);
+    }
+    budget.change_rate(Rate { per_minute: 60_000, burst: 60_000 }, Duration::ZERO);
+    assert_eq!(budget.take_request(Duration::ZERO).refused_for_s, Some(1));
+    assert_eq!(budget.take_request(millis(1)).refused_for_s, None);
+    budget.change_rate(Rate { per_minute: 1, burst: 1 }, millis(60_000));
+    assert_eq!(budget.take_request(millis(60_000)).state.remaining, 0);
+}
+
+proptest! {
+    #[test]
+    fn no_span_passes_more_than_its_share(
+        rate in rates(),
+        arrivals in prop::collection::vec((0u64..5_000, 1usize..1_500), 1..120),
+    ) {
+        let mut bucket = Bucket::full(rate, Duration::ZERO);
+        let (mut now, mut passed) = (0u64, Vec::new());
+        for (gap_ms, count) in arrivals {
+            now += gap_ms;
+            if bucket.take(count, rate, millis(now)).is_ok() {
+                passed.push((now, count as u128));
+            }
+        }
+        let largest = passed.iter().map(|(_, count)| *count).filter(|count| *count > u128::from(rate.burst)).max();
+        for first in 0..passed.len() {
+            let mut total = 0;
+            for (at, count) in &passed[first..] {
+                total += count;
+                let refilled_milli = u128::from(at - passed[first].0) * u128::from(rate.per_minute);
+                let bound = u128::from(rate.burst) + largest.unwrap_or(0);
+                prop_assert!(total * 60_000 <= bound * 60_000 + refilled_milli, "RATE-1");
+            }
+        }
+    }
+
+    #[test]
+    fn the_time_told_is_enough_and_not_a_second_too_long(
+        rate in rates(),
+        arrivals in prop::collection::vec((0u64..500, 1usize..1_500), 1..60),
+    ) {
+        let mut bucket = Bucket::full(rate, Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for (gap_ms, count) in arrivals {
+            now += millis(gap_ms);
+            let before = bucket;
+            if let Err(wait_s) = bucket.take(count, rate, now) {
+                prop_assert!(wait_s >= 1);
+                let mut refilled = before;
+                refilled.refill(rate, now);
+                prop_assert_eq!(bucket.level, refilled.level, "RATE-3");
+                prop_assert_eq!(bucket.clone().take(count, rate, now + Duration::from_secs(wait_s)), Ok(()), "RATE-2");
+                if wait_s > 1 {
+                    let early = now + Duration::from_secs(wait_s - 1);
+                    prop_assert!(bucket.clone().take(count, rate, early).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn time_in_steps_refills_as_time_at_once(rate in rates(), steps in prop::collection::vec(0u64..1_000_000, 1..50)) {
+        let (mut stepped, mut at_once) = (Bucket::full(rate, Duration::ZERO), Bucket::full(rate, Duration::ZERO));
+        stepped.level = -1_000 * TOKEN;
+        at_once.level = -1_000 * TOKEN;
+        let mut now = Duration::ZERO;
+        for step in steps {
+            now += Duration::from_nanos(step);
+            stepped.refill(rate, now);
+        }
+        at_once.refill(rate, now);
+        prop_assert_eq!(stepped.level, at_once.level);
+    }
+}

@@ -1,0 +1,3 @@
+//! Random histories against the reference model.
+
+mod inbox_history;
