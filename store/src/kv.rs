@@ -47,10 +47,7 @@ pub trait Transaction: Send {
     fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
     /// As [`Transaction::get`], without a read conflict.
-    fn get_snapshot<'a>(
-        &'a mut self,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
     /// One page of a range in key order, or in reverse.
     fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>>;
@@ -92,10 +89,9 @@ pub fn decode_counter(value: Option<&[u8]>) -> Result<i64, StoreError> {
         None => Ok(0),
         Some(bytes) => match bytes.try_into() {
             Ok(bytes) => Ok(i64::from_le_bytes(bytes)),
-            Err(_) => Err(StoreError::fatal(
-                Fault::Corrupt,
-                format!("a counter has {} bytes instead of 8", bytes.len()),
-            )),
+            Err(_) => {
+                Err(StoreError::fatal(Fault::Corrupt, format!("a counter has {} bytes instead of 8", bytes.len())))
+            }
         },
     }
 }

@@ -279,7 +279,7 @@ impl<R: Requester> InboxMachine<R> {
             batch.commands.push(match write {
                 Write::Append(event) => {
                     batch.minted_id = EventId::mint(batch.minted_id, now, self.environment.bytes());
-                    Command::Append(self.append(event, batch.minted_id, now))
+                    Command::Append(Box::new(self.append(event, batch.minted_id, now)))
                 }
                 Write::Acknowledge(id) => Command::Acknowledge { id: *id, at: now },
                 Write::Delete(id) => Command::Delete { id: *id, at: now },

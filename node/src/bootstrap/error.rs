@@ -3,6 +3,7 @@
 //! Invariant: the message says what the operator can do; it is the only thing that most of them see.
 
 use crate::cli::exit::{CONFIGURATION, FATAL, START};
+use crate::edge::tls::TlsError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use triggers_cluster_config::ConfigError;
@@ -23,6 +24,9 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}; is another node running?")]
     Listen {
@@ -66,7 +70,7 @@ impl StartError {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration(_) | Self::Option { .. } | Self::NoAdminKey => CONFIGURATION,
+            Self::Configuration(_) | Self::Option { .. } | Self::Tls(_) | Self::NoAdminKey => CONFIGURATION,
             Self::Fatal(_) => FATAL,
             Self::Listen { .. }
             | Self::DataDirectory(_)

@@ -67,7 +67,7 @@ fn gone() -> ApiError {
 #[utoipa::path(
     get,
     path = "/v1/events/{id}",
-    tag = "Events",
+    tag = "events",
     operation_id = "getEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     responses(
@@ -156,7 +156,7 @@ impl StatusJson {
 #[utoipa::path(
     get,
     path = "/v1/events/{id}/status",
-    tag = "Events",
+    tag = "events",
     operation_id = "getEventStatus",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     responses(
@@ -180,7 +180,7 @@ async fn get_event_status(
 #[utoipa::path(
     post,
     path = "/v1/events/{id}/ack",
-    tag = "Inbox",
+    tag = "inbox",
     operation_id = "acknowledgeEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     request_body(content = Option<Acknowledgement>, content_type = "application/json"),
@@ -220,7 +220,7 @@ fn has_lease_token(body: Option<&[u8]>) -> Result<bool, ApiError> {
 #[utoipa::path(
     delete,
     path = "/v1/events/{id}",
-    tag = "Events",
+    tag = "events",
     operation_id = "deleteEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     responses(

@@ -74,7 +74,7 @@ struct Pagination<'a> {
 #[utoipa::path(
     get,
     path = "/v1/inbox",
-    tag = "Inbox",
+    tag = "inbox",
     operation_id = "listInbox",
     params(
         ("limit" = Option<u32>, Query, description = "Events of the page; 50 if absent", minimum = 1, maximum = 200),

@@ -104,7 +104,7 @@ impl<'a> Sender<'a> {
             address: caller.address.to_string(),
             // Text of a header is ASCII, so that every byte is a character.
             user_agent: user_agent.map(|text| &text[..text.len().min(USER_AGENT_BYTES_MAX)]),
-            request_id: caller.request_id.to_string(),
+            request_id: caller.request_id.as_str().to_owned(),
         }
     }
 
@@ -201,4 +201,12 @@ mod tests {
         let small = Bytes::from_static(b"{}    ");
         assert_eq!(kept(&small, std::str::from_utf8(&small[..2]).unwrap()).as_ptr(), small.as_ptr(), "shared");
     }
+}
+
+/// Panics unless the parsers accept these bodies.
+#[cfg(test)]
+pub(crate) fn accepts_examples(event: &str, batch: &str, cloud_event: &str) {
+    envelope::parse(event, 1_000).unwrap();
+    cloud_events::structured(cloud_event, 1_000).unwrap();
+    batch::accepts(batch);
 }

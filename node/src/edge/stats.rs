@@ -85,7 +85,7 @@ impl StatsJson {
 #[utoipa::path(
     get,
     path = "/v1/stats",
-    tag = "Inbox",
+    tag = "inbox",
     operation_id = "getStats",
     responses((status = 200, description = "The tenant in numbers", body = StatsJson)),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),

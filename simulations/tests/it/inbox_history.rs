@@ -92,7 +92,7 @@ impl History {
                     let payload = Bytes::from(vec![b'x'; payload_bytes]);
                     expected.push(self.model.append(minted, key));
                     self.payloads.insert(minted, (payload.clone(), kind));
-                    commands.push(Command::Append(self.append(minted, key, payload, kind)));
+                    commands.push(Command::Append(Box::new(self.append(minted, key, payload, kind))));
                 }
                 // An inbox puts at most one command for an event into a batch (BATCH-5).
                 Wish::Acknowledge(position) | Wish::Delete(position) if !named.insert(pick(position)) => {}

@@ -85,32 +85,18 @@ impl EmbeddedEngine {
     pub fn open(options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let directory = DataDirectory::open(&options.directory)?;
         let (env, pairs) = directory.open_environment(options)?;
-        let shared = Arc::new(Shared {
-            env,
-            pairs,
-            stopped: OnceLock::new(),
-            _directory: directory,
-        });
+        let shared = Arc::new(Shared { env, pairs, stopped: OnceLock::new(), _directory: directory });
         let (commits, queue) = mpsc::channel(options.commit_queue_max);
         let committer = committer::start(shared.clone(), queue, options)?;
-        Ok(Self {
-            shared,
-            commits: Some(commits),
-            committer: Some(committer),
-        })
+        Ok(Self { shared, commits: Some(commits), committer: Some(committer) })
     }
 }
 
 impl Engine for EmbeddedEngine {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
-        let commits = self
-            .commits
-            .as_ref()
-            .expect("the sender is there until the engine is dropped");
+        let commits = self.commits.as_ref().expect("the sender is there until the engine is dropped");
         let transaction = EmbeddedTransaction::new(self.shared.clone(), commits.downgrade());
-        Box::pin(std::future::ready(Ok(
-            Box::new(transaction) as Box<dyn Transaction>
-        )))
+        Box::pin(std::future::ready(Ok(Box::new(transaction) as Box<dyn Transaction>)))
     }
 
     fn health(&self) -> Result<(), StoreError> {
@@ -131,10 +117,10 @@ impl Drop for EmbeddedEngine {
     fn drop(&mut self) {
         // The thread ends when the last sender is gone: this one, and those of commits not yet queued.
         drop(self.commits.take());
-        if let Some(committer) = self.committer.take() {
-            if committer.join().is_err() {
-                tracing::error!("the committer thread had panicked");
-            }
+        if let Some(committer) = self.committer.take()
+            && committer.join().is_err()
+        {
+            tracing::error!("the committer thread had panicked");
         }
     }
 }
@@ -143,19 +129,14 @@ impl Drop for EmbeddedEngine {
 fn store_error(error: heed::Error) -> StoreError {
     use heed::MdbError;
     match error {
-        heed::Error::Mdb(MdbError::MapFull) => StoreError::fatal(
-            Fault::Full,
-            "the data file has reached its configured maximum",
-        ),
-        heed::Error::Mdb(MdbError::ReadersFull) => {
-            StoreError::Retryable("too many transactions read at once".into())
+        heed::Error::Mdb(MdbError::MapFull) => {
+            StoreError::fatal(Fault::Full, "the data file has reached its configured maximum")
         }
+        heed::Error::Mdb(MdbError::ReadersFull) => StoreError::Retryable("too many transactions read at once".into()),
         heed::Error::Mdb(MdbError::Corrupted | MdbError::PageNotFound | MdbError::Invalid) => {
             StoreError::fatal(Fault::Corrupt, error.to_string())
         }
-        heed::Error::Io(error) if is_full(&error) => {
-            StoreError::fatal(Fault::Full, error.to_string())
-        }
+        heed::Error::Io(error) if is_full(&error) => StoreError::fatal(Fault::Full, error.to_string()),
         other => StoreError::fatal(Fault::Stopped, other.to_string()),
     }
 }

@@ -45,10 +45,7 @@ pub enum Fault {
 impl StoreError {
     /// A `Fatal` error.
     pub fn fatal(fault: Fault, reason: impl Into<String>) -> Self {
-        Self::Fatal {
-            fault,
-            reason: reason.into(),
-        }
+        Self::Fatal { fault, reason: reason.into() }
     }
 
     /// The fault of a `Fatal` error.

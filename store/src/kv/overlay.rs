@@ -47,17 +47,13 @@ impl Overlay {
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
         self.note(limits::check_key(key).and_then(|()| limits::check_value(value)));
         self.bytes += key.len() + value.len();
-        self.writes.insert(
-            Bytes::copy_from_slice(key),
-            Write::Set(Bytes::copy_from_slice(value)),
-        );
+        self.writes.insert(Bytes::copy_from_slice(key), Write::Set(Bytes::copy_from_slice(value)));
     }
 
     pub(super) fn clear(&mut self, key: &[u8]) {
         self.note(limits::check_key(key));
         self.bytes += key.len();
-        self.writes
-            .insert(Bytes::copy_from_slice(key), Write::Clear);
+        self.writes.insert(Bytes::copy_from_slice(key), Write::Clear);
     }
 
     pub(super) fn clear_range(&mut self, range: KeyRange) {
@@ -78,9 +74,7 @@ impl Overlay {
         let write = match self.seen(key) {
             Seen::BasePlus(before) => Write::Add(before.wrapping_add(delta)),
             Seen::Known(value) => match decode_counter(value.as_deref()) {
-                Ok(before) => Write::Set(Bytes::copy_from_slice(
-                    &before.wrapping_add(delta).to_le_bytes(),
-                )),
+                Ok(before) => Write::Set(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes())),
                 Err(error) => return self.note(Err(error)),
             },
         };
@@ -99,11 +93,7 @@ impl Overlay {
     }
 
     /// The value of a key whose base value is `base`.
-    pub(super) fn resolve(
-        &self,
-        key: &[u8],
-        base: Option<Bytes>,
-    ) -> Result<Option<Bytes>, StoreError> {
+    pub(super) fn resolve(&self, key: &[u8], base: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
         match self.seen(key) {
             Seen::Known(value) => Ok(value),
             Seen::BasePlus(0) if !matches!(self.writes.get(key), Some(Write::Add(_))) => Ok(base),
@@ -159,8 +149,7 @@ impl Overlay {
         if own.peek().is_none() && self.cleared.is_empty() {
             return Ok(base);
         }
-        let mut merged: BTreeMap<Bytes, Option<Bytes>> =
-            base.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        let mut merged: BTreeMap<Bytes, Option<Bytes>> = base.into_iter().map(|(k, v)| (k, Some(v))).collect();
         for (key, _) in own {
             merged.entry(key.clone()).or_insert(None);
         }
@@ -177,10 +166,7 @@ impl Overlay {
     }
 
     fn between(&self, range: &KeyRange) -> impl Iterator<Item = (&Bytes, &Write)> {
-        let bounds = (
-            Bound::Included(&range.begin[..]),
-            Bound::Excluded(&range.end[..]),
-        );
+        let bounds = (Bound::Included(&range.begin[..]), Bound::Excluded(&range.end[..]));
         let nothing = range.is_empty();
         let found = (!nothing).then(|| self.writes.range::<[u8], _>(bounds));
         found.into_iter().flatten()
@@ -205,9 +191,7 @@ impl Overlay {
 /// The part of `rest` that a base page has covered completely.
 fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
     match base.pairs.last() {
-        Some((last, _)) if base.more && rest.reverse => {
-            KeyRange::new(last.clone(), rest.range.end.clone())
-        }
+        Some((last, _)) if base.more && rest.reverse => KeyRange::new(last.clone(), rest.range.end.clone()),
         Some((last, _)) if base.more => KeyRange::new(rest.range.begin.clone(), after(last)),
         _ => rest.range.clone(),
     }
@@ -266,9 +250,7 @@ mod tests {
         match call {
             Call::Set(key, value) => overlay.set(key, &counter(*value)),
             Call::Clear(key) => overlay.clear(key),
-            Call::ClearRange(begin, end) => {
-                overlay.clear_range(KeyRange::new(begin.clone(), end.clone()))
-            }
+            Call::ClearRange(begin, end) => overlay.clear_range(KeyRange::new(begin.clone(), end.clone())),
             Call::Add(key, delta) => overlay.add(key, *delta),
         }
     }

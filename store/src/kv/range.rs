@@ -16,10 +16,7 @@ pub struct KeyRange {
 impl KeyRange {
     /// From `begin` to before `end`.
     pub fn new(begin: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
-        Self {
-            begin: begin.into(),
-            end: end.into(),
-        }
+        Self { begin: begin.into(), end: end.into() }
     }
 
     /// Every key that starts with `prefix`. A prefix of nothing but `0xff` bytes has no end and gives an empty range.
@@ -32,18 +29,12 @@ impl KeyRange {
         if let Some(last) = end.last_mut() {
             *last += 1;
         }
-        Self {
-            begin,
-            end: end.into(),
-        }
+        Self { begin, end: end.into() }
     }
 
     /// Just one key.
     pub fn key(key: &[u8]) -> Self {
-        Self {
-            begin: Bytes::copy_from_slice(key),
-            end: after(key),
-        }
+        Self { begin: Bytes::copy_from_slice(key), end: after(key) }
     }
 
     /// Whether the range contains `key`.
@@ -79,20 +70,12 @@ pub struct RangeRead {
 impl RangeRead {
     /// The first `limit` pairs of a range.
     pub fn first(range: KeyRange, limit: usize) -> Self {
-        Self {
-            range,
-            limit: limit.max(1),
-            reverse: false,
-        }
+        Self { range, limit: limit.max(1), reverse: false }
     }
 
     /// The last `limit` pairs of a range, the last one first.
     pub fn last(range: KeyRange, limit: usize) -> Self {
-        Self {
-            range,
-            limit: limit.max(1),
-            reverse: true,
-        }
+        Self { range, limit: limit.max(1), reverse: true }
     }
 }
 

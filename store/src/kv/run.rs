@@ -32,28 +32,19 @@ pub struct Run {
 impl Run {
     /// Once committed, or unknown: for transactions whose repetition would change something.
     pub fn once(deadline: Instant) -> Self {
-        Self {
-            deadline,
-            idempotent: false,
-        }
+        Self { deadline, idempotent: false }
     }
 
     /// For transactions whose repetition changes nothing.
     pub fn idempotent(deadline: Instant) -> Self {
-        Self {
-            deadline,
-            idempotent: true,
-        }
+        Self { deadline, idempotent: true }
     }
 }
 
 impl Store {
     /// A store on an engine.
     pub fn new(engine: Arc<dyn Engine>, environment: Environment) -> Self {
-        Self {
-            engine,
-            environment,
-        }
+        Self { engine, environment }
     }
 
     /// Whether the engine can still write; the reason if not.
@@ -79,9 +70,7 @@ impl Store {
     pub async fn run<'env, T, E, F>(&self, run: Run, transaction: F) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
-        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
-            + Send
-            + Sync,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
         T: Send,
     {
         let mut backoff_ms = BACKOFF_MS_FIRST;
@@ -100,15 +89,10 @@ impl Store {
                 }
                 _ => return Err(error),
             }
-            let wait =
-                Duration::from_millis(backoff_ms / 2 + self.environment.below(backoff_ms / 2 + 1));
+            let wait = Duration::from_millis(backoff_ms / 2 + self.environment.below(backoff_ms / 2 + 1));
             if Instant::now() + wait >= run.deadline {
-                let reason = format!(
-                    "gave up after: {}",
-                    error
-                        .retry_class()
-                        .map_or_else(String::new, ToString::to_string)
-                );
+                let reason =
+                    format!("gave up after: {}", error.retry_class().map_or_else(String::new, ToString::to_string));
                 return Err(E::from(if unknown {
                     StoreError::MaybeCommitted(reason)
                 } else {
@@ -123,25 +107,16 @@ impl Store {
     async fn attempt<'env, T, E, F>(&self, deadline: Instant, transaction: &F) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
-        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
-            + Send
-            + Sync,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
         T: Send,
     {
-        let late = || {
-            E::from(StoreError::fatal(
-                Fault::DeadlinePassed,
-                "before the commit began",
-            ))
-        };
+        let late = || E::from(StoreError::fatal(Fault::DeadlinePassed, "before the commit began"));
         let work = async {
             let mut open = self.engine.begin().await.map_err(E::from)?;
             let value = transaction(&mut *open).await?;
             Ok::<_, E>((open, value))
         };
-        let (open, value) = tokio::time::timeout_at(deadline, work)
-            .await
-            .map_err(|_| late())??;
+        let (open, value) = tokio::time::timeout_at(deadline, work).await.map_err(|_| late())??;
         // A timeout polls what it guards first, so that a commit would still be sent after the deadline.
         if Instant::now() >= deadline {
             return Err(late());
@@ -149,9 +124,7 @@ impl Store {
         match tokio::time::timeout_at(deadline, open.commit()).await {
             Ok(Ok(())) => Ok(value),
             Ok(Err(error)) => Err(E::from(error)),
-            Err(_) => Err(E::from(StoreError::MaybeCommitted(
-                "the deadline passed during the commit".into(),
-            ))),
+            Err(_) => Err(E::from(StoreError::MaybeCommitted("the deadline passed during the commit".into()))),
         }
     }
 }

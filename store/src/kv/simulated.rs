@@ -52,10 +52,7 @@ pub struct SimulatedOptions {
 impl SimulatedOptions {
     /// No latency and no faults.
     pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            ..Self::default()
-        }
+        Self { seed, ..Self::default() }
     }
 }
 
@@ -98,10 +95,7 @@ impl SimulatedEngine {
     }
 
     fn on(state: Arc<Mutex<State>>) -> Self {
-        let handle = Arc::new(Handle {
-            state,
-            anchor: OnceLock::new(),
-        });
+        let handle = Arc::new(Handle { state, anchor: OnceLock::new() });
         Self { handle }
     }
 }

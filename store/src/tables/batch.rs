@@ -22,7 +22,7 @@ use triggers_protocol::{Event, EventId, EventStatus, Timestamp};
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Accept an event.
-    Append(Append),
+    Append(Box<Append>),
     /// Mark an event as delivered.
     Acknowledge {
         /// Which.

@@ -18,9 +18,7 @@ use std::time::Duration;
 /// Ends a case that hangs.
 pub async fn within_deadline(case: impl Future<Output = ()>) {
     let deadline = Duration::from_secs(60);
-    tokio::time::timeout(deadline, case)
-        .await
-        .expect("the case ends before its deadline");
+    tokio::time::timeout(deadline, case).await.expect("the case ends before its deadline");
 }
 
 macro_rules! cases {

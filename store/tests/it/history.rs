@@ -26,23 +26,12 @@ pub struct Record {
 
 /// Checks a history against the lists that are left at its end.
 pub fn check(records: &[Record], lists: &[Vec<Id>]) -> Result<(), String> {
-    let nodes: BTreeMap<Id, usize> = records
-        .iter()
-        .enumerate()
-        .map(|(at, r)| (r.id, at))
-        .collect();
-    let written = |record: &Record| {
-        record
-            .appended
-            .iter()
-            .any(|key| lists[*key].contains(&record.id))
-    };
+    let nodes: BTreeMap<Id, usize> = records.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
+    let written = |record: &Record| record.appended.iter().any(|key| lists[*key].contains(&record.id));
     let mut edges = vec![Vec::new(); records.len()];
     for list in lists {
         for id in list {
-            nodes
-                .get(id)
-                .ok_or(format!("{id} was written and never committed"))?;
+            nodes.get(id).ok_or(format!("{id} was written and never committed"))?;
         }
         for pair in list.windows(2) {
             edges[nodes[&pair[0]]].push(nodes[&pair[1]]);
@@ -61,10 +50,7 @@ pub fn check(records: &[Record], lists: &[Vec<Id>]) -> Result<(), String> {
         for (key, seen) in &record.reads {
             let list = &lists[*key];
             if !list.starts_with(seen) {
-                return Err(format!(
-                    "{} read {seen:?} of list {key}, which became {list:?}",
-                    record.id
-                ));
+                return Err(format!("{} read {seen:?} of list {key}, which became {list:?}", record.id));
             }
             if let Some(writer) = seen.last() {
                 edges[nodes[writer]].push(at);
@@ -98,17 +84,11 @@ fn acyclic(records: &[Record], edges: &[Vec<usize>]) -> Result<(), String> {
             }
         }
     }
-    let stuck: Vec<&Record> = (0..edges.len())
-        .filter(|at| incoming[*at] > 0)
-        .map(|at| &records[at])
-        .collect();
+    let stuck: Vec<&Record> = (0..edges.len()).filter(|at| incoming[*at] > 0).map(|at| &records[at]).collect();
     if stuck.is_empty() {
         return Ok(());
     }
-    Err(format!(
-        "no serial order: {:?}",
-        &stuck[..stuck.len().min(10)]
-    ))
+    Err(format!("no serial order: {:?}", &stuck[..stuck.len().min(10)]))
 }
 
 #[cfg(test)]
@@ -120,10 +100,7 @@ mod tests {
             id,
             began: span.0,
             ended: Some(span.1),
-            reads: reads
-                .iter()
-                .map(|(key, list)| (*key, list.to_vec()))
-                .collect(),
+            reads: reads.iter().map(|(key, list)| (*key, list.to_vec())).collect(),
             appended: appended.to_vec(),
         }
     }
@@ -140,19 +117,13 @@ mod tests {
 
     #[test]
     fn write_skew_is_found() {
-        let records = [
-            record(1, (0, 2), &[(0, &[]), (1, &[])], &[0]),
-            record(2, (1, 3), &[(0, &[]), (1, &[])], &[1]),
-        ];
+        let records = [record(1, (0, 2), &[(0, &[]), (1, &[])], &[0]), record(2, (1, 3), &[(0, &[]), (1, &[])], &[1])];
         assert!(check(&records, &[vec![1], vec![2]]).is_err());
     }
 
     #[test]
     fn a_lost_update_is_found() {
-        let records = [
-            record(1, (0, 2), &[(0, &[])], &[0]),
-            record(2, (1, 3), &[(0, &[])], &[0]),
-        ];
+        let records = [record(1, (0, 2), &[(0, &[])], &[0]), record(2, (1, 3), &[(0, &[])], &[0])];
         assert!(check(&records, &[vec![2]]).is_err());
         assert!(check(&records, &[vec![1, 2]]).is_err());
     }

@@ -4,10 +4,7 @@
 //! in `subject.rs` that opens it, and a line here. `embedded` and `simulated` hold what only these engines promise:
 //! files, crashes and full disks there, faults and repeatable traces here.
 //! Tests wait for states with a deadline; nothing asserts how long something takes, except on a virtual clock.
-#![expect(
-    clippy::unwrap_used,
-    reason = "in a test binary an unwrap that fails is the report of a failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test binary an unwrap that fails is the report of a failed test")]
 
 mod chance;
 mod conformance;

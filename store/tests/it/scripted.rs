@@ -7,9 +7,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use triggers_store::kv::{
-    BoxFuture, Engine, Fault, KeyRange, Page, RangeRead, StoreError, Transaction,
-};
+use triggers_store::kv::{BoxFuture, Engine, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
 
 /// How a commit ends.
 #[derive(Debug, Clone, Copy)]
@@ -42,12 +40,7 @@ impl Scripted {
 
     /// One that never gets as far as a transaction.
     pub fn hanging(inner: Arc<dyn Engine>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            script: Arc::default(),
-            begins: AtomicUsize::new(0),
-            begins_hang: true,
-        })
+        Arc::new(Self { inner, script: Arc::default(), begins: AtomicUsize::new(0), begins_hang: true })
     }
 
     /// Transactions begun.
@@ -84,10 +77,7 @@ impl Transaction for ScriptedTransaction {
         self.inner.get(key)
     }
 
-    fn get_snapshot<'a>(
-        &'a mut self,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         self.inner.get_snapshot(key)
     }
 
@@ -127,11 +117,7 @@ impl Transaction for ScriptedTransaction {
         let ending = {
             let mut script = self.script.lock().unwrap();
             let last = script.back().copied().unwrap_or(Ending::Pass);
-            if script.len() > 1 {
-                script.pop_front().unwrap_or(last)
-            } else {
-                last
-            }
+            if script.len() > 1 { script.pop_front().unwrap_or(last) } else { last }
         };
         let unknown = || Err(StoreError::MaybeCommitted("scripted".into()));
         Box::pin(async move {

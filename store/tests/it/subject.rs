@@ -34,10 +34,7 @@ pub async fn simulated() -> Subject {
 }
 
 pub async fn simulated_with_latency() -> Subject {
-    let options = SimulatedOptions {
-        latency_us_max: 100,
-        ..SimulatedOptions::new(2)
-    };
+    let options = SimulatedOptions { latency_us_max: 100, ..SimulatedOptions::new(2) };
     Subject::new(Arc::new(SimulatedEngine::new(options)), None)
 }
 
@@ -50,11 +47,7 @@ impl Subject {
     pub fn new(engine: Arc<dyn Engine>, directory: Option<TempDir>) -> Self {
         let number = SUBJECTS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("test/{}/{number}/", std::process::id()).into_bytes();
-        Self {
-            engine,
-            prefix,
-            _directory: directory,
-        }
+        Self { engine, prefix, _directory: directory }
     }
 
     pub fn store(&self) -> Store {
@@ -127,10 +120,7 @@ impl Subject {
     /// Pairs without the prefix of this test.
     pub fn names(&self, pairs: Vec<(Bytes, Bytes)>) -> Vec<(Vec<u8>, Bytes)> {
         let name = |key: Bytes| key.strip_prefix(&self.prefix[..]).unwrap().to_vec();
-        pairs
-            .into_iter()
-            .map(|(key, value)| (name(key), value))
-            .collect()
+        pairs.into_iter().map(|(key, value)| (name(key), value)).collect()
     }
 }
 

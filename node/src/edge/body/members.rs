@@ -13,6 +13,9 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use triggers_protocol::{ErrorCode, Malformed};
 
+/// Characters of a name for people.
+const NAME_CHARACTERS_MAX: usize = 200;
+
 /// One member: its name, and its value as sent if it is there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Member<'a> {
@@ -84,6 +87,18 @@ impl<'a> Member<'a> {
             faults.add(self.name, "must be a string");
         }
         text
+    }
+
+    /// The value as a name for people; a fault if it is missing, or nobody could read it.
+    pub(crate) fn required_name(self, faults: &mut Faults) -> Option<String> {
+        self.required(faults)?;
+        let name = self.text(faults)?;
+        let count = name.chars().count();
+        if name.trim().is_empty() || count > NAME_CHARACTERS_MAX || name.chars().any(char::is_control) {
+            faults.add(self.name, format!("must have 1 to {NAME_CHARACTERS_MAX} visible characters"));
+            return None;
+        }
+        Some(name.into_owned())
     }
 
     /// The value as a string in a form of its own; a fault if it is something else.

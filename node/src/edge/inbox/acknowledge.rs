@@ -65,7 +65,7 @@ enum AcknowledgeResult<'a> {
 #[utoipa::path(
     post,
     path = "/v1/events/acknowledge/batch",
-    tag = "Inbox",
+    tag = "inbox",
     operation_id = "acknowledgeEvents",
     request_body(content = Acknowledgements, content_type = "application/json"),
     responses((status = 200, description = "What became of each", body = AcknowledgeAnswer<'static>)),

@@ -27,7 +27,7 @@ use triggers_actors::Accepted;
 #[utoipa::path(
     post,
     path = "/v1/events/batch",
-    tag = "Events",
+    tag = "events",
     operation_id = "createEvents",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same", min_length = 1, max_length = 255),
@@ -181,5 +181,13 @@ mod tests {
         let body = format!("[{event},{{}}]");
         assert_eq!(codes(&body, Form::CloudEvents), Ok(vec![None, Some(ErrorCode::ValidationError)]));
         assert_eq!(codes(event, Form::CloudEvents), Err(ErrorCode::ValidationError));
+    }
+}
+
+/// Panics unless every item of this body is accepted.
+#[cfg(test)]
+pub(super) fn accepts(body: &str) {
+    for draft in drafts(body.as_bytes(), Form::Json, 1_000, 1_000).unwrap() {
+        draft.unwrap();
     }
 }

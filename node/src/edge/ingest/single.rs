@@ -28,7 +28,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 #[utoipa::path(
     post,
     path = "/v1/events",
-    tag = "Events",
+    tag = "events",
     operation_id = "createEvent",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same", min_length = 1, max_length = 255),

@@ -52,6 +52,12 @@ impl RequestId {
     }
 }
 
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A `traceparent` of W3C Trace Context; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceParent(HeaderValue);

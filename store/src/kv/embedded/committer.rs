@@ -37,10 +37,7 @@ pub(super) fn start(
     queue: mpsc::Receiver<Commit>,
     options: &EmbeddedOptions,
 ) -> Result<std::thread::JoinHandle<()>, OpenError> {
-    let failed = |source| OpenError::Io {
-        directory: options.directory.clone(),
-        source,
-    };
+    let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
     let growth = Growth::new(&shared.env, options.map_bytes_max)
         .map_err(|error| failed(std::io::Error::other(error.to_string())))?;
     let committer = Committer {
@@ -49,10 +46,7 @@ pub(super) fn start(
         group_transactions_max: options.group_transactions_max,
         group_bytes_max: options.group_bytes_max,
     };
-    std::thread::Builder::new()
-        .name("committer".into())
-        .spawn(move || committer.run(queue))
-        .map_err(failed)
+    std::thread::Builder::new().name("committer".into()).spawn(move || committer.run(queue)).map_err(failed)
 }
 
 struct Committer {
@@ -96,14 +90,10 @@ impl Committer {
                     let _ = commit.answer.send(verdict);
                 }
             }
-            Err(error)
-                if group.len() > 1
-                    && matches!(error.fault(), Some(Fault::Full | Fault::Corrupt)) =>
-            {
+            Err(error) if group.len() > 1 && matches!(error.fault(), Some(Fault::Full | Fault::Corrupt)) => {
                 for commit in group {
                     let writable = self.shared.check_writable();
-                    let attempt =
-                        writable.and_then(|()| self.try_group(std::slice::from_ref(&commit)));
+                    let attempt = writable.and_then(|()| self.try_group(std::slice::from_ref(&commit)));
                     let outcome = attempt.and_then(|mut one| one.remove(0));
                     let _ = commit.answer.send(outcome);
                 }
@@ -114,7 +104,7 @@ impl Committer {
 
     /// One LMDB transaction for a group. The outer error means that nothing of it is on disk, or may be.
     fn try_group(&self, group: &[Commit]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        let mut lmdb = self.shared.env.write_txn().map_err(store_error)?;
+        let mut lmdb = self.shared.env.write_txn().map_err(|error| self.stop(format!("no commit can begin: {error}")))?;
         let mut verdicts = Vec::with_capacity(group.len());
         for commit in group {
             let verdict = self.check(&lmdb, commit);
@@ -140,14 +130,10 @@ impl Committer {
                 ReadCheck::Key(key, value) => {
                     self.shared.pairs.get(lmdb, key).map_err(store_error)? == value.as_deref()
                 }
-                ReadCheck::Range(range, digest) => {
-                    range_digest(self.shared.pairs, lmdb, range)? == *digest
-                }
+                ReadCheck::Range(range, digest) => range_digest(self.shared.pairs, lmdb, range)? == *digest,
             };
             if !same {
-                return Err(StoreError::Retryable(
-                    "what was read has changed since".into(),
-                ));
+                return Err(StoreError::Retryable("what was read has changed since".into()));
             }
         }
         Ok(())
@@ -156,9 +142,7 @@ impl Committer {
     fn apply(&self, lmdb: &mut RwTxn<'_>, commit: &Commit) -> Result<(), StoreError> {
         let pairs = self.shared.pairs;
         for range in &commit.cleared {
-            pairs
-                .delete_range(lmdb, &bounds(range))
-                .map_err(store_error)?;
+            pairs.delete_range(lmdb, &bounds(range)).map_err(store_error)?;
         }
         for (key, write) in &commit.writes {
             match write {
@@ -168,9 +152,7 @@ impl Committer {
                 }
                 Write::Add(delta) => {
                     let before = decode_counter(pairs.get(lmdb, key).map_err(store_error)?)?;
-                    pairs
-                        .put(lmdb, key, &before.wrapping_add(*delta).to_le_bytes())
-                        .map_err(store_error)?;
+                    pairs.put(lmdb, key, &before.wrapping_add(*delta).to_le_bytes()).map_err(store_error)?;
                 }
             }
         }
@@ -179,10 +161,7 @@ impl Committer {
 
     /// `EMBEDDED-3`: what a failed sync has left on the disk is not known to anybody, so nothing is built on it.
     fn stop(&self, reason: String) -> StoreError {
-        tracing::error!(
-            reason,
-            "the store has stopped writing; check the disk and restart the node"
-        );
+        tracing::error!(reason, "the store has stopped writing; check the disk and restart the node");
         let _ = self.shared.stopped.set(reason.clone());
         StoreError::MaybeCommitted(reason)
     }

@@ -23,9 +23,7 @@ const GROWTH_BYTES: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error(
-        "data directory {0} is open in another process; stop that one first, or give this one its own directory"
-    )]
+    #[error("data directory {0} is open in another process; stop that one first, or give this one its own directory")]
     Locked(PathBuf),
     /// Written by something else, or by another version.
     #[error(
@@ -66,48 +64,27 @@ pub(super) struct DataDirectory {
 
 impl DataDirectory {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        let io = |source| OpenError::Io {
-            directory: path.to_owned(),
-            source,
-        };
+        let io = |source| OpenError::Io { directory: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(io)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("LOCK"))
-            .map_err(io)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("LOCK")).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        let directory = Self {
-            path: path.to_owned(),
-            _lock: lock,
-        };
+        let directory = Self { path: path.to_owned(), _lock: lock };
         directory.check_format()?;
         Ok(directory)
     }
 
     /// Opens LMDB, and makes the format file once that has worked.
-    pub(super) fn open_environment(
-        &self,
-        options: &EmbeddedOptions,
-    ) -> Result<(Env<WithoutTls>, Pairs), OpenError> {
-        let io = |source| OpenError::Io {
-            directory: self.path.clone(),
-            source,
-        };
-        let map_bytes =
-            usize::try_from(options.map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
+    pub(super) fn open_environment(&self, options: &EmbeddedOptions) -> Result<(Env<WithoutTls>, Pairs), OpenError> {
+        let io = |source| OpenError::Io { directory: self.path.clone(), source };
+        let map_bytes = usize::try_from(options.map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
         self.check_meta_pages()?;
         let mut builder = EnvOpenOptions::new().read_txn_without_tls();
         builder.map_size(map_bytes).max_readers(options.readers_max);
-        #[expect(
-            unsafe_code,
-            reason = "LMDB maps the file; the flock makes sure that no other process truncates it"
-        )]
+        #[expect(unsafe_code, reason = "LMDB maps the file; the flock makes sure that no other process truncates it")]
         let env = unsafe { builder.open(&self.path) }.map_err(|error| self.open_failed(error))?;
         self.check_length(&env)?;
         let pairs = self.open_pairs(&env)?;
@@ -117,12 +94,8 @@ impl DataDirectory {
 
     fn open_pairs(&self, env: &Env<WithoutTls>) -> Result<Pairs, OpenError> {
         let mut transaction = env.write_txn().map_err(|error| self.open_failed(error))?;
-        let pairs = env
-            .create_database(&mut transaction, None)
-            .map_err(|error| self.open_failed(error))?;
-        transaction
-            .commit()
-            .map_err(|error| self.open_failed(error))?;
+        let pairs = env.create_database(&mut transaction, None).map_err(|error| self.open_failed(error))?;
+        transaction.commit().map_err(|error| self.open_failed(error))?;
         Ok(pairs)
     }
 
@@ -132,29 +105,16 @@ impl DataDirectory {
 
     fn open_failed(&self, error: heed::Error) -> OpenError {
         match error {
-            heed::Error::Io(source) => OpenError::Io {
-                directory: self.path.clone(),
-                source,
-            },
-            other => OpenError::Damaged {
-                file: self.data_file(),
-                reason: other.to_string(),
-            },
+            heed::Error::Io(source) => OpenError::Io { directory: self.path.clone(), source },
+            other => OpenError::Damaged { file: self.data_file(), reason: other.to_string() },
         }
     }
 
     fn check_format(&self) -> Result<(), OpenError> {
-        let io = |source| OpenError::Io {
-            directory: self.path.clone(),
-            source,
-        };
+        let io = |source| OpenError::Io { directory: self.path.clone(), source };
         let mut found = Vec::new();
         match File::open(self.path.join("FORMAT")) {
-            Ok(file) => file
-                .take(1_024)
-                .read_to_end(&mut found)
-                .map(|_| ())
-                .map_err(io)?,
+            Ok(file) => file.take(1_024).read_to_end(&mut found).map(|_| ()).map_err(io)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.holds_data()? => {
                 return Ok(());
             }
@@ -177,25 +137,19 @@ impl DataDirectory {
         match std::fs::metadata(self.data_file()) {
             Ok(metadata) => Ok(metadata.len() > 2 * PAGE_BYTES),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(OpenError::Io {
-                directory: self.path.clone(),
-                source,
-            }),
+            Err(source) => Err(OpenError::Io { directory: self.path.clone(), source }),
         }
     }
 
     /// A data file cut inside its two meta pages would be read past its end through the memory map.
     fn check_meta_pages(&self) -> Result<(), OpenError> {
         match std::fs::metadata(self.data_file()) {
-            Ok(metadata)
-                if self.path.join("FORMAT").exists() && metadata.len() < 2 * PAGE_BYTES =>
-            {
+            Ok(metadata) if self.path.join("FORMAT").exists() && metadata.len() < 2 * PAGE_BYTES => {
                 Err(self.too_short(metadata.len(), 2 * PAGE_BYTES))
             }
-            Err(error) if self.path.join("FORMAT").exists() => Err(OpenError::Damaged {
-                file: self.data_file(),
-                reason: error.to_string(),
-            }),
+            Err(error) if self.path.join("FORMAT").exists() => {
+                Err(OpenError::Damaged { file: self.data_file(), reason: error.to_string() })
+            }
             _ => Ok(()),
         }
     }
@@ -212,29 +166,19 @@ impl DataDirectory {
 
     fn too_short(&self, length: u64, used: u64) -> OpenError {
         let reason = format!("it has {length} bytes and {used} are in use: its end was cut off");
-        OpenError::Damaged {
-            file: self.data_file(),
-            reason,
-        }
+        OpenError::Damaged { file: self.data_file(), reason }
     }
 
     fn write_format(&self) -> Result<(), OpenError> {
-        let io = |source| OpenError::Io {
-            directory: self.path.clone(),
-            source,
-        };
+        let io = |source| OpenError::Io { directory: self.path.clone(), source };
         let (path, new) = (self.path.join("FORMAT"), self.path.join("FORMAT.new"));
         if path.exists() {
             return Ok(());
         }
         let mut file = File::create(&new).map_err(io)?;
-        file.write_all(FORMAT.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(io)?;
+        file.write_all(FORMAT.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
         std::fs::rename(&new, &path).map_err(io)?;
-        File::open(&self.path)
-            .and_then(|directory| directory.sync_all())
-            .map_err(io)
+        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(io)
     }
 }
 
@@ -256,31 +200,25 @@ pub(super) struct Growth {
 
 impl Growth {
     pub(super) fn new(env: &Env<WithoutTls>, map_bytes_max: u64) -> Result<Self, heed::Error> {
-        Ok(Self {
-            file: env.try_clone_inner_file()?,
-            length: file_length(env)?,
-            map_bytes_max,
-        })
+        Ok(Self { file: env.try_clone_inner_file()?, length: file_length(env)?, map_bytes_max })
     }
 
     /// Makes room ahead of a group.
     ///
     /// # Errors
     /// What the file system says, when it has no room.
-    pub(super) fn make_room(
-        &mut self,
-        env: &Env<WithoutTls>,
-        upcoming: u64,
-    ) -> std::io::Result<()> {
+    pub(super) fn make_room(&mut self, env: &Env<WithoutTls>, upcoming: u64) -> std::io::Result<()> {
         // Copy-on-write touches whole pages: four bytes for one, and a path of pages for each key, is a generous bound.
-        let needed = used_bytes(env) + upcoming * 4 + (16 << 20);
-        let needed = needed.min(self.map_bytes_max);
+        let least = used_bytes(env) + upcoming * 4 + (1 << 20);
+        let needed = (least + (15 << 20)).min(self.map_bytes_max);
         if needed <= self.length {
             return Ok(());
         }
         let length = (needed + GROWTH_BYTES).min(self.map_bytes_max);
-        self.file.set_len(length)?;
-        self.file.sync_all()?;
+        if let Err(error) = self.file.set_len(length).and_then(|()| self.file.sync_all()) {
+            // What the file has already may still be enough, for deletions above all.
+            return if least <= self.length && super::is_full(&error) { Ok(()) } else { Err(error) };
+        }
         self.length = length;
         Ok(())
     }

@@ -1,19 +1,22 @@
 //! A transaction on the embedded engine: a snapshot to read from, an overlay to write to, and the list of its reads.
 //!
 //! Invariants: `EMBEDDED-TX-1` all reads come from one snapshot, opened by the first of them; `EMBEDDED-TX-2` every
-//! plain read of the base is in the list that the committer checks; reads of own writes are not, they cannot conflict.
+//! plain read of the base is in the list that the committer checks; reads of own writes are not, they cannot conflict;
+//! `EMBEDDED-TX-3` a transaction older than five seconds is refused, as on every engine: its snapshot keeps old pages.
 //! It never blocks: reads are memory accesses, and the commit waits for the committer without holding a thread.
 
 use super::committer::{Commit, ReadCheck};
 use super::{Pairs, Shared, store_error};
-use crate::kv::limits::{PAGE_BYTES_MAX, check_key};
+use crate::kv::limits::{PAGE_BYTES_MAX, TRANSACTION_MS_MAX, check_key};
 use crate::kv::overlay::{Overlay, Seen};
 use crate::kv::{BoxFuture, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use heed::{RoTxn, WithoutTls};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 pub(super) struct EmbeddedTransaction {
     /// Declared before `shared`, so that the snapshot is closed before the environment can be.
@@ -23,28 +26,18 @@ pub(super) struct EmbeddedTransaction {
     commits: mpsc::WeakSender<Commit>,
     overlay: Overlay,
     reads: Vec<ReadCheck>,
+    begun_at: Instant,
 }
 
 impl EmbeddedTransaction {
     pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Commit>) -> Self {
-        Self {
-            snapshot: None,
-            shared,
-            commits,
-            overlay: Overlay::default(),
-            reads: Vec::new(),
-        }
+        Self { snapshot: None, shared, commits, overlay: Overlay::default(), reads: Vec::new(), begun_at: Instant::now() }
     }
 
     fn snapshot(&mut self) -> Result<&RoTxn<'static, WithoutTls>, StoreError> {
+        check_age(self.begun_at)?;
         if self.snapshot.is_none() {
-            self.snapshot = Some(
-                self.shared
-                    .env
-                    .clone()
-                    .static_read_txn()
-                    .map_err(store_error)?,
-            );
+            self.snapshot = Some(self.shared.env.clone().static_read_txn().map_err(store_error)?);
         }
         Ok(self.snapshot.as_ref().expect("it was opened just above"))
     }
@@ -58,8 +51,7 @@ impl EmbeddedTransaction {
         let found = pairs.get(self.snapshot()?, key).map_err(store_error)?;
         let base = found.map(Bytes::copy_from_slice);
         if checked {
-            self.reads
-                .push(ReadCheck::Key(Bytes::copy_from_slice(key), base.clone()));
+            self.reads.push(ReadCheck::Key(Bytes::copy_from_slice(key), base.clone()));
         }
         self.overlay.resolve(key, base)
     }
@@ -68,9 +60,7 @@ impl EmbeddedTransaction {
         self.snapshot()?;
         let snapshot = self.snapshot.as_ref().expect("it was opened just above");
         let pairs = self.shared.pairs;
-        let (page, looked_at) = self
-            .overlay
-            .range(read, |read| base_page(pairs, snapshot, &read))?;
+        let (page, looked_at) = self.overlay.range(read, |read| base_page(pairs, snapshot, &read))?;
         if checked {
             self.check_range(looked_at)?;
         }
@@ -91,10 +81,7 @@ impl Transaction for EmbeddedTransaction {
         Box::pin(std::future::ready(self.read_key(key, true)))
     }
 
-    fn get_snapshot<'a>(
-        &'a mut self,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(std::future::ready(self.read_key(key, false)))
     }
 
@@ -131,30 +118,19 @@ impl Transaction for EmbeddedTransaction {
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
-        let Self {
-            snapshot,
-            shared,
-            commits,
-            overlay,
-            reads,
-        } = *self;
+        let Self { snapshot, shared, commits, overlay, reads, begun_at } = *self;
         // The snapshot would keep old pages from being reused while the commit waits.
         drop(snapshot);
         Box::pin(async move {
             if overlay.is_empty() {
                 return Ok(());
             }
+            check_age(begun_at)?;
             shared.check_writable()?;
             let bytes = overlay.approximate_size();
             let (cleared, writes) = overlay.finish()?;
             let (answer, outcome) = oneshot::channel();
-            let commit = Commit {
-                reads,
-                cleared,
-                writes,
-                bytes,
-                answer,
-            };
+            let commit = Commit { reads, cleared, writes, bytes, answer };
             let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
             let queue = commits.upgrade().ok_or_else(stopped)?;
             queue.send(commit).await.map_err(|_| stopped())?;
@@ -166,12 +142,16 @@ impl Transaction for EmbeddedTransaction {
     }
 }
 
+/// `EMBEDDED-TX-3`.
+fn check_age(begun_at: Instant) -> Result<(), StoreError> {
+    if begun_at.elapsed() > Duration::from_millis(TRANSACTION_MS_MAX) {
+        return Err(StoreError::Retryable("the transaction is too old".into()));
+    }
+    Ok(())
+}
+
 /// One page of the base, cut at the limit or at the page's size.
-pub(super) fn base_page(
-    pairs: Pairs,
-    snapshot: &RoTxn<'_>,
-    read: &RangeRead,
-) -> Result<Page, StoreError> {
+pub(super) fn base_page(pairs: Pairs, snapshot: &RoTxn<'_>, read: &RangeRead) -> Result<Page, StoreError> {
     let mut page = Page::default();
     if read.range.is_empty() {
         return Ok(page);
@@ -185,8 +165,7 @@ pub(super) fn base_page(
             return Ok(false);
         }
         bytes += key.len() + value.len();
-        page.pairs
-            .push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        page.pairs.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
         Ok(true)
     };
     if read.reverse {
@@ -207,20 +186,12 @@ pub(super) fn base_page(
 
 /// LMDB knows no empty key, so a range from the empty key on begins at whichever key is first.
 pub(super) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    let begin = if range.begin.is_empty() {
-        Bound::Unbounded
-    } else {
-        Bound::Included(&range.begin[..])
-    };
+    let begin = if range.begin.is_empty() { Bound::Unbounded } else { Bound::Included(&range.begin[..]) };
     (begin, Bound::Excluded(&range.end[..]))
 }
 
 /// SHA-256 over the keys and values of a range, with their lengths.
-pub(super) fn range_digest(
-    pairs: Pairs,
-    snapshot: &RoTxn<'_>,
-    range: &KeyRange,
-) -> Result<[u8; 32], StoreError> {
+pub(super) fn range_digest(pairs: Pairs, snapshot: &RoTxn<'_>, range: &KeyRange) -> Result<[u8; 32], StoreError> {
     use sha2::{Digest, Sha256};
     let mut digest = Sha256::new();
     if !range.is_empty() {

@@ -67,9 +67,7 @@ impl Faults {
 
     /// How long one way to the store takes.
     pub(super) fn delay(&mut self, options: &SimulatedOptions) -> Duration {
-        let spread_us = options
-            .latency_us_max
-            .saturating_sub(options.latency_us_min);
+        let spread_us = options.latency_us_max.saturating_sub(options.latency_us_min);
         let latency_us = options.latency_us_min + self.latency.below(spread_us + 1);
         let mut delay = Duration::from_micros(latency_us);
         if self.stall.hit(options.stall_per_mille) {
@@ -82,12 +80,8 @@ impl Faults {
     /// What happens to the next commit.
     pub(super) fn fate(&mut self, options: &SimulatedOptions) -> Fate {
         let conflict = self.conflict.hit(options.conflict_per_mille);
-        let committed = self
-            .unknown_committed
-            .hit(options.unknown_committed_per_mille);
-        let not_committed = self
-            .unknown_not_committed
-            .hit(options.unknown_not_committed_per_mille);
+        let committed = self.unknown_committed.hit(options.unknown_committed_per_mille);
+        let not_committed = self.unknown_not_committed.hit(options.unknown_not_committed_per_mille);
         let late = self.late.hit(options.late_commit_per_mille);
         let late_us = 1 + self.late.below(options.late_commit_ms_max.max(1) * 1_000);
         if conflict {

@@ -68,11 +68,7 @@ impl State {
     pub(super) fn begin(&mut self) -> Result<Opened, StoreError> {
         self.refuse_in_outage()?;
         self.ids += 1;
-        let opened = Opened {
-            id: self.ids,
-            version: self.versions.newest(),
-            begun: self.now,
-        };
+        let opened = Opened { id: self.ids, version: self.versions.newest(), begun: self.now };
         self.open.insert(opened.id, opened);
         Ok(opened)
     }
@@ -124,9 +120,7 @@ impl State {
     fn attempt(&mut self, proposal: Proposal, at: Duration) -> Result<(), StoreError> {
         check_age(at, proposal.begun)?;
         if self.versions.conflicts(&proposal) {
-            return Err(StoreError::Retryable(
-                "what was read has changed since".into(),
-            ));
+            return Err(StoreError::Retryable("what was read has changed since".into()));
         }
         self.versions.apply(proposal, at)?;
         self.trim(at);
@@ -143,12 +137,8 @@ impl State {
             }
             first.remove();
         }
-        let oldest = self
-            .open
-            .first_key_value()
-            .map(|(_, opened)| opened.version);
-        self.versions
-            .trim(oldest.unwrap_or(self.versions.newest()), since);
+        let oldest = self.open.first_key_value().map(|(_, opened)| opened.version);
+        self.versions.trim(oldest.unwrap_or(self.versions.newest()), since);
     }
 
     fn refuse_in_outage(&mut self) -> Result<(), StoreError> {

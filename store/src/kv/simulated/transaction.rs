@@ -33,11 +33,7 @@ impl Drop for Snapshot {
 
 impl SimulatedTransaction {
     pub(super) fn new(handle: Arc<Handle>, opened: Opened) -> Self {
-        Self {
-            snapshot: Snapshot { handle, opened },
-            overlay: Overlay::default(),
-            reads: Vec::new(),
-        }
+        Self { snapshot: Snapshot { handle, opened }, overlay: Overlay::default(), reads: Vec::new() }
     }
 
     async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
@@ -75,10 +71,7 @@ impl Transaction for SimulatedTransaction {
         Box::pin(self.read_key(key, true))
     }
 
-    fn get_snapshot<'a>(
-        &'a mut self,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(self.read_key(key, false))
     }
 
@@ -116,24 +109,14 @@ impl Transaction for SimulatedTransaction {
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
-        let Self {
-            snapshot,
-            overlay,
-            reads,
-        } = *self;
+        let Self { snapshot, overlay, reads } = *self;
         Box::pin(async move {
             if overlay.is_empty() {
                 return Ok(());
             }
             let (cleared, writes) = overlay.finish()?;
             let Opened { version, begun, .. } = snapshot.opened;
-            let proposal = Proposal {
-                version,
-                begun,
-                reads,
-                cleared,
-                writes,
-            };
+            let proposal = Proposal { version, begun, reads, cleared, writes };
             snapshot.handle.travel().await;
             let outcome = snapshot.handle.now().commit(proposal);
             snapshot.handle.travel().await;

@@ -50,9 +50,7 @@ impl Versions {
     }
 
     pub(super) fn value_at(&self, version: u64, key: &[u8]) -> Option<Bytes> {
-        self.pairs
-            .get(key)
-            .and_then(|history| live_at(history, version))
+        self.pairs.get(key).and_then(|history| live_at(history, version))
     }
 
     /// One page of a range, cut at the limit or at the page's size.
@@ -64,22 +62,13 @@ impl Versions {
             .pairs
             .range::<[u8], _>(bounds(&read.range))
             .filter_map(|(key, history)| Some((key.clone(), live_at(history, version)?)));
-        if read.reverse {
-            page_of(found.rev(), read.limit)
-        } else {
-            page_of(found, read.limit)
-        }
+        if read.reverse { page_of(found.rev(), read.limit) } else { page_of(found, read.limit) }
     }
 
     /// Whether anything that a proposal has read was written after it was read.
     pub(super) fn conflicts(&self, proposal: &Proposal) -> bool {
-        let first = self
-            .log
-            .partition_point(|committed| committed.version <= proposal.version);
-        self.log
-            .iter()
-            .skip(first)
-            .any(|committed| proposal.reads.iter().any(|range| committed.touches(range)))
+        let first = self.log.partition_point(|committed| committed.version <= proposal.version);
+        self.log.iter().skip(first).any(|committed| proposal.reads.iter().any(|range| committed.touches(range)))
     }
 
     /// Makes a proposal the newest version.
@@ -87,9 +76,7 @@ impl Versions {
     /// # Errors
     /// `Fatal(Corrupt)` if it adds to something that is not a counter; then nothing is changed.
     pub(super) fn apply(&mut self, proposal: Proposal, at: Duration) -> Result<(), StoreError> {
-        let Proposal {
-            cleared, writes, ..
-        } = proposal;
+        let Proposal { cleared, writes, .. } = proposal;
         let mut values: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
         for range in &cleared {
             let inside = self.pairs.range::<[u8], _>(bounds(range));
@@ -102,21 +89,14 @@ impl Versions {
                 Write::Clear => None,
                 Write::Add(delta) => {
                     let before = decode_counter(self.value_at(self.newest, &key).as_deref())?;
-                    Some(Bytes::copy_from_slice(
-                        &before.wrapping_add(delta).to_le_bytes(),
-                    ))
+                    Some(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes()))
                 }
             };
             keys.insert(key.clone());
             values.insert(key, value);
         }
         self.newest += 1;
-        self.log.push_back(Committed {
-            version: self.newest,
-            at,
-            keys,
-            cleared,
-        });
+        self.log.push_back(Committed { version: self.newest, at, keys, cleared });
         for (key, value) in values {
             self.put(key, value);
         }
@@ -164,23 +144,17 @@ impl Committed {
             return false;
         }
         let overlaps = |cleared: &KeyRange| cleared.begin < range.end && range.begin < cleared.end;
-        self.keys.range::<[u8], _>(bounds(range)).next().is_some()
-            || self.cleared.iter().any(overlaps)
+        self.keys.range::<[u8], _>(bounds(range)).next().is_some() || self.cleared.iter().any(overlaps)
     }
 }
 
 fn live_at(history: &History, version: u64) -> Option<Bytes> {
     let visible = history.partition_point(|(written, _)| *written <= version);
-    visible
-        .checked_sub(1)
-        .and_then(|last| history[last].1.clone())
+    visible.checked_sub(1).and_then(|last| history[last].1.clone())
 }
 
 fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    (
-        Bound::Included(&range.begin[..]),
-        Bound::Excluded(&range.end[..]),
-    )
+    (Bound::Included(&range.begin[..]), Bound::Excluded(&range.end[..]))
 }
 
 fn page_of(found: impl Iterator<Item = (Bytes, Bytes)>, limit: usize) -> Page {
@@ -242,10 +216,7 @@ mod tests {
             begun: Duration::ZERO,
             reads: Vec::new(),
             cleared: vec![KeyRange::new("c", "d")],
-            writes: BTreeMap::from([
-                ("a".into(), Write::Set("1".into())),
-                ("b".into(), Write::Add(1)),
-            ]),
+            writes: BTreeMap::from([("a".into(), Write::Set("1".into())), ("b".into(), Write::Add(1))]),
         };
         assert!(versions.apply(proposal, Duration::ZERO).is_err());
         assert_eq!((versions.newest(), versions.value_at(1, b"a")), (1, None));

@@ -8,10 +8,7 @@ use crate::subject::Subject;
 use triggers_store::kv::{RangeRead, StoreError, Transaction, decode_counter};
 
 fn assert_conflict(outcome: Result<(), StoreError>) {
-    assert!(
-        matches!(outcome, Err(StoreError::Retryable(_))),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::Retryable(_))), "{outcome:?}");
 }
 
 async fn read(open: &mut dyn Transaction, subject: &Subject, name: &str) {
@@ -173,9 +170,5 @@ pub async fn deleted_range(subject: &Subject) {
     open.clear_range(subject.range("a", "m"));
     subject.put("c", "1").await;
     open.commit().await.unwrap();
-    assert_eq!(
-        subject.pairs().await,
-        [],
-        "the commit clears what is there at that moment"
-    );
+    assert_eq!(subject.pairs().await, [], "the commit clears what is there at that moment");
 }

@@ -36,10 +36,7 @@ pub async fn random_calls(subject: &Subject) {
         }
     }
     let found = subject.pairs().await;
-    let found: Model = found
-        .into_iter()
-        .map(|(name, value)| (subject.key(name), value.to_vec()))
-        .collect();
+    let found: Model = found.into_iter().map(|(name, value)| (subject.key(name), value.to_vec())).collect();
     assert_eq!(found, model);
 }
 
@@ -83,46 +80,26 @@ fn write(open: &mut dyn Transaction, subject: &Subject, model: &mut Model, chanc
     }
 }
 
-async fn read(
-    open: &mut dyn Transaction,
-    subject: &Subject,
-    model: &Model,
-    chance: &Chance,
-    at: &str,
-) {
+async fn read(open: &mut dyn Transaction, subject: &Subject, model: &Model, chance: &Chance, at: &str) {
     if chance.percent(40) {
         let name = key(subject, chance);
         let value = open.get(&name).await.unwrap();
         assert_eq!(value.as_deref(), model.get(&name).map(|v| &v[..]), "{at}");
         return;
     }
-    let read = RangeRead {
-        range: range(subject, chance),
-        limit: 1 + chance.below(8),
-        reverse: chance.percent(50),
-    };
+    let read = RangeRead { range: range(subject, chance), limit: 1 + chance.below(8), reverse: chance.percent(50) };
     let page = if chance.percent(50) {
         open.range(read.clone()).await.unwrap()
     } else {
         open.range_snapshot(read.clone()).await.unwrap()
     };
-    let mut expected: Vec<_> = model
-        .iter()
-        .filter(|(key, _)| read.range.contains(key))
-        .collect();
+    let mut expected: Vec<_> = model.iter().filter(|(key, _)| read.range.contains(key)).collect();
     if read.reverse {
         expected.reverse();
     }
     assert!(page.more || expected.len() <= read.limit, "{at}: {read:?}");
     expected.truncate(read.limit);
-    let found: Vec<_> = page
-        .pairs
-        .iter()
-        .map(|(k, v)| (k.to_vec(), v.to_vec()))
-        .collect();
-    let expected: Vec<_> = expected
-        .into_iter()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+    let found: Vec<_> = page.pairs.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+    let expected: Vec<_> = expected.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     assert_eq!(found, expected, "{at}: {read:?}");
 }

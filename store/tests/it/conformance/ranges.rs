@@ -108,11 +108,7 @@ pub async fn reverse(subject: &Subject) {
 
 pub async fn limit_of_zero(subject: &Subject) {
     letters(subject, "ab").await;
-    let read = RangeRead {
-        range: subject.all(),
-        limit: 0,
-        reverse: false,
-    };
+    let read = RangeRead { range: subject.all(), limit: 0, reverse: false };
     let page = page(subject, read).await;
     assert_eq!((values(&page), page.more), ("a".into(), true));
 }
@@ -125,9 +121,7 @@ pub async fn own_writes_merged(subject: &Subject) {
     open.set(&subject.key("e"), b"E");
     open.set(&subject.key("h"), b"h");
     open.clear(&subject.key("x"));
-    for (limit, forwards, backwards) in
-        [(9, "abEgh", "hgEba"), (2, "ab", "hg"), (4, "abEg", "hgEb")]
-    {
+    for (limit, forwards, backwards) in [(9, "abEgh", "hgEba"), (2, "ab", "hg"), (4, "abEg", "hgEb")] {
         let first = RangeRead::first(subject.all(), limit);
         assert_eq!(values(&open.range(first).await.unwrap()), forwards);
         let last = RangeRead::last(subject.all(), limit);
@@ -150,10 +144,7 @@ pub async fn cleared_range_inside(subject: &Subject) {
         page.pairs.sort();
         assert_eq!(values(&page), "Dfg");
     }
-    let one = open
-        .range(RangeRead::first(subject.all(), 1))
-        .await
-        .unwrap();
+    let one = open.range(RangeRead::first(subject.all(), 1)).await.unwrap();
     assert_eq!((values(&one), one.more), ("D".into(), true));
     open.commit().await.unwrap();
     let after = page(subject, RangeRead::first(subject.all(), 9)).await;
@@ -167,10 +158,7 @@ pub async fn all_but_the_last_cleared(subject: &Subject) {
     for letter in ["f", "g", "h", "i"] {
         open.clear(&subject.key(letter));
     }
-    let first = open
-        .range(RangeRead::first(subject.all(), 1))
-        .await
-        .unwrap();
+    let first = open.range(RangeRead::first(subject.all(), 1)).await.unwrap();
     assert_eq!(values(&first), "j");
     open.clear(&subject.key("j"));
     let none = open.range(RangeRead::last(subject.all(), 1)).await.unwrap();
@@ -187,10 +175,7 @@ pub async fn page_bytes(subject: &Subject) {
     subject.commit(write).await.unwrap();
     for read in [RangeRead::first, RangeRead::last] {
         let page = page(subject, read(subject.all(), 1_000)).await;
-        assert!(
-            page.more && page.pairs.len() < 60,
-            "a page holds 4 MiB, about"
-        );
+        assert!(page.more && page.pairs.len() < 60, "a page holds 4 MiB, about");
     }
     let pairs = subject.pairs().await;
     assert_eq!(pairs.len(), 60);

@@ -21,10 +21,7 @@ pub async fn random_transactions(subject: &Subject) {
     let lists = final_lists(subject).await;
     check(&records, &lists).unwrap();
     let written: usize = lists.iter().map(Vec::len).sum();
-    assert!(
-        written >= 50,
-        "only {written} appends: the history shows nothing"
-    );
+    assert!(written >= 50, "only {written} appends: the history shows nothing");
 }
 
 /// Runs all tasks to their end; what they saw.
@@ -59,17 +56,12 @@ pub async fn final_lists(subject: &Subject) -> Vec<Vec<Id>> {
 }
 
 fn names(subject: &Subject, key: usize) -> (Vec<u8>, Vec<u8>) {
-    (
-        subject.key(format!("list/{key}")),
-        subject.key(format!("count/{key}")),
-    )
+    (subject.key(format!("list/{key}")), subject.key(format!("count/{key}")))
 }
 
 fn decode(value: Option<&[u8]>) -> Vec<Id> {
     let chunks = value.unwrap_or_default().chunks(4);
-    chunks
-        .map(|id| Id::from_le_bytes(id.try_into().unwrap()))
-        .collect()
+    chunks.map(|id| Id::from_le_bytes(id.try_into().unwrap())).collect()
 }
 
 fn encode(list: &[Id]) -> Vec<u8> {
@@ -91,13 +83,8 @@ impl Client {
         let mut records: Vec<Record> = Vec::new();
         for attempt in 0..ATTEMPTS {
             let began = self.order.fetch_add(1, Ordering::SeqCst);
-            let mut record = Record {
-                id: self.first + attempt,
-                began,
-                ended: None,
-                reads: Vec::new(),
-                appended: Vec::new(),
-            };
+            let mut record =
+                Record { id: self.first + attempt, began, ended: None, reads: Vec::new(), appended: Vec::new() };
             match self.transact(&mut record).await {
                 Ok(true) => {
                     record.ended = Some(self.order.fetch_add(1, Ordering::SeqCst));
@@ -111,10 +98,7 @@ impl Client {
                 return records;
             }
         }
-        panic!(
-            "{} of {COMMITS} commits in {ATTEMPTS} attempts",
-            records.len()
-        );
+        panic!("{} of {COMMITS} commits in {ATTEMPTS} attempts", records.len());
     }
 
     /// One attempt; false if it was given up on purpose.
@@ -146,11 +130,7 @@ impl Client {
         open.commit().await.map(|()| true)
     }
 
-    async fn read_all(
-        &self,
-        open: &mut dyn Transaction,
-        record: &mut Record,
-    ) -> Result<(), StoreError> {
+    async fn read_all(&self, open: &mut dyn Transaction, record: &mut Record) -> Result<(), StoreError> {
         let read = RangeRead::first(self.lists.clone(), KEYS);
         let page = open.range(read).await?;
         for (key, (name, _)) in self.keys.iter().enumerate() {
@@ -161,11 +141,7 @@ impl Client {
         Ok(())
     }
 
-    async fn read_some(
-        &self,
-        open: &mut dyn Transaction,
-        record: &mut Record,
-    ) -> Result<(), StoreError> {
+    async fn read_some(&self, open: &mut dyn Transaction, record: &mut Record) -> Result<(), StoreError> {
         for (key, (name, _)) in self.keys.iter().enumerate() {
             if self.chance.percent(40) {
                 let value = open.get(name).await?;

@@ -23,19 +23,13 @@ pub fn command(test: &str, directory: &Path, shell: Option<&str>) -> Command {
         None => Command::new(&binary),
         Some(limits) => {
             let mut command = Command::new("sh");
-            command
-                .arg("-c")
-                .arg(format!("{limits}; exec \"$0\" \"$@\""))
-                .arg(&binary);
+            command.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(&binary);
             command
         }
     };
     let name = format!("embedded::children::{test}");
     command.args([&name[..], "--exact", "--nocapture", "--test-threads=1"]);
-    command
-        .env(DIRECTORY, directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    command.env(DIRECTORY, directory).stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
 
@@ -85,10 +79,7 @@ async fn writes_until_killed() {
 async fn writes_until_full() {
     let Some(directory) = directory() else { return };
     let engine = open(&directory);
-    let (numbers, full) = (
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicBool::new(false)),
-    );
+    let (numbers, full) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let tasks = (0..TASKS).map(|_| {
         let (engine, numbers, full) = (engine.clone(), numbers.clone(), full.clone());
         tokio::spawn(async move {
@@ -128,8 +119,5 @@ async fn commits_in_groups() {
         }
     }
     say(&format!("groups {}", groups.groups.load(Ordering::Relaxed)));
-    say(&format!(
-        "commits {}",
-        groups.commits.load(Ordering::Relaxed)
-    ));
+    say(&format!("commits {}", groups.commits.load(Ordering::Relaxed)));
 }

@@ -48,10 +48,7 @@ async fn found(directory: &Path, bytes: usize) -> BTreeSet<String> {
     for side in ["left/", "right/"] {
         let names = pairs(&subject, side).await.into_iter().map(|(key, value)| {
             let name = key.strip_prefix(side).unwrap().to_owned();
-            assert!(
-                value.starts_with(name.as_bytes()),
-                "{key} has another one's value"
-            );
+            assert!(value.starts_with(name.as_bytes()), "{key} has another one's value");
             assert_eq!(value.len(), name.len() + bytes);
             name
         });
@@ -59,10 +56,7 @@ async fn found(directory: &Path, bytes: usize) -> BTreeSet<String> {
     }
     assert_eq!(sides[0], sides[1]);
     let count = subject.begin().await.get(b"count").await.unwrap();
-    assert_eq!(
-        decode_counter(count.as_deref()).unwrap(),
-        sides[0].len() as i64
-    );
+    assert_eq!(decode_counter(count.as_deref()).unwrap(), sides[0].len() as i64);
     sides.swap_remove(0)
 }
 
@@ -72,22 +66,13 @@ async fn a_killed_process_loses_nothing_acknowledged() {
     let mut acked_before = BTreeSet::new();
     for round in 0..6 {
         let wanted = Environment::system().below(150);
-        let child = command("writes_until_killed", directory.path(), None)
-            .spawn()
-            .unwrap();
+        let child = command("writes_until_killed", directory.path(), None).spawn().unwrap();
         let (acked, _) = acknowledged(child, Some(wanted));
-        assert!(
-            acked.len() as u64 >= wanted,
-            "round {round}: {} of {wanted}",
-            acked.len()
-        );
+        assert!(acked.len() as u64 >= wanted, "round {round}: {} of {wanted}", acked.len());
         acked_before.extend(acked);
         let found = found(directory.path(), 500).await;
         let lost: Vec<_> = acked_before.difference(&found).collect();
-        assert!(
-            lost.is_empty(),
-            "round {round}, killed after {wanted}: lost {lost:?}"
-        );
+        assert!(lost.is_empty(), "round {round}, killed after {wanted}: lost {lost:?}");
     }
 }
 
@@ -96,40 +81,28 @@ async fn a_file_size_limit_is_full_and_loses_nothing_acknowledged() {
     let directory = TempDir::new().unwrap();
     // Blocks of 512 bytes. The file grows ahead of its data in large steps, and has to be allowed the first of them.
     let limits = "trap '' XFSZ; ulimit -f 200000";
-    let child = command("writes_until_full", directory.path(), Some(limits))
-        .spawn()
-        .unwrap();
+    let child = command("writes_until_full", directory.path(), Some(limits)).spawn().unwrap();
     let (acked, others) = acknowledged(child, None);
     for said in ["full", "done"] {
         assert!(others.iter().any(|line| line == said), "{others:?}");
     }
     assert!(acked.len() > 100, "{} commits in 100 MB", acked.len());
     let found = found(directory.path(), 80_000).await;
-    assert_eq!(
-        found, acked,
-        "without a kill, what is there is what was acknowledged"
-    );
+    assert_eq!(found, acked, "without a kill, what is there is what was acknowledged");
 }
 
 #[tokio::test]
 async fn commits_share_fsyncs() {
     let directory = TempDir::new().unwrap();
-    let child = command("commits_in_groups", directory.path(), None)
-        .spawn()
-        .unwrap();
+    let child = command("commits_in_groups", directory.path(), None).spawn().unwrap();
     let (_, said) = acknowledged(child, None);
     let number = |name: &str| -> u64 {
         let line = said.iter().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("no {name} in {said:?}"))
-            .parse()
-            .unwrap()
+        line.unwrap_or_else(|| panic!("no {name} in {said:?}")).parse().unwrap()
     };
     let (groups, commits) = (number("groups "), number("commits "));
     assert_eq!(commits, 20 * 64);
-    assert!(
-        groups <= commits / 2,
-        "{groups} fsyncs for {commits} commits"
-    );
+    assert!(groups <= commits / 2, "{groups} fsyncs for {commits} commits");
 }
 
 /// Groups that the committer has synced, and the commits in them.
@@ -142,8 +115,7 @@ pub struct Groups {
 impl metrics::HistogramFn for Groups {
     fn record(&self, transactions: f64) {
         self.groups.fetch_add(1, Ordering::Relaxed);
-        self.commits
-            .fetch_add(transactions as u64, Ordering::Relaxed);
+        self.commits.fetch_add(transactions as u64, Ordering::Relaxed);
     }
 }
 

@@ -17,10 +17,7 @@ async fn filled() -> TempDir {
     let subject = subject(directory.path());
     let write = async |open: &mut dyn Transaction| {
         for number in 0..40 {
-            open.set(
-                format!("filled/{number:02}").as_bytes(),
-                &vec![number; 50_000],
-            );
+            open.set(format!("filled/{number:02}").as_bytes(), &vec![number; 50_000]);
         }
     };
     subject.commit(write).await.unwrap();
@@ -33,9 +30,7 @@ fn open_error(directory: &Path) -> OpenError {
 }
 
 fn set_length(directory: &Path, bytes: u64) {
-    let file = OpenOptions::new()
-        .write(true)
-        .open(directory.join("data.mdb"));
+    let file = OpenOptions::new().write(true).open(directory.join("data.mdb"));
     file.unwrap().set_len(bytes).unwrap();
 }
 
@@ -60,15 +55,9 @@ async fn reopening_keeps_everything() {
         let subject = subject(directory.path());
         let found = pairs(&subject, "filled/").await;
         assert_eq!(found.len(), 40);
-        assert!(
-            found
-                .iter()
-                .enumerate()
-                .all(|(at, (_, value))| *value == vec![at as u8; 50_000])
-        );
+        assert!(found.iter().enumerate().all(|(at, (_, value))| *value == vec![at as u8; 50_000]));
         assert_eq!(pairs(&subject, "round/").await.len(), round);
-        let write =
-            async |open: &mut dyn Transaction| open.set(format!("round/{round}").as_bytes(), b"1");
+        let write = async |open: &mut dyn Transaction| open.set(format!("round/{round}").as_bytes(), b"1");
         subject.commit(write).await.unwrap();
     }
 }
@@ -77,9 +66,7 @@ async fn reopening_keeps_everything() {
 async fn a_second_open_is_refused() {
     let directory = TempDir::new().unwrap();
     let first = open(directory.path());
-    assert!(
-        matches!(open_error(directory.path()), OpenError::Locked(path) if path == directory.path())
-    );
+    assert!(matches!(open_error(directory.path()), OpenError::Locked(path) if path == directory.path()));
     first.health().unwrap();
     drop(first);
     open(directory.path());
@@ -102,10 +89,7 @@ async fn data_without_a_format_is_refused() {
     let directory = filled().await;
     std::fs::remove_file(directory.path().join("FORMAT")).unwrap();
     let before = contents(directory.path());
-    assert!(matches!(
-        open_error(directory.path()),
-        OpenError::Format { .. }
-    ));
+    assert!(matches!(open_error(directory.path()), OpenError::Format { .. }));
     assert_eq!(contents(directory.path()), before);
 }
 
@@ -122,31 +106,21 @@ async fn a_half_made_directory_is_made_again() {
 #[tokio::test]
 async fn a_cut_data_file_is_refused() {
     let directory = filled().await;
-    for bytes in [
-        1_000_000, 500_001, 12_288, 8_193, 8_192, 8_191, 4_096, 4_095, 100, 1, 0,
-    ] {
+    for bytes in [1_000_000, 500_001, 12_288, 8_193, 8_192, 8_191, 4_096, 4_095, 100, 1, 0] {
         set_length(directory.path(), bytes);
         let error = open_error(directory.path());
-        assert!(
-            matches!(error, OpenError::Damaged { .. }),
-            "{bytes} bytes: {error}"
-        );
+        assert!(matches!(error, OpenError::Damaged { .. }), "{bytes} bytes: {error}");
         let found = std::fs::metadata(directory.path().join("data.mdb")).unwrap();
         assert_eq!(found.len(), bytes);
     }
     std::fs::remove_file(directory.path().join("data.mdb")).unwrap();
-    assert!(matches!(
-        open_error(directory.path()),
-        OpenError::Damaged { .. }
-    ));
+    assert!(matches!(open_error(directory.path()), OpenError::Damaged { .. }));
 }
 
 #[tokio::test]
 async fn a_data_file_of_something_else_is_refused() {
     let directory = filled().await;
-    let file = OpenOptions::new()
-        .write(true)
-        .open(directory.path().join("data.mdb"));
+    let file = OpenOptions::new().write(true).open(directory.path().join("data.mdb"));
     file.unwrap().write_all(&[0xaa; 65_536]).unwrap();
     let error = open_error(directory.path());
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");

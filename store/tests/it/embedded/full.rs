@@ -14,10 +14,7 @@ use triggers_store::kv::{Fault, Transaction};
 type Model = BTreeMap<String, Vec<u8>>;
 
 fn small(directory: &Path) -> Subject {
-    let options = EmbeddedOptions {
-        map_bytes_max: 4 << 20,
-        ..EmbeddedOptions::new(directory)
-    };
+    let options = EmbeddedOptions { map_bytes_max: 4 << 20, ..EmbeddedOptions::new(directory) };
     Subject::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), None)
 }
 
@@ -56,12 +53,7 @@ async fn fill(subject: &Subject, model: &mut Model, bytes: usize) -> usize {
 
 async fn assert_equal(subject: &Subject, model: &Model) {
     let found: Model = pairs(subject, "full/").await.into_iter().collect();
-    assert!(
-        found == *model,
-        "{} pairs, expected {}",
-        found.len(),
-        model.len()
-    );
+    assert!(found == *model, "{} pairs, expected {}", found.len(), model.len());
 }
 
 #[tokio::test]
@@ -95,13 +87,7 @@ async fn one_commit_without_room_does_not_fail_its_group() {
     let mut model = Model::new();
     let large = fill(&subject, &mut model, 50_000).await;
     for number in 0..large / 2 {
-        write(
-            &subject,
-            &mut model,
-            format!("full/50000/{number:05}"),
-            None,
-        )
-        .await;
+        write(&subject, &mut model, format!("full/50000/{number:05}"), None).await;
     }
     for round in 0..5 {
         let sizes = [100, 100, 90_000 * 40, 100, 100];
@@ -118,11 +104,7 @@ async fn one_commit_without_room_does_not_fail_its_group() {
         let outcomes = futures_util::future::join_all(commits).await;
         for (bytes, outcome) in sizes.iter().zip(outcomes) {
             let fault = outcome.err().and_then(|error| error.fault());
-            assert_eq!(
-                fault,
-                (*bytes > 100).then_some(Fault::Full),
-                "{bytes} bytes"
-            );
+            assert_eq!(fault, (*bytes > 100).then_some(Fault::Full), "{bytes} bytes");
         }
     }
     assert_eq!(pairs(&subject, "full/group/").await.len(), 20);

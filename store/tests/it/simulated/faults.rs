@@ -14,11 +14,7 @@ fn quiet() -> SimulatedOptions {
 }
 
 fn late() -> SimulatedOptions {
-    SimulatedOptions {
-        late_commit_per_mille: 1_000,
-        late_commit_ms_max: 500,
-        ..quiet()
-    }
+    SimulatedOptions { late_commit_per_mille: 1_000, late_commit_ms_max: 500, ..quiet() }
 }
 
 /// Reads `a` and writes `b` in one transaction, with these faults for the commit only.
@@ -48,13 +44,8 @@ fn is_retryable<T>(outcome: &Result<T, StoreError>) -> bool {
 async fn a_conflict_without_a_reason() {
     let (engine, subject) = simulated(quiet());
     let conflict_per_mille = 1_000;
-    let options = SimulatedOptions {
-        conflict_per_mille,
-        ..quiet()
-    };
-    assert!(is_retryable(
-        &read_a_write_b(&engine, &subject, options).await
-    ));
+    let options = SimulatedOptions { conflict_per_mille, ..quiet() };
+    assert!(is_retryable(&read_a_write_b(&engine, &subject, options).await));
     assert_eq!(subject.value("b").await, None);
     assert_eq!(engine.faults_fired().conflicts, 1);
     assert_eq!(engine.options(), quiet());
@@ -64,13 +55,8 @@ async fn a_conflict_without_a_reason() {
 async fn an_unknown_result_that_committed() {
     let (engine, subject) = simulated(quiet());
     let unknown_committed_per_mille = 1_000;
-    let options = SimulatedOptions {
-        unknown_committed_per_mille,
-        ..quiet()
-    };
-    assert!(is_unknown(
-        &read_a_write_b(&engine, &subject, options).await
-    ));
+    let options = SimulatedOptions { unknown_committed_per_mille, ..quiet() };
+    assert!(is_unknown(&read_a_write_b(&engine, &subject, options).await));
     assert_eq!(subject.value("b").await.unwrap(), "1");
     assert_eq!(engine.faults_fired().unknown_committed, 1);
 }
@@ -79,13 +65,8 @@ async fn an_unknown_result_that_committed() {
 async fn an_unknown_result_that_did_not_commit() {
     let (engine, subject) = simulated(quiet());
     let unknown_not_committed_per_mille = 1_000;
-    let options = SimulatedOptions {
-        unknown_not_committed_per_mille,
-        ..quiet()
-    };
-    assert!(is_unknown(
-        &read_a_write_b(&engine, &subject, options).await
-    ));
+    let options = SimulatedOptions { unknown_not_committed_per_mille, ..quiet() };
+    assert!(is_unknown(&read_a_write_b(&engine, &subject, options).await));
     assert_eq!(subject.value("b").await, None);
     assert_eq!(engine.faults_fired().unknown_not_committed, 1);
 }
@@ -98,10 +79,7 @@ async fn a_late_commit() {
     tokio::time::sleep(Duration::from_millis(501)).await;
     assert_eq!(subject.value("b").await.unwrap(), "1");
     let fired = engine.faults_fired();
-    assert_eq!(
-        (fired.late_answered, fired.late_applied, fired.late_dropped),
-        (1, 1, 0)
-    );
+    assert_eq!((fired.late_answered, fired.late_applied, fired.late_dropped), (1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,10 +90,7 @@ async fn a_late_commit_after_a_conflicting_one() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(subject.value("b").await, None);
     let fired = engine.faults_fired();
-    assert_eq!(
-        (fired.late_answered, fired.late_applied, fired.late_dropped),
-        (1, 0, 1)
-    );
+    assert_eq!((fired.late_answered, fired.late_applied, fired.late_dropped), (1, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,10 +116,7 @@ async fn late_commits_that_conflict_with_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_commit_that_is_too_old() {
-    let (engine, subject) = simulated(SimulatedOptions {
-        late_commit_ms_max: 20_000,
-        ..late()
-    });
+    let (engine, subject) = simulated(SimulatedOptions { late_commit_ms_max: 20_000, ..late() });
     for number in 0..50 {
         let write = async |open: &mut dyn Transaction| open.set(&subject.key([number]), b"1");
         assert!(is_unknown(&subject.commit(write).await));
@@ -152,40 +124,22 @@ async fn a_late_commit_that_is_too_old() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     let found = subject.pairs().await.len() as u64;
     let fired = engine.faults_fired();
-    assert_eq!(
-        (fired.late_applied, fired.late_applied + fired.late_dropped),
-        (found, 50)
-    );
-    assert!(
-        fired.late_applied > 0 && fired.late_dropped > 0,
-        "{fired:?}"
-    );
+    assert_eq!((fired.late_applied, fired.late_applied + fired.late_dropped), (found, 50));
+    assert!(fired.late_applied > 0 && fired.late_dropped > 0, "{fired:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stall() {
-    let (engine, subject) = simulated(SimulatedOptions {
-        stall_per_mille: 1_000,
-        stall_ms: 700,
-        ..quiet()
-    });
+    let (engine, subject) = simulated(SimulatedOptions { stall_per_mille: 1_000, stall_ms: 700, ..quiet() });
     let begun = Instant::now();
     subject.put("a", "1").await;
-    assert_eq!(
-        begun.elapsed(),
-        Duration::from_millis(3 * 700),
-        "a begin and a commit's two ways"
-    );
+    assert_eq!(begun.elapsed(), Duration::from_millis(3 * 700), "a begin and a commit's two ways");
     assert_eq!(engine.faults_fired().stalls, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn latency_is_within_its_bounds() {
-    let (_, subject) = simulated(SimulatedOptions {
-        latency_us_min: 2_000,
-        latency_us_max: 5_000,
-        ..quiet()
-    });
+    let (_, subject) = simulated(SimulatedOptions { latency_us_min: 2_000, latency_us_max: 5_000, ..quiet() });
     for _ in 0..50 {
         let begun = Instant::now();
         drop(subject.begin().await);
@@ -210,9 +164,7 @@ async fn an_outage() {
     assert_eq!(engine.health().unwrap_err().fault(), Some(Fault::Stopped));
     assert!(is_retryable(&engine.begin().await));
     assert!(is_retryable(&reader.get(&subject.key("a")).await));
-    assert!(is_retryable(
-        &reader.range(RangeRead::first(subject.all(), 9)).await
-    ));
+    assert!(is_retryable(&reader.range(RangeRead::first(subject.all(), 9)).await));
     let mut unknown = 0;
     for open in writers {
         let outcome = open.commit().await;
@@ -247,10 +199,8 @@ async fn a_transaction_that_is_too_old() {
 async fn conflicts_are_found_by_version() {
     let (_, subject) = simulated(quiet());
     subject.put("a", "1").await;
-    let changes: [fn(&mut dyn Transaction, &Subject); 2] = [
-        |open, subject| open.set(&subject.key("a"), b"1"),
-        |open, subject| open.clear_range(subject.range("0", "b")),
-    ];
+    let changes: [fn(&mut dyn Transaction, &Subject); 2] =
+        [|open, subject| open.set(&subject.key("a"), b"1"), |open, subject| open.clear_range(subject.range("0", "b"))];
     for change in changes {
         let mut open = subject.begin().await;
         open.get(&subject.key("a")).await.unwrap();

@@ -92,10 +92,7 @@ fn histories_under_faults_are_serializable() {
     ];
     for kind in kinds {
         let times: u64 = fired.iter().map(kind).sum();
-        assert!(
-            times > 0,
-            "a fault that never fires proves nothing: {fired:?}"
-        );
+        assert!(times > 0, "a fault that never fires proves nothing: {fired:?}");
     }
 }
 
@@ -104,10 +101,7 @@ fn history(seed: u64) -> FaultsFired {
     paused().block_on(async {
         // Long delays would let every late commit find a conflict.
         let late_commit_ms_max = 10;
-        let options = SimulatedOptions {
-            late_commit_ms_max,
-            ..faulty(seed)
-        };
+        let options = SimulatedOptions { late_commit_ms_max, ..faulty(seed) };
         let (engine, subject) = simulated(options);
         let records = concurrent(&subject, seed).await;
         engine.set_options(SimulatedOptions::new(seed));
@@ -120,10 +114,7 @@ fn history(seed: u64) -> FaultsFired {
 
 #[test]
 fn a_clone_in_another_runtime_sees_the_same_store() {
-    let engine = SimulatedEngine::new(SimulatedOptions {
-        latency_us_max: 1_000,
-        ..SimulatedOptions::new(3)
-    });
+    let engine = SimulatedEngine::new(SimulatedOptions { latency_us_max: 1_000, ..SimulatedOptions::new(3) });
     for round in 0..3i64 {
         let node = engine.clone();
         paused().block_on(async {

@@ -1,0 +1,72 @@
+//! The admin listener: what operators and their tools ask a node. It has its own address, on loopback unless set otherwise.
+//!
+//! `GET /metrics`, `GET /v1/cluster`, `POST /v1/cluster/drain`, `GET` and `PUT /v1/log-level`, `GET /livez`.
+//! Invariants: `ADMIN-1` nothing here asks for a key: who reaches the listener may use it, so it must not be reachable
+//! from outside; `ADMIN-2` nothing here shows an event, a key or a tenant; `ADMIN-3` it goes on while the public listener
+//! drains, so that a drain can be watched. Errors have the same body as those of the public listener.
+
+mod cluster;
+mod log_level;
+
+pub use cluster::{ClusterView, MemberState, MemberView, PartitionsView};
+
+use crate::edge::EdgeState;
+use crate::edge::respond::{self, Responder};
+use crate::telemetry::Telemetry;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use triggers_cluster_config::ListenOptions;
+
+/// The format of Prometheus's texts.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// What the admin listener works with.
+#[derive(Clone)]
+pub struct AdminState {
+    /// Logs and metrics.
+    pub telemetry: Telemetry,
+    /// The public listener's state.
+    pub edge: EdgeState,
+    /// The cluster as it was when the node started.
+    pub cluster: ClusterView,
+}
+
+/// Everything that the admin listener serves.
+pub fn router(state: AdminState) -> Router {
+    let listen = ListenOptions {
+        tls_certificate_file: None,
+        tls_key_file: None,
+        behind_tls_proxy: false,
+        cors_origins: Vec::new(),
+        ..state.edge.options.listen.clone()
+    };
+    let responder = Responder::new(state.edge.environment.clone(), &listen, &state.edge.options.limits);
+    Router::new()
+        .route("/livez", get(async || Json(serde_json::json!({ "status": "alive" }))))
+        .route("/metrics", get(get_metrics))
+        .route("/v1/cluster", get(cluster::get_cluster))
+        .route("/v1/cluster/drain", post(post_drain))
+        .route("/v1/log-level", get(log_level::get_log_level).put(log_level::put_log_level))
+        .fallback(respond::no_such_route)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(responder), respond::respond))
+        .with_state(state)
+}
+
+async fn get_metrics(State(state): State<AdminState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS_TYPE)], state.telemetry.metrics.render())
+}
+
+/// Marks the node as draining: it serves on, but is not ready, so that load balancers turn away before it is stopped.
+async fn post_drain(State(state): State<AdminState>) -> impl IntoResponse {
+    state.edge.draining.store(true, Ordering::SeqCst);
+    tracing::info!("drain requested");
+    (StatusCode::ACCEPTED, Json(serde_json::json!({ "status": "draining" })))
+}

@@ -1,0 +1,237 @@
+//! The order in which a node starts and, reversed, stops.
+//!
+//! ```text
+//! start: configuration ▸ telemetry ▸ listeners bound ▸ store opened ▸ fences taken, actors started ▸ first keys ▸ serving
+//! stop:  not ready any more ▸ requests in flight finish ▸ actors stopped ▸ store closed
+//! ```
+//! Invariants: `BOOTSTRAP-1` nothing is answered before everything stands; `BOOTSTRAP-2` a start that fails has changed
+//! nothing but what it says; `BOOTSTRAP-3` the store closes last, so that what was begun can be committed.
+//! It decides nothing about requests; it only puts the parts together.
+
+mod error;
+mod first_keys;
+mod signals;
+
+pub use error::StartError;
+
+use crate::access::Access;
+use crate::admin::{self, ClusterView, MemberState, MemberView, PartitionsView};
+use crate::cli::arguments::{DevArguments, ServeArguments};
+use crate::edge::{self, Edge, EdgeState, server};
+use crate::telemetry::{self, Telemetry};
+use first_keys::DevFile;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use triggers_actors::{BrokerOptions, Node};
+use triggers_cluster_config::{NodeOptions, Override, Sources, process_environment};
+use triggers_protocol::Environment;
+use triggers_store::kv::Store;
+use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
+
+/// Runs one embedded node without configuration, until it is told to stop.
+///
+/// # Errors
+/// [`StartError`], with the exit code of each.
+pub async fn run_dev(arguments: DevArguments) -> Result<(), StartError> {
+    let options = dev_options(&arguments)?;
+    let file = arguments.data_dir.join("dev.json");
+    let running = Running::start(options).await?;
+    let (api_key, admin_key) = first_keys::dev_keys(&running.store, DevFile::read(&file).as_ref()).await?;
+    let dev = DevFile {
+        url: format!("{}://{}", running.scheme(), running.address),
+        admin_url: format!("http://{}", running.admin_address),
+        tenant_id: "dev".to_owned(),
+        api_key: api_key.reveal().to_owned(),
+        admin_key: admin_key.reveal().to_owned(),
+    };
+    running
+        .serve(|| {
+            dev.write(&file)?;
+            announce(&dev, &file)
+        })
+        .await
+}
+
+/// Runs a node as it is configured, until it is told to stop.
+///
+/// # Errors
+/// [`StartError`], with the exit code of each.
+pub async fn run_serve(arguments: ServeArguments) -> Result<(), StartError> {
+    let options = arguments.options()?;
+    let key = first_keys::read_admin_key(options.admin.key_file.as_deref())?;
+    let running = Running::start(options).await?;
+    first_keys::admin_key(&running.store, key).await?;
+    running.serve(|| Ok(())).await
+}
+
+fn dev_options(arguments: &DevArguments) -> Result<NodeOptions, StartError> {
+    let mut flags = vec![Override::new("store.data_directory", arguments.data_dir.to_string_lossy())];
+    flags.extend(arguments.listen.map(|address| Override::new("listen.address", address.to_string())));
+    flags.extend(arguments.admin_listen.map(|address| Override::new("admin.address", address.to_string())));
+    let format = triggers_cluster_config::LogFormat::from(arguments.log_format);
+    flags.push(Override::new("log.format", format.name()));
+    Ok(NodeOptions::load(Sources { file: None, environment: process_environment(), flags })?)
+}
+
+/// Says on stdout how to use the node.
+fn announce(dev: &DevFile, file: &Path) -> Result<(), StartError> {
+    use std::io::Write;
+    let DevFile { url, api_key, .. } = dev;
+    let text = format!(
+        "\n  Triggers is running at {url}  (API page: {url}/docs)\n\n  Keys are in {file}. Send the first event:\n\n    \
+         curl -i {url}/v1/events -H 'X-API-Key: {api_key}' -H 'Content-Type: application/json' \
+         -d '{{\"event_type\":\"order.created\",\"payload\":{{\"order\":42}}}}'\n\n  Read it back:\n\n    \
+         curl {url}/v1/inbox -H 'X-API-Key: {api_key}'\n\n  Ctrl-C stops the node; what it acknowledged stays.\n\n",
+        file = file.display(),
+    );
+    // A closed stdout is no reason to stop: the file says the same.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(())
+}
+
+/// A node whose parts stand, before it serves.
+struct Running {
+    options: NodeOptions,
+    telemetry: Telemetry,
+    tls: Option<TlsAcceptor>,
+    listener: TcpListener,
+    address: SocketAddr,
+    admin_listener: TcpListener,
+    admin_address: SocketAddr,
+    store: Store,
+    node: Node,
+    incarnation: String,
+}
+
+impl Running {
+    async fn start(options: NodeOptions) -> Result<Self, StartError> {
+        let tls = edge::tls::load(&options.listen)?;
+        let telemetry = telemetry::start(&options.log).map_err(|error| StartError::Telemetry(error.to_string()))?;
+        let (listener, address) = bind(options.listen.address).await?;
+        let (admin_listener, admin_address) = bind(options.admin.address).await?;
+        let environment = Environment::system();
+        let engine = EmbeddedEngine::open(&embedded_options(&options))?;
+        let store = Store::new(Arc::new(engine), environment.clone());
+        let incarnation = incarnation(&options.node.name, &environment);
+        let node =
+            Node::start(store.clone(), broker_options(&options), options.node.partitions, incarnation.clone()).await?;
+        tracing::info!(node = incarnation, %address, %admin_address, partitions = options.node.partitions, "started");
+        Ok(Self { options, telemetry, tls, listener, address, admin_listener, admin_address, store, node, incarnation })
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.options.listen.tls_certificate_file.is_some() { "https" } else { "http" }
+    }
+
+    /// Serves until a signal, or until the actors give up.
+    async fn serve(mut self, ready: impl FnOnce() -> Result<(), StartError>) -> Result<(), StartError> {
+        let edge = self.edge();
+        let (stop, stopped) = watch::channel(false);
+        let cluster = cluster_view(&self.options, &self.node, &self.incarnation, self.address);
+        let admin = admin::router(self.telemetry.admin_state(edge.clone(), cluster));
+        let options = &self.options.listen;
+        let public = server::serve(self.listener, edge::router(edge.clone()), self.tls, options.clone(), stopped.clone());
+        let public = tokio::spawn(public);
+        let admin = tokio::spawn(server::serve(self.admin_listener, admin, None, options.clone(), stopped));
+        ready()?;
+        let outcome = tokio::select! {
+            signal = signals::stop_requested() => match signal {
+                Ok(signal) => {
+                    tracing::info!(signal, "stopping: requests in flight finish");
+                    Ok(())
+                }
+                Err(error) => Err(StartError::Fatal(format!("cannot wait for signals: {error}"))),
+            },
+            () = self.node.ended() => Err(StartError::Fatal("its actors keep failing; see the log".into())),
+        };
+        edge.draining.store(true, Ordering::SeqCst);
+        let _ = stop.send(true);
+        for server in [public, admin] {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "a listener ended badly");
+            }
+        }
+        self.node.stop().await;
+        tracing::info!("stopped");
+        outcome
+    }
+
+    fn edge(&self) -> EdgeState {
+        EdgeState(Arc::new(Edge {
+            environment: self.store.environment().clone(),
+            router: self.node.router(),
+            store: self.store.clone(),
+            access: Access::new(self.store.clone(), &self.options.limits),
+            cursor_secret: self.node.settings().cursor_secret,
+            options: self.options.clone(),
+            node_name: self.options.node.name.clone(),
+            draining: AtomicBool::new(false),
+        }))
+    }
+}
+
+/// One member, this node, which owns everything.
+fn cluster_view(options: &NodeOptions, node: &Node, incarnation: &str, address: SocketAddr) -> ClusterView {
+    let count = u32::from(options.node.partitions);
+    let (epoch_min, epoch_max) = node.epochs();
+    ClusterView {
+        members: vec![MemberView {
+            name: options.node.name.clone(),
+            incarnation: incarnation.to_owned(),
+            address,
+            state: MemberState::Up,
+            partitions_owned: count,
+        }],
+        partitions: PartitionsView { count, epoch_min, epoch_max },
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// The node's name and a boot id that no other start has.
+fn incarnation(name: &str, environment: &Environment) -> String {
+    let boot: [u8; 8] = environment.bytes();
+    format!("{name}@{:016x}", u64::from_be_bytes(boot))
+}
+
+fn embedded_options(options: &NodeOptions) -> EmbeddedOptions {
+    let store = &options.store;
+    EmbeddedOptions {
+        directory: store.data_directory.clone(),
+        map_bytes_max: store.map_bytes_max,
+        commit_queue_max: store.commit_queue_max,
+        group_transactions_max: store.group_transactions_max,
+        group_bytes_max: store.group_bytes_max,
+        readers_max: store.readers_max,
+    }
+}
+
+fn broker_options(options: &NodeOptions) -> BrokerOptions {
+    let broker = &options.broker;
+    BrokerOptions {
+        inbox_idle_timeout: Duration::from_millis(broker.inbox_idle_timeout_ms),
+        inboxes_max: broker.inboxes_max,
+        batch_events_max: broker.batch_events_max,
+        batch_bytes_max: broker.batch_bytes_max,
+        tenant_requests_max: broker.tenant_requests_max,
+        tenant_bytes_max: broker.tenant_bytes_max,
+        node_bytes_max: broker.node_bytes_max,
+        commits_in_flight_max: broker.commits_in_flight_max,
+        reads_in_flight_max: broker.reads_in_flight_max,
+        commit_timeout: Duration::from_millis(broker.commit_timeout_ms),
+        idempotency_retention: Duration::from_secs(broker.idempotency_retention_s),
+        restarts_max: broker.restarts_max as usize,
+        restart_window: Duration::from_millis(broker.restart_window_ms),
+    }
+}

@@ -1,0 +1,100 @@
+//! The document against the committed one, the contract's routes, its own references, and the parsers.
+
+use super::*;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+
+fn document() -> Value {
+    serde_json::from_str(&document_json()).unwrap()
+}
+
+/// Method and path of every operation.
+fn documented(document: &Value) -> BTreeSet<String> {
+    let paths = document["paths"].as_object().unwrap();
+    let of_path = |(path, item): (&String, &Value)| {
+        let methods: Vec<_> = item.as_object().unwrap().keys().cloned().collect();
+        methods.into_iter().map(|method| format!("{} {path}", method.to_uppercase())).collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+#[test]
+fn the_committed_document_is_the_one_served() {
+    let current = document_json();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(GOLDEN, &current).unwrap();
+    }
+    let committed = std::fs::read_to_string(Path::new(GOLDEN)).unwrap_or_default();
+    assert!(committed == current, "OPENAPI-3: docs/openapi.json is old; run the tests with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn the_contract_s_operations_are_in_the_document() {
+    let expected = [
+        "POST /v1/events", "POST /v1/events/batch", "POST /v1/events/acknowledge/batch", "GET /v1/events/{id}",
+        "DELETE /v1/events/{id}", "GET /v1/events/{id}/status", "POST /v1/events/{id}/ack", "GET /v1/inbox",
+        "GET /v1/stats", "POST /v1/keys", "GET /v1/keys", "DELETE /v1/keys/{id}", "POST /v1/keys/{id}/rotate",
+        "POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{id}", "PATCH /v1/tenants/{id}", "GET /v1/health",
+        "GET /livez", "GET /readyz",
+    ];
+    let expected: BTreeSet<_> = expected.into_iter().map(str::to_owned).collect();
+    assert_eq!(documented(&document()), expected);
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn visit(value: &Value, document: &Value) {
+        match value {
+            Value::Object(members) => {
+                if let Some(Value::String(reference)) = members.get("$ref") {
+                    let pointer = reference.strip_prefix('#').unwrap();
+                    assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+                }
+                members.values().for_each(|member| visit(member, document));
+            }
+            Value::Array(items) => items.iter().for_each(|item| visit(item, document)),
+            _ => {}
+        }
+    }
+    let document = document();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    visit(&document, &document);
+}
+
+#[test]
+fn operations_have_ids_tags_and_errors() {
+    let document = document();
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let what = format!("{method} {path}");
+            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{what}: its id is not its own");
+            assert!(operation["summary"].is_string() && operation["tags"][0].is_string(), "{what}");
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.contains_key("500"), "OPENAPI-2: {what}");
+            let authenticated = operation["security"][0]["api_key"].is_array();
+            assert_eq!(responses.contains_key("401"), authenticated, "OPENAPI-2: {what}");
+            assert_eq!(responses.contains_key("415"), operation["requestBody"].is_object(), "OPENAPI-2: {what}");
+        }
+    }
+}
+
+#[test]
+fn the_described_scopes_are_those_of_the_protocol() {
+    let document = document();
+    let described: Vec<_> = document["components"]["schemas"]["Scope"]["enum"].as_array().unwrap().clone();
+    assert_eq!(described, triggers_protocol::Scope::ALL.map(|scope| Value::from(scope.as_str())));
+}
+
+/// `SCHEMAS-1`
+#[test]
+fn examples_of_requests_are_accepted() {
+    let document = document();
+    let example = |schema: &str| document["components"]["schemas"][schema]["example"].to_string();
+    crate::edge::ingest::accepts_examples(&example("NewEvent"), &example("NewBatch"), &example("CloudEvent"));
+    crate::edge::keys::accepts_examples(&example("NewKey"), &example("KeyRotation"));
+    crate::edge::tenants::accepts_examples(&example("NewTenant"), &example("TenantPatch"));
+}

@@ -1,0 +1,195 @@
+//! The outermost middleware: what is true of every request and of every response, whatever the route.
+//!
+//! Before the handler: the request's id, address and trace, the limits of its head, preflights. Around it: the deadline,
+//! and a handler's panic. After it: the error's body, the common headers, the state of the key's rate, metrics and one
+//! log line.
+//! Invariants: `RESPOND-1` every response has an id and the common headers, and every error the one body; `RESPOND-2`
+//! a request takes no longer than `request_timeout_ms`, after which the answer is 503; `RESPOND-3` a panic of a handler
+//! is a 500 of that request and nothing more; `RESPOND-4` what is logged has no key, no payload and no query.
+
+mod context;
+mod headers;
+mod measure;
+mod render;
+
+pub use context::{Identity, REQUEST_ID, RequestContext, RequestId, TraceParent};
+
+use super::authenticate::Gate;
+use super::error::ApiError;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use headers::CommonHeaders;
+use measure::{Measures, UNKNOWN_ROUTE};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::Instrument;
+use triggers_cluster_config::{LimitOptions, ListenOptions};
+use triggers_protocol::{Environment, ErrorCode};
+
+/// Bytes that a header field takes besides its name and value: a colon, a space, the line's end.
+const FIELD_OVERHEAD_BYTES: usize = 4;
+
+/// What the middleware works with: one for each listener.
+pub struct Responder {
+    environment: Environment,
+    gate: Arc<Gate>,
+    common: CommonHeaders,
+    measures: Measures,
+    behind_proxy: bool,
+    header_bytes_max: usize,
+    headers_max: usize,
+    timeout: Duration,
+}
+
+impl Responder {
+    /// As a node's options say.
+    pub fn new(environment: Environment, listen: &ListenOptions, limits: &LimitOptions) -> Self {
+        Self {
+            environment,
+            gate: Arc::new(Gate::new(limits)),
+            common: CommonHeaders::new(listen),
+            measures: Measures::default(),
+            behind_proxy: listen.behind_tls_proxy,
+            header_bytes_max: listen.header_bytes_max,
+            headers_max: listen.headers_max,
+            timeout: Duration::from_millis(listen.request_timeout_ms),
+        }
+    }
+
+    /// Refuses a head that is over the limits.
+    fn check_head(&self, request: &Request) -> Result<(), ApiError> {
+        let headers = request.headers();
+        let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES);
+        let target = request.uri().path().len() + request.uri().query().map_or(0, str::len);
+        let too_large = |what: String| Err(ApiError::new(ErrorCode::HeaderFieldsTooLarge, what));
+        if headers.len() > self.headers_max {
+            return too_large(format!("a request may have at most {} header fields", self.headers_max));
+        }
+        if fields.sum::<usize>() + target > self.header_bytes_max {
+            return too_large(format!("the head of a request may have at most {} bytes", self.header_bytes_max));
+        }
+        Ok(())
+    }
+
+    /// The handler's response, or an error's if the head is over its limits, time is up, or the handler panicked.
+    async fn response(&self, request: Request, next: Next) -> Response {
+        if let Err(error) = self.check_head(&request) {
+            return error.into_response();
+        }
+        let work = AssertUnwindSafe(next.run(request)).catch_unwind();
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_panic)) => ApiError::internal("a handler panicked").into_response(),
+            Err(_) => ApiError::unavailable("the request's time is up").into_response(),
+        }
+    }
+}
+
+/// What has to be kept of a request until its response is there.
+struct Noted {
+    context: Arc<RequestContext>,
+    method: Method,
+    route: Option<MatchedPath>,
+    origin: Option<HeaderValue>,
+    as_problem: bool,
+    began: Duration,
+}
+
+impl Noted {
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str)
+    }
+}
+
+/// The middleware.
+pub async fn respond(State(responder): State<Arc<Responder>>, mut request: Request, next: Next) -> Response {
+    let environment = &responder.environment;
+    let context = RequestContext::new(&request, environment, responder.behind_proxy, &responder.gate);
+    let context = Arc::new(context);
+    let noted = Noted {
+        method: request.method().clone(),
+        route: request.extensions().get::<MatchedPath>().cloned(),
+        origin: responder.common.allowed_origin(request.headers()),
+        as_problem: render::accepts_problem(request.headers()),
+        began: environment.monotonic(),
+        context: context.clone(),
+    };
+    if noted.origin.is_some() && headers::is_preflight(&noted.method, request.headers()) {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        headers::add_preflight(response.headers_mut());
+        return finish(&responder, noted, response);
+    }
+    let trace_id = context.trace_parent.as_ref().map(TraceParent::trace_id);
+    // At the level of errors, so that a line of any level tells which request it belongs to.
+    let span = tracing::error_span!("request", request_id = context.request_id.as_str(), trace_id);
+    request.extensions_mut().insert(context);
+    async {
+        let response = responder.response(request, next).await;
+        finish(&responder, noted, response)
+    }
+    .instrument(span)
+    .await
+}
+
+/// The fallback of a router: no route has this path.
+pub async fn no_such_route() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "no such route")
+}
+
+fn finish(responder: &Responder, noted: Noted, mut response: Response) -> Response {
+    let now = responder.environment.now();
+    let mut code = None;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        let error = render::error_of(&mut response);
+        code = Some(error.code.as_str());
+        render::render(&mut response, error, now, noted.context.request_id.as_str(), noted.as_problem);
+    }
+    let status = response.status();
+    let elapsed = responder.environment.monotonic().saturating_sub(noted.began);
+    responder.measures.record(noted.route(), &noted.method, status, elapsed);
+    log(&noted, status, code, elapsed);
+    add_headers(responder, noted, response.headers_mut(), now);
+    response
+}
+
+fn add_headers(responder: &Responder, noted: Noted, headers: &mut HeaderMap, now: triggers_protocol::Timestamp) {
+    let is_docs = noted.route().starts_with("/docs");
+    responder.common.add(headers, is_docs, noted.origin);
+    headers.insert(REQUEST_ID, noted.context.request_id.to_header());
+    if let Some(identity) = noted.context.identity() {
+        headers::add_rate(headers, &identity.rate, now);
+    }
+}
+
+/// One line a request: its level is that of its outcome.
+fn log(noted: &Noted, status: StatusCode, code: Option<&str>, elapsed: Duration) {
+    let tenant = noted.context.identity().map(|identity| identity.tenant.as_str());
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                method = noted.method.as_str(),
+                route = noted.route(),
+                status = status.as_u16(),
+                code,
+                tenant,
+                address = %noted.context.address,
+                latency_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+                "request answered"
+            )
+        };
+    }
+    if status.is_server_error() {
+        line!(warn);
+    } else if status.is_client_error() {
+        line!(info);
+    } else {
+        line!(debug);
+    }
+}
+
+#[cfg(test)]
+mod tests;

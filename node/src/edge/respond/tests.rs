@@ -1,0 +1,107 @@
+//! Tests of the middleware around small routes: no store and no broker are needed for what it promises.
+//!
+//! Time is tokio's, paused: the request that is too slow takes no time.
+
+use super::*;
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+async fn panics() -> &'static str {
+    panic!("a fault of a handler")
+}
+
+fn router(change: impl FnOnce(&mut ListenOptions)) -> Router {
+    let mut listen = ListenOptions::default();
+    change(&mut listen);
+    let responder = Responder::new(Environment::system(), &listen, &LimitOptions::default());
+    Router::new()
+        .route("/good", get(async || "good"))
+        .route("/slow", get(async || std::future::pending::<()>().await))
+        .route("/panics", get(panics))
+        .route("/number/{number}", get(async |axum::extract::Path(_): axum::extract::Path<u8>| "number"))
+        .fallback(no_such_route)
+        .layer(axum::middleware::from_fn_with_state(Arc::new(responder), respond))
+}
+
+async fn answer(router: Router, request: axum::http::request::Builder) -> (StatusCode, HeaderMap, Value) {
+    let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    for name in ["x-content-type-options", "x-frame-options", "cache-control", "content-security-policy", "x-request-id"] {
+        assert!(parts.headers.contains_key(name), "RESPOND-1: {name}");
+    }
+    if parts.status.as_u16() >= 400 {
+        assert_eq!(json["error"]["request_id"], parts.headers[REQUEST_ID].to_str().unwrap(), "RESPOND-1");
+    }
+    (parts.status, parts.headers, json)
+}
+
+fn request(path: &str) -> axum::http::request::Builder {
+    Request::builder().uri(path)
+}
+
+#[tokio::test]
+async fn what_the_framework_answers_gets_our_body() {
+    let cases = [("GET", "/nowhere", 404, "NOT_FOUND"), ("PUT", "/good", 405, "METHOD_NOT_ALLOWED")];
+    for (method, path, status, code) in cases {
+        let (found, headers, json) = answer(router(|_| ()), request(path).method(method)).await;
+        assert_eq!((found.as_u16(), &json["error"]["code"]), (status, &Value::from(code)));
+        assert_eq!(headers["content-type"], "application/json");
+        assert_eq!(headers.contains_key("allow"), status == 405);
+    }
+    let (status, _, json) = answer(router(|_| ()), request("/number/many")).await;
+    assert_eq!((status.as_u16(), &json["error"]["code"]), (400, &Value::from("VALIDATION_ERROR")));
+    assert!(json["error"]["details"][0]["field"].is_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_or_broken_handler_is_an_error_of_its_request() {
+    let (status, headers, json) = answer(router(|_| ()), request("/slow")).await;
+    assert_eq!((status.as_u16(), &json["error"]["code"]), (503, &Value::from("UNAVAILABLE")), "RESPOND-2");
+    assert_eq!(headers["retry-after"], "1");
+    let (status, _, json) = answer(router(|_| ()), request("/panics")).await;
+    assert_eq!((status.as_u16(), &json["error"]["code"]), (500, &Value::from("INTERNAL_ERROR")), "RESPOND-3");
+    assert!(!json.to_string().contains("a fault of a handler"));
+}
+
+#[tokio::test]
+async fn a_head_over_the_limits_is_refused() {
+    let mut many = request("/good");
+    for number in 0..17 {
+        many = many.header(format!("x-{number}"), "x");
+    }
+    let large = request("/good").header("x-large", "x".repeat(9_000));
+    let long = request(&format!("/good?{}", "x".repeat(9_000)));
+    for builder in [many, large, long] {
+        let limited = router(|listen| (listen.headers_max, listen.header_bytes_max) = (16, 8_192));
+        let (status, _, json) = answer(limited, builder).await;
+        assert_eq!((status.as_u16(), &json["error"]["code"]), (431, &Value::from("HEADER_FIELDS_TOO_LARGE")));
+    }
+}
+
+#[tokio::test]
+async fn a_problem_is_given_to_who_asks() {
+    let asking = request("/nowhere").header("accept", "application/problem+json").header("x-request-id", "mine");
+    let (_, headers, json) = answer(router(|_| ()), asking).await;
+    assert_eq!(headers["content-type"], "application/problem+json");
+    assert_eq!((&json["status"], headers["x-request-id"].to_str().unwrap()), (&Value::from(404), "mine"));
+}
+
+#[tokio::test]
+async fn preflights_are_answered_for_configured_origins_only() {
+    let origin = "https://app.example.com";
+    for (asked, status) in [(origin, 204), ("https://evil.example", 405)] {
+        let listening = router(|listen| listen.cors_origins = vec![origin.to_owned()]);
+        let preflight = request("/good")
+            .method("OPTIONS")
+            .header("origin", asked)
+            .header("access-control-request-method", "POST");
+        let (found, headers, _) = answer(listening, preflight).await;
+        assert_eq!(found.as_u16(), status);
+        assert_eq!(headers.contains_key("access-control-allow-methods"), asked == origin);
+    }
+}

@@ -1,0 +1,95 @@
+//! The accept loop of a listener: connections in, each driven by a task of its own, until it is told to stop.
+//!
+//! Stopping: accept no more, let every connection finish the requests it has, for at most `drain_timeout_ms`, then close
+//! what is left.
+//! Invariants: `SERVER-1` at most `connections_max` connections are open: the next one waits in the operating system's
+//! backlog; `SERVER-2` every wait on a peer ends: for the handshake, a head, a write, the end (`connection`, `stream`);
+//! `SERVER-3` when [`serve`] returns no connection is left. It is not the place of limits on requests: [`super::respond`]
+//! has those, and the limits here are set wider, so that its answers are the ones clients see.
+
+mod connection;
+mod stream;
+
+use axum::Router;
+use axum::serve::{Listener, ListenerExt as _};
+use connection::Connections;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use triggers_cluster_config::ListenOptions;
+
+/// Serves a router on a TCP listener, with TLS if there is any, until `shutdown` becomes true or its sender is gone.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    options: ListenOptions,
+    shutdown: watch::Receiver<bool>,
+) {
+    let listener = listener.tap_io(|stream| {
+        // Without it small answers wait for acknowledgements; with a peer that has gone it fails, and so will the rest.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "nodelay not set");
+        }
+    });
+    serve_on(listener, router, tls, options, shutdown).await;
+}
+
+/// As [`serve`], on any kind of listener.
+pub async fn serve_on<L>(
+    mut listener: L,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    options: ListenOptions,
+    shutdown: watch::Receiver<bool>,
+) where
+    L: Listener<Addr = SocketAddr>,
+{
+    let shared = Arc::new(Connections::new(router, tls, &options, shutdown.clone()));
+    let mut tasks = JoinSet::new();
+    let mut stop = pin!(stopped(shutdown));
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            (stream, peer) = listener.accept(), if tasks.len() < options.connections_max => {
+                tasks.spawn(shared.clone().run(stream, peer));
+            }
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => note(ended),
+        }
+    }
+    drop(listener);
+    drain(tasks, Duration::from_millis(options.drain_timeout_ms)).await;
+}
+
+/// Ends when the node is told to stop.
+async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // An error means that the sender is gone: then nobody could tell any more.
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
+
+/// Waits for the connections to end, and ends them when time is up.
+async fn drain(mut tasks: JoinSet<()>, timeout: Duration) {
+    let finished = async {
+        while let Some(ended) = tasks.join_next().await {
+            note(ended);
+        }
+    };
+    if tokio::time::timeout(timeout, finished).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "connections closed before their requests were answered");
+        tasks.shutdown().await;
+    }
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "connection task failed");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! One connection: handshake, HTTP/1.1 or HTTP/2, and its end.
+//!
+//! Invariants: `CONNECTION-1` a connection on which no request's head arrived within `header_timeout_ms` of its start is
+//! closed, whatever it sent; later heads have the same time from the end of the request before (HTTP/1.1); an HTTP/2
+//! connection is pinged while it is open; `CONNECTION-2` when the node stops, requests that began are answered and no
+//! further ones are taken; `CONNECTION-3` what fails here concerns its connection alone and is logged for debugging only:
+//! it is the peer's doing.
+
+use super::stopped;
+use super::stream::TimedStream;
+use crate::edge::client_address::PeerAddress;
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use metrics::Gauge;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tower::Service as _;
+use triggers_cluster_config::ListenOptions;
+
+/// How far the limits of the protocol are above our own, so that ours answer first.
+const HEAD_BYTES_ABOVE: usize = 72 * 1024;
+const HEADERS_ABOVE: usize = 28;
+/// Requests at the same time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 100;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What all connections of a listener share.
+pub(super) struct Connections {
+    router: Router,
+    builder: auto::Builder<TokioExecutor>,
+    tls: Option<TlsAcceptor>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    shutdown: watch::Receiver<bool>,
+    open: Gauge,
+}
+
+impl Connections {
+    pub(super) fn new(
+        router: Router,
+        tls: Option<TlsAcceptor>,
+        options: &ListenOptions,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            router,
+            builder: builder(options),
+            tls,
+            header_timeout: Duration::from_millis(options.header_timeout_ms),
+            write_timeout: Duration::from_millis(options.request_timeout_ms),
+            shutdown,
+            open: metrics::gauge!("triggers_http_connections"),
+        }
+    }
+
+    /// Drives a connection to its end.
+    pub(super) async fn run<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.open.increment(1);
+        let _counted = CountedDown(&self.open);
+        let stream = TimedStream::new(stream, self.write_timeout);
+        let Some(tls) = &self.tls else { return self.drive(stream, peer).await };
+        match timeout(self.header_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.drive(stream, peer).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "tls handshake failed"),
+            Err(_) => tracing::debug!(%peer, "tls handshake took too long"),
+        }
+    }
+
+    async fn drive<S>(&self, stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let has_request = AtomicBool::new(false);
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            has_request.store(true, Ordering::Relaxed);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(PeerAddress(peer));
+            self.router.clone().call(request)
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let mut first_head = pin!(sleep(self.header_timeout));
+        let mut stop = pin!(stopped(self.shutdown.clone()));
+        let (mut is_watched, mut is_stopping) = (true, false);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%peer, %error, "connection failed");
+                    }
+                    return;
+                }
+                () = &mut first_head, if is_watched => {
+                    is_watched = false;
+                    // The protocol's own timer runs only once it knows which protocol it is.
+                    if !has_request.load(Ordering::Relaxed) {
+                        tracing::debug!(%peer, "no request in time");
+                        return;
+                    }
+                }
+                () = &mut stop, if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Counts an open connection down, also when its task is aborted.
+struct CountedDown<'a>(&'a Gauge);
+
+impl Drop for CountedDown<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+/// Both protocols with the listener's limits.
+fn builder(options: &ListenOptions) -> auto::Builder<TokioExecutor> {
+    let head_bytes_max = options.header_bytes_max + HEAD_BYTES_ABOVE;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(options.header_timeout_ms))
+        .max_buf_size(head_bytes_max)
+        .max_headers(options.headers_max + HEADERS_ABOVE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}

@@ -1,0 +1,105 @@
+//! TLS of the public listener, from the two files that the options name.
+//!
+//! Invariants: `TLS-1` both files are read once, at start, and a fault in either stops the start with its name;
+//! `TLS-2` TLS 1.2 and 1.3 only, with HTTP/2 offered before HTTP/1.1. Clients are not asked for certificates: keys tell
+//! who they are.
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_rustls::TlsAcceptor;
+use triggers_cluster_config::ListenOptions;
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or has nothing of the kind in it.
+    #[error("{field} {}: {reason}", file.display())]
+    File {
+        /// The option that names it.
+        field: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificate and the key do not fit each other, or are of no usable kind.
+    #[error("listen.tls_certificate_file and listen.tls_key_file cannot be used together: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// Reads the certificate and the key that the options name; none if they name none.
+///
+/// # Errors
+/// [`TlsError`] naming the option at fault.
+pub fn load(options: &ListenOptions) -> Result<Option<TlsAcceptor>, TlsError> {
+    let (Some(certificate_file), Some(key_file)) = (&options.tls_certificate_file, &options.tls_key_file) else {
+        return Ok(None);
+    };
+    let chain = certificates("listen.tls_certificate_file", certificate_file)?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| fault("listen.tls_key_file", key_file, error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+fn certificates(field: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all = CertificateDer::pem_file_iter(file).map_err(|error| fault(field, file, error))?;
+    let chain: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| fault(field, file, error))?;
+    if chain.is_empty() {
+        return Err(fault(field, file, pem::Error::NoItemsFound));
+    }
+    Ok(chain)
+}
+
+fn fault(field: &'static str, file: &Path, error: pem::Error) -> TlsError {
+    TlsError::File { field, file: file.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(directory: &Path, certificate: Option<&str>, key: Option<&str>) -> ListenOptions {
+        let file = |name: &str, text: Option<&str>| {
+            let file = directory.join(name);
+            if let Some(text) = text {
+                std::fs::write(&file, text).unwrap();
+            }
+            Some(file)
+        };
+        ListenOptions {
+            tls_certificate_file: file("certificate.pem", certificate),
+            tls_key_file: file("key.pem", key),
+            ..ListenOptions::default()
+        }
+    }
+
+    #[test]
+    fn without_files_there_is_no_tls() {
+        assert!(load(&ListenOptions::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_faulty_file_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let cases = [
+            (None, None, "listen.tls_certificate_file"),
+            (Some("nonsense"), None, "listen.tls_certificate_file"),
+            (Some(certificate), None, "listen.tls_key_file"),
+            (Some(certificate), Some("nonsense"), "listen.tls_key_file"),
+        ];
+        for (certificate, key, field) in cases {
+            let error = load(&options(directory.path(), certificate, key)).err().unwrap();
+            assert!(error.to_string().starts_with(field), "TLS-1: {error}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Logs and metrics of the process: the one place where something process-wide is installed.
+//!
+//! Log lines go to the standard error stream, for people or as JSON, through a filter that can be changed while the node
+//! runs. Metrics are gathered by a recorder that the admin listener renders for Prometheus.
+//! Invariants: `TELEMETRY-1` a filter that cannot be understood is an error, never a default; `TELEMETRY-2` [`start`]
+//! succeeds once in a process: a second time is an error and changes nothing. A simulation does not call it: without a
+//! subscriber and a recorder everything that is logged and measured goes nowhere, at no cost.
+
+mod log;
+mod measures;
+mod process;
+
+pub use log::{FilterError, LogHandle};
+pub use measures::MetricsHandle;
+
+use crate::admin::{AdminState, ClusterView};
+use crate::edge::EdgeState;
+use triggers_cluster_config::LogOptions;
+
+/// Why logs or metrics could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter in the options.
+    #[error("log.filter {0}")]
+    Filter(#[from] FilterError),
+    /// There is a subscriber already.
+    #[error("log lines have a subscriber already: {0}")]
+    Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),
+    /// There is a recorder already, or its buckets are not usable.
+    #[error("metrics cannot be recorded: {0}")]
+    Recorder(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// What [`start`] installed; cheap to clone.
+#[derive(Clone)]
+pub struct Telemetry {
+    /// Changes the filter of log lines.
+    pub log: LogHandle,
+    /// Renders the metrics.
+    pub metrics: MetricsHandle,
+}
+
+impl Telemetry {
+    /// What the admin listener works with, on the public listener's state and the cluster as it is now.
+    pub fn admin_state(&self, edge: EdgeState, cluster: ClusterView) -> AdminState {
+        AdminState { telemetry: self.clone(), edge, cluster }
+    }
+}
+
+/// Installs the subscriber of log lines and the recorder of metrics. Inside a tokio runtime, as a node calls it, the
+/// metrics' memory is kept bounded from then on.
+///
+/// # Errors
+/// [`TelemetryError`].
+pub fn start(options: &LogOptions) -> Result<Telemetry, TelemetryError> {
+    Ok(Telemetry { log: log::start(options)?, metrics: measures::start()? })
+}

@@ -1,0 +1,95 @@
+//! Log lines: format, filter, and the handle that changes the filter of a running node.
+//!
+//! Invariants: `LOG-1` lines go to the standard error stream only, so that what a command prints stays its own; `LOG-2`
+//! a filter that is refused leaves the one in effect. Colours are used only for people at a terminal.
+
+use std::io::IsTerminal as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+use triggers_cluster_config::{LogFormat, LogOptions};
+
+use super::TelemetryError;
+
+/// Characters that a filter may have.
+const FILTER_LENGTH_MAX: usize = 1_024;
+
+/// A filter that is not understood; the message follows the field's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FilterError(String);
+
+/// Reads and changes the filter in effect; cheap to clone.
+#[derive(Clone)]
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    text: Arc<Mutex<String>>,
+}
+
+impl LogHandle {
+    /// The filter in effect, as it was given.
+    pub fn filter(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another filter into effect.
+    ///
+    /// # Errors
+    /// [`FilterError`] if it is not understood.
+    pub fn set_filter(&self, text: &str) -> Result<(), FilterError> {
+        let filter = parse(text)?;
+        let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        self.filter.reload(filter).map_err(|error| FilterError(format!("cannot be changed: {error}")))?;
+        text.clone_into(&mut current);
+        Ok(())
+    }
+}
+
+/// Installs the subscriber.
+pub(super) fn start(options: &LogOptions) -> Result<LogHandle, TelemetryError> {
+    let (filter, handle) = reload::Layer::new(parse(&options.filter)?);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match options.format {
+        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines))?;
+    Ok(LogHandle { filter: handle, text: Arc::new(Mutex::new(options.filter.clone())) })
+}
+
+fn parse(text: &str) -> Result<EnvFilter, FilterError> {
+    if text.trim().is_empty() || text.len() > FILTER_LENGTH_MAX {
+        return Err(FilterError(format!("must be 1 to {FILTER_LENGTH_MAX} characters")));
+    }
+    EnvFilter::builder().parse(text).map_err(|error| {
+        FilterError(format!("must be a level or levels by module, such as info,triggers_store=debug: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_understood_or_refused() {
+        for good in ["info", "warn,triggers_store=debug", "off", "info,triggers_node::edge=trace"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        let long = "x".repeat(FILTER_LENGTH_MAX + 1);
+        for bad in ["", " ", "info,triggers_store=loud", "a=b=c", "[", &long] {
+            assert!(parse(bad).is_err(), "TELEMETRY-1: {bad}");
+        }
+    }
+
+    #[test]
+    fn a_refused_filter_leaves_the_one_in_effect() {
+        let (layer, filter) = reload::Layer::new(parse("info").unwrap());
+        let handle = LogHandle { filter, text: Arc::new(Mutex::new("info".to_owned())) };
+        handle.set_filter("debug").unwrap();
+        assert!(handle.set_filter("x=loud").is_err());
+        assert_eq!(handle.filter(), "debug", "LOG-2");
+        drop(layer);
+        assert!(handle.set_filter("warn").is_err(), "the subscriber has gone");
+        assert_eq!(handle.filter(), "debug");
+    }
+}

@@ -1,0 +1,87 @@
+//! The recorder of metrics, its buckets, and the handle that renders it.
+//!
+//! Invariants: `MEASURES-1` a histogram's unit is the end of its name, and the unit decides the buckets: `_seconds`, or a
+//! number of things; `MEASURES-2` what was recorded is taken into the buckets every `UPKEEP_INTERVAL`, so that memory
+//! stays bounded when nobody scrapes.
+
+use super::process;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::time::Duration;
+
+/// Time between two upkeeps.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// From a read in memory to the longest a request may take.
+const SECONDS: [f64; 18] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    30.0,
+];
+const NUMBERS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
+
+/// Renders the metrics; cheap to clone.
+#[derive(Clone)]
+pub struct MetricsHandle(PrometheusHandle);
+
+impl MetricsHandle {
+    /// Every metric in the text format of Prometheus, with fresh ones of the process.
+    pub fn render(&self) -> String {
+        process::refresh();
+        self.0.run_upkeep();
+        self.0.render()
+    }
+
+    /// Keeps memory bounded; it never ends.
+    async fn keep_up(self) {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+/// Installs the recorder.
+pub(super) fn start() -> Result<MetricsHandle, BuildError> {
+    let handle = builder()?.install_recorder()?;
+    metrics::describe_histogram!(
+        "triggers_http_request_duration_seconds",
+        metrics::Unit::Seconds,
+        "Time from a request's head to its response, by route, method and class of status"
+    );
+    metrics::describe_gauge!("triggers_http_connections", "Open connections");
+    metrics::describe_gauge!("triggers_build_info", "Always 1; the version is a label");
+    metrics::gauge!("triggers_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    process::describe();
+    let handle = MetricsHandle(handle);
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        // It ends with the runtime: like the recorder it belongs to the process and to no node.
+        runtime.spawn(handle.clone().keep_up());
+    }
+    Ok(handle)
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets(&NUMBERS)?
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_decides_the_buckets() {
+        let recorder = builder().unwrap().build_recorder();
+        let handle = MetricsHandle(recorder.handle());
+        metrics::with_local_recorder(&recorder, || {
+            metrics::histogram!("a_wait_seconds").record(0.002);
+            metrics::histogram!("a_batch_events").record(3.0);
+            let text = handle.render();
+            assert!(text.contains("a_wait_seconds_bucket{le=\"0.0005\"} 0"), "{text}");
+            assert!(text.contains("a_wait_seconds_bucket{le=\"0.002\"} 1"), "{text}");
+            assert!(text.contains("a_batch_events_bucket{le=\"4\"} 1"), "{text}");
+            assert!(!cfg!(target_os = "linux") || text.contains("process_resident_memory_bytes"), "{text}");
+        });
+    }
+}

@@ -1,0 +1,61 @@
+//! Metrics of the process itself, read when they are asked for.
+//!
+//! Invariant: `PROCESS-1` what cannot be read is left out: a metric that would be wrong is worse than one that is not
+//! there. On systems without `/proc` there are none. The names are those that Prometheus clients use everywhere.
+
+#[cfg(target_os = "linux")]
+const RESIDENT: &str = "process_resident_memory_bytes";
+#[cfg(target_os = "linux")]
+const OPEN_FILES: &str = "process_open_fds";
+#[cfg(target_os = "linux")]
+const THREADS: &str = "process_threads";
+
+/// Says what the metrics are.
+pub(super) fn describe() {
+    #[cfg(target_os = "linux")]
+    {
+        metrics::describe_gauge!(RESIDENT, metrics::Unit::Bytes, "Memory of the process, the store's pages included");
+        metrics::describe_gauge!(OPEN_FILES, "Open file descriptors, connections included");
+        metrics::describe_gauge!(THREADS, "Threads of the process");
+    }
+}
+
+/// Reads the metrics anew.
+pub(super) fn refresh() {
+    #[cfg(target_os = "linux")]
+    {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if let Some(kibibytes) = number_of(&status, "VmRSS:") {
+            metrics::gauge!(RESIDENT).set(kibibytes * 1_024.0);
+        }
+        if let Some(threads) = number_of(&status, "Threads:") {
+            metrics::gauge!(THREADS).set(threads);
+        }
+        if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
+            // One of them is the directory that is being read.
+            let count = u32::try_from(entries.count().saturating_sub(1)).unwrap_or(u32::MAX);
+            metrics::gauge!(OPEN_FILES).set(f64::from(count));
+        }
+    }
+}
+
+/// The number behind a name in `/proc/self/status`.
+#[cfg(target_os = "linux")]
+fn number_of(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_by_name() {
+        let status = "Name:\ttriggers\nVmRSS:\t   1234 kB\nThreads:\t7\n";
+        assert_eq!(number_of(status, "VmRSS:"), Some(1_234.0));
+        assert_eq!(number_of(status, "Threads:"), Some(7.0));
+        assert_eq!(number_of(status, "VmSwap:"), None);
+        assert_eq!(number_of("VmRSS:\tmany", "VmRSS:"), None);
+    }
+}
