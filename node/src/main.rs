@@ -5,6 +5,10 @@
 //!
 //! It installs no signal handler and no logger: the commands that need them do.
 
+/// Requests are taken by one thread and freed by another, which fragments the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::{KeyHash, TenantId, Timestamp};
 use triggers_store::kv::{Run, Transaction};
+use triggers_store::tables::TableError;
 use triggers_store::tables::access::{self, Created};
 use triggers_store::tables::rows::KeyRow;
-use triggers_store::tables::TableError;
 
 /// What is new about the key that replaces another.
 #[derive(Debug, Clone)]
@@ -152,11 +152,7 @@ async fn create(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Created, Table
 }
 
 /// The key with this id, if it is of that tenant or any will do.
-async fn find(
-    tx: &mut dyn Transaction,
-    id: [u8; 16],
-    tenant: Option<&TenantId>,
-) -> Result<Option<KeyRow>, TableError> {
+async fn find(tx: &mut dyn Transaction, id: [u8; 16], tenant: Option<&TenantId>) -> Result<Option<KeyRow>, TableError> {
     let row = access::get_key(tx, id).await?;
     Ok(row.filter(|row| tenant.is_none_or(|tenant| row.tenant == *tenant)))
 }

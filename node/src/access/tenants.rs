@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use triggers_protocol::TenantId;
 use triggers_store::kv::{Run, Transaction};
+use triggers_store::tables::TableError;
 use triggers_store::tables::access::{self, Created};
 use triggers_store::tables::rows::TenantRow;
-use triggers_store::tables::TableError;
 
 impl Access {
     /// Stores a new tenant.

@@ -29,15 +29,15 @@ impl Clock for Hand {
     }
 }
 
-/// Bytes that count up, so that every key differs.
+/// Numbers that count up, so that every key differs.
 #[derive(Default)]
 struct Counting(AtomicU64);
 
 impl Random for Counting {
     fn fill(&self, bytes: &mut [u8]) {
-        for byte in bytes {
-            let next = self.0.fetch_add(1, Ordering::Relaxed);
-            *byte = (next.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+        for chunk in bytes.chunks_mut(8) {
+            let next = self.0.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+            chunk.copy_from_slice(&next[..chunk.len()]);
         }
     }
 }
@@ -157,7 +157,8 @@ async fn another_tenants_key_is_as_unknown_as_none() {
     let row = directory.stored("one").await;
     let other = TenantId::parse("two").unwrap();
     assert_eq!(directory.access.revoke_key(row.id, Some(&other), deadline()).await, Ok(None));
-    let rotated = directory.access.rotate_key(row.id, Some(&other), directory.successor(), Duration::ZERO, deadline()).await;
+    let rotated =
+        directory.access.rotate_key(row.id, Some(&other), directory.successor(), Duration::ZERO, deadline()).await;
     assert_eq!(rotated, Ok(Rotation::NotFound));
     assert!(directory.is_known(&row).await);
 }

@@ -126,7 +126,11 @@ pub(crate) fn unsupported(message: &str) -> ApiError {
 ///
 /// # Errors
 /// As [`read`] and [`text`]; 415 if it is not JSON by its content type.
-pub(crate) async fn read_small_json(headers: &HeaderMap, body: Body, timeout_ms: u64) -> Result<Option<Bytes>, ApiError> {
+pub(crate) async fn read_small_json(
+    headers: &HeaderMap,
+    body: Body,
+    timeout_ms: u64,
+) -> Result<Option<Bytes>, ApiError> {
     let media_type = media_type(headers)?;
     let body = read(body, Reading { bytes_max: SMALL_BODY_BYTES_MAX, timeout_ms }).await?;
     if body.is_empty() {
@@ -145,7 +149,8 @@ mod tests {
     use futures_util::stream;
 
     fn pieces(pieces: &[&'static str]) -> Body {
-        let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes()))).collect();
+        let pieces: Vec<_> =
+            pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes()))).collect();
         Body::from_stream(stream::iter(pieces))
     }
 

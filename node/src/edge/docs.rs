@@ -32,7 +32,9 @@ mod tests {
     #[test]
     fn nothing_is_inline_or_from_elsewhere() {
         for (name, text) in [("page", PAGE), ("script", SCRIPT), ("style", STYLE)] {
-            for forbidden in ["http://", "https://", "//cdn", "innerHTML", "eval(", " style=", "onclick=", "localStorage", "@import"] {
+            for forbidden in
+                ["http://", "https://", "//cdn", "innerHTML", "eval(", " style=", "onclick=", "localStorage", "@import"]
+            {
                 assert!(!text.contains(forbidden), "DOCS-1: {forbidden} in the {name}");
             }
         }

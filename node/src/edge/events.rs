@@ -6,10 +6,10 @@
 
 use super::EdgeState;
 use super::authenticate::{Authorized, InboxAck, InboxRead};
+use super::body;
 use super::body::faults::Faults;
 use super::body::members::members;
 use super::body::path_id::PathId;
-use super::body;
 use super::error::{ApiError, ErrorBody};
 use super::event_json::{EventJson, Status, respond, respond_event};
 use super::openapi::schemas::Acknowledgement;

@@ -134,16 +134,8 @@ fn page_query(query: Option<&str>, tenant: &TenantId, secret: &[u8; 32], limit_m
     let cursor = query::once("cursor", &cursor, &mut faults);
     faults.check()?;
     let after = cursor.map_or(Ok(EventId::ZERO), |text| cursor::open_event(secret, tenant, text))?;
-    let page = PageQuery {
-        status,
-        after,
-        limit: 1,
-        event_types,
-        from,
-        to,
-        scan_rows_max: 1,
-        page_bytes_max: PAGE_BYTES_MAX,
-    };
+    let page =
+        PageQuery { status, after, limit: 1, event_types, from, to, scan_rows_max: 1, page_bytes_max: PAGE_BYTES_MAX };
     Ok(Asked { limit, page })
 }
 
@@ -187,7 +179,9 @@ mod tests {
         assert_eq!((none.limit, none.page.after, none.page.status), (None, EventId::ZERO, EventStatus::Received));
         let id = EventId::from_bytes([9; 16]);
         let cursor = cursor::seal_event(&SECRET, &TenantId::parse("acme").unwrap(), id);
-        let query = format!("limit=7&cursor={cursor}&event_type=a.*&event_type=b&status=failed&from_timestamp=2020-01-01T00:00:00%2B02:00&x=1&x=2");
+        let query = format!(
+            "limit=7&cursor={cursor}&event_type=a.*&event_type=b&status=failed&from_timestamp=2020-01-01T00:00:00%2B02:00&x=1&x=2"
+        );
         let asked = asked(&query).unwrap();
         assert_eq!((asked.limit, asked.page.after, asked.page.status), (Some(7), id, EventStatus::Failed));
         assert_eq!(asked.page.event_types.len(), 2);
@@ -196,7 +190,9 @@ mod tests {
 
     #[test]
     fn bad_values_are_all_named() {
-        let error = asked("limit=0&limit=1&status=RECEIVED&event_type=a..b&from_timestamp=x&to_timestamp=&cursor=").err().unwrap();
+        let error = asked("limit=0&limit=1&status=RECEIVED&event_type=a..b&from_timestamp=x&to_timestamp=&cursor=")
+            .err()
+            .unwrap();
         let fields: Vec<_> = error.details.iter().map(|detail| detail.field.as_str()).collect();
         assert_eq!(fields, ["limit", "limit", "status", "event_type", "from_timestamp", "to_timestamp"]);
         assert_eq!(asked("cursor=nonsense").err().unwrap().code, ErrorCode::InvalidCursor);

@@ -2,9 +2,13 @@
 //!
 //! Invariants: `KEYS-EDGE-1` no key gives more than the key that made it has: neither scopes, nor tenant, nor rate;
 //! `KEYS-EDGE-2` the plain key is in the response that makes it and nowhere else; `KEYS-EDGE-3` another tenant's key is as
-//! one that never was, except to an admin. What a request may contain is in [`request`].
+//! one that never was, except to an admin. What a request may contain is in [`request`], what a key
+//! looks like in [`json`].
 
+mod json;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use super::EdgeState;
 use super::authenticate::{Authorized, Caller, KeysManage};
@@ -19,81 +23,17 @@ use crate::access::{Created, Rotation, Successor};
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use json::{KEY_BYTES, KeyJson, KeyList};
 use std::time::Duration;
-use triggers_protocol::{ApiKey, ErrorCode, EventId, Scope, Scopes, TenantId, Timestamp};
+use triggers_protocol::{ApiKey, ErrorCode, EventId, Scope, Scopes, TenantId};
 use triggers_store::tables::access::KEYS_PER_TENANT_MAX;
 use triggers_store::tables::rows::{KeyRow, Tier};
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Bytes of one key's JSON, about.
-const KEY_BYTES: usize = 512;
-
 /// The routes of this resource.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
-    OpenApiRouter::new()
-        .routes(routes!(create_key, list_keys))
-        .routes(routes!(revoke_key))
-        .routes(routes!(rotate_key))
-}
-
-/// An API key.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Key)]
-struct KeyJson<'a> {
-    /// The key's id.
-    #[schema(format = "uuid")]
-    id: String,
-    /// A name for people.
-    name: &'a str,
-    /// The tenant that it belongs to.
-    tenant_id: &'a str,
-    /// The key itself; only in the response that makes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    key: Option<&'a str>,
-    /// Its first characters.
-    #[schema(example = "trg_live_4fQx")]
-    prefix: &'a str,
-    /// What it may do.
-    #[schema(example = json!(["events:write"]))]
-    scopes: Vec<&'static str>,
-    /// Requests a minute; null if the tenant's tier decides.
-    #[schema(required = true)]
-    rate_limit_per_minute: Option<u32>,
-    /// When it was made.
-    #[schema(value_type = String, format = "date-time")]
-    created_at: Timestamp,
-    /// From when on it is refused.
-    #[schema(value_type = Option<String>, format = "date-time", required = true)]
-    expires_at: Option<Timestamp>,
-}
-
-/// A tenant's keys.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = KeyList)]
-struct KeyList<'a> {
-    /// Oldest first.
-    #[schema(value_type = Vec<KeyJson<'static>>)]
-    keys: Vec<KeyJson<'a>>,
-}
-
-impl<'a> KeyJson<'a> {
-    fn of(row: &'a KeyRow, key: Option<&'a ApiKey>) -> Self {
-        Self {
-            id: EventId::from_bytes(row.id).to_string(),
-            name: &row.name,
-            tenant_id: row.tenant.as_str(),
-            key: key.map(ApiKey::reveal),
-            prefix: &row.hint,
-            scopes: row.scopes.iter().map(Scope::as_str).collect(),
-            rate_limit_per_minute: row.rate_limit_per_minute,
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-        }
-    }
+    OpenApiRouter::new().routes(routes!(create_key, list_keys)).routes(routes!(revoke_key)).routes(routes!(rotate_key))
 }
 
 /// Make a key
@@ -272,12 +212,8 @@ async fn rotate_key(
     let old = reachable(&edge, &caller, id).await?;
     allow_scopes(&caller, old.scopes)?;
     let key = ApiKey::generate(old.kind, &edge.environment);
-    let successor = Successor {
-        id: new_id(&edge),
-        hash: key.hash(),
-        hint: key.hint(),
-        created_at: edge.environment.now(),
-    };
+    let successor =
+        Successor { id: new_id(&edge), hash: key.hash(), hint: key.hint(), created_at: edge.environment.now() };
     match edge.access.rotate_key(id, reach(&caller), successor, grace, edge.deadline()).await? {
         Rotation::Rotated(row) => respond(StatusCode::CREATED, &KeyJson::of(&row, Some(&key)), KEY_BYTES),
         Rotation::NotFound => Err(ApiError::not_found("key")),
@@ -314,6 +250,6 @@ async fn revoke_key(
 /// Panics unless the parsers accept these bodies.
 #[cfg(test)]
 pub(crate) fn accepts_examples(key: &str, rotation: &str) {
-    request::new_key(key.as_bytes(), Timestamp::from_millis(0)).unwrap();
+    request::new_key(key.as_bytes(), triggers_protocol::Timestamp::from_millis(0)).unwrap();
     request::grace_seconds(Some(rotation.as_bytes())).unwrap();
 }

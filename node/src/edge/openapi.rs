@@ -164,4 +164,6 @@ fn error_example(code: ErrorCode) -> serde_json::Value {
 }
 
 #[cfg(test)]
+pub(crate) mod live;
+#[cfg(test)]
 mod tests;

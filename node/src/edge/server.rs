@@ -7,6 +7,7 @@
 //! `SERVER-3` when [`serve`] returns no connection is left. It is not the place of limits on requests: [`super::respond`]
 //! has those, and the limits here are set wider, so that its answers are the ones clients see.
 
+mod activity;
 mod connection;
 mod stream;
 

@@ -5,6 +5,8 @@
 //! Making a tenant makes no key; that is another request.
 
 mod request;
+#[cfg(test)]
+mod tests;
 
 use super::EdgeState;
 use super::authenticate::{Admin, Authorized};

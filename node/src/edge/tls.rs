@@ -39,8 +39,7 @@ pub fn load(options: &ListenOptions) -> Result<Option<TlsAcceptor>, TlsError> {
         return Ok(None);
     };
     let chain = certificates("listen.tls_certificate_file", certificate_file)?;
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|error| fault("listen.tls_key_file", key_file, error))?;
+    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| fault("listen.tls_key_file", key_file, error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -9,9 +9,8 @@ use triggers_protocol::Environment;
 use triggers_protocol::api_key::KeyKind;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    let pair = |(name, value): &(&'static str, &str)| {
-        (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
-    };
+    let pair =
+        |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
     pairs.iter().map(pair).collect()
 }
 

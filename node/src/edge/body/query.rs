@@ -45,7 +45,11 @@ pub(crate) fn whole_number(text: &str, max: usize) -> Option<usize> {
 
 fn form_decoded(text: &str) -> Vec<u8> {
     // Plain plus signs stand for spaces, encoded ones for themselves.
-    if text.contains('+') { percent_decoded(text.replace('+', " ").as_bytes()) } else { percent_decoded(text.as_bytes()) }
+    if text.contains('+') {
+        percent_decoded(text.replace('+', " ").as_bytes())
+    } else {
+        percent_decoded(text.as_bytes())
+    }
 }
 
 /// Decodes `%xx`; a percent sign without two hexadecimal digits behind it stays.

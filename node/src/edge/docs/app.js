@@ -94,7 +94,8 @@ function parameterTable(fields) {
 function bodyFields(operation, prefix) {
   const content = operation.requestBody?.content;
   if (!content) return null;
-  const types = Object.keys(content);
+  // The API's own form is offered first.
+  const types = Object.keys(content).sort((a, b) => (b === "application/json") - (a === "application/json"));
   const select = make("select", { id: `${prefix}-type` }, ...types.map((type) => make("option", { value: type }, type)));
   const area = make("textarea", { id: `${prefix}-body`, spellcheck: "false" });
   const members = make("div");

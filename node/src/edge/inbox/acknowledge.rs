@@ -130,10 +130,20 @@ mod tests {
     #[test]
     fn ids_are_one_to_as_many_as_allowed() {
         assert_eq!(event_ids(br#"{"event_ids":["a","b"]}"#, 2).unwrap(), ["a", "b"]);
-        let bad = ["{}", r#"{"event_ids":[]}"#, r#"{"event_ids":"x"}"#, r#"{"event_ids":[1]}"#, r#"{"event_ids":["a","b","c"]}"#];
+        let bad = [
+            "{}",
+            r#"{"event_ids":[]}"#,
+            r#"{"event_ids":"x"}"#,
+            r#"{"event_ids":[1]}"#,
+            r#"{"event_ids":["a","b","c"]}"#,
+        ];
         for bad in bad {
             let error = event_ids(bad.as_bytes(), 2).unwrap_err();
-            assert_eq!((error.code, error.details[0].field.as_str()), (ErrorCode::ValidationError, "event_ids"), "{bad}");
+            assert_eq!(
+                (error.code, error.details[0].field.as_str()),
+                (ErrorCode::ValidationError, "event_ids"),
+                "{bad}"
+            );
         }
         assert_eq!(event_ids(b"", 2).unwrap_err().code, ErrorCode::InvalidJson);
     }

@@ -4,8 +4,8 @@
 //! the order in which they were sent, whatever is beside them; `BATCH-2` an item's index counts all items; `BATCH-3` the
 //! idempotency key of item `i` is `key/i`, or its own. What the outcomes become as a response is in [`batch_answer`].
 
-use super::{Draft, Form, Sender, append, cloud_events, envelope, idempotency, ndjson};
 use super::batch_answer::{self, BatchAnswer};
+use super::{Draft, Form, Sender, append, cloud_events, envelope, idempotency, ndjson};
 use crate::edge::EdgeState;
 use crate::edge::authenticate::{Authorized, Caller, EventsWrite};
 use crate::edge::body::faults::Faults;
@@ -164,7 +164,9 @@ mod tests {
         let body = r#"{"events":[{"event_type":"a","payload":{}},7,{"payload":{}}]}"#;
         let bad = Some(ErrorCode::ValidationError);
         assert_eq!(codes(body, Form::Json), Ok(vec![None, bad, bad]));
-        for body in ["{}", r#"{"events":null}"#, r#"{"events":{}}"#, r#"{"events":[]}"#, r#"{"events":[1,2,3,4]}"#, "[]"] {
+        for body in
+            ["{}", r#"{"events":null}"#, r#"{"events":{}}"#, r#"{"events":[]}"#, r#"{"events":[1,2,3,4]}"#, "[]"]
+        {
             assert_eq!(codes(body, Form::Json), Err(ErrorCode::ValidationError), "{body}");
         }
         for body in ["", "[", r#"{"events":[}"#, r#"{"events":[]} x"#] {

@@ -150,7 +150,11 @@ mod tests {
     #[test]
     fn faults_are_named_by_index() {
         let bad = ApiError::validation("payload", "is required").with_detail("event_type", "is required");
-        let error = whole(&[bad, ApiError::validation("body", "must be a JSON object"), ApiError::new(ErrorCode::InvalidJson, "no JSON")]);
+        let error = whole(&[
+            bad,
+            ApiError::validation("body", "must be a JSON object"),
+            ApiError::new(ErrorCode::InvalidJson, "no JSON"),
+        ]);
         assert_eq!(error.code, ErrorCode::ValidationError);
         let fields: Vec<_> = error.details.iter().map(|detail| detail.field.as_str()).collect();
         assert_eq!(fields, ["events[0].payload", "events[0].event_type", "events[1]", "events[2]"]);

@@ -5,8 +5,8 @@
 //! `id` together are the idempotency key, as they identify the event in the sender's world. Extension attributes are
 //! ignored. Data that is no JSON object is refused: it could be no payload.
 
-use super::envelope::{checked_payload, draft, parsed_time};
 use super::Draft;
+use super::envelope::{checked_payload, draft, parsed_time};
 use crate::edge::body::faults::Faults;
 use crate::edge::body::members::{Member, members};
 use crate::edge::body::query::percent_decoded;
@@ -140,7 +140,9 @@ mod tests {
     const WHOLE: &str = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.created","data":{ "n":1}}"#;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let pair = |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
         pairs.iter().map(pair).collect()
     }
 
@@ -164,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_binary_event_is_decoded() {
-        let whole = [("ce-specversion", "1.0"), ("ce-id", "\"a%20\\\"b\""), ("ce-source", "/caf%C3%A9"), ("ce-type", "a.b")];
+        let whole =
+            [("ce-specversion", "1.0"), ("ce-id", "\"a%20\\\"b\""), ("ce-source", "/caf%C3%A9"), ("ce-type", "a.b")];
         let draft = binary(&headers(&whole), " { \"n\" : 1 }\n", 100).unwrap();
         assert_eq!((draft.payload, draft.key.as_deref()), ("{ \"n\" : 1 }", Some("/café\na \"b")));
         let bad = [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];

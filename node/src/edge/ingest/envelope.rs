@@ -99,8 +99,14 @@ mod tests {
     #[test]
     fn every_fault_is_named_at_once() {
         let all = vec!["event_type".to_owned(), "timestamp".to_owned(), "payload".to_owned()];
-        assert_eq!(faults(r#"{"event_type":"a..b","timestamp":"never","payload":[]}"#), (ErrorCode::ValidationError, all.clone()));
-        assert_eq!(faults(r#"{"event_type":1,"timestamp":{},"payload":null}"#), (ErrorCode::ValidationError, all.clone()));
+        assert_eq!(
+            faults(r#"{"event_type":"a..b","timestamp":"never","payload":[]}"#),
+            (ErrorCode::ValidationError, all.clone())
+        );
+        assert_eq!(
+            faults(r#"{"event_type":1,"timestamp":{},"payload":null}"#),
+            (ErrorCode::ValidationError, all.clone())
+        );
         assert_eq!(faults("{}").1, [&all[..1], &all[2..]].concat());
         assert_eq!(faults(r#"{"event_type":"a","payload":{},"payload":{}}"#).1, ["payload"]);
         assert_eq!(faults(r#"{"event_type":"a","payload":{"x":1,"x":2}}"#).1, ["payload"]);

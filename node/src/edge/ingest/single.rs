@@ -25,6 +25,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// Accept an event
 ///
 /// 201 is answered once the event is durable. With an idempotency key the request can be repeated safely for 24 hours.
+/// An array of CloudEvents is answered as a batch.
 #[utoipa::path(
     post,
     path = "/v1/events",
@@ -129,7 +130,9 @@ mod tests {
             }
             prefers_minimal(&headers)
         };
-        for yes in [&["return=minimal"][..], &["wait=5, Return = \"minimal\"; x=1"], &["respond-async", "return=minimal"]] {
+        for yes in
+            [&["return=minimal"][..], &["wait=5, Return = \"minimal\"; x=1"], &["respond-async", "return=minimal"]]
+        {
             assert!(prefers(yes), "{yes:?}");
         }
         for no in [&[][..], &["return=representation"], &["minimal"], &["return=representation, return=minimal"]] {

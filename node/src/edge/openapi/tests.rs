@@ -1,4 +1,4 @@
-//! The document against the committed one, the contract's routes, its own references, and the parsers.
+//! The document against the committed one, the contract's routes, its own references, the parsers, and the guide of errors.
 
 use super::*;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
 
-fn document() -> Value {
+pub(super) fn document() -> Value {
     serde_json::from_str(&document_json()).unwrap()
 }
 
@@ -34,11 +34,26 @@ fn the_committed_document_is_the_one_served() {
 #[test]
 fn the_contract_s_operations_are_in_the_document() {
     let expected = [
-        "POST /v1/events", "POST /v1/events/batch", "POST /v1/events/acknowledge/batch", "GET /v1/events/{id}",
-        "DELETE /v1/events/{id}", "GET /v1/events/{id}/status", "POST /v1/events/{id}/ack", "GET /v1/inbox",
-        "GET /v1/stats", "POST /v1/keys", "GET /v1/keys", "DELETE /v1/keys/{id}", "POST /v1/keys/{id}/rotate",
-        "POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{id}", "PATCH /v1/tenants/{id}", "GET /v1/health",
-        "GET /livez", "GET /readyz",
+        "POST /v1/events",
+        "POST /v1/events/batch",
+        "POST /v1/events/acknowledge/batch",
+        "GET /v1/events/{id}",
+        "DELETE /v1/events/{id}",
+        "GET /v1/events/{id}/status",
+        "POST /v1/events/{id}/ack",
+        "GET /v1/inbox",
+        "GET /v1/stats",
+        "POST /v1/keys",
+        "GET /v1/keys",
+        "DELETE /v1/keys/{id}",
+        "POST /v1/keys/{id}/rotate",
+        "POST /v1/tenants",
+        "GET /v1/tenants",
+        "GET /v1/tenants/{id}",
+        "PATCH /v1/tenants/{id}",
+        "GET /v1/health",
+        "GET /livez",
+        "GET /readyz",
     ];
     let expected: BTreeSet<_> = expected.into_iter().map(str::to_owned).collect();
     assert_eq!(documented(&document()), expected);
@@ -97,4 +112,19 @@ fn examples_of_requests_are_accepted() {
     crate::edge::ingest::accepts_examples(&example("NewEvent"), &example("NewBatch"), &example("CloudEvent"));
     crate::edge::keys::accepts_examples(&example("NewKey"), &example("KeyRotation"));
     crate::edge::tenants::accepts_examples(&example("NewTenant"), &example("TenantPatch"));
+}
+
+/// Every code has one section, in the order of the codes, that begins with its status.
+#[test]
+fn the_guide_has_a_section_for_each_error_code() {
+    let guide = include_str!("../../../../docs/error-codes.md");
+    let sections: Vec<_> = guide.split("\n## ").skip(1).collect();
+    assert_eq!(sections.len(), ErrorCode::ALL.len());
+    for (section, code) in sections.into_iter().zip(ErrorCode::ALL) {
+        let start = format!("{}\n\nStatus {}. ", code.as_str(), code.status());
+        assert!(section.starts_with(&start), "the section of {}: {section}", code.as_str());
+        for part in ["- Causes: ", "- What to do: ", "```json\n", &format!("\"code\":\"{}\"", code.as_str())] {
+            assert!(section.contains(part), "{}: no {part}", code.as_str());
+        }
+    }
 }

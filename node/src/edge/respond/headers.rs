@@ -116,9 +116,11 @@ mod tests {
     use crate::edge::rate_limit::Rate;
 
     fn listen(origins: &[&str], is_tls: bool) -> CommonHeaders {
-        let mut options = ListenOptions::default();
-        options.cors_origins = origins.iter().map(|&origin| origin.to_owned()).collect();
-        options.behind_tls_proxy = is_tls;
+        let options = ListenOptions {
+            cors_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            behind_tls_proxy: is_tls,
+            ..ListenOptions::default()
+        };
         CommonHeaders::new(&options)
     }
 

@@ -34,7 +34,11 @@ impl Measures {
         let (method, class) = (method_index(method), class_index(status));
         let measures = self.route(route);
         let histogram = measures[method][class].get_or_init(|| {
-            let labels = [("route", route.to_owned()), ("method", METHODS[method].to_owned()), ("status", CLASSES[class].to_owned())];
+            let labels = [
+                ("route", route.to_owned()),
+                ("method", METHODS[method].to_owned()),
+                ("status", CLASSES[class].to_owned()),
+            ];
             metrics::histogram!(REQUEST_DURATION, &labels)
         });
         histogram.record(elapsed.as_secs_f64());

@@ -171,9 +171,8 @@ mod tests {
 
     #[test]
     fn problems_are_for_who_names_them() {
-        let asks = |value: &'static str| {
-            accepts_problem(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]))
-        };
+        let asks =
+            |value: &'static str| accepts_problem(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]));
         assert!(asks("application/problem+json"));
         assert!(asks("application/json;q=0.5, Application/Problem+JSON;q=0.9"));
         assert!(!asks("*/*") && !asks("application/json") && !asks("application/problem+json-not"));

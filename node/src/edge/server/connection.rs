@@ -1,16 +1,17 @@
 //! One connection: handshake, HTTP/1.1 or HTTP/2, and its end.
 //!
-//! Invariants: `CONNECTION-1` a connection on which no request's head arrived within `header_timeout_ms` of its start is
-//! closed, whatever it sent; later heads have the same time from the end of the request before (HTTP/1.1); an HTTP/2
-//! connection is pinged while it is open; `CONNECTION-2` when the node stops, requests that began are answered and no
-//! further ones are taken; `CONNECTION-3` what fails here concerns its connection alone and is logged for debugging only:
-//! it is the peer's doing.
+//! Invariants: `CONNECTION-1` a peer that sends no request, half a head, or nothing for [`IDLE_WAIT`] between two requests
+//! loses its connection (see `stream`); an HTTP/2 connection is pinged while it is open; `CONNECTION-2` when the node
+//! stops, requests that began are answered and no further ones are taken; `CONNECTION-3` what fails here concerns its
+//! connection alone and is logged for debugging only: it is the peer's doing.
 
+use super::activity::Activity;
 use super::stopped;
-use super::stream::TimedStream;
+use super::stream::{TimedStream, Waits};
 use crate::edge::client_address::PeerAddress;
 use axum::Router;
 use axum::body::Body;
+use axum::http::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,11 +20,10 @@ use metrics::Gauge;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 use triggers_cluster_config::ListenOptions;
@@ -35,14 +35,16 @@ const HEADERS_ABOVE: usize = 28;
 const STREAMS_MAX: u32 = 100;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is kept without a request. Proxies keep theirs for a minute: closing earlier than they do would
+/// let a request and the end of its connection cross.
+const IDLE_WAIT: Duration = Duration::from_secs(75);
 
 /// What all connections of a listener share.
 pub(super) struct Connections {
     router: Router,
     builder: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
-    header_timeout: Duration,
-    write_timeout: Duration,
+    waits: Waits,
     shutdown: watch::Receiver<bool>,
     open: Gauge,
 }
@@ -58,8 +60,11 @@ impl Connections {
             router,
             builder: builder(options),
             tls,
-            header_timeout: Duration::from_millis(options.header_timeout_ms),
-            write_timeout: Duration::from_millis(options.request_timeout_ms),
+            waits: Waits {
+                write: Duration::from_millis(options.request_timeout_ms),
+                head: Duration::from_millis(options.header_timeout_ms),
+                idle: IDLE_WAIT,
+            },
             shutdown,
             open: metrics::gauge!("triggers_http_connections"),
         }
@@ -72,30 +77,34 @@ impl Connections {
     {
         self.open.increment(1);
         let _counted = CountedDown(&self.open);
-        let stream = TimedStream::new(stream, self.write_timeout);
-        let Some(tls) = &self.tls else { return self.drive(stream, peer).await };
-        match timeout(self.header_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.drive(stream, peer).await,
+        let activity = Arc::new(Activity::default());
+        let stream = TimedStream::new(stream, self.waits, activity.clone());
+        let Some(tls) = &self.tls else { return self.drive(stream, peer, activity).await };
+        match timeout(self.waits.head, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.drive(stream, peer, activity).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "tls handshake failed"),
             Err(_) => tracing::debug!(%peer, "tls handshake took too long"),
         }
     }
 
-    async fn drive<S>(&self, stream: S, peer: SocketAddr)
+    async fn drive<S>(&self, stream: S, peer: SocketAddr, activity: Arc<Activity>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let has_request = AtomicBool::new(false);
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            has_request.store(true, Ordering::Relaxed);
+            let under_way = activity.begin(request.version() == Version::HTTP_2);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(PeerAddress(peer));
-            self.router.clone().call(request)
+            let answer = self.router.clone().call(request);
+            async move {
+                let answer = answer.await;
+                drop(under_way);
+                answer
+            }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        let mut first_head = pin!(sleep(self.header_timeout));
         let mut stop = pin!(stopped(self.shutdown.clone()));
-        let (mut is_watched, mut is_stopping) = (true, false);
+        let mut is_stopping = false;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -103,14 +112,6 @@ impl Connections {
                         tracing::debug!(%peer, %error, "connection failed");
                     }
                     return;
-                }
-                () = &mut first_head, if is_watched => {
-                    is_watched = false;
-                    // The protocol's own timer runs only once it knows which protocol it is.
-                    if !has_request.load(Ordering::Relaxed) {
-                        tracing::debug!(%peer, "no request in time");
-                        return;
-                    }
                 }
                 () = &mut stop, if !is_stopping => {
                     is_stopping = true;
@@ -137,7 +138,8 @@ fn builder(options: &ListenOptions) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(options.header_timeout_ms))
+        // The stream has the timers: hyper's would close idle connections as fast as half a head.
+        .header_read_timeout(None)
         .max_buf_size(head_bytes_max)
         .max_headers(options.headers_max + HEADERS_ABOVE);
     builder

@@ -54,7 +54,10 @@ async fn some(stream: &mut TcpStream) -> String {
 }
 
 fn echo() -> Router {
-    Router::new().route("/", get(async |Extension(peer): Extension<crate::edge::client_address::PeerAddress>| peer.0.to_string()))
+    Router::new().route(
+        "/",
+        get(async |Extension(peer): Extension<crate::edge::client_address::PeerAddress>| peer.0.to_string()),
+    )
 }
 
 #[tokio::test]
@@ -77,7 +80,9 @@ async fn silence_and_half_a_head_are_closed() {
     }
     let mut stream = running.connect().await;
     stream.write_all(GET).await.unwrap();
-    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200"), "an idle connection is closed as well");
+    assert!(some(&mut stream).await.starts_with("HTTP/1.1 200"));
+    stream.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
+    assert_eq!(rest(&mut stream).await, "", "CONNECTION-1: half a head after a whole request");
 }
 
 #[tokio::test]
