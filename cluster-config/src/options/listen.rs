@@ -30,8 +30,10 @@ section! {
         behind_tls_proxy: bool = false, Bounds::Free;
         /// Open connections; more wait in the backlog of the operating system.
         connections_max: usize = 10_000, Bounds::Whole(1, 1_000_000);
-        /// Wait for the head of a request, from its first byte or from the end of the one before.
+        /// Wait for the head of a request, from its first byte; on a new connection from its beginning.
         header_timeout_ms: u64 = 10_000, Bounds::Whole(100, 600_000);
+        /// How long a connection is kept without a request. Proxies in front should keep theirs for less.
+        idle_timeout_ms: u64 = 75_000, Bounds::Whole(100, 3_600_000);
         /// Size of the head of a request.
         header_bytes_max: usize = 16_384, Bounds::Whole(8_192, 1_048_576);
         /// Header fields of a request.

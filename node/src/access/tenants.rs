@@ -20,7 +20,7 @@ impl Access {
     /// [`TableError::Store`].
     pub async fn create_tenant(&self, row: TenantRow, deadline: Instant) -> Result<Created, TableError> {
         let row = Arc::new(row);
-        let create = self.0.store.run(Run::idempotent(deadline), move |tx| {
+        let create = self.0.store.run(Run::once(deadline), move |tx| {
             let row = row.clone();
             Box::pin(async move { access::create_tenant(tx, &row).await })
         });

@@ -166,6 +166,14 @@ fn refused(refusal: Refusal) -> ApiError {
     ApiError { retry_after_s, ..ApiError::new(code, message) }
 }
 
+/// Panics unless the parsers accept these bodies.
+#[cfg(test)]
+pub(crate) fn accepts_examples(event: &str, batch: &str, cloud_event: &str) {
+    envelope::parse(event, 1_000).unwrap();
+    cloud_events::structured(cloud_event, 1_000).unwrap();
+    batch::accepts(batch);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,12 +209,4 @@ mod tests {
         let small = Bytes::from_static(b"{}    ");
         assert_eq!(kept(&small, std::str::from_utf8(&small[..2]).unwrap()).as_ptr(), small.as_ptr(), "shared");
     }
-}
-
-/// Panics unless the parsers accept these bodies.
-#[cfg(test)]
-pub(crate) fn accepts_examples(event: &str, batch: &str, cloud_event: &str) {
-    envelope::parse(event, 1_000).unwrap();
-    cloud_events::structured(cloud_event, 1_000).unwrap();
-    batch::accepts(batch);
 }

@@ -15,13 +15,17 @@ use crate::harness::payload::{payload, size_bytes};
 use crate::harness::random::{Random, Seed};
 use crate::harness::{Client, Node, listing};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-const VARIANTS: u64 = 14;
+const VARIANTS: u64 = 15;
 const EVENTS: u64 = 60;
 const PAGE_BYTES: u64 = 4_096;
+
+/// Where a page at the head of the data file keeps the number of the last page in use, and of the transaction.
+const LAST_PAGE_AT: usize = 136;
+const TRANSACTION_AT: usize = 144;
 
 /// A directory as a killed node left it, and what it had answered.
 struct Quiet {
@@ -83,21 +87,30 @@ async fn garbage_after_the_committed_part_harms_nothing() {
     }
 }
 
-/// Leaves what a cut in the middle of an unpublished transaction could: a tail of any length, a strange lock file.
+/// Leaves what a cut in the middle of an unpublished transaction could: a tail of any length and contents behind the
+/// committed part, a strange lock file.
 fn tear(directory: &Path, variant: u64, random: &mut Random) {
     let data = find(directory, "data.mdb");
-    let tail_bytes = match variant % 4 {
-        0 => random.between(1, PAGE_BYTES - 1),
-        1 => PAGE_BYTES * random.between(1, 64),
-        2 => random.between(PAGE_BYTES, 300_000),
-        _ => 0,
+    let mut file = OpenOptions::new().write(true).open(&data).expect("the data file opens");
+    let (used_bytes, whole_bytes) = (used_bytes(&data), length_bytes(&data));
+    let reserved_bytes = whole_bytes.saturating_sub(used_bytes);
+    let (at_bytes, torn_bytes) = match variant % 5 {
+        0 => (whole_bytes, random.between(1, PAGE_BYTES - 1)),
+        1 => (used_bytes, PAGE_BYTES * random.between(1, 64)),
+        2 => (used_bytes + random.between(0, reserved_bytes), random.between(PAGE_BYTES, 300_000)),
+        3 => (used_bytes, reserved_bytes + random.between(1, 100_000)),
+        _ => {
+            // The length of a file that had just grown is lost.
+            file.set_len(used_bytes + random.between(0, reserved_bytes)).expect("the data file shrinks");
+            (used_bytes, 0)
+        }
     };
-    let mut tail = random.bytes(tail_bytes as usize);
+    let mut torn = random.bytes(torn_bytes as usize);
     if random.one_in(4) {
-        tail.fill(0);
+        torn.fill(0);
     }
-    let mut file = OpenOptions::new().append(true).open(data).expect("the data file opens");
-    file.write_all(&tail).expect("the data file grows");
+    file.seek(SeekFrom::Start(at_bytes)).expect("the place is in reach");
+    file.write_all(&torn).expect("the data file can be written");
     let lock = directory_of(directory, "data.mdb").join("lock.mdb");
     match variant % 3 {
         0 if lock.exists() => fs::remove_file(lock).expect("the lock file goes"),
@@ -106,13 +119,31 @@ fn tear(directory: &Path, variant: u64, random: &mut Random) {
     }
 }
 
+fn length_bytes(file: &Path) -> u64 {
+    fs::metadata(file).expect("the data file is there").len()
+}
+
+/// How far the committed part reaches: the last page that the newer of the two pages at the head names. What the file
+/// has beyond it is reserved and means nothing.
+fn used_bytes(data: &Path) -> u64 {
+    let mut head = [0; 2 * PAGE_BYTES as usize];
+    File::open(data).and_then(|mut file| file.read_exact(&mut head)).expect("the data file has a head");
+    let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+    let pages = [0, PAGE_BYTES as usize].map(|page| (number(page + TRANSACTION_AT), number(page + LAST_PAGE_AT)));
+    let (_, last_page) = pages.into_iter().max().expect("there are two");
+    (last_page + 1) * PAGE_BYTES
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_truncated_committed_part_is_refused() {
     let seed = Seed::choose();
     let mut random = seed.stream(0);
     let quiet = quiet(&mut random).await;
-    let whole_bytes = fs::metadata(find(quiet.directory.path(), "data.mdb")).expect("the data file is there").len();
-    let cuts_bytes = [PAGE_BYTES * 2, whole_bytes / 2, random.between(PAGE_BYTES * 3, whole_bytes / 2), 100];
+    let data = find(quiet.directory.path(), "data.mdb");
+    let used_bytes = used_bytes(&data);
+    assert!((PAGE_BYTES * 10..=length_bytes(&data)).contains(&used_bytes), "the head was read rightly: {used_bytes}");
+    let anywhere_bytes = random.between(PAGE_BYTES * 3, used_bytes - PAGE_BYTES);
+    let cuts_bytes = [0, 100, PAGE_BYTES * 2, used_bytes / 2, anywhere_bytes, used_bytes - PAGE_BYTES, used_bytes - 1];
     for cut_bytes in cuts_bytes {
         let copy = copy(quiet.directory.path());
         let file = OpenOptions::new().write(true).open(find(copy.path(), "data.mdb")).expect("the data file opens");

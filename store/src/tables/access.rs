@@ -114,13 +114,12 @@ pub async fn get_tenant(tx: &mut dyn Transaction, id: &TenantId) -> Result<Optio
     Ok(row.map(|bytes| TenantRow::from_bytes(&bytes)).transpose()?)
 }
 
-/// Stores a new tenant.
+/// Stores a new tenant. Run again after an unknown outcome it may say that the tenant exists: run it once.
 ///
 /// # Errors
 /// [`TableError::Store`].
 pub async fn create_tenant(tx: &mut dyn Transaction, row: &TenantRow) -> Result<Created, TableError> {
     match get_tenant(tx, &row.id).await? {
-        Some(stored) if stored == *row => Ok(Created::Yes),
         Some(_) => Ok(Created::Exists),
         None => {
             put_tenant(tx, row);

@@ -145,8 +145,16 @@ fn events_member(text: &str, events_max: usize) -> Result<(Vec<&RawValue>, usize
     items(given.unwrap_or_default(), events_max).map_err(|_| ApiError::validation("events", "must be an array"))
 }
 
-fn bytes_of<'a>((items, count): (Vec<&'a RawValue>, usize)) -> (Vec<&'a [u8]>, usize) {
+fn bytes_of((items, count): (Vec<&RawValue>, usize)) -> (Vec<&[u8]>, usize) {
     (items.into_iter().map(|item| item.get().as_bytes()).collect(), count)
+}
+
+/// Panics unless every item of this body is accepted.
+#[cfg(test)]
+pub(super) fn accepts(body: &str) {
+    for draft in drafts(body.as_bytes(), Form::Json, 1_000, 1_000).unwrap() {
+        draft.unwrap();
+    }
 }
 
 #[cfg(test)]
@@ -183,13 +191,5 @@ mod tests {
         let body = format!("[{event},{{}}]");
         assert_eq!(codes(&body, Form::CloudEvents), Ok(vec![None, Some(ErrorCode::ValidationError)]));
         assert_eq!(codes(event, Form::CloudEvents), Err(ErrorCode::ValidationError));
-    }
-}
-
-/// Panics unless every item of this body is accepted.
-#[cfg(test)]
-pub(super) fn accepts(body: &str) {
-    for draft in drafts(body.as_bytes(), Form::Json, 1_000, 1_000).unwrap() {
-        draft.unwrap();
     }
 }

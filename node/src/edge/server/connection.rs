@@ -1,6 +1,6 @@
 //! One connection: handshake, HTTP/1.1 or HTTP/2, and its end.
 //!
-//! Invariants: `CONNECTION-1` a peer that sends no request, half a head, or nothing for [`IDLE_WAIT`] between two requests
+//! Invariants: `CONNECTION-1` a peer that sends no request, half a head, or nothing for `idle_timeout_ms` between two requests
 //! loses its connection (see `stream`); an HTTP/2 connection is pinged while it is open; `CONNECTION-2` when the node
 //! stops, requests that began are answered and no further ones are taken; `CONNECTION-3` what fails here concerns its
 //! connection alone and is logged for debugging only: it is the peer's doing.
@@ -35,9 +35,6 @@ const HEADERS_ABOVE: usize = 28;
 const STREAMS_MAX: u32 = 100;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection is kept without a request. Proxies keep theirs for a minute: closing earlier than they do would
-/// let a request and the end of its connection cross.
-const IDLE_WAIT: Duration = Duration::from_secs(75);
 
 /// What all connections of a listener share.
 pub(super) struct Connections {
@@ -63,7 +60,7 @@ impl Connections {
             waits: Waits {
                 write: Duration::from_millis(options.request_timeout_ms),
                 head: Duration::from_millis(options.header_timeout_ms),
-                idle: IDLE_WAIT,
+                idle: Duration::from_millis(options.idle_timeout_ms),
             },
             shutdown,
             open: metrics::gauge!("triggers_http_connections"),
