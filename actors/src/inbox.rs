@@ -127,10 +127,7 @@ async fn run_batch(arguments: &InboxArguments, batch: &Batch<Reply>) -> Result<b
     let _slot = arguments.commit_slots.acquire().await.expect("the semaphore is never closed");
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
-    arguments
-        .store
-        .run(run, |tx| Box::pin(batch::apply(tx, guard, keys, batch.last_id, &batch.commands)))
-        .await
+    arguments.store.run(run, |tx| Box::pin(batch::apply(tx, guard, keys, batch.last_id, &batch.commands))).await
 }
 
 fn answer_all(answers: Vec<(Reply, Answer)>) {

@@ -16,9 +16,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use triggers_protocol::PartitionId;
 use triggers_store::kv::{Run, Store};
+use triggers_store::tables::TableError;
 use triggers_store::tables::fence::{self, Guard};
 use triggers_store::tables::settings::{self, StoreSettings};
-use triggers_store::tables::TableError;
 
 /// Fences taken in one transaction.
 const FENCES_PER_TRANSACTION: usize = 64;
@@ -72,12 +72,8 @@ impl Node {
         let epochs = (epochs.clone().min().unwrap_or(0), epochs.max().unwrap_or(0));
         let options = Arc::new(options);
         let routing = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
-        let arguments = PartitionsArguments {
-            guards,
-            store: store.clone(),
-            options: options.clone(),
-            routing: routing.clone(),
-        };
+        let arguments =
+            PartitionsArguments { guards, store: store.clone(), options: options.clone(), routing: routing.clone() };
         let (supervisor, ended) = NodeSupervisor::spawn(None, NodeSupervisor, arguments).await?;
         let router = Router::new(store, options, partitions, routing);
         Ok(Self { router, settings, epochs, supervisor, ended })

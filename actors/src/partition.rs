@@ -136,11 +136,7 @@ impl PartitionState {
         Ok(handle)
     }
 
-    async fn spawn(
-        &self,
-        myself: &ActorRef<PartitionMessage>,
-        tenant: &TenantId,
-    ) -> Result<InboxHandle, BrokerError> {
+    async fn spawn(&self, myself: &ActorRef<PartitionMessage>, tenant: &TenantId) -> Result<InboxHandle, BrokerError> {
         let PartitionArguments { guard, shared, .. } = &self.arguments;
         let options = &shared.options;
         let rates = Arc::new(Rates::new());

@@ -7,9 +7,7 @@
 use crate::admission::{Admission, Refused};
 use crate::inbox::handle::{InboxHandle, Reply};
 use crate::inbox::machine::Request;
-use crate::inbox::request::{
-    Accepted, Answer, BrokerError, NewEvent, Refusal, Write, WriteResult,
-};
+use crate::inbox::request::{Accepted, Answer, BrokerError, NewEvent, Refusal, Write, WriteResult};
 use crate::options::BrokerOptions;
 use crate::partition::{InboxTable, PartitionHandle, PartitionMessage};
 use crate::partitions::RoutingTable;
@@ -19,11 +17,11 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use triggers_protocol::{EventId, PartitionId, TenantId, Timestamp};
 use triggers_store::kv::{BoxFuture, Run, Store, Transaction};
+use triggers_store::tables::TableError;
 use triggers_store::tables::batch::Counts;
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox::{self, EventPage, Found, PageQuery};
 use triggers_store::tables::keys::TenantKeys;
-use triggers_store::tables::TableError;
 
 /// How often a request asks for an inbox that closes under its hands.
 const OPEN_ATTEMPTS_MAX: usize = 3;
@@ -162,12 +160,7 @@ impl Router {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn list(
-        &self,
-        tenant: &TenantId,
-        query: PageQuery,
-        deadline: Instant,
-    ) -> Result<EventPage, BrokerError> {
+    pub async fn list(&self, tenant: &TenantId, query: PageQuery, deadline: Instant) -> Result<EventPage, BrokerError> {
         let Place { guard, keys, .. } = &self.place(tenant)?;
         self.read(deadline, |tx| Box::pin(inbox::list(tx, guard, keys, &query))).await
     }
@@ -187,12 +180,10 @@ impl Router {
     /// [`BrokerError`].
     pub async fn statistics(&self, tenant: &TenantId, deadline: Instant) -> Result<Statistics, BrokerError> {
         let Place { guard, keys, table } = &self.place(tenant)?;
-        let (counts, oldest_waiting) =
-            self.read(deadline, |tx| Box::pin(inbox::statistics(tx, guard, keys))).await?;
+        let (counts, oldest_waiting) = self.read(deadline, |tx| Box::pin(inbox::statistics(tx, guard, keys))).await?;
         let open = table.get(tenant);
         let now = self.0.store.environment().monotonic();
-        let (ingested_per_second, delivered_per_second) =
-            open.map_or((0.0, 0.0), |inbox| inbox.rates.per_second(now));
+        let (ingested_per_second, delivered_per_second) = open.map_or((0.0, 0.0), |inbox| inbox.rates.per_second(now));
         Ok(Statistics { counts, oldest_waiting, ingested_per_second, delivered_per_second })
     }
 
@@ -224,8 +215,8 @@ impl Router {
         let (mut parts, mut bytes) = (vec![Vec::new()], 0);
         for event in events {
             let part = parts.last().map_or(0, Vec::len);
-            let full = part >= self.0.options.batch_events_max
-                || bytes + event.payload.len() > self.0.options.batch_bytes_max;
+            let full =
+                part >= self.0.options.batch_events_max || bytes + event.payload.len() > self.0.options.batch_bytes_max;
             if full && part > 0 {
                 parts.push(Vec::new());
                 bytes = 0;

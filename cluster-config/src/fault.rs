@@ -51,13 +51,7 @@ impl fmt::Display for Fault {
         if self.field.is_empty() {
             write!(formatter, "{}: {}", self.source, self.message)
         } else {
-            write!(
-                formatter,
-                "{}: {}: {}",
-                self.source,
-                self.field.escape_debug(),
-                self.message
-            )
+            write!(formatter, "{}: {}: {}", self.source, self.field.escape_debug(), self.message)
         }
     }
 }
@@ -72,9 +66,5 @@ pub struct ConfigError {
 }
 
 fn lines(faults: &[Fault]) -> String {
-    faults
-        .iter()
-        .map(Fault::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
 }

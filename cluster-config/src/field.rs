@@ -41,9 +41,7 @@ impl Kind {
             Self::Boolean => value.is_bool(),
             Self::Integer => value.is_integer(),
             Self::Text => value.is_str(),
-            Self::List => value
-                .as_array()
-                .is_some_and(|items| items.iter().all(Value::is_str)),
+            Self::List => value.as_array().is_some_and(|items| items.iter().all(Value::is_str)),
         }
     }
 }
@@ -100,10 +98,7 @@ impl Field {
         match self.bounds {
             Bounds::Free => self.kind.words().to_owned(),
             Bounds::Whole(min, max) => {
-                let unit = self
-                    .unit()
-                    .map(|unit| format!(" {unit}"))
-                    .unwrap_or_default();
+                let unit = self.unit().map(|unit| format!(" {unit}")).unwrap_or_default();
                 format!("{} to {}{unit}", grouped(min), grouped(max))
             }
             Bounds::Choice([only]) => (*only).to_owned(),
@@ -115,11 +110,7 @@ impl Field {
     /// What is wrong with a value, or nothing. Rules are not asked: they may need other fields.
     pub(crate) fn fault(&self, value: &Value) -> Option<String> {
         if !self.kind.holds(value) {
-            return Some(format!(
-                "must be {}, but is {}",
-                self.kind.words(),
-                kind_found(value)
-            ));
+            return Some(format!("must be {}, but is {}", self.kind.words(), kind_found(value)));
         }
         let in_bounds = match (self.bounds, value) {
             (Bounds::Whole(min, max), Value::Integer(number)) => (min..=max).contains(number),
@@ -132,10 +123,7 @@ impl Field {
         let shown = match value {
             Value::Integer(number) => grouped(*number),
             // Debug keeps a text with line breaks on the one line that a fault has.
-            Value::String(text) => format!(
-                "{:?}",
-                text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>()
-            ),
+            Value::String(text) => format!("{:?}", text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>()),
             other => other.to_string(),
         };
         Some(format!("must be {}, but is {shown}", self.allowed()))
@@ -240,9 +228,7 @@ impl FieldType for Vec<String> {
     const KIND: Kind = Kind::List;
 
     fn to_value(&self) -> Option<Value> {
-        Some(Value::Array(
-            self.iter().cloned().map(Value::String).collect(),
-        ))
+        Some(Value::Array(self.iter().cloned().map(Value::String).collect()))
     }
 }
 

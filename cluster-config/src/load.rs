@@ -46,10 +46,7 @@ pub struct Override {
 impl Override {
     /// Sets `field` to `value`.
     pub fn new(field: impl Into<String>, value: impl ToString) -> Self {
-        Self {
-            field: field.into(),
-            value: value.to_string(),
-        }
+        Self { field: field.into(), value: value.to_string() }
     }
 }
 
@@ -67,9 +64,7 @@ impl FromStr for Override {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('=') {
             Some((field, value)) if !field.trim().is_empty() => Ok(Self::new(field.trim(), value)),
-            _ => Err(OverrideError {
-                text: text.to_owned(),
-            }),
+            _ => Err(OverrideError { text: text.to_owned() }),
         }
     }
 }

@@ -48,14 +48,8 @@ pub(crate) const SECTIONS: [&Section; 7] = [
 ];
 
 /// The rules of the sections that have any.
-pub(crate) const RULES: [&[Rule]; 6] = [
-    node::RULES,
-    listen::RULES,
-    store::RULES,
-    broker::RULES,
-    limits::RULES,
-    log::RULES,
-];
+pub(crate) const RULES: [&[Rule]; 6] =
+    [node::RULES, listen::RULES, store::RULES, broker::RULES, limits::RULES, log::RULES];
 
 /// Every field of every section.
 pub(crate) fn fields() -> impl Iterator<Item = &'static Field> {
@@ -103,16 +97,9 @@ impl NodeOptions {
         });
         let mut faults: Vec<(&'static str, String)> = single.collect();
         let refused = faults.iter().map(|(path, _)| *path).collect();
-        faults.extend(
-            rule::broken(self, &refused)
-                .into_iter()
-                .map(|(rule, message)| (rule.fields[0], message)),
-        );
-        let fault = |(path, message): (&str, String)| Fault {
-            source: FaultSource::Default,
-            field: path.to_owned(),
-            message,
-        };
+        faults.extend(rule::broken(self, &refused).into_iter().map(|(rule, message)| (rule.fields[0], message)));
+        let fault =
+            |(path, message): (&str, String)| Fault { source: FaultSource::Default, field: path.to_owned(), message };
         faults.into_iter().map(fault).collect()
     }
 
@@ -130,10 +117,7 @@ impl NodeOptions {
     /// Limits so small that a simulated workload meets all of them within a few hundred requests.
     pub fn simulation() -> Self {
         Self {
-            node: NodeIdentityOptions {
-                partitions: 8,
-                ..NodeIdentityOptions::default()
-            },
+            node: NodeIdentityOptions { partitions: 8, ..NodeIdentityOptions::default() },
             listen: ListenOptions::simulation(),
             admin: AdminOptions::default(),
             store: StoreOptions::simulation(),

@@ -28,10 +28,7 @@ const RULES: &[Rule] = &[Rule {
 }];
 
 /// The rules that the options break, without those that look at a refused field.
-pub(crate) fn broken(
-    options: &NodeOptions,
-    refused: &BTreeSet<&'static str>,
-) -> Vec<(&'static Rule, String)> {
+pub(crate) fn broken(options: &NodeOptions, refused: &BTreeSet<&'static str>) -> Vec<(&'static Rule, String)> {
     all()
         .filter(|rule| rule.fields.iter().all(|field| !refused.contains(field)))
         .filter_map(|rule| Some((rule, (rule.broken)(options)?)))

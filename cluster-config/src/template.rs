@@ -41,11 +41,7 @@ fn push_field(text: &mut String, field: &Field, value: Option<Value>) {
     };
     text.push('\n');
     push_comment(text, field.doc);
-    text.push_str(&format!(
-        "# Must be {}. {}\n",
-        field.allowed(),
-        field.variable()
-    ));
+    text.push_str(&format!("# Must be {}. {}\n", field.allowed(), field.variable()));
     text.push_str(&format!("{} = {shown}\n", field.name));
 }
 

@@ -87,10 +87,7 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
         Some(ceiling) => ceiling.url(),
         None => plan.url.clone().unwrap_or_default(),
     };
-    progress(&format!(
-        "opening {} connections to {url}",
-        plan.connections
-    ));
+    progress(&format!("opening {} connections to {url}", plan.connections));
     let dialer = Dialer::new(&url)?;
     let connections = dialer.dial_all(plan.connections as usize).await?;
     let material = Material::new(&plan, dialer.address())?;
@@ -99,23 +96,13 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
     let window = Window::new(plan.warmup_seconds, plan.duration_seconds);
     let pace = Pace::new(&plan, window);
     let tallies = Tallies::new(plan.connections as usize);
-    let load = Arc::new(Load {
-        clock,
-        window,
-        pace,
-        tallies,
-        dialer,
-    });
+    let load = Arc::new(Load { clock, window, pace, tallies, dialer });
     let pacer = load.clone().start_pacer().map_err(BenchError::Pacer)?;
 
     let mut workers = JoinSet::new();
     for (index, connection) in connections.into_iter().enumerate() {
-        let worker = Worker::new(
-            index,
-            load.clone(),
-            connection,
-            script::Script::new(material.clone(), plan.mode, index),
-        );
+        let worker =
+            Worker::new(index, load.clone(), connection, script::Script::new(material.clone(), plan.mode, index));
         workers.spawn(worker.run());
     }
     let interrupted = watch(&load, &progress).await;
@@ -127,14 +114,7 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
         let _ = tokio::task::spawn_blocking(move || pacer.join()).await;
     }
     let measured_ns = end_ns.saturating_sub(window.begin_ns);
-    Ok(Report::new(
-        &plan,
-        &load.tallies,
-        measured_ns,
-        load.pace.keeping(end_ns),
-        unanswered,
-        interrupted,
-    ))
+    Ok(Report::new(&plan, &load.tallies, measured_ns, load.pace.keeping(end_ns), unanswered, interrupted))
 }
 
 /// Waits for the end of the window or Ctrl-C, reporting every second; true if interrupted.

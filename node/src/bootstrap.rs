@@ -28,6 +28,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use triggers_actors::admission::Admission;
 use triggers_actors::{BrokerOptions, Node};
 use triggers_cluster_config::{NodeOptions, Override, Sources, process_environment};
 use triggers_protocol::Environment;
@@ -136,7 +137,8 @@ impl Running {
         let cluster = cluster_view(&self.options, &self.node, &self.incarnation, self.address);
         let admin = admin::router(self.telemetry.admin_state(edge.clone(), cluster));
         let options = &self.options.listen;
-        let public = server::serve(self.listener, edge::router(edge.clone()), self.tls, options.clone(), stopped.clone());
+        let public =
+            server::serve(self.listener, edge::router(edge.clone()), self.tls, options.clone(), stopped.clone());
         let public = tokio::spawn(public);
         let admin = tokio::spawn(server::serve(self.admin_listener, admin, None, options.clone(), stopped));
         ready()?;
@@ -171,6 +173,7 @@ impl Running {
             cursor_secret: self.node.settings().cursor_secret,
             options: self.options.clone(),
             node_name: self.options.node.name.clone(),
+            gathering: Admission::new(usize::MAX, self.options.broker.node_bytes_max),
             draining: AtomicBool::new(false),
         }))
     }

@@ -92,9 +92,7 @@ pub enum Command {
     /// Load a node, or measure what HTTP alone can do on this machine
     Bench(BenchArguments),
     /// Print completions for a shell
-    #[command(
-        after_help = "Example:\n  triggers completions bash > /etc/bash_completion.d/triggers"
-    )]
+    #[command(after_help = "Example:\n  triggers completions bash > /etc/bash_completion.d/triggers")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -103,10 +101,7 @@ pub enum Command {
 
 /// Runs one command to its end and reports its error, if any, on stderr.
 pub fn execute(line: CommandLine) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::note(&format!("error: the runtime cannot start: {error}"));
@@ -124,12 +119,8 @@ pub fn execute(line: CommandLine) -> ExitCode {
 
 async fn run(command: Command) -> Result<(), CommandError> {
     match command {
-        Command::Dev(arguments) => crate::bootstrap::run_dev(arguments)
-            .await
-            .map_err(CommandError::from_start),
-        Command::Serve(arguments) => crate::bootstrap::run_serve(arguments)
-            .await
-            .map_err(CommandError::from_start),
+        Command::Dev(arguments) => crate::bootstrap::run_dev(arguments).await.map_err(CommandError::from_start),
+        Command::Serve(arguments) => crate::bootstrap::run_serve(arguments).await.map_err(CommandError::from_start),
         Command::Config(command) => configuration::run(command),
         Command::Openapi => output::line(crate::edge::openapi::document_json().trim_end()),
         Command::Keys(arguments) => keys::run(arguments).await,

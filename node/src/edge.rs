@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::Instant;
+use triggers_actors::admission::Admission;
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
@@ -70,6 +71,8 @@ pub struct Edge {
     pub options: NodeOptions,
     /// The node's name, for the health answer.
     pub node_name: String,
+    /// Bytes of bodies that are being gathered.
+    pub gathering: Arc<Admission>,
     /// Whether the node is about to stop: it serves on, but is not ready.
     pub draining: AtomicBool,
 }

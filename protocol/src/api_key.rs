@@ -54,10 +54,7 @@ impl ApiKey {
     /// [`Malformed`], without the key in the message.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let malformed = || Malformed("is not a Triggers API key (trg_live_… or trg_test_… with a checksum)".into());
-        let body = text
-            .strip_prefix("trg_live_")
-            .or_else(|| text.strip_prefix("trg_test_"))
-            .ok_or_else(malformed)?;
+        let body = text.strip_prefix("trg_live_").or_else(|| text.strip_prefix("trg_test_")).ok_or_else(malformed)?;
         let long_enough = (SECRET_LENGTH + CHECKSUM_LENGTH..=128).contains(&body.len());
         if !long_enough || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(malformed());

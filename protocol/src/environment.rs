@@ -106,7 +106,8 @@ mod system {
 
     impl Random for SystemRandom {
         fn fill(&self, bytes: &mut [u8]) {
-            getrandom::fill(bytes).expect("the operating system's random source is there: nothing secret can be made without");
+            getrandom::fill(bytes)
+                .expect("the operating system's random source is there: nothing secret can be made without");
         }
     }
 }

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 const MICROS_MIN: i64 = -62_135_596_800_000_000;
 const MICROS_MAX: i64 = 253_402_300_799_999_999;
-const PRINTER: jiff::fmt::temporal::DateTimePrinter =
-    jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
+const PRINTER: jiff::fmt::temporal::DateTimePrinter = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
 const PRINTER_MICROS: jiff::fmt::temporal::DateTimePrinter =
     jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
 
@@ -129,9 +128,19 @@ mod tests {
     #[test]
     fn refuses_what_is_not_rfc_3339() {
         for text in [
-            "", "now", "2026-01-01", "2026-01-01T00:00Z", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z",
-            "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Z[UTC]", "2026-01-01T00:00:00+0200", "2026-02-30T00:00:00Z",
-            "1767225600", "+002026-01-01T00:00:00Z", "2026-01-01 00:00:00Z",
+            "",
+            "now",
+            "2026-01-01",
+            "2026-01-01T00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00Z[UTC]",
+            "2026-01-01T00:00:00+0200",
+            "2026-02-30T00:00:00Z",
+            "1767225600",
+            "+002026-01-01T00:00:00Z",
+            "2026-01-01 00:00:00Z",
         ] {
             assert!(Timestamp::parse(text).is_err(), "{text} was accepted");
         }

@@ -158,7 +158,8 @@ fn run_seed(seed: u64) -> (BTreeMap<EventId, String>, u64) {
         }
         node.stop().await;
         let fired = engine.faults_fired();
-        let all = [fired.conflicts, fired.unknown_committed, fired.unknown_not_committed, fired.late_answered, fired.stalls];
+        let all =
+            [fired.conflicts, fired.unknown_committed, fired.unknown_not_committed, fired.late_answered, fired.stalls];
         let accepted = told.iter().flat_map(|told| told.lock().unwrap().accepted.clone()).collect();
         (accepted, all.iter().filter(|&&count| count > 0).count() as u64)
     })

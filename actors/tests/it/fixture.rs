@@ -6,9 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::{BrokerOptions, IdempotencyRequest, NewEvent, Node, Router};
 use triggers_protocol::environment::{Clock, Random};
-use triggers_protocol::{
-    Environment, Event, EventId, EventStatus, EventType, Metadata, TenantId, Timestamp,
-};
+use triggers_protocol::{Environment, Event, EventId, EventStatus, EventType, Metadata, TenantId, Timestamp};
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::SimulatedEngine;
 use triggers_store::tables::inbox::PageQuery;

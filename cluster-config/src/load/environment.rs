@@ -18,19 +18,14 @@ const PREFIX: &str = "TRIGGERS__";
 /// UTF-8; such a value has replacement characters.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
-        let name = name
-            .into_string()
-            .ok()
-            .filter(|name| name.starts_with(PREFIX))?;
+        let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
         Some((name, value.to_string_lossy().into_owned()))
     })
 }
 
 /// Offers what the variables hold.
 pub(super) fn offer(environment: impl IntoIterator<Item = (String, String)>, layers: &mut Layers) {
-    let ours = environment
-        .into_iter()
-        .filter(|(name, _)| name.starts_with(PREFIX));
+    let ours = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
     let mut variables: Vec<(String, String)> = ours.collect();
     variables.sort_by(|(left, _), (right, _)| left.cmp(right));
     for (name, text) in variables {

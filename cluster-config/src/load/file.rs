@@ -29,14 +29,8 @@ pub(super) fn offer(path: &Path, layers: &mut Layers) {
         let known = SECTIONS.into_iter().any(|section| section.name == name);
         match value {
             Value::Table(values) if known => offer_section(&name, values, &source, layers),
-            _ if known => layers.refuse(
-                source.clone(),
-                &name,
-                format!("must be a section, written as [{name}]"),
-            ),
-            Value::Table(_) => {
-                layers.refuse(source.clone(), &name, nearest::unknown_section(&name))
-            }
+            _ if known => layers.refuse(source.clone(), &name, format!("must be a section, written as [{name}]")),
+            Value::Table(_) => layers.refuse(source.clone(), &name, nearest::unknown_section(&name)),
             _ => layers.refuse(source.clone(), &name, nearest::unknown_field(&name)),
         }
     }
@@ -55,28 +49,18 @@ fn offer_section(section: &str, values: Table, source: &FaultSource, layers: &mu
 fn read(path: &Path) -> Result<Table, String> {
     let text = read_text(path).map_err(|error| format!("cannot be read: {error}"))?;
     text.parse::<Table>().map_err(|error| {
-        let line = error.span().map(|span| {
-            text.as_bytes()[..span.start.min(text.len())]
-                .split(|&byte| byte == b'\n')
-                .count()
-        });
-        let place = line
-            .map(|line| format!("line {line}: "))
-            .unwrap_or_default();
+        let line =
+            error.span().map(|span| text.as_bytes()[..span.start.min(text.len())].split(|&byte| byte == b'\n').count());
+        let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
         format!("{place}{}", error.message().replace('\n', ", "))
     })
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "larger than 1 MiB",
-        ));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
     }
     Ok(text)
 }

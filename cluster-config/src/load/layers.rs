@@ -29,11 +29,7 @@ pub(super) struct Layers {
 impl Layers {
     /// Records a fault that belongs to no known field, or to a whole source (an empty `field`).
     pub(super) fn refuse(&mut self, source: FaultSource, field: &str, message: String) {
-        self.faults.push(Fault {
-            source,
-            field: field.to_owned(),
-            message,
-        });
+        self.faults.push(Fault { source, field: field.to_owned(), message });
     }
 
     /// Takes a value over what weaker sources set, or records what is wrong with it.
@@ -62,19 +58,11 @@ impl Layers {
                     let source = self.source(rule);
                     self.refuse(source, rule.fields[0], message);
                 }
-                if self.faults.is_empty() {
-                    Ok(options)
-                } else {
-                    Err(ConfigError {
-                        faults: self.faults,
-                    })
-                }
+                if self.faults.is_empty() { Ok(options) } else { Err(ConfigError { faults: self.faults }) }
             }
             Err(error) => {
                 self.refuse(FaultSource::Default, "", error.message().to_owned());
-                Err(ConfigError {
-                    faults: self.faults,
-                })
+                Err(ConfigError { faults: self.faults })
             }
         }
     }
@@ -108,17 +96,9 @@ fn typed(kind: Kind, text: &str) -> Value {
     let plain = || Value::String(text.to_owned());
     match kind {
         Kind::Boolean => text.trim().parse().map_or_else(|_| plain(), Value::Boolean),
-        Kind::Integer => text
-            .trim()
-            .replace('_', "")
-            .parse()
-            .map_or_else(|_| plain(), Value::Integer),
+        Kind::Integer => text.trim().replace('_', "").parse().map_or_else(|_| plain(), Value::Integer),
         Kind::Text => plain(),
         Kind::List if text.trim().is_empty() => Value::Array(Vec::new()),
-        Kind::List => Value::Array(
-            text.split(',')
-                .map(|item| Value::String(item.trim().to_owned()))
-                .collect(),
-        ),
+        Kind::List => Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).collect()),
     }
 }

@@ -29,16 +29,10 @@ pub(super) fn unknown_variable(path: &str) -> String {
 
 /// The message for an unknown section of a file.
 pub(super) fn unknown_section(name: &str) -> String {
-    match nearest(
-        name,
-        SECTIONS.into_iter().map(|section| (section.name, section)),
-    ) {
+    match nearest(name, SECTIONS.into_iter().map(|section| (section.name, section))) {
         Some(section) => format!("unknown section; did you mean [{}]?", section.name),
         None => {
-            let known: Vec<String> = SECTIONS
-                .iter()
-                .map(|section| format!("[{}]", section.name))
-                .collect();
+            let known: Vec<String> = SECTIONS.iter().map(|section| format!("[{}]", section.name)).collect();
             format!("unknown section; known are {}", known.join(", "))
         }
     }
@@ -97,10 +91,7 @@ mod tests {
     fn suggestions_prefer_the_right_name_in_the_wrong_section() {
         let path = |name: &str| nearest_field(name).map(|field| field.path);
         assert_eq!(path("listen.adress"), Some("listen.address"));
-        assert_eq!(
-            path("store.commits_in_flight_max"),
-            Some("broker.commits_in_flight_max")
-        );
+        assert_eq!(path("store.commits_in_flight_max"), Some("broker.commits_in_flight_max"));
         assert_eq!(path("limits.body_timeout"), Some("listen.body_timeout_ms"));
         assert_eq!(path("log.something_else_entirely"), None);
         assert_eq!(path(&"a".repeat(1_000)), None);

@@ -29,26 +29,17 @@ fn text_of(field: &Field) -> BoxedStrategy<Value> {
 fn value_of(field: &'static Field) -> BoxedStrategy<Option<Value>> {
     let value = match (field.bounds, field.kind) {
         (Bounds::Whole(min, max), _) => (min..=max).prop_map(Value::Integer).boxed(),
-        (Bounds::Choice(words), _) => proptest::sample::select(words)
-            .prop_map(|word| Value::String(word.into()))
-            .boxed(),
+        (Bounds::Choice(words), _) => {
+            proptest::sample::select(words).prop_map(|word| Value::String(word.into())).boxed()
+        }
         (_, Kind::Boolean) => any::<bool>().prop_map(Value::Boolean).boxed(),
         (_, Kind::List) => {
-            let origins = proptest::collection::vec(
-                "https?://[a-z0-9]{1,20}\\.example(:[1-9][0-9]{3})?",
-                0..4,
-            );
-            origins
-                .prop_map(|origins| Value::Array(origins.into_iter().map(Value::String).collect()))
-                .boxed()
+            let origins = proptest::collection::vec("https?://[a-z0-9]{1,20}\\.example(:[1-9][0-9]{3})?", 0..4);
+            origins.prop_map(|origins| Value::Array(origins.into_iter().map(Value::String).collect())).boxed()
         }
         _ => text_of(field),
     };
-    if field.optional {
-        proptest::option::of(value).boxed()
-    } else {
-        value.prop_map(Some).boxed()
-    }
+    if field.optional { proptest::option::of(value).boxed() } else { value.prop_map(Some).boxed() }
 }
 
 fn valid_options() -> impl Strategy<Value = NodeOptions> {
@@ -57,15 +48,11 @@ fn valid_options() -> impl Strategy<Value = NodeOptions> {
         let mut values = values.into_iter();
         let section_table = |section: &crate::field::Section| {
             let names = section.fields.iter().zip(values.by_ref());
-            names
-                .filter_map(|(field, value)| Some((field.name.to_owned(), value?)))
-                .collect::<Table>()
+            names.filter_map(|(field, value)| Some((field.name.to_owned(), value?))).collect::<Table>()
         };
         let tables: Vec<Table> = SECTIONS.into_iter().map(section_table).collect();
-        let named = SECTIONS
-            .into_iter()
-            .zip(tables)
-            .map(|(section, table)| (section.name.to_owned(), Value::Table(table)));
+        let named =
+            SECTIONS.into_iter().zip(tables).map(|(section, table)| (section.name.to_owned(), Value::Table(table)));
         let mut options: NodeOptions = named.collect::<Table>().try_into().unwrap();
         make_rules_hold(&mut options);
         options
@@ -73,14 +60,7 @@ fn valid_options() -> impl Strategy<Value = NodeOptions> {
 }
 
 fn make_rules_hold(options: &mut NodeOptions) {
-    let NodeOptions {
-        node,
-        listen,
-        store,
-        broker,
-        limits,
-        ..
-    } = options;
+    let NodeOptions { node, listen, store, broker, limits, .. } = options;
     node.partitions = node.partitions.next_power_of_two();
     if listen.tls_certificate_file.is_none() {
         listen.tls_key_file = None;

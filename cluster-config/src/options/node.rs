@@ -25,8 +25,7 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["node.name"],
         broken: |options| {
             let name = &options.node.name;
-            let allowed =
-                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             let fits = (1..=63).contains(&name.len()) && name.bytes().all(allowed);
             (!fits).then(|| "must be 1 to 63 characters of a-z, 0-9 and -".to_owned())
         },
@@ -35,8 +34,7 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["node.partitions"],
         broken: |options| {
             let partitions = options.node.partitions;
-            (!partitions.is_power_of_two())
-                .then(|| format!("must be a power of two, but is {partitions}"))
+            (!partitions.is_power_of_two()).then(|| format!("must be a power of two, but is {partitions}"))
         },
     },
 ];

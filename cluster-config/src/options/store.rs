@@ -80,31 +80,21 @@ impl StoreOptions {
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["store.data_directory"],
-        broken: |options| {
-            options
-                .store
-                .data_directory
-                .as_os_str()
-                .is_empty()
-                .then(|| "must not be empty".to_owned())
-        },
+        broken: |options| options.store.data_directory.as_os_str().is_empty().then(|| "must not be empty".to_owned()),
     },
     Rule {
         fields: &["store.map_bytes_max"],
         broken: |options| {
             let bytes = options.store.map_bytes_max;
-            (!bytes.is_multiple_of(PAGE_BYTES))
-                .then(|| format!("must be a multiple of 4_096, but is {bytes}"))
+            (!bytes.is_multiple_of(PAGE_BYTES)).then(|| format!("must be a multiple of 4_096, but is {bytes}"))
         },
     },
     Rule {
         fields: &["store.group_bytes_max", "store.map_bytes_max"],
         broken: |options| {
             let store = &options.store;
-            (store.group_bytes_max as u64 > store.map_bytes_max).then(|| {
-                "must be at most store.map_bytes_max: a larger group could not be written"
-                    .to_owned()
-            })
+            (store.group_bytes_max as u64 > store.map_bytes_max)
+                .then(|| "must be at most store.map_bytes_max: a larger group could not be written".to_owned())
         },
     },
 ];

@@ -26,13 +26,9 @@ fn full() -> NodeOptions {
 
 fn serialized_paths(options: &NodeOptions) -> BTreeSet<String> {
     let table = toml::Table::try_from(options).unwrap();
-    let sections = table.iter().flat_map(|(section, values)| {
-        values
-            .as_table()
-            .unwrap()
-            .keys()
-            .map(move |name| format!("{section}.{name}"))
-    });
+    let sections = table
+        .iter()
+        .flat_map(|(section, values)| values.as_table().unwrap().keys().map(move |name| format!("{section}.{name}")));
     sections.collect()
 }
 
@@ -50,17 +46,8 @@ fn descriptions_agree_with_the_serialized_values() {
     for (field, value) in fields().zip(full().values()) {
         let (section, name) = field.path.split_once('.').unwrap();
         assert_eq!(value.as_ref(), table[section].get(name), "{}", field.path);
-        assert!(
-            field.doc.iter().all(|line| !line.trim().is_empty()),
-            "{}",
-            field.path
-        );
-        assert_eq!(
-            field.kind == Kind::Integer,
-            matches!(field.bounds, Bounds::Whole(..)),
-            "{}",
-            field.path
-        );
+        assert!(field.doc.iter().all(|line| !line.trim().is_empty()), "{}", field.path);
+        assert_eq!(field.kind == Kind::Integer, matches!(field.bounds, Bounds::Whole(..)), "{}", field.path);
     }
 }
 
@@ -68,11 +55,7 @@ fn descriptions_agree_with_the_serialized_values() {
 fn numbers_that_measure_something_name_their_unit_last() {
     for field in fields().filter(|field| field.kind == Kind::Integer && field.unit().is_none()) {
         let counts = ["max", "default", "partitions"];
-        assert!(
-            counts.iter().any(|end| field.name.ends_with(end)),
-            "{}",
-            field.path
-        );
+        assert!(counts.iter().any(|end| field.name.ends_with(end)), "{}", field.path);
     }
 }
 
@@ -93,10 +76,7 @@ fn defaults_and_presets_are_without_fault() {
 
 #[test]
 fn simulation_is_nowhere_larger_than_the_defaults() {
-    let pairs = NodeOptions::simulation()
-        .values()
-        .into_iter()
-        .zip(NodeOptions::default().values());
+    let pairs = NodeOptions::simulation().values().into_iter().zip(NodeOptions::default().values());
     for (field, pair) in fields().zip(pairs) {
         if let (Some(Value::Integer(simulated)), Some(Value::Integer(default))) = pair {
             assert!(simulated <= default, "{}", field.path);
@@ -125,11 +105,7 @@ fn validation_lists_every_fault_at_once() {
         "admin.address",
     ];
     assert_eq!(blamed, expected);
-    assert!(
-        faults
-            .iter()
-            .all(|fault| fault.source == FaultSource::Default)
-    );
+    assert!(faults.iter().all(|fault| fault.source == FaultSource::Default));
 }
 
 #[test]
@@ -138,16 +114,8 @@ fn bounds_are_included_and_one_beyond_is_refused() {
         if let Bounds::Whole(min, max) = field.bounds {
             assert_eq!(field.fault(&Value::Integer(min)), None, "{}", field.path);
             assert_eq!(field.fault(&Value::Integer(max)), None, "{}", field.path);
-            assert!(
-                field.fault(&Value::Integer(min - 1)).is_some(),
-                "{}",
-                field.path
-            );
-            assert!(
-                field.fault(&Value::Integer(max + 1)).is_some(),
-                "{}",
-                field.path
-            );
+            assert!(field.fault(&Value::Integer(min - 1)).is_some(), "{}", field.path);
+            assert!(field.fault(&Value::Integer(max + 1)).is_some(), "{}", field.path);
         }
     }
 }

@@ -26,22 +26,12 @@ impl Written {
     }
 }
 
-fn load(
-    file: &str,
-    environment: &[(&str, &str)],
-    flags: &[&str],
-) -> Result<NodeOptions, ConfigError> {
+fn load(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<NodeOptions, ConfigError> {
     let written = Written::new(file);
     let path = written.path();
-    let environment = environment
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()));
+    let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let flags: Vec<Override> = flags.iter().map(|flag| flag.parse().unwrap()).collect();
-    NodeOptions::load(Sources {
-        file: Some(&path),
-        environment,
-        flags,
-    })
+    NodeOptions::load(Sources { file: Some(&path), environment, flags })
 }
 
 /// The faults as printed, with the path of the file shortened to its name.
@@ -56,37 +46,21 @@ fn faults(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Vec<Strin
 
 #[test]
 fn nothing_set_gives_the_defaults() {
-    assert_eq!(
-        NodeOptions::load(Sources::<Vec<_>>::default()),
-        Ok(NodeOptions::default())
-    );
+    assert_eq!(NodeOptions::load(Sources::<Vec<_>>::default()), Ok(NodeOptions::default()));
     assert_eq!(load("", &[], &[]), Ok(NodeOptions::default()));
-    assert_eq!(
-        load(
-            "[listen]\n",
-            &[("PATH", "/bin"), ("TRIGGERS_ADMIN_KEY", "k")],
-            &[]
-        ),
-        Ok(NodeOptions::default())
-    );
+    assert_eq!(load("[listen]\n", &[("PATH", "/bin"), ("TRIGGERS_ADMIN_KEY", "k")], &[]), Ok(NodeOptions::default()));
 }
 
 #[test]
 fn stronger_sources_win() {
     let file = "[node]\nname = 'file'\npartitions = 8\n[log]\nfilter = 'warn'\n";
-    let environment = [
-        ("TRIGGERS__NODE__NAME", "environment"),
-        ("TRIGGERS__LOG__FORMAT", "json"),
-    ];
+    let environment = [("TRIGGERS__NODE__NAME", "environment"), ("TRIGGERS__LOG__FORMAT", "json")];
     let options = load(file, &environment, &["node.name=flag", "node.name=last"]).unwrap();
     assert_eq!(options.node.name, "last");
     assert_eq!(options.node.partitions, 8);
     assert_eq!(options.log.filter, "warn");
     assert_eq!(options.log.format, LogFormat::Json);
-    assert_eq!(
-        load(file, &environment, &[]).unwrap().node.name,
-        "environment"
-    );
+    assert_eq!(load(file, &environment, &[]).unwrap().node.name, "environment");
     assert_eq!(load(file, &[], &[]).unwrap().node.name, "file");
     assert_eq!(options.limits, NodeOptions::default().limits);
 }
@@ -96,45 +70,29 @@ fn texts_are_typed_as_the_field_is() {
     let environment = [
         ("TRIGGERS__LISTEN__BEHIND_TLS_PROXY", "true"),
         ("TRIGGERS__LISTEN__CONNECTIONS_MAX", "1_000"),
-        (
-            "TRIGGERS__LISTEN__CORS_ORIGINS",
-            "https://a.example, http://localhost:3000",
-        ),
+        ("TRIGGERS__LISTEN__CORS_ORIGINS", "https://a.example, http://localhost:3000"),
         ("TRIGGERS__LISTEN__ADDRESS", "[::1]:0"),
         ("TRIGGERS__ADMIN__KEY_FILE", "/run/secrets/admin"),
     ];
     let options = load("", &environment, &["store.data_directory=12"]).unwrap();
     assert!(options.listen.behind_tls_proxy);
     assert_eq!(options.listen.connections_max, 1_000);
-    assert_eq!(
-        options.listen.cors_origins,
-        ["https://a.example", "http://localhost:3000"]
-    );
+    assert_eq!(options.listen.cors_origins, ["https://a.example", "http://localhost:3000"]);
     assert_eq!(options.listen.address.to_string(), "[::1]:0");
-    assert_eq!(
-        options.admin.key_file,
-        Some(PathBuf::from("/run/secrets/admin"))
-    );
+    assert_eq!(options.admin.key_file, Some(PathBuf::from("/run/secrets/admin")));
     assert_eq!(options.store.data_directory, PathBuf::from("12"));
 }
 
 #[test]
 fn an_empty_text_unsets_what_a_weaker_source_set() {
     let file = "[admin]\nkey_file = 'admin.key'\n[listen]\ncors_origins = ['https://a.example']\n";
-    assert_eq!(
-        load(file, &[], &["admin.key_file=", "listen.cors_origins="]),
-        Ok(NodeOptions::default())
-    );
+    assert_eq!(load(file, &[], &["admin.key_file=", "listen.cors_origins="]), Ok(NodeOptions::default()));
 }
 
 #[test]
 fn every_fault_of_every_source_is_listed_at_once() {
-    let file =
-        "[node]\nname = 'UPPER'\npartitions = 3\n[listen]\nadress = 'x'\nbody_timeout_ms = '5s'\n";
-    let environment = [
-        ("TRIGGERS__STORE__ENGINE", "rocks"),
-        ("TRIGGERS__LIMITS__PAGE_EVENTS_MAX", "20"),
-    ];
+    let file = "[node]\nname = 'UPPER'\npartitions = 3\n[listen]\nadress = 'x'\nbody_timeout_ms = '5s'\n";
+    let environment = [("TRIGGERS__STORE__ENGINE", "rocks"), ("TRIGGERS__LIMITS__PAGE_EVENTS_MAX", "20")];
     let expected = [
         "node.toml: listen.adress: unknown field; did you mean listen.address?",
         "node.toml: listen.body_timeout_ms: must be a whole number, but is a string",
@@ -145,21 +103,14 @@ fn every_fault_of_every_source_is_listed_at_once() {
         "environment TRIGGERS__LIMITS__PAGE_EVENTS_MAX: limits.page_events_default: \
          must be at most limits.page_events_max",
     ];
-    assert_eq!(
-        faults(file, &environment, &["broker.restarts_max=-1"]),
-        expected
-    );
+    assert_eq!(faults(file, &environment, &["broker.restarts_max=-1"]), expected);
 }
 
 #[test]
 fn unknown_names_are_refused_with_the_nearest_known_one() {
     let file = "address = '127.0.0.1:1'\nconnections_max = 5\n[brokr]\nrestarts_max = 1\n[xyz]\n\
                 [store]\ncommits_in_flight_max = 1\nsomething_else = 1\n";
-    let environment = [
-        ("TRIGGERS__LISTEN__ADRESS", "s3cret"),
-        ("TRIGGERS__ADMIN__KEY", "s3cret"),
-        ("TRIGGERS__", ""),
-    ];
+    let environment = [("TRIGGERS__LISTEN__ADRESS", "s3cret"), ("TRIGGERS__ADMIN__KEY", "s3cret"), ("TRIGGERS__", "")];
     let expected = [
         "node.toml: address: unknown field; did you mean listen.address?",
         "node.toml: brokr: unknown section; did you mean [broker]?",
@@ -179,10 +130,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
 fn values_of_a_wrong_type_are_refused() {
     let file = "log = 'debug'\n[listen]\naddress = 'localhost'\nconnections_max = 1.5\ncors_origins = 'https://a.example'\n\
                 behind_tls_proxy = 'yes'\n[node]\nname = 1\npartitions = 70000\n";
-    let environment = [
-        ("TRIGGERS__LISTEN__HEADERS_MAX", ""),
-        ("TRIGGERS__ADMIN__ADDRESS", ""),
-    ];
+    let environment = [("TRIGGERS__LISTEN__HEADERS_MAX", ""), ("TRIGGERS__ADMIN__ADDRESS", "")];
     let expected = [
         "node.toml: listen.address: must be an IP address and port, such as 127.0.0.1:8080, but is \"localhost\"",
         "node.toml: listen.behind_tls_proxy: must be true or false, but is a string",
@@ -201,8 +149,7 @@ fn values_of_a_wrong_type_are_refused() {
 #[test]
 fn a_refused_value_does_not_cause_a_second_fault() {
     let file = "[listen]\ntls_certificate_file = 1\ntls_key_file = 'key.pem'\n";
-    let expected =
-        ["node.toml: listen.tls_certificate_file: must be a string, but is a whole number"];
+    let expected = ["node.toml: listen.tls_certificate_file: must be a string, but is a whole number"];
     assert_eq!(faults(file, &[], &[]), expected);
 }
 
@@ -211,28 +158,15 @@ fn a_file_that_cannot_be_used_is_one_fault_and_the_rest_is_still_checked() {
     let printed = faults("[node]\nname = = 1\n", &[], &["log.format=xml"]);
     assert_eq!(printed.len(), 2, "{printed:?}");
     assert!(printed[0].starts_with("node.toml: line 2: "), "{printed:?}");
-    assert_eq!(
-        printed[1],
-        "flag log.format: log.format: must be one of human, json, but is \"xml\""
-    );
+    assert_eq!(printed[1], "flag log.format: log.format: must be one of human, json, but is \"xml\"");
 
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing.toml");
-    let error = NodeOptions::load(Sources {
-        file: Some(&missing),
-        ..Sources::<Vec<_>>::default()
-    })
-    .unwrap_err();
-    assert!(
-        error.to_string().contains("missing.toml: cannot be read: "),
-        "{error}"
-    );
+    let error = NodeOptions::load(Sources { file: Some(&missing), ..Sources::<Vec<_>>::default() }).unwrap_err();
+    assert!(error.to_string().contains("missing.toml: cannot be read: "), "{error}");
 
     let large = format!("# {}\n", "x".repeat(1 << 20));
-    assert_eq!(
-        faults(&large, &[], &[]),
-        ["node.toml: cannot be read: larger than 1 MiB"]
-    );
+    assert_eq!(faults(&large, &[], &[]), ["node.toml: cannot be read: larger than 1 MiB"]);
 }
 
 #[test]
@@ -243,27 +177,15 @@ fn a_fault_stays_on_its_line() {
         "environment TRIGGERS__A\\nB: a\\nb: unknown field",
         "environment TRIGGERS__LOG__FORMAT: log.format: must be one of human, json, but is \"a\\nb\"",
     ];
-    assert_eq!(
-        faults("[node]\n\"a\\nb\" = 1\n", &environment, &[]),
-        expected
-    );
+    assert_eq!(faults("[node]\n\"a\\nb\" = 1\n", &environment, &[]), expected);
 }
 
 #[test]
 fn overrides_parse_from_field_and_value() {
-    assert_eq!(
-        "log.filter=info,a=debug".parse(),
-        Ok(Override::new("log.filter", "info,a=debug"))
-    );
-    assert_eq!(
-        "admin.key_file=".parse(),
-        Ok(Override::new("admin.key_file", ""))
-    );
+    assert_eq!("log.filter=info,a=debug".parse(), Ok(Override::new("log.filter", "info,a=debug")));
+    assert_eq!("admin.key_file=".parse(), Ok(Override::new("admin.key_file", "")));
     for text in ["log.filter", "=1", ""] {
         let error = text.parse::<Override>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("{text:?} must be written as section.name=value")
-        );
+        assert_eq!(error.to_string(), format!("{text:?} must be written as section.name=value"));
     }
 }

@@ -5,10 +5,7 @@
 //! for UPDATE_GOLDEN.
 //!
 //! What only the declarations of the fields can tell (bounds, round trips of generated options) is tested beside the code.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on shall fail where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
 
 mod load;
 mod profiles;

@@ -15,10 +15,7 @@ fn beside_the_crate(name: &str) -> PathBuf {
 
 fn load(name: &str) -> NodeOptions {
     let path = beside_the_crate(name);
-    let loaded = NodeOptions::load(Sources {
-        file: Some(&path),
-        ..Sources::<Vec<_>>::default()
-    });
+    let loaded = NodeOptions::load(Sources { file: Some(&path), ..Sources::<Vec<_>>::default() });
     loaded.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -29,10 +26,7 @@ fn default_file_is_the_one_the_code_writes() {
         std::fs::write(&path, default_toml()).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap();
-    assert!(
-        golden == default_toml(),
-        "default.toml is out of date: run this test with UPDATE_GOLDEN=1"
-    );
+    assert!(golden == default_toml(), "default.toml is out of date: run this test with UPDATE_GOLDEN=1");
 }
 
 #[test]

@@ -49,9 +49,7 @@ impl Ceiling {
     /// # Errors
     /// `BenchError::Ceiling` when loopback cannot be listened on.
     pub async fn start(shape: CeilingShape, plan: &Plan) -> Result<Self, BenchError> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .map_err(BenchError::Ceiling)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(BenchError::Ceiling)?;
         let address = listener.local_addr().map_err(BenchError::Ceiling)?;
         let listener = listener.tap_io(|stream| {
             // A socket that keeps its delay is slower and still right.
@@ -88,16 +86,11 @@ fn router(shape: CeilingShape, plan: &Plan) -> Router {
             };
             Router::new()
                 .route("/v1/events/batch", post(handler))
-                .layer(axum::extract::DefaultBodyLimit::max(
-                    8 * 1024 * 1024 + 64 * 1024,
-                ))
+                .layer(axum::extract::DefaultBodyLimit::max(8 * 1024 * 1024 + 64 * 1024))
         }
         CeilingShape::Read => {
             let answer = Bytes::from(page_answer(plan.payload_bytes));
-            Router::new().route(
-                "/v1/inbox",
-                get(move || async move { json(StatusCode::OK, answer) }),
-            )
+            Router::new().route("/v1/inbox", get(move || async move { json(StatusCode::OK, answer) }))
         }
     }
 }
@@ -108,9 +101,7 @@ async fn single(body: Bytes) -> Response {
 
 /// A node's answer to one event: the event, with the payload that was sent.
 fn event_answer(body: &[u8]) -> Vec<u8> {
-    let payload = body
-        .get(EVENT_HEAD.len()..body.len().saturating_sub(1))
-        .unwrap_or(b"{}");
+    let payload = body.get(EVENT_HEAD.len()..body.len().saturating_sub(1)).unwrap_or(b"{}");
     [BEFORE_PAYLOAD, payload, AFTER_PAYLOAD].concat()
 }
 
@@ -122,10 +113,7 @@ fn batch_answer(events: u32) -> String {
             )
         })
         .collect();
-    format!(
-        r#"{{"success_count":{events},"failure_count":0,"results":[{}]}}"#,
-        results.join(",")
-    )
+    format!(r#"{{"success_count":{events},"failure_count":0,"results":[{}]}}"#, results.join(","))
 }
 
 fn page_answer(payload_bytes: usize) -> Vec<u8> {
@@ -159,10 +147,7 @@ mod tests {
         let body = &single_bodies(1_024)[0];
         let sent: Value = serde_json::from_slice(body).unwrap();
         let event: Event = serde_json::from_slice(&event_answer(body)).unwrap();
-        assert_eq!(
-            serde_json::from_str::<Value>(event.payload.unwrap().get()).unwrap(),
-            sent["payload"]
-        );
+        assert_eq!(serde_json::from_str::<Value>(event.payload.unwrap().get()).unwrap(), sent["payload"]);
         let batch: BatchOutcome = serde_json::from_str(&batch_answer(100)).unwrap();
         assert_eq!((batch.success_count, batch.results.len()), (100, 100));
         let page: InboxPage = serde_json::from_slice(&page_answer(1_024)).unwrap();

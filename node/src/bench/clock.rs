@@ -15,14 +15,9 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that shows zero.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a load generator measures real time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a load generator measures real time")]
     pub fn start() -> Self {
-        Self {
-            origin: Instant::now(),
-        }
+        Self { origin: Instant::now() }
     }
 
     /// Time since the start, in nanoseconds.

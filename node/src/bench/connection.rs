@@ -56,11 +56,7 @@ impl Dialer {
     pub fn new(url: &str) -> Result<Self, BenchError> {
         let address = BaseAddress::parse(url)?;
         let uri = address.uri("/")?;
-        Ok(Self {
-            connector: connector(CONNECT_TIMEOUT_MS)?,
-            address,
-            uri,
-        })
+        Ok(Self { connector: connector(CONNECT_TIMEOUT_MS)?, address, uri })
     }
 
     /// The address.
@@ -75,16 +71,9 @@ impl Dialer {
     pub async fn dial(&self) -> Result<Connection, String> {
         let open = async {
             let mut connector = self.connector.clone();
-            poll_fn(|context| connector.poll_ready(context))
-                .await
-                .map_err(|error| transport_reason(error.as_ref()))?;
-            let stream = connector
-                .call(self.uri.clone())
-                .await
-                .map_err(|error| transport_reason(error.as_ref()))?;
-            http1::handshake(stream)
-                .await
-                .map_err(|error| transport_reason(&error))
+            poll_fn(|context| connector.poll_ready(context)).await.map_err(|error| transport_reason(error.as_ref()))?;
+            let stream = connector.call(self.uri.clone()).await.map_err(|error| transport_reason(error.as_ref()))?;
+            http1::handshake(stream).await.map_err(|error| transport_reason(&error))
         };
         match tokio::time::timeout(Duration::from_millis(CONNECT_TIMEOUT_MS), open).await {
             Ok(Ok((sender, driver))) => Ok(Connection::new(sender, driver)),
@@ -101,10 +90,7 @@ impl Dialer {
         let first = self
             .dial()
             .await
-            .map_err(|reason| BenchError::Unreachable {
-                url: self.address.as_str().to_owned(),
-                reason,
-            })?;
+            .map_err(|reason| BenchError::Unreachable { url: self.address.as_str().to_owned(), reason })?;
         let rest = futures_util::stream::iter(1..count).map(|_| async { self.dial().await.ok() });
         let mut connections = vec![Some(first)];
         connections.extend(rest.buffer_unordered(DIALS_MAX).collect::<Vec<_>>().await);
@@ -130,46 +116,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(
-        sender: http1::SendRequest<Full<Bytes>>,
-        driver: http1::Connection<Stream, Full<Bytes>>,
-    ) -> Self {
-        let deadline = Box::pin(tokio::time::sleep_until(Clock::deadline(
-            REQUEST_TIMEOUT_MS,
-        )));
-        Self {
-            sender,
-            driver: Box::pin(driver),
-            driver_done: false,
-            deadline,
-        }
+    fn new(sender: http1::SendRequest<Full<Bytes>>, driver: http1::Connection<Stream, Full<Bytes>>) -> Self {
+        let deadline = Box::pin(tokio::time::sleep_until(Clock::deadline(REQUEST_TIMEOUT_MS)));
+        Self { sender, driver: Box::pin(driver), driver_done: false, deadline }
     }
 
     /// Sends one request and takes the whole answer: its status, and its body into `body` if that is wanted.
     ///
     /// # Errors
     /// `Fault`; the connection is then to be dropped.
-    pub async fn exchange(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        body: Option<&mut Vec<u8>>,
-    ) -> Result<u16, Fault> {
-        self.deadline
-            .as_mut()
-            .reset(Clock::deadline(REQUEST_TIMEOUT_MS));
-        let Self {
-            sender,
-            driver,
-            driver_done,
-            deadline,
-        } = self;
-        drive(
-            driver.as_mut(),
-            driver_done,
-            deadline.as_mut(),
-            transfer(sender, request, body),
-        )
-        .await
+    pub async fn exchange(&mut self, request: Request<Full<Bytes>>, body: Option<&mut Vec<u8>>) -> Result<u16, Fault> {
+        self.deadline.as_mut().reset(Clock::deadline(REQUEST_TIMEOUT_MS));
+        let Self { sender, driver, driver_done, deadline } = self;
+        drive(driver.as_mut(), driver_done, deadline.as_mut(), transfer(sender, request, body)).await
     }
 }
 
@@ -181,11 +140,7 @@ async fn transfer(
     sender.ready().await.map_err(|_| Fault::Stale)?;
     let mut response = sender.send_request(request).await.map_err(|error| {
         // hyper cancels what it had not begun to write when the other side closed an idle connection.
-        if error.is_canceled() {
-            Fault::Stale
-        } else {
-            Fault::Broken
-        }
+        if error.is_canceled() { Fault::Stale } else { Fault::Broken }
     })?;
     let status = response.status().as_u16();
     while let Some(frame) = response.body_mut().frame().await {
@@ -220,11 +175,7 @@ async fn drive(
         }
         // A driver that ended leaves the exchange an error or its last frames, either of which wakes it; the deadline
         // covers what does neither.
-        if deadline.as_mut().poll(context).is_ready() {
-            Poll::Ready(Err(Fault::Broken))
-        } else {
-            Poll::Pending
-        }
+        if deadline.as_mut().poll(context).is_ready() { Poll::Ready(Err(Fault::Broken)) } else { Poll::Pending }
     })
     .await
 }

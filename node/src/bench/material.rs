@@ -84,9 +84,7 @@ pub fn payload(payload_bytes: usize) -> Vec<u8> {
 
 fn pool(body_bytes: usize, body: impl Fn(u64) -> Vec<u8>) -> Vec<Bytes> {
     let count = (POOL_BYTES_MAX / body_bytes.max(1)).clamp(1, POOL_BODIES_MAX);
-    (0..count as u64)
-        .map(|seed| Bytes::from(body(seed)))
-        .collect()
+    (0..count as u64).map(|seed| Bytes::from(body(seed))).collect()
 }
 
 #[cfg(test)]

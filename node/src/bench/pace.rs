@@ -58,11 +58,7 @@ impl Pace {
             due: Semaphore::new(0),
             taken: AtomicU64::new(0),
         });
-        Self {
-            stopped: AtomicBool::new(false),
-            end_ns: window.end_ns,
-            open,
-        }
+        Self { stopped: AtomicBool::new(false), end_ns: window.end_ns, open }
     }
 
     /// Waits until a request may be sent; its begin in nanoseconds, or nothing when the load is over.
@@ -74,8 +70,7 @@ impl Pace {
                 if self.stopped.load(Ordering::Relaxed) || clock.elapsed_ns() >= self.end_ns {
                     return None;
                 }
-                open.schedule
-                    .intended_ns(open.taken.fetch_add(1, Ordering::Relaxed))
+                open.schedule.intended_ns(open.taken.fetch_add(1, Ordering::Relaxed))
             }
         };
         (begin_ns < self.end_ns && !self.stopped.load(Ordering::Relaxed)).then_some(begin_ns)
@@ -95,8 +90,7 @@ impl Pace {
                 Step::Done => return,
                 Step::Release { slots, wait_ns } => {
                     let free = Semaphore::MAX_PERMITS - open.due.available_permits();
-                    open.due
-                        .add_permits(usize::try_from(slots).unwrap_or(usize::MAX).min(free));
+                    open.due.add_permits(usize::try_from(slots).unwrap_or(usize::MAX).min(free));
                     std::thread::sleep(Duration::from_nanos(wait_ns).clamp(PAUSE_MIN, PAUSE_MAX));
                 }
             }
@@ -115,11 +109,7 @@ impl Pace {
     pub fn keeping(&self, end_ns: u64) -> Option<Keeping> {
         let open = self.open.as_ref()?;
         let sent = open.taken.load(Ordering::Relaxed);
-        Some(Keeping {
-            rate: open.rate,
-            due: open.schedule.due(end_ns).max(sent),
-            sent,
-        })
+        Some(Keeping { rate: open.rate, due: open.schedule.due(end_ns).max(sent), sent })
     }
 }
 

@@ -20,13 +20,8 @@ impl Schedule {
     pub fn new(rate: u64, events_per_ten_requests: u64, duration_ns: u64) -> Self {
         let interval_numerator_ns = u128::from(events_per_ten_requests.max(1)) * 1_000_000_000;
         let interval_denominator = u128::from(rate.max(1)) * 10;
-        let total =
-            (u128::from(duration_ns) * interval_denominator).div_ceil(interval_numerator_ns);
-        Self {
-            interval_numerator_ns,
-            interval_denominator,
-            total: saturated(total),
-        }
+        let total = (u128::from(duration_ns) * interval_denominator).div_ceil(interval_numerator_ns);
+        Self { interval_numerator_ns, interval_denominator, total: saturated(total) }
     }
 
     /// When slot `index` is meant to be sent, in nanoseconds since the start.
@@ -70,10 +65,7 @@ pub struct Issuer {
 impl Issuer {
     /// Nothing handed out yet.
     pub fn new(schedule: Schedule) -> Self {
-        Self {
-            schedule,
-            issued: 0,
-        }
+        Self { schedule, issued: 0 }
     }
 
     /// What is to be done at `now_ns`.
@@ -84,10 +76,7 @@ impl Issuer {
         let due = self.schedule.due(now_ns).max(self.issued);
         let slots = due - self.issued;
         self.issued = due;
-        Step::Release {
-            slots,
-            wait_ns: self.schedule.intended_ns(due).saturating_sub(now_ns),
-        }
+        Step::Release { slots, wait_ns: self.schedule.intended_ns(due).saturating_sub(now_ns) }
     }
 }
 
@@ -133,34 +122,10 @@ mod tests {
     #[test]
     fn missed_slots_are_handed_out_late_and_not_dropped() {
         let mut issuer = Issuer::new(Schedule::new(10, 10, SECOND_NS));
-        assert_eq!(
-            issuer.step(0),
-            Step::Release {
-                slots: 1,
-                wait_ns: 100_000_000
-            }
-        );
-        assert_eq!(
-            issuer.step(50_000_000),
-            Step::Release {
-                slots: 0,
-                wait_ns: 50_000_000
-            }
-        );
-        assert_eq!(
-            issuer.step(730_000_000),
-            Step::Release {
-                slots: 7,
-                wait_ns: 70_000_000
-            }
-        );
-        assert_eq!(
-            issuer.step(5 * SECOND_NS),
-            Step::Release {
-                slots: 2,
-                wait_ns: 0
-            }
-        );
+        assert_eq!(issuer.step(0), Step::Release { slots: 1, wait_ns: 100_000_000 });
+        assert_eq!(issuer.step(50_000_000), Step::Release { slots: 0, wait_ns: 50_000_000 });
+        assert_eq!(issuer.step(730_000_000), Step::Release { slots: 7, wait_ns: 70_000_000 });
+        assert_eq!(issuer.step(5 * SECOND_NS), Step::Release { slots: 2, wait_ns: 0 });
         assert_eq!(issuer.step(5 * SECOND_NS), Step::Done);
     }
 

@@ -46,18 +46,7 @@ impl Operation {
 }
 
 /// 60 % single, 20 % batch, 10 % page, 10 % acknowledgement; the page comes before the acknowledgement of its events.
-const MIXED: [Operation; 10] = [
-    Single,
-    Single,
-    Batch,
-    Single,
-    Page,
-    Single,
-    Batch,
-    Single,
-    Acknowledge,
-    Single,
-];
+const MIXED: [Operation; 10] = [Single, Single, Batch, Single, Page, Single, Batch, Single, Acknowledge, Single];
 
 /// What all scripts share.
 #[derive(Debug)]
@@ -82,10 +71,7 @@ impl Material {
         let heads = if plan.keys.is_empty() {
             keyless?
         } else {
-            plan.keys
-                .iter()
-                .map(|key| head(address, Some(key)))
-                .collect::<Result<Vec<_>, _>>()?
+            plan.keys.iter().map(|key| head(address, Some(key))).collect::<Result<Vec<_>, _>>()?
         };
         Ok(Arc::new(Self {
             base: address.clone(),
@@ -102,8 +88,7 @@ impl Material {
 
 fn head(address: &BaseAddress, key: Option<&str>) -> Result<HeaderMap, ClientError> {
     let mut head = HeaderMap::with_capacity(4);
-    let host = HeaderValue::from_str(address.authority())
-        .map_err(|_| ClientError::Header { name: "host" })?;
+    let host = HeaderValue::from_str(address.authority()).map_err(|_| ClientError::Header { name: "host" })?;
     head.insert(HOST, host);
     head.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
     head.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -115,10 +100,7 @@ fn head(address: &BaseAddress, key: Option<&str>) -> Result<HeaderMap, ClientErr
 
 fn target(address: &BaseAddress, path: &str) -> Result<Uri, ClientError> {
     let text = address.target(path);
-    text.parse().map_err(|_| ClientError::Address {
-        url: text,
-        reason: "it is not a URL".to_owned(),
-    })
+    text.parse().map_err(|_| ClientError::Address { url: text, reason: "it is not a URL".to_owned() })
 }
 
 /// What an answer was worth.
@@ -170,14 +152,7 @@ impl Script {
             Mode::Read | Mode::Ceiling(CeilingShape::Read) => &[Page],
             Mode::Mixed => &MIXED,
         };
-        Self {
-            material,
-            cycle,
-            worker,
-            sequence: worker,
-            cursor: None,
-            ids: Vec::new(),
-        }
+        Self { material, cycle, worker, sequence: worker, cursor: None, ids: Vec::new() }
     }
 
     /// What comes next.
@@ -196,10 +171,7 @@ impl Script {
             Single => (material.single_uri.clone(), self.body_of(&material.singles)),
             Batch => (material.batch_uri.clone(), self.body_of(&material.batches)),
             Page => (self.page_uri(), None),
-            Acknowledge => (
-                material.acknowledge_uri.clone(),
-                Some(self.acknowledgement()),
-            ),
+            Acknowledge => (material.acknowledge_uri.clone(), Some(self.acknowledgement())),
         };
         let mut request = Request::new(Full::new(body.unwrap_or_default()));
         if operation != Page {
@@ -220,8 +192,7 @@ impl Script {
             None => "/v1/inbox?limit=50".to_owned(),
         };
         // A cursor too long for a URI begins the inbox anew.
-        target(&self.material.base, &path)
-            .unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
+        target(&self.material.base, &path).unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
     }
 
     fn acknowledgement(&self) -> Bytes {
@@ -232,28 +203,16 @@ impl Script {
     /// Takes from an answer in 2xx what the script needs, and says what it was worth.
     pub fn absorb(&mut self, operation: Operation, body: &[u8]) -> Moved {
         match operation {
-            Single => Moved {
-                events: 1,
-                items_failed: 0,
-            },
+            Single => Moved { events: 1, items_failed: 0 },
             Batch => match serde_json::from_slice::<BatchAnswer>(body) {
-                Ok(answer) => Moved {
-                    events: answer.success_count,
-                    items_failed: answer.failure_count,
-                },
-                Err(_) => Moved {
-                    events: 0,
-                    items_failed: 1,
-                },
+                Ok(answer) => Moved { events: answer.success_count, items_failed: answer.failure_count },
+                Err(_) => Moved { events: 0, items_failed: 1 },
             },
             Page => self.absorb_page(body),
             Acknowledge => {
                 self.ids.clear();
                 let answer = serde_json::from_slice::<BatchAnswer>(body);
-                Moved {
-                    events: 0,
-                    items_failed: answer.map_or(1, |answer| answer.failure_count),
-                }
+                Moved { events: 0, items_failed: answer.map_or(1, |answer| answer.failure_count) }
             }
         }
     }
@@ -261,28 +220,14 @@ impl Script {
     fn absorb_page(&mut self, body: &[u8]) -> Moved {
         let Ok(page) = serde_json::from_slice::<PageAnswer>(body) else {
             self.cursor = None;
-            return Moved {
-                events: 0,
-                items_failed: 1,
-            };
+            return Moved { events: 0, items_failed: 1 };
         };
         self.cursor = if page.has_more { page.cursor } else { None };
-        let events = if self.material.reads_count {
-            page.events.len() as u64
-        } else {
-            0
-        };
+        let events = if self.material.reads_count { page.events.len() as u64 } else { 0 };
         if self.cycle.contains(&Acknowledge) {
-            self.ids = page
-                .events
-                .into_iter()
-                .map(|event| event.event_id)
-                .collect();
+            self.ids = page.events.into_iter().map(|event| event.event_id).collect();
         }
-        Moved {
-            events,
-            items_failed: 0,
-        }
+        Moved { events, items_failed: 0 }
     }
 
     /// Takes note of an answer outside 2xx: what it may have been about is let go.
@@ -315,7 +260,8 @@ mod tests {
         Script::new(Material::new(&plan, &address).unwrap(), mode, worker)
     }
 
-    const PAGE: &[u8] = br#"{"events":[{"event_id":"a","payload":{}},{"event_id":"b"}],"cursor":"c+1","has_more":true}"#;
+    const PAGE: &[u8] =
+        br#"{"events":[{"event_id":"a","payload":{}},{"event_id":"b"}],"cursor":"c+1","has_more":true}"#;
 
     #[test]
     fn the_shares_of_mixed_are_exact_once_ids_are_known() {
@@ -338,15 +284,9 @@ mod tests {
     fn pages_are_followed_and_their_ids_acknowledged() {
         let mut script = script(Mode::Mixed, 0);
         assert_eq!(script.absorb(Page, PAGE), Moved::default());
-        assert_eq!(
-            script.request(Page).uri().to_string(),
-            "/prefix/v1/inbox?limit=50&cursor=c%2B1"
-        );
+        assert_eq!(script.request(Page).uri().to_string(), "/prefix/v1/inbox?limit=50&cursor=c%2B1");
         assert_eq!(script.acknowledgement(), r#"{"event_ids":["a","b"]}"#);
-        let moved = script.absorb(
-            Acknowledge,
-            br#"{"success_count":1,"failure_count":1,"results":[]}"#,
-        );
+        let moved = script.absorb(Acknowledge, br#"{"success_count":1,"failure_count":1,"results":[]}"#);
         assert_eq!(moved.items_failed, 1);
         assert!(script.ids.is_empty());
     }
@@ -355,25 +295,10 @@ mod tests {
     fn keys_are_used_in_turn_and_refused_items_are_counted() {
         let mut first = script(Mode::Batch, 0);
         let second = script(Mode::Batch, 1);
-        assert_eq!(
-            first.request(Batch).headers()[AUTHORIZATION],
-            "Bearer trg_test_a"
-        );
-        assert_eq!(
-            second.request(Batch).headers()[AUTHORIZATION],
-            "Bearer trg_test_b"
-        );
-        let moved = first.absorb(
-            Batch,
-            br#"{"results":[],"failure_count":1,"success_count":2}"#,
-        );
-        assert_eq!(
-            moved,
-            Moved {
-                events: 2,
-                items_failed: 1
-            }
-        );
+        assert_eq!(first.request(Batch).headers()[AUTHORIZATION], "Bearer trg_test_a");
+        assert_eq!(second.request(Batch).headers()[AUTHORIZATION], "Bearer trg_test_b");
+        let moved = first.absorb(Batch, br#"{"results":[],"failure_count":1,"success_count":2}"#);
+        assert_eq!(moved, Moved { events: 2, items_failed: 1 });
     }
 
     #[test]

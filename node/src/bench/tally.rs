@@ -32,10 +32,7 @@ impl Window {
     /// The window behind a warm-up.
     pub fn new(warmup_seconds: u64, duration_seconds: u64) -> Self {
         let begin_ns = warmup_seconds * 1_000_000_000;
-        Self {
-            begin_ns,
-            end_ns: begin_ns + duration_seconds * 1_000_000_000,
-        }
+        Self { begin_ns, end_ns: begin_ns + duration_seconds * 1_000_000_000 }
     }
 
     fn touches(&self, sample: &Sample) -> bool {
@@ -95,12 +92,7 @@ impl Tally {
     pub fn new() -> Self {
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
             .expect("1 is a valid lowest value, the highest is more than twice it, and 3 digits are allowed");
-        Self {
-            latency_us,
-            requests: 0,
-            events: 0,
-            failures: BTreeMap::new(),
-        }
+        Self { latency_us, requests: 0, events: 0, failures: BTreeMap::new() }
     }
 
     /// Counts one request.
@@ -115,8 +107,7 @@ impl Tally {
                     self.events += events;
                 }
                 let latency_ns = sample.end_ns.saturating_sub(sample.begin_ns);
-                self.latency_us
-                    .saturating_record(latency_ns.div_ceil(1_000));
+                self.latency_us.saturating_record(latency_ns.div_ceil(1_000));
             }
             Err(failure) => *self.failures.entry(failure).or_default() += 1,
         }
@@ -127,9 +118,7 @@ impl Tally {
 
     /// Adds the counts of another.
     pub fn add(&mut self, other: &Self) {
-        self.latency_us
-            .add(&other.latency_us)
-            .expect("both histograms have the same bounds");
+        self.latency_us.add(&other.latency_us).expect("both histograms have the same bounds");
         self.requests += other.requests;
         self.events += other.events;
         for (failure, count) in &other.failures {
@@ -158,11 +147,7 @@ pub struct Tallies {
 impl Tallies {
     /// Tallies for so many workers.
     pub fn new(workers: usize) -> Self {
-        Self {
-            shards: (0..workers.clamp(1, SHARDS_MAX))
-                .map(|_| Mutex::new(Tally::new()))
-                .collect(),
-        }
+        Self { shards: (0..workers.clamp(1, SHARDS_MAX)).map(|_| Mutex::new(Tally::new())).collect() }
     }
 
     /// Counts one request of a worker.
@@ -172,14 +157,11 @@ impl Tallies {
 
     /// What has been counted up to now.
     pub fn answered(&self) -> Answered {
-        self.shards
-            .iter()
-            .map(|shard| locked(shard))
-            .fold(Answered::default(), |sum, tally| Answered {
-                requests: sum.requests + tally.requests,
-                events: sum.events + tally.events,
-                failures: sum.failures + tally.failures.values().sum::<u64>(),
-            })
+        self.shards.iter().map(|shard| locked(shard)).fold(Answered::default(), |sum, tally| Answered {
+            requests: sum.requests + tally.requests,
+            events: sum.events + tally.events,
+            failures: sum.failures + tally.failures.values().sum::<u64>(),
+        })
     }
 
     /// Everything counted, in one.
@@ -204,12 +186,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn sample(begin_ns: u64, end_ns: u64, result: Result<u64, Failure>) -> Sample {
-        Sample {
-            begin_ns,
-            end_ns,
-            result,
-            items_failed: 0,
-        }
+        Sample { begin_ns, end_ns, result, items_failed: 0 }
     }
 
     #[test]
@@ -233,29 +210,10 @@ mod tests {
         let window = Window::new(0, 10);
         tallies.record(0, window, sample(0, 5 * MS, Err(Failure::Status(429))));
         tallies.record(17, window, sample(0, 5 * MS, Err(Failure::Status(429))));
-        tallies.record(
-            39,
-            window,
-            Sample {
-                begin_ns: 0,
-                end_ns: MS,
-                result: Ok(98),
-                items_failed: 2,
-            },
-        );
+        tallies.record(39, window, Sample { begin_ns: 0, end_ns: MS, result: Ok(98), items_failed: 2 });
         let total = tallies.total();
         assert_eq!(total.latency_us.len(), 1);
-        assert_eq!(
-            total.failures,
-            BTreeMap::from([(Failure::Status(429), 2), (Failure::Item, 2)])
-        );
-        assert_eq!(
-            tallies.answered(),
-            Answered {
-                requests: 1,
-                events: 98,
-                failures: 4
-            }
-        );
+        assert_eq!(total.failures, BTreeMap::from([(Failure::Status(429), 2), (Failure::Item, 2)]));
+        assert_eq!(tallies.answered(), Answered { requests: 1, events: 98, failures: 4 });
     }
 }

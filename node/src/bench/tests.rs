@@ -29,34 +29,11 @@ fn plan(mode: Mode) -> Plan {
 fn report(keeping: Option<pace::Keeping>) -> Report {
     let tallies = Tallies::new(2);
     let window = Window::new(0, 10);
-    for (worker, result) in [
-        Ok(10),
-        Ok(10),
-        Err(Failure::Status(429)),
-        Err(Failure::Transport),
-    ]
-    .into_iter()
-    .enumerate()
+    for (worker, result) in [Ok(10), Ok(10), Err(Failure::Status(429)), Err(Failure::Transport)].into_iter().enumerate()
     {
-        tallies.record(
-            worker,
-            window,
-            Sample {
-                begin_ns: 0,
-                end_ns: 2_000_000,
-                result,
-                items_failed: 0,
-            },
-        );
+        tallies.record(worker, window, Sample { begin_ns: 0, end_ns: 2_000_000, result, items_failed: 0 });
     }
-    Report::new(
-        &plan(Mode::Batch),
-        &tallies,
-        10_000_000_000,
-        keeping,
-        0,
-        false,
-    )
+    Report::new(&plan(Mode::Batch), &tallies, 10_000_000_000, keeping, 0, false)
 }
 
 #[test]
@@ -74,55 +51,25 @@ fn the_machine_line_has_exactly_these_members() {
 #[test]
 fn people_are_told_what_limits_the_numbers() {
     let text = report(None).to_string();
-    assert!(
-        text.contains("p99.9 2.0") && text.contains("429: 1  transport: 1"),
-        "{text}"
-    );
-    assert!(
-        report(None)
-            .notes()
-            .iter()
-            .any(|note| note.contains("rate limit"))
-    );
-    let behind = pace::Keeping {
-        rate: 5_000,
-        due: 50_000,
-        sent: 40_000,
-    };
+    assert!(text.contains("p99.9 2.0") && text.contains("429: 1  transport: 1"), "{text}");
+    assert!(report(None).notes().iter().any(|note| note.contains("rate limit")));
+    let behind = pace::Keeping { rate: 5_000, due: 50_000, sent: 40_000 };
     let notes = report(Some(behind)).notes();
     assert!(
-        notes
-            .iter()
-            .any(|note| note.contains("could not keep up with 5000 events/s: 10000 of 50000")),
+        notes.iter().any(|note| note.contains("could not keep up with 5000 events/s: 10000 of 50000")),
         "{notes:?}"
     );
-    let kept = pace::Keeping {
-        rate: 5_000,
-        due: 50_000,
-        sent: 49_990,
-    };
-    assert!(
-        !report(Some(kept))
-            .notes()
-            .iter()
-            .any(|note| note.contains("keep up"))
-    );
+    let kept = pace::Keeping { rate: 5_000, due: 50_000, sent: 49_990 };
+    assert!(!report(Some(kept)).notes().iter().any(|note| note.contains("keep up")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_shape_of_the_ceiling_is_loaded_without_an_error() {
-    for (shape, events_per_request) in [
-        (CeilingShape::Single, 1),
-        (CeilingShape::Batch, 10),
-        (CeilingShape::Read, 50),
-    ] {
+    for (shape, events_per_request) in [(CeilingShape::Single, 1), (CeilingShape::Batch, 10), (CeilingShape::Read, 50)]
+    {
         let report = run(plan(Mode::Ceiling(shape)), |_| ()).await.unwrap();
         assert!(report.requests > 0, "{shape:?}");
-        assert_eq!(
-            report.events,
-            report.requests * events_per_request,
-            "{shape:?}"
-        );
+        assert_eq!(report.events, report.requests * events_per_request, "{shape:?}");
         assert_eq!(report.errors, BTreeMap::new(), "{shape:?}");
     }
 }
@@ -141,16 +88,9 @@ async fn nobody_there_is_said_at_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let plan = Plan {
-        url: Some(url.clone()),
-        keys: vec!["trg_test_a".to_owned()],
-        ..plan(Mode::Single)
-    };
+    let plan = Plan { url: Some(url.clone()), keys: vec!["trg_test_a".to_owned()], ..plan(Mode::Single) };
     let error = run(plan, |_| ()).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("cannot reach {url}: connection refused; is the node running?")
-    );
+    assert_eq!(error.to_string(), format!("cannot reach {url}: connection refused; is the node running?"));
 }
 
 #[test]
@@ -160,13 +100,6 @@ fn a_plan_outside_its_bounds_is_refused() {
     large.batch_size = 1_000;
     large.payload_bytes = 100_000;
     assert!(large.check().unwrap_err().contains("smaller"));
-    let many = Plan {
-        connections: 10_001,
-        ..plan(Mode::Ceiling(CeilingShape::Single))
-    };
-    assert!(
-        many.check()
-            .unwrap_err()
-            .contains("connections must be 1 to 10000")
-    );
+    let many = Plan { connections: 10_001, ..plan(Mode::Ceiling(CeilingShape::Single)) };
+    assert!(many.check().unwrap_err().contains("connections must be 1 to 10000"));
 }

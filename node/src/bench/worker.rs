@@ -45,10 +45,7 @@ impl Load {
             return Ok(None);
         }
         let work = move || self.pace.release_slots(&self.clock);
-        std::thread::Builder::new()
-            .name("pacer".to_owned())
-            .spawn(work)
-            .map(Some)
+        std::thread::Builder::new().name("pacer".to_owned()).spawn(work).map(Some)
     }
 }
 
@@ -64,20 +61,8 @@ pub struct Worker {
 
 impl Worker {
     /// A worker, with its connection if it could be opened.
-    pub fn new(
-        index: usize,
-        load: Arc<Load>,
-        connection: Option<Connection>,
-        script: Script,
-    ) -> Self {
-        Self {
-            index,
-            load,
-            connection,
-            script,
-            redial_ms: REDIAL_MS_MIN,
-            body: Vec::new(),
-        }
+    pub fn new(index: usize, load: Arc<Load>, connection: Option<Connection>, script: Script) -> Self {
+        Self { index, load, connection, script, redial_ms: REDIAL_MS_MIN, body: Vec::new() }
     }
 
     /// Sends until the pace says that the load is over.
@@ -97,15 +82,8 @@ impl Worker {
                 }
                 Err(failure) => (Err(failure), 0),
             };
-            let sample = Sample {
-                begin_ns,
-                end_ns,
-                result,
-                items_failed,
-            };
-            self.load
-                .tallies
-                .record(self.index, self.load.window, sample);
+            let sample = Sample { begin_ns, end_ns, result, items_failed };
+            self.load.tallies.record(self.index, self.load.window, sample);
         }
     }
 

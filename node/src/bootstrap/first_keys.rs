@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::{ApiKey, Environment, EventId, Scope, Scopes, TenantId};
 use triggers_store::kv::{Run, Store};
+use triggers_store::tables::TableError;
 use triggers_store::tables::access::{self, Created};
 use triggers_store::tables::rows::{KeyRow, TenantRow};
-use triggers_store::tables::TableError;
 
 /// The tenant of `triggers dev`.
 const DEV_TENANT: &str = "dev";
@@ -61,10 +61,10 @@ pub(super) async fn dev_keys(store: &Store, earlier: Option<&DevFile>) -> Result
     ensure_tenant(store, &tenant, "Development").await?;
     let keep = |text: Option<&String>| text.and_then(|text| ApiKey::parse(text).ok());
     let environment = store.environment();
-    let api_key = keep(earlier.map(|file| &file.api_key))
-        .unwrap_or_else(|| ApiKey::generate(KeyKind::Test, environment));
-    let admin_key = keep(earlier.map(|file| &file.admin_key))
-        .unwrap_or_else(|| ApiKey::generate(KeyKind::Test, environment));
+    let api_key =
+        keep(earlier.map(|file| &file.api_key)).unwrap_or_else(|| ApiKey::generate(KeyKind::Test, environment));
+    let admin_key =
+        keep(earlier.map(|file| &file.admin_key)).unwrap_or_else(|| ApiKey::generate(KeyKind::Test, environment));
     ensure_key(store, &tenant, &api_key, "dev", Scopes::tenant_default()).await?;
     ensure_key(store, &tenant, &admin_key, "dev admin", admin_scope()).await?;
     Ok((api_key, admin_key))

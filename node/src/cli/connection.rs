@@ -24,22 +24,10 @@ pub const URL_DEFAULT: &str = "http://127.0.0.1:8080";
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionArguments {
     /// Address of the node [default: http://127.0.0.1:8080]
-    #[arg(
-        long,
-        global = true,
-        env = "TRIGGERS_URL",
-        value_name = "URL",
-        help_heading = "Connection"
-    )]
+    #[arg(long, global = true, env = "TRIGGERS_URL", value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
     /// API key; better given by the environment, where other users of the machine cannot see it
-    #[arg(
-        long,
-        global = true,
-        env = "TRIGGERS_API_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
+    #[arg(long, global = true, env = "TRIGGERS_API_KEY", hide_env_values = true, value_name = "KEY")]
     #[arg(help_heading = "Connection")]
     pub key: Option<String>,
     /// Print JSON for machines instead of tables
@@ -92,21 +80,10 @@ impl ConnectionArguments {
     }
 
     fn target_beside(&self, role: Role, file: &Path) -> Result<Target, CommandError> {
-        let url = self
-            .url
-            .as_deref()
-            .map(str::trim)
-            .filter(|url| !url.is_empty());
-        let key = self
-            .key
-            .as_deref()
-            .map(str::trim)
-            .filter(|key| !key.is_empty());
+        let url = self.url.as_deref().map(str::trim).filter(|url| !url.is_empty());
+        let key = self.key.as_deref().map(str::trim).filter(|key| !key.is_empty());
         if let Some(key) = key {
-            return Ok(Target {
-                url: url.unwrap_or(URL_DEFAULT).to_owned(),
-                key: Some(key.to_owned()),
-            });
+            return Ok(Target { url: url.unwrap_or(URL_DEFAULT).to_owned(), key: Some(key.to_owned()) });
         }
         let Some(dev) = read(file)? else {
             return Err(CommandError::Usage(format!(
@@ -127,14 +104,8 @@ impl ConnectionArguments {
             Role::Tenant => dev.api_key,
             Role::Admin => dev.admin_key.unwrap_or(dev.api_key),
         };
-        output::note(&format!(
-            "using the development node's key from {}",
-            file.display()
-        ));
-        Ok(Target {
-            url: dev.url,
-            key: Some(key),
-        })
+        output::note(&format!("using the development node's key from {}", file.display()));
+        Ok(Target { url: dev.url, key: Some(key) })
     }
 }
 
@@ -143,17 +114,11 @@ fn read(file: &Path) -> Result<Option<DevFile>, CommandError> {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            return Err(CommandError::Usage(format!(
-                "cannot read {}: {error}",
-                file.display()
-            )));
+            return Err(CommandError::Usage(format!("cannot read {}: {error}", file.display())));
         }
     };
     serde_json::from_slice(&text).map(Some).map_err(|error| {
-        CommandError::Usage(format!(
-            "{} is damaged ({error}); delete it or give --key",
-            file.display()
-        ))
+        CommandError::Usage(format!("{} is damaged ({error}); delete it or give --key", file.display()))
     })
 }
 
@@ -165,11 +130,7 @@ mod tests {
         "api_key":"trg_test_tenant","admin_key":"trg_test_admin"}"#;
 
     fn arguments(url: Option<&str>, key: Option<&str>) -> ConnectionArguments {
-        ConnectionArguments {
-            url: url.map(str::to_owned),
-            key: key.map(str::to_owned),
-            json: false,
-        }
+        ConnectionArguments { url: url.map(str::to_owned), key: key.map(str::to_owned), json: false }
     }
 
     #[test]
@@ -177,14 +138,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dev.json");
         std::fs::write(&file, DEV).unwrap();
-        let tenant = arguments(None, None)
-            .target_beside(Role::Tenant, &file)
-            .unwrap();
+        let tenant = arguments(None, None).target_beside(Role::Tenant, &file).unwrap();
         assert_eq!(tenant.url, "http://127.0.0.1:9999");
         assert_eq!(tenant.key.as_deref(), Some("trg_test_tenant"));
-        let admin = arguments(Some("http://127.0.0.1:9999/"), Some(""))
-            .target_beside(Role::Admin, &file)
-            .unwrap();
+        let admin = arguments(Some("http://127.0.0.1:9999/"), Some("")).target_beside(Role::Admin, &file).unwrap();
         assert_eq!(admin.key.as_deref(), Some("trg_test_admin"));
     }
 
@@ -193,9 +150,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dev.json");
         std::fs::write(&file, DEV).unwrap();
-        let error = arguments(Some("https://example.com"), None)
-            .target_beside(Role::Tenant, &file)
-            .unwrap_err();
+        let error = arguments(Some("https://example.com"), None).target_beside(Role::Tenant, &file).unwrap_err();
         assert_eq!(error.exit_code(), super::super::exit::USAGE);
         assert!(!error.to_string().contains("trg_test"), "{error}");
     }
@@ -204,19 +159,9 @@ mod tests {
     fn a_key_that_is_given_wins_and_no_key_is_said_clearly() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dev.json");
-        let given = arguments(None, Some("trg_live_x"))
-            .target_beside(Role::Tenant, &file)
-            .unwrap();
-        assert_eq!(
-            given,
-            Target {
-                url: URL_DEFAULT.to_owned(),
-                key: Some("trg_live_x".to_owned())
-            }
-        );
-        let error = arguments(None, None)
-            .target_beside(Role::Tenant, &file)
-            .unwrap_err();
+        let given = arguments(None, Some("trg_live_x")).target_beside(Role::Tenant, &file).unwrap();
+        assert_eq!(given, Target { url: URL_DEFAULT.to_owned(), key: Some("trg_live_x".to_owned()) });
+        let error = arguments(None, None).target_beside(Role::Tenant, &file).unwrap_err();
         assert!(error.to_string().contains("TRIGGERS_API_KEY"), "{error}");
     }
 }

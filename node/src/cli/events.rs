@@ -99,10 +99,7 @@ async fn show(client: &Client, id: &str, json: bool) -> Result<(), CommandError>
     }
     let object: Object = reply.decode()?;
     let event: Event = reply.decode()?;
-    let plain: Object = object
-        .into_iter()
-        .filter(|(name, _)| name != "payload")
-        .collect();
+    let plain: Object = object.into_iter().filter(|(name, _)| name != "payload").collect();
     output::line(&record::lines(&plain))?;
     if let Some(payload) = event.payload {
         // As sent, byte for byte: a number such as 1.0 stays as it was written.
@@ -122,15 +119,9 @@ async fn status(client: &Client, id: &str, json: bool) -> Result<(), CommandErro
 }
 
 fn status_text(status: EventStatus) -> String {
-    let mut lines = vec![format!(
-        "{} is {}, {} retries",
-        status.event_id, status.status, status.retry_count
-    )];
-    let times = [
-        ("delivered", status.delivered_at),
-        ("failed", status.failed_at),
-        ("next attempt", status.next_retry_at),
-    ];
+    let mut lines = vec![format!("{} is {}, {} retries", status.event_id, status.status, status.retry_count)];
+    let times =
+        [("delivered", status.delivered_at), ("failed", status.failed_at), ("next attempt", status.next_retry_at)];
     for (name, time) in times {
         if let Some(time) = time {
             lines.push(format!("{name}: {time}"));
@@ -144,10 +135,7 @@ fn status_text(status: EventStatus) -> String {
                 attempt.started_at.unwrap_or_default(),
                 attempt.finished_at.unwrap_or_default(),
                 attempt.outcome.unwrap_or_default(),
-                attempt
-                    .http_status
-                    .map(|status| status.to_string())
-                    .unwrap_or_default(),
+                attempt.http_status.map(|status| status.to_string()).unwrap_or_default(),
                 attempt.error.as_ref().map(record::text).unwrap_or_default(),
             ]);
         }
@@ -160,8 +148,7 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
     let mut failed = 0;
     let mut table = Table::new(["ID", "STATUS", "ERROR"]);
     for chunk in ids.chunks(ACKNOWLEDGE_IDS_MAX) {
-        let call =
-            Call::post(&["events", "acknowledge", "batch"]).json(&json!({ "event_ids": chunk }))?;
+        let call = Call::post(&["events", "acknowledge", "batch"]).json(&json!({ "event_ids": chunk }))?;
         let reply = client.execute(call).await?;
         let outcome: BatchOutcome = reply.decode()?;
         failed += outcome.failure_count;
@@ -170,11 +157,7 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
         }
         for item in outcome.results {
             let error = item.error.as_ref().map(item_error).unwrap_or_default();
-            table.row([
-                item.event_id.unwrap_or_default(),
-                item.status.unwrap_or_default(),
-                error,
-            ]);
+            table.row([item.event_id.unwrap_or_default(), item.status.unwrap_or_default(), error]);
         }
     }
     if !json {
@@ -182,18 +165,12 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
     }
     match failed {
         0 => Ok(()),
-        failed => Err(CommandError::Failed(format!(
-            "{failed} of {} events were not acknowledged",
-            ids.len()
-        ))),
+        failed => Err(CommandError::Failed(format!("{failed} of {} events were not acknowledged", ids.len()))),
     }
 }
 
 fn item_error(error: &serde_json::Value) -> String {
-    match (
-        error.get("code").and_then(|code| code.as_str()),
-        error.get("message").and_then(|text| text.as_str()),
-    ) {
+    match (error.get("code").and_then(|code| code.as_str()), error.get("message").and_then(|text| text.as_str())) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => record::text(error),
     }
@@ -218,11 +195,7 @@ fn event_cells(event: &Event) -> [String; 6] {
         event.status.clone(),
         event.created_at.clone(),
         event.attempts.to_string(),
-        event
-            .payload
-            .as_ref()
-            .map(|payload| shortened(payload.get(), 60))
-            .unwrap_or_default(),
+        event.payload.as_ref().map(|payload| shortened(payload.get(), 60)).unwrap_or_default(),
     ]
 }
 
@@ -239,21 +212,13 @@ mod tests {
         )
         .unwrap();
         let text = status_text(status);
-        assert!(
-            text.starts_with(
-                "e is queued, 1 retries\nnext attempt: 2026-01-01T00:05:00.000Z\nATTEMPT"
-            ),
-            "{text}"
-        );
+        assert!(text.starts_with("e is queued, 1 retries\nnext attempt: 2026-01-01T00:05:00.000Z\nATTEMPT"), "{text}");
         assert!(text.ends_with("500   the endpoint answered 500"), "{text}");
     }
 
     #[test]
     fn an_item_s_error_is_code_and_message() {
-        assert_eq!(
-            item_error(&json!({"code":"NOT_FOUND","message":"no such event"})),
-            "NOT_FOUND: no such event"
-        );
+        assert_eq!(item_error(&json!({"code":"NOT_FOUND","message":"no such event"})), "NOT_FOUND: no such event");
         assert_eq!(item_error(&json!("odd")), "odd");
     }
 }

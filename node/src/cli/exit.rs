@@ -65,18 +65,13 @@ pub enum CommandError {
 impl CommandError {
     /// Wraps what a node's run ended with, with the exit code it stands for.
     pub fn from_start(error: StartError) -> Self {
-        Self::Start {
-            code: error.exit_code(),
-            error,
-        }
+        Self::Start { code: error.exit_code(), error }
     }
 
     /// The exit code this stands for.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(
-                ClientError::Address { .. } | ClientError::Key | ClientError::Header { .. },
-            )
+            Self::Client(ClientError::Address { .. } | ClientError::Key | ClientError::Header { .. })
             | Self::Usage(_) => USAGE,
             Self::Client(_) | Self::Failed(_) | Self::Bench(_) => FAILED,
             Self::Configuration(_) => CONFIGURATION,
@@ -111,15 +106,9 @@ mod tests {
 
     #[test]
     fn a_bad_address_is_a_usage_error_and_an_unreachable_one_a_failure() {
-        let bad = ClientError::Address {
-            url: "x".to_owned(),
-            reason: "y".to_owned(),
-        };
+        let bad = ClientError::Address { url: "x".to_owned(), reason: "y".to_owned() };
         assert_eq!(CommandError::from(bad).exit_code(), USAGE);
-        let away = ClientError::Unreachable {
-            url: "x".to_owned(),
-            reason: "y".to_owned(),
-        };
+        let away = ClientError::Unreachable { url: "x".to_owned(), reason: "y".to_owned() };
         assert_eq!(CommandError::from(away).exit_code(), FAILED);
     }
 }

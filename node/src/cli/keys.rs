@@ -19,17 +19,8 @@ use super::exit::CommandError;
 use super::output;
 use super::record::{self, Listing, Object};
 
-const COLUMNS: [&str; 9] = [
-    "id",
-    "key_id",
-    "name",
-    "tenant_id",
-    "prefix",
-    "scopes",
-    "rate_limit_per_minute",
-    "created_at",
-    "expires_at",
-];
+const COLUMNS: [&str; 9] =
+    ["id", "key_id", "name", "tenant_id", "prefix", "scopes", "rate_limit_per_minute", "created_at", "expires_at"];
 
 /// `triggers keys …`
 #[derive(Debug, Args)]
@@ -126,8 +117,7 @@ pub async fn run(arguments: KeysArguments) -> Result<(), CommandError> {
         KeysCommand::Generate { test } => generate(test, json),
         KeysCommand::List => list(&client(Role::Tenant)?, json).await,
         KeysCommand::Rotate { id, grace_seconds } => {
-            let body = grace_seconds
-                .map_or_else(|| json!({}), |seconds| json!({ "grace_seconds": seconds }));
+            let body = grace_seconds.map_or_else(|| json!({}), |seconds| json!({ "grace_seconds": seconds }));
             let call = Call::post(&["keys", &id, "rotate"]).json(&body)?;
             shown_once(&client(Role::Tenant)?.execute(call).await?, json)
         }
@@ -146,11 +136,7 @@ pub async fn run(arguments: KeysArguments) -> Result<(), CommandError> {
 fn generate(test: bool, json: bool) -> Result<(), CommandError> {
     let kind = if test { KeyKind::Test } else { KeyKind::Live };
     let key = ApiKey::generate(kind, &Environment::system());
-    if json {
-        output::json(&json!({ "key": key.reveal() }))
-    } else {
-        output::line(key.reveal())
-    }
+    if json { output::json(&json!({ "key": key.reveal() })) } else { output::line(key.reveal()) }
 }
 
 fn shown_once(reply: &Reply, json: bool) -> Result<(), CommandError> {

@@ -46,9 +46,7 @@ pub fn json(value: &impl Serialize) -> Result<(), CommandError> {
 pub fn note(text: &str) {
     let mut stderr = io::stderr().lock();
     // There is nowhere left to say that stderr is closed.
-    let _ = stderr
-        .write_all(text.as_bytes())
-        .and_then(|()| stderr.write_all(b"\n"));
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
 }
 
 /// Writes a progress line: over the one before on a terminal, as a line of its own elsewhere.
@@ -74,11 +72,8 @@ pub fn progress_end() {
 pub fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
-            let (plain, escaped) = if character.is_control() {
-                (None, Some(character.escape_default()))
-            } else {
-                (Some(character), None)
-            };
+            let (plain, escaped) =
+                if character.is_control() { (None, Some(character.escape_default())) } else { (Some(character), None) };
             plain.into_iter().chain(escaped.into_iter().flatten())
         })
         .collect()

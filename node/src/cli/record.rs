@@ -61,19 +61,12 @@ pub fn table(rows: &[Object], wanted: &[&str]) -> Table {
     let shown: Vec<&str> = wanted
         .iter()
         .copied()
-        .filter(|name| {
-            rows.iter()
-                .any(|row| row.get(*name).is_some_and(|v| !v.is_null()))
-        })
+        .filter(|name| rows.iter().any(|row| row.get(*name).is_some_and(|v| !v.is_null())))
         .collect();
     let header: Vec<String> = shown.iter().map(|name| name.to_uppercase()).collect();
     let mut table = Table::new(header.iter().map(String::as_str));
     for row in rows {
-        table.row(
-            shown
-                .iter()
-                .map(|name| row.get(*name).map(text).unwrap_or_default()),
-        );
+        table.row(shown.iter().map(|name| row.get(*name).map(text).unwrap_or_default()));
     }
     table
 }
@@ -83,11 +76,9 @@ pub fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().all(Value::is_string) => items
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(","),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        }
         other => other.to_string(),
     }
 }
@@ -107,12 +98,8 @@ mod tests {
     #[test]
     fn columns_nobody_has_are_left_out() {
         let rows: Vec<Object> =
-            serde_json::from_str(r#"[{"id":"a","scopes":["x","y"],"expires_at":null},{"id":"b"}]"#)
-                .unwrap();
-        assert_eq!(
-            table(&rows, &["id", "scopes", "expires_at"]).to_string(),
-            "ID  SCOPES\na   x,y\nb"
-        );
+            serde_json::from_str(r#"[{"id":"a","scopes":["x","y"],"expires_at":null},{"id":"b"}]"#).unwrap();
+        assert_eq!(table(&rows, &["id", "scopes", "expires_at"]).to_string(), "ID  SCOPES\na   x,y\nb");
     }
 
     #[test]

@@ -20,19 +20,12 @@ pub struct Table {
 impl Table {
     /// A table without rows.
     pub fn new<'a>(header: impl IntoIterator<Item = &'a str>) -> Self {
-        Self {
-            header: header.into_iter().map(str::to_owned).collect(),
-            rows: Vec::new(),
-        }
+        Self { header: header.into_iter().map(str::to_owned).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; missing cells are empty, surplus ones are left out.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let mut row: Vec<String> = cells
-            .into_iter()
-            .take(self.header.len())
-            .map(|cell| printable(&cell))
-            .collect();
+        let mut row: Vec<String> = cells.into_iter().take(self.header.len()).map(|cell| printable(&cell)).collect();
         row.resize(self.header.len(), String::new());
         self.rows.push(row);
     }
@@ -43,11 +36,7 @@ impl Table {
     }
 
     fn widths(&self) -> Vec<usize> {
-        let mut widths: Vec<usize> = self
-            .header
-            .iter()
-            .map(|cell| cell.chars().count())
-            .collect();
+        let mut widths: Vec<usize> = self.header.iter().map(|cell| cell.chars().count()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
@@ -80,10 +69,7 @@ pub fn shortened(text: &str, characters_max: usize) -> String {
     if text.chars().count() <= characters_max {
         return text.to_owned();
     }
-    let mut short: String = text
-        .chars()
-        .take(characters_max.saturating_sub(1))
-        .collect();
+    let mut short: String = text.chars().take(characters_max.saturating_sub(1)).collect();
     short.push('…');
     short
 }
@@ -97,10 +83,7 @@ mod tests {
         let mut table = Table::new(["ID", "TYPE", "NOTE"]);
         table.row(["1".to_owned(), "order.created".to_owned(), "é".to_owned()]);
         table.row(["10000".to_owned(), "a".to_owned()]);
-        assert_eq!(
-            table.to_string(),
-            "ID     TYPE           NOTE\n1      order.created  é\n10000  a"
-        );
+        assert_eq!(table.to_string(), "ID     TYPE           NOTE\n1      order.created  é\n10000  a");
     }
 
     #[test]

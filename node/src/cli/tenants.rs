@@ -15,16 +15,8 @@ use super::exit::CommandError;
 use super::output;
 use super::record::{self, Listing, Object};
 
-const COLUMNS: [&str; 8] = [
-    "id",
-    "tenant_id",
-    "name",
-    "tier",
-    "status",
-    "retention_days",
-    "max_inbox_events",
-    "created_at",
-];
+const COLUMNS: [&str; 8] =
+    ["id", "tenant_id", "name", "tier", "status", "retention_days", "max_inbox_events", "created_at"];
 
 /// `triggers tenants …`
 #[derive(Debug, Args)]
@@ -102,15 +94,8 @@ struct TenantBody<'a> {
 
 impl TenantBody<'_> {
     fn is_empty(&self) -> bool {
-        let SettingArguments {
-            tier,
-            retention_days,
-            max_inbox_events,
-        } = self.settings;
-        self.name.is_none()
-            && tier.is_none()
-            && retention_days.is_none()
-            && max_inbox_events.is_none()
+        let SettingArguments { tier, retention_days, max_inbox_events } = self.settings;
+        self.name.is_none() && tier.is_none() && retention_days.is_none() && max_inbox_events.is_none()
     }
 }
 
@@ -125,35 +110,18 @@ pub async fn run(arguments: TenantsArguments) -> Result<(), CommandError> {
             return list(&arguments.connection.client(Role::Admin)?, json).await;
         }
         TenantsCommand::Create { name, id, settings } => {
-            let body = TenantBody {
-                id: id.as_deref(),
-                name: Some(name),
-                settings,
-            };
+            let body = TenantBody { id: id.as_deref(), name: Some(name), settings };
             Call::post(&["tenants"]).json(&body)?
         }
         TenantsCommand::Update { id, name, settings } => {
-            let body = TenantBody {
-                id: None,
-                name: name.as_deref(),
-                settings,
-            };
+            let body = TenantBody { id: None, name: name.as_deref(), settings };
             if body.is_empty() {
-                return Err(CommandError::Usage(
-                    "nothing to change: give at least one setting".to_owned(),
-                ));
+                return Err(CommandError::Usage("nothing to change: give at least one setting".to_owned()));
             }
             Call::patch(&["tenants", id]).json(&body)?
         }
     };
-    shown(
-        &arguments
-            .connection
-            .client(Role::Admin)?
-            .execute(call)
-            .await?,
-        json,
-    )
+    shown(&arguments.connection.client(Role::Admin)?.execute(call).await?, json)
 }
 
 fn shown(reply: &Reply, json: bool) -> Result<(), CommandError> {
@@ -182,20 +150,9 @@ mod tests {
 
     #[test]
     fn only_what_was_given_is_sent() {
-        let settings = SettingArguments {
-            tier: None,
-            retention_days: Some(90),
-            max_inbox_events: None,
-        };
-        let body = TenantBody {
-            id: None,
-            name: None,
-            settings: &settings,
-        };
-        assert_eq!(
-            serde_json::to_string(&body).unwrap(),
-            r#"{"retention_days":90}"#
-        );
+        let settings = SettingArguments { tier: None, retention_days: Some(90), max_inbox_events: None };
+        let body = TenantBody { id: None, name: None, settings: &settings };
+        assert_eq!(serde_json::to_string(&body).unwrap(), r#"{"retention_days":90}"#);
         assert!(!body.is_empty());
     }
 }

@@ -26,13 +26,8 @@ impl BaseAddress {
     /// `ClientError::Address` with the reason.
     pub fn parse(text: &str) -> Result<Self, ClientError> {
         // Whatever stands before an `@` may be a secret and is not repeated.
-        let shown = text
-            .rsplit_once('@')
-            .map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"));
-        let refuse = |reason: &str| ClientError::Address {
-            url: shown.clone(),
-            reason: reason.to_owned(),
-        };
+        let shown = text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"));
+        let refuse = |reason: &str| ClientError::Address { url: shown.clone(), reason: reason.to_owned() };
         let trimmed = text.trim().trim_end_matches('/');
         let uri: Uri = trimmed.parse().map_err(|_| refuse("it is not a URL"))?;
         let secure = match uri.scheme_str() {
@@ -40,27 +35,18 @@ impl BaseAddress {
             Some("https") => true,
             _ => return Err(refuse("it must begin with http:// or https://")),
         };
-        let authority = uri
-            .authority()
-            .ok_or_else(|| refuse("the host is missing"))?;
+        let authority = uri.authority().ok_or_else(|| refuse("the host is missing"))?;
         if authority.host().is_empty() {
             return Err(refuse("the host is missing"));
         }
         if authority.as_str().contains('@') {
-            return Err(refuse(
-                "user and password in an address are not taken; use --key",
-            ));
+            return Err(refuse("user and password in an address are not taken; use --key"));
         }
         if trimmed.contains(['?', '#']) {
             return Err(refuse("a query or fragment has no place in it"));
         }
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self {
-            text: trimmed.to_owned(),
-            authority: authority.as_str().to_owned(),
-            prefix,
-            secure,
-        })
+        Ok(Self { text: trimmed.to_owned(), authority: authority.as_str().to_owned(), prefix, secure })
     }
 
     /// The address as given, without a trailing slash.
@@ -84,16 +70,12 @@ impl BaseAddress {
     /// `ClientError::Address` when path and address together are not a URI (longer than 64 kB).
     pub fn uri(&self, path_and_query: &str) -> Result<Uri, ClientError> {
         let scheme = if self.secure { "https" } else { "http" };
-        format!(
-            "{scheme}://{}{}",
-            self.authority,
-            self.target(path_and_query)
+        format!("{scheme}://{}{}", self.authority, self.target(path_and_query)).parse().map_err(
+            |error: hyper::http::uri::InvalidUri| ClientError::Address {
+                url: self.text.clone(),
+                reason: error.to_string(),
+            },
         )
-        .parse()
-        .map_err(|error: hyper::http::uri::InvalidUri| ClientError::Address {
-            url: self.text.clone(),
-            reason: error.to_string(),
-        })
     }
 }
 
@@ -123,10 +105,7 @@ mod tests {
         assert_eq!(address.as_str(), "http://127.0.0.1:8080");
         assert_eq!(address.target("/v1/inbox?limit=5"), "/v1/inbox?limit=5");
         let behind = BaseAddress::parse("https://example.com/triggers/").unwrap();
-        assert_eq!(
-            behind.uri("/v1/health").unwrap().to_string(),
-            "https://example.com/triggers/v1/health"
-        );
+        assert_eq!(behind.uri("/v1/health").unwrap().to_string(), "https://example.com/triggers/v1/health");
         assert_eq!(behind.authority(), "example.com");
     }
 

@@ -50,20 +50,13 @@ impl Call {
             path.push('/');
             path.push_str(&percent_encoded(segment));
         }
-        Self {
-            method,
-            path,
-            query: String::new(),
-            headers: Vec::new(),
-            body: None,
-        }
+        Self { method, path, query: String::new(), headers: Vec::new(), body: None }
     }
 
     /// Adds one query parameter; the same name may be added again.
     #[must_use]
     pub fn query(mut self, name: &str, value: &str) -> Self {
-        self.query
-            .push(if self.query.is_empty() { '?' } else { '&' });
+        self.query.push(if self.query.is_empty() { '?' } else { '&' });
         self.query.push_str(name);
         self.query.push('=');
         self.query.push_str(&percent_encoded(value));
@@ -94,9 +87,7 @@ impl Call {
     /// # Errors
     /// `ClientError::Encode` when the value cannot be written as JSON.
     pub fn json(mut self, body: &impl Serialize) -> Result<Self, ClientError> {
-        let text = serde_json::to_vec(body).map_err(|error| ClientError::Encode {
-            reason: error.to_string(),
-        })?;
+        let text = serde_json::to_vec(body).map_err(|error| ClientError::Encode { reason: error.to_string() })?;
         self.body = Some(Bytes::from(text));
         Ok(self)
     }
@@ -113,20 +104,13 @@ mod tests {
 
     #[test]
     fn segments_and_values_are_encoded() {
-        let call = Call::get(&["events", "../keys", "status"])
-            .query("event_type", "order.*")
-            .query("limit", "5");
-        assert_eq!(
-            call.path_and_query(),
-            "/v1/events/..%2Fkeys/status?event_type=order.%2A&limit=5"
-        );
+        let call = Call::get(&["events", "../keys", "status"]).query("event_type", "order.*").query("limit", "5");
+        assert_eq!(call.path_and_query(), "/v1/events/..%2Fkeys/status?event_type=order.%2A&limit=5");
     }
 
     #[test]
     fn a_header_with_a_line_break_is_refused() {
-        let error = Call::get(&["inbox"])
-            .header("x-idempotency-key", "a\r\nb")
-            .unwrap_err();
+        let error = Call::get(&["inbox"]).header("x-idempotency-key", "a\r\nb").unwrap_err();
         assert!(error.to_string().contains("x-idempotency-key"));
     }
 }

@@ -43,9 +43,7 @@ impl Reply {
     /// # Errors
     /// `ClientError::Unexpected` when it is not UTF-8.
     pub fn text(&self) -> Result<&str, ClientError> {
-        std::str::from_utf8(&self.body)
-            .map(str::trim)
-            .map_err(|error| self.unexpected(error.to_string()))
+        std::str::from_utf8(&self.body).map(str::trim).map_err(|error| self.unexpected(error.to_string()))
     }
 
     pub(super) fn into_error(self) -> ClientError {
@@ -60,10 +58,6 @@ impl Reply {
     }
 
     fn unexpected(&self, reason: String) -> ClientError {
-        ClientError::Unexpected {
-            url: self.url.clone(),
-            status: self.status,
-            reason,
-        }
+        ClientError::Unexpected { url: self.url.clone(), status: self.status, reason }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: `BODY-1` nothing beyond the limit is ever held: an announced length over it is refused before a byte is
 //! read, an unannounced one where it passes the limit; `BODY-2` the whole body comes within one deadline, however it
-//! drips; `BODY-3` a body that ends early is an error, so that half an event is never an event.
+//! drips; `BODY-3` a body that ends early is an error, so that half an event is never an event; `BODY-4` bodies that come
+//! in pieces hold places of the node's admission while they are gathered, so that many slow ones cannot fill the memory.
 //! A body that comes in one piece, as small ones do, is handed on without a copy.
 //! It is not the check of what the body says: that is [`members`] for shape and the handlers for meaning.
 
@@ -11,13 +12,17 @@ pub(crate) mod members;
 pub(crate) mod path_id;
 pub(crate) mod query;
 
+use super::Edge;
 use super::error::ApiError;
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use std::sync::Arc;
 use std::time::Duration;
+use triggers_actors::BrokerError;
+use triggers_actors::admission::Admission;
 use triggers_protocol::ErrorCode;
 
 /// The largest body of a request that carries no events.
@@ -25,22 +30,31 @@ pub(crate) const SMALL_BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// How much of a body is read, and how long it may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading {
+pub(crate) struct Reading<'a> {
     /// Bytes at most.
     pub(crate) bytes_max: usize,
     /// Milliseconds for the whole body.
     pub(crate) timeout_ms: u64,
+    /// Places for what is being gathered on this node.
+    pub(crate) gathering: &'a Arc<Admission>,
+}
+
+impl<'a> Reading<'a> {
+    /// Reading up to `bytes_max` within the time and the memory that the node has for bodies.
+    pub(crate) fn up_to(bytes_max: usize, edge: &'a Edge) -> Self {
+        Self { bytes_max, timeout_ms: edge.options.listen.body_timeout_ms, gathering: &edge.gathering }
+    }
 }
 
 /// The whole body.
 ///
 /// # Errors
-/// 413 over the limit, 408 after the deadline, 400 if it ended early.
-pub(crate) async fn read(body: Body, reading: Reading) -> Result<Bytes, ApiError> {
+/// 413 over the limit, 408 after the deadline, 400 if it ended early, 503 if too much is being gathered already.
+pub(crate) async fn read(body: Body, reading: Reading<'_>) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > reading.bytes_max as u64 {
         return Err(too_large(reading.bytes_max));
     }
-    let whole = collect(body, reading.bytes_max);
+    let whole = collect(body, reading);
     match tokio::time::timeout(Duration::from_millis(reading.timeout_ms), whole).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -50,7 +64,9 @@ pub(crate) async fn read(body: Body, reading: Reading) -> Result<Bytes, ApiError
     }
 }
 
-async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Body, Reading { bytes_max, gathering, .. }: Reading<'_>) -> Result<Bytes, ApiError> {
+    let announced = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let mut place = None;
     let mut whole = Bytes::new();
     let mut gathered = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -61,6 +77,10 @@ async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
         if whole.is_empty() && gathered.is_empty() {
             whole = piece;
         } else {
+            if place.is_none() {
+                let bytes = announced.unwrap_or(bytes_max).min(bytes_max);
+                place = Some(gathering.enter(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?);
+            }
             // The announced length is not reserved: it costs nothing to announce and not to send.
             gathered.extend_from_slice(&std::mem::take(&mut whole));
             gathered.extend_from_slice(&piece);
@@ -126,13 +146,9 @@ pub(crate) fn unsupported(message: &str) -> ApiError {
 ///
 /// # Errors
 /// As [`read`] and [`text`]; 415 if it is not JSON by its content type.
-pub(crate) async fn read_small_json(
-    headers: &HeaderMap,
-    body: Body,
-    timeout_ms: u64,
-) -> Result<Option<Bytes>, ApiError> {
+pub(crate) async fn read_small_json(headers: &HeaderMap, body: Body, edge: &Edge) -> Result<Option<Bytes>, ApiError> {
     let media_type = media_type(headers)?;
-    let body = read(body, Reading { bytes_max: SMALL_BODY_BYTES_MAX, timeout_ms }).await?;
+    let body = read(body, Reading::up_to(SMALL_BODY_BYTES_MAX, edge)).await?;
     if body.is_empty() {
         return Ok(None);
     }
@@ -158,23 +174,38 @@ mod tests {
         outcome.unwrap_err().code
     }
 
-    const READING: Reading = Reading { bytes_max: 8, timeout_ms: 60_000 };
+    /// Reads up to eight bytes.
+    async fn read_eight(body: Body, timeout_ms: u64) -> Result<Bytes, ApiError> {
+        let gathering = Admission::new(usize::MAX, 8);
+        read(body, Reading { bytes_max: 8, timeout_ms, gathering: &gathering }).await
+    }
+
+    #[tokio::test]
+    async fn what_is_gathered_at_the_same_time_is_bounded() {
+        let gathering = Admission::new(usize::MAX, 8);
+        let reading = Reading { bytes_max: 8, timeout_ms: 60_000, gathering: &gathering };
+        let other = gathering.enter(8).unwrap();
+        assert_eq!(code(read(pieces(&["12", "34"]), reading).await), ErrorCode::Unavailable);
+        assert_eq!(read(pieces(&["1234"]), reading).await.unwrap(), "1234", "one piece is not gathered");
+        drop(other);
+        assert_eq!(read(pieces(&["12", "34"]), reading).await.unwrap(), "1234");
+    }
 
     #[tokio::test]
     async fn pieces_become_one_body_up_to_the_limit() {
-        assert_eq!(read(pieces(&[]), READING).await.unwrap(), "");
-        assert_eq!(read(pieces(&["12345678"]), READING).await.unwrap(), "12345678");
-        assert_eq!(read(pieces(&["12", "", "3456", "78"]), READING).await.unwrap(), "12345678");
-        assert_eq!(code(read(pieces(&["12", "3456", "789"]), READING).await), ErrorCode::PayloadTooLarge);
-        assert_eq!(code(read(Body::from("123456789"), READING).await), ErrorCode::PayloadTooLarge);
+        assert_eq!(read_eight(pieces(&[]), 60_000).await.unwrap(), "");
+        assert_eq!(read_eight(pieces(&["12345678"]), 60_000).await.unwrap(), "12345678");
+        assert_eq!(read_eight(pieces(&["12", "", "3456", "78"]), 60_000).await.unwrap(), "12345678");
+        assert_eq!(code(read_eight(pieces(&["12", "3456", "789"]), 60_000).await), ErrorCode::PayloadTooLarge);
+        assert_eq!(code(read_eight(Body::from("123456789"), 60_000).await), ErrorCode::PayloadTooLarge);
     }
 
     #[tokio::test]
     async fn a_broken_or_slow_body_is_an_error() {
         let broken = stream::iter([Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("gone"))]);
-        assert_eq!(code(read(Body::from_stream(broken), READING).await), ErrorCode::InvalidJson);
+        assert_eq!(code(read_eight(Body::from_stream(broken), 60_000).await), ErrorCode::InvalidJson);
         let stuck = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(code(read(stuck, Reading { timeout_ms: 1, ..READING }).await), ErrorCode::RequestTimeout);
+        assert_eq!(code(read_eight(stuck, 1).await), ErrorCode::RequestTimeout);
     }
 
     #[test]

@@ -199,7 +199,7 @@ async fn acknowledge_event(
 ) -> Result<Response, ApiError> {
     let id = event_id(&id)?;
     let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, edge.options.listen.body_timeout_ms).await?;
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
     if has_lease_token(body.as_deref())? {
         present(edge.router.find(&caller.tenant, id, edge.deadline()).await?)?;
         return Err(ApiError::new(ErrorCode::Conflict, "lease_token is not that of a current lease of the event"));

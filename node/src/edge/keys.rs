@@ -59,7 +59,7 @@ async fn create_key(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, edge.options.listen.body_timeout_ms).await?;
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
     let now = edge.environment.now();
     let asked = request::new_key(body.as_deref().unwrap_or_default(), now)?;
     let tenant = tenant_of(&caller, asked.tenant)?;
@@ -207,7 +207,7 @@ async fn rotate_key(
 ) -> Result<Response, ApiError> {
     let id = key_id(&id)?;
     let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, edge.options.listen.body_timeout_ms).await?;
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
     let grace = Duration::from_secs(request::grace_seconds(body.as_deref())?);
     let old = reachable(&edge, &caller, id).await?;
     allow_scopes(&caller, old.scopes)?;

@@ -126,7 +126,7 @@ async fn create_tenant(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, edge.options.listen.body_timeout_ms).await?;
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
     let (id, asked) = request::new_tenant(body.as_deref().unwrap_or_default())?;
     let now = edge.environment.now();
     let mut row = TenantRow {
@@ -231,7 +231,7 @@ async fn update_tenant(
 ) -> Result<Response, ApiError> {
     let id = tenant_id(&id)?;
     let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, edge.options.listen.body_timeout_ms).await?;
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
     let asked = request::tenant_patch(body.as_deref().unwrap_or_default())?;
     let now = edge.environment.now();
     let change = move |row: &mut TenantRow| {

@@ -15,7 +15,7 @@ mod envelope;
 mod headers;
 mod idempotency;
 mod limits;
-mod probe;
+pub mod probe;
 mod query;
 mod resources;
 mod timeouts;

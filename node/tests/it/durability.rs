@@ -34,10 +34,14 @@ async fn nothing_answered_is_lost_over_many_kills() {
         let written = load_until_killed(&mut node, &seed, round, &progress).await;
         node = Node::start(directory.path(), &[]).await;
         let client = node.client();
+        ledger.retried += written.unanswered.iter().filter(|post| post.key.is_some()).count();
         let written = retry_unanswered(&client, written, &progress).await;
         verdict::read_back(&client, &written).await;
         ledger.extend(written);
     }
+    // A fault that never struck proves nothing.
+    let struck = [ledger.answered.len(), ledger.retried, ledger.acknowledged.len()];
+    assert!(struck.iter().all(|count| *count > 0), "answered, retried, acknowledged: {struck:?}");
     verdict::ids_grow(&ledger);
     verdict::ledger_matches_listing(&node.client(), &ledger).await;
 }

@@ -14,5 +14,6 @@ mod cursor;
 mod durability;
 mod harness;
 mod layers;
+mod leases;
 mod lifecycle;
 mod torn_files;

@@ -13,11 +13,11 @@ use triggers_protocol::{
 use triggers_simulations::model::{Expected, InboxModel};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::kv::{Run, Store};
+use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{self, Append, Applied, Command, IdempotencyKey, Outcome};
 use triggers_store::tables::fence::{self, Guard};
 use triggers_store::tables::inbox::{self, EventPage, Found, PageQuery};
 use triggers_store::tables::keys::TenantKeys;
-use triggers_store::tables::TableError;
 
 /// A command before it has an id: which event it names is a position among those that exist.
 #[derive(Debug, Clone)]

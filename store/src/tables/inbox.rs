@@ -4,11 +4,11 @@
 //! `INBOX-READ-2` a page never skips an event behind its start that the filter selects; `INBOX-READ-3` it looks at no more
 //! rows than it is told, and says how far it came.
 
+use super::TableError;
 use super::batch::Counts;
 use super::fence::Guard;
 use super::keys::{TenantKeys, id_of_queue_key};
 use super::rows::{EventRow, Head, Row};
-use super::TableError;
 use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, Timestamp};

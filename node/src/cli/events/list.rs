@@ -66,11 +66,7 @@ impl StatusFilter {
     }
 }
 
-pub(super) async fn run(
-    client: &Client,
-    arguments: &ListArguments,
-    json: bool,
-) -> Result<(), CommandError> {
+pub(super) async fn run(client: &Client, arguments: &ListArguments, json: bool) -> Result<(), CommandError> {
     let mut cursor = arguments.cursor.clone();
     let mut listed = 0;
     loop {
@@ -102,20 +98,13 @@ fn call(arguments: &ListArguments, cursor: Option<&str>) -> Call {
 fn print(reply: &Reply, page: &InboxPage, all: bool, json: bool) -> Result<(), CommandError> {
     match (json, all) {
         (true, false) => output::line(reply.text()?),
-        (true, true) => page
-            .events
-            .iter()
-            .try_for_each(|event| output::line(event.get())),
+        (true, true) => page.events.iter().try_for_each(|event| output::line(event.get())),
         (false, _) => {
             let mut table = Table::new(EVENT_COLUMNS);
             for event in &page.events {
                 table.row(event_cells(&decoded(reply, event.get())?));
             }
-            if table.is_empty() {
-                Ok(())
-            } else {
-                output::line(&table.to_string())
-            }
+            if table.is_empty() { Ok(()) } else { output::line(&table.to_string()) }
         }
     }
 }
@@ -130,10 +119,7 @@ pub(super) fn decoded(reply: &Reply, text: &str) -> Result<Event, ClientError> {
 }
 
 fn note(page: &InboxPage, listed: usize, arguments: &ListArguments) {
-    let total = page
-        .pagination
-        .as_ref()
-        .and_then(|pagination| pagination.total_count);
+    let total = page.pagination.as_ref().and_then(|pagination| pagination.total_count);
     let status = arguments.status.as_str();
     output::note(&match total {
         Some(total) if arguments.event_types.is_empty() => {

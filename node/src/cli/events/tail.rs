@@ -55,10 +55,7 @@ struct Newest {
 
 impl Follower {
     fn call(&self, event_types: &[String]) -> Call {
-        let from = self
-            .newest
-            .as_ref()
-            .map(|newest| newest.created_at.as_str());
+        let from = self.newest.as_ref().map(|newest| newest.created_at.as_str());
         let mut call = Call::get(&["inbox"]).query("limit", "200");
         call = match &self.cursor {
             Some(cursor) => call.query("cursor", cursor),
@@ -72,51 +69,29 @@ impl Follower {
 
     /// Whether the event is new; it counts as seen from now on.
     fn accept(&mut self, event: &Event) -> bool {
-        if self
-            .newest
-            .as_ref()
-            .is_some_and(|newest| event.event_id <= newest.event_id)
-        {
+        if self.newest.as_ref().is_some_and(|newest| event.event_id <= newest.event_id) {
             return false;
         }
-        self.newest = Some(Newest {
-            event_id: event.event_id.clone(),
-            created_at: event.created_at.clone(),
-        });
+        self.newest = Some(Newest { event_id: event.event_id.clone(), created_at: event.created_at.clone() });
         true
     }
 
     /// Takes note of where the page ended; true when there is another page now.
     fn turn(&mut self, page: &InboxPage) -> bool {
-        self.cursor = if page.has_more {
-            page.cursor.clone()
-        } else {
-            None
-        };
+        self.cursor = if page.has_more { page.cursor.clone() } else { None };
         self.cursor.is_some()
     }
 }
 
-pub(super) async fn run(
-    client: &Client,
-    arguments: &TailArguments,
-    json: bool,
-) -> Result<(), CommandError> {
-    output::note(&format!(
-        "watching the inbox of {}; Ctrl-C ends",
-        client.base_url()
-    ));
+pub(super) async fn run(client: &Client, arguments: &TailArguments, json: bool) -> Result<(), CommandError> {
+    output::note(&format!("watching the inbox of {}; Ctrl-C ends", client.base_url()));
     tokio::select! {
         result = follow(client, arguments, json) => result,
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }
 
-async fn follow(
-    client: &Client,
-    arguments: &TailArguments,
-    json: bool,
-) -> Result<(), CommandError> {
+async fn follow(client: &Client, arguments: &TailArguments, json: bool) -> Result<(), CommandError> {
     let mut follower = Follower::default();
     let mut failures: u32 = 0;
     loop {
@@ -124,17 +99,10 @@ async fn follow(
             Ok(reply) => {
                 failures = 0;
                 let more = print(&mut follower, &reply, json)?;
-                if more {
-                    Duration::ZERO
-                } else {
-                    Duration::from_millis(arguments.interval_ms)
-                }
+                if more { Duration::ZERO } else { Duration::from_millis(arguments.interval_ms) }
             }
             Err(error) if error.is_temporary() => {
-                let seconds = error
-                    .retry_after_seconds()
-                    .unwrap_or(1 << failures.min(5))
-                    .clamp(1, PAUSE_SECONDS_MAX);
+                let seconds = error.retry_after_seconds().unwrap_or(1 << failures.min(5)).clamp(1, PAUSE_SECONDS_MAX);
                 output::note(&format!("{error}\nlooking again in {seconds} s"));
                 failures += 1;
                 Duration::from_secs(seconds)
@@ -155,15 +123,8 @@ fn print(follower: &mut Follower, reply: &Reply, json: bool) -> Result<bool, Com
         if json {
             output::line(raw.get())?;
         } else {
-            let payload = event
-                .payload
-                .as_ref()
-                .map(|payload| shortened(payload.get(), 120))
-                .unwrap_or_default();
-            let text = format!(
-                "{}  {}  {}  {payload}",
-                event.created_at, event.event_id, event.event_type
-            );
+            let payload = event.payload.as_ref().map(|payload| shortened(payload.get(), 120)).unwrap_or_default();
+            let text = format!("{}  {}  {}  {payload}", event.created_at, event.event_id, event.event_type);
             output::line(&output::printable(&text))?;
         }
     }
@@ -182,12 +143,7 @@ mod tests {
     }
 
     fn page(cursor: Option<&str>, has_more: bool) -> InboxPage {
-        InboxPage {
-            events: Vec::new(),
-            cursor: cursor.map(str::to_owned),
-            has_more,
-            pagination: None,
-        }
+        InboxPage { events: Vec::new(), cursor: cursor.map(str::to_owned), has_more, pagination: None }
     }
 
     #[test]
@@ -206,10 +162,7 @@ mod tests {
         assert_eq!(follower.call(&[]).path_and_query(), "/v1/inbox?limit=200");
         follower.accept(&event("1"));
         assert!(follower.turn(&page(Some("c"), true)));
-        assert_eq!(
-            follower.call(&[]).path_and_query(),
-            "/v1/inbox?limit=200&cursor=c"
-        );
+        assert_eq!(follower.call(&[]).path_and_query(), "/v1/inbox?limit=200&cursor=c");
         assert!(!follower.turn(&page(Some("d"), false)));
         let types = ["order.created".to_owned()];
         assert_eq!(

@@ -77,7 +77,7 @@ pub(crate) async fn acknowledge_events(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, edge.options.listen.body_timeout_ms).await?;
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
     let texts = event_ids(body.as_deref().unwrap_or_default(), edge.options.limits.batch_events_max)?;
     let parsed: Vec<_> = texts.iter().map(|text| EventId::parse(text).ok()).collect();
     let known: Vec<_> = parsed.iter().copied().flatten().collect();

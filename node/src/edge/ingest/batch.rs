@@ -76,7 +76,7 @@ pub(super) async fn accept(
 ) -> Result<Response, ApiError> {
     let header_key = idempotency::header_key(headers)?;
     let limits = &edge.options.limits;
-    let reading = Reading { bytes_max: limits.batch_bytes_max, timeout_ms: edge.options.listen.body_timeout_ms };
+    let reading = Reading::up_to(limits.batch_bytes_max, edge);
     let body = body::read(body, reading).await?;
     let drafts = drafts(&body, form, limits.batch_events_max, limits.payload_bytes_max)?;
     let count = drafts.len();

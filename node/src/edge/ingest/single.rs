@@ -67,9 +67,7 @@ pub(crate) async fn create_event(
     }
     let header_key = idempotency::header_key(headers)?;
     let payload_bytes_max = edge.options.limits.payload_bytes_max;
-    let bytes_max = payload_bytes_max + ENVELOPE_BYTES_MAX;
-    let timeout_ms = edge.options.listen.body_timeout_ms;
-    let body = body::read(body, Reading { bytes_max, timeout_ms }).await?;
+    let body = body::read(body, Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, &edge)).await?;
     let text = body::text(&body)?;
     let mut draft = match form {
         Form::Json => envelope::parse(text, payload_bytes_max)?,

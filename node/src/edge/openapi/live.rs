@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tower::ServiceExt;
+use triggers_actors::admission::Admission;
 use triggers_actors::{BrokerOptions, Node};
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::api_key::KeyKind;
@@ -49,6 +50,7 @@ impl LiveEdge {
             access: Access::new(store.clone(), &options.limits),
             store,
             cursor_secret: node.settings().cursor_secret,
+            gathering: Admission::new(usize::MAX, options.broker.node_bytes_max),
             options,
             node_name: "test".to_owned(),
             draining: AtomicBool::new(false),

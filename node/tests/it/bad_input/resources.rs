@@ -2,12 +2,12 @@
 //!
 //! RESOURCES-1: what never was is 404, what was deleted is 410, on every path that names an event.
 //! RESOURCES-2: a known path with another method is 405 and names the methods it has.
-//! RESOURCES-3: a lease is held by its token alone; another token changes nothing and is 409.
+//! RESOURCES-3: acknowledging again answers the same.
 //!
-//! Not here: events of another tenant; see the tests of the cursor's tenants.
+//! Not here: events of another tenant (the tests of the cursor's tenants), leases (`leases.rs`).
 
 use super::probe::{Probe, check_refusal};
-use crate::harness::{Answer, Call};
+use crate::harness::Call;
 use serde_json::json;
 
 const UNKNOWN_ID: &str = "019a0000-0000-7000-8000-000000000000";
@@ -30,7 +30,6 @@ async fn wrong_methods_are_told_the_right_ones() {
         ("DELETE", "/v1/inbox", "GET"),
         ("POST", "/v1/inbox", "GET"),
         ("PATCH", "/v1/events/batch", "POST"),
-        ("GET", "/v1/inbox/lease", "POST"),
         ("POST", "/v1/health", "GET"),
     ];
     for (method, path, allowed) in cases {
@@ -49,8 +48,6 @@ fn calls_on(id: &str) -> Vec<Call> {
         Call::get(&event),
         Call::get(format!("{event}/status")),
         Call::post(format!("{event}/ack"), ""),
-        Call::post(format!("{event}/nack"), "{}"),
-        Call::post(format!("{event}/replay"), ""),
         Call::delete(&event),
     ]
 }
@@ -64,11 +61,6 @@ async fn events_that_never_were_are_not_found() {
             probe.refuses(call, 404, &["NOT_FOUND"]).await;
         }
     }
-    let lease = Call::post(
-        format!("/v1/events/{UNKNOWN_ID}/lease"),
-        json!({ "lease_token": "nonsense", "visibility_timeout_seconds": 30 }).to_string(),
-    );
-    probe.refuses(lease, 404, &["NOT_FOUND"]).await;
     let together =
         Call::post("/v1/events/acknowledge/batch", json!({ "event_ids": [UNKNOWN_ID, "nonsense"] }).to_string());
     let answer = probe.client.send(together).await.expect(200).json();
@@ -92,19 +84,8 @@ async fn deleted_events_are_gone() {
 }
 
 #[tokio::test]
-async fn bodies_of_the_inbox_are_checked() {
+async fn the_ids_of_an_acknowledgement_are_checked() {
     let mut probe = Probe::start(&[]).await;
-    let lease = |body: serde_json::Value| Call::post("/v1/inbox/lease", body.to_string());
-    for value in [json!(0), json!(-1), json!("x"), json!(1.5), json!(100_000)] {
-        probe.refuses_field(lease(json!({ "limit": value })), "limit").await;
-    }
-    for value in [json!(0), json!(43_201), json!("x"), json!(-1)] {
-        let body = json!({ "visibility_timeout_seconds": value });
-        probe.refuses_field(lease(body), "visibility_timeout_seconds").await;
-    }
-    for value in [json!(-1), json!(21), json!("x")] {
-        probe.refuses_field(lease(json!({ "wait_seconds": value })), "wait_seconds").await;
-    }
     for body in [json!({}), json!({ "event_ids": [] }), json!({ "event_ids": "x" }), json!({ "event_ids": [1] })] {
         let call = Call::post("/v1/events/acknowledge/batch", body.to_string());
         probe.refuses(call, 400, &["VALIDATION_ERROR"]).await;
@@ -115,22 +96,12 @@ async fn bodies_of_the_inbox_are_checked() {
 }
 
 #[tokio::test]
-async fn a_lease_is_kept_by_its_token_alone() {
+async fn acknowledging_again_answers_the_same() {
     let probe = Probe::start(&[]).await;
-    let id = probe.client.accepted("leased.event", "{}").await;
-    let leased = probe.client.post("/v1/inbox/lease", &json!({ "limit": 1 })).await.expect(200).json();
-    assert_eq!(leased["events"][0]["event_id"], json!(id), "{leased}");
-    let token = leased["events"][0]["lease_token"].as_str().expect("a lease has a token").to_owned();
-    let other = format!("{token}x");
-    for path in ["ack", "nack"] {
-        let answer: Answer =
-            probe.client.post(&format!("/v1/events/{id}/{path}"), &json!({ "lease_token": other })).await;
-        check_refusal(&answer, 409, &["CONFLICT"], path);
-    }
-    let again = probe.client.post("/v1/inbox/lease", &json!({ "limit": 1 })).await.expect(200).json();
-    assert_eq!(again["events"], json!([]), "a leased event is invisible to other leases");
-    probe.client.post(&format!("/v1/events/{id}/ack"), &json!({ "lease_token": token })).await.expect(200);
-    let first = probe.client.send(Call::post(format!("/v1/events/{id}/ack"), "")).await.expect(200);
-    let second = probe.client.send(Call::post(format!("/v1/events/{id}/ack"), "")).await.expect(200);
-    assert_eq!(first.json(), second.json(), "acknowledging again answers the same");
+    let id = probe.client.accepted("twice.acknowledged", "{ }").await;
+    let acknowledge = || Call::post(format!("/v1/events/{id}/ack"), "");
+    let first = probe.client.send(acknowledge()).await.expect(200);
+    assert_eq!(first.string("/status"), "delivered");
+    let second = probe.client.send(acknowledge()).await.expect(200);
+    assert_eq!(first.body, second.body, "the same body");
 }

@@ -55,6 +55,8 @@ pub struct Answered {
 pub struct Ledger {
     pub answered: Vec<Answered>,
     pub unanswered: Vec<Post>,
+    /// How many posts with an idempotency key were cut off and sent again.
+    pub retried: usize,
     pub acknowledged: HashSet<String>,
     /// Asked to be acknowledged, with no answer: either status is right.
     pub maybe_acknowledged: HashSet<String>,
@@ -64,6 +66,7 @@ impl Ledger {
     pub fn extend(&mut self, other: Ledger) {
         self.answered.extend(other.answered);
         self.unanswered.extend(other.unanswered);
+        self.retried += other.retried;
         self.acknowledged.extend(other.acknowledged);
         self.maybe_acknowledged.extend(other.maybe_acknowledged);
     }

@@ -104,7 +104,8 @@ impl Committer {
 
     /// One LMDB transaction for a group. The outer error means that nothing of it is on disk, or may be.
     fn try_group(&self, group: &[Commit]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        let mut lmdb = self.shared.env.write_txn().map_err(|error| self.stop(format!("no commit can begin: {error}")))?;
+        let mut lmdb =
+            self.shared.env.write_txn().map_err(|error| self.stop(format!("no commit can begin: {error}")))?;
         let mut verdicts = Vec::with_capacity(group.len());
         for commit in group {
             let verdict = self.check(&lmdb, commit);

@@ -31,7 +31,14 @@ pub(super) struct EmbeddedTransaction {
 
 impl EmbeddedTransaction {
     pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Commit>) -> Self {
-        Self { snapshot: None, shared, commits, overlay: Overlay::default(), reads: Vec::new(), begun_at: Instant::now() }
+        Self {
+            snapshot: None,
+            shared,
+            commits,
+            overlay: Overlay::default(),
+            reads: Vec::new(),
+            begun_at: Instant::now(),
+        }
     }
 
     fn snapshot(&mut self) -> Result<&RoTxn<'static, WithoutTls>, StoreError> {

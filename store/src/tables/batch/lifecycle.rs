@@ -60,11 +60,7 @@ impl Batch<'_> {
         Ok(if deleting_at == Some(tombstone.deleted_at) { Outcome::Deleted } else { Outcome::Gone })
     }
 
-    pub(super) async fn read_event(
-        &self,
-        tx: &mut dyn Transaction,
-        id: EventId,
-    ) -> Result<Option<Event>, TableError> {
+    pub(super) async fn read_event(&self, tx: &mut dyn Transaction, id: EventId) -> Result<Option<Event>, TableError> {
         inbox::read_event(tx, self.keys, id, inbox::Reading::Checked).await
     }
 
