@@ -10,7 +10,7 @@ use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::tables::inbox::Found;
 
 /// What the callers were told.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Told {
     accepted: BTreeMap<EventId, String>,
     acknowledged: BTreeSet<EventId>,
@@ -154,7 +154,8 @@ fn run_seed(seed: u64) -> (BTreeMap<EventId, String>, u64) {
         tokio::time::sleep(std::time::Duration::from_secs(10)).await;
         let node = start(&store, BrokerOptions::default(), "node-1@b").await;
         for (name, told) in ["one", "two"].iter().zip(&told) {
-            check(&node.router(), &tenant(name), &told.lock().unwrap()).await;
+            let told = told.lock().unwrap().clone();
+            check(&node.router(), &tenant(name), &told).await;
         }
         node.stop().await;
         let fired = engine.faults_fired();
