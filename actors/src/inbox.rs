@@ -6,29 +6,36 @@
 //! a commit is in flight. A crash drops the requests: their callers see an unknown outcome.
 //! It is not a cache: nothing but the head and the counts is in memory.
 
+pub(crate) mod batch;
 pub(crate) mod handle;
 pub(crate) mod machine;
 pub(crate) mod message;
-pub(crate) mod rates;
 pub(crate) mod request;
+pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
 
 use crate::options::BrokerOptions;
+use batch::Batch;
 use handle::Reply;
-use machine::{Batch, BatchLimits, InboxEffect, InboxMachine};
+use machine::{BatchLimits, InboxEffect, InboxMachine};
 use message::InboxMessage;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use rates::Rates;
 use request::{Answer, BrokerError};
+use signals::InboxSignals;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use triggers_protocol::TenantId;
+use triggers_protocol::{TenantId, Timestamp};
 use triggers_store::kv::{Run, Store};
+use triggers_store::tables::batch::Applied;
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::keys::TenantKeys;
-use triggers_store::tables::{self, TableError, batch};
+use triggers_store::tables::{self, TableError};
+
+/// A tick that could do nothing is not repeated sooner than this.
+const TICK_WAIT_MIN: Duration = Duration::from_millis(20);
 
 /// The shell's type; its state has everything.
 pub(crate) struct Inbox;
@@ -42,12 +49,14 @@ pub(crate) struct InboxArguments {
     pub(crate) options: Arc<BrokerOptions>,
     /// Places for commits under way on this node, given in the order of asking, so that tenants take turns.
     pub(crate) commit_slots: Arc<Semaphore>,
-    pub(crate) rates: Arc<Rates>,
+    pub(crate) signals: Arc<InboxSignals>,
 }
 
 pub(crate) struct InboxState {
     arguments: Arc<InboxArguments>,
     machine: InboxMachine<Reply>,
+    /// For when a tick is set.
+    tick_at: Option<Timestamp>,
 }
 
 impl Actor for Inbox {
@@ -66,7 +75,7 @@ impl Actor for Inbox {
             idempotency_retention: arguments.options.idempotency_retention,
         };
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits);
-        Ok(InboxState { arguments: Arc::new(arguments), machine })
+        Ok(InboxState { arguments: Arc::new(arguments), machine, tick_at: None })
     }
 
     async fn handle(
@@ -83,11 +92,31 @@ impl Actor for Inbox {
                 tracing::warn!(tenant = %state.arguments.tenant, %error, "a batch failed");
                 state.machine.failed(*batch, error)
             }
+            InboxMessage::Tick => {
+                state.tick_at = None;
+                state.machine.tick()
+            }
         };
         for effect in effects {
             perform(&myself, &state.arguments, effect);
         }
+        state.set_tick(&myself);
         Ok(())
+    }
+}
+
+impl InboxState {
+    /// Sets a timer for the end of the first lease, unless there is one that is early enough.
+    fn set_tick(&mut self, myself: &ActorRef<InboxMessage>) {
+        let first = self.machine.next_tick();
+        self.arguments.signals.set_first_lease_end(first);
+        let Some(end) = first else { return };
+        if self.tick_at.is_some_and(|at| at <= end) {
+            return;
+        }
+        let wait = end.since(self.arguments.store.environment().now()).max(TICK_WAIT_MIN);
+        self.tick_at = Some(end);
+        drop(myself.send_after(wait, || InboxMessage::Tick));
     }
 }
 
@@ -111,10 +140,11 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
     let message = match run_batch(&arguments, &batch).await {
         Ok(applied) => {
             metrics::histogram!("triggers_inbox_batch_events").record(batch.events() as f64);
-            arguments.rates.note(arguments.store.environment().monotonic(), &applied.outcomes);
-            let (committed, finished, answers) = batch.finish(&applied.outcomes, applied.delta);
+            arguments.signals.note(arguments.store.environment().monotonic(), &applied.outcomes);
+            let (committed, finished, answers) = batch.finish(&applied);
             // The inbox hears of it first: a client that repeats its idempotency key at once must find it free.
             let _ = inbox.cast(InboxMessage::Committed(committed, finished));
+            arguments.signals.committed.notify_waiters();
             return answer_all(answers);
         }
         Err(error) => InboxMessage::Failed(Box::new(batch), error),
@@ -123,11 +153,11 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
     let _ = inbox.cast(message);
 }
 
-async fn run_batch(arguments: &InboxArguments, batch: &Batch<Reply>) -> Result<batch::Applied, TableError> {
+async fn run_batch(arguments: &InboxArguments, batch: &Batch<Reply>) -> Result<Applied, TableError> {
     let _slot = arguments.commit_slots.acquire().await.expect("the semaphore is never closed");
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
-    arguments.store.run(run, |tx| Box::pin(batch::apply(tx, guard, keys, batch.last_id, &batch.commands))).await
+    arguments.store.run(run, |tx| Box::pin(tables::batch::apply(tx, guard, keys, batch.last_id, &batch.commands))).await
 }
 
 fn answer_all(answers: Vec<(Reply, Answer)>) {

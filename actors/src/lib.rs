@@ -20,7 +20,9 @@ mod partitions;
 mod router;
 mod supervision;
 
-pub use inbox::request::{Accepted, BrokerError, IdempotencyRequest, NewEvent, Refusal};
+pub use inbox::request::{
+    Accepted, BrokerError, Change, IdempotencyRequest, LeaseRequest, NewEvent, Refusal, RefuseRequest,
+};
 pub use node::{Node, StartError};
 pub use options::BrokerOptions;
 pub use router::{Deletion, Router, Statistics};

@@ -1,31 +1,40 @@
 //! The partition actor: opens, closes and restarts the inboxes of one owned partition.
 //!
-//! Told by: the router (`Open`), its own timer (`Tidy`), and ractor when an inbox ends. Tells: inboxes (stop).
+//! Told by: the router (`Open`), its own timers (`Tidy`, `Wake`) and task (`Pointers`), and ractor when an inbox ends. Tells: inboxes (stop).
 //! Supervised by [`crate::partitions`].
 //! Invariants: `PARTITION-A-1` at most one open inbox a tenant is in the table; `PARTITION-A-2` an inbox is closed only
 //! through its admission, which closes only while nothing is in flight; `PARTITION-A-3` a tenant whose inbox fails more
 //! often than allowed is refused until the window has passed, and disturbs no other tenant.
 
+mod agenda;
 mod table;
 
 pub(crate) use table::InboxTable;
 
 use crate::admission::Admission;
 use crate::inbox::handle::InboxHandle;
-use crate::inbox::rates::Rates;
 use crate::inbox::request::BrokerError;
+use crate::inbox::signals::InboxSignals;
 use crate::inbox::{Inbox, InboxArguments};
 use crate::options::BrokerOptions;
 use crate::supervision::RestartIntensity;
+use agenda::{Agenda, ENTRIES_READ_MAX};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 use triggers_protocol::{PartitionId, TenantId};
-use triggers_store::kv::Store;
+use triggers_store::kv::{Run, Store};
 use triggers_store::tables::fence::Guard;
+use triggers_store::tables::inbox;
 use triggers_store::tables::keys::TenantKeys;
+
+/// How often a partition looks for leases to end.
+const WAKE_PERIOD: Duration = Duration::from_secs(1);
+/// Inboxes opened for that at a time.
+const WAKES_MAX: usize = 100;
 
 /// The shell's type.
 pub(crate) struct Partition;
@@ -36,6 +45,10 @@ pub(crate) enum PartitionMessage {
     Open(TenantId, oneshot::Sender<Result<Arc<InboxHandle>, BrokerError>>),
     /// Close inboxes that have been idle for long.
     Tidy,
+    /// Open inboxes that have leases to end.
+    Wake,
+    /// The wake-up pointers were read, or could not be.
+    Pointers(Option<Vec<(u64, TenantId)>>),
 }
 
 /// What a partition needs to start.
@@ -58,6 +71,7 @@ pub(crate) struct Shared {
 pub(crate) struct PartitionState {
     arguments: PartitionArguments,
     failures: BTreeMap<TenantId, RestartIntensity>,
+    agenda: Agenda,
 }
 
 impl Actor for Partition {
@@ -74,7 +88,8 @@ impl Actor for Partition {
         arguments.table.close_all();
         let period = arguments.shared.options.inbox_idle_timeout / 2;
         drop(myself.send_interval(period.max(Duration::from_millis(10)), || PartitionMessage::Tidy));
-        Ok(PartitionState { arguments, failures: BTreeMap::new() })
+        drop(myself.send_interval(WAKE_PERIOD, || PartitionMessage::Wake));
+        Ok(PartitionState { arguments, failures: BTreeMap::new(), agenda: Agenda::default() })
     }
 
     async fn handle(
@@ -90,6 +105,8 @@ impl Actor for Partition {
                 let _ = reply.send(opened);
             }
             PartitionMessage::Tidy => state.tidy(),
+            PartitionMessage::Wake => state.wake(&myself).await,
+            PartitionMessage::Pointers(pointers) => state.agenda.read(pointers),
         }
         Ok(())
     }
@@ -126,9 +143,11 @@ impl PartitionState {
         if self.failures.get_mut(&tenant).is_some_and(|failures| !failures.allows(now)) {
             return Err(BrokerError::NodeBusy);
         }
-        let table = &self.arguments.table;
-        if table.len() >= self.arguments.shared.inboxes_max && !table.close_least_recently_used() {
-            return Err(BrokerError::NodeBusy);
+        if self.arguments.table.len() >= self.arguments.shared.inboxes_max {
+            let (closed, inbox) = self.arguments.table.close_least_recently_used().ok_or(BrokerError::NodeBusy)?;
+            if let Some(end) = inbox.signals.first_lease_end() {
+                self.agenda.note(end, closed);
+            }
         }
         let handle = Arc::new(self.spawn(myself, &tenant).await?);
         self.arguments.table.insert(tenant, handle.clone());
@@ -139,7 +158,7 @@ impl PartitionState {
     async fn spawn(&self, myself: &ActorRef<PartitionMessage>, tenant: &TenantId) -> Result<InboxHandle, BrokerError> {
         let PartitionArguments { guard, shared, .. } = &self.arguments;
         let options = &shared.options;
-        let rates = Arc::new(Rates::new());
+        let signals = Arc::new(InboxSignals::new());
         let arguments = InboxArguments {
             tenant: tenant.clone(),
             guard: guard.clone(),
@@ -147,7 +166,7 @@ impl PartitionState {
             store: shared.store.clone(),
             options: options.clone(),
             commit_slots: shared.commit_slots.clone(),
-            rates: rates.clone(),
+            signals: signals.clone(),
         };
         let spawned = Inbox::spawn_linked(None, Inbox, arguments, myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| {
@@ -155,7 +174,7 @@ impl PartitionState {
             BrokerError::NodeBusy
         })?;
         let admission = Admission::new(options.tenant_requests_max, options.tenant_bytes_max);
-        Ok(InboxHandle::new(actor, admission, rates, self.now()))
+        Ok(InboxHandle::new(actor, admission, signals, self.now()))
     }
 
     fn inbox_failed(&mut self, actor: &ActorCell, error: &str) {
@@ -168,13 +187,46 @@ impl PartitionState {
         let restarts = failures.note_failure(now);
         metrics::counter!("triggers_inbox_failures_total").increment(1);
         tracing::error!(%tenant, error, restarts, "an inbox failed; the next request rebuilds it from the store");
+        // It may have had leases to end.
+        self.agenda.note(self.arguments.shared.store.environment().now(), tenant);
+    }
+
+    /// Opens the inboxes whose leases have run out.
+    async fn wake(&mut self, myself: &ActorRef<PartitionMessage>) {
+        let now = self.arguments.shared.store.environment().now();
+        if self.agenda.begin_reading(now) {
+            tokio::spawn(read_pointers(myself.clone(), self.arguments.clone()));
+        }
+        for tenant in self.agenda.take_due(now, WAKES_MAX) {
+            match self.open(myself, tenant.clone()).await {
+                Ok(inbox) => {
+                    inbox.touch(self.now());
+                    inbox.tick();
+                }
+                Err(_) => self.agenda.note(now.plus(WAKE_PERIOD), tenant),
+            }
+        }
     }
 
     fn tidy(&mut self) {
         let now = self.now();
-        self.arguments.table.close_idle(now.saturating_sub(self.arguments.shared.options.inbox_idle_timeout));
+        let since = now.saturating_sub(self.arguments.shared.options.inbox_idle_timeout);
+        for (end, tenant) in self.arguments.table.close_idle(since) {
+            self.agenda.note(end, tenant);
+        }
         self.failures.retain(|_, failures| !failures.is_calm(now));
     }
+}
+
+async fn read_pointers(partition: ActorRef<PartitionMessage>, arguments: PartitionArguments) {
+    let run = Run::idempotent(Instant::now() + arguments.shared.options.commit_timeout);
+    let guard = &arguments.guard;
+    let pointers = arguments.shared.store.run(run, |tx| Box::pin(inbox::wakes(tx, guard, ENTRIES_READ_MAX))).await;
+    if let Err(error) = &pointers {
+        tracing::warn!(partition = %guard.partition, %error, "wake-up pointers could not be read");
+    }
+    // A partition that is gone needs none.
+    let _ = partition.cast(PartitionMessage::Pointers(pointers.ok()));
 }
 
 /// The way to an owned partition, as the routing table has it.

@@ -7,21 +7,25 @@
 use crate::admission::{Admission, Refused};
 use crate::inbox::handle::{InboxHandle, Reply};
 use crate::inbox::machine::Request;
-use crate::inbox::request::{Accepted, Answer, BrokerError, NewEvent, Refusal, Write, WriteResult};
+use crate::inbox::request::{
+    Accepted, Answer, BrokerError, Change, LeaseRequest, NewEvent, Refusal, RefuseRequest, Write, WriteResult,
+};
 use crate::options::BrokerOptions;
 use crate::partition::{InboxTable, PartitionHandle, PartitionMessage};
 use crate::partitions::RoutingTable;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use triggers_protocol::{EventId, PartitionId, TenantId, Timestamp};
 use triggers_store::kv::{BoxFuture, Run, Store, Transaction};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::Counts;
+use triggers_store::tables::batch::{Counts, Leased};
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox::{self, EventPage, Found, PageQuery};
 use triggers_store::tables::keys::TenantKeys;
+use triggers_store::tables::rows::{Attempt, LeaseToken};
 
 /// How often a request asks for an inbox that closes under its hands.
 const OPEN_ATTEMPTS_MAX: usize = 3;
@@ -132,7 +136,7 @@ impl Router {
     ) -> Result<Vec<Found>, BrokerError> {
         let mut results = Vec::with_capacity(ids.len());
         for some in ids.chunks(self.0.options.batch_events_max) {
-            let writes = some.iter().copied().map(Write::Acknowledge).collect();
+            let writes = some.iter().map(|id| Write::Acknowledge(*id, None)).collect();
             let answer = receive(self.submit(tenant, writes, None, deadline).await?, deadline).await?;
             results.extend(answer.into_iter().map(|result| match result {
                 WriteResult::Acknowledged(event) => Found::Event(event),
@@ -141,6 +145,92 @@ impl Router {
             }));
         }
         Ok(results)
+    }
+
+    /// Marks one event as delivered, with the token of its lease if the consumer has one.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn acknowledge_leased(
+        &self,
+        tenant: &TenantId,
+        id: EventId,
+        token: Option<LeaseToken>,
+        deadline: Instant,
+    ) -> Result<Change, BrokerError> {
+        self.change(tenant, Write::Acknowledge(id, token), deadline).await
+    }
+
+    /// Hands events to a consumer; none if there are none for it now.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn lease(
+        &self,
+        tenant: &TenantId,
+        request: LeaseRequest,
+        deadline: Instant,
+    ) -> Result<Vec<Leased>, BrokerError> {
+        let answer = self.submit(tenant, vec![Write::Lease(request)], None, deadline).await?;
+        Ok(match receive(answer, deadline).await?.pop() {
+            Some(WriteResult::Leased(leased)) => leased,
+            _ => Vec::new(),
+        })
+    }
+
+    /// Holds an event for another `visibility` from now on.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn extend(
+        &self,
+        tenant: &TenantId,
+        id: EventId,
+        token: LeaseToken,
+        visibility: Duration,
+        deadline: Instant,
+    ) -> Result<Change, BrokerError> {
+        self.change(tenant, Write::Extend(id, token, visibility), deadline).await
+    }
+
+    /// Takes an event back from its consumer as a failed attempt.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn refuse(
+        &self,
+        tenant: &TenantId,
+        request: RefuseRequest,
+        deadline: Instant,
+    ) -> Result<Change, BrokerError> {
+        self.change(tenant, Write::Refuse(request), deadline).await
+    }
+
+    /// Makes an event wait for delivery again.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn replay(&self, tenant: &TenantId, id: EventId, deadline: Instant) -> Result<Change, BrokerError> {
+        self.change(tenant, Write::Replay(id), deadline).await
+    }
+
+    /// Waits until something has been committed in the tenant's inbox, or `until`. It may return without either.
+    pub async fn changed(&self, tenant: &TenantId, until: Instant) {
+        let inbox = self.partition(tenant).ok().and_then(|partition| partition.table.get(tenant));
+        let Some(inbox) = inbox else { return tokio::time::sleep_until(until).await };
+        inbox.touch(self.0.store.environment().monotonic());
+        // Whoever waits asks again afterwards, so that it does not matter which of the two it was.
+        let _ = timeout_at(until, inbox.signals.committed.notified()).await;
+    }
+
+    async fn change(&self, tenant: &TenantId, write: Write, deadline: Instant) -> Result<Change, BrokerError> {
+        let answer = self.submit(tenant, vec![write], None, deadline).await?;
+        Ok(match receive(answer, deadline).await?.pop() {
+            Some(WriteResult::Acknowledged(event) | WriteResult::Changed(event)) => Change::Event(event),
+            Some(WriteResult::Conflict) => Change::Conflict,
+            Some(WriteResult::Gone) => Change::Gone,
+            _ => Change::NotFound,
+        })
     }
 
     /// Removes an event.
@@ -174,6 +264,20 @@ impl Router {
         self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id))).await
     }
 
+    /// One event with its attempts.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn find_with_attempts(
+        &self,
+        tenant: &TenantId,
+        id: EventId,
+        deadline: Instant,
+    ) -> Result<(Found, Vec<Attempt>), BrokerError> {
+        let Place { guard, keys, .. } = &self.place(tenant)?;
+        self.read(deadline, |tx| Box::pin(inbox::find_with_attempts(tx, guard, keys, id))).await
+    }
+
     /// A tenant in numbers.
     ///
     /// # Errors
@@ -183,7 +287,8 @@ impl Router {
         let (counts, oldest_waiting) = self.read(deadline, |tx| Box::pin(inbox::statistics(tx, guard, keys))).await?;
         let open = table.get(tenant);
         let now = self.0.store.environment().monotonic();
-        let (ingested_per_second, delivered_per_second) = open.map_or((0.0, 0.0), |inbox| inbox.rates.per_second(now));
+        let (ingested_per_second, delivered_per_second) =
+            open.map_or((0.0, 0.0), |inbox| inbox.signals.per_second(now));
         Ok(Statistics { counts, oldest_waiting, ingested_per_second, delivered_per_second })
     }
 
@@ -239,7 +344,7 @@ impl Router {
     ) -> Result<oneshot::Receiver<Answer>, BrokerError> {
         let bytes = writes.iter().map(|write| match write {
             Write::Append(event) => event.payload.len(),
-            Write::Acknowledge(_) | Write::Delete(_) => 0,
+            _ => 0,
         });
         let bytes = bytes.sum();
         let node = self.0.node.enter(bytes).map_err(|_| BrokerError::NodeBusy)?;
@@ -253,7 +358,7 @@ impl Router {
                 Ok(permit) => {
                     inbox.touch(self.0.store.environment().monotonic());
                     let (requester, answer) = Reply::new(deadline, [permit, node]);
-                    inbox.send(Request { writes, bytes, waiting_events_max, requester });
+                    inbox.send(Request { writes, bytes, waiting_events_max, requester: Some(requester) });
                     return Ok(answer);
                 }
                 Err(Refused::Busy) => return Err(BrokerError::TenantBusy),

@@ -5,8 +5,8 @@
 
 use super::machine::{Request, Requester};
 use super::message::InboxMessage;
-use super::rates::Rates;
 use super::request::Answer;
+use super::signals::InboxSignals;
 use crate::admission::{Admission, Permit};
 use ractor::ActorRef;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub(crate) struct InboxHandle {
     pub(crate) actor: ActorRef<InboxMessage>,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) rates: Arc<Rates>,
+    pub(crate) signals: Arc<InboxSignals>,
     /// Monotonic milliseconds of the last request.
     used_ms: AtomicU64,
 }
@@ -28,10 +28,10 @@ impl InboxHandle {
     pub(crate) fn new(
         actor: ActorRef<InboxMessage>,
         admission: Arc<Admission>,
-        rates: Arc<Rates>,
+        signals: Arc<InboxSignals>,
         now: Duration,
     ) -> Self {
-        let handle = Self { actor, admission, rates, used_ms: AtomicU64::new(0) };
+        let handle = Self { actor, admission, signals, used_ms: AtomicU64::new(0) };
         handle.touch(now);
         handle
     }
@@ -44,6 +44,12 @@ impl InboxHandle {
     /// When it was used last.
     pub(crate) fn used_at(&self) -> Duration {
         Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// Makes the inbox look for leases to end.
+    pub(crate) fn tick(&self) {
+        // One that is gone has told its partition when to open it again.
+        let _ = self.actor.cast(InboxMessage::Tick);
     }
 
     /// Hands a request over. A mailbox that is gone drops it, which its caller sees as an unknown outcome.

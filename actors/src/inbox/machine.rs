@@ -5,15 +5,17 @@
 //! `INBOX-2` ids are minted after every id that the store may know; after an outcome that is not known the head is loaded
 //! again before anything is minted; `INBOX-3` an idempotency key is in flight at most once; `INBOX-4` a request is answered
 //! exactly once, by an effect of this machine or by the batch that carries it; `INBOX-5` counts equal the store's as of
-//! the last commit; `INBOX-6` requests that name the same event go into different batches, in their order. A broken one panics: the supervisor builds the inbox anew from the store.
+//! the last commit; `INBOX-6` requests that name the same event go into different batches, in their order, and so do
+//! requests that choose their events and requests that name them. A broken one panics: the supervisor builds the inbox anew from the store.
 //! On a crash everything gathered is dropped unanswered, and callers see an unknown outcome.
 
-use super::request::{Answer, BrokerError, NewEvent, Refusal, Write, WriteResult};
+use super::batch::{Batch, Committed, Finished, Planned, Slot};
+use super::request::{Answer, BrokerError, LeaseRequest, NewEvent, Refusal, Write};
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use triggers_protocol::{Environment, EventId, EventStatus, Timestamp};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::{Append, Command, Counts, IdempotencyKey, Outcome};
+use triggers_store::tables::batch::{Append, Command, Counts, IdempotencyKey, Lease, Refuse};
 use triggers_store::tables::inbox::InboxState;
 
 /// Somebody who waits for an answer.
@@ -30,16 +32,36 @@ pub(crate) struct Request<R> {
     pub(crate) bytes: usize,
     /// How many events may wait (received or queued) before appends are refused.
     pub(crate) waiting_events_max: Option<u64>,
-    pub(crate) requester: R,
+    /// None if the inbox asks itself.
+    pub(crate) requester: Option<R>,
+}
+
+/// How the writes of a request come to their events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// They make them.
+    New,
+    /// They name them.
+    Named,
+    /// They take what is there for a consumer.
+    Lease,
+    /// They end leases that have run out.
+    Expire,
 }
 
 impl<R> Request<R> {
     /// The events that it names.
     fn names(&self) -> impl Iterator<Item = EventId> {
-        self.writes.iter().filter_map(|write| match write {
-            Write::Append(_) => None,
-            Write::Acknowledge(id) | Write::Delete(id) => Some(*id),
-        })
+        self.writes.iter().filter_map(Write::names)
+    }
+
+    fn choice(&self) -> Choice {
+        match self.writes.first() {
+            None | Some(Write::Append(_)) => Choice::New,
+            Some(Write::Lease(_)) => Choice::Lease,
+            Some(Write::Expire) => Choice::Expire,
+            Some(_) => Choice::Named,
+        }
     }
 }
 
@@ -62,39 +84,6 @@ pub(crate) struct BatchLimits {
     pub(crate) idempotency_retention: Duration,
 }
 
-/// Requests that go into one transaction.
-#[derive(Debug)]
-pub(crate) struct Batch<R> {
-    /// The id that the first one here was minted after.
-    pub(crate) last_id: EventId,
-    /// The last id minted here; `last_id` if none was.
-    pub(crate) minted_id: EventId,
-    pub(crate) commands: Vec<Command>,
-    requests: Vec<Planned<R>>,
-}
-
-/// A request in a batch: one slot for each of its writes.
-#[derive(Debug)]
-struct Planned<R> {
-    request: Request<R>,
-    slots: Vec<Slot>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Slot {
-    /// The write is the batch's command of this number.
-    Command(usize),
-    /// The write was refused when the request came in.
-    Refused(Refusal),
-}
-
-/// What the batch's completion tells the machine.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Committed {
-    pub(crate) last_id: EventId,
-    pub(crate) delta: Counts,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing is known of the store; the next request loads it.
@@ -113,6 +102,10 @@ pub(crate) struct InboxMachine<R> {
     waiting: VecDeque<Planned<R>>,
     /// Events gathered or in flight that would add to those waiting.
     appending: u64,
+    /// When leases are to be ended.
+    first_lease_end: Option<Timestamp>,
+    /// Whether that is on its way already.
+    expiring: bool,
     keys_in_flight: HashSet<[u8; 16]>,
 }
 
@@ -126,6 +119,8 @@ impl<R: Requester> InboxMachine<R> {
             counts: Counts::default(),
             waiting: VecDeque::new(),
             appending: 0,
+            first_lease_end: None,
+            expiring: false,
             keys_in_flight: HashSet::new(),
         }
     }
@@ -137,6 +132,28 @@ impl<R: Requester> InboxMachine<R> {
         self.proceed()
     }
 
+    /// Some time has passed, or the partition knows of leases that may have run out.
+    pub(crate) fn tick(&mut self) -> Vec<InboxEffect<R>> {
+        let is_due = self.first_lease_end.is_some_and(|end| end <= self.environment.now());
+        let is_unknown = self.phase == Phase::Unloaded;
+        if self.expiring || !(is_due || is_unknown) {
+            return Vec::new();
+        }
+        self.expiring = true;
+        let request = Request { writes: vec![Write::Expire], bytes: 0, waiting_events_max: None, requester: None };
+        self.submit(request)
+    }
+
+    /// When [`InboxMachine::tick`] has something to do.
+    pub(crate) fn next_tick(&self) -> Option<Timestamp> {
+        self.first_lease_end
+    }
+
+    /// Whether anybody still waits for a request; the inbox waits for its own.
+    fn is_waiting(planned: &Planned<R>) -> bool {
+        planned.request.requester.as_ref().is_none_or(Requester::is_waiting)
+    }
+
     /// The tenant's state was loaded, or could not be.
     pub(crate) fn loaded(&mut self, result: Result<InboxState, BrokerError>) -> Vec<InboxEffect<R>> {
         assert_eq!(self.phase, Phase::Loading, "INBOX-2: a load was not asked for");
@@ -144,13 +161,14 @@ impl<R: Requester> InboxMachine<R> {
             Ok(state) => {
                 assert!(state.last_id >= self.last_id, "INBOX-2: the store has lost minted ids");
                 (self.last_id, self.counts) = (state.last_id, state.counts);
+                self.first_lease_end = state.first_lease_end;
                 self.phase = Phase::Ready;
                 self.proceed()
             }
             Err(error) => {
                 self.phase = Phase::Unloaded;
                 let refused: Vec<_> = self.waiting.drain(..).collect();
-                refused.into_iter().map(|planned| self.refuse(planned, error.clone())).collect()
+                refused.into_iter().filter_map(|planned| self.refuse(planned, error.clone())).collect()
             }
         }
     }
@@ -161,6 +179,9 @@ impl<R: Requester> InboxMachine<R> {
         assert!(committed.last_id >= self.last_id, "INBOX-2: ids went back");
         self.last_id = committed.last_id;
         self.counts.merge(&committed.delta);
+        if let Some(first) = committed.first_lease_end {
+            self.first_lease_end = first;
+        }
         self.release(finished);
         self.phase = Phase::Ready;
         self.proceed()
@@ -179,7 +200,7 @@ impl<R: Requester> InboxMachine<R> {
         }
         let error = BrokerError::from(error);
         let mut effects: Vec<_> =
-            batch.requests.into_iter().map(|planned| self.refuse(planned, error.clone())).collect();
+            batch.requests.into_iter().filter_map(|planned| self.refuse(planned, error.clone())).collect();
         self.phase = Phase::Unloaded;
         effects.extend(self.proceed());
         effects
@@ -203,11 +224,9 @@ impl<R: Requester> InboxMachine<R> {
     /// Drops work whose requester is gone or too late, before it costs a commit.
     fn drop_abandoned(&mut self) -> Vec<InboxEffect<R>> {
         let mut effects = Vec::new();
-        while self.phase == Phase::Ready
-            && self.waiting.front().is_some_and(|planned| !planned.request.requester.is_waiting())
-        {
+        while self.phase == Phase::Ready && self.waiting.front().is_some_and(|planned| !Self::is_waiting(planned)) {
             let planned = self.waiting.pop_front().expect("its front was looked at just above");
-            effects.push(self.refuse(planned, BrokerError::DeadlinePassed));
+            effects.extend(self.refuse(planned, BrokerError::DeadlinePassed));
         }
         effects
     }
@@ -225,7 +244,7 @@ impl<R: Requester> InboxMachine<R> {
             slots.push(match write {
                 Write::Append(event) => self.admit_append(event, &mut room, &mut own_keys),
                 // The number is set when the batch is planned.
-                Write::Acknowledge(_) | Write::Delete(_) => Slot::Command(0),
+                _ => Slot::Command(0),
             });
         }
         Planned { request, slots }
@@ -255,13 +274,18 @@ impl<R: Requester> InboxMachine<R> {
         let now = self.environment.now();
         let mut batch =
             Batch { last_id: self.last_id, minted_id: self.last_id, commands: Vec::new(), requests: Vec::new() };
-        let (mut bytes, mut named) = (0, HashSet::new());
+        let (mut bytes, mut named, mut choice) = (0, HashSet::new(), Choice::New);
         while let Some(next) = self.waiting.front() {
             let full = batch.commands.len() + next.request.writes.len() > self.limits.events_max
                 || bytes + next.request.bytes > self.limits.bytes_max
                 || next.request.names().any(|id| named.contains(&id));
-            if full && !batch.requests.is_empty() {
+            let chosen = next.request.choice();
+            let mixed = chosen != choice && chosen != Choice::New && choice != Choice::New;
+            if (full || mixed) && !batch.requests.is_empty() {
                 break;
+            }
+            if chosen != Choice::New {
+                choice = chosen;
             }
             named.extend(next.request.names());
             let planned = self.waiting.pop_front().expect("its front was looked at just above");
@@ -281,11 +305,45 @@ impl<R: Requester> InboxMachine<R> {
                     batch.minted_id = EventId::mint(batch.minted_id, now, self.environment.bytes());
                     Command::Append(Box::new(self.append(event, batch.minted_id, now)))
                 }
-                Write::Acknowledge(id) => Command::Acknowledge { id: *id, at: now },
+                Write::Acknowledge(id, token) => Command::Acknowledge { id: *id, at: now, token: *token },
                 Write::Delete(id) => Command::Delete { id: *id, at: now },
+                Write::Lease(lease) => Command::Lease(self.lease(lease, now)),
+                Write::Extend(id, token, visibility) => Command::Extend {
+                    id: *id,
+                    token: *token,
+                    at: now,
+                    until: now.plus(*visibility),
+                    nonce: self.nonce(),
+                },
+                Write::Refuse(refuse) => Command::Refuse(Refuse {
+                    id: refuse.id,
+                    token: refuse.token,
+                    reason: refuse.reason.clone(),
+                    retry_after: refuse.retry_after,
+                    at: now,
+                    nonce: self.nonce(),
+                }),
+                Write::Replay(id) => Command::Replay { id: *id, at: now, nonce: self.nonce() },
+                Write::Expire => Command::Expire { at: now, seed: self.nonce() },
             });
         }
         batch.requests.push(planned);
+    }
+
+    fn lease(&self, lease: &LeaseRequest, now: Timestamp) -> Lease {
+        Lease {
+            nonce: self.nonce(),
+            seed: self.environment.bytes(),
+            limit: lease.limit,
+            event_types: lease.event_types.clone(),
+            at: now,
+            until: now.plus(lease.visibility),
+        }
+    }
+
+    /// A number that tells one command from all others.
+    fn nonce(&self) -> u64 {
+        u64::from_le_bytes(self.environment.bytes())
     }
 
     fn append(&self, event: &NewEvent, id: EventId, now: Timestamp) -> Append {
@@ -304,91 +362,19 @@ impl<R: Requester> InboxMachine<R> {
         }
     }
 
-    fn refuse(&mut self, planned: Planned<R>, error: BrokerError) -> InboxEffect<R> {
+    fn refuse(&mut self, planned: Planned<R>, error: BrokerError) -> Option<InboxEffect<R>> {
         let mut finished = Finished::default();
         finished.note(&planned);
         self.release(finished);
-        InboxEffect::Reply(planned.request.requester, Err(error))
+        planned.request.requester.map(|requester| InboxEffect::Reply(requester, Err(error)))
     }
 
     fn release(&mut self, finished: Finished) {
         assert!(finished.appends <= self.appending, "INBOX-4: more appends finished than were taken");
         self.appending -= finished.appends;
+        self.expiring &= !finished.expired;
         for key in finished.keys {
             assert!(self.keys_in_flight.remove(&key), "INBOX-3: a key finished that was not in flight");
         }
     }
-}
-
-/// What finished requests no longer hold.
-#[derive(Debug, Default)]
-pub(crate) struct Finished {
-    appends: u64,
-    keys: HashSet<[u8; 16]>,
-}
-
-impl Finished {
-    fn note<R>(&mut self, planned: &Planned<R>) {
-        for (write, slot) in planned.request.writes.iter().zip(&planned.slots) {
-            if let (Write::Append(event), Slot::Command(_)) = (write, slot) {
-                self.appends += 1;
-                self.keys.extend(event.idempotency.map(|key| key.hash));
-            }
-        }
-    }
-}
-
-impl<R> Batch<R> {
-    /// Events that the batch would add.
-    pub(crate) fn events(&self) -> usize {
-        self.commands.iter().filter(|command| matches!(command, Command::Append(_))).count()
-    }
-
-    /// Turns the outcomes of a committed batch into what the machine is told and what each requester is answered.
-    pub(crate) fn finish(self, outcomes: &[Outcome], delta: Counts) -> (Committed, Finished, Vec<(R, Answer)>) {
-        let appended = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_)));
-        let last_id = if appended { self.minted_id } else { self.last_id };
-        let mut finished = Finished::default();
-        let mut answers = Vec::with_capacity(self.requests.len());
-        for planned in self.requests {
-            finished.note(&planned);
-            let results = planned.slots.iter().map(|slot| match *slot {
-                Slot::Refused(refusal) => WriteResult::Refused(refusal),
-                Slot::Command(number) => result_of(&self.commands[number], &outcomes[number]),
-            });
-            let results = results.collect();
-            answers.push((planned.request.requester, Ok(results)));
-        }
-        (Committed { last_id, delta }, finished, answers)
-    }
-}
-
-fn result_of(command: &Command, outcome: &Outcome) -> WriteResult {
-    match (command, outcome) {
-        (Command::Append(append), Outcome::Appended(_)) => accepted(append.to_event(), false),
-        (Command::Append(append), Outcome::Replayed { id, event }) => {
-            // If the first event was deleted since, the repeated request itself says what it was.
-            let from_request = || {
-                let mut event = append.to_event();
-                if event.timestamp == event.id.created_at() {
-                    event.timestamp = id.created_at();
-                }
-                event.id = *id;
-                event
-            };
-            accepted(event.as_deref().cloned().unwrap_or_else(from_request), true)
-        }
-        (_, Outcome::KeyReused) => WriteResult::Refused(Refusal::KeyReused),
-        (_, Outcome::Acknowledged(event)) => WriteResult::Acknowledged(event.clone()),
-        (_, Outcome::Deleted) => WriteResult::Deleted,
-        (_, Outcome::Gone) => WriteResult::Gone,
-        (_, Outcome::NotFound) => WriteResult::NotFound,
-        (_, Outcome::Appended(_) | Outcome::Replayed { .. }) => {
-            unreachable!("INBOX-4: only an append is answered as appended or replayed")
-        }
-    }
-}
-
-fn accepted(event: triggers_protocol::Event, replayed: bool) -> WriteResult {
-    WriteResult::Accepted(Box::new(super::request::Accepted { event, replayed }))
 }

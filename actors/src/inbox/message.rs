@@ -1,7 +1,8 @@
 //! What an inbox is told.
 
+use super::batch::{Batch, Committed, Finished};
 use super::handle::Reply;
-use super::machine::{Batch, Committed, Finished, Request};
+use super::machine::Request;
 use triggers_store::tables::TableError;
 use triggers_store::tables::inbox::InboxState;
 
@@ -15,4 +16,6 @@ pub(crate) enum InboxMessage {
     Committed(Committed, Finished),
     /// A batch failed; its requests are not answered.
     Failed(Box<Batch<Reply>>, TableError),
+    /// Leases may have run out.
+    Tick,
 }

@@ -3,9 +3,12 @@
 //! Invariant: `REQUEST-1` after every error but [`BrokerError::Unknown`] the request has had no effect.
 
 use bytes::Bytes;
-use triggers_protocol::{Event, EventId, EventType, Metadata, Timestamp};
+use std::time::Duration;
+use triggers_protocol::{Event, EventId, EventType, EventTypePattern, Metadata, Timestamp};
 use triggers_store::kv::{Fault, StoreError};
 use triggers_store::tables::TableError;
+use triggers_store::tables::batch::Leased;
+use triggers_store::tables::rows::LeaseToken;
 
 /// An event on its way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,12 +100,66 @@ impl From<TableError> for BrokerError {
     }
 }
 
+/// A consumer's wish for events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRequest {
+    /// Events at most.
+    pub limit: usize,
+    /// Any of these; empty selects everything.
+    pub event_types: Vec<EventTypePattern>,
+    /// How long the consumer may hold them.
+    pub visibility: Duration,
+}
+
+/// What a consumer says of an event that it could not handle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefuseRequest {
+    /// Which event.
+    pub id: EventId,
+    /// The token of its lease.
+    pub token: Option<LeaseToken>,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it is to come back; the retry policy decides if absent.
+    pub retry_after: Option<Duration>,
+}
+
+/// What became of a change of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The event as it is now.
+    Event(Box<Event>),
+    /// The token is not that of a lease that holds now, or the event's status does not allow it.
+    Conflict,
+    /// It was deleted.
+    Gone,
+    /// It never was.
+    NotFound,
+}
+
 /// One write of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Write {
     Append(Box<NewEvent>),
-    Acknowledge(EventId),
+    Acknowledge(EventId, Option<LeaseToken>),
     Delete(EventId),
+    Lease(LeaseRequest),
+    Extend(EventId, LeaseToken, Duration),
+    Refuse(RefuseRequest),
+    Replay(EventId),
+    /// The inbox's own: leases have run out.
+    Expire,
+}
+
+impl Write {
+    /// The event that it names, if it names one.
+    pub(crate) fn names(&self) -> Option<EventId> {
+        match self {
+            Self::Acknowledge(id, _) | Self::Delete(id) | Self::Extend(id, ..) | Self::Replay(id) => Some(*id),
+            Self::Refuse(refuse) => Some(refuse.id),
+            Self::Append(_) | Self::Lease(_) | Self::Expire => None,
+        }
+    }
 }
 
 /// What became of one write.
@@ -111,6 +168,10 @@ pub(crate) enum WriteResult {
     Accepted(Box<Accepted>),
     Refused(Refusal),
     Acknowledged(Box<Event>),
+    Leased(Vec<Leased>),
+    Changed(Box<Event>),
+    Conflict,
+    Expired,
     Deleted,
     Gone,
     NotFound,

@@ -1,7 +1,8 @@
 //! The inbox machine against a model of the store that commits, fails, forgets to answer and moves the head by itself.
 //! The shell is tested through the router, in `tests/it`.
 
-use super::machine::{Batch, BatchLimits, Committed, InboxEffect, InboxMachine, Request, Requester};
+use super::batch::{Batch, Committed};
+use super::machine::{BatchLimits, InboxEffect, InboxMachine, Request, Requester};
 use super::request::{Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use triggers_protocol::{Environment, EventId, EventStatus, EventType, Metadata};
 use triggers_store::kv::{Fault, StoreError};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::{Command, Counts, Outcome};
+use triggers_store::tables::batch::{Applied, Command, Counts, Outcome};
 use triggers_store::tables::inbox::InboxState;
 
 const LIMITS: BatchLimits =
@@ -46,8 +47,16 @@ fn append(number: usize, keys: &[Option<u8>]) -> Request<Caller> {
         writes: keys.iter().map(|key| Write::Append(Box::new(event(*key)))).collect(),
         bytes: 10 * keys.len(),
         waiting_events_max: None,
-        requester: Caller { number, waiting: true },
+        requester: Some(Caller { number, waiting: true }),
     }
+}
+
+fn empty() -> InboxState {
+    InboxState { last_id: EventId::ZERO, first_lease_end: None, counts: Counts::default() }
+}
+
+fn applied(outcomes: Vec<Outcome>, delta: Counts) -> Applied {
+    Applied { outcomes, delta, first_lease_end: None }
 }
 
 fn machine() -> InboxMachine<Caller> {
@@ -57,7 +66,7 @@ fn machine() -> InboxMachine<Caller> {
 fn ready() -> InboxMachine<Caller> {
     let mut machine = machine();
     assert!(matches!(machine.submit(append(0, &[None]))[..], [InboxEffect::Load]));
-    let mut effects = machine.loaded(Ok(InboxState { last_id: EventId::ZERO, counts: Counts::default() }));
+    let mut effects = machine.loaded(Ok(empty()));
     let Some(InboxEffect::Commit(batch)) = effects.pop() else { panic!("no batch after the load") };
     finish(&mut machine, batch);
     machine
@@ -68,7 +77,7 @@ fn finish(machine: &mut InboxMachine<Caller>, batch: Batch<Caller>) -> Vec<Inbox
     let mut delta = Counts::default();
     delta.add(EventStatus::Received, i64::try_from(batch.events()).unwrap());
     let outcomes: Vec<Outcome> = batch.commands.iter().map(appended).collect();
-    let (committed, finished, answers) = batch.finish(&outcomes, delta);
+    let (committed, finished, answers) = batch.finish(&applied(outcomes, delta));
     assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
     machine.committed(committed, finished)
 }
@@ -76,7 +85,8 @@ fn finish(machine: &mut InboxMachine<Caller>, batch: Batch<Caller>) -> Vec<Inbox
 fn appended(command: &Command) -> Outcome {
     match command {
         Command::Append(append) => Outcome::Appended(append.id),
-        Command::Acknowledge { .. } | Command::Delete { .. } => Outcome::NotFound,
+        Command::Expire { .. } => Outcome::Expired(0),
+        _ => Outcome::NotFound,
     }
 }
 
@@ -103,7 +113,7 @@ fn what_arrives_during_a_commit_goes_into_the_next_one() {
 fn two_requests_for_one_event_go_into_two_batches() {
     let mut machine = ready();
     let first = commit_of(machine.submit(append(1, &[None])));
-    for write in [Write::Acknowledge(EventId::ZERO), Write::Delete(EventId::ZERO)] {
+    for write in [Write::Acknowledge(EventId::ZERO, None), Write::Delete(EventId::ZERO)] {
         let mut request = append(2, &[]);
         request.writes.push(write);
         machine.submit(request);
@@ -131,7 +141,7 @@ fn a_key_in_flight_is_refused_until_it_is_answered() {
     machine.submit(append(2, &[Some(7), None]));
     let second = commit_of(finish(&mut machine, first));
     let outcomes: Vec<Outcome> = second.commands.iter().map(appended).collect();
-    let (committed, finished, answers) = second.finish(&outcomes, Counts::default());
+    let (committed, finished, answers) = second.finish(&applied(outcomes, Counts::default()));
     let Ok(results) = &answers[0].1 else { panic!("the request failed") };
     assert_eq!(results[0], WriteResult::Refused(Refusal::KeyInFlight));
     assert!(matches!(results[1], WriteResult::Accepted(_)));
@@ -159,7 +169,7 @@ fn work_whose_requester_is_gone_is_dropped_before_the_commit() {
     let mut machine = ready();
     let first = commit_of(machine.submit(append(1, &[None])));
     let mut gone = append(2, &[Some(1)]);
-    gone.requester.waiting = false;
+    gone.requester = Some(Caller { number: 2, waiting: false });
     machine.submit(gone);
     machine.submit(append(3, &[Some(1)]));
     let effects = finish(&mut machine, first);
@@ -174,9 +184,48 @@ fn a_moved_head_is_loaded_and_the_same_requests_get_new_ids() {
     let moved = EventId::mint(old, old.created_at(), [9; 16]);
     let effects = machine.failed(batch, TableError::HeadMoved { actual: moved });
     assert!(matches!(effects[..], [InboxEffect::Load]));
-    let again = commit_of(machine.loaded(Ok(InboxState { last_id: moved, counts: Counts::default() })));
+    let again = commit_of(machine.loaded(Ok(InboxState { last_id: moved, ..empty() })));
     assert!(again.minted_id > moved);
     assert!(finish(&mut machine, again).is_empty());
+}
+
+#[test]
+fn leases_that_have_run_out_are_ended_once_at_a_time() {
+    let mut machine = machine();
+    machine.submit(append(1, &[None]));
+    let past = triggers_protocol::Timestamp::from_millis(1);
+    let state = InboxState { first_lease_end: Some(past), ..empty() };
+    let batch = commit_of(machine.loaded(Ok(state)));
+    assert!(machine.tick().is_empty(), "it waits for the batch in flight");
+    assert!(machine.tick().is_empty());
+    let ending = commit_of(finish(&mut machine, batch));
+    assert!(matches!(ending.commands[..], [Command::Expire { .. }]));
+    let (committed, finished, answers) = ending.finish(&Applied {
+        outcomes: vec![Outcome::Expired(1)],
+        delta: Counts::default(),
+        first_lease_end: Some(None),
+    });
+    assert!(answers.is_empty(), "nobody asked");
+    machine.committed(committed, finished);
+    assert!(machine.next_tick().is_none() && machine.tick().is_empty());
+}
+
+#[test]
+fn requests_that_choose_and_requests_that_name_do_not_mix() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[None])));
+    let lease = super::request::LeaseRequest { limit: 1, event_types: Vec::new(), visibility: Duration::from_secs(1) };
+    for writes in
+        [vec![Write::Lease(lease.clone())], vec![Write::Lease(lease)], vec![Write::Acknowledge(EventId::ZERO, None)]]
+    {
+        let mut request = append(2, &[]);
+        request.writes = writes;
+        machine.submit(request);
+    }
+    let second = commit_of(finish(&mut machine, first));
+    assert!(matches!(second.commands[..], [Command::Lease(_), Command::Lease(_)]));
+    let third = commit_of(finish(&mut machine, second));
+    assert!(matches!(third.commands[..], [Command::Acknowledge { .. }]));
 }
 
 #[test]
@@ -184,8 +233,8 @@ fn a_moved_head_is_loaded_and_the_same_requests_get_new_ids() {
 fn ids_that_went_back_end_the_actor() {
     let mut machine = ready();
     let batch = commit_of(machine.submit(append(1, &[None])));
-    let (_, finished, _) = batch.finish(&[Outcome::Appended(EventId::ZERO)], Counts::default());
-    machine.committed(Committed { last_id: EventId::ZERO, delta: Counts::default() }, finished);
+    let (_, finished, _) = batch.finish(&applied(vec![Outcome::Appended(EventId::ZERO)], Counts::default()));
+    machine.committed(Committed { last_id: EventId::ZERO, delta: Counts::default(), first_lease_end: None }, finished);
 }
 
 /// What a run of the model does next.
@@ -221,7 +270,7 @@ impl Model {
     fn state(&self) -> InboxState {
         let mut counts = Counts::default();
         counts.add(EventStatus::Received, i64::try_from(self.stored.len()).unwrap());
-        InboxState { last_id: self.last_id.unwrap_or(EventId::ZERO), counts }
+        InboxState { last_id: self.last_id.unwrap_or(EventId::ZERO), first_lease_end: None, counts }
     }
 
     fn apply(&mut self, batch: &Batch<Caller>) -> Result<(Vec<Outcome>, Counts), TableError> {
@@ -272,7 +321,7 @@ proptest! {
             let effects = match step {
                 Step::Submit { keys, waiting } => {
                     let mut request = append(submitted, &keys);
-                    request.requester.waiting = waiting;
+                    request.requester = Some(Caller { number: submitted, waiting });
                     submitted += 1;
                     machine.submit(request)
                 }
@@ -330,10 +379,10 @@ fn complete(
     model: &Rc<RefCell<Model>>,
     batch: Batch<Caller>,
 ) -> Vec<InboxEffect<Caller>> {
-    let applied = model.borrow_mut().apply(&batch);
-    match applied {
+    let outcome = model.borrow_mut().apply(&batch);
+    match outcome {
         Ok((outcomes, delta)) => {
-            let (committed, finished, answers) = batch.finish(&outcomes, delta);
+            let (committed, finished, answers) = batch.finish(&applied(outcomes, delta));
             for (caller, answer) in &answers {
                 model.borrow_mut().answered(caller, answer);
             }

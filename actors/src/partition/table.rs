@@ -8,7 +8,7 @@ use ractor::ActorId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
-use triggers_protocol::TenantId;
+use triggers_protocol::{TenantId, Timestamp};
 
 type Inboxes = BTreeMap<TenantId, Arc<InboxHandle>>;
 
@@ -40,23 +40,30 @@ impl InboxTable {
         Some(tenant)
     }
 
-    /// Closes what was not used since `since` and has nothing in flight.
-    pub(super) fn close_idle(&self, since: Duration) {
-        self.write().retain(|_, handle| handle.used_at() >= since || !close(handle));
+    /// Closes what was not used since `since` and has nothing in flight; what is closed and has leases, with their ends.
+    pub(super) fn close_idle(&self, since: Duration) -> Vec<(Timestamp, TenantId)> {
+        let mut leasing = Vec::new();
+        self.write().retain(|tenant, handle| {
+            let stays = handle.used_at() >= since || !close(handle);
+            if !stays {
+                leasing.extend(handle.signals.first_lease_end().map(|end| (end, tenant.clone())));
+            }
+            stays
+        });
+        leasing
     }
 
-    /// Makes room for another inbox; whether that was possible.
-    pub(super) fn close_least_recently_used(&self) -> bool {
+    /// Makes room for another inbox, if that is possible: the one that was closed.
+    pub(super) fn close_least_recently_used(&self) -> Option<(TenantId, Arc<InboxHandle>)> {
         let mut inboxes = self.write();
         let mut by_use: Vec<_> = inboxes.iter().map(|(tenant, handle)| (handle.used_at(), tenant.clone())).collect();
         by_use.sort();
         for (_, tenant) in by_use {
             if inboxes.get(&tenant).is_some_and(|handle| close(handle)) {
-                inboxes.remove(&tenant);
-                return true;
+                return inboxes.remove_entry(&tenant);
             }
         }
-        false
+        None
     }
 
     /// Forgets everything; what still waits sees an unknown outcome.

@@ -24,7 +24,7 @@ async fn append(router: &triggers_actors::Router, tenant: &TenantId) -> Result<E
 /// Writes a tenant's head behind the inbox's back.
 async fn set_head(store: &Store, tenant: &TenantId, last_id: EventId) {
     let keys = TenantKeys::new(PartitionId::of(tenant, PARTITIONS), tenant);
-    let (key, value) = (keys.head(), Head { last_id }.to_bytes());
+    let (key, value) = (keys.head(), Head { last_id, ..Head::NEW }.to_bytes());
     let written: Result<(), TableError> = store
         .run(Run::idempotent(in_seconds(5)), |tx| {
             tx.set(&key, &value);

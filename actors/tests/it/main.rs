@@ -4,4 +4,5 @@
 
 mod faults;
 mod fixture;
+mod leases;
 mod life;

@@ -2,7 +2,9 @@
 //!
 //! Invariants: `DOCS-1` it loads nothing from elsewhere and works under its strict content security policy: its script and
 //! style are files of their own, nothing is inline; `DOCS-2` a key that is typed in stays in the page's memory; it is
-//! neither stored nor put into an address. It knows no operation by itself: all come from `/openapi.json`.
+//! neither stored nor put into an address; `DOCS-3` for each error code there is an element `error-<code>`, which the `type`
+//! of a problem document names. It knows no operation and no error by itself: operations come from `/openapi.json`, errors
+//! from the guide `docs/error-codes.md`.
 
 use super::EdgeState;
 use axum::Router;
@@ -11,6 +13,8 @@ use axum::routing::{MethodRouter, get};
 
 const PAGE: &str = include_str!("docs/index.html");
 const SCRIPT: &str = include_str!("docs/app.js");
+const MARKDOWN: &str = include_str!("docs/markdown.js");
+const ERRORS: &str = include_str!("../../../docs/error-codes.md");
 const STYLE: &str = include_str!("docs/style.css");
 
 /// The page and what it is made of.
@@ -18,6 +22,8 @@ pub(crate) fn routes() -> Router<EdgeState> {
     Router::new()
         .route("/docs", asset("text/html; charset=utf-8", PAGE))
         .route("/docs/app.js", asset("text/javascript; charset=utf-8", SCRIPT))
+        .route("/docs/markdown.js", asset("text/javascript; charset=utf-8", MARKDOWN))
+        .route("/docs/error-codes.md", asset("text/markdown; charset=utf-8", ERRORS))
         .route("/docs/style.css", asset("text/css; charset=utf-8", STYLE))
 }
 
@@ -31,7 +37,7 @@ mod tests {
 
     #[test]
     fn nothing_is_inline_or_from_elsewhere() {
-        for (name, text) in [("page", PAGE), ("script", SCRIPT), ("style", STYLE)] {
+        for (name, text) in [("page", PAGE), ("script", SCRIPT), ("text", MARKDOWN), ("style", STYLE)] {
             for forbidden in
                 ["http://", "https://", "//cdn", "innerHTML", "eval(", " style=", "onclick=", "localStorage", "@import"]
             {
@@ -39,7 +45,8 @@ mod tests {
             }
         }
         assert!(PAGE.contains("src=\"/docs/app.js\"") && PAGE.contains("href=\"/docs/style.css\""));
-        assert!(!PAGE.contains("<style") && PAGE.matches("<script").count() == 1);
-        assert!(SCRIPT.contains("/openapi.json"));
+        assert!(!PAGE.contains("<style") && PAGE.matches("<script src=\"/docs/").count() == 2);
+        assert!(PAGE.matches("<script").count() == 2);
+        assert!(SCRIPT.contains("/openapi.json") && SCRIPT.contains("/docs/error-codes.md"));
     }
 }

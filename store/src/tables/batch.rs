@@ -4,17 +4,22 @@
 //! a second run after an unknown outcome finds its own rows and gives the same outcomes; `BATCH-3` every counter changes
 //! together with the queue row that it counts; `BATCH-4` one command's refusal (unknown, gone, key reused) does not touch
 //! the others; `BATCH-5` the caller names an event at most once in a batch, or several times by the same kind of command:
-//! what a first run did to an event could not be told from what came before it otherwise. Everything random or timed is in the commands before the transaction begins.
+//! what a first run did to an event could not be told from what came before it otherwise. Leases and the ends of leases
+//! choose their events themselves, so they share a batch with appends only, and never with each other. Everything random or timed is in the commands before the transaction begins.
 
 mod append;
+mod expire;
+mod lease;
 mod lifecycle;
+mod wake;
 
 pub use append::{Append, IdempotencyKey};
+pub use lease::{Lease, Leased};
 
 use super::TableError;
 use super::fence::Guard;
 use super::keys::TenantKeys;
-use super::rows::{Head, Row};
+use super::rows::{Head, LeaseToken, RecentLeases, Row};
 use crate::kv::Transaction;
 use triggers_protocol::{Event, EventId, EventStatus, Timestamp};
 
@@ -29,6 +34,41 @@ pub enum Command {
         id: EventId,
         /// When.
         at: Timestamp,
+        /// The token of the lease that it is held by, if the consumer gave one.
+        token: Option<LeaseToken>,
+    },
+    /// Hand events to a consumer for a time.
+    Lease(Lease),
+    /// Hold an event longer.
+    Extend {
+        /// Which.
+        id: EventId,
+        /// The token of the lease.
+        token: LeaseToken,
+        /// When.
+        at: Timestamp,
+        /// The lease's new end.
+        until: Timestamp,
+        /// Tells this command from others.
+        nonce: u64,
+    },
+    /// Give an event back: its attempt has failed.
+    Refuse(Refuse),
+    /// End the leases that have run out.
+    Expire {
+        /// The present time.
+        at: Timestamp,
+        /// Draws the jitter of the next attempts.
+        seed: u64,
+    },
+    /// Make an event wait for delivery again, whatever became of it.
+    Replay {
+        /// Which.
+        id: EventId,
+        /// When.
+        at: Timestamp,
+        /// Tells this command from others.
+        nonce: u64,
     },
     /// Remove an event and remember that it was there.
     Delete {
@@ -37,6 +77,23 @@ pub enum Command {
         /// When; also tells this deletion from others.
         at: Timestamp,
     },
+}
+
+/// An event that its consumer gives back.
+#[derive(Debug, Clone)]
+pub struct Refuse {
+    /// Which.
+    pub id: EventId,
+    /// The token of the lease, if the consumer gave one.
+    pub token: Option<LeaseToken>,
+    /// Why, in the consumer's words.
+    pub reason: Option<String>,
+    /// When it is to come back; the retry policy decides if absent.
+    pub retry_after: Option<std::time::Duration>,
+    /// When.
+    pub at: Timestamp,
+    /// Tells this command from others, and draws the jitter.
+    pub nonce: u64,
 }
 
 /// What became of one command.
@@ -55,6 +112,14 @@ pub enum Outcome {
     KeyReused,
     /// The event is delivered, by this command or before.
     Acknowledged(Box<Event>),
+    /// These are the consumer's until the lease ends.
+    Leased(Vec<Leased>),
+    /// The event as it is after an extension, a refusal or a replay.
+    Changed(Box<Event>),
+    /// The token is not that of a lease that holds now, or the event is not in a status that allows this.
+    Conflict,
+    /// This many leases have ended.
+    Expired(usize),
     /// The event was removed.
     Deleted,
     /// There is no such event.
@@ -93,6 +158,8 @@ pub struct Applied {
     pub outcomes: Vec<Outcome>,
     /// How the tenant's counts change; all zero when a second run finds everything done.
     pub delta: Counts,
+    /// When the tenant's first lease ends, if this batch may have changed that.
+    pub first_lease_end: Option<Option<Timestamp>>,
 }
 
 /// Applies a batch. `last_id` is the tenant's last id as the inbox knows it; the appended ids are minted after it.
@@ -110,48 +177,41 @@ pub async fn apply(
     guard.check(tx).await?;
     let minted = commands.iter().rev().find_map(|command| match command {
         Command::Append(append) => Some(append.id),
-        Command::Acknowledge { .. } | Command::Delete { .. } => None,
+        _ => None,
     });
+    let head = read_head(tx, keys).await?;
     let repeated = match minted {
-        Some(minted) => check_head(tx, keys, last_id, minted).await?,
+        Some(minted) => is_repeated(&head, last_id, minted)?,
         None => false,
     };
-    let mut batch = Batch { keys, repeated, delta: Counts::default(), appended: false };
+    let mut batch = Batch {
+        keys,
+        repeated,
+        delta: Counts::default(),
+        appended: false,
+        lease_ends_changed: false,
+        leases_expired: false,
+        leased: Vec::new(),
+    };
     let mut outcomes = Vec::with_capacity(commands.len());
     for command in commands {
-        outcomes.push(match command {
-            Command::Append(append) => batch.append(tx, append).await?,
-            Command::Acknowledge { id, at } => batch.acknowledge(tx, *id, *at).await?,
-            Command::Delete { id, at } => batch.delete(tx, *id, *at).await?,
-        });
+        outcomes.push(batch.run(tx, command).await?);
     }
-    if let (Some(last_id), true) = (minted, batch.appended) {
-        tx.set(&keys.head(), &Head { last_id }.to_bytes());
-    }
-    for status in EventStatus::ALL {
-        match batch.delta.get(status) {
-            0 => {}
-            delta => tx.add(&keys.counter(status), delta),
-        }
-    }
-    Ok(Applied { outcomes, delta: batch.delta })
+    let first_lease_end = batch.finish(tx, head, minted).await?;
+    Ok(Applied { outcomes, delta: batch.delta, first_lease_end })
+}
+
+async fn read_head(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Head, TableError> {
+    let stored = tx.get(&keys.head()).await?;
+    Ok(stored.map(|bytes| Head::from_bytes(&bytes)).transpose()?.unwrap_or(Head::NEW))
 }
 
 /// Whether this very batch has committed before; an error if something else has.
-async fn check_head(
-    tx: &mut dyn Transaction,
-    keys: &TenantKeys,
-    last_id: EventId,
-    minted: EventId,
-) -> Result<bool, TableError> {
-    let stored = tx.get(&keys.head()).await?.map(|bytes| Head::from_bytes(&bytes)).transpose()?;
-    let actual = stored.map_or(EventId::ZERO, |head| head.last_id);
-    if actual == last_id {
-        Ok(false)
-    } else if actual == minted {
-        Ok(true)
-    } else {
-        Err(TableError::HeadMoved { actual })
+fn is_repeated(head: &Head, last_id: EventId, minted: EventId) -> Result<bool, TableError> {
+    match head.last_id {
+        actual if actual == last_id => Ok(false),
+        actual if actual == minted => Ok(true),
+        actual => Err(TableError::HeadMoved { actual }),
     }
 }
 
@@ -162,4 +222,53 @@ struct Batch<'a> {
     repeated: bool,
     delta: Counts,
     appended: bool,
+    lease_ends_changed: bool,
+    /// The pointer is set anew after leases have ended; before that one that is too early does no harm.
+    leases_expired: bool,
+    leased: Vec<(u64, Vec<EventId>)>,
+}
+
+impl Batch<'_> {
+    async fn run(&mut self, tx: &mut dyn Transaction, command: &Command) -> Result<Outcome, TableError> {
+        match command {
+            Command::Append(append) => self.append(tx, append).await,
+            Command::Acknowledge { id, at, token } => self.acknowledge(tx, *id, *at, *token).await,
+            Command::Delete { id, at } => self.delete(tx, *id, *at).await,
+            Command::Lease(lease) => self.lease(tx, lease).await,
+            Command::Extend { id, token, at, until, nonce } => {
+                self.extend(tx, *id, *token, (*at, *until), *nonce).await
+            }
+            Command::Refuse(refuse) => self.refuse(tx, refuse).await,
+            Command::Expire { at, seed } => self.expire(tx, *at, *seed).await,
+            Command::Replay { id, at, nonce } => self.replay(tx, *id, *at, *nonce).await,
+        }
+    }
+
+    /// Writes what belongs to the tenant as a whole: the head, the counters, the wake-up pointer.
+    async fn finish(
+        &mut self,
+        tx: &mut dyn Transaction,
+        mut head: Head,
+        minted: Option<EventId>,
+    ) -> Result<Option<Option<Timestamp>>, TableError> {
+        let before = head;
+        if let (Some(last_id), true) = (minted, self.appended) {
+            head.last_id = last_id;
+        }
+        let first_lease_end = self.point(tx, &mut head).await?;
+        if head != before {
+            tx.set(&self.keys.head(), &head.to_bytes());
+        }
+        for status in EventStatus::ALL {
+            match self.delta.get(status) {
+                0 => {}
+                delta => tx.add(&self.keys.counter(status), delta),
+            }
+        }
+        if !self.leased.is_empty() {
+            let recent = RecentLeases(std::mem::take(&mut self.leased));
+            tx.set(&self.keys.recent_leases(), &recent.to_bytes());
+        }
+        Ok(first_lease_end)
+    }
 }

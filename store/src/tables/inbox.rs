@@ -7,11 +7,11 @@
 use super::TableError;
 use super::batch::Counts;
 use super::fence::Guard;
-use super::keys::{TenantKeys, id_of_queue_key};
-use super::rows::{EventRow, Head, Row};
+use super::keys::{self, TenantKeys, id_of_key, time_of_due_key};
+use super::rows::{Attempt, Delivery, EventRow, Head, Row};
 use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
-use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, Timestamp};
+use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
 
 /// Queue rows read at a time when a filter may drop most of them.
 const FILTERED_CHUNK: usize = 500;
@@ -73,6 +73,8 @@ pub enum Found {
 pub struct InboxState {
     /// The greatest id ever minted.
     pub last_id: EventId,
+    /// When the first lease ends.
+    pub first_lease_end: Option<Timestamp>,
     /// Events by status.
     pub counts: Counts,
 }
@@ -84,7 +86,58 @@ pub struct InboxState {
 pub async fn load(tx: &mut dyn Transaction, guard: &Guard, keys: &TenantKeys) -> Result<InboxState, TableError> {
     guard.check(tx).await?;
     let head = tx.get_snapshot(&keys.head()).await?.map(|bytes| Head::from_bytes(&bytes)).transpose()?;
-    Ok(InboxState { last_id: head.map_or(EventId::ZERO, |head| head.last_id), counts: counts(tx, keys).await? })
+    let first = tx.range_snapshot(RangeRead::first(keys.lease_ends(), 1)).await?;
+    Ok(InboxState {
+        last_id: head.unwrap_or(Head::NEW).last_id,
+        first_lease_end: first.pairs.first().and_then(|(key, _)| time_of_due_key(key)),
+        counts: counts(tx, keys).await?,
+    })
+}
+
+/// The delivery of an event; that of one never attempted if there is none.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn read_delivery(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    id: EventId,
+    reading: Reading,
+) -> Result<Delivery, TableError> {
+    let key = keys.delivery(id);
+    let stored = match reading {
+        Reading::Checked => tx.get(&key).await?,
+        Reading::Snapshot => tx.get_snapshot(&key).await?,
+    };
+    Ok(stored.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?.unwrap_or(Delivery::NEW))
+}
+
+/// One event with its attempts.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn find_with_attempts(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    keys: &TenantKeys,
+    id: EventId,
+) -> Result<(Found, Vec<Attempt>), TableError> {
+    let found = find(tx, guard, keys, id).await?;
+    let attempts = match found {
+        Found::Event(_) => read_delivery(tx, keys, id, Reading::Snapshot).await?.attempts,
+        Found::Gone | Found::NotFound => Vec::new(),
+    };
+    Ok((found, attempts))
+}
+
+/// Tenants whose wake-up pointers are the earliest, with the second of each.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn wakes(tx: &mut dyn Transaction, guard: &Guard, limit: usize) -> Result<Vec<(u64, TenantId)>, TableError> {
+    guard.check(tx).await?;
+    let page = tx.range_snapshot(RangeRead::first(keys::wakes(guard.partition), limit)).await?;
+    Ok(page.pairs.iter().filter_map(|(key, _)| keys::parse_wake(key)).collect())
 }
 
 /// A tenant's counts by status, and when the oldest event that is not delivered was accepted.
@@ -101,7 +154,7 @@ pub async fn statistics(
     for status in [EventStatus::Received, EventStatus::Queued] {
         let first = RangeRead::first(keys.queue_range(status, EventId::ZERO, None), 1);
         let page = tx.range_snapshot(first).await?;
-        let id = page.pairs.first().and_then(|(key, _)| id_of_queue_key(key));
+        let id = page.pairs.first().and_then(|(key, _)| id_of_key(key));
         oldest = [oldest, id.map(EventId::created_at)].into_iter().flatten().min();
     }
     Ok((counts(tx, keys).await?, oldest))
@@ -177,7 +230,7 @@ async fn scan(
     loop {
         let page = tx.range_snapshot(RangeRead::first(range.clone(), chunk)).await?;
         for (key, event_type) in &page.pairs {
-            let id = id_of_queue_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;
+            let id = id_of_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;
             if ids.len() == query.limit {
                 let last = ids.last().copied();
                 return Ok((ids, last));

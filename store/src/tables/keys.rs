@@ -4,6 +4,7 @@
 //! sys/partitions          number of partitions, fixed when the store is created
 //! sys/cursor              secret that signs cursors
 //! p <p:2> o               fence of partition p                    rows::Fence
+//! p <p:2> a <second:8> <T>  wake-up pointer: the tenant has a deadline then   nothing
 //! p <p:2> t <T> 0 …       everything of tenant T
 //!     h                   head                                    rows::Head
 //!     e <id:16>           envelope, payload ≤ 8 KiB               rows::EventRow
@@ -12,6 +13,10 @@
 //!     i <hash:16>         idempotency                             rows::Idempotency
 //!     c <status:1>        events in that status                   little-endian i64
 //!     g <id:16>           tombstone                               rows::Tombstone
+//!     v <id:16>           lease or wait of a queued event, and its attempts   rows::Delivery
+//!     r <micros:8> <id>   leases by the time they run out         nothing
+//!     w <micros:8> <id>   events that wait for their next attempt, by when it is due   nothing
+//!     l                   what the leases of the last batch took  rows::RecentLeases
 //! key/ <hash:32>          API key                                 rows::KeyRow
 //! kid/ <key id:16>        where a key's row is                    key hash, raw
 //! tk/ <T> 0 <key id:16>   keys of a tenant                        key hash, raw
@@ -22,7 +27,7 @@
 
 use crate::kv::KeyRange;
 use bytes::Bytes;
-use triggers_protocol::{EventId, EventStatus, KeyHash, PartitionId, TenantId};
+use triggers_protocol::{EventId, EventStatus, KeyHash, PartitionId, TenantId, Timestamp};
 
 /// The number of partitions.
 pub const PARTITIONS: &[u8] = b"sys/partitions";
@@ -70,6 +75,35 @@ pub fn tenants_after(after: Option<&TenantId>) -> KeyRange {
     }
 }
 
+/// The wake-up pointer of a tenant.
+pub fn wake(partition: PartitionId, second: u64, tenant: &TenantId) -> Vec<u8> {
+    let mut key = partition_prefix(partition);
+    key.push(b'a');
+    key.extend_from_slice(&second.to_be_bytes());
+    key.extend_from_slice(tenant.as_str().as_bytes());
+    key
+}
+
+/// All wake-up pointers of a partition, the earliest first.
+pub fn wakes(partition: PartitionId) -> KeyRange {
+    let mut prefix = partition_prefix(partition);
+    prefix.push(b'a');
+    KeyRange::prefix(prefix)
+}
+
+/// The second and the tenant of a wake-up pointer.
+pub fn parse_wake(key: &[u8]) -> Option<(u64, TenantId)> {
+    let rest = key.get(4..)?;
+    let (second, tenant) = rest.split_at_checked(8)?;
+    let tenant = TenantId::parse(std::str::from_utf8(tenant).ok()?).ok()?;
+    Some((u64::from_be_bytes(second.try_into().ok()?), tenant))
+}
+
+/// A time as eight bytes that order as it does; times before 1970 count as 1970.
+fn micros(time: Timestamp) -> [u8; 8] {
+    u64::try_from(time.as_micros()).unwrap_or(0).to_be_bytes()
+}
+
 fn partition_prefix(partition: PartitionId) -> Vec<u8> {
     let mut key = Vec::with_capacity(96);
     key.push(b'p');
@@ -90,6 +124,7 @@ const fn status_byte(status: EventStatus) -> u8 {
 #[derive(Debug, Clone)]
 pub struct TenantKeys {
     partition: PartitionId,
+    tenant: TenantId,
     prefix: Bytes,
 }
 
@@ -100,12 +135,17 @@ impl TenantKeys {
         prefix.push(b't');
         prefix.extend_from_slice(tenant.as_str().as_bytes());
         prefix.push(0);
-        Self { partition, prefix: prefix.into() }
+        Self { partition, tenant: tenant.clone(), prefix: prefix.into() }
     }
 
     /// The partition that holds the tenant.
     pub fn partition(&self) -> PartitionId {
         self.partition
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
     }
 
     /// The head.
@@ -163,6 +203,37 @@ impl TenantKeys {
         self.key(b'g', &id.to_bytes())
     }
 
+    /// The delivery of an event.
+    pub fn delivery(&self, id: EventId) -> Vec<u8> {
+        self.key(b'v', &id.to_bytes())
+    }
+
+    /// The end of a lease.
+    pub fn lease_end(&self, at: Timestamp, id: EventId) -> Vec<u8> {
+        self.key(b'r', &[&micros(at)[..], &id.to_bytes()].concat())
+    }
+
+    /// The ends of all leases, the earliest first.
+    pub fn lease_ends(&self) -> KeyRange {
+        KeyRange::prefix(self.key(b'r', &[]))
+    }
+
+    /// The place of an event that waits for its next attempt.
+    pub fn waiting(&self, due: Timestamp, id: EventId) -> Vec<u8> {
+        self.key(b'w', &[&micros(due)[..], &id.to_bytes()].concat())
+    }
+
+    /// Events whose next attempt is due at `now` or was before.
+    pub fn waiting_until(&self, now: Timestamp) -> KeyRange {
+        let end = self.key(b'w', &micros(now.plus(std::time::Duration::from_micros(1))));
+        KeyRange::new(self.key(b'w', &[]), end)
+    }
+
+    /// What the leases of the last batch took.
+    pub fn recent_leases(&self) -> Vec<u8> {
+        self.key(b'l', &[])
+    }
+
     fn key(&self, table: u8, rest: &[u8]) -> Vec<u8> {
         let mut key = Vec::with_capacity(self.prefix.len() + 1 + rest.len() + 16);
         key.extend_from_slice(&self.prefix);
@@ -172,8 +243,15 @@ impl TenantKeys {
     }
 }
 
-/// The event id at the end of a queue key.
-pub fn id_of_queue_key(key: &[u8]) -> Option<EventId> {
+/// The time in the key of a lease's end or of a waiting event.
+pub fn time_of_due_key(key: &[u8]) -> Option<Timestamp> {
+    let start = key.len().checked_sub(24)?;
+    let micros = u64::from_be_bytes(key[start..start + 8].try_into().ok()?);
+    Some(Timestamp::from_micros(i64::try_from(micros).ok()?))
+}
+
+/// The event id at the end of a key of the inbox order, of a lease's end or of a waiting event.
+pub fn id_of_key(key: &[u8]) -> Option<EventId> {
     let id = key.len().checked_sub(16).map(|start| &key[start..])?;
     Some(EventId::from_bytes(id.try_into().ok()?))
 }
@@ -206,7 +284,7 @@ mod tests {
             let (one, two) = (EventId::from_bytes(one), EventId::from_bytes(two));
             let (first, second) = (keys.queue(EventStatus::Received, one), keys.queue(EventStatus::Received, two));
             prop_assert_eq!(first.cmp(&second), one.cmp(&two));
-            prop_assert_eq!(id_of_queue_key(&first), Some(one));
+            prop_assert_eq!(id_of_key(&first), Some(one));
             let behind = keys.queue_range(EventStatus::Received, one, None);
             prop_assert_eq!(behind.contains(&second), two > one);
             let until = keys.queue_range(EventStatus::Received, EventId::ZERO, Some(two));

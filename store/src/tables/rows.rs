@@ -49,8 +49,91 @@ impl Row for Fence {}
 pub struct Head {
     /// The greatest id ever minted for the tenant.
     pub last_id: EventId,
+    /// The second of the tenant's wake-up pointer, if it has one.
+    pub wake_second: Option<u64>,
 }
 impl Row for Head {}
+
+impl Head {
+    /// The head of a tenant that has none yet.
+    pub const NEW: Head = Head { last_id: EventId::ZERO, wake_second: None };
+}
+
+/// Proof of a lease.
+pub type LeaseToken = [u8; 16];
+
+/// Attempts that are kept of each event; older ones are forgotten.
+pub const ATTEMPTS_KEPT_MAX: usize = 50;
+
+/// What a queued event waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Claim {
+    /// Nothing: the event is not queued.
+    None,
+    /// A consumer holds it.
+    Leased {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Its next attempt.
+    Waiting {
+        /// When that is due.
+        due: Timestamp,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum AttemptOutcome {
+    /// It has not ended.
+    InProgress,
+    /// Acknowledged.
+    Succeeded,
+    /// Refused, or run out.
+    Failed,
+}
+
+/// One attempt to deliver an event.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Attempt {
+    /// From 1 on.
+    pub number: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+/// The delivery of an event: its lease or wait, and its attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Delivery {
+    /// What it waits for now.
+    pub claim: Claim,
+    /// The token of the last lease.
+    pub token: Option<LeaseToken>,
+    /// Attempts before the last replay: the retry policy counts from here.
+    pub attempts_before: u32,
+    /// The command that changed this last.
+    pub changed_by: u64,
+    /// The last attempts, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+impl Row for Delivery {}
+
+impl Delivery {
+    /// That of an event that was never attempted.
+    pub const NEW: Delivery =
+        Delivery { claim: Claim::None, token: None, attempts_before: 0, changed_by: 0, attempts: Vec::new() };
+}
+
+/// What the lease commands of the last batch took, by which a repeated batch knows its own.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RecentLeases(pub Vec<(u64, Vec<EventId>)>);
+impl Row for RecentLeases {}
 
 /// What an idempotency key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

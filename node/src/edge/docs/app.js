@@ -1,4 +1,5 @@
-// The API page: reads /openapi.json, lists its operations, and sends requests that people put together.
+// The API page: reads /openapi.json, lists its operations, and sends requests that people put together. Below them stands
+// the guide to the error codes, whose sections are what the `type` of a problem document points to.
 //
 // Everything is made with createElement and textContent, so nothing of a response is ever read as markup.
 // The key is taken from its field at the moment of sending; it is stored nowhere else.
@@ -6,15 +7,6 @@
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 let description = null;
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : String(value));
-  }
-  element.append(...children.filter((child) => child !== null && child !== undefined));
-  return element;
-}
 
 /** Follows a reference within the document, as often as need be. */
 function resolve(value) {
@@ -61,7 +53,7 @@ function memberTable(schema) {
     const needed = (resolved.required ?? []).includes(name);
     const label = make("td", {}, make("code", {}, name), needed ? make("span", { class: "required" }, " *") : null);
     const text = member.description ?? resolve(member).description ?? "";
-    return make("tr", {}, label, make("td", {}, typeName(member)), make("td", {}, text));
+    return make("tr", {}, label, make("td", {}, typeName(member)), make("td", {}, ...inline(text)));
   });
   if (rows.length === 0) return null;
   const head = make("tr", {}, ...["Member", "Type", "Meaning"].map((text) => make("th", { scope: "col" }, text)));
@@ -80,7 +72,7 @@ function parameterField(parameter, prefix) {
   }
   const required = parameter.required ? make("span", { class: "required" }, " *") : null;
   const label = make("label", { for: id }, make("code", {}, parameter.name), required);
-  const row = make("tr", {}, make("td", {}, label), make("td", {}, parameter.in), make("td", {}, input), make("td", {}, parameter.description ?? ""));
+  const row = make("tr", {}, make("td", {}, label), make("td", {}, parameter.in), make("td", {}, input), make("td", {}, ...inline(parameter.description ?? "")));
   return { parameter, input, row };
 }
 
@@ -109,17 +101,25 @@ function bodyFields(operation, prefix) {
   update();
   const element = make("div", {},
     make("h3", {}, "Body"),
-    operation.requestBody.description ? make("p", {}, operation.requestBody.description) : null,
+    operation.requestBody.description ? make("p", {}, ...inline(operation.requestBody.description)) : null,
     make("label", { for: select.id }, "Content type "), select, members,
     make("label", { for: area.id }, "Text"), area);
   return { element, select, area };
+}
+
+/** The meaning of a response; the error codes in it lead to their sections. */
+function meaning(text) {
+  return text.split(/\b([A-Z]+(?:_[A-Z]+)*)\b/).flatMap((part, at) => {
+    const known = at % 2 === 1 && document.getElementById(errorId(part)) !== null;
+    return known ? [make("a", { href: `#${errorId(part)}` }, make("code", {}, part))] : inline(part);
+  });
 }
 
 function responseTable(operation) {
   const rows = Object.entries(operation.responses ?? {}).map(([status, value]) => {
     const response = resolve(value);
     const content = Object.values(response.content ?? {})[0];
-    return make("tr", {}, make("td", {}, make("code", {}, status)), make("td", {}, response.description ?? ""), make("td", {}, typeName(content?.schema)));
+    return make("tr", {}, make("td", {}, make("code", {}, status)), make("td", {}, ...meaning(response.description ?? "")), make("td", {}, typeName(content?.schema)));
   });
   const head = make("tr", {}, ...["Status", "Meaning", "Body"].map((text) => make("th", { scope: "col" }, text)));
   return make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
@@ -148,12 +148,29 @@ function request(path, method, fields, body) {
   return [text ? `${target}?${text}` : target, options];
 }
 
-function pretty(text) {
+/** JSON laid out for reading. Its tokens stay as they came, since 1.0 and long numbers would change by being read. */
+function indented(text) {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    JSON.parse(text);
   } catch {
     return text;
   }
+  const tokens = text.match(/"[^"\\]*(?:\\.[^"\\]*)*"|[[\]{}:,]|[^\s[\]{}:,"]+/g) ?? [];
+  const lines = [""];
+  let depth = 0;
+  const add = (part) => { lines[lines.length - 1] += part; };
+  const turn = () => lines.push("  ".repeat(depth));
+  tokens.forEach((token, at) => {
+    const [opens, closes] = [token === "{" || token === "[", token === "}" || token === "]"];
+    const follows = opens ? tokens[at + 1] : tokens[at - 1];
+    const empty = (opens && (follows === "}" || follows === "]")) || (closes && (follows === "{" || follows === "["));
+    if (opens) depth += 1;
+    if (closes) depth -= 1;
+    if (closes && !empty) turn();
+    add(token === ":" ? ": " : token);
+    if ((opens && !empty) || token === ",") turn();
+  });
+  return lines.join("\n");
 }
 
 async function send(output, button, address, options) {
@@ -169,7 +186,7 @@ async function send(output, button, address, options) {
       ` in ${elapsed} ms · ${options.method} ${address}`);
     const headers = [...response.headers].map(([name, value]) => `${name}: ${value}`).join("\n");
     output.replaceChildren(line,
-      make("h3", {}, "Response body"), make("pre", {}, text === "" ? "(empty)" : pretty(text)),
+      make("h3", {}, "Response body"), make("pre", {}, text === "" ? "(empty)" : indented(text)),
       make("h3", {}, "Response headers"), make("pre", {}, headers));
   } catch (error) {
     output.replaceChildren(make("p", { class: "status bad" }, `No answer: ${error.message}`));
@@ -190,7 +207,7 @@ function fillOperation(body, path, method, operation, prefix) {
     send(output, button, ...request(path, method, fields, requestBody));
   });
   body.append(...[
-    operation.description ? make("p", {}, operation.description) : null,
+    operation.description ? make("p", {}, ...inline(operation.description)) : null,
     scopes.length > 0 ? make("p", { class: "hint" }, `Needs a key with the scope ${scopes.join(", ")}.`) : null,
     form,
     make("h3", {}, "Responses"),
@@ -227,13 +244,11 @@ function byTag() {
 
 function openLinked() {
   const element = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (element instanceof HTMLDetailsElement) {
-    element.open = true;
-    element.scrollIntoView();
-  }
+  if (element instanceof HTMLDetailsElement) element.open = true;
+  element?.scrollIntoView();
 }
 
-function show() {
+function show(guide) {
   document.title = `${description.info.title} API ${description.info.version}`;
   document.getElementById("title").textContent = document.title;
   document.getElementById("description").textContent = description.info.description ?? "";
@@ -245,17 +260,27 @@ function show() {
     const links = operations.map(([, , operation], at) => make("a", { href: `#${elements[at].id}` }, operation.summary ?? elements[at].id));
     index.append(make("h2", {}, tag.name), ...links);
   }
+  if (guide !== "") {
+    main.append(errorSection(guide));
+    index.append(make("h2", {}, "errors"), make("a", { href: "#errors" }, "Error codes"));
+  }
   openLinked();
+}
+
+async function load(address) {
+  const response = await fetch(address, { credentials: "omit" });
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  return response;
 }
 
 async function start() {
   document.getElementById("access").addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("hashchange", openLinked);
   try {
-    const response = await fetch("/openapi.json", { credentials: "omit" });
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    description = await response.json();
-    show();
+    // Without the guide the page still does its work.
+    const guide = load("/docs/error-codes.md").then((response) => response.text()).catch(() => "");
+    description = await (await load("/openapi.json")).json();
+    show(await guide);
   } catch (error) {
     document.getElementById("loading").textContent = `The description could not be loaded: ${error.message}`;
   }

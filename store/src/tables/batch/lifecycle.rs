@@ -4,10 +4,10 @@
 //! stays delivered: acknowledging again gives the same event; `LIFECYCLE-3` a deleted event leaves a tombstone, by which a
 //! second deletion is told from the first one run again.
 
-use super::{Batch, Outcome, TableError};
+use super::{Batch, Outcome, TableError, lease};
 use crate::kv::Transaction;
 use crate::tables::inbox;
-use crate::tables::rows::{EventRow, Row, Tombstone};
+use crate::tables::rows::{AttemptOutcome, EventRow, LeaseToken, Row, Tombstone};
 use triggers_protocol::{Event, EventId, EventStatus, Timestamp};
 
 impl Batch<'_> {
@@ -16,17 +16,43 @@ impl Batch<'_> {
         tx: &mut dyn Transaction,
         id: EventId,
         at: Timestamp,
+        token: Option<LeaseToken>,
     ) -> Result<Outcome, TableError> {
         let Some(mut event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
-        if event.state.status != EventStatus::Delivered {
-            let before = event.state.status;
+        let before = event.state.status;
+        // Only events that were leased have more than their own row.
+        let was_attempted = event.state.attempts > 0;
+        if token.is_none() && !was_attempted || before == EventStatus::Delivered && token.is_none() {
+            self.deliver(tx, &mut event, at);
+            return Ok(Outcome::Acknowledged(Box::new(event)));
+        }
+        let mut delivery = self.read_delivery(tx, id).await?;
+        let is_valid = match token {
+            None => true,
+            Some(token) if before == EventStatus::Delivered => delivery.token == Some(token),
+            Some(token) => lease::holds(&delivery, token, at),
+        };
+        if !is_valid {
+            return Ok(Outcome::Conflict);
+        }
+        if before != EventStatus::Delivered {
+            self.release(tx, id, &mut delivery);
+            lease::end_attempt(&mut delivery, at, AttemptOutcome::Succeeded, None);
+            tx.set(&self.keys.delivery(id), &delivery.to_bytes());
+            self.deliver(tx, &mut event, at);
+        }
+        Ok(Outcome::Acknowledged(Box::new(event)))
+    }
+
+    fn deliver(&mut self, tx: &mut dyn Transaction, event: &mut Event, at: Timestamp) {
+        let before = event.state.status;
+        if before != EventStatus::Delivered {
             event.state.status = EventStatus::Delivered;
             event.state.delivered_at = Some(at);
             event.state.next_retry_at = None;
             event.state.failed_at = None;
-            self.move_event(tx, &event, before);
+            self.move_event(tx, event, before);
         }
-        Ok(Outcome::Acknowledged(Box::new(event)))
     }
 
     pub(super) async fn delete(
@@ -42,6 +68,11 @@ impl Batch<'_> {
         if row.is_chunked() {
             tx.clear_range(self.keys.chunks(id));
         }
+        if row.event.state.attempts > 0 {
+            let mut delivery = self.read_delivery(tx, id).await?;
+            self.release(tx, id, &mut delivery);
+            tx.clear(&self.keys.delivery(id));
+        }
         tx.clear(&self.keys.queue(row.event.state.status, id));
         tx.set(&self.keys.tombstone(id), &Tombstone { deleted_at: at }.to_bytes());
         self.delta.add(row.event.state.status, -1);
@@ -49,7 +80,7 @@ impl Batch<'_> {
     }
 
     /// Why an event is not there. `deleting_at` is set by a deletion, which may be finding its own tombstone.
-    async fn missing(
+    pub(super) async fn missing(
         &self,
         tx: &mut dyn Transaction,
         id: EventId,
@@ -65,7 +96,7 @@ impl Batch<'_> {
     }
 
     /// Stores a changed event; its payload, if chunked, stays where it is.
-    fn move_event(&mut self, tx: &mut dyn Transaction, event: &Event, before: EventStatus) {
+    pub(super) fn move_event(&mut self, tx: &mut dyn Transaction, event: &Event, before: EventStatus) {
         let after = event.state.status;
         tx.set(&self.keys.event(event.id), &EventRow::encode(event, event.payload.len()));
         tx.clear(&self.keys.queue(before, event.id));

@@ -1,17 +1,27 @@
-//! How many events a tenant took in and had acknowledged over the last minute.
+//! What an open inbox lets others see without asking it: its rates, the end of its first lease, and that it has changed.
 //!
-//! Invariant: `RATES-1` sixty slots of one second each; a slot is emptied before it is used for another second.
-//! It is a measurement of this node since the inbox was opened, not a durable count.
+//! Invariants: `SIGNALS-1` the rates have sixty slots of one second each; a slot is emptied before it is used for another
+//! second; `SIGNALS-2` the end of the first lease is as of the last commit, so that a partition that closes an inbox knows
+//! when to open it again. The rates are a measurement of this node since the inbox was opened, not a durable count.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
+use triggers_protocol::Timestamp;
 use triggers_store::tables::batch::Outcome;
 
 const SECONDS: usize = 60;
 
-/// The last minute of one inbox.
+/// What an inbox shows.
 #[derive(Debug)]
-pub(crate) struct Rates(Mutex<[Slot; SECONDS]>);
+pub(crate) struct InboxSignals {
+    slots: Mutex<[Slot; SECONDS]>,
+    /// Microseconds since the epoch; the largest number if there is no lease.
+    first_lease_end: AtomicI64,
+    /// Told of every commit.
+    pub(crate) committed: Notify,
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
@@ -20,9 +30,24 @@ struct Slot {
     delivered: u32,
 }
 
-impl Rates {
+impl InboxSignals {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new([Slot::default(); SECONDS]))
+        Self {
+            slots: Mutex::new([Slot::default(); SECONDS]),
+            first_lease_end: AtomicI64::new(i64::MAX),
+            committed: Notify::new(),
+        }
+    }
+
+    /// Notes when the first lease ends.
+    pub(crate) fn set_first_lease_end(&self, end: Option<Timestamp>) {
+        self.first_lease_end.store(end.map_or(i64::MAX, Timestamp::as_micros), Ordering::Relaxed);
+    }
+
+    /// When the first lease ends.
+    pub(crate) fn first_lease_end(&self) -> Option<Timestamp> {
+        let micros = self.first_lease_end.load(Ordering::Relaxed);
+        (micros != i64::MAX).then(|| Timestamp::from_micros(micros))
     }
 
     /// Counts the outcomes of a committed batch at the monotonic time `now`.
@@ -32,7 +57,7 @@ impl Rates {
         };
         let ingested = count(|outcome| matches!(outcome, Outcome::Appended(_)));
         let delivered = count(|outcome| matches!(outcome, Outcome::Acknowledged(_)));
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut slots[now.as_secs() as usize % SECONDS];
         if slot.second != now.as_secs() {
             *slot = Slot { second: now.as_secs(), ..Slot::default() };
@@ -43,7 +68,7 @@ impl Rates {
 
     /// Events ingested and delivered a second over the minute before `now`.
     pub(crate) fn per_second(&self, now: Duration) -> (f64, f64) {
-        let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = slots.iter().filter(|slot| slot.second + SECONDS as u64 > now.as_secs());
         let (ingested, delivered) = recent.fold((0, 0), |(ingested, delivered), slot| {
             (ingested + u64::from(slot.ingested), delivered + u64::from(slot.delivered))
@@ -59,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_minute_later_nothing_is_left() {
-        let rates = Rates::new();
+        let rates = InboxSignals::new();
         rates.note(Duration::from_secs(100), &vec![Outcome::Appended(EventId::ZERO); 120]);
         assert_eq!(rates.per_second(Duration::from_secs(159)), (2.0, 0.0));
         assert_eq!(rates.per_second(Duration::from_secs(160)), (0.0, 0.0));

@@ -1,0 +1,128 @@
+//! A batch: the requests that go into one transaction, and what becomes of each when it is done.
+//!
+//! Made by [`super::machine`], run by the shell, which answers the requests from it directly. A batch that failed goes
+//! back to the machine whole.
+//! Invariant: `BATCH-A-1` every write of a request has one slot, and every slot either names a command of the batch or says
+//! why there is none.
+
+use super::machine::Request;
+use super::request::{Accepted, Answer, Refusal, Write, WriteResult};
+use std::collections::HashSet;
+use triggers_protocol::{Event, EventId, Timestamp};
+use triggers_store::tables::batch::{Applied, Command, Counts, Outcome};
+
+/// Requests that go into one transaction.
+#[derive(Debug)]
+pub(crate) struct Batch<R> {
+    /// The id that the first one here was minted after.
+    pub(crate) last_id: EventId,
+    /// The last id minted here; `last_id` if none was.
+    pub(crate) minted_id: EventId,
+    pub(crate) commands: Vec<Command>,
+    pub(super) requests: Vec<Planned<R>>,
+}
+
+/// A request in a batch: one slot for each of its writes.
+#[derive(Debug)]
+pub(super) struct Planned<R> {
+    pub(super) request: Request<R>,
+    pub(super) slots: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Slot {
+    /// The write is the batch's command of this number.
+    Command(usize),
+    /// The write was refused when the request came in.
+    Refused(Refusal),
+}
+
+/// What the batch's completion tells the machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committed {
+    pub(crate) last_id: EventId,
+    pub(crate) delta: Counts,
+    /// The end of the first lease, if the batch looked.
+    pub(crate) first_lease_end: Option<Option<Timestamp>>,
+}
+
+/// What finished requests no longer hold.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    pub(super) appends: u64,
+    pub(super) expired: bool,
+    pub(super) keys: HashSet<[u8; 16]>,
+}
+
+impl Finished {
+    pub(super) fn note<R>(&mut self, planned: &Planned<R>) {
+        for (write, slot) in planned.request.writes.iter().zip(&planned.slots) {
+            self.expired |= *write == Write::Expire;
+            if let (Write::Append(event), Slot::Command(_)) = (write, slot) {
+                self.appends += 1;
+                self.keys.extend(event.idempotency.map(|key| key.hash));
+            }
+        }
+    }
+}
+
+impl<R> Batch<R> {
+    /// Events that the batch would add.
+    pub(crate) fn events(&self) -> usize {
+        self.commands.iter().filter(|command| matches!(command, Command::Append(_))).count()
+    }
+
+    /// Turns the outcomes of a committed batch into what the machine is told and what each requester is answered.
+    pub(crate) fn finish(self, applied: &Applied) -> (Committed, Finished, Vec<(R, Answer)>) {
+        let Applied { outcomes, delta, first_lease_end } = applied;
+        let appended = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_)));
+        let last_id = if appended { self.minted_id } else { self.last_id };
+        let mut finished = Finished::default();
+        let mut answers = Vec::with_capacity(self.requests.len());
+        for planned in self.requests {
+            finished.note(&planned);
+            let results = planned.slots.iter().map(|slot| match *slot {
+                Slot::Refused(refusal) => WriteResult::Refused(refusal),
+                Slot::Command(number) => result_of(&self.commands[number], &outcomes[number]),
+            });
+            let results = results.collect();
+            answers.extend(planned.request.requester.map(|requester| (requester, Ok(results))));
+        }
+        let committed = Committed { last_id, delta: *delta, first_lease_end: *first_lease_end };
+        (committed, finished, answers)
+    }
+}
+
+fn result_of(command: &Command, outcome: &Outcome) -> WriteResult {
+    match (command, outcome) {
+        (Command::Append(append), Outcome::Appended(_)) => accepted(append.to_event(), false),
+        (Command::Append(append), Outcome::Replayed { id, event }) => {
+            // If the first event was deleted since, the repeated request itself says what it was.
+            let from_request = || {
+                let mut event = append.to_event();
+                if event.timestamp == event.id.created_at() {
+                    event.timestamp = id.created_at();
+                }
+                event.id = *id;
+                event
+            };
+            accepted(event.as_deref().cloned().unwrap_or_else(from_request), true)
+        }
+        (_, Outcome::KeyReused) => WriteResult::Refused(Refusal::KeyReused),
+        (_, Outcome::Acknowledged(event)) => WriteResult::Acknowledged(event.clone()),
+        (_, Outcome::Leased(leased)) => WriteResult::Leased(leased.clone()),
+        (_, Outcome::Changed(event)) => WriteResult::Changed(event.clone()),
+        (_, Outcome::Conflict) => WriteResult::Conflict,
+        (_, Outcome::Expired(_)) => WriteResult::Expired,
+        (_, Outcome::Deleted) => WriteResult::Deleted,
+        (_, Outcome::Gone) => WriteResult::Gone,
+        (_, Outcome::NotFound) => WriteResult::NotFound,
+        (_, Outcome::Appended(_) | Outcome::Replayed { .. }) => {
+            unreachable!("INBOX-4: only an append is answered as appended or replayed")
+        }
+    }
+}
+
+fn accepted(event: Event, replayed: bool) -> WriteResult {
+    WriteResult::Accepted(Box::new(Accepted { event, replayed }))
+}

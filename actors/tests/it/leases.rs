@@ -1,0 +1,301 @@
+//! Leases in virtual time: who holds what, when it comes back, and when it is given up.
+
+use crate::fixture::{event, in_seconds, list_all, next, start, store, tenant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+use triggers_actors::{BrokerError, BrokerOptions, Change, LeaseRequest, Node, RefuseRequest, Router};
+use triggers_protocol::{EventId, EventStatus, RetryPolicy, TenantId, Timestamp};
+use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
+use triggers_store::kv::{Run, Store};
+use triggers_store::tables::TableError;
+use triggers_store::tables::access;
+use triggers_store::tables::batch::Leased;
+use triggers_store::tables::rows::{AttemptOutcome, TenantRow};
+
+fn engine(seed: u64) -> SimulatedEngine {
+    SimulatedEngine::new(SimulatedOptions { latency_us_min: 100, latency_us_max: 500, ..SimulatedOptions::new(seed) })
+}
+
+async fn set_policy(store: &Store, tenant: &TenantId, delays_seconds: &[u32]) {
+    let row = TenantRow {
+        id: tenant.clone(),
+        name: String::new(),
+        tier: None,
+        retention_days: 30,
+        max_inbox_events: None,
+        retry_policy: Some(RetryPolicy::Delays { delays_seconds: delays_seconds.to_vec() }),
+        flags: BTreeMap::new(),
+        created_at: Timestamp::from_millis(0),
+        updated_at: Timestamp::from_millis(0),
+    };
+    let run = Run::idempotent(in_seconds(5));
+    let stored: Result<(), TableError> = store
+        .run(run, |tx| {
+            access::put_tenant(tx, &row);
+            Box::pin(std::future::ready(Ok(())))
+        })
+        .await;
+    stored.unwrap();
+}
+
+async fn append(router: &Router, tenant: &TenantId, count: usize) -> Vec<EventId> {
+    let events = (0..count).map(|n| event(&format!("{{\"n\":{n}}}"), None)).collect();
+    let results = router.append(tenant, events, None, in_seconds(30)).await.unwrap();
+    results.into_iter().map(|result| result.unwrap().event.id).collect()
+}
+
+async fn lease(router: &Router, tenant: &TenantId, limit: usize, seconds: u64) -> Vec<Leased> {
+    let request = LeaseRequest { limit, event_types: Vec::new(), visibility: Duration::from_secs(seconds) };
+    router.lease(tenant, request, in_seconds(10)).await.unwrap()
+}
+
+async fn status(router: &Router, tenant: &TenantId, status: EventStatus) -> Vec<EventId> {
+    let (events, total) = list_all(router, tenant, status).await;
+    assert_eq!(total, events.len() as i64, "the counter differs from a recount");
+    events.iter().map(|event| event.id).collect()
+}
+
+async fn node(store: &Store, incarnation: &str) -> Node {
+    start(store, BrokerOptions::default(), incarnation).await
+}
+
+/// Leases one event as soon as it can be had, and says how long that took.
+async fn lease_when_due(router: &Router, tenant: &TenantId) -> (Leased, Duration) {
+    let began = Instant::now();
+    loop {
+        if let Some(leased) = lease(router, tenant, 1, 10).await.pop() {
+            return (leased, began.elapsed());
+        }
+        assert!(began.elapsed() < Duration::from_secs(100_000), "the event never came back");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_is_an_attempt_and_the_schedule_is_the_policys() {
+    let (engine, tenant) = (engine(1), tenant("acme"));
+    let store = store(&engine, 1);
+    set_policy(&store, &tenant, &[60, 300]).await;
+    let node = node(&store, "n@1").await;
+    let router = node.router();
+    let id = append(&router, &tenant, 1).await[0];
+    for (attempt, delay) in [(1, 0), (2, 60), (3, 300)] {
+        let (leased, waited) = lease_when_due(&router, &tenant).await;
+        assert_eq!((leased.event.id, leased.event.state.attempts), (id, attempt));
+        assert!(lease(&router, &tenant, 10, 10).await.is_empty(), "it is held");
+        if attempt > 1 {
+            // The lease of ten seconds, then the delay with up to a fifth of jitter, then up to a poll.
+            let (least, most) = (10.0 + 0.8 * f64::from(delay), 10.0 + 1.2 * f64::from(delay) + 1.0);
+            assert!((least..=most).contains(&waited.as_secs_f64()), "attempt {attempt} came after {waited:?}");
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(status(&router, &tenant, EventStatus::Failed).await, [id]);
+    assert!(status(&router, &tenant, EventStatus::Queued).await.is_empty());
+    let (_, attempts) = router.find_with_attempts(&tenant, id, in_seconds(5)).await.unwrap();
+    assert!(attempts.len() == 3 && attempts.iter().all(|attempt| attempt.outcome == AttemptOutcome::Failed));
+    assert_eq!(attempts[0].finished_at.unwrap().since(attempts[0].started_at), Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_good_while_its_lease_holds() {
+    let (engine, tenant) = (engine(2), tenant("acme"));
+    let store = store(&engine, 2);
+    set_policy(&store, &tenant, &[0, 0, 0]).await;
+    let node = node(&store, "n@1").await;
+    let router = node.router();
+    append(&router, &tenant, 1).await;
+    let (first, _) = lease_when_due(&router, &tenant).await;
+    let (id, stale) = (first.event.id, Some(first.token));
+    let longer = router.extend(&tenant, id, first.token, Duration::from_secs(60), in_seconds(5)).await.unwrap();
+    assert!(matches!(longer, Change::Event(_)));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(lease(&router, &tenant, 1, 10).await.is_empty(), "it was held longer");
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let (second, _) = lease_when_due(&router, &tenant).await;
+    for token in [stale, Some([0; 16])] {
+        let refused = router.acknowledge_leased(&tenant, id, token, in_seconds(5)).await.unwrap();
+        assert_eq!(refused, Change::Conflict);
+        let refuse = RefuseRequest { id, token, reason: None, retry_after: None };
+        assert_eq!(router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap(), Change::Conflict);
+    }
+    let late = router.extend(&tenant, id, first.token, Duration::from_secs(60), in_seconds(5)).await.unwrap();
+    assert_eq!(late, Change::Conflict);
+    for _ in 0..2 {
+        let done = router.acknowledge_leased(&tenant, id, Some(second.token), in_seconds(5)).await.unwrap();
+        assert!(matches!(done, Change::Event(event) if event.state.status == EventStatus::Delivered));
+    }
+    assert_eq!(router.acknowledge_leased(&tenant, id, stale, in_seconds(5)).await.unwrap(), Change::Conflict);
+    assert_eq!(status(&router, &tenant, EventStatus::Delivered).await, [id]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_event_comes_back_when_its_consumer_says() {
+    let (engine, tenant) = (engine(3), tenant("acme"));
+    let store = store(&engine, 3);
+    set_policy(&store, &tenant, &[3_600]).await;
+    let node = node(&store, "n@1").await;
+    let router = node.router();
+    let id = append(&router, &tenant, 1).await[0];
+    let (first, _) = lease_when_due(&router, &tenant).await;
+    let refuse = RefuseRequest {
+        id,
+        token: Some(first.token),
+        reason: Some("not today".into()),
+        retry_after: Some(Duration::from_secs(5)),
+    };
+    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else { panic!("refused") };
+    assert_eq!((event.state.status, event.state.last_error.as_deref()), (EventStatus::Queued, Some("not today")));
+    let (second, waited) = lease_when_due(&router, &tenant).await;
+    assert!((4..=6).contains(&waited.as_secs()), "{waited:?}");
+    let refuse = RefuseRequest { id, token: Some(second.token), reason: None, retry_after: Some(Duration::ZERO) };
+    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else { panic!("refused") };
+    assert_eq!(event.state.status, EventStatus::Failed, "the policy has one retry, whatever the consumer asks for");
+    let Change::Event(event) = router.replay(&tenant, id, in_seconds(5)).await.unwrap() else { panic!("replay") };
+    assert_eq!(event.state.status, EventStatus::Received);
+    assert_eq!(router.replay(&tenant, id, in_seconds(5)).await.unwrap(), Change::Conflict);
+    let (third, _) = lease_when_due(&router, &tenant).await;
+    assert_eq!(third.event.state.attempts, 3);
+    let refuse = RefuseRequest { id, token: None, reason: None, retry_after: None };
+    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else { panic!("refused") };
+    assert_eq!(event.state.status, EventStatus::Queued, "the policy counts from the replay");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_end_on_time_without_anybody_asking() {
+    let (engine, tenant) = (engine(4), tenant("acme"));
+    let store = store(&engine, 4);
+    set_policy(&store, &tenant, &[]).await;
+    let first = node(&store, "n@1").await;
+    let ids = append(&first.router(), &tenant, 450).await;
+    for _ in 0..3 {
+        assert_eq!(lease(&first.router(), &tenant, 150, 400).await.len(), 150);
+    }
+    // Idle for five minutes: the inbox is closed long before the leases end.
+    tokio::time::sleep(Duration::from_secs(390)).await;
+    assert_eq!(status(&first.router(), &tenant, EventStatus::Queued).await.len(), 450);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(status(&first.router(), &tenant, EventStatus::Failed).await, ids);
+    append(&first.router(), &tenant, 1).await;
+    lease(&first.router(), &tenant, 1, 100).await;
+    first.stop().await;
+    let second = node(&store, "n@2").await;
+    tokio::time::sleep(Duration::from_secs(95)).await;
+    assert_eq!(status(&second.router(), &tenant, EventStatus::Queued).await.len(), 1);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(status(&second.router(), &tenant, EventStatus::Failed).await.len(), 451);
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_consumers_share_an_inbox_and_each_event_is_delivered_once() {
+    let (engine, tenant) = (engine(5), tenant("acme"));
+    let store = store(&engine, 5);
+    let node = node(&store, "n@1").await;
+    let ids = append(&node.router(), &tenant, 2_000).await;
+    let handled: Arc<Mutex<Vec<EventId>>> = Arc::default();
+    let mut consumers = Vec::new();
+    for _ in 0..20 {
+        let (router, tenant, handled) = (node.router(), tenant.clone(), handled.clone());
+        consumers.push(tokio::spawn(async move {
+            loop {
+                let leased = lease(&router, &tenant, 25, 60).await;
+                if leased.is_empty() {
+                    return;
+                }
+                handled.lock().unwrap().extend(leased.iter().map(|leased| leased.event.id));
+                for leased in leased {
+                    let token = Some(leased.token);
+                    router.acknowledge_leased(&tenant, leased.event.id, token, in_seconds(10)).await.unwrap();
+                }
+            }
+        }));
+    }
+    for consumer in consumers {
+        consumer.await.unwrap();
+    }
+    let mut handled = handled.lock().unwrap().clone();
+    handled.sort();
+    assert_eq!(handled, ids);
+    assert_eq!(status(&node.router(), &tenant, EventStatus::Delivered).await, ids);
+}
+
+/// Consumers on a store that forgets answers: whoever holds a token that was never refused holds the event alone.
+#[test]
+fn at_most_one_consumer_holds_an_event_whatever_the_store_does() {
+    for seed in 0..25 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(faulty_consumers(seed));
+    }
+}
+
+async fn faulty_consumers(seed: u64) {
+    let engine = SimulatedEngine::new(SimulatedOptions {
+        latency_us_min: 50,
+        latency_us_max: 2_000,
+        conflict_per_mille: 50,
+        unknown_committed_per_mille: 80,
+        unknown_not_committed_per_mille: 50,
+        late_commit_per_mille: 30,
+        late_commit_ms_max: 3_000,
+        ..SimulatedOptions::new(seed)
+    });
+    let (store, tenant) = (store(&engine, seed), tenant("acme"));
+    let node = node(&store, "n@1").await;
+    let mut ids = BTreeSet::new();
+    while ids.len() < 60 {
+        let appended = node.router().append(&tenant, vec![event("{}", None); 20], None, in_seconds(10)).await;
+        ids.extend(appended.into_iter().flatten().flatten().map(|accepted| accepted.event.id));
+    }
+    let held: Arc<Mutex<BTreeMap<EventId, Instant>>> = Arc::default();
+    let acknowledged: Arc<Mutex<BTreeSet<EventId>>> = Arc::default();
+    let mut consumers = Vec::new();
+    for number in 0..6 {
+        let parts = (node.router(), tenant.clone(), held.clone(), acknowledged.clone(), seed ^ (number << 20));
+        consumers.push(tokio::spawn(consume(parts)));
+    }
+    for consumer in consumers {
+        consumer.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    engine.set_options(SimulatedOptions::new(seed));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let delivered = status(&node.router(), &tenant, EventStatus::Delivered).await;
+    let mut all: BTreeSet<EventId> = delivered.iter().copied().collect();
+    for other in [EventStatus::Received, EventStatus::Queued, EventStatus::Failed] {
+        all.extend(status(&node.router(), &tenant, other).await);
+    }
+    assert!(ids.is_subset(&all), "seed {seed}: an event is lost");
+    let acknowledged = acknowledged.lock().unwrap();
+    assert!(acknowledged.iter().all(|id| delivered.contains(id)), "seed {seed}: an acknowledged event is back");
+}
+
+type Parts = (Router, TenantId, Arc<Mutex<BTreeMap<EventId, Instant>>>, Arc<Mutex<BTreeSet<EventId>>>, u64);
+
+async fn consume((router, tenant, held, acknowledged, mut random): Parts) {
+    for _ in 0..40 {
+        let visibility = Duration::from_secs(30);
+        let request = LeaseRequest { limit: 5, event_types: Vec::new(), visibility };
+        let began = Instant::now();
+        let leased = match router.lease(&tenant, request, in_seconds(10)).await {
+            Ok(leased) => leased,
+            Err(BrokerError::Unknown | BrokerError::DeadlinePassed | BrokerError::NodeBusy) => continue,
+            Err(other) => panic!("{other}"),
+        };
+        for leased in &leased {
+            let until = held.lock().unwrap().insert(leased.event.id, began + visibility);
+            assert!(until.is_none_or(|until| until <= Instant::now()), "two consumers hold {}", leased.event.id);
+            assert!(!acknowledged.lock().unwrap().contains(&leased.event.id), "an acknowledged event is back");
+        }
+        tokio::time::sleep(Duration::from_millis(next(&mut random) % 500)).await;
+        for leased in leased {
+            let id = leased.event.id;
+            match router.acknowledge_leased(&tenant, id, Some(leased.token), in_seconds(10)).await {
+                Ok(Change::Event(_)) => drop(acknowledged.lock().unwrap().insert(id)),
+                Ok(Change::Conflict) => assert!(Instant::now() >= began + visibility, "a good token was refused"),
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Leases: handing events to a consumer for a time, holding them longer, taking them back.
+//!
+//! Invariants: `LEASE-1` an event is leased to at most one consumer: the rows that say so are read serializably;
+//! `LEASE-2` a token is of use only while its lease holds: not after its end, not after the next lease; `LEASE-3` every
+//! lease is an attempt, numbered on without gaps; `LEASE-4` an event whose next attempt is due comes before those that
+//! were never attempted; `LEASE-5` a repeated command finds what it did by its nonce and gives the same outcome.
+
+use super::{Batch, Outcome, Refuse, TableError};
+use crate::kv::{RangeRead, Transaction};
+use crate::tables::access;
+use crate::tables::inbox::{self, Reading};
+use crate::tables::keys::{id_of_key, time_of_due_key};
+use crate::tables::rows::{ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Claim, Delivery, LeaseToken, RecentLeases, Row};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, RetryPolicy, Timestamp};
+
+/// Rows that are looked at to find events of the wanted types.
+const SCAN_ROWS_MAX: usize = 2_000;
+const SCAN_PAGE: usize = 250;
+/// Payload bytes of one lease, about.
+const LEASE_BYTES_MAX: usize = 4 << 20;
+
+/// A consumer's wish for events.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Tells this command from others.
+    pub nonce: u64,
+    /// Secret that the tokens come from.
+    pub seed: [u8; 16],
+    /// Events at most.
+    pub limit: usize,
+    /// Any of these; empty selects everything.
+    pub event_types: Vec<EventTypePattern>,
+    /// When the lease begins.
+    pub at: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+/// An event that a consumer holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// The event as it is now.
+    pub event: Event,
+    /// The proof.
+    pub token: LeaseToken,
+}
+
+impl Lease {
+    fn token(&self, id: EventId) -> LeaseToken {
+        let digest = Sha256::new().chain_update(self.seed).chain_update(id.to_bytes()).finalize();
+        let mut token = [0; 16];
+        token.copy_from_slice(&digest[..16]);
+        token
+    }
+
+    fn selects(&self, event_type: &str) -> bool {
+        self.event_types.is_empty() || self.event_types.iter().any(|pattern| pattern.matches(event_type))
+    }
+}
+
+impl Batch<'_> {
+    pub(super) async fn lease(&mut self, tx: &mut dyn Transaction, lease: &Lease) -> Result<Outcome, TableError> {
+        if let Some(ids) = self.leased_before(tx, lease.nonce).await? {
+            // Kept for a third run, should this one take more for another command.
+            self.leased.push((lease.nonce, ids.clone()));
+            let mut leased = Vec::with_capacity(ids.len());
+            for id in ids {
+                if let Some(event) = self.read_event(tx, id).await? {
+                    leased.push(Leased { event, token: lease.token(id) });
+                }
+            }
+            return Ok(Outcome::Leased(leased));
+        }
+        let mut leased = Vec::new();
+        self.take_due(tx, lease, &mut leased).await?;
+        self.take_new(tx, lease, &mut leased).await?;
+        if !leased.is_empty() {
+            self.leased.push((lease.nonce, leased.iter().map(|leased| leased.event.id).collect()));
+        }
+        Ok(Outcome::Leased(leased))
+    }
+
+    /// What an earlier run of this command took.
+    async fn leased_before(&self, tx: &mut dyn Transaction, nonce: u64) -> Result<Option<Vec<EventId>>, TableError> {
+        let Some(stored) = tx.get(&self.keys.recent_leases()).await? else { return Ok(None) };
+        let RecentLeases(recent) = RecentLeases::from_bytes(&stored)?;
+        Ok(recent.into_iter().find(|(of, _)| *of == nonce).map(|(_, ids)| ids))
+    }
+
+    /// Events whose next attempt is due, the longest due first.
+    async fn take_due(
+        &mut self,
+        tx: &mut dyn Transaction,
+        lease: &Lease,
+        leased: &mut Vec<Leased>,
+    ) -> Result<(), TableError> {
+        let due = RangeRead::first(self.keys.waiting_until(lease.at), SCAN_PAGE.max(lease.limit));
+        for (key, _) in tx.range_snapshot(due).await?.pairs {
+            let (Some(id), Some(due)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
+            if is_full(lease, leased) {
+                break;
+            }
+            let mut delivery = self.read_delivery(tx, id).await?;
+            if delivery.claim != (Claim::Waiting { due }) {
+                continue;
+            }
+            let Some(event) = self.read_event(tx, id).await? else { continue };
+            if lease.selects(event.event_type.as_str()) {
+                tx.clear(&key);
+                delivery.claim = Claim::None;
+                leased.push(self.hand_out(tx, lease, event, delivery));
+            }
+        }
+        Ok(())
+    }
+
+    /// Events that were never attempted, or were replayed, oldest first.
+    async fn take_new(
+        &mut self,
+        tx: &mut dyn Transaction,
+        lease: &Lease,
+        leased: &mut Vec<Leased>,
+    ) -> Result<(), TableError> {
+        let mut range = self.keys.queue_range(EventStatus::Received, EventId::ZERO, None);
+        let mut looked_at = 0;
+        while looked_at < SCAN_ROWS_MAX && !is_full(lease, leased) {
+            let page = tx.range_snapshot(RangeRead::first(range.clone(), SCAN_PAGE)).await?;
+            for (key, event_type) in &page.pairs {
+                looked_at += 1;
+                let selected = std::str::from_utf8(event_type).is_ok_and(|text| lease.selects(text));
+                let Some(id) = id_of_key(key).filter(|_| selected) else { continue };
+                if is_full(lease, leased) {
+                    return Ok(());
+                }
+                let Some(event) = self.read_event(tx, id).await? else { continue };
+                let delivery = self.read_delivery(tx, id).await?;
+                leased.push(self.hand_out(tx, lease, event, delivery));
+            }
+            match page.pairs.last() {
+                Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives one event to the consumer: a new attempt begins.
+    fn hand_out(
+        &mut self,
+        tx: &mut dyn Transaction,
+        lease: &Lease,
+        mut event: Event,
+        mut delivery: Delivery,
+    ) -> Leased {
+        let before = event.state.status;
+        event.state.status = EventStatus::Queued;
+        event.state.attempts += 1;
+        event.state.last_attempt_at = Some(lease.at);
+        event.state.next_retry_at = None;
+        let token = lease.token(event.id);
+        delivery.claim = Claim::Leased { until: lease.until };
+        delivery.token = Some(token);
+        delivery.changed_by = lease.nonce;
+        begin_attempt(&mut delivery, event.state.attempts, lease.at);
+        tx.set(&self.keys.lease_end(lease.until, event.id), &[]);
+        tx.set(&self.keys.delivery(event.id), &delivery.to_bytes());
+        self.lease_ends_changed = true;
+        self.move_event(tx, &event, before);
+        Leased { event, token }
+    }
+
+    pub(super) async fn extend(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        token: LeaseToken,
+        (at, until): (Timestamp, Timestamp),
+        nonce: u64,
+    ) -> Result<Outcome, TableError> {
+        let Some(event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
+        let mut delivery = self.read_delivery(tx, id).await?;
+        if delivery.changed_by != nonce {
+            let Claim::Leased { until: old } = delivery.claim else { return Ok(Outcome::Conflict) };
+            if !holds(&delivery, token, at) {
+                return Ok(Outcome::Conflict);
+            }
+            tx.clear(&self.keys.lease_end(old, id));
+            tx.set(&self.keys.lease_end(until, id), &[]);
+            delivery.claim = Claim::Leased { until };
+            delivery.changed_by = nonce;
+            tx.set(&self.keys.delivery(id), &delivery.to_bytes());
+            self.lease_ends_changed = true;
+        }
+        Ok(Outcome::Changed(Box::new(event)))
+    }
+
+    /// A consumer gives an event back.
+    pub(super) async fn refuse(&mut self, tx: &mut dyn Transaction, refuse: &Refuse) -> Result<Outcome, TableError> {
+        let id = refuse.id;
+        let Some(event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
+        let delivery = self.read_delivery(tx, id).await?;
+        if delivery.changed_by == refuse.nonce {
+            return Ok(Outcome::Changed(Box::new(event)));
+        }
+        let is_held = matches!(delivery.claim, Claim::Leased { until } if until > refuse.at);
+        if !is_held || refuse.token.is_some_and(|token| !holds(&delivery, token, refuse.at)) {
+            return Ok(Outcome::Conflict);
+        }
+        let reason = refuse.reason.clone().unwrap_or_else(|| "refused by the consumer".to_owned());
+        let policy = self.policy(tx).await?;
+        let failure = Failure { at: refuse.at, reason, retry_after: refuse.retry_after, draw: refuse.nonce };
+        let event = self.fail_attempt(tx, event, delivery, &policy, failure, refuse.nonce);
+        Ok(Outcome::Changed(Box::new(event)))
+    }
+
+    /// Ends the running attempt without success: the next one is due by the policy, or there is none.
+    pub(super) fn fail_attempt(
+        &mut self,
+        tx: &mut dyn Transaction,
+        mut event: Event,
+        mut delivery: Delivery,
+        policy: &RetryPolicy,
+        failure: Failure,
+        nonce: u64,
+    ) -> Event {
+        let (id, before) = (event.id, event.state.status);
+        self.release(tx, id, &mut delivery);
+        end_attempt(&mut delivery, failure.at, AttemptOutcome::Failed, Some(failure.reason.clone()));
+        event.state.last_error = Some(failure.reason);
+        let attempt = event.state.attempts.saturating_sub(delivery.attempts_before);
+        let by_policy = policy.delay_after(attempt).map(|delay| jittered(delay, failure.draw));
+        match by_policy.map(|delay| failure.retry_after.unwrap_or(delay)) {
+            Some(delay) => {
+                let due = failure.at.plus(delay);
+                delivery.claim = Claim::Waiting { due };
+                event.state.next_retry_at = Some(due);
+                tx.set(&self.keys.waiting(due, id), &[]);
+            }
+            None => {
+                event.state.status = EventStatus::Failed;
+                event.state.failed_at = Some(failure.at);
+                event.state.next_retry_at = None;
+            }
+        }
+        delivery.changed_by = nonce;
+        tx.set(&self.keys.delivery(id), &delivery.to_bytes());
+        self.move_event(tx, &event, before);
+        event
+    }
+
+    pub(super) async fn replay(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        at: Timestamp,
+        nonce: u64,
+    ) -> Result<Outcome, TableError> {
+        let Some(mut event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
+        let mut delivery = self.read_delivery(tx, id).await?;
+        if delivery.changed_by != nonce {
+            let before = event.state.status;
+            if !matches!(before, EventStatus::Failed | EventStatus::Delivered) {
+                return Ok(Outcome::Conflict);
+            }
+            event.state.status = EventStatus::Received;
+            (event.state.delivered_at, event.state.failed_at) = (None, None);
+            (event.state.next_retry_at, event.state.last_error) = (None, None);
+            delivery.attempts_before = event.state.attempts;
+            (delivery.token, delivery.changed_by) = (None, nonce);
+            tx.set(&self.keys.delivery(id), &delivery.to_bytes());
+            self.move_event(tx, &event, before);
+            tracing::debug!(%id, %at, "event replayed");
+        }
+        Ok(Outcome::Changed(Box::new(event)))
+    }
+
+    /// Takes an event out of the index that it is in.
+    pub(super) fn release(&mut self, tx: &mut dyn Transaction, id: EventId, delivery: &mut Delivery) {
+        match std::mem::replace(&mut delivery.claim, Claim::None) {
+            Claim::None => {}
+            Claim::Leased { until } => {
+                tx.clear(&self.keys.lease_end(until, id));
+                self.lease_ends_changed = true;
+            }
+            Claim::Waiting { due } => tx.clear(&self.keys.waiting(due, id)),
+        }
+    }
+
+    pub(super) async fn read_delivery(&self, tx: &mut dyn Transaction, id: EventId) -> Result<Delivery, TableError> {
+        inbox::read_delivery(tx, self.keys, id, Reading::Checked).await
+    }
+
+    /// The tenant's retry policy, or the default.
+    pub(super) async fn policy(&self, tx: &mut dyn Transaction) -> Result<RetryPolicy, TableError> {
+        let tenant = access::get_tenant(tx, self.keys.tenant()).await?;
+        Ok(tenant.and_then(|tenant| tenant.retry_policy).unwrap_or_default())
+    }
+}
+
+/// Why and when an attempt failed, and what its consumer asks for.
+pub(super) struct Failure {
+    pub(super) at: Timestamp,
+    pub(super) reason: String,
+    pub(super) retry_after: Option<Duration>,
+    /// Where the jitter comes from.
+    pub(super) draw: u64,
+}
+
+fn is_full(lease: &Lease, leased: &[Leased]) -> bool {
+    let bytes: usize = leased.iter().map(|leased| leased.event.payload.len()).sum();
+    leased.len() >= lease.limit || bytes >= LEASE_BYTES_MAX
+}
+
+/// Whether this is the token of a lease that holds at `at`.
+pub(super) fn holds(delivery: &Delivery, token: LeaseToken, at: Timestamp) -> bool {
+    matches!(delivery.claim, Claim::Leased { until } if until > at) && delivery.token == Some(token)
+}
+
+fn begin_attempt(delivery: &mut Delivery, number: u32, at: Timestamp) {
+    if delivery.attempts.len() == ATTEMPTS_KEPT_MAX {
+        delivery.attempts.remove(0);
+    }
+    let outcome = AttemptOutcome::InProgress;
+    delivery.attempts.push(Attempt { number, started_at: at, finished_at: None, outcome, error: None });
+}
+
+pub(super) fn end_attempt(delivery: &mut Delivery, at: Timestamp, outcome: AttemptOutcome, error: Option<String>) {
+    if let Some(attempt) = delivery.attempts.last_mut().filter(|attempt| attempt.finished_at.is_none()) {
+        (attempt.finished_at, attempt.outcome, attempt.error) = (Some(at), outcome, error);
+    }
+}
+
+/// A delay changed by up to a fifth in either direction, so that what failed together does not come back together.
+fn jittered(delay: Duration, draw: u64) -> Duration {
+    let per_mille = 800 + u32::try_from(draw % 401).expect("a remainder below 401 fits");
+    delay * per_mille / 1_000
+}
