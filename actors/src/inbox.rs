@@ -28,14 +28,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use triggers_protocol::{TenantId, Timestamp};
-use triggers_store::kv::{Run, Store};
+use triggers_store::kv::{Fault, Run, Store, StoreError};
 use triggers_store::tables::batch::Applied;
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::{self, TableError};
 
-/// A tick that could do nothing is not repeated sooner than this.
+/// A tick that is due already, because the last one failed or there was more to do, comes after this time.
 const TICK_WAIT_MIN: Duration = Duration::from_millis(20);
+/// The same after a failure.
+const TICK_WAIT_FAILED: Duration = Duration::from_secs(1);
 
 /// The shell's type; its state has everything.
 pub(crate) struct Inbox;
@@ -84,6 +86,7 @@ impl Actor for Inbox {
         message: InboxMessage,
         state: &mut InboxState,
     ) -> Result<(), ActorProcessingErr> {
+        let wait_min = if matches!(message, InboxMessage::Failed(..)) { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
         let effects = match message {
             InboxMessage::Write(request) => state.machine.submit(request),
             InboxMessage::Loaded(result) => state.machine.loaded(result.map_err(BrokerError::from)),
@@ -96,25 +99,27 @@ impl Actor for Inbox {
                 state.tick_at = None;
                 state.machine.tick()
             }
+            // The supervisor rebuilds the inbox from the store, where the result is, if there is one.
+            InboxMessage::Lost => return Err("a task of the inbox ended without a result".into()),
         };
         for effect in effects {
             perform(&myself, &state.arguments, effect);
         }
-        state.set_tick(&myself);
+        state.set_tick(&myself, wait_min);
         Ok(())
     }
 }
 
 impl InboxState {
     /// Sets a timer for the end of the first lease, unless there is one that is early enough.
-    fn set_tick(&mut self, myself: &ActorRef<InboxMessage>) {
+    fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         let first = self.machine.next_tick();
         self.arguments.signals.set_first_lease_end(first);
         let Some(end) = first else { return };
         if self.tick_at.is_some_and(|at| at <= end) {
             return;
         }
-        let wait = end.since(self.arguments.store.environment().now()).max(TICK_WAIT_MIN);
+        let wait = end.since(self.arguments.store.environment().now()).max(wait_min);
         self.tick_at = Some(end);
         drop(myself.send_after(wait, || InboxMessage::Tick));
     }
@@ -128,33 +133,57 @@ fn perform(myself: &ActorRef<InboxMessage>, arguments: &Arc<InboxArguments>, eff
     }
 }
 
+/// Tells the inbox if its task ends without doing so, as it does in a panic.
+struct Promise(Option<ActorRef<InboxMessage>>);
+
+impl Promise {
+    fn keep(mut self, message: InboxMessage) {
+        if let Some(inbox) = self.0.take() {
+            // An inbox that is gone drops what the message carries, which tells callers that the outcome is unknown.
+            let _ = inbox.cast(message);
+        }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.0.take() {
+            let _ = inbox.cast(InboxMessage::Lost);
+        }
+    }
+}
+
 async fn load(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
+    let promise = Promise(Some(inbox));
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
     let loaded = arguments.store.run(run, |tx| Box::pin(tables::inbox::load(tx, guard, keys))).await;
-    // An inbox that is gone needs no answer.
-    let _ = inbox.cast(InboxMessage::Loaded(loaded));
+    promise.keep(InboxMessage::Loaded(loaded));
 }
 
 async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, batch: Batch<Reply>) {
+    let promise = Promise(Some(inbox));
     let message = match run_batch(&arguments, &batch).await {
         Ok(applied) => {
             metrics::histogram!("triggers_inbox_batch_events").record(batch.events() as f64);
             arguments.signals.note(arguments.store.environment().monotonic(), &applied.outcomes);
             let (committed, finished, answers) = batch.finish(&applied);
             // The inbox hears of it first: a client that repeats its idempotency key at once must find it free.
-            let _ = inbox.cast(InboxMessage::Committed(committed, finished));
+            promise.keep(InboxMessage::Committed(committed, finished));
             arguments.signals.committed.notify_waiters();
             return answer_all(answers);
         }
         Err(error) => InboxMessage::Failed(Box::new(batch), error),
     };
-    // An inbox that is gone drops the batch with its requests, which tells their callers that the outcome is unknown.
-    let _ = inbox.cast(message);
+    promise.keep(message);
 }
 
 async fn run_batch(arguments: &InboxArguments, batch: &Batch<Reply>) -> Result<Applied, TableError> {
     let _slot = arguments.commit_slots.acquire().await.expect("the semaphore is never closed");
+    if batch.is_abandoned() {
+        let reason = "nobody waits for the batch any more";
+        return Err(StoreError::fatal(Fault::DeadlinePassed, reason).into());
+    }
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
     arguments.store.run(run, |tx| Box::pin(tables::batch::apply(tx, guard, keys, batch.last_id, &batch.commands))).await

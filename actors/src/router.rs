@@ -25,7 +25,7 @@ use triggers_store::tables::batch::{Counts, Leased};
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox::{self, EventPage, Found, PageQuery};
 use triggers_store::tables::keys::TenantKeys;
-use triggers_store::tables::rows::{Attempt, LeaseToken};
+use triggers_store::tables::rows::{Attempt, EventRow, LeaseToken};
 
 /// How often a request asks for an inbox that closes under its hands.
 const OPEN_ATTEMPTS_MAX: usize = 3;
@@ -118,13 +118,14 @@ impl Router {
             match answer {
                 Ok(part) => results.extend(part.into_iter().map(append_result)),
                 Err(error) if whole => return Err(error),
+                Err(BrokerError::Unknown) => results.extend((0..events).map(|_| Err(Refusal::Unknown))),
                 Err(_) => results.extend((0..events).map(|_| Err(Refusal::Unavailable))),
             }
         }
         Ok(results)
     }
 
-    /// Marks events as delivered. One result for each.
+    /// Marks events as delivered. One result for each; payloads that are stored in chunks are left out of them.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -139,7 +140,7 @@ impl Router {
             let writes = some.iter().map(|id| Write::Acknowledge(*id, None)).collect();
             let answer = receive(self.submit(tenant, writes, None, deadline).await?, deadline).await?;
             results.extend(answer.into_iter().map(|result| match result {
-                WriteResult::Acknowledged(event) => Found::Event(event),
+                WriteResult::Acknowledged(row) => Found::Event(Box::new(row.event)),
                 WriteResult::Gone => Found::Gone,
                 _ => Found::NotFound,
             }));
@@ -226,11 +227,27 @@ impl Router {
     async fn change(&self, tenant: &TenantId, write: Write, deadline: Instant) -> Result<Change, BrokerError> {
         let answer = self.submit(tenant, vec![write], None, deadline).await?;
         Ok(match receive(answer, deadline).await?.pop() {
-            Some(WriteResult::Acknowledged(event) | WriteResult::Changed(event)) => Change::Event(event),
+            Some(WriteResult::Acknowledged(row) | WriteResult::Changed(row)) => {
+                return self.whole(tenant, *row, deadline).await;
+            }
             Some(WriteResult::Conflict) => Change::Conflict,
             Some(WriteResult::Gone) => Change::Gone,
             _ => Change::NotFound,
         })
+    }
+
+    /// Adds the payload of a changed event if that is stored apart. Commits do not read it, so that many of them at the
+    /// same time take no memory for it.
+    async fn whole(&self, tenant: &TenantId, row: EventRow, deadline: Instant) -> Result<Change, BrokerError> {
+        let mut event = row.event.clone();
+        if row.is_chunked() {
+            match self.find(tenant, event.id, deadline).await? {
+                Found::Event(stored) => event.payload = stored.payload,
+                Found::Gone => return Ok(Change::Gone),
+                Found::NotFound => return Ok(Change::NotFound),
+            }
+        }
+        Ok(Change::Event(Box::new(event)))
     }
 
     /// Removes an event.

@@ -48,7 +48,7 @@ const STYLES: Styles = Styles::styled()
 const EXAMPLES: &str = "\
 Try it (the second to fourth in another terminal):
   triggers dev                                              a node here, data in data/dev
-  triggers events send --type a.b --payload '{\"n\":1}'      send an event
+  triggers events send --type a.b --payload '{\"n\":1}'       send an event
   triggers events list                                      see it in the inbox
   triggers events tail                                      watch new ones arrive
 
@@ -56,12 +56,11 @@ Exit codes:
   0  the command did what was asked
   1  the operation failed: the API refused it, or the node could not be reached
   2  the command line is wrong
-  3  the configuration is wrong
+  3  the configuration is wrong, or the first admin key is missing
   4  the node could not start (address in use, data directory locked, …)
   5  the node was stopped by a fatal fault";
 
-/// Triggers: a durable event broker. Partners send events over HTTP; consumers pull and acknowledge them, or are
-/// pushed to with retries.
+/// Triggers: a durable event broker. Partners send events over HTTP; consumers pull and acknowledge them.
 #[derive(Debug, Parser)]
 #[command(name = "triggers", version, after_help = EXAMPLES, styles = STYLES, max_term_width = 110)]
 #[command(arg_required_else_help = true, propagate_version = true)]

@@ -47,6 +47,14 @@ impl RetryClass for TableError {
             Self::NotOwner { .. } | Self::HeadMoved { .. } => None,
         }
     }
+
+    fn after_unknown(self) -> Self {
+        match self {
+            // Somebody else owns the partition by now; whether an earlier attempt had committed before, nobody can tell.
+            Self::NotOwner { .. } => Self::Store(StoreError::MaybeCommitted(self.to_string())),
+            other => other,
+        }
+    }
 }
 
 impl From<triggers_protocol::codec::CodecError> for TableError {

@@ -5,7 +5,7 @@
 //! Invariant: `BATCH-A-1` every write of a request has one slot, and every slot either names a command of the batch or says
 //! why there is none.
 
-use super::machine::Request;
+use super::machine::{Request, Requester};
 use super::request::{Accepted, Answer, Refusal, Write, WriteResult};
 use std::collections::HashSet;
 use triggers_protocol::{Event, EventId, Timestamp};
@@ -41,7 +41,7 @@ pub(super) enum Slot {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Committed {
     pub(crate) last_id: EventId,
-    pub(crate) delta: Counts,
+    pub(crate) counts: Counts,
     /// The end of the first lease, if the batch looked.
     pub(crate) first_lease_end: Option<Option<Timestamp>>,
 }
@@ -49,7 +49,6 @@ pub(crate) struct Committed {
 /// What finished requests no longer hold.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
-    pub(super) appends: u64,
     pub(super) expired: bool,
     pub(super) keys: HashSet<[u8; 16]>,
 }
@@ -59,10 +58,17 @@ impl Finished {
         for (write, slot) in planned.request.writes.iter().zip(&planned.slots) {
             self.expired |= *write == Write::Expire;
             if let (Write::Append(event), Slot::Command(_)) = (write, slot) {
-                self.appends += 1;
                 self.keys.extend(event.idempotency.map(|key| key.hash));
             }
         }
+    }
+}
+
+impl<R: Requester> Batch<R> {
+    /// Whether nobody waits for any of its requests any more, nor the inbox itself.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let waits = |planned: &Planned<R>| planned.request.requester.as_ref().is_none_or(Requester::is_waiting);
+        !self.requests.iter().any(waits)
     }
 }
 
@@ -74,7 +80,7 @@ impl<R> Batch<R> {
 
     /// Turns the outcomes of a committed batch into what the machine is told and what each requester is answered.
     pub(crate) fn finish(self, applied: &Applied) -> (Committed, Finished, Vec<(R, Answer)>) {
-        let Applied { outcomes, delta, first_lease_end } = applied;
+        let Applied { outcomes, counts, first_lease_end } = applied;
         let appended = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_)));
         let last_id = if appended { self.minted_id } else { self.last_id };
         let mut finished = Finished::default();
@@ -88,7 +94,7 @@ impl<R> Batch<R> {
             let results = results.collect();
             answers.extend(planned.request.requester.map(|requester| (requester, Ok(results))));
         }
-        let committed = Committed { last_id, delta: *delta, first_lease_end: *first_lease_end };
+        let committed = Committed { last_id, counts: *counts, first_lease_end: *first_lease_end };
         (committed, finished, answers)
     }
 }
@@ -108,6 +114,7 @@ fn result_of(command: &Command, outcome: &Outcome) -> WriteResult {
             };
             accepted(event.as_deref().cloned().unwrap_or_else(from_request), true)
         }
+        (_, Outcome::QuotaExceeded) => WriteResult::Refused(Refusal::QuotaExceeded),
         (_, Outcome::KeyReused) => WriteResult::Refused(Refusal::KeyReused),
         (_, Outcome::Acknowledged(event)) => WriteResult::Acknowledged(event.clone()),
         (_, Outcome::Leased(leased)) => WriteResult::Leased(leased.clone()),

@@ -55,6 +55,10 @@ impl<R> Request<R> {
         self.writes.iter().filter_map(Write::names)
     }
 
+    fn weight(&self) -> usize {
+        self.writes.iter().map(Write::weight).sum()
+    }
+
     fn choice(&self) -> Choice {
         match self.writes.first() {
             None | Some(Write::Append(_)) => Choice::New,
@@ -100,8 +104,6 @@ pub(crate) struct InboxMachine<R> {
     last_id: EventId,
     counts: Counts,
     waiting: VecDeque<Planned<R>>,
-    /// Events gathered or in flight that would add to those waiting.
-    appending: u64,
     /// When leases are to be ended.
     first_lease_end: Option<Timestamp>,
     /// Whether that is on its way already.
@@ -118,7 +120,6 @@ impl<R: Requester> InboxMachine<R> {
             last_id: EventId::ZERO,
             counts: Counts::default(),
             waiting: VecDeque::new(),
-            appending: 0,
             first_lease_end: None,
             expiring: false,
             keys_in_flight: HashSet::new(),
@@ -142,6 +143,12 @@ impl<R: Requester> InboxMachine<R> {
         self.expiring = true;
         let request = Request { writes: vec![Write::Expire], bytes: 0, waiting_events_max: None, requester: None };
         self.submit(request)
+    }
+
+    /// How many events wait, as the machine knows it.
+    #[cfg(test)]
+    pub(crate) fn received(&self) -> i64 {
+        self.counts.get(EventStatus::Received)
     }
 
     /// When [`InboxMachine::tick`] has something to do.
@@ -178,7 +185,7 @@ impl<R: Requester> InboxMachine<R> {
         assert_eq!(self.phase, Phase::Committing, "INBOX-1: a batch finished that was not in flight");
         assert!(committed.last_id >= self.last_id, "INBOX-2: ids went back");
         self.last_id = committed.last_id;
-        self.counts.merge(&committed.delta);
+        self.counts = committed.counts;
         if let Some(first) = committed.first_lease_end {
             self.first_lease_end = first;
         }
@@ -208,7 +215,7 @@ impl<R: Requester> InboxMachine<R> {
 
     /// Loads if nothing is known, or plans the next batch if none is in flight.
     fn proceed(&mut self) -> Vec<InboxEffect<R>> {
-        let mut effects = self.drop_abandoned();
+        let mut effects = Vec::new();
         match self.phase {
             _ if self.waiting.is_empty() => {}
             Phase::Unloaded => {
@@ -221,28 +228,13 @@ impl<R: Requester> InboxMachine<R> {
         effects
     }
 
-    /// Drops work whose requester is gone or too late, before it costs a commit.
-    fn drop_abandoned(&mut self) -> Vec<InboxEffect<R>> {
-        let mut effects = Vec::new();
-        while self.phase == Phase::Ready && self.waiting.front().is_some_and(|planned| !Self::is_waiting(planned)) {
-            let planned = self.waiting.pop_front().expect("its front was looked at just above");
-            effects.extend(self.refuse(planned, BrokerError::DeadlinePassed));
-        }
-        effects
-    }
-
-    /// Decides what can be decided on arrival: keys in flight, and the quota.
+    /// Refuses on arrival the appends whose idempotency key is in flight already.
     fn admit(&mut self, request: Request<R>) -> Planned<R> {
-        let waiting = |status| u64::try_from(self.counts.get(status)).unwrap_or(0);
-        let mut room = request.waiting_events_max.map_or(u64::MAX, |max| {
-            let taken = waiting(EventStatus::Received) + waiting(EventStatus::Queued) + self.appending;
-            max.saturating_sub(taken)
-        });
         let mut own_keys = HashSet::new();
         let mut slots = Vec::with_capacity(request.writes.len());
         for write in &request.writes {
             slots.push(match write {
-                Write::Append(event) => self.admit_append(event, &mut room, &mut own_keys),
+                Write::Append(event) => self.admit_append(event, &mut own_keys),
                 // The number is set when the batch is planned.
                 _ => Slot::Command(0),
             });
@@ -250,60 +242,72 @@ impl<R: Requester> InboxMachine<R> {
         Planned { request, slots }
     }
 
-    fn admit_append(&mut self, event: &NewEvent, room: &mut u64, own_keys: &mut HashSet<[u8; 16]>) -> Slot {
-        if let Some(key) = &event.idempotency {
-            // Within one request a repeated key is a repeated event, which the transaction answers as a replay.
-            if self.keys_in_flight.contains(&key.hash) && !own_keys.contains(&key.hash) {
-                return Slot::Refused(Refusal::KeyInFlight);
-            }
+    fn admit_append(&mut self, event: &NewEvent, own_keys: &mut HashSet<[u8; 16]>) -> Slot {
+        let Some(key) = &event.idempotency else { return Slot::Command(0) };
+        // Within one request a repeated key is a repeated event, which the transaction answers as a replay.
+        if self.keys_in_flight.contains(&key.hash) && !own_keys.contains(&key.hash) {
+            return Slot::Refused(Refusal::KeyInFlight);
         }
-        if *room == 0 {
-            return Slot::Refused(Refusal::QuotaExceeded);
-        }
-        if let Some(key) = &event.idempotency {
-            own_keys.insert(key.hash);
-            self.keys_in_flight.insert(key.hash);
-        }
-        *room -= 1;
-        self.appending += 1;
+        own_keys.insert(key.hash);
+        self.keys_in_flight.insert(key.hash);
         Slot::Command(0)
     }
 
     /// Takes whole requests until the batch is full. At least one goes, however large.
-    fn plan(&mut self) -> Option<InboxEffect<R>> {
+    fn plan(&mut self) -> Vec<InboxEffect<R>> {
         let now = self.environment.now();
+        let mut effects = Vec::new();
         let mut batch =
             Batch { last_id: self.last_id, minted_id: self.last_id, commands: Vec::new(), requests: Vec::new() };
-        let (mut bytes, mut named, mut choice) = (0, HashSet::new(), Choice::New);
+        let (mut bytes, mut weight, mut named, mut choice) = (0, 0, HashSet::new(), Choice::New);
         while let Some(next) = self.waiting.front() {
-            let full = batch.commands.len() + next.request.writes.len() > self.limits.events_max
-                || bytes + next.request.bytes > self.limits.bytes_max
-                || next.request.names().any(|id| named.contains(&id));
             let chosen = next.request.choice();
-            let mixed = chosen != choice && chosen != Choice::New && choice != Choice::New;
-            if (full || mixed) && !batch.requests.is_empty() {
+            let is_full = weight + next.request.weight() > self.limits.events_max
+                || bytes + next.request.bytes > self.limits.bytes_max
+                || next.request.names().any(|id| named.contains(&id))
+                || (chosen != choice && chosen != Choice::New && choice != Choice::New);
+            if is_full && !batch.requests.is_empty() {
                 break;
+            }
+            let planned = self.waiting.pop_front().expect("its front was looked at just above");
+            if !Self::is_waiting(&planned) {
+                effects.extend(self.refuse(planned, BrokerError::DeadlinePassed));
+                continue;
             }
             if chosen != Choice::New {
                 choice = chosen;
             }
-            named.extend(next.request.names());
-            let planned = self.waiting.pop_front().expect("its front was looked at just above");
+            named.extend(planned.request.names());
             bytes += planned.request.bytes;
+            weight += planned.request.weight();
             self.add_to(&mut batch, planned, now);
         }
-        self.phase = Phase::Committing;
-        Some(InboxEffect::Commit(batch))
+        if !batch.requests.is_empty() {
+            self.phase = Phase::Committing;
+            effects.push(InboxEffect::Commit(batch));
+        }
+        effects
     }
 
     fn add_to(&self, batch: &mut Batch<R>, mut planned: Planned<R>, now: Timestamp) {
+        let mut room = planned.request.waiting_events_max.map_or(u64::MAX, |max| {
+            let waiting = |status| u64::try_from(self.counts.get(status)).unwrap_or(0);
+            let taken = waiting(EventStatus::Received) + waiting(EventStatus::Queued) + batch.events() as u64;
+            max.saturating_sub(taken)
+        });
         for (write, slot) in planned.request.writes.iter().zip(&mut planned.slots) {
             let Slot::Command(number) = slot else { continue };
+            let over_quota = matches!(write, Write::Append(_)) && room == 0;
+            if over_quota && matches!(write, Write::Append(event) if event.idempotency.is_none()) {
+                *slot = Slot::Refused(Refusal::QuotaExceeded);
+                continue;
+            }
             *number = batch.commands.len();
             batch.commands.push(match write {
                 Write::Append(event) => {
+                    room = room.saturating_sub(1);
                     batch.minted_id = EventId::mint(batch.minted_id, now, self.environment.bytes());
-                    Command::Append(Box::new(self.append(event, batch.minted_id, now)))
+                    Command::Append(Box::new(Append { over_quota, ..self.append(event, batch.minted_id, now) }))
                 }
                 Write::Acknowledge(id, token) => Command::Acknowledge { id: *id, at: now, token: *token },
                 Write::Delete(id) => Command::Delete { id: *id, at: now },
@@ -353,6 +357,7 @@ impl<R: Requester> InboxMachine<R> {
             timestamp: event.timestamp.unwrap_or_else(|| id.created_at()),
             payload: event.payload.clone(),
             metadata: event.metadata.clone(),
+            over_quota: false,
             idempotency: event.idempotency.map(|key| IdempotencyKey {
                 hash: key.hash,
                 request_digest: key.request_digest,
@@ -370,8 +375,6 @@ impl<R: Requester> InboxMachine<R> {
     }
 
     fn release(&mut self, finished: Finished) {
-        assert!(finished.appends <= self.appending, "INBOX-4: more appends finished than were taken");
-        self.appending -= finished.appends;
         self.expiring &= !finished.expired;
         for key in finished.keys {
             assert!(self.keys_in_flight.remove(&key), "INBOX-3: a key finished that was not in flight");

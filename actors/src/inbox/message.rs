@@ -18,4 +18,6 @@ pub(crate) enum InboxMessage {
     Failed(Box<Batch<Reply>>, TableError),
     /// Leases may have run out.
     Tick,
+    /// A task of the inbox ended without a result.
+    Lost,
 }

@@ -8,7 +8,7 @@ use triggers_protocol::{Event, EventId, EventType, EventTypePattern, Metadata, T
 use triggers_store::kv::{Fault, StoreError};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::Leased;
-use triggers_store::tables::rows::LeaseToken;
+use triggers_store::tables::rows::{EventRow, LeaseToken};
 
 /// An event on its way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum Refusal {
     QuotaExceeded,
     /// The rest of a large request could not be taken.
     Unavailable,
+    /// The rest of a large request may have been taken.
+    Unknown,
 }
 
 /// Why a request failed as a whole.
@@ -152,6 +154,14 @@ pub(crate) enum Write {
 }
 
 impl Write {
+    /// How much of a batch it takes, in events.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Lease(lease) => lease.limit.max(1),
+            _ => 1,
+        }
+    }
+
     /// The event that it names, if it names one.
     pub(crate) fn names(&self) -> Option<EventId> {
         match self {
@@ -167,9 +177,9 @@ impl Write {
 pub(crate) enum WriteResult {
     Accepted(Box<Accepted>),
     Refused(Refusal),
-    Acknowledged(Box<Event>),
+    Acknowledged(Box<EventRow>),
     Leased(Vec<Leased>),
-    Changed(Box<Event>),
+    Changed(Box<EventRow>),
     Conflict,
     Expired,
     Deleted,

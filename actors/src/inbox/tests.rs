@@ -55,8 +55,10 @@ fn empty() -> InboxState {
     InboxState { last_id: EventId::ZERO, first_lease_end: None, counts: Counts::default() }
 }
 
-fn applied(outcomes: Vec<Outcome>, delta: Counts) -> Applied {
-    Applied { outcomes, delta, first_lease_end: None }
+fn applied(outcomes: Vec<Outcome>, received: i64) -> Applied {
+    let mut counts = Counts::default();
+    counts.add(EventStatus::Received, received);
+    Applied { outcomes, counts, first_lease_end: None }
 }
 
 fn machine() -> InboxMachine<Caller> {
@@ -74,10 +76,9 @@ fn ready() -> InboxMachine<Caller> {
 
 /// Commits a batch whose every command succeeds.
 fn finish(machine: &mut InboxMachine<Caller>, batch: Batch<Caller>) -> Vec<InboxEffect<Caller>> {
-    let mut delta = Counts::default();
-    delta.add(EventStatus::Received, i64::try_from(batch.events()).unwrap());
+    let received = machine.received() + i64::try_from(batch.events()).unwrap();
     let outcomes: Vec<Outcome> = batch.commands.iter().map(appended).collect();
-    let (committed, finished, answers) = batch.finish(&applied(outcomes, delta));
+    let (committed, finished, answers) = batch.finish(&applied(outcomes, received));
     assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
     machine.committed(committed, finished)
 }
@@ -141,7 +142,7 @@ fn a_key_in_flight_is_refused_until_it_is_answered() {
     machine.submit(append(2, &[Some(7), None]));
     let second = commit_of(finish(&mut machine, first));
     let outcomes: Vec<Outcome> = second.commands.iter().map(appended).collect();
-    let (committed, finished, answers) = second.finish(&applied(outcomes, Counts::default()));
+    let (committed, finished, answers) = second.finish(&applied(outcomes, 2));
     let Ok(results) = &answers[0].1 else { panic!("the request failed") };
     assert_eq!(results[0], WriteResult::Refused(Refusal::KeyInFlight));
     assert!(matches!(results[1], WriteResult::Accepted(_)));
@@ -162,6 +163,32 @@ fn the_quota_counts_what_is_stored_and_what_is_on_its_way() {
     machine.submit(request);
     let next = commit_of(finish(&mut machine, batch));
     assert!(next.commands.is_empty());
+}
+
+#[test]
+fn the_quota_holds_in_an_inbox_that_was_just_opened_and_a_repeated_key_passes_it() {
+    let mut machine = machine();
+    let mut request = append(1, &[None, Some(3)]);
+    request.waiting_events_max = Some(1);
+    assert!(matches!(machine.submit(request)[..], [InboxEffect::Load]));
+    let mut counts = Counts::default();
+    counts.add(EventStatus::Received, 1);
+    let batch = commit_of(machine.loaded(Ok(InboxState { counts, ..empty() })));
+    let [Command::Append(keyed)] = &batch.commands[..] else { panic!("{:?}", batch.commands) };
+    assert!(keyed.idempotency.is_some() && keyed.over_quota, "only the store knows whether the key was used before");
+}
+
+#[test]
+fn work_behind_a_live_request_is_dropped_as_well() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[None])));
+    machine.submit(append(2, &[None]));
+    let mut gone = append(3, &[None]);
+    gone.requester = Some(Caller { number: 3, waiting: false });
+    machine.submit(gone);
+    let effects = finish(&mut machine, first);
+    assert!(matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::DeadlinePassed)) if caller.number == 3));
+    assert_eq!(commit_of(effects).commands.len(), 1);
 }
 
 #[test]
@@ -202,7 +229,7 @@ fn leases_that_have_run_out_are_ended_once_at_a_time() {
     assert!(matches!(ending.commands[..], [Command::Expire { .. }]));
     let (committed, finished, answers) = ending.finish(&Applied {
         outcomes: vec![Outcome::Expired(1)],
-        delta: Counts::default(),
+        counts: Counts::default(),
         first_lease_end: Some(None),
     });
     assert!(answers.is_empty(), "nobody asked");
@@ -233,8 +260,8 @@ fn requests_that_choose_and_requests_that_name_do_not_mix() {
 fn ids_that_went_back_end_the_actor() {
     let mut machine = ready();
     let batch = commit_of(machine.submit(append(1, &[None])));
-    let (_, finished, _) = batch.finish(&applied(vec![Outcome::Appended(EventId::ZERO)], Counts::default()));
-    machine.committed(Committed { last_id: EventId::ZERO, delta: Counts::default(), first_lease_end: None }, finished);
+    let (_, finished, _) = batch.finish(&applied(vec![Outcome::Appended(EventId::ZERO)], 1));
+    machine.committed(Committed { last_id: EventId::ZERO, counts: Counts::default(), first_lease_end: None }, finished);
 }
 
 /// What a run of the model does next.
@@ -273,30 +300,30 @@ impl Model {
         InboxState { last_id: self.last_id.unwrap_or(EventId::ZERO), first_lease_end: None, counts }
     }
 
-    fn apply(&mut self, batch: &Batch<Caller>) -> Result<(Vec<Outcome>, Counts), TableError> {
+    fn apply(&mut self, batch: &Batch<Caller>) -> Result<(Vec<Outcome>, i64), TableError> {
         let stored = self.last_id.unwrap_or(EventId::ZERO);
         if stored != batch.last_id && !batch.commands.is_empty() {
             return Err(TableError::HeadMoved { actual: stored });
         }
-        let (mut outcomes, mut delta) = (Vec::new(), Counts::default());
+        let mut outcomes = Vec::new();
         for command in &batch.commands {
             let Command::Append(append) = command else { panic!("only appends are submitted") };
             let known = append.idempotency.and_then(|key| self.keys.get(&key.hash).copied());
             outcomes.push(match known {
                 Some(id) => Outcome::Replayed { id, event: None },
+                None if append.over_quota => Outcome::QuotaExceeded,
                 None => {
                     assert!(Some(append.id) > self.last_id, "INBOX-2: {} was minted late", append.id);
                     assert!(self.stored.insert(append.id));
                     self.keys.extend(append.idempotency.map(|key| (key.hash, append.id)));
-                    delta.add(EventStatus::Received, 1);
                     Outcome::Appended(append.id)
                 }
             });
         }
-        if delta.get(EventStatus::Received) > 0 {
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_))) {
             self.last_id = Some(batch.minted_id);
         }
-        Ok((outcomes, delta))
+        Ok((outcomes, i64::try_from(self.stored.len()).unwrap()))
     }
 
     fn answered(&mut self, caller: &Caller, answer: &Answer) {
@@ -381,8 +408,8 @@ fn complete(
 ) -> Vec<InboxEffect<Caller>> {
     let outcome = model.borrow_mut().apply(&batch);
     match outcome {
-        Ok((outcomes, delta)) => {
-            let (committed, finished, answers) = batch.finish(&applied(outcomes, delta));
+        Ok((outcomes, received)) => {
+            let (committed, finished, answers) = batch.finish(&applied(outcomes, received));
             for (caller, answer) in &answers {
                 model.borrow_mut().answered(caller, answer);
             }

@@ -178,6 +178,23 @@ async fn the_quota_ends_when_events_are_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_quota_holds_after_an_idle_stop_and_a_repeated_request_is_answered_all_the_same() {
+    let (engine, tenant) = (engine(), tenant("acme"));
+    let store = store(&engine, 11);
+    let node = start(&store, BrokerOptions::default(), "n@1").await;
+    let append = async |key: Option<&str>| {
+        let events = vec![event("{}", key)];
+        node.router().append(&tenant, events, Some(1), in_seconds(5)).await.unwrap().remove(0)
+    };
+    let first = append(Some("key")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(append(None).await, Err(Refusal::QuotaExceeded));
+    assert_eq!(append(Some("other")).await, Err(Refusal::QuotaExceeded));
+    let again = append(Some("key")).await.unwrap();
+    assert!(again.replayed && again.event.id == first.event.id);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idempotency_key_is_free_again_when_its_time_is_over() {
     let (engine, tenant) = (engine(), tenant("acme"));
     let store = store(&engine, 10);

@@ -17,9 +17,9 @@ section! {
         /// Inboxes in memory; beyond it the least recently used one leaves.
         inboxes_max: usize = 50_000, Bounds::Whole(1, 10_000_000);
         /// Events of one tenant that one commit takes.
-        batch_events_max: usize = 500, Bounds::Whole(1, 10_000);
+        batch_events_max: usize = 500, Bounds::Whole(1, 1_000);
         /// Size of the events of one tenant that one commit takes. A single larger event is committed alone.
-        batch_bytes_max: usize = 524_288, Bounds::Whole(1_024, 8 << 20);
+        batch_bytes_max: usize = 524_288, Bounds::Whole(1_024, 4 << 20);
         /// Requests of one tenant that are admitted at the same time; more get 429.
         tenant_requests_max: usize = 1_024, Bounds::Whole(1, 1_048_576);
         /// Size of the bodies of one tenant that are held at the same time; more get 429.
@@ -39,8 +39,6 @@ section! {
         restarts_max: u32 = 5, Bounds::Whole(0, 1_000);
         /// Window in which restarts are counted.
         restart_window_ms: u64 = 60_000, Bounds::Whole(1_000, 3_600_000);
-        /// Pause between two sweeps for expired events and idempotency keys.
-        sweep_interval_ms: u64 = 10_000, Bounds::Whole(100, 3_600_000);
         /// Rows that one inbox page may look at before it is answered with what was found.
         scan_rows_max: usize = 10_000, Bounds::Whole(10, 1_000_000);
     }
@@ -61,7 +59,6 @@ impl BrokerOptions {
             reads_in_flight_max: 4,
             commit_timeout_ms: 1_000,
             idempotency_retention_s: 60,
-            sweep_interval_ms: 500,
             scan_rows_max: 20,
             ..Self::default()
         }

@@ -42,8 +42,9 @@ Examples:
   triggers dev
   triggers dev --listen 127.0.0.1:9000 --data-dir /tmp/try
 
-The first start makes a tenant and keys and writes them, with the addresses, to <DATA_DIR>/dev.json. The client commands
-use that file when no key is given. Ctrl-C stops the node; what it acknowledged is still there at the next start.")]
+The first start makes a tenant and keys and writes them, with the addresses, to dev.json in the \
+data directory. The client commands use data/dev/dev.json when no key is given. Ctrl-C stops the \
+node; what it acknowledged is still there at the next start.")]
 pub struct DevArguments {
     /// Where the node keeps its data
     #[arg(long, value_name = "DIR", default_value = DEV_DATA_DIR)]
@@ -67,8 +68,9 @@ Examples:
   triggers serve --config single.toml --set listen.address=0.0.0.0:8080
   TRIGGERS__LISTEN__ADDRESS=0.0.0.0:8080 triggers serve
 
-Later wins: defaults, file, TRIGGERS__… environment, --set. `triggers config check` tells all faults without starting.
-SIGTERM and Ctrl-C hand over, finish what was begun, and exit 0.")]
+Later wins: defaults, file, TRIGGERS__… environment, --set. `triggers config check` tells all \
+faults without starting. The first start needs an admin key, in TRIGGERS_ADMIN_KEY or in the file \
+that admin.key_file names. SIGTERM and Ctrl-C let requests in flight finish and exit 0.")]
 pub struct ServeArguments {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "TRIGGERS_CONFIG")]

@@ -22,22 +22,27 @@ const KEYS_MAX: usize = 100_000;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  triggers bench                                       64 connections, one event a request, as fast as it goes
+  triggers bench
+      64 connections, one event a request, as fast as it goes
   triggers bench --mode batch --batch-size 500 --duration 30
-  triggers bench --rate 2000 --duration 60             2,000 events/s on schedule; latency from the intended time
-  triggers bench --mode ceiling --connections 256      what HTTP alone can do here, without a node
+  triggers bench --rate 2000 --duration 60
+      2,000 events/s on schedule; latency counts from the intended time
+  triggers bench --mode ceiling --connections 256
+      what HTTP alone can do here, without a node
 
 Modes:
   single   POST /v1/events
   batch    POST /v1/events/batch with --batch-size events
   read     GET /v1/inbox?limit=50, following the cursor
-  mixed    60 % single, 20 % batches of 10, 10 % inbox pages, 10 % acknowledgements of events seen
-  ceiling  a bare HTTP server inside this process that answers with a body of the same size and stores nothing
+  mixed    60 % single, 20 % batches of 10, 10 % pages, 10 % acknowledgements
+  ceiling  a bare HTTP server in this process: answers of the same size, no store
 
-Latency and requests/s count answers in 2xx only; the rest is listed by status. events/s counts events accepted, in the
-mode read events read. The node's rate limit applies: a key for a load test is made with
-  triggers keys create --name load --rate-limit-per-minute 100000000
-This tool shares the machine with the node if both run on it; then both share its cores.")]
+Latency and requests/s count answers in 2xx only; the rest is listed by status. events/s counts \
+events accepted, in the mode read events read. If the node runs on this machine, both share its cores.
+
+The node's rate limit applies. The key of `triggers dev` has a high one; elsewhere an admin key makes \
+a key for a load test:
+  triggers keys create --name load --tenant acme --rate-limit-per-minute 100000000")]
 pub struct BenchArguments {
     /// How to reach the node.
     #[command(flatten)]

@@ -119,7 +119,8 @@ async fn status(client: &Client, id: &str, json: bool) -> Result<(), CommandErro
 }
 
 fn status_text(status: EventStatus) -> String {
-    let mut lines = vec![format!("{} is {}, {} retries", status.event_id, status.status, status.retry_count)];
+    let retries = if status.retry_count == 1 { "retry" } else { "retries" };
+    let mut lines = vec![format!("{} is {}, {} {retries}", status.event_id, status.status, status.retry_count)];
     let times =
         [("delivered", status.delivered_at), ("failed", status.failed_at), ("next attempt", status.next_retry_at)];
     for (name, time) in times {
@@ -212,7 +213,7 @@ mod tests {
         )
         .unwrap();
         let text = status_text(status);
-        assert!(text.starts_with("e is queued, 1 retries\nnext attempt: 2026-01-01T00:05:00.000Z\nATTEMPT"), "{text}");
+        assert!(text.starts_with("e is queued, 1 retry\nnext attempt: 2026-01-01T00:05:00.000Z\nATTEMPT"), "{text}");
         assert!(text.ends_with("500   the endpoint answered 500"), "{text}");
     }
 

@@ -42,7 +42,8 @@ pub enum KeysCommand {
     /// Make a key without asking a node, as the first admin key of a new installation
     #[command(after_help = "\
 Example:
-  TRIGGERS_ADMIN_KEY=$(triggers keys generate) triggers serve --config triggers.toml
+  (umask 077; triggers keys generate > admin.key)
+  TRIGGERS_ADMIN_KEY=$(cat admin.key) triggers serve --config triggers.toml
 
 No node knows this key until one is started with it (TRIGGERS_ADMIN_KEY or admin.key_file).")]
     Generate {
@@ -74,10 +75,12 @@ No node knows this key until one is started with it (TRIGGERS_ADMIN_KEY or admin
 #[command(after_help = "\
 Examples:
   triggers keys create --name shop --scope events:write
-  TRIGGERS_API_KEY=$(triggers keys create --name consumer --scope inbox:read --scope inbox:ack)
-  triggers keys create --name partner --tenant acme --rate-limit-per-minute 60000     (admin)
+  CONSUMER_KEY=$(triggers keys create --name consumer --scope inbox:read --scope inbox:ack)
+  triggers keys create --name partner --tenant acme --rate-limit-per-minute 60000
 
-Scopes: events:write, inbox:read, inbox:ack, subscriptions:manage, keys:manage, admin.")]
+Scopes: events:write, inbox:read, inbox:ack, subscriptions:manage, keys:manage, admin. Without any, \
+the key may do everything within its tenant. A scope or a rate that the asking key does not have, \
+and another tenant, need an admin key.")]
 pub struct CreateArguments {
     /// What the key is for
     #[arg(long, value_name = "NAME")]

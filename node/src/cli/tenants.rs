@@ -2,8 +2,7 @@
 //!
 //! Invariant: only what was given on the command line is sent, so an update leaves the rest as it is.
 //!
-//! Erasing and exporting a tenant are not here: they are long-running and irreversible, and belong to the API with its
-//! audit, see the operators' guide.
+//! It neither erases nor exports a tenant: the one cannot be undone, the other is a stream.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;

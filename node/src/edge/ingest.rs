@@ -162,6 +162,11 @@ fn refused(refusal: Refusal) -> ApiError {
             (ErrorCode::TenantQuotaExceeded, "as many events are waiting as max_inbox_events allows", Some(5))
         }
         Refusal::Unavailable => (ErrorCode::Unavailable, "the event could not be stored; send it again", Some(1)),
+        Refusal::Unknown => (
+            ErrorCode::Unavailable,
+            "the event may have been stored; send it again only with an idempotency key",
+            Some(1),
+        ),
     };
     ApiError { retry_after_s, ..ApiError::new(code, message) }
 }

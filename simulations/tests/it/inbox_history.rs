@@ -99,7 +99,7 @@ impl History {
                 Wish::Acknowledge(position) => {
                     let id = pick(position);
                     expected.push(self.model.acknowledge(id));
-                    commands.push(Command::Acknowledge { id, at: self.now });
+                    commands.push(Command::Acknowledge { id, at: self.now, token: None });
                 }
                 Wish::Delete(position) => {
                     let id = pick(position);
@@ -118,6 +118,7 @@ impl History {
             timestamp: self.now,
             payload,
             metadata: Metadata::default(),
+            over_quota: false,
             idempotency: key.map(|(key, digest)| IdempotencyKey {
                 hash: [key; 16],
                 request_digest: [digest; 32],
@@ -206,13 +207,14 @@ fn simplified(outcome: &Outcome) -> Expected {
         Outcome::Appended(_) => Expected::Appended,
         Outcome::Replayed { id, .. } => Expected::Replayed(*id),
         Outcome::KeyReused => Expected::KeyReused,
-        Outcome::Acknowledged(event) => {
-            assert_eq!(event.state.status, EventStatus::Delivered);
+        Outcome::Acknowledged(row) => {
+            assert_eq!(row.event.state.status, EventStatus::Delivered);
             Expected::Acknowledged
         }
         Outcome::Deleted => Expected::Deleted,
         Outcome::Gone => Expected::Gone,
         Outcome::NotFound => Expected::NotFound,
+        other => panic!("no command of this history gives {other:?}"),
     }
 }
 

@@ -7,11 +7,14 @@
 //! Invariants: `EMBEDDED-1` one process at a time has a data directory open (`LOCK`); `EMBEDDED-2` a commit is answered
 //! only after fdatasync; `EMBEDDED-3` after the first I/O error of a commit nothing is written any more until a restart;
 //! `EMBEDDED-4` the data file always reaches past its last used page, so that a shorter one is known to be cut.
+//! `EMBEDDED-5` the last part of the file is kept for commits that do not grow what is stored, so that a full store can
+//! still be acknowledged and deleted from.
 //! Conflicts are found by value: the committer repeats a transaction's reads and compares what they give.
 //! It does not checksum pages: a disk that changes them unnoticed is not noticed here either.
 
 mod committer;
 mod directory;
+mod residency;
 mod transaction;
 
 pub use directory::OpenError;
@@ -100,6 +103,9 @@ impl Engine for EmbeddedEngine {
     }
 
     fn health(&self) -> Result<(), StoreError> {
+        if self.committer.as_ref().is_none_or(std::thread::JoinHandle::is_finished) {
+            return Err(StoreError::fatal(Fault::Stopped, "the committer thread has ended"));
+        }
         self.shared.check_writable()
     }
 }

@@ -87,6 +87,7 @@ impl Store {
                 Some(fatal) if unknown => {
                     return Err(E::from(StoreError::MaybeCommitted(fatal.to_string())));
                 }
+                _ if unknown => return Err(error.after_unknown()),
                 _ => return Err(error),
             }
             let wait = Duration::from_millis(backoff_ms / 2 + self.environment.below(backoff_ms / 2 + 1));
@@ -133,6 +134,14 @@ impl Store {
 pub trait RetryClass {
     /// The store's error inside this one, if that is what it is.
     fn retry_class(&self) -> Option<&StoreError>;
+
+    /// This error when an earlier attempt of the same transaction may have committed.
+    fn after_unknown(self) -> Self
+    where
+        Self: Sized,
+    {
+        self
+    }
 }
 
 impl RetryClass for StoreError {

@@ -19,7 +19,7 @@ pub use lease::{Lease, Leased};
 use super::TableError;
 use super::fence::Guard;
 use super::keys::TenantKeys;
-use super::rows::{Head, LeaseToken, RecentLeases, Row};
+use super::rows::{EventRow, Head, LeaseToken, RecentLeases, Row};
 use crate::kv::Transaction;
 use triggers_protocol::{Event, EventId, EventStatus, Timestamp};
 
@@ -110,12 +110,14 @@ pub enum Outcome {
     },
     /// The idempotency key had been used with another request.
     KeyReused,
-    /// The event is delivered, by this command or before.
-    Acknowledged(Box<Event>),
+    /// The tenant has as many events waiting as it may.
+    QuotaExceeded,
+    /// The event is delivered, by this command or before. Chunks of its payload are not read.
+    Acknowledged(Box<EventRow>),
     /// These are the consumer's until the lease ends.
     Leased(Vec<Leased>),
-    /// The event as it is after an extension, a refusal or a replay.
-    Changed(Box<Event>),
+    /// The event as it is after an extension, a refusal or a replay. Chunks of its payload are not read.
+    Changed(Box<EventRow>),
     /// The token is not that of a lease that holds now, or the event is not in a status that allows this.
     Conflict,
     /// This many leases have ended.
@@ -142,13 +144,6 @@ impl Counts {
     pub fn add(&mut self, status: EventStatus, delta: i64) {
         self.0[status as usize] += delta;
     }
-
-    /// Adds another set of counts to this one.
-    pub fn merge(&mut self, other: &Counts) {
-        for status in EventStatus::ALL {
-            self.add(status, other.get(status));
-        }
-    }
 }
 
 /// The outcomes of a batch, in the order of its commands.
@@ -156,8 +151,8 @@ impl Counts {
 pub struct Applied {
     /// One for each command.
     pub outcomes: Vec<Outcome>,
-    /// How the tenant's counts change; all zero when a second run finds everything done.
-    pub delta: Counts,
+    /// The tenant's counts as they are with this batch.
+    pub counts: Counts,
     /// When the tenant's first lease ends, if this batch may have changed that.
     pub first_lease_end: Option<Option<Timestamp>>,
 }
@@ -198,7 +193,9 @@ pub async fn apply(
         outcomes.push(batch.run(tx, command).await?);
     }
     let first_lease_end = batch.finish(tx, head, minted).await?;
-    Ok(Applied { outcomes, delta: batch.delta, first_lease_end })
+    // Absolute, so that a batch that is run again after it committed tells the same.
+    let counts = super::inbox::counts(tx, keys).await?;
+    Ok(Applied { outcomes, counts, first_lease_end })
 }
 
 async fn read_head(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Head, TableError> {

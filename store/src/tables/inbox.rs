@@ -160,7 +160,7 @@ pub async fn statistics(
     Ok((counts(tx, keys).await?, oldest))
 }
 
-async fn counts(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Counts, TableError> {
+pub(super) async fn counts(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Counts, TableError> {
     let mut counts = Counts::default();
     for status in EventStatus::ALL {
         let value = tx.get_snapshot(&keys.counter(status)).await?;
@@ -221,8 +221,10 @@ async fn scan(
     keys: &TenantKeys,
     query: &PageQuery,
 ) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
-    let begin = query.from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(query.after);
-    // The time of acceptance has whole milliseconds, so "until t" ends before the next millisecond.
+    // The time of acceptance has whole milliseconds: a part of one begins with the next.
+    let from = query.from.map(|from| from.plus(std::time::Duration::from_micros(999)));
+    let begin = from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(query.after);
+    // Likewise "until t" ends before the next millisecond.
     let until = query.to.map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
     let mut range = keys.queue_range(query.status, begin, until);
     let (mut ids, mut looked_at) = (Vec::new(), 0);
@@ -270,21 +272,33 @@ pub async fn read_event(
     id: EventId,
     reading: Reading,
 ) -> Result<Option<Event>, TableError> {
-    let key = keys.event(id);
-    let stored = match reading {
-        Reading::Checked => tx.get(&key).await?,
-        Reading::Snapshot => tx.get_snapshot(&key).await?,
-    };
-    let Some(stored) = stored else { return Ok(None) };
-    let mut row = EventRow::decode(id, &stored)?;
+    let Some(mut row) = read_row(tx, keys, id, reading).await? else { return Ok(None) };
     if row.is_chunked() {
         row.event.payload = read_chunks(tx, keys, id, row.payload_bytes).await?;
     }
     Ok(Some(row.event))
 }
 
+/// An event's row, without the chunks of a large payload.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn read_row(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    id: EventId,
+    reading: Reading,
+) -> Result<Option<EventRow>, TableError> {
+    let key = keys.event(id);
+    let stored = match reading {
+        Reading::Checked => tx.get(&key).await?,
+        Reading::Snapshot => tx.get_snapshot(&key).await?,
+    };
+    Ok(stored.map(|stored| EventRow::decode(id, &stored)).transpose()?)
+}
+
 /// Chunks never change while their event's row is there, so that reading the row checks them as well.
-async fn read_chunks(
+pub(super) async fn read_chunks(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
     id: EventId,

@@ -47,11 +47,11 @@ pub struct ListArguments {
 pub enum StatusFilter {
     /// Waiting for a consumer.
     Received,
-    /// Leased, being pushed, or waiting for the next attempt.
+    /// Taken by a consumer, or waiting for the next attempt.
     Queued,
     /// Given up after the last attempt.
     Failed,
-    /// Acknowledged, or pushed with success.
+    /// Acknowledged.
     Delivered,
 }
 

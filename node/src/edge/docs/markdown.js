@@ -53,13 +53,13 @@ function errorId(code) {
 function errorElement(section) {
   const end = section.indexOf("\n");
   const [code, body] = [section.slice(0, end).trim(), section.slice(end).trim()];
-  const [, status, meaning] = body.match(/^Status (\d+)\. ([^\n]*)/) ?? [null, "", ""];
+  const [, status, meaning, rest] = body.match(/^Status (\d+)\. (.*?)\n\n(.*)$/s) ?? [null, "", "", body];
   const color = Number(status) < 500 ? "patch" : "delete";
   const summary = make("summary", {},
     make("span", { class: `method ${color}` }, status),
     make("span", { class: "path" }, code),
     make("span", { class: "summary" }, ...inline(meaning)));
-  return make("details", { class: "operation", id: errorId(code) }, summary, make("div", { class: "body" }, ...blocks(body)));
+  return make("details", { class: "operation", id: errorId(code) }, summary, make("div", { class: "body" }, ...blocks(rest)));
 }
 
 /** The error guide as a section of the page. */

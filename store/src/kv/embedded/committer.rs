@@ -5,7 +5,8 @@
 //! be applied (the file is full, a counter is none) does not fail the others of its group: they run again one by one.
 //! While a group is synced the next one gathers; there is no timer.
 
-use super::directory::Growth;
+use super::directory::{Growth, used_bytes};
+use super::residency::Residency;
 use super::transaction::{bounds, range_digest};
 use super::{EmbeddedOptions, OpenError, Shared, store_error};
 use crate::kv::overlay::Write;
@@ -15,6 +16,11 @@ use heed::RwTxn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+
+const RESERVE_BYTES: u64 = 64 << 20;
+/// A commit that grows what is stored by less than this for each of its writes does not count as growing: a few bytes come
+/// with acknowledgements and tombstones, while a new pair is larger than that by its key alone.
+const GROWTH_BYTES_FREE: usize = 64;
 
 /// What one transaction hands over.
 pub(super) struct Commit {
@@ -43,15 +49,25 @@ pub(super) fn start(
     let committer = Committer {
         shared,
         growth,
+        residency: Residency::new(&options.directory),
+        growth_bytes_max: options.map_bytes_max - reserve_bytes(options.map_bytes_max),
         group_transactions_max: options.group_transactions_max,
         group_bytes_max: options.group_bytes_max,
     };
     std::thread::Builder::new().name("committer".into()).spawn(move || committer.run(queue)).map_err(failed)
 }
 
+/// What is kept for commits that do not grow what is stored.
+fn reserve_bytes(map_bytes_max: u64) -> u64 {
+    (map_bytes_max / 4).min(RESERVE_BYTES)
+}
+
 struct Committer {
     shared: Arc<Shared>,
     growth: Growth,
+    residency: Residency,
+    /// Pages used beyond which only commits that do not grow what is stored are taken (`EMBEDDED-5`).
+    growth_bytes_max: u64,
     group_transactions_max: usize,
     group_bytes_max: usize,
 }
@@ -83,6 +99,7 @@ impl Committer {
             };
             return answer_all(group, &Err(error));
         }
+        self.residency.note(bytes);
         match self.try_group(&group) {
             Ok(verdicts) => {
                 for (commit, verdict) in group.into_iter().zip(verdicts) {
@@ -107,8 +124,12 @@ impl Committer {
         let mut lmdb =
             self.shared.env.write_txn().map_err(|error| self.stop(format!("no commit can begin: {error}")))?;
         let mut verdicts = Vec::with_capacity(group.len());
+        let is_nearly_full = self.is_nearly_full()?;
         for commit in group {
-            let verdict = self.check(&lmdb, commit);
+            let mut verdict = self.check(&lmdb, commit);
+            if verdict.is_ok() && is_nearly_full && self.is_growing(&lmdb, commit)? {
+                verdict = Err(StoreError::fatal(Fault::Full, "the data file has reached its configured maximum"));
+            }
             if verdict.is_ok() {
                 self.apply(&mut lmdb, commit)?;
             }
@@ -122,6 +143,32 @@ impl Committer {
             other => self.stop(format!("a commit failed: {other}")),
         })?;
         Ok(verdicts)
+    }
+
+    /// Whether the part of the file that is kept for shrinking commits has been reached.
+    fn is_nearly_full(&self) -> Result<bool, StoreError> {
+        if used_bytes(&self.shared.env) < self.growth_bytes_max {
+            return Ok(false);
+        }
+        // Pages that were freed are used again before the file grows.
+        let in_use = self.shared.env.non_free_pages_size().map_err(store_error)?;
+        Ok(in_use >= self.growth_bytes_max - reserve_bytes(self.growth_bytes_max))
+    }
+
+    /// Whether a commit adds to what is stored.
+    fn is_growing(&self, lmdb: &RwTxn<'_>, commit: &Commit) -> Result<bool, StoreError> {
+        let bytes = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        let mut growth = 0;
+        for (key, write) in &commit.writes {
+            let before = self.shared.pairs.get(lmdb, key).map_err(store_error)?;
+            growth -= before.map_or(0, |value| bytes(key.len() + value.len()));
+            growth += match write {
+                Write::Set(value) => bytes(key.len() + value.len()),
+                Write::Add(_) => bytes(key.len() + 8),
+                Write::Clear => 0,
+            };
+        }
+        Ok(growth > bytes(commit.writes.len() * GROWTH_BYTES_FREE))
     }
 
     /// Repeats the reads of a transaction and compares.

@@ -15,9 +15,11 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 const FORMAT: &str = "triggers-data 1 lmdb\n";
-const PAGE_BYTES: u64 = 4_096;
-/// The data file grows in steps of this size, ahead of what LMDB uses.
-const GROWTH_BYTES: u64 = 64 << 20;
+/// The smallest page that LMDB uses; two of them are the least that a data file has.
+const PAGE_BYTES_MIN: u64 = 4_096;
+/// The data file grows in steps of at least and at most this size, ahead of what LMDB uses.
+const GROWTH_BYTES_MIN: u64 = 8 << 20;
+const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,10 @@ impl DataDirectory {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { directory: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(io)?;
+        if let Some(parent) = path.canonicalize().map_err(io)?.parent() {
+            // The entry of a new directory must be as durable as what is in it.
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
+        }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("LOCK")).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -135,7 +141,7 @@ impl DataDirectory {
     /// Whether there is a data file with more in it than its two first pages: one that was in use.
     fn holds_data(&self) -> Result<bool, OpenError> {
         match std::fs::metadata(self.data_file()) {
-            Ok(metadata) => Ok(metadata.len() > 2 * PAGE_BYTES),
+            Ok(metadata) => Ok(metadata.len() > 2 * PAGE_BYTES_MIN),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(OpenError::Io { directory: self.path.clone(), source }),
         }
@@ -144,8 +150,8 @@ impl DataDirectory {
     /// A data file cut inside its two meta pages would be read past its end through the memory map.
     fn check_meta_pages(&self) -> Result<(), OpenError> {
         match std::fs::metadata(self.data_file()) {
-            Ok(metadata) if self.path.join("FORMAT").exists() && metadata.len() < 2 * PAGE_BYTES => {
-                Err(self.too_short(metadata.len(), 2 * PAGE_BYTES))
+            Ok(metadata) if self.path.join("FORMAT").exists() && metadata.len() < 2 * PAGE_BYTES_MIN => {
+                Err(self.too_short(metadata.len(), 2 * PAGE_BYTES_MIN))
             }
             Err(error) if self.path.join("FORMAT").exists() => {
                 Err(OpenError::Damaged { file: self.data_file(), reason: error.to_string() })
@@ -183,8 +189,9 @@ impl DataDirectory {
 }
 
 /// Bytes up to the end of the last page that LMDB has used.
-fn used_bytes(env: &Env<WithoutTls>) -> u64 {
-    (env.info().last_page_number as u64 + 1) * PAGE_BYTES
+pub(super) fn used_bytes(env: &Env<WithoutTls>) -> u64 {
+    // The page size is the operating system's when the file is made, and stays with the file.
+    (env.info().last_page_number as u64 + 1) * u64::from(env.stat().page_size)
 }
 
 fn file_length(env: &Env<WithoutTls>) -> Result<u64, heed::Error> {
@@ -214,12 +221,30 @@ impl Growth {
         if needed <= self.length {
             return Ok(());
         }
-        let length = (needed + GROWTH_BYTES).min(self.map_bytes_max);
-        if let Err(error) = self.file.set_len(length).and_then(|()| self.file.sync_all()) {
+        let step = (needed / 4).clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX);
+        let length = (needed + step).min(self.map_bytes_max);
+        if let Err(error) = self.extend(length) {
             // What the file has already may still be enough, for deletions above all.
             return if least <= self.length && super::is_full(&error) { Ok(()) } else { Err(error) };
         }
         self.length = length;
         Ok(())
+    }
+
+    /// Takes the space from the file system now: a full disk shows here, where nothing is half done, and not as a short
+    /// write inside a commit. The file never becomes shorter.
+    fn extend(&self, length: u64) -> std::io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        let present = self.file.metadata()?.len();
+        if length > present {
+            match fallocate(&self.file, FallocateFlags::empty(), present, length - present) {
+                Ok(()) => {}
+                // Such a file system has no reservations; the length alone must do.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.file.set_len(length)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.file.sync_all()
     }
 }

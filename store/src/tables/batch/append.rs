@@ -1,10 +1,12 @@
 //! Accepting an event: its row, its place in the inbox, its idempotency record, all in one transaction.
 //!
 //! Invariants: `APPEND-1` an idempotency key and its event commit together, and the read of the key is serializable, so
-//! two requests with one key never make two events; `APPEND-2` a record past its time counts as absent.
+//! two requests with one key never make two events; `APPEND-2` a record past its time counts as absent; `APPEND-3` a
+//! repeated request is answered as before even when the tenant's quota is used up by now.
 
 use super::{Batch, Outcome, TableError};
 use crate::kv::Transaction;
+use crate::tables::inbox::{self, Reading};
 use crate::tables::rows::{EventRow, Idempotency, Row, chunks};
 use bytes::Bytes;
 use triggers_protocol::event::EventState;
@@ -25,6 +27,8 @@ pub struct Append {
     pub metadata: Metadata,
     /// The idempotency key, if there is one.
     pub idempotency: Option<IdempotencyKey>,
+    /// Whether the tenant's quota is used up: then only a key that was used before is answered.
+    pub over_quota: bool,
 }
 
 /// An idempotency key on its way into the store.
@@ -63,6 +67,9 @@ impl Batch<'_> {
         } else if self.repeated {
             return Ok(Outcome::Appended(append.id));
         }
+        if append.over_quota {
+            return Ok(Outcome::QuotaExceeded);
+        }
         self.put_event(tx, append);
         if let Some(IdempotencyKey { hash, request_digest, expires_at, .. }) = append.idempotency {
             let record = Idempotency { request_digest, id: append.id, expires_at };
@@ -91,7 +98,7 @@ impl Batch<'_> {
         if record.request_digest != key.request_digest {
             return Ok(Some(Outcome::KeyReused));
         }
-        let event = self.read_event(tx, record.id).await?.map(|mut event| {
+        let event = inbox::read_event(tx, self.keys, record.id, Reading::Checked).await?.map(|mut event| {
             event.state = EventState::ACCEPTED;
             Box::new(event)
         });

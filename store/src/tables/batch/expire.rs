@@ -29,13 +29,12 @@ impl Batch<'_> {
                 break;
             }
             let delivery = self.read_delivery(tx, id).await?;
-            let event = self.read_event(tx, id).await?;
-            match event {
-                Some(event) if delivery.claim == (Claim::Leased { until: end }) => {
+            match self.read_row(tx, id).await? {
+                Some(row) if delivery.claim == (Claim::Leased { until: end }) => {
                     let draw = seed.wrapping_add(ended as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7;
                     let reason = "the lease ended without an acknowledgement".to_owned();
                     let failure = Failure { at: end, reason, retry_after: None, draw };
-                    self.fail_attempt(tx, event, delivery, &policy, failure, seed);
+                    self.fail_attempt(tx, row, delivery, &policy, failure, seed);
                     ended += 1;
                 }
                 // The event was settled or leased again; its index entry went with that.

@@ -10,7 +10,9 @@ use crate::kv::{RangeRead, Transaction};
 use crate::tables::access;
 use crate::tables::inbox::{self, Reading};
 use crate::tables::keys::{id_of_key, time_of_due_key};
-use crate::tables::rows::{ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Claim, Delivery, LeaseToken, RecentLeases, Row};
+use crate::tables::rows::{
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row,
+};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, RetryPolicy, Timestamp};
@@ -67,7 +69,7 @@ impl Batch<'_> {
             self.leased.push((lease.nonce, ids.clone()));
             let mut leased = Vec::with_capacity(ids.len());
             for id in ids {
-                if let Some(event) = self.read_event(tx, id).await? {
+                if let Some(event) = inbox::read_event(tx, self.keys, id, Reading::Checked).await? {
                     leased.push(Leased { event, token: lease.token(id) });
                 }
             }
@@ -106,11 +108,11 @@ impl Batch<'_> {
             if delivery.claim != (Claim::Waiting { due }) {
                 continue;
             }
-            let Some(event) = self.read_event(tx, id).await? else { continue };
-            if lease.selects(event.event_type.as_str()) {
+            let Some(row) = self.read_row(tx, id).await? else { continue };
+            if lease.selects(row.event.event_type.as_str()) {
                 tx.clear(&key);
                 delivery.claim = Claim::None;
-                leased.push(self.hand_out(tx, lease, event, delivery));
+                leased.push(self.hand_out(tx, lease, row, delivery).await?);
             }
         }
         Ok(())
@@ -134,9 +136,12 @@ impl Batch<'_> {
                 if is_full(lease, leased) {
                     return Ok(());
                 }
-                let Some(event) = self.read_event(tx, id).await? else { continue };
-                let delivery = self.read_delivery(tx, id).await?;
-                leased.push(self.hand_out(tx, lease, event, delivery));
+                let Some(row) = self.read_row(tx, id).await? else { continue };
+                let delivery = match row.event.state.attempts {
+                    0 => Delivery::NEW,
+                    _ => self.read_delivery(tx, id).await?,
+                };
+                leased.push(self.hand_out(tx, lease, row, delivery).await?);
             }
             match page.pairs.last() {
                 Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
@@ -147,28 +152,31 @@ impl Batch<'_> {
     }
 
     /// Gives one event to the consumer: a new attempt begins.
-    fn hand_out(
+    async fn hand_out(
         &mut self,
         tx: &mut dyn Transaction,
         lease: &Lease,
-        mut event: Event,
+        mut row: EventRow,
         mut delivery: Delivery,
-    ) -> Leased {
-        let before = event.state.status;
-        event.state.status = EventStatus::Queued;
-        event.state.attempts += 1;
-        event.state.last_attempt_at = Some(lease.at);
-        event.state.next_retry_at = None;
-        let token = lease.token(event.id);
+    ) -> Result<Leased, TableError> {
+        let (id, state) = (row.event.id, &mut row.event.state);
+        let before = std::mem::replace(&mut state.status, EventStatus::Queued);
+        state.attempts += 1;
+        state.last_attempt_at = Some(lease.at);
+        state.next_retry_at = None;
+        let token = lease.token(id);
         delivery.claim = Claim::Leased { until: lease.until };
         delivery.token = Some(token);
         delivery.changed_by = lease.nonce;
-        begin_attempt(&mut delivery, event.state.attempts, lease.at);
-        tx.set(&self.keys.lease_end(lease.until, event.id), &[]);
-        tx.set(&self.keys.delivery(event.id), &delivery.to_bytes());
+        begin_attempt(&mut delivery, state.attempts, lease.at);
+        tx.set(&self.keys.lease_end(lease.until, id), &[]);
+        tx.set(&self.keys.delivery(id), &delivery.to_bytes());
         self.lease_ends_changed = true;
-        self.move_event(tx, &event, before);
-        Leased { event, token }
+        self.move_row(tx, &row, before);
+        if row.is_chunked() {
+            row.event.payload = inbox::read_chunks(tx, self.keys, id, row.payload_bytes).await?;
+        }
+        Ok(Leased { event: row.event, token })
     }
 
     pub(super) async fn extend(
@@ -179,7 +187,7 @@ impl Batch<'_> {
         (at, until): (Timestamp, Timestamp),
         nonce: u64,
     ) -> Result<Outcome, TableError> {
-        let Some(event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
+        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
         let mut delivery = self.read_delivery(tx, id).await?;
         if delivery.changed_by != nonce {
             let Claim::Leased { until: old } = delivery.claim else { return Ok(Outcome::Conflict) };
@@ -193,16 +201,16 @@ impl Batch<'_> {
             tx.set(&self.keys.delivery(id), &delivery.to_bytes());
             self.lease_ends_changed = true;
         }
-        Ok(Outcome::Changed(Box::new(event)))
+        Ok(Outcome::Changed(Box::new(row)))
     }
 
     /// A consumer gives an event back.
     pub(super) async fn refuse(&mut self, tx: &mut dyn Transaction, refuse: &Refuse) -> Result<Outcome, TableError> {
         let id = refuse.id;
-        let Some(event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
+        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
         let delivery = self.read_delivery(tx, id).await?;
         if delivery.changed_by == refuse.nonce {
-            return Ok(Outcome::Changed(Box::new(event)));
+            return Ok(Outcome::Changed(Box::new(row)));
         }
         let is_held = matches!(delivery.claim, Claim::Leased { until } if until > refuse.at);
         if !is_held || refuse.token.is_some_and(|token| !holds(&delivery, token, refuse.at)) {
@@ -211,43 +219,43 @@ impl Batch<'_> {
         let reason = refuse.reason.clone().unwrap_or_else(|| "refused by the consumer".to_owned());
         let policy = self.policy(tx).await?;
         let failure = Failure { at: refuse.at, reason, retry_after: refuse.retry_after, draw: refuse.nonce };
-        let event = self.fail_attempt(tx, event, delivery, &policy, failure, refuse.nonce);
-        Ok(Outcome::Changed(Box::new(event)))
+        let row = self.fail_attempt(tx, row, delivery, &policy, failure, refuse.nonce);
+        Ok(Outcome::Changed(Box::new(row)))
     }
 
     /// Ends the running attempt without success: the next one is due by the policy, or there is none.
     pub(super) fn fail_attempt(
         &mut self,
         tx: &mut dyn Transaction,
-        mut event: Event,
+        mut row: EventRow,
         mut delivery: Delivery,
         policy: &RetryPolicy,
         failure: Failure,
         nonce: u64,
-    ) -> Event {
-        let (id, before) = (event.id, event.state.status);
+    ) -> EventRow {
+        let (id, before, state) = (row.event.id, row.event.state.status, &mut row.event.state);
         self.release(tx, id, &mut delivery);
         end_attempt(&mut delivery, failure.at, AttemptOutcome::Failed, Some(failure.reason.clone()));
-        event.state.last_error = Some(failure.reason);
-        let attempt = event.state.attempts.saturating_sub(delivery.attempts_before);
+        state.last_error = Some(failure.reason);
+        let attempt = state.attempts.saturating_sub(delivery.attempts_before);
         let by_policy = policy.delay_after(attempt).map(|delay| jittered(delay, failure.draw));
         match by_policy.map(|delay| failure.retry_after.unwrap_or(delay)) {
             Some(delay) => {
                 let due = failure.at.plus(delay);
                 delivery.claim = Claim::Waiting { due };
-                event.state.next_retry_at = Some(due);
+                state.next_retry_at = Some(due);
                 tx.set(&self.keys.waiting(due, id), &[]);
             }
             None => {
-                event.state.status = EventStatus::Failed;
-                event.state.failed_at = Some(failure.at);
-                event.state.next_retry_at = None;
+                state.status = EventStatus::Failed;
+                state.failed_at = Some(failure.at);
+                state.next_retry_at = None;
             }
         }
         delivery.changed_by = nonce;
         tx.set(&self.keys.delivery(id), &delivery.to_bytes());
-        self.move_event(tx, &event, before);
-        event
+        self.move_row(tx, &row, before);
+        row
     }
 
     pub(super) async fn replay(
@@ -257,23 +265,24 @@ impl Batch<'_> {
         at: Timestamp,
         nonce: u64,
     ) -> Result<Outcome, TableError> {
-        let Some(mut event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
+        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
         let mut delivery = self.read_delivery(tx, id).await?;
         if delivery.changed_by != nonce {
-            let before = event.state.status;
+            let state = &mut row.event.state;
+            let before = state.status;
             if !matches!(before, EventStatus::Failed | EventStatus::Delivered) {
                 return Ok(Outcome::Conflict);
             }
-            event.state.status = EventStatus::Received;
-            (event.state.delivered_at, event.state.failed_at) = (None, None);
-            (event.state.next_retry_at, event.state.last_error) = (None, None);
-            delivery.attempts_before = event.state.attempts;
+            state.status = EventStatus::Received;
+            (state.delivered_at, state.failed_at) = (None, None);
+            (state.next_retry_at, state.last_error) = (None, None);
+            delivery.attempts_before = state.attempts;
             (delivery.token, delivery.changed_by) = (None, nonce);
             tx.set(&self.keys.delivery(id), &delivery.to_bytes());
-            self.move_event(tx, &event, before);
+            self.move_row(tx, &row, before);
             tracing::debug!(%id, %at, "event replayed");
         }
-        Ok(Outcome::Changed(Box::new(event)))
+        Ok(Outcome::Changed(Box::new(row)))
     }
 
     /// Takes an event out of the index that it is in.

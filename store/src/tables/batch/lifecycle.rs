@@ -8,7 +8,7 @@ use super::{Batch, Outcome, TableError, lease};
 use crate::kv::Transaction;
 use crate::tables::inbox;
 use crate::tables::rows::{AttemptOutcome, EventRow, LeaseToken, Row, Tombstone};
-use triggers_protocol::{Event, EventId, EventStatus, Timestamp};
+use triggers_protocol::{EventId, EventStatus, Timestamp};
 
 impl Batch<'_> {
     pub(super) async fn acknowledge(
@@ -18,13 +18,13 @@ impl Batch<'_> {
         at: Timestamp,
         token: Option<LeaseToken>,
     ) -> Result<Outcome, TableError> {
-        let Some(mut event) = self.read_event(tx, id).await? else { return self.missing(tx, id, None).await };
-        let before = event.state.status;
+        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
+        let before = row.event.state.status;
         // Only events that were leased have more than their own row.
-        let was_attempted = event.state.attempts > 0;
-        if token.is_none() && !was_attempted || before == EventStatus::Delivered && token.is_none() {
-            self.deliver(tx, &mut event, at);
-            return Ok(Outcome::Acknowledged(Box::new(event)));
+        let was_attempted = row.event.state.attempts > 0;
+        if token.is_none() && (!was_attempted || before == EventStatus::Delivered) {
+            self.deliver(tx, &mut row, at);
+            return Ok(Outcome::Acknowledged(Box::new(row)));
         }
         let mut delivery = self.read_delivery(tx, id).await?;
         let is_valid = match token {
@@ -39,19 +39,19 @@ impl Batch<'_> {
             self.release(tx, id, &mut delivery);
             lease::end_attempt(&mut delivery, at, AttemptOutcome::Succeeded, None);
             tx.set(&self.keys.delivery(id), &delivery.to_bytes());
-            self.deliver(tx, &mut event, at);
+            self.deliver(tx, &mut row, at);
         }
-        Ok(Outcome::Acknowledged(Box::new(event)))
+        Ok(Outcome::Acknowledged(Box::new(row)))
     }
 
-    fn deliver(&mut self, tx: &mut dyn Transaction, event: &mut Event, at: Timestamp) {
-        let before = event.state.status;
+    fn deliver(&mut self, tx: &mut dyn Transaction, row: &mut EventRow, at: Timestamp) {
+        let state = &mut row.event.state;
+        let before = std::mem::replace(&mut state.status, EventStatus::Delivered);
         if before != EventStatus::Delivered {
-            event.state.status = EventStatus::Delivered;
-            event.state.delivered_at = Some(at);
-            event.state.next_retry_at = None;
-            event.state.failed_at = None;
-            self.move_event(tx, event, before);
+            state.delivered_at = Some(at);
+            state.next_retry_at = None;
+            state.failed_at = None;
+            self.move_row(tx, row, before);
         }
     }
 
@@ -61,10 +61,8 @@ impl Batch<'_> {
         id: EventId,
         at: Timestamp,
     ) -> Result<Outcome, TableError> {
-        let key = self.keys.event(id);
-        let Some(stored) = tx.get(&key).await? else { return self.missing(tx, id, Some(at)).await };
-        let row = EventRow::decode(id, &stored)?;
-        tx.clear(&key);
+        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, Some(at)).await };
+        tx.clear(&self.keys.event(id));
         if row.is_chunked() {
             tx.clear_range(self.keys.chunks(id));
         }
@@ -91,14 +89,16 @@ impl Batch<'_> {
         Ok(if deleting_at == Some(tombstone.deleted_at) { Outcome::Deleted } else { Outcome::Gone })
     }
 
-    pub(super) async fn read_event(&self, tx: &mut dyn Transaction, id: EventId) -> Result<Option<Event>, TableError> {
-        inbox::read_event(tx, self.keys, id, inbox::Reading::Checked).await
+    /// An event's row, without the chunks of a large payload.
+    pub(super) async fn read_row(&self, tx: &mut dyn Transaction, id: EventId) -> Result<Option<EventRow>, TableError> {
+        inbox::read_row(tx, self.keys, id, inbox::Reading::Checked).await
     }
 
     /// Stores a changed event; its payload, if chunked, stays where it is.
-    pub(super) fn move_event(&mut self, tx: &mut dyn Transaction, event: &Event, before: EventStatus) {
+    pub(super) fn move_row(&mut self, tx: &mut dyn Transaction, row: &EventRow, before: EventStatus) {
+        let event = &row.event;
         let after = event.state.status;
-        tx.set(&self.keys.event(event.id), &EventRow::encode(event, event.payload.len()));
+        tx.set(&self.keys.event(event.id), &EventRow::encode(event, row.payload_bytes));
         tx.clear(&self.keys.queue(before, event.id));
         tx.set(&self.keys.queue(after, event.id), event.event_type.as_str().as_bytes());
         self.delta.add(before, -1);

@@ -109,3 +109,105 @@ async fn one_commit_without_room_does_not_fail_its_group() {
     }
     assert_eq!(pairs(&subject, "full/group/").await.len(), 20);
 }
+
+/// What an acknowledgement does to the store: a row of the same size, and one key in the place of another.
+async fn acknowledge(subject: &Subject, numbers: &[usize]) -> Result<(), triggers_store::kv::StoreError> {
+    subject
+        .commit(async |open: &mut dyn Transaction| {
+            for number in numbers {
+                open.set(format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes(), &[2; 300]);
+                open.clear(format!("queue/1/{number:06}/padding-of-a-realistic-key-length").as_bytes());
+                open.set(format!("queue/3/{number:06}/padding-of-a-realistic-key-length").as_bytes(), b"order.created");
+            }
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_full_store_can_be_acknowledged_and_deleted_from() {
+    let directory = TempDir::new().unwrap();
+    let options = EmbeddedOptions { map_bytes_max: 16 << 20, ..EmbeddedOptions::new(directory.path()) };
+    let subject = Subject::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), None);
+    let mut stored = 0;
+    let append = async |first: usize, count: usize| {
+        subject
+            .commit(async |open: &mut dyn Transaction| {
+                for number in first..first + count {
+                    open.set(format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes(), &[1; 300]);
+                    open.set(
+                        format!("queue/1/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
+                        b"order.created",
+                    );
+                }
+            })
+            .await
+    };
+    for count in [100, 1] {
+        while append(stored, count).await.is_ok() {
+            stored += count;
+        }
+    }
+    assert!(stored > 5_000, "{stored} events of 300 bytes in 16 MiB");
+    let all: Vec<usize> = (0..stored).collect();
+    for some in all.chunks(200) {
+        acknowledge(&subject, some).await.expect("a full store can be acknowledged from");
+        assert_eq!(append(stored, 100).await.unwrap_err().fault(), Some(Fault::Full));
+    }
+    for some in all.chunks(200) {
+        let deleted = subject.commit(async |open: &mut dyn Transaction| {
+            for number in some {
+                open.clear(format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes());
+                open.clear(format!("queue/3/{number:06}/padding-of-a-realistic-key-length").as_bytes());
+            }
+        });
+        deleted.await.expect("a full store can be deleted from");
+    }
+    append(0, 100).await.expect("there is room again");
+}
+
+/// A file system of its own, as small as it is; needs root, and unmounts itself.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount(bytes: u64) -> Option<Self> {
+        let directory = TempDir::new().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+            .arg(directory.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(directory)),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).output();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_keeps_what_there_is() {
+    let Some(disk) = SmallDisk::mount(48 << 20) else {
+        eprintln!("SKIPPED: mounting a small file system needs root");
+        return;
+    };
+    let directory = disk.0.path().join("data");
+    let mut model = Model::new();
+    let open = || Subject::new(Arc::new(EmbeddedEngine::open(&EmbeddedOptions::new(&directory)).unwrap()), None);
+    let subject = open();
+    let large = fill(&subject, &mut model, 80_000).await;
+    assert!(large > 100, "{large} values of 80 kB on a disk of 48 MiB");
+    subject.engine.health().expect("a full disk is no reason to stop for good");
+    assert_equal(&subject, &model).await;
+    drop(subject);
+    let subject = open();
+    assert_equal(&subject, &model).await;
+    for number in 0..large / 2 {
+        assert!(write(&subject, &mut model, format!("full/80000/{number:05}"), None).await, "deletions need no room");
+    }
+    assert!(fill(&subject, &mut model, 60_000).await > 10, "what was deleted makes room");
+    assert_equal(&subject, &model).await;
+}
