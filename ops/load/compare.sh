@@ -43,3 +43,11 @@ for case in "single 64" "single 256" "batch 16"; do
     "$(grep "^$case " "$data/results" | awk '{print $3}' | median)" \
     "$(grep "^$case " "$data/results" | awk '{print $4}' | median)"
 done
+
+# Pages of 50 while 5,000 events a second are written.
+seconds=$((seconds * 2)) node_load --mode single --connections 32 --rate 5000 >"$data/writes" &
+writes=$!
+reads=$(node_load --mode read --connections 4 --rate 200)
+wait $writes
+printf 'pages of 50 beside %.0f events/s written: p95 %s ms, p99 %s ms\n' \
+  "$(number events_per_second <"$data/writes")" "$(number p95 <<<"$reads")" "$(number p99 <<<"$reads")"
