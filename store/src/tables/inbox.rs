@@ -30,7 +30,7 @@ pub enum Reading {
 pub struct PageQuery {
     /// Events in this status.
     pub status: EventStatus,
-    /// Events behind this id; [`EventId::ZERO`] starts at the beginning.
+    /// Events behind this id; [`EventId::ZERO`] starts at the beginning, [`newest_first`] lists from the end.
     pub after: EventId,
     /// Events at most, at least one.
     pub limit: usize,
@@ -46,12 +46,17 @@ pub struct PageQuery {
     pub page_bytes_max: usize,
 }
 
+/// As [`PageQuery::after`]: the newest events first, as a single page. It is the greatest id, behind which nothing is.
+pub fn newest_first() -> EventId {
+    EventId::from_bytes([0xff; 16])
+}
+
 /// One page of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventPage {
-    /// Oldest first.
+    /// Oldest first, unless the newest were asked for.
     pub events: Vec<Event>,
-    /// Where the next page starts, if there may be more.
+    /// Where the next page starts, if there may be more; never for the newest.
     pub next: Option<EventId>,
     /// The tenant's count in that status.
     pub total: i64,
@@ -212,6 +217,7 @@ pub async fn list(
         }
     }
     let total = tx.get_snapshot(&keys.counter(query.status)).await?;
+    let next = next.filter(|_| query.after != newest_first());
     Ok(EventPage { events, next, total: decode_counter(total.as_deref())? })
 }
 
@@ -223,14 +229,17 @@ async fn scan(
 ) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
     // The time of acceptance has whole milliseconds: a part of one begins with the next.
     let from = query.from.map(|from| from.plus(std::time::Duration::from_micros(999)));
-    let begin = from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(query.after);
+    let reverse = query.after == newest_first();
+    let after = if reverse { EventId::ZERO } else { query.after };
+    let begin = from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(after);
     // Likewise "until t" ends before the next millisecond.
     let until = query.to.map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
     let mut range = keys.queue_range(query.status, begin, until);
     let (mut ids, mut looked_at) = (Vec::new(), 0);
     let chunk = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_CHUNK };
     loop {
-        let page = tx.range_snapshot(RangeRead::first(range.clone(), chunk)).await?;
+        let read = RangeRead { range: range.clone(), limit: chunk, reverse };
+        let page = tx.range_snapshot(read).await?;
         for (key, event_type) in &page.pairs {
             let id = id_of_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;
             if ids.len() == query.limit {
@@ -246,6 +255,7 @@ async fn scan(
             }
         }
         match page.pairs.last() {
+            Some((last, _)) if page.more && reverse => range.end = last.clone(),
             Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
             _ => return Ok((ids, None)),
         }

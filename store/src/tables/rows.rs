@@ -176,15 +176,22 @@ pub struct KeyRow {
     pub rate_limit_per_minute: Option<u32>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// From when on it is refused.
+    /// From when on it is refused, as whoever made it wished.
     pub expires_at: Option<Timestamp>,
+    /// From when on it is refused because another one has taken its place.
+    pub replaced_at: Option<Timestamp>,
 }
 impl Row for KeyRow {}
 
 impl KeyRow {
     /// Whether the key is refused at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|expiry| expiry <= now)
+        self.ends_at().is_some_and(|end| end <= now)
+    }
+
+    /// From when on the key is refused.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        [self.expires_at, self.replaced_at].into_iter().flatten().min()
     }
 }
 

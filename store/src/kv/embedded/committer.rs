@@ -124,7 +124,7 @@ impl Committer {
         let mut lmdb =
             self.shared.env.write_txn().map_err(|error| self.stop(format!("no commit can begin: {error}")))?;
         let mut verdicts = Vec::with_capacity(group.len());
-        let is_nearly_full = self.is_nearly_full()?;
+        let is_nearly_full = self.is_nearly_full(&lmdb)?;
         for commit in group {
             let mut verdict = self.check(&lmdb, commit);
             if verdict.is_ok() && is_nearly_full && self.is_growing(&lmdb, commit)? {
@@ -146,12 +146,14 @@ impl Committer {
     }
 
     /// Whether the part of the file that is kept for shrinking commits has been reached.
-    fn is_nearly_full(&self) -> Result<bool, StoreError> {
+    fn is_nearly_full(&self, lmdb: &RwTxn<'_>) -> Result<bool, StoreError> {
         if used_bytes(&self.shared.env) < self.growth_bytes_max {
             return Ok(false);
         }
         // Pages that were freed are used again before the file grows.
-        let in_use = self.shared.env.non_free_pages_size().map_err(store_error)?;
+        let tree = self.shared.pairs.stat(lmdb).map_err(store_error)?;
+        let pages = tree.branch_pages + tree.leaf_pages + tree.overflow_pages;
+        let in_use = (pages * tree.page_size as usize) as u64;
         Ok(in_use >= self.growth_bytes_max - reserve_bytes(self.growth_bytes_max))
     }
 
