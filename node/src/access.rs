@@ -7,9 +7,11 @@
 //! `ACCESS-CACHE-4` at most [`LOOKUPS_MAX`] look-ups run at once, and those that waited look into the cache again.
 //! It decides nothing about a request: expiry, rate and scope are checked by the edge.
 
+mod gathering;
 mod keys;
 mod tenants;
 
+pub use gathering::{Gathering, Place};
 pub use keys::{Rotation, Successor};
 pub use triggers_store::tables::access::{Access as AccessRow, Created};
 
@@ -37,6 +39,7 @@ struct Inner {
     good: Cache<KeyHash, Remembered>,
     unknown: Cache<KeyHash, Duration>,
     lookups: Semaphore,
+    gathering: Arc<Gathering>,
     /// Grows with everything that is forgotten.
     generation: AtomicU64,
 }
@@ -57,6 +60,7 @@ impl Access {
             good: Cache::new(limits.key_cache_max),
             unknown: Cache::new(limits.key_cache_max),
             lookups: Semaphore::new(LOOKUPS_MAX),
+            gathering: Arc::default(),
             generation: AtomicU64::new(0),
         }))
     }
@@ -83,6 +87,11 @@ impl Access {
     /// Whether the key was good when it was last looked up, however long ago that was.
     pub fn is_remembered(&self, hash: KeyHash) -> bool {
         self.0.good.contains_key(&hash)
+    }
+
+    /// What tenants take of the memory for bodies that are being gathered.
+    pub fn gathering(&self) -> &Arc<Gathering> {
+        &self.0.gathering
     }
 
     /// Makes the next use of a key look it up again.

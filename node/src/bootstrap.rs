@@ -66,6 +66,10 @@ pub async fn run_dev(arguments: DevArguments) -> Result<(), StartError> {
 pub async fn run_serve(arguments: ServeArguments) -> Result<(), StartError> {
     let options = arguments.options()?;
     let key = first_keys::read_admin_key(options.admin.key_file.as_deref())?;
+    if key.is_none() && !options.store.data_directory.join("FORMAT").exists() {
+        // A new store has no key yet, and nothing is to be made for a node that nobody could use.
+        return Err(StartError::NoAdminKey);
+    }
     let running = Running::start(options).await?;
     first_keys::admin_key(&running.store, key).await?;
     running.serve(|| Ok(())).await

@@ -22,6 +22,7 @@ pub mod health;
 pub mod inbox;
 pub mod ingest;
 pub mod keys;
+pub(crate) mod lease_token;
 pub mod openapi;
 pub mod rate_limit;
 pub mod respond;
@@ -34,7 +35,7 @@ use crate::access::Access;
 use respond::Responder;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::admission::Admission;
@@ -81,6 +82,17 @@ impl Edge {
     /// When a request that begins now must be answered.
     pub fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.options.listen.request_timeout_ms)
+    }
+
+    /// When a request that begins now, and that waits or does one thing after another, begins nothing more, so that
+    /// there is time left for what it began.
+    pub fn last_start(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.options.listen.request_timeout_ms) * 3 / 4
+    }
+
+    /// Whether the node is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
     }
 }
 

@@ -166,7 +166,7 @@ async fn rotate(tx: &mut dyn Transaction, turn: &Turn) -> Result<Rotation, Table
     let Some(old) = old else { return Ok(Rotation::NotFound) };
     *turn.old_hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(old.hash);
     let Successor { id, hash, hint, created_at } = turn.successor.clone();
-    let new = KeyRow { id, hash, hint, created_at, ..old.clone() };
+    let new = KeyRow { id, hash, hint, created_at, replaced_at: None, ..old.clone() };
     if turn.grace.is_zero() {
         // First, so that its place is free for the new one.
         access::delete_key(tx, &old);
@@ -177,9 +177,10 @@ async fn rotate(tx: &mut dyn Transaction, turn: &Turn) -> Result<Rotation, Table
         Created::Exists | Created::NoTenant => return Ok(Rotation::NotFound),
     }
     if !turn.grace.is_zero() {
+        // Replaced twice, it ends when it was to end first.
         let end = now.plus(turn.grace);
-        let expires_at = Some(old.expires_at.map_or(end, |expiry| expiry.min(end)));
-        access::update_key(tx, &KeyRow { expires_at, ..old });
+        let replaced_at = Some(old.replaced_at.map_or(end, |earlier| earlier.min(end)));
+        access::update_key(tx, &KeyRow { replaced_at, ..old });
     }
     Ok(Rotation::Rotated(Box::new(new)))
 }

@@ -93,6 +93,7 @@ impl Directory {
             rate_limit_per_minute: None,
             created_at: self.environment.now(),
             expires_at: None,
+            replaced_at: None,
         }
     }
 
@@ -174,12 +175,33 @@ async fn a_rotated_key_lives_for_its_grace() {
     assert_eq!((new.id, new.scopes, &new.name), (successor.id, row.scopes, &row.name));
     assert_eq!(rotate().await, Ok(Rotation::Rotated(new.clone())), "KEYS-1");
     let old = directory.access.get_key(row.id, deadline()).await.unwrap().unwrap();
-    assert_eq!(old.expires_at, Some(directory.environment.now().plus(grace)));
+    assert_eq!(old.ends_at(), Some(directory.environment.now().plus(grace)));
+    assert_eq!((old.expires_at, new.expires_at, new.ends_at()), (None, None, None), "the grace is not inherited");
     let listed = directory.access.list_keys(&row.tenant, deadline()).await.unwrap();
     assert_eq!(listed.len(), 2);
     let next = directory.successor();
     directory.access.rotate_key(new.id, None, next, Duration::ZERO, deadline()).await.unwrap();
     assert!(!directory.is_known(&new).await, "without grace it is gone at once");
+}
+
+#[tokio::test]
+async fn a_key_replaced_in_its_grace_gives_none_of_it_to_its_successor() {
+    let directory = Directory::new().await;
+    let wished = Some(directory.environment.now().plus(Duration::from_secs(3_600)));
+    let row = KeyRow { expires_at: wished, ..directory.key("one") };
+    directory.access.create_key(row.clone(), deadline()).await.unwrap();
+    for grace_s in [60, 600] {
+        let grace = Duration::from_secs(grace_s);
+        let rotated = directory.access.rotate_key(row.id, None, directory.successor(), grace, deadline()).await;
+        let Ok(Rotation::Rotated(new)) = rotated else { panic!("{rotated:?}") };
+        assert_eq!((new.expires_at, new.ends_at()), (wished, wished));
+        let old = directory.access.get_key(row.id, deadline()).await.unwrap().unwrap();
+        let first_end = directory.environment.now().plus(Duration::from_secs(60));
+        assert_eq!(old.ends_at(), Some(first_end), "a second grace does not make it live longer");
+    }
+    directory.clock.advance_ms(60_000);
+    let old = directory.access.get_key(row.id, deadline()).await.unwrap().unwrap();
+    assert!(old.is_expired(directory.environment.now()));
 }
 
 #[tokio::test]

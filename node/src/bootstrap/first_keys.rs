@@ -1,7 +1,8 @@
 //! The tenants and keys that exist before anybody can ask for them: those of `dev`, and the first admin key.
 //!
 //! Invariants: `FIRST-1` run again, nothing is made twice: a key that is stored stays as it is; `FIRST-2` a plain key is
-//! written to one file only, which nobody but its owner can read.
+//! written to one file only, which nobody but its owner can read; `FIRST-3` a key that was revoked or replaced does not
+//! come back with a restart, unless without it no admin key of the system's tenant would work.
 
 use super::StartError;
 use serde::{Deserialize, Serialize};
@@ -59,34 +60,60 @@ impl DevFile {
 pub(super) async fn dev_keys(store: &Store, earlier: Option<&DevFile>) -> Result<(ApiKey, ApiKey), StartError> {
     let tenant = tenant(DEV_TENANT);
     ensure_tenant(store, &tenant, "Development").await?;
-    let keep = |text: Option<&String>| text.and_then(|text| ApiKey::parse(text).ok());
-    let environment = store.environment();
-    let api_key =
-        keep(earlier.map(|file| &file.api_key)).unwrap_or_else(|| ApiKey::generate(KeyKind::Test, environment));
-    let admin_key =
-        keep(earlier.map(|file| &file.admin_key)).unwrap_or_else(|| ApiKey::generate(KeyKind::Test, environment));
-    ensure_key(store, &tenant, &api_key, "dev", Scopes::tenant_default()).await?;
-    ensure_key(store, &tenant, &admin_key, "dev admin", admin_scope()).await?;
+    let api_key = match usable(store, earlier.map(|file| &file.api_key)).await? {
+        Some(key) => key,
+        None => make_key(store, &tenant, "dev", Scopes::tenant_default()).await?,
+    };
+    let admin_key = match usable(store, earlier.map(|file| &file.admin_key)).await? {
+        Some(key) => key,
+        None => make_key(store, &tenant, "dev admin", admin_scope()).await?,
+    };
     Ok((api_key, admin_key))
+}
+
+/// An earlier start's key if it still works. One that was revoked since does not come back.
+async fn usable(store: &Store, text: Option<&String>) -> Result<Option<ApiKey>, StartError> {
+    let Some(key) = text.and_then(|text| ApiKey::parse(text).ok()) else { return Ok(None) };
+    Ok(is_usable(store, &key).await?.then_some(key))
+}
+
+/// Whether a key is stored and has not ended.
+async fn is_usable(store: &Store, key: &ApiKey) -> Result<bool, StartError> {
+    let hash = key.hash();
+    let found = store.run(run(), |tx| Box::pin(access::find(tx, hash))).await?;
+    let now = store.environment().now();
+    Ok(found.is_some_and(|found| !found.key.is_expired(now)))
+}
+
+async fn make_key(store: &Store, tenant: &TenantId, name: &str, scopes: Scopes) -> Result<ApiKey, StartError> {
+    let key = ApiKey::generate(KeyKind::Test, store.environment());
+    ensure_key(store, tenant, &key, name, scopes).await?;
+    Ok(key)
 }
 
 /// The first admin key of a production node, from the environment or a file.
 ///
-/// Without one the node starts only if an earlier start has stored one.
+/// It is stored only while the store has no usable admin key: one that was revoked or replaced since does not come back
+/// with a restart. Without a key the node starts only if an earlier start has stored one.
 pub(super) async fn admin_key(store: &Store, given: Option<ApiKey>) -> Result<(), StartError> {
     let tenant = tenant(SYSTEM_TENANT);
+    let keys = store.run(run(), |tx| Box::pin(access::list_keys(tx, &tenant))).await?;
+    let now = store.environment().now();
+    let is_admin = |key: &KeyRow| key.scopes.allows(Scope::Admin) && !key.is_expired(now);
     match given {
+        Some(key) if keys.iter().any(is_admin) => {
+            if !is_usable(store, &key).await? {
+                tracing::warn!("the given admin key does not work, and is not stored again: another one is in use");
+            }
+            Ok(())
+        }
         Some(key) => {
             ensure_tenant(store, &tenant, "System").await?;
             ensure_key(store, &tenant, &key, "first admin key", admin_scope()).await?;
             Ok(())
         }
-        None => {
-            let keys = store.run(run(), |tx| Box::pin(access::list_keys(tx, &tenant))).await?;
-            let now = store.environment().now();
-            let usable = keys.iter().any(|key| key.scopes.allows(Scope::Admin) && !key.is_expired(now));
-            if usable { Ok(()) } else { Err(StartError::NoAdminKey) }
-        }
+        None if keys.iter().any(is_admin) => Ok(()),
+        None => Err(StartError::NoAdminKey),
     }
 }
 
@@ -156,6 +183,10 @@ async fn ensure_key(
         rate_limit_per_minute: Some(DEV_RATE_LIMIT_PER_MINUTE),
         created_at: now,
         expires_at: None,
+        replaced_at: None,
     };
     store.run(run(), |tx| Box::pin(access::create_key(tx, &row))).await
 }
+
+#[cfg(test)]
+mod tests;

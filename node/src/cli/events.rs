@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::client::resources::{BatchOutcome, Event, EventStatus};
-use crate::client::{Call, Client};
+use crate::client::{Call, Client, ClientError};
 
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandError;
@@ -64,6 +64,15 @@ pub enum EventsCommand {
         #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
     },
+    /// Have failed or delivered events delivered again
+    #[command(
+        after_help = "Example:\n  triggers events list --status failed --json | jq -r '.events[].event_id' | xargs triggers events replay"
+    )]
+    Replay {
+        /// The events' ids
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+    },
     /// Delete one event for good
     Delete {
         /// The event's id
@@ -87,6 +96,7 @@ pub async fn run(arguments: EventsArguments) -> Result<(), CommandError> {
         EventsCommand::Show { id } => show(&client, &id, json).await,
         EventsCommand::Status { id } => status(&client, &id, json).await,
         EventsCommand::Ack { ids } => acknowledge(&client, &ids, json).await,
+        EventsCommand::Replay { ids } => replay(&client, &ids, json).await,
         EventsCommand::Delete { id } => delete(&client, &id, json).await,
         EventsCommand::Tail(arguments) => tail::run(&client, &arguments, json).await,
     }
@@ -174,6 +184,26 @@ fn item_error(error: &serde_json::Value) -> String {
     match (error.get("code").and_then(|code| code.as_str()), error.get("message").and_then(|text| text.as_str())) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => record::text(error),
+    }
+}
+
+/// Replays one after another; what the node refuses does not keep the others from it.
+async fn replay(client: &Client, ids: &[String], json: bool) -> Result<(), CommandError> {
+    let mut failed = 0;
+    for id in ids {
+        match client.execute(Call::post(&["events", id, "replay"])).await {
+            Ok(reply) if json => output::line(reply.text()?)?,
+            Ok(_) => output::line(&format!("replayed {id}"))?,
+            Err(error @ ClientError::Api(_)) if ids.len() > 1 => {
+                failed += 1;
+                output::note(&format!("{id}: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(CommandError::Failed(format!("{failed} of {} events were not replayed", ids.len()))),
     }
 }
 

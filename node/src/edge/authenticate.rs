@@ -13,10 +13,11 @@ mod permission;
 pub use flood::Flood;
 pub use permission::{Admin, EventsWrite, InboxAck, InboxRead, KeysManage, Permission, SubscriptionsManage};
 
-use super::EdgeState;
 use super::error::ApiError;
+use super::inbox::StreamSlots;
 use super::rate_limit::{Budget, RateLimits};
 use super::respond::{RequestContext, RequestId, TraceParent};
+use super::{Edge, EdgeState};
 use crate::access::AccessRow;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -31,12 +32,14 @@ use triggers_protocol::{ApiKey, Environment, ErrorCode, KeyHash, Scope, TenantId
 
 const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The counters that requests pass: rates of keys, and bad keys by address.
+/// The counters that requests pass: rates of keys, bad keys by address, open streams by tenant.
 pub struct Gate {
     /// Rates of keys.
     pub rates: RateLimits,
     /// Bad keys by address.
     pub flood: Flood,
+    /// Open streams by tenant.
+    pub streams: StreamSlots,
 }
 
 impl Gate {
@@ -46,6 +49,7 @@ impl Gate {
         Self {
             rates: RateLimits::new(limits.rate_limit_per_minute, limits.key_cache_max),
             flood: Flood::new(limits.unauthenticated_requests_max, window, limits.unauthenticated_addresses_max),
+            streams: StreamSlots::default(),
         }
     }
 }
@@ -78,6 +82,16 @@ impl Caller {
         taken.map_err(|wait_s| over_rate("events", wait_s))
     }
 
+    /// Looks the key up again, for requests that last longer than a look-up is good for.
+    ///
+    /// # Errors
+    /// 401 or 403 if it has been revoked, has expired or has lost the scope meanwhile.
+    pub async fn check_still(&self, scope: Scope, edge: &Edge) -> Result<(), ApiError> {
+        let found = edge.access.lookup(self.key.key.hash, edge.deadline()).await?;
+        let row = found.filter(|row| !row.key.is_expired(edge.environment.now())).ok_or_else(unauthorized)?;
+        check_scope(&row, scope)
+    }
+
     /// Whether the key may act for all tenants.
     pub fn is_admin(&self) -> bool {
         self.key.key.scopes.allows(Scope::Admin)
@@ -94,12 +108,16 @@ impl<S: Permission> FromRequestParts<EdgeState> for Authorized<S> {
         let context = RequestContext::of(&parts.extensions)?;
         let key = identify(&parts.headers, &context, state).await?;
         let caller = charge_request(key, &context, &state.environment)?;
-        if !caller.key.key.scopes.allows(S::SCOPE) {
-            let message = format!("the key does not have the scope {}", S::SCOPE.as_str());
-            return Err(ApiError::new(ErrorCode::Forbidden, message));
-        }
+        check_scope(&caller.key, S::SCOPE)?;
         Ok(Self(caller, PhantomData))
     }
+}
+
+fn check_scope(row: &AccessRow, scope: Scope) -> Result<(), ApiError> {
+    if row.key.scopes.allows(scope) {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::Forbidden, format!("the key does not have the scope {}", scope.as_str())))
 }
 
 /// Finds the key of a request.

@@ -3,7 +3,8 @@
 //! Invariants: `BODY-1` nothing beyond the limit is ever held: an announced length over it is refused before a byte is
 //! read, an unannounced one where it passes the limit; `BODY-2` the whole body comes within one deadline, however it
 //! drips; `BODY-3` a body that ends early is an error, so that half an event is never an event; `BODY-4` bodies that come
-//! in pieces hold places of the node's admission while they are gathered, so that many slow ones cannot fill the memory.
+//! in pieces hold places for as much as has come, of their tenant's part where it is known and of the node's memory, so
+//! that many slow ones can neither fill the memory nor take it from other tenants.
 //! A body that comes in one piece, as small ones do, is handed on without a copy.
 //! It is not the check of what the body says: that is [`members`] for shape and the handlers for meaning.
 
@@ -14,6 +15,7 @@ pub(crate) mod query;
 
 use super::Edge;
 use super::error::ApiError;
+use crate::access::{Gathering, Place};
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -22,11 +24,16 @@ use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
 use triggers_actors::BrokerError;
-use triggers_actors::admission::Admission;
-use triggers_protocol::ErrorCode;
+use triggers_actors::admission::{Admission, Permit};
+use triggers_protocol::{ErrorCode, TenantId};
 
 /// The largest body of a request that carries no events.
 pub(crate) const SMALL_BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// The first place that a body in pieces takes. The next ones grow as it does, up to [`PLACE_BYTES_MAX`].
+const PLACE_BYTES_MIN: usize = 4 * 1024;
+/// What a large body in pieces takes at a time.
+const PLACE_BYTES_MAX: usize = 64 * 1024;
 
 /// How much of a body is read, and how long it may take.
 #[derive(Debug, Clone, Copy)]
@@ -37,19 +44,49 @@ pub(crate) struct Reading<'a> {
     pub(crate) timeout_ms: u64,
     /// Places for what is being gathered on this node.
     pub(crate) gathering: &'a Arc<Admission>,
+    /// The part of them that the sender's tenant may have.
+    part: Option<Part<'a>>,
+}
+
+/// What one tenant may have of the memory for bodies.
+#[derive(Debug, Clone, Copy)]
+struct Part<'a> {
+    gathering: &'a Arc<Gathering>,
+    tenant: &'a TenantId,
+    bytes_max: usize,
 }
 
 impl<'a> Reading<'a> {
     /// Reading up to `bytes_max` within the time and the memory that the node has for bodies.
     pub(crate) fn up_to(bytes_max: usize, edge: &'a Edge) -> Self {
-        Self { bytes_max, timeout_ms: edge.options.listen.body_timeout_ms, gathering: &edge.gathering }
+        Self { bytes_max, timeout_ms: edge.options.listen.body_timeout_ms, gathering: &edge.gathering, part: None }
+    }
+
+    /// The same, within the part of that memory that one tenant may have.
+    pub(crate) fn of(self, tenant: &'a TenantId, edge: &'a Edge) -> Self {
+        let bytes_max = edge.options.broker.tenant_bytes_max;
+        Self { part: Some(Part { gathering: edge.access.gathering(), tenant, bytes_max }), ..self }
+    }
+
+    /// Places for `bytes` more: the tenant's first, so that one that has its part never takes the node's.
+    fn places(&self, bytes: usize) -> Result<(Option<Place>, Permit), ApiError> {
+        let of_tenant = match self.part {
+            Some(Part { gathering, tenant, bytes_max }) => {
+                let place = gathering.enter(tenant, bytes, bytes_max);
+                Some(place.ok_or_else(|| ApiError::from(BrokerError::TenantBusy))?)
+            }
+            None => None,
+        };
+        let of_node = self.gathering.enter(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?;
+        Ok((of_tenant, of_node))
     }
 }
 
 /// The whole body.
 ///
 /// # Errors
-/// 413 over the limit, 408 after the deadline, 400 if it ended early, 503 if too much is being gathered already.
+/// 413 over the limit, 408 after the deadline, 400 if it ended early, 503 if too much is being gathered already,
+/// 429 if it is too much of one tenant.
 pub(crate) async fn read(body: Body, reading: Reading<'_>) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > reading.bytes_max as u64 {
         return Err(too_large(reading.bytes_max));
@@ -64,24 +101,26 @@ pub(crate) async fn read(body: Body, reading: Reading<'_>) -> Result<Bytes, ApiE
     }
 }
 
-async fn collect(mut body: Body, Reading { bytes_max, gathering, .. }: Reading<'_>) -> Result<Bytes, ApiError> {
-    let announced = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-    let mut place = None;
+async fn collect(mut body: Body, reading: Reading<'_>) -> Result<Bytes, ApiError> {
+    let bytes_max = reading.bytes_max;
     let mut whole = Bytes::new();
     let mut gathered = BytesMut::new();
+    // Places are taken for what has come, not for what was announced: that costs nothing to announce and not to send.
+    let (mut places, mut places_bytes) = (Vec::new(), 0usize);
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(ended_early)?.into_data() else { continue };
-        if whole.len() + gathered.len() + piece.len() > bytes_max {
+        let length = whole.len() + gathered.len() + piece.len();
+        if length > bytes_max {
             return Err(too_large(bytes_max));
         }
         if whole.is_empty() && gathered.is_empty() {
             whole = piece;
         } else {
-            if place.is_none() {
-                let bytes = announced.unwrap_or(bytes_max).min(bytes_max);
-                place = Some(gathering.enter(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?);
+            while length > places_bytes {
+                let bytes = places_bytes.clamp(PLACE_BYTES_MIN, PLACE_BYTES_MAX);
+                places.push(reading.places(bytes)?);
+                places_bytes += bytes;
             }
-            // The announced length is not reserved: it costs nothing to announce and not to send.
             gathered.extend_from_slice(&std::mem::take(&mut whole));
             gathered.extend_from_slice(&piece);
         }
@@ -162,7 +201,8 @@ pub(crate) async fn read_small_json(headers: &HeaderMap, body: Body, edge: &Edge
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
-    use futures_util::stream;
+    use futures_util::{poll, stream};
+    use std::pin::pin;
 
     fn pieces(pieces: &[&'static str]) -> Body {
         let pieces: Vec<_> =
@@ -176,19 +216,49 @@ mod tests {
 
     /// Reads up to eight bytes.
     async fn read_eight(body: Body, timeout_ms: u64) -> Result<Bytes, ApiError> {
-        let gathering = Admission::new(usize::MAX, 8);
-        read(body, Reading { bytes_max: 8, timeout_ms, gathering: &gathering }).await
+        let gathering = Admission::new(usize::MAX, PLACE_BYTES_MAX);
+        read(body, Reading { bytes_max: 8, timeout_ms, gathering: &gathering, part: None }).await
     }
 
     #[tokio::test]
     async fn what_is_gathered_at_the_same_time_is_bounded() {
-        let gathering = Admission::new(usize::MAX, 8);
-        let reading = Reading { bytes_max: 8, timeout_ms: 60_000, gathering: &gathering };
-        let other = gathering.enter(8).unwrap();
-        assert_eq!(code(read(pieces(&["12", "34"]), reading).await), ErrorCode::Unavailable);
-        assert_eq!(read(pieces(&["1234"]), reading).await.unwrap(), "1234", "one piece is not gathered");
+        let gathering = Admission::new(usize::MAX, 2 * PLACE_BYTES_MAX);
+        let reading = Reading { bytes_max: 4 * PLACE_BYTES_MAX, timeout_ms: 60_000, gathering: &gathering, part: None };
+        let other = gathering.enter(PLACE_BYTES_MAX).unwrap();
+        assert_eq!(read(pieces(&["12", "34"]), reading).await.unwrap(), "1234", "there is room for one more");
+        let large: &'static str = "x".repeat(PLACE_BYTES_MAX).leak();
+        assert_eq!(code(read(pieces(&["12", large]), reading).await), ErrorCode::Unavailable);
+        assert_eq!(read(pieces(&[large]), reading).await.unwrap(), large, "one piece is not gathered");
         drop(other);
-        assert_eq!(read(pieces(&["12", "34"]), reading).await.unwrap(), "1234");
+        assert_eq!(read(pieces(&["12", large]), reading).await.unwrap().len(), PLACE_BYTES_MAX + 2);
+    }
+
+    /// Two pieces, and then nothing more.
+    fn slow(piece: &'static str) -> Body {
+        let sent = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{")), Ok(Bytes::from(piece))]);
+        Body::from_stream(stream::StreamExt::chain(sent, stream::pending()))
+    }
+
+    #[tokio::test]
+    async fn slow_bodies_hold_what_has_come_and_no_more_than_their_tenants_part() {
+        let node = Admission::new(usize::MAX, 4 * PLACE_BYTES_MAX);
+        let gathering = Arc::new(Gathering::default());
+        let [one, two] = ["one", "two"].map(|id| TenantId::parse(id).unwrap());
+        let of = |tenant| Reading {
+            bytes_max: 4 * PLACE_BYTES_MAX,
+            timeout_ms: 60_000,
+            gathering: &node,
+            part: Some(Part { gathering: &gathering, tenant, bytes_max: 2 * PLACE_BYTES_MAX }),
+        };
+        let mut held: Vec<_> = (0..32).map(|_| Box::pin(read(slow("x"), of(&one)))).collect();
+        for body in &mut held {
+            assert!(poll!(body).is_pending(), "BODY-4: many that sent little have room");
+        }
+        assert_eq!(code(read(slow("x"), of(&one)).await), ErrorCode::TenantQuotaExceeded, "BODY-4");
+        let large: &'static str = "x".repeat(PLACE_BYTES_MAX).leak();
+        assert_eq!(read(pieces(&["12", large]), of(&two)).await.unwrap().len(), PLACE_BYTES_MAX + 2, "BODY-4");
+        held.clear();
+        assert!(poll!(pin!(read(slow(large), of(&one)))).is_pending(), "what is given up makes room");
     }
 
     #[tokio::test]

@@ -3,9 +3,16 @@
 //! Invariants: `INBOX-LIST-1` a page is one snapshot; its cursor goes on exactly behind its last event, so that following
 //! it never skips one that was acknowledged to its sender before the read began; `INBOX-LIST-2` `cursor` is null exactly
 //! when `has_more` is false; `INBOX-LIST-3` a page has at most [`PAGE_BYTES_MAX`] of payloads and one event more, so it may
-//! be shorter than its limit, even empty, and still have a cursor. Acknowledging many is in [`acknowledge`].
+//! be shorter than its limit, even empty, and still have a cursor. What else a consumer does with many events at once has
+//! a file each: acknowledge, lease, replay, follow as a stream, poll for the newest.
 
 mod acknowledge;
+pub(crate) mod lease;
+mod poll;
+mod replay;
+mod stream;
+
+pub use stream::StreamSlots;
 
 use super::EdgeState;
 use super::authenticate::{Authorized, InboxRead};
@@ -31,7 +38,13 @@ const EVENT_TYPES_MAX: usize = 100;
 
 /// The routes of this resource.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
-    OpenApiRouter::new().routes(routes!(list_inbox)).routes(routes!(acknowledge::acknowledge_events))
+    OpenApiRouter::new()
+        .routes(routes!(list_inbox))
+        .routes(routes!(acknowledge::acknowledge_events))
+        .routes(routes!(lease::lease_events))
+        .routes(routes!(replay::replay_inbox))
+        .routes(routes!(stream::stream_inbox))
+        .routes(routes!(poll::poll_events))
 }
 
 /// A page of events.
@@ -128,7 +141,7 @@ fn page_query(query: Option<&str>, tenant: &TenantId, secret: &[u8; 32], limit_m
         let message = || format!("must be one of {}", status_names());
         EventStatus::parse(text).unwrap_or_else(|| fault(&mut faults, "status", message(), EventStatus::Received))
     });
-    let event_types = patterns(&event_types, &mut faults);
+    let event_types = patterns("event_type", event_types.iter().map(Value::as_str), &mut faults);
     let from = time("from_timestamp", &from, &mut faults);
     let to = time("to_timestamp", &to, &mut faults);
     let cursor = query::once("cursor", &cursor, &mut faults);
@@ -150,16 +163,24 @@ fn time(name: &str, values: &[Value], faults: &mut Faults) -> Option<Timestamp> 
     Timestamp::parse(text).map_err(|reason| faults.add(name, reason.0)).ok()
 }
 
-fn patterns(values: &[Value], faults: &mut Faults) -> Vec<EventTypePattern> {
-    if values.len() > EVENT_TYPES_MAX {
-        faults.add("event_type", format!("must be there at most {EVENT_TYPES_MAX} times"));
+/// Patterns of event types, a fault for each that is none.
+fn patterns<'a>(
+    name: &str,
+    texts: impl ExactSizeIterator<Item = &'a str>,
+    faults: &mut Faults,
+) -> Vec<EventTypePattern> {
+    if texts.len() > EVENT_TYPES_MAX {
+        faults.add(name, format!("must name at most {EVENT_TYPES_MAX} types"));
         return Vec::new();
     }
-    let parse = |value: &Value| {
-        let parsed = EventTypePattern::parse(value.as_str());
-        parsed.map_err(|reason| faults.add("event_type", reason.0)).ok()
-    };
-    values.iter().filter_map(parse).collect()
+    texts.filter_map(|text| EventTypePattern::parse(text).map_err(|reason| faults.add(name, reason.0)).ok()).collect()
+}
+
+/// `SCHEMAS-1`
+#[cfg(test)]
+pub(crate) fn accepts_examples(lease_example: &str, replay_example: &str) {
+    lease::accepts_example(lease_example);
+    replay::accepts_example(replay_example);
 }
 
 #[cfg(test)]

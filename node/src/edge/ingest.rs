@@ -15,6 +15,7 @@ mod idempotency;
 mod ndjson;
 pub(crate) mod single;
 
+use self::idempotency::Key;
 use super::EdgeState;
 use super::authenticate::Caller;
 use super::body;
@@ -119,13 +120,13 @@ impl<'a> Sender<'a> {
 }
 
 impl Draft<'_> {
-    fn into_new_event(self, body: &Bytes, key: Option<String>, sender: &Sender<'_>) -> NewEvent {
-        let idempotency = key.as_deref().map(|key| idempotency::request(key, &self));
+    fn into_new_event(self, body: &Bytes, key: Option<Key>, sender: &Sender<'_>) -> NewEvent {
+        let idempotency = key.as_ref().map(|key| idempotency::request(key, &self));
         NewEvent {
             payload: kept(body, self.payload),
             event_type: self.event_type,
             timestamp: self.timestamp,
-            metadata: sender.metadata(key),
+            metadata: sender.metadata(key.map(|key| key.text())),
             idempotency,
         }
     }

@@ -1,6 +1,7 @@
 //! API keys: make, list, rotate, revoke.
 //!
-//! Invariants: `KEYS-EDGE-1` no key gives more than the key that made it has: neither scopes, nor tenant, nor rate;
+//! Invariants: `KEYS-EDGE-1` no key gives more than it has: neither scopes, nor tenant, nor rate, nor time, whether it
+//! makes a key or rotates one; an admin's may;
 //! `KEYS-EDGE-2` the plain key is in the response that makes it and nowhere else; `KEYS-EDGE-3` another tenant's key is as
 //! one that never was, except to an admin. What a request may contain is in [`request`], what a key
 //! looks like in [`json`].
@@ -19,15 +20,16 @@ use super::body::query;
 use super::error::{ApiError, ErrorBody};
 use super::event_json::respond;
 use super::openapi::schemas::{KeyRotation, NewKey};
+use super::rate_limit::Rate;
 use crate::access::{Created, Rotation, Successor};
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use json::{KEY_BYTES, KeyJson, KeyList};
 use std::time::Duration;
-use triggers_protocol::{ApiKey, ErrorCode, EventId, Scope, Scopes, TenantId};
+use triggers_protocol::{ApiKey, ErrorCode, EventId, Scope, Scopes, TenantId, Timestamp};
 use triggers_store::tables::access::KEYS_PER_TENANT_MAX;
-use triggers_store::tables::rows::{KeyRow, Tier};
+use triggers_store::tables::rows::KeyRow;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -65,7 +67,10 @@ async fn create_key(
     let tenant = tenant_of(&caller, asked.tenant)?;
     let scopes = asked.scopes.unwrap_or_else(|| default_scopes(&caller));
     allow_scopes(&caller, scopes)?;
-    allow_rate(&caller, asked.rate_limit_per_minute, edge.options.limits.rate_limit_per_minute)?;
+    let own = (!caller.is_admin()).then_some(&caller.key.key);
+    let rate_limit_per_minute = asked.rate_limit_per_minute.or(own.and_then(|own| own.rate_limit_per_minute));
+    allow_rate(&caller, rate_limit_per_minute, edge.options.limits.rate_limit_per_minute)?;
+    let own_end = own.and_then(KeyRow::ends_at);
     let key = ApiKey::generate(caller.key.key.kind, &edge.environment);
     let row = KeyRow {
         id: new_id(&edge),
@@ -75,9 +80,10 @@ async fn create_key(
         kind: caller.key.key.kind,
         hint: key.hint(),
         scopes,
-        rate_limit_per_minute: asked.rate_limit_per_minute,
+        rate_limit_per_minute,
         created_at: now,
-        expires_at: asked.expires_at,
+        expires_at: [asked.expires_at, own_end].into_iter().flatten().min(),
+        replaced_at: None,
     };
     match edge.access.create_key(row.clone(), edge.deadline()).await? {
         Created::Yes => respond(StatusCode::CREATED, &KeyJson::of(&row, Some(&key)), KEY_BYTES),
@@ -119,18 +125,23 @@ fn allow_scopes(caller: &Caller, scopes: Scopes) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::Forbidden, "a key cannot give scopes that it does not have"))
 }
 
-/// Only an admin sets a rate above what the caller and its tenant have anyway.
-fn allow_rate(caller: &Caller, asked: Option<u32>, default: u32) -> Result<(), ApiError> {
-    let of_tier = match caller.key.tenant.tier {
-        Some(Tier::Standard) => 600,
-        Some(Tier::Beta) => 6_000,
-        None => default,
-    };
-    let most = caller.key.key.rate_limit_per_minute.map_or(of_tier, |own| own.max(of_tier));
-    if caller.is_admin() || asked.is_none_or(|asked| asked <= most) {
+/// Only an admin hands out a rate above the caller's own; without one, a key has its tier's.
+fn allow_rate(caller: &Caller, rate: Option<u32>, default: u32) -> Result<(), ApiError> {
+    let per_minute = |own| Rate::of(own, caller.key.tenant.tier, default).per_minute;
+    let most = per_minute(caller.key.key.rate_limit_per_minute);
+    if caller.is_admin() || per_minute(rate) <= most {
         return Ok(());
     }
     Err(ApiError::new(ErrorCode::Forbidden, format!("only an admin can set a rate above {most} requests a minute")))
+}
+
+/// Only an admin renews a key that lasts longer than the caller's own. One in its grace cannot renew itself for good.
+fn allow_end(caller: &Caller, end: Option<Timestamp>) -> Result<(), ApiError> {
+    let own = caller.key.key.ends_at();
+    if caller.is_admin() || own.is_none_or(|own| end.is_some_and(|end| end <= own)) {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::Forbidden, "only an admin can rotate a key that lasts longer than the caller's own"))
 }
 
 /// List the keys
@@ -211,6 +222,8 @@ async fn rotate_key(
     let grace = Duration::from_secs(request::grace_seconds(body.as_deref())?);
     let old = reachable(&edge, &caller, id).await?;
     allow_scopes(&caller, old.scopes)?;
+    allow_rate(&caller, old.rate_limit_per_minute, edge.options.limits.rate_limit_per_minute)?;
+    allow_end(&caller, old.expires_at)?;
     let key = ApiKey::generate(old.kind, &edge.environment);
     let successor =
         Successor { id: new_id(&edge), hash: key.hash(), hint: key.hint(), created_at: edge.environment.now() };

@@ -5,11 +5,18 @@
 //! LEASES-3: the paths for leasing, giving back and replaying refuse bad input as all others do.
 //! LEASES-4: a long poll does not keep a node from stopping.
 //!
-//! These tests are ignored as long as the node does not serve the paths; `--ignored` runs them.
+//! What becomes of an event that is not acknowledged is in `leases/attempts.rs`, following and polling the inbox without
+//! leases in `leases/followers.rs`.
+//!
+//! Not here: leases in virtual time and under faults; the actors and the simulations test those.
+
+mod attempts;
+mod followers;
 
 use crate::bad_input::probe::{Probe, check_refusal};
-use crate::harness::{Call, listing};
+use crate::harness::{Answer, Call, Client, listing};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 const UNKNOWN_ID: &str = "019a0000-0000-7000-8000-000000000000";
 
@@ -17,8 +24,18 @@ fn lease(body: &Value) -> Call {
     Call::post("/v1/inbox/lease", body.to_string())
 }
 
+/// Posts to an event's path.
+async fn post(client: &Client, id: &str, action: &str, body: &Value) -> Answer {
+    client.post(&format!("/v1/events/{id}/{action}"), body).await
+}
+
+/// The ids of the events of an answer.
+fn leased_ids(answer: &Answer) -> Vec<String> {
+    let events = answer.json()["events"].as_array().expect("events").clone();
+    events.iter().map(|event| event["event_id"].as_str().expect("an id").to_owned()).collect()
+}
+
 #[tokio::test]
-#[ignore = "leases are not served yet"]
 async fn a_lease_is_kept_by_its_token_alone() {
     let probe = Probe::start(&[]).await;
     let id = probe.client.accepted("leased.event", "{}").await;
@@ -38,10 +55,81 @@ async fn a_lease_is_kept_by_its_token_alone() {
     let own = json!({ "lease_token": token });
     let acknowledged = probe.client.post(&format!("/v1/events/{id}/ack"), &own).await.expect(200);
     assert_eq!(acknowledged.string("/status"), "delivered", "LEASES-2");
+    let repeated = post(&probe.client, &id, "ack", &own).await.expect(200);
+    assert_eq!(repeated.body, acknowledged.body, "again the same");
+    assert_eq!(post(&probe.client, &id, "nack", &own).await.status, 409, "LEASES-2: it is not leased any more");
+    assert_eq!(post(&probe.client, &id, "lease", &extension(&token)).await.status, 409, "LEASES-2");
+}
+
+fn extension(token: &str) -> Value {
+    json!({ "lease_token": token, "visibility_timeout_seconds": 30 })
 }
 
 #[tokio::test]
-#[ignore = "leases are not served yet"]
+async fn a_lease_is_held_longer_and_types_are_chosen() {
+    let probe = Probe::start(&[]).await;
+    probe.client.accepted("other.event", "{}").await;
+    let id = probe.client.accepted("wanted.event", "{ \"n\" : 1.0 }").await;
+    let leased = probe.client.send(lease(&json!({ "event_types": ["wanted.*"] }))).await.expect(200);
+    assert_eq!(leased_ids(&leased), [id.as_str()]);
+    assert!(leased.text().contains("{ \"n\" : 1.0 }"), "byte for byte: {}", leased.text());
+    let token = leased.string("/events/0/lease_token");
+    let longer = post(&probe.client, &id, "lease", &extension(&token)).await.expect(200);
+    assert_eq!((longer.string("/status"), longer.string("/lease_token")), ("queued".to_owned(), token));
+    assert_eq!(leased_ids(&probe.client.send(lease(&json!({ "limit": 2 }))).await.expect(200)).len(), 1, "the other");
+    let nothing = probe.client.send(Call::post("/v1/inbox/lease", "")).await.expect(200);
+    assert_eq!(nothing.json(), json!({ "events": [] }), "no body is needed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_never_share_an_event() {
+    let probe = Probe::start(&[]).await;
+    let mut sent = BTreeSet::new();
+    for _ in 0..40 {
+        sent.insert(probe.client.accepted("shared.event", "{}").await);
+    }
+    let consumers = (0..4).map(|_| {
+        let client = probe.node.client();
+        tokio::spawn(async move {
+            let mut taken = Vec::new();
+            loop {
+                let ids = leased_ids(&client.send(lease(&json!({ "limit": 3 }))).await.expect(200));
+                if ids.is_empty() {
+                    return taken;
+                }
+                taken.extend(ids);
+            }
+        })
+    });
+    let mut taken = Vec::new();
+    for consumer in consumers.collect::<Vec<_>>() {
+        taken.extend(consumer.await.expect("a consumer does not panic"));
+    }
+    assert_eq!(taken.len(), sent.len(), "LEASES-1: each event once");
+    assert_eq!(taken.into_iter().collect::<BTreeSet<_>>(), sent, "LEASES-1");
+}
+
+#[tokio::test]
+async fn a_long_poll_is_answered_by_an_event() {
+    let probe = Probe::start(&[]).await;
+    let (waiting, other) = (probe.node.client(), probe.node.client());
+    let wish = json!({ "wait_seconds": 20, "event_types": ["awaited.*"] });
+    let poll = tokio::spawn(async move { waiting.send(lease(&wish)).await });
+    // A second consumer that waits for nothing that comes keeps nobody from it.
+    let idle =
+        tokio::spawn(
+            async move { other.try_send(lease(&json!({ "wait_seconds": 20, "event_types": ["never"] }))).await },
+        );
+    probe.client.accepted("other.event", "{}").await;
+    let id = probe.client.accepted("awaited.event", "{}").await;
+    let answer = poll.await.expect("the poller does not panic").expect(200);
+    assert_eq!(leased_ids(&answer), [id]);
+    let shortly = probe.client.send(lease(&json!({ "wait_seconds": 1, "event_types": ["never"] }))).await.expect(200);
+    assert_eq!(leased_ids(&shortly), [""; 0], "an answer without events when the time is up");
+    idle.abort();
+}
+
+#[tokio::test]
 async fn members_of_a_lease_are_checked() {
     let mut probe = Probe::start(&[]).await;
     for value in [json!(0), json!(-1), json!("x"), json!(1.5), json!(100_000)] {
@@ -69,7 +157,6 @@ fn calls_on(id: &str) -> [Call; 3] {
 }
 
 #[tokio::test]
-#[ignore = "leases are not served yet"]
 async fn events_that_are_not_there_cannot_be_leased() {
     let mut probe = Probe::start(&[]).await;
     let id = probe.client.accepted("short.lived", "{}").await;
@@ -83,7 +170,6 @@ async fn events_that_are_not_there_cannot_be_leased() {
 }
 
 #[tokio::test]
-#[ignore = "leases are not served yet"]
 async fn a_long_poll_does_not_hold_up_the_end() {
     let mut probe = Probe::start(&[]).await;
     let poller = probe.node.client();

@@ -143,7 +143,16 @@ async fn the_api_describes_itself() {
     let client = node.client().anonymous();
     let document = client.get("/openapi.json").await.expect(200).json();
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", document["openapi"]);
-    let paths = ["/v1/events", "/v1/events/batch", "/v1/inbox", "/v1/events/{id}", "/v1/keys", "/v1/health"];
+    let paths = [
+        "/v1/events",
+        "/v1/events/batch",
+        "/v1/events/{id}",
+        "/v1/inbox",
+        "/v1/inbox/lease",
+        "/v1/inbox/stream",
+        "/v1/keys",
+        "/v1/health",
+    ];
     for path in paths {
         assert!(
             document["paths"].get(path).is_some(),

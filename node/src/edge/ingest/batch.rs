@@ -2,9 +2,11 @@
 //!
 //! The body is JSON `{"events": […]}`, NDJSON, or an array of CloudEvents. Invariants: `BATCH-1` good items are accepted in
 //! the order in which they were sent, whatever is beside them; `BATCH-2` an item's index counts all items; `BATCH-3` the
-//! idempotency key of item `i` is `key/i`, or its own. What the outcomes become as a response is in [`batch_answer`].
+//! idempotency key of item `i` is the batch's together with `i`, or its own if the batch has none; `BATCH-4` event tokens
+//! are taken for every item before any is parsed. What the outcomes become as a response is in [`batch_answer`].
 
 use super::batch_answer::{self, BatchAnswer};
+use super::idempotency::Key;
 use super::{Draft, Form, Sender, append, cloud_events, envelope, idempotency, ndjson};
 use crate::edge::EdgeState;
 use crate::edge::authenticate::{Authorized, Caller, EventsWrite};
@@ -76,26 +78,28 @@ pub(super) async fn accept(
 ) -> Result<Response, ApiError> {
     let header_key = idempotency::header_key(headers)?;
     let limits = &edge.options.limits;
-    let reading = Reading::up_to(limits.batch_bytes_max, edge);
+    let reading = Reading::up_to(limits.batch_bytes_max, edge).of(&caller.tenant, edge);
     let body = body::read(body, reading).await?;
-    let drafts = drafts(&body, form, limits.batch_events_max, limits.payload_bytes_max)?;
-    let count = drafts.len();
+    let items = items_of(&body, form, limits.batch_events_max)?;
+    let count = items.len();
+    caller.charge_events(count)?;
+    let drafts = items.into_iter().map(|item| parse(item, form, limits.payload_bytes_max));
     let mut outcomes = Vec::with_capacity(count);
     let mut events = Vec::with_capacity(count);
     let sender = Sender::of(caller, headers);
-    for (index, draft) in drafts.into_iter().enumerate() {
+    for (index, draft) in drafts.enumerate() {
         outcomes.push(draft.map(|mut draft| {
-            let key = draft.key.take().or_else(|| header_key.as_ref().map(|key| format!("{key}/{index}")));
+            let key = key_of(header_key.as_deref(), index, draft.key.take());
             events.push(draft.into_new_event(&body, key, &sender));
         }));
     }
-    let accepted = if events.is_empty() {
-        Vec::new()
-    } else {
-        caller.charge_events(count)?;
-        append(edge, caller, events).await?
-    };
+    let accepted = if events.is_empty() { Vec::new() } else { append(edge, caller, events).await? };
     batch_answer::answer(&merged(outcomes, accepted))
+}
+
+/// `BATCH-3`
+fn key_of(of_batch: Option<&str>, index: usize, own: Option<String>) -> Option<Key> {
+    of_batch.map(|key| Key::Item(key.to_owned(), index)).or_else(|| own.map(Key::CloudEvent))
 }
 
 /// The outcome of every item: its own fault, or what the router said of it.
@@ -108,13 +112,8 @@ fn merged(
     drafted.into_iter().map(|draft| draft.and_then(|()| next())).collect()
 }
 
-/// Each item as a draft, or why it is none.
-fn drafts(
-    body: &[u8],
-    form: Form,
-    events_max: usize,
-    payload_bytes_max: usize,
-) -> Result<Vec<Result<Draft<'_>, ApiError>>, ApiError> {
+/// The items, not looked into.
+fn items_of(body: &[u8], form: Form, events_max: usize) -> Result<Vec<&[u8]>, ApiError> {
     let (items, count) = match form {
         Form::Lines => ndjson::lines(body, events_max),
         Form::CloudEvents => bytes_of(items(body::text(body)?, events_max)?),
@@ -126,14 +125,16 @@ fn drafts(
     if count > events_max {
         return Err(ApiError::validation("events", format!("must have at most {events_max} events, but has {count}")));
     }
-    let parse = |item| {
-        let text = body::text(item)?;
-        match form {
-            Form::CloudEvents => cloud_events::structured(text, payload_bytes_max),
-            _ => envelope::parse(text, payload_bytes_max),
-        }
-    };
-    Ok(items.into_iter().map(parse).collect())
+    Ok(items)
+}
+
+/// One item as a draft, or why it is none.
+fn parse(item: &[u8], form: Form, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
+    let text = body::text(item)?;
+    match form {
+        Form::CloudEvents => cloud_events::structured(text, payload_bytes_max),
+        _ => envelope::parse(text, payload_bytes_max),
+    }
 }
 
 /// The items of `{"events": […]}`.
@@ -152,19 +153,20 @@ fn bytes_of((items, count): (Vec<&RawValue>, usize)) -> (Vec<&[u8]>, usize) {
 /// Panics unless every item of this body is accepted.
 #[cfg(test)]
 pub(super) fn accepts(body: &str) {
-    for draft in drafts(body.as_bytes(), Form::Json, 1_000, 1_000).unwrap() {
-        draft.unwrap();
+    for item in items_of(body.as_bytes(), Form::Json, 1_000).unwrap() {
+        parse(item, Form::Json, 1_000).unwrap();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use triggers_protocol::ErrorCode;
+    use crate::edge::openapi::live::LiveEdge;
+    use triggers_protocol::{ErrorCode, Scope, Scopes};
 
     fn codes(body: &str, form: Form) -> Result<Vec<Option<ErrorCode>>, ErrorCode> {
-        let drafts = drafts(body.as_bytes(), form, 3, 100).map_err(|error| error.code)?;
-        Ok(drafts.into_iter().map(|draft| draft.err().map(|error| error.code)).collect())
+        let items = items_of(body.as_bytes(), form, 3).map_err(|error| error.code)?;
+        Ok(items.into_iter().map(|item| parse(item, form, 100).err().map(|error| error.code)).collect())
     }
 
     #[test]
@@ -191,5 +193,22 @@ mod tests {
         let body = format!("[{event},{{}}]");
         assert_eq!(codes(&body, Form::CloudEvents), Ok(vec![None, Some(ErrorCode::ValidationError)]));
         assert_eq!(codes(event, Form::CloudEvents), Err(ErrorCode::ValidationError));
+    }
+
+    #[test]
+    fn the_key_of_the_batch_goes_before_an_items_own() {
+        let own = || Some("/shop\n1".to_owned());
+        assert_eq!(key_of(Some("k"), 3, own()), Some(Key::Item("k".into(), 3)), "BATCH-3");
+        assert_eq!(key_of(None, 3, own()), Some(Key::CloudEvent("/shop\n1".into())));
+        assert_eq!(key_of(None, 3, None), None);
+    }
+
+    #[tokio::test]
+    async fn bad_items_cost_as_much_as_good_ones() {
+        let live = LiveEdge::start().await;
+        let key = live.key("acme", Scopes::from_iter([Scope::EventsWrite])).await;
+        let body = format!("{{\"events\":[{}]}}", vec!["0"; 1_000].join(","));
+        assert_eq!(live.send("POST", "/v1/events/batch", &key, &body).await.status, 400);
+        assert_eq!(live.send("POST", "/v1/events/batch", &key, &body).await.status, 429, "BATCH-4");
     }
 }

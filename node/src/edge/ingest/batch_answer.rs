@@ -102,7 +102,7 @@ pub(super) fn answer(outcomes: &[Result<Accepted, ApiError>]) -> Result<Response
     let failure_count = outcomes.len() - success_count;
     let answer = BatchAnswer { success_count, failure_count, results: results.collect() };
     let mut response = respond(StatusCode::CREATED, &answer, RESULT_BYTES * outcomes.len())?;
-    if outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|accepted| accepted.replayed)) {
+    if outcomes.iter().flatten().all(|accepted| accepted.replayed) {
         response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
     }
     Ok(response)
@@ -142,6 +142,30 @@ fn item_details(index: usize, error: &ApiError) -> Vec<Detail> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use triggers_protocol::event::EventState;
+    use triggers_protocol::{Event, EventType, Metadata};
+
+    fn accepted(replayed: bool) -> Result<Accepted, ApiError> {
+        let event = Event {
+            id: EventId::ZERO,
+            event_type: EventType::parse("a").unwrap(),
+            timestamp: Timestamp::from_millis(0),
+            payload: bytes::Bytes::from_static(b"{}"),
+            metadata: Metadata::default(),
+            state: EventState::ACCEPTED,
+        };
+        Ok(Accepted { event, replayed })
+    }
+
+    #[test]
+    fn a_batch_is_a_replay_if_all_that_was_accepted_is() {
+        let is_replay = |outcomes: &[_]| answer(outcomes).unwrap().headers().contains_key(REPLAYED_HEADER);
+        let bad = || Err(ApiError::validation("payload", "is required"));
+        assert!(is_replay(&[accepted(true), accepted(true)]));
+        assert!(is_replay(&[accepted(true), bad()]), "the same bad item is as bad as before");
+        assert!(!is_replay(&[accepted(true), accepted(false)]));
+        assert!(!is_replay(&[accepted(false), bad()]));
+    }
 
     fn whole(errors: &[ApiError]) -> ApiError {
         whole_error(&errors.iter().collect::<Vec<_>>())

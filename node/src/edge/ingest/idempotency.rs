@@ -2,7 +2,9 @@
 //!
 //! Invariants: `KEYED-1` a key is 1 to 255 printable ASCII characters, the same whether sent bare or quoted (a Structured
 //! Field string, RFC 9651); `KEYED-2` two requests have the same digest only if type, timestamp as sent, and payload are
-//! the same byte for byte: every part has its length in front. It does not know which keys were used: the store does.
+//! the same byte for byte: every part has its length in front; `KEYED-3` the key of a batch's item, the key of a single
+//! event and the identity of a CloudEvent are never the same key, whatever their text. It does not know which keys were
+//! used: the store does.
 
 use super::Draft;
 use crate::edge::error::ApiError;
@@ -62,10 +64,46 @@ fn unquoted(text: &str) -> Result<String, &'static str> {
     Err(MALFORMED)
 }
 
+/// The key of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Key {
+    /// As it was sent with the event.
+    Sent(String),
+    /// Source and id of a CloudEvent, a line feed between them.
+    CloudEvent(String),
+    /// As it was sent with a batch, and the position of the event in it.
+    Item(String, usize),
+}
+
+impl Key {
+    /// The key for people, as it is kept with the event.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Sent(key) | Self::CloudEvent(key) => key.clone(),
+            Self::Item(key, index) => format!("{key}/{index}"),
+        }
+    }
+
+    /// What the store knows the key by: `KEYED-3`.
+    fn hash(&self) -> [u8; 16] {
+        let (kind, key, index) = match self {
+            Self::Sent(key) => (0, key, 0),
+            Self::CloudEvent(key) => (1, key, 0),
+            Self::Item(key, index) => (2, key, *index),
+        };
+        let mut digest = Sha256::new();
+        digest.update([kind]);
+        digest.update((key.len() as u64).to_be_bytes());
+        digest.update(key.as_bytes());
+        digest.update((index as u64).to_be_bytes());
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&digest.finalize()[..16]);
+        hash
+    }
+}
+
 /// What the store remembers of a key and of the event that was sent with it.
-pub(super) fn request(key: &str, draft: &Draft<'_>) -> IdempotencyRequest {
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&Sha256::digest(key.as_bytes())[..16]);
+pub(super) fn request(key: &Key, draft: &Draft<'_>) -> IdempotencyRequest {
     let mut digest = Sha256::new();
     let timestamp = draft.timestamp_text.as_deref();
     digest.update([u8::from(timestamp.is_some())]);
@@ -73,7 +111,7 @@ pub(super) fn request(key: &str, draft: &Draft<'_>) -> IdempotencyRequest {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part.as_bytes());
     }
-    IdempotencyRequest { hash, request_digest: digest.finalize().into() }
+    IdempotencyRequest { hash: key.hash(), request_digest: digest.finalize().into() }
 }
 
 #[cfg(test)]
@@ -116,7 +154,27 @@ mod tests {
     fn digest(event_type: &str, timestamp: Option<&str>, payload: &str) -> [u8; 32] {
         let event_type = EventType::parse(event_type).unwrap();
         let timestamp_text = timestamp.map(Into::into);
-        request("k", &Draft { event_type, timestamp: None, timestamp_text, payload, key: None }).request_digest
+        request(&Key::Sent("k".into()), &Draft { event_type, timestamp: None, timestamp_text, payload, key: None })
+            .request_digest
+    }
+
+    #[test]
+    fn keys_of_different_kinds_are_different_keys() {
+        let item = |key: &str, index| Key::Item(key.into(), index);
+        let keys = [
+            Key::Sent("a".into()),
+            Key::Sent("a/1".into()),
+            Key::CloudEvent("a".into()),
+            Key::CloudEvent("a/1".into()),
+            item("a", 0),
+            item("a", 1),
+            item("a", 11),
+            item("a/1", 1),
+        ];
+        let hashes: std::collections::BTreeSet<_> = keys.iter().map(Key::hash).collect();
+        assert_eq!(hashes.len(), keys.len(), "KEYED-3");
+        assert_eq!(item("a", 1).text(), "a/1");
+        assert_eq!(item("a", 1).hash(), item("a", 1).hash());
     }
 
     proptest! {

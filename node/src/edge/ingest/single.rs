@@ -5,6 +5,7 @@
 //! An array of CloudEvents is taken here as well, as a sender configured with one address would send it; it is then
 //! answered as a batch.
 
+use super::idempotency::Key;
 use super::{ENVELOPE_BYTES_MAX, Form, Sender, append, batch, cloud_events, envelope, idempotency};
 use crate::edge::EdgeState;
 use crate::edge::authenticate::{Authorized, EventsWrite};
@@ -67,7 +68,8 @@ pub(crate) async fn create_event(
     }
     let header_key = idempotency::header_key(headers)?;
     let payload_bytes_max = edge.options.limits.payload_bytes_max;
-    let body = body::read(body, Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, &edge)).await?;
+    let reading = Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, &edge).of(&caller.tenant, &edge);
+    let body = body::read(body, reading).await?;
     let text = body::text(&body)?;
     let mut draft = match form {
         Form::Json => envelope::parse(text, payload_bytes_max)?,
@@ -78,7 +80,7 @@ pub(crate) async fn create_event(
         }
     };
     caller.charge_events(1)?;
-    let key = header_key.or_else(|| draft.key.take());
+    let key = header_key.map(Key::Sent).or_else(|| draft.key.take().map(Key::CloudEvent));
     let event = draft.into_new_event(&body, key, &Sender::of(&caller, headers));
     let outcome = append(&edge, &caller, vec![event]).await?.pop();
     let accepted = outcome.ok_or_else(|| ApiError::internal("the router gave no outcome"))??;

@@ -65,7 +65,7 @@ impl<'a> KeyJson<'a> {
             scopes: row.scopes.iter().map(Scope::as_str).collect(),
             rate_limit_per_minute: row.rate_limit_per_minute,
             created_at: row.created_at,
-            expires_at: row.expires_at,
+            expires_at: row.ends_at(),
         }
     }
 }

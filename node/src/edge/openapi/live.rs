@@ -87,6 +87,7 @@ impl LiveEdge {
             rate_limit_per_minute: None,
             created_at: now,
             expires_at: None,
+            replaced_at: None,
         };
         self.edge.access.create_key(row, deadline).await.unwrap();
         key.reveal().to_owned()

@@ -4,6 +4,8 @@
 //! sent. Invariant: `SCHEMAS-1` the example of each type is accepted by the parser of its handler, which tests check. They
 //! are not used at run time.
 
+pub(crate) mod leases;
+
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -107,10 +109,10 @@ pub(crate) enum ScopeSchema {
     /// Post events.
     #[schema(rename = "events:write")]
     EventsWrite,
-    /// List the inbox, read events and statistics.
+    /// List and follow the inbox, read events and statistics.
     #[schema(rename = "inbox:read")]
     InboxRead,
-    /// Acknowledge and delete events.
+    /// Lease, acknowledge, replay and delete events.
     #[schema(rename = "inbox:ack")]
     InboxAck,
     /// Manage subscriptions.

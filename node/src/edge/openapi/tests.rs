@@ -41,7 +41,14 @@ fn the_contract_s_operations_are_in_the_document() {
         "DELETE /v1/events/{id}",
         "GET /v1/events/{id}/status",
         "POST /v1/events/{id}/ack",
+        "POST /v1/events/{id}/nack",
+        "POST /v1/events/{id}/lease",
+        "POST /v1/events/{id}/replay",
         "GET /v1/inbox",
+        "POST /v1/inbox/lease",
+        "POST /v1/inbox/replay",
+        "GET /v1/inbox/stream",
+        "GET /v1/triggers/poll",
         "GET /v1/stats",
         "POST /v1/keys",
         "GET /v1/keys",
@@ -110,6 +117,9 @@ fn examples_of_requests_are_accepted() {
     let document = document();
     let example = |schema: &str| document["components"]["schemas"][schema]["example"].to_string();
     crate::edge::ingest::accepts_examples(&example("NewEvent"), &example("NewBatch"), &example("CloudEvent"));
+    let [acknowledgement, extension, refusal] = ["Acknowledgement", "LeaseExtension", "Nack"].map(example);
+    crate::edge::events::delivery::accepts_examples(&acknowledgement, &extension, &refusal);
+    crate::edge::inbox::accepts_examples(&example("LeaseRequest"), &example("InboxReplay"));
     crate::edge::keys::accepts_examples(&example("NewKey"), &example("KeyRotation"));
     crate::edge::tenants::accepts_examples(&example("NewTenant"), &example("TenantPatch"));
 }

@@ -6,7 +6,7 @@
 //!
 //! Not here: filters that are malformed; see the tests of bad input.
 
-use crate::harness::{Client, Node, listing};
+use crate::harness::{Call, Client, Node, listing};
 use std::time::Duration;
 
 const TYPES: [&str; 7] = [
@@ -98,7 +98,12 @@ async fn statuses_part_the_inbox() {
     let ids = super::fill(&client, 6).await;
     client.post(&format!("/v1/events/{}/ack", ids[1]), &serde_json::json!({})).await.expect(200);
     client.post(&format!("/v1/events/{}/ack", ids[4]), &serde_json::json!({})).await.expect(200);
-    for (status, expected) in [("delivered", 2), ("queued", 0), ("received", 4), ("failed", 0)] {
+    let policy = serde_json::json!({ "retry_policy": { "delays_seconds": [] } });
+    let tenant = Call::new("PATCH", format!("/v1/tenants/{}", node.dev.tenant_id)).body(policy.to_string());
+    node.admin().send(tenant).await.expect(200);
+    client.post("/v1/inbox/lease", &serde_json::json!({ "limit": 2 })).await.expect(200);
+    client.post(&format!("/v1/events/{}/nack", ids[0]), &serde_json::json!({})).await.expect(200);
+    for (status, expected) in [("delivered", 2), ("queued", 1), ("received", 2), ("failed", 1)] {
         let listing = listing::all(&client, &format!("status={status}&limit=2")).await;
         assert_eq!(listing.events.len(), expected, "{status}");
         assert_eq!(listing.total_count, expected as u64, "{status}");

@@ -1,0 +1,171 @@
+//! What becomes of an event that is not acknowledged: the next attempt, the dead letter, and back.
+//!
+//! ATTEMPTS-1: a lease that runs out is a failed attempt; after the last one by the retry policy the event is `failed`.
+//! ATTEMPTS-2: the token of a lease that has run out is 409.
+//! ATTEMPTS-3: the status tells of every attempt.
+//! ATTEMPTS-4: a failed or delivered event can be delivered again, one or many.
+//! ATTEMPTS-5: a lease outlives the node that gave it, and so does its end.
+//!
+//! Not here: the default policy's hours, which the actors test in virtual time.
+
+use super::{extension, lease, leased_ids, post};
+use crate::bad_input::probe::{Probe, check_refusal};
+use crate::harness::{Call, Client, Node, STATE_DEADLINE_MS, listing, process, wait_until};
+use serde_json::{Value, json};
+
+const WAIT_S: u64 = 20;
+
+/// Gives the development tenant a retry policy.
+async fn set_delays(node: &Node, delays_seconds: &[u32]) {
+    let policy = json!({ "retry_policy": { "delays_seconds": delays_seconds } });
+    let call = Call::new("PATCH", format!("/v1/tenants/{}", node.dev.tenant_id)).body(policy.to_string());
+    node.admin().send(call).await.expect(200);
+}
+
+/// Leases one event for `visibility_s` seconds, waiting for it; the event.
+async fn lease_one(client: &Client, visibility_s: u32) -> Value {
+    let wish = json!({ "limit": 1, "visibility_timeout_seconds": visibility_s, "wait_seconds": WAIT_S });
+    let answer = client.send(lease(&wish)).await.expect(200);
+    let event = answer.json()["events"][0].clone();
+    assert!(event.is_object(), "nothing to lease within {WAIT_S} s");
+    event
+}
+
+fn token(event: &Value) -> &str {
+    event["lease_token"].as_str().expect("a token")
+}
+
+async fn is_in(client: &Client, id: &str, status: &str) -> bool {
+    client.get(&format!("/v1/events/{id}")).await.expect(200).string("/status") == status
+}
+
+#[tokio::test]
+async fn an_event_that_nobody_acknowledges_comes_back_and_then_fails() {
+    let probe = Probe::start(&[]).await;
+    set_delays(&probe.node, &[0, 0]).await;
+    let id = probe.client.accepted("lost.event", "{}").await;
+    let first = lease_one(&probe.client, 1).await;
+    assert_eq!((&first["attempts"], &first["status"]), (&json!(1), &json!("queued")));
+    let second = lease_one(&probe.client, 1).await;
+    assert_eq!((&second["event_id"], &second["attempts"]), (&json!(id), &json!(2)), "ATTEMPTS-1");
+    assert_ne!(token(&first), token(&second));
+    let third = lease_one(&probe.client, 1).await;
+    assert_eq!(third["attempts"], 3, "ATTEMPTS-1");
+    wait_until(STATE_DEADLINE_MS, "the event has failed", || is_in(&probe.client, &id, "failed")).await;
+    for action in ["ack", "nack", "lease"] {
+        for stale in [&first, &third] {
+            let answer = post(&probe.client, &id, action, &extension(token(stale))).await;
+            check_refusal(&answer, 409, &["CONFLICT"], &format!("ATTEMPTS-2: {action}"));
+        }
+    }
+    let status = probe.client.get(&format!("/v1/events/{id}/status")).await.expect(200).json();
+    assert_eq!((&status["status"], &status["retry_count"]), (&json!("failed"), &json!(2)), "ATTEMPTS-3: {status}");
+    assert!(status["failed_at"].is_string() && status["last_retry_at"].is_string(), "ATTEMPTS-3: {status}");
+    assert_eq!(status["next_retry_at"], Value::Null, "ATTEMPTS-3: {status}");
+    let attempts = status["attempts"].as_array().expect("attempts");
+    assert_eq!(attempts.len(), 3, "ATTEMPTS-3: {status}");
+    for (attempt, number) in attempts.iter().zip(1..) {
+        assert_eq!((&attempt["number"], &attempt["outcome"]), (&json!(number), &json!("failed")), "ATTEMPTS-3");
+        assert!(attempt["started_at"].is_string() && attempt["finished_at"].is_string(), "ATTEMPTS-3: {attempt}");
+        assert!(attempt["error"].is_string() && attempt["http_status"].is_null(), "ATTEMPTS-3: {attempt}");
+    }
+
+    let replayed = post(&probe.client, &id, "replay", &json!({})).await.expect(202);
+    assert_eq!(replayed.string("/status"), "received", "ATTEMPTS-4");
+    assert_eq!(post(&probe.client, &id, "replay", &json!({})).await.status, 409, "ATTEMPTS-4: it is received");
+    let again = lease_one(&probe.client, 60).await;
+    assert_eq!((&again["event_id"], &again["attempts"]), (&json!(id), &json!(4)), "ATTEMPTS-4");
+    let running = probe.client.get(&format!("/v1/events/{id}/status")).await.expect(200).json();
+    assert_eq!(running["attempts"][3]["outcome"], "in_progress", "ATTEMPTS-3: {running}");
+    post(&probe.client, &id, "ack", &json!({ "lease_token": token(&again) })).await.expect(200);
+    let ended = probe.client.get(&format!("/v1/events/{id}/status")).await.expect(200).json();
+    assert_eq!(ended["attempts"][3]["outcome"], "succeeded", "ATTEMPTS-3: {ended}");
+}
+
+#[tokio::test]
+async fn what_a_consumer_gives_back_comes_again_when_it_says() {
+    let probe = Probe::start(&[]).await;
+    let id = probe.client.accepted("refused.event", "{}").await;
+    check_refusal(&post(&probe.client, &id, "nack", &json!({})).await, 409, &["CONFLICT"], "it is not leased");
+    let held = lease_one(&probe.client, 600).await;
+    let reason = json!({ "reason": "not now", "retry_after_seconds": 0, "lease_token": token(&held) });
+    let refused = post(&probe.client, &id, "nack", &reason).await.expect(200).json();
+    assert_eq!((&refused["status"], &refused["last_error"]), (&json!("queued"), &json!("not now")), "{refused}");
+    assert!(refused["next_retry_at"].is_string(), "{refused}");
+    let again = lease_one(&probe.client, 600).await;
+    assert_eq!((&again["event_id"], &again["attempts"]), (&json!(id), &json!(2)));
+    // The default policy's first delay is a minute, so that it does not come back at once.
+    let refused = post(&probe.client, &id, "nack", &json!({})).await.expect(200).json();
+    assert_eq!(refused["status"], "queued", "{refused}");
+    assert!(leased_ids(&probe.client.send(lease(&json!({}))).await.expect(200)).is_empty(), "it waits");
+    for (body, field) in [
+        (json!({ "retry_after_seconds": 86_401 }), "retry_after_seconds"),
+        (json!({ "retry_after_seconds": -1 }), "retry_after_seconds"),
+        (json!({ "reason": "x".repeat(1_025) }), "reason"),
+        (json!({ "lease_token": 1 }), "lease_token"),
+    ] {
+        let answer = post(&probe.client, &id, "nack", &body).await;
+        check_refusal(&answer, 400, &["VALIDATION_ERROR"], field);
+        assert_eq!(answer.string("/error/details/0/field"), field);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_and_its_end_outlive_the_node() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut node = Node::start(directory.path(), &[]).await;
+    set_delays(&node, &[0]).await;
+    let client = node.client();
+    let held = client.accepted("held.event", "{}").await;
+    let lost = client.accepted("lost.event", "{}").await;
+    let holding = lease_one(&client, 43_200).await;
+    let losing = lease_one(&client, 1).await;
+    assert_eq!((&holding["event_id"], &losing["event_id"]), (&json!(held), &json!(lost)));
+    node.kill_hard();
+    let node = Node::start(directory.path(), &[]).await;
+    let client = node.client();
+    let back = lease_one(&client, 600).await;
+    assert_eq!((&back["event_id"], &back["attempts"]), (&json!(lost), &json!(2)), "ATTEMPTS-5: it ran out");
+    assert!(
+        leased_ids(&client.send(lease(&json!({}))).await.expect(200)).is_empty(),
+        "ATTEMPTS-5: the other one holds"
+    );
+    post(&client, &held, "ack", &json!({ "lease_token": token(&holding) })).await.expect(200);
+}
+
+#[tokio::test]
+async fn many_are_replayed_at_once() {
+    let probe = Probe::start(&[]).await;
+    let mut ids = Vec::new();
+    for number in 0..120 {
+        let event_type = if number % 4 == 0 { "rare.event" } else { "usual.event" };
+        ids.push(probe.client.accepted(event_type, "{}").await);
+    }
+    probe.client.post("/v1/events/acknowledge/batch", &json!({ "event_ids": ids })).await.expect(200);
+    let replay = async |body: Value| probe.client.post("/v1/inbox/replay", &body).await;
+    let rare = replay(json!({ "status": "delivered", "event_type": "rare.*" })).await.expect(202).json();
+    assert_eq!((&rare["replayed"], &rare["has_more"]), (&json!(30), &json!(false)), "ATTEMPTS-4");
+    let early = json!({ "status": "delivered", "to_timestamp": "2020-01-01T00:00:00Z" });
+    assert_eq!(replay(early).await.expect(202).json()["replayed"], 0, "ATTEMPTS-4");
+    let rest = replay(json!({ "status": "delivered" })).await.expect(202).json();
+    assert_eq!(rest["replayed"], 90, "ATTEMPTS-4");
+    let received = listing::all(&probe.client, "").await;
+    assert_eq!(received.total_count, 120, "ATTEMPTS-4");
+    assert_eq!(received.events.into_iter().map(|event| event.event_id).collect::<Vec<_>>(), ids, "in their old order");
+    check_refusal(&replay(json!({ "status": "received" })).await, 400, &["VALIDATION_ERROR"], "replay of received");
+}
+
+#[tokio::test]
+async fn the_command_line_replays() {
+    let probe = Probe::start(&[]).await;
+    let id = probe.client.accepted("again.event", "{}").await;
+    post(&probe.client, &id, "ack", &json!({})).await.expect(200);
+    let envs = [("TRIGGERS_URL", probe.node.dev.url.as_str()), ("TRIGGERS_API_KEY", probe.node.dev.api_key.as_str())];
+    let replayed = process::run(&["events", "replay", &id], &envs).await;
+    assert_eq!(replayed.code, 0, "{replayed:?}");
+    assert!(replayed.stdout.contains(&id), "{replayed:?}");
+    assert!(is_in(&probe.client, &id, "received").await, "ATTEMPTS-4");
+    let refused = process::run(&["events", "replay", &id], &envs).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("CONFLICT"), "the node's own words: {refused:?}");
+}
