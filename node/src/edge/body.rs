@@ -6,7 +6,7 @@
 //! in pieces hold places for as much as has come, of their tenant's part where it is known and of the node's memory, so
 //! that many slow ones can neither fill the memory nor take it from other tenants.
 //! A body that comes in one piece, as small ones do, is handed on without a copy.
-//! It is not the check of what the body says: that is [`members`] for shape and the handlers for meaning.
+//! It is not the check of what the body says: that is `members` for shape and the handlers for meaning.
 
 pub(crate) mod faults;
 pub(crate) mod members;

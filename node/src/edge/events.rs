@@ -1,4 +1,4 @@
-//! One event by its id: read it, delete it; its attempts are in [`status`], what consumers do with it in [`delivery`].
+//! One event by its id: read it, delete it; its attempts are in `status`, what consumers do with it in `delivery`.
 //!
 //! Invariants: `EVENTS-1` another tenant's event is as one that never was: 404; `EVENTS-2` a deleted one is 410 for as long
 //! as the deletion is remembered; `EVENTS-3` acknowledging again changes nothing and answers the same.

@@ -2,7 +2,7 @@
 //!
 //! Invariants: `INBOX-LIST-1` a page is one snapshot; its cursor goes on exactly behind its last event, so that following
 //! it never skips one that was acknowledged to its sender before the read began; `INBOX-LIST-2` `cursor` is null exactly
-//! when `has_more` is false; `INBOX-LIST-3` a page has at most [`PAGE_BYTES_MAX`] of payloads and one event more, so it may
+//! when `has_more` is false; `INBOX-LIST-3` a page has at most `PAGE_BYTES_MAX` of payloads and one event more, so it may
 //! be shorter than its limit, even empty, and still have a cursor. What else a consumer does with many events at once has
 //! a file each: acknowledge, lease, replay, follow as a stream, poll for the newest.
 

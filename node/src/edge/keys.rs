@@ -3,8 +3,8 @@
 //! Invariants: `KEYS-EDGE-1` no key gives more than it has: neither scopes, nor tenant, nor rate, nor time, whether it
 //! makes a key or rotates one; an admin's may;
 //! `KEYS-EDGE-2` the plain key is in the response that makes it and nowhere else; `KEYS-EDGE-3` another tenant's key is as
-//! one that never was, except to an admin. What a request may contain is in [`request`], what a key
-//! looks like in [`json`].
+//! one that never was, except to an admin. What a request may contain is in `request`, what a key
+//! looks like in `json`.
 
 mod json;
 mod request;

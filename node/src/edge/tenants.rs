@@ -1,7 +1,7 @@
 //! Tenants, for admins: make, list, read, change.
 //!
 //! Invariants: `TENANTS-EDGE-1` a change touches the settings it names and no others; `TENANTS-EDGE-2` an id is given once:
-//! making a tenant under one that exists is a conflict, never a change. What a request may contain is in [`request`].
+//! making a tenant under one that exists is a conflict, never a change. What a request may contain is in `request`.
 //! Making a tenant makes no key; that is another request.
 
 mod request;
