@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use triggers_protocol::{TenantId, Timestamp};
 use triggers_store::kv::{Fault, Run, Store, StoreError};
-use triggers_store::tables::batch::Applied;
+use triggers_store::tables::batch::{Applied, Outcome};
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::{self, TableError};
@@ -170,12 +170,19 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
             let (committed, finished, answers) = batch.finish(&applied);
             // The inbox hears of it first: a client that repeats its idempotency key at once must find it free.
             promise.keep(InboxMessage::Committed(committed, finished));
-            arguments.signals.committed.notify_waiters();
+            if applied.outcomes.iter().any(is_news) {
+                arguments.signals.committed.notify_waiters();
+            }
             return answer_all(answers);
         }
         Err(error) => InboxMessage::Failed(Box::new(batch), error),
     };
     promise.keep(message);
+}
+
+/// Whether there may be more for consumers now than before.
+fn is_news(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Appended(_) | Outcome::Changed(_) | Outcome::Expired(1..))
 }
 
 async fn run_batch(arguments: &InboxArguments, batch: &Batch<Reply>) -> Result<Applied, TableError> {

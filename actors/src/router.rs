@@ -215,7 +215,7 @@ impl Router {
         self.change(tenant, Write::Replay(id), deadline).await
     }
 
-    /// Waits until something has been committed in the tenant's inbox, or `until`. It may return without either.
+    /// Waits until there may be more for consumers in the tenant's inbox, or `until`. It may return without either.
     pub async fn changed(&self, tenant: &TenantId, until: Instant) {
         let inbox = self.partition(tenant).ok().and_then(|partition| partition.table.get(tenant));
         let Some(inbox) = inbox else { return tokio::time::sleep_until(until).await };

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio_rustls::TlsAcceptor;
 use triggers_actors::admission::Admission;
 use triggers_actors::{BrokerOptions, Node};
@@ -138,13 +139,13 @@ impl Running {
     async fn serve(mut self, ready: impl FnOnce() -> Result<(), StartError>) -> Result<(), StartError> {
         let edge = self.edge();
         let (stop, stopped) = watch::channel(false);
+        let (stop_admin, admin_stopped) = watch::channel(false);
         let cluster = cluster_view(&self.options, &self.node, &self.incarnation, self.address);
         let admin = admin::router(self.telemetry.admin_state(edge.clone(), cluster));
         let options = &self.options.listen;
-        let public =
-            server::serve(self.listener, edge::router(edge.clone()), self.tls, options.clone(), stopped.clone());
+        let public = server::serve(self.listener, edge::router(edge.clone()), self.tls, options.clone(), stopped);
         let public = tokio::spawn(public);
-        let admin = tokio::spawn(server::serve(self.admin_listener, admin, None, options.clone(), stopped));
+        let admin = tokio::spawn(server::serve(self.admin_listener, admin, None, options.clone(), admin_stopped));
         ready()?;
         let outcome = tokio::select! {
             signal = signals::stop_requested() => match signal {
@@ -158,11 +159,15 @@ impl Running {
         };
         edge.draining.store(true, Ordering::SeqCst);
         let _ = stop.send(true);
-        for server in [public, admin] {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "a listener ended badly");
+        tokio::select! {
+            ended = public => note("public", ended),
+            _ = signals::stop_requested() => {
+                return Err(StartError::Fatal("a second signal came before its requests were finished".into()));
             }
         }
+        // Until here, so that the drain can be watched and a prober does not take it for a death.
+        let _ = stop_admin.send(true);
+        note("admin", admin.await);
         self.node.stop().await;
         tracing::info!("stopped");
         outcome
@@ -196,6 +201,12 @@ fn cluster_view(options: &NodeOptions, node: &Node, incarnation: &str, address: 
             partitions_owned: count,
         }],
         partitions: PartitionsView { count, epoch_min, epoch_max },
+    }
+}
+
+fn note(listener: &str, ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(listener, %error, "a listener ended badly");
     }
 }
 

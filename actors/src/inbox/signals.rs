@@ -19,7 +19,7 @@ pub(crate) struct InboxSignals {
     slots: Mutex<[Slot; SECONDS]>,
     /// Microseconds since the epoch; the largest number if there is no lease.
     first_lease_end: AtomicI64,
-    /// Told of every commit.
+    /// Told of every commit after which there may be more for consumers.
     pub(crate) committed: Notify,
 }
 

@@ -1,6 +1,6 @@
 //! The signals that end a node: SIGTERM and SIGINT.
 //!
-//! The first one starts the drain; a second one is left to the operating system's default, which ends the process.
+//! The first one starts the drain; a second one ends the node at once, with requests unanswered.
 
 /// Waits for SIGTERM or SIGINT.
 ///

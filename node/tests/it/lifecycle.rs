@@ -64,27 +64,47 @@ async fn is_unready(client: &Client) -> bool {
     client.try_send(Call::get("/readyz")).await.is_ok_and(|answer| answer.status == 200).eq(&false)
 }
 
-#[tokio::test]
-async fn termination_finishes_what_was_begun() {
-    let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let mut node = Node::start(directory.path(), &[]).await;
-    let body = "{\"event_type\":\"begun.event\",\"payload\":{ \"n\" : 1 }}";
+const BEGUN: &str = "{\"event_type\":\"begun.event\",\"payload\":{ \"n\" : 1 }}";
+
+/// A connection with the first half of a request, which the node has begun.
+async fn half_a_request(node: &Node) -> Wire {
     let key = &node.dev.api_key;
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\nexpect: 100-continue\r\n\r\n",
-        body.len()
+        BEGUN.len()
     );
     let mut wire = Wire::connect(&node.dev.url).await;
     assert!(wire.write(head).await);
     let go_ahead = wire.answer().await.expect("the node asks for the body");
     assert_eq!(go_ahead.status, 100, "the request has begun: {}", go_ahead.text());
-    assert!(wire.write(&body[..20]).await);
+    assert!(wire.write(&BEGUN[..20]).await);
+    wire
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_drain_at_once() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut node = Node::start(directory.path(), &[]).await;
+    let _wire = half_a_request(&node).await;
+    node.signal_termination();
+    let client = node.client();
+    wait_until(STATE_DEADLINE_MS, "the node drains", || is_unready(&client)).await;
+    node.signal_termination();
+    assert_eq!(node.exit_code().await, 5, "its request was not finished");
+}
+
+#[tokio::test]
+async fn termination_finishes_what_was_begun() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut node = Node::start(directory.path(), &[]).await;
+    let mut wire = half_a_request(&node).await;
 
     node.signal_termination();
     let client = node.client();
     wait_until(STATE_DEADLINE_MS, "the node drains", || is_unready(&client)).await;
-    assert!(wire.write(&body[20..]).await, "LIFECYCLE-3: the connection is still open");
+    Client::new(&node.dev.admin_url, "").anonymous().get("/livez").await.expect(200);
+    assert!(wire.write(&BEGUN[20..]).await, "LIFECYCLE-3: the connection is still open");
     let answer = wire.answer().await.expect("LIFECYCLE-3: the begun request is answered");
     let id = answer.expect(201).string("/event_id");
     assert_eq!(node.exit_code().await, 0, "LIFECYCLE-3");
