@@ -2,10 +2,11 @@
 //!
 //! `GET /metrics`, `GET /v1/cluster`, `POST /v1/cluster/drain`, `GET` and `PUT /v1/log-level`, `GET /livez`.
 //! Invariants: `ADMIN-1` nothing here asks for a key: who reaches the listener may use it, so it must not be reachable
-//! from outside; `ADMIN-2` nothing here shows an event, a key or a tenant; `ADMIN-3` it goes on while the public listener
+//! from outside, and a browser's page may not (`cross_site`); `ADMIN-2` nothing here shows an event, a key or a tenant; `ADMIN-3` it goes on while the public listener
 //! drains, so that a drain can be watched. Errors have the same body as those of the public listener.
 
 mod cluster;
+mod cross_site;
 mod log_level;
 
 pub use cluster::{ClusterView, MemberState, MemberView, PartitionsView};
@@ -21,7 +22,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use triggers_cluster_config::ListenOptions;
+use triggers_cluster_config::{ListenOptions, NodeOptions};
 
 /// The format of Prometheus's texts.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -47,7 +48,8 @@ pub fn router(state: AdminState) -> Router {
         cors_origins: Vec::new(),
         ..state.edge.options.listen.clone()
     };
-    let responder = Responder::new(state.edge.environment.clone(), &listen, &state.edge.options.limits);
+    let options = NodeOptions { listen, ..state.edge.options.clone() };
+    let responder = Responder::new(state.edge.environment.clone(), &options);
     Router::new()
         .route("/livez", get(async || Json(serde_json::json!({ "status": "alive" }))))
         .route("/metrics", get(get_metrics))
@@ -56,6 +58,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/log-level", get(log_level::get_log_level).put(log_level::put_log_level))
         .fallback(respond::no_such_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn(cross_site::refuse))
         .layer(axum::middleware::from_fn_with_state(Arc::new(responder), respond::respond))
         .with_state(state)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start: configuration ▸ telemetry ▸ listeners bound ▸ store opened ▸ fences taken, actors started ▸ first keys ▸ serving
-//! stop:  not ready any more ▸ requests in flight finish ▸ actors stopped ▸ store closed
+//! stop:  not ready any more ▸ public listener closed, requests in flight finish ▸ admin listener ▸ actors ▸ store
 //! ```
 //! Invariants: `BOOTSTRAP-1` nothing is answered before everything stands; `BOOTSTRAP-2` a start that fails has changed
 //! nothing but what it says; `BOOTSTRAP-3` the store closes last, so that what was begun can be committed.
@@ -18,7 +18,7 @@ use crate::access::Access;
 use crate::admin::{self, ClusterView, MemberState, MemberView, PartitionsView};
 use crate::cli::arguments::{DevArguments, ServeArguments};
 use crate::edge::{self, Edge, EdgeState, server};
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::{self, LastLines, Telemetry};
 use first_keys::DevFile;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -113,12 +113,15 @@ struct Running {
     store: Store,
     node: Node,
     incarnation: String,
+    /// The last to go, so that nothing is said after it.
+    _last_lines: LastLines,
 }
 
 impl Running {
     async fn start(options: NodeOptions) -> Result<Self, StartError> {
         let tls = edge::tls::load(&options.listen)?;
         let telemetry = telemetry::start(&options.log).map_err(|error| StartError::Telemetry(error.to_string()))?;
+        let _last_lines = telemetry.log.last_lines();
         let (listener, address) = bind(options.listen.address).await?;
         let (admin_listener, admin_address) = bind(options.admin.address).await?;
         let environment = Environment::system();
@@ -128,7 +131,19 @@ impl Running {
         let node =
             Node::start(store.clone(), broker_options(&options), options.node.partitions, incarnation.clone()).await?;
         tracing::info!(node = incarnation, %address, %admin_address, partitions = options.node.partitions, "started");
-        Ok(Self { options, telemetry, tls, listener, address, admin_listener, admin_address, store, node, incarnation })
+        Ok(Self {
+            options,
+            telemetry,
+            tls,
+            listener,
+            address,
+            admin_listener,
+            admin_address,
+            store,
+            node,
+            incarnation,
+            _last_lines,
+        })
     }
 
     fn scheme(&self) -> &'static str {
@@ -158,19 +173,24 @@ impl Running {
             () = self.node.ended() => Err(StartError::Fatal("its actors keep failing; see the log".into())),
         };
         edge.draining.store(true, Ordering::SeqCst);
-        let _ = stop.send(true);
+        // Load balancers are told first and accepting ends later; a node whose actors are gone has nothing to wait for.
+        let delay = Duration::from_millis(if outcome.is_ok() { options.drain_delay_ms } else { 0 });
+        let finished = async {
+            tokio::time::sleep(delay).await;
+            let _ = stop.send(true);
+            note("public", public.await);
+            // Until here, so that the drain can be watched and a prober does not take it for a death.
+            let _ = stop_admin.send(true);
+            note("admin", admin.await);
+            self.node.stop().await;
+            tracing::info!("stopped");
+        };
         tokio::select! {
-            ended = public => note("public", ended),
+            () = finished => outcome,
             _ = signals::stop_requested() => {
-                return Err(StartError::Fatal("a second signal came before its requests were finished".into()));
+                Err(StartError::Fatal("a second signal came before its requests were finished".into()))
             }
         }
-        // Until here, so that the drain can be watched and a prober does not take it for a death.
-        let _ = stop_admin.send(true);
-        note("admin", admin.await);
-        self.node.stop().await;
-        tracing::info!("stopped");
-        outcome
     }
 
     fn edge(&self) -> EdgeState {

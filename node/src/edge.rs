@@ -79,15 +79,16 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// When a request that begins now must be answered.
+    /// When the request that is being handled must be answered, shortly before its time is up; outside of a request, as
+    /// if one began now.
     pub fn deadline(&self) -> Instant {
-        Instant::now() + Duration::from_millis(self.options.listen.request_timeout_ms)
+        respond::deadline(Duration::from_millis(self.options.listen.request_timeout_ms))
     }
 
-    /// When a request that begins now, and that waits or does one thing after another, begins nothing more, so that
-    /// there is time left for what it began.
+    /// When a request that waits or does one thing after another begins nothing more, so that there is time left for
+    /// what it began.
     pub fn last_start(&self) -> Instant {
-        Instant::now() + Duration::from_millis(self.options.listen.request_timeout_ms) * 3 / 4
+        self.deadline() - Duration::from_millis(self.options.listen.request_timeout_ms) / 4
     }
 
     /// Whether the node is about to stop.
@@ -116,7 +117,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 /// Everything that the public listener serves.
 pub fn router(state: EdgeState) -> axum::Router {
     let (resources, document) = resources().split_for_parts();
-    let responder = Responder::new(state.environment.clone(), &state.options.listen, &state.options.limits);
+    let responder = Responder::new(state.environment.clone(), &state.options);
     resources
         .merge(openapi::routes(document))
         .merge(docs::routes())

@@ -10,7 +10,7 @@ mod log;
 mod measures;
 mod process;
 
-pub use log::{FilterError, LogHandle};
+pub use log::{FilterError, LastLines, LogHandle};
 pub use measures::MetricsHandle;
 
 use crate::admin::{AdminState, ClusterView};
@@ -23,6 +23,9 @@ pub enum TelemetryError {
     /// The filter in the options.
     #[error("log.filter {0}")]
     Filter(#[from] FilterError),
+    /// The thread that writes lines.
+    #[error("log lines have no thread that writes them: {0}")]
+    Lines(#[source] std::io::Error),
     /// There is a subscriber already.
     #[error("log lines have a subscriber already: {0}")]
     Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),

@@ -1,6 +1,6 @@
 //! Options of section `listen`: the public listener, where partners post and consumers pull.
 //!
-//! Every wait on a client has an end here (header, body, request), and so has everything a client can make the node
+//! Every wait on a client has an end here (header, body, request, response), and so has everything a client can make the node
 //! hold (connections, header bytes). TLS is on if both files are given; whether they exist and fit each other is
 //! found when the listener starts.
 //!
@@ -30,6 +30,9 @@ section! {
         behind_tls_proxy: bool = false, Bounds::Free;
         /// Open connections; more wait in the backlog of the operating system.
         connections_max: usize = 10_000, Bounds::Whole(1, 1_000_000);
+        /// Open connections of one address (IPv6: of one /64); more are closed at once.
+        /// It does not count behind a proxy, whose address all connections have.
+        connections_per_address_max: usize = 1_000, Bounds::Whole(1, 1_000_000);
         /// Wait for the head of a request, from its first byte; on a new connection from its beginning.
         header_timeout_ms: u64 = 10_000, Bounds::Whole(100, 600_000);
         /// How long a connection is kept without a request. Proxies in front should keep theirs for less.
@@ -42,6 +45,11 @@ section! {
         body_timeout_ms: u64 = 20_000, Bounds::Whole(100, 600_000);
         /// Time for a whole request, after which 503 is answered.
         request_timeout_ms: u64 = 30_000, Bounds::Whole(100, 600_000);
+        /// Time in which a client has to take a whole answer, after which its connection is closed. Streams have no end.
+        response_timeout_ms: u64 = 60_000, Bounds::Whole(100, 3_600_000);
+        /// Time between readiness failing and the end of accepting, when the node stops. Behind a load balancer: at least
+        /// as long as it takes to notice.
+        drain_delay_ms: u64 = 0, Bounds::Whole(0, 600_000);
         /// Time that running requests get to finish when the node stops.
         drain_timeout_ms: u64 = 25_000, Bounds::Whole(100, 600_000);
         /// Origins that browsers may call from. Empty: none.
@@ -55,11 +63,13 @@ impl ListenOptions {
     pub(crate) fn simulation() -> Self {
         Self {
             connections_max: 64,
+            connections_per_address_max: 32,
             header_timeout_ms: 1_000,
             header_bytes_max: 8_192,
             headers_max: 32,
             body_timeout_ms: 2_000,
             request_timeout_ms: 5_000,
+            response_timeout_ms: 5_000,
             drain_timeout_ms: 5_000,
             ..Self::default()
         }

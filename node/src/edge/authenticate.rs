@@ -68,6 +68,7 @@ pub struct Caller {
     /// The trace that the request is part of, if it named one.
     pub trace_parent: Option<TraceParent>,
     budget: Arc<Mutex<Budget>>,
+    context: Arc<RequestContext>,
     environment: Environment,
 }
 
@@ -78,7 +79,10 @@ impl Caller {
     /// `RATE_LIMIT_EXCEEDED` with the time to wait; nothing was taken then.
     pub fn charge_events(&self, count: usize) -> Result<(), ApiError> {
         let now = self.environment.monotonic();
-        let taken = self.budget.lock().unwrap_or_else(PoisonError::into_inner).take_events(count, now);
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = budget.take_events(count, now);
+        // The response tells of the bucket that refuses, so that it agrees with the time to wait.
+        self.context.note_rate(if taken.is_ok() { budget.lower_state() } else { budget.events_state() });
         taken.map_err(|wait_s| over_rate("events", wait_s))
     }
 
@@ -144,7 +148,7 @@ async fn identify(
 /// Takes one request token and notes for the response whose it was.
 fn charge_request(
     key: Arc<AccessRow>,
-    context: &RequestContext,
+    context: &Arc<RequestContext>,
     environment: &Environment,
 ) -> Result<Caller, ApiError> {
     let now = environment.monotonic();
@@ -161,6 +165,7 @@ fn charge_request(
         request_id: context.request_id.clone(),
         trace_parent: context.trace_parent.clone(),
         budget,
+        context: context.clone(),
         environment: environment.clone(),
     })
 }

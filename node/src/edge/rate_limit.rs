@@ -45,7 +45,7 @@ impl Rate {
     }
 }
 
-/// What a response tells about the key's requests.
+/// What a response tells about the key's rate: the state of one of its buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateState {
     /// The rate.
@@ -139,6 +139,17 @@ impl Budget {
     /// Whole seconds after which they can be taken, at least 1.
     pub fn take_events(&mut self, count: usize, now: Duration) -> Result<(), u64> {
         self.events.take(count, self.rate, now)
+    }
+
+    /// The bucket of events, as a refusal of events tells it.
+    pub fn events_state(&self) -> RateState {
+        self.events.state(self.rate)
+    }
+
+    /// The bucket that will refuse first: the one with fewer tokens left.
+    pub fn lower_state(&self) -> RateState {
+        let (requests, events) = (self.requests.state(self.rate), self.events.state(self.rate));
+        if (events.remaining, requests.full_in_s) < (requests.remaining, events.full_in_s) { events } else { requests }
     }
 
     /// Goes on with another rate; levels stay, up to the new burst.

@@ -1,18 +1,23 @@
 //! The outermost middleware: what is true of every request and of every response, whatever the route.
 //!
 //! Before the handler: the request's id, address and trace, the limits of its head, preflights. Around it: the deadline,
-//! and a handler's panic. After it: the error's body, the common headers, the state of the key's rate, metrics and one
-//! log line.
+//! and a handler's panic. After it: what a large response holds, the error's body, the common headers, the state of the
+//! key's rate, metrics and one log line.
 //! Invariants: `RESPOND-1` every response has an id and the common headers, and every error the one body; `RESPOND-2`
 //! a request takes no longer than `request_timeout_ms`, after which the answer is 503; `RESPOND-3` a panic of a handler
-//! is a 500 of that request and nothing more; `RESPOND-4` what is logged has no key, no payload and no query.
+//! is a 500 of that request and nothing more; `RESPOND-4` what is logged has no key, no payload and no query;
+//! `RESPOND-5` a refused request whose sender is not known has its line at the level of debugging only.
 
 mod context;
+mod deadline;
 mod headers;
 mod measure;
 mod render;
+mod sending;
 
 pub use context::{Identity, REQUEST_ID, RequestContext, RequestId, TraceParent};
+pub(in crate::edge) use deadline::deadline;
+pub(in crate::edge) use sending::Sending;
 
 use super::authenticate::Gate;
 use super::error::ApiError;
@@ -26,8 +31,10 @@ use measure::{Measures, UNKNOWN_ROUTE};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::Instrument;
-use triggers_cluster_config::{LimitOptions, ListenOptions};
+use tokio::time::Instant;
+use tracing::{Instrument, Level};
+use triggers_actors::admission::Admission;
+use triggers_cluster_config::NodeOptions;
 use triggers_protocol::{Environment, ErrorCode};
 
 /// Bytes that a header field takes besides its name and value: a colon, a space, the line's end.
@@ -43,20 +50,26 @@ pub struct Responder {
     header_bytes_max: usize,
     headers_max: usize,
     timeout: Duration,
+    response_timeout: Duration,
+    /// Bytes of responses that are being sent.
+    sending: Arc<Admission>,
 }
 
 impl Responder {
     /// As a node's options say.
-    pub fn new(environment: Environment, listen: &ListenOptions, limits: &LimitOptions) -> Self {
+    pub fn new(environment: Environment, options: &NodeOptions) -> Self {
+        let listen = &options.listen;
         Self {
             environment,
-            gate: Arc::new(Gate::new(limits)),
+            gate: Arc::new(Gate::new(&options.limits)),
             common: CommonHeaders::new(listen),
             measures: Measures::default(),
             behind_proxy: listen.behind_tls_proxy,
             header_bytes_max: listen.header_bytes_max,
             headers_max: listen.headers_max,
             timeout: Duration::from_millis(listen.request_timeout_ms),
+            response_timeout: Duration::from_millis(listen.response_timeout_ms),
+            sending: Admission::new(usize::MAX, options.broker.node_bytes_max),
         }
     }
 
@@ -80,9 +93,14 @@ impl Responder {
         if let Err(error) = self.check_head(&request) {
             return error.into_response();
         }
-        let work = AssertUnwindSafe(next.run(request)).catch_unwind();
-        match tokio::time::timeout(self.timeout, work).await {
-            Ok(Ok(response)) => response,
+        let connection = request.extensions().get::<Arc<Sending>>().cloned();
+        let end = Instant::now() + self.timeout;
+        let work = AssertUnwindSafe(deadline::within(end, self.timeout, next.run(request))).catch_unwind();
+        match tokio::time::timeout_at(end, work).await {
+            Ok(Ok(response)) => {
+                let held = sending::hold(response, &self.sending, connection.as_ref(), self.response_timeout);
+                held.unwrap_or_else(|_| ApiError::unavailable("too much is being sent").into_response())
+            }
             Ok(Err(_panic)) => ApiError::internal("a handler panicked").into_response(),
             Err(_) => ApiError::unavailable("the request's time is up").into_response(),
         }
@@ -160,8 +178,8 @@ fn add_headers(responder: &Responder, noted: Noted, headers: &mut HeaderMap, now
     let is_docs = noted.route().starts_with("/docs");
     responder.common.add(headers, is_docs, noted.origin);
     headers.insert(REQUEST_ID, noted.context.request_id.to_header());
-    if let Some(identity) = noted.context.identity() {
-        headers::add_rate(headers, &identity.rate, now);
+    if let Some(rate) = noted.context.rate() {
+        headers::add_rate(headers, &rate, now);
     }
 }
 
@@ -182,12 +200,19 @@ fn log(noted: &Noted, status: StatusCode, code: Option<&str>, elapsed: Duration)
             )
         };
     }
-    if status.is_server_error() {
-        line!(warn);
-    } else if status.is_client_error() {
-        line!(info);
-    } else {
-        line!(debug);
+    match level(status, tenant.is_some()) {
+        Level::WARN => line!(warn),
+        Level::INFO => line!(info),
+        _ => line!(debug),
+    }
+}
+
+/// A refused request is news only if its sender has a key: everybody else could fill the log.
+fn level(status: StatusCode, is_identified: bool) -> Level {
+    match status {
+        status if status.is_server_error() => Level::WARN,
+        status if status.is_client_error() && is_identified => Level::INFO,
+        _ => Level::DEBUG,
     }
 }
 

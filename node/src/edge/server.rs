@@ -3,14 +3,18 @@
 //! Stopping: accept no more, let every connection finish the requests it has, for at most `drain_timeout_ms`, then close
 //! what is left.
 //! Invariants: `SERVER-1` at most `connections_max` connections are open: the next one waits in the operating system's
-//! backlog; `SERVER-2` every wait on a peer ends: for the handshake, a head, a write, the end (`connection`, `stream`);
-//! `SERVER-3` when [`serve`] returns no connection is left. It is not the place of limits on requests: [`super::respond`]
+//! backlog; at most `connections_per_address_max` of them are of one address: the next one is closed, unless a proxy is
+//! in front, which all of them come from; `SERVER-2` every wait on a peer ends: for the handshake, a head, a write, a
+//! whole answer, the end (`connection`, `stream`); `SERVER-3` when [`serve`] returns no connection is left. It is not the place of limits on requests: [`super::respond`]
 //! has those, and the limits here are set wider, so that its answers are the ones clients see.
 
 mod activity;
+mod addresses;
 mod connection;
+mod open_body;
 mod stream;
 
+use addresses::Addresses;
 use axum::Router;
 use axum::serve::{Listener, ListenerExt as _};
 use connection::Connections;
@@ -23,6 +27,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use triggers_cluster_config::ListenOptions;
+
+/// The metric of connections that were closed because of their address.
+pub(crate) const CONNECTIONS_REFUSED: &str = "triggers_http_connections_refused_total";
 
 /// Serves a router on a TCP listener, with TLS if there is any, until `shutdown` becomes true or its sender is gone.
 pub async fn serve(
@@ -52,19 +59,31 @@ pub async fn serve_on<L>(
     L: Listener<Addr = SocketAddr>,
 {
     let shared = Arc::new(Connections::new(router, tls, &options, shutdown.clone()));
+    let addresses =
+        Addresses::new(if options.behind_tls_proxy { usize::MAX } else { options.connections_per_address_max });
     let mut tasks = JoinSet::new();
     let mut stop = pin!(stopped(shutdown));
     loop {
         tokio::select! {
             () = &mut stop => break,
             (stream, peer) = listener.accept(), if tasks.len() < options.connections_max => {
-                tasks.spawn(shared.clone().run(stream, peer));
+                match addresses.enter(peer.ip()) {
+                    Some(place) => drop(tasks.spawn(shared.clone().run(stream, peer, place))),
+                    None => refuse(stream, peer),
+                }
             }
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => note(ended),
         }
     }
     drop(listener);
     drain(tasks, Duration::from_millis(options.drain_timeout_ms)).await;
+}
+
+/// Closes a connection whose sender has as many as it may.
+fn refuse<S>(stream: S, peer: SocketAddr) {
+    metrics::counter!(CONNECTIONS_REFUSED).increment(1);
+    tracing::debug!(%peer, "connection refused: its address has as many as it may");
+    drop(stream);
 }
 
 /// Ends when the node is told to stop.

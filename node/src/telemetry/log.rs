@@ -1,18 +1,26 @@
 //! Log lines: format, filter, and the handle that changes the filter of a running node.
 //!
 //! Invariants: `LOG-1` lines go to the standard error stream only, so that what a command prints stays its own; `LOG-2`
-//! a filter that is refused leaves the one in effect. Colours are used only for people at a terminal.
+//! a filter that is refused leaves the one in effect. Colours are used only for people at a terminal. How lines get out
+//! without anybody waiting for them is in `lines`.
+
+pub(super) mod lines;
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use triggers_cluster_config::{LogFormat, LogOptions};
 
 use super::TelemetryError;
+use lines::Lines;
 
 /// Characters that a filter may have.
 const FILTER_LENGTH_MAX: usize = 1_024;
+
+/// How long the end of a process waits for its last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A filter that is not understood; the message follows the field's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,12 +32,27 @@ pub struct FilterError(String);
 pub struct LogHandle {
     filter: reload::Handle<EnvFilter, Registry>,
     text: Arc<Mutex<String>>,
+    lines: Lines,
+}
+
+/// Waits for the last lines to be written when it is dropped, for a second at most.
+pub struct LastLines(Lines);
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        self.0.flush(FLUSH_TIMEOUT);
+    }
 }
 
 impl LogHandle {
     /// The filter in effect, as it was given.
     pub fn filter(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the end of the process has to drop last.
+    pub fn last_lines(&self) -> LastLines {
+        LastLines(self.lines.clone())
     }
 
     /// Puts another filter into effect.
@@ -48,13 +71,15 @@ impl LogHandle {
 /// Installs the subscriber.
 pub(super) fn start(options: &LogOptions) -> Result<LogHandle, TelemetryError> {
     let (filter, handle) = reload::Layer::new(parse(&options.filter)?);
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let lines = match options.format {
-        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    let lines = Lines::start(std::io::stderr()).map_err(TelemetryError::Lines)?;
+    let writer = lines.clone();
+    let layer = fmt::layer().with_writer(move || writer.clone());
+    let layer = match options.format {
+        LogFormat::Human => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines))?;
-    Ok(LogHandle { filter: handle, text: Arc::new(Mutex::new(options.filter.clone())) })
+    tracing::subscriber::set_global_default(Registry::default().with(filter).with(layer))?;
+    Ok(LogHandle { filter: handle, text: Arc::new(Mutex::new(options.filter.clone())), lines })
 }
 
 fn parse(text: &str) -> Result<EnvFilter, FilterError> {
@@ -84,7 +109,8 @@ mod tests {
     #[test]
     fn a_refused_filter_leaves_the_one_in_effect() {
         let (layer, filter) = reload::Layer::new(parse("info").unwrap());
-        let handle = LogHandle { filter, text: Arc::new(Mutex::new("info".to_owned())) };
+        let lines = Lines::start(std::io::sink()).unwrap();
+        let handle = LogHandle { filter, text: Arc::new(Mutex::new("info".to_owned())), lines };
         handle.set_filter("debug").unwrap();
         assert!(handle.set_filter("x=loud").is_err());
         assert_eq!(handle.filter(), "debug", "LOG-2");

@@ -4,7 +4,9 @@
 //! number of things; `MEASURES-2` what was recorded is taken into the buckets every `UPKEEP_INTERVAL`, so that memory
 //! stays bounded when nobody scrapes.
 
+use super::log::lines::LINES_DROPPED;
 use super::process;
+use crate::edge::server::CONNECTIONS_REFUSED;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
 
@@ -49,6 +51,11 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
         "Time from a request's head to its response, by route, method and class of status"
     );
     metrics::describe_gauge!("triggers_http_connections", "Open connections");
+    metrics::describe_counter!(CONNECTIONS_REFUSED, "Connections closed because their address had as many as it may");
+    metrics::describe_counter!(LINES_DROPPED, "Log lines that nobody took in time");
+    for counter in [CONNECTIONS_REFUSED, LINES_DROPPED] {
+        metrics::counter!(counter).absolute(0);
+    }
     metrics::describe_gauge!("triggers_build_info", "Always 1; the version is a label");
     metrics::gauge!("triggers_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     process::describe();

@@ -11,9 +11,11 @@
 
 mod bad_input;
 mod cursor;
+mod drain;
 mod durability;
 mod harness;
 mod layers;
 mod leases;
 mod lifecycle;
+mod rates;
 mod torn_files;

@@ -48,6 +48,18 @@ fn a_batch_larger_than_the_burst_passes_once_and_is_paid_for() {
 }
 
 #[test]
+fn what_is_told_is_the_bucket_that_refuses() {
+    let mut budget = Budget::new(Rate { per_minute: 60, burst: 10 }, Duration::ZERO);
+    budget.take_request(Duration::ZERO);
+    assert_eq!((budget.lower_state().remaining, budget.lower_state().full_in_s), (9, 1), "the bucket of requests");
+    assert_eq!(budget.take_events(8, Duration::ZERO), Ok(()));
+    assert_eq!((budget.lower_state().remaining, budget.lower_state().full_in_s), (2, 8), "the bucket of events");
+    let wait_s = budget.take_events(5, Duration::ZERO).unwrap_err();
+    let told = budget.events_state();
+    assert!(told.remaining < 5 && told.full_in_s >= wait_s, "{told:?} agrees with {wait_s}");
+}
+
+#[test]
 fn another_rate_takes_effect_without_a_new_burst() {
     let mut budget = Budget::new(Rate { per_minute: 10, burst: 10 }, Duration::ZERO);
     for _ in 0..10 {

@@ -12,7 +12,7 @@ use crate::edge::rate_limit::RateState;
 use axum::extract::Request;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use triggers_protocol::{Environment, EventId, TenantId};
 
 /// The header of the request's id, in both directions.
@@ -96,7 +96,7 @@ impl TraceParent {
 pub struct Identity {
     /// The tenant of the key.
     pub tenant: TenantId,
-    /// The key's rate after this request.
+    /// The key's requests after this one.
     pub rate: RateState,
 }
 
@@ -111,6 +111,8 @@ pub struct RequestContext {
     /// The counters that it has to pass.
     pub gate: Arc<Gate>,
     identity: OnceLock<Identity>,
+    /// The key's rate after what was taken besides the request itself.
+    charged: Mutex<Option<RateState>>,
 }
 
 impl RequestContext {
@@ -123,6 +125,7 @@ impl RequestContext {
             trace_parent: headers.get(TRACE_PARENT).and_then(TraceParent::parse),
             gate: gate.clone(),
             identity: OnceLock::new(),
+            charged: Mutex::new(None),
         }
     }
 
@@ -138,6 +141,17 @@ impl RequestContext {
     /// Notes whose request it is; the first note stays.
     pub fn identify(&self, tenant: TenantId, rate: RateState) {
         self.identity.get_or_init(|| Identity { tenant, rate });
+    }
+
+    /// Notes the key's rate after more was taken or refused; the last note counts.
+    pub fn note_rate(&self, rate: RateState) {
+        *self.charged.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
+    }
+
+    /// What the response tells about the key's rate, once the key is known.
+    pub fn rate(&self) -> Option<RateState> {
+        let charged = *self.charged.lock().unwrap_or_else(PoisonError::into_inner);
+        charged.or_else(|| self.identity().map(|identity| identity.rate))
     }
 
     /// Whose request it is, once that is known.

@@ -1,14 +1,15 @@
 //! Latency of requests by route, method and class of status.
 //!
 //! A histogram is registered when its first request ends and its handle is kept, so that a request costs a look-up among
-//! the routes and no labels are built for it.
+//! the routes, without a lock, and no labels are built for it.
 //! Invariant: `MEASURE-1` the number of series is bounded by the routes there are: a path that no route has counts as one
 //! route, a method that is none of the usual as one method.
 
+use arc_swap::ArcSwap;
 use axum::http::{Method, StatusCode};
 use metrics::Histogram;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The route of requests that no route has.
@@ -25,14 +26,23 @@ type RouteMeasures = [[OnceLock<Histogram>; CLASSES.len()]; METHODS.len()];
 /// The histograms of all routes.
 #[derive(Default)]
 pub(super) struct Measures {
-    routes: RwLock<HashMap<Box<str>, Arc<RouteMeasures>>>,
+    /// Replaced as a whole when a route gets its first request, which happens as often as there are routes.
+    routes: ArcSwap<HashMap<Box<str>, Arc<RouteMeasures>>>,
 }
 
 impl Measures {
     /// Counts a request that was answered.
     pub(super) fn record(&self, route: &str, method: &Method, status: StatusCode, elapsed: Duration) {
         let (method, class) = (method_index(method), class_index(status));
-        let measures = self.route(route);
+        let known = self.routes.load();
+        let added;
+        let measures = match known.get(route) {
+            Some(measures) => measures,
+            None => {
+                added = self.add(route);
+                &added
+            }
+        };
         let histogram = measures[method][class].get_or_init(|| {
             let labels = [
                 ("route", route.to_owned()),
@@ -44,12 +54,15 @@ impl Measures {
         histogram.record(elapsed.as_secs_f64());
     }
 
-    fn route(&self, route: &str) -> Arc<RouteMeasures> {
-        if let Some(measures) = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(route) {
-            return measures.clone();
-        }
-        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        routes.entry(route.into()).or_default().clone()
+    /// The route's histograms, added if nobody did so meanwhile.
+    fn add(&self, route: &str) -> Arc<RouteMeasures> {
+        let fresh = Arc::<RouteMeasures>::default();
+        self.routes.rcu(|routes| {
+            let mut routes = HashMap::clone(routes);
+            routes.entry(route.into()).or_insert_with(|| fresh.clone());
+            routes
+        });
+        self.routes.load().get(route).cloned().unwrap_or(fresh)
     }
 }
 
@@ -81,7 +94,8 @@ mod tests {
         for _ in 0..3 {
             measures.record("/v1/events", &Method::POST, StatusCode::CREATED, Duration::from_millis(1));
         }
-        assert_eq!(measures.routes.read().unwrap().len(), 1);
-        assert!(Arc::ptr_eq(&measures.route("/v1/events"), &measures.route("/v1/events")));
+        measures.record("/v1/inbox", &Method::GET, StatusCode::OK, Duration::from_millis(1));
+        assert_eq!(measures.routes.load().len(), 2);
+        assert!(Arc::ptr_eq(&measures.add("/v1/events"), &measures.add("/v1/events")));
     }
 }

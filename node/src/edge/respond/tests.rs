@@ -8,17 +8,24 @@ use axum::body::Body;
 use axum::routing::get;
 use serde_json::Value;
 use tower::ServiceExt as _;
+use triggers_cluster_config::ListenOptions;
+
+const LARGE_BYTES: usize = 100_000;
 
 async fn panics() -> &'static str {
     panic!("a fault of a handler")
 }
 
 fn router(change: impl FnOnce(&mut ListenOptions)) -> Router {
-    let mut listen = ListenOptions::default();
-    change(&mut listen);
-    let responder = Responder::new(Environment::system(), &listen, &LimitOptions::default());
+    let mut options = NodeOptions::default();
+    change(&mut options.listen);
+    // Two large responses do not fit.
+    options.broker.node_bytes_max = LARGE_BYTES;
+    let responder = Responder::new(Environment::system(), &options);
     Router::new()
         .route("/good", get(async || "good"))
+        .route("/large", get(async || vec![b'x'; LARGE_BYTES]))
+        .route("/deadline", get(async || deadline(Duration::ZERO).duration_since(Instant::now()).as_secs().to_string()))
         .route("/slow", get(async || std::future::pending::<()>().await))
         .route("/panics", get(panics))
         .route("/number/{number}", get(async |axum::extract::Path(_): axum::extract::Path<u8>| "number"))
@@ -104,4 +111,36 @@ async fn preflights_are_answered_for_configured_origins_only() {
         assert_eq!(found.as_u16(), status);
         assert_eq!(headers.contains_key("access-control-allow-methods"), asked == origin);
     }
+}
+
+#[tokio::test]
+async fn a_response_that_nobody_takes_keeps_the_next_one_out() {
+    let router = router(|_| ());
+    let large = || router.clone().oneshot(request("/large").body(Body::empty()).unwrap());
+    let untaken = large().await.unwrap();
+    assert_eq!(untaken.status(), 200);
+    let (status, headers, json) = answer(router.clone(), request("/large")).await;
+    assert_eq!((status.as_u16(), &json["error"]["code"]), (503, &Value::from("UNAVAILABLE")));
+    assert_eq!(headers["retry-after"], "1");
+    assert_eq!(answer(router.clone(), request("/good")).await.0, 200, "small responses go on");
+    drop(untaken);
+    assert_eq!(large().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn handlers_get_the_end_of_their_request() {
+    let listening = router(|listen| listen.request_timeout_ms = 500_000);
+    let response = listening.oneshot(request("/deadline").body(Body::empty()).unwrap()).await.unwrap();
+    let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+    let seconds: u64 = std::str::from_utf8(&body).unwrap().parse().unwrap();
+    assert!((400..500).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn who_has_no_key_does_not_fill_the_log() {
+    let status = |status| StatusCode::from_u16(status).unwrap();
+    assert_eq!(level(status(401), false), Level::DEBUG, "RESPOND-5");
+    assert_eq!(level(status(429), true), Level::INFO);
+    assert_eq!(level(status(503), false), Level::WARN);
+    assert_eq!(level(status(200), true), Level::DEBUG);
 }

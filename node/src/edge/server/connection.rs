@@ -1,14 +1,18 @@
 //! One connection: handshake, HTTP/1.1 or HTTP/2, and its end.
 //!
 //! Invariants: `CONNECTION-1` a peer that sends no request, half a head, or nothing for `idle_timeout_ms` between two requests
-//! loses its connection (see `stream`); an HTTP/2 connection is pinged while it is open; `CONNECTION-2` when the node
+//! loses its connection (see `stream`); an HTTP/2 connection is pinged while it is open and told to end when no request
+//! was open on it for as long; a connection ends whose peer does not take an answer in time; `CONNECTION-2` when the node
 //! stops, requests that began are answered and no further ones are taken; `CONNECTION-3` what fails here concerns its
 //! connection alone and is logged for debugging only: it is the peer's doing.
 
 use super::activity::Activity;
+use super::addresses::Place;
+use super::open_body::OpenBody;
 use super::stopped;
 use super::stream::{TimedStream, Waits};
 use crate::edge::client_address::PeerAddress;
+use crate::edge::respond::Sending;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Version;
@@ -68,7 +72,7 @@ impl Connections {
     }
 
     /// Drives a connection to its end.
-    pub(super) async fn run<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
+    pub(super) async fn run<S>(self: Arc<Self>, stream: S, peer: SocketAddr, _place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -88,19 +92,23 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let sending = Arc::new(Sending::default());
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            let under_way = activity.begin(request.version() == Version::HTTP_2);
+            let (under_way, open) = activity.begin(request.version() == Version::HTTP_2);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(PeerAddress(peer));
+            request.extensions_mut().insert(sending.clone());
             let answer = self.router.clone().call(request);
             async move {
                 let answer = answer.await;
                 drop(under_way);
-                answer
+                answer.map(|answer| answer.map(|body| OpenBody::new(body, open)))
             }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let mut stop = pin!(stopped(self.shutdown.clone()));
+        let mut idle = pin!(activity.http2_idle(self.waits.idle));
+        let mut overdue = pin!(sending.overdue());
         let mut is_stopping = false;
         loop {
             tokio::select! {
@@ -110,7 +118,15 @@ impl Connections {
                     }
                     return;
                 }
+                () = &mut overdue => {
+                    tracing::debug!(%peer, "connection closed: an answer was not taken in time");
+                    return;
+                }
                 () = &mut stop, if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = &mut idle, if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }

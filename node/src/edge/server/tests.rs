@@ -3,13 +3,20 @@
 //! They wait for answers and ends of streams, never for time to pass.
 
 use super::*;
+use crate::edge::respond::{Responder, respond};
+use axum::body::Body;
 use axum::extract::Extension;
+use axum::http::Request;
 use axum::routing::get;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use triggers_cluster_config::NodeOptions;
+use triggers_protocol::Environment;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: node\r\n\r\n";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -99,6 +106,22 @@ async fn connections_over_the_maximum_wait() {
 }
 
 #[tokio::test]
+async fn an_address_has_its_places_and_no_more() {
+    let options = ListenOptions { connections_per_address_max: 1, ..ListenOptions::default() };
+    let running = Running::start(echo(), options.clone()).await;
+    let mut first = running.connect().await;
+    first.write_all(GET).await.unwrap();
+    assert!(some(&mut first).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(rest(&mut running.connect().await).await, "", "SERVER-1");
+    let proxied = Running::start(echo(), ListenOptions { behind_tls_proxy: true, ..options }).await;
+    let mut both = [proxied.connect().await, proxied.connect().await];
+    for stream in &mut both {
+        stream.write_all(GET).await.unwrap();
+        assert!(some(stream).await.starts_with("HTTP/1.1 200"), "all connections of a proxy have its address");
+    }
+}
+
+#[tokio::test]
 async fn stopping_answers_what_began_and_closes_the_rest() {
     let (begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let handler = {
@@ -141,4 +164,64 @@ async fn what_does_not_end_in_time_is_ended() {
     running.stop.send(true).unwrap();
     running.ended().await;
     assert_eq!(rest(&mut busy).await, "", "SERVER-3");
+}
+
+/// More than the buffers of a connection between two sockets take.
+const LARGE_BYTES: usize = 64 << 20;
+
+/// A server of one large answer, and what tells that it was asked for.
+async fn large(change: impl FnOnce(&mut ListenOptions)) -> (Running, Arc<Notify>) {
+    let begun = Arc::new(Notify::new());
+    let handler = {
+        let begun = begun.clone();
+        async move || {
+            begun.notify_one();
+            vec![b'x'; LARGE_BYTES]
+        }
+    };
+    let mut options = NodeOptions::default();
+    // Longer than the test waits, so that only the end of the answer's time can end the connection.
+    (options.listen.request_timeout_ms, options.listen.drain_timeout_ms) = (600_000, 600_000);
+    change(&mut options.listen);
+    let responder = Responder::new(Environment::system(), &options);
+    let responder = axum::middleware::from_fn_with_state(Arc::new(responder), respond);
+    (Running::start(Router::new().route("/", get(handler)).layer(responder), options.listen).await, begun)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_ends_its_connection() {
+    let (running, begun) = large(|listen| listen.response_timeout_ms = 200).await;
+    let mut stuck = running.connect().await;
+    stuck.write_all(GET).await.unwrap();
+    begun.notified().await;
+    running.stop.send(true).unwrap();
+    running.ended().await;
+    assert!(rest(&mut stuck).await.len() < LARGE_BYTES, "SERVER-2");
+}
+
+async fn http2(running: &Running) -> (http2::SendRequest<Body>, JoinHandle<hyper::Result<()>>) {
+    let stream = TokioIo::new(running.connect().await);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+#[tokio::test]
+async fn an_answer_that_http2_holds_back_ends_its_connection() {
+    let (running, _) = large(|listen| listen.response_timeout_ms = 200).await;
+    let (mut sender, connection) = http2(&running).await;
+    let answer = sender.send_request(Request::new(Body::empty())).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    tokio::time::timeout(DEADLINE, connection).await.expect("SERVER-2").unwrap().ok();
+    drop(answer);
+}
+
+#[tokio::test]
+async fn http2_without_requests_ends() {
+    let options = ListenOptions { idle_timeout_ms: 200, ..ListenOptions::default() };
+    let running = Running::start(echo(), options).await;
+    let (mut sender, connection) = http2(&running).await;
+    assert_eq!(sender.send_request(Request::new(Body::empty())).await.unwrap().status(), 200);
+    let ended = tokio::time::timeout(DEADLINE, connection).await.expect("CONNECTION-1").unwrap();
+    assert!(ended.is_ok(), "it ends in order: {ended:?}");
+    drop(sender);
 }
