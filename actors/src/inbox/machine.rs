@@ -327,7 +327,7 @@ impl<R: Requester> InboxMachine<R> {
                     at: now,
                     nonce: self.nonce(),
                 }),
-                Write::Replay(id) => Command::Replay { id: *id, at: now, nonce: self.nonce() },
+                Write::Replay(id) => Command::Replay { id: *id, nonce: self.nonce() },
                 Write::Expire => Command::Expire { at: now, seed: self.nonce() },
             });
         }

@@ -65,8 +65,6 @@ pub enum Command {
     Replay {
         /// Which.
         id: EventId,
-        /// When.
-        at: Timestamp,
         /// Tells this command from others.
         nonce: u64,
     },
@@ -237,7 +235,7 @@ impl Batch<'_> {
             }
             Command::Refuse(refuse) => self.refuse(tx, refuse).await,
             Command::Expire { at, seed } => self.expire(tx, *at, *seed).await,
-            Command::Replay { id, at, nonce } => self.replay(tx, *id, *at, *nonce).await,
+            Command::Replay { id, nonce } => self.replay(tx, *id, *nonce).await,
         }
     }
 

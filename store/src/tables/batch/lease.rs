@@ -262,7 +262,6 @@ impl Batch<'_> {
         &mut self,
         tx: &mut dyn Transaction,
         id: EventId,
-        at: Timestamp,
         nonce: u64,
     ) -> Result<Outcome, TableError> {
         let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
@@ -280,7 +279,6 @@ impl Batch<'_> {
             (delivery.token, delivery.changed_by) = (None, nonce);
             tx.set(&self.keys.delivery(id), &delivery.to_bytes());
             self.move_row(tx, &row, before);
-            tracing::debug!(%id, %at, "event replayed");
         }
         Ok(Outcome::Changed(Box::new(row)))
     }
