@@ -1,12 +1,15 @@
 //! The inbox actor: one per active tenant; every write of the tenant passes through it.
 //!
-//! Told by: the [`crate::Router`] (`Write`), its own tasks (`Loaded`, `Committed`, `Failed`). Tells: the store, and each
-//! requester through its own channel, at once when its batch is durable. Supervised by its partition.
+//! Told by: the [`crate::Router`] and its [`crate::retry`] actors (`Write`), its own tasks (`Loaded`, `Committed`, `Failed`,
+//! `Slot`), ractor when an attempt is over. Tells: the store, and each requester through its own channel, at once when its
+//! batch is durable. Supervised by its partition; it supervises the attempts that it has begun, and does not begin again
+//! what failed: the store knows when it is due.
 //! The logic is [`machine`]; this is the shell. The store is called from tasks of the shell, so that requests gather while
 //! a commit is in flight. A crash drops the requests: their callers see an unknown outcome.
 //! It is not a cache: nothing but the head and the counts is in memory.
 
 pub(crate) mod batch;
+pub(crate) mod dispatch;
 pub(crate) mod handle;
 pub(crate) mod machine;
 pub(crate) mod message;
@@ -15,19 +18,24 @@ pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
 
+use crate::delivery::WebhookSender;
+use crate::delivery::Slots;
 use crate::options::BrokerOptions;
+use crate::retry::{Retry, RetryArguments};
 use batch::Batch;
+use dispatch::{Dispatched, Dispatcher};
 use handle::Reply;
 use machine::{BatchLimits, InboxEffect, InboxMachine};
 use message::InboxMessage;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use request::{Answer, BrokerError};
 use signals::InboxSignals;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use triggers_protocol::{TenantId, Timestamp};
+use triggers_protocol::{SubscriptionId, TenantId, Timestamp};
 use triggers_store::kv::{Fault, Run, Store, StoreError};
 use triggers_store::tables::batch::{Applied, Outcome};
 use triggers_store::tables::fence::Guard;
@@ -52,6 +60,13 @@ pub(crate) struct InboxArguments {
     /// Places for commits under way on this node, given in the order of asking, so that tenants take turns.
     pub(crate) commit_slots: Arc<Semaphore>,
     pub(crate) signals: Arc<InboxSignals>,
+    pub(crate) delivery: Arc<Delivery>,
+}
+
+/// The way of webhooks out of this node.
+pub(crate) struct Delivery {
+    pub(crate) sender: Arc<dyn WebhookSender>,
+    pub(crate) slots: Slots,
 }
 
 pub(crate) struct InboxState {
@@ -59,6 +74,8 @@ pub(crate) struct InboxState {
     machine: InboxMachine<Reply>,
     /// For when a tick is set.
     tick_at: Option<Timestamp>,
+    /// The attempts under way.
+    attempts: HashMap<ActorId, SubscriptionId>,
 }
 
 impl Actor for Inbox {
@@ -71,13 +88,18 @@ impl Actor for Inbox {
         _: ActorRef<InboxMessage>,
         arguments: InboxArguments,
     ) -> Result<InboxState, ActorProcessingErr> {
+        let options = &arguments.options;
         let limits = BatchLimits {
-            events_max: arguments.options.batch_events_max,
-            bytes_max: arguments.options.batch_bytes_max,
-            idempotency_retention: arguments.options.idempotency_retention,
+            events_max: options.batch_events_max,
+            bytes_max: options.batch_bytes_max,
+            idempotency_retention: options.idempotency_retention,
+            attempt_time: options.claim_time(),
+            disable_after: options.delivery.disable_after,
+            subscriptions_max: options.delivery.subscriptions_max,
         };
-        let machine = InboxMachine::new(arguments.store.environment().clone(), limits);
-        Ok(InboxState { arguments: Arc::new(arguments), machine, tick_at: None })
+        let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), arguments.delivery.slots.clone());
+        let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
+        Ok(InboxState { arguments: Arc::new(arguments), machine, tick_at: None, attempts: HashMap::new() })
     }
 
     async fn handle(
@@ -90,7 +112,7 @@ impl Actor for Inbox {
         let effects = match message {
             InboxMessage::Write(request) => state.machine.submit(request),
             InboxMessage::Loaded(result) => state.machine.loaded(result.map_err(BrokerError::from)),
-            InboxMessage::Committed(committed, finished) => state.machine.committed(committed, finished),
+            InboxMessage::Committed(committed, finished) => state.machine.committed(*committed, finished),
             InboxMessage::Failed(batch, error) => {
                 tracing::warn!(tenant = %state.arguments.tenant, %error, "a batch failed");
                 state.machine.failed(*batch, error)
@@ -99,38 +121,104 @@ impl Actor for Inbox {
                 state.tick_at = None;
                 state.machine.tick()
             }
+            InboxMessage::Slot(slot) => state.machine.granted(slot),
+            InboxMessage::AttemptLost(subscription) => state.machine.attempt_ended(subscription),
             // The supervisor rebuilds the inbox from the store, where the result is, if there is one.
             InboxMessage::Lost => return Err("a task of the inbox ended without a result".into()),
         };
-        for effect in effects {
-            perform(&myself, &state.arguments, effect);
-        }
+        state.perform(&myself, effects).await;
         state.set_tick(&myself, wait_min);
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<InboxMessage>,
+        event: SupervisionEvent,
+        state: &mut InboxState,
+    ) -> Result<(), ActorProcessingErr> {
+        let ended = match &event {
+            SupervisionEvent::ActorTerminated(actor, ..) => actor.get_id(),
+            SupervisionEvent::ActorFailed(actor, error) => {
+                metrics::counter!("triggers_retry_failures_total").increment(1);
+                tracing::error!(tenant = %state.arguments.tenant, %error, "an attempt failed; it comes due again");
+                actor.get_id()
+            }
+            _ => return Ok(()),
+        };
+        if let Some(subscription) = state.attempts.remove(&ended) {
+            let effects = state.machine.attempt_ended(subscription);
+            state.perform(&myself, effects).await;
+            state.set_tick(&myself, TICK_WAIT_MIN);
+        }
         Ok(())
     }
 }
 
 impl InboxState {
-    /// Sets a timer for the end of the first lease, unless there is one that is early enough.
+    /// Sets a timer for the next thing to do, unless there is one that is early enough.
     fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
-        let first = self.machine.next_tick();
-        self.arguments.signals.set_first_lease_end(first);
-        let Some(end) = first else { return };
-        if self.tick_at.is_some_and(|at| at <= end) {
+        let next = self.machine.next_tick();
+        self.arguments.signals.set_next(next, self.machine.is_busy());
+        let Some(next) = next else { return };
+        if self.tick_at.is_some_and(|at| at <= next) {
             return;
         }
-        let wait = end.since(self.arguments.store.environment().now()).max(wait_min);
-        self.tick_at = Some(end);
+        let wait = next.since(self.arguments.store.environment().now()).max(wait_min);
+        self.tick_at = Some(next);
         drop(myself.send_after(wait, || InboxMessage::Tick));
+    }
+
+    async fn perform(&mut self, myself: &ActorRef<InboxMessage>, effects: Vec<InboxEffect<Reply>>) {
+        let arguments = &self.arguments;
+        for effect in effects {
+            match effect {
+                InboxEffect::Load => drop(tokio::spawn(load(myself.clone(), arguments.clone()))),
+                InboxEffect::Commit(batch) => drop(tokio::spawn(commit(myself.clone(), arguments.clone(), batch))),
+                InboxEffect::Reply(reply, answer) => reply.send(answer),
+                InboxEffect::AwaitSlot => drop(tokio::spawn(await_slot(myself.clone(), arguments.clone()))),
+                InboxEffect::Deliver(dispatched) => {
+                    deliver(myself, arguments, &mut self.attempts, dispatched).await;
+                }
+            }
+        }
     }
 }
 
-fn perform(myself: &ActorRef<InboxMessage>, arguments: &Arc<InboxArguments>, effect: InboxEffect<Reply>) {
-    match effect {
-        InboxEffect::Load => drop(tokio::spawn(load(myself.clone(), arguments.clone()))),
-        InboxEffect::Commit(batch) => drop(tokio::spawn(commit(myself.clone(), arguments.clone(), batch))),
-        InboxEffect::Reply(reply, answer) => reply.send(answer),
+/// Starts an actor for each attempt. One that does not start is over at once, and comes due again.
+async fn deliver(
+    myself: &ActorRef<InboxMessage>,
+    arguments: &Arc<InboxArguments>,
+    attempts: &mut HashMap<ActorId, SubscriptionId>,
+    dispatched: Dispatched,
+) {
+    let Dispatched { subscription, attempts: begun, until } = dispatched;
+    for (claimed, slot) in begun {
+        let retry = RetryArguments {
+            inbox: myself.clone(),
+            sender: arguments.delivery.sender.clone(),
+            environment: arguments.store.environment().clone(),
+            subscription: subscription.clone(),
+            claimed,
+            until,
+            send_timeout: arguments.options.delivery.attempt_timeout,
+            _slot: slot,
+        };
+        match Retry::spawn_linked(None, Retry, retry, myself.get_cell()).await {
+            Ok((actor, _)) => drop(attempts.insert(actor.get_id(), subscription.id)),
+            Err(error) => {
+                tracing::error!(tenant = %arguments.tenant, %error, "an attempt did not start; it comes due again");
+                // Its place in the machine is given back as that of one that has ended.
+                let _ = myself.cast(InboxMessage::AttemptLost(subscription.id));
+            }
+        }
     }
+}
+
+async fn await_slot(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
+    let slot = arguments.delivery.slots.wait().await;
+    // An inbox that is gone needs none.
+    let _ = inbox.cast(InboxMessage::Slot(slot));
 }
 
 /// Tells the inbox if its task ends without doing so, as it does in a panic.
@@ -167,10 +255,11 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
         Ok(applied) => {
             metrics::histogram!("triggers_inbox_batch_events").record(batch.events() as f64);
             arguments.signals.note(arguments.store.environment().monotonic(), &applied.outcomes);
-            let (committed, finished, answers) = batch.finish(&applied);
+            let is_news = applied.outcomes.iter().any(is_news);
+            let (committed, finished, answers) = batch.finish(applied);
             // The inbox hears of it first: a client that repeats its idempotency key at once must find it free.
-            promise.keep(InboxMessage::Committed(committed, finished));
-            if applied.outcomes.iter().any(is_news) {
+            promise.keep(InboxMessage::Committed(Box::new(committed), finished));
+            if is_news {
                 arguments.signals.committed.notify_waiters();
             }
             return answer_all(answers);

@@ -4,7 +4,9 @@
 //! Node                       ends the process when what is below it keeps failing
 //! └── Partitions             takes the fences, publishes the routing table
 //!     └── Partition p        one per owned partition; opens, closes and restarts inboxes
-//!         └── Inbox T        one per active tenant; every write of the tenant passes through it
+//!         ├── Inbox T        one per active tenant; every write of the tenant passes through it
+//!         │   └── Retry      one per attempt to a subscription that is under way
+//!         └── Sweeper        removes what has reached its age
 //! ```
 //! A request's way: `Router` → admission → `Inbox` mailbox → batch → one store transaction → answer.
 //! Invariants: nothing enters a mailbox without a permit ([`admission`]); logic is in machines without I/O, shells are
@@ -12,17 +14,21 @@
 //! It knows no HTTP, and no store engine in particular.
 
 pub mod admission;
+mod delivery;
 mod inbox;
 mod node;
 mod options;
 mod partition;
 mod partitions;
+mod retry;
 mod router;
 mod supervision;
+mod sweeper;
 
+pub use delivery::{SendFailure, SendOutcome, Webhook, WebhookSender};
 pub use inbox::request::{
     Accepted, BrokerError, Change, IdempotencyRequest, LeaseRequest, NewEvent, Refusal, RefuseRequest,
 };
 pub use node::{Node, StartError};
-pub use options::BrokerOptions;
-pub use router::{Deletion, Router, Statistics};
+pub use options::{BrokerOptions, DeliveryOptions};
+pub use router::{Deletion, Ping, Router, Statistics, Subscribed};

@@ -5,6 +5,8 @@
 //! answered: what is in flight is committed or its caller sees an unknown outcome.
 //! A single node owns every partition, through the same fences that a cluster uses.
 
+use crate::delivery::{Slots, WebhookSender};
+use crate::inbox::Delivery;
 use crate::options::BrokerOptions;
 use crate::partitions::{Partitions, PartitionsArguments, RoutingTable};
 use crate::router::Router;
@@ -48,17 +50,20 @@ pub struct Node {
     router: Router,
     settings: StoreSettings,
     epochs: (u64, u64),
+    delivery: Arc<Delivery>,
     supervisor: ActorRef<NodeMessage>,
     ended: JoinHandle<()>,
 }
 
 impl Node {
-    /// Starts a node. `incarnation` is the node's name and a boot id that no other start has.
+    /// Starts a node. `incarnation` is the node's name and a boot id that no other start has; `sender` is the way of its
+    /// webhooks to their endpoints.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(
         store: Store,
+        sender: Arc<dyn WebhookSender>,
         options: BrokerOptions,
         partitions: u16,
         incarnation: String,
@@ -72,11 +77,17 @@ impl Node {
         let epochs = (epochs.clone().min().unwrap_or(0), epochs.max().unwrap_or(0));
         let options = Arc::new(options);
         let routing = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
-        let arguments =
-            PartitionsArguments { guards, store: store.clone(), options: options.clone(), routing: routing.clone() };
+        let delivery = Arc::new(Delivery { sender, slots: Slots::new(options.delivery.in_flight_max) });
+        let arguments = PartitionsArguments {
+            guards,
+            store: store.clone(),
+            options: options.clone(),
+            routing: routing.clone(),
+            delivery: delivery.clone(),
+        };
         let (supervisor, ended) = NodeSupervisor::spawn(None, NodeSupervisor, arguments).await?;
-        let router = Router::new(store, options, partitions, routing);
-        Ok(Self { router, settings, epochs, supervisor, ended })
+        let router = Router::new(store, options, partitions, routing, delivery.clone());
+        Ok(Self { router, settings, epochs, delivery, supervisor, ended })
     }
 
     /// The way to the node's inboxes.
@@ -98,6 +109,14 @@ impl Node {
     pub async fn ended(&mut self) {
         // The supervisor's task carries no result; how it ended is in the log.
         let _ = (&mut self.ended).await;
+    }
+
+    /// Begins no more webhooks, and waits until those that are on their way have come to their end, or `until`. What has
+    /// not by then is sent again by whoever owns the tenant next.
+    pub async fn drain_deliveries(&self, until: Instant) {
+        if tokio::time::timeout_at(until, self.delivery.slots.drain()).await.is_err() {
+            tracing::warn!("webhooks are still on their way; they will be sent again");
+        }
     }
 
     /// Stops the tree. Call it when no request is in flight any more.

@@ -2,6 +2,8 @@
 //!
 //! Invariant: `OPTIONS-1` every queue, cache, wait and restart of this crate is bounded by a value here.
 
+use crate::delivery::breaker::BreakerLimits;
+use crate::inbox::dispatch::DispatchLimits;
 use std::time::Duration;
 
 /// Limits and times.
@@ -33,6 +35,31 @@ pub struct BrokerOptions {
     pub restarts_max: usize,
     /// The window in which restarts are counted.
     pub restart_window: Duration,
+    /// Between two looks for what has reached its age.
+    pub sweep_interval: Duration,
+    /// Webhooks.
+    pub delivery: DeliveryOptions,
+}
+
+/// Limits and times of webhooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryOptions {
+    /// Webhooks on their way from this node at the same time.
+    pub in_flight_max: usize,
+    /// Webhooks of one tenant on their way at the same time.
+    pub tenant_in_flight_max: usize,
+    /// How long sending one may take.
+    pub attempt_timeout: Duration,
+    /// How long every attempt to a subscription may fail before it is disabled.
+    pub disable_after: Duration,
+    /// Failures in a row after which an endpoint is left alone for a while.
+    pub breaker_failures_max: u32,
+    /// How long at first.
+    pub breaker_pause: Duration,
+    /// How long at most.
+    pub breaker_pause_max: Duration,
+    /// Subscriptions of a tenant.
+    pub subscriptions_max: u32,
 }
 
 impl Default for BrokerOptions {
@@ -51,6 +78,41 @@ impl Default for BrokerOptions {
             idempotency_retention: Duration::from_secs(86_400),
             restarts_max: 5,
             restart_window: Duration::from_secs(60),
+            sweep_interval: Duration::from_secs(600),
+            delivery: DeliveryOptions::default(),
         }
+    }
+}
+
+impl Default for DeliveryOptions {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 1_024,
+            tenant_in_flight_max: 256,
+            attempt_timeout: Duration::from_secs(15),
+            disable_after: Duration::from_secs(5 * 86_400),
+            breaker_failures_max: 10,
+            breaker_pause: Duration::from_secs(1),
+            breaker_pause_max: Duration::from_secs(30),
+            subscriptions_max: 100,
+        }
+    }
+}
+
+impl BrokerOptions {
+    /// How long after its claim something must be heard of an attempt: time to send it and to store its end.
+    pub(crate) fn claim_time(&self) -> Duration {
+        self.delivery.attempt_timeout + 2 * self.commit_timeout
+    }
+}
+
+impl DeliveryOptions {
+    pub(crate) fn dispatch_limits(&self) -> DispatchLimits {
+        let breaker = BreakerLimits {
+            failures_max: self.breaker_failures_max,
+            pause_min: self.breaker_pause,
+            pause_max: self.breaker_pause_max,
+        };
+        DispatchLimits { tenant_in_flight_max: self.tenant_in_flight_max, breaker }
     }
 }

@@ -1,7 +1,7 @@
 //! The partition actor: opens, closes and restarts the inboxes of one owned partition.
 //!
-//! Told by: the router (`Open`), its own timers (`Tidy`, `Wake`) and task (`Pointers`), and ractor when an inbox ends. Tells: inboxes (stop).
-//! Supervised by [`crate::partitions`].
+//! Told by: the router and the [`crate::sweeper`] (`Open`), its own timers (`Tidy`, `Wake`) and task (`Pointers`), and ractor
+//! when an inbox or the sweeper ends. Tells: inboxes (stop, tick). Supervised by [`crate::partitions`].
 //! Invariants: `PARTITION-A-1` at most one open inbox a tenant is in the table; `PARTITION-A-2` an inbox is closed only
 //! through its admission, which closes only while nothing is in flight; `PARTITION-A-3` a tenant whose inbox fails more
 //! often than allowed is refused until the window has passed, and disturbs no other tenant.
@@ -15,9 +15,10 @@ use crate::admission::Admission;
 use crate::inbox::handle::InboxHandle;
 use crate::inbox::request::BrokerError;
 use crate::inbox::signals::InboxSignals;
-use crate::inbox::{Inbox, InboxArguments};
+use crate::inbox::{Delivery, Inbox, InboxArguments};
 use crate::options::BrokerOptions;
 use crate::supervision::RestartIntensity;
+use crate::sweeper::{Sweeper, SweeperArguments, SweeperMessage};
 use agenda::{Agenda, ENTRIES_READ_MAX};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox;
 use triggers_store::tables::keys::TenantKeys;
 
-/// How often a partition looks for leases to end.
+/// How often a partition looks for what is due in closed inboxes.
 const WAKE_PERIOD: Duration = Duration::from_secs(1);
 /// Inboxes opened for that at a time.
 const WAKES_MAX: usize = 100;
@@ -45,7 +46,7 @@ pub(crate) enum PartitionMessage {
     Open(TenantId, oneshot::Sender<Result<Arc<InboxHandle>, BrokerError>>),
     /// Close inboxes that have been idle for long.
     Tidy,
-    /// Open inboxes that have leases to end.
+    /// Open inboxes that have something to do.
     Wake,
     /// The wake-up pointers were read, or could not be.
     Pointers(Option<Vec<(u64, TenantId)>>),
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) options: Arc<BrokerOptions>,
     pub(crate) commit_slots: Arc<Semaphore>,
+    pub(crate) delivery: Arc<Delivery>,
     /// Inboxes that one partition may have open.
     pub(crate) inboxes_max: usize,
 }
@@ -89,6 +91,7 @@ impl Actor for Partition {
         let period = arguments.shared.options.inbox_idle_timeout / 2;
         drop(myself.send_interval(period.max(Duration::from_millis(10)), || PartitionMessage::Tidy));
         drop(myself.send_interval(WAKE_PERIOD, || PartitionMessage::Wake));
+        start_sweeper(&myself, &arguments).await?;
         Ok(PartitionState { arguments, failures: BTreeMap::new(), agenda: Agenda::default() })
     }
 
@@ -113,11 +116,15 @@ impl Actor for Partition {
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<PartitionMessage>,
+        myself: ActorRef<PartitionMessage>,
         event: SupervisionEvent,
         state: &mut PartitionState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
+            SupervisionEvent::ActorFailed(actor, error) if actor.is_message_type_of::<SweeperMessage>() == Some(true) => {
+                tracing::error!(%error, "a sweeper failed; it starts again");
+                start_sweeper(&myself, &state.arguments).await?;
+            }
             SupervisionEvent::ActorFailed(actor, error) => state.inbox_failed(&actor, &error.to_string()),
             SupervisionEvent::ActorTerminated(actor, ..) => drop(state.arguments.table.remove_actor(actor.get_id())),
             _ => {}
@@ -145,8 +152,8 @@ impl PartitionState {
         }
         if self.arguments.table.len() >= self.arguments.shared.inboxes_max {
             let (closed, inbox) = self.arguments.table.close_least_recently_used().ok_or(BrokerError::NodeBusy)?;
-            if let Some(end) = inbox.signals.first_lease_end() {
-                self.agenda.note(end, closed);
+            if let Some(next) = inbox.signals.next() {
+                self.agenda.note(next, closed);
             }
         }
         let handle = Arc::new(self.spawn(myself, &tenant).await?);
@@ -167,6 +174,7 @@ impl PartitionState {
             options: options.clone(),
             commit_slots: shared.commit_slots.clone(),
             signals: signals.clone(),
+            delivery: shared.delivery.clone(),
         };
         let spawned = Inbox::spawn_linked(None, Inbox, arguments, myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| {
@@ -187,11 +195,11 @@ impl PartitionState {
         let restarts = failures.note_failure(now);
         metrics::counter!("triggers_inbox_failures_total").increment(1);
         tracing::error!(%tenant, error, restarts, "an inbox failed; the next request rebuilds it from the store");
-        // It may have had leases to end.
+        // It may have had something to do.
         self.agenda.note(self.arguments.shared.store.environment().now(), tenant);
     }
 
-    /// Opens the inboxes whose leases have run out.
+    /// Opens the inboxes that have something to do.
     async fn wake(&mut self, myself: &ActorRef<PartitionMessage>) {
         let now = self.arguments.shared.store.environment().now();
         if self.agenda.begin_reading(now) {
@@ -211,11 +219,22 @@ impl PartitionState {
     fn tidy(&mut self) {
         let now = self.now();
         let since = now.saturating_sub(self.arguments.shared.options.inbox_idle_timeout);
-        for (end, tenant) in self.arguments.table.close_idle(since) {
-            self.agenda.note(end, tenant);
+        for (next, tenant) in self.arguments.table.close_idle(since) {
+            self.agenda.note(next, tenant);
         }
         self.failures.retain(|_, failures| !failures.is_calm(now));
     }
+}
+
+async fn start_sweeper(
+    myself: &ActorRef<PartitionMessage>,
+    arguments: &PartitionArguments,
+) -> Result<(), ActorProcessingErr> {
+    let PartitionArguments { guard, table, shared } = arguments.clone();
+    let partition = PartitionHandle { actor: myself.clone(), guard, table };
+    let sweeper = SweeperArguments { partition, store: shared.store.clone(), options: shared.options.clone() };
+    Sweeper::spawn_linked(None, Sweeper, sweeper, myself.get_cell()).await?;
+    Ok(())
 }
 
 async fn read_pointers(partition: ActorRef<PartitionMessage>, arguments: PartitionArguments) {

@@ -5,6 +5,7 @@
 //! Invariants: `ROUTING-1` the table has a partition only while its actor runs under a guard of this incarnation;
 //! `ROUTING-2` a partition that fails too often ends this actor, and with it the node: it is not left half served.
 
+use crate::inbox::Delivery;
 use crate::options::BrokerOptions;
 use crate::partition::{InboxTable, Partition, PartitionArguments, PartitionHandle, Shared};
 use crate::supervision::RestartIntensity;
@@ -32,6 +33,7 @@ pub(crate) struct PartitionsArguments {
     pub(crate) store: Store,
     pub(crate) options: Arc<BrokerOptions>,
     pub(crate) routing: Arc<ArcSwap<RoutingTable>>,
+    pub(crate) delivery: Arc<Delivery>,
 }
 
 pub(crate) struct PartitionsState {
@@ -50,12 +52,13 @@ impl Actor for Partitions {
         myself: ActorRef<PartitionsMessage>,
         arguments: PartitionsArguments,
     ) -> Result<PartitionsState, ActorProcessingErr> {
-        let PartitionsArguments { guards, store, options, routing } = arguments;
+        let PartitionsArguments { guards, store, options, routing, delivery } = arguments;
         let shared = Arc::new(Shared {
             store,
             commit_slots: Arc::new(Semaphore::new(options.commits_in_flight_max)),
             inboxes_max: options.inboxes_max.div_ceil(guards.len().max(1)).max(4),
             options: options.clone(),
+            delivery,
         });
         let failures = RestartIntensity::new(options.restarts_max, options.restart_window);
         let state = PartitionsState { shared, routing, failures };

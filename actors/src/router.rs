@@ -4,7 +4,12 @@
 //! tenant and of the node; `ROUTER-3` a reply that is lost is reported as an unknown outcome, never as a failure;
 //! `ROUTER-4` reads check the fence in their own snapshot, so a deposed owner never answers with old data.
 
-use crate::admission::{Admission, Refused};
+mod subscriptions;
+
+pub use subscriptions::{Ping, Subscribed};
+
+use crate::admission::{Admission, Permit, Refused};
+use crate::inbox::Delivery;
 use crate::inbox::handle::{InboxHandle, Reply};
 use crate::inbox::machine::Request;
 use crate::inbox::request::{
@@ -42,6 +47,7 @@ struct Inner {
     /// Bytes in flight on this node.
     node: Arc<Admission>,
     reads: Semaphore,
+    delivery: Arc<Delivery>,
 }
 
 /// What became of a deletion.
@@ -81,10 +87,11 @@ impl Router {
         options: Arc<BrokerOptions>,
         partitions: u16,
         routing: Arc<ArcSwap<RoutingTable>>,
+        delivery: Arc<Delivery>,
     ) -> Self {
         let node = Admission::new(usize::MAX, options.node_bytes_max);
         let reads = Semaphore::new(options.reads_in_flight_max);
-        Self(Arc::new(Inner { store, options, partitions, routing, node, reads }))
+        Self(Arc::new(Inner { store, options, partitions, routing, node, reads, delivery }))
     }
 
     /// Makes events durable, in their order. One result for each; `waiting_events_max` is the tenant's quota.
@@ -278,7 +285,8 @@ impl Router {
     /// [`BrokerError`].
     pub async fn find(&self, tenant: &TenantId, id: EventId, deadline: Instant) -> Result<Found, BrokerError> {
         let Place { guard, keys, .. } = &self.place(tenant)?;
-        self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id))).await
+        let now = self.0.store.environment().now();
+        self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await
     }
 
     /// One event with its attempts.
@@ -292,7 +300,8 @@ impl Router {
         deadline: Instant,
     ) -> Result<(Found, Vec<Attempt>), BrokerError> {
         let Place { guard, keys, .. } = &self.place(tenant)?;
-        self.read(deadline, |tx| Box::pin(inbox::find_with_attempts(tx, guard, keys, id))).await
+        let now = self.0.store.environment().now();
+        self.read(deadline, |tx| Box::pin(inbox::find_with_attempts(tx, guard, keys, id, now))).await
     }
 
     /// A tenant in numbers.
@@ -366,24 +375,41 @@ impl Router {
         let bytes = bytes.sum();
         let node = self.0.node.enter(bytes).map_err(|_| BrokerError::NodeBusy)?;
         let partition = self.partition(tenant)?;
-        for _ in 0..OPEN_ATTEMPTS_MAX {
-            let inbox = match partition.table.get(tenant) {
-                Some(inbox) => inbox,
-                None => open(&partition, tenant, deadline).await?,
-            };
-            match inbox.admission.enter(bytes) {
-                Ok(permit) => {
-                    inbox.touch(self.0.store.environment().monotonic());
-                    let (requester, answer) = Reply::new(deadline, [permit, node]);
-                    inbox.send(Request { writes, bytes, waiting_events_max, requester: Some(requester) });
-                    return Ok(answer);
-                }
-                Err(Refused::Busy) => return Err(BrokerError::TenantBusy),
-                Err(Refused::Closed) => {}
-            }
-        }
-        Err(BrokerError::NodeBusy)
+        let (inbox, permit) = enter(&partition, tenant, bytes, deadline).await?;
+        inbox.touch(self.0.store.environment().monotonic());
+        let (requester, answer) = Reply::new(deadline, [permit, node]);
+        inbox.send(Request { writes, bytes, waiting_events_max, requester: Some(requester) });
+        Ok(answer)
     }
+}
+
+/// Asks one thing of a tenant's inbox on behalf of its partition. It does not count as a use of the inbox.
+pub(crate) async fn ask(partition: &PartitionHandle, tenant: &TenantId, write: Write, deadline: Instant) -> Answer {
+    let (inbox, _permit) = enter(partition, tenant, 0, deadline).await?;
+    let (requester, answer) = Reply::internal(deadline);
+    inbox.send(Request { requester: Some(requester), ..Request::own(write) });
+    receive(answer, deadline).await
+}
+
+/// The tenant's inbox, opened if need be, and a place in it.
+async fn enter(
+    partition: &PartitionHandle,
+    tenant: &TenantId,
+    bytes: usize,
+    deadline: Instant,
+) -> Result<(Arc<InboxHandle>, Permit), BrokerError> {
+    for _ in 0..OPEN_ATTEMPTS_MAX {
+        let inbox = match partition.table.get(tenant) {
+            Some(inbox) => inbox,
+            None => open(partition, tenant, deadline).await?,
+        };
+        match inbox.admission.enter(bytes) {
+            Ok(permit) => return Ok((inbox, permit)),
+            Err(Refused::Busy) => return Err(BrokerError::TenantBusy),
+            Err(Refused::Closed) => {}
+        }
+    }
+    Err(BrokerError::NodeBusy)
 }
 
 async fn open(

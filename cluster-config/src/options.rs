@@ -11,6 +11,7 @@
 
 mod admin;
 mod broker;
+mod delivery;
 mod limits;
 mod listen;
 mod log;
@@ -30,6 +31,7 @@ use crate::rule::{self, Rule};
 
 pub use admin::AdminOptions;
 pub use broker::BrokerOptions;
+pub use delivery::DeliveryOptions;
 pub use limits::LimitOptions;
 pub use listen::ListenOptions;
 pub use log::{LogFormat, LogOptions};
@@ -37,19 +39,20 @@ pub use node::NodeIdentityOptions;
 pub use store::{StoreEngine, StoreOptions};
 
 /// Every section, in the order of `NodeOptions`.
-pub(crate) const SECTIONS: [&Section; 7] = [
+pub(crate) const SECTIONS: [&Section; 8] = [
     &NodeIdentityOptions::SECTION,
     &ListenOptions::SECTION,
     &AdminOptions::SECTION,
     &StoreOptions::SECTION,
     &BrokerOptions::SECTION,
+    &DeliveryOptions::SECTION,
     &LimitOptions::SECTION,
     &LogOptions::SECTION,
 ];
 
 /// The rules of the sections that have any.
-pub(crate) const RULES: [&[Rule]; 6] =
-    [node::RULES, listen::RULES, store::RULES, broker::RULES, limits::RULES, log::RULES];
+pub(crate) const RULES: [&[Rule]; 7] =
+    [node::RULES, listen::RULES, store::RULES, broker::RULES, delivery::RULES, limits::RULES, log::RULES];
 
 /// Every field of every section.
 pub(crate) fn fields() -> impl Iterator<Item = &'static Field> {
@@ -70,6 +73,8 @@ pub struct NodeOptions {
     pub store: StoreOptions,
     /// Inboxes, commits and admission.
     pub broker: BrokerOptions,
+    /// Webhooks.
+    pub delivery: DeliveryOptions,
     /// What clients may ask for.
     pub limits: LimitOptions,
     /// Log lines.
@@ -103,12 +108,14 @@ impl NodeOptions {
         faults.into_iter().map(fault).collect()
     }
 
-    /// A node on a developer's machine: loopback, lines for people, everything in `data_directory`.
+    /// A node on a developer's machine: loopback, webhooks to it too, lines for people, everything in `data_directory`.
     pub fn dev(data_directory: impl Into<PathBuf>) -> Self {
         let mut options = Self::default();
         options.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         options.admin.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
         options.store.data_directory = data_directory.into();
+        options.delivery.https_required = false;
+        options.delivery.allowed_targets = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
         options.log.format = LogFormat::Human;
         options.log.filter = "info".to_owned();
         options
@@ -122,6 +129,7 @@ impl NodeOptions {
             admin: AdminOptions::default(),
             store: StoreOptions::simulation(),
             broker: BrokerOptions::simulation(),
+            delivery: DeliveryOptions::simulation(),
             limits: LimitOptions::simulation(),
             log: LogOptions::default(),
         }
@@ -135,6 +143,7 @@ impl NodeOptions {
             self.admin.values(),
             self.store.values(),
             self.broker.values(),
+            self.delivery.values(),
             self.limits.values(),
             self.log.values(),
         ]

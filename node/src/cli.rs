@@ -4,6 +4,8 @@
 //! triggers dev | serve          run a node              (bootstrap)
 //! triggers config | openapi     print, check            (configuration, edge::openapi)
 //! triggers events|keys|tenants  call a node's API       (client)
+//! triggers subscriptions        the same, for webhooks  (client)
+//! triggers listen               receive webhooks here   (cli::listen)
 //! triggers bench                load a node             (bench)
 //! triggers completions          shell completions
 //! ```
@@ -22,6 +24,8 @@ use bench_arguments::BenchArguments;
 use events::EventsArguments;
 use exit::CommandError;
 use keys::KeysArguments;
+use listen::ListenArguments;
+use subscriptions::SubscriptionsArguments;
 use tenants::TenantsArguments;
 
 pub mod arguments;
@@ -31,8 +35,10 @@ pub mod connection;
 pub mod events;
 pub mod exit;
 pub mod keys;
+pub mod listen;
 pub mod output;
 mod record;
+pub mod subscriptions;
 pub mod table;
 pub mod tenants;
 
@@ -46,11 +52,12 @@ const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 
 const EXAMPLES: &str = "\
-Try it (the second to fourth in another terminal):
+Try it (the second to fifth in another terminal):
   triggers dev                                              a node here, data in data/dev
   triggers events send --type a.b --payload '{\"n\":1}'       send an event
   triggers events list                                      see it in the inbox
   triggers events tail                                      watch new ones arrive
+  triggers listen                                           have them sent here as webhooks
 
 Exit codes:
   0  the command did what was asked
@@ -88,6 +95,10 @@ pub enum Command {
     Tenants(TenantsArguments),
     /// Send, list, show, acknowledge, delete and watch events
     Events(EventsArguments),
+    /// Create, list, change and test webhook subscriptions
+    Subscriptions(SubscriptionsArguments),
+    /// Receive webhooks here and check their signatures
+    Listen(ListenArguments),
     /// Load a node, or measure what HTTP alone can do on this machine
     Bench(BenchArguments),
     /// Print completions for a shell
@@ -125,6 +136,8 @@ async fn run(command: Command) -> Result<(), CommandError> {
         Command::Keys(arguments) => keys::run(arguments).await,
         Command::Tenants(arguments) => tenants::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,
+        Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
+        Command::Listen(arguments) => listen::run(arguments).await,
         Command::Bench(arguments) => bench_arguments::run(arguments).await,
         Command::Completions { shell } => completions(shell),
     }

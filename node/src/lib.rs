@@ -13,3 +13,4 @@ pub mod cli;
 pub mod client;
 pub mod edge;
 pub mod telemetry;
+pub mod webhook;

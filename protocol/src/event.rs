@@ -58,6 +58,8 @@ pub struct Metadata {
     pub correlation_id: String,
     /// The idempotency key that it was sent with.
     pub idempotency_key: Option<String>,
+    /// The `traceparent` (W3C) of the request that brought it, for the webhooks that carry it on.
+    pub trace_parent: Option<String>,
 }
 
 /// An event with its life so far.

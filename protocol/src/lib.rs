@@ -16,8 +16,10 @@ pub mod json;
 pub mod partition;
 pub mod retry_policy;
 pub mod scope;
+pub mod subscription_id;
 pub mod tenant_id;
 pub mod timestamp;
+pub mod webhook;
 
 pub use api_key::{ApiKey, KeyHash};
 pub use environment::Environment;
@@ -28,6 +30,7 @@ pub use event_type::{EventType, EventTypePattern};
 pub use partition::PartitionId;
 pub use retry_policy::RetryPolicy;
 pub use scope::{Scope, Scopes};
+pub use subscription_id::SubscriptionId;
 pub use tenant_id::TenantId;
 pub use timestamp::Timestamp;
 

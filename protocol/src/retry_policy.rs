@@ -56,6 +56,11 @@ impl RetryPolicy {
         }
     }
 
+    /// All delays together.
+    pub fn total(&self) -> Duration {
+        (1..=21).map_while(|attempt| self.delay_after(attempt)).sum()
+    }
+
     /// Checks the rules of the file header.
     ///
     /// # Errors
@@ -75,7 +80,7 @@ impl RetryPolicy {
                 }
             }
         }
-        let total: Duration = (1..=21).map_while(|attempt| self.delay_after(attempt)).sum();
+        let total = self.total();
         let days = if set_by_admin { 30 } else { 1 };
         if total > Duration::from_secs(days * DAY_SECONDS) {
             return Err(Malformed(format!("the delays must sum to at most {} hours", days * 24)));

@@ -19,6 +19,9 @@ const PRINTER_MICROS: jiff::fmt::temporal::DateTimePrinter =
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Timestamp = Timestamp(0);
+
     /// From whole milliseconds since the Unix epoch, clamped to the years 0001 to 9999.
     pub fn from_millis(millis: i64) -> Self {
         Self::from_micros(millis.saturating_mul(1_000))
@@ -48,6 +51,12 @@ impl Timestamp {
     pub fn plus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_micros(self.0.saturating_add(micros))
+    }
+
+    /// This time moved into the past, clamped to the year 0001.
+    pub fn minus(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(self.0.saturating_sub(micros))
     }
 
     /// The time from `earlier` to this one; zero if `earlier` is later.

@@ -14,6 +14,7 @@ pub mod inbox;
 pub mod keys;
 pub mod rows;
 pub mod settings;
+pub mod subscriptions;
 
 use crate::kv::{RetryClass, StoreError};
 use triggers_protocol::EventId;

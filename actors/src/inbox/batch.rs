@@ -2,14 +2,17 @@
 //!
 //! Made by [`super::machine`], run by the shell, which answers the requests from it directly. A batch that failed goes
 //! back to the machine whole.
+//! What a commit tells of webhooks goes to the machine as [`PushNews`].
 //! Invariant: `BATCH-A-1` every write of a request has one slot, and every slot either names a command of the batch or says
 //! why there is none.
 
 use super::machine::{Request, Requester};
 use super::request::{Accepted, Answer, Refusal, Write, WriteResult};
-use std::collections::HashSet;
-use triggers_protocol::{Event, EventId, Timestamp};
-use triggers_store::tables::batch::{Applied, Command, Counts, Outcome};
+use crate::delivery::verdict::Health;
+use std::collections::{BTreeMap, HashSet};
+use triggers_protocol::{Event, EventId, SubscriptionId, Timestamp};
+use triggers_store::tables::batch::{Applied, Claimed, Command, Counts, Outcome, Settled};
+use triggers_store::tables::rows::SubscriptionRow;
 
 /// Requests that go into one transaction.
 #[derive(Debug)]
@@ -38,12 +41,25 @@ pub(super) enum Slot {
 }
 
 /// What the batch's completion tells the machine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Committed {
     pub(crate) last_id: EventId,
     pub(crate) counts: Counts,
     /// The end of the first lease, if the batch looked.
     pub(crate) first_lease_end: Option<Option<Timestamp>>,
+    /// Subscriptions with webhooks that it has added, and when the first of them are due.
+    pub(crate) due: BTreeMap<SubscriptionId, Timestamp>,
+    pub(crate) news: Vec<PushNews>,
+}
+
+/// What a commit has changed of a subscription and its webhooks.
+#[derive(Debug)]
+pub(crate) enum PushNews {
+    Claimed { subscription: SubscriptionId, attempts: Vec<Claimed>, next: Option<Timestamp>, until: Timestamp },
+    Settled { subscription: SubscriptionId, settled: Box<Settled>, health: Health },
+    GaveUp { subscription: SubscriptionId, more: bool, removed: bool },
+    Changed(Box<SubscriptionRow>),
+    Deleted(SubscriptionId),
 }
 
 /// What finished requests no longer hold.
@@ -51,12 +67,15 @@ pub(crate) struct Committed {
 pub(crate) struct Finished {
     pub(super) expired: bool,
     pub(super) keys: HashSet<[u8; 16]>,
+    /// Subscriptions about which the inbox has asked.
+    pub(super) asked: Vec<SubscriptionId>,
 }
 
 impl Finished {
     pub(super) fn note<R>(&mut self, planned: &Planned<R>) {
         for (write, slot) in planned.request.writes.iter().zip(&planned.slots) {
-            self.expired |= *write == Write::Expire;
+            self.expired |= matches!(write, Write::Expire);
+            self.asked.extend(write.asks_for());
             if let (Write::Append(event), Slot::Command(_)) = (write, slot) {
                 self.keys.extend(event.idempotency.map(|key| key.hash));
             }
@@ -79,11 +98,12 @@ impl<R> Batch<R> {
     }
 
     /// Turns the outcomes of a committed batch into what the machine is told and what each requester is answered.
-    pub(crate) fn finish(self, applied: &Applied) -> (Committed, Finished, Vec<(R, Answer)>) {
-        let Applied { outcomes, counts, first_lease_end } = applied;
+    pub(crate) fn finish(self, applied: Applied) -> (Committed, Finished, Vec<(R, Answer)>) {
+        let Applied { mut outcomes, counts, first_lease_end, due } = applied;
         let appended = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_)));
         let last_id = if appended { self.minted_id } else { self.last_id };
         let mut finished = Finished::default();
+        let healths = self.healths();
         let mut answers = Vec::with_capacity(self.requests.len());
         for planned in self.requests {
             finished.note(&planned);
@@ -94,8 +114,43 @@ impl<R> Batch<R> {
             let results = results.collect();
             answers.extend(planned.request.requester.map(|requester| (requester, Ok(results))));
         }
-        let committed = Committed { last_id, counts: *counts, first_lease_end: *first_lease_end };
+        let news = self.commands.iter().zip(&mut outcomes).enumerate();
+        let news = news.filter_map(|(number, (command, outcome))| {
+            news_of(command, outcome, healths.get(&number).copied().unwrap_or(Health::Unknown))
+        });
+        let committed = Committed { last_id, counts, first_lease_end, due, news: news.collect() };
         (committed, finished, answers)
+    }
+
+    /// What the attempts that are settled here tell of their endpoints, by the number of the command.
+    fn healths(&self) -> BTreeMap<usize, Health> {
+        let slots = self.requests.iter().flat_map(|planned| planned.request.writes.iter().zip(&planned.slots));
+        let healths = slots.filter_map(|(write, slot)| match (write, slot) {
+            (Write::Settle(settle), Slot::Command(number)) => Some((*number, settle.health)),
+            _ => None,
+        });
+        healths.collect()
+    }
+}
+
+/// What the machine is told of a command's outcome, which is of no use to anybody else any more.
+fn news_of(command: &Command, outcome: &mut Outcome, health: Health) -> Option<PushNews> {
+    match (command, outcome) {
+        (Command::Claim(claim), Outcome::Claimed { attempts, next }) => Some(PushNews::Claimed {
+            subscription: claim.subscription,
+            attempts: std::mem::take(attempts),
+            next: *next,
+            until: claim.until,
+        }),
+        (Command::Settle(settle), Outcome::Settled(settled)) => {
+            Some(PushNews::Settled { subscription: settle.subscription, settled: settled.clone(), health })
+        }
+        (Command::GiveUp { subscription, .. }, Outcome::GaveUp { more, removed }) => {
+            Some(PushNews::GaveUp { subscription: *subscription, more: *more, removed: *removed })
+        }
+        (_, Outcome::Subscribed(row)) => Some(PushNews::Changed(row.clone())),
+        (Command::Unsubscribe { id, .. }, Outcome::Deleted) => Some(PushNews::Deleted(*id)),
+        _ => None,
     }
 }
 
@@ -120,7 +175,12 @@ fn result_of(command: &Command, outcome: &Outcome) -> WriteResult {
         (_, Outcome::Leased(leased)) => WriteResult::Leased(leased.clone()),
         (_, Outcome::Changed(event)) => WriteResult::Changed(event.clone()),
         (_, Outcome::Conflict) => WriteResult::Conflict,
-        (_, Outcome::Expired(_)) => WriteResult::Expired,
+        (_, Outcome::Subscribed(row)) => WriteResult::Subscribed(row.clone()),
+        (_, Outcome::TooMany) => WriteResult::TooMany,
+        (_, Outcome::Swept { removed, more }) => WriteResult::Swept { removed: *removed, more: *more },
+        (_, Outcome::Expired(_) | Outcome::Claimed { .. } | Outcome::Settled(_) | Outcome::GaveUp { .. }) => {
+            WriteResult::Done
+        }
         (_, Outcome::Deleted) => WriteResult::Deleted,
         (_, Outcome::Gone) => WriteResult::Gone,
         (_, Outcome::NotFound) => WriteResult::NotFound,

@@ -46,7 +46,7 @@ impl InboxHandle {
         Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
     }
 
-    /// Makes the inbox look for leases to end.
+    /// Makes the inbox look for leases to end and for webhooks that are due.
     pub(crate) fn tick(&self) {
         // One that is gone has told its partition when to open it again.
         let _ = self.actor.cast(InboxMessage::Tick);
@@ -63,12 +63,21 @@ impl InboxHandle {
 pub(crate) struct Reply {
     channel: oneshot::Sender<Answer>,
     deadline: Instant,
-    /// The places of the request with its tenant and on its node.
-    _permits: [Permit; 2],
+    /// The places of the request with its tenant and on its node; none if the inbox has it from its own.
+    _permits: Option<[Permit; 2]>,
 }
 
 impl Reply {
     pub(crate) fn new(deadline: Instant, permits: [Permit; 2]) -> (Self, oneshot::Receiver<Answer>) {
+        Self::with(deadline, Some(permits))
+    }
+
+    /// The reply to somebody who is bounded otherwise: by a slot for webhooks.
+    pub(crate) fn internal(deadline: Instant) -> (Self, oneshot::Receiver<Answer>) {
+        Self::with(deadline, None)
+    }
+
+    fn with(deadline: Instant, permits: Option<[Permit; 2]>) -> (Self, oneshot::Receiver<Answer>) {
         let (channel, answer) = oneshot::channel();
         (Self { channel, deadline, _permits: permits }, answer)
     }

@@ -7,15 +7,20 @@
 //! exactly once, by an effect of this machine or by the batch that carries it; `INBOX-5` counts equal the store's as of
 //! the last commit; `INBOX-6` requests that name the same event go into different batches, in their order, and so do
 //! requests that choose their events and requests that name them. A broken one panics: the supervisor builds the inbox anew from the store.
+//! What is pushed, and when, is [`super::dispatch`]'s part of it.
 //! On a crash everything gathered is dropped unanswered, and callers see an unknown outcome.
 
-use super::batch::{Batch, Committed, Finished, Planned, Slot};
-use super::request::{Answer, BrokerError, LeaseRequest, NewEvent, Refusal, Write};
+use super::batch::{Batch, Committed, Finished, Planned, PushNews, Slot};
+use super::dispatch::{Dispatched, Dispatcher, Now};
+use super::request::{Answer, BrokerError, LeaseRequest, NewEvent, Refusal, SettleRequest, Write};
+use crate::delivery;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
-use triggers_protocol::{Environment, EventId, EventStatus, Timestamp};
+use triggers_protocol::{Environment, EventId, EventStatus, SubscriptionId, Timestamp};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::{Append, Command, Counts, IdempotencyKey, Lease, Refuse};
+use triggers_store::tables::batch::{
+    Append, ClaimPushes, Command, Counts, IdempotencyKey, Lease, Refuse, Settle, Sweep,
+};
 use triggers_store::tables::inbox::InboxState;
 
 /// Somebody who waits for an answer.
@@ -47,9 +52,16 @@ enum Choice {
     Lease,
     /// They end leases that have run out.
     Expire,
+    /// They change what others in a batch would rely on, and go alone.
+    Alone,
 }
 
 impl<R> Request<R> {
+    /// What an inbox asks of itself.
+    pub(crate) fn own(write: Write) -> Self {
+        Self { writes: vec![write], bytes: 0, waiting_events_max: None, requester: None }
+    }
+
     /// The events that it names.
     fn names(&self) -> impl Iterator<Item = EventId> {
         self.writes.iter().filter_map(Write::names)
@@ -61,10 +73,25 @@ impl<R> Request<R> {
 
     fn choice(&self) -> Choice {
         match self.writes.first() {
-            None | Some(Write::Append(_)) => Choice::New,
+            // A claim takes what no lease touches, and passes over what its batch names.
+            None | Some(Write::Append(_) | Write::Claim { .. }) => Choice::New,
             Some(Write::Lease(_)) => Choice::Lease,
             Some(Write::Expire) => Choice::Expire,
-            Some(_) => Choice::Named,
+            Some(
+                Write::Acknowledge(..)
+                | Write::Delete(_)
+                | Write::Extend(..)
+                | Write::Refuse(_)
+                | Write::Replay(_)
+                | Write::Settle(_),
+            ) => Choice::Named,
+            Some(
+                Write::Subscribe(..)
+                | Write::ChangeSubscription(..)
+                | Write::Unsubscribe(..)
+                | Write::GiveUp(_)
+                | Write::Sweep,
+            ) => Choice::Alone,
         }
     }
 }
@@ -78,6 +105,10 @@ pub(crate) enum InboxEffect<R> {
     Commit(Batch<R>),
     /// Answer.
     Reply(R, Answer),
+    /// Send these webhooks, and tell the machine when each is over.
+    Deliver(Dispatched),
+    /// Wait for a slot for a webhook and tell the machine.
+    AwaitSlot,
 }
 
 /// Limits of batches.
@@ -86,6 +117,10 @@ pub(crate) struct BatchLimits {
     pub(crate) events_max: usize,
     pub(crate) bytes_max: usize,
     pub(crate) idempotency_retention: Duration,
+    /// How long after its claim something must be heard of an attempt to a subscription.
+    pub(crate) attempt_time: Duration,
+    pub(crate) disable_after: Duration,
+    pub(crate) subscriptions_max: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,10 +144,11 @@ pub(crate) struct InboxMachine<R> {
     /// Whether that is on its way already.
     expiring: bool,
     keys_in_flight: HashSet<[u8; 16]>,
+    dispatcher: Dispatcher,
 }
 
 impl<R: Requester> InboxMachine<R> {
-    pub(crate) fn new(environment: Environment, limits: BatchLimits) -> Self {
+    pub(crate) fn new(environment: Environment, limits: BatchLimits, dispatcher: Dispatcher) -> Self {
         Self {
             environment,
             limits,
@@ -123,6 +159,7 @@ impl<R: Requester> InboxMachine<R> {
             first_lease_end: None,
             expiring: false,
             keys_in_flight: HashSet::new(),
+            dispatcher,
         }
     }
 
@@ -133,16 +170,37 @@ impl<R: Requester> InboxMachine<R> {
         self.proceed()
     }
 
-    /// Some time has passed, or the partition knows of leases that may have run out.
+    /// Some time has passed, or the partition knows of something that may be due.
     pub(crate) fn tick(&mut self) -> Vec<InboxEffect<R>> {
         let is_due = self.first_lease_end.is_some_and(|end| end <= self.environment.now());
         let is_unknown = self.phase == Phase::Unloaded;
-        if self.expiring || !(is_due || is_unknown) {
-            return Vec::new();
+        if !self.expiring && (is_due || is_unknown) {
+            self.expiring = true;
+            let planned = self.admit(Request::own(Write::Expire));
+            self.waiting.push_back(planned);
         }
-        self.expiring = true;
-        let request = Request { writes: vec![Write::Expire], bytes: 0, waiting_events_max: None, requester: None };
-        self.submit(request)
+        self.proceed()
+    }
+
+    /// An attempt to a subscription is over.
+    pub(crate) fn attempt_ended(&mut self, subscription: SubscriptionId) -> Vec<InboxEffect<R>> {
+        self.dispatcher.ended(subscription);
+        self.proceed()
+    }
+
+    /// The slot that was waited for; none if there will be no more.
+    pub(crate) fn granted(&mut self, slot: Option<delivery::Slot>) -> Vec<InboxEffect<R>> {
+        self.dispatcher.granted(slot);
+        self.proceed()
+    }
+
+    /// Whether something is under way beside requests, so that the inbox is not to be closed.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.dispatcher.is_busy()
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.environment.now(), monotonic: self.environment.monotonic() }
     }
 
     /// How many events wait, as the machine knows it.
@@ -153,7 +211,8 @@ impl<R: Requester> InboxMachine<R> {
 
     /// When [`InboxMachine::tick`] has something to do.
     pub(crate) fn next_tick(&self) -> Option<Timestamp> {
-        self.first_lease_end
+        let webhooks = self.dispatcher.next(self.now());
+        [self.first_lease_end, webhooks].into_iter().flatten().min()
     }
 
     /// Whether anybody still waits for a request; the inbox waits for its own.
@@ -169,6 +228,7 @@ impl<R: Requester> InboxMachine<R> {
                 assert!(state.last_id >= self.last_id, "INBOX-2: the store has lost minted ids");
                 (self.last_id, self.counts) = (state.last_id, state.counts);
                 self.first_lease_end = state.first_lease_end;
+                self.dispatcher.load(state.subscriptions);
                 self.phase = Phase::Ready;
                 self.proceed()
             }
@@ -189,9 +249,34 @@ impl<R: Requester> InboxMachine<R> {
         if let Some(first) = committed.first_lease_end {
             self.first_lease_end = first;
         }
+        self.dispatcher.added(&committed.due);
+        let mut effects = Vec::new();
+        for news in committed.news {
+            effects.extend(self.learn(news));
+        }
         self.release(finished);
         self.phase = Phase::Ready;
-        self.proceed()
+        effects.extend(self.proceed());
+        effects
+    }
+
+    fn learn(&mut self, news: PushNews) -> Option<InboxEffect<R>> {
+        let now = self.now();
+        match news {
+            PushNews::Claimed { subscription, attempts, next, until } => {
+                let dispatched = self.dispatcher.claimed(subscription, attempts, (next, until));
+                return dispatched.map(InboxEffect::Deliver);
+            }
+            PushNews::Settled { subscription, settled, health } => {
+                if self.dispatcher.settled(subscription, *settled, health, now) {
+                    metrics::counter!("triggers_webhook_breakers_opened_total").increment(1);
+                }
+            }
+            PushNews::GaveUp { subscription, more, removed } => self.dispatcher.gave_up(subscription, more, removed),
+            PushNews::Changed(row) => self.dispatcher.changed(*row),
+            PushNews::Deleted(subscription) => self.dispatcher.deleted(subscription),
+        }
+        None
     }
 
     /// A batch failed; its requests are not answered yet.
@@ -217,15 +302,27 @@ impl<R: Requester> InboxMachine<R> {
     fn proceed(&mut self) -> Vec<InboxEffect<R>> {
         let mut effects = Vec::new();
         match self.phase {
-            _ if self.waiting.is_empty() => {}
-            Phase::Unloaded => {
+            Phase::Unloaded if !self.waiting.is_empty() => {
                 self.phase = Phase::Loading;
                 effects.push(InboxEffect::Load);
             }
-            Phase::Ready => effects.extend(self.plan()),
-            Phase::Loading | Phase::Committing => {}
+            Phase::Ready => {
+                self.dispatch(&mut effects);
+                effects.extend(self.plan());
+            }
+            Phase::Unloaded | Phase::Loading | Phase::Committing => {}
         }
         effects
+    }
+
+    /// Puts what is to be asked for webhooks among the requests.
+    fn dispatch(&mut self, effects: &mut Vec<InboxEffect<R>>) {
+        let (writes, wants_slot) = self.dispatcher.plan(self.now());
+        for write in writes {
+            let planned = self.admit(Request::own(write));
+            self.waiting.push_back(planned);
+        }
+        effects.extend(wants_slot.then_some(InboxEffect::AwaitSlot));
     }
 
     /// Refuses on arrival the appends whose idempotency key is in flight already.
@@ -265,7 +362,9 @@ impl<R: Requester> InboxMachine<R> {
             let is_full = weight + next.request.weight() > self.limits.events_max
                 || bytes + next.request.bytes > self.limits.bytes_max
                 || next.request.names().any(|id| named.contains(&id))
-                || (chosen != choice && chosen != Choice::New && choice != Choice::New);
+                || (chosen != choice && chosen != Choice::New && choice != Choice::New)
+                || chosen == Choice::Alone
+                || choice == Choice::Alone;
             if is_full && !batch.requests.is_empty() {
                 break;
             }
@@ -327,11 +426,44 @@ impl<R: Requester> InboxMachine<R> {
                     at: now,
                     nonce: self.nonce(),
                 }),
-                Write::Replay(id) => Command::Replay { id: *id, nonce: self.nonce() },
+                Write::Replay(id) => Command::Replay { id: *id, at: now, nonce: self.nonce() },
                 Write::Expire => Command::Expire { at: now, seed: self.nonce() },
+                Write::Claim { subscription, limit } => Command::Claim(ClaimPushes {
+                    subscription: *subscription,
+                    limit: *limit,
+                    at: now,
+                    until: now.plus(self.limits.attempt_time),
+                    nonce: self.nonce(),
+                }),
+                Write::Settle(settle) => Command::Settle(Box::new(self.settle(settle))),
+                Write::GiveUp(subscription) => Command::GiveUp { subscription: *subscription, at: now },
+                Write::Subscribe(row, by) => Command::Subscribe {
+                    row: row.clone(),
+                    subscriptions_max: self.limits.subscriptions_max,
+                    by: by.clone(),
+                },
+                Write::ChangeSubscription(id, change, by) => {
+                    Command::ChangeSubscription { id: *id, change: change.clone(), at: now, by: by.clone() }
+                }
+                Write::Unsubscribe(id, by) => Command::Unsubscribe { id: *id, at: now, by: by.clone() },
+                Write::Sweep => {
+                    Command::Sweep(Sweep { at: now, idempotency_retention: self.limits.idempotency_retention })
+                }
             });
         }
         batch.requests.push(planned);
+    }
+
+    fn settle(&self, settle: &SettleRequest) -> Settle {
+        Settle {
+            id: settle.id,
+            subscription: settle.subscription,
+            token: settle.token,
+            at: settle.at,
+            result: settle.result.clone(),
+            draw: self.nonce(),
+            disable_after: self.limits.disable_after,
+        }
     }
 
     fn lease(&self, lease: &LeaseRequest, now: Timestamp) -> Lease {
@@ -376,6 +508,9 @@ impl<R: Requester> InboxMachine<R> {
 
     fn release(&mut self, finished: Finished) {
         self.expiring &= !finished.expired;
+        for subscription in finished.asked {
+            self.dispatcher.answered(subscription);
+        }
         for key in finished.keys {
             assert!(self.keys_in_flight.remove(&key), "INBOX-3: a key finished that was not in flight");
         }

@@ -3,21 +3,27 @@
 use super::batch::{Batch, Committed, Finished};
 use super::handle::Reply;
 use super::machine::Request;
+use crate::delivery::Slot;
+use triggers_protocol::SubscriptionId;
 use triggers_store::tables::TableError;
 use triggers_store::tables::inbox::InboxState;
 
 /// A message to an inbox.
 pub(crate) enum InboxMessage {
-    /// A request of the edge, with its permits and its reply channel.
+    /// A request, with its permits and its reply channel.
     Write(Request<Reply>),
     /// The tenant's state was loaded, or could not be.
     Loaded(Result<InboxState, TableError>),
     /// A batch is durable; its requests are being answered.
-    Committed(Committed, Finished),
+    Committed(Box<Committed>, Finished),
     /// A batch failed; its requests are not answered.
     Failed(Box<Batch<Reply>>, TableError),
-    /// Leases may have run out.
+    /// Leases may have run out, or webhooks may be due.
     Tick,
+    /// The slot that was waited for; none if there will be no more.
+    Slot(Option<Slot>),
+    /// An attempt to this subscription did not start.
+    AttemptLost(SubscriptionId),
     /// A task of the inbox ended without a result.
     Lost,
 }

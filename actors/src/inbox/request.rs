@@ -2,13 +2,14 @@
 //!
 //! Invariant: `REQUEST-1` after every error but [`BrokerError::Unknown`] the request has had no effect.
 
+use crate::delivery::verdict::Health;
 use bytes::Bytes;
 use std::time::Duration;
-use triggers_protocol::{Event, EventId, EventType, EventTypePattern, Metadata, Timestamp};
+use triggers_protocol::{Event, EventId, EventType, EventTypePattern, Metadata, SubscriptionId, Timestamp};
 use triggers_store::kv::{Fault, StoreError};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::Leased;
-use triggers_store::tables::rows::{EventRow, LeaseToken};
+use triggers_store::tables::batch::{By, Leased, PushResult, SubscriptionChange};
+use triggers_store::tables::rows::{EventRow, LeaseToken, SubscriptionRow};
 
 /// An event on its way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,8 +140,22 @@ pub enum Change {
     NotFound,
 }
 
-/// One write of a request.
+/// The end of an attempt to a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SettleRequest {
+    pub(crate) id: EventId,
+    pub(crate) subscription: SubscriptionId,
+    /// The attempt's token.
+    pub(crate) token: u64,
+    /// When it ended.
+    pub(crate) at: Timestamp,
+    pub(crate) result: PushResult,
+    /// What it tells of the endpoint.
+    pub(crate) health: Health,
+}
+
+/// One write of a request.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
     Append(Box<NewEvent>),
     Acknowledge(EventId, Option<LeaseToken>),
@@ -149,8 +164,22 @@ pub(crate) enum Write {
     Extend(EventId, LeaseToken, Duration),
     Refuse(RefuseRequest),
     Replay(EventId),
+    /// Of an attempt to a subscription.
+    Settle(Box<SettleRequest>),
+    Subscribe(Box<SubscriptionRow>, By),
+    ChangeSubscription(SubscriptionId, Box<SubscriptionChange>, By),
+    Unsubscribe(SubscriptionId, By),
+    /// The sweeper's.
+    Sweep,
     /// The inbox's own: leases have run out.
     Expire,
+    /// The inbox's own: webhooks are due.
+    Claim {
+        subscription: SubscriptionId,
+        limit: usize,
+    },
+    /// The inbox's own: webhooks wait for a subscription that is not delivered to.
+    GiveUp(SubscriptionId),
 }
 
 impl Write {
@@ -158,6 +187,7 @@ impl Write {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Lease(lease) => lease.limit.max(1),
+            Self::Claim { limit, .. } => *limit,
             _ => 1,
         }
     }
@@ -167,13 +197,22 @@ impl Write {
         match self {
             Self::Acknowledge(id, _) | Self::Delete(id) | Self::Extend(id, ..) | Self::Replay(id) => Some(*id),
             Self::Refuse(refuse) => Some(refuse.id),
-            Self::Append(_) | Self::Lease(_) | Self::Expire => None,
+            Self::Settle(settle) => Some(settle.id),
+            _ => None,
+        }
+    }
+
+    /// The subscription that the inbox asks the store about on its own behalf.
+    pub(crate) fn asks_for(&self) -> Option<SubscriptionId> {
+        match self {
+            Self::Claim { subscription, .. } | Self::GiveUp(subscription) => Some(*subscription),
+            _ => None,
         }
     }
 }
 
 /// What became of one write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum WriteResult {
     Accepted(Box<Accepted>),
     Refused(Refusal),
@@ -181,7 +220,14 @@ pub(crate) enum WriteResult {
     Leased(Vec<Leased>),
     Changed(Box<EventRow>),
     Conflict,
-    Expired,
+    Subscribed(Box<SubscriptionRow>),
+    TooMany,
+    Swept {
+        removed: usize,
+        more: bool,
+    },
+    /// There is nothing to tell.
+    Done,
     Deleted,
     Gone,
     NotFound,

@@ -1,10 +1,10 @@
-//! What an open inbox lets others see without asking it: its rates, the end of its first lease, and that it has changed.
+//! What an open inbox lets others see without asking it: its rates, when it has something to do, and that it has changed.
 //!
 //! Invariants: `SIGNALS-1` the rates have sixty slots of one second each; a slot is emptied before it is used for another
-//! second; `SIGNALS-2` the end of the first lease is as of the last commit, so that a partition that closes an inbox knows
-//! when to open it again. The rates are a measurement of this node since the inbox was opened, not a durable count.
+//! second; `SIGNALS-2` the time of the next thing to do is as of the last commit, so that a partition that closes an inbox
+//! knows when to open it again; `SIGNALS-3` an inbox with webhooks on their way shows that it is busy, and is not closed. The rates are a measurement of this node since the inbox was opened, not a durable count.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -17,8 +17,9 @@ const SECONDS: usize = 60;
 #[derive(Debug)]
 pub(crate) struct InboxSignals {
     slots: Mutex<[Slot; SECONDS]>,
-    /// Microseconds since the epoch; the largest number if there is no lease.
-    first_lease_end: AtomicI64,
+    /// Microseconds since the epoch; the largest number if there is nothing to do.
+    next: AtomicI64,
+    busy: AtomicBool,
     /// Told of every commit after which there may be more for consumers.
     pub(crate) committed: Notify,
 }
@@ -34,19 +35,26 @@ impl InboxSignals {
     pub(crate) fn new() -> Self {
         Self {
             slots: Mutex::new([Slot::default(); SECONDS]),
-            first_lease_end: AtomicI64::new(i64::MAX),
+            next: AtomicI64::new(i64::MAX),
+            busy: AtomicBool::new(false),
             committed: Notify::new(),
         }
     }
 
-    /// Notes when the first lease ends.
-    pub(crate) fn set_first_lease_end(&self, end: Option<Timestamp>) {
-        self.first_lease_end.store(end.map_or(i64::MAX, Timestamp::as_micros), Ordering::Relaxed);
+    /// Notes when there is something to do, and whether webhooks are on their way.
+    pub(crate) fn set_next(&self, next: Option<Timestamp>, busy: bool) {
+        self.next.store(next.map_or(i64::MAX, Timestamp::as_micros), Ordering::Relaxed);
+        self.busy.store(busy, Ordering::Relaxed);
     }
 
-    /// When the first lease ends.
-    pub(crate) fn first_lease_end(&self) -> Option<Timestamp> {
-        let micros = self.first_lease_end.load(Ordering::Relaxed);
+    /// Whether webhooks are on their way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// When there is something to do.
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        let micros = self.next.load(Ordering::Relaxed);
         (micros != i64::MAX).then(|| Timestamp::from_micros(micros))
     }
 

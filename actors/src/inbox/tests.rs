@@ -2,8 +2,11 @@
 //! The shell is tested through the router, in `tests/it`.
 
 use super::batch::{Batch, Committed};
+use super::dispatch::Dispatcher;
 use super::machine::{BatchLimits, InboxEffect, InboxMachine, Request, Requester};
 use super::request::{Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult};
+use crate::delivery::Slots;
+use crate::options::DeliveryOptions;
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -16,8 +19,14 @@ use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{Applied, Command, Counts, Outcome};
 use triggers_store::tables::inbox::InboxState;
 
-const LIMITS: BatchLimits =
-    BatchLimits { events_max: 4, bytes_max: 100, idempotency_retention: Duration::from_secs(60) };
+const LIMITS: BatchLimits = BatchLimits {
+    events_max: 4,
+    bytes_max: 100,
+    idempotency_retention: Duration::from_secs(60),
+    attempt_time: Duration::from_secs(25),
+    disable_after: Duration::from_secs(3_600),
+    subscriptions_max: 3,
+};
 
 /// A requester that counts its answers.
 #[derive(Debug, Clone)]
@@ -52,17 +61,23 @@ fn append(number: usize, keys: &[Option<u8>]) -> Request<Caller> {
 }
 
 fn empty() -> InboxState {
-    InboxState { last_id: EventId::ZERO, first_lease_end: None, counts: Counts::default() }
+    InboxState {
+        last_id: EventId::ZERO,
+        first_lease_end: None,
+        counts: Counts::default(),
+        subscriptions: Vec::new(),
+    }
 }
 
 fn applied(outcomes: Vec<Outcome>, received: i64) -> Applied {
     let mut counts = Counts::default();
     counts.add(EventStatus::Received, received);
-    Applied { outcomes, counts, first_lease_end: None }
+    Applied { outcomes, counts, first_lease_end: None, due: BTreeMap::new() }
 }
 
 fn machine() -> InboxMachine<Caller> {
-    InboxMachine::new(Environment::system(), LIMITS)
+    let dispatcher = Dispatcher::new(DeliveryOptions::default().dispatch_limits(), Slots::new(10));
+    InboxMachine::new(Environment::system(), LIMITS, dispatcher)
 }
 
 fn ready() -> InboxMachine<Caller> {
@@ -78,7 +93,7 @@ fn ready() -> InboxMachine<Caller> {
 fn finish(machine: &mut InboxMachine<Caller>, batch: Batch<Caller>) -> Vec<InboxEffect<Caller>> {
     let received = machine.received() + i64::try_from(batch.events()).unwrap();
     let outcomes: Vec<Outcome> = batch.commands.iter().map(appended).collect();
-    let (committed, finished, answers) = batch.finish(&applied(outcomes, received));
+    let (committed, finished, answers) = batch.finish(applied(outcomes, received));
     assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
     machine.committed(committed, finished)
 }
@@ -142,7 +157,7 @@ fn a_key_in_flight_is_refused_until_it_is_answered() {
     machine.submit(append(2, &[Some(7), None]));
     let second = commit_of(finish(&mut machine, first));
     let outcomes: Vec<Outcome> = second.commands.iter().map(appended).collect();
-    let (committed, finished, answers) = second.finish(&applied(outcomes, 2));
+    let (committed, finished, answers) = second.finish(applied(outcomes, 2));
     let Ok(results) = &answers[0].1 else { panic!("the request failed") };
     assert_eq!(results[0], WriteResult::Refused(Refusal::KeyInFlight));
     assert!(matches!(results[1], WriteResult::Accepted(_)));
@@ -227,10 +242,11 @@ fn leases_that_have_run_out_are_ended_once_at_a_time() {
     assert!(machine.tick().is_empty());
     let ending = commit_of(finish(&mut machine, batch));
     assert!(matches!(ending.commands[..], [Command::Expire { .. }]));
-    let (committed, finished, answers) = ending.finish(&Applied {
+    let (committed, finished, answers) = ending.finish(Applied {
         outcomes: vec![Outcome::Expired(1)],
         counts: Counts::default(),
         first_lease_end: Some(None),
+        due: BTreeMap::new(),
     });
     assert!(answers.is_empty(), "nobody asked");
     machine.committed(committed, finished);
@@ -260,8 +276,10 @@ fn requests_that_choose_and_requests_that_name_do_not_mix() {
 fn ids_that_went_back_end_the_actor() {
     let mut machine = ready();
     let batch = commit_of(machine.submit(append(1, &[None])));
-    let (_, finished, _) = batch.finish(&applied(vec![Outcome::Appended(EventId::ZERO)], 1));
-    machine.committed(Committed { last_id: EventId::ZERO, counts: Counts::default(), first_lease_end: None }, finished);
+    let (_, finished, _) = batch.finish(applied(vec![Outcome::Appended(EventId::ZERO)], 1));
+    let (counts, due) = (Counts::default(), BTreeMap::new());
+    let committed = Committed { last_id: EventId::ZERO, counts, first_lease_end: None, due, news: Vec::new() };
+    machine.committed(committed, finished);
 }
 
 /// What a run of the model does next.
@@ -297,7 +315,7 @@ impl Model {
     fn state(&self) -> InboxState {
         let mut counts = Counts::default();
         counts.add(EventStatus::Received, i64::try_from(self.stored.len()).unwrap());
-        InboxState { last_id: self.last_id.unwrap_or(EventId::ZERO), first_lease_end: None, counts }
+        InboxState { last_id: self.last_id.unwrap_or(EventId::ZERO), counts, ..empty() }
     }
 
     fn apply(&mut self, batch: &Batch<Caller>) -> Result<(Vec<Outcome>, i64), TableError> {
@@ -390,6 +408,7 @@ proptest! {
                         in_flight = Some(batch);
                     }
                     InboxEffect::Reply(caller, answer) => model.borrow_mut().answered(&caller, &answer),
+                    other => panic!("there are no subscriptions, but {other:?}"),
                 }
             }
         }
@@ -409,7 +428,7 @@ fn complete(
     let outcome = model.borrow_mut().apply(&batch);
     match outcome {
         Ok((outcomes, received)) => {
-            let (committed, finished, answers) = batch.finish(&applied(outcomes, received));
+            let (committed, finished, answers) = batch.finish(applied(outcomes, received));
             for (caller, answer) in &answers {
                 model.borrow_mut().answered(caller, answer);
             }

@@ -1,4 +1,4 @@
-//! Which tenants of a partition have leases to end, and when: those whose inboxes are closed.
+//! Which tenants of a partition have something to do, and when: those whose inboxes are closed.
 //!
 //! An open inbox has a timer of its own. When it closes or fails, what it knew comes here; what an earlier owner of the
 //! partition knew is read from the wake-up pointers once, at the start.
@@ -30,7 +30,7 @@ enum Reading {
 }
 
 impl Agenda {
-    /// Notes that a tenant has a lease that ends at `at`.
+    /// Notes that a tenant has something to do at `at`.
     pub(super) fn note(&mut self, at: Timestamp, tenant: TenantId) {
         self.entries.insert((second(at), tenant));
     }

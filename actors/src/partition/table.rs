@@ -40,17 +40,17 @@ impl InboxTable {
         Some(tenant)
     }
 
-    /// Closes what was not used since `since` and has nothing in flight; what is closed and has leases, with their ends.
+    /// Closes what was not used since `since` and has nothing in flight; what of that has something to do later, and when.
     pub(super) fn close_idle(&self, since: Duration) -> Vec<(Timestamp, TenantId)> {
-        let mut leasing = Vec::new();
+        let mut due = Vec::new();
         self.write().retain(|tenant, handle| {
             let stays = handle.used_at() >= since || !close(handle);
             if !stays {
-                leasing.extend(handle.signals.first_lease_end().map(|end| (end, tenant.clone())));
+                due.extend(handle.signals.next().map(|next| (next, tenant.clone())));
             }
             stays
         });
-        leasing
+        due
     }
 
     /// Makes room for another inbox, if that is possible: the one that was closed.
@@ -85,7 +85,7 @@ impl InboxTable {
 
 /// Closes an inbox if it is idle.
 fn close(handle: &InboxHandle) -> bool {
-    if !handle.admission.close_if_idle() {
+    if handle.signals.is_busy() || !handle.admission.close_if_idle() {
         return false;
     }
     leave(handle);

@@ -1,5 +1,6 @@
 //! A node on a simulated store, with a clock that is tokio's and a seeded random source.
 
+use crate::receivers::Receivers;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,15 +14,31 @@ use triggers_store::tables::inbox::PageQuery;
 
 pub const PARTITIONS: u16 = 4;
 
-struct VirtualClock(Instant);
+/// Tokio's clock; the wall clock can be set forward, so that days pass without every timer of them.
+#[derive(Clone)]
+pub struct VirtualClock {
+    started: Instant,
+    ahead: Arc<Mutex<Duration>>,
+}
+
+impl VirtualClock {
+    pub fn start() -> Self {
+        Self { started: Instant::now(), ahead: Arc::default() }
+    }
+
+    /// Sets the wall clock forward.
+    pub fn jump(&self, by: Duration) {
+        *self.ahead.lock().unwrap() += by;
+    }
+}
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000).plus(self.0.elapsed())
+        Timestamp::from_millis(1_800_000_000_000).plus(self.started.elapsed() + *self.ahead.lock().unwrap())
     }
 
     fn monotonic(&self) -> Duration {
-        self.0.elapsed()
+        self.started.elapsed()
     }
 }
 
@@ -44,16 +61,23 @@ pub fn next(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-pub fn environment(seed: u64) -> Environment {
-    Environment::new(Arc::new(VirtualClock(Instant::now())), Arc::new(SeededRandom(Mutex::new(seed))))
+pub fn store(engine: &SimulatedEngine, seed: u64) -> Store {
+    store_on(engine, seed, VirtualClock::start())
 }
 
-pub fn store(engine: &SimulatedEngine, seed: u64) -> Store {
-    Store::new(Arc::new(engine.clone()), environment(seed))
+pub fn store_on(engine: &SimulatedEngine, seed: u64, clock: VirtualClock) -> Store {
+    let random = Arc::new(SeededRandom(Mutex::new(seed)));
+    Store::new(Arc::new(engine.clone()), Environment::new(Arc::new(clock), random))
 }
 
 pub async fn start(store: &Store, options: BrokerOptions, incarnation: &str) -> Node {
-    Node::start(store.clone(), options, PARTITIONS, incarnation.to_owned()).await.unwrap()
+    start_with(store, &Receivers::default(), options, incarnation).await
+}
+
+/// A node whose webhooks go to these endpoints.
+pub async fn start_with(store: &Store, receivers: &Receivers, options: BrokerOptions, incarnation: &str) -> Node {
+    let sender = Arc::new(receivers.clone());
+    Node::start(store.clone(), sender, options, PARTITIONS, incarnation.to_owned()).await.unwrap()
 }
 
 pub fn tenant(name: &str) -> TenantId {

@@ -1,6 +1,8 @@
 //! The life of inboxes and nodes: idle stop and reload, room for others, restarts, deposed owners, full doors.
 
 use crate::fixture::{PARTITIONS, event, in_seconds, list_all, start, store, tenant};
+use crate::receivers::Receivers;
+use std::sync::Arc;
 use std::time::Duration;
 use triggers_actors::{BrokerError, BrokerOptions, Refusal, StartError};
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
@@ -119,7 +121,7 @@ async fn the_number_of_partitions_never_changes() {
     let engine = engine();
     let store = store(&engine, 6);
     start(&store, BrokerOptions::default(), "n@1").await.stop().await;
-    let refused = triggers_actors::Node::start(store, BrokerOptions::default(), PARTITIONS * 2, "n@2".into()).await;
+    let refused = triggers_actors::Node::start(store, Arc::new(Receivers::default()), BrokerOptions::default(), PARTITIONS * 2, "n@2".into()).await;
     assert!(matches!(refused.err(), Some(StartError::Partitions { configured: 8, stored: 4 })));
 }
 

@@ -6,3 +6,5 @@ mod faults;
 mod fixture;
 mod leases;
 mod life;
+mod push;
+mod receivers;

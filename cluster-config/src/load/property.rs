@@ -34,8 +34,12 @@ fn value_of(field: &'static Field) -> BoxedStrategy<Option<Value>> {
         }
         (_, Kind::Boolean) => any::<bool>().prop_map(Value::Boolean).boxed(),
         (_, Kind::List) => {
-            let origins = proptest::collection::vec("https?://[a-z0-9]{1,20}\\.example(:[1-9][0-9]{3})?", 0..4);
-            origins.prop_map(|origins| Value::Array(origins.into_iter().map(Value::String).collect())).boxed()
+            let pattern = match field.path {
+                "delivery.allowed_targets" => "10\\.[1-9][0-9]\\.0\\.0/(16|24)|fd[0-9]{2}::/[1-5][0-9]",
+                _ => "https?://[a-z0-9]{1,20}\\.example(:[1-9][0-9]{3})?",
+            };
+            let items = proptest::collection::vec(pattern, 0..4);
+            items.prop_map(|items| Value::Array(items.into_iter().map(Value::String).collect())).boxed()
         }
         _ => text_of(field),
     };
@@ -60,7 +64,7 @@ fn valid_options() -> impl Strategy<Value = NodeOptions> {
 }
 
 fn make_rules_hold(options: &mut NodeOptions) {
-    let NodeOptions { node, listen, store, broker, limits, .. } = options;
+    let NodeOptions { node, listen, store, broker, delivery, limits, .. } = options;
     node.partitions = node.partitions.next_power_of_two();
     if listen.tls_certificate_file.is_none() {
         listen.tls_key_file = None;
@@ -73,6 +77,10 @@ fn make_rules_hold(options: &mut NodeOptions) {
     broker.reads_in_flight_max = broker.reads_in_flight_max.min(store.readers_max as usize);
     broker.commit_timeout_ms = broker.commit_timeout_ms.min(listen.request_timeout_ms);
     broker.scan_rows_max = broker.scan_rows_max.max(limits.page_events_max);
+    delivery.tenant_in_flight_max = delivery.tenant_in_flight_max.min(delivery.in_flight_max);
+    delivery.connect_timeout_ms = delivery.connect_timeout_ms.min(delivery.timeout_ms);
+    delivery.read_timeout_ms = delivery.read_timeout_ms.min(delivery.timeout_ms);
+    delivery.breaker_pause_ms = delivery.breaker_pause_ms.min(delivery.breaker_pause_max_ms);
     limits.batch_bytes_max = limits.batch_bytes_max.max(limits.payload_bytes_max);
     limits.page_events_default = limits.page_events_default.min(limits.page_events_max);
 }

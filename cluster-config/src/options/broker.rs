@@ -41,6 +41,8 @@ section! {
         restart_window_ms: u64 = 60_000, Bounds::Whole(1_000, 3_600_000);
         /// Rows that one inbox page may look at before it is answered with what was found.
         scan_rows_max: usize = 10_000, Bounds::Whole(10, 1_000_000);
+        /// Time between two looks for events, idempotency keys and traces of deletions that have reached their age.
+        sweep_interval_ms: u64 = 600_000, Bounds::Whole(1_000, 86_400_000);
     }
 }
 
@@ -60,6 +62,7 @@ impl BrokerOptions {
             commit_timeout_ms: 1_000,
             idempotency_retention_s: 60,
             scan_rows_max: 20,
+            sweep_interval_ms: 5_000,
             ..Self::default()
         }
     }

@@ -21,6 +21,7 @@ fn full() -> NodeOptions {
     options.listen.tls_certificate_file = Some(PathBuf::from("certificate.pem"));
     options.listen.tls_key_file = Some(PathBuf::from("key.pem"));
     options.admin.key_file = Some(PathBuf::from("admin.key"));
+    options.delivery.tls_ca_file = Some(PathBuf::from("ca.pem"));
     options
 }
 

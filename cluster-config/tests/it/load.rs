@@ -117,7 +117,8 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
         "node.toml: connections_max: unknown field; did you mean listen.connections_max?",
         "node.toml: store.commits_in_flight_max: unknown field; did you mean broker.commits_in_flight_max?",
         "node.toml: store.something_else: unknown field",
-        "node.toml: xyz: unknown section; known are [node], [listen], [admin], [store], [broker], [limits], [log]",
+        "node.toml: xyz: unknown section; \
+         known are [node], [listen], [admin], [store], [broker], [delivery], [limits], [log]",
         "environment TRIGGERS__: unknown field",
         "environment TRIGGERS__ADMIN__KEY: admin.key: unknown field",
         "environment TRIGGERS__LISTEN__ADRESS: listen.adress: unknown field; did you mean TRIGGERS__LISTEN__ADDRESS?",

@@ -1,7 +1,7 @@
 //! `triggers events …`: what a partner or a consumer does with events, from a terminal.
 //!
-//! The arguments and the short commands are here; sending, listing and watching have a file each. Invariants: nothing here
-//! acknowledges an event except `ack`; with `--json` what the node answered is printed as it came.
+//! The arguments and the short commands are here; sending, listing, replaying and watching have a file each. Invariants:
+//! nothing here acknowledges an event except `ack`; with `--json` what the node answered is printed as it came.
 //!
 //! It leases nothing: a consumer program uses the API or a client library.
 
@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::client::resources::{BatchOutcome, Event, EventStatus};
-use crate::client::{Call, Client, ClientError};
+use crate::client::{Call, Client};
 
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandError;
@@ -18,6 +18,7 @@ use super::record::{self, Object};
 use super::table::{Table, shortened};
 
 mod list;
+mod replay;
 mod send;
 mod tail;
 
@@ -64,15 +65,8 @@ pub enum EventsCommand {
         #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
     },
-    /// Have failed or delivered events delivered again
-    #[command(
-        after_help = "Example:\n  triggers events list --status failed --json | jq -r '.events[].event_id' | xargs triggers events replay"
-    )]
-    Replay {
-        /// The events' ids
-        #[arg(value_name = "ID", required = true)]
-        ids: Vec<String>,
-    },
+    /// Have failed or delivered events delivered again: by id, or all of a status
+    Replay(replay::ReplayArguments),
     /// Delete one event for good
     Delete {
         /// The event's id
@@ -96,7 +90,7 @@ pub async fn run(arguments: EventsArguments) -> Result<(), CommandError> {
         EventsCommand::Show { id } => show(&client, &id, json).await,
         EventsCommand::Status { id } => status(&client, &id, json).await,
         EventsCommand::Ack { ids } => acknowledge(&client, &ids, json).await,
-        EventsCommand::Replay { ids } => replay(&client, &ids, json).await,
+        EventsCommand::Replay(arguments) => replay::run(&client, &arguments, json).await,
         EventsCommand::Delete { id } => delete(&client, &id, json).await,
         EventsCommand::Tail(arguments) => tail::run(&client, &arguments, json).await,
     }
@@ -184,26 +178,6 @@ fn item_error(error: &serde_json::Value) -> String {
     match (error.get("code").and_then(|code| code.as_str()), error.get("message").and_then(|text| text.as_str())) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => record::text(error),
-    }
-}
-
-/// Replays one after another; what the node refuses does not keep the others from it.
-async fn replay(client: &Client, ids: &[String], json: bool) -> Result<(), CommandError> {
-    let mut failed = 0;
-    for id in ids {
-        match client.execute(Call::post(&["events", id, "replay"])).await {
-            Ok(reply) if json => output::line(reply.text()?)?,
-            Ok(_) => output::line(&format!("replayed {id}"))?,
-            Err(error @ ClientError::Api(_)) if ids.len() > 1 => {
-                failed += 1;
-                output::note(&format!("{id}: {error}"));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    match failed {
-        0 => Ok(()),
-        failed => Err(CommandError::Failed(format!("{failed} of {} events were not replayed", ids.len()))),
     }
 }
 

@@ -34,8 +34,25 @@ fn documented_lines_parse() {
         "triggers events show 1",
         "triggers events status 1",
         "triggers events ack 1 2 3",
+        "triggers events replay 1 2",
+        "triggers events replay --status failed --type order.* --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z",
         "triggers events delete 1",
         "triggers events tail --type order.* --json",
+        "triggers subscriptions create --target-url https://h/ --type order.* --type a --retry-delays 10,60,300",
+        "triggers subscriptions create --target-url u --description d --secret k --scheme ed25519 --max-in-flight 2",
+        "triggers subscriptions create --target-url https://h/ --scheme hmac-sha256 --url http://h --key k --json",
+        "triggers subscriptions list",
+        "triggers subscriptions show 1",
+        "triggers subscriptions update 1 --target-url https://h/ --type * --default-retries",
+        "triggers subscriptions update 1 --description d --max-in-flight 2 --retry-delays none",
+        "triggers subscriptions enable 1",
+        "triggers subscriptions disable 1",
+        "triggers subscriptions delete 1",
+        "triggers subscriptions rotate 1 --grace-seconds 60 --secret k",
+        "triggers subscriptions test 1",
+        "triggers subscriptions attempts 1 --limit 200 --cursor c",
+        "triggers listen --port 9000 --bind ::1 --type order.* --answer 503 --json",
+        "triggers listen --no-subscribe --verify whsec_x",
         "triggers keys create --name n --tenant t --scope events:write --scope inbox:read --rate-limit-per-minute 60000",
         "triggers keys list",
         "triggers keys generate --test",
@@ -63,12 +80,31 @@ fn bounds_are_enforced() {
         "triggers bench --mode other",
         "triggers events list --limit 201",
         "triggers events send --type a --payload {} -",
+        "triggers events replay",
+        "triggers events replay 1 --status failed",
+        "triggers events replay 1 --type a",
+        "triggers events replay --status received",
+        "triggers subscriptions create",
+        "triggers subscriptions create --target-url https://h/ --retry-delays 1,x",
+        "triggers subscriptions create --target-url https://h/ --scheme rsa",
+        "triggers subscriptions update 1 --retry-delays 1 --default-retries",
+        "triggers subscriptions attempts 1 --limit 201",
+        "triggers listen --answer 199",
+        "triggers listen --verify whsec_x",
+        "triggers listen --no-subscribe --type a",
         "triggers serve --set listen.address",
         "triggers tenants create --name n --retention-days 366",
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(error.exit_code(), i32::from(exit::USAGE), "{line}");
     }
+}
+
+#[test]
+fn the_address_of_the_node_is_not_the_target() {
+    let line = "triggers subscriptions create --target-url https://target --url http://node";
+    let Command::Subscriptions(arguments) = parse(line).unwrap().command else { panic!("{line}") };
+    assert_eq!(arguments.connection.url.as_deref(), Some("http://node"));
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //! It is not the contract itself, which is the OpenAPI document of the node.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// Body of `POST /v1/events`.
 #[derive(Debug, Serialize)]
@@ -131,4 +131,62 @@ pub struct BatchItem {
     pub status: Option<String>,
     /// Why not, otherwise.
     pub error: Option<Value>,
+}
+
+/// Answer of `POST /v1/inbox/replay`.
+#[derive(Debug, Deserialize)]
+pub struct ReplayOutcome {
+    /// Events that are to be delivered again.
+    pub replayed: u64,
+    /// Whether the same request would replay more.
+    pub has_more: bool,
+}
+
+/// Body of `POST /v1/subscriptions`, as far as a receiver needs it that is there for a while.
+#[derive(Debug, Serialize)]
+pub struct NewSubscription<'a> {
+    /// Where webhooks go.
+    pub target_url: &'a str,
+    /// Types and patterns; none of them selects everything.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub event_types: &'a [String],
+    /// What it is for.
+    pub description: &'a str,
+}
+
+/// A subscription as the node shows it when it was made.
+#[derive(Debug, Deserialize)]
+pub struct NewSubscriptionAnswer {
+    /// The id.
+    pub id: String,
+    /// The key that a receiver checks signatures with, `whsec_…`, when it is symmetric.
+    pub secret: Option<String>,
+    /// The same, `whpk_…`, when it is not.
+    pub public_key: Option<String>,
+}
+
+/// Answer of `POST /v1/subscriptions/{id}/test`.
+#[derive(Debug, Deserialize)]
+pub struct TestOutcome {
+    /// Whether the endpoint took it.
+    pub delivered: bool,
+    /// The endpoint's HTTP status.
+    pub http_status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// How long it took.
+    #[serde(default)]
+    pub duration_ms: u64,
+}
+
+/// One page of `GET /v1/subscriptions/{id}/attempts`.
+#[derive(Debug, Deserialize)]
+pub struct AttemptsPage {
+    /// The attempts, as sent.
+    pub attempts: Vec<Map<String, Value>>,
+    /// Where the next page begins.
+    pub cursor: Option<String>,
+    /// Whether there is a next page now.
+    #[serde(default)]
+    pub has_more: bool,
 }

@@ -162,8 +162,8 @@ impl History {
             }
         }
         for id in self.model.ids() {
-            let (guard, keys) = (&self.guard, &self.keys);
-            let found = self.store.run(run(), |tx| Box::pin(inbox::find(tx, guard, keys, id))).await.unwrap();
+            let (guard, keys, now) = (&self.guard, &self.keys, self.now);
+            let found = self.store.run(run(), |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await.unwrap();
             match found {
                 Found::Event(event) => assert_eq!(event.payload, self.payloads[&id].0),
                 Found::Gone => assert!(!EventStatus::ALL.iter().any(|s| self.model.in_status(*s).contains(&id))),

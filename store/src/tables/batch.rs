@@ -5,23 +5,35 @@
 //! together with the queue row that it counts; `BATCH-4` one command's refusal (unknown, gone, key reused) does not touch
 //! the others; `BATCH-5` the caller names an event at most once in a batch, or several times by the same kind of command:
 //! what a first run did to an event could not be told from what came before it otherwise. Leases and the ends of leases
-//! choose their events themselves, so they share a batch with appends only, and never with each other. Everything random or timed is in the commands before the transaction begins.
+//! choose their events themselves, so they share a batch with appends only, and never with each other. Claims of webhooks
+//! choose among the events that are pushed, which no lease touches, and pass over those that their batch names; a change of
+//! a subscription and a sweep go alone. Everything random or timed is in the commands before the transaction begins.
 
 mod append;
+mod attempt;
 mod expire;
 mod lease;
 mod lifecycle;
+mod push;
+mod settle;
+mod subscription;
+mod sweep;
 mod wake;
 
 pub use append::{Append, IdempotencyKey};
+pub use attempt::{ClaimPushes, Claimed};
 pub use lease::{Lease, Leased};
+pub use settle::{PushResult, Settle, Settled};
+pub use subscription::{By, SubscriptionChange};
+pub use sweep::{Sweep, is_sweep_due};
 
 use super::TableError;
 use super::fence::Guard;
 use super::keys::TenantKeys;
-use super::rows::{EventRow, Head, LeaseToken, RecentLeases, Row};
+use super::rows::{EventRow, Head, LeaseToken, RecentLeases, Row, SubscriptionRow};
 use crate::kv::Transaction;
-use triggers_protocol::{Event, EventId, EventStatus, Timestamp};
+use std::collections::{BTreeMap, HashSet};
+use triggers_protocol::{Event, EventId, EventStatus, SubscriptionId, Timestamp};
 
 /// One write.
 #[derive(Debug, Clone)]
@@ -65,9 +77,53 @@ pub enum Command {
     Replay {
         /// Which.
         id: EventId,
+        /// When: its webhooks are due then.
+        at: Timestamp,
         /// Tells this command from others.
         nonce: u64,
     },
+    /// Begin attempts that are due to a subscription.
+    Claim(ClaimPushes),
+    /// Store how an attempt to a subscription has ended.
+    Settle(Box<Settle>),
+    /// Give up what waits for a subscription that is not delivered to any more.
+    GiveUp {
+        /// Which.
+        subscription: SubscriptionId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Make a subscription, unless there are as many as there may be.
+    Subscribe {
+        /// As it is to be stored.
+        row: Box<SubscriptionRow>,
+        /// Subscriptions that the tenant may have.
+        subscriptions_max: u32,
+        /// Who.
+        by: By,
+    },
+    /// Change a subscription.
+    ChangeSubscription {
+        /// Which.
+        id: SubscriptionId,
+        /// How.
+        change: Box<SubscriptionChange>,
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: By,
+    },
+    /// Remove a subscription, once nothing waits for it any more.
+    Unsubscribe {
+        /// Which.
+        id: SubscriptionId,
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: By,
+    },
+    /// Remove what has reached its age.
+    Sweep(Sweep),
     /// Remove an event and remember that it was there.
     Delete {
         /// Which.
@@ -95,7 +151,7 @@ pub struct Refuse {
 }
 
 /// What became of one command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The event was accepted under this id.
     Appended(EventId),
@@ -120,6 +176,33 @@ pub enum Outcome {
     Conflict,
     /// This many leases have ended.
     Expired(usize),
+    /// These attempts have begun.
+    Claimed {
+        /// Each with its event as it is now.
+        attempts: Vec<Claimed>,
+        /// When the subscription's next webhook is due, or is to be looked after.
+        next: Option<Timestamp>,
+    },
+    /// The attempt's end is stored.
+    Settled(Box<Settled>),
+    /// What waited for a subscription was given up, or a part of it.
+    GaveUp {
+        /// Whether there is more.
+        more: bool,
+        /// Whether the subscription is gone now.
+        removed: bool,
+    },
+    /// The subscription as it is now.
+    Subscribed(Box<SubscriptionRow>),
+    /// The tenant has as many subscriptions as it may.
+    TooMany,
+    /// This many things have reached their age and are gone.
+    Swept {
+        /// How many.
+        removed: usize,
+        /// Whether there may be more.
+        more: bool,
+    },
     /// The event was removed.
     Deleted,
     /// There is no such event.
@@ -145,7 +228,7 @@ impl Counts {
 }
 
 /// The outcomes of a batch, in the order of its commands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     /// One for each command.
     pub outcomes: Vec<Outcome>,
@@ -153,6 +236,8 @@ pub struct Applied {
     pub counts: Counts,
     /// When the tenant's first lease ends, if this batch may have changed that.
     pub first_lease_end: Option<Option<Timestamp>>,
+    /// The subscriptions for which this batch has added webhooks, each with the earliest time at which one is due.
+    pub due: BTreeMap<SubscriptionId, Timestamp>,
 }
 
 /// Applies a batch. `last_id` is the tenant's last id as the inbox knows it; the appended ids are minted after it.
@@ -185,15 +270,22 @@ pub async fn apply(
         lease_ends_changed: false,
         leases_expired: false,
         leased: Vec::new(),
+        stored_subscriptions: head.subscriptions,
+        subscriptions: None,
+        due: BTreeMap::new(),
+        settled: HashSet::new(),
     };
     let mut outcomes = Vec::with_capacity(commands.len());
     for command in commands {
         outcomes.push(batch.run(tx, command).await?);
     }
+    if repeated {
+        batch.suppose_all_due(tx).await?;
+    }
     let first_lease_end = batch.finish(tx, head, minted).await?;
     // Absolute, so that a batch that is run again after it committed tells the same.
     let counts = super::inbox::counts(tx, keys).await?;
-    Ok(Applied { outcomes, counts, first_lease_end })
+    Ok(Applied { outcomes, counts, first_lease_end, due: batch.due })
 }
 
 async fn read_head(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Head, TableError> {
@@ -221,6 +313,13 @@ struct Batch<'a> {
     /// The pointer is set anew after leases have ended; before that one that is too early does no harm.
     leases_expired: bool,
     leased: Vec<(u64, Vec<EventId>)>,
+    /// How many subscriptions are stored.
+    stored_subscriptions: u32,
+    /// The active ones, once they have been read.
+    subscriptions: Option<Vec<SubscriptionRow>>,
+    due: BTreeMap<SubscriptionId, Timestamp>,
+    /// Events that this batch has settled attempts of: no claim takes them, so that a repeated run finds what it did.
+    settled: HashSet<EventId>,
 }
 
 impl Batch<'_> {
@@ -235,7 +334,16 @@ impl Batch<'_> {
             }
             Command::Refuse(refuse) => self.refuse(tx, refuse).await,
             Command::Expire { at, seed } => self.expire(tx, *at, *seed).await,
-            Command::Replay { id, nonce } => self.replay(tx, *id, *nonce).await,
+            Command::Replay { id, at, nonce } => self.replay(tx, *id, *at, *nonce).await,
+            Command::Claim(claim) => self.claim(tx, claim).await,
+            Command::Settle(settle) => self.settle(tx, settle).await,
+            Command::GiveUp { subscription, at } => self.give_up(tx, *subscription, *at).await,
+            Command::Subscribe { row, subscriptions_max, by } => self.subscribe(tx, row, *subscriptions_max, by).await,
+            Command::ChangeSubscription { id, change, at, by } => {
+                self.change_subscription(tx, *id, change, *at, by).await
+            }
+            Command::Unsubscribe { id, at, by } => self.unsubscribe(tx, *id, *at, by).await,
+            Command::Sweep(sweep) => self.sweep(tx, sweep).await,
         }
     }
 
@@ -250,6 +358,7 @@ impl Batch<'_> {
         if let (Some(last_id), true) = (minted, self.appended) {
             head.last_id = last_id;
         }
+        head.subscriptions = self.stored_subscriptions;
         let first_lease_end = self.point(tx, &mut head).await?;
         if head != before {
             tx.set(&self.keys.head(), &head.to_bytes());

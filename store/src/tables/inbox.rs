@@ -7,8 +7,9 @@
 use super::TableError;
 use super::batch::Counts;
 use super::fence::Guard;
-use super::keys::{self, TenantKeys, id_of_key, time_of_due_key};
-use super::rows::{Attempt, Delivery, EventRow, Head, Row};
+use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
+use super::rows::{Attempt, Delivery, EventRow, Head, Row, SubscriptionRow, TOMBSTONE_DAYS, Tombstone};
+use super::subscriptions;
 use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
@@ -74,7 +75,7 @@ pub enum Found {
 }
 
 /// What an inbox starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InboxState {
     /// The greatest id ever minted.
     pub last_id: EventId,
@@ -82,6 +83,8 @@ pub struct InboxState {
     pub first_lease_end: Option<Timestamp>,
     /// Events by status.
     pub counts: Counts,
+    /// The subscriptions, those that are being deleted included, and when the first webhook of each is due.
+    pub subscriptions: Vec<(SubscriptionRow, Option<Timestamp>)>,
 }
 
 /// Loads what an inbox starts from.
@@ -91,9 +94,18 @@ pub struct InboxState {
 pub async fn load(tx: &mut dyn Transaction, guard: &Guard, keys: &TenantKeys) -> Result<InboxState, TableError> {
     guard.check(tx).await?;
     let head = tx.get_snapshot(&keys.head()).await?.map(|bytes| Head::from_bytes(&bytes)).transpose()?;
+    let head = head.unwrap_or(Head::NEW);
     let first = tx.range_snapshot(RangeRead::first(keys.lease_ends(), 1)).await?;
+    let mut subscriptions = Vec::new();
+    if head.subscriptions > 0 {
+        for row in subscriptions::read_all(tx, keys).await? {
+            let due = subscriptions::first_due(tx, keys, row.id).await?;
+            subscriptions.push((row, due));
+        }
+    }
     Ok(InboxState {
-        last_id: head.unwrap_or(Head::NEW).last_id,
+        last_id: head.last_id,
+        subscriptions,
         first_lease_end: first.pairs.first().and_then(|(key, _)| time_of_due_key(key)),
         counts: counts(tx, keys).await?,
     })
@@ -126,8 +138,9 @@ pub async fn find_with_attempts(
     guard: &Guard,
     keys: &TenantKeys,
     id: EventId,
+    now: Timestamp,
 ) -> Result<(Found, Vec<Attempt>), TableError> {
-    let found = find(tx, guard, keys, id).await?;
+    let found = find(tx, guard, keys, id, now).await?;
     let attempts = match found {
         Found::Event(_) => read_delivery(tx, keys, id, Reading::Snapshot).await?.attempts,
         Found::Gone | Found::NotFound => Vec::new(),
@@ -143,6 +156,28 @@ pub async fn wakes(tx: &mut dyn Transaction, guard: &Guard, limit: usize) -> Res
     guard.check(tx).await?;
     let page = tx.range_snapshot(RangeRead::first(keys::wakes(guard.partition), limit)).await?;
     Ok(page.pairs.iter().filter_map(|(key, _)| keys::parse_wake(key)).collect())
+}
+
+/// Tenants of a partition behind `after`, at most `limit`, in the order of their ids.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn tenants(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    after: Option<&TenantId>,
+    limit: usize,
+) -> Result<Vec<TenantId>, TableError> {
+    guard.check(tx).await?;
+    let mut tenants: Vec<TenantId> = Vec::new();
+    while tenants.len() < limit {
+        // From one tenant's rows to the next one's.
+        let last = tenants.last().or(after);
+        let page = tx.range_snapshot(RangeRead::first(keys::tenants_of(guard.partition, last), 1)).await?;
+        let Some(tenant) = page.pairs.first().and_then(|(key, _)| keys::tenant_of_key(key)) else { break };
+        tenants.push(tenant);
+    }
+    Ok(tenants)
 }
 
 /// A tenant's counts by status, and when the oldest event that is not delivered was accepted.
@@ -174,7 +209,7 @@ pub(super) async fn counts(tx: &mut dyn Transaction, keys: &TenantKeys) -> Resul
     Ok(counts)
 }
 
-/// One event by its id.
+/// One event by its id, as it is at `now`.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -183,13 +218,37 @@ pub async fn find(
     guard: &Guard,
     keys: &TenantKeys,
     id: EventId,
+    now: Timestamp,
 ) -> Result<Found, TableError> {
     guard.check(tx).await?;
     if let Some(event) = read_event(tx, keys, id, Reading::Snapshot).await? {
         return Ok(Found::Event(Box::new(event)));
     }
-    let tombstone = tx.get_snapshot(&keys.tombstone(id)).await?;
+    let tombstone = read_tombstone(tx, keys, id, now, Reading::Snapshot).await?;
     Ok(if tombstone.is_some() { Found::Gone } else { Found::NotFound })
+}
+
+/// What is left of a deleted event, if that is still remembered at `now`.
+pub(super) async fn read_tombstone(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    id: EventId,
+    now: Timestamp,
+    reading: Reading,
+) -> Result<Option<Tombstone>, TableError> {
+    // A day more at the end, in case the clock has been set back since.
+    let latest = day(now) + 1;
+    for day in (latest.saturating_sub(TOMBSTONE_DAYS + 1)..=latest).rev() {
+        let key = keys.tombstone(day, id);
+        let stored = match reading {
+            Reading::Checked => tx.get(&key).await?,
+            Reading::Snapshot => tx.get_snapshot(&key).await?,
+        };
+        if let Some(stored) = stored {
+            return Ok(Some(Tombstone::from_bytes(&stored)?));
+        }
+    }
+    Ok(None)
 }
 
 /// One page of the inbox.

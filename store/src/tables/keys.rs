@@ -10,24 +10,30 @@
 //!     e <id:16>           envelope, payload ≤ 8 KiB               rows::EventRow
 //!     b <id:16> <n:2>     payload chunk n                         raw bytes
 //!     q <status:1> <id>   inbox order by status                   event type, raw
-//!     i <hash:16>         idempotency                             rows::Idempotency
+//!     i <day:4> <hash:16> idempotency, by the day of its event    rows::Idempotency
 //!     c <status:1>        events in that status                   little-endian i64
-//!     g <id:16>           tombstone                               rows::Tombstone
+//!     g <day:4> <id:16>   tombstone, by the day of the deletion   rows::Tombstone
 //!     v <id:16>           lease or wait of a queued event, and its attempts   rows::Delivery
 //!     r <micros:8> <id>   leases by the time they run out         nothing
 //!     w <micros:8> <id>   events that wait for their next attempt, by when it is due   nothing
 //!     l                   what the leases of the last batch took  rows::RecentLeases
+//!     s <sub:16>          subscription                            rows::SubscriptionRow
+//!     d <sub> <micros:8> <id>  webhooks by when they are due, or are looked after if nothing is heard   nothing
+//!     x <sub> <micros:8> <id>  attempts of a subscription, by when they began   rows::LoggedAttempt
+//!     u <micros:8> <n:8>  audit                                   rows::AuditRow
 //! key/ <hash:32>          API key                                 rows::KeyRow
 //! kid/ <key id:16>        where a key's row is                    key hash, raw
 //! tk/ <T> 0 <key id:16>   keys of a tenant                        key hash, raw
 //! ten/ <T>                tenant                                  rows::TenantRow
 //! ```
 //! Invariants: `KEYS-1` numbers are big-endian, so keys order as they do; `KEYS-2` a tenant id has no zero byte, so no
-//! tenant's prefix is part of another's.
+//! tenant's prefix is part of another's; `KEYS-3` what is kept for a number of days is keyed by the day first, so that what
+//! is older can be removed without an index by time.
 
 use crate::kv::KeyRange;
 use bytes::Bytes;
-use triggers_protocol::{EventId, EventStatus, KeyHash, PartitionId, TenantId, Timestamp};
+use std::time::Duration;
+use triggers_protocol::{EventId, EventStatus, KeyHash, PartitionId, SubscriptionId, TenantId, Timestamp};
 
 /// The number of partitions.
 pub const PARTITIONS: &[u8] = b"sys/partitions";
@@ -188,9 +194,23 @@ impl TenantKeys {
         KeyRange::new(begin, end)
     }
 
-    /// An idempotency record.
-    pub fn idempotency(&self, hash: [u8; 16]) -> Vec<u8> {
-        self.key(b'i', &hash)
+    /// The record of an idempotency key whose event is of this day.
+    pub fn idempotency(&self, day: u32, hash: [u8; 16]) -> Vec<u8> {
+        self.key(b'i', &[&day.to_be_bytes()[..], &hash].concat())
+    }
+
+    /// All records of days before this one.
+    pub fn idempotency_before(&self, day: u32) -> KeyRange {
+        self.days_before(b'i', day)
+    }
+
+    /// What is left of events that were deleted on days before this one.
+    pub fn tombstones_before(&self, day: u32) -> KeyRange {
+        self.days_before(b'g', day)
+    }
+
+    fn days_before(&self, table: u8, day: u32) -> KeyRange {
+        KeyRange::new(self.key(table, &[]), self.key(table, &day.to_be_bytes()))
     }
 
     /// The count of events in a status.
@@ -198,9 +218,9 @@ impl TenantKeys {
         self.key(b'c', &[status_byte(status)])
     }
 
-    /// What is left of a deleted event.
-    pub fn tombstone(&self, id: EventId) -> Vec<u8> {
-        self.key(b'g', &id.to_bytes())
+    /// What is left of an event that was deleted on this day.
+    pub fn tombstone(&self, day: u32, id: EventId) -> Vec<u8> {
+        self.key(b'g', &[&day.to_be_bytes()[..], &id.to_bytes()].concat())
     }
 
     /// The delivery of an event.
@@ -225,8 +245,54 @@ impl TenantKeys {
 
     /// Events whose next attempt is due at `now` or was before.
     pub fn waiting_until(&self, now: Timestamp) -> KeyRange {
-        let end = self.key(b'w', &micros(now.plus(std::time::Duration::from_micros(1))));
+        let end = self.key(b'w', &micros(now.plus(Duration::from_micros(1))));
         KeyRange::new(self.key(b'w', &[]), end)
+    }
+
+    /// A subscription.
+    pub fn subscription(&self, id: SubscriptionId) -> Vec<u8> {
+        self.key(b's', &id.to_bytes())
+    }
+
+    /// All subscriptions, oldest first.
+    pub fn subscriptions(&self) -> KeyRange {
+        KeyRange::prefix(self.key(b's', &[]))
+    }
+
+    /// A webhook's place in the order of its subscription.
+    pub fn push_due(&self, subscription: SubscriptionId, due: Timestamp, id: EventId) -> Vec<u8> {
+        self.key(b'd', &[&subscription.to_bytes()[..], &micros(due), &id.to_bytes()].concat())
+    }
+
+    /// Everything that waits for a subscription, the earliest first.
+    pub fn pushes(&self, subscription: SubscriptionId) -> KeyRange {
+        KeyRange::prefix(self.key(b'd', &subscription.to_bytes()))
+    }
+
+    /// What is due for a subscription at `now` or was before.
+    pub fn pushes_until(&self, subscription: SubscriptionId, now: Timestamp) -> KeyRange {
+        let end = [&subscription.to_bytes()[..], &micros(now.plus(Duration::from_micros(1)))].concat();
+        KeyRange::new(self.key(b'd', &subscription.to_bytes()), self.key(b'd', &end))
+    }
+
+    /// An attempt in the list of its subscription.
+    pub fn logged_attempt(&self, subscription: SubscriptionId, began: Timestamp, id: EventId) -> Vec<u8> {
+        self.key(b'x', &[&subscription.to_bytes()[..], &micros(began), &id.to_bytes()].concat())
+    }
+
+    /// The attempts of a subscription, oldest first.
+    pub fn logged_attempts(&self, subscription: SubscriptionId) -> KeyRange {
+        KeyRange::prefix(self.key(b'x', &subscription.to_bytes()))
+    }
+
+    /// An entry of the audit; `number` tells entries of one moment apart.
+    pub fn audit(&self, at: Timestamp, number: u64) -> Vec<u8> {
+        self.key(b'u', &[micros(at), number.to_be_bytes()].concat())
+    }
+
+    /// The whole audit, oldest first.
+    pub fn audits(&self) -> KeyRange {
+        KeyRange::prefix(self.key(b'u', &[]))
     }
 
     /// What the leases of the last batch took.
@@ -243,7 +309,30 @@ impl TenantKeys {
     }
 }
 
-/// The time in the key of a lease's end or of a waiting event.
+/// The day of a time, counted from 1970.
+pub fn day(time: Timestamp) -> u32 {
+    u32::try_from(time.as_seconds().div_euclid(86_400)).unwrap_or(0)
+}
+
+/// The heads of a partition's tenants behind `after`, among other keys: whoever reads one goes on behind its tenant.
+pub fn tenants_of(partition: PartitionId, after: Option<&TenantId>) -> KeyRange {
+    let mut prefix = partition_prefix(partition);
+    prefix.push(b't');
+    let all = KeyRange::prefix(prefix.clone());
+    match after {
+        // The zero byte ends an id, so that this is behind everything of that tenant.
+        Some(last) => KeyRange::new([&prefix[..], last.as_str().as_bytes(), &[1]].concat(), all.end),
+        None => all,
+    }
+}
+
+/// The tenant that a key of [`tenants_of`] belongs to.
+pub fn tenant_of_key(key: &[u8]) -> Option<TenantId> {
+    let text = key.get(4..)?.split(|byte| *byte == 0).next()?;
+    TenantId::parse(std::str::from_utf8(text).ok()?).ok()
+}
+
+/// The time in the key of a lease's end, of a waiting event, of a webhook or of an attempt.
 pub fn time_of_due_key(key: &[u8]) -> Option<Timestamp> {
     let start = key.len().checked_sub(24)?;
     let micros = u64::from_be_bytes(key[start..start + 8].try_into().ok()?);
@@ -272,7 +361,7 @@ mod tests {
             let (a, b) = (TenantKeys::new(PartitionId(1), &a), TenantKeys::new(PartitionId(1), &b));
             let everything = KeyRange::prefix(a.prefix.clone());
             let id = EventId::from_bytes(bytes);
-            for key in [b.head(), b.event(id), b.queue(EventStatus::Failed, id), b.tombstone(id), b.chunk(id, 7)] {
+            for key in [b.head(), b.event(id), b.queue(EventStatus::Failed, id), b.tombstone(7, id), b.chunk(id, 7)] {
                 prop_assert!(!everything.contains(&key));
             }
             prop_assert!(everything.contains(&a.event(id)));
@@ -295,6 +384,48 @@ mod tests {
     #[test]
     fn the_longest_key_is_within_every_engines_limit() {
         let keys = TenantKeys::new(PartitionId(u16::MAX), &TenantId::parse(&"a".repeat(63)).unwrap());
-        assert!(keys.chunk(EventId::ZERO, u16::MAX).len() <= crate::kv::limits::KEY_BYTES_MAX);
+        let subscription = SubscriptionId::from_bytes([255; 16]);
+        let due = keys.push_due(subscription, Timestamp::from_micros(i64::MAX), EventId::ZERO);
+        assert!(due.len() <= crate::kv::limits::KEY_BYTES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn webhooks_order_by_their_due_time(sub: [u8; 16], one in 0i64..1 << 50, two in 0i64..1 << 50, id: [u8; 16]) {
+            let keys = TenantKeys::new(PartitionId(0), &TenantId::parse("acme").unwrap());
+            let (sub, id) = (SubscriptionId::from_bytes(sub), EventId::from_bytes(id));
+            let [one, two] = [one, two].map(Timestamp::from_micros);
+            let key = keys.push_due(sub, one, id);
+            prop_assert_eq!((time_of_due_key(&key), id_of_key(&key)), (Some(one), Some(id)));
+            prop_assert_eq!(keys.pushes_until(sub, two).contains(&key), one <= two);
+            prop_assert!(keys.pushes(sub).contains(&key));
+        }
+
+        #[test]
+        fn a_walk_over_tenants_meets_each_once(mut names in prop::collection::btree_set("[a-z0-9][a-z0-9_-]{0,8}", 1..8)) {
+            let all: Vec<TenantId> = names.iter().map(|name| TenantId::parse(name).unwrap()).collect();
+            let keys = all.iter().flat_map(|tenant| {
+                let keys = TenantKeys::new(PartitionId(3), tenant);
+                [keys.head(), keys.event(EventId::ZERO), keys.counter(EventStatus::Failed)]
+            });
+            let stored: std::collections::BTreeSet<Vec<u8>> = keys.collect();
+            let mut after: Option<TenantId> = None;
+            loop {
+                let range = tenants_of(PartitionId(3), after.as_ref());
+                let Some(key) = stored.iter().find(|key| range.contains(key)) else { break };
+                let tenant = tenant_of_key(key).unwrap();
+                prop_assert!(names.remove(tenant.as_str()), "{} came twice", tenant);
+                after = Some(tenant);
+            }
+            prop_assert!(names.is_empty(), "{:?} never came", names);
+        }
+    }
+
+    #[test]
+    fn days_are_removed_up_to_one() {
+        let keys = TenantKeys::new(PartitionId(0), &TenantId::parse("acme").unwrap());
+        let range = keys.idempotency_before(20_000);
+        assert!(range.contains(&keys.idempotency(19_999, [255; 16])) && !range.contains(&keys.idempotency(20_000, [0; 16])));
+        assert_eq!((day(Timestamp::from_millis(86_399_999)), day(Timestamp::from_millis(86_400_000))), (0, 1));
     }
 }

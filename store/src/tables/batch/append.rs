@@ -2,13 +2,17 @@
 //!
 //! Invariants: `APPEND-1` an idempotency key and its event commit together, and the read of the key is serializable, so
 //! two requests with one key never make two events; `APPEND-2` a record past its time counts as absent; `APPEND-3` a
-//! repeated request is answered as before even when the tenant's quota is used up by now.
+//! repeated request is answered as before even when the tenant's quota is used up by now; `APPEND-4` an event goes to every
+//! subscription that is active in its transaction and selects it, and is queued for them at once; one that goes to none
+//! waits to be pulled.
 
 use super::{Batch, Outcome, TableError};
 use crate::kv::Transaction;
 use crate::tables::inbox::{self, Reading};
-use crate::tables::rows::{EventRow, Idempotency, Row, chunks};
+use crate::tables::keys::day;
+use crate::tables::rows::{Delivery, EventRow, Idempotency, Row, chunks};
 use bytes::Bytes;
+use std::time::Duration;
 use triggers_protocol::event::EventState;
 use triggers_protocol::{Event, EventId, EventStatus, EventType, Metadata, Timestamp};
 
@@ -44,6 +48,19 @@ pub struct IdempotencyKey {
     pub expires_at: Timestamp,
 }
 
+impl IdempotencyKey {
+    /// The days of events whose records may still hold, for an event of `today`, the latest first.
+    fn days(&self, today: u32) -> impl Iterator<Item = u32> {
+        let back = days_kept(self.expires_at.since(self.now));
+        (today.saturating_sub(back)..=today).rev()
+    }
+}
+
+/// How many days back a record may be of use if it is kept for so long.
+pub(super) fn days_kept(retention: Duration) -> u32 {
+    u32::try_from(retention.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX)
+}
+
 impl Append {
     /// The event as it is accepted.
     pub fn to_event(&self) -> Event {
@@ -70,13 +87,12 @@ impl Batch<'_> {
         if append.over_quota {
             return Ok(Outcome::QuotaExceeded);
         }
-        self.put_event(tx, append);
+        self.put_event(tx, append).await?;
         if let Some(IdempotencyKey { hash, request_digest, expires_at, .. }) = append.idempotency {
             let record = Idempotency { request_digest, id: append.id, expires_at };
-            tx.set(&self.keys.idempotency(hash), &record.to_bytes());
+            tx.set(&self.keys.idempotency(day(append.id.created_at()), hash), &record.to_bytes());
         }
         self.appended = true;
-        self.delta.add(EventStatus::Received, 1);
         Ok(Outcome::Appended(append.id))
     }
 
@@ -87,8 +103,14 @@ impl Batch<'_> {
         key: &IdempotencyKey,
         own_id: EventId,
     ) -> Result<Option<Outcome>, TableError> {
-        let Some(stored) = tx.get(&self.keys.idempotency(key.hash)).await? else { return Ok(None) };
-        let record = Idempotency::from_bytes(&stored)?;
+        let mut record = None;
+        for day in key.days(day(own_id.created_at())) {
+            if let Some(stored) = tx.get(&self.keys.idempotency(day, key.hash)).await? {
+                record = Some(Idempotency::from_bytes(&stored)?);
+                break;
+            }
+        }
+        let Some(record) = record else { return Ok(None) };
         if record.id == own_id {
             return Ok(Some(Outcome::Appended(own_id)));
         }
@@ -105,12 +127,22 @@ impl Batch<'_> {
         Ok(Some(Outcome::Replayed { id: record.id, event }))
     }
 
-    fn put_event(&self, tx: &mut dyn Transaction, append: &Append) {
-        let row = EventRow::encode(&append.to_event(), append.payload.len());
-        tx.set(&self.keys.event(append.id), &row);
+    async fn put_event(&mut self, tx: &mut dyn Transaction, append: &Append) -> Result<(), TableError> {
+        let mut event = append.to_event();
+        let targets = self.targets(tx, event.event_type.as_str()).await?;
+        if !targets.is_empty() {
+            let due = append.id.created_at();
+            let pushes = self.begin_pushes(tx, append.id, targets, due);
+            tx.set(&self.keys.delivery(append.id), &Delivery { pushes, ..Delivery::NEW }.to_bytes());
+            (event.state.status, event.state.next_retry_at) = (EventStatus::Queued, Some(due));
+        }
+        let status = event.state.status;
+        tx.set(&self.keys.event(append.id), &EventRow::encode(&event, append.payload.len()));
         for (number, chunk) in chunks(&append.payload) {
             tx.set(&self.keys.chunk(append.id, number), chunk);
         }
-        tx.set(&self.keys.queue(EventStatus::Received, append.id), append.event_type.as_str().as_bytes());
+        tx.set(&self.keys.queue(status, append.id), append.event_type.as_str().as_bytes());
+        self.delta.add(status, 1);
+        Ok(())
     }
 }

@@ -5,14 +5,12 @@
 //! lease is an attempt, numbered on without gaps; `LEASE-4` an event whose next attempt is due comes before those that
 //! were never attempted; `LEASE-5` a repeated command finds what it did by its nonce and gives the same outcome.
 
-use super::{Batch, Outcome, Refuse, TableError};
+use super::{Batch, Outcome, Refuse, TableError, attempt};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::access;
 use crate::tables::inbox::{self, Reading};
 use crate::tables::keys::{id_of_key, time_of_due_key};
-use crate::tables::rows::{
-    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row,
-};
+use crate::tables::rows::{AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, RetryPolicy, Timestamp};
@@ -85,7 +83,7 @@ impl Batch<'_> {
     }
 
     /// What an earlier run of this command took.
-    async fn leased_before(&self, tx: &mut dyn Transaction, nonce: u64) -> Result<Option<Vec<EventId>>, TableError> {
+    pub(super) async fn leased_before(&self, tx: &mut dyn Transaction, nonce: u64) -> Result<Option<Vec<EventId>>, TableError> {
         let Some(stored) = tx.get(&self.keys.recent_leases()).await? else { return Ok(None) };
         let RecentLeases(recent) = RecentLeases::from_bytes(&stored)?;
         Ok(recent.into_iter().find(|(of, _)| *of == nonce).map(|(_, ids)| ids))
@@ -168,7 +166,7 @@ impl Batch<'_> {
         delivery.claim = Claim::Leased { until: lease.until };
         delivery.token = Some(token);
         delivery.changed_by = lease.nonce;
-        begin_attempt(&mut delivery, state.attempts, lease.at);
+        attempt::begin(&mut delivery, state.attempts, lease.at, None);
         tx.set(&self.keys.lease_end(lease.until, id), &[]);
         tx.set(&self.keys.delivery(id), &delivery.to_bytes());
         self.lease_ends_changed = true;
@@ -187,7 +185,7 @@ impl Batch<'_> {
         (at, until): (Timestamp, Timestamp),
         nonce: u64,
     ) -> Result<Outcome, TableError> {
-        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
+        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, false).await };
         let mut delivery = self.read_delivery(tx, id).await?;
         if delivery.changed_by != nonce {
             let Claim::Leased { until: old } = delivery.claim else { return Ok(Outcome::Conflict) };
@@ -207,7 +205,7 @@ impl Batch<'_> {
     /// A consumer gives an event back.
     pub(super) async fn refuse(&mut self, tx: &mut dyn Transaction, refuse: &Refuse) -> Result<Outcome, TableError> {
         let id = refuse.id;
-        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
+        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, refuse.at, false).await };
         let delivery = self.read_delivery(tx, id).await?;
         if delivery.changed_by == refuse.nonce {
             return Ok(Outcome::Changed(Box::new(row)));
@@ -258,28 +256,35 @@ impl Batch<'_> {
         row
     }
 
+    /// Makes an event wait again: for the subscriptions that select it now, or else to be pulled.
     pub(super) async fn replay(
         &mut self,
         tx: &mut dyn Transaction,
         id: EventId,
+        at: Timestamp,
         nonce: u64,
     ) -> Result<Outcome, TableError> {
-        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
+        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, false).await };
         let mut delivery = self.read_delivery(tx, id).await?;
-        if delivery.changed_by != nonce {
-            let state = &mut row.event.state;
-            let before = state.status;
-            if !matches!(before, EventStatus::Failed | EventStatus::Delivered) {
-                return Ok(Outcome::Conflict);
-            }
-            state.status = EventStatus::Received;
-            (state.delivered_at, state.failed_at) = (None, None);
-            (state.next_retry_at, state.last_error) = (None, None);
-            delivery.attempts_before = state.attempts;
-            (delivery.token, delivery.changed_by) = (None, nonce);
-            tx.set(&self.keys.delivery(id), &delivery.to_bytes());
-            self.move_row(tx, &row, before);
+        if delivery.changed_by == nonce {
+            self.suppose_all_due(tx).await?;
+            return Ok(Outcome::Changed(Box::new(row)));
         }
+        let before = row.event.state.status;
+        if !matches!(before, EventStatus::Failed | EventStatus::Delivered) {
+            return Ok(Outcome::Conflict);
+        }
+        let targets = self.targets(tx, row.event.event_type.as_str()).await?;
+        let is_pushed = !targets.is_empty();
+        delivery.pushes = self.begin_pushes(tx, id, targets, at);
+        let state = &mut row.event.state;
+        state.status = if is_pushed { EventStatus::Queued } else { EventStatus::Received };
+        (state.delivered_at, state.failed_at) = (None, None);
+        (state.next_retry_at, state.last_error) = (is_pushed.then_some(at), None);
+        delivery.attempts_before = state.attempts;
+        (delivery.token, delivery.changed_by) = (None, nonce);
+        tx.set(&self.keys.delivery(id), &delivery.to_bytes());
+        self.move_row(tx, &row, before);
         Ok(Outcome::Changed(Box::new(row)))
     }
 
@@ -325,14 +330,6 @@ pub(super) fn holds(delivery: &Delivery, token: LeaseToken, at: Timestamp) -> bo
     matches!(delivery.claim, Claim::Leased { until } if until > at) && delivery.token == Some(token)
 }
 
-fn begin_attempt(delivery: &mut Delivery, number: u32, at: Timestamp) {
-    if delivery.attempts.len() == ATTEMPTS_KEPT_MAX {
-        delivery.attempts.remove(0);
-    }
-    let outcome = AttemptOutcome::InProgress;
-    delivery.attempts.push(Attempt { number, started_at: at, finished_at: None, outcome, error: None });
-}
-
 pub(super) fn end_attempt(delivery: &mut Delivery, at: Timestamp, outcome: AttemptOutcome, error: Option<String>) {
     if let Some(attempt) = delivery.attempts.last_mut().filter(|attempt| attempt.finished_at.is_none()) {
         (attempt.finished_at, attempt.outcome, attempt.error) = (Some(at), outcome, error);
@@ -340,7 +337,7 @@ pub(super) fn end_attempt(delivery: &mut Delivery, at: Timestamp, outcome: Attem
 }
 
 /// A delay changed by up to a fifth in either direction, so that what failed together does not come back together.
-fn jittered(delay: Duration, draw: u64) -> Duration {
+pub(super) fn jittered(delay: Duration, draw: u64) -> Duration {
     let per_mille = 800 + u32::try_from(draw % 401).expect("a remainder below 401 fits");
     delay * per_mille / 1_000
 }

@@ -7,6 +7,7 @@
 use super::{Batch, Outcome, TableError, lease};
 use crate::kv::Transaction;
 use crate::tables::inbox;
+use crate::tables::keys::day;
 use crate::tables::rows::{AttemptOutcome, EventRow, LeaseToken, Row, Tombstone};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
 
@@ -18,11 +19,9 @@ impl Batch<'_> {
         at: Timestamp,
         token: Option<LeaseToken>,
     ) -> Result<Outcome, TableError> {
-        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, None).await };
+        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, false).await };
         let before = row.event.state.status;
-        // Only events that were leased have more than their own row.
-        let was_attempted = row.event.state.attempts > 0;
-        if token.is_none() && (!was_attempted || before == EventStatus::Delivered) {
+        if token.is_none() && (!row.has_delivery() || before == EventStatus::Delivered) {
             self.deliver(tx, &mut row, at);
             return Ok(Outcome::Acknowledged(Box::new(row)));
         }
@@ -37,6 +36,7 @@ impl Batch<'_> {
         }
         if before != EventStatus::Delivered {
             self.release(tx, id, &mut delivery);
+            self.drop_pushes(tx, id, &mut delivery);
             lease::end_attempt(&mut delivery, at, AttemptOutcome::Succeeded, None);
             tx.set(&self.keys.delivery(id), &delivery.to_bytes());
             self.deliver(tx, &mut row, at);
@@ -61,32 +61,23 @@ impl Batch<'_> {
         id: EventId,
         at: Timestamp,
     ) -> Result<Outcome, TableError> {
-        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, Some(at)).await };
-        tx.clear(&self.keys.event(id));
-        if row.is_chunked() {
-            tx.clear_range(self.keys.chunks(id));
-        }
-        if row.event.state.attempts > 0 {
-            let mut delivery = self.read_delivery(tx, id).await?;
-            self.release(tx, id, &mut delivery);
-            tx.clear(&self.keys.delivery(id));
-        }
-        tx.clear(&self.keys.queue(row.event.state.status, id));
-        tx.set(&self.keys.tombstone(id), &Tombstone { deleted_at: at }.to_bytes());
-        self.delta.add(row.event.state.status, -1);
+        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, true).await };
+        self.remove(tx, &row).await?;
+        tx.set(&self.keys.tombstone(day(at), id), &Tombstone { deleted_at: at }.to_bytes());
         Ok(Outcome::Deleted)
     }
 
-    /// Why an event is not there. `deleting_at` is set by a deletion, which may be finding its own tombstone.
+    /// Why an event is not there at `at`. A deletion may be finding its own tombstone.
     pub(super) async fn missing(
         &self,
         tx: &mut dyn Transaction,
         id: EventId,
-        deleting_at: Option<Timestamp>,
+        at: Timestamp,
+        is_deletion: bool,
     ) -> Result<Outcome, TableError> {
-        let Some(stored) = tx.get(&self.keys.tombstone(id)).await? else { return Ok(Outcome::NotFound) };
-        let tombstone = Tombstone::from_bytes(&stored)?;
-        Ok(if deleting_at == Some(tombstone.deleted_at) { Outcome::Deleted } else { Outcome::Gone })
+        let tombstone = inbox::read_tombstone(tx, self.keys, id, at, inbox::Reading::Checked).await?;
+        let Some(tombstone) = tombstone else { return Ok(Outcome::NotFound) };
+        Ok(if is_deletion && at == tombstone.deleted_at { Outcome::Deleted } else { Outcome::Gone })
     }
 
     /// An event's row, without the chunks of a large payload.
@@ -99,6 +90,9 @@ impl Batch<'_> {
         let event = &row.event;
         let after = event.state.status;
         tx.set(&self.keys.event(event.id), &EventRow::encode(event, row.payload_bytes));
+        if before == after {
+            return;
+        }
         tx.clear(&self.keys.queue(before, event.id));
         tx.set(&self.keys.queue(after, event.id), event.event_type.as_str().as_bytes());
         self.delta.add(before, -1);

@@ -1,12 +1,15 @@
-//! The wake-up pointer of a tenant: by it a partition knows which inboxes have a lease to end, without looking into them.
+//! The wake-up pointer of a tenant: by it a partition knows which inboxes have something to do, and when, without looking
+//! into them.
 //!
-//! Invariants: `WAKE-1` a tenant with a lease has exactly one pointer, at the second of its first lease's end or earlier;
-//! `WAKE-2` the pointer and the head's copy of it change together. A pointer that is too early costs one look.
+//! Invariants: `WAKE-1` a tenant with a lease or with a webhook that is not done has exactly one pointer, at the second of
+//! the first of their times or earlier; `WAKE-2` the pointer and the head's copy of it change together. A pointer that is
+//! too early costs one look, in which it is moved to where it belongs.
 
 use super::{Batch, TableError};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::keys::{self, time_of_due_key};
 use crate::tables::rows::Head;
+use crate::tables::subscriptions;
 use triggers_protocol::Timestamp;
 
 impl Batch<'_> {
@@ -16,28 +19,53 @@ impl Batch<'_> {
         tx: &mut dyn Transaction,
         head: &mut Head,
     ) -> Result<Option<Option<Timestamp>>, TableError> {
-        if !self.lease_ends_changed && !self.leases_expired {
-            return Ok(None);
+        let mut first_lease_end = None;
+        if self.lease_ends_changed || self.leases_expired {
+            let page = tx.range_snapshot(RangeRead::first(self.keys.lease_ends(), 1)).await?;
+            first_lease_end = Some(page.pairs.first().and_then(|(key, _)| time_of_due_key(key)));
         }
-        let page = tx.range_snapshot(RangeRead::first(self.keys.lease_ends(), 1)).await?;
-        let first = page.pairs.first().and_then(|(key, _)| time_of_due_key(key));
-        let second = first.map(|time| u64::try_from(time.as_seconds()).unwrap_or(0));
-        let is_early_enough = match (head.wake_second, second) {
-            (Some(pointed), Some(second)) => pointed <= second && !self.leases_expired || pointed == second,
-            (None, None) => true,
-            (Some(_), None) => !self.leases_expired,
-            (None, Some(_)) => false,
-        };
-        if !is_early_enough {
-            let (partition, tenant) = (self.keys.partition(), self.keys.tenant());
+        let added = self.due.values().min().copied();
+        let first = first_lease_end.flatten().into_iter().chain(added);
+        if self.leases_expired {
+            // Everything is looked at, so that the pointer may move to a later time as well.
+            let webhooks = self.first_webhook(tx).await?;
+            self.set_pointer(tx, head, first.chain(webhooks).min());
+        } else if let Some(first) = first.min()
+            && head.wake_second.is_none_or(|pointed| pointed > second(first))
+        {
+            self.set_pointer(tx, head, Some(first));
+        }
+        Ok(first_lease_end)
+    }
+
+    async fn first_webhook(&self, tx: &mut dyn Transaction) -> Result<Option<Timestamp>, TableError> {
+        let mut first = None;
+        if self.stored_subscriptions > 0 {
+            for row in subscriptions::read_all(tx, self.keys).await? {
+                let due = subscriptions::first_due(tx, self.keys, row.id).await?;
+                // What is not delivered to is to be cleared away, at once.
+                let due = if row.is_active() { due } else { due.map(|_| Timestamp::EPOCH) };
+                first = [first, due].into_iter().flatten().min();
+            }
+        }
+        Ok(first)
+    }
+
+    fn set_pointer(&self, tx: &mut dyn Transaction, head: &mut Head, first: Option<Timestamp>) {
+        let (partition, tenant) = (self.keys.partition(), self.keys.tenant());
+        let new = first.map(second);
+        if new != head.wake_second {
             if let Some(old) = head.wake_second {
                 tx.clear(&keys::wake(partition, old, tenant));
             }
-            if let Some(new) = second {
+            if let Some(new) = new {
                 tx.set(&keys::wake(partition, new, tenant), &[]);
             }
-            head.wake_second = second;
+            head.wake_second = new;
         }
-        Ok(Some(first))
     }
+}
+
+fn second(time: Timestamp) -> u64 {
+    u64::try_from(time.as_seconds()).unwrap_or(0)
 }

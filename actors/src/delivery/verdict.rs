@@ -1,0 +1,102 @@
+//! What the outcome of a webhook means: for the event, and for the endpoint's health.
+//!
+//! | outcome | the event | the endpoint |
+//! |---|---|---|
+//! | 2xx | delivered | good |
+//! | 410 | given up, the subscription is disabled | |
+//! | 429, 503 with `Retry-After` | next attempt when it says | alive; the subscription is held until then |
+//! | 5xx | next attempt by the policy | bad |
+//! | every other status: it answers, but not to this event | next attempt by the policy | alive |
+//! | no connection, no name, no secure connection, no answer in time, no HTTP | next attempt by the policy | bad |
+//! | an answer that is too large | next attempt by the policy | alive |
+//! | a target that must not be called | next attempt by the policy: a name may get another address | |
+//!
+//! Invariant: `VERDICT-1` nothing but a 2xx delivers. The times are those of [`triggers_protocol::RetryPolicy`].
+
+use super::{SendFailure, SendOutcome};
+use triggers_store::tables::batch::PushResult;
+
+/// What an attempt tells of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It takes events.
+    Good,
+    /// It answers.
+    Alive,
+    /// It does not, or says that it cannot.
+    Bad,
+    /// Nothing.
+    Unknown,
+}
+
+/// Judges an outcome.
+pub(crate) fn verdict(outcome: SendOutcome) -> (PushResult, Health) {
+    match outcome {
+        SendOutcome::Answered { status: http_status @ 200..=299, .. } => {
+            (PushResult::Delivered { http_status }, Health::Good)
+        }
+        SendOutcome::Answered { status: http_status @ 410, .. } => (PushResult::Gone { http_status }, Health::Unknown),
+        SendOutcome::Answered { status, retry_after } => {
+            let health = if status >= 500 && retry_after.is_none() { Health::Bad } else { Health::Alive };
+            let error = format!("the endpoint answered {status}");
+            (PushResult::Failed { http_status: Some(status), error, retry_after }, health)
+        }
+        SendOutcome::Failed { status, failure, reason } => {
+            let health = match failure {
+                SendFailure::Forbidden => Health::Unknown,
+                SendFailure::TooLarge => Health::Alive,
+                SendFailure::Dns
+                | SendFailure::Connect
+                | SendFailure::Tls
+                | SendFailure::Timeout
+                | SendFailure::Protocol => Health::Bad,
+            };
+            (PushResult::Failed { http_status: status, error: reason, retry_after: None }, health)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn answered(status: u16, retry_after_s: Option<u64>) -> (PushResult, Health) {
+        verdict(SendOutcome::Answered { status, retry_after: retry_after_s.map(Duration::from_secs) })
+    }
+
+    #[test]
+    fn nothing_but_a_2xx_delivers() {
+        for status in 100..=599 {
+            let is_delivered = matches!(answered(status, None).0, PushResult::Delivered { .. });
+            assert_eq!(is_delivered, (200..300).contains(&status), "VERDICT-1: {status}");
+        }
+    }
+
+    #[test]
+    fn every_outcome_has_its_row_of_the_table() {
+        assert_eq!(answered(410, None), (PushResult::Gone { http_status: 410 }, Health::Unknown));
+        for (status, health) in [(302, Health::Alive), (404, Health::Alive), (429, Health::Alive), (500, Health::Bad)] {
+            let (result, found) = answered(status, None);
+            assert_eq!(found, health, "{status}");
+            let error = format!("the endpoint answered {status}");
+            assert_eq!(result, PushResult::Failed { http_status: Some(status), error, retry_after: None });
+        }
+        let (result, health) = answered(503, Some(7));
+        assert!(matches!(result, PushResult::Failed { retry_after: Some(wait), .. } if wait.as_secs() == 7));
+        assert_eq!(health, Health::Alive);
+        for (failure, health) in [
+            (SendFailure::Forbidden, Health::Unknown),
+            (SendFailure::TooLarge, Health::Alive),
+            (SendFailure::Dns, Health::Bad),
+            (SendFailure::Connect, Health::Bad),
+            (SendFailure::Tls, Health::Bad),
+            (SendFailure::Timeout, Health::Bad),
+            (SendFailure::Protocol, Health::Bad),
+        ] {
+            let failed = SendOutcome::Failed { status: None, failure, reason: "why".into() };
+            let failing = PushResult::Failed { http_status: None, error: "why".into(), retry_after: None };
+            assert_eq!(verdict(failed), (failing, health), "{failure:?}");
+        }
+    }
+}

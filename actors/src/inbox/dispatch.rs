@@ -1,0 +1,289 @@
+//! What an inbox pushes: for each subscription what is due, what is on its way, and whether its endpoint is left alone.
+//! A part of [`super::machine`], without I/O like it.
+//!
+//! Told by the machine: what was loaded, what a commit has changed, that an attempt is over. It gives writes: claims of
+//! attempts, and the clearing away of what waits for a subscription that is not delivered to any more.
+//! Invariants: `DISPATCH-1` no attempt is claimed without a slot of the node for it; `DISPATCH-2` a subscription has no more
+//! webhooks on its way than it may, nor has the tenant, nor any while its breaker is open; `DISPATCH-3` a subscription has at
+//! most one claim under way; `DISPATCH-4` subscriptions take turns: the one that was served last comes last. What is due
+//! but cannot be claimed now has a time at which it is looked at again, or something whose end brings it about.
+
+use super::request::Write;
+use crate::delivery::breaker::{Breaker, BreakerLimits};
+use crate::delivery::verdict::Health;
+use crate::delivery::{Slot, Slots};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use triggers_protocol::{SubscriptionId, Timestamp};
+use triggers_store::tables::batch::{Claimed, Settled};
+use triggers_store::tables::rows::{SubscriptionRow, SubscriptionStatus};
+
+/// Attempts of one claim.
+const CLAIM_MAX: usize = 64;
+
+/// A time that has come, whatever the clock says.
+const AT_ONCE: Timestamp = Timestamp::EPOCH;
+
+/// Limits of an inbox's webhooks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DispatchLimits {
+    pub(crate) tenant_in_flight_max: usize,
+    pub(crate) breaker: BreakerLimits,
+}
+
+/// Attempts that have begun, to one subscription.
+#[derive(Debug)]
+pub(crate) struct Dispatched {
+    pub(crate) subscription: Arc<SubscriptionRow>,
+    pub(crate) attempts: Vec<(Claimed, Slot)>,
+    /// Until when something must be heard of them.
+    pub(crate) until: Timestamp,
+}
+
+/// The time, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) wall: Timestamp,
+    pub(crate) monotonic: Duration,
+}
+
+struct Lane {
+    row: Arc<SubscriptionRow>,
+    /// When the first of its webhooks is due, or is to be looked after; it may be too early.
+    due: Option<Timestamp>,
+    running: usize,
+    /// Whether a claim or a clearing is under way.
+    is_asking: bool,
+    /// For the claim that is under way.
+    reserved: Vec<Slot>,
+    breaker: Breaker,
+}
+
+pub(crate) struct Dispatcher {
+    limits: DispatchLimits,
+    slots: Slots,
+    lanes: BTreeMap<SubscriptionId, Lane>,
+    running: usize,
+    served_last: Option<SubscriptionId>,
+    /// Whether the shell waits for a slot on behalf of this inbox.
+    awaits_slot: bool,
+    granted: Option<Slot>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(limits: DispatchLimits, slots: Slots) -> Self {
+        Self {
+            limits,
+            slots,
+            lanes: BTreeMap::new(),
+            running: 0,
+            served_last: None,
+            awaits_slot: false,
+            granted: None,
+        }
+    }
+
+    /// The subscriptions as they are stored; what is known of attempts under way stays.
+    pub(crate) fn load(&mut self, subscriptions: Vec<(SubscriptionRow, Option<Timestamp>)>) {
+        let mut before = std::mem::take(&mut self.lanes);
+        for (row, due) in subscriptions {
+            let known = before.remove(&row.id);
+            let mut lane = known.unwrap_or_else(|| self.lane(&row));
+            lane.due = match row.status {
+                SubscriptionStatus::Active => due,
+                SubscriptionStatus::Disabled { .. } => due.map(|_| AT_ONCE),
+                SubscriptionStatus::Deleted => Some(AT_ONCE),
+            };
+            self.put(lane, row);
+        }
+    }
+
+    fn lane(&self, row: &SubscriptionRow) -> Lane {
+        let breaker = Breaker::new(self.limits.breaker);
+        Lane { row: Arc::new(row.clone()), due: None, running: 0, is_asking: false, reserved: Vec::new(), breaker }
+    }
+
+    fn put(&mut self, mut lane: Lane, row: SubscriptionRow) {
+        let id = row.id;
+        lane.row = Arc::new(row);
+        self.lanes.insert(id, lane);
+    }
+
+    /// A subscription was made or changed. One that was made active again is tried at once.
+    pub(crate) fn changed(&mut self, row: SubscriptionRow) {
+        let mut lane = self.lanes.remove(&row.id).unwrap_or_else(|| self.lane(&row));
+        let has_turned = row.status != lane.row.status;
+        if has_turned || row.target_url != lane.row.target_url {
+            lane.breaker = Breaker::new(self.limits.breaker);
+        }
+        if has_turned && !row.is_active() {
+            // What waits is to be cleared away.
+            lane.due = Some(AT_ONCE);
+        }
+        self.put(lane, row);
+    }
+
+    /// A subscription is about to be removed.
+    pub(crate) fn deleted(&mut self, id: SubscriptionId) {
+        if let Some(lane) = self.lanes.get(&id) {
+            let row = SubscriptionRow { status: SubscriptionStatus::Deleted, ..SubscriptionRow::clone(&lane.row) };
+            self.changed(row);
+        }
+    }
+
+    /// A commit has added webhooks.
+    pub(crate) fn added(&mut self, due: &BTreeMap<SubscriptionId, Timestamp>) {
+        for (id, due) in due {
+            if let Some(lane) = self.lanes.get_mut(id) {
+                lane.note_due(Some(*due));
+            }
+        }
+    }
+
+    /// What to ask of the store now, and whether to wait for a slot.
+    pub(crate) fn plan(&mut self, now: Now) -> (Vec<Write>, bool) {
+        let mut writes = Vec::new();
+        let mut wants_slot = false;
+        for id in self.in_turn() {
+            let room = self.limits.tenant_in_flight_max.saturating_sub(self.running + self.reserved());
+            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.is_due(now)) else { continue };
+            if !lane.row.is_active() {
+                lane.is_asking = true;
+                writes.push(Write::GiveUp(id));
+                continue;
+            }
+            let wanted = lane.room(now).min(room).min(CLAIM_MAX);
+            if wanted == 0 {
+                continue;
+            }
+            let mut reserved: Vec<Slot> = self.granted.take().into_iter().collect();
+            reserved.extend(self.slots.take(wanted - reserved.len()));
+            if reserved.is_empty() {
+                wants_slot = !self.awaits_slot;
+                self.awaits_slot = true;
+                break;
+            }
+            writes.push(Write::Claim { subscription: id, limit: reserved.len() });
+            (lane.is_asking, lane.reserved) = (true, reserved);
+            self.served_last = Some(id);
+        }
+        // One that nobody has a use for any more is another tenant's.
+        self.granted = None;
+        (writes, wants_slot)
+    }
+
+    /// The subscriptions, beginning behind the one that was served last.
+    fn in_turn(&self) -> Vec<SubscriptionId> {
+        let is_behind = |id: &&SubscriptionId| self.served_last.is_some_and(|last| **id > last);
+        let behind = self.lanes.keys().filter(is_behind);
+        behind.chain(self.lanes.keys().filter(|id| !is_behind(id))).copied().collect()
+    }
+
+    fn reserved(&self) -> usize {
+        self.lanes.values().map(|lane| lane.reserved.len()).sum()
+    }
+
+    /// The slot that was waited for has come; none if there will be no more.
+    pub(crate) fn granted(&mut self, slot: Option<Slot>) {
+        // After the last one nothing is claimed any more, so that nobody needs to wait again.
+        self.awaits_slot = slot.is_none();
+        self.granted = slot;
+    }
+
+    /// Attempts have begun.
+    pub(crate) fn claimed(
+        &mut self,
+        id: SubscriptionId,
+        attempts: Vec<Claimed>,
+        (next, until): (Option<Timestamp>, Timestamp),
+    ) -> Option<Dispatched> {
+        let lane = self.lanes.get_mut(&id)?;
+        assert!(attempts.len() <= lane.reserved.len(), "DISPATCH-1: more attempts than slots");
+        lane.due = next;
+        lane.running += attempts.len();
+        self.running += attempts.len();
+        let attempts: Vec<_> = attempts.into_iter().zip(lane.reserved.drain(..)).collect();
+        (!attempts.is_empty()).then(|| Dispatched { subscription: lane.row.clone(), attempts, until })
+    }
+
+    /// The end of an attempt is stored; whether its endpoint is left alone from now on.
+    pub(crate) fn settled(&mut self, id: SubscriptionId, settled: Settled, health: Health, now: Now) -> bool {
+        let Some(lane) = self.lanes.get_mut(&id) else { return false };
+        let has_opened = lane.breaker.note(health, now.monotonic);
+        lane.note_due(settled.due);
+        if let Some(row) = settled.subscription.filter(|row| *row != *lane.row) {
+            self.changed(row);
+        }
+        has_opened
+    }
+
+    /// A part of what waited was given up.
+    pub(crate) fn gave_up(&mut self, id: SubscriptionId, more: bool, removed: bool) {
+        match self.lanes.get_mut(&id) {
+            Some(_) if removed => drop(self.lanes.remove(&id)),
+            Some(lane) if !more && !lane.row.is_active() => lane.due = None,
+            _ => {}
+        }
+    }
+
+    /// What was asked of the store for this subscription has come to its end, whichever that was.
+    pub(crate) fn answered(&mut self, id: SubscriptionId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.is_asking = false;
+            lane.reserved.clear();
+        }
+    }
+
+    /// An attempt is over: nothing of it runs any more.
+    pub(crate) fn ended(&mut self, id: SubscriptionId) {
+        self.running = self.running.saturating_sub(1);
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.running = lane.running.saturating_sub(1);
+        }
+    }
+
+    /// When [`Dispatcher::plan`] may have something to do, unless something under way ends before.
+    pub(crate) fn next(&self, now: Now) -> Option<Timestamp> {
+        let next = self.lanes.values().filter_map(|lane| {
+            let due = lane.due.filter(|_| !lane.is_asking)?;
+            let held_until = lane.held_until(now).filter(|_| lane.row.is_active());
+            // What is due now and was not claimed waits for the end of something.
+            let can_wait = held_until.is_none() && lane.is_due(now) && (self.running > 0 || self.awaits_slot);
+            (!can_wait).then_some(held_until.map_or(due, |held_until| due.max(held_until)))
+        });
+        next.min()
+    }
+
+    /// Whether something is under way, or known of an endpoint that would be forgotten, so that the inbox is not to be
+    /// closed.
+    pub(crate) fn is_busy(&self) -> bool {
+        let keeps_open = |lane: &Lane| lane.is_asking || lane.due.is_some() && !lane.breaker.is_closed();
+        self.running > 0 || self.awaits_slot || self.lanes.values().any(keeps_open)
+    }
+}
+
+impl Lane {
+    fn note_due(&mut self, due: Option<Timestamp>) {
+        self.due = [self.due, due].into_iter().flatten().min();
+    }
+
+    fn is_due(&self, now: Now) -> bool {
+        !self.is_asking && self.due.is_some_and(|due| due <= now.wall)
+    }
+
+    /// Until when nothing is sent: the endpoint has asked for that, or its breaker is open.
+    fn held_until(&self, now: Now) -> Option<Timestamp> {
+        let opens_at = self.breaker.opens_at(now.monotonic);
+        let opens_at = opens_at.map(|at| now.wall.plus(at.saturating_sub(now.monotonic)));
+        self.row.held_until.filter(|until| *until > now.wall).max(opens_at)
+    }
+
+    fn room(&self, now: Now) -> usize {
+        if self.held_until(now).is_some() {
+            return 0;
+        }
+        let may_run = (self.row.max_in_flight as usize).min(self.breaker.room(now.monotonic));
+        may_run.saturating_sub(self.running)
+    }
+}

@@ -1,0 +1,139 @@
+//! The retry actor: one for each attempt to deliver an event to a subscription, from its claim to its end.
+//!
+//! Told by: itself. Tells: the endpoint, through the [`WebhookSender`], and the inbox how the attempt ended. Supervised by
+//! the inbox, which hears when it is over. What waits for a later attempt is no actor but a row: a million of them cost
+//! nothing here (`docs/adr/0006-retries-are-rows.md`).
+//! Invariants: `RETRY-A-1` it sends once, and only while its claim has time for that; `RETRY-A-2` it is over only when the
+//! end of the attempt is stored, is not wanted any more, or its claim has run out; `RETRY-A-3` it holds a slot until then.
+//! A crash leaves the claim to run out, after which the attempt is made again with the same webhook id.
+
+use crate::delivery::verdict::{Health, verdict};
+use crate::delivery::{SendFailure, SendOutcome, Slot, Webhook, WebhookSender};
+use crate::inbox::handle::Reply;
+use crate::inbox::machine::Request;
+use crate::inbox::message::InboxMessage;
+use crate::inbox::request::{SettleRequest, Write};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use triggers_protocol::{Environment, Timestamp};
+use triggers_store::tables::batch::{Claimed, PushResult};
+use triggers_store::tables::rows::SubscriptionRow;
+
+/// How long storing the end waits after a failure, at first and at most.
+const STORE_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long storing the end may take.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The shell's type.
+pub(crate) struct Retry;
+
+/// A message to an attempt.
+pub(crate) enum RetryMessage {
+    /// Send, and store what comes of it.
+    Run,
+}
+
+/// What an attempt needs.
+pub(crate) struct RetryArguments {
+    pub(crate) inbox: ActorRef<InboxMessage>,
+    pub(crate) sender: Arc<dyn WebhookSender>,
+    pub(crate) environment: Environment,
+    pub(crate) subscription: Arc<SubscriptionRow>,
+    pub(crate) claimed: Claimed,
+    /// When the claim runs out.
+    pub(crate) until: Timestamp,
+    /// How long sending may take.
+    pub(crate) send_timeout: Duration,
+    /// Held to the end.
+    pub(crate) _slot: Slot,
+}
+
+impl Actor for Retry {
+    type Msg = RetryMessage;
+    type State = RetryArguments;
+    type Arguments = RetryArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<RetryMessage>,
+        arguments: RetryArguments,
+    ) -> Result<RetryArguments, ActorProcessingErr> {
+        myself.cast(RetryMessage::Run)?;
+        Ok(arguments)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RetryMessage>,
+        message: RetryMessage,
+        attempt: &mut RetryArguments,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RetryMessage::Run => attempt.run().await,
+        }
+        myself.stop(None);
+        Ok(())
+    }
+}
+
+impl RetryArguments {
+    async fn run(&self) {
+        if let Some((result, health)) = self.send().await {
+            self.store(result, health).await;
+        }
+    }
+
+    /// What comes of sending; nothing if the claim has no time left for it.
+    async fn send(&self) -> Option<(PushResult, Health)> {
+        let began = self.environment.now();
+        if began.plus(self.send_timeout) > self.until {
+            tracing::warn!(event = %self.claimed.event.id, "an attempt came too late to be sent; it comes due again");
+            return None;
+        }
+        let webhook = Webhook {
+            event: self.claimed.event.clone(),
+            target_url: self.subscription.target_url.clone(),
+            keys: self.subscription.signing_keys(began),
+            at: began,
+        };
+        // The sender has this timeout as well, and knows better what time was lost on; this one is for one that has not.
+        let outcome = timeout(self.send_timeout, self.sender.send(webhook)).await;
+        let outcome = outcome.unwrap_or_else(|_| SendOutcome::Failed {
+            status: None,
+            failure: SendFailure::Timeout,
+            reason: format!("no answer within {} ms", self.send_timeout.as_millis()),
+        });
+        let now = self.environment.now();
+        metrics::histogram!("triggers_delivery_age_seconds").record(now.since(self.claimed.event.id.created_at()));
+        Some(verdict(outcome))
+    }
+
+    /// Stores the end of the attempt, again and again while the claim holds.
+    async fn store(&self, result: PushResult, health: Health) {
+        let settle = SettleRequest {
+            id: self.claimed.event.id,
+            subscription: self.subscription.id,
+            token: self.claimed.token,
+            at: self.environment.now(),
+            result,
+            health,
+        };
+        let mut wait = STORE_WAIT.0;
+        while self.environment.now() < self.until {
+            let (reply, answer) = Reply::internal(Instant::now() + STORE_TIMEOUT);
+            let write = Write::Settle(Box::new(settle.clone()));
+            let request = Request { requester: Some(reply), ..Request::own(write) };
+            if self.inbox.cast(InboxMessage::Write(request)).is_err() {
+                return;
+            }
+            // Whether it was stored or was not wanted any more, there is nothing left to do.
+            if matches!(timeout(STORE_TIMEOUT, answer).await, Ok(Ok(Ok(_)))) {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(STORE_WAIT.1);
+        }
+    }
+}

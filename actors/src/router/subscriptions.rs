@@ -1,0 +1,180 @@
+//! Subscriptions through the router: made, changed and removed by the tenant's inbox, read from the store.
+//!
+//! Invariants: `ROUTER-SUB-1` a change is durable before it is answered, and holds for every event that is accepted after
+//! that; `ROUTER-SUB-2` a ping takes a slot like every webhook, and leaves no trace: it is no event.
+
+use super::{Place, Router, receive};
+use crate::delivery::{SendOutcome, Webhook};
+use crate::inbox::request::{BrokerError, Write, WriteResult};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use triggers_protocol::event::EventState;
+use triggers_protocol::{Event, EventId, EventType, Metadata, SubscriptionId, TenantId, Timestamp};
+use triggers_store::tables::batch::{By, SubscriptionChange};
+use triggers_store::tables::rows::SubscriptionRow;
+use triggers_store::tables::subscriptions::{self, AttemptPage, AuditPage, Before};
+
+/// The event type of a ping.
+const PING: &str = "ping";
+
+/// What became of an attempt to make a subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subscribed {
+    /// It was made.
+    Yes(Box<SubscriptionRow>),
+    /// The tenant has as many as it may.
+    TooMany,
+}
+
+/// What became of a ping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ping {
+    /// What the endpoint did.
+    pub outcome: SendOutcome,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Router {
+    /// Makes a subscription.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn subscribe(
+        &self,
+        tenant: &TenantId,
+        row: SubscriptionRow,
+        by: By,
+        deadline: Instant,
+    ) -> Result<Subscribed, BrokerError> {
+        match self.write(tenant, Write::Subscribe(Box::new(row), by), deadline).await? {
+            Some(WriteResult::Subscribed(row)) => Ok(Subscribed::Yes(row)),
+            _ => Ok(Subscribed::TooMany),
+        }
+    }
+
+    /// Changes a subscription; none if there is no such one.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn change_subscription(
+        &self,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        change: SubscriptionChange,
+        by: By,
+        deadline: Instant,
+    ) -> Result<Option<SubscriptionRow>, BrokerError> {
+        match self.write(tenant, Write::ChangeSubscription(id, Box::new(change), by), deadline).await? {
+            Some(WriteResult::Subscribed(row)) => Ok(Some(*row)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes a subscription; whether there was one. What waits for it is given up.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn unsubscribe(
+        &self,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        by: By,
+        deadline: Instant,
+    ) -> Result<bool, BrokerError> {
+        let result = self.write(tenant, Write::Unsubscribe(id, by), deadline).await?;
+        Ok(matches!(result, Some(WriteResult::Deleted)))
+    }
+
+    /// The tenant's subscriptions, oldest first.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn subscriptions(
+        &self,
+        tenant: &TenantId,
+        deadline: Instant,
+    ) -> Result<Vec<SubscriptionRow>, BrokerError> {
+        let Place { guard, keys, .. } = &self.place(tenant)?;
+        self.read(deadline, |tx| Box::pin(subscriptions::list(tx, guard, keys))).await
+    }
+
+    /// One subscription.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn find_subscription(
+        &self,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        deadline: Instant,
+    ) -> Result<Option<SubscriptionRow>, BrokerError> {
+        let Place { guard, keys, .. } = &self.place(tenant)?;
+        self.read(deadline, |tx| Box::pin(subscriptions::find(tx, guard, keys, id))).await
+    }
+
+    /// The attempts of a subscription, the newest first; none if there is no such subscription.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn subscription_attempts(
+        &self,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        before: Option<Before>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Option<AttemptPage>, BrokerError> {
+        let Place { guard, keys, .. } = &self.place(tenant)?;
+        self.read(deadline, |tx| Box::pin(subscriptions::attempts(tx, guard, keys, id, (before, limit)))).await
+    }
+
+    /// The tenant's audit, the newest first, before an entry.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn audit(
+        &self,
+        tenant: &TenantId,
+        before: Option<(Timestamp, u64)>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<AuditPage, BrokerError> {
+        let Place { guard, keys, .. } = &self.place(tenant)?;
+        self.read(deadline, |tx| Box::pin(subscriptions::audit(tx, guard, keys, (before, limit)))).await
+    }
+
+    /// Sends a webhook that stands for no event, and waits for what the endpoint does.
+    ///
+    /// # Errors
+    /// [`BrokerError::NodeBusy`] if there is no slot before the deadline.
+    pub async fn ping(&self, row: &SubscriptionRow, deadline: Instant) -> Result<Ping, BrokerError> {
+        let slot = timeout_at(deadline, self.0.delivery.slots.wait()).await;
+        let Ok(Some(_slot)) = slot else { return Err(BrokerError::NodeBusy) };
+        let environment = self.0.store.environment();
+        let (at, began) = (environment.now(), environment.monotonic());
+        let id = EventId::mint(EventId::ZERO, at, environment.bytes());
+        let event = Event {
+            id,
+            event_type: EventType::parse(PING).expect("it is a valid event type"),
+            timestamp: at,
+            payload: format!("{{\"subscription_id\":\"{}\"}}", row.id).into(),
+            metadata: Metadata::default(),
+            state: EventState { attempts: 1, last_attempt_at: Some(at), ..EventState::ACCEPTED },
+        };
+        let webhook = Webhook { event, target_url: row.target_url.clone(), keys: row.signing_keys(at), at };
+        let sending = timeout_at(deadline, self.0.delivery.sender.send(webhook)).await;
+        let outcome = sending.map_err(|_| BrokerError::DeadlinePassed)?;
+        Ok(Ping { outcome, took: environment.monotonic().saturating_sub(began) })
+    }
+
+    async fn write(
+        &self,
+        tenant: &TenantId,
+        write: Write,
+        deadline: Instant,
+    ) -> Result<Option<WriteResult>, BrokerError> {
+        let answer = self.submit(tenant, vec![write], None, deadline).await?;
+        Ok(receive(answer, deadline).await?.pop())
+    }
+}

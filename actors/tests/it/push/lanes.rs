@@ -1,0 +1,98 @@
+//! One endpoint beside others: places, turns, and the breaker.
+
+use super::{Bench, OTHER_URL, URL, subscription};
+use crate::fixture::{event, in_seconds, tenant};
+use crate::receivers::Behaviour;
+use std::time::Duration;
+use tokio::time::Instant;
+use triggers_actors::BrokerOptions;
+use triggers_protocol::EventStatus;
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_has_no_more_on_their_way_than_it_may() {
+    let bench = Bench::start(40).await;
+    bench.receivers.set(URL, Behaviour::AnswerAfter(Duration::from_secs(1), 200));
+    let mut row = subscription(&bench.store, URL, &[]);
+    row.max_in_flight = 3;
+    bench.subscribe_as(row).await;
+    bench.append(30).await;
+    let began = Instant::now();
+    bench.reaches(EventStatus::Delivered, 30).await;
+    assert_eq!(bench.receivers.in_flight_max(URL), 3, "DISPATCH-2");
+    assert!(began.elapsed() < Duration::from_secs(13), "three at a time take ten seconds: {:?}", began.elapsed());
+}
+
+/// How long it takes to deliver so many events of another tenant.
+async fn delivered_elsewhere(bench: &Bench, count: usize) -> Duration {
+    let other = tenant("other");
+    let row = subscription(&bench.store, OTHER_URL, &[]);
+    bench.router().subscribe(&other, row, super::by(5), in_seconds(5)).await.unwrap();
+    let began = Instant::now();
+    bench.router().append(&other, vec![event("{}", None); count], None, in_seconds(5)).await.unwrap();
+    while bench.receivers.seen(OTHER_URL).len() < count {
+        assert!(began.elapsed() < Duration::from_secs(600), "another tenant gets nothing");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_hangs_delays_nobody_else() {
+    let quiet = delivered_elsewhere(&Bench::start(41).await, 20).await;
+    let bench = Bench::start(41).await;
+    bench.receivers.set(URL, Behaviour::Hang);
+    bench.subscribe(URL, &[1, 1]).await;
+    bench.append(5_000).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let beside = delivered_elsewhere(&bench, 20).await;
+    assert!(beside < 2 * quiet + Duration::from_millis(20), "{quiet:?} without, {beside:?} beside it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_has_to_wait_gets_the_next_slot() {
+    let mut options = BrokerOptions::default();
+    options.delivery.in_flight_max = 4;
+    let bench = Bench::with(42, options).await;
+    bench.receivers.set(URL, Behaviour::Hang);
+    bench.subscribe(URL, &[0; 20]).await;
+    bench.append(100).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.receivers.in_flight_max(URL), 4, "all slots are taken");
+    let waited = delivered_elsewhere(&bench, 1).await;
+    // The first slots are free when the first webhooks have timed out.
+    assert!(waited < Duration::from_secs(16), "DELIVERY-A-2: {waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_endpoint_is_left_alone_and_found_again() {
+    let bench = Bench::start(43).await;
+    bench.receivers.set(URL, Behaviour::Refuse);
+    bench.subscribe(URL, &[600, 600, 600]).await;
+    bench.append(500).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let tried = bench.receivers.seen(URL).len();
+    assert!((10..100).contains(&tried), "BREAKER-1: {tried} of 500 were tried within two minutes");
+    bench.receivers.set(URL, Behaviour::Answer(200));
+    let back = Instant::now();
+    bench.reaches(EventStatus::Delivered, 500 - tried).await;
+    assert!(back.elapsed() < Duration::from_secs(60), "BREAKER-2: {:?}", back.elapsed());
+    bench.reaches(EventStatus::Delivered, 500).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_of_a_tenant_take_turns() {
+    let mut options = BrokerOptions::default();
+    options.delivery.tenant_in_flight_max = 8;
+    let bench = Bench::with(44, options).await;
+    for url in [URL, OTHER_URL] {
+        bench.receivers.set(url, Behaviour::AnswerAfter(Duration::from_millis(100), 200));
+        bench.subscribe(url, &[]).await;
+    }
+    bench.append(200).await;
+    while bench.receivers.seen(URL).len() + bench.receivers.seen(OTHER_URL).len() < 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let halves = [URL, OTHER_URL].map(|url| bench.receivers.seen(url).len());
+    assert!(halves.iter().all(|count| *count >= 60), "DISPATCH-4: {halves:?}");
+    bench.reaches(EventStatus::Delivered, 200).await;
+}

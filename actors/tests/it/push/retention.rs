@@ -1,0 +1,97 @@
+//! What has reached its age is removed: events, idempotency keys, the traces of deletions, the lists of attempts.
+
+use super::{Bench, URL};
+use crate::fixture::{event, in_seconds};
+use crate::receivers::Behaviour;
+use std::time::Duration;
+use triggers_actors::Deletion;
+use triggers_protocol::EventStatus;
+use triggers_store::tables::inbox::Found;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Lets days pass, and then the time in which everything is swept.
+async fn pass(bench: &Bench, days: u32) {
+    bench.clock.jump(days * DAY - Duration::from_secs(1_300));
+    tokio::time::sleep(Duration::from_secs(1_300)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_go_when_they_are_older_than_they_are_kept() {
+    let bench = Bench::start(80).await;
+    let old = bench.append(450).await;
+    bench.router().acknowledge(&bench.tenant, old[..200].to_vec(), in_seconds(5)).await.unwrap();
+    // The tenant has no settings, so that its events are kept for thirty days.
+    pass(&bench, 29).await;
+    assert_eq!(bench.status(EventStatus::Received).await, old[200..], "SWEEP-1: not before");
+    bench.receivers.set(URL, Behaviour::Refuse);
+    bench.subscribe(URL, &[86_000]).await;
+    let pushed = bench.append(3).await;
+    pass(&bench, 1).await;
+    tokio::time::sleep(Duration::from_secs(1_300)).await;
+    for status in [EventStatus::Received, EventStatus::Delivered] {
+        assert!(bench.status(status).await.is_empty(), "SWEEP-1: {status}");
+    }
+    let gone = bench.router().find(&bench.tenant, old[0], in_seconds(5)).await.unwrap();
+    assert_eq!(gone, Found::NotFound);
+    pass(&bench, 31).await;
+    for status in EventStatus::ALL {
+        assert!(bench.status(status).await.is_empty(), "SWEEP-1: {status}");
+    }
+    let seen = bench.receivers.seen(URL).len();
+    assert!(seen >= pushed.len(), "they were tried");
+    pass(&bench, 5).await;
+    assert_eq!(bench.receivers.seen(URL).len(), seen, "nothing is left of what was removed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idempotency_key_holds_for_its_time_also_over_midnight() {
+    let bench = Bench::start(81).await;
+    let send = async || {
+        let sent = bench.router().append(&bench.tenant, vec![event("{}", Some("key"))], None, in_seconds(5)).await;
+        sent.unwrap().remove(0).unwrap()
+    };
+    // The clock of the tests starts at 08:00: each step is in another part of its day.
+    for _ in 0..4 {
+        let first = send().await;
+        assert!(!first.replayed);
+        for hours in [10, 13] {
+            bench.clock.jump(Duration::from_secs(hours * 3_600 - 700));
+            tokio::time::sleep(Duration::from_secs(700)).await;
+            let again = send().await;
+            assert!(again.replayed && again.event.id == first.event.id, "after {hours} hours more");
+        }
+        bench.clock.jump(Duration::from_secs(3_700));
+    }
+    assert_eq!(bench.status(EventStatus::Received).await.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_is_remembered_for_a_week() {
+    let bench = Bench::start(82).await;
+    let id = bench.append(1).await[0];
+    let deletion = async || bench.router().delete(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    assert_eq!(deletion().await, Deletion::Deleted);
+    pass(&bench, 7).await;
+    assert_eq!(deletion().await, Deletion::Gone);
+    assert_eq!(bench.router().find(&bench.tenant, id, in_seconds(5)).await.unwrap(), Found::Gone);
+    pass(&bench, 2).await;
+    assert_eq!(deletion().await, Deletion::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_are_listed_for_a_week() {
+    let bench = Bench::start(83).await;
+    let id = bench.subscribe(URL, &[]).await;
+    bench.append(700).await;
+    bench.reaches(EventStatus::Delivered, 700).await;
+    let listed = async || {
+        let page = bench.router().subscription_attempts(&bench.tenant, id, None, 1_000, in_seconds(5)).await;
+        page.unwrap().unwrap().attempts.len()
+    };
+    pass(&bench, 6).await;
+    assert_eq!(listed().await, 700);
+    pass(&bench, 1).await;
+    tokio::time::sleep(Duration::from_secs(1_300)).await;
+    assert_eq!(listed().await, 0, "SWEEP-2");
+}

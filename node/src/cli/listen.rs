@@ -1,0 +1,192 @@
+//! `triggers listen`: webhooks arrive here, are checked and printed, until Ctrl-C.
+//!
+//! ```text
+//! run ── makes and deletes ──▶ Temporary (a subscription at the node)
+//!     ◀── what has come ────── Receiver  (HTTP, in this process)
+//! ```
+//! Invariants: LISTEN-1 the port is open before the subscription is made, and nothing is answered before the key is known;
+//! LISTEN-2 a subscription made here is deleted at the end, also when stdout is closed, or it is said that it was not;
+//! LISTEN-3 what was answered with the wished status is printed, also after Ctrl-C.
+//!
+//! It is for trying out: it keeps nothing, and what it answers with 2xx has left the inbox.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use axum::http::StatusCode;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use triggers_protocol::webhook::VerifyingKey;
+
+use receiver::Receiver;
+use temporary::Temporary;
+
+use super::connection::{ConnectionArguments, Role};
+use super::exit::CommandError;
+use super::output;
+
+mod receiver;
+mod report;
+mod temporary;
+
+/// Arguments of `triggers listen`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  triggers listen
+  triggers listen --type 'order.*' --json | jq .event.payload
+  triggers listen --answer 503
+      see how the node tries again
+  triggers listen --port 9000 --no-subscribe --verify whsec_…
+      check the webhooks of a subscription that points here already
+
+A webhook with a bad signature is answered 400, every other one as --answer says. Events answered 2xx count as \
+delivered and leave the inbox. The node must be allowed to call this address over http; its options \
+delivery.https_required and delivery.allowed_targets say so.")]
+pub struct ListenArguments {
+    /// How to reach the node.
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    /// Port to listen on; 0 is one that is free
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    port: u16,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    bind: IpAddr,
+    /// Only events of this type, exact or such as 'order.*'; repeatable [default: everything]
+    #[arg(long = "type", value_name = "PATTERN", conflicts_with = "no_subscribe")]
+    event_types: Vec<String>,
+    /// Key to check signatures with, whsec_… or whpk_…; otherwise it is that of the subscription made here
+    #[arg(long, value_name = "KEY", requires = "no_subscribe")]
+    verify: Option<String>,
+    /// HTTP status to answer with
+    #[arg(long, value_name = "STATUS", default_value = "200", value_parser = status)]
+    answer: StatusCode,
+    /// Make no subscription; needs no API key
+    #[arg(long)]
+    no_subscribe: bool,
+}
+
+/// The signals that end the command, watched from its start on, so that none ends it between making and deleting.
+#[derive(Debug)]
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn watch() -> Result<Self, CommandError> {
+        let watched = |kind| {
+            signal(kind).map_err(|error| CommandError::Failed(format!("cannot watch for the end by Ctrl-C: {error}")))
+        };
+        Ok(Self { interrupt: watched(SignalKind::interrupt())?, terminate: watched(SignalKind::terminate())? })
+    }
+
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Receives and prints webhooks until it is stopped.
+///
+/// # Errors
+/// Why the port cannot be opened, what the node refused, or why it could not be reached.
+pub async fn run(arguments: ListenArguments) -> Result<(), CommandError> {
+    let mut stop = Stop::watch()?;
+    let given = arguments.verify.as_deref().map(VerifyingKey::parse).transpose();
+    let given = given.map_err(|error| CommandError::Usage(format!("the key of --verify {error}")))?;
+    let client = if arguments.no_subscribe { None } else { Some(arguments.connection.client(Role::Tenant)?) };
+    let (listener, url) = open(SocketAddr::new(arguments.bind, arguments.port)).await?;
+    output::note(&format!("listening on {url}; Ctrl-C ends"));
+    let (temporary, key) = match client {
+        Some(client) => {
+            let (temporary, key) = Temporary::make(client, &url, &arguments.event_types).await?;
+            output::note(&format!("subscription {} points here; it is deleted at the end", temporary.id()));
+            (Some(temporary), Some(key))
+        }
+        None => (None, given),
+    };
+    if key.is_none() {
+        output::note("signatures are not checked: give --verify");
+    }
+    let receiver = Receiver::start(listener, key, arguments.answer);
+    let printed = print(receiver, &mut stop, arguments.connection.json).await;
+    match temporary {
+        Some(temporary) => end(&temporary, &mut stop).await.and(printed),
+        None => printed,
+    }
+}
+
+/// Opens the port; the URL that reaches it from this machine.
+async fn open(address: SocketAddr) -> Result<(TcpListener, String), CommandError> {
+    let failed = |error: std::io::Error| CommandError::Failed(format!("cannot listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let opened = listener.local_addr().map_err(failed)?;
+    Ok((listener, url(opened)))
+}
+
+fn url(opened: SocketAddr) -> String {
+    let ip = match opened.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}/", SocketAddr::new(ip, opened.port()))
+}
+
+/// Prints what comes until the end is requested, and then what has come before.
+async fn print(mut receiver: Receiver, stop: &mut Stop, json: bool) -> Result<(), CommandError> {
+    loop {
+        tokio::select! {
+            () = stop.requested() => break,
+            Some(webhook) = receiver.next() => report::print(&webhook, json)?,
+        }
+    }
+    receiver.stop();
+    while let Some(webhook) = receiver.next().await {
+        report::print(&webhook, json)?;
+    }
+    Ok(())
+}
+
+/// Deletes the subscription; who asks for the end once more does not wait for it.
+async fn end(temporary: &Temporary, stop: &mut Stop) -> Result<(), CommandError> {
+    tokio::select! {
+        deleted = temporary.delete() => deleted,
+        () = stop.requested() => Err(temporary.left("nobody waited")),
+    }
+}
+
+fn status(text: &str) -> Result<StatusCode, String> {
+    let number = text.parse::<u16>().ok().filter(|number| (200..=599).contains(number));
+    let status = number.and_then(|number| StatusCode::from_u16(number).ok());
+    status.ok_or_else(|| "must be an HTTP status from 200 to 599".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_one_that_can_be_called() {
+        for (opened, expected) in [
+            ("127.0.0.1:80", "http://127.0.0.1:80/"),
+            ("0.0.0.0:8080", "http://127.0.0.1:8080/"),
+            ("[::]:8080", "http://[::1]:8080/"),
+            ("192.0.2.1:8080", "http://192.0.2.1:8080/"),
+        ] {
+            assert_eq!(url(opened.parse().unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_a_final_status() {
+        assert_eq!(status("503"), Ok(StatusCode::SERVICE_UNAVAILABLE));
+        for bad in ["100", "199", "600", "", "ok", "-1"] {
+            assert!(status(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The HTTP server that takes webhooks, on any path, and hands them on judged: signature, repeat.
+//!
+//! Invariants: RECEIVER-1 a webhook whose signature does not fit is answered 400 and remembered nowhere; RECEIVER-2 memory
+//! is bounded: bodies by `BODY_BYTES_MAX`, those not handed on yet by `WAITING_MAX`, ids by `IDS_MAX` and `ID_BYTES_MAX`;
+//! RECEIVER-3 what nobody takes any more is answered 503, never with the wished status.
+//!
+//! It prints nothing and knows no node. Without a key it checks nothing, and says so with each webhook.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{MethodRouter, post};
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use triggers_protocol::webhook::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyingKey, verify};
+use triggers_protocol::{Environment, Timestamp};
+
+/// Largest body that is taken.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Webhooks that were taken and not handed on yet.
+const WAITING_MAX: usize = 64;
+/// Ids that are remembered.
+const IDS_MAX: usize = 10_000;
+/// Longest id that is remembered.
+const ID_BYTES_MAX: usize = 256;
+
+/// One webhook, as it came and as it was judged.
+#[derive(Debug)]
+pub(super) struct Received {
+    /// When it came.
+    pub(super) at: Timestamp,
+    /// `webhook-id`.
+    pub(super) id: Option<String>,
+    /// `webhook-timestamp`.
+    pub(super) timestamp: Option<String>,
+    /// What its signature is worth.
+    pub(super) verdict: Verdict,
+    /// Whether its id came before.
+    pub(super) repeat: bool,
+    /// The body, byte for byte.
+    pub(super) body: Bytes,
+}
+
+/// What a signature is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It fits.
+    Good,
+    /// It does not, and why.
+    Bad(String),
+    /// There is no key to check it with.
+    Unchecked,
+}
+
+/// A running server, and what it has taken. It ends with this value.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    server: JoinHandle<()>,
+    received: mpsc::Receiver<Received>,
+}
+
+/// What every request needs.
+#[derive(Debug)]
+struct Judge {
+    key: Option<VerifyingKey>,
+    answer: StatusCode,
+    environment: Environment,
+    seen: Mutex<Seen>,
+    taken: mpsc::Sender<Received>,
+}
+
+/// The newest ids.
+#[derive(Debug, Default)]
+struct Seen {
+    ids: HashSet<Arc<str>>,
+    order: VecDeque<Arc<str>>,
+}
+
+impl Receiver {
+    /// Starts to take webhooks; good and unchecked ones are answered with `answer`.
+    pub(super) fn start(listener: TcpListener, key: Option<VerifyingKey>, answer: StatusCode) -> Self {
+        let (taken, received) = mpsc::channel(WAITING_MAX);
+        let environment = Environment::system();
+        let judge = Judge { key, answer, environment, seen: Mutex::default(), taken };
+        let hooks = hooks(judge);
+        let server = tokio::spawn(async move {
+            // It runs until it is aborted; accepting errors are retried inside.
+            let _ = axum::serve(listener, hooks).await;
+        });
+        Self { server, received }
+    }
+
+    /// The next webhook; none once it was stopped and everything was given.
+    pub(super) async fn next(&mut self) -> Option<Received> {
+        self.received.recv().await
+    }
+
+    /// Takes no more.
+    pub(super) fn stop(&mut self) {
+        self.server.abort();
+        self.received.close();
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn hooks(judge: Judge) -> MethodRouter {
+    post(take).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(Arc::new(judge))
+}
+
+async fn take(State(judge): State<Arc<Judge>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let webhook = judge.judged(&headers, body);
+    let answer = if matches!(webhook.verdict, Verdict::Bad(_)) { StatusCode::BAD_REQUEST } else { judge.answer };
+    match judge.taken.send(webhook).await {
+        Ok(()) => answer,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+impl Judge {
+    fn judged(&self, headers: &HeaderMap, body: Bytes) -> Received {
+        let at = self.environment.now();
+        let id = text(headers, ID_HEADER).map(str::to_owned);
+        let verdict = match &self.key {
+            None => Verdict::Unchecked,
+            Some(key) => checked(key, headers, &body, at).map_or_else(Verdict::Bad, |()| Verdict::Good),
+        };
+        let remember = !matches!(verdict, Verdict::Bad(_));
+        let repeat = id.as_deref().is_some_and(|id| self.is_repeat(id, remember));
+        Received { at, id, timestamp: text(headers, TIMESTAMP_HEADER).map(str::to_owned), verdict, repeat, body }
+    }
+
+    fn is_repeat(&self, id: &str, remember: bool) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let repeat = seen.ids.contains(id);
+        if remember && !repeat {
+            seen.remember(id);
+        }
+        repeat
+    }
+}
+
+impl Seen {
+    fn remember(&mut self, id: &str) {
+        if id.len() > ID_BYTES_MAX {
+            return;
+        }
+        let id: Arc<str> = id.into();
+        self.ids.insert(id.clone());
+        self.order.push_back(id);
+        if self.order.len() > IDS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+}
+
+/// Checks the signature, or says why it is none.
+fn checked(key: &VerifyingKey, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), String> {
+    let needed = |name: &'static str| text(headers, name).ok_or_else(|| format!("the header {name} is missing"));
+    let headers = (needed(ID_HEADER)?, needed(TIMESTAMP_HEADER)?, needed(SIGNATURE_HEADER)?);
+    verify(key, headers, body, now).map_err(|error| error.to_string())
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! What an endpoint asks to wait, from `Retry-After` (RFC 9110, 10.2.3).
+//!
+//! Invariant: `RETRY-AFTER-1` what is given back is at most [`WAIT_MAX`]: an endpoint cannot put its webhooks off for ever.
+//! It is asked for the statuses that promise a better time only; with others the header is left alone.
+
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, RETRY_AFTER};
+use std::time::{Duration, UNIX_EPOCH};
+use triggers_protocol::Timestamp;
+
+/// The longest wait that an endpoint can ask for.
+const WAIT_MAX: Duration = Duration::from_secs(86_400);
+
+/// The wait that the head of an answer asks for, if it can be read; a date counts from the attempt.
+pub(super) fn read(status: StatusCode, headers: &HeaderMap, at: Timestamp) -> Option<Duration> {
+    let is_temporary = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let text = headers.get(RETRY_AFTER).filter(|_| is_temporary)?.to_str().ok()?.trim();
+    let wait = seconds(text).or_else(|| Some(date(text)?.since(at)))?;
+    Some(wait.min(WAIT_MAX))
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // More seconds than fit are too many anyway.
+    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_millis(0).plus(since_epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+    use proptest::prelude::*;
+
+    fn asked(status: u16, value: &str) -> Option<Duration> {
+        let at = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
+        read(StatusCode::from_u16(status).unwrap(), &headers, at)
+    }
+
+    #[test]
+    fn seconds_and_dates_are_read() {
+        for (value, seconds) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("86401", Some(86_400)),
+            ("99999999999999999999999", Some(86_400)),
+            ("Thu, 01 Jan 2026 00:01:40 GMT", Some(100)),
+            ("Thursday, 01-Jan-26 00:01:40 GMT", Some(100)),
+            ("Thu Jan  1 00:01:40 2026", Some(100)),
+            ("Wed, 31 Dec 2025 23:59:59 GMT", Some(0)),
+            ("Fri, 01 Jan 2027 00:00:00 GMT", Some(86_400)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            assert_eq!(asked(429, value), seconds.map(Duration::from_secs), "RETRY-AFTER-1: {value:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_statuses_that_mean_it_are_asked() {
+        for status in [200, 301, 400, 413, 500, 502] {
+            assert_eq!(asked(status, "5"), None, "{status}");
+        }
+        assert_eq!(asked(503, "5"), Some(Duration::from_secs(5)));
+        assert_eq!(read(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), Timestamp::from_millis(0)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_or_asks_for_too_much(text in "[ -~]{0,40}") {
+            prop_assert!(asked(429, &text).is_none_or(|wait| wait <= WAIT_MAX), "RETRY-AFTER-1");
+        }
+    }
+}

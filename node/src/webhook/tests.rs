@@ -1,0 +1,283 @@
+//! The sender against endpoints of its own: what it sends, and what it makes of every way to answer or not to.
+//!
+//! The endpoints are real ones on ports that the system chose (see `endpoint`). Where an endpoint is slow, only the outcome
+//! is compared, never how long it took.
+//! What an answer means for the event is tested where it is decided.
+
+mod endpoint;
+
+use super::HttpSender;
+use endpoint::{Behaviour, Endpoint};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio_rustls::TlsAcceptor;
+use triggers_actors::{SendFailure, SendOutcome, Webhook, WebhookSender as _};
+use triggers_cluster_config::{DeliveryOptions, ListenOptions};
+use triggers_protocol::event::EventState;
+use triggers_protocol::webhook::{SigningKey, verify};
+use triggers_protocol::{Environment, Event, EventId, EventType, Metadata, Timestamp};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const ID: &str = "019b76da-a800-7000-8000-000000000001";
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const PAYLOAD: &str = r#"{ "a" : 1.0 }"#;
+
+/// Everything as usual, but that endpoints on this machine may be called, without TLS too.
+fn options() -> DeliveryOptions {
+    let allowed_targets = vec!["127.0.0.0/8".to_owned()];
+    DeliveryOptions { https_required: false, allowed_targets, ..DeliveryOptions::default() }
+}
+
+fn sender(options: &DeliveryOptions) -> HttpSender {
+    HttpSender::new(options, Environment::system()).unwrap()
+}
+
+fn webhook(target_url: impl Into<String>) -> Webhook {
+    let event = Event {
+        id: EventId::parse(ID).unwrap(),
+        event_type: EventType::parse("order.created").unwrap(),
+        timestamp: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
+        payload: PAYLOAD.into(),
+        metadata: Metadata { trace_parent: Some(TRACE.to_owned()), ..Metadata::default() },
+        state: EventState::ACCEPTED,
+    };
+    let keys = vec![SigningKey::Ed25519([7; 32]), SigningKey::HmacSha256(vec![9; 32])];
+    let at = Timestamp::parse("2026-01-01T00:00:01Z").unwrap();
+    Webhook { event, target_url: target_url.into(), keys, at }
+}
+
+async fn send(options: &DeliveryOptions, target_url: impl Into<String>) -> SendOutcome {
+    sender(options).send(webhook(target_url)).await
+}
+
+fn answered(status: u16) -> SendOutcome {
+    SendOutcome::Answered { status, retry_after: None }
+}
+
+/// Status, failure and reason of an attempt without a whole answer.
+fn failed(outcome: SendOutcome) -> (Option<u16>, SendFailure, String) {
+    match outcome {
+        SendOutcome::Failed { status, failure, reason } => (status, failure, reason),
+        SendOutcome::Answered { .. } => panic!("{outcome:?}"),
+    }
+}
+
+/// An endpoint with a certificate for the name; the directory holds the certificate as `ca.pem`.
+async fn secure_endpoint(name: &str) -> (Endpoint, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let write = |name: &str, text: String| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        Some(file)
+    };
+    let tls: TlsAcceptor = crate::edge::tls::load(&ListenOptions {
+        tls_certificate_file: write("ca.pem", made.cert.pem()),
+        tls_key_file: write("key.pem", made.signing_key.serialize_pem()),
+        ..ListenOptions::default()
+    })
+    .unwrap()
+    .unwrap();
+    (Endpoint::start_with_tls(Behaviour::Answer(OK.to_owned()), tls).await, directory)
+}
+
+fn ca_file(directory: &Path) -> Option<PathBuf> {
+    Some(directory.join("ca.pem"))
+}
+
+#[tokio::test]
+async fn an_event_is_sent_whole_and_signed() {
+    let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
+    let url = endpoint.url("http", "/hooks?key=a%20b");
+    assert_eq!(send(&options(), url).await, answered(200));
+    let received = endpoint.requests().remove(0);
+    assert!(received.head.starts_with("POST /hooks?key=a%20b HTTP/1.1\r\n"), "{}", received.head);
+    let header = |name: &str| received.header(name).unwrap_or_else(|| panic!("{name}: {}", received.head));
+    assert_eq!(header("content-type"), "application/json");
+    assert_eq!(header("accept"), "*/*");
+    assert_eq!(header("user-agent"), concat!("Triggers/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(header("host"), endpoint.address().to_string());
+    assert_eq!(header("traceparent"), TRACE);
+    let signed = (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
+    assert_eq!((signed.0, signed.1), (ID, "1767225601"), "REQUEST-1");
+    let sent = webhook("");
+    for key in &sent.keys {
+        assert_eq!(verify(&key.verifying_key(), signed, &received.body, sent.at), Ok(()), "REQUEST-1");
+    }
+    let body = String::from_utf8(received.body.clone()).unwrap();
+    assert!(body.starts_with(&format!("{{\"event_id\":\"{ID}\",")) && body.contains(PAYLOAD), "REQUEST-1: {body}");
+}
+
+#[tokio::test]
+async fn a_trace_that_cannot_be_in_a_header_is_left_out() {
+    let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
+    let mut webhook = webhook(endpoint.url("http", "/"));
+    webhook.event.metadata.trace_parent = Some("a\r\nx-injected: 1".to_owned());
+    assert_eq!(sender(&options()).send(webhook).await, answered(200));
+    let received = endpoint.requests().remove(0);
+    assert_eq!((received.header("traceparent"), received.header("x-injected")), (None, None), "REQUEST-2");
+}
+
+#[tokio::test]
+async fn a_damaged_event_is_not_sent() {
+    let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
+    let mut webhook = webhook(endpoint.url("http", "/"));
+    webhook.event.payload = "{".into();
+    let (status, failure, reason) = failed(sender(&options()).send(webhook).await);
+    assert_eq!((status, failure), (None, SendFailure::Protocol), "{reason}");
+    assert_eq!(endpoint.connections(), 0);
+}
+
+#[tokio::test]
+async fn every_status_is_an_answer_and_none_is_followed() {
+    let other = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
+    for status in [301, 302, 307, 308] {
+        let location = other.url("http", "/");
+        let head = format!("HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        let endpoint = Endpoint::start(Behaviour::Answer(head)).await;
+        assert_eq!(send(&options(), endpoint.url("http", "/")).await, answered(status), "SENDER-2");
+    }
+    assert_eq!(other.connections(), 0, "SENDER-2");
+    let busy = "HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
+    let endpoint = Endpoint::start(Behaviour::Answer(busy.to_owned())).await;
+    let expected = SendOutcome::Answered { status: 503, retry_after: Some(Duration::from_secs(7)) };
+    assert_eq!(send(&options(), endpoint.url("http", "/")).await, expected);
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
+    let sender = sender(&options());
+    // A connection is free again a moment after its answer was taken; until then a webhook opens another.
+    let used_again = async {
+        loop {
+            assert_eq!(sender.send(webhook(endpoint.url("http", "/"))).await, answered(200));
+            if endpoint.connections() < endpoint.requests().len() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), used_again).await.expect("SENDER-4: no connection is used again");
+}
+
+#[tokio::test]
+async fn nobody_there_is_no_connection() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    drop(listener);
+    let outcome = failed(send(&options(), format!("http://{address}/")).await);
+    assert_eq!(outcome, (None, SendFailure::Connect, "connection refused".to_owned()));
+}
+
+#[tokio::test]
+async fn a_name_without_address_is_told() {
+    // Only a resolver that answers late could make it another failure.
+    let patient = DeliveryOptions { connect_timeout_ms: 60_000, timeout_ms: 60_000, ..options() };
+    let outcome = failed(send(&patient, "http://nothing.invalid/").await);
+    assert_eq!(outcome, (None, SendFailure::Dns, "the host name has no address".to_owned()));
+}
+
+#[tokio::test]
+async fn what_may_not_be_called_is_not_connected_to() {
+    let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
+    let port = endpoint.address().port();
+    let strict = DeliveryOptions { allowed_targets: Vec::new(), ..options() };
+    for host in ["127.0.0.1", "[::ffff:127.0.0.1]", "localhost", "127.1", "0x7f.1", "2130706433", "0177.0.0.1"] {
+        let (status, failure, reason) = failed(send(&strict, format!("http://{host}:{port}/")).await);
+        assert_eq!((status, failure), (None, SendFailure::Forbidden), "SENDER-3: {host}: {reason}");
+        assert!(!reason.contains("127.0.0.1") && !reason.contains("::1"), "FAULT-1: {reason}");
+    }
+    let secure = DeliveryOptions { https_required: true, ..options() };
+    let (_, failure, reason) = failed(send(&secure, endpoint.url("http", "/")).await);
+    assert_eq!(failure, SendFailure::Forbidden, "SENDER-3: {reason}");
+    assert!(reason.starts_with("target_url must be an https:// URL"), "{reason}");
+    assert_eq!(endpoint.connections(), 0, "WEBHOOK-HTTP-1");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_is_left() {
+    let endpoint = Endpoint::start(Behaviour::Silence).await;
+    let read = DeliveryOptions { read_timeout_ms: 200, ..options() };
+    let outcome = failed(send(&read, endpoint.url("http", "/")).await);
+    assert_eq!(outcome, (None, SendFailure::Timeout, "no answer within 200 ms".to_owned()));
+    let whole = DeliveryOptions { timeout_ms: 200, ..options() };
+    let (status, failure, reason) = failed(send(&whole, endpoint.url("http", "/")).await);
+    assert_eq!((status, failure), (None, SendFailure::Timeout), "SENDER-1: {reason}");
+    // A handshake that nobody answers counts as connecting.
+    let connect = DeliveryOptions { connect_timeout_ms: 200, ..options() };
+    let outcome = failed(send(&connect, endpoint.url("https", "/")).await);
+    assert_eq!(outcome, (None, SendFailure::Timeout, "no connection within 200 ms".to_owned()), "CONNECTOR-1");
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_left() {
+    let endless = Endpoint::start(Behaviour::Chunks { bytes: 1_024, pause: Duration::ZERO }).await;
+    let outcome = failed(send(&options(), endless.url("http", "/")).await);
+    let reason = "the answer has more than 65536 bytes".to_owned();
+    assert_eq!(outcome, (Some(200), SendFailure::TooLarge, reason), "SENDER-2");
+    let drip = Endpoint::start(Behaviour::Chunks { bytes: 1, pause: Duration::from_millis(20) }).await;
+    let short = DeliveryOptions { timeout_ms: 500, ..options() };
+    let (_, failure, reason) = failed(send(&short, drip.url("http", "/")).await);
+    assert_eq!(failure, SendFailure::Timeout, "SENDER-1: {reason}");
+    let pausing = Endpoint::start(Behaviour::Chunks { bytes: 1, pause: Duration::from_secs(3_600) }).await;
+    let short = DeliveryOptions { read_timeout_ms: 500, ..options() };
+    let (_, failure, reason) = failed(send(&short, pausing.url("http", "/")).await);
+    assert_eq!(failure, SendFailure::Timeout, "SENDER-1: {reason}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_too_large_is_not_read() {
+    let head = "HTTP/1.1 400 No\r\ncontent-length: 65537\r\n\r\n";
+    let endpoint = Endpoint::start(Behaviour::Answer(head.to_owned())).await;
+    let (status, failure, reason) = failed(send(&options(), endpoint.url("http", "/")).await);
+    assert_eq!((status, failure), (Some(400), SendFailure::TooLarge), "SENDER-2: {reason}");
+}
+
+#[tokio::test]
+async fn what_is_no_whole_http_is_told() {
+    let large = format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(20_000));
+    let cut_short = "the answer was cut short, or is no HTTP";
+    for (text, status, expected) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", Some(200), cut_short),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", Some(200), cut_short),
+        ("SSH-2.0-OpenSSH_9.6\r\n\r\n", None, "the answer is no HTTP"),
+        ("", None, "the connection ended before the answer"),
+        (large.as_str(), None, "the head of the answer is too large"),
+    ] {
+        let endpoint = Endpoint::start(Behaviour::AnswerAndClose(text.to_owned())).await;
+        let outcome = failed(send(&options(), endpoint.url("http", "/")).await);
+        let shown = text.lines().next();
+        assert_eq!(outcome, (status, SendFailure::Protocol, expected.to_owned()), "SENDER-2: {shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_without_tls_is_no_secure_one() {
+    let refusal = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    let endpoint = Endpoint::start(Behaviour::AnswerAtOnce(refusal.to_owned())).await;
+    let (status, failure, reason) = failed(send(&options(), endpoint.url("https", "/")).await);
+    assert_eq!((status, failure), (None, SendFailure::Tls), "CONNECTOR-2: {reason}");
+}
+
+#[tokio::test]
+async fn a_certificate_needs_an_authority_that_is_known() {
+    let (endpoint, directory) = secure_endpoint("127.0.0.1").await;
+    let url = endpoint.url("https", "/");
+    let outcome = failed(send(&options(), url.clone()).await);
+    let reason = "the certificate is of no known authority".to_owned();
+    assert_eq!(outcome, (None, SendFailure::Tls, reason), "CONNECTOR-2");
+    assert_eq!(endpoint.requests().len(), 0);
+    let known = DeliveryOptions { tls_ca_file: ca_file(directory.path()), https_required: true, ..options() };
+    assert_eq!(send(&known, url).await, answered(200), "CONNECTOR-2");
+    assert_eq!(endpoint.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_host_is_refused() {
+    let (endpoint, directory) = secure_endpoint("other.example").await;
+    let known = DeliveryOptions { tls_ca_file: ca_file(directory.path()), ..options() };
+    let (status, failure, reason) = failed(send(&known, endpoint.url("https", "/")).await);
+    assert_eq!((status, failure), (None, SendFailure::Tls), "CONNECTOR-2");
+    assert!(reason.starts_with("the certificate is not valid for this host: "), "{reason}");
+}

@@ -1,0 +1,302 @@
+//! Standard Webhooks: the keys that sign a webhook, its signature header, and how a receiver checks one.
+//!
+//! The scheme is that of <https://www.standardwebhooks.com>, version 1.0.0: the signed text is `id.timestamp.body`; a
+//! symmetric key (`whsec_…`) gives `v1,` and an HMAC-SHA256, an asymmetric one (`whsk_…`, public `whpk_…`) gives `v1a,` and
+//! an ed25519 signature (RFC 8032), each in base64.
+//! Invariants: `WEBHOOK-1` what a key signs its verifying key accepts, and no other; `WEBHOOK-2` a secret never appears in
+//! `Debug` output or in an error; `WEBHOOK-3` a signature whose time is more than the tolerance away is refused, so that a
+//! recorded webhook cannot be sent again later. It sends nothing.
+
+use crate::{Environment, Malformed, Timestamp};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bincode::{Decode, Encode};
+use hmac::{Hmac, Mac};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use sha2::Sha256;
+use std::time::Duration;
+
+/// The header with the webhook's id: the same in every attempt.
+pub const ID_HEADER: &str = "webhook-id";
+/// The header with the attempt's time, in seconds since 1970.
+pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
+/// The header with the signatures, separated by spaces.
+pub const SIGNATURE_HEADER: &str = "webhook-signature";
+/// How far a webhook's time may be from the receiver's.
+pub const TOLERANCE: Duration = Duration::from_secs(300);
+
+const SECRET_PREFIX: &str = "whsec_";
+const PRIVATE_PREFIX: &str = "whsk_";
+const PUBLIC_PREFIX: &str = "whpk_";
+/// Bytes of a symmetric secret, as the specification bounds them.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+const SECRET_BYTES_MADE: usize = 32;
+
+/// How a webhook is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `v1`
+    HmacSha256,
+    /// `v1a`
+    Ed25519,
+}
+
+/// What a webhook is signed with.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SigningKey {
+    /// Shared with the receiver.
+    HmacSha256(Vec<u8>),
+    /// The seed of a key pair whose public half the receiver has.
+    Ed25519([u8; 32]),
+}
+
+impl SigningKey {
+    /// Makes a new key.
+    pub fn generate(scheme: Scheme, environment: &Environment) -> Self {
+        match scheme {
+            Scheme::HmacSha256 => Self::HmacSha256(environment.bytes::<SECRET_BYTES_MADE>().to_vec()),
+            Scheme::Ed25519 => Self::Ed25519(environment.bytes()),
+        }
+    }
+
+    /// Parses `whsec_…` (24 to 64 bytes) or `whsk_…` (a seed, or a seed and its public key).
+    ///
+    /// # Errors
+    /// [`Malformed`], without the key in the message.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let malformed = || Malformed("must be whsec_ and 24 to 64 bytes in base64, or whsk_ and an ed25519 key".into());
+        if let Some(secret) = text.strip_prefix(SECRET_PREFIX) {
+            let bytes = STANDARD.decode(secret).map_err(|_| malformed())?;
+            return SECRET_BYTES.contains(&bytes.len()).then_some(Self::HmacSha256(bytes)).ok_or_else(malformed);
+        }
+        let bytes = text.strip_prefix(PRIVATE_PREFIX).and_then(|key| STANDARD.decode(key).ok()).ok_or_else(malformed)?;
+        let (seed, public) = bytes.split_first_chunk::<32>().ok_or_else(malformed)?;
+        let fits = public.is_empty() || public == pair(seed).public_key().as_ref();
+        fits.then_some(Self::Ed25519(*seed)).ok_or_else(malformed)
+    }
+
+    /// The scheme.
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            Self::HmacSha256(_) => Scheme::HmacSha256,
+            Self::Ed25519(_) => Scheme::Ed25519,
+        }
+    }
+
+    /// The text that [`SigningKey::parse`] reads, to be shown once.
+    pub fn reveal(&self) -> String {
+        match self {
+            Self::HmacSha256(secret) => format!("{SECRET_PREFIX}{}", STANDARD.encode(secret)),
+            Self::Ed25519(seed) => {
+                let whole = [&seed[..], pair(seed).public_key().as_ref()].concat();
+                format!("{PRIVATE_PREFIX}{}", STANDARD.encode(whole))
+            }
+        }
+    }
+
+    /// The public half, `whpk_…`, of an asymmetric key.
+    pub fn public(&self) -> Option<String> {
+        match self {
+            Self::HmacSha256(_) => None,
+            Self::Ed25519(seed) => Some(format!("{PUBLIC_PREFIX}{}", STANDARD.encode(pair(seed).public_key()))),
+        }
+    }
+
+    /// The key that a receiver checks with.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        match self {
+            Self::HmacSha256(secret) => VerifyingKey::HmacSha256(secret.clone()),
+            Self::Ed25519(seed) => {
+                let mut public = [0; 32];
+                public.copy_from_slice(pair(seed).public_key().as_ref());
+                VerifyingKey::Ed25519(public)
+            }
+        }
+    }
+
+    fn sign(&self, text: &[u8]) -> String {
+        match self {
+            Self::HmacSha256(secret) => format!("v1,{}", STANDARD.encode(mac(secret, text).finalize().into_bytes())),
+            Self::Ed25519(seed) => format!("v1a,{}", STANDARD.encode(pair(seed).sign(text))),
+        }
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({:?})", self.scheme())
+    }
+}
+
+/// What a receiver checks signatures with.
+#[derive(Clone, PartialEq, Eq)]
+pub enum VerifyingKey {
+    /// The shared secret.
+    HmacSha256(Vec<u8>),
+    /// The public key.
+    Ed25519([u8; 32]),
+}
+
+impl VerifyingKey {
+    /// Parses `whsec_…`, `whpk_…` or `whsk_…`.
+    ///
+    /// # Errors
+    /// [`Malformed`], without the key in the message.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let Some(public) = text.strip_prefix(PUBLIC_PREFIX) else {
+            return SigningKey::parse(text).map(|key| key.verifying_key());
+        };
+        let bytes = STANDARD.decode(public).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self::Ed25519).ok_or_else(|| Malformed("must be whpk_ and 32 bytes in base64".into()))
+    }
+
+    /// Whether this is a signature of the text.
+    fn accepts(&self, text: &[u8], version: &str, signature: &[u8]) -> bool {
+        match self {
+            Self::HmacSha256(secret) => version == "v1" && mac(secret, text).verify_slice(signature).is_ok(),
+            Self::Ed25519(public) => {
+                version == "v1a" && UnparsedPublicKey::new(&ED25519, public).verify(text, signature).is_ok()
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("VerifyingKey")
+    }
+}
+
+/// The value of [`SIGNATURE_HEADER`]: one signature for each key.
+pub fn signatures(keys: &[SigningKey], id: &str, at: Timestamp, body: &[u8]) -> String {
+    let text = signed_text(id, &at.as_seconds().to_string(), body);
+    keys.iter().map(|key| key.sign(&text)).collect::<Vec<_>>().join(" ")
+}
+
+/// Why a webhook is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The time is not a number of seconds.
+    #[error("webhook-timestamp is not a number of seconds")]
+    Timestamp,
+    /// The time is too far away.
+    #[error("webhook-timestamp is more than five minutes away from this machine's time")]
+    Late,
+    /// No signature fits.
+    #[error("no signature fits the key and the body")]
+    Signature,
+}
+
+/// Checks a webhook as a receiver does; the texts are those of the three headers.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify(
+    key: &VerifyingKey,
+    (id, timestamp, signatures): (&str, &str, &str),
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), VerifyError> {
+    let sent = timestamp.parse::<u32>().map_err(|_| VerifyError::Timestamp)?;
+    let away = now.as_seconds().abs_diff(i64::from(sent));
+    if away > TOLERANCE.as_secs() {
+        return Err(VerifyError::Late);
+    }
+    let text = signed_text(id, timestamp, body);
+    let fits = |signature: &str| {
+        let Some((version, encoded)) = signature.split_once(',') else { return false };
+        STANDARD.decode(encoded).is_ok_and(|bytes| key.accepts(&text, version, &bytes))
+    };
+    signatures.split(' ').any(fits).then_some(()).ok_or(VerifyError::Signature)
+}
+
+fn signed_text(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
+    [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat()
+}
+
+fn mac(secret: &[u8], text: &[u8]) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of every length");
+    mac.update(text);
+    mac
+}
+
+fn pair(seed: &[u8; 32]) -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are the seed of an ed25519 key")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> impl Strategy<Value = SigningKey> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), SECRET_BYTES).prop_map(SigningKey::HmacSha256),
+            any::<[u8; 32]>().prop_map(SigningKey::Ed25519),
+        ]
+    }
+
+    fn header(keys: &[SigningKey], at: Timestamp, body: &[u8]) -> String {
+        signatures(keys, "msg", at, body)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_signed_verifies_and_nothing_else(key in key(), other in key(), body: Vec<u8>, changed: Vec<u8>) {
+            let now = Timestamp::from_millis(1_700_000_000_000);
+            let seconds = now.as_seconds().to_string();
+            let both = header(&[other.clone(), key.clone()], now, &body);
+            let check = |id: &str, signatures: &str, body: &[u8]| {
+                verify(&key.verifying_key(), (id, &seconds, signatures), body, now)
+            };
+            prop_assert_eq!(check("msg", &both, &body), Ok(()));
+            prop_assert_eq!(check("msg2", &both, &body), Err(VerifyError::Signature));
+            prop_assert_eq!(check("msg", &both, &changed).is_ok(), body == changed);
+            prop_assert_eq!(check("msg", &header(std::slice::from_ref(&other), now, &body), &body).is_ok(), key == other);
+            prop_assert_eq!(SigningKey::parse(&key.reveal()).unwrap(), key.clone());
+            let public = key.public().unwrap_or_else(|| key.reveal());
+            prop_assert_eq!(VerifyingKey::parse(&public).unwrap(), key.verifying_key());
+            let debug = format!("{key:?}");
+            prop_assert!(!debug.contains(&key.reveal()[6..]), "WEBHOOK-2");
+        }
+
+        #[test]
+        fn no_text_panics(text in "(wh(sec|sk|pk)_)?[A-Za-z0-9+/=]{0,100}", signatures in "\\PC{0,60}") {
+            let _ = SigningKey::parse(&text);
+            if let Ok(key) = VerifyingKey::parse(&text) {
+                let refused = verify(&key, ("msg", "0", &signatures), b"", Timestamp::from_millis(0));
+                prop_assert_eq!(refused, Err(VerifyError::Signature));
+            }
+        }
+    }
+
+    #[test]
+    fn the_published_example_is_reproduced() {
+        let key = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let at = Timestamp::from_millis(1_614_265_330_000);
+        let signature = signatures(&[key], "msg_p5jXN8AQM9LWM0D4loKWxJek", at, br#"{"test": 2432232314}"#);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_recorded_webhook_is_refused_later() {
+        let key = SigningKey::Ed25519([7; 32]);
+        let sent = Timestamp::from_millis(1_700_000_000_000);
+        let (seconds, signature) = (sent.as_seconds().to_string(), header(std::slice::from_ref(&key), sent, b"{}"));
+        let at = |seconds_later: u64| {
+            let now = sent.plus(Duration::from_secs(seconds_later));
+            verify(&key.verifying_key(), ("msg", &seconds, &signature), b"{}", now)
+        };
+        assert_eq!((at(300), at(301)), (Ok(()), Err(VerifyError::Late)));
+    }
+
+    #[test]
+    fn keys_of_the_wrong_length_are_refused() {
+        for text in ["", "whsec_", "whsec_AAAA", "whsk_AAAA", "whpk_AAAA", "secret"] {
+            assert!(SigningKey::parse(text).is_err() && VerifyingKey::parse(text).is_err(), "{text}");
+        }
+        let mut wrong_half = [7; 64];
+        wrong_half[63] = 0;
+        assert!(SigningKey::parse(&format!("whsk_{}", STANDARD.encode(wrong_half))).is_err());
+    }
+}

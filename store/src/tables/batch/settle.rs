@@ -1,0 +1,173 @@
+//! Settling: what an attempt to a subscription came to, and what follows from it.
+//!
+//! Invariants: `SETTLE-1` only the attempt that is under way can be settled, and only once; a repeated command finds its
+//! token and tells the same; `SETTLE-2` after a failure the next attempt is due by the retry policy of the subscription, or
+//! else of the tenant, or when the endpoint asks for it, but not later than the policy's whole time (at least a day) after
+//! the first one was due; until then the whole subscription is held; `SETTLE-3` a subscription is disabled by an answer that says that it is gone, and when every
+//! attempt has failed for longer than is put up with; either is in the audit.
+
+use super::lease::jittered;
+use super::{Batch, Outcome, TableError, attempt};
+use crate::kv::Transaction;
+use crate::tables::rows::{
+    Actor, AttemptOutcome, AuditAction, AuditRow, Delivery, DisabledReason, Push, PushState, Row, SubscriptionRow,
+    SubscriptionStatus,
+};
+use crate::tables::subscriptions;
+use std::time::Duration;
+use triggers_protocol::{EventId, RetryPolicy, SubscriptionId, Timestamp};
+
+/// A delivery may always take this long in all.
+const WHOLE_TIME_MIN: Duration = Duration::from_secs(86_400);
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushResult {
+    /// The endpoint has the event.
+    Delivered {
+        /// Its HTTP status.
+        http_status: u16,
+    },
+    /// It has not.
+    Failed {
+        /// Its HTTP status, if it answered.
+        http_status: Option<u16>,
+        /// What went wrong.
+        error: String,
+        /// When it wants the next attempt.
+        retry_after: Option<Duration>,
+    },
+    /// It will never again take one.
+    Gone {
+        /// Its HTTP status.
+        http_status: u16,
+    },
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// The event.
+    pub id: EventId,
+    /// The subscription.
+    pub subscription: SubscriptionId,
+    /// The attempt's token.
+    pub token: u64,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How.
+    pub result: PushResult,
+    /// Draws the jitter of the next attempt, and tells entries of the audit apart.
+    pub draw: u64,
+    /// How long every attempt to a subscription may fail before it is disabled.
+    pub disable_after: Duration,
+}
+
+/// What followed from the end of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// When the next attempt is due; none if there is none.
+    pub due: Option<Timestamp>,
+    /// The subscription as it is now; none if it is gone.
+    pub subscription: Option<SubscriptionRow>,
+}
+
+impl Batch<'_> {
+    pub(super) async fn settle(&mut self, tx: &mut dyn Transaction, settle: &Settle) -> Result<Outcome, TableError> {
+        let id = settle.id;
+        let mut subscription = subscriptions::read(tx, self.keys, settle.subscription).await?;
+        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, settle.at, false).await };
+        let mut delivery = self.read_delivery(tx, id).await?;
+        let Some(push) = delivery.push_mut(settle.subscription) else { return Ok(Outcome::Conflict) };
+        if push.settled == settle.token {
+            let due = push.state.due();
+            self.settled.insert(id);
+            return Ok(Outcome::Settled(Box::new(Settled { due, subscription })));
+        }
+        if !matches!(push.state, PushState::Running { token, .. } if token == settle.token) {
+            return Ok(Outcome::Conflict);
+        }
+        if let Some(stored) = &mut subscription {
+            self.judge(tx, stored, settle);
+        }
+        let active = subscription.as_ref().filter(|row| row.is_active());
+        let policy = match active.and_then(|row| row.retry_policy.clone()) {
+            Some(own) => own,
+            None => self.policy(tx).await?,
+        };
+        let state = next_state(push, settle, active.map(|_| &policy));
+        self.move_push(tx, id, push, state);
+        push.settled = settle.token;
+        let ended = end_attempt(&mut delivery, settle);
+        self.log(tx, settle.subscription, id, &row.event.event_type, ended.clone());
+        if let Some(error) = ended.and_then(|attempt| attempt.error) {
+            row.event.state.last_error = Some(error);
+        }
+        self.put_pushed(tx, &mut row, &delivery, settle.at);
+        self.settled.insert(id);
+        Ok(Outcome::Settled(Box::new(Settled { due: state.due(), subscription })))
+    }
+
+    /// Notes on the subscription what the attempt tells of its endpoint (`SETTLE-3`).
+    fn judge(&self, tx: &mut dyn Transaction, row: &mut SubscriptionRow, settle: &Settle) {
+        let before = (row.failing_since, row.held_until, row.status);
+        let reason = match &settle.result {
+            PushResult::Delivered { .. } => {
+                row.failing_since = None;
+                None
+            }
+            PushResult::Failed { retry_after, .. } => {
+                row.held_until = row.held_until.max(retry_after.map(|wait| settle.at.plus(wait)));
+                let since = *row.failing_since.get_or_insert(settle.at);
+                (settle.at.since(since) >= settle.disable_after).then_some(DisabledReason::Failing)
+            }
+            PushResult::Gone { .. } => Some(DisabledReason::Gone),
+        };
+        if let Some(reason) = reason.filter(|_| row.is_active()) {
+            row.status = SubscriptionStatus::Disabled { reason, at: settle.at };
+            let detail = match reason {
+                DisabledReason::Gone => "the endpoint answered 410".to_owned(),
+                _ => format!("every attempt has failed for {} s", settle.disable_after.as_secs()),
+            };
+            let audit = AuditRow {
+                actor: Actor::Broker,
+                action: AuditAction::SubscriptionDisabled,
+                target: row.id.to_string(),
+                detail,
+                source_ip: String::new(),
+                request_id: String::new(),
+            };
+            tx.set(&self.keys.audit(settle.at, settle.draw), &audit.to_bytes());
+        }
+        if before != (row.failing_since, row.held_until, row.status) {
+            tx.set(&self.keys.subscription(row.id), &row.to_bytes());
+        }
+    }
+}
+
+/// What follows for the webhook; there is no policy if nothing more may be tried.
+fn next_state(push: &mut Push, settle: &Settle, policy: Option<&RetryPolicy>) -> PushState {
+    let retry_after = match settle.result {
+        PushResult::Delivered { .. } => return PushState::Delivered,
+        PushResult::Gone { .. } => return PushState::Dropped,
+        PushResult::Failed { retry_after, .. } => retry_after,
+    };
+    push.failures += 1;
+    let Some(policy) = policy else { return PushState::Dropped };
+    let Some(delay) = policy.delay_after(push.failures) else { return PushState::Dropped };
+    let due = settle.at.plus(retry_after.unwrap_or_else(|| jittered(delay, settle.draw)));
+    // A fifth more than the policy's own time, which is what its jitter may add.
+    let latest = push.since.plus((policy.total() * 6 / 5).max(WHOLE_TIME_MIN));
+    if settle.at >= latest { PushState::Dropped } else { PushState::Waiting { due: due.min(latest) } }
+}
+
+fn end_attempt(delivery: &mut Delivery, settle: &Settle) -> Option<crate::tables::rows::Attempt> {
+    let (outcome, http_status, error) = match &settle.result {
+        PushResult::Delivered { http_status } => (AttemptOutcome::Succeeded, Some(*http_status), None),
+        PushResult::Failed { http_status, error, .. } => (AttemptOutcome::Failed, *http_status, Some(error.as_str())),
+        PushResult::Gone { http_status } => {
+            (AttemptOutcome::Failed, Some(*http_status), Some("the endpoint is gone for good (410)"))
+        }
+    };
+    attempt::end(delivery, settle.subscription, settle.at, outcome, http_status, error)
+}
