@@ -18,8 +18,8 @@ pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
 
-use crate::delivery::WebhookSender;
 use crate::delivery::Slots;
+use crate::delivery::WebhookSender;
 use crate::options::BrokerOptions;
 use crate::retry::{Retry, RetryArguments};
 use batch::Batch;

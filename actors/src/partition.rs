@@ -121,7 +121,9 @@ impl Actor for Partition {
         state: &mut PartitionState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(actor, error) if actor.is_message_type_of::<SweeperMessage>() == Some(true) => {
+            SupervisionEvent::ActorFailed(actor, error)
+                if actor.is_message_type_of::<SweeperMessage>() == Some(true) =>
+            {
                 tracing::error!(%error, "a sweeper failed; it starts again");
                 start_sweeper(&myself, &state.arguments).await?;
             }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! start: configuration ▸ telemetry ▸ listeners bound ▸ store opened ▸ fences taken, actors started ▸ first keys ▸ serving
-//! stop:  not ready any more ▸ public listener closed, requests in flight finish ▸ admin listener ▸ actors ▸ store
+//! stop:  not ready any more ▸ public listener closed, requests in flight finish ▸ webhooks on their way finish ▸ admin
+//!        listener ▸ actors ▸ store
 //! ```
 //! Invariants: `BOOTSTRAP-1` nothing is answered before everything stands; `BOOTSTRAP-2` a start that fails has changed
 //! nothing but what it says; `BOOTSTRAP-3` the store closes last, so that what was begun can be committed.
@@ -19,6 +20,7 @@ use crate::admin::{self, ClusterView, MemberState, MemberView, PartitionsView};
 use crate::cli::arguments::{DevArguments, ServeArguments};
 use crate::edge::{self, Edge, EdgeState, server};
 use crate::telemetry::{self, LastLines, Telemetry};
+use crate::webhook::HttpSender;
 use first_keys::DevFile;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,13 +30,20 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinError;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use triggers_actors::admission::Admission;
-use triggers_actors::{BrokerOptions, Node};
+use triggers_actors::{BrokerOptions, DeliveryOptions, Node};
 use triggers_cluster_config::{NodeOptions, Override, Sources, process_environment};
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
 use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
+
+/// A receiver on the same machine is what a first try has: what `dev` allows unless the environment says otherwise.
+const DEV_DELIVERY: [(&str, &str, &str); 2] = [
+    ("delivery.https_required", "TRIGGERS__DELIVERY__HTTPS_REQUIRED", "false"),
+    ("delivery.allowed_targets", "TRIGGERS__DELIVERY__ALLOWED_TARGETS", "127.0.0.0/8, ::1/128"),
+];
 
 /// Runs one embedded node without configuration, until it is told to stop.
 ///
@@ -78,11 +87,17 @@ pub async fn run_serve(arguments: ServeArguments) -> Result<(), StartError> {
 
 fn dev_options(arguments: &DevArguments) -> Result<NodeOptions, StartError> {
     let mut flags = vec![Override::new("store.data_directory", arguments.data_dir.to_string_lossy())];
+    let environment: Vec<(String, String)> = process_environment().collect();
+    for (field, variable, value) in DEV_DELIVERY {
+        if environment.iter().all(|(name, _)| name != variable) {
+            flags.push(Override::new(field, value));
+        }
+    }
     flags.extend(arguments.listen.map(|address| Override::new("listen.address", address.to_string())));
     flags.extend(arguments.admin_listen.map(|address| Override::new("admin.address", address.to_string())));
     let format = triggers_cluster_config::LogFormat::from(arguments.log_format);
     flags.push(Override::new("log.format", format.name()));
-    Ok(NodeOptions::load(Sources { file: None, environment: process_environment(), flags })?)
+    Ok(NodeOptions::load(Sources { file: None, environment, flags })?)
 }
 
 /// Says on stdout how to use the node.
@@ -111,6 +126,7 @@ struct Running {
     admin_listener: TcpListener,
     admin_address: SocketAddr,
     store: Store,
+    sender: HttpSender,
     node: Node,
     incarnation: String,
     /// The last to go, so that nothing is said after it.
@@ -125,11 +141,13 @@ impl Running {
         let (listener, address) = bind(options.listen.address).await?;
         let (admin_listener, admin_address) = bind(options.admin.address).await?;
         let environment = Environment::system();
+        let sender = HttpSender::new(&options.delivery, environment.clone())?;
         let engine = EmbeddedEngine::open(&embedded_options(&options))?;
         let store = Store::new(Arc::new(engine), environment.clone());
         let incarnation = incarnation(&options.node.name, &environment);
+        let (broker, partitions) = (broker_options(&options), options.node.partitions);
         let node =
-            Node::start(store.clone(), broker_options(&options), options.node.partitions, incarnation.clone()).await?;
+            Node::start(store.clone(), Arc::new(sender.clone()), broker, partitions, incarnation.clone()).await?;
         tracing::info!(node = incarnation, %address, %admin_address, partitions = options.node.partitions, "started");
         Ok(Self {
             options,
@@ -140,6 +158,7 @@ impl Running {
             admin_listener,
             admin_address,
             store,
+            sender,
             node,
             incarnation,
             _last_lines,
@@ -178,7 +197,10 @@ impl Running {
         let finished = async {
             tokio::time::sleep(delay).await;
             let _ = stop.send(true);
-            note("public", public.await);
+            let drained = Duration::from_millis(self.options.listen.drain_timeout_ms);
+            let deliveries = self.node.drain_deliveries(Instant::now() + drained);
+            let (public, ()) = tokio::join!(public, deliveries);
+            note("public", public);
             // Until here, so that the drain can be watched and a prober does not take it for a death.
             let _ = stop_admin.send(true);
             note("admin", admin.await);
@@ -199,6 +221,7 @@ impl Running {
             router: self.node.router(),
             store: self.store.clone(),
             access: Access::new(self.store.clone(), &self.options.limits),
+            targets: Arc::new(self.sender.policy().clone()),
             cursor_secret: self.node.settings().cursor_secret,
             options: self.options.clone(),
             node_name: self.options.node.name.clone(),
@@ -255,6 +278,19 @@ fn embedded_options(options: &NodeOptions) -> EmbeddedOptions {
     }
 }
 
+fn delivery_options(options: &triggers_cluster_config::DeliveryOptions) -> DeliveryOptions {
+    DeliveryOptions {
+        in_flight_max: options.in_flight_max,
+        tenant_in_flight_max: options.tenant_in_flight_max,
+        attempt_timeout: Duration::from_millis(options.timeout_ms),
+        disable_after: Duration::from_secs(options.disable_after_s),
+        breaker_failures_max: options.breaker_failures_max,
+        breaker_pause: Duration::from_millis(options.breaker_pause_ms),
+        breaker_pause_max: Duration::from_millis(options.breaker_pause_max_ms),
+        subscriptions_max: u32::try_from(options.subscriptions_max).unwrap_or(u32::MAX),
+    }
+}
+
 fn broker_options(options: &NodeOptions) -> BrokerOptions {
     let broker = &options.broker;
     BrokerOptions {
@@ -271,5 +307,7 @@ fn broker_options(options: &NodeOptions) -> BrokerOptions {
         idempotency_retention: Duration::from_secs(broker.idempotency_retention_s),
         restarts_max: broker.restarts_max as usize,
         restart_window: Duration::from_millis(broker.restart_window_ms),
+        sweep_interval: Duration::from_millis(broker.sweep_interval_ms),
+        delivery: delivery_options(&options.delivery),
     }
 }

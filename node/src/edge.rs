@@ -10,6 +10,7 @@
 //! on [`Edge::deadline`]. Each resource file (`ingest`, `inbox`, …) has a `routes()` that gives its routes with their
 //! part of the OpenAPI document. The edge keeps no state but caches and counters that may be lost.
 
+pub mod audit;
 pub mod authenticate;
 pub mod body;
 pub mod client_address;
@@ -28,10 +29,12 @@ pub mod rate_limit;
 pub mod respond;
 pub mod server;
 pub mod stats;
+pub mod subscriptions;
 pub mod tenants;
 pub mod tls;
 
 use crate::access::Access;
+use crate::webhook::TargetPolicy;
 use respond::Responder;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -66,6 +69,8 @@ pub struct Edge {
     pub store: Store,
     /// Keys and tenants.
     pub access: Access,
+    /// Where webhooks may go.
+    pub targets: Arc<TargetPolicy>,
     /// What cursors are signed with; the same on every node of a cluster.
     pub cursor_secret: [u8; 32],
     /// The node's options.
@@ -103,8 +108,10 @@ fn resources() -> OpenApiRouter<EdgeState> {
         .merge(ingest::routes())
         .merge(inbox::routes())
         .merge(events::routes())
+        .merge(subscriptions::routes())
         .merge(keys::routes())
         .merge(tenants::routes())
+        .merge(audit::routes())
         .merge(stats::routes())
         .merge(health::routes())
 }

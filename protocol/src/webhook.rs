@@ -69,7 +69,8 @@ impl SigningKey {
             let bytes = STANDARD.decode(secret).map_err(|_| malformed())?;
             return SECRET_BYTES.contains(&bytes.len()).then_some(Self::HmacSha256(bytes)).ok_or_else(malformed);
         }
-        let bytes = text.strip_prefix(PRIVATE_PREFIX).and_then(|key| STANDARD.decode(key).ok()).ok_or_else(malformed)?;
+        let bytes =
+            text.strip_prefix(PRIVATE_PREFIX).and_then(|key| STANDARD.decode(key).ok()).ok_or_else(malformed)?;
         let (seed, public) = bytes.split_first_chunk::<32>().ok_or_else(malformed)?;
         let fits = public.is_empty() || public == pair(seed).public_key().as_ref();
         fits.then_some(Self::Ed25519(*seed)).ok_or_else(malformed)

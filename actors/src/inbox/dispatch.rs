@@ -73,15 +73,7 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     pub(crate) fn new(limits: DispatchLimits, slots: Slots) -> Self {
-        Self {
-            limits,
-            slots,
-            lanes: BTreeMap::new(),
-            running: 0,
-            served_last: None,
-            awaits_slot: false,
-            granted: None,
-        }
+        Self { limits, slots, lanes: BTreeMap::new(), running: 0, served_last: None, awaits_slot: false, granted: None }
     }
 
     /// The subscriptions as they are stored; what is known of attempts under way stays.

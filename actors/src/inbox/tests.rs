@@ -61,12 +61,7 @@ fn append(number: usize, keys: &[Option<u8>]) -> Request<Caller> {
 }
 
 fn empty() -> InboxState {
-    InboxState {
-        last_id: EventId::ZERO,
-        first_lease_end: None,
-        counts: Counts::default(),
-        subscriptions: Vec::new(),
-    }
+    InboxState { last_id: EventId::ZERO, first_lease_end: None, counts: Counts::default(), subscriptions: Vec::new() }
 }
 
 fn applied(outcomes: Vec<Outcome>, received: i64) -> Applied {

@@ -121,7 +121,14 @@ async fn the_number_of_partitions_never_changes() {
     let engine = engine();
     let store = store(&engine, 6);
     start(&store, BrokerOptions::default(), "n@1").await.stop().await;
-    let refused = triggers_actors::Node::start(store, Arc::new(Receivers::default()), BrokerOptions::default(), PARTITIONS * 2, "n@2".into()).await;
+    let refused = triggers_actors::Node::start(
+        store,
+        Arc::new(Receivers::default()),
+        BrokerOptions::default(),
+        PARTITIONS * 2,
+        "n@2".into(),
+    )
+    .await;
     assert!(matches!(refused.err(), Some(StartError::Partitions { configured: 8, stored: 4 })));
 }
 

@@ -4,6 +4,7 @@
 
 use crate::cli::exit::{CONFIGURATION, FATAL, START};
 use crate::edge::tls::TlsError;
+use crate::webhook::SenderError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use triggers_cluster_config::ConfigError;
@@ -27,6 +28,9 @@ pub enum StartError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The way of webhooks cannot be set up as the options say.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}; is another node running?")]
     Listen {
@@ -70,7 +74,9 @@ impl StartError {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration(_) | Self::Option { .. } | Self::Tls(_) | Self::NoAdminKey => CONFIGURATION,
+            Self::Configuration(_) | Self::Option { .. } | Self::Tls(_) | Self::Sender(_) | Self::NoAdminKey => {
+                CONFIGURATION
+            }
             Self::Fatal(_) => FATAL,
             Self::Listen { .. }
             | Self::DataDirectory(_)

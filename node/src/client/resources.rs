@@ -138,8 +138,10 @@ pub struct BatchItem {
 pub struct ReplayOutcome {
     /// Events that are to be delivered again.
     pub replayed: u64,
-    /// Whether the same request would replay more.
+    /// Whether the same request, with the cursor, would replay more.
     pub has_more: bool,
+    /// Where it goes on.
+    pub cursor: Option<String>,
 }
 
 /// Body of `POST /v1/subscriptions`, as far as a receiver needs it that is there for a while.

@@ -2,18 +2,20 @@
 //!
 //! The form is base64url over version | position | first 16 bytes of HMAC-SHA256(secret, version | owner | 0 | position).
 //! The secret belongs to the store, so that a cursor outlives nodes. Invariants: `CURSOR-1` a cursor opens to the position
-//! it was made of; `CURSOR-2` with any other secret, owner or text it does not open. It is not encrypted: the position is
-//! the id of an event that its holder has seen.
+//! it was made of; `CURSOR-2` with any other secret, owner or text it does not open, nor for another kind of list. It is
+//! not encrypted: the position is that of something that its holder has seen.
 
 use super::error::ApiError;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use triggers_protocol::{ErrorCode, EventId, TenantId};
+use triggers_protocol::{ErrorCode, EventId, SubscriptionId, TenantId, Timestamp};
 
 const VERSION_INBOX: u8 = 1;
 const VERSION_TENANTS: u8 = 2;
+const VERSION_ATTEMPTS: u8 = 3;
+const VERSION_AUDIT: u8 = 4;
 const TAG_BYTES: usize = 16;
 /// The longest position is a tenant's id.
 const TEXT_LENGTH_MAX: usize = (1 + 63 + TAG_BYTES).div_ceil(3) * 4;
@@ -45,6 +47,59 @@ pub(crate) fn open_tenant(secret: &[u8; 32], text: &str) -> Result<TenantId, Api
     let position = open(secret, VERSION_TENANTS, "", text);
     let name = position.and_then(|bytes| String::from_utf8(bytes).ok());
     name.and_then(|name| TenantId::parse(&name).ok()).ok_or_else(invalid)
+}
+
+/// A cursor of the attempts of a tenant's subscription, before the one that began then with this event.
+pub(crate) fn seal_attempt(
+    secret: &[u8; 32],
+    (tenant, subscription): (&TenantId, SubscriptionId),
+    (began, event): (Timestamp, EventId),
+) -> String {
+    let owner = attempts_owner(tenant, subscription);
+    seal(secret, VERSION_ATTEMPTS, &owner, &timed(began, &event.to_bytes()))
+}
+
+/// The attempt that a cursor of this subscription's attempts is before.
+///
+/// # Errors
+/// 400 `INVALID_CURSOR`.
+pub(crate) fn open_attempt(
+    secret: &[u8; 32],
+    (tenant, subscription): (&TenantId, SubscriptionId),
+    text: &str,
+) -> Result<(Timestamp, EventId), ApiError> {
+    let position = open(secret, VERSION_ATTEMPTS, &attempts_owner(tenant, subscription), text);
+    let (began, event) = position.and_then(|bytes| split_timed(&bytes)).ok_or_else(invalid)?;
+    Ok((began, EventId::from_bytes(event)))
+}
+
+fn attempts_owner(tenant: &TenantId, subscription: SubscriptionId) -> String {
+    format!("{}/{subscription}", tenant.as_str())
+}
+
+/// A cursor of a tenant's audit, before the entry with this time and number.
+pub(crate) fn seal_audit(secret: &[u8; 32], tenant: &TenantId, (at, number): (Timestamp, u64)) -> String {
+    seal(secret, VERSION_AUDIT, tenant.as_str(), &timed(at, &number.to_be_bytes()))
+}
+
+/// The entry that a cursor of this tenant's audit is before.
+///
+/// # Errors
+/// 400 `INVALID_CURSOR`.
+pub(crate) fn open_audit(secret: &[u8; 32], tenant: &TenantId, text: &str) -> Result<(Timestamp, u64), ApiError> {
+    let position = open(secret, VERSION_AUDIT, tenant.as_str(), text);
+    let (at, number) = position.and_then(|bytes| split_timed(&bytes)).ok_or_else(invalid)?;
+    Ok((at, u64::from_be_bytes(number)))
+}
+
+/// A position in a list by time: the microseconds, and what tells entries of one time apart.
+fn timed(time: Timestamp, rest: &[u8]) -> Vec<u8> {
+    [&time.as_micros().to_be_bytes()[..], rest].concat()
+}
+
+fn split_timed<const N: usize>(position: &[u8]) -> Option<(Timestamp, [u8; N])> {
+    let (micros, rest) = position.split_first_chunk::<8>()?;
+    Some((Timestamp::from_micros(i64::from_be_bytes(*micros)), rest.try_into().ok()?))
 }
 
 fn invalid() -> ApiError {
@@ -100,6 +155,22 @@ mod tests {
         }
 
         #[test]
+        fn a_cursor_by_time_opens_for_its_list_alone(id: [u8; 16], other: [u8; 16], micros: i64, number: u64) {
+            let (secret, owner, time) = ([7; 32], tenant("acme"), Timestamp::from_micros(micros));
+            let (subscription, event) = (SubscriptionId::from_bytes(id), EventId::from_bytes(other));
+            let text = seal_attempt(&secret, (&owner, subscription), (time, event));
+            prop_assert_eq!(open_attempt(&secret, (&owner, subscription), &text).unwrap(), (time, event));
+            let elsewhere = open_attempt(&secret, (&owner, SubscriptionId::from_bytes(other)), &text);
+            prop_assert_eq!(elsewhere.is_ok(), id == other, "CURSOR-2");
+            prop_assert!(open_attempt(&secret, (&tenant("acm"), subscription), &text).is_err(), "CURSOR-2");
+            let audit = seal_audit(&secret, &owner, (time, number));
+            prop_assert_eq!(open_audit(&secret, &owner, &audit).unwrap(), (time, number));
+            prop_assert!(open_audit(&secret, &tenant("acm"), &audit).is_err(), "CURSOR-2");
+            prop_assert!(open_audit(&secret, &owner, &text).is_err(), "CURSOR-2");
+            prop_assert!(open_event(&secret, &owner, &text).is_err(), "CURSOR-2");
+        }
+
+        #[test]
         fn no_changed_character_opens(id: [u8; 16], at in 0usize..44, replacement in "[A-Za-z0-9_-]") {
             let (secret, owner) = ([7; 32], tenant("acme"));
             let text = seal_event(&secret, &owner, EventId::from_bytes(id));
@@ -113,6 +184,7 @@ mod tests {
         fn no_text_panics(text in "\\PC{0,120}") {
             prop_assert_eq!(open_event(&[7; 32], &tenant("acme"), &text).unwrap_err().code, ErrorCode::InvalidCursor);
             prop_assert!(open_tenant(&[7; 32], &text).is_err());
+            prop_assert!(open_audit(&[7; 32], &tenant("acme"), &text).is_err());
         }
     }
 }

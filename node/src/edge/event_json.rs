@@ -12,6 +12,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use triggers_protocol::{Event, EventId, EventStatus, Metadata, Timestamp};
+use triggers_store::tables::rows::AttemptOutcome;
 use utoipa::ToSchema;
 
 /// Bytes of an event's JSON beside its payload, about.
@@ -94,6 +95,29 @@ pub(crate) enum Status {
     Delivered,
     /// Given up after the last attempt.
     Failed,
+}
+
+/// How an attempt ended, if it has.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = AttemptOutcome)]
+#[cfg_attr(not(test), expect(dead_code, reason = "it describes the values of `outcome_name`"))]
+pub(crate) enum AttemptOutcomeName {
+    /// It has not ended.
+    InProgress,
+    /// Acknowledged, or taken by the endpoint.
+    Succeeded,
+    /// Given back, refused, or the time was over.
+    Failed,
+}
+
+/// How an attempt ended, as it is written.
+pub(crate) fn outcome_name(outcome: AttemptOutcome) -> &'static str {
+    match outcome {
+        AttemptOutcome::InProgress => "in_progress",
+        AttemptOutcome::Succeeded => "succeeded",
+        AttemptOutcome::Failed => "failed",
+    }
 }
 
 impl<'a> EventJson<'a> {
@@ -190,6 +214,7 @@ mod tests {
                 user_agent: Some("tests/1".into()),
                 correlation_id: "r".into(),
                 idempotency_key: None,
+                trace_parent: None,
             },
             state: EventState::ACCEPTED,
         };
@@ -217,5 +242,12 @@ mod tests {
             described.map(|value| value.as_str().unwrap().to_owned()),
             EventStatus::ALL.map(|s| s.as_str().to_owned())
         );
+    }
+
+    #[test]
+    fn the_described_outcomes_are_those_that_are_written() {
+        let written = [AttemptOutcome::InProgress, AttemptOutcome::Succeeded, AttemptOutcome::Failed].map(outcome_name);
+        let described = [AttemptOutcomeName::InProgress, AttemptOutcomeName::Succeeded, AttemptOutcomeName::Failed];
+        assert_eq!(described.map(|name| serde_json::to_value(name).unwrap()), written.map(serde_json::Value::from));
     }
 }

@@ -20,6 +20,7 @@ use super::EdgeState;
 use super::authenticate::Caller;
 use super::body;
 use super::error::ApiError;
+use super::respond::TraceParent;
 use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
 use bytes::Bytes;
@@ -33,6 +34,8 @@ use utoipa_axum::routes;
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of `User-Agent` that are kept.
 const USER_AGENT_BYTES_MAX: usize = 256;
+/// Bytes of a `traceparent` that is kept; only versions to come could have more.
+const TRACE_PARENT_BYTES_MAX: usize = 256;
 /// Bodies up to this size may be kept whole for the sake of a small payload inside.
 const PINNED_BODY_BYTES_MAX: usize = 4 * 1024;
 
@@ -96,16 +99,19 @@ struct Sender<'a> {
     address: String,
     user_agent: Option<&'a str>,
     request_id: String,
+    trace_parent: Option<String>,
 }
 
 impl<'a> Sender<'a> {
     fn of(caller: &Caller, headers: &'a HeaderMap) -> Self {
         let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        let trace_parent = caller.trace_parent.as_ref().map(TraceParent::as_str);
         Self {
             address: caller.address.to_string(),
             // Text of a header is ASCII, so that every byte is a character.
             user_agent: user_agent.map(|text| &text[..text.len().min(USER_AGENT_BYTES_MAX)]),
             request_id: caller.request_id.as_str().to_owned(),
+            trace_parent: trace_parent.filter(|text| text.len() <= TRACE_PARENT_BYTES_MAX).map(str::to_owned),
         }
     }
 
@@ -115,6 +121,7 @@ impl<'a> Sender<'a> {
             user_agent: self.user_agent.map(str::to_owned),
             correlation_id: self.request_id.clone(),
             idempotency_key,
+            trace_parent: self.trace_parent.clone(),
         }
     }
 }

@@ -61,8 +61,10 @@ pub(crate) fn base() -> OpenApi {
     let tags = [
         ("events", "Accept, read and delete events"),
         ("inbox", "Pull events and acknowledge them"),
+        ("subscriptions", "Webhooks: where events are pushed to"),
         ("keys", "API keys of a tenant"),
         ("tenants", "Tenants, for admins"),
+        ("audit", "Who did what"),
         ("operations", "Whether the node lives and is ready"),
     ];
     let tag = |(name, description): (&str, &str)| TagBuilder::new().name(name).description(Some(description)).build();

@@ -1,10 +1,10 @@
 //! Subscriptions: where a tenant's events are pushed to. Make, list, read, change, remove.
 //!
-//! Invariants: `SUBSCRIPTIONS-EDGE-1` another tenant's subscription is as one that never was: 404; `SUBSCRIPTIONS-EDGE-2` a
-//! secret is in the response that makes it and nowhere else; `SUBSCRIPTIONS-EDGE-3` every change says who made it, for the
-//! audit; `SUBSCRIPTIONS-EDGE-4` a target that may not be called is refused when it is set. What a request may contain is
-//! in `request`, what a subscription looks like in `json`; rotating its key, trying it out and its attempts have a file
-//! each. Nothing is sent here: the broker pushes.
+//! Invariants: `SUBSCRIPTIONS-EDGE-1` another tenant's subscription is as one that never was: 404;
+//! `SUBSCRIPTIONS-EDGE-2` a secret is in the response that makes it and nowhere else; `SUBSCRIPTIONS-EDGE-3` every
+//! change says who made it, for the audit; `SUBSCRIPTIONS-EDGE-4` a target that may not be called is refused when it is
+//! set. What a request may contain is in `request`, what a subscription looks like in `json`; rotating its key, trying
+//! it out and its attempts have a file each. Nothing is sent here: the broker pushes.
 
 mod attempts;
 mod json;
@@ -49,8 +49,8 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
 
 /// Make a subscription
 ///
-/// From now on events of its types are sent to its target instead of waiting in the inbox. The response is the only place
-/// that ever shows the secret. `targetUrl` is another name of `target_url`.
+/// From now on events of its types are sent to its target instead of waiting in the inbox. The response is the only
+/// place that ever shows the secret. `targetUrl` is another name of `target_url`.
 #[utoipa::path(
     post,
     path = "/v1/subscriptions",
@@ -58,9 +58,12 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
     operation_id = "createSubscription",
     request_body(content = NewSubscription, content_type = "application/json"),
     responses(
-        (status = 201, description = "The subscription, its secret shown this once", body = SubscriptionJson<'static>, headers(
-            ("Location" = String, description = "The subscription's path"),
-        )),
+        (
+            status = 201,
+            description = "The subscription, its secret shown this once",
+            body = SubscriptionJson<'static>,
+            headers(("Location" = String, description = "The subscription's path")),
+        ),
         (status = 409, description = "The tenant has as many subscriptions as it may", body = ErrorBody),
     ),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
@@ -113,7 +116,7 @@ fn by(edge: &Edge, caller: &Caller) -> By {
     path = "/v1/subscriptions",
     tag = "subscriptions",
     operation_id = "listSubscriptions",
-    responses((status = 200, description = "The subscriptions, without their secrets", body = SubscriptionList<'static>)),
+    responses((status = 200, description = "The subscriptions, without secrets", body = SubscriptionList<'static>)),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 async fn list_subscriptions(

@@ -1,7 +1,7 @@
 //! What the black-box tests share: a node as a process, a client, and the judgement of its answers.
 //!
 //! `Node` owns the process and kills it when dropped; `Client` speaks HTTP with kept connections; `Wire` is a bare TCP
-//! stream for what no well-behaved client would send; `listing` walks the inbox by its cursors; `random` and `payload`
+//! stream for what no well-behaved client would send; `Receiver` takes webhooks; `listing` walks the inbox by its cursors; `random` and `payload`
 //! make repeatable input. A failing test prints the end of the node's log.
 //!
 //! Not here: assertions about a single feature. Those stay with the tests of the feature.
@@ -12,6 +12,7 @@ pub mod node;
 pub mod payload;
 pub mod process;
 pub mod random;
+pub mod receiver;
 pub mod wire;
 
 pub use client::{Answer, Call, Client};

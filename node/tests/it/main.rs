@@ -19,3 +19,4 @@ mod leases;
 mod lifecycle;
 mod rates;
 mod torn_files;
+mod webhooks;

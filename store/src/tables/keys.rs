@@ -285,7 +285,7 @@ impl TenantKeys {
         KeyRange::prefix(self.key(b'x', &subscription.to_bytes()))
     }
 
-    /// An entry of the audit; `number` tells entries of one moment apart.
+    /// An entry of the audit; `number` grows from one to the next.
     pub fn audit(&self, at: Timestamp, number: u64) -> Vec<u8> {
         self.key(b'u', &[micros(at), number.to_be_bytes()].concat())
     }
@@ -337,6 +337,17 @@ pub fn time_of_due_key(key: &[u8]) -> Option<Timestamp> {
     let start = key.len().checked_sub(24)?;
     let micros = u64::from_be_bytes(key[start..start + 8].try_into().ok()?);
     Some(Timestamp::from_micros(i64::try_from(micros).ok()?))
+}
+
+/// The time of an audit entry's key.
+pub fn time_of_audit(key: &[u8]) -> Option<Timestamp> {
+    let (_, time) = key.get(..key.len().checked_sub(8)?)?.split_last_chunk()?;
+    Some(Timestamp::from_micros(i64::try_from(u64::from_be_bytes(*time)).ok()?))
+}
+
+/// The number of an audit entry's key.
+pub fn number_of_audit(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|number| u64::from_be_bytes(*number))
 }
 
 /// The event id at the end of a key of the inbox order, of a lease's end or of a waiting event.
@@ -425,7 +436,9 @@ mod tests {
     fn days_are_removed_up_to_one() {
         let keys = TenantKeys::new(PartitionId(0), &TenantId::parse("acme").unwrap());
         let range = keys.idempotency_before(20_000);
-        assert!(range.contains(&keys.idempotency(19_999, [255; 16])) && !range.contains(&keys.idempotency(20_000, [0; 16])));
+        assert!(
+            range.contains(&keys.idempotency(19_999, [255; 16])) && !range.contains(&keys.idempotency(20_000, [0; 16]))
+        );
         assert_eq!((day(Timestamp::from_millis(86_399_999)), day(Timestamp::from_millis(86_400_000))), (0, 1));
     }
 }

@@ -11,8 +11,8 @@ use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
 use triggers_protocol::webhook::SigningKey;
 use triggers_protocol::{
-    Event, EventId, EventStatus, EventType, EventTypePattern, KeyHash, Metadata, RetryPolicy, Scopes, SubscriptionId, TenantId,
-    Timestamp,
+    Event, EventId, EventStatus, EventType, EventTypePattern, KeyHash, Metadata, RetryPolicy, Scopes, SubscriptionId,
+    TenantId, Timestamp,
 };
 
 const VERSION: u8 = 1;

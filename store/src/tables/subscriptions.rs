@@ -3,10 +3,10 @@
 //! Invariants: `SUBSCRIPTIONS-1` one that is being deleted is not given to whoever asks for it; `SUBSCRIPTIONS-2` a list of
 //! attempts is newest first, in pages that neither skip nor repeat one.
 
-use super::fence::Guard;
-use super::keys::{TenantKeys, id_of_key, time_of_due_key};
-use super::rows::{AuditRow, LoggedAttempt, Row, SubscriptionRow, SubscriptionStatus};
 use super::TableError;
+use super::fence::Guard;
+use super::keys::{TenantKeys, id_of_key, number_of_audit, time_of_audit, time_of_due_key};
+use super::rows::{AuditRow, LoggedAttempt, Row, SubscriptionRow, SubscriptionStatus};
 use crate::kv::{KeyRange, RangeRead, Transaction};
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
 
@@ -139,11 +139,8 @@ pub async fn audit(
     let page = tx.range_snapshot(RangeRead { range, limit, reverse: true }).await?;
     let mut entries = Vec::with_capacity(page.pairs.len());
     for (key, value) in &page.pairs {
-        let Some((rest, number)) = key.split_last_chunk::<8>() else { continue };
-        let Some((_, time)) = rest.split_last_chunk::<8>() else { continue };
-        let micros = i64::try_from(u64::from_be_bytes(*time)).unwrap_or(i64::MAX);
-        let number = u64::from_be_bytes(*number);
-        entries.push((Timestamp::from_micros(micros), number, AuditRow::from_bytes(value)?));
+        let (Some(time), Some(number)) = (time_of_audit(key), number_of_audit(key)) else { continue };
+        entries.push((time, number, AuditRow::from_bytes(value)?));
     }
     Ok(AuditPage { entries, more: page.more })
 }

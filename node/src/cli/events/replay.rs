@@ -1,6 +1,6 @@
 //! `triggers events replay`: events that are delivered again, named one by one or selected by a filter.
 //!
-//! A filtered request replays some events and says whether there are more; it is then made again, as it is. `Progress`
+//! A filtered request replays some events and says where it stopped; it is then made again from there. `Progress`
 //! decides whether and when; it is a machine without I/O. Invariants: a node that asks to wait is not asked earlier, and is
 //! asked at most `WAITS_MAX` times in a row without getting on; what was replayed before an error is said.
 //!
@@ -31,11 +31,11 @@ Examples:
   triggers events replay --status failed
   triggers events replay --status delivered --type 'order.*' --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z
 
-Give ids or a status. The times are those of acceptance. With --status delivered, events that are delivered again \
-before the command ends may be replayed again.")]
+Give ids or a status. The times are those of acceptance.")]
 pub struct ReplayArguments {
     /// The events' ids
-    #[arg(value_name = "ID", required_unless_present = "status", conflicts_with = "status")]
+    #[arg(value_name = "ID", required_unless_present = "status",
+        conflicts_with_all = ["status", "event_type", "from_timestamp", "to_timestamp"])]
     ids: Vec<String>,
     /// Instead of ids.
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub struct ReplayArguments {
 }
 
 /// What selects events, as arguments and as the request body.
-#[derive(Debug, Args, Serialize)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub struct FilterArguments {
     /// All events in this status
     #[arg(long, value_enum, value_name = "STATUS")]
@@ -60,6 +60,9 @@ pub struct FilterArguments {
     #[arg(long = "to", value_name = "TIME", requires = "status")]
     #[serde(skip_serializing_if = "Option::is_none")]
     to_timestamp: Option<String>,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
 }
 
 /// The statuses that an event can be replayed from.
@@ -144,11 +147,16 @@ async fn named(client: &Client, ids: &[String], json: bool) -> Result<(), Comman
 }
 
 async fn selected(client: &Client, filter: &FilterArguments, json: bool) -> Result<(), CommandError> {
-    let call = Call::post(&["inbox", "replay"]).json(filter)?;
+    let mut filter = filter.clone();
     let mut progress = Progress::default();
     loop {
-        let (next, refusal) = match client.execute(call.clone()).await {
-            Ok(reply) => (progress.answered(&reply.decode::<ReplayOutcome>()?), None),
+        let call = Call::post(&["inbox", "replay"]).json(&filter)?;
+        let (next, refusal) = match client.execute(call).await {
+            Ok(reply) => {
+                let outcome: ReplayOutcome = reply.decode()?;
+                filter.cursor = outcome.cursor.clone().or(filter.cursor);
+                (progress.answered(&outcome), None)
+            }
             Err(error) => (progress.refused(&error), Some(error)),
         };
         match next {
@@ -200,11 +208,14 @@ mod tests {
     #[test]
     fn it_goes_on_until_there_is_no_more() {
         let mut progress = Progress::default();
-        assert_eq!(progress.answered(&ReplayOutcome { replayed: 10_000, has_more: true }), Next::After(0));
+        assert_eq!(
+            progress.answered(&ReplayOutcome { replayed: 10_000, has_more: true, cursor: None }),
+            Next::After(0)
+        );
         assert_eq!(progress.refused(&refusal(429, Some(7))), Next::After(7));
         assert_eq!(progress.refused(&refusal(503, None)), Next::After(1));
         assert_eq!(progress.refused(&refusal(503, Some(0))), Next::After(1));
-        assert_eq!(progress.answered(&ReplayOutcome { replayed: 5, has_more: false }), Next::Done);
+        assert_eq!(progress.answered(&ReplayOutcome { replayed: 5, has_more: false, cursor: None }), Next::Done);
         assert_eq!(progress.replayed, 10_005);
     }
 
@@ -214,8 +225,8 @@ mod tests {
         for _ in 0..WAITS_MAX {
             assert_eq!(progress.refused(&refusal(429, Some(1))), Next::After(1));
         }
-        assert_eq!(progress.answered(&ReplayOutcome { replayed: 0, has_more: true }), Next::GiveUp);
-        assert_eq!(progress.answered(&ReplayOutcome { replayed: 1, has_more: true }), Next::After(0));
+        assert_eq!(progress.answered(&ReplayOutcome { replayed: 0, has_more: true, cursor: None }), Next::GiveUp);
+        assert_eq!(progress.answered(&ReplayOutcome { replayed: 1, has_more: true, cursor: None }), Next::After(0));
         assert_eq!(progress.refused(&refusal(429, Some(1))), Next::After(1));
         assert_eq!(progress.refused(&refusal(400, None)), Next::GiveUp);
     }
@@ -227,6 +238,7 @@ mod tests {
             event_type: None,
             from_timestamp: Some("2026-01-01T00:00:00Z".to_owned()),
             to_timestamp: None,
+            cursor: None,
         };
         let body = serde_json::to_string(&filter).unwrap();
         assert_eq!(body, r#"{"status":"failed","from_timestamp":"2026-01-01T00:00:00Z"}"#);

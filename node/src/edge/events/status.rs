@@ -8,18 +8,18 @@ use crate::edge::EdgeState;
 use crate::edge::authenticate::{Authorized, InboxRead};
 use crate::edge::body::path_id::PathId;
 use crate::edge::error::{ApiError, ErrorBody};
-use crate::edge::event_json::{Status, respond};
+use crate::edge::event_json::{AttemptOutcomeName, Status, outcome_name, respond};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use triggers_protocol::{Event, EventId, Timestamp};
-use triggers_store::tables::rows::{Attempt, AttemptOutcome};
+use triggers_protocol::{Event, EventId, SubscriptionId, Timestamp};
+use triggers_store::tables::rows::Attempt;
 use utoipa::ToSchema;
 
 /// Bytes of a status response without attempts, about.
 const STATUS_BYTES: usize = 320;
-const ATTEMPT_BYTES: usize = 200;
+const ATTEMPT_BYTES: usize = 256;
 
 /// An event's delivery so far.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,34 +64,15 @@ struct AttemptJson {
     /// How it ended.
     #[schema(value_type = AttemptOutcomeName)]
     outcome: &'static str,
-    /// The endpoint's HTTP status; null for an attempt of a consumer that pulled the event.
+    /// The endpoint's HTTP status; null if no answer came, and for an attempt of a consumer that pulled the event.
     #[schema(required = true)]
     http_status: Option<u16>,
     /// What went wrong.
     #[schema(required = true)]
     error: Option<String>,
-}
-
-/// How an attempt ended, if it has.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = AttemptOutcome)]
-#[cfg_attr(not(test), expect(dead_code, reason = "it describes the values of `outcome_name`"))]
-enum AttemptOutcomeName {
-    /// It has not ended.
-    InProgress,
-    /// Acknowledged.
-    Succeeded,
-    /// Given back, or the time was over.
-    Failed,
-}
-
-fn outcome_name(outcome: AttemptOutcome) -> &'static str {
-    match outcome {
-        AttemptOutcome::InProgress => "in_progress",
-        AttemptOutcome::Succeeded => "succeeded",
-        AttemptOutcome::Failed => "failed",
-    }
+    /// The subscription that it was made for; null for an attempt of a consumer that pulled the event.
+    #[schema(value_type = Option<String>, format = "uuid", required = true)]
+    subscription_id: Option<SubscriptionId>,
 }
 
 impl From<Attempt> for AttemptJson {
@@ -101,8 +82,9 @@ impl From<Attempt> for AttemptJson {
             started_at: attempt.started_at,
             finished_at: attempt.finished_at,
             outcome: outcome_name(attempt.outcome),
-            http_status: None,
+            http_status: attempt.http_status,
             error: attempt.error,
+            subscription_id: attempt.subscription,
         }
     }
 }
@@ -145,16 +127,4 @@ pub(crate) async fn get_event_status(
     let event = present(found)?;
     let bytes_hint = STATUS_BYTES + ATTEMPT_BYTES * attempts.len();
     respond(StatusCode::OK, &StatusJson::of(&event, attempts), bytes_hint)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_described_outcomes_are_those_that_are_written() {
-        let written = [AttemptOutcome::InProgress, AttemptOutcome::Succeeded, AttemptOutcome::Failed].map(outcome_name);
-        let described = [AttemptOutcomeName::InProgress, AttemptOutcomeName::Succeeded, AttemptOutcomeName::Failed];
-        assert_eq!(described.map(|name| serde_json::to_value(name).unwrap()), written.map(serde_json::Value::from));
-    }
 }

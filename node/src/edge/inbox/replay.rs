@@ -2,14 +2,16 @@
 //!
 //! Invariants: `REPLAY-1` one request replays at most [`EVENTS_MAX`] events, begins nothing late in its time, and says how
 //! many there were; `REPLAY-2` what it replays is charged as events, [`STEP`] by step, before each; when the rate or the
-//! time is used up after a first step, the answer tells of what was done and that there is more; `REPLAY-3` a replayed
-//! event leaves the status that was asked for, so that repeating the request goes on where it stopped.
+//! time is used up after a first step, the answer tells of what was done and that there is more; `REPLAY-3` with the cursor
+//! of an answer the next request goes on behind the events that were looked at, so that an event which is quickly delivered
+//! again is not replayed twice.
 
 use super::{PAGE_BYTES_MAX, patterns};
 use crate::edge::authenticate::{Authorized, Caller, InboxAck};
 use crate::edge::body;
 use crate::edge::body::faults::Faults;
 use crate::edge::body::members::members;
+use crate::edge::cursor;
 use crate::edge::error::ApiError;
 use crate::edge::event_json::respond;
 use crate::edge::openapi::schemas::leases::InboxReplay;
@@ -19,6 +21,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::future::join_all;
 use serde::Serialize;
+use std::borrow::Cow;
 use tokio::time::Instant;
 use triggers_actors::Change;
 use triggers_protocol::{EventId, EventStatus, Malformed, Timestamp};
@@ -36,8 +39,11 @@ const STEP: usize = 50;
 struct ReplayAnswer {
     /// Events that are `received` again.
     replayed: u64,
-    /// Whether the request stopped before the last event: the same request goes on.
+    /// Whether the request stopped before the last event: with `cursor` the same request goes on.
     has_more: bool,
+    /// Where it goes on; null if there is no more.
+    #[schema(required = true)]
+    cursor: Option<String>,
 }
 
 /// Deliver many events again
@@ -60,7 +66,10 @@ pub(crate) async fn replay_inbox(
     let (last_start, deadline) = (edge.last_start(), edge.deadline());
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let query = selection(body.as_deref().unwrap_or_default(), edge.options.broker.scan_rows_max)?;
+    let (mut query, cursor) = selection(body.as_deref().unwrap_or_default(), edge.options.broker.scan_rows_max)?;
+    if let Some(cursor) = cursor {
+        query.after = cursor::open_event(&edge.cursor_secret, &caller.tenant, &cursor)?;
+    }
     let mut walk = Walk { edge: &edge, caller: &caller, query, deadline, replayed: 0 };
     let outcome = walk.run(last_start).await;
     let replayed = walk.replayed;
@@ -69,7 +78,8 @@ pub(crate) async fn replay_inbox(
         Err(error) if replayed == 0 => return Err(error),
         Err(_) => true,
     };
-    respond(StatusCode::ACCEPTED, &ReplayAnswer { replayed, has_more }, 48)
+    let cursor = has_more.then(|| cursor::seal_event(&edge.cursor_secret, &caller.tenant, walk.query.after));
+    respond(StatusCode::ACCEPTED, &ReplayAnswer { replayed, has_more, cursor }, 128)
 }
 
 /// A walk through the events of a status.
@@ -117,10 +127,11 @@ impl Walk<'_> {
     }
 }
 
-fn selection(body: &[u8], scan_rows_max: usize) -> Result<PageQuery, ApiError> {
+/// What is asked for, and the cursor to go on from.
+fn selection(body: &[u8], scan_rows_max: usize) -> Result<(PageQuery, Option<String>), ApiError> {
     let mut faults = Faults::default();
-    let names = ["status", "event_type", "from_timestamp", "to_timestamp"];
-    let [status, event_type, from, to] = members(body::text(body)?, names, &mut faults)?;
+    let names = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"];
+    let [status, event_type, from, to, cursor] = members(body::text(body)?, names, &mut faults)?;
     status.required(&mut faults);
     let status = status.parsed(&mut faults, |text| match EventStatus::parse(text) {
         Some(status @ (EventStatus::Failed | EventStatus::Delivered)) => Ok(status),
@@ -130,8 +141,9 @@ fn selection(body: &[u8], scan_rows_max: usize) -> Result<PageQuery, ApiError> {
     let event_types = patterns("event_type", event_type.as_deref().as_slice().iter().copied(), &mut faults);
     let from = from.parsed(&mut faults, Timestamp::parse);
     let to = to.parsed(&mut faults, Timestamp::parse);
+    let cursor = cursor.text(&mut faults).map(Cow::into_owned);
     faults.check()?;
-    Ok(PageQuery {
+    let query = PageQuery {
         status: status.unwrap_or(EventStatus::Failed),
         after: EventId::ZERO,
         limit: STEP,
@@ -140,7 +152,8 @@ fn selection(body: &[u8], scan_rows_max: usize) -> Result<PageQuery, ApiError> {
         to,
         scan_rows_max,
         page_bytes_max: PAGE_BYTES_MAX,
-    })
+    };
+    Ok((query, cursor))
 }
 
 /// `SCHEMAS-1`
@@ -155,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_status_is_one_that_can_be_replayed() {
-        let query = selection(br#"{"status":"delivered","event_type":"a.*"}"#, 7).unwrap();
+        let (query, _) = selection(br#"{"status":"delivered","event_type":"a.*"}"#, 7).unwrap();
         assert_eq!((query.status, query.event_types.len()), (EventStatus::Delivered, 1));
         for bad in [r#"{"status":"received"}"#, r#"{"status":"x"}"#, r#"{"status":1}"#, "{}"] {
             let error = selection(bad.as_bytes(), 7).unwrap_err();

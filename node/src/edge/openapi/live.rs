@@ -1,11 +1,13 @@
 //! A whole edge over a store in memory, for tests, and the document compared with what its router serves.
 //!
 //! Invariant: `LIVE-1` what the router answers is what a node would answer: the middleware, authentication and actors are
-//! the real ones. There is no network and no disk.
+//! the real ones, and so is the sender of webhooks, which reaches this machine alone. There is no disk, and no network
+//! between a test and the edge.
 
 use super::tests::document;
 use crate::access::Access;
 use crate::edge::{self, Edge, EdgeState};
+use crate::webhook::HttpSender;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
@@ -21,6 +23,9 @@ use triggers_protocol::{ApiKey, Environment, EventId, Scopes, TenantId};
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::tables::rows::{KeyRow, TenantRow};
+
+/// Subscriptions that a tenant may have.
+pub(crate) const SUBSCRIPTIONS_MAX: u32 = 4;
 
 /// An edge that answers, and the actors behind it.
 pub(crate) struct LiveEdge {
@@ -42,13 +47,16 @@ impl LiveEdge {
         let environment = Environment::system();
         let engine = SimulatedEngine::new(SimulatedOptions::new(1));
         let store = Store::new(Arc::new(engine), environment.clone());
-        let options = NodeOptions::default();
-        let node = Node::start(store.clone(), BrokerOptions::default(), 1, "test@1".to_owned()).await.unwrap();
+        let (options, broker) = options();
+        let sender = HttpSender::new(&options.delivery, environment.clone()).unwrap();
+        let targets = Arc::new(sender.policy().clone());
+        let node = Node::start(store.clone(), Arc::new(sender), broker, 1, "test@1".to_owned()).await.unwrap();
         let edge = EdgeState(Arc::new(Edge {
             environment,
             router: node.router(),
             access: Access::new(store.clone(), &options.limits),
             store,
+            targets,
             cursor_secret: node.settings().cursor_secret,
             gathering: Admission::new(usize::MAX, options.broker.node_bytes_max),
             options,
@@ -95,9 +103,15 @@ impl LiveEdge {
 
     /// Sends a request; an empty key sends none.
     pub(crate) async fn send(&self, method: &str, path: &str, key: &str, body: &str) -> Answer {
+        let header = [("x-api-key", key)];
+        self.send_with(method, path, if key.is_empty() { &[] } else { &header }, body).await
+    }
+
+    /// Sends a request with these headers.
+    pub(crate) async fn send_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
-        if !key.is_empty() {
-            request = request.header("x-api-key", key);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request.body(Body::from(body.to_owned())).unwrap();
         let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
@@ -105,6 +119,16 @@ impl LiveEdge {
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Answer { status: head.status, headers: head.headers, json }
     }
+}
+
+/// Options of a node whose webhooks reach this machine, and of its actors.
+fn options() -> (NodeOptions, BrokerOptions) {
+    let (mut options, mut broker) = (NodeOptions::default(), BrokerOptions::default());
+    options.delivery.https_required = false;
+    options.delivery.allowed_targets = vec!["127.0.0.0/8".to_owned()];
+    options.delivery.subscriptions_max = SUBSCRIPTIONS_MAX as usize;
+    broker.delivery.subscriptions_max = SUBSCRIPTIONS_MAX;
+    (options, broker)
 }
 
 #[tokio::test]

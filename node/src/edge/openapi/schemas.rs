@@ -5,6 +5,7 @@
 //! are not used at run time.
 
 pub(crate) mod leases;
+pub(crate) mod subscriptions;
 
 use std::collections::BTreeMap;
 use utoipa::ToSchema;

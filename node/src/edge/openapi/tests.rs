@@ -50,6 +50,14 @@ fn the_contract_s_operations_are_in_the_document() {
         "GET /v1/inbox/stream",
         "GET /v1/triggers/poll",
         "GET /v1/stats",
+        "POST /v1/subscriptions",
+        "GET /v1/subscriptions",
+        "GET /v1/subscriptions/{id}",
+        "PATCH /v1/subscriptions/{id}",
+        "DELETE /v1/subscriptions/{id}",
+        "POST /v1/subscriptions/{id}/rotate",
+        "POST /v1/subscriptions/{id}/test",
+        "GET /v1/subscriptions/{id}/attempts",
         "POST /v1/keys",
         "GET /v1/keys",
         "DELETE /v1/keys/{id}",
@@ -58,6 +66,7 @@ fn the_contract_s_operations_are_in_the_document() {
         "GET /v1/tenants",
         "GET /v1/tenants/{id}",
         "PATCH /v1/tenants/{id}",
+        "GET /v1/audit",
         "GET /v1/health",
         "GET /livez",
         "GET /readyz",
@@ -120,6 +129,8 @@ fn examples_of_requests_are_accepted() {
     let [acknowledgement, extension, refusal] = ["Acknowledgement", "LeaseExtension", "Nack"].map(example);
     crate::edge::events::delivery::accepts_examples(&acknowledgement, &extension, &refusal);
     crate::edge::inbox::accepts_examples(&example("LeaseRequest"), &example("InboxReplay"));
+    let [subscription, patch, rotation] = ["NewSubscription", "SubscriptionPatch", "SecretRotation"].map(example);
+    crate::edge::subscriptions::accepts_examples(&subscription, &patch, &rotation);
     crate::edge::keys::accepts_examples(&example("NewKey"), &example("KeyRotation"));
     crate::edge::tenants::accepts_examples(&example("NewTenant"), &example("TenantPatch"));
 }

@@ -1,8 +1,8 @@
 //! `GET /v1/subscriptions/{id}/attempts`: what became of a subscription's webhooks, newest first.
 //!
-//! Invariants: `ATTEMPT-LIST-1` an attempt is listed once it has ended; following the cursor neither skips nor repeats one;
-//! `ATTEMPT-LIST-2` `cursor` is null exactly when `has_more` is false; `ATTEMPT-LIST-3` a cursor is for the subscription that
-//! it was made for alone. The attempts of one event, to all subscriptions, are in its status.
+//! Invariants: `ATTEMPT-LIST-1` an attempt is listed once it has ended; following the cursor neither skips nor repeats
+//! one; `ATTEMPT-LIST-2` `cursor` is null exactly when `has_more` is false; `ATTEMPT-LIST-3` a cursor is for the
+//! subscription that it was made for alone. The attempts of one event, to all subscriptions, are in its status.
 
 use super::{not_found, page, subscription_id};
 use crate::edge::EdgeState;

@@ -1,8 +1,9 @@
 //! The JSON form of a subscription.
 //!
-//! Invariants: `SUBSCRIPTION-JSON-1` the secret is there only where the handler asks for it, which those that make one do;
-//! `SUBSCRIPTION-JSON-2` of an asymmetric key only the public half is ever shown; `SUBSCRIPTION-JSON-3` every other member
-//! is always there, `null` where there is nothing. It borrows from the row, and has no `Debug`, because of the secret.
+//! Invariants: `SUBSCRIPTION-JSON-1` the secret is there only where the handler asks for it, which those that make one
+//! do; `SUBSCRIPTION-JSON-2` of an asymmetric key only the public half is ever shown; `SUBSCRIPTION-JSON-3` every other
+//! member is always there, `null` where there is nothing. It borrows from the row, and has no `Debug`, because of the
+//! secret.
 
 use crate::edge::openapi::schemas::RetryPolicySchema;
 use serde::Serialize;
@@ -41,6 +42,9 @@ pub(super) struct SubscriptionJson<'a> {
     /// Since when every attempt has failed.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     failing_since: Option<Timestamp>,
+    /// Until when its endpoint has asked to be left alone (`Retry-After`), if that was the last thing it asked for.
+    #[schema(value_type = Option<String>, format = "date-time", required = true)]
+    held_until: Option<Timestamp>,
     /// How webhooks are signed.
     signature_scheme: SchemeName,
     /// What a receiver checks signatures of `ed25519` with, `whpk_…`.
@@ -125,6 +129,7 @@ impl<'a> SubscriptionJson<'a> {
             disabled_reason: disabled.map(|(reason, _)| reason.into()),
             disabled_at: disabled.map(|(_, at)| at),
             failing_since: row.failing_since,
+            held_until: row.held_until,
             signature_scheme: scheme(row).into(),
             public_key: newest(row).and_then(SigningKey::public),
             secret: None,

@@ -1,7 +1,7 @@
 //! The limit of a page: how many entries of a list one response has.
 //!
-//! Invariant: `PAGE-LIMIT-1` it is what the node's options allow, for every list alike. Where a page begins is told by a
-//! cursor, of which each list has its own kind.
+//! Invariant: `PAGE-LIMIT-1` it is what the node's options allow, for every list alike. Where a page begins is told by
+//! a cursor, of which each list has its own kind.
 
 use crate::edge::body::faults::Faults;
 use crate::edge::body::query::{self, Value};

@@ -1,8 +1,8 @@
 //! `POST /v1/subscriptions/{id}/test`: a webhook that stands for no event, and what the endpoint does with it.
 //!
-//! Invariants: `TEST-SUBSCRIPTION-1` an endpoint that refuses is no error of the request: the answer is 200 and says so;
-//! `TEST-SUBSCRIPTION-2` a disabled subscription is tried like every other, so that one can be mended before it is enabled.
-//! Nothing is stored: neither the subscription nor its attempts know of it.
+//! Invariants: `TEST-SUBSCRIPTION-1` an endpoint that refuses is no error of the request: the answer is 200 and says
+//! so; `TEST-SUBSCRIPTION-2` a disabled subscription is tried like every other, so that one can be mended before it is
+//! enabled. Nothing is stored: neither the subscription nor its attempts know of it.
 
 use super::present;
 use crate::edge::EdgeState;
@@ -50,8 +50,8 @@ impl From<Ping> for TestJson {
 
 /// Test a subscription
 ///
-/// Sends a `ping` to the endpoint, signed like every webhook, and answers with what the endpoint did. The `ping` is no event:
-/// it is sent once and kept nowhere.
+/// Sends a `ping` to the endpoint, signed like every webhook, and answers with what the endpoint did. The `ping` is no
+/// event: it is sent once and kept nowhere.
 #[utoipa::path(
     post,
     path = "/v1/subscriptions/{id}/test",

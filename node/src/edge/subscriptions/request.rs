@@ -60,6 +60,7 @@ impl AskedSubscription {
             max_in_flight: settings.max_in_flight.unwrap_or(MAX_IN_FLIGHT_DEFAULT),
             status: SubscriptionStatus::Active,
             failing_since: None,
+            held_until: None,
             created_at: now,
             updated_at: now,
             changed_by: 0,

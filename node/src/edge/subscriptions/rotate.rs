@@ -1,8 +1,8 @@
 //! `POST /v1/subscriptions/{id}/rotate`: a new key, beside which the older ones sign for a while.
 //!
-//! Invariants: `ROTATE-SECRET-1` without a key of the caller's the new one has the scheme of the newest, so that a receiver
-//! goes on checking as it does; `ROTATE-SECRET-2` the older keys sign until the grace is over, so that a receiver can change
-//! over without refusing a webhook. How many keys sign at once is bounded where they are stored.
+//! Invariants: `ROTATE-SECRET-1` without a key of the caller's the new one has the scheme of the newest, so that a
+//! receiver goes on checking as it does; `ROTATE-SECRET-2` the older keys sign until the grace is over, so that a
+//! receiver can change over without refusing a webhook. How many keys sign at once is bounded where they are stored.
 
 use super::json::{SUBSCRIPTION_BYTES, SubscriptionJson, scheme};
 use super::{by, not_found, present, request, subscription_id};
@@ -21,8 +21,8 @@ use triggers_store::tables::batch::SubscriptionChange;
 
 /// Rotate a subscription's secret
 ///
-/// Until the grace period is over webhooks have a signature of each key. The response is the only place that ever shows the
-/// new secret.
+/// Until the grace period is over webhooks have a signature of each key. The response is the only place that ever shows
+/// the new secret.
 #[utoipa::path(
     post,
     path = "/v1/subscriptions/{id}/rotate",
@@ -30,7 +30,7 @@ use triggers_store::tables::batch::SubscriptionChange;
     operation_id = "rotateSubscriptionSecret",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
     request_body(content = Option<SecretRotation>, content_type = "application/json"),
-    responses((status = 200, description = "The subscription, its new secret shown this once", body = SubscriptionJson<'static>)),
+    responses((status = 200, description = "The subscription and its new secret", body = SubscriptionJson<'static>)),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 pub(crate) async fn rotate_secret(

@@ -46,11 +46,7 @@ pub struct Claimed {
 }
 
 impl Batch<'_> {
-    pub(super) async fn claim(
-        &mut self,
-        tx: &mut dyn Transaction,
-        claim: &ClaimPushes,
-    ) -> Result<Outcome, TableError> {
+    pub(super) async fn claim(&mut self, tx: &mut dyn Transaction, claim: &ClaimPushes) -> Result<Outcome, TableError> {
         let subscription = subscriptions::read(tx, self.keys, claim.subscription).await?;
         let Some(subscription) = subscription.filter(SubscriptionRow::is_active) else {
             return Ok(Outcome::Claimed { attempts: Vec::new(), next: None });
@@ -175,12 +171,7 @@ impl Batch<'_> {
 }
 
 /// Notes that an attempt has begun.
-pub(super) fn begin(
-    delivery: &mut Delivery,
-    number: u32,
-    started_at: Timestamp,
-    subscription: Option<SubscriptionId>,
-) {
+pub(super) fn begin(delivery: &mut Delivery, number: u32, started_at: Timestamp, subscription: Option<SubscriptionId>) {
     if delivery.attempts.len() == ATTEMPTS_KEPT_MAX {
         delivery.attempts.remove(0);
     }

@@ -83,7 +83,11 @@ impl Batch<'_> {
     }
 
     /// What an earlier run of this command took.
-    pub(super) async fn leased_before(&self, tx: &mut dyn Transaction, nonce: u64) -> Result<Option<Vec<EventId>>, TableError> {
+    pub(super) async fn leased_before(
+        &self,
+        tx: &mut dyn Transaction,
+        nonce: u64,
+    ) -> Result<Option<Vec<EventId>>, TableError> {
         let Some(stored) = tx.get(&self.keys.recent_leases()).await? else { return Ok(None) };
         let RecentLeases(recent) = RecentLeases::from_bytes(&stored)?;
         Ok(recent.into_iter().find(|(of, _)| *of == nonce).map(|(_, ids)| ids))

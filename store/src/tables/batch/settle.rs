@@ -57,7 +57,7 @@ pub struct Settle {
     pub at: Timestamp,
     /// How.
     pub result: PushResult,
-    /// Draws the jitter of the next attempt, and tells entries of the audit apart.
+    /// Draws the jitter of the next attempt.
     pub draw: u64,
     /// How long every attempt to a subscription may fail before it is disabled.
     pub disable_after: Duration,
@@ -88,7 +88,7 @@ impl Batch<'_> {
             return Ok(Outcome::Conflict);
         }
         if let Some(stored) = &mut subscription {
-            self.judge(tx, stored, settle);
+            self.judge(tx, stored, settle).await?;
         }
         let active = subscription.as_ref().filter(|row| row.is_active());
         let policy = match active.and_then(|row| row.retry_policy.clone()) {
@@ -109,7 +109,12 @@ impl Batch<'_> {
     }
 
     /// Notes on the subscription what the attempt tells of its endpoint (`SETTLE-3`).
-    fn judge(&self, tx: &mut dyn Transaction, row: &mut SubscriptionRow, settle: &Settle) {
+    async fn judge(
+        &self,
+        tx: &mut dyn Transaction,
+        row: &mut SubscriptionRow,
+        settle: &Settle,
+    ) -> Result<(), TableError> {
         let before = (row.failing_since, row.held_until, row.status);
         let reason = match &settle.result {
             PushResult::Delivered { .. } => {
@@ -137,11 +142,12 @@ impl Batch<'_> {
                 source_ip: String::new(),
                 request_id: String::new(),
             };
-            tx.set(&self.keys.audit(settle.at, settle.draw), &audit.to_bytes());
+            self.audit(tx, settle.at, &audit).await?;
         }
         if before != (row.failing_since, row.held_until, row.status) {
             tx.set(&self.keys.subscription(row.id), &row.to_bytes());
         }
+        Ok(())
     }
 }
 

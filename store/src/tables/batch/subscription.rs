@@ -5,7 +5,8 @@
 //! that is removed is gone at once for whoever asks, and its row goes when nothing waits for it any more.
 
 use super::{Batch, Outcome, TableError};
-use crate::kv::Transaction;
+use crate::kv::{RangeRead, Transaction};
+use crate::tables::keys::number_of_audit;
 use crate::tables::rows::{
     Actor, AuditAction, AuditRow, DisabledReason, Row, SubscriptionKey, SubscriptionRow, SubscriptionStatus,
 };
@@ -112,7 +113,8 @@ impl Batch<'_> {
         let row = SubscriptionRow { changed_by: by.nonce, ..row.clone() };
         self.stored_subscriptions += 1;
         tx.set(&self.keys.subscription(row.id), &row.to_bytes());
-        self.audit(tx, row.created_at, (AuditAction::SubscriptionCreated, row.target_url.clone()), row.id, by);
+        self.audit_change(tx, row.created_at, (AuditAction::SubscriptionCreated, row.target_url.clone()), row.id, by)
+            .await?;
         Ok(Outcome::Subscribed(Box::new(row)))
     }
 
@@ -129,7 +131,7 @@ impl Batch<'_> {
             change.apply(&mut row, at);
             (row.updated_at, row.changed_by) = (at, by.nonce);
             tx.set(&self.keys.subscription(id), &row.to_bytes());
-            self.audit(tx, at, change.action(), id, by);
+            self.audit_change(tx, at, change.action(), id, by).await?;
         }
         Ok(Outcome::Subscribed(Box::new(row)))
     }
@@ -150,7 +152,7 @@ impl Batch<'_> {
         // Whoever reads the store from now on has no use for the secrets.
         row.keys.clear();
         tx.set(&self.keys.subscription(id), &row.to_bytes());
-        self.audit(tx, at, (AuditAction::SubscriptionDeleted, row.target_url.clone()), id, by);
+        self.audit_change(tx, at, (AuditAction::SubscriptionDeleted, row.target_url.clone()), id, by).await?;
         Ok(Outcome::Deleted)
     }
 
@@ -163,16 +165,30 @@ impl Batch<'_> {
         Ok(row.filter(|row| row.status != SubscriptionStatus::Deleted))
     }
 
-    fn audit(
+    async fn audit_change(
         &self,
         tx: &mut dyn Transaction,
         at: Timestamp,
         (action, detail): (AuditAction, String),
         target: SubscriptionId,
         by: &By,
-    ) {
-        let By { actor, source_ip, request_id, nonce } = by.clone();
+    ) -> Result<(), TableError> {
+        let By { actor, source_ip, request_id, .. } = by.clone();
         let row = AuditRow { actor, action, target: target.to_string(), detail, source_ip, request_id };
-        tx.set(&self.keys.audit(at, nonce), &row.to_bytes());
+        self.audit(tx, at, &row).await
+    }
+
+    /// Adds an entry to the audit, numbered on from the last one: entries of one moment stay in their order.
+    pub(super) async fn audit(
+        &self,
+        tx: &mut dyn Transaction,
+        at: Timestamp,
+        row: &AuditRow,
+    ) -> Result<(), TableError> {
+        let last = RangeRead { range: self.keys.audits(), limit: 1, reverse: true };
+        let last = tx.range_snapshot(last).await?;
+        let number = last.pairs.first().and_then(|(key, _)| number_of_audit(key)).map_or(0, |number| number + 1);
+        tx.set(&self.keys.audit(at, number), &row.to_bytes());
+        Ok(())
     }
 }

@@ -52,6 +52,7 @@ mod tests {
                 user_agent: None,
                 correlation_id: "r".into(),
                 idempotency_key: None,
+                trace_parent: None,
             },
             state: EventState::ACCEPTED,
         };

@@ -66,6 +66,8 @@ pub(crate) struct InboxReplay {
     /// Accepted at this time or earlier.
     #[schema(format = "date-time")]
     to_timestamp: Option<String>,
+    /// Where to go on, from the answer before.
+    cursor: Option<String>,
 }
 
 /// What can be delivered again.

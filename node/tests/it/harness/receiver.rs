@@ -1,0 +1,130 @@
+//! A real HTTP server that takes webhooks: what it answers is set by the test, what arrives is remembered.
+//!
+//! 1. A webhook is remembered before it is answered, so that what was answered 2xx is in the list.
+//! 2. It listens on a port of the system's choice until it is dropped; a receiver can be moved to another port never.
+//!
+//! Not here: signatures. The tests that care check them.
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinHandle;
+
+/// What a receiver does with a webhook.
+#[derive(Clone, Debug)]
+pub enum Manner {
+    Answer(u16),
+    /// Answers with this header.
+    With(u16, &'static str, String),
+    /// Never answers.
+    Hang,
+    /// Answers 200 with a body of so many bytes.
+    Large(usize),
+    /// Answers 200 with a body that never ends, a byte now and then.
+    Endless,
+}
+
+/// One webhook as it arrived.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Arrived {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    pub fn event(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("the body of a webhook is JSON")
+    }
+}
+
+#[derive(Default)]
+struct Inside {
+    manner: Mutex<Option<Manner>>,
+    arrived: Mutex<Vec<Arrived>>,
+}
+
+/// A receiver; it is gone when dropped.
+pub struct Receiver {
+    pub address: SocketAddr,
+    inside: Arc<Inside>,
+    server: JoinHandle<()>,
+}
+
+impl Receiver {
+    pub async fn start(manner: Manner) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let inside = Arc::new(Inside { manner: Mutex::new(Some(manner)), arrived: Mutex::default() });
+        let router = Router::new().fallback(take).with_state(inside.clone());
+        let server = tokio::spawn(async move {
+            axum::serve(listener, router).await.expect("serving ends with the test");
+        });
+        Self { address, inside, server }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    pub fn set(&self, manner: Manner) {
+        *self.inside.manner.lock().expect("no test panics while it holds this") = Some(manner);
+    }
+
+    /// Everything that arrived, in order.
+    pub fn arrived(&self) -> Vec<Arrived> {
+        self.inside.arrived.lock().expect("no test panics while it holds this").clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.inside.arrived.lock().expect("no test panics while it holds this").len()
+    }
+
+    /// How often each event arrived, by its webhook id.
+    pub fn ids(&self) -> BTreeMap<String, usize> {
+        let mut ids = BTreeMap::new();
+        for arrived in self.arrived() {
+            *ids.entry(arrived.header("webhook-id").to_owned()).or_default() += 1;
+        }
+        ids
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn take(State(inside): State<Arc<Inside>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    // A sender that is killed in the middle of its body has sent no webhook.
+    let Ok(body) = axum::body::to_bytes(body, 4 << 20).await else { return StatusCode::BAD_REQUEST.into_response() };
+    let arrived = Arrived { headers: head.headers, body };
+    inside.arrived.lock().expect("no test panics while it holds this").push(arrived);
+    let manner = inside.manner.lock().expect("no test panics while it holds this").clone();
+    let status = |code: u16| StatusCode::from_u16(code).expect("a test answers with a status");
+    match manner.unwrap_or(Manner::Answer(200)) {
+        Manner::Answer(code) => status(code).into_response(),
+        Manner::With(code, name, value) => (status(code), [(name, value)]).into_response(),
+        Manner::Hang => std::future::pending().await,
+        Manner::Large(bytes) => vec![b'x'; bytes].into_response(),
+        Manner::Endless => {
+            let pieces = stream::unfold((), |()| async {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+            });
+            Body::from_stream(pieces).into_response()
+        }
+    }
+}

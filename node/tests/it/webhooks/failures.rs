@@ -1,0 +1,108 @@
+//! Every kind of failure: what its attempt says, and the step that follows.
+
+use super::{reaches, started, subscribe};
+use crate::harness::receiver::{Manner, Receiver};
+use crate::harness::{Client, Node, STATE_DEADLINE_MS, wait_until};
+use serde_json::{Value, json};
+
+/// A node on which nothing takes long.
+const HASTY: [(&str, &str); 4] = [
+    ("TRIGGERS__DELIVERY__TIMEOUT_MS", "1500"),
+    ("TRIGGERS__DELIVERY__READ_TIMEOUT_MS", "1000"),
+    ("TRIGGERS__DELIVERY__CONNECT_TIMEOUT_MS", "1000"),
+    ("TRIGGERS__DELIVERY__RESPONSE_BYTES_MAX", "10000"),
+];
+
+/// Sends an event to a failing target that is tried twice; both attempts.
+async fn failing(client: &Client, url: &str) -> Vec<Value> {
+    let made = subscribe(client, url, &[0]).await;
+    let id = client.accepted("order.created", "{}").await;
+    let attempts = reaches(client, &id, "failed").await;
+    assert_eq!(attempts.len(), 2, "WEBHOOKS-2: {url}: {attempts:?}");
+    assert!(attempts.iter().all(|attempt| attempt["outcome"] == "failed"), "WEBHOOKS-2: {attempts:?}");
+    let event = client.get(&format!("/v1/events/{id}")).await.expect(200).json();
+    assert_eq!((&event["attempts"], &event["last_error"]), (&json!(2), &attempts[1]["error"]), "WEBHOOKS-2");
+    client.delete(&format!("/v1/subscriptions/{}", made.string("/id"))).await.expect(204);
+    attempts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_of_failure_says_what_it_was() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(directory.path(), &HASTY).await;
+    let client = node.client();
+    let receiver = Receiver::start(Manner::Answer(500)).await;
+    let other = Receiver::start(Manner::Answer(200)).await;
+    let redirect = Manner::With(302, "location", other.url());
+    for (manner, status, words) in [
+        (Manner::Answer(500), json!(500), "answered 500"),
+        (Manner::Answer(404), json!(404), "answered 404"),
+        (redirect, json!(302), "answered 302"),
+        (Manner::Hang, Value::Null, "no answer within"),
+        (Manner::Large(20_000), json!(200), "more than 10000 bytes"),
+        (Manner::Endless, json!(200), "within"),
+    ] {
+        receiver.set(manner.clone());
+        for attempt in failing(&client, &receiver.url()).await {
+            assert_eq!(attempt["http_status"], status, "{manner:?}: {attempt}");
+            let error = attempt["error"].as_str().expect("an error");
+            assert!(error.contains(words), "WEBHOOKS-2: {manner:?}: {error}");
+        }
+    }
+    assert_eq!(other.count(), 0, "a redirect is not followed");
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.local_addr().expect("a bound listener has an address")
+    };
+    for (url, words) in [
+        (format!("http://{closed}/"), "refused"),
+        ("http://nothing.invalid/".to_owned(), "no address"),
+        (format!("https://{}/", receiver.address), ""),
+    ] {
+        for attempt in failing(&client, &url).await {
+            assert_eq!(attempt["http_status"], Value::Null, "{url}: {attempt}");
+            assert!(attempt["error"].as_str().is_some_and(|error| error.contains(words)), "{url}: {attempt}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_event_is_sent_again_when_asked() {
+    let (_directory, node) = started().await;
+    let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(500)).await);
+    subscribe(&client, &receiver.url(), &[]).await;
+    let call = crate::harness::Call::event("order.created", "{}").header("idempotency-key", "once");
+    let id = client.send(call).await.expect(201).string("/event_id");
+    reaches(&client, &id, "failed").await;
+    receiver.set(Manner::Answer(200));
+    client.post(&format!("/v1/events/{id}/replay"), &json!({})).await.expect(202);
+    reaches(&client, &id, "delivered").await;
+    let again = client.post("/v1/inbox/replay", &json!({ "status": "delivered" })).await.expect(202);
+    assert_eq!(again.json()["replayed"], 1, "WEBHOOKS-3");
+    wait_until(STATE_DEADLINE_MS, "it arrives a third time", || async { receiver.count() == 3 }).await;
+    assert_eq!(receiver.ids(), [(id, 3)].into(), "WEBHOOKS-3");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_or_busy_is_believed() {
+    let (_directory, node) = started().await;
+    let (client, receiver) = (node.client(), Receiver::start(Manner::With(429, "retry-after", "2".to_owned())).await);
+    let made = subscribe(&client, &receiver.url(), &[3_600]).await;
+    let id = client.accepted("order.created", "{}").await;
+    wait_until(STATE_DEADLINE_MS, "the first attempt", || async { receiver.count() == 1 }).await;
+    receiver.set(Manner::Answer(200));
+    let attempts = reaches(&client, &id, "delivered").await;
+    assert_eq!(attempts[0]["http_status"], 429, "the policy alone would have waited for an hour: {attempts:?}");
+    receiver.set(Manner::Answer(410));
+    let last = client.accepted("order.created", "{}").await;
+    reaches(&client, &last, "failed").await;
+    let path = format!("/v1/subscriptions/{}", made.string("/id"));
+    let subscription = client.get(&path).await.expect(200).json();
+    assert_eq!((&subscription["status"], &subscription["disabled_reason"]), (&json!("disabled"), &json!("gone")));
+    let audit = client.get("/v1/audit").await.expect(200).json();
+    assert_eq!(audit["entries"][0]["action"], "subscription.disabled", "{audit}");
+    let metrics = client.anonymous().get("/v1/health").await.expect(200);
+    drop(metrics);
+    let enabled = client.send(crate::harness::Call::new("PATCH", path).body(r#"{"status":"active"}"#)).await;
+    assert_eq!(enabled.expect(200).json()["status"], "active");
+}
