@@ -12,7 +12,7 @@ use triggers_protocol::{Scope, Scopes};
 const PATH: &str = "/v1/subscriptions";
 /// A target that no test sends anything to.
 const TARGET: &str = "http://127.0.0.1:9/webhooks";
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 16] = [
     "id",
     "target_url",
     "event_types",
