@@ -13,8 +13,9 @@ pub(crate) mod breaker;
 pub(crate) mod verdict;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use triggers_protocol::webhook::SigningKey;
 use triggers_protocol::{Event, Timestamp};
 use triggers_store::kv::BoxFuture;
@@ -41,14 +42,14 @@ pub struct Webhook {
 /// What became of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// The endpoint gave a whole answer.
+    /// The endpoint gave an answer.
     Answered {
         /// The HTTP status.
         status: u16,
         /// `Retry-After`, if there was one that could be read.
         retry_after: Option<Duration>,
     },
-    /// There was no whole answer.
+    /// There was no answer, or it did not end in time.
     Failed {
         /// The status, if the head of an answer came.
         status: Option<u16>,
@@ -59,7 +60,7 @@ pub enum SendOutcome {
     },
 }
 
-/// Why there was no whole answer.
+/// Why there was no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendFailure {
     /// The target is none that may be called.
@@ -72,9 +73,7 @@ pub enum SendFailure {
     Tls,
     /// Time was up.
     Timeout,
-    /// The answer was larger than is read.
-    TooLarge,
-    /// The answer was cut short, or was no HTTP.
+    /// The answer was no HTTP, or ended before its status.
     Protocol,
 }
 
@@ -87,7 +86,6 @@ impl SendFailure {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Timeout => "timeout",
-            Self::TooLarge => "too_large",
             Self::Protocol => "protocol",
         }
     }
@@ -97,35 +95,94 @@ impl SendFailure {
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
     free: Arc<Semaphore>,
-    count: u32,
+    count: usize,
+    bytes_max: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes of the payloads on their way.
+    bytes: AtomicUsize,
+    given_back: Notify,
 }
 
 /// The right to have one webhook on its way.
 #[derive(Debug)]
-pub(crate) struct Slot(#[expect(dead_code, reason = "it is held for its end")] OwnedSemaphorePermit);
+pub(crate) struct Slot {
+    permit: Option<OwnedSemaphorePermit>,
+    bytes: usize,
+    shared: Arc<Shared>,
+}
+
+impl Slot {
+    /// Notes the size of what is on its way.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shared.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        drop(self.permit.take());
+        self.shared.given_back.notify_waiters();
+    }
+}
 
 impl Slots {
-    pub(crate) fn new(count: usize) -> Self {
-        let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
-        Self { free: Arc::new(Semaphore::new(count as usize)), count }
+    /// So many slots; none is given while so many bytes are on their way.
+    pub(crate) fn new(count: usize, bytes_max: usize) -> Self {
+        let count = count.clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(count)), count, bytes_max, shared: Arc::default() }
+    }
+
+    fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
+        Slot { permit: Some(permit), bytes: 0, shared: self.shared.clone() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.shared.bytes.load(Ordering::Relaxed) >= self.bytes_max
     }
 
     /// Takes up to `wanted` slots that are free now.
     pub(crate) fn take(&self, wanted: usize) -> Vec<Slot> {
-        let take_one = |_| self.free.clone().try_acquire_owned().ok().map(Slot);
+        if self.is_full() {
+            return Vec::new();
+        }
+        let take_one = |_| self.free.clone().try_acquire_owned().ok().map(|permit| self.slot(permit));
         (0..wanted).map_while(take_one).collect()
     }
 
     /// Waits for one slot; none once there will be no more.
     pub(crate) async fn wait(&self) -> Option<Slot> {
-        self.free.clone().acquire_owned().await.ok().map(Slot)
+        let permit = self.free.clone().acquire_owned().await.ok()?;
+        loop {
+            // Registered before it is looked, so that nothing is missed in between.
+            let given_back = self.shared.given_back.notified();
+            if self.free.is_closed() {
+                return None;
+            }
+            if !self.is_full() {
+                return Some(self.slot(permit));
+            }
+            given_back.await;
+        }
     }
 
-    /// Begins nothing more, and waits until nothing is on its way.
+    /// Gives no more slots, and waits until nothing is on its way.
     pub(crate) async fn drain(&self) {
-        // An error means that another drain has closed it.
-        let _all = self.free.acquire_many(self.count).await;
         self.free.close();
+        // Those who wait with a slot in hand for bytes to be given back learn of it as well.
+        self.shared.given_back.notify_waiters();
+        loop {
+            let given_back = self.shared.given_back.notified();
+            if self.free.available_permits() == self.count {
+                return;
+            }
+            given_back.await;
+        }
     }
 }
 
@@ -135,14 +192,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slots_are_bounded_and_a_drain_waits_for_all() {
-        let slots = Slots::new(3);
+        let slots = Slots::new(3, usize::MAX);
         let held = slots.take(5);
         assert_eq!(held.len(), 3);
         assert!(slots.take(1).is_empty());
         let drained = tokio::time::timeout(Duration::from_secs(1), slots.drain()).await;
         assert!(drained.is_err(), "three are on their way");
+        assert!(slots.take(1).is_empty() && slots.wait().await.is_none(), "nothing more begins, also after the wait");
         drop(held);
         slots.drain().await;
         assert!(slots.take(1).is_empty() && slots.wait().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_slot_is_given_while_too_much_is_on_its_way() {
+        let slots = Slots::new(3, 100);
+        let mut large = slots.take(1).remove(0);
+        large.hold(100);
+        assert!(slots.take(1).is_empty());
+        let waiting = slots.clone();
+        let waiting = tokio::spawn(async move { waiting.wait().await.is_some() });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+        drop(large);
+        assert!(waiting.await.unwrap() && slots.take(3).len() == 3);
     }
 }

@@ -108,7 +108,8 @@ impl Actor for Inbox {
         message: InboxMessage,
         state: &mut InboxState,
     ) -> Result<(), ActorProcessingErr> {
-        let wait_min = if matches!(message, InboxMessage::Failed(..)) { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
+        let has_failed = matches!(message, InboxMessage::Failed(..) | InboxMessage::Loaded(Err(_)));
+        let wait_min = if has_failed { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
         let effects = match message {
             InboxMessage::Write(request) => state.machine.submit(request),
             InboxMessage::Loaded(result) => state.machine.loaded(result.map_err(BrokerError::from)),
@@ -158,9 +159,8 @@ impl Actor for Inbox {
 impl InboxState {
     /// Sets a timer for the next thing to do, unless there is one that is early enough.
     fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
-        let next = self.machine.next_tick();
-        self.arguments.signals.set_next(next, self.machine.is_busy());
-        let Some(next) = next else { return };
+        self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());
+        let Some(next) = self.machine.next_tick() else { return };
         if self.tick_at.is_some_and(|at| at <= next) {
             return;
         }
@@ -255,6 +255,10 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
         Ok(applied) => {
             metrics::histogram!("triggers_inbox_batch_events").record(batch.events() as f64);
             arguments.signals.note(arguments.store.environment().monotonic(), &applied.outcomes);
+            let due = applied.due.values().copied().chain(applied.first_lease_end.flatten());
+            if let Some(first) = due.min() {
+                arguments.signals.expect(first);
+            }
             let is_news = applied.outcomes.iter().any(is_news);
             let (committed, finished, answers) = batch.finish(applied);
             // The inbox hears of it first: a client that repeats its idempotency key at once must find it free.

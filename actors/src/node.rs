@@ -77,7 +77,10 @@ impl Node {
         let epochs = (epochs.clone().min().unwrap_or(0), epochs.max().unwrap_or(0));
         let options = Arc::new(options);
         let routing = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
-        let delivery = Arc::new(Delivery { sender, slots: Slots::new(options.delivery.in_flight_max) });
+        let delivery = Arc::new(Delivery {
+            sender,
+            slots: Slots::new(options.delivery.in_flight_max, options.delivery.in_flight_bytes_max),
+        });
         let arguments = PartitionsArguments {
             guards,
             store: store.clone(),

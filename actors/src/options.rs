@@ -46,6 +46,8 @@ pub struct BrokerOptions {
 pub struct DeliveryOptions {
     /// Webhooks on their way from this node at the same time.
     pub in_flight_max: usize,
+    /// Payload bytes of webhooks on their way at the same time, about: no attempt begins while there are as many.
+    pub in_flight_bytes_max: usize,
     /// Webhooks of one tenant on their way at the same time.
     pub tenant_in_flight_max: usize,
     /// How long sending one may take.
@@ -88,6 +90,7 @@ impl Default for DeliveryOptions {
     fn default() -> Self {
         Self {
             in_flight_max: 1_024,
+            in_flight_bytes_max: 128 << 20,
             tenant_in_flight_max: 256,
             attempt_timeout: Duration::from_secs(15),
             disable_after: Duration::from_secs(5 * 86_400),
@@ -102,7 +105,7 @@ impl Default for DeliveryOptions {
 impl BrokerOptions {
     /// How long after its claim something must be heard of an attempt: time to send it and to store its end.
     pub(crate) fn claim_time(&self) -> Duration {
-        self.delivery.attempt_timeout + 2 * self.commit_timeout
+        self.delivery.attempt_timeout + 2 * self.commit_timeout.max(Duration::from_secs(1))
     }
 }
 

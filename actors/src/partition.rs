@@ -207,7 +207,7 @@ impl PartitionState {
         if self.agenda.begin_reading(now) {
             tokio::spawn(read_pointers(myself.clone(), self.arguments.clone()));
         }
-        for tenant in self.agenda.take_due(now, WAKES_MAX) {
+        for tenant in self.agenda.take_due(now, WAKES_MAX.min(self.arguments.shared.inboxes_max)) {
             match self.open(myself, tenant.clone()).await {
                 Ok(inbox) => {
                     inbox.touch(self.now());

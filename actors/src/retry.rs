@@ -21,6 +21,8 @@ use triggers_protocol::{Environment, Timestamp};
 use triggers_store::tables::batch::{Claimed, PushResult};
 use triggers_store::tables::rows::SubscriptionRow;
 
+/// How much longer than the sender's own timeout is waited for its outcome.
+const SEND_MARGIN: Duration = Duration::from_secs(1);
 /// How long storing the end waits after a failure, at first and at most.
 const STORE_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How long storing the end may take.
@@ -88,7 +90,7 @@ impl RetryArguments {
     /// What comes of sending; nothing if the claim has no time left for it.
     async fn send(&self) -> Option<(PushResult, Health)> {
         let began = self.environment.now();
-        if began.plus(self.send_timeout) > self.until {
+        if began.plus(self.send_timeout + SEND_MARGIN) > self.until {
             tracing::warn!(event = %self.claimed.event.id, "an attempt came too late to be sent; it comes due again");
             return None;
         }
@@ -99,7 +101,7 @@ impl RetryArguments {
             at: began,
         };
         // The sender has this timeout as well, and knows better what time was lost on; this one is for one that has not.
-        let outcome = timeout(self.send_timeout, self.sender.send(webhook)).await;
+        let outcome = timeout(self.send_timeout + SEND_MARGIN, self.sender.send(webhook)).await;
         let outcome = outcome.unwrap_or_else(|_| SendOutcome::Failed {
             status: None,
             failure: SendFailure::Timeout,
@@ -119,6 +121,7 @@ impl RetryArguments {
             at: self.environment.now(),
             result,
             health,
+            target_url: self.subscription.target_url.clone(),
         };
         let mut wait = STORE_WAIT.0;
         while self.environment.now() < self.until {

@@ -19,7 +19,8 @@ use crate::options::BrokerOptions;
 use crate::partition::{InboxTable, PartitionHandle, PartitionMessage};
 use crate::partitions::RoutingTable;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -48,6 +49,8 @@ struct Inner {
     node: Arc<Admission>,
     reads: Semaphore,
     delivery: Arc<Delivery>,
+    /// Tenants with a ping on its way.
+    pinging: Arc<Mutex<HashSet<TenantId>>>,
 }
 
 /// What became of a deletion.
@@ -91,7 +94,7 @@ impl Router {
     ) -> Self {
         let node = Admission::new(usize::MAX, options.node_bytes_max);
         let reads = Semaphore::new(options.reads_in_flight_max);
-        Self(Arc::new(Inner { store, options, partitions, routing, node, reads, delivery }))
+        Self(Arc::new(Inner { store, options, partitions, routing, node, reads, delivery, pinging: Arc::default() }))
     }
 
     /// Makes events durable, in their order. One result for each; `waiting_events_max` is the tenant's quota.

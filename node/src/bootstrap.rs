@@ -281,6 +281,7 @@ fn embedded_options(options: &NodeOptions) -> EmbeddedOptions {
 fn delivery_options(options: &triggers_cluster_config::DeliveryOptions) -> DeliveryOptions {
     DeliveryOptions {
         in_flight_max: options.in_flight_max,
+        in_flight_bytes_max: options.in_flight_bytes_max,
         tenant_in_flight_max: options.tenant_in_flight_max,
         attempt_timeout: Duration::from_millis(options.timeout_ms),
         disable_after: Duration::from_secs(options.disable_after_s),

@@ -8,7 +8,6 @@
 //! | 5xx | next attempt by the policy | bad |
 //! | every other status: it answers, but not to this event | next attempt by the policy | alive |
 //! | no connection, no name, no secure connection, no answer in time, no HTTP | next attempt by the policy | bad |
-//! | an answer that is too large | next attempt by the policy | alive |
 //! | a target that must not be called | next attempt by the policy: a name may get another address | |
 //!
 //! Invariant: `VERDICT-1` nothing but a 2xx delivers. The times are those of [`triggers_protocol::RetryPolicy`].
@@ -44,7 +43,6 @@ pub(crate) fn verdict(outcome: SendOutcome) -> (PushResult, Health) {
         SendOutcome::Failed { status, failure, reason } => {
             let health = match failure {
                 SendFailure::Forbidden => Health::Unknown,
-                SendFailure::TooLarge => Health::Alive,
                 SendFailure::Dns
                 | SendFailure::Connect
                 | SendFailure::Tls
@@ -87,7 +85,6 @@ mod tests {
         assert_eq!(health, Health::Alive);
         for (failure, health) in [
             (SendFailure::Forbidden, Health::Unknown),
-            (SendFailure::TooLarge, Health::Alive),
             (SendFailure::Dns, Health::Bad),
             (SendFailure::Connect, Health::Bad),
             (SendFailure::Tls, Health::Bad),

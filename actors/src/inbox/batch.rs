@@ -57,7 +57,7 @@ pub(crate) struct Committed {
 pub(crate) enum PushNews {
     Claimed { subscription: SubscriptionId, attempts: Vec<Claimed>, next: Option<Timestamp>, until: Timestamp },
     Settled { subscription: SubscriptionId, settled: Box<Settled>, health: Health },
-    GaveUp { subscription: SubscriptionId, more: bool, removed: bool },
+    GaveUp { subscription: SubscriptionId, next: Option<Timestamp>, removed: bool },
     Changed(Box<SubscriptionRow>),
     Deleted(SubscriptionId),
 }
@@ -145,8 +145,8 @@ fn news_of(command: &Command, outcome: &mut Outcome, health: Health) -> Option<P
         (Command::Settle(settle), Outcome::Settled(settled)) => {
             Some(PushNews::Settled { subscription: settle.subscription, settled: settled.clone(), health })
         }
-        (Command::GiveUp { subscription, .. }, Outcome::GaveUp { more, removed }) => {
-            Some(PushNews::GaveUp { subscription: *subscription, more: *more, removed: *removed })
+        (Command::GiveUp { subscription, .. }, Outcome::GaveUp { next, removed }) => {
+            Some(PushNews::GaveUp { subscription: *subscription, next: *next, removed: *removed })
         }
         (_, Outcome::Subscribed(row)) => Some(PushNews::Changed(row.clone())),
         (Command::Unsubscribe { id, .. }, Outcome::Deleted) => Some(PushNews::Deleted(*id)),

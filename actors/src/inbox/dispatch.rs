@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use triggers_protocol::{SubscriptionId, Timestamp};
 use triggers_store::tables::batch::{Claimed, Settled};
-use triggers_store::tables::rows::{SubscriptionRow, SubscriptionStatus};
+use triggers_store::tables::rows::{DisabledReason, SubscriptionRow, SubscriptionStatus};
 
 /// Attempts of one claim.
 const CLAIM_MAX: usize = 64;
@@ -192,10 +192,15 @@ impl Dispatcher {
     ) -> Option<Dispatched> {
         let lane = self.lanes.get_mut(&id)?;
         assert!(attempts.len() <= lane.reserved.len(), "DISPATCH-1: more attempts than slots");
-        lane.due = next;
+        // One that is not delivered to any more is still to be cleared away.
+        lane.due = if lane.row.is_active() { next } else { Some(AT_ONCE) };
         lane.running += attempts.len();
         self.running += attempts.len();
-        let attempts: Vec<_> = attempts.into_iter().zip(lane.reserved.drain(..)).collect();
+        let begun = attempts.into_iter().zip(lane.reserved.drain(..)).map(|(claimed, mut slot)| {
+            slot.hold(claimed.event.payload.len());
+            (claimed, slot)
+        });
+        let attempts: Vec<_> = begun.collect();
         (!attempts.is_empty()).then(|| Dispatched { subscription: lane.row.clone(), attempts, until })
     }
 
@@ -205,16 +210,26 @@ impl Dispatcher {
         let has_opened = lane.breaker.note(health, now.monotonic);
         lane.note_due(settled.due);
         if let Some(row) = settled.subscription.filter(|row| *row != *lane.row) {
+            if let SubscriptionStatus::Disabled { reason, .. } = row.status
+                && lane.row.is_active()
+            {
+                let reason = if reason == DisabledReason::Gone { "gone" } else { "failing" };
+                metrics::counter!("triggers_subscriptions_disabled_total", "reason" => reason).increment(1);
+            }
             self.changed(row);
+        }
+        if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.row.is_active()) {
+            // It may have been the last thing that kept it.
+            lane.due = Some(AT_ONCE);
         }
         has_opened
     }
 
-    /// A part of what waited was given up.
-    pub(crate) fn gave_up(&mut self, id: SubscriptionId, more: bool, removed: bool) {
+    /// What waited was given up, or a part of it: the rest is to be looked at then.
+    pub(crate) fn gave_up(&mut self, id: SubscriptionId, next: Option<Timestamp>, removed: bool) {
         match self.lanes.get_mut(&id) {
             Some(_) if removed => drop(self.lanes.remove(&id)),
-            Some(lane) if !more && !lane.row.is_active() => lane.due = None,
+            Some(lane) if !lane.row.is_active() => lane.due = next,
             _ => {}
         }
     }
@@ -237,21 +252,32 @@ impl Dispatcher {
 
     /// When [`Dispatcher::plan`] may have something to do, unless something under way ends before.
     pub(crate) fn next(&self, now: Now) -> Option<Timestamp> {
+        let is_under_way = self.running > 0 || self.awaits_slot || self.lanes.values().any(|lane| lane.is_asking);
         let next = self.lanes.values().filter_map(|lane| {
             let due = lane.due.filter(|_| !lane.is_asking)?;
             let held_until = lane.held_until(now).filter(|_| lane.row.is_active());
             // What is due now and was not claimed waits for the end of something.
-            let can_wait = held_until.is_none() && lane.is_due(now) && (self.running > 0 || self.awaits_slot);
+            let can_wait = held_until.is_none() && lane.is_due(now) && is_under_way;
             (!can_wait).then_some(held_until.map_or(due, |held_until| due.max(held_until)))
         });
         next.min()
     }
 
-    /// Whether something is under way, or known of an endpoint that would be forgotten, so that the inbox is not to be
-    /// closed.
+    /// When the first webhook is due, whether or not it could be claimed then.
+    pub(crate) fn next_due(&self, now: Now) -> Option<Timestamp> {
+        let due = self.lanes.values().filter_map(|lane| Some(lane.due?.max(lane.held_until(now).unwrap_or(AT_ONCE))));
+        due.min()
+    }
+
+    /// Whether something is under way that would be lost with the inbox.
     pub(crate) fn is_busy(&self) -> bool {
-        let keeps_open = |lane: &Lane| lane.is_asking || lane.due.is_some() && !lane.breaker.is_closed();
-        self.running > 0 || self.awaits_slot || self.lanes.values().any(keeps_open)
+        self.running > 0 || self.lanes.values().any(|lane| lane.is_asking)
+    }
+
+    /// Whether something is known or waited for that would be forgotten with the inbox, and found out again.
+    pub(crate) fn is_attached(&self) -> bool {
+        let has_learned = |lane: &Lane| lane.due.is_some() && !lane.breaker.is_closed();
+        self.awaits_slot || self.lanes.values().any(has_learned)
     }
 }
 
@@ -279,3 +305,6 @@ impl Lane {
         may_run.saturating_sub(self.running)
     }
 }
+
+#[cfg(test)]
+mod tests;

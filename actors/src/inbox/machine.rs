@@ -13,6 +13,7 @@
 use super::batch::{Batch, Committed, Finished, Planned, PushNews, Slot};
 use super::dispatch::{Dispatched, Dispatcher, Now};
 use super::request::{Answer, BrokerError, LeaseRequest, NewEvent, Refusal, SettleRequest, Write};
+use super::signals::Attachment;
 use crate::delivery;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -22,6 +23,9 @@ use triggers_store::tables::batch::{
     Append, ClaimPushes, Command, Counts, IdempotencyKey, Lease, Refuse, Settle, Sweep,
 };
 use triggers_store::tables::inbox::InboxState;
+
+/// How long a commit of unknown outcome may still take effect.
+const LATE_COMMIT: Duration = Duration::from_secs(10);
 
 /// Somebody who waits for an answer.
 pub(crate) trait Requester {
@@ -145,6 +149,10 @@ pub(crate) struct InboxMachine<R> {
     expiring: bool,
     keys_in_flight: HashSet<[u8; 16]>,
     dispatcher: Dispatcher,
+    /// When everything is to be loaded again, because a commit of unknown outcome may still have come after the last load.
+    reload_at: Option<Timestamp>,
+    /// Whether claims go alone, because a batch with one has failed: what is wrong with it must not hold up appends.
+    claims_alone: bool,
 }
 
 impl<R: Requester> InboxMachine<R> {
@@ -160,6 +168,8 @@ impl<R: Requester> InboxMachine<R> {
             expiring: false,
             keys_in_flight: HashSet::new(),
             dispatcher,
+            reload_at: None,
+            claims_alone: false,
         }
     }
 
@@ -172,7 +182,11 @@ impl<R: Requester> InboxMachine<R> {
 
     /// Some time has passed, or the partition knows of something that may be due.
     pub(crate) fn tick(&mut self) -> Vec<InboxEffect<R>> {
-        let is_due = self.first_lease_end.is_some_and(|end| end <= self.environment.now());
+        let now = self.environment.now();
+        let is_due = self.first_lease_end.is_some_and(|end| end <= now);
+        if self.phase == Phase::Ready && self.reload_at.is_some_and(|at| at <= now) {
+            (self.phase, self.reload_at) = (Phase::Unloaded, None);
+        }
         let is_unknown = self.phase == Phase::Unloaded;
         if !self.expiring && (is_due || is_unknown) {
             self.expiring = true;
@@ -194,9 +208,13 @@ impl<R: Requester> InboxMachine<R> {
         self.proceed()
     }
 
-    /// Whether something is under way beside requests, so that the inbox is not to be closed.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.dispatcher.is_busy()
+    /// What would be lost if the inbox were closed, beside requests.
+    pub(crate) fn attachment(&self) -> Attachment {
+        match (self.dispatcher.is_busy(), self.dispatcher.is_attached()) {
+            (true, _) => Attachment::Busy,
+            (false, true) => Attachment::Attached,
+            (false, false) => Attachment::Free,
+        }
     }
 
     fn now(&self) -> Now {
@@ -211,8 +229,22 @@ impl<R: Requester> InboxMachine<R> {
 
     /// When [`InboxMachine::tick`] has something to do.
     pub(crate) fn next_tick(&self) -> Option<Timestamp> {
-        let webhooks = self.dispatcher.next(self.now());
-        [self.first_lease_end, webhooks].into_iter().flatten().min()
+        let now = self.now();
+        let webhooks = match self.phase {
+            Phase::Unloaded => return Some(now.wall),
+            // Whatever is due by then is looked at when what is under way has come to its end.
+            Phase::Loading | Phase::Committing => self.dispatcher.next(now).filter(|next| *next > now.wall),
+            Phase::Ready => self.dispatcher.next(now),
+        };
+        [self.first_lease_end, self.reload_at, webhooks].into_iter().flatten().min()
+    }
+
+    /// When somebody has to look after this tenant if this inbox is closed now.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        if matches!(self.phase, Phase::Unloaded | Phase::Loading) {
+            return Some(Timestamp::EPOCH);
+        }
+        [self.first_lease_end, self.reload_at, self.dispatcher.next_due(self.now())].into_iter().flatten().min()
     }
 
     /// Whether anybody still waits for a request; the inbox waits for its own.
@@ -249,11 +281,12 @@ impl<R: Requester> InboxMachine<R> {
         if let Some(first) = committed.first_lease_end {
             self.first_lease_end = first;
         }
-        self.dispatcher.added(&committed.due);
         let mut effects = Vec::new();
         for news in committed.news {
             effects.extend(self.learn(news));
         }
+        // Behind the news: a claim does not know of what its batch has added.
+        self.dispatcher.added(&committed.due);
         self.release(finished);
         self.phase = Phase::Ready;
         effects.extend(self.proceed());
@@ -264,6 +297,7 @@ impl<R: Requester> InboxMachine<R> {
         let now = self.now();
         match news {
             PushNews::Claimed { subscription, attempts, next, until } => {
+                self.claims_alone = false;
                 let dispatched = self.dispatcher.claimed(subscription, attempts, (next, until));
                 return dispatched.map(InboxEffect::Deliver);
             }
@@ -272,7 +306,7 @@ impl<R: Requester> InboxMachine<R> {
                     metrics::counter!("triggers_webhook_breakers_opened_total").increment(1);
                 }
             }
-            PushNews::GaveUp { subscription, more, removed } => self.dispatcher.gave_up(subscription, more, removed),
+            PushNews::GaveUp { subscription, next, removed } => self.dispatcher.gave_up(subscription, next, removed),
             PushNews::Changed(row) => self.dispatcher.changed(*row),
             PushNews::Deleted(subscription) => self.dispatcher.deleted(subscription),
         }
@@ -291,6 +325,10 @@ impl<R: Requester> InboxMachine<R> {
             return vec![InboxEffect::Load];
         }
         let error = BrokerError::from(error);
+        if error == BrokerError::Unknown {
+            self.reload_at = Some(self.environment.now().plus(LATE_COMMIT));
+        }
+        self.claims_alone |= batch.commands.iter().any(|command| matches!(command, Command::Claim(_)));
         let mut effects: Vec<_> =
             batch.requests.into_iter().filter_map(|planned| self.refuse(planned, error.clone())).collect();
         self.phase = Phase::Unloaded;
@@ -358,7 +396,10 @@ impl<R: Requester> InboxMachine<R> {
             Batch { last_id: self.last_id, minted_id: self.last_id, commands: Vec::new(), requests: Vec::new() };
         let (mut bytes, mut weight, mut named, mut choice) = (0, 0, HashSet::new(), Choice::New);
         while let Some(next) = self.waiting.front() {
-            let chosen = next.request.choice();
+            let chosen = match next.request.writes.first() {
+                Some(Write::Claim { .. }) if self.claims_alone => Choice::Alone,
+                _ => next.request.choice(),
+            };
             let is_full = weight + next.request.weight() > self.limits.events_max
                 || bytes + next.request.bytes > self.limits.bytes_max
                 || next.request.names().any(|id| named.contains(&id))
@@ -463,6 +504,7 @@ impl<R: Requester> InboxMachine<R> {
             result: settle.result.clone(),
             draw: self.nonce(),
             disable_after: self.limits.disable_after,
+            target_url: settle.target_url.clone(),
         }
     }
 
@@ -487,6 +529,7 @@ impl<R: Requester> InboxMachine<R> {
             id,
             event_type: event.event_type.clone(),
             timestamp: event.timestamp.unwrap_or_else(|| id.created_at()),
+            at: now,
             payload: event.payload.clone(),
             metadata: event.metadata.clone(),
             over_quota: false,

@@ -152,6 +152,8 @@ pub(crate) struct SettleRequest {
     pub(crate) result: PushResult,
     /// What it tells of the endpoint.
     pub(crate) health: Health,
+    /// The endpoint.
+    pub(crate) target_url: String,
 }
 
 /// One write of a request.

@@ -2,9 +2,10 @@
 //!
 //! Invariants: `SIGNALS-1` the rates have sixty slots of one second each; a slot is emptied before it is used for another
 //! second; `SIGNALS-2` the time of the next thing to do is as of the last commit, so that a partition that closes an inbox
-//! knows when to open it again; `SIGNALS-3` an inbox with webhooks on their way shows that it is busy, and is not closed. The rates are a measurement of this node since the inbox was opened, not a durable count.
+//! knows when to open it again, and "at once" while nothing is known; `SIGNALS-3` an inbox with webhooks on their way shows
+//! that it is busy, and is not closed. The rates are a measurement of this node since the inbox was opened, not a durable count.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -19,9 +20,21 @@ pub(crate) struct InboxSignals {
     slots: Mutex<[Slot; SECONDS]>,
     /// Microseconds since the epoch; the largest number if there is nothing to do.
     next: AtomicI64,
-    busy: AtomicBool,
+    attachment: AtomicU8,
     /// Told of every commit after which there may be more for consumers.
     pub(crate) committed: Notify,
+}
+
+/// What would be lost if an inbox were closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Attachment {
+    /// Nothing.
+    Free,
+    /// What it has learned of endpoints, or its place in a queue.
+    Attached,
+    /// Webhooks that are on their way.
+    Busy,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,21 +48,26 @@ impl InboxSignals {
     pub(crate) fn new() -> Self {
         Self {
             slots: Mutex::new([Slot::default(); SECONDS]),
-            next: AtomicI64::new(i64::MAX),
-            busy: AtomicBool::new(false),
+            next: AtomicI64::new(0),
+            attachment: AtomicU8::new(Attachment::Free as u8),
             committed: Notify::new(),
         }
     }
 
-    /// Notes when there is something to do, and whether webhooks are on their way.
-    pub(crate) fn set_next(&self, next: Option<Timestamp>, busy: bool) {
+    /// Notes when there is something to do, and what would be lost with the inbox.
+    pub(crate) fn set_next(&self, next: Option<Timestamp>, attachment: Attachment) {
         self.next.store(next.map_or(i64::MAX, Timestamp::as_micros), Ordering::Relaxed);
-        self.busy.store(busy, Ordering::Relaxed);
+        self.attachment.store(attachment as u8, Ordering::Relaxed);
     }
 
-    /// Whether webhooks are on their way.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed)
+    /// A commit has made something due, of which the inbox itself has not heard yet.
+    pub(crate) fn expect(&self, due: Timestamp) {
+        self.next.fetch_min(due.as_micros(), Ordering::Relaxed);
+    }
+
+    /// Whether less than this would be lost if the inbox were closed.
+    pub(crate) fn is_below(&self, attachment: Attachment) -> bool {
+        self.attachment.load(Ordering::Relaxed) < attachment as u8
     }
 
     /// When there is something to do.
@@ -64,7 +82,11 @@ impl InboxSignals {
             u32::try_from(outcomes.iter().filter(|outcome| wanted(outcome)).count()).unwrap_or(u32::MAX)
         };
         let ingested = count(|outcome| matches!(outcome, Outcome::Appended(_)));
-        let delivered = count(|outcome| matches!(outcome, Outcome::Acknowledged(_)));
+        let delivered = count(|outcome| match outcome {
+            Outcome::Acknowledged(_) => true,
+            Outcome::Settled(settled) => settled.is_delivered,
+            _ => false,
+        });
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut slots[now.as_secs() as usize % SECONDS];
         if slot.second != now.as_secs() {

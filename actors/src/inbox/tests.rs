@@ -71,7 +71,7 @@ fn applied(outcomes: Vec<Outcome>, received: i64) -> Applied {
 }
 
 fn machine() -> InboxMachine<Caller> {
-    let dispatcher = Dispatcher::new(DeliveryOptions::default().dispatch_limits(), Slots::new(10));
+    let dispatcher = Dispatcher::new(DeliveryOptions::default().dispatch_limits(), Slots::new(10, usize::MAX));
     InboxMachine::new(Environment::system(), LIMITS, dispatcher)
 }
 

@@ -4,6 +4,7 @@
 //! refused there and asks the partition again; `INBOXES-2` closing stops the actor, which has nothing in flight then.
 
 use crate::inbox::handle::InboxHandle;
+use crate::inbox::signals::Attachment;
 use ractor::ActorId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -44,7 +45,7 @@ impl InboxTable {
     pub(super) fn close_idle(&self, since: Duration) -> Vec<(Timestamp, TenantId)> {
         let mut due = Vec::new();
         self.write().retain(|tenant, handle| {
-            let stays = handle.used_at() >= since || !close(handle);
+            let stays = handle.used_at() >= since || !close(handle, Attachment::Attached);
             if !stays {
                 due.extend(handle.signals.next().map(|next| (next, tenant.clone())));
             }
@@ -59,7 +60,7 @@ impl InboxTable {
         let mut by_use: Vec<_> = inboxes.iter().map(|(tenant, handle)| (handle.used_at(), tenant.clone())).collect();
         by_use.sort();
         for (_, tenant) in by_use {
-            if inboxes.get(&tenant).is_some_and(|handle| close(handle)) {
+            if inboxes.get(&tenant).is_some_and(|handle| close(handle, Attachment::Busy)) {
                 return inboxes.remove_entry(&tenant);
             }
         }
@@ -83,9 +84,9 @@ impl InboxTable {
     }
 }
 
-/// Closes an inbox if it is idle.
-fn close(handle: &InboxHandle) -> bool {
-    if handle.signals.is_busy() || !handle.admission.close_if_idle() {
+/// Closes an inbox if it is idle, and less than this would be lost.
+fn close(handle: &InboxHandle, attachment: Attachment) -> bool {
+    if !handle.signals.is_below(attachment) || !handle.admission.close_if_idle() {
         return false;
     }
     leave(handle);

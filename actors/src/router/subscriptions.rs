@@ -1,11 +1,14 @@
 //! Subscriptions through the router: made, changed and removed by the tenant's inbox, read from the store.
 //!
 //! Invariants: `ROUTER-SUB-1` a change is durable before it is answered, and holds for every event that is accepted after
-//! that; `ROUTER-SUB-2` a ping takes a slot like every webhook, and leaves no trace: it is no event.
+//! that; `ROUTER-SUB-2` a ping takes a slot like every webhook, one for a tenant at a time, and leaves no trace: it is no
+//! event.
 
 use super::{Place, Router, receive};
-use crate::delivery::{SendOutcome, Webhook};
+use crate::delivery::{SendFailure, SendOutcome, Webhook};
 use crate::inbox::request::{BrokerError, Write, WriteResult};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use triggers_protocol::event::EventState;
@@ -33,6 +36,25 @@ pub struct Ping {
     pub outcome: SendOutcome,
     /// How long it took.
     pub took: Duration,
+}
+
+/// A tenant's ping that is on its way.
+struct Pinging {
+    tenants: Arc<Mutex<HashSet<TenantId>>>,
+    tenant: TenantId,
+}
+
+impl Pinging {
+    fn begin(tenants: &Arc<Mutex<HashSet<TenantId>>>, tenant: &TenantId) -> Option<Self> {
+        let is_first = tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
+        is_first.then(|| Self { tenants: tenants.clone(), tenant: tenant.clone() })
+    }
+}
+
+impl Drop for Pinging {
+    fn drop(&mut self) {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.tenant);
+    }
 }
 
 impl Router {
@@ -147,8 +169,10 @@ impl Router {
     /// Sends a webhook that stands for no event, and waits for what the endpoint does.
     ///
     /// # Errors
-    /// [`BrokerError::NodeBusy`] if there is no slot before the deadline.
-    pub async fn ping(&self, row: &SubscriptionRow, deadline: Instant) -> Result<Ping, BrokerError> {
+    /// [`BrokerError::TenantBusy`] if the tenant has a ping on its way; [`BrokerError::NodeBusy`] if there is no slot before
+    /// the deadline.
+    pub async fn ping(&self, tenant: &TenantId, row: &SubscriptionRow, deadline: Instant) -> Result<Ping, BrokerError> {
+        let _pinging = Pinging::begin(&self.0.pinging, tenant).ok_or(BrokerError::TenantBusy)?;
         let slot = timeout_at(deadline, self.0.delivery.slots.wait()).await;
         let Ok(Some(_slot)) = slot else { return Err(BrokerError::NodeBusy) };
         let environment = self.0.store.environment();
@@ -164,7 +188,11 @@ impl Router {
         };
         let webhook = Webhook { event, target_url: row.target_url.clone(), keys: row.signing_keys(at), at };
         let sending = timeout_at(deadline, self.0.delivery.sender.send(webhook)).await;
-        let outcome = sending.map_err(|_| BrokerError::DeadlinePassed)?;
+        let outcome = sending.unwrap_or_else(|_| SendOutcome::Failed {
+            status: None,
+            failure: SendFailure::Timeout,
+            reason: "no answer within the time of this request".to_owned(),
+        });
         Ok(Ping { outcome, took: environment.monotonic().saturating_sub(began) })
     }
 

@@ -197,7 +197,7 @@ async fn every_kind_of_failure_is_tried_again() {
         Behaviour::Answer(302),
         Behaviour::Answer(404),
         Behaviour::AnswerAfter(Duration::from_secs(14), 500),
-        Behaviour::AnswerAfter(Duration::from_secs(16), 200),
+        Behaviour::AnswerAfter(Duration::from_secs(20), 200),
     ];
     for (seed, kind) in (10..).zip(kinds) {
         let bench = Bench::start(seed).await;

@@ -78,6 +78,7 @@ fn make_rules_hold(options: &mut NodeOptions) {
     broker.commit_timeout_ms = broker.commit_timeout_ms.min(listen.request_timeout_ms);
     broker.scan_rows_max = broker.scan_rows_max.max(limits.page_events_max);
     delivery.tenant_in_flight_max = delivery.tenant_in_flight_max.min(delivery.in_flight_max);
+    delivery.subscriptions_max = delivery.subscriptions_max.min((50_000 / broker.batch_events_max).max(1));
     delivery.connect_timeout_ms = delivery.connect_timeout_ms.min(delivery.timeout_ms);
     delivery.read_timeout_ms = delivery.read_timeout_ms.min(delivery.timeout_ms);
     delivery.breaker_pause_ms = delivery.breaker_pause_ms.min(delivery.breaker_pause_max_ms);

@@ -17,20 +17,25 @@ use crate::rule::Rule;
 /// Networks that may be allowed; each address of a target is compared with all of them.
 const NETWORKS_MAX: usize = 64;
 
+/// Webhooks that one commit may add, by the limits of a transaction.
+const BATCH_WEBHOOKS_MAX: usize = 50_000;
+
 section! {
     /// Webhooks: where they may go, how long they may take, when they are given up.
     "delivery" => DeliveryOptions {
         /// Webhooks of this node that are on their way at the same time; more wait.
         in_flight_max: usize = 1_024, Bounds::Whole(1, 65_536);
+        /// Size of the payloads that are on their way at the same time; while it is reached no webhook begins.
+        in_flight_bytes_max: usize = 128 << 20, Bounds::Whole(1 << 20, 64 << 30);
         /// Webhooks of one tenant that are on their way at the same time.
         tenant_in_flight_max: usize = 256, Bounds::Whole(1, 65_536);
         /// Wait for a connection: looking the host name up, TCP and TLS.
         connect_timeout_ms: u64 = 5_000, Bounds::Whole(100, 60_000);
         /// Wait for the next byte of an answer, also for the first one.
-        read_timeout_ms: u64 = 10_000, Bounds::Whole(100, 120_000);
+        read_timeout_ms: u64 = 15_000, Bounds::Whole(100, 120_000);
         /// Time for a whole attempt, after which it has failed.
         timeout_ms: u64 = 15_000, Bounds::Whole(100, 120_000);
-        /// Size up to which the body of an answer is read; an attempt with a larger one has failed.
+        /// Size up to which the body of an answer is read. What is in it does not matter.
         response_bytes_max: usize = 65_536, Bounds::Whole(1_024, 16 << 20);
         /// Refuse targets that are not https.
         https_required: bool = true, Bounds::Free;
@@ -41,7 +46,7 @@ section! {
         /// Certificates, PEM, that endpoints may have theirs from, besides the public authorities.
         tls_ca_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
         /// Subscriptions of a tenant.
-        subscriptions_max: usize = 100, Bounds::Whole(1, 10_000);
+        subscriptions_max: usize = 100, Bounds::Whole(1, 200);
         /// A subscription whose every attempt has failed for this long is disabled.
         disable_after_s: u64 = 432_000, Bounds::Whole(60, 31_536_000);
         /// Failures in a row after which an endpoint is left alone for breaker_pause_ms.
@@ -58,6 +63,7 @@ impl DeliveryOptions {
     pub(crate) fn simulation() -> Self {
         Self {
             in_flight_max: 8,
+            in_flight_bytes_max: 1 << 20,
             tenant_in_flight_max: 4,
             connect_timeout_ms: 500,
             read_timeout_ms: 1_000,
@@ -101,6 +107,15 @@ pub(crate) const RULES: &[Rule] = &[
         broken: |options| {
             (options.delivery.breaker_pause_ms > options.delivery.breaker_pause_max_ms)
                 .then(|| "must be at most delivery.breaker_pause_max_ms".to_owned())
+        },
+    },
+    Rule {
+        fields: &["delivery.subscriptions_max", "broker.batch_events_max"],
+        broken: |options| {
+            let webhooks = options.delivery.subscriptions_max * options.broker.batch_events_max;
+            (webhooks > BATCH_WEBHOOKS_MAX).then(|| {
+                "must be at most 50_000 divided by broker.batch_events_max: a commit has room for no more".to_owned()
+            })
         },
     },
     Rule { fields: &["delivery.allowed_targets"], broken: |options| networks_fault(&options.delivery.allowed_targets) },

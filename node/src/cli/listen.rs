@@ -69,23 +69,29 @@ pub struct ListenArguments {
 
 /// The signals that end the command, watched from its start on, so that none ends it between making and deleting.
 #[derive(Debug)]
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
+struct Stop([Signal; 4]);
 
 impl Stop {
     fn watch() -> Result<Self, CommandError> {
         let watched = |kind| {
             signal(kind).map_err(|error| CommandError::Failed(format!("cannot watch for the end by Ctrl-C: {error}")))
         };
-        Ok(Self { interrupt: watched(SignalKind::interrupt())?, terminate: watched(SignalKind::terminate())? })
+        Ok(Self([
+            watched(SignalKind::interrupt())?,
+            watched(SignalKind::terminate())?,
+            // The terminal was closed, or the connection to it.
+            watched(SignalKind::hangup())?,
+            watched(SignalKind::quit())?,
+        ]))
     }
 
     async fn requested(&mut self) {
+        let Self([interrupt, terminate, hangup, quit]) = self;
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+            _ = quit.recv() => {}
         }
     }
 }

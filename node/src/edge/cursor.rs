@@ -16,6 +16,7 @@ const VERSION_INBOX: u8 = 1;
 const VERSION_TENANTS: u8 = 2;
 const VERSION_ATTEMPTS: u8 = 3;
 const VERSION_AUDIT: u8 = 4;
+const VERSION_REPLAY: u8 = 5;
 const TAG_BYTES: usize = 16;
 /// The longest position is a tenant's id.
 const TEXT_LENGTH_MAX: usize = (1 + 63 + TAG_BYTES).div_ceil(3) * 4;
@@ -31,6 +32,20 @@ pub(crate) fn seal_event(secret: &[u8; 32], tenant: &TenantId, after: EventId) -
 /// 400 `INVALID_CURSOR`.
 pub(crate) fn open_event(secret: &[u8; 32], tenant: &TenantId, text: &str) -> Result<EventId, ApiError> {
     let position = open(secret, VERSION_INBOX, tenant.as_str(), text);
+    position.and_then(|bytes| bytes.try_into().ok()).map(EventId::from_bytes).ok_or_else(invalid)
+}
+
+/// A cursor of a replay of a tenant's events, behind one of them.
+pub(crate) fn seal_replay(secret: &[u8; 32], tenant: &TenantId, after: EventId) -> String {
+    seal(secret, VERSION_REPLAY, tenant.as_str(), &after.to_bytes())
+}
+
+/// The event that a cursor of a replay of this tenant's events is behind.
+///
+/// # Errors
+/// 400 `INVALID_CURSOR`.
+pub(crate) fn open_replay(secret: &[u8; 32], tenant: &TenantId, text: &str) -> Result<EventId, ApiError> {
+    let position = open(secret, VERSION_REPLAY, tenant.as_str(), text);
     position.and_then(|bytes| bytes.try_into().ok()).map(EventId::from_bytes).ok_or_else(invalid)
 }
 
@@ -148,7 +163,10 @@ mod tests {
             prop_assert_eq!(open_event(&secret, &owner, &text).unwrap(), id);
             prop_assert!(open_event(&secret, &tenant("0"), &text).is_err());
             prop_assert_eq!(open_event(&other, &owner, &text).is_ok(), secret == other);
-            prop_assert!(open_tenant(&secret, &text).is_err());
+            prop_assert!(open_tenant(&secret, &text).is_err() && open_replay(&secret, &owner, &text).is_err());
+            let replay = seal_replay(&secret, &owner, id);
+            prop_assert_eq!(open_replay(&secret, &owner, &replay).unwrap(), id);
+            prop_assert!(open_event(&secret, &owner, &replay).is_err());
             let list = seal_tenant(&secret, &owner);
             prop_assert_eq!(open_tenant(&secret, &list).unwrap(), owner.clone());
             prop_assert!(open_event(&secret, &owner, &list).is_err());

@@ -29,9 +29,9 @@ use triggers_cluster_config::DeliveryOptions;
 use triggers_store::kv::BoxFuture;
 
 /// How long a connection is kept without a webhook.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of one endpoint that are kept without a webhook.
-const IDLE_MAX: usize = 32;
+const IDLE_MAX: usize = 8;
 /// Bytes of an answer that a connection holds, so also the largest head.
 const BUFFER_BYTES_MAX: usize = 65_536;
 

@@ -44,15 +44,9 @@ impl SendFault {
         if error.is_connect() { Self::of_connection(error) } else { Self::of_exchange(error) }
     }
 
-    /// The body of an answer did not come whole.
-    pub(super) fn of_body(error: &hyper::Error) -> Self {
-        tracing::debug!(?error, "webhook not answered whole");
-        Self::new(SendFailure::Protocol, "the answer was cut short, or is no HTTP")
-    }
-
     fn of_lookup(error: LookupError) -> Self {
         let failure = match error {
-            LookupError::NoAddress => SendFailure::Dns,
+            LookupError::NoAddress | LookupError::TooMany => SendFailure::Dns,
             LookupError::Forbidden => SendFailure::Forbidden,
         };
         Self::new(failure, error.to_string())

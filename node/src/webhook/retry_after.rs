@@ -11,12 +11,12 @@ use triggers_protocol::Timestamp;
 /// The longest wait that an endpoint can ask for.
 const WAIT_MAX: Duration = Duration::from_secs(86_400);
 
-/// The wait that the head of an answer asks for, if it can be read; a date counts from the attempt.
-pub(super) fn read(status: StatusCode, headers: &HeaderMap, at: Timestamp) -> Option<Duration> {
+/// The wait that the head of an answer asks for at `now`, if it can be read. None at all is no wish: the policy decides.
+pub(super) fn read(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let is_temporary = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let text = headers.get(RETRY_AFTER).filter(|_| is_temporary)?.to_str().ok()?.trim();
-    let wait = seconds(text).or_else(|| Some(date(text)?.since(at)))?;
-    Some(wait.min(WAIT_MAX))
+    let wait = seconds(text).or_else(|| Some(date(text)?.since(now)))?;
+    (!wait.is_zero()).then_some(wait.min(WAIT_MAX))
 }
 
 fn seconds(text: &str) -> Option<Duration> {
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn seconds_and_dates_are_read() {
         for (value, seconds) in [
-            ("0", Some(0)),
+            ("0", None),
             ("120", Some(120)),
             (" 7 ", Some(7)),
             ("86401", Some(86_400)),
@@ -53,7 +53,7 @@ mod tests {
             ("Thu, 01 Jan 2026 00:01:40 GMT", Some(100)),
             ("Thursday, 01-Jan-26 00:01:40 GMT", Some(100)),
             ("Thu Jan  1 00:01:40 2026", Some(100)),
-            ("Wed, 31 Dec 2025 23:59:59 GMT", Some(0)),
+            ("Wed, 31 Dec 2025 23:59:59 GMT", None),
             ("Fri, 01 Jan 2027 00:00:00 GMT", Some(86_400)),
             ("", None),
             ("-1", None),

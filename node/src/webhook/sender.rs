@@ -1,7 +1,8 @@
 //! Sends webhooks over HTTP, one attempt at a time.
 //!
-//! Invariants: `SENDER-1` an attempt ends within `timeout_ms`, and with it what it was waiting for; `SENDER-2` it ends with
-//! an answer only if that came whole and within `response_bytes_max`, and no answer is followed anywhere; `SENDER-3` the
+//! Invariants: `SENDER-1` an attempt ends within `timeout_ms`, and with it what it was waiting for; `SENDER-2` the status is the
+//! answer: the body says nothing, and is read up to `response_bytes_max` only so that the connection can be used again, but
+//! an answer that does not end in time is none; no answer is followed anywhere; `SENDER-3` the
 //! target is checked at each attempt, for the policy may be another than when it was set; `SENDER-4` a connection whose
 //! answer came whole is used again, any other is closed.
 //! It tries nothing twice; a request that never went out because its idle connection had ended is no attempt yet.
@@ -69,7 +70,7 @@ impl HttpSender {
             Err(fault) => return fault.outcome(None),
         };
         let status = response.status().as_u16();
-        let retry_after = retry_after::read(response.status(), response.headers(), webhook.at);
+        let retry_after = retry_after::read(response.status(), response.headers(), self.environment.now());
         match self.in_time(deadline, "no whole answer", self.take(response.into_body())).await {
             Ok(()) => SendOutcome::Answered { status, retry_after },
             Err(fault) => fault.outcome(Some(status)),
@@ -103,21 +104,21 @@ impl HttpSender {
         }
     }
 
-    /// Reads the body of the answer to its end and keeps nothing of it.
+    /// Reads the body of the answer and keeps nothing of it. One that is too large, or breaks off, is left alone with its
+    /// connection: its status has come.
     async fn take(&self, mut body: Incoming) -> Result<(), SendFault> {
-        let too_large = || {
-            let reason = format!("the answer has more than {} bytes", self.response_bytes_max);
-            SendFault::new(SendFailure::TooLarge, reason)
-        };
         if body.size_hint().lower() > self.response_bytes_max as u64 {
-            return Err(too_large());
+            return Ok(());
         }
         let mut left = self.response_bytes_max;
         loop {
             let frame = timeout(self.read_wait, body.frame()).await;
             let frame = frame.map_err(|_| late("nothing more of the answer", self.read_wait))?;
-            let Some(frame) = frame.transpose().map_err(|error| SendFault::of_body(&error))? else { return Ok(()) };
-            left = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)).ok_or_else(too_large)?;
+            let Some(Ok(frame)) = frame else { return Ok(()) };
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return Ok(()),
+            }
         }
     }
 }

@@ -11,6 +11,7 @@
 //! Not here: leases in virtual time and under faults; the actors and the simulations test those.
 
 mod attempts;
+mod crowd;
 mod followers;
 
 use crate::bad_input::probe::{Probe, check_refusal};

@@ -116,6 +116,7 @@ impl History {
             id,
             event_type: EventType::parse(TYPES[kind]).unwrap(),
             timestamp: self.now,
+            at: self.now,
             payload,
             metadata: Metadata::default(),
             over_quota: false,

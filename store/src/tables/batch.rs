@@ -187,8 +187,8 @@ pub enum Outcome {
     Settled(Box<Settled>),
     /// What waited for a subscription was given up, or a part of it.
     GaveUp {
-        /// Whether there is more.
-        more: bool,
+        /// When there is more to do: at once, or when those that are on their way must have come to their end.
+        next: Option<Timestamp>,
         /// Whether the subscription is gone now.
         removed: bool,
     },
@@ -274,6 +274,7 @@ pub async fn apply(
         subscriptions: None,
         due: BTreeMap::new(),
         settled: HashSet::new(),
+        claimed_bytes: 0,
     };
     let mut outcomes = Vec::with_capacity(commands.len());
     for command in commands {
@@ -320,6 +321,8 @@ struct Batch<'a> {
     due: BTreeMap<SubscriptionId, Timestamp>,
     /// Events that this batch has settled attempts of: no claim takes them, so that a repeated run finds what it did.
     settled: HashSet<EventId>,
+    /// Payload bytes of the attempts that this batch has claimed.
+    claimed_bytes: usize,
 }
 
 impl Batch<'_> {

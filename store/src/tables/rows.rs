@@ -163,6 +163,8 @@ pub struct Push {
     pub failures: u32,
     /// Attempts that ended with their node, so that nobody knows how.
     pub interruptions: u32,
+    /// Attempts after which the endpoint asked for another one earlier than the policy would have made it.
+    pub deferrals: u32,
     /// The token of the last attempt whose end was stored.
     pub settled: u64,
 }

@@ -10,8 +10,8 @@ use super::rows::{AuditRow, LoggedAttempt, Row, SubscriptionRow, SubscriptionSta
 use crate::kv::{KeyRange, RangeRead, Transaction};
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
 
-/// Subscriptions that are read at a time; a tenant is not given more.
-pub const SUBSCRIPTIONS_READ_MAX: usize = 1_000;
+/// Subscriptions that are read at a time.
+const ROWS_PAGE: usize = 250;
 
 /// A place in a list that goes back in time: entries before it follow.
 pub type Before = (Timestamp, EventId);
@@ -46,9 +46,18 @@ pub(super) async fn read(
 
 /// All subscriptions, oldest first, also those that are being deleted.
 pub(super) async fn read_all(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Vec<SubscriptionRow>, TableError> {
-    let page = tx.range(RangeRead::first(keys.subscriptions(), SUBSCRIPTIONS_READ_MAX)).await?;
-    let rows: Result<Vec<_>, _> = page.pairs.iter().map(|(_, bytes)| SubscriptionRow::from_bytes(bytes)).collect();
-    Ok(rows?)
+    let (mut rows, mut range) = (Vec::new(), keys.subscriptions());
+    loop {
+        // Nobody but the owner changes them, and its fence is checked.
+        let page = tx.range_snapshot(RangeRead::first(range.clone(), ROWS_PAGE)).await?;
+        for (_, bytes) in &page.pairs {
+            rows.push(SubscriptionRow::from_bytes(bytes)?);
+        }
+        match page.pairs.last() {
+            Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+            _ => return Ok(rows),
+        }
+    }
 }
 
 /// When the first webhook of a subscription is due, or is to be looked after.

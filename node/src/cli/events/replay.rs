@@ -35,7 +35,7 @@ Give ids or a status. The times are those of acceptance.")]
 pub struct ReplayArguments {
     /// The events' ids
     #[arg(value_name = "ID", required_unless_present = "status",
-        conflicts_with_all = ["status", "event_type", "from_timestamp", "to_timestamp"])]
+        conflicts_with_all = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"])]
     ids: Vec<String>,
     /// Instead of ids.
     #[command(flatten)]
@@ -60,7 +60,8 @@ pub struct FilterArguments {
     #[arg(long = "to", value_name = "TIME", requires = "status")]
     #[serde(skip_serializing_if = "Option::is_none")]
     to_timestamp: Option<String>,
-    #[arg(skip)]
+    /// Go on where an earlier command was stopped
+    #[arg(long, value_name = "CURSOR", requires = "status")]
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
 }
@@ -152,16 +153,18 @@ async fn selected(client: &Client, filter: &FilterArguments, json: bool) -> Resu
     loop {
         let call = Call::post(&["inbox", "replay"]).json(&filter)?;
         let (next, refusal) = match client.execute(call).await {
-            Ok(reply) => {
-                let outcome: ReplayOutcome = reply.decode()?;
-                filter.cursor = outcome.cursor.clone().or(filter.cursor);
-                (progress.answered(&outcome), None)
-            }
+            Ok(reply) => match reply.decode::<ReplayOutcome>() {
+                Ok(outcome) => {
+                    filter.cursor = outcome.cursor.clone().or(filter.cursor);
+                    (progress.answered(&outcome), None)
+                }
+                Err(error) => (Next::GiveUp, Some(error)),
+            },
             Err(error) => (progress.refused(&error), Some(error)),
         };
         match next {
             Next::Done => return print(progress.replayed, json),
-            Next::GiveUp => return Err(given_up(progress.replayed, refusal)),
+            Next::GiveUp => return Err(given_up(progress.replayed, filter.cursor.as_deref(), refusal)),
             Next::After(0) => {}
             Next::After(seconds) => {
                 output::note(&format!("replayed {} so far; going on in {seconds} s", progress.replayed));
@@ -179,9 +182,12 @@ fn print(replayed: u64, json: bool) -> Result<(), CommandError> {
     }
 }
 
-fn given_up(replayed: u64, refusal: Option<ClientError>) -> CommandError {
+fn given_up(replayed: u64, cursor: Option<&str>, refusal: Option<ClientError>) -> CommandError {
     if replayed > 0 {
         output::note(&format!("replayed {replayed} events before it ended"));
+    }
+    if let Some(cursor) = cursor {
+        output::note(&format!("to go on: --cursor {}", output::printable(cursor)));
     }
     match refusal {
         Some(error) => error.into(),

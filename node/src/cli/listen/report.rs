@@ -1,7 +1,8 @@
 //! One webhook on one line: for people with its payload shortened, for machines as a JSON object.
 //!
 //! Invariants: what came from elsewhere cannot obey a terminal or break the line; for machines the event is the sender's
-//! own JSON, in which only line ends become blanks. A body that is no event is shown as it is, or as no event.
+//! own JSON, in which only
+//! line ends become blanks and control characters escapes. A body that is no event is shown as it is, or as no event.
 //!
 //! It judges nothing; see `receiver`.
 
@@ -12,6 +13,7 @@ use super::super::exit::CommandError;
 use super::super::output;
 use super::super::table::shortened;
 use super::receiver::{Received, Verdict};
+use triggers_protocol::Timestamp;
 
 /// Characters of a payload that are shown.
 const PAYLOAD_CHARACTERS: usize = 120;
@@ -30,6 +32,7 @@ struct Shown<'a> {
 /// A webhook for machines.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
+    received_at: Timestamp,
     webhook_id: Option<&'a str>,
     timestamp: Option<&'a str>,
     verified: Option<bool>,
@@ -71,6 +74,7 @@ fn object(webhook: &Received) -> Line<'_> {
         Verdict::Unchecked => (None, None),
     };
     Line {
+        received_at: webhook.at,
         webhook_id: webhook.id.as_deref(),
         timestamp: webhook.timestamp.as_deref(),
         verified,
@@ -83,14 +87,22 @@ fn object(webhook: &Received) -> Line<'_> {
 /// The body as JSON on one line; none if it is no JSON.
 fn event(body: &[u8]) -> Option<Box<RawValue>> {
     let sent: &RawValue = serde_json::from_slice(body).ok()?;
-    // In JSON a line end is white space between tokens, never part of a string.
-    RawValue::from_string(sent.get().replace(['\n', '\r'], " ")).ok()
+    let mut text = String::with_capacity(sent.get().len());
+    for character in sent.get().chars() {
+        match character {
+            // In JSON a line end is white space between tokens, never part of a string.
+            '\n' | '\r' | '\t' => text.push(' '),
+            // These a terminal may obey, and they are within strings only.
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            other => text.push(other),
+        }
+    }
+    RawValue::from_string(text).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use triggers_protocol::Timestamp;
 
     fn webhook(verdict: Verdict, body: &'static str) -> Received {
         Received {
@@ -122,8 +134,7 @@ mod tests {
     fn what_is_no_event_cannot_break_the_line() {
         let strange = Received { id: None, ..webhook(Verdict::Unchecked, "a\n\x1b[2Jb") };
         assert_eq!(line(&strange), "1970-01-01T00:00:00.000Z  -  -  signature unchecked  a\\n\\u{1b}[2Jb");
-        let expected =
-            r#"{"webhook_id":null,"timestamp":"0","verified":null,"reason":null,"repeat":false,"event":null}"#;
+        let expected = r#"{"received_at":"1970-01-01T00:00:00.000Z","webhook_id":null,"timestamp":"0","verified":null,"reason":null,"repeat":false,"event":null}"#;
         assert_eq!(json(&strange), expected);
     }
 
@@ -131,6 +142,8 @@ mod tests {
     fn machines_get_the_event_as_it_was_sent() {
         let text = json(&webhook(Verdict::Bad("why".to_owned()), "{\r\n  \"b\": 1.0,\n\"a\": 1e3}"));
         assert!(text.ends_with(r#""event":{    "b": 1.0, "a": 1e3}}"#), "{text}");
+        let obeyed = json(&webhook(Verdict::Unchecked, "{\"a\":\"\u{9b}2J\u{7f}ü\"}"));
+        assert!(obeyed.ends_with(r#""event":{"a":"\u009b2J\u007fü"}}"#), "{obeyed}");
         assert!(text.contains(r#""verified":false,"reason":"why""#), "{text}");
         let good = json(&webhook(Verdict::Good, "{}"));
         assert!(good.contains(r#""verified":true,"reason":null"#), "{good}");

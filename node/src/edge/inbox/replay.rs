@@ -37,7 +37,7 @@ const STEP: usize = 50;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ReplayAnswer)]
 struct ReplayAnswer {
-    /// Events that are `received` again.
+    /// Events that wait to be delivered again.
     replayed: u64,
     /// Whether the request stopped before the last event: with `cursor` the same request goes on.
     has_more: bool,
@@ -68,7 +68,7 @@ pub(crate) async fn replay_inbox(
     let body = body::read_small_json(&head.headers, body, &edge).await?;
     let (mut query, cursor) = selection(body.as_deref().unwrap_or_default(), edge.options.broker.scan_rows_max)?;
     if let Some(cursor) = cursor {
-        query.after = cursor::open_event(&edge.cursor_secret, &caller.tenant, &cursor)?;
+        query.after = cursor::open_replay(&edge.cursor_secret, &caller.tenant, &cursor)?;
     }
     let mut walk = Walk { edge: &edge, caller: &caller, query, deadline, replayed: 0 };
     let outcome = walk.run(last_start).await;
@@ -78,7 +78,7 @@ pub(crate) async fn replay_inbox(
         Err(error) if replayed == 0 => return Err(error),
         Err(_) => true,
     };
-    let cursor = has_more.then(|| cursor::seal_event(&edge.cursor_secret, &caller.tenant, walk.query.after));
+    let cursor = has_more.then(|| cursor::seal_replay(&edge.cursor_secret, &caller.tenant, walk.query.after));
     respond(StatusCode::ACCEPTED, &ReplayAnswer { replayed, has_more, cursor }, 128)
 }
 

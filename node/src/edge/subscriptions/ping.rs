@@ -8,7 +8,7 @@ use super::present;
 use crate::edge::EdgeState;
 use crate::edge::authenticate::{Authorized, SubscriptionsManage};
 use crate::edge::body::path_id::PathId;
-use crate::edge::error::ApiError;
+use crate::edge::error::{ApiError, ErrorBody};
 use crate::edge::event_json::respond;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -58,7 +58,10 @@ impl From<Ping> for TestJson {
     tag = "subscriptions",
     operation_id = "testSubscription",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
-    responses((status = 200, description = "What the endpoint did, also if it refused", body = TestJson)),
+    responses(
+        (status = 200, description = "What the endpoint did, also if it refused", body = TestJson),
+        (status = 429, description = "The tenant has a `ping` on its way already", body = ErrorBody),
+    ),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 pub(crate) async fn test_subscription(
@@ -67,6 +70,6 @@ pub(crate) async fn test_subscription(
     id: PathId,
 ) -> Result<Response, ApiError> {
     let row = present(&edge, &caller, &id).await?;
-    let ping = edge.router.ping(&row, edge.deadline()).await?;
+    let ping = edge.router.ping(&caller.tenant, &row, edge.deadline()).await?;
     respond(StatusCode::OK, &TestJson::from(ping), TEST_BYTES)
 }

@@ -41,12 +41,23 @@ async fn a_subscription_lives_from_the_command_line() {
     assert_eq!(run(&["subscriptions", "show", id]).await.code, 1);
 }
 
+/// `triggers listen`, which does not outlive its test.
+struct Listening(std::process::Child);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // Both fail when it has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[tokio::test]
 async fn listen_prints_what_arrives_and_tidies_up() {
     let (_directory, node) = started().await;
     let client = node.client();
     let (stdout, stderr) = (process::log_file(), process::log_file());
-    let mut child = process::spawn(&["listen", "--json"], &envs(&node), &stdout, &stderr);
+    let mut child = Listening(process::spawn(&["listen", "--json"], &envs(&node), &stdout, &stderr));
     let subscriptions = async || client.get("/v1/subscriptions").await.expect(200).json()["subscriptions"].clone();
     wait_until(STATE_DEADLINE_MS, "it has subscribed", || async { subscriptions().await != serde_json::json!([]) })
         .await;
@@ -55,9 +66,9 @@ async fn listen_prints_what_arrives_and_tidies_up() {
     wait_until(STATE_DEADLINE_MS, "it has printed", || async { process::text(&stdout).contains(&id) }).await;
     let line: Value = serde_json::from_str(process::text(&stdout).lines().next().expect("a line")).expect("JSON");
     assert_eq!((&line["verified"], &line["webhook_id"]), (&Value::Bool(true), &Value::from(id)), "{line}");
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is installed");
+    let status = Command::new("kill").args(["-INT", &child.0.id().to_string()]).status().expect("kill is installed");
     assert!(status.success());
-    let ended = process::wait(&mut child).await.expect("it ends");
+    let ended = process::wait(&mut child.0).await.expect("it ends");
     assert_eq!(ended.code(), Some(0), "{}", process::text(&stderr));
     assert_eq!(subscriptions().await, serde_json::json!([]), "its subscription is gone");
 }

@@ -39,7 +39,6 @@ async fn every_kind_of_failure_says_what_it_was() {
         (Manner::Answer(404), json!(404), "answered 404"),
         (redirect, json!(302), "answered 302"),
         (Manner::Hang, Value::Null, "no answer within"),
-        (Manner::Large(20_000), json!(200), "more than 10000 bytes"),
         (Manner::Endless, json!(200), "within"),
     ] {
         receiver.set(manner.clone());
@@ -50,14 +49,26 @@ async fn every_kind_of_failure_says_what_it_was() {
         }
     }
     assert_eq!(other.count(), 0, "a redirect is not followed");
-    let closed = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        listener.local_addr().expect("a bound listener has an address")
-    };
+    // The status has come, whatever follows it.
+    receiver.set(Manner::Large(20_000));
+    subscribe(&client, &receiver.url(), &[]).await;
+    let id = client.accepted("order.created", "{}").await;
+    reaches(&client, &id, "delivered").await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_there_is_told_apart() {
+    let (_directory, node) = started().await;
+    let client = node.client();
+    let receiver = Receiver::start(Manner::Answer(200)).await;
+    // Bound but not listening, so that the port is nobody else's meanwhile.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket can be made");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    let closed = socket.local_addr().expect("a bound socket has an address");
     for (url, words) in [
         (format!("http://{closed}/"), "refused"),
         ("http://nothing.invalid/".to_owned(), "no address"),
-        (format!("https://{}/", receiver.address), ""),
+        (format!("https://{}/", receiver.address), "secure connection"),
     ] {
         for attempt in failing(&client, &url).await {
             assert_eq!(attempt["http_status"], Value::Null, "{url}: {attempt}");
@@ -101,8 +112,9 @@ async fn an_endpoint_that_is_gone_or_busy_is_believed() {
     assert_eq!((&subscription["status"], &subscription["disabled_reason"]), (&json!("disabled"), &json!("gone")));
     let audit = client.get("/v1/audit").await.expect(200).json();
     assert_eq!(audit["entries"][0]["action"], "subscription.disabled", "{audit}");
-    let metrics = client.anonymous().get("/v1/health").await.expect(200);
-    drop(metrics);
+    let metrics = Client::new(&node.dev.admin_url, "").anonymous().get("/metrics").await.expect(200);
+    let counted = "triggers_subscriptions_disabled_total{reason=\"gone\"} 1";
+    assert!(String::from_utf8_lossy(&metrics.body).contains(counted), "{}", metrics.text());
     let enabled = client.send(crate::harness::Call::new("PATCH", path).body(r#"{"status":"active"}"#)).await;
     assert_eq!(enabled.expect(200).json()["status"], "active");
 }

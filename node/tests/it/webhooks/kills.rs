@@ -28,7 +28,7 @@ async fn write(client: Client) -> Vec<String> {
                 let results = answer.json()["results"].as_array().cloned().unwrap_or_default();
                 accepted.extend(results.iter().filter_map(|result| result["event_id"].as_str().map(str::to_owned)));
             }
-            Ok(answer) => assert!(answer.status >= 429, "{}", answer.text()),
+            Ok(answer) => assert!(matches!(answer.status, 429 | 503), "{}", answer.text()),
             Err(_) => return accepted,
         }
     }
@@ -76,6 +76,7 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
     let arrived = good.ids();
     assert!(delivered.iter().all(|id| arrived.contains_key(id)), "WEBHOOKS-5: delivered to nobody");
     assert!(arrived.keys().all(|id| delivered.contains(id)), "WEBHOOKS-5: a webhook of no event");
+    assert!(flapping.ids().keys().all(|id| delivered.contains(id)), "WEBHOOKS-5: a webhook of no event");
     let repeats: usize = arrived.values().map(|count| count - 1).sum();
     assert!(repeats < delivered.len(), "what is repeated is the exception: {repeats} of {}", delivered.len());
 }

@@ -12,6 +12,8 @@ use crate::tables::inbox::{self, Reading};
 use crate::tables::keys::day;
 use crate::tables::rows::{Delivery, EventRow, Idempotency, Row, chunks};
 use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use triggers_protocol::event::EventState;
 use triggers_protocol::{Event, EventId, EventStatus, EventType, Metadata, Timestamp};
@@ -25,6 +27,8 @@ pub struct Append {
     pub event_type: EventType,
     /// The sender's time, or the time of acceptance.
     pub timestamp: Timestamp,
+    /// The present time, which may be before that of the id if the clock was set back: webhooks are due then.
+    pub at: Timestamp,
     /// The payload as sent.
     pub payload: Bytes,
     /// How it came in.
@@ -49,10 +53,12 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The days of events whose records may still hold, for an event of `today`, the latest first.
-    fn days(&self, today: u32) -> impl Iterator<Item = u32> {
+    /// The days of events whose records may still hold, for an event with this id, the latest first.
+    fn days(&self, own_id: EventId) -> BTreeSet<Reverse<u32>> {
         let back = days_kept(self.expires_at.since(self.now));
-        (today.saturating_sub(back)..=today).rev()
+        // The id's day, behind which ids never go, and that of the clock, which may have been set back since.
+        let days = [own_id.created_at(), self.now].map(day);
+        days.into_iter().flat_map(|last| last.saturating_sub(back)..=last).map(Reverse).collect()
     }
 }
 
@@ -104,7 +110,7 @@ impl Batch<'_> {
         own_id: EventId,
     ) -> Result<Option<Outcome>, TableError> {
         let mut record = None;
-        for day in key.days(day(own_id.created_at())) {
+        for Reverse(day) in key.days(own_id) {
             if let Some(stored) = tx.get(&self.keys.idempotency(day, key.hash)).await? {
                 record = Some(Idempotency::from_bytes(&stored)?);
                 break;
@@ -131,7 +137,7 @@ impl Batch<'_> {
         let mut event = append.to_event();
         let targets = self.targets(tx, event.event_type.as_str()).await?;
         if !targets.is_empty() {
-            let due = append.id.created_at();
+            let due = append.id.created_at().min(append.at);
             let pushes = self.begin_pushes(tx, append.id, targets, due);
             tx.set(&self.keys.delivery(append.id), &Delivery { pushes, ..Delivery::NEW }.to_bytes());
             (event.state.status, event.state.next_retry_at) = (EventStatus::Queued, Some(due));

@@ -6,6 +6,7 @@
 //! [`INTERRUPTIONS_MAX`] of them; `ATTEMPT-3` attempts begin in the order in which they are due; `ATTEMPT-4` a repeated
 //! command finds what it took by its nonce.
 
+use super::push::TRANSACTION_BYTES_AIMED;
 use super::{Batch, Outcome, TableError};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::inbox;
@@ -18,7 +19,9 @@ use triggers_protocol::{Event, EventId, EventType, SubscriptionId, Timestamp};
 
 /// Attempts to one webhook that may end with their node.
 const INTERRUPTIONS_MAX: u32 = 10;
-/// Payload bytes of one claim, about.
+/// Bytes of a reason that are kept with each attempt.
+const REASON_BYTES_MAX: usize = 512;
+/// Payload bytes of the claims of one batch, about.
 const CLAIM_BYTES_MAX: usize = 4 << 20;
 
 /// A wish for attempts to a subscription.
@@ -92,9 +95,10 @@ impl Batch<'_> {
         let due = self.keys.pushes_until(claim.subscription, claim.at);
         // Those that this batch has settled are passed over.
         let page = tx.range_snapshot(RangeRead::first(due, claim.limit + self.settled.len())).await?;
-        let (mut attempts, mut bytes) = (Vec::new(), 0);
+        let mut attempts = Vec::new();
         for (key, _) in page.pairs {
-            if attempts.len() >= claim.limit || bytes >= CLAIM_BYTES_MAX {
+            let is_full = self.claimed_bytes >= CLAIM_BYTES_MAX || tx.approximate_size() > TRANSACTION_BYTES_AIMED;
+            if attempts.len() >= claim.limit || is_full {
                 break;
             }
             let (Some(id), Some(due)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
@@ -103,7 +107,7 @@ impl Batch<'_> {
             }
             match self.begin(tx, claim, (id, due), subscription).await? {
                 Some(event) => {
-                    bytes += event.payload.len();
+                    self.claimed_bytes += event.payload.len();
                     attempts.push(Claimed { event, token: claim.nonce });
                 }
                 // Nothing waits there, or it was given up: a place without its webhook is removed.
@@ -126,6 +130,10 @@ impl Batch<'_> {
         let is_here = |push: &&mut crate::tables::rows::Push| push.state.due() == Some(due);
         let Some(push) = delivery.push_mut(subscription.id).filter(is_here) else { return Ok(None) };
         let was_interrupted = matches!(push.state, PushState::Running { .. });
+        if push.failures == 0 && push.interruptions == 0 && !was_interrupted {
+            // The time that it has waited for its first attempt is not charged to it.
+            push.since = claim.at;
+        }
         push.interruptions += u32::from(was_interrupted);
         let is_given_up = push.interruptions > INTERRUPTIONS_MAX;
         let state = match is_given_up {
@@ -172,13 +180,20 @@ impl Batch<'_> {
 
 /// Notes that an attempt has begun.
 pub(super) fn begin(delivery: &mut Delivery, number: u32, started_at: Timestamp, subscription: Option<SubscriptionId>) {
-    if delivery.attempts.len() == ATTEMPTS_KEPT_MAX {
-        delivery.attempts.remove(0);
+    if delivery.attempts.len() >= ATTEMPTS_KEPT_MAX {
+        // The oldest that has ended: the end of one that is under way is still to be noted.
+        let ended = delivery.attempts.iter().position(|attempt| attempt.finished_at.is_some());
+        delivery.attempts.remove(ended.unwrap_or(0));
     }
     let outcome = AttemptOutcome::InProgress;
     let attempt =
         Attempt { number, started_at, finished_at: None, outcome, error: None, http_status: None, subscription };
     delivery.attempts.push(attempt);
+}
+
+/// What is kept of a reason with each attempt: a delivery is one value, with all of its attempts in it.
+pub(super) fn kept(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
 }
 
 /// Notes how the running attempt to a subscription has ended; the attempt, if it is remembered.
@@ -195,6 +210,6 @@ pub(super) fn end(
     };
     let attempt = delivery.attempts.iter_mut().rev().find(is_running)?;
     (attempt.finished_at, attempt.outcome, attempt.http_status) = (Some(at), outcome, http_status);
-    attempt.error = error.map(str::to_owned);
+    attempt.error = error.map(kept);
     Some(attempt.clone())
 }

@@ -10,7 +10,7 @@ use crate::kv::{RangeRead, Transaction};
 use crate::tables::access;
 use crate::tables::inbox::{self, Reading};
 use crate::tables::keys::{id_of_key, time_of_due_key};
-use crate::tables::rows::{AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row};
+use crate::tables::rows::{Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, RetryPolicy, Timestamp};
@@ -237,10 +237,10 @@ impl Batch<'_> {
     ) -> EventRow {
         let (id, before, state) = (row.event.id, row.event.state.status, &mut row.event.state);
         self.release(tx, id, &mut delivery);
-        end_attempt(&mut delivery, failure.at, AttemptOutcome::Failed, Some(failure.reason.clone()));
+        end_attempt(&mut delivery, failure.at, AttemptOutcome::Failed, Some(attempt::kept(&failure.reason)));
         state.last_error = Some(failure.reason);
-        let attempt = state.attempts.saturating_sub(delivery.attempts_before);
-        let by_policy = policy.delay_after(attempt).map(|delay| jittered(delay, failure.draw));
+        let number = state.attempts.saturating_sub(delivery.attempts_before);
+        let by_policy = policy.delay_after(number).map(|delay| jittered(delay, failure.draw));
         match by_policy.map(|delay| failure.retry_after.unwrap_or(delay)) {
             Some(delay) => {
                 let due = failure.at.plus(delay);
@@ -334,8 +334,12 @@ pub(super) fn holds(delivery: &Delivery, token: LeaseToken, at: Timestamp) -> bo
     matches!(delivery.claim, Claim::Leased { until } if until > at) && delivery.token == Some(token)
 }
 
+fn is_running_lease(attempt: &Attempt) -> bool {
+    attempt.finished_at.is_none() && attempt.subscription.is_none()
+}
+
 pub(super) fn end_attempt(delivery: &mut Delivery, at: Timestamp, outcome: AttemptOutcome, error: Option<String>) {
-    if let Some(attempt) = delivery.attempts.last_mut().filter(|attempt| attempt.finished_at.is_none()) {
+    if let Some(attempt) = delivery.attempts.last_mut().filter(|attempt| is_running_lease(attempt)) {
         (attempt.finished_at, attempt.outcome, attempt.error) = (Some(at), outcome, error);
     }
 }

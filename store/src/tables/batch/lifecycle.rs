@@ -36,7 +36,7 @@ impl Batch<'_> {
         }
         if before != EventStatus::Delivered {
             self.release(tx, id, &mut delivery);
-            self.drop_pushes(tx, id, &mut delivery);
+            self.drop_pushes(tx, id, &mut delivery, at);
             lease::end_attempt(&mut delivery, at, AttemptOutcome::Succeeded, None);
             tx.set(&self.keys.delivery(id), &delivery.to_bytes());
             self.deliver(tx, &mut row, at);
@@ -62,7 +62,7 @@ impl Batch<'_> {
         at: Timestamp,
     ) -> Result<Outcome, TableError> {
         let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, true).await };
-        self.remove(tx, &row).await?;
+        self.remove(tx, &row, at).await?;
         tx.set(&self.keys.tombstone(day(at), id), &Tombstone { deleted_at: at }.to_bytes());
         Ok(Outcome::Deleted)
     }

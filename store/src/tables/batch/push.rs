@@ -6,7 +6,7 @@
 
 use super::{Batch, Outcome, TableError, attempt};
 use crate::kv::{RangeRead, Transaction};
-use crate::tables::keys::id_of_key;
+use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{
     AttemptOutcome, Delivery, DisabledReason, EventRow, Push, PushState, Row, SubscriptionRow, SubscriptionStatus,
 };
@@ -15,6 +15,10 @@ use triggers_protocol::{EventId, EventStatus, SubscriptionId, Timestamp};
 
 /// Webhooks given up in one transaction.
 const GIVEN_UP_MAX: usize = 200;
+/// Listed attempts removed in one transaction.
+const ATTEMPTS_MAX: usize = 500;
+/// Bytes that a transaction of many steps aims at.
+pub(super) const TRANSACTION_BYTES_AIMED: usize = 4 << 20;
 
 impl Batch<'_> {
     /// The active subscriptions that select events of this type.
@@ -57,12 +61,25 @@ impl Batch<'_> {
         let mut pushes = Vec::with_capacity(targets.len());
         for subscription in targets {
             tx.set(&self.keys.push_due(subscription, due, id), &[]);
-            let earliest = self.due.entry(subscription).or_insert(due);
-            *earliest = due.min(*earliest);
+            self.note_due(subscription, due);
             let state = PushState::Waiting { due };
-            pushes.push(Push { subscription, state, since: due, failures: 0, interruptions: 0, settled: 0 });
+            pushes.push(Push {
+                subscription,
+                state,
+                since: due,
+                failures: 0,
+                interruptions: 0,
+                deferrals: 0,
+                settled: 0,
+            });
         }
         pushes
+    }
+
+    /// Notes that there is something to do for a subscription, for the wake-up pointer and for the inbox.
+    pub(super) fn note_due(&mut self, subscription: SubscriptionId, due: Timestamp) {
+        let earliest = self.due.entry(subscription).or_insert(due);
+        *earliest = due.min(*earliest);
     }
 
     /// Moves a webhook to another state, and its place in the order with it.
@@ -76,12 +93,18 @@ impl Batch<'_> {
         push.state = state;
     }
 
-    /// Ends what is left of an event's webhooks: it is delivered otherwise, or is removed.
-    pub(super) fn drop_pushes(&self, tx: &mut dyn Transaction, id: EventId, delivery: &mut Delivery) {
+    /// Ends what is left of an event's webhooks at `at`: it is acknowledged, or is removed.
+    pub(super) fn drop_pushes(&self, tx: &mut dyn Transaction, id: EventId, delivery: &mut Delivery, at: Timestamp) {
+        let mut dropped = Vec::new();
         for push in &mut delivery.pushes {
             if push.state.due().is_some() {
                 self.move_push(tx, id, push, PushState::Dropped);
+                dropped.push(push.subscription);
             }
+        }
+        for subscription in dropped {
+            let reason = "the event was acknowledged before the attempt had ended";
+            attempt::end(delivery, subscription, at, AttemptOutcome::Failed, None, Some(reason));
         }
     }
 
@@ -110,7 +133,7 @@ impl Batch<'_> {
         self.move_row(tx, row, before);
     }
 
-    /// Gives up webhooks of a subscription that is not active; one that is deleted goes with the last of them.
+    /// Gives up webhooks of a subscription that is not active; one that is deleted goes after the last of them.
     pub(super) async fn give_up(
         &mut self,
         tx: &mut dyn Transaction,
@@ -118,48 +141,91 @@ impl Batch<'_> {
         at: Timestamp,
     ) -> Result<Outcome, TableError> {
         let Some(stored) = subscriptions::read(tx, self.keys, subscription).await? else {
-            return Ok(Outcome::GaveUp { more: false, removed: true });
+            return Ok(Outcome::GaveUp { next: None, removed: true });
         };
         let reason = match stored.status {
-            SubscriptionStatus::Active => return Ok(Outcome::GaveUp { more: false, removed: false }),
+            SubscriptionStatus::Active => {
+                let next = subscriptions::first_due(tx, self.keys, subscription).await?;
+                return Ok(Outcome::GaveUp { next, removed: false });
+            }
             SubscriptionStatus::Deleted => "the subscription was deleted",
             SubscriptionStatus::Disabled { reason: DisabledReason::Gone, .. } => "the endpoint is gone for good (410)",
             SubscriptionStatus::Disabled { .. } => "the subscription is disabled",
         };
-        let page = tx.range_snapshot(RangeRead::first(self.keys.pushes(subscription), GIVEN_UP_MAX)).await?;
-        for (key, _) in &page.pairs {
-            tx.clear(key);
-            if let Some(id) = id_of_key(key) {
-                self.give_up_one(tx, id, subscription, at, reason).await?;
+        let mut next = self.give_up_page(tx, subscription, at, reason).await?;
+        if next.is_none() && stored.status == SubscriptionStatus::Deleted {
+            next = self.forget_attempts(tx, subscription).await?;
+            if next.is_none() {
+                tx.clear(&self.keys.subscription(subscription));
+                self.stored_subscriptions = self.stored_subscriptions.saturating_sub(1);
+                return Ok(Outcome::GaveUp { next: None, removed: true });
             }
         }
-        let removed = !page.more && stored.status == SubscriptionStatus::Deleted;
-        if removed {
-            tx.clear(&self.keys.subscription(subscription));
-            tx.clear_range(self.keys.logged_attempts(subscription));
-            self.stored_subscriptions = self.stored_subscriptions.saturating_sub(1);
-        }
-        Ok(Outcome::GaveUp { more: page.more, removed })
+        Ok(Outcome::GaveUp { next, removed: false })
     }
 
-    async fn give_up_one(
+    /// Gives up a page of webhooks, but for those that are on their way; when there is more to do.
+    async fn give_up_page(
         &mut self,
         tx: &mut dyn Transaction,
-        id: EventId,
         subscription: SubscriptionId,
         at: Timestamp,
         reason: &str,
-    ) -> Result<(), TableError> {
-        let Some(mut row) = self.read_row(tx, id).await? else { return Ok(()) };
+    ) -> Result<Option<Timestamp>, TableError> {
+        let page = tx.range_snapshot(RangeRead::first(self.keys.pushes(subscription), GIVEN_UP_MAX)).await?;
+        let (mut next, mut given_up) = (None, 0);
+        for (key, _) in &page.pairs {
+            if tx.approximate_size() > TRANSACTION_BYTES_AIMED {
+                return Ok(Some(Timestamp::EPOCH));
+            }
+            let (Some(id), Some(due)) = (id_of_key(key), time_of_due_key(key)) else { continue };
+            if self.give_up_one(tx, (id, due), subscription, at, reason).await? {
+                given_up += 1;
+            } else {
+                next = next.or(Some(due));
+            }
+        }
+        Ok(if page.more && given_up > 0 { Some(Timestamp::EPOCH) } else { next })
+    }
+
+    /// Removes a page of a subscription's attempts; when there is more to do.
+    async fn forget_attempts(
+        &self,
+        tx: &mut dyn Transaction,
+        subscription: SubscriptionId,
+    ) -> Result<Option<Timestamp>, TableError> {
+        let page = tx.range_snapshot(RangeRead::first(self.keys.logged_attempts(subscription), ATTEMPTS_MAX)).await?;
+        for (key, _) in &page.pairs {
+            tx.clear(key);
+        }
+        Ok(page.more.then_some(Timestamp::EPOCH))
+    }
+
+    /// Gives up one webhook; false if it is on its way, so that its end is waited for.
+    async fn give_up_one(
+        &mut self,
+        tx: &mut dyn Transaction,
+        (id, due): (EventId, Timestamp),
+        subscription: SubscriptionId,
+        at: Timestamp,
+        reason: &str,
+    ) -> Result<bool, TableError> {
+        let row = self.read_row(tx, id).await?;
         let mut delivery = self.read_delivery(tx, id).await?;
-        let Some(push) = delivery.push_mut(subscription).filter(|push| push.state.due().is_some()) else {
-            return Ok(());
+        let push = delivery.push_mut(subscription).filter(|push| push.state.due() == Some(due));
+        let (Some(mut row), Some(push)) = (row, push) else {
+            // A place without its webhook.
+            tx.clear(&self.keys.push_due(subscription, due, id));
+            return Ok(true);
         };
+        if matches!(push.state, PushState::Running { until, .. } if until > at) {
+            return Ok(false);
+        }
         self.move_push(tx, id, push, PushState::Dropped);
         attempt::end(&mut delivery, subscription, at, AttemptOutcome::Failed, None, Some(reason));
         row.event.state.last_error = Some(reason.to_owned());
         self.put_pushed(tx, &mut row, &delivery, at);
-        Ok(())
+        Ok(true)
     }
 }
 

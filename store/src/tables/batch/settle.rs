@@ -2,21 +2,25 @@
 //!
 //! Invariants: `SETTLE-1` only the attempt that is under way can be settled, and only once; a repeated command finds its
 //! token and tells the same; `SETTLE-2` after a failure the next attempt is due by the retry policy of the subscription, or
-//! else of the tenant, or when the endpoint asks for it, but not later than the policy's whole time (at least a day) after
-//! the first one was due; until then the whole subscription is held; `SETTLE-3` a subscription is disabled by an answer that says that it is gone, and when every
+//! else of the tenant, or when the endpoint asks for it, until when the whole subscription is held, but not later than the
+//! policy's whole time (at least a day) after the first one; one that it asks for earlier than the policy would make it is not
+//! charged to the policy, up to [`DEFERRALS_MAX`] times; `SETTLE-3` a subscription is disabled by an answer that says that it is gone, and when every
 //! attempt has failed for longer than is put up with; either is in the audit.
 
 use super::lease::jittered;
 use super::{Batch, Outcome, TableError, attempt};
 use crate::kv::Transaction;
+use crate::tables::rows::Attempt;
 use crate::tables::rows::{
     Actor, AttemptOutcome, AuditAction, AuditRow, Delivery, DisabledReason, Push, PushState, Row, SubscriptionRow,
     SubscriptionStatus,
 };
 use crate::tables::subscriptions;
 use std::time::Duration;
-use triggers_protocol::{EventId, RetryPolicy, SubscriptionId, Timestamp};
+use triggers_protocol::{EventId, EventStatus, RetryPolicy, SubscriptionId, Timestamp};
 
+/// Attempts that an endpoint may ask for earlier than the policy would make them.
+const DEFERRALS_MAX: u32 = 20;
 /// A delivery may always take this long in all.
 const WHOLE_TIME_MIN: Duration = Duration::from_secs(86_400);
 
@@ -61,6 +65,8 @@ pub struct Settle {
     pub draw: u64,
     /// How long every attempt to a subscription may fail before it is disabled.
     pub disable_after: Duration,
+    /// The endpoint: if the subscription has another one by now, it tells nothing of that.
+    pub target_url: String,
 }
 
 /// What followed from the end of an attempt.
@@ -68,6 +74,8 @@ pub struct Settle {
 pub struct Settled {
     /// When the next attempt is due; none if there is none.
     pub due: Option<Timestamp>,
+    /// Whether the event is delivered with this.
+    pub is_delivered: bool,
     /// The subscription as it is now; none if it is gone.
     pub subscription: Option<SubscriptionRow>,
 }
@@ -82,12 +90,13 @@ impl Batch<'_> {
         if push.settled == settle.token {
             let due = push.state.due();
             self.settled.insert(id);
-            return Ok(Outcome::Settled(Box::new(Settled { due, subscription })));
+            let is_delivered = row.event.state.status == EventStatus::Delivered;
+            return Ok(Outcome::Settled(Box::new(Settled { due, is_delivered, subscription })));
         }
         if !matches!(push.state, PushState::Running { token, .. } if token == settle.token) {
             return Ok(Outcome::Conflict);
         }
-        if let Some(stored) = &mut subscription {
+        if let Some(stored) = subscription.as_mut().filter(|row| row.target_url == settle.target_url) {
             self.judge(tx, stored, settle).await?;
         }
         let active = subscription.as_ref().filter(|row| row.is_active());
@@ -95,7 +104,8 @@ impl Batch<'_> {
             Some(own) => own,
             None => self.policy(tx).await?,
         };
-        let state = next_state(push, settle, active.map(|_| &policy));
+        let is_gone = active.is_none_or(|row| row.target_url == settle.target_url);
+        let state = next_state(push, settle, active.map(|_| &policy), is_gone);
         self.move_push(tx, id, push, state);
         push.settled = settle.token;
         let ended = end_attempt(&mut delivery, settle);
@@ -105,12 +115,16 @@ impl Batch<'_> {
         }
         self.put_pushed(tx, &mut row, &delivery, settle.at);
         self.settled.insert(id);
-        Ok(Outcome::Settled(Box::new(Settled { due: state.due(), subscription })))
+        if let Some(due) = state.due() {
+            self.note_due(settle.subscription, due);
+        }
+        let is_delivered = row.event.state.status == EventStatus::Delivered;
+        Ok(Outcome::Settled(Box::new(Settled { due: state.due(), is_delivered, subscription })))
     }
 
     /// Notes on the subscription what the attempt tells of its endpoint (`SETTLE-3`).
     async fn judge(
-        &self,
+        &mut self,
         tx: &mut dyn Transaction,
         row: &mut SubscriptionRow,
         settle: &Settle,
@@ -130,6 +144,9 @@ impl Batch<'_> {
         };
         if let Some(reason) = reason.filter(|_| row.is_active()) {
             row.status = SubscriptionStatus::Disabled { reason, at: settle.at };
+            // Events of this batch that are still to be accepted do not go to it.
+            self.subscriptions = None;
+            self.note_due(row.id, Timestamp::EPOCH);
             let detail = match reason {
                 DisabledReason::Gone => "the endpoint answered 410".to_owned(),
                 _ => format!("every attempt has failed for {} s", settle.disable_after.as_secs()),
@@ -151,23 +168,42 @@ impl Batch<'_> {
     }
 }
 
-/// What follows for the webhook; there is no policy if nothing more may be tried.
-fn next_state(push: &mut Push, settle: &Settle, policy: Option<&RetryPolicy>) -> PushState {
-    let retry_after = match settle.result {
+/// What follows for the webhook; there is no policy if nothing more may be tried, and an endpoint that is gone is believed
+/// only if it is still the subscription's.
+fn next_state(push: &mut Push, settle: &Settle, policy: Option<&RetryPolicy>, is_gone: bool) -> PushState {
+    let asked = match settle.result {
         PushResult::Delivered { .. } => return PushState::Delivered,
-        PushResult::Gone { .. } => return PushState::Dropped,
+        PushResult::Gone { .. } if is_gone => return PushState::Dropped,
+        PushResult::Gone { .. } => None,
         PushResult::Failed { retry_after, .. } => retry_after,
     };
-    push.failures += 1;
     let Some(policy) = policy else { return PushState::Dropped };
-    let Some(delay) = policy.delay_after(push.failures) else { return PushState::Dropped };
-    let due = settle.at.plus(retry_after.unwrap_or_else(|| jittered(delay, settle.draw)));
     // A fifth more than the policy's own time, which is what its jitter may add.
     let latest = push.since.plus((policy.total() * 6 / 5).max(WHOLE_TIME_MIN));
-    if settle.at >= latest { PushState::Dropped } else { PushState::Waiting { due: due.min(latest) } }
+    if settle.at >= latest {
+        return PushState::Dropped;
+    }
+    let by_policy = policy.delay_after(push.failures + 1).map(|delay| jittered(delay, settle.draw));
+    let delay = match (asked, by_policy) {
+        (Some(asked), by_policy)
+            if push.deferrals < DEFERRALS_MAX && by_policy.is_none_or(|by_policy| asked < by_policy) =>
+        {
+            push.deferrals += 1;
+            asked
+        }
+        (asked, Some(by_policy)) => {
+            push.failures += 1;
+            by_policy.max(asked.unwrap_or_default())
+        }
+        (_, None) => {
+            push.failures += 1;
+            return PushState::Dropped;
+        }
+    };
+    PushState::Waiting { due: settle.at.plus(delay).min(latest) }
 }
 
-fn end_attempt(delivery: &mut Delivery, settle: &Settle) -> Option<crate::tables::rows::Attempt> {
+fn end_attempt(delivery: &mut Delivery, settle: &Settle) -> Option<Attempt> {
     let (outcome, http_status, error) = match &settle.result {
         PushResult::Delivered { http_status } => (AttemptOutcome::Succeeded, Some(*http_status), None),
         PushResult::Failed { http_status, error, .. } => (AttemptOutcome::Failed, *http_status, Some(error.as_str())),

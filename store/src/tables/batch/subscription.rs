@@ -52,13 +52,17 @@ pub struct SubscriptionChange {
 impl SubscriptionChange {
     fn apply(&self, row: &mut SubscriptionRow, at: Timestamp) {
         let Self { target_url, event_types, description, retry_policy, max_in_flight, active, key } = self.clone();
+        if target_url.as_ref().is_some_and(|url| *url != row.target_url) {
+            // What is known of the endpoint is not true of another one.
+            (row.failing_since, row.held_until) = (None, None);
+        }
         row.target_url = target_url.unwrap_or_else(|| std::mem::take(&mut row.target_url));
         row.event_types = event_types.unwrap_or_else(|| std::mem::take(&mut row.event_types));
         row.description = description.unwrap_or_else(|| row.description.take());
         row.retry_policy = retry_policy.unwrap_or_else(|| row.retry_policy.take());
         row.max_in_flight = max_in_flight.unwrap_or(row.max_in_flight);
         match active {
-            Some(true) if !row.is_active() => {
+            Some(true) => {
                 (row.status, row.failing_since, row.held_until) = (SubscriptionStatus::Active, None, None);
             }
             Some(false) if row.is_active() => {
@@ -96,6 +100,13 @@ impl SubscriptionChange {
     }
 }
 
+/// A URL without its path and query, which may be secret.
+fn host(target_url: &str) -> String {
+    let begin = target_url.find("://").map_or(0, |at| at + 3);
+    let end = target_url[begin..].find(['/', '?', '#']).map_or(target_url.len(), |at| begin + at);
+    target_url[..end].to_owned()
+}
+
 impl Batch<'_> {
     pub(super) async fn subscribe(
         &mut self,
@@ -113,7 +124,7 @@ impl Batch<'_> {
         let row = SubscriptionRow { changed_by: by.nonce, ..row.clone() };
         self.stored_subscriptions += 1;
         tx.set(&self.keys.subscription(row.id), &row.to_bytes());
-        self.audit_change(tx, row.created_at, (AuditAction::SubscriptionCreated, row.target_url.clone()), row.id, by)
+        self.audit_change(tx, row.created_at, (AuditAction::SubscriptionCreated, host(&row.target_url)), row.id, by)
             .await?;
         Ok(Outcome::Subscribed(Box::new(row)))
     }
@@ -128,10 +139,16 @@ impl Batch<'_> {
     ) -> Result<Outcome, TableError> {
         let Some(mut row) = self.visible(tx, id).await? else { return Ok(Outcome::NotFound) };
         if row.changed_by != by.nonce {
+            let before = row.clone();
             change.apply(&mut row, at);
-            (row.updated_at, row.changed_by) = (at, by.nonce);
-            tx.set(&self.keys.subscription(id), &row.to_bytes());
-            self.audit_change(tx, at, change.action(), id, by).await?;
+            if row != before {
+                (row.updated_at, row.changed_by) = (at, by.nonce);
+                tx.set(&self.keys.subscription(id), &row.to_bytes());
+                self.audit_change(tx, at, change.action(), id, by).await?;
+                if !row.is_active() {
+                    self.note_due(id, Timestamp::EPOCH);
+                }
+            }
         }
         Ok(Outcome::Subscribed(Box::new(row)))
     }
@@ -152,7 +169,8 @@ impl Batch<'_> {
         // Whoever reads the store from now on has no use for the secrets.
         row.keys.clear();
         tx.set(&self.keys.subscription(id), &row.to_bytes());
-        self.audit_change(tx, at, (AuditAction::SubscriptionDeleted, row.target_url.clone()), id, by).await?;
+        self.note_due(id, Timestamp::EPOCH);
+        self.audit_change(tx, at, (AuditAction::SubscriptionDeleted, host(&row.target_url)), id, by).await?;
         Ok(Outcome::Deleted)
     }
 

@@ -107,7 +107,7 @@ impl Batch<'_> {
             for (key, _) in &page.pairs {
                 let Some(id) = id_of_key(key) else { continue };
                 if let Some(row) = self.read_row(tx, id).await? {
-                    self.remove(tx, &row).await?;
+                    self.remove(tx, &row, sweep.at).await?;
                     removed += 1;
                 }
             }
@@ -119,7 +119,12 @@ impl Batch<'_> {
     }
 
     /// Removes an event with everything that belongs to it.
-    pub(super) async fn remove(&mut self, tx: &mut dyn Transaction, row: &EventRow) -> Result<(), TableError> {
+    pub(super) async fn remove(
+        &mut self,
+        tx: &mut dyn Transaction,
+        row: &EventRow,
+        at: Timestamp,
+    ) -> Result<(), TableError> {
         let (id, status) = (row.event.id, row.event.state.status);
         tx.clear(&self.keys.event(id));
         if row.is_chunked() {
@@ -128,9 +133,9 @@ impl Batch<'_> {
         if row.has_delivery() {
             let mut delivery = self.read_delivery(tx, id).await?;
             self.release(tx, id, &mut delivery);
-            self.drop_pushes(tx, id, &mut delivery);
-            tx.clear(&self.keys.delivery(id));
+            self.drop_pushes(tx, id, &mut delivery, at);
         }
+        tx.clear(&self.keys.delivery(id));
         tx.clear(&self.keys.queue(status, id));
         self.delta.add(status, -1);
         Ok(())

@@ -14,8 +14,11 @@ use utoipa::ToSchema;
 pub(crate) struct NewSubscription {
     /// Where webhooks go: an absolute URL, `https` unless the node allows others, without user and fragment. Addresses
     /// that are not public are refused unless the node allows them.
-    #[schema(max_length = 2_048, format = "uri")]
-    target_url: String,
+    #[schema(max_length = 2_048, format = "uri", nullable = false)]
+    target_url: Option<String>,
+    /// The same, as REST hooks spell it; one of the two is required.
+    #[schema(rename = "targetUrl", max_length = 2_048, format = "uri", nullable = false)]
+    target_url_of_rest_hooks: Option<String>,
     /// Event types, or prefixes such as `order.*`; everything if absent or empty.
     #[schema(max_items = 100)]
     event_types: Option<Vec<String>>,
@@ -42,6 +45,9 @@ pub(crate) struct SubscriptionPatch {
     /// Where webhooks go.
     #[schema(max_length = 2_048, format = "uri", nullable = false)]
     target_url: Option<String>,
+    /// The same, as REST hooks spell it.
+    #[schema(rename = "targetUrl", max_length = 2_048, format = "uri", nullable = false)]
+    target_url_of_rest_hooks: Option<String>,
     /// Event types, or prefixes such as `order.*`; all of them are replaced.
     #[schema(max_items = 100)]
     event_types: Option<Vec<String>>,

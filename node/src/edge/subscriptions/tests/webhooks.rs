@@ -93,7 +93,10 @@ async fn a_ping_that_is_refused_or_does_not_arrive_says_why() {
     let refused = live.send("POST", &format!("{path}/test"), &key, "").await.json;
     assert_eq!((&refused["delivered"], &refused["http_status"]), (&json!(false), &json!(500)), "TEST-SUBSCRIPTION-1");
     assert_eq!(refused["error"], "the endpoint answered 500");
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Bound but not listening, so that the port is nobody else's meanwhile.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let free = socket.local_addr().unwrap();
     let (_, path) = made(&live, &key, json!({"target_url": format!("http://{free}/")})).await;
     let nobody = live.send("POST", &format!("{path}/test"), &key, "").await.json;
     assert_eq!((&nobody["delivered"], &nobody["http_status"]), (&json!(false), &Value::Null), "TEST-SUBSCRIPTION-1");

@@ -1,0 +1,209 @@
+//! The dispatcher against random orders of what can happen: its bounds hold, its slots come back, and it never stops while
+//! something is due.
+
+use super::*;
+use proptest::prelude::*;
+use triggers_protocol::{Event, EventId, EventType, Metadata, event::EventState};
+use triggers_store::tables::rows::DisabledReason;
+
+const SLOTS: usize = 5;
+const LIMITS: DispatchLimits = DispatchLimits {
+    tenant_in_flight_max: 4,
+    breaker: BreakerLimits { failures_max: 2, pause_min: Duration::from_secs(1), pause_max: Duration::from_secs(4) },
+};
+
+fn row(number: u8, max_in_flight: u32) -> SubscriptionRow {
+    SubscriptionRow {
+        id: id(number),
+        target_url: format!("https://{number}.example/"),
+        event_types: Vec::new(),
+        description: None,
+        keys: Vec::new(),
+        retry_policy: None,
+        max_in_flight,
+        status: SubscriptionStatus::Active,
+        failing_since: None,
+        held_until: None,
+        created_at: AT_ONCE,
+        updated_at: AT_ONCE,
+        changed_by: 0,
+    }
+}
+
+fn id(number: u8) -> SubscriptionId {
+    SubscriptionId::from_bytes([number; 16])
+}
+
+fn claimed(count: usize) -> Vec<Claimed> {
+    let event = Event {
+        id: EventId::ZERO,
+        event_type: EventType::parse("a.b").unwrap(),
+        timestamp: AT_ONCE,
+        payload: "{}".into(),
+        metadata: Metadata::default(),
+        state: EventState::ACCEPTED,
+    };
+    vec![Claimed { event, token: 1 }; count]
+}
+
+fn now(seconds: u64) -> Now {
+    Now { wall: Timestamp::EPOCH.plus(Duration::from_secs(1_000 + seconds)), monotonic: Duration::from_secs(seconds) }
+}
+
+fn dispatcher(lanes: Vec<SubscriptionRow>, slots: &Slots) -> Dispatcher {
+    let mut dispatcher = Dispatcher::new(LIMITS, slots.clone());
+    dispatcher.load(lanes.into_iter().map(|row| (row, None)).collect());
+    dispatcher
+}
+
+/// The claims among what is asked for.
+fn claims(writes: &[Write]) -> Vec<(SubscriptionId, usize)> {
+    let claims = writes.iter().filter_map(|write| match write {
+        Write::Claim { subscription, limit } => Some((*subscription, *limit)),
+        _ => None,
+    });
+    claims.collect()
+}
+
+#[test]
+fn nothing_is_claimed_before_it_is_due_nor_twice_at_once() {
+    let mut dispatcher = dispatcher(vec![row(1, 2)], &Slots::new(SLOTS, usize::MAX));
+    dispatcher.added(&[(id(1), now(5).wall)].into());
+    assert!(dispatcher.plan(now(4)).0.is_empty());
+    assert_eq!(dispatcher.next(now(4)), Some(now(5).wall));
+    assert_eq!(claims(&dispatcher.plan(now(5)).0), [(id(1), 2)]);
+    assert!(dispatcher.plan(now(5)).0.is_empty(), "DISPATCH-3");
+    assert!(dispatcher.is_busy());
+    let dispatched = dispatcher.claimed(id(1), claimed(1), (None, now(30).wall)).unwrap();
+    dispatcher.answered(id(1));
+    assert_eq!(dispatched.attempts.len(), 1);
+    dispatcher.ended(id(1));
+    assert!(!dispatcher.is_busy() && dispatcher.next(now(6)).is_none());
+}
+
+#[test]
+fn what_fails_to_be_claimed_is_claimed_again() {
+    let slots = Slots::new(SLOTS, usize::MAX);
+    let mut dispatcher = dispatcher(vec![row(1, 9)], &slots);
+    dispatcher.added(&[(id(1), AT_ONCE)].into());
+    assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 4)], "DISPATCH-2: the tenant's places");
+    dispatcher.answered(id(1));
+    assert_eq!(slots.take(SLOTS).len(), SLOTS, "the slots are back");
+    assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 4)]);
+}
+
+#[test]
+fn without_slots_it_asks_for_one_once() {
+    let slots = Slots::new(1, usize::MAX);
+    let held = slots.take(1);
+    let mut dispatcher = dispatcher(vec![row(1, 9), row(2, 9)], &slots);
+    dispatcher.added(&[(id(1), AT_ONCE), (id(2), AT_ONCE)].into());
+    let (writes, wants_slot) = dispatcher.plan(now(1));
+    assert!(writes.is_empty() && wants_slot);
+    assert!(!dispatcher.plan(now(1)).1, "it waits already");
+    assert!(dispatcher.is_attached() && !dispatcher.is_busy() && dispatcher.next(now(1)).is_none());
+    assert_eq!(dispatcher.next_due(now(1)), Some(AT_ONCE), "whoever closes the inbox has to look at once");
+    dispatcher.granted(held.into_iter().next());
+    let (writes, wants_slot) = dispatcher.plan(now(1));
+    assert_eq!((claims(&writes), wants_slot), (vec![(id(1), 1)], true), "the second one waits for the next");
+}
+
+#[test]
+fn what_is_not_delivered_to_is_cleared_away() {
+    let mut dispatcher = dispatcher(vec![row(1, 9)], &Slots::new(SLOTS, usize::MAX));
+    let disabled = SubscriptionStatus::Disabled { reason: DisabledReason::Requested, at: AT_ONCE };
+    dispatcher.changed(SubscriptionRow { status: disabled, ..row(1, 9) });
+    assert!(matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]));
+    dispatcher.gave_up(id(1), Some(AT_ONCE), false);
+    dispatcher.answered(id(1));
+    assert!(matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]), "there was more");
+    dispatcher.gave_up(id(1), None, false);
+    dispatcher.answered(id(1));
+    assert!(dispatcher.plan(now(1)).0.is_empty() && dispatcher.next(now(1)).is_none());
+    dispatcher.deleted(id(1));
+    assert!(matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]), "one that is deleted goes itself");
+    dispatcher.gave_up(id(1), None, true);
+    dispatcher.answered(id(1));
+    assert!(!dispatcher.is_busy() && dispatcher.next(now(1)).is_none());
+}
+
+/// What happens next.
+#[derive(Debug, Clone)]
+enum Step {
+    Added(u8),
+    /// A claim is answered with so many attempts, or fails.
+    Answered(u8, Option<usize>),
+    /// An attempt of this subscription ends.
+    Ended(u8, bool),
+    Later(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0u8..3).prop_map(Step::Added),
+        (0u8..3, prop::option::weighted(0.8, 0usize..4)).prop_map(|(lane, count)| Step::Answered(lane, count)),
+        (0u8..3, any::<bool>()).prop_map(|(lane, good)| Step::Ended(lane, good)),
+        (0u64..6).prop_map(Step::Later),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn bounds_hold_and_it_never_stops_while_something_is_due(steps in prop::collection::vec(step(), 1..150)) {
+        let slots = Slots::new(SLOTS, usize::MAX);
+        let rows: Vec<_> = (0..3).map(|number| row(number, u32::from(number) + 1)).collect();
+        let mut dispatcher = dispatcher(rows.clone(), &slots);
+        let (mut seconds, mut asked, mut waiting) = (0, BTreeMap::new(), [0usize; 3]);
+        let mut running: Vec<(u8, Slot)> = Vec::new();
+        // In the end everything is answered and ends well.
+        let lanes = || (0..3u8).flat_map(|lane| [Step::Answered(lane, Some(1)), Step::Ended(lane, true), Step::Later(3)]);
+        let end: Vec<Step> = (0..200).flat_map(|_| lanes()).collect();
+        for step in steps.into_iter().chain(end) {
+            match step {
+                Step::Added(lane) => {
+                    waiting[usize::from(lane)] += 1;
+                    dispatcher.added(&[(id(lane), now(seconds).wall)].into());
+                }
+                Step::Answered(lane, answer) => {
+                    let Some(limit) = asked.remove(&lane) else { continue };
+                    if let Some(count) = answer {
+                        let count = count.min(limit).min(waiting[usize::from(lane)]);
+                        waiting[usize::from(lane)] -= count;
+                        let next = (waiting[usize::from(lane)] > 0).then_some(AT_ONCE);
+                        let dispatched = dispatcher.claimed(id(lane), claimed(count), (next, now(seconds + 30).wall));
+                        let begun = dispatched.into_iter().flat_map(|dispatched| dispatched.attempts);
+                        running.extend(begun.map(|(_, slot)| (lane, slot)));
+                    }
+                    dispatcher.answered(id(lane));
+                }
+                Step::Ended(lane, good) => {
+                    let Some(at) = running.iter().position(|(of, _)| *of == lane) else { continue };
+                    running.remove(at);
+                    let health = if good { Health::Good } else { Health::Bad };
+                    let due = (!good).then(|| now(seconds + 2).wall);
+                    waiting[usize::from(lane)] += usize::from(!good);
+                    let settled = Settled { due, is_delivered: good, subscription: Some(rows[usize::from(lane)].clone()) };
+                    dispatcher.settled(id(lane), settled, health, now(seconds));
+                    dispatcher.ended(id(lane));
+                }
+                Step::Later(by) => seconds += by,
+            }
+            let (writes, _) = dispatcher.plan(now(seconds));
+            for (subscription, limit) in claims(&writes) {
+                let lane = subscription.to_bytes()[0];
+                prop_assert!(asked.insert(lane, limit).is_none(), "DISPATCH-3");
+            }
+            let of = |lane: u8| running.iter().filter(|(of, _)| *of == lane).count() + asked.get(&lane).unwrap_or(&0);
+            let all: usize = (0..3).map(of).sum();
+            prop_assert!(all <= LIMITS.tenant_in_flight_max, "DISPATCH-2");
+            prop_assert!((0..3).all(|lane| of(lane) <= usize::from(lane) + 1), "DISPATCH-2");
+            let free = slots.take(SLOTS).len();
+            prop_assert_eq!(free + all, SLOTS, "DISPATCH-1");
+            let is_under_way = !running.is_empty() || !asked.is_empty();
+            let waits = waiting.iter().any(|count| *count > 0);
+            prop_assert!(!waits || is_under_way || dispatcher.next(now(seconds)).is_some(), "it has stopped");
+        }
+        prop_assert_eq!(waiting, [0; 3], "something was never claimed");
+        prop_assert!(!dispatcher.is_busy() && dispatcher.next_due(now(seconds)).is_none());
+    }
+}
