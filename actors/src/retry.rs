@@ -107,9 +107,12 @@ impl RetryArguments {
             failure: SendFailure::Timeout,
             reason: format!("no answer within {} ms", self.send_timeout.as_millis()),
         });
-        let now = self.environment.now();
-        metrics::histogram!("triggers_delivery_age_seconds").record(now.since(self.claimed.event.id.created_at()));
-        Some(verdict(outcome))
+        let (result, health) = verdict(outcome);
+        if matches!(result, PushResult::Delivered { .. }) {
+            let age = self.environment.now().since(self.claimed.event.id.created_at());
+            metrics::histogram!("triggers_delivery_age_seconds").record(age);
+        }
+        Some((result, health))
     }
 
     /// Stores the end of the attempt, again and again while the claim holds.

@@ -10,18 +10,18 @@
 //! What is pushed, and when, is [`super::dispatch`]'s part of it.
 //! On a crash everything gathered is dropped unanswered, and callers see an unknown outcome.
 
+mod commands;
+
 use super::batch::{Batch, Committed, Finished, Planned, PushNews, Slot};
 use super::dispatch::{Dispatched, Dispatcher, Now};
-use super::request::{Answer, BrokerError, LeaseRequest, NewEvent, Refusal, SettleRequest, Write};
+use super::request::{Answer, BrokerError, NewEvent, Refusal, Write};
 use super::signals::Attachment;
 use crate::delivery;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
-use triggers_protocol::{Environment, EventId, EventStatus, SubscriptionId, Timestamp};
+use triggers_protocol::{Environment, EventId, SubscriptionId, Timestamp};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::{
-    Append, ClaimPushes, Command, Counts, IdempotencyKey, Lease, Refuse, Settle, Sweep,
-};
+use triggers_store::tables::batch::{Command, Counts};
 use triggers_store::tables::inbox::InboxState;
 
 /// How long a commit of unknown outcome may still take effect.
@@ -224,7 +224,7 @@ impl<R: Requester> InboxMachine<R> {
     /// How many events wait, as the machine knows it.
     #[cfg(test)]
     pub(crate) fn received(&self) -> i64 {
-        self.counts.get(EventStatus::Received)
+        self.counts.get(triggers_protocol::EventStatus::Received)
     }
 
     /// When [`InboxMachine::tick`] has something to do.
@@ -427,119 +427,6 @@ impl<R: Requester> InboxMachine<R> {
             effects.push(InboxEffect::Commit(batch));
         }
         effects
-    }
-
-    fn add_to(&self, batch: &mut Batch<R>, mut planned: Planned<R>, now: Timestamp) {
-        let mut room = planned.request.waiting_events_max.map_or(u64::MAX, |max| {
-            let waiting = |status| u64::try_from(self.counts.get(status)).unwrap_or(0);
-            let taken = waiting(EventStatus::Received) + waiting(EventStatus::Queued) + batch.events() as u64;
-            max.saturating_sub(taken)
-        });
-        for (write, slot) in planned.request.writes.iter().zip(&mut planned.slots) {
-            let Slot::Command(number) = slot else { continue };
-            let over_quota = matches!(write, Write::Append(_)) && room == 0;
-            if over_quota && matches!(write, Write::Append(event) if event.idempotency.is_none()) {
-                *slot = Slot::Refused(Refusal::QuotaExceeded);
-                continue;
-            }
-            *number = batch.commands.len();
-            batch.commands.push(match write {
-                Write::Append(event) => {
-                    room = room.saturating_sub(1);
-                    batch.minted_id = EventId::mint(batch.minted_id, now, self.environment.bytes());
-                    Command::Append(Box::new(Append { over_quota, ..self.append(event, batch.minted_id, now) }))
-                }
-                Write::Acknowledge(id, token) => Command::Acknowledge { id: *id, at: now, token: *token },
-                Write::Delete(id) => Command::Delete { id: *id, at: now },
-                Write::Lease(lease) => Command::Lease(self.lease(lease, now)),
-                Write::Extend(id, token, visibility) => Command::Extend {
-                    id: *id,
-                    token: *token,
-                    at: now,
-                    until: now.plus(*visibility),
-                    nonce: self.nonce(),
-                },
-                Write::Refuse(refuse) => Command::Refuse(Refuse {
-                    id: refuse.id,
-                    token: refuse.token,
-                    reason: refuse.reason.clone(),
-                    retry_after: refuse.retry_after,
-                    at: now,
-                    nonce: self.nonce(),
-                }),
-                Write::Replay(id) => Command::Replay { id: *id, at: now, nonce: self.nonce() },
-                Write::Expire => Command::Expire { at: now, seed: self.nonce() },
-                Write::Claim { subscription, limit } => Command::Claim(ClaimPushes {
-                    subscription: *subscription,
-                    limit: *limit,
-                    at: now,
-                    until: now.plus(self.limits.attempt_time),
-                    nonce: self.nonce(),
-                }),
-                Write::Settle(settle) => Command::Settle(Box::new(self.settle(settle))),
-                Write::GiveUp(subscription) => Command::GiveUp { subscription: *subscription, at: now },
-                Write::Subscribe(row, by) => Command::Subscribe {
-                    row: row.clone(),
-                    subscriptions_max: self.limits.subscriptions_max,
-                    by: by.clone(),
-                },
-                Write::ChangeSubscription(id, change, by) => {
-                    Command::ChangeSubscription { id: *id, change: change.clone(), at: now, by: by.clone() }
-                }
-                Write::Unsubscribe(id, by) => Command::Unsubscribe { id: *id, at: now, by: by.clone() },
-                Write::Sweep => {
-                    Command::Sweep(Sweep { at: now, idempotency_retention: self.limits.idempotency_retention })
-                }
-            });
-        }
-        batch.requests.push(planned);
-    }
-
-    fn settle(&self, settle: &SettleRequest) -> Settle {
-        Settle {
-            id: settle.id,
-            subscription: settle.subscription,
-            token: settle.token,
-            at: settle.at,
-            result: settle.result.clone(),
-            draw: self.nonce(),
-            disable_after: self.limits.disable_after,
-            target_url: settle.target_url.clone(),
-        }
-    }
-
-    fn lease(&self, lease: &LeaseRequest, now: Timestamp) -> Lease {
-        Lease {
-            nonce: self.nonce(),
-            seed: self.environment.bytes(),
-            limit: lease.limit,
-            event_types: lease.event_types.clone(),
-            at: now,
-            until: now.plus(lease.visibility),
-        }
-    }
-
-    /// A number that tells one command from all others.
-    fn nonce(&self) -> u64 {
-        u64::from_le_bytes(self.environment.bytes())
-    }
-
-    fn append(&self, event: &NewEvent, id: EventId, now: Timestamp) -> Append {
-        Append {
-            id,
-            event_type: event.event_type.clone(),
-            timestamp: event.timestamp.unwrap_or_else(|| id.created_at()),
-            at: now,
-            payload: event.payload.clone(),
-            metadata: event.metadata.clone(),
-            over_quota: false,
-            idempotency: event.idempotency.map(|key| IdempotencyKey {
-                hash: key.hash,
-                request_digest: key.request_digest,
-                now,
-                expires_at: now.plus(self.limits.idempotency_retention),
-            }),
-        }
     }
 
     fn refuse(&mut self, planned: Planned<R>, error: BrokerError) -> Option<InboxEffect<R>> {

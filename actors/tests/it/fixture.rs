@@ -30,6 +30,11 @@ impl VirtualClock {
     pub fn jump(&self, by: Duration) {
         *self.ahead.lock().unwrap() += by;
     }
+
+    /// Sets it back, at most by what it was set forward.
+    pub fn set_back(&self, by: Duration) {
+        *self.ahead.lock().unwrap() -= by;
+    }
 }
 
 impl Clock for VirtualClock {

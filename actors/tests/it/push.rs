@@ -1,5 +1,6 @@
 //! Webhooks in virtual time: who gets what and when, what each failure leads to, and that nothing is lost or stuck.
 
+mod changes;
 mod crashes;
 mod lanes;
 mod retention;

@@ -1,7 +1,7 @@
 //! The recorder of metrics, its buckets, and the handle that renders it.
 //!
-//! Invariants: `MEASURES-1` a histogram's unit is the end of its name, and the unit decides the buckets: `_seconds`, or a
-//! number of things; `MEASURES-2` what was recorded is taken into the buckets every `UPKEEP_INTERVAL`, so that memory
+//! Invariants: `MEASURES-1` a histogram's unit is the end of its name, and the unit decides the buckets: `_age_seconds`,
+//! `_seconds`, or a number of things; `MEASURES-2` what was recorded is taken into the buckets every `UPKEEP_INTERVAL`, so that memory
 //! stays bounded when nobody scrapes.
 
 use super::log::lines::LINES_DROPPED;
@@ -18,6 +18,8 @@ const SECONDS: [f64; 18] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
     30.0,
 ];
+/// From the next commit to the end of the longest retry policy that is usual.
+const AGES: [f64; 12] = [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0, 86_400.0];
 const NUMBERS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
 
 /// Renders the metrics; cheap to clone.
@@ -56,6 +58,7 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
     for counter in [CONNECTIONS_REFUSED, LINES_DROPPED] {
         metrics::counter!(counter).absolute(0);
     }
+    describe_broker();
     metrics::describe_gauge!("triggers_build_info", "Always 1; the version is a label");
     metrics::gauge!("triggers_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     process::describe();
@@ -67,9 +70,30 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
     Ok(handle)
 }
 
+/// What inboxes, deliveries and the store count.
+fn describe_broker() {
+    metrics::describe_gauge!("triggers_inboxes_open", "Inboxes in memory");
+    metrics::describe_counter!("triggers_inbox_failures_total", "Inboxes that failed and were built again");
+    metrics::describe_histogram!("triggers_inbox_batch_events", "Events of one commit of an inbox");
+    metrics::describe_histogram!("triggers_store_group_transactions", "Transactions of one synchronised write");
+    metrics::describe_histogram!(
+        "triggers_delivery_age_seconds",
+        metrics::Unit::Seconds,
+        "Time from an event's acceptance to the end of the attempt that delivered it"
+    );
+    metrics::describe_counter!("triggers_retry_failures_total", "Attempts that broke inside the node");
+    metrics::describe_counter!("triggers_webhook_breakers_opened_total", "Times an endpoint began to be left alone");
+    metrics::describe_counter!(
+        "triggers_subscriptions_disabled_total",
+        "Subscriptions that the node disabled, by reason"
+    );
+    metrics::describe_counter!("triggers_swept_total", "Rows removed because they had reached their age");
+}
+
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets(&NUMBERS)?
+        .set_buckets_for_metric(Matcher::Suffix("_age_seconds".to_owned()), &AGES)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
 }
 
@@ -84,9 +108,11 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             metrics::histogram!("a_wait_seconds").record(0.002);
             metrics::histogram!("a_batch_events").record(3.0);
+            metrics::histogram!("a_thing_age_seconds").record(7_000.0);
             let text = handle.render();
             assert!(text.contains("a_wait_seconds_bucket{le=\"0.0005\"} 0"), "{text}");
             assert!(text.contains("a_wait_seconds_bucket{le=\"0.002\"} 1"), "{text}");
+            assert!(text.contains("a_thing_age_seconds_bucket{le=\"21600\"} 1"), "{text}");
             assert!(text.contains("a_batch_events_bucket{le=\"4\"} 1"), "{text}");
             assert!(!cfg!(target_os = "linux") || text.contains("process_resident_memory_bytes"), "{text}");
         });

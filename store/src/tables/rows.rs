@@ -3,16 +3,24 @@
 //! Invariants: `ROW-1` a row that was encoded decodes to itself; `ROW-2` a row of another version is refused, never
 //! guessed at. A row whose fields change gets a new version number and a reader for the old one.
 
+mod delivery;
+mod subscription;
+
+pub use delivery::{
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Claim, Delivery, LeaseToken, Push, PushState, RecentLeases,
+};
+pub use subscription::{
+    Actor, AuditAction, AuditRow, DisabledReason, LoggedAttempt, SubscriptionKey, SubscriptionRow, SubscriptionStatus,
+};
+
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
-use triggers_protocol::webhook::SigningKey;
 use triggers_protocol::{
-    Event, EventId, EventStatus, EventType, EventTypePattern, KeyHash, Metadata, RetryPolicy, Scopes, SubscriptionId,
-    TenantId, Timestamp,
+    Event, EventId, EventStatus, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp,
 };
 
 const VERSION: u8 = 1;
@@ -65,145 +73,6 @@ impl Head {
     pub const NEW: Head = Head { last_id: EventId::ZERO, wake_second: None, subscriptions: 0 };
 }
 
-/// Proof of a lease.
-pub type LeaseToken = [u8; 16];
-
-/// Attempts that are kept of each event; older ones are forgotten.
-pub const ATTEMPTS_KEPT_MAX: usize = 50;
-
-/// What a queued event waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum Claim {
-    /// Nothing: the event is not queued.
-    None,
-    /// A consumer holds it.
-    Leased {
-        /// Until when.
-        until: Timestamp,
-    },
-    /// Its next attempt.
-    Waiting {
-        /// When that is due.
-        due: Timestamp,
-    },
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum AttemptOutcome {
-    /// It has not ended.
-    InProgress,
-    /// Acknowledged.
-    Succeeded,
-    /// Refused, or run out.
-    Failed,
-}
-
-/// One attempt to deliver an event.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Attempt {
-    /// From 1 on.
-    pub number: u32,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// When it ended.
-    pub finished_at: Option<Timestamp>,
-    /// How it ended.
-    pub outcome: AttemptOutcome,
-    /// What went wrong.
-    pub error: Option<String>,
-    /// The endpoint's HTTP status, if it was a webhook and an answer came.
-    pub http_status: Option<u16>,
-    /// The subscription that it was made for; none for the lease of a consumer.
-    pub subscription: Option<SubscriptionId>,
-}
-
-/// What became of one subscription's delivery of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum PushState {
-    /// Its next attempt is due then.
-    Waiting {
-        /// When.
-        due: Timestamp,
-    },
-    /// An attempt is under way. If nothing is heard of it until then, it has ended with its node.
-    Running {
-        /// Until when.
-        until: Timestamp,
-        /// Tells the attempt from others.
-        token: u64,
-    },
-    /// The endpoint has it.
-    Delivered,
-    /// There will be no further attempt.
-    Dropped,
-}
-
-impl PushState {
-    /// Where it stands in the subscription's order of due times; none if nothing more is to be done.
-    pub fn due(self) -> Option<Timestamp> {
-        match self {
-            Self::Waiting { due } => Some(due),
-            Self::Running { until, .. } => Some(until),
-            Self::Delivered | Self::Dropped => None,
-        }
-    }
-}
-
-/// The delivery of an event to one subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub struct Push {
-    /// To whom.
-    pub subscription: SubscriptionId,
-    /// Where it stands.
-    pub state: PushState,
-    /// When its first attempt was due.
-    pub since: Timestamp,
-    /// Attempts that have failed.
-    pub failures: u32,
-    /// Attempts that ended with their node, so that nobody knows how.
-    pub interruptions: u32,
-    /// Attempts after which the endpoint asked for another one earlier than the policy would have made it.
-    pub deferrals: u32,
-    /// The token of the last attempt whose end was stored.
-    pub settled: u64,
-}
-
-/// The delivery of an event: its lease or wait, its way to subscriptions, and its attempts.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Delivery {
-    /// What it waits for now.
-    pub claim: Claim,
-    /// The token of the last lease.
-    pub token: Option<LeaseToken>,
-    /// Attempts before the last replay: the retry policy counts from here.
-    pub attempts_before: u32,
-    /// The command that changed this last.
-    pub changed_by: u64,
-    /// The last attempts, oldest first.
-    pub attempts: Vec<Attempt>,
-    /// The subscriptions that it goes to; empty if it waits to be pulled.
-    pub pushes: Vec<Push>,
-}
-impl Row for Delivery {}
-
-impl Delivery {
-    /// That of an event that was never attempted.
-    pub const NEW: Delivery = Delivery {
-        claim: Claim::None,
-        token: None,
-        attempts_before: 0,
-        changed_by: 0,
-        attempts: Vec::new(),
-        pushes: Vec::new(),
-    };
-}
-
-/// What the lease commands of the last batch took, by which a repeated batch knows its own.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct RecentLeases(pub Vec<(u64, Vec<EventId>)>);
-impl Row for RecentLeases {}
-
 /// What an idempotency key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Idempotency {
@@ -215,144 +84,6 @@ pub struct Idempotency {
     pub expires_at: Timestamp,
 }
 impl Row for Idempotency {}
-
-/// Why a subscription is not delivered to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum DisabledReason {
-    /// Its endpoint answered 410.
-    Gone,
-    /// Every attempt has failed for as long as is put up with.
-    Failing,
-    /// Whoever manages it wanted so.
-    Requested,
-}
-
-/// Whether a subscription is delivered to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum SubscriptionStatus {
-    /// It is.
-    Active,
-    /// It is not, and what waited for it has been given up.
-    Disabled {
-        /// Why.
-        reason: DisabledReason,
-        /// Since when.
-        at: Timestamp,
-    },
-    /// It is about to be removed, as soon as nothing waits for it any more.
-    Deleted,
-}
-
-/// A key that signs a subscription's webhooks.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct SubscriptionKey {
-    /// The key.
-    pub key: SigningKey,
-    /// From when on it signs no more, because another one has taken its place.
-    pub ends_at: Option<Timestamp>,
-}
-
-/// A subscription: events of some types are sent to a URL.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct SubscriptionRow {
-    /// The id.
-    pub id: SubscriptionId,
-    /// Where to.
-    pub target_url: String,
-    /// Any of these; empty selects everything.
-    pub event_types: Vec<EventTypePattern>,
-    /// A note for people.
-    pub description: Option<String>,
-    /// What signs, the newest first.
-    pub keys: Vec<SubscriptionKey>,
-    /// The subscription's own retry policy; the tenant's decides if absent.
-    pub retry_policy: Option<RetryPolicy>,
-    /// Webhooks on their way to it at the same time.
-    pub max_in_flight: u32,
-    /// Whether it is delivered to.
-    pub status: SubscriptionStatus,
-    /// Since when every attempt has failed.
-    pub failing_since: Option<Timestamp>,
-    /// Until when its endpoint has asked to be left alone.
-    pub held_until: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When whoever manages it changed it last.
-    pub updated_at: Timestamp,
-    /// The command that changed it last.
-    pub changed_by: u64,
-}
-impl Row for SubscriptionRow {}
-
-impl SubscriptionRow {
-    /// Whether it is delivered to.
-    pub fn is_active(&self) -> bool {
-        self.status == SubscriptionStatus::Active
-    }
-
-    /// Whether it selects events of this type.
-    pub fn selects(&self, event_type: &str) -> bool {
-        self.event_types.is_empty() || self.event_types.iter().any(|pattern| pattern.matches(event_type))
-    }
-
-    /// The keys that sign at `now`, the newest first.
-    pub fn signing_keys(&self, now: Timestamp) -> Vec<SigningKey> {
-        let signs = |key: &&SubscriptionKey| key.ends_at.is_none_or(|end| end > now);
-        self.keys.iter().filter(signs).map(|key| key.key.clone()).collect()
-    }
-}
-
-/// An attempt as a subscription lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct LoggedAttempt {
-    /// The event's type.
-    pub event_type: EventType,
-    /// The attempt.
-    pub attempt: Attempt,
-}
-impl Row for LoggedAttempt {}
-
-/// Who did something.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum Actor {
-    /// The holder of the key with this id.
-    Key([u8; 16]),
-    /// The broker itself.
-    Broker,
-}
-
-/// What was done to a subscription, for the audit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum AuditAction {
-    /// Made.
-    SubscriptionCreated,
-    /// Changed.
-    SubscriptionUpdated,
-    /// A new secret.
-    SubscriptionRotated,
-    /// No longer delivered to.
-    SubscriptionDisabled,
-    /// Removed.
-    SubscriptionDeleted,
-}
-
-/// Who did what to what, when, from where.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct AuditRow {
-    /// Who.
-    pub actor: Actor,
-    /// What.
-    pub action: AuditAction,
-    /// To what: an id.
-    pub target: String,
-    /// Why, or how, in words.
-    pub detail: String,
-    /// The sender's address; empty if the broker did it.
-    pub source_ip: String,
-    /// The request's id; empty if the broker did it.
-    pub request_id: String,
-}
-impl Row for AuditRow {}
 
 /// Days for which it is remembered that an event was deleted.
 pub const TOMBSTONE_DAYS: u32 = 7;

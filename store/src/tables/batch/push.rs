@@ -2,7 +2,8 @@
 //!
 //! Invariants: `PUSH-1` a webhook that is not done has exactly one place in the order of its subscription, at the time in its
 //! state; `PUSH-2` an event with webhooks is `queued` while one of them is not done, then `delivered` if any endpoint has
-//! it, else `failed`; `PUSH-3` an event with webhooks is never leased. What an attempt is, is in [`super::attempt`].
+//! it, else `failed`; `PUSH-3` an event with webhooks is never leased; `PUSH-4` an attempt that is on its way comes to its end,
+//! also when its subscription is disabled or deleted meanwhile. What an attempt is, is in [`super::attempt`].
 
 use super::{Batch, Outcome, TableError, attempt};
 use crate::kv::{RangeRead, Transaction};
