@@ -3,6 +3,7 @@
 //! ```text
 //! Store::run ──▶ Engine::begin ──▶ Transaction: reads, writes ──▶ commit
 //!                ├── embedded     LMDB behind one committer thread; one node
+//!                ├── postgres     a PostgreSQL database that nodes share (feature `postgres`)
 //!                └── simulated    in memory, with seeded faults; tests
 //! ```
 //! Invariants: `KV-1` transactions are strictly serializable: a committed one behaves as if it ran alone at its commit;
@@ -14,6 +15,8 @@ pub mod embedded;
 mod error;
 pub mod limits;
 mod overlay;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod range;
 mod run;
 pub mod simulated;

@@ -110,32 +110,9 @@ impl Overlay {
         read: RangeRead,
         mut fetch: impl FnMut(RangeRead) -> Result<Page, StoreError>,
     ) -> Result<(Page, KeyRange), StoreError> {
-        let whole = read.range.clone();
-        let limit = read.limit.max(1);
-        let mut page = Page::default();
-        let mut bytes = 0;
-        let mut rest = RangeRead { limit, ..read };
-        loop {
-            let base = fetch(rest.clone())?;
-            let section = section_of(&rest, &base);
-            for (key, value) in self.merged(&section, base.pairs, rest.reverse)? {
-                bytes += key.len() + value.len();
-                page.pairs.push((key, value));
-                if page.pairs.len() == limit || bytes >= limits::PAGE_BYTES_MAX {
-                    page.more = true;
-                    let looked_at = looked_at(&whole, &page, rest.reverse);
-                    return Ok((page, looked_at));
-                }
-            }
-            if !base.more {
-                return Ok((page, whole));
-            }
-            rest.range = if rest.reverse {
-                KeyRange::new(rest.range.begin, section.begin)
-            } else {
-                KeyRange::new(section.end, rest.range.end)
-            };
-        }
+        let mut reading = RangeReading::new(read);
+        while !reading.take(self, fetch(reading.next())?)? {}
+        Ok(reading.finish())
     }
 
     /// Base pairs of a fully read section with this transaction's writes on top.
@@ -188,21 +165,63 @@ impl Overlay {
     }
 }
 
+/// A page of a range that grows from base pages: those that [`RangeReading::next`] asks for, until one is the last.
+pub(super) struct RangeReading {
+    whole: KeyRange,
+    rest: RangeRead,
+    page: Page,
+    bytes: usize,
+}
+
+impl RangeReading {
+    pub(super) fn new(read: RangeRead) -> Self {
+        let rest = RangeRead { limit: read.limit.max(1), ..read };
+        Self { whole: rest.range.clone(), rest, page: Page::default(), bytes: 0 }
+    }
+
+    /// What to read of the base.
+    pub(super) fn next(&self) -> RangeRead {
+        self.rest.clone()
+    }
+
+    /// Takes what that gave; whether the page is whole now.
+    pub(super) fn take(&mut self, overlay: &Overlay, base: Page) -> Result<bool, StoreError> {
+        let section = section_of(&self.rest, &base);
+        for (key, value) in overlay.merged(&section, base.pairs, self.rest.reverse)? {
+            self.bytes += key.len() + value.len();
+            self.page.pairs.push((key, value));
+            if self.page.pairs.len() == self.rest.limit || self.bytes >= limits::PAGE_BYTES_MAX {
+                self.page.more = true;
+                return Ok(true);
+            }
+        }
+        let rest = &mut self.rest.range;
+        if self.rest.reverse {
+            rest.end = section.begin;
+        } else {
+            rest.begin = section.end;
+        }
+        Ok(!base.more)
+    }
+
+    /// The page, and the range that was looked at for it.
+    pub(super) fn finish(self) -> (Page, KeyRange) {
+        let Self { whole, rest, page, .. } = self;
+        let looked_at = match page.pairs.last() {
+            Some((last, _)) if page.more && rest.reverse => KeyRange::new(last.clone(), whole.end),
+            Some((last, _)) if page.more => KeyRange::new(whole.begin, after(last)),
+            _ => whole,
+        };
+        (page, looked_at)
+    }
+}
+
 /// The part of `rest` that a base page has covered completely.
 fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
     match base.pairs.last() {
         Some((last, _)) if base.more && rest.reverse => KeyRange::new(last.clone(), rest.range.end.clone()),
         Some((last, _)) if base.more => KeyRange::new(rest.range.begin.clone(), after(last)),
         _ => rest.range.clone(),
-    }
-}
-
-/// The part of the whole range up to the last pair of a full page.
-fn looked_at(whole: &KeyRange, page: &Page, reverse: bool) -> KeyRange {
-    match page.pairs.last() {
-        Some((last, _)) if reverse => KeyRange::new(last.clone(), whole.end.clone()),
-        Some((last, _)) => KeyRange::new(whole.begin.clone(), after(last)),
-        None => whole.clone(),
     }
 }
 

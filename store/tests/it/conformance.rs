@@ -27,7 +27,8 @@ macro_rules! cases {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    let subject = $make().await;
+                    // An engine whose server is not installed has none.
+                    let Some(subject) = Option::<$crate::subject::Subject>::from($make().await) else { return };
                     let case = $crate::conformance::$group::$case(&subject);
                     $crate::conformance::within_deadline(case).await;
                 }

@@ -2,7 +2,7 @@
 //!
 //! `engines` runs the conformance suite, one line an engine: an engine that is not in the product yet needs a function
 //! in `subject.rs` that opens it, and a line here. `embedded` and `simulated` hold what only these engines promise:
-//! files, crashes and full disks there, faults and repeatable traces here.
+//! files, crashes and full disks there, faults and repeatable traces here; `postgres` starts a server for its tests.
 //! Tests wait for states with a deadline; nothing asserts how long something takes, except on a virtual clock.
 #![expect(clippy::unwrap_used, reason = "in a test binary an unwrap that fails is the report of a failed test")]
 
@@ -10,6 +10,8 @@ mod chance;
 mod conformance;
 mod embedded;
 mod history;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod scripted;
 mod simulated;
 mod subject;
@@ -19,5 +21,9 @@ mod engines {
         embedded => crate::subject::embedded;
         simulated => crate::subject::simulated;
         simulated_with_latency => crate::subject::simulated_with_latency;
+    }
+    #[cfg(feature = "postgres")]
+    crate::conformance::conformance! {
+        postgres => crate::postgres::subject;
     }
 }

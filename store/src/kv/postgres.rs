@@ -1,0 +1,243 @@
+//! The PostgreSQL engine: one table of keys and values in a database that nodes share.
+//!
+//! ```text
+//! transaction ── reads ──▶ snapshot on a pooled connection (REPEATABLE READ, read only)
+//!      └─ commit ──▶ queue ──▶ committer: a group of what waits ──▶ commit_v1 in the database: one group at a time over
+//!                              all nodes: check what was read, apply, one durable commit, one round trip
+//! ```
+//! Invariants: `POSTGRES-1` groups are committed one after the other, each behind a lock that its whole check and its
+//! writes are made under, so that a transaction is serialized where its group is; the lock is held by the server alone,
+//! never while it waits for a node; `POSTGRES-2` a commit is answered after the server has made it durable, and a server
+//! that does not (`fsync`, `full_page_writes` off) is refused; `POSTGRES-3` every wait for the server ends.
+//! Conflicts are found by value, as in the embedded engine. Why it is not `SERIALIZABLE`:
+//! docs/adr/0009-postgresql-commits-in-groups.md.
+//! It makes its table and functions itself (`schema.sql` beside this file); it manages no server, backup or replica.
+
+mod committer;
+mod error;
+mod group;
+mod snapshot;
+mod transaction;
+
+pub use error::PostgresOpenError;
+
+use super::{BoxFuture, Engine, StoreError, Transaction};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use group::Commit;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use transaction::PostgresTransaction;
+
+/// The longest wait for the server's answer to anything. Its own statements end after half of that.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait for a connection, a free one or a new one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Every statement is a look-up or a walk in key order by the primary key: no other plan is ever right, whatever the
+/// statistics say. Statements end before the node stops waiting for them, and transactions of a node that froze end too.
+const SETTINGS: &str = "-c default_transaction_isolation=read\\ committed -c synchronous_commit=on \
+    -c statement_timeout=5000 -c idle_in_transaction_session_timeout=10000 -c enable_seqscan=off \
+    -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
+const SCHEMA: &str = include_str!("postgres/schema.sql");
+
+/// How to reach the database, and what may wait.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// As libpq has it: `postgresql://user@host:port/database?sslmode=…`, without the password. Without `sslmode` a
+    /// server on another machine must have TLS.
+    pub url: String,
+    /// The user's password, if the server asks for one.
+    pub password: Option<String>,
+    /// Certificates, PEM, that the server's may be from, besides the public authorities.
+    pub ca_file: Option<PathBuf>,
+    /// Connections for reading; as many transactions may read at the same time.
+    pub connections_max: usize,
+    /// Commits that may wait; further ones wait for a place.
+    pub commit_queue_max: usize,
+    /// Commits of one group at most.
+    pub group_transactions_max: usize,
+    /// Bytes of one group, about.
+    pub group_bytes_max: usize,
+}
+
+impl PostgresOptions {
+    /// Default limits for a database.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            password: None,
+            ca_file: None,
+            connections_max: 32,
+            commit_queue_max: 8_192,
+            group_transactions_max: 1_024,
+            group_bytes_max: 8 << 20,
+        }
+    }
+
+    fn config(&self) -> Result<Config, PostgresOpenError> {
+        let mut config: Config = self
+            .url
+            .parse()
+            .map_err(|failed| PostgresOpenError::Options(format!("the URL: {}", error::text(&failed))))?;
+        if config.get_password().is_some() {
+            return Err(PostgresOpenError::Options("the URL must not hold the password".into()));
+        }
+        if !self.url.contains("sslmode=") {
+            config.ssl_mode(if is_local(&config) { SslMode::Disable } else { SslMode::Require });
+        }
+        if let Some(password) = &self.password {
+            config.password(password);
+        }
+        let settings = config.get_options().map_or(SETTINGS.to_owned(), |own| format!("{own} {SETTINGS}"));
+        config
+            .options(settings)
+            .application_name("triggers")
+            .target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(TIMEOUT)
+            .keepalives_idle(TIMEOUT);
+        Ok(config)
+    }
+
+    fn tls(&self) -> Result<MakeRustlsConnect, PostgresOpenError> {
+        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = &self.ca_file {
+            let failed = |reason: String| PostgresOpenError::Options(format!("{}: {reason}", path.display()));
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+                roots.add(certificate).map_err(|error| failed(error.to_string()))?;
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| PostgresOpenError::Options(error.to_string()))?;
+        Ok(MakeRustlsConnect::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    }
+}
+
+fn is_local(config: &Config) -> bool {
+    config.get_hosts().iter().all(|host| match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Host::Unix(_) => true,
+    })
+}
+
+/// The engine. Dropping it lets what waits finish in the background.
+pub struct PostgresEngine {
+    shared: Arc<Shared>,
+    commits: mpsc::Sender<Commit>,
+}
+
+/// What transactions and the committer have in common.
+struct Shared {
+    readers: Pool,
+    committers: Pool,
+    runtime: Handle,
+    /// Why the last question to the database had no answer.
+    down: Mutex<Option<String>>,
+}
+
+impl PostgresEngine {
+    /// Connects, checks that the server keeps what is committed, and makes the table and functions.
+    ///
+    /// # Errors
+    /// [`PostgresOpenError`] if the options cannot be used, the server cannot be reached, or it is not durable.
+    pub async fn open(options: &PostgresOptions) -> Result<Self, PostgresOpenError> {
+        let readers = pool(options, options.connections_max)?;
+        let shared = Arc::new(Shared {
+            readers,
+            committers: pool(options, 1)?,
+            runtime: Handle::current(),
+            down: Mutex::new(None),
+        });
+        prepare(&shared).await?;
+        let (commits, queue) = mpsc::channel(options.commit_queue_max);
+        tokio::spawn(committer::run(shared.clone(), queue, options.clone()));
+        Ok(Self { shared, commits })
+    }
+}
+
+fn pool(options: &PostgresOptions, size: usize) -> Result<Pool, PostgresOpenError> {
+    let config = options.config()?;
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = if config.get_ssl_mode() == SslMode::Disable {
+        Manager::from_config(config, NoTls, recycling)
+    } else {
+        Manager::from_config(config, options.tls()?, recycling)
+    };
+    let builder = Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(CONNECT_TIMEOUT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(CONNECT_TIMEOUT));
+    builder.build().map_err(|error| PostgresOpenError::Options(error.to_string()))
+}
+
+/// The server's settings and the schema.
+async fn prepare(shared: &Shared) -> Result<(), PostgresOpenError> {
+    let failed = |error: &(dyn std::error::Error + 'static)| PostgresOpenError::Connect(error::text(error));
+    let client = shared.committers.get().await.map_err(|error| failed(&error))?;
+    for setting in ["fsync", "full_page_writes"] {
+        let row = client.query_one(&format!("SHOW {setting}"), &[]).await.map_err(|error| failed(&error))?;
+        if row.try_get::<_, &str>(0).map_err(|error| failed(&error))? != "on" {
+            return Err(PostgresOpenError::NotDurable(format!("{setting} is off")));
+        }
+    }
+    // One transaction, and one node at a time: two that make the same function at once would fail.
+    let schema = format!("SELECT pg_advisory_xact_lock(7310302157342270837);\n{SCHEMA}");
+    client.batch_execute(&schema).await.map_err(|error| failed(&error))
+}
+
+impl Engine for PostgresEngine {
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
+        let transaction = PostgresTransaction::new(self.shared.clone(), self.commits.downgrade());
+        Box::pin(std::future::ready(Ok(Box::new(transaction) as Box<dyn Transaction>)))
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        let down = self.shared.down.lock().unwrap_or_else(PoisonError::into_inner);
+        down.as_ref().map_or(Ok(()), |reason| Err(StoreError::Retryable(reason.clone())))
+    }
+}
+
+impl Shared {
+    /// Asks whether the database is there, and remembers the answer.
+    async fn probe(&self) {
+        let answered = async {
+            let client = self.committers.get().await.map_err(|failed| self.unreachable(&failed))?;
+            client.batch_execute("").await.map_err(|failed| error::of_read(&failed))
+        };
+        let outcome = timeout(TIMEOUT, answered).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Retryable("the database does not answer".into())));
+        self.note(outcome.as_ref().err());
+    }
+
+    /// Remembers how the last question went; refused commits are answers as well.
+    fn note(&self, failed: Option<&StoreError>) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        match (failed, &*down) {
+            (Some(error), None) => tracing::error!(%error, "the database cannot be used"),
+            (None, Some(_)) => tracing::info!("the database can be used again"),
+            _ => {}
+        }
+        *down = failed.map(ToString::to_string);
+    }
+
+    /// No connection: nothing was sent.
+    fn unreachable(&self, failed: &PoolError) -> StoreError {
+        StoreError::Retryable(format!("no connection to the database: {}", error::text(failed)))
+    }
+}

@@ -1,0 +1,185 @@
+//! The committer: takes the commits that wait, makes a group of those that fit together, and has the database check and
+//! apply it in one round trip.
+//!
+//! Invariants: `POSTGRES-COMMITTER-1` no commit is answered before the database has made its group durable;
+//! `POSTGRES-COMMITTER-2` a group whose outcome is not known is `MaybeCommitted` for each of its commits; it is never sent
+//! again from here. While a group is on its way the next one gathers; there is no timer.
+
+use super::group::{Commit, Group};
+use super::{PostgresOptions, Shared, TIMEOUT, error};
+use crate::kv::overlay::Write;
+use crate::kv::{Fault, StoreError};
+use deadpool_postgres::Object;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Time between two questions to an idle database whether it is there.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+const COMMIT: &str =
+    "SELECT * FROM triggers.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+
+/// Runs until the last sender of the queue is gone and everything in it is answered.
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Commit>, options: PostgresOptions) {
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            match timeout(PROBE_INTERVAL, queue.recv()).await {
+                Ok(Some(commit)) => waiting.push_back(commit),
+                Ok(None) => return,
+                Err(_) => {
+                    shared.probe().await;
+                    continue;
+                }
+            }
+        }
+        while waiting.len() < options.commit_queue_max
+            && let Ok(next) = queue.try_recv()
+        {
+            waiting.push_back(next);
+        }
+        let group = Group::gather(&mut waiting, options.group_transactions_max, options.group_bytes_max);
+        metrics::histogram!("triggers_store_group_transactions").record(group.commits.len() as f64);
+        let verdicts = commit(&shared, &group.commits).await;
+        shared.note(verdicts.as_ref().err());
+        for (number, commit) in (0..).zip(group.commits) {
+            let verdict = match &verdicts {
+                Ok(refused) => refused.verdict(number),
+                Err(failed) => Err(failed.clone()),
+            };
+            // A receiver that is gone has given up waiting; the commit stands all the same.
+            let _ = commit.answer.send(verdict);
+        }
+    }
+}
+
+/// Members of a group that had no effect.
+struct Refused {
+    conflicts: Vec<i32>,
+    corrupt: Vec<i32>,
+}
+
+impl Refused {
+    fn verdict(&self, number: i32) -> Result<(), StoreError> {
+        if self.corrupt.contains(&number) {
+            return Err(StoreError::fatal(Fault::Corrupt, "something was added to a value that is no counter"));
+        }
+        if self.conflicts.contains(&number) {
+            return Err(StoreError::Retryable("what was read has changed since".into()));
+        }
+        Ok(())
+    }
+}
+
+async fn commit(shared: &Shared, commits: &[Commit]) -> Result<Refused, StoreError> {
+    let client = shared.committers.get().await.map_err(|failed| shared.unreachable(&failed))?;
+    let statement = timeout(TIMEOUT, client.prepare_cached(COMMIT)).await;
+    let statement = match statement {
+        Ok(prepared) => prepared.map_err(|failed| error::of_read(&failed))?,
+        Err(_) => {
+            drop(Object::take(client));
+            return Err(StoreError::Retryable("the database does not answer".into()));
+        }
+    };
+    let columns = Columns::of(commits);
+    let [key, range, clear, write, add] = &columns.numbers;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 16] = [
+        key,
+        &columns.keys,
+        &columns.key_values,
+        range,
+        &columns.range_lows,
+        &columns.range_highs,
+        &columns.range_digests,
+        clear,
+        &columns.clear_lows,
+        &columns.clear_highs,
+        write,
+        &columns.write_keys,
+        &columns.write_values,
+        add,
+        &columns.add_keys,
+        &columns.add_deltas,
+    ];
+    match timeout(TIMEOUT, client.query_one(&statement, &parameters)).await {
+        Ok(Ok(row)) => {
+            let unreadable = |failed: tokio_postgres::Error| StoreError::MaybeCommitted(error::text(&failed));
+            let column = |number: usize| row.try_get::<_, Vec<i32>>(number).map_err(unreadable);
+            Ok(Refused { conflicts: column(0)?, corrupt: column(1)? })
+        }
+        Ok(Err(failed)) => Err(error::of_commit(&failed)),
+        Err(_) => {
+            drop(Object::take(client));
+            Err(StoreError::MaybeCommitted("the database did not answer in time".into()))
+        }
+    }
+}
+
+/// The parameters of `commit_v1`: `numbers` tells for each kind which commit a row belongs to.
+#[derive(Default)]
+struct Columns<'a> {
+    /// Of keys, ranges, cleared ranges, writes, adds.
+    numbers: [Vec<i32>; 5],
+    keys: Vec<&'a [u8]>,
+    key_values: Vec<Option<&'a [u8]>>,
+    range_lows: Vec<&'a [u8]>,
+    range_highs: Vec<&'a [u8]>,
+    range_digests: Vec<&'a [u8]>,
+    clear_lows: Vec<&'a [u8]>,
+    clear_highs: Vec<&'a [u8]>,
+    write_keys: Vec<&'a [u8]>,
+    write_values: Vec<Option<&'a [u8]>>,
+    add_keys: Vec<&'a [u8]>,
+    add_deltas: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(commits: &'a [Commit]) -> Self {
+        let mut columns = Self::default();
+        for (number, commit) in (0..).zip(commits) {
+            columns.push(number, commit);
+        }
+        columns
+    }
+
+    fn push(&mut self, number: i32, commit: &'a Commit) {
+        let [keys, ranges, clears, writes, adds] = &mut self.numbers;
+        for (key, value) in &commit.keys {
+            keys.push(number);
+            self.keys.push(key);
+            self.key_values.push(value.as_deref());
+        }
+        for (range, digest) in &commit.ranges {
+            ranges.push(number);
+            self.range_lows.push(&range.begin);
+            self.range_highs.push(&range.end);
+            self.range_digests.push(digest);
+        }
+        for range in &commit.cleared {
+            clears.push(number);
+            self.clear_lows.push(&range.begin);
+            self.clear_highs.push(&range.end);
+        }
+        for (key, write) in &commit.writes {
+            match write {
+                Write::Add(delta) => {
+                    adds.push(number);
+                    self.add_keys.push(key);
+                    self.add_deltas.push(*delta);
+                }
+                Write::Set(value) => {
+                    writes.push(number);
+                    self.write_keys.push(key);
+                    self.write_values.push(Some(value));
+                }
+                Write::Clear => {
+                    writes.push(number);
+                    self.write_keys.push(key);
+                    self.write_values.push(None);
+                }
+            }
+        }
+    }
+}

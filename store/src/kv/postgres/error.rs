@@ -1,0 +1,62 @@
+//! What an error of the database means for a transaction.
+//!
+//! Invariant: `POSTGRES-ERR-1` an `ERROR` of the server means that the statement had no effect; after anything else that ends
+//! a commit (a connection that breaks, a `FATAL`) its outcome is not known.
+
+use crate::kv::{Fault, StoreError};
+use tokio_postgres::Error;
+use tokio_postgres::error::{Severity, SqlState};
+
+/// Why the engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresOpenError {
+    /// The options cannot be used.
+    #[error("{0}")]
+    Options(String),
+    /// The server cannot be reached or does not let the node in.
+    #[error("the database cannot be used: {0}")]
+    Connect(String),
+    /// The server's settings do not keep what is committed.
+    #[error("the database does not keep what is committed: {0}")]
+    NotDurable(String),
+}
+
+/// The whole of an error in one line; its own text names only the outermost cause.
+pub(super) fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A failed read, or anything else that has no effect.
+pub(super) fn of_read(error: &Error) -> StoreError {
+    let reason = text(error);
+    let Some(code) = error.code() else { return StoreError::Retryable(reason) };
+    if *code == SqlState::DISK_FULL {
+        return StoreError::fatal(Fault::Full, reason);
+    }
+    if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED {
+        return StoreError::fatal(Fault::Corrupt, reason);
+    }
+    // Connections, rollbacks, locks, resources, operators, and a primary that has become a standby.
+    let passes = ["08", "40", "53", "55", "57"].iter().any(|class| code.code().starts_with(class));
+    if passes || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        return StoreError::Retryable(reason);
+    }
+    StoreError::fatal(Fault::Stopped, reason)
+}
+
+/// A failed commit (`POSTGRES-ERR-1`).
+pub(super) fn of_commit(error: &Error) -> StoreError {
+    match error.as_db_error().map(tokio_postgres::error::DbError::parsed_severity) {
+        Some(Some(Severity::Error)) => of_read(error),
+        _ => StoreError::MaybeCommitted(text(error)),
+    }
+}

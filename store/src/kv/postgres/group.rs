@@ -1,0 +1,186 @@
+//! Which commits go to the database together: a group whose members do not touch what another one of them writes.
+//!
+//! Invariants: `GROUP-1` whatever becomes of one member, the others do the same: reads of each are of keys that no other
+//! one writes, and writes of two are of different keys, unless both add; `GROUP-2` a commit that does not fit in is first
+//! in the next group, so that each one gets its turn. It knows nothing of the database.
+
+use crate::kv::overlay::Write;
+use crate::kv::{KeyRange, StoreError};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use tokio::sync::oneshot;
+
+/// What one transaction hands over.
+pub(super) struct Commit {
+    /// Keys that must have the same value still.
+    pub(super) keys: Vec<(Bytes, Option<Bytes>)>,
+    /// Ranges that must have the same digest still.
+    pub(super) ranges: Vec<(KeyRange, Bytes)>,
+    pub(super) cleared: Vec<KeyRange>,
+    pub(super) writes: BTreeMap<Bytes, Write>,
+    pub(super) bytes: usize,
+    pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// Commits that go together.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) commits: Vec<Commit>,
+    bytes: usize,
+    /// Every key that is written, and whether it is only added to.
+    written: BTreeMap<Bytes, bool>,
+    cleared: Vec<KeyRange>,
+}
+
+impl Group {
+    /// Takes from those that wait as many as fit together, in their order, at least one if there is one.
+    pub(super) fn gather(waiting: &mut VecDeque<Commit>, transactions_max: usize, bytes_max: usize) -> Self {
+        let mut group = Self::default();
+        let mut left = VecDeque::new();
+        while let Some(commit) = waiting.pop_front() {
+            let is_full = group.commits.len() >= transactions_max || group.bytes >= bytes_max;
+            if is_full || !group.admits(&commit) {
+                left.push_back(commit);
+            } else {
+                group.add(commit);
+            }
+        }
+        *waiting = left;
+        group
+    }
+
+    fn admits(&self, commit: &Commit) -> bool {
+        let reads = commit.keys.iter().all(|(key, _)| !self.changes(key))
+            && commit.ranges.iter().all(|(range, _)| !self.changes_in(range));
+        let clears = commit.cleared.iter().all(|range| !self.writes_in(range));
+        let writes = commit.writes.iter().all(|(key, write)| match self.written.get(key) {
+            Some(is_add) => *is_add && matches!(write, Write::Add(_)),
+            None => !self.clears(key),
+        });
+        reads && clears && writes
+    }
+
+    fn add(&mut self, commit: Commit) {
+        self.bytes += commit.bytes;
+        for (key, write) in &commit.writes {
+            self.written.insert(key.clone(), matches!(write, Write::Add(_)));
+        }
+        self.cleared.extend(commit.cleared.iter().cloned());
+        self.commits.push(commit);
+    }
+
+    fn changes(&self, key: &Bytes) -> bool {
+        self.written.contains_key(key) || self.clears(key)
+    }
+
+    fn clears(&self, key: &Bytes) -> bool {
+        self.cleared.iter().any(|range| range.contains(key))
+    }
+
+    fn changes_in(&self, range: &KeyRange) -> bool {
+        let overlaps = |cleared: &KeyRange| cleared.begin < range.end && range.begin < cleared.end;
+        self.writes_in(range) || self.cleared.iter().any(overlaps)
+    }
+
+    fn writes_in(&self, range: &KeyRange) -> bool {
+        let bounds = (Bound::Included(&range.begin[..]), Bound::Excluded(&range.end[..]));
+        !range.is_empty() && self.written.range::<[u8], _>(bounds).next().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[derive(Debug, Clone)]
+    struct Plan {
+        keys: Vec<u8>,
+        ranges: Vec<(u8, u8)>,
+        cleared: Vec<(u8, u8)>,
+        writes: BTreeMap<u8, u8>,
+    }
+
+    fn plan() -> impl Strategy<Value = Plan> {
+        let some = || proptest::collection::vec(0u8..12, 0..2);
+        let ranges = || proptest::collection::vec((0u8..12, 0u8..12), 0..2);
+        let writes = proptest::collection::btree_map(0u8..12, 0u8..3, 0..3);
+        (some(), ranges(), ranges(), writes).prop_map(|(keys, ranges, cleared, writes)| Plan {
+            keys,
+            ranges,
+            cleared,
+            writes,
+        })
+    }
+
+    fn range((begin, end): (u8, u8)) -> KeyRange {
+        KeyRange::new(vec![begin], vec![end])
+    }
+
+    fn commit(plan: &Plan, number: usize) -> Commit {
+        let write = |kind: u8| match kind {
+            0 => Write::Set(Bytes::new()),
+            1 => Write::Clear,
+            _ => Write::Add(1),
+        };
+        let key = |key: u8| Bytes::from(vec![key]);
+        Commit {
+            keys: plan.keys.iter().map(|read| (key(*read), None)).collect(),
+            ranges: plan.ranges.iter().map(|read| (range(*read), Bytes::new())).collect(),
+            // As an overlay gives them: never an empty one.
+            cleared: plan.cleared.iter().map(|cleared| range(*cleared)).filter(|range| !range.is_empty()).collect(),
+            writes: plan.writes.iter().map(|(written, kind)| (key(*written), write(*kind))).collect(),
+            bytes: number,
+            answer: oneshot::channel().0,
+        }
+    }
+
+    /// Keys that a commit reads, sets or clears, and adds to.
+    fn touched(commit: &Commit) -> [BTreeSet<u8>; 3] {
+        let inside =
+            |ranges: Vec<KeyRange>| (0..12u8).filter(move |key| ranges.iter().any(|range| range.contains(&[*key])));
+        let written = |adds: bool| {
+            let writes = commit.writes.iter().filter(move |(_, write)| matches!(write, Write::Add(_)) == adds);
+            writes.map(|(key, _)| key[0])
+        };
+        let reads = commit.keys.iter().map(|(key, _)| key[0]);
+        [
+            reads.chain(inside(commit.ranges.iter().map(|(range, _)| range.clone()).collect())).collect(),
+            written(false).chain(inside(commit.cleared.clone())).collect(),
+            written(true).collect(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn members_are_independent_and_each_gets_its_turn(
+            plans in proptest::collection::vec(plan(), 1..12), transactions_max in 1usize..6, bytes_max in 1usize..40,
+        ) {
+            let mut waiting: VecDeque<Commit> = plans.iter().enumerate().map(|(number, plan)| commit(plan, number)).collect();
+            let mut seen = Vec::new();
+            while let Some(first) = waiting.front().map(|commit| commit.bytes) {
+                let group = Group::gather(&mut waiting, transactions_max, bytes_max);
+                prop_assert!(group.commits.len() <= transactions_max);
+                prop_assert_eq!(group.commits[0].bytes, first, "GROUP-2");
+                prop_assert!(group.commits.is_sorted_by_key(|commit| commit.bytes));
+                for (at, late) in group.commits.iter().enumerate() {
+                    for early in &group.commits[..at] {
+                        let ([reads, sets, adds], [_, early_sets, early_adds]) = (touched(late), touched(early));
+                        let early_changes: BTreeSet<u8> = early_sets.union(&early_adds).copied().collect();
+                        prop_assert!(reads.is_disjoint(&early_changes), "GROUP-1");
+                        let both_clear = |key: &u8| [late, early].iter().all(|one| {
+                            one.cleared.iter().any(|range| range.contains(&[*key])) && !one.writes.contains_key(&[*key][..])
+                        });
+                        prop_assert!(sets.intersection(&early_changes).all(both_clear), "GROUP-1");
+                        prop_assert!(adds.is_disjoint(&early_sets), "GROUP-1");
+                    }
+                }
+                seen.extend(group.commits.iter().map(|commit| commit.bytes));
+            }
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..plans.len()).collect::<Vec<_>>());
+        }
+    }
+}

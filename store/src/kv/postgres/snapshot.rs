@@ -1,0 +1,100 @@
+//! A snapshot of the database: one connection of the pool with a read-only transaction open.
+//!
+//! Invariants: `SNAPSHOT-1` the transaction begins with the first read, in the same round trip; `SNAPSHOT-2` a connection
+//! goes back to the pool only after its transaction has ended; one that does not end it in time is closed.
+
+use super::{Shared, TIMEOUT, error};
+use crate::kv::limits::PAGE_BYTES_MAX;
+use crate::kv::{KeyRange, Page, RangeRead, StoreError};
+use bytes::Bytes;
+use deadpool_postgres::Object;
+use futures_util::future::join;
+use tokio::runtime::Handle;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const GET: &str = "SELECT value FROM triggers.kv WHERE key = $1";
+const DIGEST: &str = "SELECT triggers.range_digest_v1($1, $2)";
+/// Pairs until their bytes reach `$4`; those of the pair that reaches it included.
+const PAGE: &str = "SELECT key, value FROM (
+    SELECT key, value, sum(octet_length(key) + octet_length(value)) OVER (ORDER BY key ROWS UNBOUNDED PRECEDING)
+        - octet_length(key) - octet_length(value) AS before
+    FROM (SELECT key, value FROM triggers.kv WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) AS pairs
+) AS summed WHERE before < $4 ORDER BY key";
+const PAGE_REVERSE: &str = "SELECT key, value FROM (
+    SELECT key, value, sum(octet_length(key) + octet_length(value)) OVER (ORDER BY key DESC ROWS UNBOUNDED PRECEDING)
+        - octet_length(key) - octet_length(value) AS before
+    FROM (SELECT key, value FROM triggers.kv WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) AS pairs
+) AS summed WHERE before < $4 ORDER BY key DESC";
+
+pub(super) struct Snapshot {
+    /// There until it is dropped.
+    client: Option<Object>,
+    begun: bool,
+    runtime: Handle,
+}
+
+impl Snapshot {
+    pub(super) async fn open(shared: &Shared) -> Result<Self, StoreError> {
+        let client = shared.readers.get().await.map_err(|error| shared.unreachable(&error))?;
+        Ok(Self { client: Some(client), begun: false, runtime: shared.runtime.clone() })
+    }
+
+    pub(super) async fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let rows = self.query(GET, &[&key]).await?;
+        rows.first().map(|row| bytes(row, 0)).transpose()
+    }
+
+    pub(super) async fn digest(&mut self, range: &KeyRange) -> Result<Bytes, StoreError> {
+        let rows = self.query(DIGEST, &[&&range.begin[..], &&range.end[..]]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Retryable("the database gave no digest".into()))?;
+        bytes(row, 0)
+    }
+
+    pub(super) async fn page(&mut self, read: &RangeRead) -> Result<Page, StoreError> {
+        let statement = if read.reverse { PAGE_REVERSE } else { PAGE };
+        // One more than asked for tells whether there are more.
+        let limit = i64::try_from(read.limit).unwrap_or(i64::MAX).saturating_add(1);
+        let bytes_max = i64::try_from(PAGE_BYTES_MAX).unwrap_or(i64::MAX);
+        let (begin, end) = (&read.range.begin[..], &read.range.end[..]);
+        let rows = self.query(statement, &[&begin, &end, &limit, &bytes_max]).await?;
+        let pair = |row: &Row| Ok((bytes(row, 0)?, bytes(row, 1)?));
+        let mut pairs = rows.iter().map(pair).collect::<Result<Vec<_>, StoreError>>()?;
+        let found: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let more = pairs.len() > read.limit || found >= PAGE_BYTES_MAX;
+        pairs.truncate(read.limit);
+        Ok(Page { pairs, more })
+    }
+
+    async fn query(&mut self, statement: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+        let client = self.client.as_ref().expect("it is taken only by the drop");
+        let statement = client.prepare_cached(statement).await.map_err(|failed| error::of_read(&failed))?;
+        let rows = if self.begun {
+            client.query(&statement, parameters).await
+        } else {
+            self.begun = true;
+            let (begun, rows) = join(client.batch_execute(BEGIN), client.query(&statement, parameters)).await;
+            begun.and(rows)
+        };
+        rows.map_err(|failed| error::of_read(&failed))
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let Some(client) = self.client.take().filter(|_| self.begun) else { return };
+        self.runtime.spawn(async move {
+            let ended = tokio::time::timeout(TIMEOUT, client.batch_execute("COMMIT")).await;
+            if !matches!(ended, Ok(Ok(()))) {
+                // `SNAPSHOT-2`: out of the pool, and closed.
+                drop(Object::take(client));
+            }
+        });
+    }
+}
+
+fn bytes(row: &Row, column: usize) -> Result<Bytes, StoreError> {
+    let value: &[u8] = row.try_get(column).map_err(|failed| error::of_read(&failed))?;
+    Ok(Bytes::copy_from_slice(value))
+}

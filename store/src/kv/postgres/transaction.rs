@@ -1,0 +1,158 @@
+//! A transaction on PostgreSQL: a snapshot to read from, an overlay to write to, and the list of its reads.
+//!
+//! Invariants: `POSTGRES-TX-1` all reads come from one snapshot (`REPEATABLE READ`, read only), opened by the first of
+//! them; `POSTGRES-TX-2` every plain read of the base is in the list that is checked at commit; `POSTGRES-TX-3` a
+//! transaction older than five seconds is refused, as on every engine.
+
+use super::Shared;
+use super::group::Commit;
+use super::snapshot::Snapshot;
+use crate::kv::limits::{TRANSACTION_MS_MAX, check_key};
+use crate::kv::overlay::{Overlay, RangeReading, Seen};
+use crate::kv::{BoxFuture, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+pub(super) struct PostgresTransaction {
+    shared: Arc<Shared>,
+    /// Weak, so that a transaction left open does not keep the engine from closing.
+    commits: mpsc::WeakSender<Commit>,
+    snapshot: Option<Snapshot>,
+    overlay: Overlay,
+    keys: Vec<(Bytes, Option<Bytes>)>,
+    ranges: Vec<(KeyRange, Bytes)>,
+    begun_at: Instant,
+}
+
+impl PostgresTransaction {
+    pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Commit>) -> Self {
+        Self {
+            shared,
+            commits,
+            snapshot: None,
+            overlay: Overlay::default(),
+            keys: Vec::new(),
+            ranges: Vec::new(),
+            begun_at: Instant::now(),
+        }
+    }
+
+    async fn snapshot(&mut self) -> Result<&mut Snapshot, StoreError> {
+        check_age(self.begun_at)?;
+        let snapshot = match self.snapshot.take() {
+            Some(snapshot) => snapshot,
+            None => Snapshot::open(&self.shared).await?,
+        };
+        Ok(self.snapshot.insert(snapshot))
+    }
+
+    async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
+        check_key(key)?;
+        if let Seen::Known(value) = self.overlay.seen(key) {
+            return Ok(value);
+        }
+        let base = self.snapshot().await?.get(key).await?;
+        if checked {
+            self.keys.push((Bytes::copy_from_slice(key), base.clone()));
+        }
+        self.overlay.resolve(key, base)
+    }
+
+    async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
+        let mut reading = RangeReading::new(read);
+        loop {
+            let next = reading.next();
+            let base = if next.range.is_empty() { Page::default() } else { self.snapshot().await?.page(&next).await? };
+            if reading.take(&self.overlay, base)? {
+                break;
+            }
+        }
+        let (page, looked_at) = reading.finish();
+        if checked {
+            self.check_range(looked_at).await?;
+        }
+        Ok(page)
+    }
+
+    /// Remembers what a range of the base holds, to be compared at commit.
+    async fn check_range(&mut self, range: KeyRange) -> Result<(), StoreError> {
+        if !range.is_empty() {
+            let digest = self.snapshot().await?.digest(&range).await?;
+            self.ranges.push((range, digest));
+        }
+        Ok(())
+    }
+}
+
+impl Transaction for PostgresTransaction {
+    fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.read_key(key, true))
+    }
+
+    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.read_key(key, false))
+    }
+
+    fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read_range(read, true))
+    }
+
+    fn range_snapshot(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read_range(read, false))
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.overlay.set(key, value);
+    }
+
+    fn clear(&mut self, key: &[u8]) {
+        self.overlay.clear(key);
+    }
+
+    fn clear_range(&mut self, range: KeyRange) {
+        self.overlay.clear_range(range);
+    }
+
+    fn add(&mut self, key: &[u8], delta: i64) {
+        self.overlay.add(key, delta);
+    }
+
+    fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.check_range(range))
+    }
+
+    fn approximate_size(&self) -> usize {
+        self.overlay.approximate_size()
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let Self { commits, snapshot, overlay, keys, ranges, begun_at, .. } = *self;
+        // Its connection is for others while the commit waits.
+        drop(snapshot);
+        Box::pin(async move {
+            if overlay.is_empty() {
+                return Ok(());
+            }
+            check_age(begun_at)?;
+            let bytes = overlay.approximate_size();
+            let (cleared, writes) = overlay.finish()?;
+            let (answer, outcome) = oneshot::channel();
+            let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
+            let queue = commits.upgrade().ok_or_else(stopped)?;
+            queue.send(Commit { keys, ranges, cleared, writes, bytes, answer }).await.map_err(|_| stopped())?;
+            drop(queue);
+            outcome.await.map_err(|_| StoreError::MaybeCommitted("the committer ended".into()))?
+        })
+    }
+}
+
+/// `POSTGRES-TX-3`.
+fn check_age(begun_at: Instant) -> Result<(), StoreError> {
+    if begun_at.elapsed() > Duration::from_millis(TRANSACTION_MS_MAX) {
+        return Err(StoreError::Retryable("the transaction is too old".into()));
+    }
+    Ok(())
+}

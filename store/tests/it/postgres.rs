@@ -1,0 +1,137 @@
+//! What only the PostgreSQL engine promises: nodes that share a database, a database that goes away and comes back, and
+//! servers that are refused.
+
+mod server;
+
+use crate::conformance::{serializability, within_deadline};
+use crate::subject::Subject;
+use server::Server;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use triggers_store::kv::postgres::{PostgresEngine, PostgresOpenError, PostgresOptions};
+use triggers_store::kv::{BoxFuture, Engine, StoreError, Transaction, decode_counter};
+
+/// An engine on the server that all tests share; none if PostgreSQL is not installed.
+pub async fn subject() -> Option<Subject> {
+    let server = server::shared()?;
+    Some(Subject::new(Arc::new(open(server).await), None))
+}
+
+async fn open(server: &Server) -> PostgresEngine {
+    let options = PostgresOptions { connections_max: 128, ..PostgresOptions::new(server.url()) };
+    PostgresEngine::open(&options).await.unwrap()
+}
+
+async fn refusal(options: PostgresOptions) -> PostgresOpenError {
+    PostgresEngine::open(&options).await.err().expect("it is refused")
+}
+
+/// Begins transactions on several engines in turn.
+struct InTurn(Vec<PostgresEngine>, AtomicUsize);
+
+impl Engine for InTurn {
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
+        self.0[self.1.fetch_add(1, Ordering::Relaxed) % self.0.len()].begin()
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        self.0.iter().try_for_each(Engine::health)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_share_a_database_are_serialized() {
+    let Some(server) = server::shared() else { return };
+    let engines = vec![open(server).await, open(server).await, open(server).await];
+    let subject = Subject::new(Arc::new(InTurn(engines, AtomicUsize::new(0))), None);
+    within_deadline(serializability::random_transactions(&subject)).await;
+}
+
+/// Adds one to a counter and sets a pair, again and again; how many of these are known to be there, and how many may be.
+async fn work(engine: Arc<dyn Engine>, keys: [Vec<u8>; 2], answered: Arc<AtomicUsize>) -> (i64, i64) {
+    let (mut known, mut unknown) = (0_i64, 0_i64);
+    while known < 400 {
+        let mut open = engine.begin().await.unwrap();
+        if open.get(&keys[0]).await.is_err() {
+            continue;
+        }
+        open.set(&keys[0], &known.to_le_bytes());
+        open.add(&keys[1], 1);
+        match open.commit().await {
+            Ok(()) => {
+                known += 1;
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(StoreError::MaybeCommitted(_)) => unknown += 1,
+            Err(StoreError::Retryable(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (known, unknown)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_outlives_the_server() {
+    // A server of its own: the others would not survive this either.
+    let Some(server) = Server::start(&[]).map(Arc::new) else { return };
+    let subject = Subject::new(Arc::new(open(&server).await), None);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let keys = [format!("own/{task}"), "count".to_owned()].map(|name| subject.key(name));
+            tokio::spawn(work(subject.engine.clone(), keys, answered.clone()))
+        })
+        .collect();
+    for crash in 1..=3 {
+        while answered.load(Ordering::Relaxed) < crash * 700 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let server = server.clone();
+        tokio::task::spawn_blocking(move || server.crash()).await.unwrap();
+    }
+    let (mut known, mut unknown) = (0_i64, 0_i64);
+    for task in tasks {
+        let counts = task.await.unwrap();
+        (known, unknown) = (known + counts.0, unknown + counts.1);
+    }
+    let count = decode_counter(subject.value("count").await.as_deref()).unwrap();
+    assert!((known..=known + unknown).contains(&count), "{count} of {known} known and {unknown} unknown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_health_is_that_of_the_database() {
+    let Some(server) = Server::start(&[]).map(Arc::new) else { return };
+    let subject = Subject::new(Arc::new(open(&server).await), None);
+    subject.put("a", "1").await;
+    assert_eq!(subject.engine.health(), Ok(()));
+    drop(server);
+    let reaches = async |is_well: bool| {
+        while subject.engine.health().is_ok() != is_well {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within_deadline(reaches(false)).await;
+    let mut open = subject.begin().await;
+    let error = open.get(&subject.key("a")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Retryable(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_forgets_is_refused() {
+    let Some(server) = Server::start(&["-c", "fsync=off"]) else { return };
+    let error = refusal(PostgresOptions::new(server.url())).await;
+    assert_eq!(error.to_string(), "the database does not keep what is committed: fsync is off");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_that_cannot_be_used_are_refused() {
+    let options = |error: PostgresOpenError| matches!(error, PostgresOpenError::Options(_));
+    assert!(options(refusal(PostgresOptions::new("mysql://localhost")).await));
+    assert!(options(refusal(PostgresOptions::new("postgresql://u:secret@localhost/db")).await));
+    let ca_file = Some(PathBuf::from("/nowhere/ca.pem"));
+    assert!(options(refusal(PostgresOptions { ca_file, ..PostgresOptions::new("postgresql://u@db.example/x") }).await));
+    let error = refusal(PostgresOptions::new("postgresql://u@127.0.0.1:9/x")).await;
+    assert!(matches!(error, PostgresOpenError::Connect(_)), "{error}");
+}

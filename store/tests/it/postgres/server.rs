@@ -1,0 +1,126 @@
+//! A PostgreSQL server of this test process, from the binaries that are installed.
+//!
+//! It is looked for in the directory that `TRIGGERS_TEST_POSTGRES` names, in `PATH`, and where Debian puts it. Where the
+//! variable is set, as in continuous integration, a missing server fails the tests; else they say so and pass.
+//! The server listens on a socket in a directory of its own, is stopped when this process ends in whatever way (its
+//! shell then reads the end of its input), and takes its directory with it. PostgreSQL does not run as root: for root
+//! the user `postgres` runs it.
+
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+const BINARIES: &str = "TRIGGERS_TEST_POSTGRES";
+/// Runs the server; a line on the input is a signal that ends it, after which it is started again.
+const SCRIPT: &str = r#"
+run() {
+  "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c max_connections=500 "$@" >>"$dir/log" 2>&1 &
+  pid=$!
+}
+"$bin/initdb" -D "$dir/data" -U triggers -A trust -E UTF8 --no-sync >>"$dir/log" 2>&1 || exit
+run "$@"
+while read -r signal; do
+  kill -s "$signal" $pid; wait $pid; run "$@"
+done
+kill -s QUIT $pid; wait $pid; rm -rf "$dir"
+"#;
+
+pub struct Server {
+    directory: PathBuf,
+    /// The end of its input ends the server.
+    input: Mutex<ChildStdin>,
+    _shell: Child,
+}
+
+/// The server that all tests share; none if there are no binaries.
+pub fn shared() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(&[])).as_ref()
+}
+
+impl Server {
+    /// Starts a server with further arguments.
+    pub fn start(arguments: &[&str]) -> Option<Self> {
+        let binaries = binaries()?;
+        let directory = tempfile::Builder::new().prefix("triggers-postgres-").tempdir().unwrap().keep();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SCRIPT, "sh"]).args(arguments).env("bin", &binaries).env("dir", &directory);
+        if rustix::process::geteuid().is_root() {
+            let (user, group) = postgres_user();
+            chown(&directory, Some(user), Some(group)).unwrap();
+            shell.uid(user).gid(group);
+        }
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let mut shell = shell.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let input = Mutex::new(shell.stdin.take().unwrap());
+        let server = Self { directory, input, _shell: shell };
+        server.wait_for(1);
+        Some(server)
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgresql:///postgres?host={}&user=triggers", self.directory.display())
+    }
+
+    /// Ends the server without a clean stop, and starts it again.
+    pub fn crash(&self) {
+        let starts = self.starts();
+        writeln!(self.input.lock().unwrap(), "QUIT").unwrap();
+        self.wait_for(starts + 1);
+    }
+
+    /// How often it has started, as its log says.
+    fn starts(&self) -> usize {
+        self.log().matches("database system is ready to accept connections").count()
+    }
+
+    fn wait_for(&self, starts: usize) {
+        let looks_max = 3_000;
+        for _ in 0..looks_max {
+            if self.starts() >= starts {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the server does not start: {}", self.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+}
+
+/// Where `initdb` and `postgres` are.
+fn binaries() -> Option<PathBuf> {
+    let named = std::env::var_os(BINARIES).map(PathBuf::from);
+    if let Some(named) = named {
+        assert!(are_in(&named), "{BINARIES} names {}, where PostgreSQL is not", named.display());
+        return Some(named);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let found = std::env::split_paths(&path).chain(debian).find(|directory| are_in(directory));
+    if found.is_none() {
+        static SAID: OnceLock<()> = OnceLock::new();
+        SAID.get_or_init(|| eprintln!("SKIPPED: no PostgreSQL is installed (Debian: apt-get install postgresql)"));
+    }
+    found
+}
+
+fn are_in(directory: &Path) -> bool {
+    ["initdb", "postgres"].iter().all(|name| directory.join(name).exists())
+}
+
+/// Ids of the user that Debian makes for the server.
+fn postgres_user() -> (u32, u32) {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap();
+    let line =
+        users.lines().find(|line| line.starts_with("postgres:")).expect("a user postgres, for root must not run it");
+    let mut fields = line.split(':').skip(2).map(|field| field.parse().unwrap());
+    (fields.next().unwrap(), fields.next().unwrap())
+}
