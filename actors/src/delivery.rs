@@ -13,7 +13,7 @@ pub(crate) mod breaker;
 pub(crate) mod verdict;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use triggers_protocol::webhook::SigningKey;
@@ -98,6 +98,8 @@ pub(crate) struct Slots {
     count: usize,
     bytes_max: usize,
     shared: Arc<Shared>,
+    /// Whether none are to be taken for the time being.
+    is_resting: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -135,7 +137,23 @@ impl Slots {
     /// So many slots; none is given while so many bytes are on their way.
     pub(crate) fn new(count: usize, bytes_max: usize) -> Self {
         let count = count.clamp(1, Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(count)), count, bytes_max, shared: Arc::default() }
+        Self {
+            free: Arc::new(Semaphore::new(count)),
+            count,
+            bytes_max,
+            shared: Arc::default(),
+            is_resting: Arc::default(),
+        }
+    }
+
+    /// The same slots, which whoever has them is not to take while this is set.
+    pub(crate) fn resting_with(&self, is_resting: Arc<AtomicBool>) -> Self {
+        Self { is_resting, ..self.clone() }
+    }
+
+    /// Whether none are to be taken for the time being.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.is_resting.load(Ordering::Relaxed)
     }
 
     fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {

@@ -32,6 +32,7 @@ use request::{Answer, BrokerError};
 use signals::InboxSignals;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -61,6 +62,8 @@ pub(crate) struct InboxArguments {
     pub(crate) commit_slots: Arc<Semaphore>,
     pub(crate) signals: Arc<InboxSignals>,
     pub(crate) delivery: Arc<Delivery>,
+    /// Whether no webhook is to be begun.
+    pub(crate) is_resting: Arc<AtomicBool>,
 }
 
 /// The way of webhooks out of this node.
@@ -97,7 +100,8 @@ impl Actor for Inbox {
             disable_after: options.delivery.disable_after,
             subscriptions_max: options.delivery.subscriptions_max,
         };
-        let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), arguments.delivery.slots.clone());
+        let slots = arguments.delivery.slots.resting_with(arguments.is_resting.clone());
+        let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), slots);
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
         Ok(InboxState { arguments: Arc::new(arguments), machine, tick_at: None, attempts: HashMap::new() })
     }

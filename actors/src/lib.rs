@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Node                       ends the process when what is below it keeps failing
-//! └── Partitions             takes the fences, publishes the routing table
+//! ├── Membership             in a cluster: the own beat, the view of the others, what follows from it
+//! └── Partitions             serves what is owned, hands over, publishes the routing table
 //!     └── Partition p        one per owned partition; opens, closes and restarts inboxes
 //!         ├── Inbox T        one per active tenant; every write of the tenant passes through it
 //!         │   └── Retry      one per attempt to a subscription that is under way
@@ -10,10 +11,12 @@
 //! ```
 //! A request's way: `Router` → admission → `Inbox` mailbox → batch → one store transaction → answer.
 //! Invariants: nothing enters a mailbox without a permit ([`admission`]); logic is in machines without I/O, shells are
-//! thin; no names, registries or process groups of ractor are used, because they are global to the process.
+//! thin; no names, registries or process groups of ractor are used, because they are global to the process, but for
+//! [`cluster::ractor`], of which a process has one.
 //! It knows no HTTP, and no store engine in particular.
 
 pub mod admission;
+pub mod cluster;
 mod delivery;
 mod inbox;
 mod node;
@@ -29,6 +32,6 @@ pub use delivery::{SendFailure, SendOutcome, Webhook, WebhookSender};
 pub use inbox::request::{
     Accepted, BrokerError, Change, IdempotencyRequest, LeaseRequest, NewEvent, Refusal, RefuseRequest,
 };
-pub use node::{Node, StartError};
+pub use node::{Joining, Node, NodeWatch, StartError, settings};
 pub use options::{BrokerOptions, DeliveryOptions};
 pub use router::{Deletion, Ping, Router, Statistics, Subscribed};

@@ -7,8 +7,10 @@
 //! often than allowed is refused until the window has passed, and disturbs no other tenant.
 
 mod agenda;
+mod door;
 mod table;
 
+pub(crate) use door::{Door, Entered};
 pub(crate) use table::InboxTable;
 
 use crate::admission::Admission;
@@ -21,8 +23,10 @@ use crate::supervision::RestartIntensity;
 use crate::sweeper::{Sweeper, SweeperArguments, SweeperMessage};
 use agenda::{Agenda, ENTRIES_READ_MAX};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor_cluster::RactorMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -41,6 +45,7 @@ const WAKES_MAX: usize = 100;
 pub(crate) struct Partition;
 
 /// A message to a partition.
+#[derive(RactorMessage)]
 pub(crate) enum PartitionMessage {
     /// Open the tenant's inbox, or give the open one.
     Open(TenantId, oneshot::Sender<Result<Arc<InboxHandle>, BrokerError>>),
@@ -57,6 +62,8 @@ pub(crate) enum PartitionMessage {
 pub(crate) struct PartitionArguments {
     pub(crate) guard: Arc<Guard>,
     pub(crate) table: Arc<InboxTable>,
+    /// Whether no webhook is to be begun, because the partition is about to move.
+    pub(crate) is_resting: Arc<AtomicBool>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -177,6 +184,7 @@ impl PartitionState {
             commit_slots: shared.commit_slots.clone(),
             signals: signals.clone(),
             delivery: shared.delivery.clone(),
+            is_resting: self.arguments.is_resting.clone(),
         };
         let spawned = Inbox::spawn_linked(None, Inbox, arguments, myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| {
@@ -232,8 +240,9 @@ async fn start_sweeper(
     myself: &ActorRef<PartitionMessage>,
     arguments: &PartitionArguments,
 ) -> Result<(), ActorProcessingErr> {
-    let PartitionArguments { guard, table, shared } = arguments.clone();
-    let partition = PartitionHandle { actor: myself.clone(), guard, table };
+    let PartitionArguments { guard, table, is_resting, shared } = arguments.clone();
+    // It asks on behalf of the partition itself, for which there is no door.
+    let partition = PartitionHandle { actor: myself.clone(), guard, table, door: Arc::default(), is_resting };
     let sweeper = SweeperArguments { partition, store: shared.store.clone(), options: shared.options.clone() };
     Sweeper::spawn_linked(None, Sweeper, sweeper, myself.get_cell()).await?;
     Ok(())
@@ -255,6 +264,8 @@ pub(crate) struct PartitionHandle {
     pub(crate) actor: ActorRef<PartitionMessage>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) table: Arc<InboxTable>,
+    pub(crate) door: Arc<Door>,
+    pub(crate) is_resting: Arc<AtomicBool>,
 }
 
 impl PartitionHandle {

@@ -32,6 +32,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Retry;
 
 /// A message to an attempt.
+#[derive(ractor_cluster::RactorMessage)]
 pub(crate) enum RetryMessage {
     /// Send, and store what comes of it.
     Run,

@@ -16,7 +16,7 @@ use crate::inbox::request::{
     Accepted, Answer, BrokerError, Change, LeaseRequest, NewEvent, Refusal, RefuseRequest, Write, WriteResult,
 };
 use crate::options::BrokerOptions;
-use crate::partition::{InboxTable, PartitionHandle, PartitionMessage};
+use crate::partition::{Entered, InboxTable, PartitionHandle, PartitionMessage};
 use crate::partitions::RoutingTable;
 use arc_swap::ArcSwap;
 use std::collections::HashSet;
@@ -82,6 +82,7 @@ struct Place {
     guard: Arc<Guard>,
     keys: TenantKeys,
     table: Arc<InboxTable>,
+    _entered: Entered,
 }
 
 impl Router {
@@ -108,11 +109,13 @@ impl Router {
         waiting_events_max: Option<u64>,
         deadline: Instant,
     ) -> Result<Vec<Result<Accepted, Refusal>>, BrokerError> {
+        // Behind one door, so that no part is left in front of it.
+        let (partition, entered) = self.enter(tenant, deadline).await?;
         let mut parts = self.split(events).into_iter();
         let mut sent = Vec::new();
         for (index, part) in parts.by_ref().enumerate() {
             let events = part.len();
-            match self.submit(tenant, part, waiting_events_max, deadline).await {
+            match self.submit_to(&partition, entered.again(), tenant, part, waiting_events_max, deadline).await {
                 Ok(answer) => sent.push((events, Ok(answer))),
                 Err(error) if index == 0 => return Err(error),
                 Err(error) => sent.push((events, Err(error))),
@@ -145,10 +148,12 @@ impl Router {
         ids: Vec<EventId>,
         deadline: Instant,
     ) -> Result<Vec<Found>, BrokerError> {
+        let (partition, entered) = self.enter(tenant, deadline).await?;
         let mut results = Vec::with_capacity(ids.len());
         for some in ids.chunks(self.0.options.batch_events_max) {
             let writes = some.iter().map(|id| Write::Acknowledge(*id, None)).collect();
-            let answer = receive(self.submit(tenant, writes, None, deadline).await?, deadline).await?;
+            let sent = self.submit_to(&partition, entered.again(), tenant, writes, None, deadline).await?;
+            let answer = receive(sent, deadline).await?;
             results.extend(answer.into_iter().map(|result| match result {
                 WriteResult::Acknowledged(row) => Found::Event(Box::new(row.event)),
                 WriteResult::Gone => Found::Gone,
@@ -278,7 +283,7 @@ impl Router {
     /// # Errors
     /// [`BrokerError`].
     pub async fn list(&self, tenant: &TenantId, query: PageQuery, deadline: Instant) -> Result<EventPage, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant)?;
+        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(inbox::list(tx, guard, keys, &query))).await
     }
 
@@ -287,7 +292,7 @@ impl Router {
     /// # Errors
     /// [`BrokerError`].
     pub async fn find(&self, tenant: &TenantId, id: EventId, deadline: Instant) -> Result<Found, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant)?;
+        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         let now = self.0.store.environment().now();
         self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await
     }
@@ -302,7 +307,7 @@ impl Router {
         id: EventId,
         deadline: Instant,
     ) -> Result<(Found, Vec<Attempt>), BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant)?;
+        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         let now = self.0.store.environment().now();
         self.read(deadline, |tx| Box::pin(inbox::find_with_attempts(tx, guard, keys, id, now))).await
     }
@@ -312,7 +317,7 @@ impl Router {
     /// # Errors
     /// [`BrokerError`].
     pub async fn statistics(&self, tenant: &TenantId, deadline: Instant) -> Result<Statistics, BrokerError> {
-        let Place { guard, keys, table } = &self.place(tenant)?;
+        let Place { guard, keys, table, .. } = &self.place(tenant, deadline).await?;
         let (counts, oldest_waiting) = self.read(deadline, |tx| Box::pin(inbox::statistics(tx, guard, keys))).await?;
         let open = table.get(tenant);
         let now = self.0.store.environment().monotonic();
@@ -321,16 +326,37 @@ impl Router {
         Ok(Statistics { counts, oldest_waiting, ingested_per_second, delivered_per_second })
     }
 
+    /// The partition of a tenant.
+    pub fn partition_of(&self, tenant: &TenantId) -> PartitionId {
+        PartitionId::of(tenant, self.0.partitions)
+    }
+
+    /// Whether a partition is served here.
+    pub fn serves(&self, partition: PartitionId) -> bool {
+        self.0.routing.load().0.contains_key(&partition)
+    }
+
     fn partition(&self, tenant: &TenantId) -> Result<Arc<PartitionHandle>, BrokerError> {
-        let partition = PartitionId::of(tenant, self.0.partitions);
+        let partition = self.partition_of(tenant);
         self.0.routing.load().0.get(&partition).cloned().ok_or(BrokerError::NotOwner)
     }
 
-    /// What a read of a tenant's data needs.
-    fn place(&self, tenant: &TenantId) -> Result<Place, BrokerError> {
+    /// The partition of a tenant, and the right to be behind its door.
+    async fn enter(
+        &self,
+        tenant: &TenantId,
+        deadline: Instant,
+    ) -> Result<(Arc<PartitionHandle>, Entered), BrokerError> {
         let partition = self.partition(tenant)?;
+        let entered = partition.door.enter(deadline).await.ok_or(BrokerError::NotOwner)?;
+        Ok((partition, entered))
+    }
+
+    /// What a read of a tenant's data needs.
+    async fn place(&self, tenant: &TenantId, deadline: Instant) -> Result<Place, BrokerError> {
+        let (partition, entered) = self.enter(tenant, deadline).await?;
         let keys = TenantKeys::new(partition.id(), tenant);
-        Ok(Place { guard: partition.guard.clone(), keys, table: partition.table.clone() })
+        Ok(Place { guard: partition.guard.clone(), keys, table: partition.table.clone(), _entered: entered })
     }
 
     /// Runs a read when there is a place for it.
@@ -371,16 +397,28 @@ impl Router {
         waiting_events_max: Option<u64>,
         deadline: Instant,
     ) -> Result<oneshot::Receiver<Answer>, BrokerError> {
+        let (partition, entered) = self.enter(tenant, deadline).await?;
+        self.submit_to(&partition, entered, tenant, writes, waiting_events_max, deadline).await
+    }
+
+    async fn submit_to(
+        &self,
+        partition: &PartitionHandle,
+        entered: Entered,
+        tenant: &TenantId,
+        writes: Vec<Write>,
+        waiting_events_max: Option<u64>,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Answer>, BrokerError> {
         let bytes = writes.iter().map(|write| match write {
             Write::Append(event) => event.payload.len(),
             _ => 0,
         });
         let bytes = bytes.sum();
         let node = self.0.node.enter(bytes).map_err(|_| BrokerError::NodeBusy)?;
-        let partition = self.partition(tenant)?;
-        let (inbox, permit) = enter(&partition, tenant, bytes, deadline).await?;
+        let (inbox, permit) = enter(partition, tenant, bytes, deadline).await?;
         inbox.touch(self.0.store.environment().monotonic());
-        let (requester, answer) = Reply::new(deadline, [permit, node]);
+        let (requester, answer) = Reply::new(deadline, [permit, node], entered);
         inbox.send(Request { writes, bytes, waiting_events_max, requester: Some(requester) });
         Ok(answer)
     }

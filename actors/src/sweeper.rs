@@ -31,6 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Sweeper;
 
 /// A message to a sweeper.
+#[derive(ractor_cluster::RactorMessage)]
 pub(crate) enum SweeperMessage {
     /// Go through all tenants.
     Sweep,

@@ -215,8 +215,8 @@ impl FieldType for PathBuf {
     }
 }
 
-impl FieldType for Option<PathBuf> {
-    const KIND: Kind = Kind::Text;
+impl<T: FieldType> FieldType for Option<T> {
+    const KIND: Kind = T::KIND;
     const OPTIONAL: bool = true;
 
     fn to_value(&self) -> Option<Value> {

@@ -11,6 +11,7 @@
 
 mod admin;
 mod broker;
+mod cluster;
 mod delivery;
 mod limits;
 mod listen;
@@ -31,6 +32,7 @@ use crate::rule::{self, Rule};
 
 pub use admin::AdminOptions;
 pub use broker::BrokerOptions;
+pub use cluster::ClusterOptions;
 pub use delivery::DeliveryOptions;
 pub use limits::LimitOptions;
 pub use listen::ListenOptions;
@@ -39,11 +41,12 @@ pub use node::NodeIdentityOptions;
 pub use store::{StoreEngine, StoreOptions};
 
 /// Every section, in the order of `NodeOptions`.
-pub(crate) const SECTIONS: [&Section; 8] = [
+pub(crate) const SECTIONS: [&Section; 9] = [
     &NodeIdentityOptions::SECTION,
     &ListenOptions::SECTION,
     &AdminOptions::SECTION,
     &StoreOptions::SECTION,
+    &ClusterOptions::SECTION,
     &BrokerOptions::SECTION,
     &DeliveryOptions::SECTION,
     &LimitOptions::SECTION,
@@ -51,8 +54,16 @@ pub(crate) const SECTIONS: [&Section; 8] = [
 ];
 
 /// The rules of the sections that have any.
-pub(crate) const RULES: [&[Rule]; 7] =
-    [node::RULES, listen::RULES, store::RULES, broker::RULES, delivery::RULES, limits::RULES, log::RULES];
+pub(crate) const RULES: [&[Rule]; 8] = [
+    node::RULES,
+    listen::RULES,
+    store::RULES,
+    cluster::RULES,
+    broker::RULES,
+    delivery::RULES,
+    limits::RULES,
+    log::RULES,
+];
 
 /// Every field of every section.
 pub(crate) fn fields() -> impl Iterator<Item = &'static Field> {
@@ -71,6 +82,8 @@ pub struct NodeOptions {
     pub admin: AdminOptions,
     /// Where events are kept.
     pub store: StoreOptions,
+    /// The nodes that share the store.
+    pub cluster: ClusterOptions,
     /// Inboxes, commits and admission.
     pub broker: BrokerOptions,
     /// Webhooks.
@@ -128,6 +141,7 @@ impl NodeOptions {
             listen: ListenOptions::simulation(),
             admin: AdminOptions::default(),
             store: StoreOptions::simulation(),
+            cluster: ClusterOptions::simulation(),
             broker: BrokerOptions::simulation(),
             delivery: DeliveryOptions::simulation(),
             limits: LimitOptions::simulation(),
@@ -142,6 +156,7 @@ impl NodeOptions {
             self.listen.values(),
             self.admin.values(),
             self.store.values(),
+            self.cluster.values(),
             self.broker.values(),
             self.delivery.values(),
             self.limits.values(),

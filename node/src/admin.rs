@@ -9,7 +9,7 @@ mod cluster;
 mod cross_site;
 mod log_level;
 
-pub use cluster::{ClusterView, MemberState, MemberView, PartitionsView};
+pub use cluster::ClusterSource;
 
 use crate::edge::EdgeState;
 use crate::edge::respond::{self, Responder};
@@ -35,8 +35,8 @@ pub struct AdminState {
     pub telemetry: Telemetry,
     /// The public listener's state.
     pub edge: EdgeState,
-    /// The cluster as it was when the node started.
-    pub cluster: ClusterView,
+    /// Where the view of the cluster comes from.
+    pub cluster: ClusterSource,
 }
 
 /// Everything that the admin listener serves.
@@ -67,9 +67,11 @@ async fn get_metrics(State(state): State<AdminState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_TYPE)], state.telemetry.metrics.render())
 }
 
-/// Marks the node as draining: it serves on, but is not ready, so that load balancers turn away before it is stopped.
+/// Marks the node as draining: it serves on, but is not ready, so that load balancers turn away before it is stopped. In a
+/// cluster it gives its partitions to the others, and sends on what still comes.
 async fn post_drain(State(state): State<AdminState>) -> impl IntoResponse {
     state.edge.draining.store(true, Ordering::SeqCst);
+    state.cluster.drain();
     tracing::info!("drain requested");
     (StatusCode::ACCEPTED, Json(serde_json::json!({ "status": "draining" })))
 }

@@ -1,14 +1,17 @@
 //! The order in which a node starts and, reversed, stops.
 //!
 //! ```text
-//! start: configuration ▸ telemetry ▸ listeners bound ▸ store opened ▸ fences taken, actors started ▸ first keys ▸ serving
-//! stop:  not ready any more ▸ public listener closed, requests in flight finish ▸ webhooks on their way finish ▸ admin
+//! start: configuration ▸ telemetry ▸ listeners bound ▸ store opened ▸ fences taken or cluster joined, actors started ▸
+//!        first keys ▸ serving
+//! stop:  not ready any more ▸ in a cluster: partitions handed over ▸ public listener closed, requests in flight finish ▸ webhooks on their way finish ▸ admin
 //!        listener ▸ actors ▸ store
 //! ```
 //! Invariants: `BOOTSTRAP-1` nothing is answered before everything stands; `BOOTSTRAP-2` a start that fails has changed
 //! nothing but what it says; `BOOTSTRAP-3` the store closes last, so that what was begun can be committed.
 //! It decides nothing about requests; it only puts the parts together.
 
+mod cluster;
+mod engine;
 mod error;
 mod first_keys;
 mod signals;
@@ -16,8 +19,9 @@ mod signals;
 pub use error::StartError;
 
 use crate::access::Access;
-use crate::admin::{self, ClusterView, MemberState, MemberView, PartitionsView};
+use crate::admin::{self, ClusterSource};
 use crate::cli::arguments::{DevArguments, ServeArguments};
+use crate::edge::owner::{EdgeCluster, PeerRequests};
 use crate::edge::{self, Edge, EdgeState, server};
 use crate::telemetry::{self, LastLines, Telemetry};
 use crate::webhook::HttpSender;
@@ -33,11 +37,12 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use triggers_actors::admission::Admission;
+use triggers_actors::cluster::service::Peers;
+use triggers_actors::cluster::transport::PeerTransport;
 use triggers_actors::{BrokerOptions, DeliveryOptions, Node};
 use triggers_cluster_config::{NodeOptions, Override, Sources, process_environment};
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
-use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
 
 /// A receiver on the same machine is what a first try has: what `dev` allows unless the environment says otherwise.
 const DEV_DELIVERY: [(&str, &str, &str); 2] = [
@@ -76,8 +81,9 @@ pub async fn run_dev(arguments: DevArguments) -> Result<(), StartError> {
 pub async fn run_serve(arguments: ServeArguments) -> Result<(), StartError> {
     let options = arguments.options()?;
     let key = first_keys::read_admin_key(options.admin.key_file.as_deref())?;
-    if key.is_none() && !options.store.data_directory.join("FORMAT").exists() {
-        // A new store has no key yet, and nothing is to be made for a node that nobody could use.
+    // A new store has no key yet, and nothing is to be made for a node that nobody could use.
+    let is_embedded = !options.store.engine.is_shared();
+    if key.is_none() && is_embedded && !options.store.data_directory.join("FORMAT").exists() {
         return Err(StartError::NoAdminKey);
     }
     let running = Running::start(options).await?;
@@ -128,9 +134,17 @@ struct Running {
     store: Store,
     sender: HttpSender,
     node: Node,
+    cluster: Option<Joined>,
     incarnation: String,
     /// The last to go, so that nothing is said after it.
     _last_lines: LastLines,
+}
+
+/// What a node in a cluster has besides.
+struct Joined {
+    peer: String,
+    transport: Arc<dyn PeerTransport>,
+    peers: Peers,
 }
 
 impl Running {
@@ -142,12 +156,22 @@ impl Running {
         let (admin_listener, admin_address) = bind(options.admin.address).await?;
         let environment = Environment::system();
         let sender = HttpSender::new(&options.delivery, environment.clone())?;
-        let engine = EmbeddedEngine::open(&embedded_options(&options))?;
-        let store = Store::new(Arc::new(engine), environment.clone());
-        let incarnation = incarnation(&options.node.name, &environment);
+        let peer_tls = cluster::tls(&options.cluster)?;
+        let store = Store::new(engine::open(&options).await?, environment.clone());
+        let peer = peer(&options.node.name, &environment);
+        let incarnation = format!("{peer}.1");
         let (broker, partitions) = (broker_options(&options), options.node.partitions);
-        let node =
-            Node::start(store.clone(), Arc::new(sender.clone()), broker, partitions, incarnation.clone()).await?;
+        let to_endpoints = Arc::new(sender.clone());
+        let (node, cluster) = if options.store.engine.is_shared() {
+            let settings = triggers_actors::settings(&store, partitions).await?;
+            let peer_listener = bind(options.cluster.address).await?;
+            let joining = cluster::joining(&options, &settings, &peer, peer_listener, (peer_tls, address)).await?;
+            let joined = Joined { peer, transport: joining.transport.clone(), peers: joining.peers.clone() };
+            let joining = (incarnation.clone(), joining);
+            (Node::join(store.clone(), to_endpoints, broker, settings, joining).await?, Some(joined))
+        } else {
+            (Node::start(store.clone(), to_endpoints, broker, partitions, incarnation.clone()).await?, None)
+        };
         tracing::info!(node = incarnation, %address, %admin_address, partitions = options.node.partitions, "started");
         Ok(Self {
             options,
@@ -160,6 +184,7 @@ impl Running {
             store,
             sender,
             node,
+            cluster,
             incarnation,
             _last_lines,
         })
@@ -174,10 +199,15 @@ impl Running {
         let edge = self.edge();
         let (stop, stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
-        let cluster = cluster_view(&self.options, &self.node, &self.incarnation, self.address);
-        let admin = admin::router(self.telemetry.admin_state(edge.clone(), cluster));
+        let watch = self.node.watch();
+        let view = ClusterSource::new(watch.clone(), &self.options, self.incarnation.clone(), self.address);
+        let admin = admin::router(self.telemetry.admin_state(edge.clone(), view));
+        let router = edge::router(edge.clone());
+        if let (Some(joined), Some(directory)) = (&self.cluster, self.node.directory()) {
+            joined.peers.bind_http(Arc::new(PeerRequests::new(router.clone(), directory)));
+        }
         let options = &self.options.listen;
-        let public = server::serve(self.listener, edge::router(edge.clone()), self.tls, options.clone(), stopped);
+        let public = server::serve(self.listener, router, self.tls, options.clone(), stopped);
         let public = tokio::spawn(public);
         let admin = tokio::spawn(server::serve(self.admin_listener, admin, None, options.clone(), admin_stopped));
         ready()?;
@@ -194,17 +224,26 @@ impl Running {
         edge.draining.store(true, Ordering::SeqCst);
         // Load balancers are told first and accepting ends later; a node whose actors are gone has nothing to wait for.
         let delay = Duration::from_millis(if outcome.is_ok() { options.drain_delay_ms } else { 0 });
+        let drained = Duration::from_millis(self.options.listen.drain_timeout_ms);
         let finished = async {
-            tokio::time::sleep(delay).await;
+            if outcome.is_ok() {
+                // While it still serves: what moves is answered by the new owners.
+                watch.drain();
+                tokio::join!(watch.drained(Instant::now() + drained), tokio::time::sleep(delay));
+            }
             let _ = stop.send(true);
-            let drained = Duration::from_millis(self.options.listen.drain_timeout_ms);
             let deliveries = self.node.drain_deliveries(Instant::now() + drained);
             let (public, ()) = tokio::join!(public, deliveries);
             note("public", public);
             // Until here, so that the drain can be watched and a prober does not take it for a death.
             let _ = stop_admin.send(true);
             note("admin", admin.await);
+            if self.cluster.is_some() && outcome.is_ok() {
+                // Members that have not heard of the moves yet are told by this one, for as long as they read the map.
+                tokio::time::sleep(Duration::from_millis(self.options.cluster.beat_interval_ms)).await;
+            }
             self.node.stop().await;
+            drop(self.cluster);
             tracing::info!("stopped");
         };
         tokio::select! {
@@ -225,25 +264,14 @@ impl Running {
             cursor_secret: self.node.settings().cursor_secret,
             options: self.options.clone(),
             node_name: self.options.node.name.clone(),
+            cluster: self.cluster.as_ref().zip(self.node.directory()).map(|(joined, directory)| EdgeCluster {
+                directory,
+                transport: joined.transport.clone(),
+                peer: joined.peer.clone(),
+            }),
             gathering: Admission::new(usize::MAX, self.options.broker.node_bytes_max),
             draining: AtomicBool::new(false),
         }))
-    }
-}
-
-/// One member, this node, which owns everything.
-fn cluster_view(options: &NodeOptions, node: &Node, incarnation: &str, address: SocketAddr) -> ClusterView {
-    let count = u32::from(options.node.partitions);
-    let (epoch_min, epoch_max) = node.epochs();
-    ClusterView {
-        members: vec![MemberView {
-            name: options.node.name.clone(),
-            incarnation: incarnation.to_owned(),
-            address,
-            state: MemberState::Up,
-            partitions_owned: count,
-        }],
-        partitions: PartitionsView { count, epoch_min, epoch_max },
     }
 }
 
@@ -260,22 +288,10 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     Ok((listener, bound))
 }
 
-/// The node's name and a boot id that no other start has.
-fn incarnation(name: &str, environment: &Environment) -> String {
+/// This process: the node's name and a boot id that no other start has.
+fn peer(name: &str, environment: &Environment) -> String {
     let boot: [u8; 8] = environment.bytes();
     format!("{name}@{:016x}", u64::from_be_bytes(boot))
-}
-
-fn embedded_options(options: &NodeOptions) -> EmbeddedOptions {
-    let store = &options.store;
-    EmbeddedOptions {
-        directory: store.data_directory.clone(),
-        map_bytes_max: store.map_bytes_max,
-        commit_queue_max: store.commit_queue_max,
-        group_transactions_max: store.group_transactions_max,
-        group_bytes_max: store.group_bytes_max,
-        readers_max: store.readers_max,
-    }
 }
 
 fn delivery_options(options: &triggers_cluster_config::DeliveryOptions) -> DeliveryOptions {

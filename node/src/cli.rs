@@ -5,6 +5,7 @@
 //! triggers config | openapi     print, check            (configuration, edge::openapi)
 //! triggers events|keys|tenants  call a node's API       (client)
 //! triggers subscriptions        the same, for webhooks  (client)
+//! triggers cluster              members, drain, certificates (cli::cluster)
 //! triggers listen               receive webhooks here   (cli::listen)
 //! triggers bench                load a node             (bench)
 //! triggers completions          shell completions
@@ -21,6 +22,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use arguments::{ConfigCommand, DevArguments, ServeArguments};
 use bench_arguments::BenchArguments;
+use cluster::ClusterCommand;
 use events::EventsArguments;
 use exit::CommandError;
 use keys::KeysArguments;
@@ -30,6 +32,7 @@ use tenants::TenantsArguments;
 
 pub mod arguments;
 pub mod bench_arguments;
+pub mod cluster;
 mod configuration;
 pub mod connection;
 pub mod events;
@@ -97,6 +100,9 @@ pub enum Command {
     Events(EventsArguments),
     /// Create, list, change and test webhook subscriptions
     Subscriptions(SubscriptionsArguments),
+    /// Show the members of a cluster, drain a node, make the certificates of nodes
+    #[command(subcommand, arg_required_else_help = true)]
+    Cluster(ClusterCommand),
     /// Receive webhooks here and check their signatures
     Listen(ListenArguments),
     /// Load a node, or measure what HTTP alone can do on this machine
@@ -137,6 +143,7 @@ async fn run(command: Command) -> Result<(), CommandError> {
         Command::Tenants(arguments) => tenants::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,
         Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
+        Command::Cluster(command) => cluster::run(command).await,
         Command::Listen(arguments) => listen::run(arguments).await,
         Command::Bench(arguments) => bench_arguments::run(arguments).await,
         Command::Completions { shell } => completions(shell),

@@ -3,7 +3,8 @@
 //! ```text
 //! server ─ connections, TLS, header timeouts
 //!   └ respond ─ request id, address, limits of the head, deadline, error bodies, common headers, log line, metrics
-//!       └ route ─ authenticate (key, rate, scope) ─ handler: parse, ask one thing, map the reply
+//!       └ owner ─ in a cluster: the request goes to the node that owns the key's tenant
+//!           └ route ─ authenticate (key, rate, scope) ─ handler: parse, ask one thing, map the reply
 //! ```
 //! Invariants: `EDGE-1` every error reaches the client through [`error::ApiError`] and has the one error body; `EDGE-2`
 //! a request is authenticated, counted and checked for its scope before its body is read; `EDGE-3` every handler hands
@@ -25,6 +26,7 @@ pub mod ingest;
 pub mod keys;
 pub(crate) mod lease_token;
 pub mod openapi;
+pub mod owner;
 pub mod rate_limit;
 pub mod respond;
 pub mod server;
@@ -35,6 +37,7 @@ pub mod tls;
 
 use crate::access::Access;
 use crate::webhook::TargetPolicy;
+use owner::EdgeCluster;
 use respond::Responder;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -79,6 +82,8 @@ pub struct Edge {
     pub node_name: String,
     /// Bytes of bodies that are being gathered.
     pub gathering: Arc<Admission>,
+    /// The node's part in a cluster; none if it stands alone.
+    pub cluster: Option<EdgeCluster>,
     /// Whether the node is about to stop: it serves on, but is not ready.
     pub draining: AtomicBool,
 }
@@ -102,8 +107,12 @@ impl Edge {
     }
 }
 
-/// Every route that is part of the OpenAPI document, with that document.
+/// Every route that is part of the OpenAPI document, with that document: those of tenants, and the node's own.
 fn resources() -> OpenApiRouter<EdgeState> {
+    tenant_resources().merge(health::routes())
+}
+
+fn tenant_resources() -> OpenApiRouter<EdgeState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(ingest::routes())
         .merge(inbox::routes())
@@ -113,7 +122,6 @@ fn resources() -> OpenApiRouter<EdgeState> {
         .merge(tenants::routes())
         .merge(audit::routes())
         .merge(stats::routes())
-        .merge(health::routes())
 }
 
 /// The OpenAPI document of the public listener.
@@ -123,7 +131,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// Everything that the public listener serves.
 pub fn router(state: EdgeState) -> axum::Router {
-    let (resources, document) = resources().split_for_parts();
+    let to_owner = axum::middleware::from_fn_with_state(state.clone(), owner::to_owner);
+    let (resources, document) = tenant_resources().route_layer(to_owner).merge(health::routes()).split_for_parts();
     let responder = Responder::new(state.environment.clone(), &state.options);
     resources
         .merge(openapi::routes(document))

@@ -14,6 +14,7 @@ pub mod event_id;
 pub mod event_type;
 pub mod json;
 pub mod partition;
+pub mod peer;
 pub mod retry_policy;
 pub mod scope;
 pub mod subscription_id;

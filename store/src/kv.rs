@@ -4,6 +4,7 @@
 //! Store::run ──▶ Engine::begin ──▶ Transaction: reads, writes ──▶ commit
 //!                ├── embedded     LMDB behind one committer thread; one node
 //!                ├── postgres     a PostgreSQL database that nodes share (feature `postgres`)
+//!                ├── foundationdb a FoundationDB cluster that nodes share (feature `foundationdb`)
 //!                └── simulated    in memory, with seeded faults; tests
 //! ```
 //! Invariants: `KV-1` transactions are strictly serializable: a committed one behaves as if it ran alone at its commit;
@@ -13,6 +14,8 @@
 
 pub mod embedded;
 mod error;
+#[cfg(feature = "foundationdb")]
+pub mod foundationdb;
 pub mod limits;
 mod overlay;
 #[cfg(feature = "postgres")]

@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod batch;
+pub mod cluster;
 pub mod fence;
 pub mod inbox;
 pub mod keys;

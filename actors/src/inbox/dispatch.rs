@@ -137,8 +137,9 @@ impl Dispatcher {
     pub(crate) fn plan(&mut self, now: Now) -> (Vec<Write>, bool) {
         let mut writes = Vec::new();
         let mut wants_slot = false;
+        let tenant_max = if self.slots.is_resting() { 0 } else { self.limits.tenant_in_flight_max };
         for id in self.in_turn() {
-            let room = self.limits.tenant_in_flight_max.saturating_sub(self.running + self.reserved());
+            let room = tenant_max.saturating_sub(self.running + self.reserved());
             let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.is_due(now)) else { continue };
             if !lane.row.is_active() {
                 lane.is_asking = true;

@@ -8,6 +8,7 @@ use super::message::InboxMessage;
 use super::request::Answer;
 use super::signals::InboxSignals;
 use crate::admission::{Admission, Permit};
+use crate::partition::Entered;
 use ractor::ActorRef;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,13 +64,14 @@ impl InboxHandle {
 pub(crate) struct Reply {
     channel: oneshot::Sender<Answer>,
     deadline: Instant,
-    /// The places of the request with its tenant and on its node; none if the inbox has it from its own.
-    _permits: Option<[Permit; 2]>,
+    /// The places of the request with its tenant, on its node and behind the partition's door; none if the inbox has it
+    /// from its own.
+    _permits: Option<([Permit; 2], Entered)>,
 }
 
 impl Reply {
-    pub(crate) fn new(deadline: Instant, permits: [Permit; 2]) -> (Self, oneshot::Receiver<Answer>) {
-        Self::with(deadline, Some(permits))
+    pub(crate) fn new(deadline: Instant, permits: [Permit; 2], entered: Entered) -> (Self, oneshot::Receiver<Answer>) {
+        Self::with(deadline, Some((permits, entered)))
     }
 
     /// The reply to somebody who is bounded otherwise: by a slot for webhooks.
@@ -77,7 +79,7 @@ impl Reply {
         Self::with(deadline, None)
     }
 
-    fn with(deadline: Instant, permits: Option<[Permit; 2]>) -> (Self, oneshot::Receiver<Answer>) {
+    fn with(deadline: Instant, permits: Option<([Permit; 2], Entered)>) -> (Self, oneshot::Receiver<Answer>) {
         let (channel, answer) = oneshot::channel();
         (Self { channel, deadline, _permits: permits }, answer)
     }

@@ -9,6 +9,7 @@ use triggers_store::tables::TableError;
 use triggers_store::tables::inbox::InboxState;
 
 /// A message to an inbox.
+#[derive(ractor_cluster::RactorMessage)]
 pub(crate) enum InboxMessage {
     /// A request, with its permits and its reply channel.
     Write(Request<Reply>),

@@ -22,6 +22,10 @@ impl InboxTable {
         self.read().get(tenant).cloned()
     }
 
+    pub(crate) fn any(&self, is_so: impl Fn(&InboxHandle) -> bool) -> bool {
+        self.read().values().any(|inbox| is_so(inbox))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.read().len()
     }

@@ -117,7 +117,7 @@ impl Router {
         tenant: &TenantId,
         deadline: Instant,
     ) -> Result<Vec<SubscriptionRow>, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant)?;
+        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(subscriptions::list(tx, guard, keys))).await
     }
 
@@ -131,7 +131,7 @@ impl Router {
         id: SubscriptionId,
         deadline: Instant,
     ) -> Result<Option<SubscriptionRow>, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant)?;
+        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(subscriptions::find(tx, guard, keys, id))).await
     }
 
@@ -147,7 +147,7 @@ impl Router {
         limit: usize,
         deadline: Instant,
     ) -> Result<Option<AttemptPage>, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant)?;
+        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(subscriptions::attempts(tx, guard, keys, id, (before, limit)))).await
     }
 
@@ -162,7 +162,7 @@ impl Router {
         limit: usize,
         deadline: Instant,
     ) -> Result<AuditPage, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant)?;
+        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(subscriptions::audit(tx, guard, keys, (before, limit)))).await
     }
 

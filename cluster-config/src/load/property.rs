@@ -13,13 +13,16 @@ use toml::{Table, Value};
 
 use super::Sources;
 use crate::field::{Bounds, Field, Kind};
-use crate::options::{NodeOptions, SECTIONS, fields};
+use crate::options::{NodeOptions, SECTIONS, StoreEngine, fields};
 
 fn text_of(field: &Field) -> BoxedStrategy<Value> {
     let pattern = match field.path {
         "listen.address" => "127\\.0\\.0\\.1:[1-9][0-9]{3}",
         "admin.address" => "\\[::1\\]:[1-9][0-9]{3}",
-        "node.name" => "[a-z0-9-]{1,63}",
+        "cluster.address" => "127\\.0\\.0\\.2:[1-9][0-9]{3}",
+        "cluster.advertised_address" => "[a-z0-9]{1,10}(\\.[a-z]{1,10})?:[1-9][0-9]{3}",
+        "store.postgres_url" => "postgres(ql)?://[a-z]{1,10}@[a-z0-9.]{1,10}(:5432)?/[a-z]{1,10}",
+        "node.name" => "[a-z][a-z0-9-]{0,61}[a-z0-9]",
         "log.filter" => "[a-z_=,:\"\\\\]{1,40}",
         _ => "/[a-zA-Z0-9 ä'\"\\\\/.=#-]{0,40}",
     };
@@ -64,7 +67,7 @@ fn valid_options() -> impl Strategy<Value = NodeOptions> {
 }
 
 fn make_rules_hold(options: &mut NodeOptions) {
-    let NodeOptions { node, listen, store, broker, delivery, limits, .. } = options;
+    let NodeOptions { node, listen, store, cluster, broker, delivery, limits, .. } = options;
     node.partitions = node.partitions.next_power_of_two();
     if listen.tls_certificate_file.is_none() {
         listen.tls_key_file = None;
@@ -73,6 +76,15 @@ fn make_rules_hold(options: &mut NodeOptions) {
     }
     store.map_bytes_max -= store.map_bytes_max % 4_096;
     store.group_bytes_max = store.group_bytes_max.min(store.map_bytes_max as usize);
+    if store.engine == StoreEngine::Postgres && store.postgres_url.is_none() {
+        store.engine = StoreEngine::Foundationdb;
+    }
+    let tls_files = [&mut cluster.tls_certificate_file, &mut cluster.tls_key_file, &mut cluster.tls_ca_file];
+    if tls_files.iter().any(|file| file.is_none()) {
+        tls_files.into_iter().for_each(|file| *file = None);
+    }
+    cluster.beat_interval_ms = cluster.beat_interval_ms.min(cluster.stop_after_ms / 3);
+    cluster.steal_after_ms = cluster.steal_after_ms.max(cluster.stop_after_ms + 1);
     broker.node_bytes_max = broker.node_bytes_max.max(broker.tenant_bytes_max);
     broker.reads_in_flight_max = broker.reads_in_flight_max.min(store.readers_max as usize);
     broker.commit_timeout_ms = broker.commit_timeout_ms.min(listen.request_timeout_ms);

@@ -125,7 +125,8 @@ fn origin_fault(origin: &str) -> Option<&'static str> {
     (!host_fits(host)).then_some("must have a lowercase host name or an IP address")
 }
 
-fn host_fits(host: &str) -> bool {
+/// Whether a text is a lowercase host name, an IPv4 address, or an IPv6 address in brackets.
+pub(super) fn host_fits(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return address.parse::<std::net::Ipv6Addr>().is_ok();
     }

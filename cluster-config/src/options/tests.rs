@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use toml::Value;
 
-use super::{NodeOptions, fields};
+use super::{NodeOptions, StoreEngine, fields};
 use crate::fault::{Fault, FaultSource};
 use crate::field::{Bounds, Kind};
 use crate::rule;
@@ -21,6 +21,14 @@ fn full() -> NodeOptions {
     options.listen.tls_certificate_file = Some(PathBuf::from("certificate.pem"));
     options.listen.tls_key_file = Some(PathBuf::from("key.pem"));
     options.admin.key_file = Some(PathBuf::from("admin.key"));
+    options.store.postgres_url = Some("postgresql://triggers@db.example/triggers".to_owned());
+    options.store.postgres_password_file = Some(PathBuf::from("postgres.password"));
+    options.store.postgres_ca_file = Some(PathBuf::from("postgres-ca.pem"));
+    options.store.foundationdb_cluster_file = Some(PathBuf::from("fdb.cluster"));
+    options.cluster.advertised_address = Some("node-1.internal:7400".to_owned());
+    options.cluster.tls_certificate_file = Some(PathBuf::from("node-1.pem"));
+    options.cluster.tls_key_file = Some(PathBuf::from("node-1-key.pem"));
+    options.cluster.tls_ca_file = Some(PathBuf::from("ca.pem"));
     options.delivery.tls_ca_file = Some(PathBuf::from("ca.pem"));
     options
 }
@@ -107,6 +115,27 @@ fn validation_lists_every_fault_at_once() {
     ];
     assert_eq!(blamed, expected);
     assert!(faults.iter().all(|fault| fault.source == FaultSource::Default));
+}
+
+#[test]
+fn an_engine_that_is_chosen_needs_its_options() {
+    let mut options = NodeOptions::default();
+    options.store.engine = StoreEngine::Postgres;
+    let blamed: Vec<String> = options.validate().into_iter().map(|fault| fault.field).collect();
+    assert_eq!(blamed, ["store.postgres_url"]);
+    options.store.postgres_url = Some("postgresql://triggers@db.example/triggers".to_owned());
+    assert_eq!(options.validate(), Vec::new());
+    options.store.engine = StoreEngine::Foundationdb;
+    assert_eq!(options.validate(), Vec::new());
+}
+
+#[test]
+fn every_engine_can_be_named() {
+    let field = fields().find(|field| field.path == "store.engine").unwrap();
+    for engine in [StoreEngine::Embedded, StoreEngine::Postgres, StoreEngine::Foundationdb] {
+        assert_eq!(field.fault(&Value::String(engine.name().to_owned())), None, "{engine:?}");
+        assert_eq!(engine.is_shared(), engine != StoreEngine::Embedded);
+    }
 }
 
 #[test]

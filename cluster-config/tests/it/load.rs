@@ -96,7 +96,7 @@ fn every_fault_of_every_source_is_listed_at_once() {
     let expected = [
         "node.toml: listen.adress: unknown field; did you mean listen.address?",
         "node.toml: listen.body_timeout_ms: must be a whole number, but is a string",
-        "environment TRIGGERS__STORE__ENGINE: store.engine: must be embedded, but is \"rocks\"",
+        "environment TRIGGERS__STORE__ENGINE: store.engine: must be one of embedded, postgres, foundationdb, but is \"rocks\"",
         "flag broker.restarts_max: broker.restarts_max: must be 0 to 1_000, but is -1",
         "node.toml: node.name: must be 1 to 63 characters of a-z, 0-9 and -",
         "node.toml: node.partitions: must be a power of two, but is 3",
@@ -118,7 +118,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
         "node.toml: store.commits_in_flight_max: unknown field; did you mean broker.commits_in_flight_max?",
         "node.toml: store.something_else: unknown field",
         "node.toml: xyz: unknown section; \
-         known are [node], [listen], [admin], [store], [broker], [delivery], [limits], [log]",
+         known are [node], [listen], [admin], [store], [cluster], [broker], [delivery], [limits], [log]",
         "environment TRIGGERS__: unknown field",
         "environment TRIGGERS__ADMIN__KEY: admin.key: unknown field",
         "environment TRIGGERS__LISTEN__ADRESS: listen.adress: unknown field; did you mean TRIGGERS__LISTEN__ADDRESS?",

@@ -42,6 +42,9 @@ pub enum StartError {
     /// The data directory cannot be opened.
     #[error(transparent)]
     DataDirectory(#[from] OpenError),
+    /// The database cannot be used.
+    #[error("the store's database: {0}")]
+    Database(String),
     /// The actors did not start.
     #[error("the node did not start: {0}")]
     Node(#[from] triggers_actors::StartError),
@@ -80,6 +83,7 @@ impl StartError {
             Self::Fatal(_) => FATAL,
             Self::Listen { .. }
             | Self::DataDirectory(_)
+            | Self::Database(_)
             | Self::Node(_)
             | Self::FirstKeys(_)
             | Self::File { .. }

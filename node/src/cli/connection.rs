@@ -4,6 +4,9 @@
 //! beside its data (`data/dev/dev.json`) is used, and that is said on stderr. Invariants: a key out of that file is only
 //! sent to the address in that file, never to another that was asked for; the key is never printed.
 //!
+//! The admin listener asks for no key, so its address alone decides: `--admin-url`, `TRIGGERS_ADMIN_URL`, the same file, or
+//! the default of a node.
+//!
 //! It opens no connection.
 
 use std::path::Path;
@@ -19,6 +22,39 @@ use super::output;
 
 /// The address used when none is given.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:8080";
+
+/// The address of the admin listener used when none is given.
+pub const ADMIN_URL_DEFAULT: &str = "http://127.0.0.1:9090";
+
+/// How to reach a node's admin listener.
+#[derive(Debug, Clone, Args)]
+pub struct AdminArguments {
+    /// Address of the node's admin listener [default: http://127.0.0.1:9090]
+    #[arg(long, env = "TRIGGERS_ADMIN_URL", value_name = "URL", help_heading = "Connection")]
+    pub admin_url: Option<String>,
+}
+
+impl AdminArguments {
+    /// A client of the decided address.
+    ///
+    /// # Errors
+    /// `CommandError::Usage` when the development file cannot be used, and `ClientError::Address`.
+    pub fn client(&self) -> Result<Client, CommandError> {
+        let url = self.url_beside(&Path::new(DEV_DATA_DIR).join("dev.json"))?;
+        Ok(Client::new(&ClientOptions::new(url, None))?)
+    }
+
+    fn url_beside(&self, file: &Path) -> Result<String, CommandError> {
+        if let Some(url) = self.admin_url.as_deref().map(str::trim).filter(|url| !url.is_empty()) {
+            return Ok(url.to_owned());
+        }
+        let Some(url) = read(file)?.and_then(|dev| dev.admin_url) else {
+            return Ok(ADMIN_URL_DEFAULT.to_owned());
+        };
+        output::note(&format!("asking the development node at {url}, from {}", file.display()));
+        Ok(url)
+    }
+}
 
 /// How to reach a node, for every client command.
 #[derive(Debug, Clone, Args)]
@@ -56,6 +92,7 @@ pub struct Target {
 #[derive(Debug, Deserialize)]
 struct DevFile {
     url: String,
+    admin_url: Option<String>,
     api_key: String,
     admin_key: Option<String>,
 }
@@ -118,7 +155,7 @@ fn read(file: &Path) -> Result<Option<DevFile>, CommandError> {
         }
     };
     serde_json::from_slice(&text).map(Some).map_err(|error| {
-        CommandError::Usage(format!("{} is damaged ({error}); delete it or give --key", file.display()))
+        CommandError::Usage(format!("{} is damaged ({error}); delete it, or give --key or --admin-url", file.display()))
     })
 }
 
@@ -153,6 +190,20 @@ mod tests {
         let error = arguments(Some("https://example.com"), None).target_beside(Role::Tenant, &file).unwrap_err();
         assert_eq!(error.exit_code(), super::super::exit::USAGE);
         assert!(!error.to_string().contains("trg_test"), "{error}");
+    }
+
+    #[test]
+    fn the_admin_listener_is_the_given_one_or_that_of_the_development_node_or_the_default() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("dev.json");
+        let url = |given: Option<&str>| {
+            AdminArguments { admin_url: given.map(str::to_owned) }.url_beside(&file).map_err(|error| error.to_string())
+        };
+        assert_eq!(url(None).as_deref(), Ok(ADMIN_URL_DEFAULT));
+        std::fs::write(&file, DEV).unwrap();
+        assert_eq!(url(None).as_deref(), Ok("http://127.0.0.1:9998"));
+        assert_eq!(url(Some("")).as_deref(), Ok("http://127.0.0.1:9998"));
+        assert_eq!(url(Some("http://h:1")).as_deref(), Ok("http://h:1"));
     }
 
     #[test]

@@ -110,7 +110,10 @@ impl<S: Permission> FromRequestParts<EdgeState> for Authorized<S> {
 
     async fn from_request_parts(parts: &mut Parts, state: &EdgeState) -> Result<Self, ApiError> {
         let context = RequestContext::of(&parts.extensions)?;
-        let key = identify(&parts.headers, &context, state).await?;
+        let key = match parts.extensions.get::<Identified>() {
+            Some(Identified(key)) => key.clone(),
+            None => identify(&parts.headers, &context, state).await?,
+        };
         let caller = charge_request(key, &context, &state.environment)?;
         check_scope(&caller.key, S::SCOPE)?;
         Ok(Self(caller, PhantomData))
@@ -124,8 +127,12 @@ fn check_scope(row: &AccessRow, scope: Scope) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::Forbidden, format!("the key does not have the scope {}", scope.as_str())))
 }
 
+/// Among the extensions of a request: its key, found already.
+#[derive(Clone)]
+pub(in crate::edge) struct Identified(pub(in crate::edge) Arc<AccessRow>);
+
 /// Finds the key of a request.
-async fn identify(
+pub(in crate::edge) async fn identify(
     headers: &HeaderMap,
     context: &RequestContext,
     state: &EdgeState,

@@ -5,6 +5,7 @@
 //! 429 and 503 always carry `Retry-After`. As a response it is only a status and itself among the extensions: the body
 //! is rendered by [`super::respond`], which knows the request's id, the time and what the client accepts.
 
+use super::owner::Elsewhere;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -31,6 +32,8 @@ pub struct ApiError {
     pub retry_after_s: Option<u64>,
     /// The methods for `Allow`, with 405.
     pub allow: Option<String>,
+    /// Whether nothing was done because another node owns the tenant.
+    pub is_elsewhere: bool,
 }
 
 /// What is wrong with one field of a request.
@@ -74,7 +77,7 @@ impl ApiError {
     /// An error with a message for the client; 429 and 503 get a `Retry-After` of one second.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let retry_after_s = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER_S);
-        Self { code, message: message.into(), details: Vec::new(), retry_after_s, allow: None }
+        Self { code, message: message.into(), details: Vec::new(), retry_after_s, allow: None, is_elsewhere: false }
     }
 
     /// A validation error of one field. The message follows the field's name: "must be …".
@@ -101,6 +104,12 @@ impl ApiError {
         Self::new(ErrorCode::Unavailable, "the service cannot take this request now; try again")
     }
 
+    /// 503: nothing was done, since another node owns the tenant.
+    pub(in crate::edge) fn elsewhere() -> Self {
+        let message = "the service cannot take this request now; try again";
+        Self { is_elsewhere: true, ..Self::new(ErrorCode::Unavailable, message) }
+    }
+
     /// 500; the reason is logged and not told.
     pub fn internal(reason: impl std::fmt::Display) -> Self {
         tracing::error!(%reason, "request failed");
@@ -118,7 +127,7 @@ impl ApiError {
     }
 
     /// 503 after a write whose outcome is not known.
-    fn unknown_outcome(reason: impl std::fmt::Display) -> Self {
+    pub(in crate::edge) fn unknown_outcome(reason: impl std::fmt::Display) -> Self {
         tracing::warn!(%reason, "outcome of a request is unknown");
         let message = "the outcome is not known: the request may have been accepted; \
                        try again, with the same idempotency key if it creates something";
@@ -129,6 +138,9 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
+        if self.is_elsewhere {
+            response.extensions_mut().insert(Elsewhere);
+        }
         response.extensions_mut().insert(self);
         response
     }
@@ -151,7 +163,8 @@ impl From<TableError> for ApiError {
     fn from(error: TableError) -> Self {
         match error {
             TableError::Store(error) => error.into(),
-            TableError::NotOwner { .. } | TableError::HeadMoved { .. } => Self::unavailable(error),
+            TableError::NotOwner { .. } => Self::elsewhere(),
+            TableError::HeadMoved { .. } => Self::unavailable(error),
         }
     }
 }
@@ -165,7 +178,8 @@ impl From<BrokerError> for ApiError {
             ),
             BrokerError::Unknown => Self::unknown_outcome("the broker does not know"),
             BrokerError::Store(error) => error.into(),
-            BrokerError::NodeBusy | BrokerError::NotOwner | BrokerError::DeadlinePassed => Self::unavailable(error),
+            BrokerError::NotOwner => Self::elsewhere(),
+            BrokerError::NodeBusy | BrokerError::DeadlinePassed => Self::unavailable(error),
         }
     }
 }

@@ -21,6 +21,7 @@ pub(in crate::edge) use sending::Sending;
 
 use super::authenticate::Gate;
 use super::error::ApiError;
+use super::owner::{Forwarded, Made};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -94,8 +95,10 @@ impl Responder {
             return error.into_response();
         }
         let connection = request.extensions().get::<Arc<Sending>>().cloned();
-        let end = Instant::now() + self.timeout;
-        let work = AssertUnwindSafe(deadline::within(end, self.timeout, next.run(request))).catch_unwind();
+        // What came from a member has been under way for a while.
+        let left = request.extensions().get::<Forwarded>().map_or(self.timeout, |it| it.time_left.min(self.timeout));
+        let end = Instant::now() + left;
+        let work = AssertUnwindSafe(deadline::within(end, left, next.run(request))).catch_unwind();
         match tokio::time::timeout_at(end, work).await {
             Ok(Ok(response)) => {
                 let held = sending::hold(response, &self.sending, connection.as_ref(), self.response_timeout);
@@ -161,7 +164,10 @@ pub async fn no_such_route() -> ApiError {
 fn finish(responder: &Responder, noted: Noted, mut response: Response) -> Response {
     let now = responder.environment.now();
     let mut code = None;
-    if response.status().is_client_error() || response.status().is_server_error() {
+    let is_made = response.extensions().get::<Made>().is_some();
+    if is_made {
+        // The owner has done it all.
+    } else if response.status().is_client_error() || response.status().is_server_error() {
         let error = render::error_of(&mut response);
         code = Some(error.code.as_str());
         render::render(&mut response, error, now, noted.context.request_id.as_str(), noted.as_problem);
@@ -170,7 +176,9 @@ fn finish(responder: &Responder, noted: Noted, mut response: Response) -> Respon
     let elapsed = responder.environment.monotonic().saturating_sub(noted.began);
     responder.measures.record(noted.route(), &noted.method, status, elapsed);
     log(&noted, status, code, elapsed);
-    add_headers(responder, noted, response.headers_mut(), now);
+    if !is_made {
+        add_headers(responder, noted, response.headers_mut(), now);
+    }
     response
 }
 

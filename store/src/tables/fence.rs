@@ -2,6 +2,7 @@
 //!
 //! Invariants: `FENCE-1` an epoch belongs to one incarnation for ever; `FENCE-2` whoever holds a [`Guard`] can write only
 //! while the stored fence is the guard's: the read is serializable, so a commit after a transfer fails.
+//! `FENCE-3` whoever writes a fence writes its mirror in the same transaction.
 //! Clocks play no part here; they only decide when somebody tries to take a fence.
 
 use super::rows::{Fence, Row};
@@ -21,7 +22,9 @@ pub struct Guard {
 }
 
 impl Guard {
-    fn new(partition: PartitionId, fence: Fence) -> Self {
+    /// The guard of a partition whose fence is known to be this one. It proves nothing by itself: the store does, each
+    /// time it is checked.
+    pub fn new(partition: PartitionId, fence: Fence) -> Self {
         let (key, value) = (keys::fence(partition), fence.to_bytes());
         Self { partition, fence, key, value }
     }
@@ -61,11 +64,55 @@ pub async fn take(
             before => {
                 let epoch = before.map_or(0, |fence| fence.epoch) + 1;
                 let fence = Fence { epoch, incarnation: incarnation.to_owned() };
-                tx.set(&key, &fence.to_bytes());
+                write(tx, partition, &fence);
                 fence
             }
         };
         guards.push(Guard::new(partition, fence));
     }
     Ok(guards)
+}
+
+/// Takes a partition from an owner that is not there any more: only if its fence is still the one that was seen. None if
+/// somebody else was faster.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn take_over(
+    tx: &mut dyn Transaction,
+    partition: PartitionId,
+    seen: Option<&Fence>,
+    incarnation: &str,
+) -> Result<Option<Guard>, TableError> {
+    let stored = tx.get(&keys::fence(partition)).await?.map(|bytes| Fence::from_bytes(&bytes)).transpose()?;
+    let fence = Fence { epoch: seen.map_or(0, |fence| fence.epoch) + 1, incarnation: incarnation.to_owned() };
+    if stored.as_ref() == seen {
+        write(tx, partition, &fence);
+    } else if stored.as_ref() != Some(&fence) {
+        return Ok(None);
+    }
+    Ok(Some(Guard::new(partition, fence)))
+}
+
+/// Gives a partition to another incarnation: the fence that holds from now on.
+///
+/// # Errors
+/// [`TableError::NotOwner`] if the guard does not hold; [`TableError::Store`].
+pub async fn transfer(tx: &mut dyn Transaction, guard: &Guard, to: &str) -> Result<Fence, TableError> {
+    let fence = Fence { epoch: guard.fence.epoch + 1, incarnation: to.to_owned() };
+    let checked = guard.check(tx).await;
+    let is_done =
+        matches!(&checked, Err(TableError::NotOwner { owner, epoch }) if *epoch == fence.epoch && owner == to);
+    if !is_done {
+        checked?;
+        write(tx, guard.partition, &fence);
+    }
+    Ok(fence)
+}
+
+/// `FENCE-3`.
+fn write(tx: &mut dyn Transaction, partition: PartitionId, fence: &Fence) {
+    let value = fence.to_bytes();
+    tx.set(&keys::fence(partition), &value);
+    tx.set(&keys::route(partition), &value);
 }

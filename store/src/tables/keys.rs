@@ -3,6 +3,8 @@
 //! ```text
 //! sys/partitions          number of partitions, fixed when the store is created
 //! sys/cursor              secret that signs cursors
+//! n/ <incarnation>        member of the cluster                   rows::MemberRow
+//! map/ <p:2>              routing mirror of the fence, never trusted for safety   rows::Fence
 //! p <p:2> o               fence of partition p                    rows::Fence
 //! p <p:2> a <second:8> <T>  wake-up pointer: the tenant has a deadline then   nothing
 //! p <p:2> t <T> 0 …       everything of tenant T
@@ -45,6 +47,37 @@ pub fn fence(partition: PartitionId) -> Vec<u8> {
     let mut key = partition_prefix(partition);
     key.push(b'o');
     key
+}
+
+/// The mirror of a partition's fence, beside all others.
+pub fn route(partition: PartitionId) -> Vec<u8> {
+    [b"map/", &partition.0.to_be_bytes()[..]].concat()
+}
+
+/// All mirrors.
+pub fn routes() -> KeyRange {
+    KeyRange::prefix(&b"map/"[..])
+}
+
+/// The partition of a mirror.
+pub fn parse_route(key: &[u8]) -> Option<PartitionId> {
+    let number = key.strip_prefix(b"map/")?.try_into().ok()?;
+    Some(PartitionId(u16::from_be_bytes(number)))
+}
+
+/// The row of a member of the cluster.
+pub fn member(incarnation: &str) -> Vec<u8> {
+    [b"n/", incarnation.as_bytes()].concat()
+}
+
+/// All members.
+pub fn members() -> KeyRange {
+    KeyRange::prefix(&b"n/"[..])
+}
+
+/// The incarnation of a member.
+pub fn parse_member(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(b"n/")?).ok()
 }
 
 /// The row of an API key.

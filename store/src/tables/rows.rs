@@ -56,6 +56,26 @@ pub struct Fence {
 }
 impl Row for Fence {}
 
+/// A member of the cluster, as it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MemberRow {
+    /// The node's name.
+    pub name: String,
+    /// Where clients reach it.
+    pub address: String,
+    /// Where other members reach it.
+    pub peer_address: String,
+    /// Whether it is about to stop: it wants no partitions, and gives away those that it has.
+    pub is_draining: bool,
+    /// Grows by one with every beat.
+    pub beat: u64,
+    /// The newest version of the messages between members that it speaks.
+    pub protocol: u8,
+    /// The version of the program.
+    pub version: String,
+}
+impl Row for MemberRow {}
+
 /// What a tenant's inbox starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Head {

@@ -61,6 +61,7 @@ impl LiveEdge {
             gathering: Admission::new(usize::MAX, options.broker.node_bytes_max),
             options,
             node_name: "test".to_owned(),
+            cluster: None,
             draining: AtomicBool::new(false),
         }));
         Self { router: edge::router(edge.clone()), edge, _node: node }

@@ -1,0 +1,78 @@
+//! The owners of all partitions, as last heard of: where the edge sends a request that is not served here.
+//!
+//! Invariant: `DIRECTORY-1` of two owners of a partition the one with the higher epoch stays, whoever told of it. It may be
+//! behind: an owner that is none any more says so, and to whom it gave the partition.
+
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use triggers_protocol::PartitionId;
+use triggers_store::tables::rows::Fence;
+
+/// The owners; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Directory(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    owners: ArcSwap<BTreeMap<PartitionId, Fence>>,
+    changed: Notify,
+}
+
+impl Directory {
+    /// Who owns a partition.
+    pub fn owner(&self, partition: PartitionId) -> Option<Fence> {
+        self.0.owners.load().get(&partition).cloned()
+    }
+
+    /// All owners.
+    pub fn owners(&self) -> Arc<BTreeMap<PartitionId, Fence>> {
+        self.0.owners.load_full()
+    }
+
+    /// Takes note of owners.
+    pub fn note<'a>(&self, owners: impl IntoIterator<Item = (PartitionId, &'a Fence)> + Clone) {
+        let is_news = |known: &BTreeMap<PartitionId, Fence>, partition: &PartitionId, fence: &Fence| {
+            known.get(partition).is_none_or(|known| known.epoch < fence.epoch)
+        };
+        let known = self.0.owners.load();
+        if !owners.clone().into_iter().any(|(partition, fence)| is_news(&known, &partition, fence)) {
+            return;
+        }
+        self.0.owners.rcu(|known| {
+            let mut next = BTreeMap::clone(known);
+            for (partition, fence) in owners.clone() {
+                if is_news(&next, &partition, fence) {
+                    next.insert(partition, fence.clone());
+                }
+            }
+            next
+        });
+        self.0.changed.notify_waiters();
+    }
+
+    /// Waits for the next change of an owner.
+    pub fn changed(&self) -> Notified<'_> {
+        self.0.changed.notified()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_owner_replaces_nobody() {
+        let directory = Directory::default();
+        let fence = |epoch, who: &str| Fence { epoch, incarnation: who.into() };
+        let note = |fence: Fence| directory.note([(PartitionId(1), &fence)]);
+        note(fence(2, "b"));
+        note(fence(1, "a"));
+        assert_eq!(directory.owner(PartitionId(1)), Some(fence(2, "b")), "DIRECTORY-1");
+        note(fence(3, "c"));
+        assert_eq!(directory.owner(PartitionId(1)), Some(fence(3, "c")));
+        assert_eq!(directory.owner(PartitionId(2)), None);
+    }
+}

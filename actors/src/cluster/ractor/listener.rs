@@ -1,0 +1,60 @@
+//! Accepts connections of other members: the TLS handshake of each in a task of its own, with an end.
+//!
+//! Invariants: `PEER-LISTENER-1` a connection without a certificate of the cluster's authority never reaches ractor_cluster;
+//! `PEER-LISTENER-2` at most [`HANDSHAKES_MAX`] handshakes are under way; further connections wait to be accepted.
+
+use super::PeerTls;
+use ractor::ActorRef;
+use ractor_cluster::{NetworkStream, NodeServerMessage};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+const HANDSHAKES_MAX: usize = 64;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until it is aborted.
+pub(super) async fn accept(listener: TcpListener, tls: Option<PeerTls>, server: ActorRef<NodeServerMessage>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    loop {
+        let place = handshakes.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a member's connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (tls, server) = (tls.clone(), server.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            match timeout(HANDSHAKE_TIMEOUT, protect(stream, address, tls)).await {
+                Ok(Ok(stream)) => {
+                    let opened = NodeServerMessage::ConnectionOpened { stream: Box::new(stream), is_server: true };
+                    // A server that is gone drops it, which closes it.
+                    let _ = server.cast(opened);
+                }
+                Ok(Err(error)) => tracing::warn!(%address, %error, "a connection is no member's"),
+                Err(_) => tracing::warn!(%address, "a handshake took too long"),
+            }
+        });
+    }
+}
+
+async fn protect(stream: TcpStream, peer_addr: SocketAddr, tls: Option<PeerTls>) -> io::Result<NetworkStream> {
+    stream.set_nodelay(true)?;
+    let local_addr = stream.local_addr()?;
+    Ok(match tls {
+        None => NetworkStream::Raw { peer_addr, local_addr, stream },
+        Some(tls) => {
+            let stream = tls.acceptor.accept(stream).await?;
+            NetworkStream::TlsServer { peer_addr, local_addr, stream }
+        }
+    })
+}

@@ -1,0 +1,74 @@
+//! Opens the store's engine that the options name.
+//!
+//! Invariant: an engine that this build does not have is refused with the option's name, and how to build it.
+
+use super::error::StartError;
+use std::sync::Arc;
+use triggers_cluster_config::{NodeOptions, StoreEngine};
+use triggers_store::kv::Engine;
+use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
+
+/// Opens the engine.
+///
+/// # Errors
+/// [`StartError`].
+pub(super) async fn open(options: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
+    match options.store.engine {
+        StoreEngine::Embedded => Ok(Arc::new(EmbeddedEngine::open(&embedded_options(options))?)),
+        StoreEngine::Postgres => postgres(options).await,
+        StoreEngine::Foundationdb => foundationdb(options).await,
+    }
+}
+
+fn embedded_options(options: &NodeOptions) -> EmbeddedOptions {
+    let store = &options.store;
+    EmbeddedOptions {
+        directory: store.data_directory.clone(),
+        map_bytes_max: store.map_bytes_max,
+        commit_queue_max: store.commit_queue_max,
+        group_transactions_max: store.group_transactions_max,
+        group_bytes_max: store.group_bytes_max,
+        readers_max: store.readers_max,
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(options: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
+    use triggers_store::kv::postgres::{PostgresEngine, PostgresOpenError, PostgresOptions};
+    let store = &options.store;
+    let password = store.postgres_password_file.as_ref().map(|path| {
+        let text = std::fs::read_to_string(path);
+        text.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+            .map_err(|source| StartError::File { path: path.clone(), source })
+    });
+    let postgres = PostgresOptions {
+        password: password.transpose()?,
+        ca_file: store.postgres_ca_file.clone(),
+        connections_max: store.postgres_connections_max,
+        commit_queue_max: store.commit_queue_max,
+        group_transactions_max: store.group_transactions_max,
+        group_bytes_max: store.group_bytes_max,
+        ..PostgresOptions::new(store.postgres_url.clone().unwrap_or_default())
+    };
+    match PostgresEngine::open(&postgres).await {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(PostgresOpenError::Options(reason)) => {
+            Err(StartError::Option { field: "store.postgres_url".to_owned(), reason })
+        }
+        Err(error) => Err(StartError::Database(error.to_string())),
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn postgres(_: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
+    Err(not_built("PostgreSQL", "postgres"))
+}
+
+async fn foundationdb(_: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
+    Err(not_built("FoundationDB", "foundationdb"))
+}
+
+fn not_built(what: &str, feature: &str) -> StartError {
+    let reason = format!("this build has no {what}; build it with `--features {feature}`");
+    StartError::Option { field: "store.engine".to_owned(), reason }
+}

@@ -1,0 +1,115 @@
+//! `triggers cluster status`: the members of a cluster and who owns what, as one node sees it.
+//!
+//! Invariant: an answer is shown whether the cluster is well or not, with exit code 0; that a partition has no owner is
+//! said, and judging it is left to alerts.
+//!
+//! It asks one node once.
+
+use clap::Args;
+
+use super::super::connection::AdminArguments;
+use super::super::exit::CommandError;
+use super::super::output;
+use super::super::table::Table;
+use super::view::View;
+
+/// Arguments of `triggers cluster status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  triggers cluster status
+  triggers cluster status --admin-url http://10.0.0.1:9090 --partitions
+
+LINK is whether the node that answers reaches the member; BEAT-AGE how long ago it saw a beat of it.")]
+pub struct StatusArguments {
+    /// Which node to ask.
+    #[command(flatten)]
+    pub admin: AdminArguments,
+    /// Show the owner of each partition as well
+    #[arg(long)]
+    pub partitions: bool,
+    /// Print the node's answer instead of tables
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+/// Asks the node and shows its answer.
+///
+/// # Errors
+/// Why the node could not be reached.
+pub async fn run(arguments: &StatusArguments) -> Result<(), CommandError> {
+    let (view, reply) = View::ask(&arguments.admin.client()?).await?;
+    if arguments.json {
+        return output::line(reply.text()?);
+    }
+    output::line(&members(&view).to_string())?;
+    output::line(&format!("\n{}", summary(&view)))?;
+    if arguments.partitions {
+        output::line(&format!("\n{}", owners(&view)))?;
+    }
+    Ok(())
+}
+
+/// The members, in the order of their names.
+pub(super) fn members(view: &View) -> Table {
+    let unknown = || "-".to_owned();
+    let mut sorted: Vec<_> = view.members.iter().collect();
+    sorted.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut table = Table::new(["NAME", "STATE", "LINK", "BEAT-AGE", "PARTITIONS", "SHARE", "ADDRESS", "VERSION"]);
+    for member in sorted {
+        table.row([
+            member.name.clone(),
+            member.state.clone(),
+            member.link.clone().unwrap_or_else(unknown),
+            member.beat_age_ms.map_or_else(unknown, |age| format!("{:.1} s", age as f64 / 1_000.0)),
+            member.partitions_owned.to_string(),
+            share(member.partitions_owned, view.partitions.count),
+            member.address.clone().unwrap_or_else(unknown),
+            member.version.clone().unwrap_or_else(unknown),
+        ]);
+    }
+    table
+}
+
+/// The partitions in one line, and a second one if some have no owner.
+pub(super) fn summary(view: &View) -> String {
+    let partitions = &view.partitions;
+    let (owned, count) = (view.owned(), partitions.count);
+    let mut text =
+        format!("partitions: {owned} of {count} owned, epochs {} to {}", partitions.epoch_min, partitions.epoch_max);
+    let unowned = view.unowned();
+    if !unowned.is_empty() {
+        text.push_str(&format!("\nwithout owner: {}", ranges(&unowned)));
+    } else if owned < count {
+        text.push_str(&format!("\nwithout owner: {}", count - owned));
+    }
+    text
+}
+
+/// Who owns which partition.
+pub(super) fn owners(view: &View) -> Table {
+    let mut table = Table::new(["PARTITION", "OWNER", "EPOCH", "INCARNATION"]);
+    for one in &view.partitions.owners {
+        table.row([
+            one.partition.to_string(),
+            one.owner.clone().unwrap_or_else(|| "-".to_owned()),
+            one.epoch.to_string(),
+            one.incarnation.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn share(owned: u64, count: u64) -> String {
+    if count == 0 { "-".to_owned() } else { format!("{:.1} %", owned as f64 * 100.0 / count as f64) }
+}
+
+/// Ascending numbers, those that follow each other as `first-last`.
+fn ranges(numbers: &[u64]) -> String {
+    let runs = numbers.chunk_by(|one, next| one + 1 == *next);
+    let run = |run: &[u64]| match run {
+        [first, .., last] => format!("{first}-{last}"),
+        run => run.iter().map(u64::to_string).collect(),
+    };
+    runs.map(run).collect::<Vec<_>>().join(", ")
+}

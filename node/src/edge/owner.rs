@@ -1,0 +1,166 @@
+//! Which node answers: the one that owns the key's tenant, whichever the client has come to.
+//!
+//! ```text
+//! to_owner ─ served here ──────────▶ the handlers ── NotOwner? ─┐
+//!      │                                                        ├─▶ look again, at most ATTEMPTS_MAX times
+//!      └ served elsewhere ─ relay ═▶ the owner's serve ═▶ its own to_owner ─▶ its handlers, rates and streams
+//! ```
+//! The whole request travels, so that what it means, its rates and its waits are the owner's.
+//! Invariants: `OWNER-1` a request is sent on once: what came from a member is answered here or not at all; `OWNER-2` it is
+//! sent again only if the owner said that it did nothing, or if repeating it changes nothing; `OWNER-3` a body is kept until
+//! the answer is there, so that a move of the partition meanwhile is not the client's trouble.
+//! A node that stands alone has none of this.
+
+mod body;
+mod relay;
+mod serve;
+
+pub use serve::PeerRequests;
+
+use super::authenticate::{Identified, identify};
+use super::error::ApiError;
+use super::respond::RequestContext;
+use super::{Edge, EdgeState};
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use body::KeptBody;
+use relay::Relayed;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use triggers_actors::cluster::directory::Directory;
+use triggers_actors::cluster::peer_of;
+use triggers_actors::cluster::transport::PeerTransport;
+use triggers_protocol::PartitionId;
+
+/// Looks at who owns a tenant, for one request.
+const ATTEMPTS_MAX: usize = 5;
+/// A wait for news of an owner; the map is read about twice as often.
+const NEWS_WAIT: Duration = Duration::from_millis(1_200);
+
+/// The edge's part in a cluster.
+pub struct EdgeCluster {
+    /// Who owns what.
+    pub directory: Directory,
+    /// The way to the others.
+    pub transport: Arc<dyn PeerTransport>,
+    /// This process, as the others know it.
+    pub peer: String,
+}
+
+/// Among the extensions of a request: it came from a member.
+#[derive(Debug, Clone)]
+pub(in crate::edge) struct Forwarded {
+    /// What is left of its time.
+    pub(in crate::edge) time_left: Duration,
+}
+
+/// Among the extensions of a response: nothing was done, since another node owns the tenant.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::edge) struct Elsewhere;
+
+/// Among the extensions of a response: the owner has made it, whole.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::edge) struct Made;
+
+/// The middleware.
+pub(in crate::edge) async fn to_owner(State(edge): State<EdgeState>, request: Request, next: Next) -> Response {
+    let Some(cluster) = &edge.cluster else { return next.run(request).await };
+    let (mut parts, body) = request.into_parts();
+    let identified = async {
+        let context = RequestContext::of(&parts.extensions)?;
+        identify(&parts.headers, &context, &edge).await
+    };
+    let key = match identified.await {
+        Ok(key) => key,
+        Err(error) => return error.into_response(),
+    };
+    let partition = edge.router.partition_of(&key.key.tenant);
+    parts.extensions.insert(Identified(key));
+    let is_forwarded = parts.extensions.get::<Forwarded>().is_some();
+    let errand = Errand { edge: &edge, cluster, partition, parts, body: KeptBody::new(body) };
+    if is_forwarded { errand.here(next).await } else { errand.run(next).await }
+}
+
+/// One request on its way to the owner.
+struct Errand<'a> {
+    edge: &'a Edge,
+    cluster: &'a EdgeCluster,
+    partition: PartitionId,
+    parts: Parts,
+    body: KeptBody,
+}
+
+impl Errand<'_> {
+    /// Lets the handlers answer, if the partition is served here.
+    async fn here(&self, next: Next) -> Response {
+        if !self.edge.router.serves(self.partition) {
+            return elsewhere();
+        }
+        next.run(Request::from_parts(self.parts.clone(), self.body.again())).await
+    }
+
+    async fn run(&self, next: Next) -> Response {
+        let until = self.edge.deadline();
+        for _ in 0..ATTEMPTS_MAX {
+            // Registered before it is looked, so that no news is missed.
+            let news = self.cluster.directory.changed();
+            if self.edge.router.serves(self.partition) {
+                let response = self.here(next.clone()).await;
+                if response.extensions().get::<Elsewhere>().is_none() {
+                    return response;
+                }
+                if !self.edge.router.serves(self.partition) {
+                    continue;
+                }
+            } else if let Some(response) = self.elsewhere(until).await {
+                return response;
+            }
+            // News or not, it is looked again.
+            let _ = timeout_at(until.min(Instant::now() + NEWS_WAIT), news).await;
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        metrics::counter!("triggers_requests_without_owner_total").increment(1);
+        ApiError::unavailable(format_args!("partition {} is served by nobody that answers", self.partition))
+            .into_response()
+    }
+
+    /// The owner's response; none if there is nothing better than to wait for news.
+    async fn elsewhere(&self, until: Instant) -> Option<Response> {
+        for _ in 0..2 {
+            let owner = self.cluster.directory.owner(self.partition)?;
+            if peer_of(&owner.incarnation) == self.cluster.peer {
+                return None;
+            }
+            match relay::relay(self, peer_of(&owner.incarnation), until).await {
+                Relayed::Answer(response) => return Some(response),
+                Relayed::NotOwner(Some(fence)) if fence.epoch > owner.epoch => {
+                    self.cluster.directory.note([(self.partition, &fence)]);
+                }
+                Relayed::NotOwner(_) => return None,
+                Relayed::Nothing => return None,
+                Relayed::Unknown if self.is_repeatable() => return None,
+                Relayed::Unknown => {
+                    return Some(ApiError::unknown_outcome("the owner did not answer").into_response());
+                }
+            }
+        }
+        None
+    }
+
+    /// `OWNER-2`.
+    fn is_repeatable(&self) -> bool {
+        matches!(self.parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
+            || self.parts.headers.contains_key("idempotency-key")
+    }
+}
+
+/// Nothing was done.
+fn elsewhere() -> Response {
+    ApiError::elsewhere().into_response()
+}

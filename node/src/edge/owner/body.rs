@@ -1,0 +1,99 @@
+//! A body that can be read again: what was read of it is kept.
+//!
+//! Invariant: `KEPT-1` every reader gets the same bytes, whether they were kept or are still to come. One reads at a time.
+//! The pieces are shared, not copied.
+
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+/// The body.
+pub(super) struct KeptBody(Arc<Mutex<Kept>>);
+
+struct Kept {
+    pieces: Vec<Bytes>,
+    rest: Body,
+}
+
+impl KeptBody {
+    pub(super) fn new(rest: Body) -> Self {
+        Self(Arc::new(Mutex::new(Kept { pieces: Vec::new(), rest })))
+    }
+
+    /// The body from its beginning.
+    pub(super) fn again(&self) -> Body {
+        Body::new(Reader { kept: self.0.clone(), next: 0 })
+    }
+}
+
+struct Reader {
+    kept: Arc<Mutex<Kept>>,
+    next: usize,
+}
+
+impl Reader {
+    fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+        kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Reader {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let mut kept = Self::lock(&this.kept);
+        if let Some(piece) = kept.pieces.get(this.next) {
+            this.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        let frame = ready!(Pin::new(&mut kept.rest).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(piece) = frame.data_ref()
+        {
+            kept.pieces.push(piece.clone());
+            this.next += 1;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let kept = Self::lock(&self.kept);
+        self.next >= kept.pieces.len() && kept.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let kept = Self::lock(&self.kept);
+        let ahead: usize = kept.pieces.iter().skip(self.next).map(Bytes::len).sum();
+        let (ahead, rest) = (ahead as u64, kept.rest.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(ahead + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(ahead + upper);
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn it_is_the_same_again_wherever_the_reader_before_has_stopped() {
+        let pieces = ["ab", "cd", "ef"].map(|piece| Ok::<_, axum::Error>(Bytes::from(piece)));
+        let kept = KeptBody::new(Body::from_stream(stream::iter(pieces)));
+        let mut first = kept.again();
+        first.frame().await.unwrap().unwrap();
+        drop(first);
+        for _ in 0..2 {
+            assert_eq!(kept.again().collect().await.unwrap().to_bytes(), "abcdef", "KEPT-1");
+        }
+        assert_eq!(kept.again().size_hint().exact(), Some(6));
+    }
+}

@@ -1,0 +1,165 @@
+//! What an error of the client library means for a transaction.
+//!
+//! Invariants: `FOUNDATION-ERR-1` a commit failed for certain only if its code is known to say so: every other one leaves it
+//! open; `FOUNDATION-ERR-2` a read has no effect, so that whatever may pass by itself is worth another attempt.
+//! The classes are functions of the code. Codes are those of FoundationDB's `error_definitions.h`, of which clients see
+//! those that keep their meaning from version to version.
+
+use crate::kv::{Fault, StoreError};
+use foundationdb::FdbError;
+use std::ops::RangeInclusive;
+
+/// Why the engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundationOpenError {
+    /// The options cannot be used.
+    #[error("{0}")]
+    Options(String),
+    /// The client library cannot be started in this process.
+    #[error("the client of FoundationDB cannot be started: {0}")]
+    Client(String),
+    /// The cluster cannot be reached, or gives no answer in time.
+    #[error("the FoundationDB cluster of {cluster_file} cannot be used: {reason}")]
+    Connect {
+        /// The file that says where the cluster is.
+        cluster_file: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Commits that did not take effect, and may when their transaction runs again.
+const NOT_COMMITTED: [i32; 10] = [
+    1007, // transaction_too_old
+    1009, // future_version
+    1020, // not_committed: a conflict
+    1037, // process_behind
+    1038, // database_locked
+    1042, // commit_proxy_memory_limit_exceeded
+    1051, // batch_transaction_throttled
+    1078, // grv_proxy_memory_limit_exceeded
+    1213, // tag_throttled
+    1223, // proxy_tag_throttled
+];
+/// The one unknown outcome that the client reports after a fence of its own.
+const COMMIT_UNKNOWN_RESULT: i32 = 1021;
+/// "Normal failure": what can happen to a running cluster, and the timeouts and cancellations of the client.
+const NORMAL: RangeInclusive<i32> = 1000..=1499;
+/// "Attempt to do something illegal": refused before it takes effect.
+const ILLEGAL: RangeInclusive<i32> = 2000..=2999;
+/// Of those: may end a commit that is on its way.
+const USED_DURING_COMMIT: i32 = 2017;
+/// Of those: transaction_too_large, key_too_large, value_too_large.
+const TOO_LARGE: RangeInclusive<i32> = 2101..=2103;
+
+/// An error in one line.
+pub(super) fn text(failed: FdbError) -> String {
+    format!("{} (FoundationDB {})", failed.message(), failed.code())
+}
+
+/// A failed read, or anything else that has no effect.
+pub(super) fn of_read(failed: FdbError) -> StoreError {
+    read_class(failed.code(), text(failed))
+}
+
+/// A failed commit.
+pub(super) fn of_commit(failed: FdbError) -> StoreError {
+    // A newer library may know of more.
+    if failed.is_retryable_not_committed() {
+        return StoreError::Retryable(text(failed));
+    }
+    commit_class(failed.code(), text(failed))
+}
+
+/// Whether a commit that ended so is not on its way any more.
+pub(super) fn is_fenced(failed: FdbError) -> bool {
+    failed.code() == COMMIT_UNKNOWN_RESULT
+}
+
+fn read_class(code: i32, reason: String) -> StoreError {
+    if NORMAL.contains(&code) {
+        return StoreError::Retryable(reason);
+    }
+    let fault = if TOO_LARGE.contains(&code) { Fault::LimitExceeded } else { Fault::Stopped };
+    StoreError::fatal(fault, reason)
+}
+
+fn commit_class(code: i32, reason: String) -> StoreError {
+    let is_refused = NOT_COMMITTED.contains(&code) || ILLEGAL.contains(&code) && code != USED_DURING_COMMIT;
+    if is_refused { read_class(code, reason) } else { StoreError::MaybeCommitted(reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    enum Class {
+        Retryable,
+        MaybeCommitted,
+        Fatal(Fault),
+    }
+
+    fn class(error: &StoreError) -> Class {
+        match error {
+            StoreError::Retryable(_) => Class::Retryable,
+            StoreError::MaybeCommitted(_) => Class::MaybeCommitted,
+            StoreError::Fatal { fault, .. } => Class::Fatal(*fault),
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_class() {
+        use Class::{Fatal, MaybeCommitted, Retryable};
+        let table = [
+            // Nothing was committed.
+            (1007, Retryable, Retryable),
+            (1009, Retryable, Retryable),
+            (1020, Retryable, Retryable),
+            (1037, Retryable, Retryable),
+            (1038, Retryable, Retryable),
+            (1042, Retryable, Retryable),
+            (1051, Retryable, Retryable),
+            (1078, Retryable, Retryable),
+            (1213, Retryable, Retryable),
+            (1223, Retryable, Retryable),
+            // The outcome is not known: unknown, cancelled, maybe delivered, timed out, another version, internal.
+            (1021, Retryable, MaybeCommitted),
+            (1022, Retryable, MaybeCommitted),
+            (1025, Retryable, MaybeCommitted),
+            (1026, Retryable, MaybeCommitted),
+            (1030, Retryable, MaybeCommitted),
+            (1031, Retryable, MaybeCommitted),
+            (1039, Retryable, MaybeCommitted),
+            (1100, Retryable, MaybeCommitted),
+            (1101, Retryable, MaybeCommitted),
+            (1500, Fatal(Fault::Stopped), MaybeCommitted),
+            (2017, Fatal(Fault::Stopped), MaybeCommitted),
+            (4000, Fatal(Fault::Stopped), MaybeCommitted),
+            (4100, Fatal(Fault::Stopped), MaybeCommitted),
+            (6000, Fatal(Fault::Stopped), MaybeCommitted),
+            (9999, Fatal(Fault::Stopped), MaybeCommitted),
+            // Refused for good.
+            (2000, Fatal(Fault::Stopped), Fatal(Fault::Stopped)),
+            (2004, Fatal(Fault::Stopped), Fatal(Fault::Stopped)),
+            (2101, Fatal(Fault::LimitExceeded), Fatal(Fault::LimitExceeded)),
+            (2102, Fatal(Fault::LimitExceeded), Fatal(Fault::LimitExceeded)),
+            (2103, Fatal(Fault::LimitExceeded), Fatal(Fault::LimitExceeded)),
+            (2108, Fatal(Fault::Stopped), Fatal(Fault::Stopped)),
+        ];
+        for (code, read, commit) in table {
+            assert_eq!(class(&read_class(code, String::new())), read, "{code} of a read");
+            assert_eq!(class(&commit_class(code, String::new())), commit, "{code} of a commit");
+        }
+    }
+
+    #[test]
+    fn the_library_says_the_same() {
+        for code in 1..10_000 {
+            let failed = FdbError::from_code(code);
+            let class = class(&of_commit(failed));
+            assert!(!failed.is_maybe_committed() || class == Class::MaybeCommitted, "{code}");
+            assert!(!failed.is_retryable_not_committed() || class == Class::Retryable, "{code}");
+        }
+    }
+}

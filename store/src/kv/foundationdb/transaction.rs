@@ -1,0 +1,174 @@
+//! A transaction on FoundationDB: a native one to read from, and an overlay to write to until the commit.
+//!
+//! Invariants: `FOUNDATION-TX-1` all reads are at the read version that the first of them gets; `FOUNDATION-TX-2` every plain
+//! read of the base is in a read conflict range, which for a page ends with its last pair; reads of own writes are not;
+//! `FOUNDATION-TX-3` a transaction older than five seconds, or than the options allow, is refused, as on every engine; `FOUNDATION-TX-4` what is added to
+//! is a counter, or absent, at the read version: the addition itself, which is FoundationDB's own, would not tell. The check
+//! makes no conflict; a value of another kind that somebody sets in between is added to unnoticed, and nobody does.
+//! Own writes are read through the overlay, whose rules are those of all engines, not through the client's.
+
+use super::commit::Commit;
+use super::{Shared, error};
+use crate::kv::limits::{PAGE_BYTES_MAX, check_key};
+use crate::kv::overlay::{Overlay, RangeReading, Seen, Write};
+use crate::kv::{BoxFuture, KeyRange, Page, RangeRead, StoreError, Transaction, decode_counter};
+use bytes::Bytes;
+use foundationdb::RangeOption;
+use foundationdb::options::{ConflictRangeType, StreamingMode};
+use futures_util::future::try_join_all;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(super) struct FoundationTransaction {
+    shared: Arc<Shared>,
+    reads: foundationdb::Transaction,
+    overlay: Overlay,
+    begun_at: Instant,
+}
+
+impl FoundationTransaction {
+    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        let reads = shared.database.create_trx().map_err(error::of_read)?;
+        Ok(Self { shared, reads, overlay: Overlay::default(), begun_at: Instant::now() })
+    }
+
+    async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
+        check_key(key)?;
+        if let Seen::Known(value) = self.overlay.seen(key) {
+            return Ok(value);
+        }
+        self.check_age()?;
+        let base = self.base(key, checked).await?;
+        self.overlay.resolve(key, base)
+    }
+
+    async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
+        let mut reading = RangeReading::new(read);
+        loop {
+            let next = reading.next();
+            let base = if next.range.is_empty() { Page::default() } else { self.base_page(&next).await? };
+            if reading.take(&self.overlay, base)? {
+                break;
+            }
+        }
+        let (page, looked_at) = reading.finish();
+        if checked {
+            self.check_range(&looked_at)?;
+        }
+        Ok(page)
+    }
+
+    async fn read_conflict(&mut self, range: KeyRange) -> Result<(), StoreError> {
+        self.check_age()?;
+        // Without it a transaction that has read nothing would begin at its commit.
+        self.reads.get_read_version().await.map_err(error::of_read)?;
+        self.check_range(&range)
+    }
+
+    async fn base(&self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
+        let found = self.reads.get(&self.shared.keys.pair(key), !checked).await.map_err(error::of_read)?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    /// One page of the base, as far as one answer goes: there may be fewer pairs than asked for and still more behind.
+    async fn base_page(&self, read: &RangeRead) -> Result<Page, StoreError> {
+        self.check_age()?;
+        let options = RangeOption {
+            limit: Some(read.limit),
+            target_bytes: PAGE_BYTES_MAX,
+            mode: StreamingMode::Exact,
+            reverse: read.reverse,
+            ..RangeOption::from(self.shared.keys.range(&read.range))
+        };
+        let found = self.reads.get_range(&options, 1, true).await.map_err(error::of_read)?;
+        if found.is_empty() && found.more() {
+            return Err(StoreError::Retryable("a page has no pairs and yet says that there are more".into()));
+        }
+        let pairs = found.iter().map(|pair| (self.shared.keys.strip(pair.key()), Bytes::copy_from_slice(pair.value())));
+        Ok(Page { pairs: pairs.collect(), more: found.more() })
+    }
+
+    /// `FOUNDATION-TX-3`.
+    fn check_age(&self) -> Result<(), StoreError> {
+        if self.begun_at.elapsed() > Duration::from_millis(self.shared.options.read_ms_max) {
+            return Err(StoreError::Retryable("the transaction is too old".into()));
+        }
+        Ok(())
+    }
+
+    /// `FOUNDATION-TX-2`.
+    fn check_range(&self, range: &KeyRange) -> Result<(), StoreError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let (begin, end) = self.shared.keys.range(range);
+        self.reads.add_conflict_range(&begin, &end, ConflictRangeType::Read).map_err(error::of_read)
+    }
+
+    /// `FOUNDATION-TX-4`.
+    async fn check_counters(&self, writes: &BTreeMap<Bytes, Write>) -> Result<(), StoreError> {
+        let added = writes.iter().filter(|(_, write)| matches!(write, Write::Add(_)));
+        let values = try_join_all(added.map(|(key, _)| self.base(key, false))).await?;
+        values.iter().try_for_each(|value| decode_counter(value.as_deref()).map(drop))
+    }
+}
+
+impl Transaction for FoundationTransaction {
+    fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.read_key(key, true))
+    }
+
+    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.read_key(key, false))
+    }
+
+    fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read_range(read, true))
+    }
+
+    fn range_snapshot(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read_range(read, false))
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.overlay.set(key, value);
+    }
+
+    fn clear(&mut self, key: &[u8]) {
+        self.overlay.clear(key);
+    }
+
+    fn clear_range(&mut self, range: KeyRange) {
+        self.overlay.clear_range(range);
+    }
+
+    fn add(&mut self, key: &[u8], delta: i64) {
+        self.overlay.add(key, delta);
+    }
+
+    fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.read_conflict(range))
+    }
+
+    fn approximate_size(&self) -> usize {
+        self.overlay.approximate_size()
+    }
+
+    fn commit(mut self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async move {
+            if self.overlay.is_empty() {
+                return Ok(());
+            }
+            self.check_age()?;
+            let (cleared, writes) = std::mem::take(&mut self.overlay).finish()?;
+            self.check_counters(&writes).await?;
+            let Self { shared, reads, .. } = *self;
+            let runtime = shared.runtime.clone();
+            // A task of its own, so that a caller who stops waiting does not cancel what may be on its way.
+            let outcome = runtime.spawn(Commit { shared, reads, cleared, writes }.run()).await;
+            outcome.map_err(|_| StoreError::MaybeCommitted("the task of the commit ended".into()))?
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! The cluster in the store: what its members say of themselves, and who owns which partition.
+//!
+//! Invariants: `CLUSTER-T-1` a member writes its own row only; `CLUSTER-T-2` the view is one snapshot, without conflicts:
+//! it decides when somebody tries to take a fence, never whether they may.
+
+use super::rows::{Fence, MemberRow, Row};
+use super::{TableError, keys};
+use crate::kv::{KeyRange, RangeRead, Transaction};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use triggers_protocol::PartitionId;
+
+/// Rows of one read.
+const PAGE: usize = 1_000;
+
+/// The cluster at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Members by incarnation.
+    pub members: BTreeMap<String, MemberRow>,
+    /// Owners by partition; one that nobody ever owned is missing.
+    pub owners: BTreeMap<PartitionId, Fence>,
+}
+
+/// Writes a member's own row.
+pub fn beat(tx: &mut dyn Transaction, incarnation: &str, row: &MemberRow) {
+    tx.set(&keys::member(incarnation), &row.to_bytes());
+}
+
+/// Removes the row of a member that has stopped, or has been silent for long and owns nothing.
+pub fn remove(tx: &mut dyn Transaction, incarnation: &str) {
+    tx.clear(&keys::member(incarnation));
+}
+
+/// Reads the members and the owners.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn view(tx: &mut dyn Transaction) -> Result<View, TableError> {
+    let mut view = View::default();
+    for (key, value) in read_all(tx, keys::members()).await? {
+        if let Some(incarnation) = keys::parse_member(&key) {
+            view.members.insert(incarnation.to_owned(), MemberRow::from_bytes(&value)?);
+        }
+    }
+    for (key, value) in read_all(tx, keys::routes()).await? {
+        if let Some(partition) = keys::parse_route(&key) {
+            view.owners.insert(partition, Fence::from_bytes(&value)?);
+        }
+    }
+    Ok(view)
+}
+
+async fn read_all(tx: &mut dyn Transaction, mut range: KeyRange) -> Result<Vec<(Bytes, Bytes)>, TableError> {
+    let mut pairs = Vec::new();
+    loop {
+        let read = RangeRead { range: range.clone(), limit: PAGE, reverse: false };
+        let page = tx.range_snapshot(read).await?;
+        pairs.extend(page.pairs);
+        match pairs.last() {
+            Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+            _ => return Ok(pairs),
+        }
+    }
+}
