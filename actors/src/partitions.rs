@@ -18,7 +18,7 @@ use crate::supervision::RestartIntensity;
 use arc_swap::ArcSwap;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use ractor_cluster::RactorMessage;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::{Semaphore, oneshot};
@@ -50,8 +50,8 @@ pub(crate) enum PartitionsMessage {
     Lose(Vec<PartitionId>),
     /// Nothing is owned any more.
     LoseAll,
-    /// Another member is to have this one.
-    HandOver(PartitionId, String),
+    /// Other members are to have these, and no others for now.
+    HandOver(Vec<(PartitionId, String)>),
     /// A move has ended; with the fence of the new owner if it has one.
     Moved(PartitionId, Option<Fence>),
 }
@@ -73,6 +73,8 @@ pub(crate) struct PartitionsState {
     failures: RestartIntensity,
     movers: Option<Movers>,
     moving: BTreeSet<PartitionId>,
+    /// What is to move next.
+    to_move: VecDeque<(PartitionId, String)>,
 }
 
 impl Actor for Partitions {
@@ -94,7 +96,8 @@ impl Actor for Partitions {
             delivery,
         });
         let failures = RestartIntensity::new(options.restarts_max, options.restart_window);
-        let mut state = PartitionsState { shared, routing, failures, movers, moving: BTreeSet::new() };
+        let mut state =
+            PartitionsState { shared, routing, failures, movers, moving: BTreeSet::new(), to_move: VecDeque::new() };
         state.serve(&myself, guards).await?;
         Ok(state)
     }
@@ -118,7 +121,10 @@ impl Actor for Partitions {
                 let all: Vec<PartitionId> = state.routing.load().0.keys().copied().collect();
                 state.lose(&all);
             }
-            PartitionsMessage::HandOver(partition, to) => state.hand_over(&myself, partition, to),
+            PartitionsMessage::HandOver(to_move) => {
+                state.to_move = to_move.into();
+                state.hand_over(&myself);
+            }
             PartitionsMessage::Moved(partition, fence) => {
                 state.moving.remove(&partition);
                 let is_served = |handle: &Arc<PartitionHandle>| {
@@ -127,6 +133,7 @@ impl Actor for Partitions {
                 if state.routing.load().0.get(&partition).is_some_and(is_served) {
                     state.lose(&[partition]);
                 }
+                state.hand_over(&myself);
             }
         }
         Ok(())
@@ -180,20 +187,22 @@ impl PartitionsState {
         lost.iter().for_each(|handle| end(handle));
     }
 
-    fn hand_over(&mut self, myself: &ActorRef<PartitionsMessage>, partition: PartitionId, to: String) {
-        let Some(movers) = &self.movers else { return };
-        let routing = self.routing.load();
-        let Some(handle) = routing.0.get(&partition) else { return };
-        if self.moving.len() >= movers.moves_max || !self.moving.insert(partition) {
-            return;
+    /// `ROUTING-3`.
+    fn hand_over(&mut self, myself: &ActorRef<PartitionsMessage>) {
+        let Some(movers) = self.movers.clone() else { return };
+        while self.moving.len() < movers.moves_max
+            && let Some((partition, to)) = self.to_move.pop_front()
+        {
+            let routing = self.routing.load();
+            let Some(handle) = routing.0.get(&partition).filter(|_| self.moving.insert(partition)) else { continue };
+            let (movers, store, handle) = (movers.clone(), self.shared.store.clone(), handle.clone());
+            let myself = myself.clone();
+            tokio::spawn(async move {
+                let moved = hand_over::hand_over(&movers, &store, &handle, &to).await;
+                // Partitions that are gone have stopped everything.
+                let _ = myself.cast(PartitionsMessage::Moved(partition, moved));
+            });
         }
-        let (movers, store, handle, myself) =
-            (movers.clone(), self.shared.store.clone(), handle.clone(), myself.clone());
-        tokio::spawn(async move {
-            let moved = hand_over::hand_over(&movers, &store, &handle, &to).await;
-            // Partitions that are gone have stopped everything.
-            let _ = myself.cast(PartitionsMessage::Moved(partition, moved));
-        });
     }
 
     fn publish(&self, table: BTreeMap<PartitionId, Arc<PartitionHandle>>) {

@@ -256,9 +256,7 @@ impl MembershipState {
             let lost = lose.into_iter().map(|(partition, _)| partition).collect();
             let _ = partitions.cast(PartitionsMessage::Lose(lost));
         }
-        for (partition, to) in hand_over {
-            let _ = partitions.cast(PartitionsMessage::HandOver(partition, to));
-        }
+        let _ = partitions.cast(PartitionsMessage::HandOver(hand_over));
         let joined = self.arguments.joined.take();
         if !take.is_empty() || !forget.is_empty() || joined.is_some() {
             let incarnation = self.machine.incarnation().to_owned();

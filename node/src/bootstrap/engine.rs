@@ -64,10 +64,25 @@ async fn postgres(_: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
     Err(not_built("PostgreSQL", "postgres"))
 }
 
+#[cfg(feature = "foundationdb")]
+async fn foundationdb(options: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
+    use triggers_store::kv::foundationdb::{FoundationEngine, FoundationOpenError, FoundationOptions};
+    let foundation = FoundationOptions::new(options.store.foundationdb_cluster_file.clone());
+    match FoundationEngine::open(&foundation).await {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(FoundationOpenError::Options(reason)) => {
+            Err(StartError::Option { field: "store.foundationdb_cluster_file".to_owned(), reason })
+        }
+        Err(error) => Err(StartError::Database(error.to_string())),
+    }
+}
+
+#[cfg(not(feature = "foundationdb"))]
 async fn foundationdb(_: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
     Err(not_built("FoundationDB", "foundationdb"))
 }
 
+#[cfg(not(all(feature = "postgres", feature = "foundationdb")))]
 fn not_built(what: &str, feature: &str) -> StartError {
     let reason = format!("this build has no {what}; build it with `--features {feature}`");
     StartError::Option { field: "store.engine".to_owned(), reason }

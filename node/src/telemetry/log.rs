@@ -19,6 +19,9 @@ use lines::Lines;
 /// Characters that a filter may have.
 const FILTER_LENGTH_MAX: usize = 1_024;
 
+/// What these tell in detail holds payloads or says nothing new, so that no filter lets it through.
+const QUIET: &str = "ractor_cluster=warn,deadpool=error,tokio_postgres=warn,rustls=warn";
+
 /// How long the end of a process waits for its last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -86,7 +89,7 @@ fn parse(text: &str) -> Result<EnvFilter, FilterError> {
     if text.trim().is_empty() || text.len() > FILTER_LENGTH_MAX {
         return Err(FilterError(format!("must be 1 to {FILTER_LENGTH_MAX} characters")));
     }
-    EnvFilter::builder().parse(text).map_err(|error| {
+    EnvFilter::builder().parse(format!("{text},{QUIET}")).map_err(|error| {
         FilterError(format!("must be a level or levels by module, such as info,triggers_store=debug: {error}"))
     })
 }

@@ -10,6 +10,7 @@
 //! Not here: unit tests (beside the code), many nodes under simulated faults (the simulations), load (the load tests).
 
 mod bad_input;
+mod cluster;
 mod cursor;
 mod drain;
 mod durability;

@@ -61,13 +61,13 @@ pub(super) async fn wait(client: &Client, timeout: Duration, interval: Duration)
         loop {
             match View::ask(client).await {
                 Ok((view, _)) => {
-                    let own =
-                        view.own().ok_or_else(|| CommandError::Failed("the node does not say who it is".to_owned()))?;
-                    let owned = own.partitions_owned;
+                    let Some(owned) = view.owned_by_node() else {
+                        return Err(CommandError::Failed("the node does not say what it owns".to_owned()));
+                    };
                     if owned == 0 {
                         return Ok(());
                     }
-                    last = remaining(&view, &own.name, owned);
+                    last = remaining(&view, owned);
                     if owned_before.replace(owned) != Some(owned) {
                         output::progress(&last);
                     }
@@ -83,11 +83,7 @@ pub(super) async fn wait(client: &Client, timeout: Duration, interval: Duration)
     outcome.unwrap_or_else(|_| Err(CommandError::Failed(format!("not drained within {} s: {last}", timeout.as_secs()))))
 }
 
-fn remaining(view: &View, name: &str, owned: u64) -> String {
-    let others = view.members.iter().filter(|member| member.name != name && member.state == "up").count();
-    let takers = match others {
-        0 => ", and no other node is up to take over".to_owned(),
-        _ => String::new(),
-    };
-    format!("{name} owns {owned} of {} partitions{takers}", view.partitions.count)
+fn remaining(view: &View, owned: u64) -> String {
+    let takers = if view.others_up() == 0 { ", and no other node is up to take over" } else { "" };
+    format!("it owns {owned} of {} partitions{takers}", view.partitions.count)
 }

@@ -54,7 +54,7 @@ pub async fn run(arguments: &StatusArguments) -> Result<(), CommandError> {
 pub(super) fn members(view: &View) -> Table {
     let unknown = || "-".to_owned();
     let mut sorted: Vec<_> = view.members.iter().collect();
-    sorted.sort_by(|one, other| one.name.cmp(&other.name));
+    sorted.sort_by_key(|member| (&member.name, &member.incarnation));
     let mut table = Table::new(["NAME", "STATE", "LINK", "BEAT-AGE", "PARTITIONS", "SHARE", "ADDRESS", "VERSION"]);
     for member in sorted {
         table.row([

@@ -26,7 +26,7 @@ fn view(answer: Value) -> View {
 fn three_nodes() -> Value {
     json!({
         "node": "node-1",
-        "incarnation": "node-1@0123456789abcdef.1",
+        "incarnation": "node-1@b.1",
         "members": [
             {"name": "node-2", "incarnation": "node-2@a.1", "address": "10.0.0.2:8080", "peer_address": "10.0.0.2:7400",
              "state": "silent", "beat": 12, "beat_age_ms": 9_870, "partitions_owned": 2, "link": "down",
@@ -36,7 +36,8 @@ fn three_nodes() -> Value {
         ],
         "partitions": {"count": 8, "owned": 5, "epoch_min": 1, "epoch_max": 7, "owners": [
             {"partition": 0, "owner": "node-1", "incarnation": "node-1@b.1", "epoch": 3},
-            {"partition": 2, "owner": null, "incarnation": null, "epoch": 7},
+            {"partition": 2, "owner": "node-3", "incarnation": "node-3@c.1", "epoch": 7},
+            {"partition": 3, "owner": null, "incarnation": null, "epoch": 1},
             {"partition": 4, "owner": "node-2", "incarnation": "node-2@a.1", "epoch": 1},
             {"partition": 5, "owner": "node-2", "incarnation": "node-2@a.1", "epoch": 1},
             {"partition": 6, "owner": "node-1", "incarnation": "node-1@b.1", "epoch": 1},
@@ -60,7 +61,8 @@ node-2  silent  down  9.9 s     2           25.0 %  10.0.0.2:8080  0.1.0";
         owners.starts_with("PARTITION  OWNER   EPOCH  INCARNATION\n0          node-1  3      node-1@b.1\n"),
         "{owners}"
     );
-    assert!(owners.contains("\n2          -       7\n"), "{owners}");
+    assert_eq!((view.owned_by_node(), view.others_up()), (Some(3), 0));
+    assert!(owners.contains("\n3          -       1\n"), "{owners}");
 }
 
 #[test]
@@ -73,14 +75,23 @@ fn a_node_that_says_less_is_understood() {
     let shown = status::members(&view).to_string();
     assert!(shown.ends_with("node-1  up     -     -         256         100.0 %  127.0.0.1:8080  -"), "{shown}");
     assert_eq!(status::summary(&view), "partitions: 256 of 256 owned, epochs 1 to 1");
-    assert_eq!(view.own().map(|member| member.name.as_str()), Some("node-1"));
+    assert_eq!(view.owned_by_node(), Some(256));
+}
+
+#[test]
+fn a_node_that_has_left_owns_what_the_store_says() {
+    let mut answer = three_nodes();
+    answer["incarnation"] = json!("node-3@c.1");
+    assert_eq!(view(answer.clone()).owned_by_node(), Some(1));
+    answer["incarnation"] = json!("node-3@d.1");
+    assert_eq!(view(answer).owned_by_node(), Some(0));
 }
 
 #[test]
 fn an_empty_answer_is_no_failure() {
     let view = view(json!({}));
     assert_eq!(status::summary(&view), "partitions: 0 of 0 owned, epochs 0 to 0");
-    assert!(view.own().is_none());
+    assert_eq!(view.owned_by_node(), None);
 }
 
 #[test]
@@ -99,9 +110,10 @@ async fn node_that_owns(owned: u64, stays_at: u64) -> Client {
             return (StatusCode::SERVICE_UNAVAILABLE, Json(busy)).into_response();
         }
         let owned = owned.saturating_sub(count).max(stays_at);
-        let members = json!([{"name": "a", "state": "draining", "partitions_owned": owned},
-                             {"name": "b", "state": "silent", "partitions_owned": 1}]);
-        Json(json!({"node": "a", "members": members, "partitions": {"count": 8}})).into_response()
+        let members = json!([{"name": "a", "incarnation": "a@1", "state": "silent", "partitions_owned": 1},
+                             {"name": "a", "incarnation": "a@2", "state": "draining", "partitions_owned": owned},
+                             {"name": "b", "incarnation": "b@1", "state": "silent", "partitions_owned": 1}]);
+        Json(json!({"node": "a", "incarnation": "a@2", "members": members, "partitions": {"count": 8}})).into_response()
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -17,6 +17,8 @@ use crate::client::{Call, Client, ClientError, Reply};
 pub struct View {
     /// The name of the node that answered.
     pub node: Option<String>,
+    /// Its incarnation.
+    pub incarnation: Option<String>,
     /// Every member that it knows.
     pub members: Vec<Member>,
     /// The partitions.
@@ -29,6 +31,8 @@ pub struct View {
 pub struct Member {
     /// Its name.
     pub name: String,
+    /// Its name and start: a node that was started again may be shown twice for a while.
+    pub incarnation: String,
     /// `up`, `draining` or `silent`.
     pub state: String,
     /// `self`, `up` or `down`: whether the node that answered reaches it.
@@ -61,7 +65,7 @@ pub struct Partitions {
     pub owners: Vec<Ownership>,
 }
 
-/// The owner of one partition.
+/// The owner of one partition. The store remembers the last one, also when it is no member any more.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Ownership {
@@ -85,13 +89,26 @@ impl View {
         Ok((reply.decode()?, reply))
     }
 
-    /// The member that answered; one that does not say who it is must be the only one.
-    pub fn own(&self) -> Option<&Member> {
-        match (&self.node, self.members.as_slice()) {
-            (Some(node), members) => members.iter().find(|member| member.name == *node),
-            (None, [only]) => Some(only),
-            (None, members) => members.iter().find(|member| member.link.as_deref() == Some("self")),
+    /// How many partitions the node that answered owns; none if it says neither who it is nor is the only member.
+    ///
+    /// A node that has given everything away may have left the members already.
+    pub fn owned_by_node(&self) -> Option<u64> {
+        let of = |member: &Member| member.partitions_owned;
+        match (&self.incarnation, self.members.as_slice()) {
+            (Some(own), members) => {
+                let owned = self.partitions.owners.iter().filter(|one| one.incarnation.as_ref() == Some(own));
+                let member = members.iter().find(|member| member.incarnation == *own);
+                Some(member.map_or_else(|| owned.count() as u64, of))
+            }
+            (None, [only]) => Some(of(only)),
+            (None, _) => None,
         }
+    }
+
+    /// How many nodes could take partitions over from the one that answered.
+    pub fn others_up(&self) -> usize {
+        let is_other = |member: &&Member| Some(&member.incarnation) != self.incarnation.as_ref();
+        self.members.iter().filter(is_other).filter(|member| member.state == "up").count()
     }
 
     /// How many partitions have an owner.
@@ -100,13 +117,15 @@ impl View {
         self.partitions.owned.unwrap_or_else(by_members)
     }
 
-    /// The partitions without an owner, if the answer names the owners.
+    /// The partitions that no member owns, if the answer names the owners.
     pub fn unowned(&self) -> Vec<u64> {
         let Partitions { count, owners, .. } = &self.partitions;
         if owners.is_empty() {
             return Vec::new();
         }
-        let owned: BTreeSet<u64> = owners.iter().filter(|one| one.owner.is_some()).map(|one| one.partition).collect();
+        let members: BTreeSet<&str> = self.members.iter().map(|member| member.incarnation.as_str()).collect();
+        let has_owner = |one: &&Ownership| one.incarnation.as_deref().is_some_and(|own| members.contains(own));
+        let owned: BTreeSet<u64> = owners.iter().filter(has_owner).map(|one| one.partition).collect();
         // The numbers are those of a stranger; no cluster has more partitions.
         (0..(*count).min(65_536)).filter(|partition| !owned.contains(partition)).collect()
     }

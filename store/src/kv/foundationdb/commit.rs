@@ -28,7 +28,7 @@ static FENCES: AtomicU64 = AtomicU64::new(0);
 /// What one transaction hands over: ranges to clear first, then keys.
 pub(super) struct Commit {
     pub(super) shared: Arc<Shared>,
-    pub(super) reads: Transaction,
+    pub(super) transaction: Transaction,
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
 }
@@ -53,7 +53,7 @@ impl Commit {
 
     /// Hands everything to the client, which keeps it until the commit.
     fn write(self, fence: &[u8]) -> FdbResult<(Arc<Shared>, Transaction)> {
-        let Self { shared, reads: transaction, cleared, writes } = self;
+        let Self { shared, transaction, cleared, writes } = self;
         transaction.set_option(TransactionOption::Timeout(millis(shared.options.commit_ms_max)))?;
         transaction.add_conflict_range(fence, &behind(fence), ConflictRangeType::Read)?;
         for range in cleared {

@@ -167,7 +167,7 @@ impl Transaction for FoundationTransaction {
             let Self { shared, reads, .. } = *self;
             let runtime = shared.runtime.clone();
             // A task of its own, so that a caller who stops waiting does not cancel what may be on its way.
-            let outcome = runtime.spawn(Commit { shared, reads, cleared, writes }.run()).await;
+            let outcome = runtime.spawn(Commit { shared, transaction: reads, cleared, writes }.run()).await;
             outcome.map_err(|_| StoreError::MaybeCommitted("the task of the commit ended".into()))?
         })
     }

@@ -37,6 +37,7 @@ pub struct Server {
 }
 
 /// The server that all tests share; none if there are no binaries.
+#[allow(dead_code, reason = "not every package's tests share one")]
 pub fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     SERVER.get_or_init(|| Server::start(&[])).as_ref()
@@ -62,6 +63,13 @@ impl Server {
         Some(server)
     }
 
+    /// The socket that it listens on.
+    #[allow(dead_code, reason = "not every package's tests need it")]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join(".s.PGSQL.5432")
+    }
+
+    #[allow(dead_code, reason = "not every package's tests need it")]
     pub fn url(&self) -> String {
         format!("postgresql:///postgres?host={}&user=triggers", self.directory.display())
     }

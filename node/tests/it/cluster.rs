@@ -1,0 +1,125 @@
+//! Whole clusters: three nodes as processes over a PostgreSQL server of the test, under load all the while.
+//!
+//! CLUSTER-T-1: a planned move (a stop, a node more, a restart of all) is no failed request. CLUSTER-T-2: whatever dies,
+//! freezes or is cut off, every event that was answered with 201 is there once, ids grow, and what was acknowledged does not
+//! come back. CLUSTER-T-3: no epoch of a partition is served by two. Where PostgreSQL is not installed the tests say so.
+//!
+//! Not here: how long anything takes; that is measured, see docs/performance.md.
+
+mod fleet;
+mod gate;
+mod load;
+
+use crate::harness::{STATE_DEADLINE_MS, wait_until};
+use fleet::Fleet;
+use load::Running;
+use std::time::Duration;
+
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+const TENANTS: usize = 6;
+
+/// Three nodes with an even share each, and load on them.
+async fn loaded() -> Option<(Fleet, Running)> {
+    let fleet = Fleet::start(&NODES).await?;
+    fleet.balanced().await;
+    let running = Running::start(&fleet, TENANTS).await;
+    running.load.answers(100).await;
+    Some((fleet, running))
+}
+
+fn nothing_failed(running: &Running, during: &str) {
+    let failures = running.load.take_failures();
+    assert!(failures.is_empty(), "CLUSTER-T-1: {} requests failed during {during}: {:?}", failures.len(), &failures[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn planned_moves_are_no_failed_requests() {
+    let Some((mut fleet, running)) = loaded().await else { return };
+    nothing_failed(&running, "the start");
+    assert_eq!(fleet.terminate("node-1").await, 0);
+    running.load.follow(&fleet);
+    running.load.answers(100).await;
+    nothing_failed(&running, "a drain");
+    fleet.add("node-1").await;
+    fleet.add("node-4").await;
+    running.load.follow(&fleet);
+    fleet.balanced().await;
+    running.load.answers(100).await;
+    nothing_failed(&running, "the coming of two nodes");
+    for name in ["node-1", "node-2", "node-3", "node-4"] {
+        assert_eq!(fleet.terminate(name).await, 0);
+        running.load.follow(&fleet);
+        fleet.add(name).await;
+        running.load.follow(&fleet);
+        fleet.balanced().await;
+        running.load.answers(50).await;
+        nothing_failed(&running, "a rolling restart");
+    }
+    running.finish(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_nodes_die_and_freeze() {
+    let Some((mut fleet, running)) = loaded().await else { return };
+    // The partition of tenant t-0, which has a consumer besides its writers.
+    let partition = partition_of("t-0");
+    let owner = fleet.owner(partition).await;
+    fleet.kill(&owner);
+    running.load.follow(&fleet);
+    fleet.balanced().await;
+    running.load.answers(300).await;
+    fleet.add(&owner).await;
+    running.load.follow(&fleet);
+    fleet.balanced().await;
+
+    let frozen = fleet.owner(partition).await;
+    fleet.member(&frozen).signal("STOP");
+    let others: Vec<&str> = NODES.into_iter().filter(|name| *name != frozen).collect();
+    wait_until(STATE_DEADLINE_MS, "the others take over from a node that is frozen", || async {
+        let Some(view) = fleet.member(others[0]).view().await else { return false };
+        let owners = view["partitions"]["owners"].as_array().unwrap();
+        owners.iter().all(|owner| owner["owner"] != frozen.as_str())
+    })
+    .await;
+    running.load.answers(300).await;
+    fleet.member(&frozen).signal("CONT");
+    wait_until(STATE_DEADLINE_MS, "the zombie finds out and begins anew", || async {
+        fleet.member(&frozen).has_logged("no beat could be written")
+    })
+    .await;
+    fleet.balanced().await;
+    running.load.answers(300).await;
+    running.finish(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_database_restarts_or_a_node_is_cut_off() {
+    let Some((fleet, running)) = loaded().await else { return };
+    let server = fleet.server.clone();
+    tokio::task::spawn_blocking(move || server.crash()).await.unwrap();
+    fleet.balanced().await;
+    running.load.answers(300).await;
+
+    let cut_off = fleet.member("node-3");
+    cut_off.database.shut();
+    cut_off.peers.shut();
+    wait_until(STATE_DEADLINE_MS, "the others take over from a node that is cut off", || async {
+        let Some(view) = fleet.member("node-1").view().await else { return false };
+        let owners = view["partitions"]["owners"].as_array().unwrap();
+        owners.iter().all(|owner| owner["owner"] != "node-3")
+    })
+    .await;
+    running.load.answers(300).await;
+    cut_off.database.open();
+    cut_off.peers.open();
+    fleet.balanced().await;
+    running.load.answers(300).await;
+    tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), running.finish(&fleet)).await.expect("it ends");
+}
+
+/// As the product has it: the first eight bytes of SHA-256, big-endian, modulo the number of partitions.
+fn partition_of(tenant: &str) -> u64 {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(tenant.as_bytes());
+    u64::from_be_bytes(digest[..8].try_into().unwrap()) % 256
+}
