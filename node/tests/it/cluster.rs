@@ -6,9 +6,13 @@
 //!
 //! Not here: how long anything takes; that is measured, see docs/performance.md.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
+
 mod fleet;
 mod gate;
+mod links;
 mod load;
+mod routes;
 
 use crate::harness::{STATE_DEADLINE_MS, wait_until};
 use fleet::Fleet;

@@ -28,6 +28,8 @@ const TIMES: [(&str, &str); 5] = [
 pub struct Fleet {
     pub server: Arc<Server>,
     pub members: BTreeMap<String, Member>,
+    /// More of every node's environment; `{name}` stands for its name.
+    more: Vec<(String, String)>,
 }
 
 /// One node.
@@ -43,11 +45,25 @@ pub struct Member {
     pub peers: Gate,
 }
 
+/// The key of a new tenant, made through one node.
+pub async fn tenant(admin: &Client, id: &str, more: Value) -> Value {
+    admin.post("/v1/tenants", &serde_json::json!({ "id": id, "name": "Tenant" })).await.expect(201);
+    let scopes = ["events:write", "inbox:read", "inbox:ack"];
+    let mut body = serde_json::json!({ "name": "k", "tenant_id": id, "scopes": scopes });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    admin.post("/v1/keys", &body).await.expect(201).json()
+}
+
 impl Fleet {
     /// Starts nodes of these names; none if PostgreSQL is not installed.
     pub async fn start(names: &[&str]) -> Option<Self> {
+        Self::start_with(names, Vec::new()).await
+    }
+
+    /// The same, with more of an environment; `{name}` in it stands for each node's name.
+    pub async fn start_with(names: &[&str], more: Vec<(String, String)>) -> Option<Self> {
         let server = tokio::task::spawn_blocking(|| Server::start(&[])).await.unwrap()?;
-        let mut fleet = Self { server: Arc::new(server), members: BTreeMap::new() };
+        let mut fleet = Self { server: Arc::new(server), members: BTreeMap::new(), more };
         for name in names {
             fleet.add(name).await;
         }
@@ -72,7 +88,9 @@ impl Fleet {
             ("TRIGGERS__CLUSTER__ADVERTISED_ADDRESS", &advertised),
             ("TRIGGERS__LOG__FORMAT", "json"),
         ];
-        let envs: Vec<_> = own.into_iter().chain(TIMES).collect();
+        let more: Vec<_> = self.more.iter().map(|(key, value)| (key.as_str(), value.replace("{name}", name))).collect();
+        let more = more.iter().map(|(key, value)| (*key, value.as_str()));
+        let envs: Vec<_> = own.into_iter().chain(TIMES).chain(more).collect();
         let log = process::log_file();
         let mut child = process::spawn(&["serve"], &envs, &log, &log);
         let mut started = None;
@@ -161,6 +179,11 @@ impl Member {
     /// Whether its log has a line with this message.
     pub fn has_logged(&self, message: &str) -> bool {
         line(&process::text(&self.log), message).is_some()
+    }
+
+    /// How many lines of its log have this message.
+    pub fn times_logged(&self, message: &str) -> usize {
+        process::text(&self.log).lines().filter(|line| line.contains(message)).count()
     }
 
     pub fn tail(&self) -> String {

@@ -3,7 +3,7 @@
 //! Checked all the while: ids of one writer grow; an event that was acknowledged does not come back; no epoch of a partition
 //! is served by two. At the end: every event that was answered with 201 is there, once.
 
-use super::fleet::{Fleet, view};
+use super::fleet::{self, Fleet, view};
 use crate::harness::{Call, Client, listing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,11 +45,8 @@ impl Running {
         let admin = fleet.client(name);
         let mut keys = Vec::new();
         for tenant in 0..tenants {
-            let body = serde_json::json!({ "id": format!("t-{tenant}"), "name": "Tenant" });
-            admin.post("/v1/tenants", &body).await.expect(201);
-            let scopes = ["events:write", "inbox:read", "inbox:ack"];
-            let body = serde_json::json!({ "name": "k", "tenant_id": format!("t-{tenant}"), "scopes": scopes });
-            keys.push(admin.post("/v1/keys", &body).await.expect(201).string("/key"));
+            let key = fleet::tenant(&admin, &format!("t-{tenant}"), serde_json::json!({})).await;
+            keys.push(key["key"].as_str().unwrap().to_owned());
         }
         let load = Arc::new(Load {
             backends: Mutex::default(),
