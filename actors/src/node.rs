@@ -71,7 +71,8 @@ pub struct Node {
     routing: Arc<ArcSwap<RoutingTable>>,
     member: Option<Member>,
     supervisor: ActorRef<NodeMessage>,
-    ended: JoinHandle<()>,
+    /// Until it has ended.
+    running: Option<JoinHandle<()>>,
 }
 
 /// A node's part in a cluster.
@@ -138,11 +139,11 @@ impl Node {
         let guards = take_fences(&store, partitions, &incarnation).await?;
         let parts = Parts::new(sender, options);
         let partitions_arguments = PartitionsArguments { guards, ..parts.arguments(&store, partitions) };
-        let (supervisor, ended) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
+        let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
         Partitions::spawn_linked(None, Partitions, partitions_arguments, supervisor.get_cell()).await?;
         let Parts { options, routing, delivery } = parts;
         let router = Router::new(store, options, partitions, routing.clone(), delivery.clone());
-        Ok(Self { router, settings, delivery, routing, member: None, supervisor, ended })
+        Ok(Self { router, settings, delivery, routing, member: None, supervisor, running: Some(running) })
     }
 
     /// Starts a node that shares its store with others: it writes its beat, and owns what the members agree on.
@@ -163,7 +164,7 @@ impl Node {
         let movers =
             Movers { transport: transport.clone(), directory: directory.clone(), moves_max: cluster.moves_max };
         let partitions_arguments = PartitionsArguments { movers: Some(movers), ..parts.arguments(&store, partitions) };
-        let (supervisor, ended) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
+        let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
         let (serving, _) =
             Partitions::spawn_linked(None, Partitions, partitions_arguments, supervisor.get_cell()).await?;
         let incarnation = Arc::new(ArcSwap::from_pointee(incarnation));
@@ -189,7 +190,7 @@ impl Node {
         let Parts { options, routing, delivery } = parts;
         let router = Router::new(store, options, partitions, routing.clone(), delivery.clone());
         let member = Some(Member { directory, snapshot, membership });
-        Ok(Self { router, settings, delivery, routing, member, supervisor, ended })
+        Ok(Self { router, settings, delivery, routing, member, supervisor, running: Some(running) })
     }
 
     /// The way to the node's inboxes.
@@ -220,8 +221,11 @@ impl Node {
     /// Waits until the supervisor tree has given up. It does so only after repeated failures, or when another start of the
     /// same node has taken its place.
     pub async fn ended(&mut self) {
-        // The supervisor's task carries no result; how it ended is in the log.
-        let _ = (&mut self.ended).await;
+        if let Some(running) = &mut self.running {
+            // The supervisor's task carries no result; how it ended is in the log.
+            let _ = running.await;
+            self.running = None;
+        }
     }
 
     /// Begins no more webhooks, and waits until those that are on their way have come to their end, or `until`. What has
@@ -239,7 +243,9 @@ impl Node {
             let _ = member.membership.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
         }
         self.supervisor.stop(None);
-        let _ = self.ended.await;
+        if let Some(running) = self.running {
+            let _ = running.await;
+        }
     }
 }
 

@@ -232,8 +232,8 @@ impl Router {
 
     /// Waits until there may be more for consumers in the tenant's inbox, or `until`. It may return without either.
     pub async fn changed(&self, tenant: &TenantId, until: Instant) {
-        let inbox = self.partition(tenant).ok().and_then(|partition| partition.table.get(tenant));
-        let Some(inbox) = inbox else { return tokio::time::sleep_until(until).await };
+        let Ok(partition) = self.partition(tenant) else { return };
+        let Some(inbox) = partition.table.get(tenant) else { return tokio::time::sleep_until(until).await };
         inbox.touch(self.0.store.environment().monotonic());
         // Whoever waits asks again afterwards, so that it does not matter which of the two it was.
         let _ = timeout_at(until, inbox.signals.committed.notified()).await;

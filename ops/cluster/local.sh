@@ -169,7 +169,7 @@ TEXT
   done
   # A node that was started again in another terminal needs the database.
   echo "no node of this start is left; Ctrl-C stops PostgreSQL"
-  while sleep 3600; do :; done
+  while sleep 1 & wait $!; do :; done
 }
 
 case ${1:-up} in

@@ -59,6 +59,7 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
         metrics::counter!(counter).absolute(0);
     }
     describe_broker();
+    describe_cluster();
     metrics::describe_gauge!("triggers_build_info", "Always 1; the version is a label");
     metrics::gauge!("triggers_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     process::describe();
@@ -88,6 +89,28 @@ fn describe_broker() {
         "Subscriptions that the node disabled, by reason"
     );
     metrics::describe_counter!("triggers_swept_total", "Rows removed because they had reached their age");
+}
+
+/// What a node counts of its cluster.
+fn describe_cluster() {
+    let seconds = metrics::Unit::Seconds;
+    metrics::describe_gauge!("triggers_cluster_members", "Members that have a row in the store");
+    metrics::describe_gauge!("triggers_partitions_owned", "Partitions that this node serves");
+    metrics::describe_counter!("triggers_partitions_taken_total", "Partitions taken that had no owner to serve them");
+    metrics::describe_counter!("triggers_partition_moves_total", "Partitions handed over to another member");
+    metrics::describe_histogram!("triggers_partition_move_seconds", seconds, "Time that a hand-over took");
+    metrics::describe_counter!("triggers_memberships_lost_total", "Times this node could not write its beat in time");
+    metrics::describe_counter!("triggers_link_changes_total", "Links to members that came up or went down");
+    metrics::describe_counter!(
+        "triggers_peer_refusals_total",
+        "Calls of members refused because of too many under way"
+    );
+    metrics::describe_histogram!(
+        "triggers_relay_seconds",
+        seconds,
+        "Time from sending a request to its owner to the answer"
+    );
+    metrics::describe_counter!("triggers_requests_without_owner_total", "Requests for which no owner answered");
 }
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {

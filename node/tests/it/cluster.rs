@@ -21,6 +21,7 @@ use std::time::Duration;
 
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const TENANTS: usize = 6;
+const FREEZE: Duration = Duration::from_secs(30);
 
 /// Three nodes with an even share each, and load on them.
 async fn loaded() -> Option<(Fleet, Running)> {
@@ -86,6 +87,8 @@ async fn nothing_is_lost_when_nodes_die_and_freeze() {
     })
     .await;
     running.load.answers(300).await;
+    // How long it is frozen is what is tried, no wait for anything: longer than every timeout of the database.
+    tokio::time::sleep(FREEZE).await;
     fleet.member(&frozen).signal("CONT");
     wait_until(STATE_DEADLINE_MS, "the zombie finds out and begins anew", || async {
         fleet.member(&frozen).has_logged("no beat could be written")
@@ -119,6 +122,15 @@ async fn nothing_is_lost_when_the_database_restarts_or_a_node_is_cut_off() {
     fleet.balanced().await;
     running.load.answers(300).await;
     tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), running.finish(&fleet)).await.expect("it ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_starts_of_one_name_the_later_stays() {
+    let Some(mut fleet) = Fleet::start(&["node-1"]).await else { return };
+    let mut earlier = fleet.members.remove("node-1").unwrap();
+    fleet.add("node-1").await;
+    assert_eq!(earlier.exit_code().await, 5);
+    fleet.balanced().await;
 }
 
 /// As the product has it: the first eight bytes of SHA-256, big-endian, modulo the number of partitions.

@@ -124,8 +124,7 @@ impl Fleet {
     pub async fn terminate(&mut self, name: &str) -> i32 {
         let mut member = self.members.remove(name).unwrap();
         member.signal("TERM");
-        let status = process::wait(&mut member.child).await;
-        status.unwrap_or_else(|| panic!("{name} did not end:\n{}", member.tail())).code().unwrap_or(-1)
+        member.exit_code().await
     }
 
     pub fn kill(&mut self, name: &str) {
@@ -174,6 +173,12 @@ impl Member {
     /// The cluster as this node sees it.
     pub async fn view(&self) -> Option<Value> {
         view(&self.admin_url).await
+    }
+
+    /// Waits for the process to end by itself; its exit code.
+    pub async fn exit_code(&mut self) -> i32 {
+        let status = process::wait(&mut self.child).await;
+        status.expect("the node ended in time").code().unwrap_or(-1)
     }
 
     /// Whether its log has a line with this message.
