@@ -12,7 +12,7 @@ use crate::cluster::machine::Condition;
 use crate::cluster::membership::{Membership, MembershipArguments, MembershipMessage};
 use crate::cluster::service::{NodeSide, Peers};
 use crate::cluster::snapshot::{MemberSnapshot, Snapshot};
-use crate::cluster::transport::PeerTransport;
+use crate::cluster::transport::{LinkState, PeerTransport};
 use crate::delivery::{Slots, WebhookSender};
 use crate::inbox::Delivery;
 use crate::options::BrokerOptions;
@@ -279,9 +279,8 @@ impl NodeWatch {
     /// Waits until nothing is served here, there is nobody to give it to, or `until`.
     pub async fn drained(&self, until: Instant) {
         while let Some(snapshot) = self.snapshot() {
-            let is_other = |member: &MemberSnapshot| {
-                member.incarnation != snapshot.incarnation && member.condition == Condition::Up
-            };
+            let is_other =
+                |member: &MemberSnapshot| member.condition == Condition::Up && member.link == Some(LinkState::Up);
             if self.served().is_empty() || !snapshot.members.iter().any(is_other) || Instant::now() >= until {
                 return;
             }

@@ -41,7 +41,7 @@ use triggers_actors::cluster::service::Peers;
 use triggers_actors::cluster::transport::PeerTransport;
 use triggers_actors::{BrokerOptions, DeliveryOptions, Node};
 use triggers_cluster_config::{NodeOptions, Override, Sources, process_environment};
-use triggers_protocol::Environment;
+use triggers_protocol::{ApiKey, Environment};
 use triggers_store::kv::Store;
 
 /// A receiver on the same machine is what a first try has: what `dev` allows unless the environment says otherwise.
@@ -57,7 +57,7 @@ const DEV_DELIVERY: [(&str, &str, &str); 2] = [
 pub async fn run_dev(arguments: DevArguments) -> Result<(), StartError> {
     let options = dev_options(&arguments)?;
     let file = arguments.data_dir.join("dev.json");
-    let running = Running::start(options).await?;
+    let running = Running::start(options, None).await?;
     let (api_key, admin_key) = first_keys::dev_keys(&running.store, DevFile::read(&file).as_ref()).await?;
     let dev = DevFile {
         url: format!("{}://{}", running.scheme(), running.address),
@@ -86,8 +86,10 @@ pub async fn run_serve(arguments: ServeArguments) -> Result<(), StartError> {
     if key.is_none() && is_embedded && !options.store.data_directory.join("FORMAT").exists() {
         return Err(StartError::NoAdminKey);
     }
-    let running = Running::start(options).await?;
-    first_keys::admin_key(&running.store, key).await?;
+    let running = Running::start(options, key.clone()).await?;
+    if is_embedded {
+        first_keys::admin_key(&running.store, key).await?;
+    }
     running.serve(|| Ok(())).await
 }
 
@@ -148,7 +150,8 @@ struct Joined {
 }
 
 impl Running {
-    async fn start(options: NodeOptions) -> Result<Self, StartError> {
+    /// With a shared store the admin key is there before the node joins: one that nobody could use takes no partition.
+    async fn start(options: NodeOptions, admin_key: Option<ApiKey>) -> Result<Self, StartError> {
         let tls = edge::tls::load(&options.listen)?;
         let telemetry = telemetry::start(&options.log).map_err(|error| StartError::Telemetry(error.to_string()))?;
         let _last_lines = telemetry.log.last_lines();
@@ -164,6 +167,7 @@ impl Running {
         let to_endpoints = Arc::new(sender.clone());
         let (node, cluster) = if options.store.engine.is_shared() {
             let settings = triggers_actors::settings(&store, partitions).await?;
+            first_keys::admin_key(&store, admin_key).await?;
             let peer_listener = bind(options.cluster.address).await?;
             let joining = cluster::joining(&options, &settings, &peer, peer_listener, (peer_tls, address)).await?;
             let joined = Joined { peer, transport: joining.transport.clone(), peers: joining.peers.clone() };

@@ -131,8 +131,11 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// Everything that the public listener serves.
 pub fn router(state: EdgeState) -> axum::Router {
-    let to_owner = axum::middleware::from_fn_with_state(state.clone(), owner::to_owner);
-    let (resources, document) = tenant_resources().route_layer(to_owner).merge(health::routes()).split_for_parts();
+    let mut resources = tenant_resources();
+    if state.cluster.is_some() {
+        resources = resources.route_layer(axum::middleware::from_fn_with_state(state.clone(), owner::to_owner));
+    }
+    let (resources, document) = resources.merge(health::routes()).split_for_parts();
     let responder = Responder::new(state.environment.clone(), &state.options);
     resources
         .merge(openapi::routes(document))

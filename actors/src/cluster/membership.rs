@@ -10,7 +10,7 @@ use super::directory::Directory;
 use super::machine::{Condition, Machine, Plan};
 use super::snapshot::{MemberSnapshot, Snapshot};
 use super::transport::{LinkState, PeerTransport};
-use super::{ClusterOptions, peer_of};
+use super::{ClusterOptions, name_of, peer_of};
 use crate::partitions::{PartitionsMessage, RoutingTable};
 use arc_swap::ArcSwap;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -210,9 +210,10 @@ impl MembershipState {
     }
 
     fn meet(&self, view: &View, now: Duration) {
+        // Rows of earlier starts of this node lead to itself.
+        let own = name_of(self.machine.incarnation());
         let is_there = |incarnation: &&String| {
-            **incarnation != self.machine.incarnation()
-                && self.machine.condition(view, incarnation, now) != Some(Condition::Silent)
+            name_of(incarnation) != own && self.machine.condition(view, incarnation, now) != Some(Condition::Silent)
         };
         let peers: BTreeMap<String, String> = view
             .members

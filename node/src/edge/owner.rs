@@ -17,12 +17,12 @@ mod serve;
 
 pub use serve::PeerRequests;
 
+use super::EdgeState;
 use super::authenticate::{Identified, identify};
 use super::error::ApiError;
+use super::ingest::idempotency;
 use super::respond::RequestContext;
-use super::{Edge, EdgeState};
 use axum::extract::{Request, State};
-use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -30,16 +30,19 @@ use body::KeptBody;
 use relay::Relayed;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use triggers_actors::cluster::directory::Directory;
 use triggers_actors::cluster::peer_of;
 use triggers_actors::cluster::transport::PeerTransport;
-use triggers_protocol::PartitionId;
+use triggers_protocol::{PartitionId, TenantId};
+use triggers_store::tables::rows::Fence;
 
-/// Looks at who owns a tenant, for one request.
+/// Tries of one request.
 const ATTEMPTS_MAX: usize = 5;
-/// A wait for news of an owner; the map is read about twice as often.
-const NEWS_WAIT: Duration = Duration::from_millis(1_200);
+/// Waits of one request for news of an owner, all together: a planned move takes less, and the end of a node that died is
+/// better left to the client.
+const NEWS_WAIT_MAX: Duration = Duration::from_secs(5);
+const NEWS_POLL: Duration = Duration::from_millis(200);
 
 /// The edge's part in a cluster.
 pub struct EdgeCluster {
@@ -78,17 +81,19 @@ pub(in crate::edge) async fn to_owner(State(edge): State<EdgeState>, request: Re
         Ok(key) => key,
         Err(error) => return error.into_response(),
     };
-    let partition = edge.router.partition_of(&key.key.tenant);
+    let tenant = key.key.tenant.clone();
+    let partition = edge.router.partition_of(&tenant);
     parts.extensions.insert(Identified(key));
     let is_forwarded = parts.extensions.get::<Forwarded>().is_some();
-    let errand = Errand { edge: &edge, cluster, partition, parts, body: KeptBody::new(body) };
+    let errand = Errand { edge: &edge, cluster, tenant, partition, parts, body: KeptBody::new(body) };
     if is_forwarded { errand.here(next).await } else { errand.run(next).await }
 }
 
 /// One request on its way to the owner.
 struct Errand<'a> {
-    edge: &'a Edge,
+    edge: &'a EdgeState,
     cluster: &'a EdgeCluster,
+    tenant: TenantId,
     partition: PartitionId,
     parts: Parts,
     body: KeptBody,
@@ -105,9 +110,9 @@ impl Errand<'_> {
 
     async fn run(&self, next: Next) -> Response {
         let until = self.edge.deadline();
+        let news_until = until.min(Instant::now() + NEWS_WAIT_MAX);
         for _ in 0..ATTEMPTS_MAX {
-            // Registered before it is looked, so that no news is missed.
-            let news = self.cluster.directory.changed();
+            let before = self.cluster.directory.owner(self.partition);
             if self.edge.router.serves(self.partition) {
                 let response = self.here(next.clone()).await;
                 if response.extensions().get::<Elsewhere>().is_none() {
@@ -119,15 +124,27 @@ impl Errand<'_> {
             } else if let Some(response) = self.elsewhere(until).await {
                 return response;
             }
-            // News or not, it is looked again.
-            let _ = timeout_at(until.min(Instant::now() + NEWS_WAIT), news).await;
-            if Instant::now() >= until {
+            if timeout_at(news_until, self.news_since(before.as_ref())).await.is_err() {
                 break;
             }
         }
         metrics::counter!("triggers_requests_without_owner_total").increment(1);
         ApiError::unavailable(format_args!("partition {} is served by nobody that answers", self.partition))
             .into_response()
+    }
+
+    /// Waits until the partition has another owner than before, or is served here.
+    async fn news_since(&self, before: Option<&Fence>) {
+        let directory = &self.cluster.directory;
+        loop {
+            // Registered before it is looked, so that no news is missed.
+            let changed = directory.changed();
+            if directory.owner(self.partition).as_ref() != before || self.edge.router.serves(self.partition) {
+                return;
+            }
+            // What is served here is not always told of.
+            let _ = timeout(NEWS_POLL, changed).await;
+        }
     }
 
     /// The owner's response; none if there is nothing better than to wait for news.
@@ -155,8 +172,9 @@ impl Errand<'_> {
 
     /// `OWNER-2`.
     fn is_repeatable(&self) -> bool {
-        matches!(self.parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
-            || self.parts.headers.contains_key("idempotency-key")
+        let is_event = ["/v1/events", "/v1/events/batch"].contains(&self.parts.uri.path());
+        self.parts.method.is_safe()
+            || (is_event && idempotency::HEADERS.iter().any(|it| self.parts.headers.contains_key(*it)))
     }
 }
 

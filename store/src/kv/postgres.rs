@@ -171,6 +171,8 @@ impl PostgresEngine {
 
 fn pool(options: &PostgresOptions, size: usize) -> Result<Pool, PostgresOpenError> {
     let config = options.config()?;
+    // Each host in its turn, if there are several.
+    let create_timeout = CONNECT_TIMEOUT * u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = if config.get_ssl_mode() == SslMode::Disable {
         Manager::from_config(config, NoTls, recycling)
@@ -181,7 +183,7 @@ fn pool(options: &PostgresOptions, size: usize) -> Result<Pool, PostgresOpenErro
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(CONNECT_TIMEOUT))
-        .create_timeout(Some(CONNECT_TIMEOUT))
+        .create_timeout(Some(create_timeout))
         .recycle_timeout(Some(CONNECT_TIMEOUT));
     builder.build().map_err(|error| PostgresOpenError::Options(error.to_string()))
 }

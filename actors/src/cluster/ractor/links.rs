@@ -33,18 +33,19 @@ pub(super) async fn keep(inner: Arc<Inner>, peer: String, address: String) {
             waited += 1;
             if dials_first || waited > PATIENCE {
                 match timeout(DIAL_TIMEOUT, dial(&inner, &peer, &address)).await {
-                    Ok(Ok(())) => backoff = BACKOFF_MIN,
+                    Ok(Ok(())) => {}
                     failed => {
                         let error = failed.map_or_else(|_| "no answer in time".to_owned(), |e| format!("{e:?}"));
                         tracing::debug!(peer, address, error, "a member cannot be dialled");
-                        backoff = (backoff * 2).min(BACKOFF_MAX);
                     }
                 }
+                // Also after a connection that was made: what comes of it is not known yet.
+                backoff = (backoff * 2).min(BACKOFF_MAX);
             }
             sleep(backoff).await;
             continue;
         }
-        waited = 0;
+        (waited, backoff) = (0, BACKOFF_MIN);
         match inner.call(&peer, PeerRequest::Ping.encode(), PING_TIMEOUT).await {
             Ok(_) => {
                 misses = 0;

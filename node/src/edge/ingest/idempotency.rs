@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 use triggers_actors::IdempotencyRequest;
 
-const HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
+pub(in crate::edge) const HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 const LENGTH_MAX: usize = 255;
 
 /// The key that a request was sent with.

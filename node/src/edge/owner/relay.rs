@@ -5,6 +5,7 @@
 //! pulled as the client takes it, and given up with it.
 
 use super::{Errand, Made};
+use crate::edge::EdgeState;
 use crate::edge::body::{self, Reading};
 use crate::edge::error::ApiError;
 use crate::edge::respond::{REQUEST_ID, RequestContext};
@@ -22,8 +23,8 @@ use triggers_store::tables::rows::Fence;
 
 /// What the owner gets less of the time than the client's node, so that its answer can still arrive.
 const MARGIN: Duration = Duration::from_millis(50);
-/// For the next part of a response; the owner answers within half of that, if only that there is nothing yet.
-const PULL_TIMEOUT: Duration = Duration::from_secs(20);
+/// For the next part of a response; the owner answers much sooner, if only that there is nothing yet.
+const PULL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What belongs to a connection, and what the owner is told otherwise.
 const NOT_SENT: [HeaderName; 9] = [
     header::CONNECTION,
@@ -65,7 +66,7 @@ pub(super) async fn relay(errand: &Errand<'_>, peer: &str, until: Instant) -> Re
     };
     metrics::histogram!("triggers_relay_seconds").record(began.elapsed().as_secs_f64());
     match reply {
-        Ok(PeerReply::Http(response)) => Relayed::Answer(whole(*response, transport, peer)),
+        Ok(PeerReply::Http(response)) => Relayed::Answer(whole(*response, errand, peer)),
         Ok(PeerReply::NotOwner { owner }) => {
             Relayed::NotOwner(owner.map(|(incarnation, epoch)| Fence { epoch, incarnation }))
         }
@@ -78,10 +79,10 @@ pub(super) async fn relay(errand: &Errand<'_>, peer: &str, until: Instant) -> Re
 }
 
 async fn request(errand: &Errand<'_>, until: Instant) -> Result<HttpRequest, ApiError> {
-    let Errand { edge, partition, parts, body, .. } = errand;
+    let Errand { edge, tenant, partition, parts, body, .. } = errand;
     let context = RequestContext::of(&parts.extensions)?;
     let bytes_max = edge.options.limits.batch_bytes_max;
-    let body = body::read(body.again(), Reading::up_to(bytes_max, edge)).await?;
+    let body = body::read(body.again(), Reading::up_to(bytes_max, edge).of(tenant, edge)).await?;
     let fields = parts.headers.iter().filter(|(name, _)| !NOT_SENT.contains(name) && **name != REQUEST_ID);
     let mut headers: Vec<_> =
         fields.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
@@ -98,12 +99,13 @@ async fn request(errand: &Errand<'_>, until: Instant) -> Result<HttpRequest, Api
     })
 }
 
-fn whole(response: HttpResponse, transport: &Arc<dyn PeerTransport>, peer: &str) -> Response {
+fn whole(response: HttpResponse, errand: &Errand<'_>, peer: &str) -> Response {
     let HttpResponse { status, headers, body, stream } = response;
     let body = match stream {
         None => Body::from(body),
         Some(stream) => {
-            let rest = Rest { transport: transport.clone(), peer: peer.to_owned(), stream, is_over: false };
+            let (edge, transport) = (errand.edge.clone(), errand.cluster.transport.clone());
+            let rest = Rest { edge, transport, peer: peer.to_owned(), stream, is_over: false };
             pulled(Bytes::from(body), rest)
         }
     };
@@ -130,6 +132,7 @@ fn fields(headers: Vec<(String, Vec<u8>)>) -> HeaderMap {
 
 /// A response that goes on at the owner; giving it up tells the owner.
 struct Rest {
+    edge: EdgeState,
     transport: Arc<dyn PeerTransport>,
     peer: String,
     stream: u64,
@@ -147,6 +150,10 @@ impl Rest {
                     self.is_over = is_last;
                     if !bytes.is_empty() {
                         return Ok(Some(bytes.into()));
+                    }
+                    // Between events, as a stream of this node would end.
+                    if self.edge.is_draining() {
+                        return Ok(None);
                     }
                 }
                 _ => {

@@ -34,7 +34,7 @@ const WHOLE_BYTES_MAX: u64 = 1024 * 1024;
 const STREAMS_MAX: usize = 4_096;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A wait for the next bytes of a response.
-const PULL_WAIT: Duration = Duration::from_secs(10);
+const PULL_WAIT: Duration = Duration::from_secs(1);
 
 type Puller = mpsc::Sender<oneshot::Sender<PeerReply>>;
 

@@ -1,11 +1,13 @@
 //! What a client meets at a node that does not own its tenant: the same as at the owner.
 //!
 //! ROUTES-1: a key's rate holds over all nodes. ROUTES-2: a key that is revoked at one node is refused at all. ROUTES-3: large
-//! pages and streams come whole through any node. ROUTES-4: so do errors, with their codes and the request's id.
+//! pages and streams come whole through any node. ROUTES-4: so do errors, with their codes and the request's id. ROUTES-5: a
+//! stream from elsewhere ends with the node that the client reads it from, and does not hold up its stop.
 
 use super::fleet::{Fleet, tenant};
 use crate::harness::{Call, Client, STATE_DEADLINE_MS, wait_until};
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_node_answers_as_the_owner_does() {
-    let Some(fleet) = Fleet::start(&["node-1", "node-2"]).await else { return };
+    let Some(mut fleet) = Fleet::start(&["node-1", "node-2"]).await else { return };
     fleet.balanced().await;
     let admin = fleet.client("node-1");
     let clients = |key: &str| ["node-1", "node-2"].map(|name| fleet.client(name).with_key(key));
@@ -21,7 +23,7 @@ async fn any_node_answers_as_the_owner_does() {
     let key = tenant(&admin, "whole", json!({})).await;
     let both = clients(key["key"].as_str().unwrap());
     large_pages(&both).await;
-    streams(&both, key["key"].as_str().unwrap(), &fleet).await;
+    let [mut first, mut second] = streams(&both, key["key"].as_str().unwrap(), &fleet).await;
     errors(&both).await;
 
     let key = tenant(&admin, "metered", json!({ "rate_limit_per_minute": 60 })).await;
@@ -39,6 +41,15 @@ async fn any_node_answers_as_the_owner_does() {
         })
         .await;
     }
+
+    let owner = fleet.owner(super::partition_of("whole")).await;
+    let (other, stream) = if owner == "node-1" { ("node-2", &mut second) } else { ("node-1", &mut first) };
+    let (code, ended) = tokio::join!(fleet.terminate(other), async {
+        while let Some(frame) = stream.frame().await {
+            frame.expect("ROUTES-5: it ends in order");
+        }
+    });
+    assert_eq!((code, ended), (0, ()), "ROUTES-5");
 }
 
 async fn large_pages(both: &[Client; 2]) {
@@ -56,7 +67,7 @@ async fn large_pages(both: &[Client; 2]) {
 }
 
 /// Opens a stream at each node; an event that comes in at the other one reaches both.
-async fn streams(both: &[Client; 2], key: &str, fleet: &Fleet) {
+async fn streams(both: &[Client; 2], key: &str, fleet: &Fleet) -> [Incoming; 2] {
     let http = legacy::Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
     let mut bodies = Vec::new();
     let last = both[0].accepted("stream.first", "{}").await;
@@ -82,6 +93,7 @@ async fn streams(both: &[Client; 2], key: &str, fleet: &Fleet) {
         let found = tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), found).await;
         assert!(found.is_ok(), "ROUTES-3: {text}");
     }
+    bodies.try_into().expect("two were opened")
 }
 
 async fn errors(both: &[Client; 2]) {
