@@ -6,17 +6,17 @@
 //! Each test process has a prefix of its own, which begins with the time: what it leaves there is cleared by a test
 //! process that comes an hour later.
 
-use crate::conformance::{serializability, within_deadline};
+use crate::conformance::within_deadline;
+use crate::nodes;
 use crate::subject::Subject;
 use futures_util::FutureExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use triggers_protocol::{Environment, Timestamp};
 use triggers_store::kv::foundationdb::{FoundationEngine, FoundationOpenError, FoundationOptions};
-use triggers_store::kv::{BoxFuture, Engine, KeyRange, RangeRead, StoreError, Transaction};
+use triggers_store::kv::{Engine, KeyRange, RangeRead, StoreError};
 
 const CLUSTER_FILE: &str = "TRIGGERS_TEST_FDB_CLUSTER_FILE";
 
@@ -66,25 +66,10 @@ async fn refusal(options: FoundationOptions) -> FoundationOpenError {
     FoundationEngine::open(&options).await.err().expect("it is refused")
 }
 
-/// Begins transactions on several engines in turn.
-struct InTurn(Vec<FoundationEngine>, AtomicUsize);
-
-impl Engine for InTurn {
-    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
-        self.0[self.1.fetch_add(1, Ordering::Relaxed) % self.0.len()].begin()
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        self.0.iter().try_for_each(Engine::health)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_share_a_cluster_are_serialized() {
     let Some(options) = options() else { return };
-    let engines = vec![open(&options).await, open(&options).await, open(&options).await];
-    let subject = Subject::new(Arc::new(InTurn(engines, AtomicUsize::new(0))), None);
-    within_deadline(serializability::random_transactions(&subject)).await;
+    nodes::are_serialized(vec![open(&options).await, open(&options).await, open(&options).await]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,8 @@
 
 mod server;
 
-use crate::conformance::{serializability, within_deadline};
+use crate::conformance::within_deadline;
+use crate::nodes;
 use crate::subject::Subject;
 use server::Server;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use triggers_store::kv::postgres::{PostgresEngine, PostgresOpenError, PostgresOptions};
-use triggers_store::kv::{BoxFuture, Engine, StoreError, Transaction, decode_counter};
+use triggers_store::kv::{Engine, StoreError, decode_counter};
 
 /// An engine on the server that all tests share; none if PostgreSQL is not installed.
 pub async fn subject() -> Option<Subject> {
@@ -28,25 +29,10 @@ async fn refusal(options: PostgresOptions) -> PostgresOpenError {
     PostgresEngine::open(&options).await.err().expect("it is refused")
 }
 
-/// Begins transactions on several engines in turn.
-struct InTurn(Vec<PostgresEngine>, AtomicUsize);
-
-impl Engine for InTurn {
-    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
-        self.0[self.1.fetch_add(1, Ordering::Relaxed) % self.0.len()].begin()
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        self.0.iter().try_for_each(Engine::health)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_share_a_database_are_serialized() {
     let Some(server) = server::shared() else { return };
-    let engines = vec![open(server).await, open(server).await, open(server).await];
-    let subject = Subject::new(Arc::new(InTurn(engines, AtomicUsize::new(0))), None);
-    within_deadline(serializability::random_transactions(&subject)).await;
+    nodes::are_serialized(vec![open(server).await, open(server).await, open(server).await]).await;
 }
 
 /// Adds one to a counter and sets a pair, again and again; how many of these are known to be there, and how many may be.
