@@ -240,10 +240,11 @@ impl Router {
     }
 
     async fn change(&self, tenant: &TenantId, write: Write, deadline: Instant) -> Result<Change, BrokerError> {
-        let answer = self.submit(tenant, vec![write], None, deadline).await?;
+        let (partition, entered) = self.enter(tenant, deadline).await?;
+        let answer = self.submit_to(&partition, entered.again(), tenant, vec![write], None, deadline).await?;
         Ok(match receive(answer, deadline).await?.pop() {
             Some(WriteResult::Acknowledged(row) | WriteResult::Changed(row)) => {
-                return self.whole(tenant, *row, deadline).await;
+                return self.whole(&partition, tenant, *row, deadline).await;
             }
             Some(WriteResult::Conflict) => Change::Conflict,
             Some(WriteResult::Gone) => Change::Gone,
@@ -252,11 +253,20 @@ impl Router {
     }
 
     /// Adds the payload of a changed event if that is stored apart. Commits do not read it, so that many of them at the
-    /// same time take no memory for it.
-    async fn whole(&self, tenant: &TenantId, row: EventRow, deadline: Instant) -> Result<Change, BrokerError> {
+    /// same time take no memory for it. The change is made: a loss of the partition meanwhile is no reason to repeat it.
+    async fn whole(
+        &self,
+        partition: &PartitionHandle,
+        tenant: &TenantId,
+        row: EventRow,
+        deadline: Instant,
+    ) -> Result<Change, BrokerError> {
         let mut event = row.event.clone();
         if row.is_chunked() {
-            match self.find(tenant, event.id, deadline).await? {
+            let keys = &TenantKeys::new(partition.id(), tenant);
+            let (id, now) = (event.id, self.0.store.environment().now());
+            let found = self.read(deadline, |tx| Box::pin(inbox::find(tx, &partition.guard, keys, id, now))).await;
+            match found.map_err(|error| if error == BrokerError::NotOwner { BrokerError::Unknown } else { error })? {
                 Found::Event(stored) => event.payload = stored.payload,
                 Found::Gone => return Ok(Change::Gone),
                 Found::NotFound => return Ok(Change::NotFound),

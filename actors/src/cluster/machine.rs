@@ -1,4 +1,4 @@
-//! What a member does about the cluster that it sees, without I/O: the shell is [`super::membership`].
+//! What a member does about the cluster that it sees, without I/O: the shell is `membership`.
 //!
 //! ```text
 //! view of the store, time, own partitions ──▶ observe ──▶ adopt · take · hand over · forget · superseded
@@ -11,7 +11,7 @@
 //! later one stays.
 
 use super::assignment::{assign, assigned};
-use super::name_of;
+use super::{name_of, peer_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use triggers_protocol::PartitionId;
@@ -20,6 +20,9 @@ use triggers_store::tables::rows::Fence;
 
 /// A silent member that owns nothing is forgotten after so many times `steal_after`.
 const FORGET_AFTER: u32 = 6;
+
+/// An earlier start of this name ends as soon as it sees this one: within fewer beats than this.
+const NAMESAKE_BEATS_MAX: u32 = 3;
 
 /// What is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,10 +113,11 @@ impl Machine {
 
     /// Goes on as another incarnation, which owns nothing.
     pub fn restart(&mut self, incarnation: String, now: Duration) {
+        // Its own row of before, with all its beats, is not another start.
+        self.seen.remove(&self.incarnation);
+        let before = std::mem::replace(&mut self.incarnation, incarnation);
         if let Some(earlier) = &mut self.earlier {
-            earlier.insert(std::mem::replace(&mut self.incarnation, incarnation));
-        } else {
-            self.incarnation = incarnation;
+            earlier.insert(before);
         }
         self.beat_at = now;
     }
@@ -152,14 +156,17 @@ impl Machine {
             let fence = view.owners.get(&partition);
             let should_own = assigned(&self.assignment.1, partition).and_then(|name| incarnations.get(name));
             match fence.filter(|fence| fence.incarnation == self.incarnation) {
-                Some(own) if !served.contains_key(&partition) => plan.adopt.push((partition, own.clone())),
+                Some(own) if served.get(&partition).is_none_or(|epoch| *epoch < own.epoch) => {
+                    plan.adopt.push((partition, own.clone()));
+                }
                 Some(_) => {
                     let other = should_own.filter(|other| **other != self.incarnation && self.has_beaten(other));
                     plan.hand_over.extend(other.map(|other| (partition, other.clone())));
                 }
                 None => {
-                    // A view that is older than what is served here says nothing against it.
-                    let lost = fence.filter(|fence| served.get(&partition).is_some_and(|own| *own < fence.epoch));
+                    // A view that is older than what is served here says nothing against it. With the same epoch it is
+                    // served for an incarnation that has lost everything.
+                    let lost = fence.filter(|fence| served.get(&partition).is_some_and(|own| *own <= fence.epoch));
                     plan.lose.extend(lost.map(|fence| (partition, fence.clone())));
                     let is_mine = !is_draining && should_own == Some(&self.incarnation);
                     if is_mine && !served.contains_key(&partition) && self.is_free(view, fence, now) {
@@ -199,8 +206,11 @@ impl Machine {
 
     fn is_superseded(&self, view: &View) -> bool {
         let Some(earlier) = &self.earlier else { return false };
-        let later = |other: &String| *other != self.incarnation && self.is_namesake(other) && !earlier.contains(other);
-        view.members.keys().any(later)
+        let is_other_start = |other: &String| self.is_namesake(other) && peer_of(other) != peer_of(&self.incarnation);
+        // Of two that began together each takes the other for the earlier one, and neither ends: then both do.
+        let goes_on = |other: &String| self.seen.get(other).is_some_and(|seen| seen.beats >= NAMESAKE_BEATS_MAX);
+        let is_later = |other: &String| !earlier.contains(other) || goes_on(other);
+        view.members.keys().any(|other| is_other_start(other) && is_later(other))
     }
 
     /// Computes who should own what among those that are up; the incarnation of each name.

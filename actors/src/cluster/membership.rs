@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use triggers_protocol::{PartitionId, peer};
 use triggers_store::kv::{Run, Store};
@@ -56,7 +57,7 @@ pub(crate) struct MembershipArguments {
     pub(crate) directory: Directory,
     pub(crate) transport: Arc<dyn PeerTransport>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Told when the first view was acted on.
+    /// Told when the first view that shows this node was acted on.
     pub(crate) joined: Option<oneshot::Sender<()>>,
 }
 
@@ -64,7 +65,8 @@ pub(crate) struct MembershipState {
     arguments: MembershipArguments,
     machine: Machine,
     row: MemberRow,
-    is_in_round: bool,
+    /// The round that is under way.
+    round: Option<JoinHandle<()>>,
     /// When the next beat is due.
     next_beat: Duration,
     view: View,
@@ -96,7 +98,7 @@ impl Actor for Membership {
         };
         drop(myself.send_interval(options.beat_interval / 4, || MembershipMessage::Tick));
         myself.cast(MembershipMessage::Tick)?;
-        Ok(MembershipState { arguments, machine, row, is_in_round: false, next_beat: now, view: View::default() })
+        Ok(MembershipState { arguments, machine, row, round: None, next_beat: now, view: View::default() })
     }
 
     async fn handle(
@@ -108,7 +110,7 @@ impl Actor for Membership {
         match message {
             MembershipMessage::Tick => state.tick(&myself),
             MembershipMessage::Seen { beat_at, view } => {
-                state.is_in_round = false;
+                state.round = None;
                 if let Some(began) = beat_at {
                     state.machine.committed(began);
                 }
@@ -130,6 +132,10 @@ impl Actor for Membership {
         _: ActorRef<MembershipMessage>,
         state: &mut MembershipState,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(round) = state.round.take() {
+            // Its beat would bring the row back. It ends by itself, within this time.
+            let _ = timeout(state.arguments.options.beat_interval * 2, round).await;
+        }
         // A node that goes for good says so; one that cannot is missed by the others.
         let incarnation = state.machine.incarnation();
         let run = Run::idempotent(Instant::now() + state.arguments.options.beat_interval);
@@ -158,10 +164,9 @@ impl MembershipState {
         if self.machine.is_lost(now) {
             self.begin_anew(now);
         }
-        if self.is_in_round {
+        if self.round.is_some() {
             return;
         }
-        self.is_in_round = true;
         let is_beat_due = now >= self.next_beat;
         if is_beat_due {
             self.row.beat += 1;
@@ -170,10 +175,10 @@ impl MembershipState {
         let beat = is_beat_due.then(|| (self.machine.incarnation().to_owned(), self.row.clone()));
         let (store, myself) = (self.arguments.store.clone(), myself.clone());
         let limit = self.arguments.options.beat_interval * 2;
-        tokio::spawn(async move {
+        self.round = Some(tokio::spawn(async move {
             // A membership that is gone needs no view.
             let _ = myself.cast(round(&store, beat, limit).await);
-        });
+        }));
     }
 
     /// `MEMBER-4`: stops serving, and goes on as another incarnation.
@@ -258,7 +263,8 @@ impl MembershipState {
             let _ = partitions.cast(PartitionsMessage::Lose(lost));
         }
         let _ = partitions.cast(PartitionsMessage::HandOver(hand_over));
-        let joined = self.arguments.joined.take();
+        let is_in = self.view.members.contains_key(self.machine.incarnation());
+        let joined = if is_in { self.arguments.joined.take() } else { None };
         if !take.is_empty() || !forget.is_empty() || joined.is_some() {
             let incarnation = self.machine.incarnation().to_owned();
             let work = Takeover {

@@ -7,7 +7,7 @@
 //! Invariants: `RACTOR-T-1` no reference to a remote actor is kept: it changes with every connection; `RACTOR-T-2` connections
 //! are accepted and dialled here, with TLS on both sides where it is set up, and given to ractor_cluster ready-made: its own
 //! listener does the handshake inline and its transitive mode dials in plaintext; `RACTOR-T-3` a connection that is not
-//! authenticated within [`AUTHENTICATION_TIMEOUT`] is closed; `RACTOR-T-4` frames above [`FRAME_BYTES_MAX`] close the link
+//! authenticated within `AUTHENTICATION_TIMEOUT` is closed; `RACTOR-T-4` frames above `FRAME_BYTES_MAX` close the link
 //! that they came by. Registries and groups of ractor are global to the process: one transport a process.
 
 mod gateway;

@@ -56,6 +56,9 @@ struct Part<'a> {
     bytes_max: usize,
 }
 
+/// Memory for bodies, of the tenant if it is known and of the node, until it is dropped.
+pub(crate) type Places = (Option<Place>, Permit);
+
 impl<'a> Reading<'a> {
     /// Reading up to `bytes_max` within the time and the memory that the node has for bodies.
     pub(crate) fn up_to(bytes_max: usize, edge: &'a Edge) -> Self {
@@ -69,7 +72,10 @@ impl<'a> Reading<'a> {
     }
 
     /// Places for `bytes` more: the tenant's first, so that one that has its part never takes the node's.
-    fn places(&self, bytes: usize) -> Result<(Option<Place>, Permit), ApiError> {
+    ///
+    /// # Errors
+    /// 503 if too much is being gathered already, 429 if it is too much of one tenant.
+    pub(crate) fn places(&self, bytes: usize) -> Result<Places, ApiError> {
         let of_tenant = match self.part {
             Some(Part { gathering, tenant, bytes_max }) => {
                 let place = gathering.enter(tenant, bytes, bytes_max);

@@ -19,6 +19,7 @@ pub use serve::PeerRequests;
 
 use super::EdgeState;
 use super::authenticate::{Identified, identify};
+use super::body::Places;
 use super::error::ApiError;
 use super::ingest::idempotency;
 use super::respond::RequestContext;
@@ -28,7 +29,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use body::KeptBody;
 use relay::Relayed;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use triggers_actors::cluster::directory::Directory;
@@ -85,7 +86,8 @@ pub(in crate::edge) async fn to_owner(State(edge): State<EdgeState>, request: Re
     let partition = edge.router.partition_of(&tenant);
     parts.extensions.insert(Identified(key));
     let is_forwarded = parts.extensions.get::<Forwarded>().is_some();
-    let errand = Errand { edge: &edge, cluster, tenant, partition, parts, body: KeptBody::new(body) };
+    let errand =
+        Errand { edge: &edge, cluster, tenant, partition, parts, body: KeptBody::new(body), places: OnceLock::new() };
     if is_forwarded { errand.here(next).await } else { errand.run(next).await }
 }
 
@@ -97,6 +99,17 @@ struct Errand<'a> {
     partition: PartitionId,
     parts: Parts,
     body: KeptBody,
+    /// Memory for the body while it is here on its way.
+    places: OnceLock<Places>,
+}
+
+/// What came of an attempt at the owner.
+enum Attempt {
+    Answered(Response),
+    /// There is no way to it now, though there may be one soon.
+    Unreached,
+    /// Another one owns the tenant, or is about to.
+    Moved,
 }
 
 impl Errand<'_> {
@@ -111,8 +124,11 @@ impl Errand<'_> {
     async fn run(&self, next: Next) -> Response {
         let until = self.edge.deadline();
         let news_until = until.min(Instant::now() + NEWS_WAIT_MAX);
-        for _ in 0..ATTEMPTS_MAX {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS_MAX {
+            attempts += 1;
             let before = self.cluster.directory.owner(self.partition);
+            let mut is_unreached = false;
             if self.edge.router.serves(self.partition) {
                 let response = self.here(next.clone()).await;
                 if response.extensions().get::<Elsewhere>().is_none() {
@@ -121,10 +137,17 @@ impl Errand<'_> {
                 if !self.edge.router.serves(self.partition) {
                     continue;
                 }
-            } else if let Some(response) = self.elsewhere(until).await {
-                return response;
+            } else {
+                match self.elsewhere(until).await {
+                    Attempt::Answered(response) => return response,
+                    Attempt::Moved => {}
+                    Attempt::Unreached => {
+                        is_unreached = true;
+                        attempts -= 1;
+                    }
+                }
             }
-            if timeout_at(news_until, self.news_since(before.as_ref())).await.is_err() {
+            if timeout_at(news_until, self.news_since(before.as_ref(), is_unreached)).await.is_err() {
                 break;
             }
         }
@@ -133,8 +156,9 @@ impl Errand<'_> {
             .into_response()
     }
 
-    /// Waits until the partition has another owner than before, or is served here.
-    async fn news_since(&self, before: Option<&Fence>) {
+    /// Waits until the partition has another owner than before, or is served here; or, where the owner was not reached, a
+    /// little.
+    async fn news_since(&self, before: Option<&Fence>, is_unreached: bool) {
         let directory = &self.cluster.directory;
         loop {
             // Registered before it is looked, so that no news is missed.
@@ -143,31 +167,33 @@ impl Errand<'_> {
                 return;
             }
             // What is served here is not always told of.
-            let _ = timeout(NEWS_POLL, changed).await;
+            let is_over = timeout(NEWS_POLL, changed).await.is_err();
+            if is_over && is_unreached {
+                return;
+            }
         }
     }
 
-    /// The owner's response; none if there is nothing better than to wait for news.
-    async fn elsewhere(&self, until: Instant) -> Option<Response> {
+    /// Asks the owner, and the one that it names.
+    async fn elsewhere(&self, until: Instant) -> Attempt {
         for _ in 0..2 {
-            let owner = self.cluster.directory.owner(self.partition)?;
+            let Some(owner) = self.cluster.directory.owner(self.partition) else { break };
             if peer_of(&owner.incarnation) == self.cluster.peer {
-                return None;
+                break;
             }
             match relay::relay(self, peer_of(&owner.incarnation), until).await {
-                Relayed::Answer(response) => return Some(response),
+                Relayed::Answer(response) => return Attempt::Answered(response),
                 Relayed::NotOwner(Some(fence)) if fence.epoch > owner.epoch => {
                     self.cluster.directory.note([(self.partition, &fence)]);
                 }
-                Relayed::NotOwner(_) => return None,
-                Relayed::Nothing => return None,
-                Relayed::Unknown if self.is_repeatable() => return None,
-                Relayed::Unknown => {
-                    return Some(ApiError::unknown_outcome("the owner did not answer").into_response());
+                Relayed::Nothing => return Attempt::Unreached,
+                Relayed::Unknown if !self.is_repeatable() => {
+                    return Attempt::Answered(ApiError::unknown_outcome("the owner did not answer").into_response());
                 }
+                Relayed::NotOwner(_) | Relayed::Unknown => break,
             }
         }
-        None
+        Attempt::Moved
     }
 
     /// `OWNER-2`.

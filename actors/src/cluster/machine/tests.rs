@@ -68,6 +68,14 @@ fn an_earlier_start_of_the_same_node_is_taken_from_at_once_and_yields() {
 }
 
 #[test]
+fn two_starts_of_one_name_at_the_same_time_do_not_take_from_each_other_for_ever() {
+    let mut machine = machine("a@1.1");
+    let both = |beat| view(&[("a@1.1", beat), ("a@2.1", beat)], Some("a@2.1"));
+    let superseded = |beat| machine.observe(&both(beat), seconds(2 * beat), &served(0)).superseded;
+    assert_eq!([1, 2, 3, 4].map(superseded), [false, false, false, true]);
+}
+
+#[test]
 fn a_member_that_is_there_gets_its_share_once_it_beats() {
     let mut machine = machine("a@1.1");
     let plan = machine.observe(&view(&[("a@1.1", 1), ("b@2.1", 1)], Some("a@1.1")), seconds(0), &served(PARTITIONS));
@@ -96,14 +104,22 @@ fn what_was_handed_here_is_adopted_and_what_was_taken_away_is_lost() {
     let own = view(&[("a@1.1", 1)], Some("a@1.1"));
     assert_eq!(machine.observe(&own, seconds(0), &served(0)).adopt.len(), usize::from(PARTITIONS));
     let mut taken = view(&[("a@1.1", 1), ("b@2.1", 1)], Some("b@2.1"));
-    assert_eq!(machine.observe(&taken, seconds(0), &served(4)).lose, Vec::new(), "an older view");
-    taken.owners.values_mut().for_each(|fence| fence.epoch = 2);
-    assert_eq!(machine.observe(&taken, seconds(0), &served(4)).lose.len(), 4);
+    for (epoch, lost) in [(0, 0), (1, 4), (2, 4)] {
+        taken.owners.values_mut().for_each(|fence| fence.epoch = epoch);
+        let plan = machine.observe(&taken, seconds(0), &served(4));
+        assert_eq!(plan.lose.len(), lost, "an older view says nothing: {epoch}");
+    }
+    let mut again = own;
+    again.owners.values_mut().for_each(|fence| fence.epoch = 2);
+    assert_eq!(machine.observe(&again, seconds(0), &served(4)).adopt.len(), usize::from(PARTITIONS), "handed back");
 }
 
 #[test]
 fn a_node_that_cannot_beat_has_lost_everything() {
     let mut machine = machine("a@1.1");
+    for beat in 0..6 {
+        machine.observe(&view(&[("a@1.1", beat)], Some("a@1.1")), seconds(beat) / 2, &served(PARTITIONS));
+    }
     machine.committed(seconds(3));
     assert!(!machine.is_lost(seconds(10)));
     assert!(machine.is_lost(seconds(11)), "MEMBER-4");

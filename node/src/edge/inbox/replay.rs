@@ -23,7 +23,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use std::borrow::Cow;
 use tokio::time::Instant;
-use triggers_actors::Change;
+use triggers_actors::{BrokerError, Change};
 use triggers_protocol::{EventId, EventStatus, Malformed, Timestamp};
 use triggers_store::tables::inbox::PageQuery;
 use utoipa::ToSchema;
@@ -120,7 +120,9 @@ impl Walk<'_> {
             match outcome {
                 Ok(Change::Event(_)) => self.replayed += 1,
                 Ok(Change::Conflict | Change::Gone | Change::NotFound) => {}
-                Err(error) => failure = Some(error),
+                // What may have been done outweighs what was not.
+                Err(error) if failure != Some(BrokerError::Unknown) => failure = Some(error),
+                Err(_) => {}
             }
         }
         failure.map_or(Ok(()), |error| Err(error.into()))

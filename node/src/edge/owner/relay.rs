@@ -1,6 +1,6 @@
 //! Sends a request to the owner of its tenant, and makes a response of the answer.
 //!
-//! Invariants: `RELAY-1` a body is gathered under the limits of every body before it is sent; `RELAY-2` what belongs to one
+//! Invariants: `RELAY-1` a body is gathered under the limits of every body before it is sent, and held under them; `RELAY-2` what belongs to one
 //! connection stays there; the client's address and the request's id go along; `RELAY-3` a response that is not whole is
 //! pulled as the client takes it, and given up with it.
 
@@ -79,10 +79,15 @@ pub(super) async fn relay(errand: &Errand<'_>, peer: &str, until: Instant) -> Re
 }
 
 async fn request(errand: &Errand<'_>, until: Instant) -> Result<HttpRequest, ApiError> {
-    let Errand { edge, tenant, partition, parts, body, .. } = errand;
+    let Errand { edge, tenant, partition, parts, body, places, .. } = errand;
     let context = RequestContext::of(&parts.extensions)?;
     let bytes_max = edge.options.limits.batch_bytes_max;
-    let body = body::read(body.again(), Reading::up_to(bytes_max, edge).of(tenant, edge)).await?;
+    let reading = Reading::up_to(bytes_max, edge).of(tenant, edge);
+    let body = body::read(body.again(), reading).await?;
+    if places.get().is_none() {
+        // One errand runs once at a time: nobody has set it meanwhile.
+        let _ = places.set(reading.places(body.len())?);
+    }
     let fields = parts.headers.iter().filter(|(name, _)| !NOT_SENT.contains(name) && **name != REQUEST_ID);
     let mut headers: Vec<_> =
         fields.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();

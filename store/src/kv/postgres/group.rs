@@ -54,9 +54,9 @@ impl Group {
         let reads = commit.keys.iter().all(|(key, _)| !self.changes(key))
             && commit.ranges.iter().all(|(range, _)| !self.changes_in(range));
         let clears = commit.cleared.iter().all(|range| !self.writes_in(range));
-        let writes = commit.writes.iter().all(|(key, write)| match self.written.get(key) {
-            Some(is_add) => *is_add && matches!(write, Write::Add(_)),
-            None => !self.clears(key),
+        let writes = commit.writes.iter().all(|(key, write)| {
+            let both_add = |is_add: &bool| *is_add && matches!(write, Write::Add(_));
+            !self.clears(key) && self.written.get(key).is_none_or(both_add)
         });
         reads && clears && writes
     }
