@@ -10,36 +10,26 @@
 //! nothing but what it says; `BOOTSTRAP-3` the store closes last, so that what was begun can be committed.
 //! It decides nothing about requests; it only puts the parts together.
 
+mod assembly;
 mod cluster;
 mod engine;
 mod error;
 mod first_keys;
 mod signals;
 
+pub use assembly::{Assembly, Served, peer};
 pub use error::StartError;
 
-use crate::access::Access;
 use crate::admin::{self, ClusterSource};
 use crate::cli::arguments::{DevArguments, ServeArguments};
-use crate::edge::owner::{EdgeCluster, PeerRequests};
-use crate::edge::{self, Edge, EdgeState, server};
+use crate::edge::{self, server};
 use crate::telemetry::{self, LastLines, Telemetry};
 use crate::webhook::HttpSender;
 use first_keys::DevFile;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinError;
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use triggers_actors::admission::Admission;
-use triggers_actors::cluster::service::Peers;
-use triggers_actors::cluster::transport::PeerTransport;
-use triggers_actors::{BrokerOptions, DeliveryOptions, Node};
 use triggers_cluster_config::{NodeOptions, Override, Sources, process_environment};
 use triggers_protocol::{ApiKey, Environment};
 use triggers_store::kv::Store;
@@ -124,7 +114,7 @@ fn announce(dev: &DevFile, file: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// A node whose parts stand, before it serves.
+/// A node of the operating system's parts, before it serves.
 struct Running {
     options: NodeOptions,
     telemetry: Telemetry,
@@ -134,19 +124,10 @@ struct Running {
     admin_listener: TcpListener,
     admin_address: SocketAddr,
     store: Store,
-    sender: HttpSender,
-    node: Node,
-    cluster: Option<Joined>,
+    assembly: Assembly,
     incarnation: String,
     /// The last to go, so that nothing is said after it.
     _last_lines: LastLines,
-}
-
-/// What a node in a cluster has besides.
-struct Joined {
-    peer: String,
-    transport: Arc<dyn PeerTransport>,
-    peers: Peers,
 }
 
 impl Running {
@@ -161,22 +142,20 @@ impl Running {
         let sender = HttpSender::new(&options.delivery, environment.clone())?;
         let peer_tls = cluster::tls(&options.cluster)?;
         let store = Store::new(engine::open(&options).await?, environment.clone());
-        let peer = peer(&options.node.name, &environment);
+        let peer = assembly::peer(&options.node.name, &environment);
         let incarnation = format!("{peer}.1");
-        let (broker, partitions) = (broker_options(&options), options.node.partitions);
-        let to_endpoints = Arc::new(sender.clone());
-        let (node, cluster) = if options.store.engine.is_shared() {
+        let partitions = options.node.partitions;
+        let joining = if options.store.engine.is_shared() {
             let settings = triggers_actors::settings(&store, partitions).await?;
             first_keys::admin_key(&store, admin_key).await?;
             let peer_listener = bind(options.cluster.address).await?;
             let joining = cluster::joining(&options, &settings, &peer, peer_listener, (peer_tls, address)).await?;
-            let joined = Joined { peer, transport: joining.transport.clone(), peers: joining.peers.clone() };
-            let joining = (incarnation.clone(), joining);
-            (Node::join(store.clone(), to_endpoints, broker, settings, joining).await?, Some(joined))
+            Some((settings, joining))
         } else {
-            (Node::start(store.clone(), to_endpoints, broker, partitions, incarnation.clone()).await?, None)
+            None
         };
-        tracing::info!(node = incarnation, %address, %admin_address, partitions = options.node.partitions, "started");
+        let assembly = Assembly::start(options.clone(), store.clone(), sender, peer, joining).await?;
+        tracing::info!(node = incarnation, %address, %admin_address, partitions, "started");
         Ok(Self {
             options,
             telemetry,
@@ -186,9 +165,7 @@ impl Running {
             admin_listener,
             admin_address,
             store,
-            sender,
-            node,
-            cluster,
+            assembly,
             incarnation,
             _last_lines,
         })
@@ -198,90 +175,15 @@ impl Running {
         if self.options.listen.tls_certificate_file.is_some() { "https" } else { "http" }
     }
 
-    /// Serves until a signal, or until the actors give up.
-    async fn serve(mut self, ready: impl FnOnce() -> Result<(), StartError>) -> Result<(), StartError> {
-        let edge = self.edge();
-        let (stop, stopped) = watch::channel(false);
-        let (stop_admin, admin_stopped) = watch::channel(false);
-        let watch = self.node.watch();
-        let view = ClusterSource::new(watch.clone(), &self.options, self.incarnation.clone(), self.address);
-        let admin = admin::router(self.telemetry.admin_state(edge.clone(), view));
-        let router = edge::router(edge.clone());
-        if let (Some(joined), Some(directory)) = (&self.cluster, self.node.directory()) {
-            joined.peers.bind_http(Arc::new(PeerRequests::new(router.clone(), directory)));
-        }
-        let options = &self.options.listen;
-        let public = server::serve(self.listener, router, self.tls, options.clone(), stopped);
-        let public = tokio::spawn(public);
-        let admin = tokio::spawn(server::serve(self.admin_listener, admin, None, options.clone(), admin_stopped));
+    /// Serves until a signal, or until the actors give up. `ready` is told when connections are accepted.
+    async fn serve(self, ready: impl FnOnce() -> Result<(), StartError>) -> Result<(), StartError> {
+        let watch = self.assembly.watch();
+        let view = ClusterSource::new(watch, &self.options, self.incarnation.clone(), self.address);
+        let admin = admin::router(self.telemetry.admin_state(self.assembly.edge().clone(), view));
+        let admin = Served { listener: server::tcp(self.admin_listener), router: admin };
         ready()?;
-        let outcome = tokio::select! {
-            signal = signals::stop_requested() => match signal {
-                Ok(signal) => {
-                    tracing::info!(signal, "stopping: requests in flight finish");
-                    Ok(())
-                }
-                Err(error) => Err(StartError::Fatal(format!("cannot wait for signals: {error}"))),
-            },
-            () = self.node.ended() => Err(StartError::Fatal("its actors keep failing; see the log".into())),
-        };
-        edge.draining.store(true, Ordering::SeqCst);
-        // Load balancers are told first and accepting ends later; a node whose actors are gone has nothing to wait for.
-        let delay = Duration::from_millis(if outcome.is_ok() { options.drain_delay_ms } else { 0 });
-        let drained = Duration::from_millis(self.options.listen.drain_timeout_ms);
-        let finished = async {
-            if outcome.is_ok() {
-                // While it still serves: what moves is answered by the new owners.
-                watch.drain();
-                tokio::join!(watch.drained(Instant::now() + drained), tokio::time::sleep(delay));
-            }
-            let _ = stop.send(true);
-            let deliveries = self.node.drain_deliveries(Instant::now() + drained);
-            let (public, ()) = tokio::join!(public, deliveries);
-            note("public", public);
-            // Until here, so that the drain can be watched and a prober does not take it for a death.
-            let _ = stop_admin.send(true);
-            note("admin", admin.await);
-            if self.cluster.is_some() && outcome.is_ok() {
-                // Members that have not heard of the moves yet are told by this one, for as long as they read the map.
-                tokio::time::sleep(Duration::from_millis(self.options.cluster.beat_interval_ms)).await;
-            }
-            self.node.stop().await;
-            drop(self.cluster);
-            tracing::info!("stopped");
-        };
-        tokio::select! {
-            () = finished => outcome,
-            _ = signals::stop_requested() => {
-                Err(StartError::Fatal("a second signal came before its requests were finished".into()))
-            }
-        }
-    }
-
-    fn edge(&self) -> EdgeState {
-        EdgeState(Arc::new(Edge {
-            environment: self.store.environment().clone(),
-            router: self.node.router(),
-            store: self.store.clone(),
-            access: Access::new(self.store.clone(), &self.options.limits),
-            targets: Arc::new(self.sender.policy().clone()),
-            cursor_secret: self.node.settings().cursor_secret,
-            options: self.options.clone(),
-            node_name: self.options.node.name.clone(),
-            cluster: self.cluster.as_ref().zip(self.node.directory()).map(|(joined, directory)| EdgeCluster {
-                directory,
-                transport: joined.transport.clone(),
-                peer: joined.peer.clone(),
-            }),
-            gathering: Admission::new(usize::MAX, self.options.broker.node_bytes_max),
-            draining: AtomicBool::new(false),
-        }))
-    }
-}
-
-fn note(listener: &str, ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(listener, %error, "a listener ended badly");
+        let public = (server::tcp(self.listener), self.tls);
+        self.assembly.serve(public, Some(admin), async || signals::stop_requested().await).await
     }
 }
 
@@ -290,45 +192,4 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
-}
-
-/// This process: the node's name and a boot id that no other start has.
-fn peer(name: &str, environment: &Environment) -> String {
-    let boot: [u8; 8] = environment.bytes();
-    format!("{name}@{:016x}", u64::from_be_bytes(boot))
-}
-
-fn delivery_options(options: &triggers_cluster_config::DeliveryOptions) -> DeliveryOptions {
-    DeliveryOptions {
-        in_flight_max: options.in_flight_max,
-        in_flight_bytes_max: options.in_flight_bytes_max,
-        tenant_in_flight_max: options.tenant_in_flight_max,
-        attempt_timeout: Duration::from_millis(options.timeout_ms),
-        disable_after: Duration::from_secs(options.disable_after_s),
-        breaker_failures_max: options.breaker_failures_max,
-        breaker_pause: Duration::from_millis(options.breaker_pause_ms),
-        breaker_pause_max: Duration::from_millis(options.breaker_pause_max_ms),
-        subscriptions_max: u32::try_from(options.subscriptions_max).unwrap_or(u32::MAX),
-    }
-}
-
-fn broker_options(options: &NodeOptions) -> BrokerOptions {
-    let broker = &options.broker;
-    BrokerOptions {
-        inbox_idle_timeout: Duration::from_millis(broker.inbox_idle_timeout_ms),
-        inboxes_max: broker.inboxes_max,
-        batch_events_max: broker.batch_events_max,
-        batch_bytes_max: broker.batch_bytes_max,
-        tenant_requests_max: broker.tenant_requests_max,
-        tenant_bytes_max: broker.tenant_bytes_max,
-        node_bytes_max: broker.node_bytes_max,
-        commits_in_flight_max: broker.commits_in_flight_max,
-        reads_in_flight_max: broker.reads_in_flight_max,
-        commit_timeout: Duration::from_millis(broker.commit_timeout_ms),
-        idempotency_retention: Duration::from_secs(broker.idempotency_retention_s),
-        restarts_max: broker.restarts_max as usize,
-        restart_window: Duration::from_millis(broker.restart_window_ms),
-        sweep_interval: Duration::from_millis(broker.sweep_interval_ms),
-        delivery: delivery_options(&options.delivery),
-    }
 }

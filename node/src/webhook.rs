@@ -14,6 +14,7 @@
 
 use std::path::PathBuf;
 
+pub use connector::{SystemTcp, TcpConnector};
 pub use sender::HttpSender;
 pub use target::{Target, TargetPolicy};
 

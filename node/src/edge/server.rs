@@ -31,25 +31,18 @@ use triggers_cluster_config::ListenOptions;
 /// The metric of connections that were closed because of their address.
 pub(crate) const CONNECTIONS_REFUSED: &str = "triggers_http_connections_refused_total";
 
-/// Serves a router on a TCP listener, with TLS if there is any, until `shutdown` becomes true or its sender is gone.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    tls: Option<TlsAcceptor>,
-    options: ListenOptions,
-    shutdown: watch::Receiver<bool>,
-) {
-    let listener = listener.tap_io(|stream| {
+/// A TCP listener as [`serve`] takes it.
+pub fn tcp(listener: TcpListener) -> impl Listener<Addr = SocketAddr> {
+    listener.tap_io(|stream| {
         // Without it small answers wait for acknowledgements; with a peer that has gone it fails, and so will the rest.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "nodelay not set");
         }
-    });
-    serve_on(listener, router, tls, options, shutdown).await;
+    })
 }
 
-/// As [`serve`], on any kind of listener.
-pub async fn serve_on<L>(
+/// Serves a router, with TLS if there is any, until `shutdown` becomes true or its sender is gone.
+pub async fn serve<L>(
     mut listener: L,
     router: Router,
     tls: Option<TlsAcceptor>,

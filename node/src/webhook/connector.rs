@@ -11,10 +11,11 @@ use super::target::TargetPolicy;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Uri;
+use hyper::rt::{Read, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -22,7 +23,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::{BoxError, Service};
 use triggers_cluster_config::DeliveryOptions;
@@ -36,12 +36,31 @@ const IDLE_MAX: usize = 8;
 const BUFFER_BYTES_MAX: usize = 65_536;
 
 /// The connections to all endpoints.
-pub(super) type Pool = Client<Connector, Full<Bytes>>;
+pub(super) type Pool<C> = Client<Connector<C>, Full<Bytes>>;
+
+/// Opens TCP connections: the operating system's, or those of a simulation.
+pub trait TcpConnector:
+    Service<Uri, Response = Self::Stream, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static
+{
+    /// A connection.
+    type Stream: Read + Write + Connection + Unpin + Send + 'static;
+}
+
+impl<C, S> TcpConnector for C
+where
+    C: Service<Uri, Response = S, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
+    S: Read + Write + Connection + Unpin + Send + 'static,
+{
+    type Stream = S;
+}
+
+/// The operating system's connections, to addresses that may be called.
+pub type SystemTcp = HttpConnector<CheckedResolver>;
 
 /// Opens connections.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
-    https: HttpsConnector<HttpConnector<CheckedResolver>>,
+pub(super) struct Connector<C> {
+    https: HttpsConnector<C>,
     wait: Duration,
 }
 
@@ -56,8 +75,8 @@ pub(super) struct ConnectTimeout {
 ///
 /// # Errors
 /// [`SenderError::CaFile`] or [`SenderError::Tls`].
-pub(super) fn pool(options: &DeliveryOptions, policy: Arc<TargetPolicy>) -> Result<Pool, SenderError> {
-    let connector = Connector::new(options, policy)?;
+pub(super) fn pool<C: TcpConnector>(options: &DeliveryOptions, tcp: C) -> Result<Pool<C>, SenderError> {
+    let connector = Connector::new(options, tcp)?;
     let mut builder = Client::builder(TokioExecutor::new());
     builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT).pool_max_idle_per_host(IDLE_MAX);
     // An endpoint that closed an idle connection has seen nothing of the request: it goes out again on another.
@@ -65,14 +84,19 @@ pub(super) fn pool(options: &DeliveryOptions, policy: Arc<TargetPolicy>) -> Resu
     Ok(builder.build(connector))
 }
 
-impl Connector {
-    fn new(options: &DeliveryOptions, policy: Arc<TargetPolicy>) -> Result<Self, SenderError> {
+/// Connections of the operating system.
+pub(super) fn system(options: &DeliveryOptions, policy: Arc<TargetPolicy>) -> SystemTcp {
+    let mut tcp = HttpConnector::new_with_resolver(CheckedResolver::new(policy));
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    // It is divided among the addresses of a name, so that one that is silent leaves time for the next.
+    tcp.set_connect_timeout(Some(Duration::from_millis(options.connect_timeout_ms)));
+    tcp
+}
+
+impl<C: TcpConnector> Connector<C> {
+    fn new(options: &DeliveryOptions, tcp: C) -> Result<Self, SenderError> {
         let wait = Duration::from_millis(options.connect_timeout_ms);
-        let mut tcp = HttpConnector::new_with_resolver(CheckedResolver::new(policy));
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        // It is divided among the addresses of a name, so that one that is silent leaves time for the next.
-        tcp.set_connect_timeout(Some(wait));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -83,8 +107,8 @@ impl Connector {
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+impl<C: TcpConnector> Service<Uri> for Connector<C> {
+    type Response = MaybeHttpsStream<C::Stream>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 

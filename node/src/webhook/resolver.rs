@@ -24,11 +24,11 @@ const LOOKUPS_MAX: usize = 256;
 const ZONE_LOOKUPS_MAX: usize = 16;
 
 /// The addresses of a host name.
-pub(super) type Addresses = std::vec::IntoIter<SocketAddr>;
+pub type Addresses = std::vec::IntoIter<SocketAddr>;
 
 /// Why a host name leads nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LookupError {
+pub enum LookupError {
     /// It has no address, or nobody could be asked.
     #[error("the host name has no address")]
     NoAddress,
@@ -42,7 +42,7 @@ pub(super) enum LookupError {
 
 /// Looks host names up with the operating system's resolver.
 #[derive(Debug, Clone)]
-pub(super) struct CheckedResolver {
+pub struct CheckedResolver {
     policy: Arc<TargetPolicy>,
     places: Arc<Semaphore>,
     zones: Arc<Zones>,

@@ -7,7 +7,7 @@
 //! answer came whole is used again, any other is closed.
 //! It tries nothing twice; a request that never went out because its idle connection had ended is no attempt yet.
 
-use super::connector::{self, Pool};
+use super::connector::{self, Pool, SystemTcp, TcpConnector};
 use super::fault::SendFault;
 use super::{SenderError, Target, TargetPolicy, request, retry_after};
 use bytes::Bytes;
@@ -30,8 +30,8 @@ const DURATION_SECONDS: &str = "triggers_webhook_duration_seconds";
 
 /// The sender of a node; cheap to clone, clones share their connections.
 #[derive(Debug, Clone)]
-pub struct HttpSender {
-    pool: Pool,
+pub struct HttpSender<C = SystemTcp> {
+    pool: Pool<C>,
     policy: Arc<TargetPolicy>,
     read_wait: Duration,
     whole_wait: Duration,
@@ -40,16 +40,31 @@ pub struct HttpSender {
 }
 
 impl HttpSender {
-    /// A sender without connections yet.
+    /// A sender over the operating system's connections.
     ///
     /// # Errors
     /// [`SenderError`] naming the option at fault.
     pub fn new(options: &DeliveryOptions, environment: Environment) -> Result<Self, SenderError> {
+        let policy = Arc::new(TargetPolicy::from_options(options)?);
+        Self::over(options, environment, connector::system(options, policy.clone()), policy)
+    }
+}
+
+impl<C: TcpConnector> HttpSender<C> {
+    /// A sender without connections yet, which opens them with `tcp`.
+    ///
+    /// # Errors
+    /// [`SenderError`] naming the option at fault.
+    pub fn over(
+        options: &DeliveryOptions,
+        environment: Environment,
+        tcp: C,
+        policy: Arc<TargetPolicy>,
+    ) -> Result<Self, SenderError> {
         metrics::describe_counter!(REQUESTS_TOTAL, "Webhooks sent, by class of status or kind of failure");
         metrics::describe_histogram!(DURATION_SECONDS, metrics::Unit::Seconds, "Time of an attempt to send a webhook");
-        let policy = Arc::new(TargetPolicy::from_options(options)?);
         Ok(Self {
-            pool: connector::pool(options, policy.clone())?,
+            pool: connector::pool(options, tcp)?,
             policy,
             read_wait: Duration::from_millis(options.read_timeout_ms),
             whole_wait: Duration::from_millis(options.timeout_ms),
@@ -123,7 +138,7 @@ impl HttpSender {
     }
 }
 
-impl WebhookSender for HttpSender {
+impl<C: TcpConnector> WebhookSender for HttpSender<C> {
     fn send(&self, webhook: Webhook) -> BoxFuture<'_, SendOutcome> {
         Box::pin(async move {
             let begun = self.environment.monotonic();
