@@ -30,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{PartitionId, TenantId};
 use triggers_store::kv::{Run, Store};
 use triggers_store::tables::fence::Guard;
@@ -212,7 +213,7 @@ impl PartitionState {
     /// Opens the inboxes that have something to do.
     async fn wake(&mut self, myself: &ActorRef<PartitionMessage>) {
         let now = self.arguments.shared.store.environment().now();
-        if self.agenda.begin_reading(now) {
+        if self.agenda.begin_reading(now) && !is_planted(Bug::TakeoverForgetsDue) {
             tokio::spawn(read_pointers(myself.clone(), self.arguments.clone()));
         }
         for tenant in self.agenda.take_due(now, WAKES_MAX.min(self.arguments.shared.inboxes_max)) {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use triggers_cluster_config::LimitOptions;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{KeyHash, TenantId};
 use triggers_store::kv::{Fault, Run, Store, StoreError};
 use triggers_store::tables::{TableError, access};
@@ -110,7 +111,8 @@ impl Access {
     /// What the cache may still be asked for; the outer option is none if the store has to be.
     fn fresh(&self, hash: KeyHash) -> Option<Option<Arc<AccessRow>>> {
         let now = self.0.store.environment().monotonic();
-        let is_fresh = |read_at: Duration| now.saturating_sub(read_at) < self.0.ttl;
+        let is_fresh =
+            |read_at: Duration| now.saturating_sub(read_at) < self.0.ttl || is_planted(Bug::RevokedKeyCached);
         if let Some(known) = self.0.good.get(&hash) {
             return is_fresh(known.read_at).then_some(Some(known.row));
         }

@@ -15,6 +15,7 @@ pub mod event_type;
 pub mod json;
 pub mod partition;
 pub mod peer;
+pub mod planted;
 pub mod retry_policy;
 pub mod scope;
 pub mod subscription_id;

@@ -97,6 +97,16 @@ impl<R> Batch<R> {
         self.commands.iter().filter(|command| matches!(command, Command::Append(_))).count()
     }
 
+    /// What its commit would tell, if it has nothing but appends: for [`triggers_protocol::planted`] alone.
+    pub(crate) fn supposed(&self) -> Option<Applied> {
+        let outcomes = self.commands.iter().map(|command| match command {
+            Command::Append(append) => Some(Outcome::Appended(append.id)),
+            _ => None,
+        });
+        let (outcomes, counts) = (outcomes.collect::<Option<_>>()?, Counts::default());
+        Some(Applied { outcomes, counts, first_lease_end: None, due: BTreeMap::new() })
+    }
+
     /// Turns the outcomes of a committed batch into what the machine is told and what each requester is answered.
     pub(crate) fn finish(self, applied: Applied) -> (Committed, Finished, Vec<(R, Answer)>) {
         let Applied { mut outcomes, counts, first_lease_end, due } = applied;

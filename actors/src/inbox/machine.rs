@@ -19,6 +19,7 @@ use super::signals::Attachment;
 use crate::delivery;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Environment, EventId, SubscriptionId, Timestamp};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{Command, Counts};
@@ -244,7 +245,8 @@ impl<R: Requester> InboxMachine<R> {
         if matches!(self.phase, Phase::Unloaded | Phase::Loading) {
             return Some(Timestamp::EPOCH);
         }
-        [self.first_lease_end, self.reload_at, self.dispatcher.next_due(self.now())].into_iter().flatten().min()
+        let first_lease_end = self.first_lease_end.filter(|_| !is_planted(Bug::IdleForgetsLeases));
+        [first_lease_end, self.reload_at, self.dispatcher.next_due(self.now())].into_iter().flatten().min()
     }
 
     /// Whether anybody still waits for a request; the inbox waits for its own.

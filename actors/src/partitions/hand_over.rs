@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use triggers_protocol::peer::{PeerReply, PeerRequest};
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_store::kv::{Run, Store, StoreError};
 use triggers_store::tables::TableError;
 use triggers_store::tables::fence;
@@ -51,8 +52,11 @@ pub(crate) async fn hand_over(movers: &Movers, store: &Store, handle: &Partition
     }
     handle.is_resting.store(true, Ordering::Relaxed);
     rest(handle).await;
-    handle.door.park();
-    let moved = if handle.door.emptied(Instant::now() + PARK_MAX).await {
+    let parks = !is_planted(Bug::DrainWithoutParking);
+    if parks {
+        handle.door.park();
+    }
+    let moved = if !parks || handle.door.emptied(Instant::now() + PARK_MAX).await {
         transfer(store, handle, to).await
     } else {
         tracing::info!(%partition, to, "a partition does not come to rest; it is handed over later");

@@ -4,6 +4,7 @@
 use super::{InboxMachine, Requester};
 use crate::inbox::batch::{Batch, Planned, Slot};
 use crate::inbox::request::{LeaseRequest, NewEvent, Refusal, SettleRequest, Write};
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
 use triggers_store::tables::batch::{Append, ClaimPushes, Command, IdempotencyKey, Lease, Refuse, Settle, Sweep};
 
@@ -16,7 +17,7 @@ impl<R: Requester> InboxMachine<R> {
         });
         for (write, slot) in planned.request.writes.iter().zip(&mut planned.slots) {
             let Slot::Command(number) = slot else { continue };
-            let over_quota = matches!(write, Write::Append(_)) && room == 0;
+            let over_quota = matches!(write, Write::Append(_)) && room == 0 && !is_planted(Bug::QuotaNotChecked);
             if over_quota && matches!(write, Write::Append(event) if event.idempotency.is_none()) {
                 *slot = Slot::Refused(Refusal::QuotaExceeded);
                 continue;
@@ -34,6 +35,9 @@ impl<R: Requester> InboxMachine<R> {
     fn command(&self, write: &Write, now: Timestamp, over_quota: bool, minted: &mut EventId) -> Command {
         match write {
             Write::Append(event) => {
+                if is_planted(Bug::IdsFollowTheClock) && now < minted.created_at() {
+                    *minted = EventId::ZERO;
+                }
                 *minted = EventId::mint(*minted, now, self.environment.bytes());
                 Command::Append(Box::new(Append { over_quota, ..self.append(event, *minted, now) }))
             }

@@ -16,6 +16,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use triggers_protocol::event::EventState;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, EventType, Metadata, Timestamp};
 
 /// An event to accept.
@@ -85,6 +86,7 @@ impl Batch<'_> {
     pub(super) async fn append(&mut self, tx: &mut dyn Transaction, append: &Append) -> Result<Outcome, TableError> {
         if let Some(key) = &append.idempotency {
             if let Some(outcome) = self.known(tx, key, append.id).await? {
+                self.delta.add(EventStatus::Received, i64::from(is_planted(Bug::CounterAddedOnReplay)));
                 return Ok(outcome);
             }
         } else if self.repeated {
@@ -123,7 +125,11 @@ impl Batch<'_> {
         if record.expires_at <= key.now {
             return Ok(None);
         }
-        if record.request_digest != key.request_digest {
+        let age = key.expires_at.since(record.expires_at);
+        if is_planted(Bug::IdempotencyNotFound) && age > Duration::from_secs(2) {
+            return Ok(None);
+        }
+        if record.request_digest != key.request_digest && !is_planted(Bug::ReusedKeyReplayed) {
             return Ok(Some(Outcome::KeyReused));
         }
         let event = inbox::read_event(tx, self.keys, record.id, Reading::Checked).await?.map(|mut event| {

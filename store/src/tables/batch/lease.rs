@@ -13,6 +13,7 @@ use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, RetryPolicy, Timestamp};
 
 /// Rows that are looked at to find events of the wanted types.
@@ -128,6 +129,9 @@ impl Batch<'_> {
         leased: &mut Vec<Leased>,
     ) -> Result<(), TableError> {
         let mut range = self.keys.queue_range(EventStatus::Received, EventId::ZERO, None);
+        if is_planted(Bug::LeasedTwice) && self.stored_subscriptions == 0 {
+            range.end = self.keys.queue_range(EventStatus::Queued, EventId::ZERO, None).end;
+        }
         let mut looked_at = 0;
         while looked_at < SCAN_ROWS_MAX && !is_full(lease, leased) {
             let page = tx.range_snapshot(RangeRead::first(range.clone(), SCAN_PAGE)).await?;
@@ -331,7 +335,8 @@ fn is_full(lease: &Lease, leased: &[Leased]) -> bool {
 
 /// Whether this is the token of a lease that holds at `at`.
 pub(super) fn holds(delivery: &Delivery, token: LeaseToken, at: Timestamp) -> bool {
-    matches!(delivery.claim, Claim::Leased { until } if until > at) && delivery.token == Some(token)
+    let is_its = delivery.token == Some(token) || is_planted(Bug::LeaseTokenNotCompared);
+    matches!(delivery.claim, Claim::Leased { until } if until > at) && is_its
 }
 
 fn is_running_lease(attempt: &Attempt) -> bool {

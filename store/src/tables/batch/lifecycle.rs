@@ -9,6 +9,7 @@ use crate::kv::Transaction;
 use crate::tables::inbox;
 use crate::tables::keys::day;
 use crate::tables::rows::{AttemptOutcome, EventRow, LeaseToken, Row, Tombstone};
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
 
 impl Batch<'_> {
@@ -35,7 +36,9 @@ impl Batch<'_> {
             return Ok(Outcome::Conflict);
         }
         if before != EventStatus::Delivered {
-            self.release(tx, id, &mut delivery);
+            if !is_planted(Bug::AcknowledgedComesBack) {
+                self.release(tx, id, &mut delivery);
+            }
             self.drop_pushes(tx, id, &mut delivery, at);
             lease::end_attempt(&mut delivery, at, AttemptOutcome::Succeeded, None);
             tx.set(&self.keys.delivery(id), &delivery.to_bytes());
@@ -63,7 +66,9 @@ impl Batch<'_> {
     ) -> Result<Outcome, TableError> {
         let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, true).await };
         self.remove(tx, &row, at).await?;
-        tx.set(&self.keys.tombstone(day(at), id), &Tombstone { deleted_at: at }.to_bytes());
+        if !is_planted(Bug::TombstoneNotWritten) {
+            tx.set(&self.keys.tombstone(day(at), id), &Tombstone { deleted_at: at }.to_bytes());
+        }
         Ok(Outcome::Deleted)
     }
 

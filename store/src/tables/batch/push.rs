@@ -12,6 +12,7 @@ use crate::tables::rows::{
     AttemptOutcome, Delivery, DisabledReason, EventRow, Push, PushState, Row, SubscriptionRow, SubscriptionStatus,
 };
 use crate::tables::subscriptions;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, SubscriptionId, Timestamp};
 
 /// Webhooks given up in one transaction.
@@ -125,7 +126,8 @@ impl Batch<'_> {
         });
         state.next_retry_at = waiting.min();
         let is_done = delivery.pushes.iter().all(|push| push.state.due().is_none());
-        if is_done && delivery.pushes.iter().any(|push| push.state == PushState::Delivered) {
+        let is_ended = is_done || is_planted(Bug::DeliveredByTheFirst);
+        if is_ended && delivery.pushes.iter().any(|push| push.state == PushState::Delivered) {
             (state.status, state.delivered_at) = (EventStatus::Delivered, Some(at));
         } else if is_done {
             (state.status, state.failed_at) = (EventStatus::Failed, Some(at));

@@ -17,6 +17,7 @@ use crate::tables::rows::{
 };
 use crate::tables::subscriptions;
 use std::time::Duration;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, RetryPolicy, SubscriptionId, Timestamp};
 
 /// Attempts that an endpoint may ask for earlier than the policy would make them.
@@ -107,6 +108,9 @@ impl Batch<'_> {
         let is_gone = active.is_none_or(|row| row.target_url == settle.target_url);
         let state = next_state(push, settle, active.map(|_| &policy), is_gone);
         self.move_push(tx, id, push, state);
+        if let (Some(due), true) = (state.due(), is_planted(Bug::RetryForgotten)) {
+            tx.clear(&self.keys.push_due(settle.subscription, due, id));
+        }
         push.settled = settle.token;
         let ended = end_attempt(&mut delivery, settle);
         self.log(tx, settle.subscription, id, &row.event.event_type, ended.clone());
@@ -183,7 +187,8 @@ fn next_state(push: &mut Push, settle: &Settle, policy: Option<&RetryPolicy>, is
     if settle.at >= latest {
         return PushState::Dropped;
     }
-    let by_policy = policy.delay_after(push.failures + 1).map(|delay| jittered(delay, settle.draw));
+    let failures = if is_planted(Bug::OneAttemptTooMany) { push.failures.max(1) } else { push.failures + 1 };
+    let by_policy = policy.delay_after(failures).map(|delay| jittered(delay, settle.draw));
     let delay = match (asked, by_policy) {
         (Some(asked), by_policy)
             if push.deferrals < DEFERRALS_MAX && by_policy.is_none_or(|by_policy| asked < by_policy) =>
