@@ -183,7 +183,7 @@ impl Running {
         let admin = Served { listener: server::tcp(self.admin_listener), router: admin };
         ready()?;
         let public = (server::tcp(self.listener), self.tls);
-        self.assembly.serve(public, Some(admin), async || signals::stop_requested().await).await
+        self.assembly.serve(public, Some(admin), signals::stop_requested).await
     }
 }
 

@@ -107,12 +107,16 @@ impl Assembly {
     ///
     /// # Errors
     /// [`StartError::Fatal`] if the node did not end as it was asked to.
-    pub async fn serve<L: Listener<Addr = SocketAddr>>(
+    pub async fn serve<L, S>(
         mut self,
         (public, tls): (L, Option<TlsAcceptor>),
         admin: Option<Served<L>>,
-        stop_requested: impl AsyncFn() -> io::Result<&'static str>,
-    ) -> Result<(), StartError> {
+        stop_requested: impl Fn() -> S,
+    ) -> Result<(), StartError>
+    where
+        L: Listener<Addr = SocketAddr>,
+        S: Future<Output = io::Result<&'static str>> + Send,
+    {
         let (stop, stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
         let watch = self.node.watch();

@@ -7,17 +7,21 @@
 //! Invariants: `SIMULATED-1` one seed, one schedule of calls: one trace of results; each kind of fault draws from a
 //! stream of its own, so that changing one probability does not shift the others; `SIMULATED-2` conflicts are found by
 //! version, as FoundationDB finds them; `SIMULATED-3` a late commit is checked when it is applied, not when it is sent.
+//! Tests may look at every commit as it takes effect, and at the whole content.
 //! It has no threads and no tasks: what is due late is applied by the next call that looks. Time is tokio's. Clocks of
 //! different runtimes do not compare, so each runtime uses a clone of its own.
 
 mod faults;
+mod observer;
 mod state;
 mod transaction;
 mod versions;
 
-pub use faults::FaultsFired;
+pub use faults::{FaultsFired, Stream};
+pub use observer::{Commit, Observer};
 
 use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
+use bytes::Bytes;
 use state::State;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -64,6 +68,8 @@ pub struct SimulatedEngine {
 /// One runtime's way to the shared state.
 struct Handle {
     state: Arc<Mutex<State>>,
+    /// Who uses it, for the observer.
+    name: Arc<str>,
     /// An instant of this runtime's clock and the store's time at it.
     anchor: OnceLock<(Instant, Duration)>,
 }
@@ -71,7 +77,22 @@ struct Handle {
 impl SimulatedEngine {
     /// An empty store.
     pub fn new(options: SimulatedOptions) -> Self {
-        Self::on(Arc::new(Mutex::new(State::new(options))))
+        Self::on(Arc::new(Mutex::new(State::new(options))), "".into())
+    }
+
+    /// Another handle on the same data, whose commits an observer knows by this name.
+    pub fn named(&self, name: &str) -> Self {
+        Self::on(self.handle.state.clone(), name.into())
+    }
+
+    /// From now on this one looks at every commit, in the order in which they take effect.
+    pub fn observe(&self, observer: Box<dyn Observer>) {
+        self.handle.peek().observer = Some(observer);
+    }
+
+    /// The newest version of everything, in the order of keys.
+    pub fn dump(&self) -> Vec<(Bytes, Bytes)> {
+        self.handle.peek().dump()
     }
 
     /// Replaces the options, except for the seed.
@@ -94,15 +115,15 @@ impl SimulatedEngine {
         self.handle.peek().faults.fired
     }
 
-    fn on(state: Arc<Mutex<State>>) -> Self {
-        let handle = Arc::new(Handle { state, anchor: OnceLock::new() });
+    fn on(state: Arc<Mutex<State>>, name: Arc<str>) -> Self {
+        let handle = Arc::new(Handle { state, name, anchor: OnceLock::new() });
         Self { handle }
     }
 }
 
 impl Clone for SimulatedEngine {
     fn clone(&self) -> Self {
-        Self::on(self.handle.state.clone())
+        Self::on(self.handle.state.clone(), self.handle.name.clone())
     }
 }
 

@@ -103,18 +103,21 @@ impl Faults {
     }
 }
 
-/// One sequence of numbers.
-#[derive(Debug)]
-struct Stream(u64);
+/// One sequence of numbers: a simulation has one for each kind of choice, so that they do not shift each other.
+#[derive(Debug, Clone)]
+pub struct Stream(u64);
 
 impl Stream {
-    fn new(seed: u64, kind: u64) -> Self {
+    /// The sequence of a kind under a seed.
+    pub fn new(seed: u64, kind: u64) -> Self {
         let mut stream = Self(seed ^ kind.wrapping_mul(0xd134_2543_de82_ef95));
         // Neighbouring seeds begin far apart.
         Self(stream.next())
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "a sequence without an end is no iterator to loop over")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -122,12 +125,13 @@ impl Stream {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `bound`, which must not be zero.
-    fn below(&mut self, bound: u64) -> u64 {
+    /// The next one below `bound`, which must not be zero.
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    fn hit(&mut self, per_mille: u32) -> bool {
+    /// Whether the next one is among so many of a thousand.
+    pub fn hit(&mut self, per_mille: u32) -> bool {
         self.below(1_000) < u64::from(per_mille)
     }
 }

@@ -6,9 +6,11 @@
 
 use super::SimulatedOptions;
 use super::faults::{Fate, Faults};
+use super::observer::{Commit, Observer};
 use super::versions::{Proposal, Versions};
 use crate::kv::StoreError;
 use crate::kv::limits::TRANSACTION_MS_MAX;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,8 +24,8 @@ pub(super) struct Opened {
     pub(super) begun: Duration,
 }
 
-#[derive(Debug)]
 pub(super) struct State {
+    pub(super) observer: Option<Box<dyn Observer>>,
     pub(super) options: SimulatedOptions,
     pub(super) faults: Faults,
     pub(super) outage: bool,
@@ -38,6 +40,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(options: SimulatedOptions) -> Self {
         Self {
+            observer: None,
             faults: Faults::new(options.seed),
             options,
             outage: false,
@@ -122,7 +125,12 @@ impl State {
         if self.versions.conflicts(&proposal) {
             return Err(StoreError::Retryable("what was read has changed since".into()));
         }
+        let observed = self.observer.as_ref().map(|_| (proposal.writer.clone(), proposal.writes.keys().cloned().collect()));
         self.versions.apply(proposal, at)?;
+        if let (Some(observer), Some((writer, keys))) = (&mut self.observer, observed) {
+            let keys: Vec<Bytes> = keys;
+            observer.committed(&Commit { writer: &writer, at, keys: &keys, versions: &self.versions });
+        }
         self.trim(at);
         Ok(())
     }
@@ -139,6 +147,10 @@ impl State {
         }
         let oldest = self.open.first_key_value().map(|(_, opened)| opened.version);
         self.versions.trim(oldest.unwrap_or(self.versions.newest()), since);
+    }
+
+    pub(super) fn dump(&self) -> Vec<(Bytes, Bytes)> {
+        self.versions.all()
     }
 
     fn refuse_in_outage(&mut self) -> Result<(), StoreError> {

@@ -116,7 +116,8 @@ impl Transaction for SimulatedTransaction {
             }
             let (cleared, writes) = overlay.finish()?;
             let Opened { version, begun, .. } = snapshot.opened;
-            let proposal = Proposal { version, begun, reads, cleared, writes };
+            let writer = snapshot.handle.name.clone();
+            let proposal = Proposal { writer, version, begun, reads, cleared, writes };
             snapshot.handle.travel().await;
             let outcome = snapshot.handle.now().commit(proposal);
             snapshot.handle.travel().await;

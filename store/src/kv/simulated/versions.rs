@@ -11,11 +11,13 @@ use crate::kv::{KeyRange, Page, RangeRead, StoreError, decode_counter};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A transaction that wants to commit.
 #[derive(Debug)]
 pub(super) struct Proposal {
+    pub(super) writer: Arc<str>,
     pub(super) version: u64,
     pub(super) begun: Duration,
     pub(super) reads: Vec<KeyRange>,
@@ -51,6 +53,12 @@ impl Versions {
 
     pub(super) fn value_at(&self, version: u64, key: &[u8]) -> Option<Bytes> {
         self.pairs.get(key).and_then(|history| live_at(history, version))
+    }
+
+    /// The newest value of every key.
+    pub(super) fn all(&self) -> Vec<(Bytes, Bytes)> {
+        let newest = self.pairs.iter().map(|(key, history)| Some((key.clone(), live_at(history, self.newest)?)));
+        newest.flatten().collect()
     }
 
     /// One page of a range, cut at the limit or at the page's size.
@@ -177,6 +185,7 @@ mod tests {
 
     fn write(versions: &mut Versions, key: &'static str, write: Write) {
         let proposal = Proposal {
+            writer: "".into(),
             version: versions.newest(),
             begun: Duration::ZERO,
             reads: Vec::new(),
@@ -212,6 +221,7 @@ mod tests {
         let mut versions = Versions::default();
         write(&mut versions, "b", Write::Set("no counter".into()));
         let proposal = Proposal {
+            writer: "".into(),
             version: versions.newest(),
             begun: Duration::ZERO,
             reads: Vec::new(),

@@ -1,0 +1,144 @@
+//! Looks at every commit as it takes effect.
+//!
+//! Rules: `COMMIT-FENCE` who writes into a partition is who its fence names at that moment; `COMMIT-EPOCH` an epoch only grows,
+//! and is one owner's; `COMMIT-STATUS` an event's status changes only as its life allows; `COMMIT-ID` a new event's id is
+//! greater than every one of its tenant before; `COMMIT-QUOTA` an inbox with a quota has no more events than that.
+
+use super::Violation;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use triggers_actors::cluster::peer_of;
+use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
+use triggers_store::kv::decode_counter;
+use triggers_store::kv::simulated::{Commit, Observer};
+use triggers_store::tables::keys::{self, TenantKeys};
+use triggers_store::tables::rows::{EventRow, Fence, Row};
+
+/// What was found; shared with whoever runs the simulation.
+pub type Found = Arc<Mutex<Vec<Violation>>>;
+
+/// The checks.
+pub struct CommitChecks {
+    found: Found,
+    quota: Option<u64>,
+    last_ids: BTreeMap<Bytes, EventId>,
+}
+
+impl CommitChecks {
+    /// Checks that report to `found`.
+    pub fn new(found: Found, quota: Option<u64>) -> Self {
+        Self { found, quota, last_ids: BTreeMap::new() }
+    }
+
+    fn report(&self, rule: &'static str, commit: &Commit<'_>, account: String) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.push(Violation::new(rule, format!("at {} ms, {}: {account}", commit.at.as_millis(), commit.writer)));
+    }
+
+    fn fence(&self, commit: &Commit<'_>, partition: PartitionId) {
+        let fence = commit.after(&keys::fence(partition)).and_then(|bytes| Fence::from_bytes(&bytes).ok());
+        match fence {
+            Some(fence) if peer_of(&fence.incarnation) == commit.writer => {}
+            fence => self.report("COMMIT-FENCE", commit, format!("wrote into {partition}, whose fence is {fence:?}")),
+        }
+    }
+
+    fn epoch(&self, commit: &Commit<'_>, partition: PartitionId, key: &[u8]) {
+        let fence = |bytes: Option<Bytes>| bytes.and_then(|bytes| Fence::from_bytes(&bytes).ok());
+        if let (Some(before), Some(after)) = (fence(commit.before(key)), fence(commit.after(key)))
+            && after.epoch <= before.epoch
+            && after != before
+        {
+            self.report("COMMIT-EPOCH", commit, format!("{partition} went from {before:?} to {after:?}"));
+        }
+    }
+
+    fn event(&mut self, commit: &Commit<'_>, tenant: &[u8], key: &[u8]) {
+        let Some(id) = keys::id_of_key(key) else { return };
+        let status = |bytes: Option<Bytes>| {
+            bytes.and_then(|bytes| EventRow::decode(id, &bytes).ok()).map(|row| row.event.state.status)
+        };
+        let (before, after) = (status(commit.before(key)), status(commit.after(key)));
+        use EventStatus::{Delivered, Failed, Queued, Received};
+        let is_legal = match (before, after) {
+            (None, Some(Received)) => {
+                let last = self.last_ids.get(tenant).copied().unwrap_or(EventId::ZERO);
+                if id <= last {
+                    self.report("COMMIT-ID", commit, format!("{id} comes after {last}"));
+                }
+                self.last_ids.insert(Bytes::copy_from_slice(tenant), last.max(id));
+                true
+            }
+            (None, None) | (Some(_), None | Some(Received)) => true,
+            (None, Some(_)) => false,
+            (Some(Received | Queued), Some(_)) => true,
+            (Some(Delivered), Some(Delivered)) | (Some(Failed), Some(Failed | Delivered)) => true,
+            (Some(Delivered | Failed), Some(Queued | Failed)) => false,
+        };
+        if !is_legal {
+            self.report("COMMIT-STATUS", commit, format!("{id} went from {before:?} to {after:?}"));
+        }
+    }
+
+    fn quota(&self, commit: &Commit<'_>, partition: PartitionId, tenant: &[u8]) {
+        let Some(quota) = self.quota else { return };
+        let Some(id) = std::str::from_utf8(tenant).ok().and_then(|text| TenantId::parse(text).ok()) else { return };
+        let keys = TenantKeys::new(partition, &id);
+        let count = |status| decode_counter(commit.after(&keys.counter(status)).as_deref()).unwrap_or(i64::MAX);
+        let grew = commit.keys.iter().any(|key| {
+            parts(key).is_some_and(|parts| parts.tenant == tenant && parts.table == b'e')
+                && commit.before(key).is_none()
+        });
+        let waiting = count(EventStatus::Received).saturating_add(count(EventStatus::Queued));
+        if grew && waiting > i64::try_from(quota).unwrap_or(i64::MAX) {
+            self.report("COMMIT-QUOTA", commit, format!("{id} has {waiting} events that wait, {quota} are allowed"));
+        }
+    }
+}
+
+impl Observer for CommitChecks {
+    fn committed(&mut self, commit: &Commit<'_>) {
+        let mut checked = None;
+        for key in commit.keys {
+            let Some(partition) = partition_of(key) else { continue };
+            match parts(key) {
+                Some(Parts { tenant, table, .. }) => {
+                    if checked != Some(partition) {
+                        self.fence(commit, partition);
+                        self.quota(commit, partition, tenant);
+                        checked = Some(partition);
+                    }
+                    if table == b'e' {
+                        self.event(commit, tenant, key);
+                    }
+                }
+                None if key.get(3) == Some(&b'o') => self.epoch(commit, partition, key),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The partition that a key is of.
+pub(super) fn partition_of(key: &[u8]) -> Option<PartitionId> {
+    match key {
+        [b'p', high, low, ..] => Some(PartitionId(u16::from_be_bytes([*high, *low]))),
+        _ => None,
+    }
+}
+
+/// What a tenant's key is made of.
+pub(super) struct Parts<'a> {
+    pub(super) tenant: &'a [u8],
+    pub(super) table: u8,
+    pub(super) rest: &'a [u8],
+}
+
+pub(super) fn parts(key: &[u8]) -> Option<Parts<'_>> {
+    partition_of(key)?;
+    let (kind, rest) = key.get(3..)?.split_first()?;
+    let end = rest.iter().position(|byte| *byte == 0).filter(|_| *kind == b't')?;
+    let (table, after) = rest.get(end + 1..)?.split_first()?;
+    Some(Parts { tenant: &rest[..end], table: *table, rest: after })
+}

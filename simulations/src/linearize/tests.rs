@@ -1,0 +1,217 @@
+//! Histories by hand; histories made by running the specification; and the search against one without its shortcuts.
+
+use super::Action::{Acknowledge, Append, Delete, Read, Refuse, Replay};
+use super::Seen::{Conflict, Done, Gone, NotFound, Status, Unknown};
+use super::State::{Absent, Delivered, Failed, Waiting};
+use super::*;
+use proptest::prelude::*;
+
+type Row = (u64, u64, Action, Seen);
+
+const ACTIONS: [Action; 6] = [Append, Acknowledge, Delete, Replay, Refuse, Read];
+const SEEN: [Seen; 8] = [Done, Conflict, Gone, NotFound, Status(Waiting), Status(Delivered), Status(Failed), Unknown];
+const NEVER: Spontaneous = Spontaneous { delivers: false, fails: false, expires: false };
+const APPENDED: Row = (0, 1, Append, Done);
+
+fn history(rows: &[Row]) -> Vec<Operation> {
+    rows.iter().map(|&(begin, end, action, seen)| Operation { begin, end, action, seen }).collect()
+}
+
+fn with(spontaneous: Spontaneous, rows: &[Row]) -> bool {
+    check(&history(rows), spontaneous).is_ok()
+}
+
+fn holds(rows: &[Row]) -> bool {
+    with(NEVER, rows)
+}
+
+#[test]
+fn right_one_after_the_other() {
+    assert!(holds(&[]));
+    assert!(holds(&[(0, 1, Read, NotFound), (2, 3, Append, Done), (4, 5, Read, Status(Waiting))]));
+    assert!(holds(&[APPENDED, (2, 3, Acknowledge, Done), (4, 5, Acknowledge, Done), (6, 7, Delete, Done)]));
+    assert!(holds(&[APPENDED, (2, 3, Delete, Done), (4, 5, Delete, Gone), (6, 7, Read, Gone), (8, 9, Replay, Gone)]));
+    assert!(holds(&[APPENDED, (2, 3, Refuse, Done), (4, 5, Replay, Conflict), (6, 7, Read, Status(Waiting))]));
+    assert!(holds(&[APPENDED, (2, 3, Refuse, Done), (4, 5, Refuse, Conflict), (6, 7, Replay, Done)]));
+    assert!(holds(&[(0, 1, Acknowledge, NotFound), (2, 3, Delete, NotFound), (4, 5, Refuse, NotFound)]));
+}
+
+#[test]
+fn wrong_one_after_the_other() {
+    assert!(!holds(&[APPENDED, (2, 3, Read, NotFound)]));
+    assert!(!holds(&[APPENDED, (2, 3, Append, Done)]));
+    assert!(!holds(&[APPENDED, (2, 3, Acknowledge, Done), (4, 5, Read, Status(Waiting))]));
+    assert!(!holds(&[APPENDED, (2, 3, Delete, Done), (4, 5, Acknowledge, Done)]));
+    assert!(!holds(&[APPENDED, (2, 3, Delete, Done), (4, 5, Delete, Done)]));
+    assert!(!holds(&[APPENDED, (2, 3, Replay, Done)]));
+    assert!(!holds(&[APPENDED, (2, 3, Delete, Conflict)]));
+    assert!(!holds(&[APPENDED, (2, 3, Read, Done)]));
+    assert!(!holds(&[(0, 1, Delete, Gone)]));
+    // Failed by the refusal, or not: not one and then the other.
+    let refused = [APPENDED, (2, 3, Refuse, Done)];
+    assert!(!holds(&[&refused[..], &[(4, 5, Read, Status(Failed)), (6, 7, Read, Status(Waiting))]].concat()));
+    assert!(!holds(&[&refused[..], &[(4, 5, Read, Status(Waiting)), (6, 7, Read, Status(Failed))]].concat()));
+}
+
+#[test]
+fn at_the_same_time() {
+    assert!(holds(&[(0, 9, Append, Done), (1, 2, Read, NotFound), (3, 4, Read, Status(Waiting))]));
+    assert!(!holds(&[(0, 9, Append, Done), (1, 2, Read, Status(Waiting)), (3, 4, Read, NotFound)]));
+    assert!(holds(&[APPENDED, (2, 9, Delete, Done), (3, 8, Acknowledge, Done), (4, 9, Read, Status(Delivered))]));
+    assert!(!holds(&[APPENDED, (2, 4, Delete, Done), (5, 8, Acknowledge, Done)]));
+    assert!(holds(&[APPENDED, (2, 6, Delete, Done), (5, 8, Acknowledge, Done)]));
+    // Of two deletions at the same time one is the first.
+    assert!(holds(&[APPENDED, (2, 5, Delete, Gone), (3, 6, Delete, Done)]));
+    assert!(!holds(&[APPENDED, (2, 5, Delete, Done), (3, 6, Delete, Done)]));
+    // Equal times are no order (`LINEAR-1`).
+    assert!(holds(&[APPENDED, (1, 1, Read, NotFound)]));
+}
+
+#[test]
+fn without_an_answer() {
+    let lost = [APPENDED, (2, u64::MAX, Delete, Unknown)];
+    assert!(holds(&[&lost[..], &[(4, 5, Read, Status(Waiting)), (90, 91, Read, Gone)]].concat()));
+    assert!(holds(&[&lost[..], &[(4, 5, Read, Status(Waiting)), (90, 91, Read, Status(Waiting))]].concat()));
+    assert!(!holds(&[&lost[..], &[(4, 5, Read, Gone), (90, 91, Read, Status(Waiting))]].concat()));
+    assert!(!holds(&[APPENDED, (2, 3, Read, Gone), (4, u64::MAX, Delete, Unknown)]));
+    // Its end is not looked at, and it takes effect once.
+    assert!(holds(&[(0, 1, Append, Unknown), (2, 3, Read, NotFound), (4, 5, Read, Status(Waiting))]));
+    let replayed = [APPENDED, (2, 3, Acknowledge, Done), (4, 5, Replay, Unknown), (6, 7, Read, Status(Waiting))];
+    let again = [(8, 9, Acknowledge, Done), (10, 11, Read, Status(Waiting))];
+    assert!(holds(&replayed) && !holds(&[&replayed[..], &again[..]].concat()));
+}
+
+#[test]
+fn without_a_client() {
+    let (delivers, fails, expires) = (
+        Spontaneous { delivers: true, ..NEVER },
+        Spontaneous { fails: true, ..NEVER },
+        Spontaneous { fails: true, expires: true, ..NEVER },
+    );
+    let delivered = [APPENDED, (2, 3, Read, Status(Waiting)), (4, 5, Read, Status(Delivered))];
+    assert!(with(delivers, &delivered) && !with(fails, &delivered) && !holds(&delivered));
+    let failed = [APPENDED, (2, 3, Read, Status(Failed)), (4, 5, Replay, Done), (6, 7, Read, Status(Failed))];
+    assert!(with(fails, &failed) && !with(delivers, &failed) && !holds(&failed));
+    let gone = [APPENDED, (2, 3, Delete, Gone)];
+    assert!(with(expires, &gone) && !with(fails, &gone));
+    assert!(!with(expires, &[APPENDED, (2, 3, Read, Status(Delivered))]));
+}
+
+#[test]
+fn the_account_tells_how_far_it_is_right() {
+    let rows = [(4, 5, Read, Status(Waiting)), APPENDED, (2, 3, Acknowledge, Done), (3, u64::MAX, Delete, Unknown)];
+    let violation = check(&history(&rows), NEVER).unwrap_err();
+    assert_eq!(violation.prefix, [(Some(0), Waiting), (Some(1), Delivered)]);
+    assert!(!violation.is_undecided);
+    let expected = "not linearizable: no order is right; operations:
+  [0] Append: Done (0..1 us)
+  [1] Acknowledge: Done (2..3 us)
+  [2] Delete: Unknown (3..? us)
+  [3] Read: Status(Waiting) (4..5 us)
+longest order that is right:
+  [0] Append: Done -> Waiting
+  [1] Acknowledge: Done -> Delivered
+then, in Delivered, one of: [3] Read: Status(Waiting)";
+    assert_eq!(violation.to_string(), expected);
+}
+
+/// Sixty operations at the same time, each with other times, and then what cannot be.
+#[test]
+fn many_at_the_same_time_are_decided() {
+    let kinds = [(Acknowledge, Done), (Replay, Done), (Refuse, Done), (Acknowledge, Done), (Replay, Unknown)];
+    let mut rows = vec![APPENDED];
+    rows.extend((0..60).map(|at| {
+        let (action, seen) = kinds[at as usize % kinds.len()];
+        (2 + at, 1000 + at * 7 % 60, action, seen)
+    }));
+    rows.push((2000, 2001, Read, Status(Delivered)));
+    assert_eq!(check(&history(&rows), NEVER).map_err(|violation| violation.to_string()), Ok(()));
+    rows.push((2002, 2003, Read, NotFound));
+    let violation = check(&history(&rows), NEVER).unwrap_err();
+    assert!(!violation.is_undecided, "{violation}");
+}
+
+/// A search for the same without memory and shortcuts.
+fn plain(open: &[Operation], state: State, spontaneous: Spontaneous) -> bool {
+    if open.iter().all(|operation| operation.seen == Unknown) {
+        return true;
+    }
+    (0..open.len()).any(|at| {
+        let (next, mut rest) = (open[at], open.to_vec());
+        rest.remove(at);
+        rest.iter().all(|other| other.seen == Unknown || other.end >= next.begin)
+            && step(state, next.action, next.seen).any(|state| plain(&rest, state, spontaneous))
+    }) || spontaneous.after(state).any(|state| plain(open, state, spontaneous))
+}
+
+fn any_spontaneous() -> impl Strategy<Value = Spontaneous> {
+    any::<[bool; 3]>().prop_map(|[delivers, fails, expires]| Spontaneous { delivers, fails, expires })
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    (0..70_u64, 0..40_u64, 0..ACTIONS.len(), 0..SEEN.len()).prop_map(|(begin, length, action, seen)| {
+        let (action, seen) = (ACTIONS[action], SEEN[seen]);
+        Operation { begin, end: begin + length, action, seen }
+    })
+}
+
+/// What one operation draws: its action, the time since the one before, its lengths before and after the moment of its
+/// effect, its outcome, and what else happens.
+type Draw = (usize, u64, u64, u64, usize, u8);
+
+/// Runs the specification, and tells of each operation with times around the moment at which it took effect.
+fn run(draws: &[Draw], spontaneous: Spontaneous) -> Vec<Operation> {
+    let (mut state, mut now, mut history) = (Absent, 30, Vec::new());
+    for &(action, pause, before, after, choice, other) in draws {
+        now += pause;
+        let (begin, action) = (now - before, ACTIONS[action]);
+        if other % 4 == 0 {
+            state = spontaneous.after(state).nth(choice % 2).unwrap_or(state);
+        }
+        let seen = SEEN.into_iter().filter(|seen| *seen != Unknown);
+        let outcomes: Vec<_> = seen.flat_map(|seen| step(state, action, seen).map(move |next| (seen, next))).collect();
+        let is_lost = other % 16 == 1;
+        if !outcomes.is_empty() && !is_lost {
+            let (seen, next) = outcomes[choice % outcomes.len()];
+            state = next;
+            let seen = if other % 16 == 2 { Unknown } else { seen };
+            history.push(Operation { begin, end: now + after, action, seen });
+        } else if is_lost {
+            history.push(Operation { begin, end: u64::MAX, action, seen: Unknown });
+        }
+    }
+    history
+}
+
+fn draws(actions: std::ops::Range<usize>, count: usize) -> impl Strategy<Value = Vec<Draw>> {
+    prop::collection::vec((actions, 0..10_u64, 0..30_u64, 0..30_u64, 0..8_usize, any::<u8>()), 0..count)
+}
+
+proptest! {
+    #[test]
+    fn what_the_specification_did_is_right(draws in draws(0..6, 61), spontaneous in any_spontaneous()) {
+        let result = check(&run(&draws, spontaneous), spontaneous);
+        prop_assert!(result.is_ok(), "{}", result.unwrap_err());
+    }
+
+    /// Without refusals and replays, and if nothing fails by itself, nobody can have seen a failed event.
+    #[test]
+    fn a_state_that_never_was_is_found(draws in draws(0..3, 61), begin in 0..400_u64, length in 0..400_u64) {
+        let spontaneous = Spontaneous { delivers: true, fails: false, expires: true };
+        let mut history = run(&draws, spontaneous);
+        history.push(Operation { begin, end: begin + length, action: Read, seen: Status(Failed) });
+        let violation = check(&history, spontaneous).unwrap_err();
+        prop_assert!(!violation.is_undecided);
+    }
+
+    /// `LINEAR-4`: for what the specification did, with a few operations of which nobody knows.
+    #[test]
+    fn as_a_plain_search(
+        draws in draws(0..6, 9),
+        others in prop::collection::vec(any_operation(), 0..3),
+        spontaneous in any_spontaneous(),
+    ) {
+        let history = [run(&draws, spontaneous), others].concat();
+        prop_assert_eq!(check(&history, spontaneous).is_ok(), plain(&history, Absent, spontaneous));
+    }
+}

@@ -1,0 +1,373 @@
+//! One run: the world of a plan, its faults and clients, and the checks.
+//!
+//! ```text
+//! tenants written ─▶ nodes start ─▶ operations and faults until run_ms ─▶ everything mended, at rest ─▶ last look ─▶ checks
+//! ```
+//! Invariants: `RUN-1` a process makes one run: `determinism` says why; `RUN-2` a run ends: whatever has not come to rest in
+//! time is a violation of `PROGRESS`.
+
+use crate::check::commits::{CommitChecks, Found};
+use crate::check::{Violation, answers, rows};
+use crate::determinism;
+use crate::plan::{Behaviour, Fault, FaultKind, Plan};
+use crate::trace::Trace;
+use crate::workload::clients::Clients;
+use crate::workload::history::{Entry, History};
+use crate::workload::receivers::{Behaviours, Receiver};
+use crate::workload::setup;
+use crate::world::peers::Weather;
+use crate::world::{HostId, World};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use triggers_cluster_config::NodeOptions;
+use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
+
+/// After everything was mended, leases end and webhooks are tried again for so long.
+const REST: Duration = Duration::from_millis(4_500);
+/// After that everything has to be looked at within this time.
+const LAST_LOOK: Duration = Duration::from_secs(20);
+const DAY_MS: i64 = 26 * 3_600 * 1_000;
+/// Tenants that are looked at in the end, at most.
+const LOOKED_AT_MAX: usize = 40;
+
+/// What a run gave.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What must not be.
+    pub violations: Vec<Violation>,
+    /// How often each kind of fault has come.
+    pub fired: BTreeMap<&'static str, u64>,
+    /// The digest of the trace, and how many events it is of.
+    pub digest: (u64, u64),
+    /// The simulated time.
+    pub simulated: Duration,
+    /// Operations, as their clients saw them.
+    pub entries: Vec<Entry>,
+}
+
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Runs a plan.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn run(plan: &Plan, trace: &Trace) -> Result<Outcome, String> {
+    determinism::begin(plan.seed);
+    std::panic::set_hook(Box::new(|panic| {
+        PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
+    }));
+    let engine = SimulatedEngine::new(SimulatedOptions::new(plan.seed));
+    let tenants = setup::tenants(plan, &engine)?;
+    engine.set_options(calm(plan.seed));
+    let found = Found::default();
+    engine.observe(Box::new(CommitChecks::new(found.clone(), plan.quota)));
+    let mut running = Running::start(plan, engine, trace.clone(), tenants);
+    running.live();
+    let is_at_rest = running.rest();
+    let mut violations = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    violations.extend(panics.into_iter().map(|panic| Violation::new("PANIC", panic)));
+    if !is_at_rest {
+        let account = format!("not everything was answered {} s after everything was mended", LAST_LOOK.as_secs());
+        violations.push(Violation::new("PROGRESS", account));
+    }
+    violations.extend(rows::check(&running.world.engine.dump()));
+    let fired = running.fired();
+    let history = running.history.lock();
+    if is_at_rest {
+        violations.extend(answers::check(plan, &history));
+    }
+    Ok(Outcome {
+        violations,
+        fired,
+        digest: trace.digest(),
+        simulated: running.world.now(),
+        entries: history.entries.clone(),
+    })
+}
+
+/// The store without faults.
+fn calm(seed: u64) -> SimulatedOptions {
+    SimulatedOptions { latency_us_min: 200, latency_us_max: 2_500, late_commit_ms_max: 300, ..SimulatedOptions::new(seed) }
+}
+
+/// What a fault ends as.
+enum End {
+    Mend(HostId, HostId),
+    Network,
+    Weather,
+    Store(fn(&mut SimulatedOptions)),
+    Outage,
+    Receiver(usize),
+}
+
+struct Running<'a> {
+    plan: &'a Plan,
+    world: World,
+    outside: HostId,
+    runtime: tokio::runtime::Handle,
+    clients: Clients,
+    behaviours: Behaviours,
+    history: History,
+    ends: Vec<(Duration, End)>,
+    fired: BTreeMap<&'static str, u64>,
+}
+
+impl<'a> Running<'a> {
+    fn start(plan: &'a Plan, engine: SimulatedEngine, trace: Trace, tenants: Vec<setup::Tenant>) -> Self {
+        let mut world = World::new(plan.seed, engine, options(plan), trace.clone());
+        let (outside, runtime) = world.add_outside();
+        for number in 0..plan.nodes {
+            let node = world.add_node();
+            let skew = plan.skew_ms.get(number).copied().unwrap_or(0);
+            world.skew(node).store(skew, Ordering::SeqCst);
+        }
+        let (history, behaviours) = (History::default(), Behaviours::default());
+        let entered = runtime.enter();
+        let network = world.network.clone();
+        let clients = Clients::new((network.clone(), outside), world.nodes(), tenants, history.clone(), trace);
+        drop(entered);
+        for tenant in plan.tenants - plan.pushed..plan.tenants {
+            let (behaviours, history, base) = (behaviours.clone(), history.clone(), clients.base());
+            let receiver = Receiver { tenant, behaviours, history, base };
+            runtime.spawn(receiver.run(network.clone(), outside));
+            runtime.spawn(clients.clone().subscribe(tenant));
+        }
+        for operation in &plan.operations {
+            runtime.spawn(clients.clone().operate(operation.clone()));
+        }
+        let (ends, fired) = (Vec::new(), BTreeMap::new());
+        Self { plan, world, outside, runtime, clients, behaviours, history, ends, fired }
+    }
+
+    /// Until operations and faults end.
+    fn live(&mut self) {
+        let mut faults = self.plan.faults.iter().peekable();
+        while self.world.now() < Duration::from_millis(self.plan.run_ms) {
+            let now = self.world.now();
+            while let Some(fault) = faults.next_if(|fault| Duration::from_millis(fault.at_ms) <= now) {
+                self.begin(fault);
+            }
+            self.end_faults(now);
+            self.world.step();
+        }
+    }
+
+    /// Mends everything, and looks at what there is; whether all of it was answered.
+    fn rest(&mut self) -> bool {
+        self.end_faults(Duration::MAX);
+        self.world.heal();
+        let rested = self.world.now() + REST;
+        while self.world.now() < rested {
+            self.world.step();
+        }
+        let mut tenants: BTreeSet<usize> = self.plan.operations.iter().map(|operation| operation.tenant).collect();
+        while tenants.len() > LOOKED_AT_MAX {
+            tenants.pop_last();
+        }
+        let looks = self.clients.clone().look_at_last(tenants.into_iter().collect(), self.plan.seed);
+        let look = self.runtime.spawn(looks);
+        let end = self.world.now() + LAST_LOOK;
+        while !look.is_finished() && self.world.now() < end {
+            self.world.step();
+        }
+        look.is_finished()
+    }
+
+    fn end_faults(&mut self, now: Duration) {
+        let (over, left) = std::mem::take(&mut self.ends).into_iter().partition(|(at, _)| *at <= now);
+        self.ends = left;
+        let over: Vec<(Duration, End)> = over;
+        for (_, end) in over {
+            self.end(end);
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        match end {
+            End::Mend(from, to) => self.world.network.set_cut(from, to, false),
+            End::Network => self.world.network.set_steps_max(2),
+            End::Weather => self.world.peers.set_weather(Weather::default()),
+            End::Store(mend) => {
+                let mut options = self.world.engine.options();
+                mend(&mut options);
+                self.world.engine.set_options(options);
+            }
+            End::Outage => self.world.engine.set_outage(false),
+            End::Receiver(tenant) => self.behaviours.set(tenant, Behaviour::Well),
+        }
+    }
+
+    fn node(&self, number: usize) -> HostId {
+        let nodes = self.world.nodes();
+        nodes[number.min(nodes.len() - 1)]
+    }
+
+    fn count(&mut self, name: &'static str) {
+        *self.fired.entry(name).or_default() += 1;
+    }
+
+    fn begin(&mut self, fault: &Fault) {
+        let now = self.world.now();
+        self.world.trace.note(now, "fault", format_args!("{:?}", fault.kind));
+        let after = |ms: u64| now + Duration::from_millis(ms);
+        let back = |ms: u64| Some(Duration::from_millis(ms));
+        match fault.kind {
+            FaultKind::Kill { node, back_after_ms } => {
+                self.count("kill");
+                self.world.kill(self.node(node), false, back(back_after_ms));
+            }
+            FaultKind::PowerLoss { node, back_after_ms } => {
+                self.count("power loss");
+                self.world.kill(self.node(node), true, back(back_after_ms));
+            }
+            FaultKind::Freeze { node, for_ms } => {
+                self.count("freeze");
+                self.world.freeze(self.node(node), after(for_ms));
+            }
+            FaultKind::Restart { node } => {
+                self.count("restart");
+                self.world.stop(self.node(node), true);
+            }
+            FaultKind::ScaleIn { node } => {
+                // The last one stays.
+                if self.world.nodes().iter().filter(|node| self.world.is_up(**node)).count() > 2 {
+                    self.count("scale in");
+                    self.world.stop(self.node(node), false);
+                }
+            }
+            FaultKind::ScaleOut {} => {
+                self.count("scale out");
+                self.world.add_node();
+            }
+            FaultKind::Partition { node, for_ms, is_one_way } => {
+                self.count(if is_one_way { "partition one way" } else { "partition" });
+                let node = self.node(node);
+                for other in self.world.nodes().into_iter().filter(|other| *other != node) {
+                    self.cut(other, node, after(for_ms));
+                    if !is_one_way {
+                        self.cut(node, other, after(for_ms));
+                    }
+                }
+            }
+            FaultKind::Unreachable { node, for_ms } => {
+                self.count("unreachable");
+                let (node, outside) = (self.node(node), self.outside);
+                self.cut(outside, node, after(for_ms));
+                self.cut(node, outside, after(for_ms));
+            }
+            FaultKind::SlowNetwork { steps_max, for_ms } => {
+                self.count("slow network");
+                self.world.network.set_steps_max(steps_max);
+                self.ends.push((after(for_ms), End::Network));
+            }
+            FaultKind::PeerWeather { dropped, duplicated, delayed, for_ms } => {
+                self.world.peers.set_weather(Weather { dropped, duplicated, delayed });
+                self.ends.push((after(for_ms), End::Weather));
+            }
+            FaultKind::Outage { for_ms } => {
+                self.world.engine.set_outage(true);
+                self.ends.push((after(for_ms), End::Outage));
+            }
+            FaultKind::ClockJump { node, by_ms } => {
+                self.count("clock jump");
+                self.world.skew(self.node(node)).fetch_add(by_ms, Ordering::SeqCst);
+            }
+            FaultKind::DayPasses {} => {
+                self.count("day passes");
+                for node in self.world.nodes() {
+                    self.world.skew(node).fetch_add(DAY_MS, Ordering::SeqCst);
+                }
+            }
+            FaultKind::Receiver { tenant, behaviour, for_ms } => {
+                self.count(match behaviour {
+                    Behaviour::Well => "receiver well",
+                    Behaviour::Failing => "receiver failing",
+                    Behaviour::Silent => "receiver silent",
+                    Behaviour::Slow => "receiver slow",
+                    Behaviour::Flapping => "receiver flapping",
+                    Behaviour::Lying => "receiver lying",
+                });
+                self.behaviours.set(tenant, behaviour);
+                self.ends.push((after(for_ms), End::Receiver(tenant)));
+            }
+            FaultKind::Conflicts { .. } | FaultKind::Unknown { .. } | FaultKind::Stalls { .. } => {
+                self.begin_in_store(fault.kind);
+            }
+        }
+    }
+
+    fn begin_in_store(&mut self, kind: FaultKind) {
+        let mut options = self.world.engine.options();
+        let (for_ms, mend): (u64, fn(&mut SimulatedOptions)) = match kind {
+            FaultKind::Conflicts { per_mille, for_ms } => {
+                options.conflict_per_mille = per_mille;
+                (for_ms, |options| options.conflict_per_mille = 0)
+            }
+            FaultKind::Unknown { committed, not_committed, late, for_ms } => {
+                options.unknown_committed_per_mille = committed;
+                options.unknown_not_committed_per_mille = not_committed;
+                options.late_commit_per_mille = late;
+                let mend = |options: &mut SimulatedOptions| {
+                    options.unknown_committed_per_mille = 0;
+                    options.unknown_not_committed_per_mille = 0;
+                    options.late_commit_per_mille = 0;
+                };
+                (for_ms, mend)
+            }
+            FaultKind::Stalls { per_mille, stall_ms, for_ms } => {
+                (options.stall_per_mille, options.stall_ms) = (per_mille, stall_ms);
+                (for_ms, |options| options.stall_per_mille = 0)
+            }
+            _ => return,
+        };
+        self.world.engine.set_options(options);
+        self.ends.push((self.world.now() + Duration::from_millis(for_ms), End::Store(mend)));
+    }
+
+    fn cut(&mut self, from: HostId, to: HostId, until: Duration) {
+        self.world.network.set_cut(from, to, true);
+        self.ends.push((until, End::Mend(from, to)));
+    }
+
+    /// How often each kind of fault has come.
+    fn fired(&self) -> BTreeMap<&'static str, u64> {
+        let (store, weather) = (self.world.engine.faults_fired(), self.world.peers.fired());
+        let given_up = self.plan.operations.iter().filter(|operation| operation.disconnects_after_ms.is_some()).count();
+        let over_quota = self.history.lock().entries.iter().filter(|entry| entry.status == Some(429)).count();
+        let revoked = self.history.lock().entries.iter().filter(|entry| entry.status == Some(401)).count();
+        let mut fired = self.fired.clone();
+        fired.extend([
+            ("conflict", store.conflicts),
+            ("unknown, committed", store.unknown_committed),
+            ("unknown, not committed", store.unknown_not_committed),
+            ("late commit applied", store.late_applied),
+            ("late commit dropped", store.late_dropped),
+            ("store stall", store.stalls),
+            ("store outage", store.outage_refusals),
+            ("message dropped", weather.dropped),
+            ("message duplicated", weather.duplicated),
+            ("message delayed", weather.delayed),
+            ("client gives up", given_up as u64),
+            ("quota full", over_quota as u64),
+            ("key revoked", revoked as u64),
+        ]);
+        fired.retain(|_, count| *count > 0);
+        fired
+    }
+}
+
+/// The options of the nodes: small limits, so that edges are met.
+fn options(plan: &Plan) -> NodeOptions {
+    let mut options = NodeOptions::simulation();
+    options.node.partitions = plan.partitions;
+    options.listen.connections_max = 2_000;
+    options.listen.connections_per_address_max = 2_000;
+    options.limits.page_events_max = 50;
+    options.delivery.https_required = false;
+    options.delivery.allowed_targets = vec!["10.0.0.0/8".to_owned()];
+    options
+}
+

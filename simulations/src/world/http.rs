@@ -1,0 +1,115 @@
+//! HTTP over the simulated network: what a node's webhooks and the simulated clients go through.
+
+use super::HostId;
+use super::network::{Network, SimStream};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::{Request, Uri};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::timeout;
+use tower::Service;
+
+/// A connection as HTTP clients take it.
+pub struct HttpStream(TokioIo<SimStream>);
+
+impl Connection for HttpStream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for HttpStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for HttpStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Opens connections for the webhooks of a host.
+#[derive(Clone)]
+pub struct SimTcp {
+    /// The network.
+    pub network: Network,
+    /// Where from.
+    pub host: HostId,
+}
+
+impl Service<Uri> for SimTcp {
+    type Response = HttpStream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<HttpStream>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let Self { network, host } = self.clone();
+        Box::pin(async move {
+            let ip = uri.host().and_then(|host| host.parse().ok());
+            let ip = ip.ok_or_else(|| io::Error::other("only addresses are called in a simulation"))?;
+            let to = SocketAddr::new(ip, uri.port_u16().unwrap_or(80));
+            Ok(HttpStream(TokioIo::new(network.connect(host, to).await?)))
+        })
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Whether it repeats an earlier answer.
+    pub is_replayed: bool,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Sends a request over a connection of its own; none if no whole answer came in time.
+pub async fn call(
+    network: &Network,
+    from: HostId,
+    to: SocketAddr,
+    request: Request<Full<Bytes>>,
+    limit: Duration,
+) -> Option<Answer> {
+    let answer = async {
+        let stream = network.connect(from, to).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let exchange = async {
+            let response = sender.send_request(request).await.ok()?;
+            let status = response.status().as_u16();
+            let is_replayed = response.headers().contains_key("idempotent-replayed");
+            let body = response.into_body().collect().await.ok()?.to_bytes();
+            Some(Answer { status, is_replayed, body })
+        };
+        tokio::select! {
+            answer = exchange => answer,
+            // It ends after the exchange, or broke off before.
+            _ = connection => None,
+        }
+    };
+    timeout(limit, answer).await.ok().flatten()
+}
