@@ -17,7 +17,6 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
-use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Environment, Timestamp};
 use triggers_store::tables::batch::{Claimed, PushResult};
 use triggers_store::tables::rows::SubscriptionRow;
@@ -139,9 +138,6 @@ impl RetryArguments {
             // Whether it was stored or was not wanted any more, there is nothing left to do.
             if matches!(timeout(STORE_TIMEOUT, answer).await, Ok(Ok(Ok(_)))) {
                 return;
-            }
-            if is_planted(Bug::SentWithoutClaim) {
-                self.send().await;
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(STORE_WAIT.1);

@@ -48,6 +48,7 @@ pub struct Fault {
 
 /// What goes wrong. `node` counts from 0; one that is not there means the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "a kind's line says what its fields are")]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum FaultKind {
     /// A process is killed and starts again.
@@ -126,20 +127,25 @@ pub struct Operation {
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "a kind's line says what its fields are")]
 #[serde(tag = "operation", rename_all = "snake_case")]
 pub enum OperationKind {
     /// Sends an event; with a key if it says so.
     Send { has_key: bool, bytes: usize },
     /// Sends an event again that was sent with a key.
     SendAgain {},
+    /// Sends another event with a key that was used before.
+    SendOther {},
     /// Sends some at once.
     SendBatch { count: usize },
-    /// Acknowledges an event.
+    /// Acknowledges an event; as leased with the token of its lease, which may be an old one.
     Acknowledge { is_leased: bool },
     /// Acknowledges some at once.
     AcknowledgeBatch { count: usize },
     /// Leases some.
     Lease { limit: usize, visibility_s: u64 },
+    /// Acknowledges, extends or gives back an event with a token that nobody has.
+    WrongToken {},
     /// Holds a lease for longer, with a token that may be an old one.
     Extend { visibility_s: u64 },
     /// Gives a leased event back.
@@ -154,6 +160,8 @@ pub enum OperationKind {
     Read {},
     /// Follows the pages of a status to their end.
     Walk { status: Status },
+    /// Lists the tenant's keys.
+    ListKeys {},
     /// Asks for the numbers.
     Statistics {},
     /// Revokes the tenant's second key, and goes on using it.

@@ -13,7 +13,7 @@ use crate::plan::{Behaviour, Fault, FaultKind, Plan};
 use crate::trace::Trace;
 use crate::workload::clients::Clients;
 use crate::workload::history::{Entry, History};
-use crate::workload::receivers::{Behaviours, Receiver};
+use crate::workload::receivers::{self, Behaviours, Receiver};
 use crate::workload::setup;
 use crate::world::peers::Weather;
 use crate::world::{HostId, World};
@@ -22,12 +22,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use triggers_cluster_config::NodeOptions;
+use triggers_protocol::Timestamp;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 
 /// After everything was mended, leases end and webhooks are tried again for so long.
 const REST: Duration = Duration::from_millis(4_500);
 /// After that everything has to be looked at within this time.
 const LAST_LOOK: Duration = Duration::from_secs(20);
+/// Nobody does anything for so long after it was due, at rest.
+const OVERDUE_MS: i64 = 1_500;
 const DAY_MS: i64 = 26 * 3_600 * 1_000;
 /// Tenants that are looked at in the end, at most.
 const LOOKED_AT_MAX: usize = 40;
@@ -62,10 +65,13 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<Outcome, String> {
     let tenants = setup::tenants(plan, &engine)?;
     engine.set_options(calm(plan.seed));
     let found = Found::default();
-    engine.observe(Box::new(CommitChecks::new(found.clone(), plan.quota)));
+    engine.observe(Box::new(CommitChecks::new(found.clone(), plan)));
     let mut running = Running::start(plan, engine, trace.clone(), tenants);
     running.live();
-    let is_at_rest = running.rest();
+    let looked_at = running.looked_at();
+    running.rest();
+    let overdue = rows::overdue(&running.world.engine.dump(), running.latest_due());
+    let is_at_rest = running.look(&looked_at);
     let mut violations = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     violations.extend(panics.into_iter().map(|panic| Violation::new("PANIC", panic)));
@@ -73,11 +79,13 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<Outcome, String> {
         let account = format!("not everything was answered {} s after everything was mended", LAST_LOOK.as_secs());
         violations.push(Violation::new("PROGRESS", account));
     }
+    violations.append(&mut running.broken_rows);
+    violations.extend(overdue);
     violations.extend(rows::check(&running.world.engine.dump()));
     let fired = running.fired();
     let history = running.history.lock();
     if is_at_rest {
-        violations.extend(answers::check(plan, &history));
+        violations.extend(answers::check(plan, &history, &looked_at));
     }
     Ok(Outcome {
         violations,
@@ -90,7 +98,12 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<Outcome, String> {
 
 /// The store without faults.
 fn calm(seed: u64) -> SimulatedOptions {
-    SimulatedOptions { latency_us_min: 200, latency_us_max: 2_500, late_commit_ms_max: 300, ..SimulatedOptions::new(seed) }
+    SimulatedOptions {
+        latency_us_min: 200,
+        latency_us_max: 2_500,
+        late_commit_ms_max: 300,
+        ..SimulatedOptions::new(seed)
+    }
 }
 
 /// What a fault ends as.
@@ -113,6 +126,7 @@ struct Running<'a> {
     history: History,
     ends: Vec<(Duration, End)>,
     fired: BTreeMap<&'static str, u64>,
+    broken_rows: Vec<Violation>,
 }
 
 impl<'a> Running<'a> {
@@ -127,19 +141,21 @@ impl<'a> Running<'a> {
         let (history, behaviours) = (History::default(), Behaviours::default());
         let entered = runtime.enter();
         let network = world.network.clone();
-        let clients = Clients::new((network.clone(), outside), world.nodes(), tenants, history.clone(), trace);
+        let clients = Clients::new((network.clone(), outside), world.nodes(), tenants, history.clone(), trace.clone());
         drop(entered);
         for tenant in plan.tenants - plan.pushed..plan.tenants {
-            let (behaviours, history, base) = (behaviours.clone(), history.clone(), clients.base());
-            let receiver = Receiver { tenant, behaviours, history, base };
-            runtime.spawn(receiver.run(network.clone(), outside));
-            runtime.spawn(clients.clone().subscribe(tenant));
+            for number in 0..receivers::EACH {
+                let (behaviours, history, base) = (behaviours.clone(), history.clone(), clients.base());
+                let receiver = Receiver { tenant, number, behaviours, history, trace: trace.clone(), base };
+                runtime.spawn(receiver.run(network.clone(), outside));
+                runtime.spawn(clients.clone().subscribe(tenant, number));
+            }
         }
         for operation in &plan.operations {
             runtime.spawn(clients.clone().operate(operation.clone()));
         }
         let (ends, fired) = (Vec::new(), BTreeMap::new());
-        Self { plan, world, outside, runtime, clients, behaviours, history, ends, fired }
+        Self { plan, world, outside, runtime, clients, behaviours, history, ends, fired, broken_rows: Vec::new() }
     }
 
     /// Until operations and faults end.
@@ -152,22 +168,45 @@ impl<'a> Running<'a> {
             }
             self.end_faults(now);
             self.world.step();
+            if self.broken_rows.is_empty() && self.is_time_for_rows() {
+                self.broken_rows = rows::check(&self.world.engine.dump());
+            }
         }
     }
 
-    /// Mends everything, and looks at what there is; whether all of it was answered.
-    fn rest(&mut self) -> bool {
+    /// The rows must be right at every moment; looking at all of them takes time.
+    fn is_time_for_rows(&self) -> bool {
+        let every_ms = if self.plan.tenants > 100 { 5_000 } else { 500 };
+        self.world.now().as_millis() % every_ms == 0
+    }
+
+    /// What is due before this must have been done when everything has come to rest.
+    fn latest_due(&self) -> Timestamp {
+        let skews = self.world.nodes().into_iter().map(|node| self.world.skew(node).load(Ordering::SeqCst));
+        let now_ms = i64::try_from(self.world.now().as_millis()).unwrap_or(i64::MAX);
+        let slowest_ms = determinism::EPOCH_MS.cast_signed() + now_ms + skews.min().unwrap_or(0);
+        Timestamp::from_millis(slowest_ms - OVERDUE_MS)
+    }
+
+    /// The tenants that are looked at in the end.
+    fn looked_at(&self) -> BTreeSet<usize> {
+        let tenants: BTreeSet<usize> = self.plan.operations.iter().map(|operation| operation.tenant).collect();
+        tenants.into_iter().take(LOOKED_AT_MAX).collect()
+    }
+
+    /// Mends everything, and waits.
+    fn rest(&mut self) {
         self.end_faults(Duration::MAX);
         self.world.heal();
         let rested = self.world.now() + REST;
         while self.world.now() < rested {
             self.world.step();
         }
-        let mut tenants: BTreeSet<usize> = self.plan.operations.iter().map(|operation| operation.tenant).collect();
-        while tenants.len() > LOOKED_AT_MAX {
-            tenants.pop_last();
-        }
-        let looks = self.clients.clone().look_at_last(tenants.into_iter().collect(), self.plan.seed);
+    }
+
+    /// Looks at what there is; whether all of it was answered.
+    fn look(&mut self, looked_at: &BTreeSet<usize>) -> bool {
+        let looks = self.clients.clone().look_at_last(looked_at.iter().copied().collect(), self.plan.seed);
         let look = self.runtime.spawn(looks);
         let end = self.world.now() + LAST_LOOK;
         while !look.is_finished() && self.world.now() < end {
@@ -195,7 +234,10 @@ impl<'a> Running<'a> {
                 mend(&mut options);
                 self.world.engine.set_options(options);
             }
-            End::Outage => self.world.engine.set_outage(false),
+            End::Outage => {
+                let is_another = self.ends.iter().any(|(_, end)| matches!(end, End::Outage));
+                self.world.engine.set_outage(is_another);
+            }
             End::Receiver(tenant) => self.behaviours.set(tenant, Behaviour::Well),
         }
     }
@@ -338,6 +380,7 @@ impl<'a> Running<'a> {
         let given_up = self.plan.operations.iter().filter(|operation| operation.disconnects_after_ms.is_some()).count();
         let over_quota = self.history.lock().entries.iter().filter(|entry| entry.status == Some(429)).count();
         let revoked = self.history.lock().entries.iter().filter(|entry| entry.status == Some(401)).count();
+        let skewed = self.plan.skew_ms.iter().filter(|skew| **skew != 0).count();
         let mut fired = self.fired.clone();
         fired.extend([
             ("conflict", store.conflicts),
@@ -350,6 +393,7 @@ impl<'a> Running<'a> {
             ("message dropped", weather.dropped),
             ("message duplicated", weather.duplicated),
             ("message delayed", weather.delayed),
+            ("clock skew", skewed as u64),
             ("client gives up", given_up as u64),
             ("quota full", over_quota as u64),
             ("key revoked", revoked as u64),
@@ -366,8 +410,9 @@ fn options(plan: &Plan) -> NodeOptions {
     options.listen.connections_max = 2_000;
     options.listen.connections_per_address_max = 2_000;
     options.limits.page_events_max = 50;
+    // Otherwise a probe a second is all that a dead receiver gets.
+    options.delivery.breaker_pause_max_ms = 100;
     options.delivery.https_required = false;
     options.delivery.allowed_targets = vec!["10.0.0.0/8".to_owned()];
     options
 }
-

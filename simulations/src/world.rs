@@ -189,6 +189,7 @@ impl World {
 
     fn end(&mut self, host: HostId, is_power_lost: bool) {
         self.hosts[host.0].frozen_until = None;
+        self.peers.set_frozen(host, false);
         let Some(process) = self.hosts[host.0].process.take() else { return };
         // First, so that nothing of what is dropped is sent.
         self.network.process_ended(host, is_power_lost);
@@ -210,13 +211,16 @@ impl World {
         self.trace.note(self.now, self.name(host), format_args!("freezes until {until:?}"));
         if self.hosts[host.0].process.is_some() {
             self.hosts[host.0].frozen_until = Some(until);
+            self.peers.set_frozen(host, true);
         }
     }
 
     /// Lets everything run that does not.
     pub fn heal(&mut self) {
         for host in self.nodes() {
-            self.hosts[host.0].frozen_until = None;
+            if let Some(until) = &mut self.hosts[host.0].frozen_until {
+                *until = self.now;
+            }
             let is_gone_for_good = self.hosts[host.0].starts_at == Some(Duration::MAX);
             if !is_gone_for_good {
                 self.start(host);
@@ -242,7 +246,9 @@ impl World {
         if own.frozen_until.is_some_and(|until| begun < until) {
             return;
         }
-        own.frozen_until = None;
+        if own.frozen_until.take().is_some() {
+            self.peers.set_frozen(host, false);
+        }
         if own.process.is_none() && own.starts_at.is_some_and(|at| at <= begun) {
             self.start(host);
         }

@@ -1,40 +1,53 @@
 //! Looks at what clients and receivers saw, when everything has come to rest and has been looked at a last time.
 //!
 //! Rules: `ANSWER-KEPT` an event whose sender was told 201 is there, with its payload, unless somebody deleted it or its time
-//! is over; `ANSWER-ORDER` ids grow in the order of acceptance; `ANSWER-REPLAY` an idempotency key gives the first event
+//! is over; `ANSWER-ONCE` a request that was sent once is one event, whatever became of its answer; `ANSWER-ORDER` ids grow in the order of acceptance; `ANSWER-REPLAY` an idempotency key gives the first event
 //! again; `ANSWER-LINEAR` the answers about one event are those of some order; `ANSWER-LEASE` an event has one live lease;
 //! `ANSWER-WALK` pages are in order, without repetition, and skip nothing that was there before and stayed; `ANSWER-OWN`
 //! nobody sees another tenant's events; `ANSWER-COUNT` the numbers are those of a recount; `ANSWER-KEY` a revoked key is
 //! refused a second later; `ANSWER-PUSHED` an event is delivered only if its receiver took it or a consumer acknowledged it, and no
-//! event of a subscription is forgotten; `ANSWER-MOVE` without faults other than planned stops, no request fails.
+//! event of a subscription is forgotten, nor sent more often than it was begun or than its policy says; `ANSWER-TOKEN` a token that
+//! nobody has, or of an earlier lease, changes nothing; `ANSWER-MOVE` without faults other than planned stops, no request fails.
 
 use super::Violation;
 use crate::linearize::{self, Action, Operation, Seen, Spontaneous, State};
 use crate::plan::{FaultKind, Plan, Status};
-use crate::workload::history::{Asked, Entry, Inner};
+use crate::workload::history::{Asked, Entry, Inner, Received};
+use crate::workload::receivers::EACH;
+use crate::workload::setup::RETRY_DELAYS_S;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Checks a whole history.
-pub fn check(plan: &Plan, history: &Inner) -> Vec<Violation> {
+///
+/// `looked_at` are the tenants of the last look.
+pub fn check(plan: &Plan, history: &Inner, looked_at: &BTreeSet<usize>) -> Vec<Violation> {
     let mut found = Vec::new();
     let checks = Answers::new(plan, history);
     checks.moves(&mut found);
     checks.own(&mut found);
+    checks.once(&mut found);
     for tenant in &checks.tenants {
-        checks.kept_and_linear(*tenant, &mut found);
+        checks.linear(*tenant, &mut found);
         checks.order(*tenant, &mut found);
         checks.replays(*tenant, &mut found);
         checks.leases(*tenant, &mut found);
+        checks.tokens(*tenant, &mut found);
         checks.walks(*tenant, &mut found);
-        checks.counts(*tenant, &mut found);
-        checks.pushed(*tenant, &mut found);
+        if looked_at.contains(tenant) {
+            checks.kept(*tenant, &mut found);
+            checks.counts(*tenant, &mut found);
+            checks.pushed(*tenant, &mut found);
+        }
     }
     let revoked = checks.entries.iter().filter(|entry| entry.asked == Asked::UseRevokedKey && entry.is_done());
     found.extend(revoked.map(|entry| Violation::new("ANSWER-KEY", entry.to_string())));
     found
 }
+
+/// Attempts of one webhook at one receiver.
+const ATTEMPTS: usize = RETRY_DELAYS_S.len() + 1;
 
 struct Answers<'a> {
     plan: &'a Plan,
@@ -82,7 +95,7 @@ impl<'a> Answers<'a> {
         let mut sent = Vec::new();
         for entry in self.of(tenant).filter(|entry| entry.is_done() && !entry.is_replayed) {
             match &entry.asked {
-                Asked::Send { number, .. } => {
+                Asked::Send { number, .. } | Asked::SendOther { number, .. } => {
                     sent.extend(entry.event_id().map(|id| Sent { id, number: *number, entry }));
                 }
                 Asked::SendBatch { numbers } => {
@@ -96,7 +109,7 @@ impl<'a> Answers<'a> {
         sent
     }
 
-    fn kept_and_linear(&self, tenant: usize, found: &mut Vec<Violation>) {
+    fn linear(&self, tenant: usize, found: &mut Vec<Violation>) {
         let is_pushed = tenant >= self.plan.tenants - self.plan.pushed;
         let mut histories: BTreeMap<String, Vec<Operation>> = BTreeMap::new();
         let mut lines: BTreeMap<String, Vec<&Entry>> = BTreeMap::new();
@@ -128,6 +141,9 @@ impl<'a> Answers<'a> {
                 found.push(Violation::new("ANSWER-LINEAR", account));
             }
         }
+    }
+
+    fn kept(&self, tenant: usize, found: &mut Vec<Violation>) {
         let last: BTreeMap<&str, &Entry> = self
             .of(tenant)
             .filter_map(|entry| match &entry.asked {
@@ -164,7 +180,7 @@ impl<'a> Answers<'a> {
         }
         let one = |id: &str, action| vec![(id.to_owned(), operation(entry, action, seen(entry, action)))];
         match &entry.asked {
-            Asked::Send { .. } if entry.is_done() && !entry.is_replayed => {
+            Asked::Send { .. } | Asked::SendOther { .. } if entry.is_done() && !entry.is_replayed => {
                 entry.event_id().map(|id| one(id, Action::Append)).unwrap_or_default()
             }
             Asked::SendBatch { .. } if entry.is_done() => {
@@ -174,7 +190,8 @@ impl<'a> Answers<'a> {
             }
             // Replayed: the first answer was lost. It was accepted at some time since it was sent first.
             Asked::Send { key: Some(key), .. } if entry.is_done() => {
-                let is_same = |other: &&Entry| matches!(&other.asked, Asked::Send { key: Some(other), .. } if other == key);
+                let is_same =
+                    |other: &&Entry| matches!(&other.asked, Asked::Send { key: Some(other), .. } if other == key);
                 let all: Vec<&Entry> = self.of(entry.tenant).filter(is_same).collect();
                 let done = || all.iter().filter(|first| first.is_done());
                 let begin = all.iter().map(|first| first.begin).min().unwrap_or(entry.begin);
@@ -244,6 +261,41 @@ impl<'a> Answers<'a> {
                 _ => drop(firsts.insert(key, (id, entry))),
             }
         }
+        let other = |entry: &&Entry| matches!(entry.asked, Asked::SendOther { .. }) && entry.is_done();
+        let replayed = self.of(tenant).filter(other).filter(|entry| entry.is_replayed);
+        found.extend(replayed.map(|entry| Violation::new("ANSWER-REPLAY", entry.to_string())));
+    }
+
+    fn tokens(&self, tenant: usize, found: &mut Vec<Violation>) {
+        let granted = |id: &str, token: &str| {
+            self.of(tenant).find(|entry| {
+                let events = entry.body["events"].as_array().into_iter().flatten();
+                matches!(entry.asked, Asked::Lease { .. })
+                    && events.into_iter().any(|event| event["event_id"] == id && event["lease_token"] == token)
+            })
+        };
+        for entry in self.of(tenant).filter(|entry| entry.is_done()) {
+            match &entry.asked {
+                Asked::WrongToken { .. } => found.push(Violation::new("ANSWER-TOKEN", entry.to_string())),
+                Asked::Extend { id, token, .. }
+                | Asked::Refuse { id, token }
+                | Asked::Acknowledge { id, token: Some(token) } => {
+                    let Some(own) = granted(id, token) else { continue };
+                    let later = self.of(tenant).find(|later| {
+                        let events = later.body["events"].as_array().into_iter().flatten();
+                        matches!(later.asked, Asked::Lease { .. })
+                            && later.begin > own.end
+                            && later.end < entry.begin
+                            && events.into_iter().any(|event| event["event_id"] == id.as_str())
+                    });
+                    if let Some(later) = later {
+                        let account = format!("\n    {own}\n    {later}\n    {entry}");
+                        found.push(Violation::new("ANSWER-TOKEN", account));
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     fn leases(&self, tenant: usize, found: &mut Vec<Violation>) {
@@ -259,7 +311,8 @@ impl<'a> Answers<'a> {
         for (id, grants) in grants {
             for (index, (first, visibility_s)) in grants.iter().enumerate() {
                 let until = (first.begin + Duration::from_secs(*visibility_s)).saturating_sub(self.skew);
-                let second = grants[index + 1..].iter().find(|(second, _)| second.begin > first.end && second.end < until);
+                let second =
+                    grants[index + 1..].iter().find(|(second, _)| second.begin > first.end && second.end < until);
                 let Some((second, _)) = second else { continue };
                 let is_released = self.of(tenant).any(|entry| {
                     let is_about_it = match &entry.asked {
@@ -298,7 +351,8 @@ impl<'a> Answers<'a> {
                 let account = format!("t-{tenant}, {}: {ids:?}\n    {}", status.as_str(), pages[0]);
                 found.push(Violation::new("ANSWER-WALK", account));
             }
-            let is_whole = pages.iter().all(|page| page.is_done()) && pages.last().is_some_and(|page| page.body["has_more"] == false);
+            let is_whole = pages.iter().all(|page| page.is_done())
+                && pages.last().is_some_and(|page| page.body["has_more"] == false);
             if *status == Status::Received && is_whole && !self.expires {
                 self.skipped(tenant, pages, &ids, found);
             }
@@ -309,7 +363,9 @@ impl<'a> Answers<'a> {
     fn skipped(&self, tenant: usize, pages: &[&Entry], ids: &[&str], found: &mut Vec<Violation>) {
         let (Some(first), Some(last)) = (pages.first(), pages.last()) else { return };
         let may_be_leased = self.of(tenant).any(|entry| {
-            matches!(entry.asked, Asked::Lease { .. }) && entry.begin < last.end && !entry.status.is_some_and(|s| s < 500)
+            matches!(entry.asked, Asked::Lease { .. })
+                && entry.begin < last.end
+                && entry.status.is_none_or(|status| status >= 500)
         });
         let is_pushed = tenant >= self.plan.tenants - self.plan.pushed;
         if may_be_leased || is_pushed {
@@ -324,9 +380,29 @@ impl<'a> Answers<'a> {
         }
     }
 
+    fn once(&self, found: &mut Vec<Violation>) {
+        let mut ids: BTreeMap<(usize, u64), (&str, &Entry)> = BTreeMap::new();
+        for entry in self.entries.iter().filter(|_| !self.expires) {
+            let listed = entry.body["events"].as_array().into_iter().flatten();
+            for event in listed.chain([&entry.body]) {
+                let known = event["event_id"].as_str().zip(event["payload"]["number"].as_u64());
+                let Some((id, number)) = known else { continue };
+                let (first, other) = *ids.entry((entry.tenant, number)).or_insert((id, entry));
+                if first != id {
+                    let account = format!("event {number} is {first} and {id}\n    {other}\n    {entry}");
+                    found.push(Violation::new("ANSWER-ONCE", account));
+                }
+            }
+        }
+    }
+
     fn own(&self, found: &mut Vec<Violation>) {
         for entry in &self.entries {
             let own = format!("t-{}", entry.tenant);
+            let keys = entry.body["keys"].as_array().into_iter().flatten();
+            if keys.into_iter().any(|key| key["tenant_id"].as_str().is_some_and(|tenant| tenant != own)) {
+                found.push(Violation::new("ANSWER-OWN", format!("{own} sees keys of others\n    {entry}")));
+            }
             let lists = [&entry.body["events"], &entry.body];
             for event in lists.into_iter().flat_map(|list| list.as_array().into_iter().flatten().chain([list])) {
                 if let Some(tenant) = event["payload"]["tenant"].as_str()
@@ -340,7 +416,8 @@ impl<'a> Answers<'a> {
 
     /// The numbers of the last look are those of its walks.
     fn counts(&self, tenant: usize, found: &mut Vec<Violation>) {
-        let Some(last) = self.of(tenant).filter(|entry| entry.asked == Asked::Statistics && entry.is_done()).last() else {
+        let Some(last) = self.of(tenant).filter(|entry| entry.asked == Asked::Statistics && entry.is_done()).last()
+        else {
             return;
         };
         let is_pushed = tenant >= self.plan.tenants - self.plan.pushed;
@@ -357,7 +434,8 @@ impl<'a> Answers<'a> {
                 known.1 += entry.body["events"].as_array().map_or(0, Vec::len);
             }
         }
-        let total = |value: &Value| Status::ALL.iter().filter_map(|status| value[status.as_str()].as_u64()).sum::<u64>();
+        let total =
+            |value: &Value| Status::ALL.iter().filter_map(|status| value[status.as_str()].as_u64()).sum::<u64>();
         let counts = if last.body["counts"].is_object() { &last.body["counts"] } else { &last.body };
         let walked: usize = counted.values().map(|(_, count)| count).sum();
         if total(counts) != walked as u64 {
@@ -370,22 +448,60 @@ impl<'a> Answers<'a> {
         if tenant < self.plan.tenants - self.plan.pushed || self.expires {
             return;
         }
-        let last_reads = self.of(tenant).filter(|entry| matches!(entry.asked, Asked::Read { .. }) && entry.is_done());
-        let last: BTreeMap<&str, &Entry> = last_reads.filter_map(|entry| Some((entry.event_id()?, entry))).collect();
-        for (id, entry) in last {
-            let came: Vec<_> = self.history.received.iter().filter(|received| received.id == *id).collect();
-            let was_taken = came.iter().any(|received| received.answered == Some(200));
-            let was_acknowledged = self.of(tenant).any(|other| match &other.asked {
-                Asked::Acknowledge { id: other, .. } => other == id,
-                Asked::AcknowledgeBatch { ids } => ids.iter().any(|other| other == id),
-                _ => false,
-            });
-            let status = entry.body["status"].as_str().unwrap_or_default();
-            if status == "delivered" && !was_taken && !was_acknowledged {
-                let account = format!("{id} came {} times and was never taken\n    {entry}", came.len());
-                found.push(Violation::new("ANSWER-PUSHED", account));
+        let mut report = |entry: &Entry, account: String| {
+            found.push(Violation::new("ANSWER-PUSHED", format!("{account}\n    {entry}")));
+        };
+        let reads = self.of(tenant).filter(|entry| matches!(entry.asked, Asked::Read { .. }) && entry.is_done());
+        let mut last: BTreeMap<&str, &Entry> = BTreeMap::new();
+        for entry in reads {
+            let Some(id) = entry.event_id() else { continue };
+            last.insert(id, entry);
+            let is_by_others =
+                self.of(tenant).any(|other| other.begin < entry.end && acknowledges_or_replays(other, id));
+            if entry.body["status"] == "delivered" && !is_by_others {
+                let came = |receiver| self.came(id, receiver).filter(|received| received.at <= entry.end);
+                let is_done = |receiver: usize| {
+                    came(receiver).any(|received| received.answered == Some(200)) || came(receiver).count() >= ATTEMPTS
+                };
+                let is_taken = (0..EACH).any(|receiver| came(receiver).any(|received| received.answered == Some(200)));
+                if !is_taken || !(0..EACH).all(is_done) {
+                    report(
+                        entry,
+                        "it is delivered, and not every receiver has taken it or was asked often enough".into(),
+                    );
+                }
             }
         }
+        // What interrupts an attempt makes it one that does not count.
+        let interrupts_nothing = self.plan.faults.iter().all(|fault| {
+            matches!(
+                fault.kind,
+                FaultKind::Receiver { .. }
+                    | FaultKind::Conflicts { .. }
+                    | FaultKind::PeerWeather { .. }
+                    | FaultKind::SlowNetwork { .. }
+            )
+        });
+        last.retain(|id, _| {
+            !self.of(tenant).any(|other| matches!(&other.asked, Asked::Delete { id: other } if other == id))
+        });
+        for (id, entry) in last {
+            let replays = 1 + self.of(tenant).filter(|other| replays(other, id)).count();
+            let attempts = entry.body["attempts"].as_u64().unwrap_or(0);
+            let all: usize = (0..EACH).map(|receiver| self.came(id, receiver).count()).sum();
+            if all as u64 > attempts {
+                report(entry, format!("it came {all} times"));
+            }
+            let most = (0..EACH).map(|receiver| self.came(id, receiver).count()).max().unwrap_or(0);
+            if interrupts_nothing && most > ATTEMPTS * replays {
+                report(entry, format!("one receiver got it {most} times"));
+            }
+        }
+    }
+
+    fn came<'b>(&'b self, id: &'b str, receiver: usize) -> impl Iterator<Item = &'b Received> {
+        let is_it = move |received: &&Received| received.receiver == receiver && received.id == id;
+        self.history.received.iter().filter(is_it)
     }
 
     /// Whether stops were planned and nothing else has gone wrong.
@@ -397,7 +513,9 @@ impl<'a> Answers<'a> {
             return;
         }
         let unavailable = |entry: &&&Entry| entry.status.is_some_and(|status| status >= 500);
-        found.extend(self.entries.iter().filter(unavailable).map(|entry| Violation::new("ANSWER-MOVE", entry.to_string())));
+        found.extend(
+            self.entries.iter().filter(unavailable).map(|entry| Violation::new("ANSWER-MOVE", entry.to_string())),
+        );
     }
 }
 
@@ -438,5 +556,21 @@ fn touches(entry: &Entry, id: &str) -> bool {
             entry.body["events"].as_array().into_iter().flatten().any(|event| event["event_id"] == id)
         }
         _ => false,
+    }
+}
+
+fn replays(entry: &Entry, id: &str) -> bool {
+    match &entry.asked {
+        Asked::Replay { id: other } => other == id,
+        Asked::ReplayFailed => true,
+        _ => false,
+    }
+}
+
+fn acknowledges_or_replays(entry: &Entry, id: &str) -> bool {
+    match &entry.asked {
+        Asked::Acknowledge { id: other, .. } | Asked::WrongToken { id: other } => other == id,
+        Asked::AcknowledgeBatch { ids } => ids.iter().any(|other| other == id),
+        _ => replays(entry, id),
     }
 }

@@ -5,8 +5,9 @@
 //! greater than every one of its tenant before; `COMMIT-QUOTA` an inbox with a quota has no more events than that.
 
 use super::Violation;
+use crate::plan::Plan;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use triggers_actors::cluster::peer_of;
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
@@ -22,13 +23,16 @@ pub type Found = Arc<Mutex<Vec<Violation>>>;
 pub struct CommitChecks {
     found: Found,
     quota: Option<u64>,
+    /// Tenants with a subscription: their events are pushed from the start.
+    pushed: BTreeSet<Bytes>,
     last_ids: BTreeMap<Bytes, EventId>,
 }
 
 impl CommitChecks {
     /// Checks that report to `found`.
-    pub fn new(found: Found, quota: Option<u64>) -> Self {
-        Self { found, quota, last_ids: BTreeMap::new() }
+    pub fn new(found: Found, plan: &Plan) -> Self {
+        let pushed = (plan.tenants - plan.pushed..plan.tenants).map(|tenant| format!("t-{tenant}").into()).collect();
+        Self { found, quota: plan.quota, pushed, last_ids: BTreeMap::new() }
     }
 
     fn report(&self, rule: &'static str, commit: &Commit<'_>, account: String) {
@@ -56,13 +60,11 @@ impl CommitChecks {
 
     fn event(&mut self, commit: &Commit<'_>, tenant: &[u8], key: &[u8]) {
         let Some(id) = keys::id_of_key(key) else { return };
-        let status = |bytes: Option<Bytes>| {
-            bytes.and_then(|bytes| EventRow::decode(id, &bytes).ok()).map(|row| row.event.state.status)
-        };
-        let (before, after) = (status(commit.before(key)), status(commit.after(key)));
+        let (before, after) = (status_of(commit.before(key)), status_of(commit.after(key)));
         use EventStatus::{Delivered, Failed, Queued, Received};
+        let is_pushed = self.pushed.contains(tenant);
         let is_legal = match (before, after) {
-            (None, Some(Received)) => {
+            (None, Some(Received | Queued)) => {
                 let last = self.last_ids.get(tenant).copied().unwrap_or(EventId::ZERO);
                 if id <= last {
                     self.report("COMMIT-ID", commit, format!("{id} comes after {last}"));
@@ -74,7 +76,8 @@ impl CommitChecks {
             (None, Some(_)) => false,
             (Some(Received | Queued), Some(_)) => true,
             (Some(Delivered), Some(Delivered)) | (Some(Failed), Some(Failed | Delivered)) => true,
-            (Some(Delivered | Failed), Some(Queued | Failed)) => false,
+            (Some(Delivered | Failed), Some(Queued)) => is_pushed,
+            (Some(Delivered), Some(Failed)) => false,
         };
         if !is_legal {
             self.report("COMMIT-STATUS", commit, format!("{id} went from {before:?} to {after:?}"));
@@ -91,7 +94,16 @@ impl CommitChecks {
                 && commit.before(key).is_none()
         });
         let waiting = count(EventStatus::Received).saturating_add(count(EventStatus::Queued));
-        if grew && waiting > i64::try_from(quota).unwrap_or(i64::MAX) {
+        // Replays are not refused, and may come in the same commit.
+        let is_done =
+            |bytes: Option<Bytes>| matches!(status_of(bytes), Some(EventStatus::Delivered | EventStatus::Failed));
+        let revived = commit.keys.iter().filter(|key| {
+            parts(key).is_some_and(|parts| parts.tenant == tenant && parts.table == b'e')
+                && is_done(commit.before(key))
+                && !is_done(commit.after(key))
+        });
+        let most = quota.saturating_add(revived.count() as u64);
+        if grew && waiting > i64::try_from(most).unwrap_or(i64::MAX) {
             self.report("COMMIT-QUOTA", commit, format!("{id} has {waiting} events that wait, {quota} are allowed"));
         }
     }
@@ -120,6 +132,10 @@ impl Observer for CommitChecks {
     }
 }
 
+fn status_of(bytes: Option<Bytes>) -> Option<EventStatus> {
+    Some(EventRow::decode(EventId::ZERO, &bytes?).ok()?.event.state.status)
+}
+
 /// The partition that a key is of.
 pub(super) fn partition_of(key: &[u8]) -> Option<PartitionId> {
     match key {
@@ -132,13 +148,12 @@ pub(super) fn partition_of(key: &[u8]) -> Option<PartitionId> {
 pub(super) struct Parts<'a> {
     pub(super) tenant: &'a [u8],
     pub(super) table: u8,
-    pub(super) rest: &'a [u8],
 }
 
 pub(super) fn parts(key: &[u8]) -> Option<Parts<'_>> {
     partition_of(key)?;
     let (kind, rest) = key.get(3..)?.split_first()?;
     let end = rest.iter().position(|byte| *byte == 0).filter(|_| *kind == b't')?;
-    let (table, after) = rest.get(end + 1..)?.split_first()?;
-    Some(Parts { tenant: &rest[..end], table: *table, rest: after })
+    let table = rest.get(end + 1)?;
+    Some(Parts { tenant: &rest[..end], table: *table })
 }

@@ -2,13 +2,13 @@
 //!
 //! Rules: `ROWS-QUEUE` every event has its place in the order of its status, and there is no other place; `ROWS-COUNT` the
 //! counters are what a recount gives; `ROWS-DUE` an event that is leased, pushed or waits for its next attempt has an entry
-//! for when that is due; `ROWS-WAKE` a tenant with such an entry has a wake-up pointer.
+//! for when that is due; an event that is done has none; `ROWS-WAKE` a tenant with a lease or a webhook has a wake-up pointer that is not later than the first of them.
 
 use super::Violation;
-use super::commits::{parts, partition_of};
+use super::commits::{partition_of, parts};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
+use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId, Timestamp};
 use triggers_store::kv::decode_counter;
 use triggers_store::tables::keys::{self, TenantKeys};
 use triggers_store::tables::rows::EventRow;
@@ -21,17 +21,33 @@ struct Tenant {
     places: BTreeSet<Vec<u8>>,
     counters: BTreeMap<Vec<u8>, Bytes>,
     due: BTreeSet<EventId>,
+    /// The second of the first lease or webhook.
+    first_due: Option<u64>,
+}
+
+/// `ROWS-OVERDUE`: at rest, no lease has ended and no webhook been due before this without anything done about it.
+pub fn overdue(dump: &[(Bytes, Bytes)], before: Timestamp) -> Vec<Violation> {
+    let is_due = |key: &&Bytes| parts(key).is_some_and(|parts| matches!(parts.table, b'r' | b'd'));
+    let times =
+        dump.iter().map(|(key, _)| key).filter(is_due).filter_map(|key| Some((key, keys::time_of_due_key(key)?)));
+    let overdue = times.filter(|(_, time)| *time < before);
+    overdue
+        .map(|(key, time)| {
+            let (tenant, id) = (keys::tenant_of_key(key), keys::id_of_key(key));
+            Violation::new("ROWS-OVERDUE", format!("{tenant:?}: {id:?} was due at {time}, and it is past {before}"))
+        })
+        .collect()
 }
 
 /// Checks a dump of the store.
 pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
     let mut tenants: BTreeMap<Vec<u8>, Tenant> = BTreeMap::new();
-    let mut awake: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut pointers: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let mut found = Vec::new();
     for (key, value) in dump {
         let Some(partition) = partition_of(key) else { continue };
-        if let Some((_, tenant)) = keys::parse_wake(key).filter(|_| key.get(3) == Some(&b'a')) {
-            awake.insert(tenant.as_str().as_bytes().to_vec());
+        if let Some((second, tenant)) = keys::parse_wake(key).filter(|_| key.get(3) == Some(&b'a')) {
+            pointers.insert(tenant.as_str().as_bytes().to_vec(), second);
         }
         let Some(parts) = parts(key) else { continue };
         let tenant = tenants.entry(parts.tenant.to_vec()).or_default();
@@ -44,7 +60,12 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
             },
             (b'q', _) => drop(tenant.places.insert(key.to_vec())),
             (b'c', _) => drop(tenant.counters.insert(key.to_vec(), value.clone())),
-            (b'r' | b'w' | b'd', Some(id)) if parts.rest.len() >= 24 => drop(tenant.due.insert(id)),
+            (b'w', Some(id)) => drop(tenant.due.insert(id)),
+            (b'r' | b'd', Some(id)) => {
+                tenant.due.insert(id);
+                let second = keys::time_of_due_key(key).map(|time| u64::try_from(time.as_seconds()).unwrap_or(0));
+                tenant.first_due = tenant.first_due.into_iter().chain(second).min();
+            }
             _ => {}
         }
     }
@@ -53,8 +74,12 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
         if let (Some(partition), Ok(id)) = (tenant.partition, TenantId::parse(&text)) {
             check_tenant(&TenantKeys::new(partition, &id), &tenant, &mut found);
         }
-        if !tenant.due.is_empty() && !awake.contains(&name) {
-            found.push(Violation::new("ROWS-WAKE", format!("{text} has {} entries and no pointer", tenant.due.len())));
+        if let Some(due) = tenant.first_due
+            && pointers.get(&name).is_none_or(|pointed| *pointed > due)
+        {
+            let pointed = pointers.get(&name);
+            found
+                .push(Violation::new("ROWS-WAKE", format!("{text} has something due at {due} s, pointer {pointed:?}")));
         }
     }
     found
@@ -73,12 +98,22 @@ fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) 
         let stored = tenant.counters.get(&keys.counter(status)).map(|bytes| &bytes[..]);
         let counted = decode_counter(stored).unwrap_or(i64::MIN);
         if i64::try_from(recount).unwrap_or(i64::MAX) != counted {
-            found.push(Violation::new("ROWS-COUNT", format!("{name}: {counted} are {status}, a recount gives {recount}")));
+            found.push(Violation::new(
+                "ROWS-COUNT",
+                format!("{name}: {counted} are {status}, a recount gives {recount}"),
+            ));
         }
     }
-    for (id, _) in tenant.events.iter().filter(|(_, status)| **status == EventStatus::Queued) {
-        if !tenant.due.contains(id) {
-            found.push(Violation::new("ROWS-DUE", format!("{name}: {id} is queued and nothing is due for it")));
+    for (id, status) in &tenant.events {
+        let is_due = tenant.due.contains(id);
+        match status {
+            EventStatus::Queued if !is_due => {
+                found.push(Violation::new("ROWS-DUE", format!("{name}: {id} is queued and nothing is due for it")));
+            }
+            EventStatus::Delivered | EventStatus::Failed if is_due => {
+                found.push(Violation::new("ROWS-DUE", format!("{name}: {id} is {status} and something is due for it")));
+            }
+            _ => {}
         }
     }
 }

@@ -55,6 +55,12 @@ fn between(stream: &mut Stream, low: u64, high: u64) -> u64 {
 fn faults(scenario: &Scenario, stream: &mut Stream) -> Result<Vec<Fault>, String> {
     let count = between(stream, scenario.faults_min, scenario.faults_max);
     let mut faults = Vec::new();
+    if scenario.slow_receivers {
+        for tenant in scenario.tenants - scenario.pushed..scenario.tenants {
+            let kind = FaultKind::Receiver { tenant, behaviour: Behaviour::Slow, for_ms: scenario.run_ms };
+            faults.push(Fault { at_ms: 0, kind });
+        }
+    }
     for _ in 0..count {
         let at_ms = between(stream, BEGIN_MS, scenario.run_ms.saturating_sub(200).max(BEGIN_MS));
         let kind = fault(choose(&scenario.faults, stream), scenario, stream)?;
@@ -88,27 +94,25 @@ fn fault(name: &str, scenario: &Scenario, stream: &mut Stream) -> Result<FaultKi
             FaultKind::PeerWeather { dropped: per_mille / 2, duplicated: per_mille, delayed: per_mille, for_ms }
         }
         "conflicts" => FaultKind::Conflicts { per_mille, for_ms },
-        "unknown" => FaultKind::Unknown {
-            committed: per_mille / 2,
-            not_committed: per_mille / 3,
-            late: per_mille / 2,
-            for_ms,
-        },
+        "unknown" => {
+            FaultKind::Unknown { committed: per_mille / 2, not_committed: per_mille / 3, late: per_mille / 2, for_ms }
+        }
         "stalls" => FaultKind::Stalls { per_mille: per_mille / 4, stall_ms: between(stream, 20, 600), for_ms },
         "outage" => FaultKind::Outage { for_ms },
         "long_outage" => FaultKind::Outage { for_ms: for_ms * 4 },
         "clock_jump" => FaultKind::ClockJump { node, by_ms },
         "day_passes" => FaultKind::DayPasses {},
-        "receiver" => FaultKind::Receiver {
+        "receiver" | "dead_receiver" => FaultKind::Receiver {
             tenant,
             behaviour: match pick {
+                _ if name == "dead_receiver" => Behaviour::Failing,
                 0 => Behaviour::Failing,
                 1 => Behaviour::Silent,
                 2 => Behaviour::Slow,
                 3 => Behaviour::Flapping,
                 _ => Behaviour::Lying,
             },
-            for_ms: for_ms * 2,
+            for_ms: if name == "dead_receiver" { 60_000 } else { for_ms * 2 },
         },
         other => return Err(format!("there is no kind of fault {other:?}")),
     })
@@ -154,6 +158,9 @@ fn operation(name: &str, stream: &mut Stream) -> Result<OperationKind, String> {
     Ok(match name {
         "send" => OperationKind::Send { has_key, bytes: bytes.unwrap_or(0) },
         "send_again" => OperationKind::SendAgain {},
+        "send_other" => OperationKind::SendOther {},
+        "wrong_token" => OperationKind::WrongToken {},
+        "list_keys" => OperationKind::ListKeys {},
         "send_batch" => OperationKind::SendBatch { count },
         "acknowledge" => OperationKind::Acknowledge { is_leased },
         "acknowledge_batch" => OperationKind::AcknowledgeBatch { count },

@@ -44,6 +44,9 @@ pub struct Scenario {
     /// The greatest difference of a wall clock.
     #[serde(default)]
     pub skew_ms_max: u64,
+    /// Whether receivers are slow from the start, so that webhooks are on their way whenever something happens.
+    #[serde(default)]
+    pub slow_receivers: bool,
     /// Faults at least.
     pub faults_min: u64,
     /// Faults at most.

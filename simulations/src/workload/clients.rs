@@ -59,8 +59,8 @@ impl Clients {
     }
 
     /// Subscribes a tenant's receiver.
-    pub async fn subscribe(self, tenant: usize) {
-        let port = receivers::PORT + u16::try_from(tenant % 1_000).unwrap_or(0);
+    pub async fn subscribe(self, tenant: usize, receiver: usize) {
+        let port = receivers::port(tenant, receiver);
         let body = json!({ "target_url": format!("http://{}/", address_of(self.0.host, port)) });
         for node in (0..self.0.nodes.len()).cycle().take(40) {
             let request = self.request(&self.0.tenants[tenant].key, "POST", "/v1/subscriptions", Some(&body));
@@ -92,6 +92,14 @@ impl Clients {
                     turn.send(number, Some(key), bytes).await;
                 }
             }
+            OperationKind::SendOther {} => {
+                let keyed = self.known(tenant, pick, |known| &known.keyed);
+                if let Some((_, key, _)) = keyed {
+                    let body = event(tenant, number, 3);
+                    turn.ask(Asked::SendOther { number, key }, "POST", "/v1/events", Some(body)).await;
+                }
+            }
+            OperationKind::ListKeys {} => drop(turn.ask(Asked::ListKeys, "GET", "/v1/keys", None).await),
             OperationKind::SendBatch { count } => {
                 let numbers: Vec<u64> = (0..count as u64).map(|index| number * 100 + 100_000 + index).collect();
                 let events: Vec<Value> = numbers.iter().map(|number| event(tenant, *number, 10)).collect();
@@ -115,12 +123,22 @@ impl Clients {
     /// Looks at everything that the tenants have in the end, and tries whether they are served. It asks until there is an
     /// answer.
     pub async fn look_at_last(self, tenants: Vec<usize>, seed: u64) {
+        let mut node = usize::try_from(seed % 7).unwrap_or(0);
         for tenant in tenants {
+            // As behind a load balancer: each tenant by another node, one that serves.
+            loop {
+                node += 1;
+                let request = self.request("", "GET", "/readyz", None);
+                if self.call(node, request, AGAIN).await.is_some_and(|answer| answer.status == 200) {
+                    break;
+                }
+                sleep(AGAIN / 10).await;
+            }
             let operation = Operation {
                 at_ms: 0,
                 number: 10_000_000 + tenant as u64,
                 tenant,
-                node: usize::try_from(seed % 7).unwrap_or(0) + tenant,
+                node,
                 pick: 0,
                 disconnects_after_ms: None,
                 kind: OperationKind::Read {},
@@ -135,6 +153,7 @@ impl Clients {
             while turn.ask(Asked::Statistics, "GET", "/v1/stats", None).await.is_none_or(|status| status != 200) {
                 sleep(AGAIN).await;
             }
+            turn.use_revoked_key().await;
             let mut ids = self.0.history.lock().known.get(&tenant).map(|known| known.ids.clone()).unwrap_or_default();
             ids.sort_unstable();
             ids.dedup();
@@ -147,12 +166,7 @@ impl Clients {
         }
     }
 
-    fn known<T: Clone>(
-        &self,
-        tenant: usize,
-        pick: u64,
-        list: impl Fn(&super::history::Known) -> &Vec<T>,
-    ) -> Option<T> {
+    fn known<T: Clone>(&self, tenant: usize, pick: u64, list: impl Fn(&super::history::Known) -> &Vec<T>) -> Option<T> {
         let history = self.0.history.lock();
         let list = list(history.known.get(&tenant)?);
         // The newest ones more often than the others.
@@ -209,7 +223,9 @@ impl Turn<'_> {
             }
             OperationKind::AcknowledgeBatch { count } => {
                 let mut ids: Vec<String> = (0..count as u64)
-                    .filter_map(|turn| self.clients.known(tenant, pick.rotate_left(7 * turn as u32), |known| &known.ids))
+                    .filter_map(|turn| {
+                        self.clients.known(tenant, pick.rotate_left(7 * turn as u32), |known| &known.ids)
+                    })
                     .collect();
                 ids.sort_unstable();
                 ids.dedup();
@@ -224,6 +240,13 @@ impl Turn<'_> {
                 let body = json!({ "lease_token": token, "visibility_timeout_seconds": visibility_s });
                 let path = format!("/v1/events/{id}/lease");
                 self.ask(Asked::Extend { id, token, visibility_s }, "POST", &path, Some(body)).await;
+            }
+            OperationKind::WrongToken {} => {
+                let Some(id) = lease.map(|(id, _)| id).or(id) else { return };
+                let body = json!({ "lease_token": "0".repeat(32), "visibility_timeout_seconds": 1 });
+                let action = ["ack", "nack", "lease"][usize::try_from(pick % 3).unwrap_or(0)];
+                let path = format!("/v1/events/{id}/{action}");
+                self.ask(Asked::WrongToken { id }, "POST", &path, Some(body)).await;
             }
             OperationKind::Refuse {} => {
                 let Some((id, token)) = lease else { return };
@@ -253,7 +276,11 @@ impl Turn<'_> {
     async fn revoke(&self) {
         let Some((key, id)) = self.clients.0.tenants[self.operation.tenant].second.clone() else { return };
         // Used before, so that nodes know it.
-        self.ask_with(&key, Asked::Statistics, "GET", "/v1/stats", None).await;
+        for node in 0..self.clients.0.nodes.len() {
+            let operation = Operation { node, disconnects_after_ms: None, ..self.operation.clone() };
+            let turn = Turn { clients: self.clients, operation: &operation };
+            turn.ask_with(&key, Asked::Statistics, "GET", "/v1/stats", None).await;
+        }
         let is_revoked = self.ask(Asked::RevokeKey, "DELETE", &format!("/v1/keys/{id}"), None).await == Some(204);
         if !is_revoked {
             return;
@@ -263,6 +290,17 @@ impl Turn<'_> {
             let operation = Operation { node, disconnects_after_ms: None, ..self.operation.clone() };
             let turn = Turn { clients: self.clients, operation: &operation };
             turn.ask_with(&key, Asked::UseRevokedKey, "GET", "/v1/inbox?limit=1", None).await;
+        }
+    }
+
+    /// Uses the second key, if it was revoked: whoever owns the tenant by now must not know it.
+    async fn use_revoked_key(&self) {
+        let tenant = self.operation.tenant;
+        let is_revocation =
+            |entry: &Entry| entry.tenant == tenant && entry.asked == Asked::RevokeKey && entry.is_done();
+        let is_revoked = self.clients.0.history.lock().entries.iter().any(is_revocation);
+        if let Some((key, _)) = self.clients.0.tenants[tenant].second.clone().filter(|_| is_revoked) {
+            self.ask_with(&key, Asked::UseRevokedKey, "GET", "/v1/inbox?limit=1", None).await;
         }
     }
 
@@ -311,7 +349,7 @@ impl Turn<'_> {
         let Inner { history, trace, base, .. } = &*self.clients.0;
         let Operation { tenant, node, disconnects_after_ms, .. } = *self.operation;
         let mut request = self.clients.request(key, method, path, body.as_ref());
-        if let Asked::Send { key: Some(key), .. } = &asked
+        if let Asked::Send { key: Some(key), .. } | Asked::SendOther { key, .. } = &asked
             && let Ok(value) = key.parse()
         {
             request.headers_mut().insert("idempotency-key", value);

@@ -13,11 +13,13 @@ use std::time::Duration;
 #[expect(missing_docs, reason = "they are the operations of a plan, with their choices")]
 pub enum Asked {
     Send { number: u64, key: Option<String> },
+    SendOther { number: u64, key: String },
     SendBatch { numbers: Vec<u64> },
     Acknowledge { id: String, token: Option<String> },
     AcknowledgeBatch { ids: Vec<String> },
     Lease { visibility_s: u64 },
     Extend { id: String, token: String, visibility_s: u64 },
+    WrongToken { id: String },
     Refuse { id: String, token: String },
     Delete { id: String },
     Replay { id: String },
@@ -25,6 +27,7 @@ pub enum Asked {
     Read { id: String },
     Page { status: Status, walk: u64, is_first: bool },
     Statistics,
+    ListKeys,
     RevokeKey,
     UseRevokedKey,
 }
@@ -92,6 +95,8 @@ pub struct Received {
     pub at: Duration,
     /// For which tenant.
     pub tenant: usize,
+    /// By which of its receivers.
+    pub receiver: usize,
     /// The event.
     pub id: String,
     /// What was answered; none if nothing was.
@@ -157,7 +162,7 @@ impl Inner {
 fn learn(known: &mut Known, entry: &Entry) {
     let id = |value: &Value| value["event_id"].as_str().map(str::to_owned);
     match &entry.asked {
-        Asked::Send { .. } => known.ids.extend(id(&entry.body)),
+        Asked::Send { .. } | Asked::SendOther { .. } => known.ids.extend(id(&entry.body)),
         Asked::SendBatch { .. } => {
             known.ids.extend(entry.body["results"].as_array().into_iter().flatten().filter_map(id));
         }

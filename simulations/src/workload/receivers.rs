@@ -2,6 +2,7 @@
 
 use super::history::{History, Received};
 use crate::plan::Behaviour;
+use crate::trace::Trace;
 use crate::world::HostId;
 use crate::world::network::{Network, SimStream};
 use axum::serve::Listener;
@@ -17,12 +18,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The port of the first tenant's receiver.
-pub const PORT: u16 = 9_000;
+/// The port of the first tenant's first receiver.
+const PORT: u16 = 9_000;
 /// How long a slow receiver takes.
 const SLOW: Duration = Duration::from_millis(700);
 
-/// How each tenant's receiver behaves; cheap to clone.
+/// Receivers of each tenant: the first one behaves as faults tell it to, the others well.
+pub const EACH: usize = 2;
+
+/// The port of a receiver.
+pub fn port(tenant: usize, receiver: usize) -> u16 {
+    PORT + u16::try_from((tenant * EACH + receiver) % 20_000).unwrap_or(0)
+}
+
+/// How each tenant's first receiver behaves; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Behaviours(Arc<Mutex<BTreeMap<usize, Behaviour>>>);
 
@@ -43,10 +52,14 @@ impl Behaviours {
 pub struct Receiver {
     /// Whose.
     pub tenant: usize,
+    /// Which of them.
+    pub number: usize,
     /// How it behaves.
     pub behaviours: Behaviours,
     /// What it remembers.
     pub history: History,
+    /// The account of the run.
+    pub trace: Trace,
     /// When the run began.
     pub base: Instant,
 }
@@ -54,8 +67,7 @@ pub struct Receiver {
 impl Receiver {
     /// Receives for ever.
     pub async fn run(self, network: Network, host: HostId) {
-        let port = PORT + u16::try_from(self.tenant % 1_000).unwrap_or(0);
-        let mut listener = network.listen(host, port);
+        let mut listener = network.listen(host, port(self.tenant, self.number));
         loop {
             let (stream, _) = listener.accept().await;
             tokio::spawn(self.clone().connection(stream));
@@ -71,20 +83,24 @@ impl Receiver {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
         let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
         let event: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let behaviour = self.behaviours.of(self.tenant);
-        let number = self.history.lock().received.len();
+        let behaviour = if self.number == 0 { self.behaviours.of(self.tenant) } else { Behaviour::Well };
+        let came = self.history.lock().received.len();
         let answered = match behaviour {
             Behaviour::Well | Behaviour::Slow => Some(200),
             Behaviour::Failing => Some(500),
-            Behaviour::Flapping => Some(if number.is_multiple_of(2) { 200 } else { 503 }),
+            Behaviour::Flapping => Some(if came.is_multiple_of(2) { 200 } else { 503 }),
             Behaviour::Silent | Behaviour::Lying => None,
         };
         self.history.lock().received.push(Received {
             at: self.base.elapsed(),
             tenant: self.tenant,
+            receiver: self.number,
             id: event["event_id"].as_str().unwrap_or_default().to_owned(),
             answered,
         });
+        let (tenant, number, id) = (self.tenant, self.number, event["event_id"].as_str().unwrap_or_default());
+        let now = self.base.elapsed();
+        self.trace.note(now, "receiver", format_args!("t-{tenant}, {number}, gets {id} and is {behaviour:?}"));
         match behaviour {
             Behaviour::Slow => tokio::time::sleep(SLOW).await,
             Behaviour::Silent => std::future::pending().await,

@@ -100,15 +100,10 @@ fn tenant(id: &TenantId, plan: &Plan, keeps_a_day: bool, environment: &Environme
 fn key(tenant: &TenantId, environment: &Environment) -> (String, KeyRow) {
     let key = ApiKey::generate(KeyKind::Test, environment);
     let now = environment.now();
-    let scopes: Scopes = [
-        Scope::EventsWrite,
-        Scope::InboxRead,
-        Scope::InboxAck,
-        Scope::SubscriptionsManage,
-        Scope::KeysManage,
-    ]
-    .into_iter()
-    .collect();
+    let scopes: Scopes =
+        [Scope::EventsWrite, Scope::InboxRead, Scope::InboxAck, Scope::SubscriptionsManage, Scope::KeysManage]
+            .into_iter()
+            .collect();
     let row = KeyRow {
         id: EventId::mint(EventId::ZERO, now, environment.bytes()).to_bytes(),
         hash: key.hash(),

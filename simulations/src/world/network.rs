@@ -467,7 +467,8 @@ impl Drop for SimStream {
     fn drop(&mut self) {
         let mut inner = self.network.lock();
         inner.close(self.connection, self.side);
-        let is_over = inner.connections.get(&self.connection).is_some_and(|sides| sides.iter().all(|side| !side.is_open));
+        let is_over =
+            inner.connections.get(&self.connection).is_some_and(|sides| sides.iter().all(|side| !side.is_open));
         let is_awaited = inner.packets.values().any(|packet| packet.connection == self.connection);
         if is_over && !is_awaited {
             inner.connections.remove(&self.connection);

@@ -1,8 +1,10 @@
 //! The simulated way between members: what ractor_cluster is in production.
 //!
 //! Invariants: `SIM-PEERS-1` it keeps the contract of [`PeerTransport`]: a call ends within its time, after `Unreachable`
-//! nothing was sent; `SIM-PEERS-2` messages may be delayed, overtake each other and be lost; only those that members repeat
-//! themselves arrive twice, since a link in production gives no message twice.
+//! nothing was sent; `SIM-PEERS-2` messages may be delayed and overtake each other; a message is lost with its link, as
+//! over TCP: every call under way on it ends as unknown, and for a while there is none; `SIM-PEERS-3` so it is with a link that is
+//! cut, or whose other end stands still, for as long as pings take to notice; `SIM-PEERS-4` only messages that members
+//! repeat themselves arrive twice.
 
 use super::HostId;
 use super::network::Network;
@@ -20,11 +22,13 @@ use triggers_store::kv::simulated::Stream;
 
 /// After so long without an answer a link is given up.
 const LINK_LOST_AFTER: Duration = Duration::from_millis(300);
+/// A link that broke is there again after so long.
+const LINK_BACK_AFTER: Duration = Duration::from_millis(100);
 
 /// How messages fare; per mille of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Weather {
-    /// Lost.
+    /// Lost, with their link.
     pub dropped: u32,
     /// Delivered twice, if members repeat them themselves.
     pub duplicated: u32,
@@ -58,10 +62,20 @@ struct Inner {
     trace: Trace,
     members: BTreeMap<String, Member>,
     messages: BTreeMap<(Duration, u64), Message>,
-    calls: BTreeMap<u64, oneshot::Sender<Vec<u8>>>,
+    calls: BTreeMap<u64, Call>,
     last: u64,
+    /// Hosts that stand still.
+    frozen: BTreeSet<HostId>,
     /// Since when a pair of hosts has not been able to speak.
-    lost: BTreeMap<(HostId, HostId), Duration>,
+    silent: BTreeMap<(HostId, HostId), Duration>,
+    /// Until when a pair of hosts has no link.
+    broken: BTreeMap<(HostId, HostId), Duration>,
+}
+
+/// A call under way.
+struct Call {
+    pair: (HostId, HostId),
+    caller: oneshot::Sender<Vec<u8>>,
 }
 
 struct Member {
@@ -93,7 +107,9 @@ impl PeerNetwork {
             messages: BTreeMap::new(),
             calls: BTreeMap::new(),
             last: 0,
-            lost: BTreeMap::new(),
+            frozen: BTreeSet::new(),
+            silent: BTreeMap::new(),
+            broken: BTreeMap::new(),
         };
         Self { network, inner: Arc::new(Mutex::new(inner)) }
     }
@@ -122,11 +138,47 @@ impl PeerNetwork {
 
     /// A process has ended, and with it its members.
     pub fn process_ended(&self, host: HostId) {
-        self.lock().members.retain(|_, member| member.host != host);
+        let mut inner = self.lock();
+        inner.members.retain(|_, member| member.host != host);
+        inner.calls.retain(|_, call| call.pair.0 != host && call.pair.1 != host);
+    }
+
+    /// A host stands still, or goes on.
+    pub fn set_frozen(&self, host: HostId, is_frozen: bool) {
+        let mut inner = self.lock();
+        if is_frozen {
+            inner.frozen.insert(host);
+        } else {
+            inner.frozen.remove(&host);
+        }
+    }
+
+    /// Breaks the links that have been silent for too long.
+    fn notice(&self, now: Duration) {
+        let mut inner = self.lock();
+        let pairs: BTreeSet<(HostId, HostId)> = inner.calls.values().map(|call| call.pair).collect();
+        for pair in pairs {
+            if self.is_silent(&inner, pair) {
+                let since = *inner.silent.entry(pair).or_insert(now);
+                if now.saturating_sub(since) >= LINK_LOST_AFTER {
+                    inner.calls.retain(|_, call| call.pair != pair);
+                }
+            } else {
+                inner.silent.remove(&pair);
+            }
+        }
+    }
+
+    fn is_silent(&self, inner: &Inner, (one, other): (HostId, HostId)) -> bool {
+        inner.frozen.contains(&one)
+            || inner.frozen.contains(&other)
+            || self.network.is_cut(one, other)
+            || self.network.is_cut(other, one)
     }
 
     /// Delivers what is due.
     pub fn deliver(&self, now: Duration) {
+        self.notice(now);
         loop {
             let mut inner = self.lock();
             inner.now = now;
@@ -151,9 +203,9 @@ impl PeerNetwork {
         let Message { from, to, call, body, is_reply } = message;
         inner.trace.note(now, "peers", format_args!("{kind} {call} {} to {to}: {}", from.1, Digest(&body)));
         if is_reply {
-            if let Some(caller) = inner.calls.remove(&call) {
+            if let Some(call) = inner.calls.remove(&call) {
                 // Who called may have given up.
-                let _ = caller.send(body);
+                let _ = call.caller.send(body);
             }
             return;
         }
@@ -176,6 +228,15 @@ impl PeerNetwork {
         let delay = Duration::from_millis(inner.luck[3].below(200));
         if is_dropped {
             inner.fired.dropped += 1;
+            let pair = inner.calls.get(&message.call).map(|call| call.pair);
+            if let Some(pair) = pair {
+                let back = inner.now + LINK_BACK_AFTER;
+                inner.broken.insert(pair, back);
+                let broken: Vec<u64> =
+                    inner.calls.iter().filter(|(_, call)| call.pair == pair).map(|(number, _)| *number).collect();
+                inner.messages.retain(|_, message| !broken.contains(&message.call));
+                inner.calls.retain(|_, call| call.pair != pair);
+            }
             return;
         }
         let mut due = inner.now + latency;
@@ -186,13 +247,8 @@ impl PeerNetwork {
         if is_duplicated {
             inner.fired.duplicated += 1;
             let Message { from, to, call, body, is_reply } = &message;
-            let twin = Message {
-                from: from.clone(),
-                to: to.clone(),
-                call: *call,
-                body: body.clone(),
-                is_reply: *is_reply,
-            };
+            let twin =
+                Message { from: from.clone(), to: to.clone(), call: *call, body: body.clone(), is_reply: *is_reply };
             inner.last += 1;
             let key = (due + latency, inner.last);
             inner.messages.insert(key, twin);
@@ -206,18 +262,28 @@ impl PeerNetwork {
     fn is_linked(&self, from: HostId, to: &str) -> bool {
         let mut inner = self.lock();
         let Some(member) = inner.members.get(to) else { return false };
-        let (host, boot) = (member.host, member.boot);
-        if self.network.boot(host) != Some(boot) {
+        let pair = pair(from, member.host);
+        let is_gone = self.network.boot(member.host) != Some(member.boot);
+        if is_gone || inner.broken.get(&pair).is_some_and(|until| inner.now < *until) {
             return false;
         }
-        if self.network.is_cut(from, host) || self.network.is_cut(host, from) {
+        if self.is_silent(&inner, pair) {
             let now = inner.now;
-            let since = *inner.lost.entry((from, host)).or_insert(now);
+            let since = *inner.silent.entry(pair).or_insert(now);
             return now.saturating_sub(since) < LINK_LOST_AFTER;
         }
-        inner.lost.remove(&(from, host));
+        inner.silent.remove(&pair);
         true
     }
+
+    fn host_of(&self, peer: &str) -> Option<HostId> {
+        self.lock().members.get(peer).map(|member| member.host)
+    }
+}
+
+/// Both ends of a link.
+fn pair(one: HostId, other: HostId) -> (HostId, HostId) {
+    (one.min(other), one.max(other))
 }
 
 /// One member's way to the others.
@@ -242,19 +308,23 @@ impl PeerTransport for SimTransport {
         limit: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, PeerError>> {
         Box::pin(async move {
+            let Some(host) = self.peers.host_of(peer) else { return Err(PeerError::Unreachable) };
             if !self.met().contains(peer) || !self.peers.is_linked(self.host, peer) {
                 return Err(PeerError::Unreachable);
             }
             let is_repeatable = matches!(
                 PeerRequest::decode(&message),
-                Ok(PeerRequest::Ping | PeerRequest::Prepare { .. } | PeerRequest::Serve { .. } | PeerRequest::Close { .. })
+                Ok(PeerRequest::Ping
+                    | PeerRequest::Prepare { .. }
+                    | PeerRequest::Serve { .. }
+                    | PeerRequest::Close { .. })
             );
             let (caller, reply) = oneshot::channel();
             let call = {
                 let mut inner = self.peers.lock();
                 inner.last += 1;
                 let call = inner.last;
-                inner.calls.insert(call, caller);
+                inner.calls.insert(call, Call { pair: pair(self.host, host), caller });
                 call
             };
             let from = (self.host, self.peer.clone());

@@ -83,7 +83,7 @@ impl Store {
             };
             match error.retry_class() {
                 Some(StoreError::Retryable(_)) => {}
-                Some(StoreError::MaybeCommitted(_)) if run.idempotent => unknown = !is_planted(Bug::UnknownForgotten),
+                Some(StoreError::MaybeCommitted(_)) if run.idempotent => unknown = true,
                 // An earlier attempt may have committed whatever this one says.
                 Some(fatal) if unknown => {
                     return Err(E::from(StoreError::MaybeCommitted(fatal.to_string())));

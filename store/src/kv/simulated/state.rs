@@ -125,7 +125,8 @@ impl State {
         if self.versions.conflicts(&proposal) {
             return Err(StoreError::Retryable("what was read has changed since".into()));
         }
-        let observed = self.observer.as_ref().map(|_| (proposal.writer.clone(), proposal.writes.keys().cloned().collect()));
+        let observed =
+            self.observer.as_ref().map(|_| (proposal.writer.clone(), proposal.writes.keys().cloned().collect()));
         self.versions.apply(proposal, at)?;
         if let (Some(observer), Some((writer, keys))) = (&mut self.observer, observed) {
             let keys: Vec<Bytes> = keys;
