@@ -4,6 +4,7 @@
 //! run    --scenario S --seed N | --plan FILE     one run: its trace, its violations
 //! sweep  --scenario S --seeds A..B --jobs J      many: progress, faults that fired, the first failures
 //! verify --scenario S --seeds A..B               each twice: the traces must be the same
+//! plan   --scenario S --seed N                   the plan of a seed, as a file that can be changed and run
 //! shrink --scenario S --seed N | --plan FILE     a smaller plan that still fails, as a file
 //! ci                                             what CI runs: every scenario, `verify`, and the seeds of `seeds.toml`
 //! bugs                                           finds each planted bug, in builds that have them
@@ -45,6 +46,8 @@ enum Command {
     Verify(SweepArguments),
     /// Make a failing plan smaller
     Shrink(ShrinkArguments),
+    /// Print the plan of a seed
+    Plan(Which),
     /// List the scenarios
     Scenarios,
     /// Run what CI runs
@@ -155,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(arguments) => sweep::sweep(&arguments, false),
         Command::Verify(arguments) => sweep::sweep(&arguments, true),
         Command::Shrink(arguments) => shrink::shrink(&arguments),
+        Command::Plan(which) => print(&which),
         Command::Scenarios => scenarios(),
         Command::Ci(arguments) => ci::ci(&arguments),
         Command::Bugs(arguments) => bugs::bugs(&arguments),
@@ -167,6 +171,12 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn print(which: &Which) -> Result<bool, String> {
+    let plan = serde_json::to_string_pretty(&which.plan()?).map_err(|error| error.to_string())?;
+    report::say(format_args!("{plan}"));
+    Ok(true)
 }
 
 fn scenarios() -> Result<bool, String> {

@@ -21,16 +21,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::Timestamp;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 
 /// After everything was mended, leases end and webhooks are tried again for so long.
-const REST: Duration = Duration::from_millis(4_500);
+const REST: Duration = Duration::from_millis(4_200);
+const REST_STEP: Duration = Duration::from_millis(10);
 /// After that everything has to be looked at within this time.
 const LAST_LOOK: Duration = Duration::from_secs(20);
 /// Nobody does anything for so long after it was due, at rest.
-const OVERDUE_MS: i64 = 1_500;
+const OVERDUE_MS: i64 = 1_100;
 const DAY_MS: i64 = 26 * 3_600 * 1_000;
 /// Tenants that are looked at in the end, at most.
 const LOOKED_AT_MAX: usize = 40;
@@ -70,7 +72,7 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<Outcome, String> {
     running.live();
     let looked_at = running.looked_at();
     running.rest();
-    let overdue = rows::overdue(&running.world.engine.dump(), running.latest_due());
+    let overdue = rows::overdue(&running.world.engine.dump(), running.latest_due(), &running.busy());
     let is_at_rest = running.look(&looked_at);
     let mut violations = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -188,6 +190,14 @@ impl<'a> Running<'a> {
         Timestamp::from_millis(slowest_ms - OVERDUE_MS)
     }
 
+    /// The tenants that have got webhooks a moment ago.
+    fn busy(&self) -> BTreeSet<String> {
+        let since = self.world.now().saturating_sub(Duration::from_millis(OVERDUE_MS.unsigned_abs()));
+        let history = self.history.lock();
+        let recent = history.received.iter().filter(|received| received.at >= since);
+        recent.map(|received| format!("t-{}", received.tenant)).collect()
+    }
+
     /// The tenants that are looked at in the end.
     fn looked_at(&self) -> BTreeSet<usize> {
         let tenants: BTreeSet<usize> = self.plan.operations.iter().map(|operation| operation.tenant).collect();
@@ -200,19 +210,20 @@ impl<'a> Running<'a> {
         self.world.heal();
         let rested = self.world.now() + REST;
         while self.world.now() < rested {
-            self.world.step();
+            self.world.step_by(REST_STEP);
         }
     }
 
     /// Looks at what there is; whether all of it was answered.
     fn look(&mut self, looked_at: &BTreeSet<usize>) -> bool {
-        let looks = self.clients.clone().look_at_last(looked_at.iter().copied().collect(), self.plan.seed);
-        let look = self.runtime.spawn(looks);
+        let first = usize::try_from(self.plan.seed % 7).unwrap_or(0);
+        let looks = looked_at.iter().map(|tenant| self.clients.clone().look_at_last(*tenant, first + tenant));
+        let looks: Vec<_> = looks.map(|look| self.runtime.spawn(look)).collect();
         let end = self.world.now() + LAST_LOOK;
-        while !look.is_finished() && self.world.now() < end {
+        while !looks.iter().all(JoinHandle::is_finished) && self.world.now() < end {
             self.world.step();
         }
-        look.is_finished()
+        looks.iter().all(JoinHandle::is_finished)
     }
 
     fn end_faults(&mut self, now: Duration) {

@@ -230,11 +230,16 @@ impl World {
 
     /// One step of everything.
     pub fn step(&mut self) {
+        self.step_by(STEP);
+    }
+
+    /// One step that is longer, when nobody measures how long anything takes.
+    pub fn step_by(&mut self, step: Duration) {
         let begun = self.now;
         determinism::set_now(begun);
         self.network.deliver(begun);
         self.peers.deliver(begun);
-        self.now += STEP;
+        self.now += step;
         for host in (0..self.hosts.len()).map(HostId) {
             self.step_host(host, begun);
         }

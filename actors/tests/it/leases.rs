@@ -188,6 +188,35 @@ async fn leases_end_on_time_without_anybody_asking() {
     assert_eq!(status(&second.router(), &tenant, EventStatus::Failed).await.len(), 451);
 }
 
+/// The first answer of every commit is lost, so that each batch is run twice.
+#[tokio::test(start_paused = true)]
+async fn leases_end_on_time_whose_commit_was_answered_as_unknown() {
+    let (engine, tenant) = (engine(7), tenant("acme"));
+    let store = store(&engine, 7);
+    set_policy(&store, &tenant, &[60]).await;
+    let node = node(&store, "n@1").await;
+    let router = node.router();
+    append(&router, &tenant, 2).await;
+    engine.set_options(SimulatedOptions { unknown_committed_per_mille: 700, ..engine.options() });
+    let before = engine.faults_fired().unknown_committed;
+    let first = lease(&router, &tenant, 1, 5).await.remove(0);
+    let token = first.token;
+    router.extend(&tenant, first.event.id, token, Duration::from_secs(8), in_seconds(10)).await.unwrap();
+    lease(&router, &tenant, 1, 5).await.remove(0);
+    assert!(engine.faults_fired().unknown_committed > before, "no answer was lost");
+    engine.set_options(SimulatedOptions { unknown_committed_per_mille: 0, ..engine.options() });
+    for (seconds, held) in [(6, 1), (3, 0)] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let mut running = 0;
+        for id in status(&router, &tenant, EventStatus::Queued).await {
+            let (_, attempts) = router.find_with_attempts(&tenant, id, in_seconds(5)).await.unwrap();
+            running += usize::from(attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()));
+        }
+        assert_eq!(running, held, "a lease has not ended on time");
+    }
+    node.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn twenty_consumers_share_an_inbox_and_each_event_is_delivered_once() {
     let (engine, tenant) = (engine(5), tenant("acme"));

@@ -14,6 +14,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use schemas::Problem;
 use serde_json::json;
+use std::sync::{Arc, LazyLock};
 use triggers_protocol::ErrorCode;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
@@ -31,9 +32,10 @@ const DESCRIPTION: &str = "Partners post events; each tenant has a durable inbox
 
 /// Where and under which path the document is served.
 pub(crate) fn routes(document: OpenApi) -> Router<EdgeState> {
-    let json = Bytes::from(json_of(document));
+    // Made when it is asked for first: it takes as long as all the rest of a start.
+    let json = Arc::new(LazyLock::new(move || Bytes::from(json_of(document))));
     let answer = move || {
-        let json = json.clone();
+        let json = Bytes::clone(&json);
         async move { ([(CONTENT_TYPE, "application/json")], json) }
     };
     Router::new().route("/openapi.json", get(answer))

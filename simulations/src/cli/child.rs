@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A run takes a fraction of a second; one that goes on for so long hangs.
 const SECONDS_MAX: u64 = 120;
-const POLL: Duration = Duration::from_millis(2);
+const POLL: Duration = Duration::from_micros(500);
 
 /// What a run gave.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -70,7 +70,7 @@ impl Running {
     /// What it gave, if it has ended.
     pub(super) fn poll(&mut self) -> Option<Result> {
         self.polls += 1;
-        let is_over = self.polls > SECONDS_MAX * 1_000 / POLL.as_millis() as u64;
+        let is_over = self.polls > SECONDS_MAX * 1_000_000 / POLL.as_micros() as u64;
         match self.child.try_wait() {
             Ok(None) if !is_over => return None,
             Ok(None) => {

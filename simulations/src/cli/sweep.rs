@@ -3,6 +3,8 @@
 use super::child::{self, Result};
 use super::{SweepArguments, Which, report};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use triggers_protocol::Environment;
 
 /// What many runs gave.
 #[derive(Debug, Default)]
@@ -11,7 +13,12 @@ pub(super) struct Tally {
     pub(super) operations: u64,
     pub(super) failures: Vec<(Which, Result)>,
     pub(super) fired: BTreeMap<String, u64>,
+    /// How long all of it took.
+    pub(super) took: Duration,
 }
+
+/// Cells of the progress bar.
+const BAR: usize = 30;
 
 pub(super) fn sweep(arguments: &SweepArguments, is_twice: bool) -> std::result::Result<bool, String> {
     let SweepArguments { scenario, seeds, jobs, failures_max, bug } = arguments;
@@ -41,6 +48,7 @@ pub(super) fn many(
     let mut left: VecDeque<Which> = which.into();
     let mut running = Vec::new();
     let mut tally = Tally::default();
+    let clock = Environment::system();
     while (!left.is_empty() && tally.failures.len() < failures_max) || !running.is_empty() {
         while running.len() < jobs.max(1) && tally.failures.len() < failures_max {
             let Some(next) = left.pop_front() else { break };
@@ -55,8 +63,10 @@ pub(super) fn many(
             }
         }
         running = still;
-        let (runs, failures) = (tally.runs, tally.failures.len());
-        report::progress(format_args!("{runs} of {total} runs, {failures} failed"));
+        tally.took = clock.monotonic();
+        let (runs, failures, rate) = (tally.runs, tally.failures.len(), tally.per_minute());
+        let bar = "#".repeat(usize::try_from(runs).unwrap_or(0) * BAR / total.max(1));
+        report::progress(format_args!("[{bar:<BAR$}] {runs} of {total} runs, {rate:.0} a minute, {failures} failed"));
         child::wait();
     }
     report::progress(format_args!(""));
@@ -64,6 +74,10 @@ pub(super) fn many(
 }
 
 impl Tally {
+    fn per_minute(&self) -> f64 {
+        self.runs as f64 * 60.0 / self.took.as_secs_f64().max(0.001)
+    }
+
     fn add(&mut self, which: Which, mut result: Result, first: Option<Result>) {
         self.runs += 1;
         self.operations += result.operations;
@@ -82,8 +96,9 @@ impl Tally {
 
 /// Says what many runs gave.
 pub(super) fn tell(tally: &Tally) {
-    let (runs, operations) = (tally.runs, tally.operations);
-    report::say(format_args!("{runs} runs with {operations} operations, {} failed", tally.failures.len()));
+    let (runs, operations, failed) = (tally.runs, tally.operations, tally.failures.len());
+    let rate = tally.per_minute();
+    report::say(format_args!("{runs} runs with {operations} operations, {rate:.0} runs a minute, {failed} failed"));
     let fired: Vec<String> = tally.fired.iter().map(|(name, count)| format!("{name} {count}")).collect();
     report::say(format_args!("faults that came: {}", fired.join(", ")));
     for (which, result) in &tally.failures {

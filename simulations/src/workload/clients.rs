@@ -120,48 +120,45 @@ impl Clients {
         }
     }
 
-    /// Looks at everything that the tenants have in the end, and tries whether they are served. It asks until there is an
-    /// answer.
-    pub async fn look_at_last(self, tenants: Vec<usize>, seed: u64) {
-        let mut node = usize::try_from(seed % 7).unwrap_or(0);
-        for tenant in tenants {
-            // As behind a load balancer: each tenant by another node, one that serves.
-            loop {
-                node += 1;
-                let request = self.request("", "GET", "/readyz", None);
-                if self.call(node, request, AGAIN).await.is_some_and(|answer| answer.status == 200) {
-                    break;
-                }
-                sleep(AGAIN / 10).await;
+    /// Looks at everything that a tenant has in the end, and tries whether it is served. It asks until there is an answer.
+    pub async fn look_at_last(self, tenant: usize, first_node: usize) {
+        let mut node = first_node;
+        // As behind a load balancer: by a node that serves.
+        loop {
+            let request = self.request("", "GET", "/readyz", None);
+            if self.call(node, request, AGAIN).await.is_some_and(|answer| answer.status == 200) {
+                break;
             }
-            let operation = Operation {
-                at_ms: 0,
-                number: 10_000_000 + tenant as u64,
-                tenant,
-                node,
-                pick: 0,
-                disconnects_after_ms: None,
-                kind: OperationKind::Read {},
-            };
-            let turn = Turn { clients: &self, operation: &operation };
-            while !turn.send(operation.number, None, 1).await.is_some_and(|status| status == 201 || status == 429) {
+            node += 1;
+            sleep(AGAIN / 10).await;
+        }
+        let operation = Operation {
+            at_ms: 0,
+            number: 10_000_000 + tenant as u64,
+            tenant,
+            node,
+            pick: 0,
+            disconnects_after_ms: None,
+            kind: OperationKind::Read {},
+        };
+        let turn = Turn { clients: &self, operation: &operation };
+        while !turn.send(operation.number, None, 1).await.is_some_and(|status| status == 201 || status == 429) {
+            sleep(AGAIN).await;
+        }
+        for status in Status::ALL {
+            turn.walk_for_sure(status).await;
+        }
+        while turn.ask(Asked::Statistics, "GET", "/v1/stats", None).await.is_none_or(|status| status != 200) {
+            sleep(AGAIN).await;
+        }
+        turn.use_revoked_key().await;
+        let mut ids = self.0.history.lock().known.get(&tenant).map(|known| known.ids.clone()).unwrap_or_default();
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            let path = format!("/v1/events/{id}");
+            while turn.ask(Asked::Read { id: id.clone() }, "GET", &path, None).await.is_none_or(|s| s >= 500) {
                 sleep(AGAIN).await;
-            }
-            for status in Status::ALL {
-                turn.walk_for_sure(status).await;
-            }
-            while turn.ask(Asked::Statistics, "GET", "/v1/stats", None).await.is_none_or(|status| status != 200) {
-                sleep(AGAIN).await;
-            }
-            turn.use_revoked_key().await;
-            let mut ids = self.0.history.lock().known.get(&tenant).map(|known| known.ids.clone()).unwrap_or_default();
-            ids.sort_unstable();
-            ids.dedup();
-            for id in ids {
-                let path = format!("/v1/events/{id}");
-                while turn.ask(Asked::Read { id: id.clone() }, "GET", &path, None).await.is_none_or(|s| s >= 500) {
-                    sleep(AGAIN).await;
-                }
             }
         }
     }

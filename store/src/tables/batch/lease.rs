@@ -64,6 +64,8 @@ impl Lease {
 impl Batch<'_> {
     pub(super) async fn lease(&mut self, tx: &mut dyn Transaction, lease: &Lease) -> Result<Outcome, TableError> {
         if let Some(ids) = self.leased_before(tx, lease.nonce).await? {
+            // Whoever commits has not heard yet of when they end.
+            self.lease_ends_changed = true;
             // Kept for a third run, should this one take more for another command.
             self.leased.push((lease.nonce, ids.clone()));
             let mut leased = Vec::with_capacity(ids.len());
@@ -205,8 +207,9 @@ impl Batch<'_> {
             delivery.claim = Claim::Leased { until };
             delivery.changed_by = nonce;
             tx.set(&self.keys.delivery(id), &delivery.to_bytes());
-            self.lease_ends_changed = true;
         }
+        // Also when an earlier run has done it: whoever commits has not heard of it yet.
+        self.lease_ends_changed = true;
         Ok(Outcome::Changed(Box::new(row)))
     }
 
