@@ -3,7 +3,7 @@
 //! Each is one condition at one place of the product, [`is_planted`] of its [`Bug`]; where that place is, a search for the
 //! variant's name tells. Invariants: `PLANTED-1` without the feature `planted-bugs` no bug can be planted: the condition is
 //! the constant `false`, and nothing of it is left in the program; `PLANTED-2` with the feature every bug is off until
-//! [`plant`] is called for it; `PLANTED-3` what is planted stays so for the whole process, in all of its nodes.
+//! `plant` is called for it; `PLANTED-3` what is planted stays so for the whole process, in all of its nodes.
 //! It is not a way to inject faults of networks, stores or clocks: those are around the product, a planted bug is in it.
 
 use crate::Malformed;

@@ -179,7 +179,7 @@ impl<'a> Running<'a> {
     /// The rows must be right at every moment; looking at all of them takes time.
     fn is_time_for_rows(&self) -> bool {
         let every_ms = if self.plan.tenants > 100 { 5_000 } else { 500 };
-        self.world.now().as_millis() % every_ms == 0
+        self.world.now().as_millis().is_multiple_of(every_ms)
     }
 
     /// What is due before this must have been done when everything has come to rest.

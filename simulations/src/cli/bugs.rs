@@ -6,6 +6,8 @@ use super::{Which, child, report, sweep};
 use clap::Args;
 use triggers_protocol::Environment;
 
+const NO_BUGS: &str = "this build has no bugs to plant: build it with --features planted-bugs";
+
 #[derive(Debug, Args)]
 pub(super) struct BugsArguments {
     /// Seeds that are tried for each bug, over all scenarios
@@ -40,11 +42,14 @@ pub(super) fn plant(bug: Option<&str>) -> Result<(), String> {
 pub(super) fn plant(bug: Option<&str>) -> Result<(), String> {
     match bug {
         None => Ok(()),
-        Some(_) => Err("this build has no bugs to plant: build it with --features planted-bugs".to_owned()),
+        Some(_) => Err(NO_BUGS.to_owned()),
     }
 }
 
 pub(super) fn bugs(arguments: &BugsArguments) -> Result<bool, String> {
+    if !cfg!(feature = "planted-bugs") {
+        return Err(NO_BUGS.to_owned());
+    }
     let names: Vec<&str> = triggers_protocol::planted::Bug::ALL.iter().map(|bug| bug.name()).collect();
     let mut is_well = true;
     report::say(format_args!("{:<28} {:>6} {:>8}  found by", "bug", "seeds", "time"));

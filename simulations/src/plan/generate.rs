@@ -63,7 +63,10 @@ fn faults(scenario: &Scenario, stream: &mut Stream) -> Result<Vec<Fault>, String
     }
     for _ in 0..count {
         let at_ms = between(stream, BEGIN_MS, scenario.run_ms.saturating_sub(200).max(BEGIN_MS));
-        let kind = fault(choose(&scenario.faults, stream), scenario, stream)?;
+        let name = choose(&scenario.faults, stream);
+        let kind = fault(name, scenario, stream)?;
+        // Early, so that every attempt at an event fails.
+        let at_ms = if name == "dead_receiver" { BEGIN_MS + at_ms % 1_000 } else { at_ms };
         faults.push(Fault { at_ms, kind });
     }
     faults.sort_by_key(|fault| fault.at_ms);

@@ -352,12 +352,12 @@ impl Turn<'_> {
             request.headers_mut().insert("idempotency-key", value);
         }
         let limit = disconnects_after_ms.map_or(LIMIT, Duration::from_millis);
-        let begin = base.elapsed();
+        let entry = history.lock().begin(base.elapsed(), (tenant, node), asked);
         let answer = self.clients.call(node, request, limit).await;
         let end = base.elapsed();
         let said = answer.as_ref().map(|answer| answer.body.clone()).unwrap_or_default();
         let mut history = history.lock();
-        let entry = history.add((begin, end), (tenant, node), asked, answer);
+        let entry = history.end(entry, end, answer);
         trace.note(end, "client", format_args!("{entry} {}", Digest(&said)));
         entry.clone()
     }

@@ -1,4 +1,4 @@
-//! What clients and receivers remember: every operation with its time and answer, in the order in which they ended.
+//! What clients and receivers remember: every operation with its time and answer, in the order in which they began.
 
 use crate::plan::Status;
 use crate::world::http::Answer;
@@ -32,12 +32,12 @@ pub enum Asked {
     UseRevokedKey,
 }
 
-/// An operation that has ended, one way or the other.
+/// An operation. One that has not ended may have been done, as one without an answer.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// When it was sent.
     pub begin: Duration,
-    /// When its answer was there, or was given up.
+    /// When its answer was there, or was given up; [`Duration::MAX`] until then.
     pub end: Duration,
     /// For which tenant.
     pub tenant: usize,
@@ -72,7 +72,8 @@ impl Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (begin, end) = (self.begin.as_millis(), self.end.as_millis());
+        let begin = self.begin.as_millis();
+        let end = if self.end == Duration::MAX { String::new() } else { self.end.as_millis().to_string() };
         write!(f, "{begin:>6}-{end:<6} t-{} at node {}: {:?} -> ", self.tenant, self.node + 1, self.asked)?;
         match self.status {
             Some(status) => write!(f, "{status}")?,
@@ -139,23 +140,25 @@ impl History {
 }
 
 impl Inner {
-    /// Remembers an operation and what it tells of its tenant.
-    pub fn add(
-        &mut self,
-        (begin, end): (Duration, Duration),
-        (tenant, node): (usize, usize),
-        asked: Asked,
-        answer: Option<Answer>,
-    ) -> &Entry {
-        let body = answer.as_ref().and_then(|answer| serde_json::from_slice(&answer.body).ok()).unwrap_or_default();
-        let status = answer.as_ref().map(|answer| answer.status);
-        let is_replayed = answer.is_some_and(|answer| answer.is_replayed);
-        let entry = Entry { begin, end, tenant, node, asked, status, is_replayed, body };
-        if entry.is_done() {
-            learn(self.known.entry(tenant).or_default(), &entry);
+    /// Remembers an operation that begins; its number.
+    pub fn begin(&mut self, begin: Duration, (tenant, node): (usize, usize), asked: Asked) -> usize {
+        let (end, is_replayed, body) = (Duration::MAX, false, Value::Null);
+        self.entries.push(Entry { begin, end, tenant, node, asked, status: None, is_replayed, body });
+        self.entries.len() - 1
+    }
+
+    /// Remembers how it ended, and what that tells of its tenant.
+    pub fn end(&mut self, number: usize, end: Duration, answer: Option<Answer>) -> &Entry {
+        let entry = &mut self.entries[number];
+        entry.end = end;
+        if let Some(answer) = answer {
+            entry.body = serde_json::from_slice(&answer.body).unwrap_or_default();
+            (entry.status, entry.is_replayed) = (Some(answer.status), answer.is_replayed);
         }
-        self.entries.push(entry);
-        self.entries.last().expect("it was just added")
+        if entry.is_done() {
+            learn(self.known.entry(entry.tenant).or_default(), entry);
+        }
+        entry
     }
 }
 

@@ -45,6 +45,8 @@ fn what_is_asked_wrongly_is_refused() {
         (&["run", "--scenario", "none"][..], "there is no scenario \"none\""),
         (&["run", "--plan", "/does/not/exist"], "/does/not/exist"),
         (&["run", "--bug", "none"], "bug"),
+        #[cfg(not(feature = "planted-bugs"))]
+        (&["bugs"], "this build has no bugs to plant"),
         (&["sweep", "--seeds", "5..5"], "must be like 0..1000"),
     ] {
         let output = sim(Path::new("."), arguments);
@@ -65,7 +67,7 @@ fn every_planted_bug_is_found() {
 fn a_failing_plan_is_made_smaller() {
     let directory = tempfile::tempdir().unwrap();
     let bug = ["--bug", "tombstone-not-written"];
-    let arguments = [&["shrink", "--scenario", "steady", "--seed", "0", "--runs-max", "150"][..], &bug].concat();
+    let arguments = [&["shrink", "--scenario", "burst", "--seed", "1", "--runs-max", "150"][..], &bug].concat();
     let output = sim(directory.path(), &arguments);
     assert_eq!(output.status.code(), Some(1), "PROGRAM-4: {}", stdout(&output));
     let plan = std::fs::read_to_string(directory.path().join("plan.json")).unwrap();
