@@ -82,13 +82,13 @@ pub(super) fn ci(arguments: &CiArguments) -> Result<bool, String> {
         report::say(format_args!("again: {} {}: {}", which.scenario, which.seed, regression.about));
     }
     let mut is_well = true;
-    for (title, which, is_twice) in [
-        ("seeds that have failed before", known, false),
-        ("seeds over all scenarios", (0..arguments.seeds).map(Which::of).collect(), false),
-        ("seeds that are run twice", (0..arguments.verified).map(Which::of).collect(), true),
+    let of = |seeds: u64| (0..seeds).map(Which::of).collect();
+    for (title, which, is_twice, is_all) in [
+        ("seeds that have failed before", known, false, false),
+        ("seeds over all scenarios", of(arguments.seeds), false, true),
+        ("seeds that are run twice", of(arguments.verified), true, false),
     ] {
         report::say(format_args!("\n{title}"));
-        let is_all = title.contains("all");
         let tally = sweep::many(which, sweep::cores(), 5, is_twice)?;
         sweep::tell(&tally);
         is_well &= tally.failures.is_empty() && (!is_all || all_came(&tally));

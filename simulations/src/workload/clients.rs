@@ -344,7 +344,8 @@ impl Turn<'_> {
 
     async fn exchange(&self, key: &str, asked: Asked, method: &str, path: &str, body: Option<Value>) -> Entry {
         let Inner { history, trace, base, .. } = &*self.clients.0;
-        let Operation { tenant, node, disconnects_after_ms, .. } = *self.operation;
+        let Operation { tenant, disconnects_after_ms, .. } = *self.operation;
+        let node = self.operation.node % self.clients.0.nodes.len();
         let mut request = self.clients.request(key, method, path, body.as_ref());
         if let Asked::Send { key: Some(key), .. } | Asked::SendOther { key, .. } = &asked
             && let Ok(value) = key.parse()
