@@ -188,7 +188,7 @@ async fn leases_end_on_time_without_anybody_asking() {
     assert_eq!(status(&second.router(), &tenant, EventStatus::Failed).await.len(), 451);
 }
 
-/// The first answer of every commit is lost, so that each batch is run twice.
+/// Most answers of commits are lost, so that a batch is run again after it has taken effect.
 #[tokio::test(start_paused = true)]
 async fn leases_end_on_time_whose_commit_was_answered_as_unknown() {
     let (engine, tenant) = (engine(7), tenant("acme"));

@@ -126,10 +126,10 @@ impl Errand<'_> {
         let news_until = until.min(Instant::now() + NEWS_WAIT_MAX);
         let mut attempts = 0;
         while attempts < ATTEMPTS_MAX {
-            attempts += 1;
             let before = self.cluster.directory.owner(self.partition);
             let mut is_unreached = false;
             if self.edge.router.serves(self.partition) {
+                attempts += 1;
                 let response = self.here(next.clone()).await;
                 if response.extensions().get::<Elsewhere>().is_none() {
                     return response;
@@ -140,11 +140,8 @@ impl Errand<'_> {
             } else {
                 match self.elsewhere(until).await {
                     Attempt::Answered(response) => return response,
-                    Attempt::Moved => {}
-                    Attempt::Unreached => {
-                        is_unreached = true;
-                        attempts -= 1;
-                    }
+                    Attempt::Moved => attempts += 1,
+                    Attempt::Unreached => is_unreached = true,
                 }
             }
             if timeout_at(news_until, self.news_since(before.as_ref(), is_unreached)).await.is_err() {

@@ -40,8 +40,10 @@ pub fn overdue(dump: &[(Bytes, Bytes)], before: Timestamp, busy: &BTreeSet<Strin
     let overdue = times.filter(|(_, time)| *time < before);
     overdue
         .map(|(key, time)| {
-            let (tenant, id) = (keys::tenant_of_key(key), keys::id_of_key(key));
-            Violation::new("ROWS-OVERDUE", format!("{tenant:?}: {id:?} was due at {time}, and it is past {before}"))
+            let tenant =
+                parts(key).map_or_else(String::new, |parts| String::from_utf8_lossy(parts.tenant).into_owned());
+            let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
+            Violation::new("ROWS-OVERDUE", format!("{tenant}: {id} was due at {time}, and it is past {before}"))
         })
         .collect()
 }

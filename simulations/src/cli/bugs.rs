@@ -54,11 +54,10 @@ pub(super) fn bugs(arguments: &BugsArguments) -> Result<bool, String> {
     let mut is_well = true;
     report::say(format_args!("{:<28} {:>6} {:>8}  found by", "bug", "seeds", "time"));
     for name in names.into_iter().filter(|name| arguments.bug.as_deref().is_none_or(|only| only == *name)) {
-        let begun = Environment::system();
-        let begun = (begun.monotonic(), begun);
+        let clock = Environment::system();
         match find(name, arguments.seeds)? {
             Some((seeds, which, rule)) => {
-                let seconds = begun.1.monotonic().saturating_sub(begun.0).as_secs_f64();
+                let seconds = clock.monotonic().as_secs_f64();
                 report::say(format_args!(
                     "{name:<28} {seeds:>6} {seconds:>6.1} s  {rule} in {} {}",
                     which.scenario, which.seed

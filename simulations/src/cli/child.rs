@@ -7,9 +7,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use triggers_protocol::Environment;
 
 /// A run takes a fraction of a second; one that goes on for so long hangs.
-const SECONDS_MAX: u64 = 120;
+const TIME_MAX: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_micros(500);
 
 /// What a run gave.
@@ -31,7 +32,7 @@ pub(super) struct Violation {
 /// A run under way.
 pub(super) struct Running {
     child: Child,
-    polls: u64,
+    clock: Environment,
 }
 
 /// Starts a run.
@@ -47,7 +48,10 @@ pub(super) fn start(which: &Which) -> std::result::Result<Running, String> {
         command.args(["--bug", bug]);
     }
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    Ok(Running { child: child.map_err(|error| format!("a run could not be started: {error}"))?, polls: 0 })
+    Ok(Running {
+        child: child.map_err(|error| format!("a run could not be started: {error}"))?,
+        clock: Environment::system(),
+    })
 }
 
 /// A run from its beginning to its end.
@@ -69,8 +73,7 @@ pub(super) fn wait() {
 impl Running {
     /// What it gave, if it has ended.
     pub(super) fn poll(&mut self) -> Option<Result> {
-        self.polls += 1;
-        let is_over = self.polls > SECONDS_MAX * 1_000_000 / POLL.as_micros() as u64;
+        let is_over = self.clock.monotonic() > TIME_MAX;
         match self.child.try_wait() {
             Ok(None) if !is_over => return None,
             Ok(None) => {

@@ -89,7 +89,7 @@ pub(super) fn json(plan: &Plan, outcome: &Outcome, trace: &Trace) {
             "seed": plan.seed,
             "trace": format!("{digest:016x}"),
             "events": events,
-            "operations": outcome.entries.len(),
+            "operations": outcome.operations,
             "fired": outcome.fired,
             "violations": violations,
         })

@@ -84,7 +84,7 @@ async fn request(errand: &Errand<'_>, until: Instant) -> Result<HttpRequest, Api
     let bytes_max = edge.options.limits.batch_bytes_max;
     let reading = Reading::up_to(bytes_max, edge).of(tenant, edge);
     let body = body::read(body.again(), reading).await?;
-    if places.get().is_none() {
+    if !body.is_empty() && places.get().is_none() {
         // One errand runs once at a time: nobody has set it meanwhile.
         let _ = places.set(reading.places(body.len())?);
     }
