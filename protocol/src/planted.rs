@@ -55,11 +55,13 @@ pub enum Bug {
     RevokedKeyCached,
     /// The list of a tenant's keys has those of tenants whose ids begin with its own.
     WrongTenantPage,
+    /// The sweeper keeps the events that wait, however old they are.
+    WaitingKeptForever,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 23] = [
         Self::FenceNotChecked,
         Self::UnknownTakenForSuccess,
         Self::AnsweredBeforeCommit,
@@ -82,6 +84,7 @@ impl Bug {
         Self::DrainWithoutParking,
         Self::RevokedKeyCached,
         Self::WrongTenantPage,
+        Self::WaitingKeptForever,
     ];
 
     /// The name by which it is asked for.
@@ -109,6 +112,7 @@ impl Bug {
             Self::DrainWithoutParking => "drain-without-parking",
             Self::RevokedKeyCached => "revoked-key-cached",
             Self::WrongTenantPage => "wrong-tenant-page",
+            Self::WaitingKeptForever => "waiting-kept-forever",
         }
     }
 

@@ -7,7 +7,17 @@
 pub mod generate;
 pub mod scenario;
 
+use crate::determinism::EPOCH_MS;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use triggers_protocol::Timestamp;
+
+/// How far the clocks go on when a day passes.
+pub const DAY: Duration = Duration::from_secs(26 * 3_600);
+/// How long events are kept where days pass.
+pub const RETENTION: Duration = Duration::from_secs(24 * 3_600);
+/// A run takes less.
+const RUN_MAX: Duration = Duration::from_secs(3_600);
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +44,23 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// What clients do.
     pub operations: Vec<Operation>,
+}
+
+impl Plan {
+    /// Whether days pass, so that events are kept for one only.
+    pub fn days_pass(&self) -> bool {
+        self.days() > 0
+    }
+
+    fn days(&self) -> u32 {
+        let days = self.faults.iter().filter(|fault| matches!(fault.kind, FaultKind::DayPasses {})).count();
+        u32::try_from(days).unwrap_or(u32::MAX)
+    }
+
+    /// No node's wall clock is ever later, but for its own skew.
+    pub fn latest_clock(&self) -> Timestamp {
+        Timestamp::from_millis(EPOCH_MS.cast_signed()).plus(DAY.saturating_mul(self.days())).plus(RUN_MAX)
+    }
 }
 
 /// Something that goes wrong.

@@ -9,7 +9,7 @@
 use crate::check::commits::{CommitChecks, Found};
 use crate::check::{Violation, answers, rows};
 use crate::determinism;
-use crate::plan::{Behaviour, Fault, FaultKind, Plan};
+use crate::plan::{Behaviour, DAY, Fault, FaultKind, Plan, RETENTION};
 use crate::trace::Trace;
 use crate::workload::clients::Clients;
 use crate::workload::history::History;
@@ -32,8 +32,11 @@ const REST_STEP: Duration = Duration::from_millis(10);
 /// After that everything has to be looked at within this time.
 const LAST_LOOK: Duration = Duration::from_secs(20);
 /// Nobody does anything for so long after it was due, at rest.
-const OVERDUE_MS: i64 = 1_100;
-const DAY_MS: i64 = 26 * 3_600 * 1_000;
+const OVERDUE: Duration = Duration::from_millis(1_100);
+/// The sweeper has been there within this time, at rest.
+const SWEPT: Duration = Duration::from_millis(3_000);
+/// How often it comes where days pass.
+const SWEEP_INTERVAL_MS: u64 = 1_500;
 /// Tenants that are looked at in the end, at most.
 const LOOKED_AT_MAX: usize = 40;
 
@@ -73,6 +76,7 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<Outcome, String> {
     let looked_at = running.looked_at();
     running.rest();
     let overdue = rows::overdue(&running.world.engine.dump(), running.latest_due(), &running.busy());
+    let expired = if plan.days_pass() { running.expired() } else { Vec::new() };
     let is_at_rest = running.look(&looked_at);
     let mut violations = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -83,6 +87,7 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<Outcome, String> {
     }
     violations.append(&mut running.broken_rows);
     violations.extend(overdue);
+    violations.extend(expired);
     violations.extend(rows::check(&running.world.engine.dump()));
     let fired = running.fired();
     let history = running.history.lock();
@@ -184,15 +189,23 @@ impl<'a> Running<'a> {
 
     /// What is due before this must have been done when everything has come to rest.
     fn latest_due(&self) -> Timestamp {
+        self.slowest_clock().minus(OVERDUE)
+    }
+
+    /// The events that the sweeper has left although their time is over.
+    fn expired(&self) -> Vec<Violation> {
+        rows::expired(&self.world.engine.dump(), self.slowest_clock().minus(RETENTION + SWEPT))
+    }
+
+    fn slowest_clock(&self) -> Timestamp {
         let skews = self.world.nodes().into_iter().map(|node| self.world.skew(node).load(Ordering::SeqCst));
         let now_ms = i64::try_from(self.world.now().as_millis()).unwrap_or(i64::MAX);
-        let slowest_ms = determinism::EPOCH_MS.cast_signed() + now_ms + skews.min().unwrap_or(0);
-        Timestamp::from_millis(slowest_ms - OVERDUE_MS)
+        Timestamp::from_millis(determinism::EPOCH_MS.cast_signed() + now_ms + skews.min().unwrap_or(0))
     }
 
     /// The tenants that have got webhooks a moment ago.
     fn busy(&self) -> BTreeSet<String> {
-        let since = self.world.now().saturating_sub(Duration::from_millis(OVERDUE_MS.unsigned_abs()));
+        let since = self.world.now().saturating_sub(OVERDUE);
         let history = self.history.lock();
         let recent = history.received.iter().filter(|received| received.at >= since);
         recent.map(|received| format!("t-{}", received.tenant)).collect()
@@ -330,8 +343,9 @@ impl<'a> Running<'a> {
             }
             FaultKind::DayPasses {} => {
                 self.count("day passes");
+                let day_ms = i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX);
                 for node in self.world.nodes() {
-                    self.world.skew(node).fetch_add(DAY_MS, Ordering::SeqCst);
+                    self.world.skew(node).fetch_add(day_ms, Ordering::SeqCst);
                 }
             }
             FaultKind::Receiver { tenant, behaviour, for_ms } => {
@@ -421,6 +435,9 @@ fn options(plan: &Plan) -> NodeOptions {
     options.listen.connections_max = 2_000;
     options.listen.connections_per_address_max = 2_000;
     options.limits.page_events_max = 50;
+    if plan.days_pass() {
+        options.broker.sweep_interval_ms = SWEEP_INTERVAL_MS;
+    }
     // Otherwise a probe a second is all that a dead receiver gets.
     options.delivery.breaker_pause_max_ms = 100;
     options.delivery.https_required = false;

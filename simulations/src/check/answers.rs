@@ -13,11 +13,12 @@ mod webhooks;
 
 use super::Violation;
 use crate::linearize::{self, Action, Operation, Seen, Spontaneous, State};
-use crate::plan::{FaultKind, Plan, Status};
+use crate::plan::{FaultKind, Plan, RETENTION, Status};
 use crate::workload::history::{Asked, Entry, Inner};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use triggers_protocol::{EventId, Timestamp};
 
 /// Checks a whole history.
 ///
@@ -51,8 +52,10 @@ struct Answers<'a> {
     history: &'a Inner,
     entries: Vec<&'a Entry>,
     tenants: BTreeSet<usize>,
-    /// Whether events may go because their time is over.
+    /// Whether events may go because their time is over: days pass.
     expires: bool,
+    /// Events of before this may have gone for that reason.
+    expired_before: Timestamp,
     /// The greatest difference between two wall clocks.
     skew: Duration,
 }
@@ -78,7 +81,8 @@ impl<'a> Answers<'a> {
             history,
             entries: history.entries.iter().collect(),
             tenants: history.entries.iter().map(|entry| entry.tenant).collect(),
-            expires: plan.faults.iter().any(|fault| matches!(fault.kind, FaultKind::DayPasses {})),
+            expires: plan.days_pass(),
+            expired_before: plan.latest_clock().minus(RETENTION),
             skew: Duration::from_millis(jumps.saturating_add(2 * skews)),
         }
     }
@@ -157,7 +161,8 @@ impl<'a> Answers<'a> {
                 found.push(Violation::new("ANSWER-KEPT", format!("{id} was not looked at last: {entry}")));
                 continue;
             };
-            let may_be_gone = deletions.contains(id) || self.expires;
+            let has_expired = || EventId::parse(id).is_ok_and(|id| id.created_at() < self.expired_before);
+            let may_be_gone = deletions.contains(id) || (self.expires && has_expired());
             match last.status {
                 Some(200) if last.body["payload"]["number"] == number => {}
                 Some(404 | 410) if may_be_gone => {}

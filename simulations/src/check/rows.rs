@@ -2,7 +2,8 @@
 //!
 //! Rules: `ROWS-QUEUE` every event has its place in the order of its status, and there is no other place; `ROWS-COUNT` the
 //! counters are what a recount gives; `ROWS-DUE` an event that is leased, pushed or waits for its next attempt has an entry
-//! for when that is due; an event that is done has none; `ROWS-WAKE` a tenant with a lease or a webhook has a wake-up pointer that is not later than the first of them.
+//! for when that is due; an event that is done has none; `ROWS-WAKE` a tenant with a lease or a webhook has a wake-up pointer that is not later than the first of them;
+//! `ROWS-OVERDUE` and `ROWS-EXPIRED`, below.
 
 use super::Violation;
 use super::commits::{partition_of, parts};
@@ -46,6 +47,16 @@ pub fn overdue(dump: &[(Bytes, Bytes)], before: Timestamp, busy: &BTreeSet<Strin
             Violation::new("ROWS-OVERDUE", format!("{tenant}: {id} was due at {time}, and it is past {before}"))
         })
         .collect()
+}
+
+/// `ROWS-EXPIRED`: at rest, no event is left of those that came before `horizon`, which is longer ago than they are kept.
+pub fn expired(dump: &[(Bytes, Bytes)], horizon: Timestamp) -> Vec<Violation> {
+    let events = dump.iter().map(|(key, _)| key).filter(|key| parts(key).is_some_and(|parts| parts.table == b'e'));
+    let old = events.filter_map(|key| keys::id_of_key(key)).filter(|id| id.created_at() < horizon);
+    old.map(|id| {
+        Violation::new("ROWS-EXPIRED", format!("{id} is of {}, kept is what came since {horizon}", id.created_at()))
+    })
+    .collect()
 }
 
 /// Checks a dump of the store.

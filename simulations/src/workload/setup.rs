@@ -1,6 +1,6 @@
 //! What is in the store before the first node starts: tenants and their keys, written by the product's own operations.
 
-use crate::plan::{FaultKind, OperationKind, Plan};
+use crate::plan::{OperationKind, Plan};
 use crate::world::clock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub fn tenants(plan: &Plan, engine: &SimulatedEngine) -> Result<Vec<Tenant>, Str
 
 async fn write(plan: &Plan, store: &Store) -> Result<Vec<Tenant>, TableError> {
     let has_second = plan.operations.iter().any(|operation| matches!(operation.kind, OperationKind::RevokeKey {}));
-    let keeps_a_day = plan.faults.iter().any(|fault| matches!(fault.kind, FaultKind::DayPasses {}));
+    let keeps_a_day = plan.days_pass();
     let mut tenants = Vec::with_capacity(plan.tenants);
     let numbers: Vec<usize> = (0..plan.tenants).collect();
     for some in numbers.chunks(TENANTS_PER_TRANSACTION) {
