@@ -1,36 +1,57 @@
-//! The embedded engine: LMDB behind one committer thread, for a node that needs nothing else.
+//! The embedded engine: a log, what is in it and not yet flushed in memory, and LMDB below, for a node that needs nothing else.
 //!
 //! ```text
-//! transaction ── reads ──▶ LMDB snapshot (memory map, no lock)
-//!      └─ commit ──▶ queue ──▶ committer thread: drain what waits, check each, apply, one fsync, answer all
+//! transaction ── reads ──▶ reader: tables in memory over an LMDB snapshot
+//!      └─ commit ──▶ queue ──▶ committer: drain what waits, check each, one record, one fdatasync, publish, answer all
+//!                                 segment full ──▶ sealed table ──▶ flusher ──▶ LMDB; the segment is free again
+//! start: recovery reads back what the log has and LMDB has not
 //! ```
 //! Invariants: `EMBEDDED-1` one process at a time has a data directory open (`LOCK`); `EMBEDDED-2` a commit is answered
-//! only after fdatasync; `EMBEDDED-3` after the first I/O error of a commit nothing is written any more until a restart;
-//! `EMBEDDED-4` the data file always reaches past its last used page, so that a shorter one is known to be cut.
-//! `EMBEDDED-5` the last part of the file is kept for commits that do not grow what is stored, so that a full store can
-//! still be acknowledged and deleted from.
-//! Conflicts are found by value: the committer repeats a transaction's reads and compares what they give.
-//! It does not checksum pages: a disk that changes them unnoticed is not noticed here either.
+//! only after fdatasync; `EMBEDDED-3` after the first I/O error nothing is written any more until a restart; `EMBEDDED-4` memory
+//! and log have a most, and writers slow down before it is reached.
+//! The files of `embedded/` are in the order of a commit's way: `transaction`, `committer`, `record`, `segment`, `memory`, `reader`,
+//! `merge`, `flusher`, `base`; then `recovery`, `disk`, `directory`, `residency`.
+//! Conflicts are found by sequence: a commit fails if a key that it has read was written after its snapshot.
 
+mod base;
 mod committer;
+#[cfg(test)]
+mod crashes;
 mod directory;
+mod disk;
+mod flusher;
+mod memory;
+mod merge;
+mod reader;
+mod record;
+mod recovery;
 mod residency;
+mod segment;
+mod shared;
 mod transaction;
 
 pub use directory::OpenError;
+pub use recovery::Recovered;
 
 use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
-use committer::Commit;
+use base::Lmdb;
+use committer::Message;
 use directory::DataDirectory;
+use disk::LogDirectory;
+use heed::Database;
 use heed::types::Bytes as Raw;
-use heed::{Database, Env, WithoutTls};
+use recovery::RecoveryError;
+use shared::LogOptions;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 use transaction::EmbeddedTransaction;
 
 /// The key space: raw bytes to raw bytes.
 type Pairs = Database<Raw, Raw>;
+type Shared = shared::Shared<LogDirectory, Lmdb>;
+type Snapshot = reader::Snapshot<LogDirectory, Lmdb>;
 
 /// How to open a data directory.
 #[derive(Debug, Clone)]
@@ -39,6 +60,10 @@ pub struct EmbeddedOptions {
     pub directory: PathBuf,
     /// The size that the data file never exceeds, in bytes, a multiple of the page size. Only address space is taken.
     pub map_bytes_max: u64,
+    /// Bytes of a segment of the log.
+    pub log_segment_bytes: u64,
+    /// Bytes of all segments at most; what is in them is in memory as well until it is flushed.
+    pub log_bytes_max: u64,
     /// Commits that may wait for the committer thread; further ones wait for a place.
     pub commit_queue_max: usize,
     /// Commits that share one fsync at most.
@@ -55,43 +80,84 @@ impl EmbeddedOptions {
         Self {
             directory: directory.as_ref().to_owned(),
             map_bytes_max: 64 << 30,
+            log_segment_bytes: 16 << 20,
+            log_bytes_max: 384 << 20,
             commit_queue_max: 8_192,
             group_transactions_max: 1_024,
             group_bytes_max: 8 << 20,
             readers_max: 1_024,
         }
     }
+
+    fn log(&self) -> LogOptions {
+        let segments = usize::try_from(self.log_bytes_max / self.log_segment_bytes.max(1)).unwrap_or(usize::MAX);
+        let segments_max = segments.max(SEGMENTS_MIN);
+        // A key that is set and soon cleared, or set again, never reaches the data file, or only once.
+        let flush_segments = (segments_max / 4).max(1);
+        LogOptions { segment_bytes: self.log_segment_bytes, segments_max, flush_segments }
+    }
 }
 
-/// The engine. Dropping it finishes what waits and closes the directory.
+/// One that is written while others are flushed.
+const SEGMENTS_MIN: usize = 3;
+
+/// The engine. Dropping it finishes what waits, flushes the log, and closes the directory.
 pub struct EmbeddedEngine {
     shared: Arc<Shared>,
-    commits: Option<mpsc::Sender<Commit>>,
-    committer: Option<std::thread::JoinHandle<()>>,
-}
-
-/// What transactions and the committer thread have in common.
-struct Shared {
-    env: Env<WithoutTls>,
-    pairs: Pairs,
-    /// Why writing stopped (`EMBEDDED-3`).
-    stopped: OnceLock<String>,
-    /// Held for its lock.
-    _directory: DataDirectory,
+    commits: Option<mpsc::Sender<Message>>,
+    committer: Option<JoinHandle<()>>,
+    flusher: Option<JoinHandle<()>>,
+    recovered: Recovered,
 }
 
 impl EmbeddedEngine {
-    /// Opens a data directory, or makes one.
+    /// Opens a data directory, or makes one. What the log has that the data file has not is read back.
     ///
     /// # Errors
     /// [`OpenError`] if another process has it open, its format is another one, or its files are damaged.
     pub fn open(options: &EmbeddedOptions) -> Result<Self, OpenError> {
-        let directory = DataDirectory::open(&options.directory)?;
+        let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
+        let mut directory = DataDirectory::open(&options.directory)?;
         let (env, pairs) = directory.open_environment(options)?;
-        let shared = Arc::new(Shared { env, pairs, stopped: OnceLock::new(), _directory: directory });
+        let base = Lmdb::new(env, pairs, options)?;
+        let secret = directory.begin_log()?;
+        let log = LogDirectory::open(directory).map_err(failed)?;
+        let (shared, committer, recovered) = recovery::open(log, base, options.log(), secret)
+            .map_err(|error| open_error(&options.directory, error))?;
+        if recovered != Recovered::default() {
+            let Recovered { records, bytes, segments, ref cut } = recovered;
+            tracing::info!(records, bytes, segments, ?cut, "the log was read back");
+        }
         let (commits, queue) = mpsc::channel(options.commit_queue_max);
-        let committer = committer::start(shared.clone(), queue, options)?;
-        Ok(Self { shared, commits: Some(commits), committer: Some(committer) })
+        let (transactions_max, bytes_max) = (options.group_transactions_max, options.group_bytes_max);
+        let committer = std::thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || committer.run(queue, transactions_max, bytes_max))
+            .map_err(failed)?;
+        let (flushed, weak) = (shared.clone(), commits.downgrade());
+        let flusher = std::thread::Builder::new()
+            .name("flusher".into())
+            .spawn(move || flusher::run(&flushed, &weak))
+            .map_err(failed)?;
+        Ok(Self { shared, commits: Some(commits), committer: Some(committer), flusher: Some(flusher), recovered })
+    }
+
+    /// What was read back from the log when the directory was opened.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+}
+
+fn open_error(directory: &Path, error: RecoveryError) -> OpenError {
+    match error {
+        RecoveryError::Damaged { file, reason } => OpenError::Log { file: directory.join("log").join(file), reason },
+        RecoveryError::Io { file, source } => OpenError::Io {
+            directory: directory.to_owned(),
+            source: std::io::Error::new(source.kind(), format!("{file}: {source}")),
+        },
+        RecoveryError::Store(error) => {
+            OpenError::Damaged { file: directory.join("data.mdb"), reason: error.to_string() }
+        }
     }
 }
 
@@ -103,47 +169,31 @@ impl Engine for EmbeddedEngine {
     }
 
     fn health(&self) -> Result<(), StoreError> {
-        if self.committer.as_ref().is_none_or(std::thread::JoinHandle::is_finished) {
+        if self.committer.as_ref().is_none_or(JoinHandle::is_finished) {
             return Err(StoreError::fatal(Fault::Stopped, "the committer thread has ended"));
+        }
+        if self.flusher.as_ref().is_none_or(JoinHandle::is_finished) {
+            return Err(StoreError::fatal(Fault::Stopped, "the flusher thread has ended"));
         }
         self.shared.check_writable()
     }
 }
 
-impl Shared {
-    fn check_writable(&self) -> Result<(), StoreError> {
-        match self.stopped.get() {
-            Some(reason) => Err(StoreError::fatal(Fault::Stopped, reason.clone())),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Drop for EmbeddedEngine {
     fn drop(&mut self) {
-        // The thread ends when the last sender is gone: this one, and those of commits not yet queued.
+        // The committer ends when the last sender is gone: this one, and those of commits not yet queued.
         drop(self.commits.take());
         if let Some(committer) = self.committer.take()
             && committer.join().is_err()
         {
             tracing::error!("the committer thread had panicked");
         }
-    }
-}
-
-/// A failed LMDB call as a store error of the right class.
-fn store_error(error: heed::Error) -> StoreError {
-    use heed::MdbError;
-    match error {
-        heed::Error::Mdb(MdbError::MapFull) => {
-            StoreError::fatal(Fault::Full, "the data file has reached its configured maximum")
+        self.shared.close();
+        if let Some(flusher) = self.flusher.take()
+            && flusher.join().is_err()
+        {
+            tracing::error!("the flusher thread had panicked");
         }
-        heed::Error::Mdb(MdbError::ReadersFull) => StoreError::Retryable("too many transactions read at once".into()),
-        heed::Error::Mdb(MdbError::Corrupted | MdbError::PageNotFound | MdbError::Invalid) => {
-            StoreError::fatal(Fault::Corrupt, error.to_string())
-        }
-        heed::Error::Io(error) if is_full(&error) => StoreError::fatal(Fault::Full, error.to_string()),
-        other => StoreError::fatal(Fault::Stopped, other.to_string()),
     }
 }
 

@@ -1,224 +1,357 @@
-//! The committer thread: takes the commits that wait, checks each one's reads, applies them, one fsync, answers all.
+//! The committer: takes the commits that wait, checks each one's reads, makes one record of what they write, makes that durable,
+//! and answers all.
 //!
-//! Invariants: `COMMITTER-1` commits take effect in the order of the queue; each sees the ones before it, also those of
-//! its own group; `COMMITTER-2` no commit is answered before the fsync of its group; `COMMITTER-3` one commit that cannot
-//! be applied (the file is full, a counter is none) does not fail the others of its group: they run again one by one.
+//! Invariants: `COMMITTER-1` commits take effect in the order of the queue; each sees the ones before it, also those of its own
+//! group; `COMMITTER-2` no commit is visible or answered before the sync of its group; `COMMITTER-3` one commit that cannot be
+//! applied (there is no room, a counter is none) does not fail the others of its group; `COMMITTER-4` a commit fails if a key
+//! that it has read was written after its snapshot, or if that is not known any more.
 //! While a group is synced the next one gathers; there is no timer.
 
-use super::directory::{Growth, used_bytes};
-use super::residency::Residency;
-use super::transaction::{bounds, range_digest};
-use super::{EmbeddedOptions, OpenError, Shared, store_error};
+use super::base::{Base, Room};
+use super::disk::Disk;
+use super::memory::{bounds, page_bytes};
+use super::reader::Snapshot;
+use super::record::{Encoder, Pair};
+use super::segment::{Active, AppendError};
+use super::shared::Shared;
+use super::is_full;
 use crate::kv::overlay::Write;
-use crate::kv::{Fault, KeyRange, StoreError, decode_counter};
+use crate::kv::{Fault, KeyRange, RangeRead, StoreError, decode_counter};
 use bytes::Bytes;
-use heed::RwTxn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-const RESERVE_BYTES: u64 = 64 << 20;
 /// A commit that grows what is stored by less than this for each of its writes does not count as growing: a few bytes come
 /// with acknowledgements and tombstones, while a new pair is larger than that by its key alone.
 const GROWTH_BYTES_FREE: usize = 64;
+/// Keys of a range that is cleared are looked up so many at a time.
+const CLEARED_PAGE: usize = 1_000;
+
+/// What the committer's thread is told.
+pub(super) enum Message {
+    Commit(Commit),
+    /// Nothing was written for a while: what is in the log shall be flushed.
+    Seal,
+}
 
 /// What one transaction hands over.
 pub(super) struct Commit {
-    pub(super) reads: Vec<ReadCheck>,
+    /// The sequence that it has read at, if it has read at all.
+    pub(super) read_at: Option<u64>,
+    pub(super) reads: Vec<Read>,
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
     pub(super) bytes: usize,
     pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// A read that must give the same at commit.
-pub(super) enum ReadCheck {
-    Key(Bytes, Option<Bytes>),
-    Range(KeyRange, [u8; 32]),
+/// What must not have changed since it was read.
+#[derive(Debug)]
+pub(super) enum Read {
+    Key(Bytes),
+    Range(KeyRange),
 }
 
-/// Starts the thread; it ends when the last sender of the queue is gone.
-pub(super) fn start(
-    shared: Arc<Shared>,
-    queue: mpsc::Receiver<Commit>,
-    options: &EmbeddedOptions,
-) -> Result<std::thread::JoinHandle<()>, OpenError> {
-    let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
-    let growth = Growth::new(&shared.env, options.map_bytes_max)
-        .map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-    let committer = Committer {
-        shared,
-        growth,
-        residency: Residency::new(&options.directory),
-        growth_bytes_max: options.map_bytes_max - reserve_bytes(options.map_bytes_max),
-        group_transactions_max: options.group_transactions_max,
-        group_bytes_max: options.group_bytes_max,
-    };
-    std::thread::Builder::new().name("committer".into()).spawn(move || committer.run(queue)).map_err(failed)
+/// What the commits of a group have written so far.
+type Staged = BTreeMap<Bytes, Option<Bytes>>;
+
+/// The committer.
+pub(super) struct Committer<D: Disk, B: Base> {
+    shared: Arc<Shared<D, B>>,
+    active: Active<D::File>,
+    encoder: Encoder,
+    /// The sequence of the last record.
+    sequence: u64,
 }
 
-/// What is kept for commits that do not grow what is stored.
-fn reserve_bytes(map_bytes_max: u64) -> u64 {
-    (map_bytes_max / 4).min(RESERVE_BYTES)
-}
-
-struct Committer {
-    shared: Arc<Shared>,
-    growth: Growth,
-    residency: Residency,
-    /// Pages used beyond which only commits that do not grow what is stored are taken (`EMBEDDED-5`).
-    growth_bytes_max: u64,
-    group_transactions_max: usize,
-    group_bytes_max: usize,
-}
-
-impl Committer {
-    fn run(mut self, mut queue: mpsc::Receiver<Commit>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut bytes = first.bytes;
-            let mut group = vec![first];
-            while group.len() < self.group_transactions_max && bytes < self.group_bytes_max {
-                let Ok(next) = queue.try_recv() else { break };
-                bytes += next.bytes;
-                group.push(next);
-            }
-            metrics::histogram!("triggers_store_group_transactions").record(group.len() as f64);
-            self.commit_group(group, bytes as u64);
-        }
+impl<D: Disk, B: Base> Committer<D, B> {
+    pub(super) fn new(shared: Arc<Shared<D, B>>, active: Active<D::File>, secret: u32) -> Self {
+        let sequence = shared.visible();
+        Self { shared, active, encoder: Encoder::new(secret), sequence }
     }
 
-    fn commit_group(&mut self, group: Vec<Commit>, bytes: u64) {
-        if let Err(error) = self.shared.check_writable() {
-            return answer_all(group, &Err(error));
+    /// The thread: until the last sender of the queue is gone.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>, transactions_max: usize, bytes_max: usize) {
+        while let Some(first) = queue.blocking_recv() {
+            let (mut group, mut bytes, mut next) = (Vec::new(), 0, Some(first));
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Seal => self.seal_if_possible(),
+                    Message::Commit(commit) => {
+                        bytes += commit.bytes;
+                        group.push(commit);
+                    }
+                }
+                if group.len() < transactions_max && bytes < bytes_max {
+                    next = queue.try_recv().ok();
+                }
+            }
+            if group.is_empty() {
+                continue;
+            }
+            metrics::histogram!("triggers_store_group_transactions").record(group.len() as f64);
+            let pause = self.shared.pause(bytes);
+            if !pause.is_zero() {
+                metrics::counter!("triggers_store_paced_groups_total").increment(1);
+                std::thread::sleep(pause);
+            }
+            self.commit_group(group);
         }
-        if let Err(error) = self.growth.make_room(&self.shared.env, bytes) {
-            let error = if super::is_full(&error) {
-                StoreError::fatal(Fault::Full, format!("cannot extend the data file: {error}"))
-            } else {
-                self.stop(format!("cannot extend the data file: {error}"))
-            };
-            return answer_all(group, &Err(error));
-        }
-        self.residency.note(bytes);
-        match self.try_group(&group) {
+        self.close();
+    }
+
+    /// Commits a group and answers it.
+    pub(super) fn commit_group(&mut self, group: Vec<Commit>) {
+        let verdicts = self.try_group(&group);
+        match verdicts {
             Ok(verdicts) => {
                 for (commit, verdict) in group.into_iter().zip(verdicts) {
                     // A receiver that is gone has given up waiting; the commit stands all the same.
                     let _ = commit.answer.send(verdict);
                 }
             }
-            Err(error) if group.len() > 1 && matches!(error.fault(), Some(Fault::Full | Fault::Corrupt)) => {
+            Err(error) => {
                 for commit in group {
-                    let writable = self.shared.check_writable();
-                    let attempt = writable.and_then(|()| self.try_group(std::slice::from_ref(&commit)));
-                    let outcome = attempt.and_then(|mut one| one.remove(0));
-                    let _ = commit.answer.send(outcome);
+                    let _ = commit.answer.send(Err(error.clone()));
                 }
             }
-            Err(error) => answer_all(group, &Err(error)),
         }
     }
 
-    /// One LMDB transaction for a group. The outer error means that nothing of it is on disk, or may be.
-    fn try_group(&self, group: &[Commit]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        let mut lmdb =
-            self.shared.env.write_txn().map_err(|error| self.stop(format!("no commit can begin: {error}")))?;
-        let mut verdicts = Vec::with_capacity(group.len());
-        let is_nearly_full = self.is_nearly_full(&lmdb)?;
-        for commit in group {
-            let mut verdict = self.check(&lmdb, commit);
-            if verdict.is_ok() && is_nearly_full && self.is_growing(&lmdb, commit)? {
-                verdict = Err(StoreError::fatal(Fault::Full, "the data file has reached its configured maximum"));
-            }
-            if verdict.is_ok() {
-                self.apply(&mut lmdb, commit)?;
-            }
-            verdicts.push(verdict);
-        }
-        if verdicts.iter().all(Result::is_err) {
+    /// The outer error means that nothing of the group is there, or may be.
+    fn try_group(&mut self, group: &[Commit]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        self.shared.check_writable()?;
+        let has_room = self.has_room_for_all(group)?;
+        let mut grouping = Grouping {
+            snapshot: Snapshot::open(&self.shared)?,
+            shared: &self.shared,
+            dropped: self.shared.dropped(),
+            staged: Staged::new(),
+            page_bytes: 0,
+        };
+        let mut verdicts: Vec<_> = group.iter().map(|commit| grouping.take(commit, has_room)).collect();
+        let staged = std::mem::take(&mut grouping.staged);
+        drop(grouping);
+        if staged.is_empty() {
             return Ok(verdicts);
         }
-        lmdb.commit().map_err(|error| match store_error(error) {
-            full if full.fault() == Some(Fault::Full) => full,
-            other => self.stop(format!("a commit failed: {other}")),
+        match self.append(staged) {
+            Ok(()) => Ok(verdicts),
+            Err(error) => {
+                for verdict in verdicts.iter_mut().filter(|verdict| verdict.is_ok()) {
+                    *verdict = Err(error.clone());
+                }
+                Ok(verdicts)
+            }
+        }
+    }
+
+    /// Whether everything that waits for the base and all of a group have room there. If it does not look so, what waits is
+    /// flushed first, so that it is known exactly.
+    fn has_room_for_all(&mut self, group: &[Commit]) -> Result<bool, StoreError> {
+        let group_bytes: u64 = group.iter().map(commit_page_bytes).sum();
+        let room = |shared: &Shared<D, B>| shared.base.room(shared.view().page_bytes() + group_bytes);
+        if matches!(room(&self.shared), Ok(Room::Enough)) {
+            return Ok(true);
+        }
+        match self.settle() {
+            Err(error) if error.fault() != Some(Fault::Full) => return Err(error),
+            _ => {}
+        }
+        match room(&self.shared) {
+            Ok(found) => Ok(found == Room::Enough),
+            Err(error) if error.fault() == Some(Fault::Full) => Ok(false),
+            Err(error) => Err(self.shared.stop(error.to_string())),
+        }
+    }
+
+    /// Flushes everything that waits.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.seal()?;
+        while self.shared.flush_some()? {}
+        Ok(())
+    }
+
+    fn append(&mut self, staged: Staged) -> Result<(), StoreError> {
+        self.encoder.begin();
+        for (key, value) in &staged {
+            self.encoder.pair(key, value.as_deref());
+        }
+        if !self.active.has_room(self.encoder.record_bytes() as u64) {
+            self.seal()?;
+        }
+        let sequence = self.sequence + 1;
+        let record = self.encoder.finish(self.active.generation, sequence);
+        self.active.append(record).map_err(|error| match error {
+            AppendError::NoRoom(error) if is_full(&error) => {
+                StoreError::fatal(Fault::Full, format!("the log cannot be made longer: {error}"))
+            }
+            AppendError::NoRoom(error) => self.shared.stop(format!("the log cannot be made longer: {error}")),
+            AppendError::Failed(error) => {
+                let reason = format!("{} could not be written: {error}", self.active.segment.name);
+                self.shared.stop(reason.clone());
+                StoreError::MaybeCommitted(reason)
+            }
         })?;
-        Ok(verdicts)
-    }
-
-    /// Whether the part of the file that is kept for shrinking commits has been reached.
-    fn is_nearly_full(&self, lmdb: &RwTxn<'_>) -> Result<bool, StoreError> {
-        if used_bytes(&self.shared.env) < self.growth_bytes_max {
-            return Ok(false);
-        }
-        // Pages that were freed are used again before the file grows.
-        let tree = self.shared.pairs.stat(lmdb).map_err(store_error)?;
-        let pages = tree.branch_pages + tree.leaf_pages + tree.overflow_pages;
-        let in_use = (pages * tree.page_size as usize) as u64;
-        Ok(in_use >= self.growth_bytes_max - reserve_bytes(self.growth_bytes_max))
-    }
-
-    /// Whether a commit adds to what is stored.
-    fn is_growing(&self, lmdb: &RwTxn<'_>, commit: &Commit) -> Result<bool, StoreError> {
-        let bytes = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
-        let mut growth = 0;
-        for (key, write) in &commit.writes {
-            let before = self.shared.pairs.get(lmdb, key).map_err(store_error)?;
-            growth -= before.map_or(0, |value| bytes(key.len() + value.len()));
-            growth += match write {
-                Write::Set(value) => bytes(key.len() + value.len()),
-                Write::Add(_) => bytes(key.len() + 8),
-                Write::Clear => 0,
-            };
-        }
-        Ok(growth > bytes(commit.writes.len() * GROWTH_BYTES_FREE))
-    }
-
-    /// Repeats the reads of a transaction and compares.
-    fn check(&self, lmdb: &RwTxn<'_>, commit: &Commit) -> Result<(), StoreError> {
-        for read in &commit.reads {
-            let same = match read {
-                ReadCheck::Key(key, value) => {
-                    self.shared.pairs.get(lmdb, key).map_err(store_error)? == value.as_deref()
-                }
-                ReadCheck::Range(range, digest) => range_digest(self.shared.pairs, lmdb, range)? == *digest,
-            };
-            if !same {
-                return Err(StoreError::Retryable("what was read has changed since".into()));
-            }
-        }
+        self.sequence = sequence;
+        let (table, oldest_read) = self.shared.active();
+        table.apply(sequence, staged, oldest_read);
+        self.shared.publish(sequence);
         Ok(())
     }
 
-    fn apply(&self, lmdb: &mut RwTxn<'_>, commit: &Commit) -> Result<(), StoreError> {
-        let pairs = self.shared.pairs;
-        for range in &commit.cleared {
-            pairs.delete_range(lmdb, &bounds(range)).map_err(store_error)?;
+    fn seal_if_possible(&mut self) {
+        if let Err(error) = self.seal() {
+            tracing::debug!(%error, "the log goes on in the same segment");
         }
-        for (key, write) in &commit.writes {
-            match write {
-                Write::Set(value) => pairs.put(lmdb, key, value).map_err(store_error)?,
-                Write::Clear => {
-                    pairs.delete(lmdb, key).map_err(store_error)?;
+    }
+
+    /// Goes on in another segment, if there is something in this one.
+    pub(super) fn seal(&mut self) -> Result<(), StoreError> {
+        self.shared.check_writable()?;
+        if self.shared.active().0.is_empty() {
+            return Ok(());
+        }
+        let segment = loop {
+            match self.shared.take_segment() {
+                Ok(Some(segment)) => break segment,
+                // All are sealed: one becomes free when it is flushed.
+                Ok(None) if self.shared.flush_some()? => {}
+                Err(error) if self.shared.flush_some()? => {
+                    tracing::warn!(%error, "no further segment could be made; the ones that are there go on");
                 }
-                Write::Add(delta) => {
-                    let before = decode_counter(pairs.get(lmdb, key).map_err(store_error)?)?;
-                    pairs.put(lmdb, key, &before.wrapping_add(*delta).to_le_bytes()).map_err(store_error)?;
+                Ok(None) => return Err(StoreError::fatal(Fault::Full, "the log has no free segment")),
+                Err(error) => {
+                    return Err(StoreError::fatal(Fault::Full, format!("the log has no free segment: {error}")));
                 }
             }
-        }
+        };
+        let next = Active::new(segment, self.active.generation + 1);
+        let full = std::mem::replace(&mut self.active, next);
+        self.shared.seal(full.segment);
         Ok(())
     }
 
-    /// `EMBEDDED-3`: what a failed sync has left on the disk is not known to anybody, so nothing is built on it.
-    fn stop(&self, reason: String) -> StoreError {
-        tracing::error!(reason, "the store has stopped writing; check the disk and restart the node");
-        let _ = self.shared.stopped.set(reason.clone());
-        StoreError::MaybeCommitted(reason)
+    /// Leaves everything to the flusher.
+    pub(super) fn close(self) {
+        if self.shared.active().0.is_empty() {
+            self.shared.give_back(self.active.segment);
+        } else {
+            self.shared.seal(self.active.segment);
+        }
     }
 }
 
-fn answer_all(group: Vec<Commit>, outcome: &Result<(), StoreError>) {
-    for commit in group {
-        let _ = commit.answer.send(outcome.clone());
+/// What the pages of a commit's pairs take, about.
+fn commit_page_bytes(commit: &Commit) -> u64 {
+    let bytes = |(key, write): (&Bytes, &Write)| match write {
+        Write::Set(value) => page_bytes(key.len(), Some(value.len())),
+        Write::Add(_) => page_bytes(key.len(), Some(8)),
+        Write::Clear => 0,
+    };
+    commit.writes.iter().map(bytes).sum()
+}
+
+/// A group that is being put together.
+struct Grouping<'a, D: Disk, B: Base> {
+    /// Everything before the group.
+    snapshot: Snapshot<D, B>,
+    shared: &'a Shared<D, B>,
+    dropped: u64,
+    staged: Staged,
+    page_bytes: u64,
+}
+
+impl<D: Disk, B: Base> Grouping<'_, D, B> {
+    /// Adds a commit to the group, or says why not.
+    fn take(&mut self, commit: &Commit, has_room_for_all: bool) -> Result<(), StoreError> {
+        if self.has_conflict(commit) {
+            return Err(StoreError::Retryable("what was read has changed since".into()));
+        }
+        let pairs = self.effects(commit)?;
+        if !has_room_for_all {
+            let upcoming = self.snapshot.view().page_bytes() + self.page_bytes + commit_page_bytes(commit);
+            if self.shared.base.room(upcoming)? != Room::Enough && self.is_growing(&pairs)? {
+                return Err(StoreError::fatal(Fault::Full, "the data file has reached its configured maximum"));
+            }
+        }
+        self.page_bytes += commit_page_bytes(commit);
+        self.staged.extend(pairs);
+        Ok(())
+    }
+
+    /// `COMMITTER-4`.
+    fn has_conflict(&self, commit: &Commit) -> bool {
+        let Some(since) = commit.read_at else { return false };
+        let tables = &self.snapshot.view().tables;
+        let is_changed = |read: &Read| match read {
+            Read::Key(key) => {
+                self.staged.contains_key(key) || tables.iter().any(|table| table.is_key_changed(key, since))
+            }
+            Read::Range(range) => {
+                let is_staged = !range.is_empty() && self.staged.range::<[u8], _>(bounds(range)).next().is_some();
+                is_staged || tables.iter().any(|table| table.is_changed(range, since))
+            }
+        };
+        !commit.reads.is_empty() && (since < self.dropped || commit.reads.iter().any(is_changed))
+    }
+
+    fn newest(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.staged.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.snapshot.get(key),
+        }
+    }
+
+    /// What a commit leaves of each key that it writes.
+    fn effects(&self, commit: &Commit) -> Result<Vec<Pair>, StoreError> {
+        let mut pairs: Vec<Pair> = Vec::with_capacity(commit.writes.len());
+        for range in &commit.cleared {
+            self.clear(range, &mut pairs)?;
+        }
+        for (key, write) in &commit.writes {
+            let value = match write {
+                Write::Set(value) => Some(value.clone()),
+                Write::Clear => None,
+                Write::Add(delta) => {
+                    // Not of a key in `cleared`: there an overlay sets the sum.
+                    let sum = decode_counter(self.newest(key)?.as_deref())?.wrapping_add(*delta);
+                    Some(Bytes::copy_from_slice(&sum.to_le_bytes()))
+                }
+            };
+            pairs.push((key.clone(), value));
+        }
+        Ok(pairs)
+    }
+
+    fn clear(&self, range: &KeyRange, pairs: &mut Vec<Pair>) -> Result<(), StoreError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        pairs.extend(self.staged.range::<[u8], _>(bounds(range)).map(|(key, _)| (key.clone(), None)));
+        let mut rest = range.clone();
+        loop {
+            let page = self.snapshot.page(&RangeRead::first(rest.clone(), CLEARED_PAGE))?;
+            if let Some((last, _)) = page.pairs.last() {
+                rest.begin = KeyRange::key(last).end;
+            }
+            pairs.extend(page.pairs.into_iter().map(|(key, _)| (key, None)));
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether pairs add to what is stored.
+    fn is_growing(&self, pairs: &[Pair]) -> Result<bool, StoreError> {
+        let bytes = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        let mut growth = 0;
+        for (key, value) in pairs {
+            let before = self.newest(key)?;
+            growth -= before.map_or(0, |value| bytes(key.len() + value.len()));
+            growth += value.as_ref().map_or(0, |value| bytes(key.len() + value.len()));
+        }
+        Ok(growth > bytes(pairs.len() * GROWTH_BYTES_FREE))
     }
 }

@@ -2,19 +2,25 @@
 //!
 //! ```text
 //! LOCK       held (flock) while a process has the directory open
-//! FORMAT     "triggers-data 1 lmdb": what wrote it; made last, so that half-made directories are made again
-//! data.mdb   the pairs; kept longer than its last used page (EMBEDDED-4)
+//! FORMAT     "triggers-data 2 log" and the log's secret; made last, so that half-made directories are made again
+//! log/       segments of the log
+//! data.mdb   the pairs that are not only in the log; kept longer than its last used page (BASE-4)
 //! lock.mdb   LMDB's table of readers; worthless when no process is running
 //! ```
-//! Invariant: `DIRECTORY-1` a directory that this version cannot read is refused and left as it is.
+//! Invariants: `DIRECTORY-1` a directory that this version cannot read is refused and left as it is; `DIRECTORY-2` one of format 1,
+//! which has no log, becomes one of format 2 before anything is written to its log, so that earlier versions refuse it from then on.
 
 use super::{EmbeddedOptions, Pairs};
 use heed::{Env, EnvOpenOptions, WithoutTls};
+use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-const FORMAT: &str = "triggers-data 1 lmdb\n";
+const FORMAT: &str = "triggers-data 2 log\n";
+/// The format without a log.
+const FORMAT_1: &str = "triggers-data 1 lmdb\n";
 /// The smallest page that LMDB uses; two of them are the least that a data file has.
 const PAGE_BYTES_MIN: u64 = 4_096;
 /// The data file grows in steps of at least and at most this size, ahead of what LMDB uses.
@@ -47,6 +53,17 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A segment of the log is damaged.
+    #[error(
+        "log segment {file} is damaged: {reason}; nothing was changed. Events that were accepted are lost with it: \
+         repair the disk, or restore the data directory from a backup"
+    )]
+    Log {
+        /// The file.
+        file: PathBuf,
+        /// Where, and what is wrong.
+        reason: String,
+    },
     /// The operating system refused.
     #[error("cannot open data directory {directory}: {source}")]
     Io {
@@ -60,8 +77,20 @@ pub enum OpenError {
 /// An open, locked data directory.
 pub(super) struct DataDirectory {
     path: PathBuf,
+    format: Format,
     /// The lock goes with the file.
     _lock: File,
+}
+
+/// What a directory says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// Nothing yet.
+    New,
+    /// LMDB and nothing else.
+    Plain,
+    /// LMDB and a log with this secret.
+    Log(u32),
 }
 
 impl DataDirectory {
@@ -78,12 +107,29 @@ impl DataDirectory {
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        let directory = Self { path: path.to_owned(), _lock: lock };
-        directory.check_format()?;
+        let mut directory = Self { path: path.to_owned(), format: Format::New, _lock: lock };
+        directory.format = directory.read_format()?;
         Ok(directory)
     }
 
-    /// Opens LMDB, and makes the format file once that has worked.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the log is.
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The log's secret, once the directory is one of format 2.
+    pub(super) fn secret(&self) -> Option<u32> {
+        match self.format {
+            Format::Log(secret) => Some(secret),
+            Format::New | Format::Plain => None,
+        }
+    }
+
+    /// Opens LMDB.
     pub(super) fn open_environment(&self, options: &EmbeddedOptions) -> Result<(Env<WithoutTls>, Pairs), OpenError> {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
         let map_bytes = usize::try_from(options.map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
@@ -94,8 +140,24 @@ impl DataDirectory {
         let env = unsafe { builder.open(&self.path) }.map_err(|error| self.open_failed(error))?;
         self.check_length(&env)?;
         let pairs = self.open_pairs(&env)?;
-        self.write_format()?;
         Ok((env, pairs))
+    }
+
+    /// Makes the log's directory, and then the format file with the log's secret, unless both are there.
+    pub(super) fn begin_log(&mut self) -> Result<u32, OpenError> {
+        let io = |source| OpenError::Io { directory: self.path.clone(), source };
+        if let Format::Log(secret) = self.format {
+            if self.log().is_dir() {
+                return Ok(secret);
+            }
+            return Err(OpenError::Damaged { file: self.log(), reason: "it is not there".to_owned() });
+        }
+        std::fs::create_dir_all(self.log()).map_err(io)?;
+        // From the operating system's random source, by way of what the standard library seeds its hash maps with.
+        let secret = RandomState::new().build_hasher().finish() as u32;
+        self.write_format(secret).map_err(io)?;
+        self.format = Format::Log(secret);
+        Ok(secret)
     }
 
     fn open_pairs(&self, env: &Env<WithoutTls>) -> Result<Pairs, OpenError> {
@@ -116,25 +178,25 @@ impl DataDirectory {
         }
     }
 
-    fn check_format(&self) -> Result<(), OpenError> {
+    fn read_format(&self) -> Result<Format, OpenError> {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
         let mut found = Vec::new();
         match File::open(self.path.join("FORMAT")) {
             Ok(file) => file.take(1_024).read_to_end(&mut found).map(|_| ()).map_err(io)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.holds_data()? => {
-                return Ok(());
+                return Ok(Format::New);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
         }
         let found = String::from_utf8_lossy(&found);
-        if found == FORMAT {
-            return Ok(());
+        if found == FORMAT_1 {
+            return Ok(Format::Plain);
         }
-        Err(OpenError::Format {
-            directory: self.path.clone(),
-            found: found.trim().into(),
-            expected: FORMAT.trim().into(),
+        let secret = found.strip_prefix(FORMAT).and_then(|rest| rest.strip_suffix('\n'));
+        secret.and_then(|secret| u32::from_str_radix(secret, 16).ok()).map(Format::Log).ok_or_else(|| {
+            let directory = self.path.clone();
+            OpenError::Format { directory, found: found.trim().into(), expected: FORMAT.trim().into() }
         })
     }
 
@@ -160,7 +222,7 @@ impl DataDirectory {
         }
     }
 
-    /// `EMBEDDED-4`: a file that ends before its last used page was cut after it was written.
+    /// `BASE-4`: a file that ends before its last used page was cut after it was written.
     fn check_length(&self, env: &Env<WithoutTls>) -> Result<(), OpenError> {
         let length = file_length(env).map_err(|error| self.open_failed(error))?;
         let used = used_bytes(env);
@@ -175,16 +237,13 @@ impl DataDirectory {
         OpenError::Damaged { file: self.data_file(), reason }
     }
 
-    fn write_format(&self) -> Result<(), OpenError> {
-        let io = |source| OpenError::Io { directory: self.path.clone(), source };
+    fn write_format(&self, secret: u32) -> std::io::Result<()> {
         let (path, new) = (self.path.join("FORMAT"), self.path.join("FORMAT.new"));
-        if path.exists() {
-            return Ok(());
-        }
-        let mut file = File::create(&new).map_err(io)?;
-        file.write_all(FORMAT.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-        std::fs::rename(&new, &path).map_err(io)?;
-        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(io)
+        let mut file = File::create(&new)?;
+        write!(file, "{FORMAT}{secret:08x}\n")?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        File::open(&self.path)?.sync_all()
     }
 }
 
@@ -215,8 +274,8 @@ impl Growth {
     /// # Errors
     /// What the file system says, when it has no room.
     pub(super) fn make_room(&mut self, env: &Env<WithoutTls>, upcoming: u64) -> std::io::Result<()> {
-        // Copy-on-write touches whole pages: four bytes for one, and a path of pages for each key, is a generous bound.
-        let least = used_bytes(env) + upcoming * 4 + (1 << 20);
+        // Copy-on-write touches pages besides.
+        let least = used_bytes(env) + upcoming + upcoming / 4 + (1 << 20);
         let needed = (least + (15 << 20)).min(self.map_bytes_max);
         if needed <= self.length {
             return Ok(());

@@ -1,36 +1,33 @@
 //! A transaction on the embedded engine: a snapshot to read from, an overlay to write to, and the list of its reads.
 //!
 //! Invariants: `EMBEDDED-TX-1` all reads come from one snapshot, opened by the first of them; `EMBEDDED-TX-2` every
-//! plain read of the base is in the list that the committer checks; reads of own writes are not, they cannot conflict;
-//! `EMBEDDED-TX-3` a transaction older than five seconds is refused, as on every engine: its snapshot keeps old pages.
+//! plain read of the snapshot is in the list that the committer checks; reads of own writes are not, they cannot conflict;
+//! `EMBEDDED-TX-3` a transaction older than five seconds is refused, as on every engine: its snapshot keeps old values.
 //! It never blocks: reads are memory accesses, and the commit waits for the committer without holding a thread.
 
-use super::committer::{Commit, ReadCheck};
-use super::{Pairs, Shared, store_error};
-use crate::kv::limits::{PAGE_BYTES_MAX, TRANSACTION_MS_MAX, check_key};
+use super::committer::{Commit, Message, Read};
+use super::{Shared, Snapshot};
+use crate::kv::limits::{TRANSACTION_MS_MAX, check_key};
 use crate::kv::overlay::{Overlay, Seen};
 use crate::kv::{BoxFuture, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
-use heed::{RoTxn, WithoutTls};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 pub(super) struct EmbeddedTransaction {
-    /// Declared before `shared`, so that the snapshot is closed before the environment can be.
-    snapshot: Option<RoTxn<'static, WithoutTls>>,
+    snapshot: Option<Snapshot>,
     shared: Arc<Shared>,
     /// Weak, so that a transaction left open does not keep the engine from closing.
-    commits: mpsc::WeakSender<Commit>,
+    commits: mpsc::WeakSender<Message>,
     overlay: Overlay,
-    reads: Vec<ReadCheck>,
+    reads: Vec<Read>,
     begun_at: Instant,
 }
 
 impl EmbeddedTransaction {
-    pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Commit>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Message>) -> Self {
         Self {
             snapshot: None,
             shared,
@@ -41,10 +38,10 @@ impl EmbeddedTransaction {
         }
     }
 
-    fn snapshot(&mut self) -> Result<&RoTxn<'static, WithoutTls>, StoreError> {
+    fn snapshot(&mut self) -> Result<&Snapshot, StoreError> {
         check_age(self.begun_at)?;
         if self.snapshot.is_none() {
-            self.snapshot = Some(self.shared.env.clone().static_read_txn().map_err(store_error)?);
+            self.snapshot = Some(Snapshot::open(&self.shared)?);
         }
         Ok(self.snapshot.as_ref().expect("it was opened just above"))
     }
@@ -54,11 +51,9 @@ impl EmbeddedTransaction {
         if let Seen::Known(value) = self.overlay.seen(key) {
             return Ok(value);
         }
-        let pairs = self.shared.pairs;
-        let found = pairs.get(self.snapshot()?, key).map_err(store_error)?;
-        let base = found.map(Bytes::copy_from_slice);
+        let base = self.snapshot()?.get(key)?;
         if checked {
-            self.reads.push(ReadCheck::Key(Bytes::copy_from_slice(key), base.clone()));
+            self.reads.push(Read::Key(Bytes::copy_from_slice(key)));
         }
         self.overlay.resolve(key, base)
     }
@@ -66,19 +61,17 @@ impl EmbeddedTransaction {
     fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
         self.snapshot()?;
         let snapshot = self.snapshot.as_ref().expect("it was opened just above");
-        let pairs = self.shared.pairs;
-        let (page, looked_at) = self.overlay.range(read, |read| base_page(pairs, snapshot, &read))?;
+        let (page, looked_at) = self.overlay.range(read, |read| snapshot.page(&read))?;
         if checked {
-            self.check_range(looked_at)?;
+            self.reads.push(Read::Range(looked_at));
         }
         Ok(page)
     }
 
-    /// Remembers what a range of the base holds, for the committer to compare.
+    /// Remembers a range of the snapshot, for the committer to check.
     fn check_range(&mut self, range: KeyRange) -> Result<(), StoreError> {
-        let pairs = self.shared.pairs;
-        let digest = range_digest(pairs, self.snapshot()?, &range)?;
-        self.reads.push(ReadCheck::Range(range, digest));
+        self.snapshot()?;
+        self.reads.push(Read::Range(range));
         Ok(())
     }
 }
@@ -126,7 +119,8 @@ impl Transaction for EmbeddedTransaction {
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
         let Self { snapshot, shared, commits, overlay, reads, begun_at } = *self;
-        // The snapshot would keep old pages from being reused while the commit waits.
+        let read_at = snapshot.as_ref().map(Snapshot::sequence);
+        // The snapshot would keep old values and pages while the commit waits.
         drop(snapshot);
         Box::pin(async move {
             if overlay.is_empty() {
@@ -137,10 +131,10 @@ impl Transaction for EmbeddedTransaction {
             let bytes = overlay.approximate_size();
             let (cleared, writes) = overlay.finish()?;
             let (answer, outcome) = oneshot::channel();
-            let commit = Commit { reads, cleared, writes, bytes, answer };
+            let commit = Commit { read_at, reads, cleared, writes, bytes, answer };
             let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
             let queue = commits.upgrade().ok_or_else(stopped)?;
-            queue.send(commit).await.map_err(|_| stopped())?;
+            queue.send(Message::Commit(commit)).await.map_err(|_| stopped())?;
             // Waiting for the answer must not keep the engine from closing either.
             drop(queue);
             let unknown = |_| StoreError::MaybeCommitted("the committer thread ended".into());
@@ -155,61 +149,4 @@ fn check_age(begun_at: Instant) -> Result<(), StoreError> {
         return Err(StoreError::Retryable("the transaction is too old".into()));
     }
     Ok(())
-}
-
-/// One page of the base, cut at the limit or at the page's size.
-pub(super) fn base_page(pairs: Pairs, snapshot: &RoTxn<'_>, read: &RangeRead) -> Result<Page, StoreError> {
-    let mut page = Page::default();
-    if read.range.is_empty() {
-        return Ok(page);
-    }
-    let bounds = bounds(&read.range);
-    let mut bytes = 0;
-    let mut take = |found: heed::Result<(&[u8], &[u8])>| -> Result<bool, StoreError> {
-        let (key, value) = found.map_err(store_error)?;
-        if page.pairs.len() == read.limit || bytes >= PAGE_BYTES_MAX {
-            page.more = true;
-            return Ok(false);
-        }
-        bytes += key.len() + value.len();
-        page.pairs.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-        Ok(true)
-    };
-    if read.reverse {
-        for found in pairs.rev_range(snapshot, &bounds).map_err(store_error)? {
-            if !take(found)? {
-                break;
-            }
-        }
-    } else {
-        for found in pairs.range(snapshot, &bounds).map_err(store_error)? {
-            if !take(found)? {
-                break;
-            }
-        }
-    }
-    Ok(page)
-}
-
-/// LMDB knows no empty key, so a range from the empty key on begins at whichever key is first.
-pub(super) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    let begin = if range.begin.is_empty() { Bound::Unbounded } else { Bound::Included(&range.begin[..]) };
-    (begin, Bound::Excluded(&range.end[..]))
-}
-
-/// SHA-256 over the keys and values of a range, with their lengths.
-pub(super) fn range_digest(pairs: Pairs, snapshot: &RoTxn<'_>, range: &KeyRange) -> Result<[u8; 32], StoreError> {
-    use sha2::{Digest, Sha256};
-    let mut digest = Sha256::new();
-    if !range.is_empty() {
-        let bounds = bounds(range);
-        for found in pairs.range(snapshot, &bounds).map_err(store_error)? {
-            let (key, value) = found.map_err(store_error)?;
-            for part in [key, value] {
-                digest.update((part.len() as u64).to_le_bytes());
-                digest.update(part);
-            }
-        }
-    }
-    Ok(digest.finalize().into())
 }

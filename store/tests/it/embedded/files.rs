@@ -36,8 +36,9 @@ fn set_length(directory: &Path, bytes: u64) {
 
 /// Names and contents of all files, long ones by their length.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = std::fs::read_dir(directory).unwrap().map(|entry| {
-        let entry = entry.unwrap();
+    let entries = |directory: &Path| std::fs::read_dir(directory).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+    let log = directory.join("log");
+    let files = entries(directory).into_iter().filter(|entry| entry.path() != log).chain(entries(&log)).map(|entry| {
         let length = entry.metadata().unwrap().len();
         let content = match length {
             0..100_000 => std::fs::read(entry.path()).unwrap(),

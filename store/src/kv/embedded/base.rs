@@ -1,0 +1,191 @@
+//! The base: what the log is flushed into, and an LMDB environment that is one.
+//!
+//! Invariants: `BASE-1` a snapshot sees one state, and never a part of an `apply`; `BASE-2` an `apply` that has returned well is
+//! durable, and one that has not has changed nothing, or all; `BASE-3` the last part of the file is kept for commits that do not
+//! grow what is stored, so that a full store can still be acknowledged and deleted from; `BASE-4` the data file reaches past its
+//! last used page, so that a shorter one is known to be cut.
+//! It does not checksum pages: a disk that changes them unnoticed is not noticed here either.
+
+use super::directory::{Growth, used_bytes};
+use super::merge::BaseRange;
+use super::record::Pair;
+use super::residency::Residency;
+use super::{EmbeddedOptions, OpenError, Pairs, is_full};
+use crate::kv::{Fault, KeyRange, StoreError};
+use bytes::Bytes;
+use heed::{Env, RoTxn, WithoutTls};
+use std::ops::Bound;
+use std::sync::{Mutex, PoisonError};
+
+const RESERVE_BYTES: u64 = 64 << 20;
+/// Longer than every key of a user and behind all of them: the sequence up to which the log is in the base.
+const FLUSHED: &[u8] = &[0xff; 511];
+
+/// Whether there is room for commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// For all.
+    Enough,
+    /// For those that do not grow what is stored.
+    Shrinking,
+}
+
+/// What the log is flushed into.
+pub(super) trait Base: Send + Sync + 'static {
+    /// An unchanging look at it.
+    type Snapshot: Send;
+
+    fn snapshot(&self) -> Result<Self::Snapshot, StoreError>;
+    fn get(&self, snapshot: &Self::Snapshot, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    fn range<'a>(
+        &'a self,
+        snapshot: &'a Self::Snapshot,
+        range: &KeyRange,
+        reverse: bool,
+    ) -> Result<BaseRange<'a>, StoreError>;
+
+    /// Applies pairs in the order of their keys; with `flushed` they are the last ones up to that sequence.
+    fn apply(&self, pairs: &[Pair], flushed: Option<u64>) -> Result<(), StoreError>;
+
+    /// Up to which sequence everything was applied.
+    fn flushed(&self) -> Result<u64, StoreError>;
+
+    /// Makes sure that pages of `upcoming` bytes can be added.
+    fn room(&self, upcoming: u64) -> Result<Room, StoreError>;
+}
+
+/// LMDB.
+pub(super) struct Lmdb {
+    env: Env<WithoutTls>,
+    pairs: Pairs,
+    growth: Mutex<Growth>,
+    residency: Mutex<Residency>,
+    /// Pages used beyond which only commits that do not grow what is stored are taken (`BASE-3`).
+    growth_bytes_max: u64,
+}
+
+impl Lmdb {
+    pub(super) fn new(env: Env<WithoutTls>, pairs: Pairs, options: &EmbeddedOptions) -> Result<Self, OpenError> {
+        let growth = Growth::new(&env, options.map_bytes_max).map_err(|error| OpenError::Io {
+            directory: options.directory.clone(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        Ok(Self {
+            env,
+            pairs,
+            growth: Mutex::new(growth),
+            residency: Mutex::new(Residency::new(&options.directory)),
+            growth_bytes_max: options.map_bytes_max - reserve_bytes(options.map_bytes_max),
+        })
+    }
+
+    /// Bytes of pages in use, and pairs.
+    pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
+        let snapshot = self.snapshot()?;
+        let tree = self.pairs.stat(&snapshot).map_err(store_error)?;
+        let pages = tree.branch_pages + tree.leaf_pages + tree.overflow_pages;
+        let has_marker = self.pairs.get(&snapshot, FLUSHED).map_err(store_error)?.is_some();
+        Ok(((pages * tree.page_size as usize) as u64, tree.entries as u64 - u64::from(has_marker)))
+    }
+
+    fn is_nearly_full(&self, upcoming: u64) -> Result<bool, StoreError> {
+        if used_bytes(&self.env) + upcoming < self.growth_bytes_max {
+            return Ok(false);
+        }
+        // Pages that were freed are used again before the file grows.
+        let (in_use, _) = self.size()?;
+        Ok(in_use + upcoming >= self.growth_bytes_max - reserve_bytes(self.growth_bytes_max))
+    }
+}
+
+/// What is kept for commits that do not grow what is stored.
+fn reserve_bytes(map_bytes_max: u64) -> u64 {
+    (map_bytes_max / 4).min(RESERVE_BYTES)
+}
+
+impl Base for Lmdb {
+    type Snapshot = RoTxn<'static, WithoutTls>;
+
+    fn snapshot(&self) -> Result<Self::Snapshot, StoreError> {
+        self.env.clone().static_read_txn().map_err(store_error)
+    }
+
+    fn get(&self, snapshot: &Self::Snapshot, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.pairs.get(snapshot, key).map_err(store_error)?.map(Bytes::copy_from_slice))
+    }
+
+    fn range<'a>(
+        &'a self,
+        snapshot: &'a Self::Snapshot,
+        range: &KeyRange,
+        reverse: bool,
+    ) -> Result<BaseRange<'a>, StoreError> {
+        if range.is_empty() {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        // LMDB knows no empty key, so a range from the empty key on begins at whichever key is first.
+        let begin = if range.begin.is_empty() { Bound::Unbounded } else { Bound::Included(&range.begin[..]) };
+        let bounds = (begin, Bound::Excluded(&range.end[..]));
+        if reverse {
+            let found = self.pairs.rev_range(snapshot, &bounds).map_err(store_error)?;
+            return Ok(Box::new(found.map(|pair| pair.map_err(store_error))));
+        }
+        let found = self.pairs.range(snapshot, &bounds).map_err(store_error)?;
+        Ok(Box::new(found.map(|pair| pair.map_err(store_error))))
+    }
+
+    fn apply(&self, pairs: &[Pair], flushed: Option<u64>) -> Result<(), StoreError> {
+        let mut transaction = self.env.write_txn().map_err(store_error)?;
+        let mut bytes = 0;
+        for (key, value) in pairs {
+            match value {
+                Some(value) => {
+                    bytes += key.len() + value.len();
+                    self.pairs.put(&mut transaction, key, value).map_err(store_error)?;
+                }
+                None => drop(self.pairs.delete(&mut transaction, key).map_err(store_error)?),
+            }
+        }
+        if let Some(sequence) = flushed {
+            self.pairs.put(&mut transaction, FLUSHED, &sequence.to_le_bytes()).map_err(store_error)?;
+        }
+        transaction.commit().map_err(store_error)?;
+        self.residency.lock().unwrap_or_else(PoisonError::into_inner).note(bytes as u64);
+        Ok(())
+    }
+
+    fn flushed(&self) -> Result<u64, StoreError> {
+        let snapshot = self.snapshot()?;
+        match self.pairs.get(&snapshot, FLUSHED).map_err(store_error)? {
+            None => Ok(0),
+            Some(bytes) => bytes.try_into().map(u64::from_le_bytes).map_err(|_| {
+                StoreError::fatal(Fault::Corrupt, "the row that says how far the log was flushed is malformed")
+            }),
+        }
+    }
+
+    fn room(&self, upcoming: u64) -> Result<Room, StoreError> {
+        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        growth.make_room(&self.env, upcoming).map_err(|error| {
+            let fault = if is_full(&error) { Fault::Full } else { Fault::Stopped };
+            StoreError::fatal(fault, format!("cannot extend the data file: {error}"))
+        })?;
+        Ok(if self.is_nearly_full(upcoming)? { Room::Shrinking } else { Room::Enough })
+    }
+}
+
+/// A failed LMDB call as a store error of the right class.
+fn store_error(error: heed::Error) -> StoreError {
+    use heed::MdbError;
+    match error {
+        heed::Error::Mdb(MdbError::MapFull) => {
+            StoreError::fatal(Fault::Full, "the data file has reached its configured maximum")
+        }
+        heed::Error::Mdb(MdbError::ReadersFull) => StoreError::Retryable("too many transactions read at once".into()),
+        heed::Error::Mdb(MdbError::Corrupted | MdbError::PageNotFound | MdbError::Invalid) => {
+            StoreError::fatal(Fault::Corrupt, error.to_string())
+        }
+        heed::Error::Io(error) if is_full(&error) => StoreError::fatal(Fault::Full, error.to_string()),
+        other => StoreError::fatal(Fault::Stopped, other.to_string()),
+    }
+}

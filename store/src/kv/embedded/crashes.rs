@@ -1,0 +1,441 @@
+//! Lives and deaths of the log over a simulated disk, against a model: whatever happens to the machine, what was answered is there,
+//! what was refused is not, and what was neither is there as a whole or not at all.
+//!
+//! A seed is a sequence of lives. In each, the log is opened (perhaps dying in that, several times), compared with the model, written
+//! to in groups, read through snapshots that stay open, sealed, flushed, and ends: closed well, killed, or without power. At the end
+//! something in the middle of the log is damaged, and the start must be refused.
+//!
+//! ```sh
+//! TRIGGERS_STORE_CRASH_SEEDS=0..500000 cargo test --release -p triggers-store --lib crashes -- --nocapture
+//! ```
+
+mod base;
+mod disk;
+
+use super::committer::{Commit, Committer, Read};
+use super::disk::Disk;
+use super::reader;
+use super::record;
+use super::recovery::{self, RecoveryError};
+use super::shared::{self, LogOptions};
+use crate::kv::overlay::Write;
+use crate::kv::{Fault, KeyRange, RangeRead, StoreError, decode_counter};
+use base::SimulatedBase;
+use bytes::Bytes;
+use disk::{Chance, Fired, SimulatedDisk};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+type Shared = shared::Shared<SimulatedDisk, SimulatedBase>;
+type Snapshot = reader::Snapshot<SimulatedDisk, SimulatedBase>;
+type Model = BTreeMap<Bytes, Bytes>;
+
+const SECRET: u32 = 0x5ec2_e7;
+const KEYS: usize = 24;
+/// Seeds of every run of the tests.
+const SEEDS: Range<u64> = 0..5_000;
+
+/// What one group of commits did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Done,
+    Refused,
+    Unknown,
+}
+
+struct Machine {
+    chance: Chance,
+    disk: SimulatedDisk,
+    base: SimulatedBase,
+    options: LogOptions,
+    /// What must be there.
+    model: Model,
+    /// What may be there besides: the model with the group whose end is not known.
+    maybe: Option<Model>,
+    /// When each key was last written: the number of the group.
+    groups: u64,
+    written: BTreeMap<Bytes, u64>,
+    /// The last life was closed well.
+    is_clean: bool,
+}
+
+/// A log that is open, and what is read of it.
+struct Life {
+    shared: Arc<Shared>,
+    committer: Committer<SimulatedDisk, SimulatedBase>,
+    snapshots: Vec<(Snapshot, Model, u64)>,
+}
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let disk = SimulatedDisk::new(seed);
+        let options = LogOptions {
+            segment_bytes: record::BLOCK_BYTES as u64 * (2 + chance.below(6) as u64),
+            segments_max: 3 + chance.below(4),
+            flush_segments: 1 + chance.below(2),
+        };
+        let base = SimulatedBase::new(seed, disk.clone());
+        let (model, written) = (Model::new(), BTreeMap::new());
+        Self { chance, disk, base, options, model, maybe: None, groups: 0, written, is_clean: true }
+    }
+
+    fn live(&mut self) {
+        for _ in 0..2 + self.chance.below(4) {
+            let mut life = self.open();
+            let dies_in = (!self.chance.one_in(4)).then(|| self.chance.below(80));
+            let sync_fails = self.chance.one_in(4).then(|| 2 + self.chance.below(10));
+            self.disk.set(dies_in, sync_fails, self.chance.one_in(6));
+            self.base.set(self.chance.one_in(5).then(|| 2 + self.chance.below(4)));
+            for _ in 0..5 + self.chance.below(40) {
+                if self.disk.is_dead() {
+                    break;
+                }
+                self.step(&mut life);
+            }
+            self.end(life);
+        }
+        drop(self.open());
+        self.damage();
+    }
+
+    /// Opens the log, in spite of what happens meanwhile, and compares.
+    fn open(&mut self) -> Life {
+        for attempt in 0.. {
+            // Two deaths in a row at most.
+            let dies_in = (attempt < 2 && self.chance.one_in(3)).then(|| self.chance.below(30));
+            self.disk.set(dies_in, None, false);
+            match recovery::open(self.disk.clone(), self.base.clone(), self.options, SECRET) {
+                Ok((shared, committer, recovered)) if !self.disk.is_dead() => {
+                    self.disk.set(None, None, false);
+                    assert!(!self.is_clean || recovered.records == 0, "closed well, and yet {recovered:?}");
+                    self.is_clean = false;
+                    let life = Life { shared, committer, snapshots: Vec::new() };
+                    self.compare(&life);
+                    return life;
+                }
+                Ok(_) => self.disk.end(self.chance.one_in(2)),
+                Err(error) => {
+                    assert!(self.disk.is_dead(), "refused without a reason: {error}");
+                    self.disk.end(self.chance.one_in(2));
+                }
+            }
+        }
+        unreachable!("a machine that does not die opens its log")
+    }
+
+    fn compare(&mut self, life: &Life) {
+        let found = all(&Snapshot::open(&life.shared).unwrap());
+        match self.maybe.take() {
+            Some(maybe) if found == maybe => self.model = maybe,
+            _ => assert_eq!(found, self.model, "what is there is not what was answered"),
+        }
+    }
+
+    fn step(&mut self, life: &mut Life) {
+        match self.chance.below(20) {
+            0..=10 => self.commit(life),
+            11..=13 => self.flush(life),
+            14 => drop(life.committer.seal()),
+            15..=16 => {
+                let snapshot = Snapshot::open(&life.shared).unwrap();
+                life.snapshots.push((snapshot, self.model.clone(), self.groups));
+            }
+            17 if !life.snapshots.is_empty() => {
+                drop(life.snapshots.swap_remove(self.chance.below(life.snapshots.len())));
+            }
+            _ => {
+                for (snapshot, model, _) in &life.snapshots {
+                    assert_eq!(all(snapshot), *model, "a snapshot has changed");
+                    let key = key(self.chance.below(KEYS));
+                    assert_eq!(snapshot.get(&key).unwrap(), model.get(&key).cloned());
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, life: &Life) {
+        match life.shared.flush_some() {
+            Ok(_) => {}
+            Err(error) if error.fault() == Some(Fault::Full) => {}
+            Err(error) => {
+                let is_stopped = life.shared.check_writable().is_err();
+                assert!(is_stopped || self.disk.is_dead(), "a flush failed and the store goes on: {error}");
+            }
+        }
+    }
+
+    fn commit(&mut self, life: &mut Life) {
+        let was_stopped = life.shared.check_writable().is_err();
+        let count = 1 + self.chance.below(4);
+        let commits: Vec<_> = (0..count).map(|_| self.a_commit(life)).collect();
+        let (mut group, mut answers) = (Vec::new(), Vec::new());
+        for (commit, answer, since) in commits {
+            let told = (describe(&commit), since);
+            group.push(commit);
+            answers.push((told, answer));
+        }
+        life.committer.commit_group(group);
+        self.groups += 1;
+        let mut maybe = self.model.clone();
+        let (mut is_unknown, mut staged) = (false, Vec::new());
+        for ((told, since), mut answer) in answers {
+            let answer = answer.try_recv().expect("every commit is answered");
+            let verdict = match &answer {
+                Ok(()) => Verdict::Done,
+                Err(StoreError::MaybeCommitted(_)) => Verdict::Unknown,
+                Err(_) => Verdict::Refused,
+            };
+            assert!(!was_stopped || verdict == Verdict::Refused, "it was stopped, and goes on: {answer:?}");
+            if verdict == Verdict::Refused {
+                continue;
+            }
+            let conflict = self.conflict(&told, since, &staged);
+            assert_eq!(conflict, None, "a conflict was not found: {told:?} read at {since:?} of {}", self.groups);
+            staged.extend(apply(&told, &mut maybe));
+            is_unknown |= verdict == Verdict::Unknown;
+        }
+        for key in staged {
+            self.written.insert(key, self.groups);
+        }
+        if is_unknown {
+            assert!(life.shared.check_writable().is_err(), "an unknown end stops the store");
+            self.maybe = Some(maybe);
+        } else if !was_stopped {
+            self.model = maybe;
+        }
+        // Not visible before it is durable, and then at once.
+        if !self.disk.is_dead() {
+            assert_eq!(all(&Snapshot::open(&life.shared).unwrap()), self.model);
+        }
+    }
+
+    /// A key that was read before it was written.
+    fn conflict(&self, told: &Told, since: Option<u64>, staged: &[Bytes]) -> Option<Bytes> {
+        let since = since?;
+        let is_read = |key: &Bytes| told.reads.iter().any(|range| range.contains(key));
+        let newer = self.written.iter().filter(|(_, group)| **group > since).map(|(key, _)| key);
+        newer.chain(staged).find(|key| is_read(key)).cloned()
+    }
+
+    /// A commit, with the number of groups at its snapshot.
+    fn a_commit(&mut self, life: &Life) -> (Commit, oneshot::Receiver<Result<(), StoreError>>, Option<u64>) {
+        let (answer, answered) = oneshot::channel();
+        let mut commit = Commit {
+            read_at: None,
+            reads: Vec::new(),
+            cleared: Vec::new(),
+            writes: BTreeMap::new(),
+            bytes: 0,
+            answer,
+        };
+        let mut since = None;
+        if self.chance.one_in(2) {
+            let old = life.snapshots.len();
+            let (sequence, groups) = match self.chance.below(old + 1) {
+                at if at < old => (life.snapshots[at].0.sequence(), life.snapshots[at].2),
+                _ => (life.shared.visible(), self.groups),
+            };
+            (commit.read_at, since) = (Some(sequence), Some(groups));
+            for _ in 0..1 + self.chance.below(2) {
+                let read = if self.chance.one_in(3) {
+                    Read::Range(self.range())
+                } else {
+                    Read::Key(key(self.chance.below(KEYS)))
+                };
+                commit.reads.push(read);
+            }
+        }
+        if self.chance.one_in(10) {
+            commit.cleared.push(self.range());
+        }
+        for _ in 0..1 + self.chance.below(5) {
+            let at = self.chance.below(KEYS);
+            let is_cleared = commit.cleared.iter().any(|range| range.contains(&key(at)));
+            let write = match self.chance.below(10) {
+                // An overlay has the sum of what it has cleared itself.
+                _ if is_counter(at) && !is_cleared => Write::Add(self.chance.below(100) as i64 - 50),
+                _ if is_counter(at) => Write::Clear,
+                0..=2 => Write::Clear,
+                3 => Write::Set(vec![self.chance.below(256) as u8; self.chance.below(9_000)].into()),
+                _ => Write::Set(self.chance.next().to_le_bytes().to_vec().into()),
+            };
+            commit.writes.insert(key(at), write);
+        }
+        if self.chance.one_in(60) {
+            // Longer than every segment.
+            let bytes = self.options.segment_bytes as usize + self.chance.below(20_000);
+            commit.writes.insert(key(1), Write::Set(vec![7; bytes].into()));
+        }
+        (commit, answered, since)
+    }
+
+    fn range(&mut self) -> KeyRange {
+        let begin = self.chance.below(KEYS);
+        KeyRange::new(key(begin), key(begin + self.chance.below(6)))
+    }
+
+    fn end(&mut self, life: Life) {
+        let Life { shared, committer, snapshots } = life;
+        drop(snapshots);
+        self.base.set(None);
+        if !self.disk.is_dead() && self.chance.one_in(3) {
+            self.disk.set(None, None, false);
+            let is_stopped = shared.check_writable().is_err();
+            committer.close();
+            while let Ok(true) = shared.flush_some() {}
+            self.is_clean = !is_stopped && shared.check_writable().is_ok();
+        }
+        drop(shared);
+        self.disk.end(self.chance.one_in(2));
+    }
+
+    /// Damages something that is not at the end: the start is refused and says where.
+    fn damage(&mut self) {
+        let flushed = super::base::Base::flushed(&self.base).unwrap();
+        let names = self.disk.names().unwrap();
+        let mut records = Vec::new();
+        for name in &names {
+            let bytes = self.disk.with_file(name, |bytes| bytes.clone());
+            for at in (0..bytes.len()).step_by(record::BLOCK_BYTES) {
+                if let Some(header) = record::decode(&bytes[at..], SECRET).filter(|header| header.sequence > flushed) {
+                    records.push((header.sequence, name.clone(), at, header.record_bytes()));
+                }
+            }
+        }
+        records.sort();
+        records.pop();
+        if records.is_empty() {
+            return;
+        }
+        let (_, name, at, bytes) = records.swap_remove(self.chance.below(records.len()));
+        let is_removed = self.chance.one_in(5);
+        if is_removed {
+            self.disk.remove(&name);
+        } else {
+            let (byte, by) = (at + self.chance.below(bytes), 1 + self.chance.below(255) as u8);
+            self.disk.with_file(&name, |contents| contents[byte] ^= by);
+        }
+        match recovery::read(&self.disk, flushed, SECRET) {
+            Err(RecoveryError::Damaged { reason, .. }) => {
+                let is_named = reason.contains(&format!("offset {at} ")) || reason.contains("are missing");
+                assert!(is_removed || is_named, "{at} was damaged: {reason}");
+            }
+            Err(other) => panic!("{other}"),
+            Ok(log) => {
+                // What was removed may have been the end of the log.
+                assert!(is_removed && log.is_shorter_than(self.groups), "damage at {name} {at} was not noticed");
+            }
+        }
+    }
+}
+
+/// What a commit does, as the model sees it.
+#[derive(Debug)]
+struct Told {
+    reads: Vec<KeyRange>,
+    cleared: Vec<KeyRange>,
+    writes: BTreeMap<Bytes, Write>,
+}
+
+fn describe(commit: &Commit) -> Told {
+    let range = |read: &Read| match read {
+        Read::Key(key) => KeyRange::key(key),
+        Read::Range(range) => range.clone(),
+    };
+    Told {
+        reads: commit.reads.iter().map(range).collect(),
+        cleared: commit.cleared.clone(),
+        writes: commit.writes.clone(),
+    }
+}
+
+/// Applies a commit to the model; the keys that it has written.
+fn apply(told: &Told, model: &mut Model) -> Vec<Bytes> {
+    let cleared: Vec<Bytes> =
+        model.keys().filter(|key| told.cleared.iter().any(|range| range.contains(key))).cloned().collect();
+    for key in &cleared {
+        model.remove(key);
+    }
+    for (key, write) in &told.writes {
+        match write {
+            Write::Set(value) => drop(model.insert(key.clone(), value.clone())),
+            Write::Clear => drop(model.remove(key)),
+            Write::Add(delta) => {
+                let sum = decode_counter(model.get(key).map(|value| &value[..])).unwrap().wrapping_add(*delta);
+                model.insert(key.clone(), sum.to_le_bytes().to_vec().into());
+            }
+        }
+    }
+    cleared.into_iter().chain(told.writes.keys().cloned()).collect()
+}
+
+fn key(number: usize) -> Bytes {
+    format!("key/{number:02}").into()
+}
+
+fn is_counter(number: usize) -> bool {
+    number.is_multiple_of(8)
+}
+
+/// Everything that a snapshot sees, in both directions, in pages.
+fn all(snapshot: &Snapshot) -> Model {
+    let whole = KeyRange::new("", "z");
+    let mut rest = RangeRead::first(whole.clone(), 5);
+    let mut pairs = Vec::new();
+    loop {
+        let page = snapshot.page(&rest).unwrap();
+        pairs.extend(page.pairs);
+        if !page.more {
+            break;
+        }
+        rest.range.begin = KeyRange::key(&pairs.last().unwrap().0).end;
+    }
+    let mut reversed = snapshot.page(&RangeRead::last(whole, 1_000)).unwrap().pairs;
+    reversed.reverse();
+    assert_eq!(pairs, reversed);
+    pairs.into_iter().collect()
+}
+
+fn seeds() -> Range<u64> {
+    let parse = |text: String| -> Option<Range<u64>> {
+        let (first, end) = text.split_once("..")?;
+        Some(first.parse().ok()?..end.parse().ok()?)
+    };
+    match std::env::var("TRIGGERS_STORE_CRASH_SEEDS") {
+        Ok(text) => parse(text).expect("TRIGGERS_STORE_CRASH_SEEDS is like 0..5000"),
+        Err(_) => SEEDS,
+    }
+}
+
+#[test]
+fn nothing_that_was_answered_is_lost() {
+    let seeds = seeds();
+    let middle = seeds.start.midpoint(seeds.end);
+    let run = |seeds: Range<u64>| {
+        let mut fired = Fired::default();
+        for seed in seeds {
+            let lived = std::panic::catch_unwind(|| {
+                let mut machine = Machine::new(seed);
+                machine.live();
+                machine.disk.fired()
+            });
+            fired.add(lived.unwrap_or_else(|_| panic!("seed {seed}: TRIGGERS_STORE_CRASH_SEEDS={seed}..{}", seed + 1)));
+        }
+        fired
+    };
+    let mut fired = Fired::default();
+    std::thread::scope(|scope| {
+        let halves = [seeds.start..middle, middle..seeds.end].map(|half| scope.spawn(|| run(half)));
+        for half in halves {
+            fired.add(half.join().unwrap());
+        }
+    });
+    eprintln!("{} seeds, {fired:?}", seeds.end - seeds.start);
+    if seeds.end - seeds.start >= 1_000 {
+        let Fired { short, sync_failed, full, torn, died } = fired;
+        assert!([short, sync_failed, full, torn, died].iter().all(|count| *count > 100), "{fired:?}");
+    }
+}

@@ -1,0 +1,94 @@
+//! A base in memory: each `apply` is done or not done when the machine dies in it, and it may be full.
+
+use super::super::base::{Base, Room};
+use super::super::memory::bounds;
+use super::super::merge::BaseRange;
+use super::super::record::Pair;
+use super::disk::{Chance, SimulatedDisk};
+use crate::kv::{Fault, KeyRange, StoreError};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+struct Inner {
+    chance: Chance,
+    pairs: Arc<BTreeMap<Bytes, Bytes>>,
+    flushed: u64,
+    full_one_in: Option<usize>,
+}
+
+#[derive(Clone)]
+pub(super) struct SimulatedBase {
+    disk: SimulatedDisk,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl SimulatedBase {
+    pub(super) fn new(seed: u64, disk: SimulatedDisk) -> Self {
+        let chance = Chance::new(seed ^ 0xba5e);
+        let inner = Inner { chance, pairs: Arc::default(), flushed: 0, full_one_in: None };
+        Self { disk, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    pub(super) fn set(&self, full_one_in: Option<usize>) {
+        self.inner.lock().unwrap().full_one_in = full_one_in;
+    }
+}
+
+impl Base for SimulatedBase {
+    type Snapshot = Arc<BTreeMap<Bytes, Bytes>>;
+
+    fn snapshot(&self) -> Result<Self::Snapshot, StoreError> {
+        Ok(self.inner.lock().unwrap().pairs.clone())
+    }
+
+    fn get(&self, snapshot: &Self::Snapshot, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(snapshot.get(key).cloned())
+    }
+
+    fn range<'a>(
+        &'a self,
+        snapshot: &'a Self::Snapshot,
+        range: &KeyRange,
+        reverse: bool,
+    ) -> Result<BaseRange<'a>, StoreError> {
+        let found = snapshot.range::<[u8], _>(bounds(range)).map(|(key, value)| Ok((&key[..], &value[..])));
+        Ok(if reverse { Box::new(found.rev()) } else { Box::new(found) })
+    }
+
+    fn apply(&self, pairs: &[Pair], flushed: Option<u64>) -> Result<(), StoreError> {
+        let dead = || StoreError::fatal(Fault::Stopped, "the machine is dead");
+        let dies = self.disk.step().ok_or_else(dead)?;
+        let mut inner = self.inner.lock().unwrap();
+        if let Some(bound) = inner.full_one_in
+            && inner.chance.one_in(bound)
+        {
+            return Err(StoreError::fatal(Fault::Full, "simulated"));
+        }
+        if !dies || inner.chance.one_in(2) {
+            let mut all = (*inner.pairs).clone();
+            for (key, value) in pairs {
+                match value {
+                    Some(value) => drop(all.insert(key.clone(), value.clone())),
+                    None => drop(all.remove(key)),
+                }
+            }
+            inner.pairs = Arc::new(all);
+            inner.flushed = flushed.unwrap_or(inner.flushed);
+        }
+        if dies { Err(dead()) } else { Ok(()) }
+    }
+
+    fn flushed(&self) -> Result<u64, StoreError> {
+        Ok(self.inner.lock().unwrap().flushed)
+    }
+
+    fn room(&self, _: u64) -> Result<Room, StoreError> {
+        let mut inner = self.inner.lock().unwrap();
+        let is_full = match inner.full_one_in {
+            Some(bound) => inner.chance.one_in(bound),
+            None => false,
+        };
+        Ok(if is_full { Room::Shrinking } else { Room::Enough })
+    }
+}

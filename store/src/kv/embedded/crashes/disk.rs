@@ -1,0 +1,288 @@
+//! A disk in memory that loses power, tears what it writes, fails, is full, and reads and writes less than it was asked to.
+//!
+//! What was written and not synced is kept apart. A loss of power keeps some sectors of it, in no order; the end of a process keeps
+//! all of it, unsynced. A `sync` that has failed says nothing of what it has written, and the next one does not write it again: so
+//! do real systems. Everything is drawn from one seed.
+
+use super::super::disk::{Disk, DiskFile};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+const SECTOR_BYTES: usize = 512;
+
+/// Seeded numbers: splitmix64.
+pub(super) struct Chance(u64);
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub(super) fn one_in(&mut self, bound: usize) -> bool {
+        self.below(bound) == 0
+    }
+}
+
+/// How often each fault has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fired {
+    pub(super) short: u64,
+    pub(super) sync_failed: u64,
+    pub(super) full: u64,
+    pub(super) torn: u64,
+    pub(super) died: u64,
+}
+
+impl Fired {
+    pub(super) fn add(&mut self, other: Fired) {
+        self.short += other.short;
+        self.sync_failed += other.sync_failed;
+        self.full += other.full;
+        self.torn += other.torn;
+        self.died += other.died;
+    }
+}
+
+#[derive(Default)]
+struct Contents {
+    /// What reads give.
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<(usize, Vec<u8>)>,
+}
+
+struct Inner {
+    chance: Chance,
+    files: BTreeMap<String, Contents>,
+    /// Calls until the machine dies.
+    dies_in: Option<usize>,
+    is_dead: bool,
+    sync_fails_one_in: Option<usize>,
+    is_full: bool,
+    fired: Fired,
+}
+
+/// The disk, and the machine around it.
+#[derive(Clone)]
+pub(super) struct SimulatedDisk(Arc<Mutex<Inner>>);
+
+fn dead() -> io::Error {
+    io::Error::other("the machine is dead")
+}
+
+impl SimulatedDisk {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            chance: Chance::new(seed ^ 0x5eed_d15c),
+            files: BTreeMap::new(),
+            dies_in: None,
+            is_dead: false,
+            sync_fails_one_in: None,
+            is_full: false,
+            fired: Fired::default(),
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    /// Sets what goes wrong from now on.
+    pub(super) fn set(&self, dies_in: Option<usize>, sync_fails_one_in: Option<usize>, is_full: bool) {
+        let mut inner = self.inner();
+        (inner.dies_in, inner.sync_fails_one_in, inner.is_full) = (dies_in, sync_fails_one_in, is_full);
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.inner().is_dead
+    }
+
+    pub(super) fn fired(&self) -> Fired {
+        self.inner().fired
+    }
+
+    /// A call that may be the last: `None` if the machine was dead, `Some(true)` if it dies in it.
+    pub(super) fn step(&self) -> Option<bool> {
+        self.inner().step()
+    }
+
+    /// The process ends, and with `power` the machine too. Everything goes on afterwards.
+    pub(super) fn end(&self, power: bool) {
+        let mut inner = self.inner();
+        let Inner { chance, files, fired, .. } = &mut *inner;
+        for contents in files.values_mut().filter(|_| power) {
+            for (offset, bytes) in std::mem::take(&mut contents.unsynced) {
+                for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                    if chance.one_in(2) {
+                        fired.torn += 1;
+                        put(&mut contents.durable, offset + number * SECTOR_BYTES, sector);
+                    }
+                }
+            }
+            contents.now = contents.durable.clone();
+        }
+        inner.is_dead = false;
+        inner.dies_in = None;
+    }
+
+    /// The files, to look at and to damage.
+    pub(super) fn with_file<T>(&self, name: &str, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        work(&mut self.inner().files.get_mut(name).unwrap().now)
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        self.inner().files.remove(name);
+    }
+}
+
+impl Inner {
+    fn step(&mut self) -> Option<bool> {
+        if self.is_dead {
+            return None;
+        }
+        let Some(left) = &mut self.dies_in else { return Some(false) };
+        if *left > 0 {
+            *left -= 1;
+            return Some(false);
+        }
+        self.is_dead = true;
+        self.fired.died += 1;
+        Some(true)
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, offset: usize, some: &[u8]) {
+    let end = offset + some.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(some);
+}
+
+impl Disk for SimulatedDisk {
+    type File = SimulatedFile;
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut inner = self.inner();
+        match inner.step() {
+            Some(false) => Ok(inner.files.keys().cloned().collect()),
+            _ => Err(dead()),
+        }
+    }
+
+    fn open(&self, name: &str) -> io::Result<SimulatedFile> {
+        let mut inner = self.inner();
+        match inner.step() {
+            Some(false) if inner.files.contains_key(name) => Ok(SimulatedFile(self.clone(), name.to_owned())),
+            Some(false) => Err(ErrorKind::NotFound.into()),
+            _ => Err(dead()),
+        }
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<SimulatedFile> {
+        let mut inner = self.inner();
+        let step = inner.step();
+        if inner.is_full {
+            inner.fired.full += 1;
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let zeros = vec![0; bytes as usize];
+        if step == Some(false) || (step == Some(true) && inner.chance.one_in(2)) {
+            assert!(!inner.files.contains_key(name), "{name} is made a second time");
+            let contents = Contents { now: zeros.clone(), durable: zeros, unsynced: Vec::new() };
+            inner.files.insert(name.to_owned(), contents);
+        }
+        match step {
+            Some(false) => Ok(SimulatedFile(self.clone(), name.to_owned())),
+            _ => Err(dead()),
+        }
+    }
+}
+
+pub(super) struct SimulatedFile(SimulatedDisk, String);
+
+impl SimulatedFile {
+    /// How much of a call is done.
+    fn part(inner: &mut Inner, bytes: usize) -> usize {
+        if bytes > 1 && inner.chance.one_in(8) {
+            inner.fired.short += 1;
+            return 1 + inner.chance.below(bytes - 1);
+        }
+        bytes
+    }
+}
+
+impl DiskFile for SimulatedFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.inner().files[&self.1].now.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut inner = self.0.inner();
+        if inner.step() != Some(false) {
+            return Err(dead());
+        }
+        if inner.chance.one_in(20) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let part = Self::part(&mut inner, buffer.len());
+        let bytes = inner.files[&self.1].now.get(offset as usize..).unwrap_or_default();
+        let part = part.min(bytes.len());
+        buffer[..part].copy_from_slice(&bytes[..part]);
+        Ok(part)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut inner = self.0.inner();
+        let step = inner.step().ok_or_else(dead)?;
+        let end = offset as usize + bytes.len();
+        if inner.is_full && end > inner.files[&self.1].now.len() {
+            inner.fired.full += 1;
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let part = if step { inner.chance.below(bytes.len() + 1) } else { Self::part(&mut inner, bytes.len()) };
+        let contents = inner.files.get_mut(&self.1).unwrap();
+        put(&mut contents.now, offset as usize, &bytes[..part]);
+        contents.unsynced.push((offset as usize, bytes[..part].to_vec()));
+        if step { Err(dead()) } else { Ok(part) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut inner = self.0.inner();
+        let step = inner.step().ok_or_else(dead)?;
+        let fails = match inner.sync_fails_one_in {
+            Some(bound) => inner.chance.one_in(bound),
+            None => false,
+        };
+        let Inner { chance, files, fired, .. } = &mut *inner;
+        let contents = files.get_mut(&self.1).unwrap();
+        for (offset, bytes) in std::mem::take(&mut contents.unsynced) {
+            for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                if (!step && !fails) || chance.one_in(2) {
+                    put(&mut contents.durable, offset + number * SECTOR_BYTES, sector);
+                }
+            }
+        }
+        if step {
+            return Err(dead());
+        }
+        if fails {
+            fired.sync_failed += 1;
+            return Err(io::Error::other("input/output error"));
+        }
+        Ok(())
+    }
+}

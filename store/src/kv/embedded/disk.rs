@@ -1,0 +1,163 @@
+//! The few things that the log asks of a disk, and a directory that does them.
+//!
+//! Invariants: `DISK-1` what was written before a `sync` that has returned well is there after a loss of power; `DISK-2` a file
+//! that `create` has returned is there then as well, with all of its length. What a `write` leaves that no `sync` has followed
+//! is not known: some of its sectors, in any order. Tests put another disk in the place of this one.
+
+use super::directory::DataDirectory;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// Where segments are.
+pub(super) trait Disk: Send + Sync + 'static {
+    /// An open segment.
+    type File: DiskFile;
+
+    /// The names of all files.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file that is there.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Makes a file of zeros. One that fails leaves nothing that counts.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
+}
+
+/// A file. Reads and writes may be short.
+pub(super) trait DiskFile: Send + Sync + 'static {
+    fn length(&self) -> io::Result<u64>;
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes durable what was written.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Reads a whole file.
+pub(super) fn read_whole(file: &impl DiskFile) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let mut done = 0;
+    while done < length {
+        match file.read_at(&mut bytes[done..], done as u64) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Writes all of `bytes`.
+pub(super) fn write_whole(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write_at(&bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => done += written,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes zeros over a part of a file.
+pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::Result<()> {
+    const STEP: u64 = 1 << 20;
+    let zeros = vec![0; STEP.min(bytes) as usize];
+    let mut done = 0;
+    while done < bytes {
+        let step = STEP.min(bytes - done);
+        write_whole(file, &zeros[..step as usize], offset + done)?;
+        done += step;
+    }
+    Ok(())
+}
+
+/// The subdirectory of a data directory that the segments are in.
+pub(super) struct LogDirectory {
+    path: PathBuf,
+    /// Held for its lock.
+    _directory: Option<DataDirectory>,
+}
+
+const UNFINISHED: &str = ".new";
+
+impl LogDirectory {
+    /// Opens the subdirectory, or makes it, and keeps the data directory's lock with it.
+    pub(super) fn open(directory: DataDirectory) -> io::Result<Self> {
+        let path = directory.log();
+        if !path.exists() {
+            std::fs::create_dir(&path)?;
+            File::open(directory.path())?.sync_all()?;
+        }
+        for entry in std::fs::read_dir(&path)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().ends_with(UNFINISHED) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { path, _directory: Some(directory) })
+    }
+
+    /// The subdirectory of a data directory that somebody else holds the lock of. It is read only.
+    pub(super) fn of(directory: &DataDirectory) -> Self {
+        Self { path: directory.log(), _directory: None }
+    }
+}
+
+impl Disk for LogDirectory {
+    type File = File;
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        if !self.path.exists() {
+            return Ok(Vec::new());
+        }
+        let entries = std::fs::read_dir(&self.path)?;
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.path.join(name))
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
+        let unfinished = self.path.join(format!("{name}{UNFINISHED}"));
+        let made = || {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&unfinished)?;
+            // Zeros, and not just reserved space: only what was written before is overwritten without a word to the file
+            // system's own log.
+            write_zeros(&file, 0, bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&unfinished, self.path.join(name))?;
+            File::open(&self.path)?.sync_all()?;
+            Ok(file)
+        };
+        made().inspect_err(|_| {
+            // What is left of it is removed at the next start otherwise.
+            let _ = std::fs::remove_file(&unfinished);
+        })
+    }
+}
+
+impl DiskFile for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

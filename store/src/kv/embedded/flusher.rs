@@ -1,0 +1,127 @@
+//! Flushing: what sealed tables have left of each key goes into the base, in order, a few thousand keys at a time.
+//!
+//! Invariants: `FLUSHER-1` tables are flushed the oldest first, and the last transaction of a flush says how far it went: after a
+//! crash everything behind that is flushed again, which changes nothing; `FLUSHER-2` only what is durable in the log is flushed;
+//! `FLUSHER-3` a base that is full keeps what waits in the log, and writers wait with it.
+//! Small transactions, because one large one would keep the log's own syncs waiting for tens of milliseconds.
+
+use super::base::Base;
+use super::committer::Message;
+use super::disk::Disk;
+use super::memory::{Table, TableRange};
+use super::merge::Merge;
+use super::record::Pair;
+use super::shared::Shared;
+use crate::kv::limits::KEY_BYTES_MAX;
+use crate::kv::{Fault, KeyRange, StoreError};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+const TRANSACTION_KEYS: usize = 4_000;
+const TRANSACTION_BYTES: usize = 4 << 20;
+/// The thread looks whether something is to be done at least so often.
+const TICK: Duration = Duration::from_millis(500);
+/// Between two attempts at a base that is full.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+
+impl<D: Disk, B: Base> Shared<D, B> {
+    /// Flushes the oldest sealed tables; whether there were any.
+    pub(super) fn flush_some(&self) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_writable()?;
+        let tables = self.next_sealed();
+        let Some(last) = tables.last().map(|table| table.last()) else { return Ok(false) };
+        let begun = Instant::now();
+        self.begin_flush(last);
+        let keys = self.flush_tables(&tables, last).map_err(|error| match error.fault() {
+            Some(Fault::Full) => error,
+            _ => self.stop(format!("the log could not be flushed: {error}")),
+        })?;
+        self.end_flush(tables.len(), last, begun.elapsed());
+        metrics::counter!("triggers_store_flushed_keys_total").increment(keys as u64);
+        metrics::histogram!("triggers_store_flush_seconds").record(begun.elapsed().as_secs_f64());
+        Ok(true)
+    }
+
+    fn flush_tables(&self, tables: &[Arc<Table>], last: u64) -> Result<usize, StoreError> {
+        let entries: Vec<_> = tables.iter().rev().map(|table| table.read()).collect();
+        let everything = KeyRange::new("", vec![0xff; KEY_BYTES_MAX + 1]);
+        let mut merge = Merge::new(false);
+        for entries in &entries {
+            merge.table(TableRange::new(entries, &everything, u64::MAX, false))?;
+        }
+        let (mut pairs, mut bytes, mut keys): (Vec<Pair>, usize, usize) = (Vec::new(), 0, 0);
+        while let Some(found) = merge.next()? {
+            if pairs.len() == TRANSACTION_KEYS || bytes >= TRANSACTION_BYTES {
+                self.apply(&pairs, None)?;
+                (pairs, bytes) = (Vec::with_capacity(TRANSACTION_KEYS), 0);
+            }
+            keys += 1;
+            let pair = found.pair();
+            bytes += pair.as_ref().map_or(0, |(key, value)| key.len() + value.len());
+            pairs.push(match pair {
+                Some((key, value)) => (key, Some(value)),
+                None => (found.key().to_vec().into(), None),
+            });
+        }
+        self.apply(&pairs, Some(last))?;
+        Ok(keys)
+    }
+
+    /// One transaction, or smaller ones if there is no room for it: each gives back the pages that it has replaced.
+    fn apply(&self, pairs: &[Pair], flushed: Option<u64>) -> Result<(), StoreError> {
+        match self.base.apply(pairs, flushed) {
+            Err(error) if error.fault() == Some(Fault::Full) && pairs.len() > 1 => {
+                let (first, second) = pairs.split_at(pairs.len() / 2);
+                self.apply(first, None)?;
+                self.apply(second, flushed)
+            }
+            other => other,
+        }
+    }
+}
+
+/// The flusher's thread: until the store is closed, and then until everything is flushed.
+pub(super) fn run<D: Disk, B: Base>(shared: &Shared<D, B>, commits: &mpsc::WeakSender<Message>) {
+    let mut visible = 0;
+    loop {
+        shared.wait_for_sealed(shared.options.flush_segments, TICK);
+        let (is_closing, before) = (shared.is_closing(), visible);
+        visible = shared.visible();
+        let (sealed, ..) = shared.segments();
+        let is_quiet = before == visible;
+        if sealed >= shared.options.flush_segments || (sealed > 0 && (is_closing || is_quiet)) {
+            match shared.flush_some() {
+                Ok(_) => {}
+                Err(error) if error.fault() == Some(Fault::Full) && !is_closing => {
+                    tracing::error!(%error, "what is in the log has no room in the data file");
+                    std::thread::sleep(FULL_PAUSE);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the log is kept, and read again at the next start");
+                    return;
+                }
+            }
+        } else if is_closing {
+            return;
+        } else if is_quiet
+            && !shared.active().0.is_empty()
+            && let Some(commits) = commits.upgrade()
+        {
+            // If the queue is full then it is not quiet.
+            let _ = commits.try_send(Message::Seal);
+        }
+        if !is_closing && let Err(error) = shared.make_spare() {
+            tracing::debug!(%error, "no further segment could be made");
+        }
+        report(shared);
+    }
+}
+
+fn report<D: Disk, B: Base>(shared: &Shared<D, B>) {
+    let (sealed, _, segments) = shared.segments();
+    metrics::gauge!("triggers_store_log_segments_sealed").set(sealed as f64);
+    metrics::gauge!("triggers_store_log_segments").set(segments as f64);
+}

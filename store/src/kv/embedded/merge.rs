@@ -1,0 +1,152 @@
+//! Several ordered sources of pairs as one: of a key that several have, the first source has the last word.
+//!
+//! Invariants: `MERGE-1` keys come once, in order or in reverse; `MERGE-2` what an earlier source has cleared does not come from a
+//! later one: it comes as cleared.
+
+use super::memory::TableRange;
+use crate::kv::StoreError;
+use bytes::Bytes;
+
+/// A key with its value, wherever they are.
+#[derive(Clone, Copy)]
+pub(super) enum Found<'a> {
+    /// In a table; without a value if the key was cleared.
+    Table(&'a Bytes, &'a Option<Bytes>),
+    /// In the base.
+    Base(&'a [u8], &'a [u8]),
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn key(&self) -> &'a [u8] {
+        match self {
+            Self::Table(key, _) => key,
+            Self::Base(key, _) => key,
+        }
+    }
+
+    /// The pair, if the key is not cleared.
+    pub(super) fn pair(&self) -> Option<(Bytes, Bytes)> {
+        match self {
+            Self::Table(key, value) => Some(((*key).clone(), value.as_ref()?.clone())),
+            Self::Base(key, value) => Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))),
+        }
+    }
+}
+
+/// The pairs of the base in an order.
+pub(super) type BaseRange<'a> = Box<dyn Iterator<Item = Result<(&'a [u8], &'a [u8]), StoreError>> + 'a>;
+
+enum Source<'a> {
+    Table(TableRange<'a>),
+    Base(BaseRange<'a>),
+}
+
+impl<'a> Source<'a> {
+    fn next(&mut self) -> Result<Option<Found<'a>>, StoreError> {
+        match self {
+            Self::Table(range) => Ok(range.next().map(|(key, value)| Found::Table(key, value))),
+            Self::Base(range) => Ok(range.next().transpose()?.map(|(key, value)| Found::Base(key, value))),
+        }
+    }
+}
+
+/// The merge. Sources that are empty are left out from the start.
+#[derive(Default)]
+pub(super) struct Merge<'a> {
+    sources: Vec<(Found<'a>, Source<'a>)>,
+    reverse: bool,
+}
+
+impl<'a> Merge<'a> {
+    pub(super) fn new(reverse: bool) -> Self {
+        Self { sources: Vec::new(), reverse }
+    }
+
+    pub(super) fn table(&mut self, range: TableRange<'a>) -> Result<(), StoreError> {
+        self.add(Source::Table(range))
+    }
+
+    pub(super) fn base(&mut self, range: BaseRange<'a>) -> Result<(), StoreError> {
+        self.add(Source::Base(range))
+    }
+
+    fn add(&mut self, mut source: Source<'a>) -> Result<(), StoreError> {
+        if let Some(first) = source.next()? {
+            self.sources.push((first, source));
+        }
+        Ok(())
+    }
+
+    /// The next key, cleared or not.
+    pub(super) fn next(&mut self) -> Result<Option<Found<'a>>, StoreError> {
+        let heads = self.sources.iter().map(|(head, _)| *head);
+        let earlier = |a: &Found<'_>, b: &Found<'_>| if self.reverse { a.key() > b.key() } else { a.key() < b.key() };
+        let Some(found) = heads.reduce(|first, other| if earlier(&other, &first) { other } else { first }) else {
+            return Ok(None);
+        };
+        let mut at = 0;
+        while at < self.sources.len() {
+            let (head, source) = &mut self.sources[at];
+            if head.key() == found.key() {
+                match source.next()? {
+                    Some(next) => *head = next,
+                    None => {
+                        drop(self.sources.remove(at));
+                        continue;
+                    }
+                }
+            }
+            at += 1;
+        }
+        Ok(Some(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Table;
+    use super::*;
+    use crate::kv::KeyRange;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Pairs = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+    fn some() -> impl Strategy<Value = Pairs> {
+        let bytes = || prop::collection::vec(0u8..3, 1..3);
+        prop::collection::btree_map(bytes(), prop::option::of(bytes()), 0..10)
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_source_has_the_last_word(all in prop::collection::vec(some(), 0..4), base in some(), reverse: bool) {
+            let base: Vec<_> = base.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+            let mut expected: Pairs = base.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+            for pairs in all.iter().rev() {
+                expected.extend(pairs.clone());
+            }
+            let tables: Vec<Table> = all.into_iter().map(|pairs| {
+                let table = Table::default();
+                table.apply(1, pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into))), 0);
+                table
+            }).collect();
+            let guards: Vec<_> = tables.iter().map(Table::read).collect();
+            let mut merge = Merge::new(reverse);
+            let whole = KeyRange::new("", vec![9]);
+            for entries in &guards {
+                merge.table(TableRange::new(entries, &whole, 1, reverse)).unwrap();
+            }
+            let in_order = base.iter().map(|(key, value)| Ok((&key[..], &value[..])));
+            merge.base(if reverse { Box::new(in_order.rev()) } else { Box::new(in_order) }).unwrap();
+            let mut found = Vec::new();
+            while let Some(next) = merge.next().unwrap() {
+                found.push((next.key().to_vec(), next.pair().map(|(_, value)| value.to_vec())));
+            }
+            let mut expected: Vec<_> = expected.into_iter().collect();
+            if reverse {
+                expected.reverse();
+            }
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The start: what is in the log and not in the base is read back into tables.
+//!
+//! ```text
+//! each segment: records from its beginning, of one generation, their sequences one after the other ─▶ runs ─▶ in order
+//! ```
+//! Invariants: `RECOVERY-1` every record that was synced is read back, in order, or the start is refused; `RECOVERY-2` a record
+//! that was being written when the machine died is cut if it is not whole: nothing whole stands behind it, since a record is
+//! synced before the next is written; `RECOVERY-3` something whole behind something that is not, or a gap between segments, is
+//! damage, and nothing is changed then; `RECOVERY-4` what is read back is made durable before anybody sees it: a process may have
+//! died between writing and syncing, or because a sync has failed, after which another sync alone writes nothing. So the last
+//! record is written again. A cut record's beginning is written over, so that the next start reads the same.
+//! What cannot be told apart: the very last record damaged later, and one that was never whole.
+
+use super::base::Base;
+use super::committer::Committer;
+use super::disk::{Disk, DiskFile, read_whole, write_whole, write_zeros};
+use super::memory::Table;
+use super::record::{self, BLOCK_BYTES, Header};
+use super::segment::{Active, Segment, name_of, number_of};
+use super::shared::{Beginning, LogOptions, Sealed, Shared};
+use crate::kv::StoreError;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// Why a log cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecoveryError {
+    #[error("{reason}")]
+    Damaged { file: String, reason: String },
+    #[error("{file}: {source}")]
+    Io { file: String, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What was found at a start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Records that were not in the data file yet.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Segments that they were in.
+    pub segments: usize,
+    /// The file and the offset of a record that was not whole and was cut.
+    pub cut: Option<(String, u64)>,
+}
+
+/// The records of one segment that are not in the base.
+struct Run<F> {
+    segment: Segment<F>,
+    generation: u64,
+    first: u64,
+    table: Table,
+    last: u64,
+    records: u64,
+    end: u64,
+    /// The last record.
+    tail: Bytes,
+    is_cut: bool,
+}
+
+/// What is in a segment.
+enum Scanned<F> {
+    /// Nothing that is not in the base; the greatest generation that was seen.
+    Free(Segment<F>, u64, Option<u64>),
+    Run(Run<F>),
+}
+
+/// What a log holds.
+pub(super) struct Log<F> {
+    runs: Vec<Run<F>>,
+    free: Vec<Segment<F>>,
+    flushed: u64,
+    last: u64,
+    generation: u64,
+    /// What was found.
+    pub(super) recovered: Recovered,
+}
+
+/// Reads a log without changing anything.
+pub(super) fn read<D: Disk>(disk: &D, flushed: u64, secret: u32) -> Result<Log<D::File>, RecoveryError> {
+    let io = |file: &str| {
+        let file = file.to_owned();
+        move |source| RecoveryError::Io { file, source }
+    };
+    let mut names = disk.names().map_err(io("the log"))?;
+    names.retain(|name| number_of(name).is_some());
+    names.sort();
+    let mut log =
+        Log { runs: Vec::new(), free: Vec::new(), flushed, last: flushed, generation: 0, recovered: Recovered::default() };
+    let mut free_cut = None;
+    for name in names {
+        let segment = Segment::open(disk, name.clone()).map_err(io(&name))?;
+        let bytes = read_whole(&segment.file).map_err(io(&name))?;
+        match scan(segment, bytes.into(), flushed, secret)? {
+            Scanned::Run(run) => log.runs.push(run),
+            Scanned::Free(segment, generation, cut) => {
+                log.generation = log.generation.max(generation);
+                free_cut = free_cut.or(cut.map(|at| (segment.name.clone(), at)));
+                log.free.push(segment);
+            }
+        }
+    }
+    log.runs.sort_by_key(|run| run.generation);
+    log.check_order(free_cut.as_ref())?;
+    let of_run = log.runs.iter().find(|run| run.is_cut).map(|run| (run.segment.name.clone(), run.end));
+    log.generation = log.runs.last().map_or(0, |run| run.generation).max(log.generation);
+    log.recovered = Recovered {
+        records: log.runs.iter().map(|run| run.records).sum(),
+        bytes: log.runs.iter().map(|run| run.end).sum(),
+        segments: log.runs.len(),
+        cut: of_run.or(free_cut),
+    };
+    Ok(log)
+}
+
+impl<F: DiskFile> Log<F> {
+    /// Whether it ends before a sequence.
+    #[cfg(test)]
+    pub(super) fn is_shorter_than(&self, sequence: u64) -> bool {
+        self.last < sequence
+    }
+
+    fn greatest(&self) -> usize {
+        let names = self.runs.iter().map(|run| &run.segment.name).chain(self.free.iter().map(|segment| &segment.name));
+        names.filter_map(|name| number_of(name)).max().unwrap_or(0)
+    }
+
+    /// `RECOVERY-3`: no record is missing between those that are there.
+    fn check_order(&mut self, free_cut: Option<&(String, u64)>) -> Result<(), RecoveryError> {
+        let mut before: Option<&Run<F>> = None;
+        for run in &self.runs {
+            if run.first != self.last + 1 {
+                // What begins a segment and is not whole may be what is missing; otherwise it was behind the run before.
+                let end = before.map(|run| (run.segment.name.clone(), run.end));
+                let (file, offset) = free_cut.cloned().or(end).unwrap_or((run.segment.name.clone(), 0));
+                let missing = format!("records {} to {}", self.last + 1, run.first.saturating_sub(1));
+                let reason = format!("{missing} are missing at offset {offset}: {} goes on behind them", run.segment.name);
+                return Err(RecoveryError::Damaged { file, reason });
+            }
+            self.last = run.last;
+            before = Some(run);
+        }
+        Ok(())
+    }
+}
+
+fn scan<F: DiskFile>(segment: Segment<F>, bytes: Bytes, flushed: u64, secret: u32) -> Result<Scanned<F>, RecoveryError> {
+    let damaged = |at: usize, what: &str| RecoveryError::Damaged {
+        file: segment.name.clone(),
+        reason: format!("the record at offset {at} {what}"),
+    };
+    let table = Table::default();
+    let (mut at, mut records, mut first, mut last): (usize, u64, Option<Header>, u64) = (0, 0, None, 0);
+    let mut tail = Bytes::new();
+    // A record that is in the base is not checked: it may be an old one that is partly overwritten.
+    while let Some(header) = bytes.get(at..).and_then(|rest| record::decode(rest, secret)) {
+        let belongs = first.is_none_or(|first| header.generation == first.generation && header.sequence == last + 1);
+        if !belongs {
+            break;
+        }
+        first = first.or(Some(header));
+        last = header.sequence;
+        if header.sequence > flushed {
+            let record = bytes.slice(at..at + header.record_bytes());
+            let pairs = record::pairs(&record, &header).ok_or_else(|| damaged(at, "says another length than it has"))?;
+            table.apply(header.sequence, pairs, u64::MAX);
+            tail = record;
+            records += 1;
+        }
+        at += header.record_bytes();
+    }
+    let newest = last.max(flushed);
+    for block in (at..bytes.len()).step_by(BLOCK_BYTES).skip(1) {
+        let behind = record::peek(&bytes[block..]).filter(|header| header.sequence > newest);
+        if behind.is_some() && record::decode(&bytes[block..], secret).is_some() {
+            return Err(damaged(at, &format!("is damaged: there are whole ones behind it, the next at offset {block}")));
+        }
+    }
+    let expected = |header: &Header| match first {
+        Some(first) => header.generation == first.generation && header.sequence == last + 1,
+        None => header.sequence > flushed,
+    };
+    let is_cut = bytes.get(at..).and_then(record::peek).is_some_and(|header| expected(&header));
+    let generation = first.map_or(0, |first| first.generation);
+    match first.filter(|_| records > 0) {
+        None => Ok(Scanned::Free(segment, generation, is_cut.then_some(at as u64))),
+        Some(first) => {
+            let first = first.sequence.max(flushed + 1);
+            Ok(Scanned::Run(Run { segment, generation, first, table, last, records, end: at as u64, tail, is_cut }))
+        }
+    }
+}
+
+/// Reads a log back and goes on with it.
+pub(super) fn open<D: Disk, B: Base>(
+    disk: D,
+    base: B,
+    options: LogOptions,
+    secret: u32,
+) -> Result<(Arc<Shared<D, B>>, Committer<D, B>, Recovered), RecoveryError> {
+    let mut log = read(&disk, base.flushed()?, secret)?;
+    let io = |file: &str| {
+        let file = file.to_owned();
+        move |source| RecoveryError::Io { file, source }
+    };
+    // `RECOVERY-4`.
+    for run in &log.runs {
+        let Run { segment, end, tail, .. } = run;
+        if run.last == log.last {
+            write_whole(&segment.file, tail, end - tail.len() as u64).map_err(io(&segment.name))?;
+        }
+        if run.is_cut {
+            write_zeros(&segment.file, *end, BLOCK_BYTES as u64).map_err(io(&segment.name))?;
+        }
+        segment.file.sync().map_err(io(&segment.name))?;
+    }
+    if let Some((name, at)) = &log.recovered.cut
+        && let Some(segment) = log.free.iter().find(|segment| segment.name == *name)
+    {
+        write_zeros(&segment.file, *at, BLOCK_BYTES as u64).map_err(io(name))?;
+        segment.file.sync().map_err(io(name))?;
+    }
+    let is_new = log.free.is_empty();
+    let greatest = log.greatest() + usize::from(is_new);
+    let segments = log.runs.len() + log.free.len() + usize::from(is_new);
+    let active = match log.free.pop() {
+        Some(segment) => segment,
+        None => {
+            let name = name_of(greatest);
+            let file = disk.create(&name, options.segment_bytes).map_err(io(&name))?;
+            Segment { name, file, bytes: options.segment_bytes }
+        }
+    };
+    let sealed: VecDeque<_> =
+        log.runs.into_iter().map(|run| Sealed { table: Arc::new(run.table), segment: run.segment }).collect();
+    let beginning = Beginning { sealed, free: log.free, segments, greatest, last: log.last, flushed: log.flushed };
+    let shared = Arc::new(Shared::new(disk, base, options, beginning));
+    let committer = Committer::new(shared.clone(), Active::new(active, log.generation + 1), secret);
+    Ok((shared, committer, log.recovered))
+}

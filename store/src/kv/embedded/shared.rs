@@ -1,0 +1,315 @@
+//! What transactions, the committer and the flusher have in common.
+//!
+//! ```text
+//! active table, its segment ─(full)─▶ sealed tables with their segments ─(flushed)─▶ base; segments free
+//! ```
+//! Invariants: `SHARED-1` a commit is visible when it is durable, and not before; `SHARED-2` a sealed table leaves the view when
+//! all of it is in the base, the oldest first; `SHARED-3` after an error that leaves it open what is on the disk, nothing is
+//! written any more until a restart; `SHARED-4` there are never more segments than the most, but for what a recovery needs.
+
+use super::base::Base;
+use super::disk::{Disk, DiskFile};
+use super::memory::{Table, View};
+use super::segment::{Segment, name_of};
+use crate::kv::{Fault, StoreError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Sizes of the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogOptions {
+    pub(super) segment_bytes: u64,
+    pub(super) segments_max: usize,
+    /// So much is gathered in sealed segments before it is flushed.
+    pub(super) flush_segments: usize,
+}
+
+/// A table whose segment is full.
+pub(super) struct Sealed<F> {
+    pub(super) table: Arc<Table>,
+    pub(super) segment: Segment<F>,
+}
+
+/// What changes together.
+pub(super) struct State<F> {
+    active: Arc<Table>,
+    view: Arc<View>,
+    /// The sequence of the last commit that is durable.
+    visible: u64,
+    /// Sequences that are being read at, and how often.
+    readers: BTreeMap<u64, usize>,
+    /// The oldest first.
+    sealed: VecDeque<Sealed<F>>,
+    free: Vec<Segment<F>>,
+    /// All of them, and the greatest number of one.
+    segments: usize,
+    greatest: usize,
+    /// Tables up to this sequence have left the view.
+    dropped: u64,
+    is_closing: bool,
+}
+
+pub(super) struct Shared<D: Disk, B: Base> {
+    pub(super) base: B,
+    pub(super) disk: D,
+    pub(super) options: LogOptions,
+    state: Mutex<State<D::File>>,
+    changed: Condvar,
+    /// Something of up to this sequence may be in the base.
+    flushing: AtomicU64,
+    /// Held by whoever flushes.
+    pub(super) flush: Mutex<()>,
+    /// Bytes of segments that a second of flushing frees, about.
+    flush_rate: AtomicU64,
+    stopped: OnceLock<String>,
+}
+
+/// What a recovery begins with.
+pub(super) struct Beginning<F> {
+    pub(super) sealed: VecDeque<Sealed<F>>,
+    pub(super) free: Vec<Segment<F>>,
+    /// All segments with the active one, and the greatest number of one.
+    pub(super) segments: usize,
+    pub(super) greatest: usize,
+    /// The sequence of the last record, and of the last one that is in the base.
+    pub(super) last: u64,
+    pub(super) flushed: u64,
+}
+
+const FLUSH_RATE_AT_FIRST: u64 = 50 << 20;
+
+impl<D: Disk, B: Base> Shared<D, B> {
+    pub(super) fn new(disk: D, base: B, options: LogOptions, beginning: Beginning<D::File>) -> Self {
+        let Beginning { sealed, free, segments, greatest, last, flushed } = beginning;
+        let active = Arc::new(Table::default());
+        let mut state = State {
+            active,
+            view: Arc::default(),
+            visible: last,
+            readers: BTreeMap::new(),
+            sealed,
+            free,
+            segments,
+            greatest,
+            dropped: flushed,
+            is_closing: false,
+        };
+        state.renew_view();
+        Self {
+            base,
+            disk,
+            options,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            // What was flushed before the last end is not known. Nothing is read at less than all of it.
+            flushing: AtomicU64::new(last),
+            flush: Mutex::new(()),
+            flush_rate: AtomicU64::new(FLUSH_RATE_AT_FIRST),
+            stopped: OnceLock::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<D::File>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to read: the tables, and the sequence to read at.
+    pub(super) fn enter(&self) -> (Arc<View>, u64) {
+        let mut state = self.state();
+        let sequence = state.visible;
+        *state.readers.entry(sequence).or_default() += 1;
+        (state.view.clone(), sequence)
+    }
+
+    /// The tables, the newest first.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.state().view.clone()
+    }
+
+    /// Ends reading.
+    pub(super) fn leave(&self, sequence: u64) {
+        let mut state = self.state();
+        if let Some(count) = state.readers.get_mut(&sequence) {
+            *count -= 1;
+            if *count == 0 {
+                state.readers.remove(&sequence);
+            }
+        }
+    }
+
+    /// Whether nothing newer than this was in the base a moment ago.
+    pub(super) fn is_base_at_most(&self, sequence: u64) -> bool {
+        self.flushing.load(Ordering::SeqCst) <= sequence
+    }
+
+    /// The table that is written, and the least sequence that anybody reads at.
+    pub(super) fn active(&self) -> (Arc<Table>, u64) {
+        let state = self.state();
+        let oldest = state.readers.keys().next().copied().unwrap_or(state.visible);
+        (state.active.clone(), oldest)
+    }
+
+    /// The sequence up to which it is not known any more what has changed.
+    pub(super) fn dropped(&self) -> u64 {
+        self.state().dropped
+    }
+
+    /// Makes everything up to a sequence visible.
+    pub(super) fn publish(&self, sequence: u64) {
+        self.state().visible = sequence;
+    }
+
+    pub(super) fn visible(&self) -> u64 {
+        self.state().visible
+    }
+
+    /// Puts a new table in the place of the one that was written to `segment`.
+    pub(super) fn seal(&self, segment: Segment<D::File>) {
+        let mut state = self.state();
+        let table = std::mem::take(&mut state.active);
+        state.sealed.push_back(Sealed { table, segment });
+        state.renew_view();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Gives back a segment that nothing was written to.
+    pub(super) fn give_back(&self, segment: Segment<D::File>) {
+        self.state().free.push(segment);
+    }
+
+    /// Takes a free segment, or makes one if there may be more; nothing if neither.
+    pub(super) fn take_segment(&self) -> std::io::Result<Option<Segment<D::File>>> {
+        if let Some(segment) = self.state().free.pop() {
+            return Ok(Some(segment));
+        }
+        self.make_segment()
+    }
+
+    /// Makes a segment if there is none that is free, so that the committer need not.
+    pub(super) fn make_spare(&self) -> std::io::Result<()> {
+        if self.state().free.is_empty()
+            && let Some(segment) = self.make_segment()?
+        {
+            self.state().free.push(segment);
+        }
+        Ok(())
+    }
+
+    fn make_segment(&self) -> std::io::Result<Option<Segment<D::File>>> {
+        let number = {
+            let mut state = self.state();
+            if state.segments >= self.options.segments_max {
+                return Ok(None);
+            }
+            state.segments += 1;
+            state.greatest += 1;
+            state.greatest
+        };
+        let name = name_of(number);
+        let made = self.disk.create(&name, self.options.segment_bytes);
+        let file = made.inspect_err(|_| self.state().segments -= 1)?;
+        Ok(Some(Segment { name, file, bytes: self.options.segment_bytes }))
+    }
+
+    /// The oldest sealed tables, as many as are flushed at once.
+    pub(super) fn next_sealed(&self) -> Vec<Arc<Table>> {
+        let state = self.state();
+        state.sealed.iter().take(self.options.flush_segments).map(|sealed| sealed.table.clone()).collect()
+    }
+
+    /// From now on something of up to this sequence may be in the base.
+    pub(super) fn begin_flush(&self, last: u64) {
+        self.flushing.fetch_max(last, Ordering::SeqCst);
+    }
+
+    /// The oldest `tables` sealed tables are in the base (`SHARED-2`).
+    pub(super) fn end_flush(&self, tables: usize, last: u64, took: Duration) {
+        let mut state = self.state();
+        let mut bytes = 0;
+        for _ in 0..tables {
+            if let Some(Sealed { segment, .. }) = state.sealed.pop_front() {
+                bytes += segment.bytes;
+                state.free.push(segment);
+            }
+        }
+        state.dropped = last;
+        state.renew_view();
+        drop(state);
+        if !took.is_zero() {
+            let rate = (bytes as f64 / took.as_secs_f64()) as u64;
+            let before = self.flush_rate.load(Ordering::Relaxed);
+            self.flush_rate.store((before * 3 + rate) / 4, Ordering::Relaxed);
+        }
+        self.changed.notify_all();
+    }
+
+    /// How long the committer waits before `bytes` more, so that writers slow down before the log is full: not at all while half of
+    /// it is free, then more and more, until they write no faster than what is written is flushed.
+    pub(super) fn pause(&self, bytes: usize) -> Duration {
+        let sealed = self.state().sealed.len() as f64;
+        let pressure = (sealed / self.options.segments_max as f64 - 0.5) / 0.3;
+        if pressure <= 0.0 {
+            return Duration::ZERO;
+        }
+        let rate = self.flush_rate.load(Ordering::Relaxed).max(1 << 20) as f64;
+        Duration::from_secs_f64((bytes as f64 / rate * pressure).min(PAUSE_MAX_SECONDS))
+    }
+
+    /// Sealed segments, free ones, all.
+    pub(super) fn segments(&self) -> (usize, usize, usize) {
+        let state = self.state();
+        (state.sealed.len(), state.free.len(), state.segments)
+    }
+
+    /// Waits until so many segments are sealed, the store closes, or the time is over.
+    pub(super) fn wait_for_sealed(&self, segments: usize, timeout: Duration) {
+        let state = self.state();
+        let waits = |state: &mut State<D::File>| state.sealed.len() < segments && !state.is_closing;
+        drop(self.changed.wait_timeout_while(state, timeout, waits));
+    }
+
+    /// No commit comes any more.
+    pub(super) fn close(&self) {
+        self.state().is_closing = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.state().is_closing
+    }
+
+    pub(super) fn check_writable(&self) -> Result<(), StoreError> {
+        match self.stopped.get() {
+            Some(reason) => Err(StoreError::fatal(Fault::Stopped, reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// `SHARED-3`: what a failed sync has left on the disk is not known to anybody, so nothing is built on it.
+    pub(super) fn stop(&self, reason: String) -> StoreError {
+        tracing::error!(reason, "the store has stopped writing; check the disk and restart the node");
+        let _ = self.stopped.set(reason.clone());
+        StoreError::fatal(Fault::Stopped, reason)
+    }
+}
+
+const PAUSE_MAX_SECONDS: f64 = 0.05;
+
+impl<F> State<F> {
+    fn renew_view(&mut self) {
+        let sealed = self.sealed.iter().rev().map(|sealed| sealed.table.clone());
+        self.view = Arc::new(View { tables: std::iter::once(self.active.clone()).chain(sealed).collect() });
+    }
+}
+
+impl<F: DiskFile> Segment<F> {
+    /// Opens a segment that is there.
+    pub(super) fn open<D: Disk<File = F>>(disk: &D, name: String) -> std::io::Result<Self> {
+        let file = disk.open(&name)?;
+        let bytes = file.length()?;
+        Ok(Self { name, file, bytes })
+    }
+}
