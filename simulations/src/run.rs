@@ -230,7 +230,9 @@ impl<'a> Running<'a> {
     /// Looks at what there is; whether all of it was answered.
     fn look(&mut self, looked_at: &BTreeSet<usize>) -> bool {
         let first = usize::try_from(self.plan.seed % 7).unwrap_or(0);
-        let looks = looked_at.iter().map(|tenant| self.clients.clone().look_at_last(*tenant, first + tenant));
+        // Also by the nodes that have come since.
+        let clients = self.clients.with_nodes(self.world.nodes());
+        let looks = looked_at.iter().map(|tenant| clients.clone().look_at_last(*tenant, first + tenant));
         let looks: Vec<_> = looks.map(|look| self.runtime.spawn(look)).collect();
         let end = self.world.now() + LAST_LOOK;
         while !looks.iter().all(JoinHandle::is_finished) && self.world.now() < end {

@@ -3,8 +3,9 @@
 //! One engine keeps them for a node that stands alone, the others in a database that the nodes of a cluster share. An
 //! option of an engine that is not chosen is checked alone and has no effect.
 //!
-//! The embedded engine maps one file into memory, gathers waiting transactions into a group, and makes the group durable
-//! with one write. The size of the map is address space and an upper bound of the file, not memory that is taken.
+//! The embedded engine gathers waiting transactions into a group, and makes the group durable with one write to its log. What is
+//! in the log is in memory as well until it is flushed into the data file. That file is mapped: the size of the map is address
+//! space and an upper bound of the file, not memory that is taken.
 //!
 //! Invariant STORE-OPTIONS-1: no password is an option. The URL of PostgreSQL must not hold one, and a fault in the URL
 //! does not quote it.
@@ -21,6 +22,9 @@ use crate::rule::Rule;
 
 /// Size of a page of the map: 4 KiB.
 const PAGE_BYTES: u64 = 4_096;
+
+/// One that is written, one that is flushed, one between.
+const SEGMENTS_MIN: u64 = 3;
 
 /// What keeps the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +75,12 @@ section! {
         ]);
         /// Directory of the embedded engine; it is made if it is not there. One node at a time can use it.
         data_directory: PathBuf = PathBuf::from("data"), Bounds::Described("a path");
-        /// Size to which the file of the embedded engine may grow. A multiple of 4_096; it may be raised later.
+        /// Size of a segment of the embedded engine's log. Two are made at the first start, more when they are needed.
+        log_segment_bytes: u64 = 16 << 20, Bounds::Whole(1 << 16, 1 << 30);
+        /// Size of all segments together. What waits in them is in memory too, with about a third on top, until it is in the
+        /// data file; writers slow down from half of it on.
+        log_bytes_max: u64 = 384 << 20, Bounds::Whole(1 << 18, 64 << 30);
+        /// Size to which the data file of the embedded engine may grow. A multiple of 4_096; it may be raised later.
         map_bytes_max: u64 = 64 << 30, Bounds::Whole(16 << 20, 64 << 40);
         /// Transactions that wait to be written; more are refused for the moment with 503.
         commit_queue_max: usize = 8_192, Bounds::Whole(1, 1_048_576);
@@ -100,6 +109,8 @@ impl StoreOptions {
     pub(crate) fn simulation() -> Self {
         Self {
             map_bytes_max: 16 << 20,
+            log_segment_bytes: 1 << 20,
+            log_bytes_max: 8 << 20,
             commit_queue_max: 16,
             group_bytes_max: 1 << 16,
             group_transactions_max: 8,
@@ -121,6 +132,14 @@ pub(crate) const RULES: &[Rule] = &[
         broken: |options| {
             let bytes = options.store.map_bytes_max;
             (!bytes.is_multiple_of(PAGE_BYTES)).then(|| format!("must be a multiple of 4_096, but is {bytes}"))
+        },
+    },
+    Rule {
+        fields: &["store.log_bytes_max", "store.log_segment_bytes"],
+        broken: |options| {
+            let store = &options.store;
+            (store.log_bytes_max / store.log_segment_bytes < SEGMENTS_MIN)
+                .then(|| format!("must be at least {SEGMENTS_MIN} times store.log_segment_bytes"))
         },
     },
     Rule {

@@ -33,6 +33,8 @@ pub struct Assembly {
     node: Node,
     edge: EdgeState,
     router: axum::Router,
+    /// What answers the other members' requests, if there are any.
+    members: Option<Arc<PeerRequests>>,
 }
 
 /// A listener with what it serves.
@@ -87,10 +89,12 @@ impl Assembly {
             draining: AtomicBool::new(false),
         }));
         let router = edge::router(edge.clone());
-        if let Some(((_, peers), directory)) = joined {
-            peers.bind_http(Arc::new(PeerRequests::new(router.clone(), directory)));
-        }
-        Ok(Self { options, node, edge, router })
+        let members = joined.map(|((_, peers), directory)| {
+            let members = Arc::new(PeerRequests::new(router.clone(), directory));
+            peers.bind_http(members.clone());
+            members
+        });
+        Ok(Self { options, node, edge, router, members })
     }
 
     /// What handlers work with.
@@ -154,11 +158,15 @@ impl Assembly {
             if let Some(admin) = admin {
                 note("admin", admin.await);
             }
-            if self.edge.cluster.is_some() && outcome.is_ok() {
-                // Members that have not heard of the moves yet are told by this one, for as long as they read the map.
-                tokio::time::sleep(Duration::from_millis(self.options.cluster.beat_interval_ms)).await;
+            let members = self.members.filter(|_| outcome.is_ok());
+            if let Some(members) = &members {
+                members.end(Instant::now() + drained).await;
             }
             self.node.stop().await;
+            if members.is_some() {
+                // Members that have not heard of the moves, or of the end, are told by this one, for as long as they read the map.
+                tokio::time::sleep(Duration::from_millis(self.options.cluster.beat_interval_ms)).await;
+            }
             tracing::info!("stopped");
         };
         tokio::select! {

@@ -183,11 +183,12 @@ impl Errand<'_> {
                 Relayed::NotOwner(Some(fence)) if fence.epoch > owner.epoch => {
                     self.cluster.directory.note([(self.partition, &fence)]);
                 }
-                Relayed::Nothing => return Attempt::Unreached,
+                // No way to it, or it does not serve yet what it was just given: it is asked again a little later.
+                Relayed::Nothing | Relayed::NotOwner(_) => return Attempt::Unreached,
                 Relayed::Unknown if !self.is_repeatable() => {
                     return Attempt::Answered(ApiError::unknown_outcome("the owner did not answer").into_response());
                 }
-                Relayed::NotOwner(_) | Relayed::Unknown => break,
+                Relayed::Unknown => break,
             }
         }
         Attempt::Moved

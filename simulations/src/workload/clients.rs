@@ -53,6 +53,13 @@ impl Clients {
         Self(Arc::new(Inner { network, host, nodes, tenants, history, trace, base: Instant::now() }))
     }
 
+    /// The same clients, who know of these nodes.
+    pub fn with_nodes(&self, nodes: Vec<HostId>) -> Self {
+        let Inner { network, host, tenants, history, trace, base, .. } = &*self.0;
+        let (network, tenants, history, trace) = (network.clone(), tenants.clone(), history.clone(), trace.clone());
+        Self(Arc::new(Inner { network, host: *host, nodes, tenants, history, trace, base: *base }))
+    }
+
     /// When the run began.
     pub fn base(&self) -> Instant {
         self.0.base
@@ -61,8 +68,9 @@ impl Clients {
     /// Subscribes a tenant's receiver.
     pub async fn subscribe(self, tenant: usize, receiver: usize) {
         let port = receivers::port(tenant, receiver);
-        let body = json!({ "target_url": format!("http://{}/", address_of(self.0.host, port)) });
-        for node in (0..self.0.nodes.len()).cycle().take(40) {
+        for (number, node) in (0..self.0.nodes.len()).cycle().take(40).enumerate() {
+            // One that was given up may have been made all the same: its path tells its webhooks from those of the next.
+            let body = json!({ "target_url": format!("http://{}/{number}", address_of(self.0.host, port)) });
             let request = self.request(&self.0.tenants[tenant].key, "POST", "/v1/subscriptions", Some(&body));
             let answer = self.call(node, request, AGAIN).await;
             if answer.is_some_and(|answer| answer.status == 201) {

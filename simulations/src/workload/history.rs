@@ -98,6 +98,8 @@ pub struct Received {
     pub tenant: usize,
     /// By which of its receivers.
     pub receiver: usize,
+    /// Of which subscription: the number of the try that made it.
+    pub subscription: usize,
     /// The event.
     pub id: String,
     /// What was answered; none if nothing was.

@@ -81,6 +81,7 @@ impl Receiver {
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+        let subscription = request.uri().path().trim_start_matches('/').parse().unwrap_or_default();
         let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
         let event: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let behaviour = if self.number == 0 { self.behaviours.of(self.tenant) } else { Behaviour::Well };
@@ -95,6 +96,7 @@ impl Receiver {
             at: self.base.elapsed(),
             tenant: self.tenant,
             receiver: self.number,
+            subscription,
             id: event["event_id"].as_str().unwrap_or_default().to_owned(),
             answered,
         });

@@ -105,10 +105,11 @@ pub async fn call(
             let body = response.into_body().collect().await.ok()?.to_bytes();
             Some(Answer { status, is_replayed, body })
         };
+        let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
-            answer = exchange => answer,
-            // It ends after the exchange, or broke off before.
-            _ = connection => None,
+            answer = &mut exchange => answer,
+            // It broke off, or ended as asked; then the answer is there.
+            _ = connection => exchange.await,
         }
     };
     timeout(limit, answer).await.ok().flatten()

@@ -122,8 +122,8 @@ impl EmbeddedEngine {
         let base = Lmdb::new(env, pairs, options)?;
         let secret = directory.begin_log()?;
         let log = LogDirectory::open(directory).map_err(failed)?;
-        let (shared, committer, recovered) = recovery::open(log, base, options.log(), secret)
-            .map_err(|error| open_error(&options.directory, error))?;
+        let (shared, committer, recovered) =
+            recovery::open(log, base, options.log(), secret).map_err(|error| open_error(&options.directory, error))?;
         if recovered != Recovered::default() {
             let Recovered { records, bytes, segments, ref cut } = recovered;
             tracing::info!(records, bytes, segments, ?cut, "the log was read back");

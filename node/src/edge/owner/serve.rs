@@ -2,7 +2,8 @@
 //!
 //! Invariants: `SERVE-1` at most [`STREAMS_MAX`] responses that are not whole are open, each for a member that pulls: one that
 //! nobody pulls for [`IDLE_TIMEOUT`] is given up; `SERVE-2` a part has at most [`PART_BYTES_MAX`] and one frame more, so that
-//! many share a link; `SERVE-3` a member only reaches the responses that it asked for.
+//! many share a link; `SERVE-3` a member only reaches the responses that it asked for; `SERVE-4` before the node ends, what has
+//! begun is answered, and what comes then is told that nothing was done.
 
 use super::relay::malformed;
 use super::{Elsewhere, Forwarded};
@@ -19,11 +20,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{RwLock, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
 use triggers_actors::cluster::directory::Directory;
 use triggers_actors::cluster::service::HttpService;
+use triggers_protocol::PartitionId;
 use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply};
 use triggers_store::kv::BoxFuture;
 
@@ -44,26 +46,43 @@ pub struct PeerRequests {
     directory: Directory,
     streams: Arc<Mutex<BTreeMap<(String, u64), Puller>>>,
     next: AtomicU64,
+    /// Whether none begins any more. Those that are being answered hold it.
+    is_over: RwLock<bool>,
 }
 
 impl PeerRequests {
     /// Answers with the public listener's routes.
     pub fn new(router: Router, directory: Directory) -> Self {
-        Self { router, directory, streams: Arc::default(), next: AtomicU64::new(1) }
+        Self { router, directory, streams: Arc::default(), next: AtomicU64::new(1), is_over: RwLock::new(false) }
+    }
+
+    /// Lets no more begin, and waits for those that have, until then (`SERVE-4`).
+    pub async fn end(&self, until: Instant) {
+        match timeout_at(until, self.is_over.write()).await {
+            Ok(mut is_over) => *is_over = true,
+            Err(_) => tracing::warn!("requests of members are not answered in time"),
+        }
     }
 
     async fn answer(&self, from: String, request: HttpRequest) -> PeerReply {
         let partition = request.partition;
+        // It fails while the end waits as well, so that nobody slips in.
+        let Some(_under_way) = self.is_over.try_read().ok().filter(|is_over| !**is_over) else {
+            return self.not_here(partition);
+        };
         let response = match http_request(request) {
             // The error of a router is that of no service.
             Some(request) => self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
             None => malformed().into_response(),
         };
         if response.extensions().get::<Elsewhere>().is_some() {
-            let owner = self.directory.owner(partition).map(|fence| (fence.incarnation, fence.epoch));
-            return PeerReply::NotOwner { owner };
+            return self.not_here(partition);
         }
         self.reply(from, response).await
+    }
+
+    fn not_here(&self, partition: PartitionId) -> PeerReply {
+        PeerReply::NotOwner { owner: self.directory.owner(partition).map(|fence| (fence.incarnation, fence.epoch)) }
     }
 
     async fn reply(&self, from: String, response: Response) -> PeerReply {

@@ -9,12 +9,12 @@
 
 use super::base::{Base, Room};
 use super::disk::Disk;
+use super::is_full;
 use super::memory::{bounds, page_bytes};
 use super::reader::Snapshot;
 use super::record::{Encoder, Pair};
 use super::segment::{Active, AppendError};
 use super::shared::Shared;
-use super::is_full;
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, KeyRange, RangeRead, StoreError, decode_counter};
 use bytes::Bytes;

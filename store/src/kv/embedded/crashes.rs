@@ -223,14 +223,8 @@ impl Machine {
     /// A commit, with the number of groups at its snapshot.
     fn a_commit(&mut self, life: &Life) -> (Commit, oneshot::Receiver<Result<(), StoreError>>, Option<u64>) {
         let (answer, answered) = oneshot::channel();
-        let mut commit = Commit {
-            read_at: None,
-            reads: Vec::new(),
-            cleared: Vec::new(),
-            writes: BTreeMap::new(),
-            bytes: 0,
-            answer,
-        };
+        let mut commit =
+            Commit { read_at: None, reads: Vec::new(), cleared: Vec::new(), writes: BTreeMap::new(), bytes: 0, answer };
         let mut since = None;
         if self.chance.one_in(2) {
             let old = life.snapshots.len();

@@ -89,8 +89,14 @@ pub(super) fn read<D: Disk>(disk: &D, flushed: u64, secret: u32) -> Result<Log<D
     let mut names = disk.names().map_err(io("the log"))?;
     names.retain(|name| number_of(name).is_some());
     names.sort();
-    let mut log =
-        Log { runs: Vec::new(), free: Vec::new(), flushed, last: flushed, generation: 0, recovered: Recovered::default() };
+    let mut log = Log {
+        runs: Vec::new(),
+        free: Vec::new(),
+        flushed,
+        last: flushed,
+        generation: 0,
+        recovered: Recovered::default(),
+    };
     let mut free_cut = None;
     for name in names {
         let segment = Segment::open(disk, name.clone()).map_err(io(&name))?;
@@ -138,7 +144,8 @@ impl<F: DiskFile> Log<F> {
                 let end = before.map(|run| (run.segment.name.clone(), run.end));
                 let (file, offset) = free_cut.cloned().or(end).unwrap_or((run.segment.name.clone(), 0));
                 let missing = format!("records {} to {}", self.last + 1, run.first.saturating_sub(1));
-                let reason = format!("{missing} are missing at offset {offset}: {} goes on behind them", run.segment.name);
+                let reason =
+                    format!("{missing} are missing at offset {offset}: {} goes on behind them", run.segment.name);
                 return Err(RecoveryError::Damaged { file, reason });
             }
             self.last = run.last;
@@ -148,7 +155,12 @@ impl<F: DiskFile> Log<F> {
     }
 }
 
-fn scan<F: DiskFile>(segment: Segment<F>, bytes: Bytes, flushed: u64, secret: u32) -> Result<Scanned<F>, RecoveryError> {
+fn scan<F: DiskFile>(
+    segment: Segment<F>,
+    bytes: Bytes,
+    flushed: u64,
+    secret: u32,
+) -> Result<Scanned<F>, RecoveryError> {
     let damaged = |at: usize, what: &str| RecoveryError::Damaged {
         file: segment.name.clone(),
         reason: format!("the record at offset {at} {what}"),
@@ -166,7 +178,8 @@ fn scan<F: DiskFile>(segment: Segment<F>, bytes: Bytes, flushed: u64, secret: u3
         last = header.sequence;
         if header.sequence > flushed {
             let record = bytes.slice(at..at + header.record_bytes());
-            let pairs = record::pairs(&record, &header).ok_or_else(|| damaged(at, "says another length than it has"))?;
+            let pairs =
+                record::pairs(&record, &header).ok_or_else(|| damaged(at, "says another length than it has"))?;
             table.apply(header.sequence, pairs, u64::MAX);
             tail = record;
             records += 1;
@@ -177,7 +190,10 @@ fn scan<F: DiskFile>(segment: Segment<F>, bytes: Bytes, flushed: u64, secret: u3
     for block in (at..bytes.len()).step_by(BLOCK_BYTES).skip(1) {
         let behind = record::peek(&bytes[block..]).filter(|header| header.sequence > newest);
         if behind.is_some() && record::decode(&bytes[block..], secret).is_some() {
-            return Err(damaged(at, &format!("is damaged: there are whole ones behind it, the next at offset {block}")));
+            return Err(damaged(
+                at,
+                &format!("is damaged: there are whole ones behind it, the next at offset {block}"),
+            ));
         }
     }
     let expected = |header: &Header| match first {
