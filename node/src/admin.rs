@@ -1,14 +1,18 @@
 //! The admin listener: what operators and their tools ask a node. It has its own address, on loopback unless set otherwise.
 //!
-//! `GET /metrics`, `GET /v1/cluster`, `POST /v1/cluster/drain`, `GET` and `PUT /v1/log-level`, `GET /livez`.
+//! `GET /metrics`, `GET /v1/cluster`, `POST /v1/cluster/drain`, `GET` and `PUT /v1/log-level`,
+//! `GET` and `POST /v1/store/backup`, `GET /livez`.
 //! Invariants: `ADMIN-1` nothing here asks for a key: who reaches the listener may use it, so it must not be reachable
 //! from outside, and a browser's page may not (`cross_site`); `ADMIN-2` nothing here shows an event, a key or a tenant; `ADMIN-3` it goes on while the public listener
 //! drains, so that a drain can be watched. Errors have the same body as those of the public listener.
 
+mod backup;
 mod cluster;
 mod cross_site;
 mod log_level;
 
+pub(crate) use backup::BackupRequest;
+pub use backup::{Backup, Backups};
 pub use cluster::ClusterSource;
 
 use crate::edge::EdgeState;
@@ -37,6 +41,8 @@ pub struct AdminState {
     pub edge: EdgeState,
     /// Where the view of the cluster comes from.
     pub cluster: ClusterSource,
+    /// The backup that runs.
+    pub backups: Backups,
 }
 
 /// Everything that the admin listener serves.
@@ -56,6 +62,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/cluster", get(cluster::get_cluster))
         .route("/v1/cluster/drain", post(post_drain))
         .route("/v1/log-level", get(log_level::get_log_level).put(log_level::put_log_level))
+        .route("/v1/store/backup", get(backup::get_backup).post(backup::post_backup))
         .fallback(respond::no_such_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(cross_site::refuse))

@@ -6,6 +6,7 @@
 //! triggers events|keys|tenants  call a node's API       (client)
 //! triggers subscriptions        the same, for webhooks  (client)
 //! triggers cluster              members, drain, certificates (cli::cluster)
+//! triggers store                a data directory        (cli::store)
 //! triggers listen               receive webhooks here   (cli::listen)
 //! triggers bench                load a node             (bench)
 //! triggers completions          shell completions
@@ -27,6 +28,7 @@ use events::EventsArguments;
 use exit::CommandError;
 use keys::KeysArguments;
 use listen::ListenArguments;
+use store::StoreCommand;
 use subscriptions::SubscriptionsArguments;
 use tenants::TenantsArguments;
 
@@ -41,6 +43,7 @@ pub mod keys;
 pub mod listen;
 pub mod output;
 mod record;
+pub mod store;
 pub mod subscriptions;
 pub mod table;
 pub mod tenants;
@@ -103,6 +106,9 @@ pub enum Command {
     /// Show the members of a cluster, drain a node, make the certificates of nodes
     #[command(subcommand, arg_required_else_help = true)]
     Cluster(ClusterCommand),
+    /// Check, measure and back up the data directory of a node
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(StoreCommand),
     /// Receive webhooks here and check their signatures
     Listen(ListenArguments),
     /// Load a node, or measure what HTTP alone can do on this machine
@@ -144,6 +150,7 @@ async fn run(command: Command) -> Result<(), CommandError> {
         Command::Events(arguments) => events::run(arguments).await,
         Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
         Command::Cluster(command) => cluster::run(command).await,
+        Command::Store(command) => store::run(command).await,
         Command::Listen(arguments) => listen::run(arguments).await,
         Command::Bench(arguments) => bench_arguments::run(arguments).await,
         Command::Completions { shell } => completions(shell),

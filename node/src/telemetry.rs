@@ -13,7 +13,7 @@ mod process;
 pub use log::{FilterError, LastLines, LogHandle};
 pub use measures::MetricsHandle;
 
-use crate::admin::{AdminState, ClusterSource};
+use crate::admin::{AdminState, Backups, ClusterSource};
 use crate::edge::EdgeState;
 use triggers_cluster_config::LogOptions;
 
@@ -46,7 +46,7 @@ pub struct Telemetry {
 impl Telemetry {
     /// What the admin listener works with, on the public listener's state and the cluster as it is now.
     pub fn admin_state(&self, edge: EdgeState, cluster: ClusterSource) -> AdminState {
-        AdminState { telemetry: self.clone(), edge, cluster }
+        AdminState { telemetry: self.clone(), edge, cluster, backups: Backups::default() }
     }
 }
 

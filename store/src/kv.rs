@@ -30,6 +30,7 @@ pub use run::{RetryClass, Run, Store};
 
 use bytes::Bytes;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 /// A boxed future, so that engines are interchangeable at run time.
@@ -42,6 +43,24 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Whether the engine can still write; the reason if not. Must not block.
     fn health(&self) -> Result<(), StoreError>;
+
+    /// Copies everything that is committed into a new directory of this machine, while work goes on.
+    ///
+    /// # Errors
+    /// `Fatal` if the engine keeps its data elsewhere, or if the copy cannot be made.
+    fn backup(&self, _target: PathBuf) -> BoxFuture<'_, Result<Copied, StoreError>> {
+        let reason = "the data is in a database, which has backups of its own";
+        Box::pin(std::future::ready(Err(StoreError::fatal(Fault::LimitExceeded, reason))))
+    }
+}
+
+/// What a backup has copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Pairs.
+    pub pairs: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
 }
 
 /// One transaction. Dropping it without `commit` has no effect on the store.

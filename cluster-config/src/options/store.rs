@@ -23,9 +23,6 @@ use crate::rule::Rule;
 /// Size of a page of the map: 4 KiB.
 const PAGE_BYTES: u64 = 4_096;
 
-/// One that is written, one that is flushed, one between.
-const SEGMENTS_MIN: u64 = 3;
-
 /// What keeps the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,11 +72,9 @@ section! {
         ]);
         /// Directory of the embedded engine; it is made if it is not there. One node at a time can use it.
         data_directory: PathBuf = PathBuf::from("data"), Bounds::Described("a path");
-        /// Size of a segment of the embedded engine's log. Two are made at the first start, more when they are needed.
-        log_segment_bytes: u64 = 16 << 20, Bounds::Whole(1 << 16, 1 << 30);
-        /// Size of all segments together. What waits in them is in memory too, with about a third on top, until it is in the
-        /// data file; writers slow down from half of it on.
-        log_bytes_max: u64 = 384 << 20, Bounds::Whole(1 << 18, 64 << 30);
+        /// Size of the log of the embedded engine, in 24 segments that are made when they are needed. What waits in it is in memory
+        /// too, with about a third on top, until it is in the data file; writers slow down from half of it on.
+        log_bytes_max: u64 = 384 << 20, Bounds::Whole(1 << 20, 64 << 30);
         /// Size to which the data file of the embedded engine may grow. A multiple of 4_096; it may be raised later.
         map_bytes_max: u64 = 64 << 30, Bounds::Whole(16 << 20, 64 << 40);
         /// Transactions that wait to be written; more are refused for the moment with 503.
@@ -109,7 +104,6 @@ impl StoreOptions {
     pub(crate) fn simulation() -> Self {
         Self {
             map_bytes_max: 16 << 20,
-            log_segment_bytes: 1 << 20,
             log_bytes_max: 8 << 20,
             commit_queue_max: 16,
             group_bytes_max: 1 << 16,
@@ -132,14 +126,6 @@ pub(crate) const RULES: &[Rule] = &[
         broken: |options| {
             let bytes = options.store.map_bytes_max;
             (!bytes.is_multiple_of(PAGE_BYTES)).then(|| format!("must be a multiple of 4_096, but is {bytes}"))
-        },
-    },
-    Rule {
-        fields: &["store.log_bytes_max", "store.log_segment_bytes"],
-        broken: |options| {
-            let store = &options.store;
-            (store.log_bytes_max / store.log_segment_bytes < SEGMENTS_MIN)
-                .then(|| format!("must be at least {SEGMENTS_MIN} times store.log_segment_bytes"))
         },
     },
     Rule {

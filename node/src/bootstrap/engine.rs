@@ -25,7 +25,6 @@ fn embedded_options(options: &NodeOptions) -> EmbeddedOptions {
     EmbeddedOptions {
         directory: store.data_directory.clone(),
         map_bytes_max: store.map_bytes_max,
-        log_segment_bytes: store.log_segment_bytes,
         log_bytes_max: store.log_bytes_max,
         commit_queue_max: store.commit_queue_max,
         group_transactions_max: store.group_transactions_max,

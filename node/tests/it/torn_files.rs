@@ -1,13 +1,15 @@
 //! What a power cut does to the files, and what it cannot: the node opens the first whole and refuses the second.
 //!
-//! The embedded store writes new pages, syncs them, then publishes them by one page at the head of the file. So what
-//! a cut can leave is the last published state with anything at all after its end: pages of a transaction nobody was
-//! told about. The lock file is never synced and may come back as anything.
+//! The embedded store writes a record to its log, syncs it, and answers. Later it writes new pages of the data file, syncs them,
+//! then publishes them by one page at the head of the file. So what a cut can leave is a log, or a data file, with anything at all
+//! after its end: a record or pages that nobody was told about. The lock file is never synced and may come back as anything.
 //!
 //! TORN-1: whatever follows the committed part, every answered event is there byte for byte, the count is right, new
 //! events are accepted and survive the next kill.
 //! TORN-2: a store that lost committed pages, or whose format is unknown, is refused with exit code 4 and a message
 //! that names it; the node never serves from it.
+//!
+//! TORN-3: a log that is damaged before its end is refused with the file and the offset, and left as it is.
 //!
 //! Not here: damage inside committed pages. No crash makes it, and the operating system's checks are the place for it.
 
@@ -26,6 +28,11 @@ const PAGE_BYTES: u64 = 4_096;
 /// Where a page at the head of the data file keeps the number of the last page in use, and of the transaction.
 const LAST_PAGE_AT: usize = 136;
 const TRANSACTION_AT: usize = 144;
+
+/// What a record of the log has in its header, and how long that is.
+const SEQUENCE_AT: usize = 16;
+const BODY_BYTES_AT: usize = 24;
+const HEADER_BYTES: usize = 32;
 
 /// A directory as a killed node left it, and what it had answered.
 struct Quiet {
@@ -73,6 +80,7 @@ async fn garbage_after_the_committed_part_harms_nothing() {
         let mut answered = quiet.answered.clone();
         let copy = copy(quiet.directory.path());
         tear(copy.path(), variant, &mut random);
+        tear_log(copy.path(), variant, &mut random);
         let mut node = Node::start(copy.path(), &[]).await;
         let client = node.client();
         assert_whole(&client, &answered).await;
@@ -82,6 +90,7 @@ async fn garbage_after_the_committed_part_harms_nothing() {
         node.kill_hard();
         // The tail of the torn transaction lies under new pages by now; a second cut tears again.
         tear(copy.path(), variant + 1, &mut random);
+        tear_log(copy.path(), variant + 1, &mut random);
         let node = Node::start(copy.path(), &[]).await;
         assert_whole(&node.client(), &answered).await;
     }
@@ -119,6 +128,79 @@ fn tear(directory: &Path, variant: u64, random: &mut Random) {
     }
 }
 
+/// Leaves what a cut in the middle of a record could, behind the records of each segment: its beginning and not its end, something
+/// else, or nothing.
+fn tear_log(directory: &Path, variant: u64, random: &mut Random) {
+    for segment in segments(directory) {
+        let records = records(&segment);
+        let end_bytes = records.last().map_or(0, |(at, length)| at + length);
+        let mut torn = match (variant % 3, records.last()) {
+            (0, Some((at, _))) => fs::read(&segment).expect("the segment is readable")[*at as usize..][..512].to_vec(),
+            _ => {
+                let bytes = random.between(1, 3 * PAGE_BYTES) as usize;
+                random.bytes(bytes)
+            }
+        };
+        if let (0, Some(sequence)) = (variant % 3, torn.get_mut(SEQUENCE_AT)) {
+            *sequence = sequence.wrapping_add(1);
+        }
+        if variant % 3 == 2 {
+            torn.clear();
+        }
+        let mut file = OpenOptions::new().write(true).open(&segment).expect("the segment opens");
+        file.seek(SeekFrom::Start(end_bytes)).expect("the place is in reach");
+        file.write_all(&torn).expect("the segment can be written");
+    }
+}
+
+/// The segments of the log.
+fn segments(directory: &Path) -> Vec<PathBuf> {
+    let log = directory_of(directory, "FORMAT").join("log");
+    let entries = fs::read_dir(log).expect("there is a log");
+    let mut segments: Vec<_> = entries.map(|entry| entry.expect("the log is readable").path()).collect();
+    segments.sort();
+    segments
+}
+
+/// Where the records of a segment begin, and how long they are.
+fn records(segment: &Path) -> Vec<(u64, u64)> {
+    let bytes = fs::read(segment).expect("the segment is readable");
+    let (mut at, mut records) = (0, Vec::new());
+    while bytes.get(at..at + 4) == Some(b"TrL2") {
+        let body = u32::from_le_bytes(bytes[at + BODY_BYTES_AT..][..4].try_into().expect("four bytes"));
+        let length = (HEADER_BYTES + body as usize).next_multiple_of(PAGE_BYTES as usize);
+        records.push((at as u64, length as u64));
+        at += length;
+    }
+    records
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_damaged_before_its_end_is_refused() {
+    let seed = Seed::choose();
+    let mut random = seed.stream(0);
+    let quiet = quiet(&mut random).await;
+    for _ in 0..6 {
+        let copy = copy(quiet.directory.path());
+        let segments = segments(copy.path());
+        let segment = segments.iter().max_by_key(|segment| records(segment).len()).expect("there is a segment");
+        let records = records(segment);
+        assert!(records.len() > 10, "what was answered is in the log: {} records", records.len());
+        let (at, length) = records[random.between(0, records.len() as u64 - 2) as usize];
+        let mut damaged = fs::read(segment).expect("the segment is readable");
+        let byte = at + random.between(0, length - 1);
+        damaged[byte as usize] ^= 0x55;
+        fs::write(segment, &damaged).expect("the segment can be written");
+        let refusal = Node::refusal(copy.path(), &[]).await;
+        assert_eq!(refusal.code, 4, "TORN-3: {refusal:?}");
+        let name = segment.file_name().expect("it has a name").to_string_lossy().into_owned();
+        for part in [&name[..], &format!("offset {at} "), "backup"] {
+            assert!(refusal.stderr.contains(part), "TORN-3: {part} is not in {refusal:?}");
+        }
+        assert!(fs::read(segment).expect("the segment is readable") == damaged, "TORN-3: it was changed");
+    }
+}
+
 fn length_bytes(file: &Path) -> u64 {
     fs::metadata(file).expect("the data file is there").len()
 }
@@ -139,6 +221,9 @@ async fn a_truncated_committed_part_is_refused() {
     let seed = Seed::choose();
     let mut random = seed.stream(0);
     let quiet = quiet(&mut random).await;
+    // Ended as asked, it leaves nothing in the log alone.
+    let mut node = Node::start(quiet.directory.path(), &[]).await;
+    assert_eq!(node.terminate().await, 0);
     let data = find(quiet.directory.path(), "data.mdb");
     let used_bytes = used_bytes(&data);
     assert!((PAGE_BYTES * 10..=length_bytes(&data)).contains(&used_bytes), "the head was read rightly: {used_bytes}");

@@ -13,6 +13,7 @@
 //! `merge`, `flusher`, `base`; then `recovery`, `disk`, `directory`, `residency`.
 //! Conflicts are found by sequence: a commit fails if a key that it has read was written after its snapshot.
 
+mod backup;
 mod base;
 mod committer;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod crashes;
 mod directory;
 mod disk;
 mod flusher;
+mod inspect;
 mod memory;
 mod merge;
 mod reader;
@@ -31,9 +33,10 @@ mod shared;
 mod transaction;
 
 pub use directory::OpenError;
+pub use inspect::{Inspection, inspect};
 pub use recovery::Recovered;
 
-use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
+use super::{BoxFuture, Copied, Engine, Fault, StoreError, Transaction};
 use base::Lmdb;
 use committer::Message;
 use directory::DataDirectory;
@@ -45,7 +48,7 @@ use shared::LogOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use transaction::EmbeddedTransaction;
 
 /// The key space: raw bytes to raw bytes.
@@ -60,9 +63,8 @@ pub struct EmbeddedOptions {
     pub directory: PathBuf,
     /// The size that the data file never exceeds, in bytes, a multiple of the page size. Only address space is taken.
     pub map_bytes_max: u64,
-    /// Bytes of a segment of the log.
-    pub log_segment_bytes: u64,
-    /// Bytes of all segments at most; what is in them is in memory as well until it is flushed.
+    /// Bytes of the log, in [`SEGMENTS_MAX`] segments; what is in them is in memory as well until it is flushed. Segments that are
+    /// there keep their size.
     pub log_bytes_max: u64,
     /// Commits that may wait for the committer thread; further ones wait for a place.
     pub commit_queue_max: usize,
@@ -80,7 +82,6 @@ impl EmbeddedOptions {
         Self {
             directory: directory.as_ref().to_owned(),
             map_bytes_max: 64 << 30,
-            log_segment_bytes: 16 << 20,
             log_bytes_max: 384 << 20,
             commit_queue_max: 8_192,
             group_transactions_max: 1_024,
@@ -90,16 +91,15 @@ impl EmbeddedOptions {
     }
 
     fn log(&self) -> LogOptions {
-        let segments = usize::try_from(self.log_bytes_max / self.log_segment_bytes.max(1)).unwrap_or(usize::MAX);
-        let segments_max = segments.max(SEGMENTS_MIN);
-        // A key that is set and soon cleared, or set again, never reaches the data file, or only once.
-        let flush_segments = (segments_max / 4).max(1);
-        LogOptions { segment_bytes: self.log_segment_bytes, segments_max, flush_segments }
+        let segment_bytes = (self.log_bytes_max / SEGMENTS_MAX as u64).next_multiple_of(record::BLOCK_BYTES as u64);
+        LogOptions { segment_bytes, segments_max: SEGMENTS_MAX, flush_segments: FLUSH_SEGMENTS }
     }
 }
 
-/// One that is written while others are flushed.
-const SEGMENTS_MIN: usize = 3;
+/// Segments of a log at most.
+pub const SEGMENTS_MAX: usize = 24;
+/// So many are flushed at once: a key that is set and soon cleared, or set again, never reaches the data file, or only once.
+const FLUSH_SEGMENTS: usize = 6;
 
 /// The engine. Dropping it finishes what waits, flushes the log, and closes the directory.
 pub struct EmbeddedEngine {
@@ -108,6 +108,7 @@ pub struct EmbeddedEngine {
     committer: Option<JoinHandle<()>>,
     flusher: Option<JoinHandle<()>>,
     recovered: Recovered,
+    map_bytes_max: u64,
 }
 
 impl EmbeddedEngine {
@@ -128,6 +129,7 @@ impl EmbeddedEngine {
             let Recovered { records, bytes, segments, ref cut } = recovered;
             tracing::info!(records, bytes, segments, ?cut, "the log was read back");
         }
+        let map_bytes_max = options.map_bytes_max;
         let (commits, queue) = mpsc::channel(options.commit_queue_max);
         let (transactions_max, bytes_max) = (options.group_transactions_max, options.group_bytes_max);
         let committer = std::thread::Builder::new()
@@ -139,7 +141,14 @@ impl EmbeddedEngine {
             .name("flusher".into())
             .spawn(move || flusher::run(&flushed, &weak))
             .map_err(failed)?;
-        Ok(Self { shared, commits: Some(commits), committer: Some(committer), flusher: Some(flusher), recovered })
+        Ok(Self {
+            shared,
+            commits: Some(commits),
+            committer: Some(committer),
+            flusher: Some(flusher),
+            recovered,
+            map_bytes_max,
+        })
     }
 
     /// What was read back from the log when the directory was opened.
@@ -176,6 +185,20 @@ impl Engine for EmbeddedEngine {
             return Err(StoreError::fatal(Fault::Stopped, "the flusher thread has ended"));
         }
         self.shared.check_writable()
+    }
+
+    fn backup(&self, target: PathBuf) -> BoxFuture<'_, Result<Copied, StoreError>> {
+        let (shared, map_bytes_max) = (self.shared.clone(), self.map_bytes_max);
+        let (done, copied) = oneshot::channel();
+        let copy = move || {
+            // Whoever asked may be gone; the copy stands all the same.
+            let _ = done.send(backup::copy(&shared, &target, map_bytes_max));
+        };
+        let spawned = std::thread::Builder::new().name("backup".into()).spawn(copy);
+        Box::pin(async move {
+            spawned.map_err(|error| StoreError::fatal(Fault::Stopped, error.to_string()))?;
+            copied.await.map_err(|_| StoreError::fatal(Fault::Stopped, "the copy ended early"))?
+        })
     }
 }
 

@@ -56,6 +56,14 @@ impl Store {
         self.engine.health()
     }
 
+    /// Copies everything into a new directory of this machine.
+    ///
+    /// # Errors
+    /// See [`Engine::backup`].
+    pub async fn backup(&self, target: std::path::PathBuf) -> Result<super::Copied, StoreError> {
+        self.engine.backup(target).await
+    }
+
     /// The environment that the store waits and draws jitter with.
     pub fn environment(&self) -> &Environment {
         &self.environment

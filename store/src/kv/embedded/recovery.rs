@@ -130,6 +130,12 @@ impl<F: DiskFile> Log<F> {
         self.last < sequence
     }
 
+    /// How many segments there are, and their bytes.
+    pub(super) fn segments(&self) -> (usize, u64) {
+        let all = self.runs.iter().map(|run| &run.segment).chain(&self.free);
+        all.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.bytes))
+    }
+
     fn greatest(&self) -> usize {
         let names = self.runs.iter().map(|run| &run.segment.name).chain(self.free.iter().map(|segment| &segment.name));
         names.filter_map(|name| number_of(name)).max().unwrap_or(0)

@@ -1,0 +1,50 @@
+//! A copy of everything, while the node runs.
+//!
+//! Invariants: `BACKUP-1` the copy is one state: everything that was committed before it began, and nothing after; `BACKUP-2` it is a
+//! data directory, and counts as one only when it is whole: its format file is written last; `BACKUP-3` nothing that is there is
+//! written over. Pages that are freed meanwhile are not used again until it ends.
+
+use super::base::{Base, Lmdb};
+use super::directory::DataDirectory;
+use super::{EmbeddedOptions, OpenError, Shared, Snapshot};
+use crate::kv::{Copied, Fault, KeyRange, RangeRead, StoreError, limits};
+use std::path::Path;
+use std::sync::Arc;
+
+const PAGE_PAIRS: usize = 2_000;
+
+/// Copies everything into a new directory.
+///
+/// # Errors
+/// If there is something at `target`, or it cannot be written.
+pub(super) fn copy(shared: &Arc<Shared>, target: &Path, map_bytes_max: u64) -> Result<Copied, StoreError> {
+    let failed = |error: OpenError| StoreError::fatal(Fault::Stopped, error.to_string());
+    if std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(StoreError::fatal(Fault::LimitExceeded, format!("{} is not empty", target.display())));
+    }
+    let options = EmbeddedOptions { map_bytes_max, ..EmbeddedOptions::new(target) };
+    let mut directory = DataDirectory::open(target).map_err(failed)?;
+    let (env, pairs) = directory.open_environment(&options).map_err(failed)?;
+    let base = Lmdb::new(env, pairs, &options).map_err(failed)?;
+    let snapshot = Snapshot::open(shared)?;
+    let mut copied = Copied::default();
+    let mut rest = RangeRead::first(KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]), PAGE_PAIRS);
+    loop {
+        let page = snapshot.page(&rest)?;
+        if let Some((last, _)) = page.pairs.last() {
+            rest.range.begin = KeyRange::key(last).end;
+        }
+        let bytes: usize = page.pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        copied.pairs += page.pairs.len() as u64;
+        copied.bytes += bytes as u64;
+        base.room(2 * bytes as u64)?;
+        let pairs: Vec<_> = page.pairs.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        base.apply(&pairs, None)?;
+        if !page.more {
+            break;
+        }
+    }
+    drop(base);
+    directory.begin_log().map_err(failed)?;
+    Ok(copied)
+}
