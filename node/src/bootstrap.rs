@@ -183,7 +183,13 @@ impl Running {
         let admin = Served { listener: server::tcp(self.admin_listener), router: admin };
         ready()?;
         let public = (server::tcp(self.listener), self.tls);
-        self.assembly.serve(public, Some(admin), signals::stop_requested).await
+        self.assembly.serve(public, Some(admin), signals::stop_requested).await?;
+        tokio::select! {
+            () = self.store.close() => Ok(()),
+            _ = signals::stop_requested() => {
+                Err(StartError::Fatal("a second signal came before the store was closed".into()))
+            }
+        }
     }
 }
 

@@ -44,6 +44,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether the engine can still write; the reason if not. Must not block.
     fn health(&self) -> Result<(), StoreError>;
 
+    /// Finishes what waits, and takes no further commit. What the next start would have to do first is done.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Copies everything that is committed into a new directory of this machine, while work goes on.
     ///
     /// # Errors

@@ -43,12 +43,12 @@ use directory::DataDirectory;
 use disk::LogDirectory;
 use heed::Database;
 use heed::types::Bytes as Raw;
-use recovery::RecoveryError;
+use recovery::{Opened, RecoveryError};
 use shared::LogOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use transaction::EmbeddedTransaction;
 
 /// The key space: raw bytes to raw bytes.
@@ -109,6 +109,8 @@ pub struct EmbeddedEngine {
     flusher: Option<JoinHandle<()>>,
     recovered: Recovered,
     map_bytes_max: u64,
+    /// It ends when the flusher has.
+    flushed: watch::Receiver<()>,
 }
 
 impl EmbeddedEngine {
@@ -123,7 +125,7 @@ impl EmbeddedEngine {
         let base = Lmdb::new(env, pairs, options)?;
         let secret = directory.begin_log()?;
         let log = LogDirectory::open(directory).map_err(failed)?;
-        let (shared, committer, recovered) =
+        let Opened { shared, committer, recovered } =
             recovery::open(log, base, options.log(), secret).map_err(|error| open_error(&options.directory, error))?;
         if recovered != Recovered::default() {
             let Recovered { records, bytes, segments, ref cut } = recovered;
@@ -136,10 +138,14 @@ impl EmbeddedEngine {
             .name("committer".into())
             .spawn(move || committer.run(queue, transactions_max, bytes_max))
             .map_err(failed)?;
-        let (flushed, weak) = (shared.clone(), commits.downgrade());
+        let (of_flusher, weak) = (shared.clone(), commits.downgrade());
+        let (until_flushed, flushed) = watch::channel(());
         let flusher = std::thread::Builder::new()
             .name("flusher".into())
-            .spawn(move || flusher::run(&flushed, &weak))
+            .spawn(move || {
+                let _until_flushed = until_flushed;
+                flusher::run(&of_flusher, &weak);
+            })
             .map_err(failed)?;
         Ok(Self {
             shared,
@@ -148,6 +154,7 @@ impl EmbeddedEngine {
             flusher: Some(flusher),
             recovered,
             map_bytes_max,
+            flushed,
         })
     }
 
@@ -187,6 +194,17 @@ impl Engine for EmbeddedEngine {
         self.shared.check_writable()
     }
 
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Some(commits) = &self.commits {
+                // A committer that is gone has closed already.
+                let _ = commits.send(Message::Close).await;
+            }
+            let mut flushed = self.flushed.clone();
+            while flushed.changed().await.is_ok() {}
+        })
+    }
+
     fn backup(&self, target: PathBuf) -> BoxFuture<'_, Result<Copied, StoreError>> {
         let (shared, map_bytes_max) = (self.shared.clone(), self.map_bytes_max);
         let (done, copied) = oneshot::channel();
@@ -211,6 +229,7 @@ impl Drop for EmbeddedEngine {
         {
             tracing::error!("the committer thread had panicked");
         }
+        // After a committer that has panicked.
         self.shared.close();
         if let Some(flusher) = self.flusher.take()
             && flusher.join().is_err()

@@ -56,6 +56,11 @@ impl Store {
         self.engine.health()
     }
 
+    /// Ends the engine's work; see [`Engine::close`].
+    pub async fn close(&self) {
+        self.engine.close().await;
+    }
+
     /// Copies everything into a new directory of this machine.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! again with the name of one test: see `children.rs`.
 
 mod children;
+mod copies;
 mod crash;
 mod files;
 mod full;

@@ -4,7 +4,7 @@
 //! data directory, and counts as one only when it is whole: its format file is written last; `BACKUP-3` nothing that is there is
 //! written over. Pages that are freed meanwhile are not used again until it ends.
 
-use super::base::{Base, Lmdb};
+use super::base::{Base, Lmdb, Mark};
 use super::directory::DataDirectory;
 use super::{EmbeddedOptions, OpenError, Shared, Snapshot};
 use crate::kv::{Copied, Fault, KeyRange, RangeRead, StoreError, limits};
@@ -37,9 +37,8 @@ pub(super) fn copy(shared: &Arc<Shared>, target: &Path, map_bytes_max: u64) -> R
         let bytes: usize = page.pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
         copied.pairs += page.pairs.len() as u64;
         copied.bytes += bytes as u64;
-        base.room(2 * bytes as u64)?;
         let pairs: Vec<_> = page.pairs.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        base.apply(&pairs, None)?;
+        base.apply(&pairs, Mark::Done(0))?;
         if !page.more {
             break;
         }

@@ -18,8 +18,9 @@ use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
 const RESERVE_BYTES: u64 = 64 << 20;
-/// Longer than every key of a user and behind all of them: the sequence up to which the log is in the base.
-const FLUSHED: &[u8] = &[0xff; 511];
+const PAGE_BYTES: usize = 4_096;
+/// Longer than every key of a user and behind all of them: how far the log is in the base.
+const MARKS: &[u8] = &[0xff; 511];
 
 /// Whether there is room for commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,40 @@ pub(super) enum Room {
     Enough,
     /// For those that do not grow what is stored.
     Shrinking,
+}
+
+/// How far the log is in the base, with what is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Some of up to this sequence.
+    Begun(u64),
+    /// All of up to this sequence.
+    Done(u64),
+}
+
+impl Mark {
+    pub(super) fn sequence(self) -> u64 {
+        match self {
+            Self::Begun(sequence) | Self::Done(sequence) => sequence,
+        }
+    }
+}
+
+/// How far the log is in the base: all up to `done`, and some up to `begun`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    pub(super) done: u64,
+    pub(super) begun: u64,
+}
+
+impl Marks {
+    /// With what was applied.
+    pub(super) fn with(self, mark: Mark) -> Self {
+        match mark {
+            Mark::Begun(begun) => Self { begun, ..self },
+            Mark::Done(done) => Self { begun: done, done },
+        }
+    }
 }
 
 /// What the log is flushed into.
@@ -44,11 +79,11 @@ pub(super) trait Base: Send + Sync + 'static {
         reverse: bool,
     ) -> Result<BaseRange<'a>, StoreError>;
 
-    /// Applies pairs in the order of their keys; with `flushed` they are the last ones up to that sequence.
-    fn apply(&self, pairs: &[Pair], flushed: Option<u64>) -> Result<(), StoreError>;
+    /// Applies pairs in the order of their keys.
+    fn apply(&self, pairs: &[Pair], mark: Mark) -> Result<(), StoreError>;
 
-    /// Up to which sequence everything was applied.
-    fn flushed(&self) -> Result<u64, StoreError>;
+    /// What the marks of everything that was applied come to.
+    fn marks(&self) -> Result<Marks, StoreError>;
 
     /// Makes sure that pages of `upcoming` bytes can be added.
     fn room(&self, upcoming: u64) -> Result<Room, StoreError>;
@@ -84,8 +119,16 @@ impl Lmdb {
         let snapshot = self.snapshot()?;
         let tree = self.pairs.stat(&snapshot).map_err(store_error)?;
         let pages = tree.branch_pages + tree.leaf_pages + tree.overflow_pages;
-        let has_marker = self.pairs.get(&snapshot, FLUSHED).map_err(store_error)?.is_some();
+        let has_marker = self.pairs.get(&snapshot, MARKS).map_err(store_error)?.is_some();
         Ok(((pages * tree.page_size as usize) as u64, tree.entries as u64 - u64::from(has_marker)))
+    }
+
+    fn make_room(&self, upcoming: u64) -> Result<(), StoreError> {
+        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        growth.make_room(&self.env, upcoming).map_err(|error| {
+            let fault = if is_full(&error) { Fault::Full } else { Fault::Stopped };
+            StoreError::fatal(fault, format!("cannot extend the data file: {error}"))
+        })
     }
 
     fn is_nearly_full(&self, upcoming: u64) -> Result<bool, StoreError> {
@@ -134,42 +177,37 @@ impl Base for Lmdb {
         Ok(Box::new(found.map(|pair| pair.map_err(store_error))))
     }
 
-    fn apply(&self, pairs: &[Pair], flushed: Option<u64>) -> Result<(), StoreError> {
+    fn apply(&self, pairs: &[Pair], mark: Mark) -> Result<(), StoreError> {
+        // At most a page for each key is copied, besides what its value takes.
+        let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
+        self.make_room((bytes + pairs.len() * PAGE_BYTES) as u64)?;
+        let marks = self.marks()?.with(mark);
         let mut transaction = self.env.write_txn().map_err(store_error)?;
-        let mut bytes = 0;
         for (key, value) in pairs {
             match value {
-                Some(value) => {
-                    bytes += key.len() + value.len();
-                    self.pairs.put(&mut transaction, key, value).map_err(store_error)?;
-                }
+                Some(value) => self.pairs.put(&mut transaction, key, value).map_err(store_error)?,
                 None => drop(self.pairs.delete(&mut transaction, key).map_err(store_error)?),
             }
         }
-        if let Some(sequence) = flushed {
-            self.pairs.put(&mut transaction, FLUSHED, &sequence.to_le_bytes()).map_err(store_error)?;
-        }
+        let row = [marks.done.to_le_bytes(), marks.begun.to_le_bytes()].concat();
+        self.pairs.put(&mut transaction, MARKS, &row).map_err(store_error)?;
         transaction.commit().map_err(store_error)?;
         self.residency.lock().unwrap_or_else(PoisonError::into_inner).note(bytes as u64);
         Ok(())
     }
 
-    fn flushed(&self) -> Result<u64, StoreError> {
+    fn marks(&self) -> Result<Marks, StoreError> {
         let snapshot = self.snapshot()?;
-        match self.pairs.get(&snapshot, FLUSHED).map_err(store_error)? {
-            None => Ok(0),
-            Some(bytes) => bytes.try_into().map(u64::from_le_bytes).map_err(|_| {
-                StoreError::fatal(Fault::Corrupt, "the row that says how far the log was flushed is malformed")
-            }),
-        }
+        let Some(row) = self.pairs.get(&snapshot, MARKS).map_err(store_error)? else { return Ok(Marks::default()) };
+        let number = |at: usize| Some(u64::from_le_bytes(row.get(at..at + 8)?.try_into().ok()?));
+        let marks = number(0).zip(number(8)).map(|(done, begun)| Marks { done, begun });
+        let malformed =
+            || StoreError::fatal(Fault::Corrupt, "the row that says how far the log was flushed is malformed");
+        marks.ok_or_else(malformed)
     }
 
     fn room(&self, upcoming: u64) -> Result<Room, StoreError> {
-        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
-        growth.make_room(&self.env, upcoming).map_err(|error| {
-            let fault = if is_full(&error) { Fault::Full } else { Fault::Stopped };
-            StoreError::fatal(fault, format!("cannot extend the data file: {error}"))
-        })?;
+        self.make_room(upcoming)?;
         Ok(if self.is_nearly_full(upcoming)? { Room::Shrinking } else { Room::Enough })
     }
 }

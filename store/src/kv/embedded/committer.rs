@@ -33,6 +33,8 @@ pub(super) enum Message {
     Commit(Commit),
     /// Nothing was written for a while: what is in the log shall be flushed.
     Seal,
+    /// Nothing more comes.
+    Close,
 }
 
 /// What one transaction hands over.
@@ -71,19 +73,21 @@ impl<D: Disk, B: Base> Committer<D, B> {
         Self { shared, active, encoder: Encoder::new(secret), sequence }
     }
 
-    /// The thread: until the last sender of the queue is gone.
+    /// The thread: until it is closed, or the last sender of the queue is gone.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>, transactions_max: usize, bytes_max: usize) {
-        while let Some(first) = queue.blocking_recv() {
+        let mut is_closing = false;
+        while !is_closing && let Some(first) = queue.blocking_recv() {
             let (mut group, mut bytes, mut next) = (Vec::new(), 0, Some(first));
             while let Some(message) = next.take() {
                 match message {
+                    Message::Close => is_closing = true,
                     Message::Seal => self.seal_if_possible(),
                     Message::Commit(commit) => {
                         bytes += commit.bytes;
                         group.push(commit);
                     }
                 }
-                if group.len() < transactions_max && bytes < bytes_max {
+                if group.len() < transactions_max && bytes < bytes_max && !is_closing {
                     next = queue.try_recv().ok();
                 }
             }
@@ -97,6 +101,13 @@ impl<D: Disk, B: Base> Committer<D, B> {
                 std::thread::sleep(pause);
             }
             self.commit_group(group);
+        }
+        // What is still in the queue comes too late.
+        queue.close();
+        while let Ok(message) = queue.try_recv() {
+            if let Message::Commit(commit) = message {
+                let _ = commit.answer.send(Err(StoreError::fatal(Fault::Stopped, "the engine is closed")));
+            }
         }
         self.close();
     }
@@ -151,19 +162,15 @@ impl<D: Disk, B: Base> Committer<D, B> {
     /// flushed first, so that it is known exactly.
     fn has_room_for_all(&mut self, group: &[Commit]) -> Result<bool, StoreError> {
         let group_bytes: u64 = group.iter().map(commit_page_bytes).sum();
-        let room = |shared: &Shared<D, B>| shared.base.room(shared.view().page_bytes() + group_bytes);
-        if matches!(room(&self.shared), Ok(Room::Enough)) {
+        let room = |shared: &Shared<D, B>| shared.room(shared.view().page_bytes() + group_bytes);
+        if room(&self.shared)? == Room::Enough {
             return Ok(true);
         }
         match self.settle() {
             Err(error) if error.fault() != Some(Fault::Full) => return Err(error),
             _ => {}
         }
-        match room(&self.shared) {
-            Ok(found) => Ok(found == Room::Enough),
-            Err(error) if error.fault() == Some(Fault::Full) => Ok(false),
-            Err(error) => Err(self.shared.stop(error.to_string())),
-        }
+        Ok(room(&self.shared)? == Room::Enough)
     }
 
     /// Flushes everything that waits.
@@ -195,8 +202,8 @@ impl<D: Disk, B: Base> Committer<D, B> {
             }
         })?;
         self.sequence = sequence;
-        let (table, oldest_read) = self.shared.active();
-        table.apply(sequence, staged, oldest_read);
+        let (table, readers) = self.shared.active();
+        table.apply(sequence, staged, &readers);
         self.shared.publish(sequence);
         Ok(())
     }
@@ -217,8 +224,8 @@ impl<D: Disk, B: Base> Committer<D, B> {
             match self.shared.take_segment() {
                 Ok(Some(segment)) => break segment,
                 // All are sealed: one becomes free when it is flushed.
-                Ok(None) if self.shared.flush_some()? => {}
-                Err(error) if self.shared.flush_some()? => {
+                Ok(None) if self.shared.flush_for_a_segment()? => {}
+                Err(error) if self.shared.flush_for_a_segment()? => {
                     tracing::warn!(%error, "no further segment could be made; the ones that are there go on");
                 }
                 Ok(None) => return Err(StoreError::fatal(Fault::Full, "the log has no free segment")),
@@ -233,13 +240,26 @@ impl<D: Disk, B: Base> Committer<D, B> {
         Ok(())
     }
 
-    /// Leaves everything to the flusher.
+    /// Leaves everything to the flusher, and lets it end.
     pub(super) fn close(self) {
         if self.shared.active().0.is_empty() {
             self.shared.give_back(self.active.segment);
         } else {
             self.shared.seal(self.active.segment);
         }
+        self.shared.close();
+    }
+}
+
+impl<D: Disk, B: Base> Shared<D, B> {
+    /// Whether there is room for so many bytes of pages. A full disk has room for what does not grow.
+    fn room(&self, upcoming: u64) -> Result<Room, StoreError> {
+        self.base.room(upcoming).or_else(|error| match error.fault() {
+            Some(Fault::Full) => Ok(Room::Shrinking),
+            // Too many read at the moment.
+            None => Err(error),
+            Some(_) => Err(self.stop(error.to_string())),
+        })
     }
 }
 
@@ -272,7 +292,7 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
         let pairs = self.effects(commit)?;
         if !has_room_for_all {
             let upcoming = self.snapshot.view().page_bytes() + self.page_bytes + commit_page_bytes(commit);
-            if self.shared.base.room(upcoming)? != Room::Enough && self.is_growing(&pairs)? {
+            if self.shared.room(upcoming)? != Room::Enough && self.is_growing(&pairs)? {
                 return Err(StoreError::fatal(Fault::Full, "the data file has reached its configured maximum"));
             }
         }

@@ -12,11 +12,12 @@
 mod base;
 mod disk;
 
+use super::base::Base;
 use super::committer::{Commit, Committer, Read};
 use super::disk::Disk;
 use super::reader;
 use super::record;
-use super::recovery::{self, RecoveryError};
+use super::recovery::{self, Opened, RecoveryError};
 use super::shared::{self, LogOptions};
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, KeyRange, RangeRead, StoreError, decode_counter};
@@ -32,7 +33,7 @@ type Shared = shared::Shared<SimulatedDisk, SimulatedBase>;
 type Snapshot = reader::Snapshot<SimulatedDisk, SimulatedBase>;
 type Model = BTreeMap<Bytes, Bytes>;
 
-const SECRET: u32 = 0x5ec2_e7;
+const SECRET: u32 = 0x005e_c2e7;
 const KEYS: usize = 24;
 /// Seeds of every run of the tests.
 const SEEDS: Range<u64> = 0..5_000;
@@ -108,7 +109,7 @@ impl Machine {
             let dies_in = (attempt < 2 && self.chance.one_in(3)).then(|| self.chance.below(30));
             self.disk.set(dies_in, None, false);
             match recovery::open(self.disk.clone(), self.base.clone(), self.options, SECRET) {
-                Ok((shared, committer, recovered)) if !self.disk.is_dead() => {
+                Ok(Opened { shared, committer, recovered }) if !self.disk.is_dead() => {
                     self.disk.set(None, None, false);
                     assert!(!self.is_clean || recovered.records == 0, "closed well, and yet {recovered:?}");
                     self.is_clean = false;
@@ -288,13 +289,14 @@ impl Machine {
 
     /// Damages something that is not at the end: the start is refused and says where.
     fn damage(&mut self) {
-        let flushed = super::base::Base::flushed(&self.base).unwrap();
+        let marks = self.base.marks().unwrap();
         let names = self.disk.names().unwrap();
         let mut records = Vec::new();
         for name in &names {
             let bytes = self.disk.with_file(name, |bytes| bytes.clone());
             for at in (0..bytes.len()).step_by(record::BLOCK_BYTES) {
-                if let Some(header) = record::decode(&bytes[at..], SECRET).filter(|header| header.sequence > flushed) {
+                if let Some(header) = record::decode(&bytes[at..], SECRET).filter(|header| header.sequence > marks.done)
+                {
                     records.push((header.sequence, name.clone(), at, header.record_bytes()));
                 }
             }
@@ -307,12 +309,12 @@ impl Machine {
         let (_, name, at, bytes) = records.swap_remove(self.chance.below(records.len()));
         let is_removed = self.chance.one_in(5);
         if is_removed {
-            self.disk.remove(&name);
+            self.disk.lose(&name);
         } else {
             let (byte, by) = (at + self.chance.below(bytes), 1 + self.chance.below(255) as u8);
             self.disk.with_file(&name, |contents| contents[byte] ^= by);
         }
-        match recovery::read(&self.disk, flushed, SECRET) {
+        match recovery::read(&self.disk, marks, SECRET) {
             Err(RecoveryError::Damaged { reason, .. }) => {
                 let is_named = reason.contains(&format!("offset {at} ")) || reason.contains("are missing");
                 assert!(is_removed || is_named, "{at} was damaged: {reason}");

@@ -16,11 +16,20 @@ use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const FORMAT: &str = "triggers-data 2 log\n";
 /// The format without a log.
 const FORMAT_1: &str = "triggers-data 1 lmdb\n";
+/// Payloads and secrets are nobody else's business.
+pub(super) const FILE_MODE: u32 = 0o600;
+pub(super) const DIRECTORY_MODE: u32 = 0o700;
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Readers besides those of transactions.
+const READERS_OWN: u32 = 16;
 /// The smallest page that LMDB uses; two of them are the least that a data file has.
 const PAGE_BYTES_MIN: u64 = 4_096;
 /// The data file grows in steps of at least and at most this size, ahead of what LMDB uses.
@@ -96,16 +105,22 @@ enum Format {
 impl DataDirectory {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { directory: path.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(io)?;
+        std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(io)?;
         if let Some(parent) = path.canonicalize().map_err(io)?.parent() {
             // The entry of a new directory must be as durable as what is in it.
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
         }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("LOCK")).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(io(source)),
+        let mut tries_left = LOCK_TRIES;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                // A process that was just started has its starter's files until it begins with its own program.
+                Err(TryLockError::WouldBlock) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
+                Err(TryLockError::Error(source)) => return Err(io(source)),
+            }
+            tries_left -= 1;
         }
         let mut directory = Self { path: path.to_owned(), format: Format::New, _lock: lock };
         directory.format = directory.read_format()?;
@@ -135,7 +150,8 @@ impl DataDirectory {
         let map_bytes = usize::try_from(options.map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
         self.check_meta_pages()?;
         let mut builder = EnvOpenOptions::new().read_txn_without_tls();
-        builder.map_size(map_bytes).max_readers(options.readers_max);
+        // The committer reads as well, and so do backups.
+        builder.map_size(map_bytes).max_readers(options.readers_max.saturating_add(READERS_OWN));
         #[expect(unsafe_code, reason = "LMDB maps the file; the flock makes sure that no other process truncates it")]
         let env = unsafe { builder.open(&self.path) }.map_err(|error| self.open_failed(error))?;
         self.check_length(&env)?;
@@ -152,7 +168,8 @@ impl DataDirectory {
             }
             return Err(OpenError::Damaged { file: self.log(), reason: "it is not there".to_owned() });
         }
-        std::fs::create_dir_all(self.log()).map_err(io)?;
+        std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(self.log()).map_err(io)?;
+        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(io)?;
         // From the operating system's random source, by way of what the standard library seeds its hash maps with.
         let secret = RandomState::new().build_hasher().finish() as u32;
         self.write_format(secret).map_err(io)?;
@@ -193,8 +210,8 @@ impl DataDirectory {
         if found == FORMAT_1 {
             return Ok(Format::Plain);
         }
-        let secret = found.strip_prefix(FORMAT).and_then(|rest| rest.strip_suffix('\n'));
-        secret.and_then(|secret| u32::from_str_radix(secret, 16).ok()).map(Format::Log).ok_or_else(|| {
+        let secret = found.strip_prefix(FORMAT).and_then(|rest| u32::from_str_radix(rest.get(..8)?, 16).ok());
+        secret.filter(|secret| found == format_text(*secret)).map(Format::Log).ok_or_else(|| {
             let directory = self.path.clone();
             OpenError::Format { directory, found: found.trim().into(), expected: FORMAT.trim().into() }
         })
@@ -239,12 +256,18 @@ impl DataDirectory {
 
     fn write_format(&self, secret: u32) -> std::io::Result<()> {
         let (path, new) = (self.path.join("FORMAT"), self.path.join("FORMAT.new"));
-        let mut file = File::create(&new)?;
-        write!(file, "{FORMAT}{secret:08x}\n")?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
+        file.write_all(format_text(secret).as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
         File::open(&self.path)?.sync_all()
     }
+}
+
+/// The format file: with another secret than its own, a log would look empty.
+fn format_text(secret: u32) -> String {
+    let text = format!("{FORMAT}{secret:08x}");
+    format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
 }
 
 /// Bytes up to the end of the last page that LMDB has used.
@@ -266,7 +289,9 @@ pub(super) struct Growth {
 
 impl Growth {
     pub(super) fn new(env: &Env<WithoutTls>, map_bytes_max: u64) -> Result<Self, heed::Error> {
-        Ok(Self { file: env.try_clone_inner_file()?, length: file_length(env)?, map_bytes_max })
+        // Its own, so that an error of a write is told to whoever syncs what was written.
+        let file = OpenOptions::new().write(true).open(env.path().join("data.mdb"))?;
+        Ok(Self { file, length: file_length(env)?, map_bytes_max })
     }
 
     /// Makes room ahead of a group.

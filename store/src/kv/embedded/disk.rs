@@ -4,10 +4,10 @@
 //! that `create` has returned is there then as well, with all of its length. What a `write` leaves that no `sync` has followed
 //! is not known: some of its sectors, in any order. Tests put another disk in the place of this one.
 
-use super::directory::DataDirectory;
+use super::directory::{DIRECTORY_MODE, DataDirectory, FILE_MODE};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 /// Where segments are.
@@ -20,6 +20,9 @@ pub(super) trait Disk: Send + Sync + 'static {
 
     /// Opens a file that is there.
     fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Removes a file. It may come back after a loss of power.
+    fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes a file of zeros. One that fails leaves nothing that counts.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
@@ -92,7 +95,7 @@ impl LogDirectory {
     pub(super) fn open(directory: DataDirectory) -> io::Result<Self> {
         let path = directory.log();
         if !path.exists() {
-            std::fs::create_dir(&path)?;
+            std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(&path)?;
             File::open(directory.path())?.sync_all()?;
         }
         for entry in std::fs::read_dir(&path)? {
@@ -125,10 +128,15 @@ impl Disk for LogDirectory {
         OpenOptions::new().read(true).write(true).open(self.path.join(name))
     }
 
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
+    }
+
     fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
         let unfinished = self.path.join(format!("{name}{UNFINISHED}"));
         let made = || {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&unfinished)?;
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(&unfinished)?;
             // Zeros, and not just reserved space: only what was written before is overwritten without a word to the file
             // system's own log.
             write_zeros(&file, 0, bytes)?;

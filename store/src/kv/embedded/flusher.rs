@@ -2,18 +2,19 @@
 //!
 //! Invariants: `FLUSHER-1` tables are flushed the oldest first, and the last transaction of a flush says how far it went: after a
 //! crash everything behind that is flushed again, which changes nothing; `FLUSHER-2` only what is durable in the log is flushed;
-//! `FLUSHER-3` a base that is full keeps what waits in the log, and writers wait with it.
+//! `FLUSHER-3` what a full base cannot take stays in the log; when that is full too, commits are refused.
 //! Small transactions, because one large one would keep the log's own syncs waiting for tens of milliseconds.
 
-use super::base::Base;
+use super::base::{Base, Mark};
 use super::committer::Message;
 use super::disk::Disk;
 use super::memory::{Table, TableRange};
-use super::merge::Merge;
+use super::merge::{Found, Merge};
 use super::record::Pair;
 use super::shared::Shared;
 use crate::kv::limits::KEY_BYTES_MAX;
 use crate::kv::{Fault, KeyRange, StoreError};
+use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -23,6 +24,8 @@ const TRANSACTION_KEYS: usize = 4_000;
 const TRANSACTION_BYTES: usize = 4 << 20;
 /// The thread looks whether something is to be done at least so often.
 const TICK: Duration = Duration::from_millis(500);
+/// After a segment could not be made.
+const TICKS_WITHOUT_SPARE: u32 = 60;
 /// Between two attempts at a base that is full.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,17 @@ impl<D: Disk, B: Base> Shared<D, B> {
     /// Flushes the oldest sealed tables; whether there were any.
     pub(super) fn flush_some(&self) -> Result<bool, StoreError> {
         let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        self.flush_next()
+    }
+
+    /// Makes sure that a segment is free; whether there is one then.
+    pub(super) fn flush_for_a_segment(&self) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have flushed while this waited.
+        if self.segments().1 > 0 { Ok(true) } else { self.flush_next() }
+    }
+
+    fn flush_next(&self) -> Result<bool, StoreError> {
         self.check_writable()?;
         let tables = self.next_sealed();
         let Some(last) = tables.last().map(|table| table.last()) else { return Ok(false) };
@@ -39,44 +53,41 @@ impl<D: Disk, B: Base> Shared<D, B> {
             Some(Fault::Full) => error,
             _ => self.stop(format!("the log could not be flushed: {error}")),
         })?;
-        self.end_flush(tables.len(), last, begun.elapsed());
+        self.end_flush(&tables, last, begun.elapsed());
         metrics::counter!("triggers_store_flushed_keys_total").increment(keys as u64);
         metrics::histogram!("triggers_store_flush_seconds").record(begun.elapsed().as_secs_f64());
         Ok(true)
     }
 
     fn flush_tables(&self, tables: &[Arc<Table>], last: u64) -> Result<usize, StoreError> {
-        let entries: Vec<_> = tables.iter().rev().map(|table| table.read()).collect();
         let everything = KeyRange::new("", vec![0xff; KEY_BYTES_MAX + 1]);
         let mut merge = Merge::new(false);
-        for entries in &entries {
-            merge.table(TableRange::new(entries, &everything, u64::MAX, false))?;
+        for table in tables.iter().rev() {
+            merge.table(TableRange::new(table, &everything, u64::MAX, false))?;
         }
         let (mut pairs, mut bytes, mut keys): (Vec<Pair>, usize, usize) = (Vec::new(), 0, 0);
         while let Some(found) = merge.next()? {
             if pairs.len() == TRANSACTION_KEYS || bytes >= TRANSACTION_BYTES {
-                self.apply(&pairs, None)?;
+                self.apply(&pairs, Mark::Begun(last))?;
                 (pairs, bytes) = (Vec::with_capacity(TRANSACTION_KEYS), 0);
             }
             keys += 1;
-            let pair = found.pair();
-            bytes += pair.as_ref().map_or(0, |(key, value)| key.len() + value.len());
-            pairs.push(match pair {
-                Some((key, value)) => (key, Some(value)),
-                None => (found.key().to_vec().into(), None),
-            });
+            if let Found::Table(key, value) = found {
+                bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+                pairs.push((key, value));
+            }
         }
-        self.apply(&pairs, Some(last))?;
+        self.apply(&pairs, Mark::Done(last))?;
         Ok(keys)
     }
 
     /// One transaction, or smaller ones if there is no room for it: each gives back the pages that it has replaced.
-    fn apply(&self, pairs: &[Pair], flushed: Option<u64>) -> Result<(), StoreError> {
-        match self.base.apply(pairs, flushed) {
+    fn apply(&self, pairs: &[Pair], mark: Mark) -> Result<(), StoreError> {
+        match self.base.apply(pairs, mark) {
             Err(error) if error.fault() == Some(Fault::Full) && pairs.len() > 1 => {
                 let (first, second) = pairs.split_at(pairs.len() / 2);
-                self.apply(first, None)?;
-                self.apply(second, flushed)
+                self.apply(first, Mark::Begun(mark.sequence()))?;
+                self.apply(second, mark)
             }
             other => other,
         }
@@ -85,7 +96,7 @@ impl<D: Disk, B: Base> Shared<D, B> {
 
 /// The flusher's thread: until the store is closed, and then until everything is flushed.
 pub(super) fn run<D: Disk, B: Base>(shared: &Shared<D, B>, commits: &mpsc::WeakSender<Message>) {
-    let mut visible = 0;
+    let (mut visible, mut ticks_without_spare) = (0, 0u32);
     loop {
         shared.wait_for_sealed(shared.options.flush_segments, TICK);
         let (is_closing, before) = (shared.is_closing(), visible);
@@ -113,8 +124,12 @@ pub(super) fn run<D: Disk, B: Base>(shared: &Shared<D, B>, commits: &mpsc::WeakS
             // If the queue is full then it is not quiet.
             let _ = commits.try_send(Message::Seal);
         }
-        if !is_closing && let Err(error) = shared.make_spare() {
-            tracing::debug!(%error, "no further segment could be made");
+        if ticks_without_spare > 0 {
+            ticks_without_spare -= 1;
+        } else if !is_closing && let Err(error) = shared.make_spare() {
+            tracing::warn!(%error, "no further segment could be made");
+            // On a full disk, trying takes space from others.
+            ticks_without_spare = TICKS_WITHOUT_SPARE;
         }
         report(shared);
     }

@@ -48,8 +48,8 @@ pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenEr
         inspection.pairs = count(&base).map_err(damaged)?;
     }
     if let Some(secret) = opened.secret() {
-        let flushed = base.flushed().map_err(damaged)?;
-        let log = recovery::read(&LogDirectory::of(&opened), flushed, secret);
+        let marks = base.marks().map_err(damaged)?;
+        let log = recovery::read(&LogDirectory::of(&opened), marks, secret);
         let log = log.map_err(|error| open_error(directory, error))?;
         (inspection.segments, inspection.segment_bytes) = log.segments();
         inspection.waiting = log.recovered;

@@ -4,14 +4,13 @@
 //! View: table being written ─ sealed tables, the newest first        one table for each segment of the log
 //! ```
 //! Invariants: `MEMORY-1` a read at a sequence sees the newest value at or before it, in the newest table that has one; `MEMORY-2`
-//! a value goes when a newer one is at or before everything that is read; `MEMORY-3` a sealed table never changes.
+//! a value goes when nobody reads between it and the next one; `MEMORY-3` a sealed table never changes.
 //! It knows neither log nor base; what is in no table is in the base.
 
 use super::record::Pair;
 use crate::kv::KeyRange;
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Range;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -24,7 +23,7 @@ struct Version {
 
 /// The values of a key: most have one.
 #[derive(Debug)]
-pub(super) struct Entry {
+struct Entry {
     newest: Version,
     older: Vec<Version>,
 }
@@ -37,18 +36,23 @@ impl Entry {
         self.older.iter().rev().find(|version| version.sequence <= sequence).map(|version| &version.value)
     }
 
-    fn push(&mut self, version: Version, oldest_read: u64) {
+    /// Adds a value, and forgets those that nobody reads: of two neighbours the earlier one stays if somebody reads between them.
+    fn push(&mut self, version: Version, readers: &[u64]) {
         let before = std::mem::replace(&mut self.newest, version);
         self.older.push(before);
-        if self.newest.sequence <= oldest_read {
-            self.older.clear();
-        } else if let Some(seen) = self.older.iter().rposition(|version| version.sequence <= oldest_read) {
-            self.older.drain(..seen);
+        let mut next = self.newest.sequence;
+        for at in (0..self.older.len()).rev() {
+            let sequence = self.older[at].sequence;
+            let reader = readers.partition_point(|reader| *reader < sequence);
+            if readers.get(reader).is_none_or(|reader| *reader >= next) {
+                drop(self.older.remove(at));
+            }
+            next = sequence;
         }
     }
 }
 
-pub(super) type Entries = BTreeMap<Bytes, Entry>;
+type Entries = BTreeMap<Bytes, Entry>;
 
 /// The keys of one segment.
 #[derive(Debug, Default)]
@@ -73,8 +77,8 @@ impl Table {
         self.page_bytes.load(Ordering::Relaxed)
     }
 
-    /// Adds what a record says. Nobody reads below `oldest_read` any more.
-    pub(super) fn apply(&self, sequence: u64, pairs: impl IntoIterator<Item = Pair>, oldest_read: u64) {
+    /// Adds what a record says. `readers` are the sequences that are read at, in order, also by whoever begins to read now.
+    pub(super) fn apply(&self, sequence: u64, pairs: impl IntoIterator<Item = Pair>, readers: &[u64]) {
         let mut entries = self.write();
         let mut bytes = 0;
         for (key, value) in pairs {
@@ -85,7 +89,7 @@ impl Table {
                     vacant.insert(Entry { newest: version, older: Vec::new() });
                 }
                 std::collections::btree_map::Entry::Occupied(mut occupied) => {
-                    occupied.get_mut().push(version, oldest_read);
+                    occupied.get_mut().push(version, readers);
                 }
             }
         }
@@ -111,7 +115,7 @@ impl Table {
         self.last() > since && self.read().get(key).is_some_and(|entry| entry.newest.sequence > since)
     }
 
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Entries> {
+    fn read(&self) -> RwLockReadGuard<'_, Entries> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -152,29 +156,55 @@ impl View {
     }
 }
 
-/// The pairs of a range of a table as they were at a sequence.
+/// The pairs of a range of a table as they were at a sequence, a few at a time: whoever writes the table does not wait for what is
+/// done between two of them. That changes nothing, since they stay as they are for as long as somebody reads at that sequence.
 pub(super) struct TableRange<'a> {
-    entries: Range<'a, Bytes, Entry>,
+    table: &'a Table,
+    rest: Option<KeyRange>,
     sequence: u64,
     reverse: bool,
+    read: VecDeque<Pair>,
 }
 
+/// Keys that are read at once.
+const CHUNK: usize = 128;
+
 impl<'a> TableRange<'a> {
-    pub(super) fn new(entries: &'a Entries, range: &KeyRange, sequence: u64, reverse: bool) -> Self {
-        Self { entries: entries.range::<[u8], _>(bounds(range)), sequence, reverse }
+    pub(super) fn new(table: &'a Table, range: &KeyRange, sequence: u64, reverse: bool) -> Self {
+        let rest = (!range.is_empty() && !table.is_empty()).then(|| range.clone());
+        Self { table, rest, sequence, reverse, read: VecDeque::new() }
+    }
+
+    fn read_more(&mut self, mut rest: KeyRange) {
+        let entries = self.table.read();
+        let mut found = entries.range::<[u8], _>(bounds(&rest));
+        let mut last = None;
+        for _ in 0..CHUNK {
+            let next = if self.reverse { found.next_back() } else { found.next() };
+            let Some((key, entry)) = next else { return };
+            self.read.extend(entry.at(self.sequence).map(|value| (key.clone(), value.clone())));
+            last = Some(key.clone());
+        }
+        if let Some(last) = last {
+            if self.reverse {
+                rest.end = last;
+            } else {
+                rest.begin = KeyRange::key(&last).end;
+            }
+            self.rest = (!rest.is_empty()).then_some(rest);
+        }
     }
 }
 
-impl<'a> Iterator for TableRange<'a> {
-    type Item = (&'a Bytes, &'a Option<Bytes>);
+impl Iterator for TableRange<'_> {
+    type Item = Pair;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (key, entry) = if self.reverse { self.entries.next_back()? } else { self.entries.next()? };
-            if let Some(value) = entry.at(self.sequence) {
-                return Some((key, value));
-            }
+    fn next(&mut self) -> Option<Pair> {
+        while self.read.is_empty() {
+            let rest = self.rest.take()?;
+            self.read_more(rest);
         }
+        self.read.pop_front()
     }
 }
 
@@ -186,19 +216,23 @@ mod tests {
     proptest! {
         /// `MEMORY-1`, `MEMORY-2`: against all that was ever written.
         #[test]
-        fn reads_at_what_may_be_read_are_right(
-            writes in prop::collection::vec((0u8..4, prop::option::of(any::<u8>()), 0u64..4), 1..40),
+        fn reads_at_what_is_read_are_right(
+            writes in prop::collection::vec((0u8..4, prop::option::of(any::<u8>()), 0usize..6), 1..40),
         ) {
             let table = Table::default();
             let mut all: Vec<(u64, u8, Option<u8>)> = Vec::new();
-            let mut oldest = 0;
-            for (number, (key, value, back)) in writes.into_iter().enumerate() {
+            let mut readers: Vec<u64> = Vec::new();
+            for (number, (key, value, ended)) in writes.into_iter().enumerate() {
                 let sequence = number as u64 + 1;
-                oldest = oldest.max((sequence - 1).saturating_sub(back));
+                if ended < readers.len() {
+                    readers.remove(ended);
+                }
+                // Somebody may begin to read now.
+                readers.push(sequence - 1);
                 let bytes = value.map(|value| Bytes::from(vec![value]));
-                table.apply(sequence, [(Bytes::from(vec![key]), bytes)], oldest);
+                table.apply(sequence, [(Bytes::from(vec![key]), bytes)], &readers);
                 all.push((sequence, key, value));
-                for at in oldest..=sequence {
+                for at in readers.iter().copied().chain([sequence]) {
                     for key in 0..4 {
                         let expected = all.iter().rev().find(|(s, k, _)| *s <= at && *k == key).map(|(_, _, v)| *v);
                         let found = table.get(&[key], at).map(|value| value.map(|value| value[0]));
@@ -207,7 +241,25 @@ mod tests {
                 }
             }
             let most = table.read().values().map(|entry| entry.older.len()).max();
-            prop_assert!(most <= Some(4), "MEMORY-2: {:?}", most);
+            prop_assert!(most <= Some(readers.len()), "MEMORY-2: {:?} for {:?}", most, readers);
+        }
+
+        #[test]
+        fn a_range_comes_whole_in_both_directions(count in 0usize..400, begin in 0usize..400, length in 0usize..400) {
+            let table = Table::default();
+            let key = |number: usize| Bytes::from(format!("{number:05}"));
+            table.apply(1, (0..count).map(|number| (key(number), Some(Bytes::new()))), &[]);
+            table.apply(2, (0..count).map(|number| (key(number), None)), &[1]);
+            let range = KeyRange::new(key(begin), key(begin + length));
+            let expected: Vec<Bytes> = (begin..begin + length).filter(|number| *number < count).map(key).collect();
+            for sequence in [1, 2] {
+                let found: Vec<Pair> = TableRange::new(&table, &range, sequence, false).collect();
+                prop_assert!(found.iter().all(|(_, value)| value.is_some() == (sequence == 1)));
+                let mut reversed: Vec<Pair> = TableRange::new(&table, &range, sequence, true).collect();
+                reversed.reverse();
+                prop_assert_eq!(&found, &reversed);
+                prop_assert_eq!(found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), expected.clone());
+            }
         }
     }
 }

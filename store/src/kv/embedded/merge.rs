@@ -8,16 +8,16 @@ use crate::kv::StoreError;
 use bytes::Bytes;
 
 /// A key with its value, wherever they are.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Found<'a> {
     /// In a table; without a value if the key was cleared.
-    Table(&'a Bytes, &'a Option<Bytes>),
+    Table(Bytes, Option<Bytes>),
     /// In the base.
     Base(&'a [u8], &'a [u8]),
 }
 
 impl<'a> Found<'a> {
-    pub(super) fn key(&self) -> &'a [u8] {
+    pub(super) fn key(&self) -> &[u8] {
         match self {
             Self::Table(key, _) => key,
             Self::Base(key, _) => key,
@@ -25,9 +25,9 @@ impl<'a> Found<'a> {
     }
 
     /// The pair, if the key is not cleared.
-    pub(super) fn pair(&self) -> Option<(Bytes, Bytes)> {
+    pub(super) fn pair(self) -> Option<(Bytes, Bytes)> {
         match self {
-            Self::Table(key, value) => Some(((*key).clone(), value.as_ref()?.clone())),
+            Self::Table(key, value) => Some((key, value?)),
             Self::Base(key, value) => Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))),
         }
     }
@@ -79,11 +79,15 @@ impl<'a> Merge<'a> {
 
     /// The next key, cleared or not.
     pub(super) fn next(&mut self) -> Result<Option<Found<'a>>, StoreError> {
-        let heads = self.sources.iter().map(|(head, _)| *head);
-        let earlier = |a: &Found<'_>, b: &Found<'_>| if self.reverse { a.key() > b.key() } else { a.key() < b.key() };
-        let Some(found) = heads.reduce(|first, other| if earlier(&other, &first) { other } else { first }) else {
-            return Ok(None);
-        };
+        let mut first = 0;
+        for at in 1..self.sources.len() {
+            let (key, best) = (self.sources[at].0.key(), self.sources[first].0.key());
+            if if self.reverse { key > best } else { key < best } {
+                first = at;
+            }
+        }
+        let Some((found, _)) = self.sources.get(first) else { return Ok(None) };
+        let found = found.clone();
         let mut at = 0;
         while at < self.sources.len() {
             let (head, source) = &mut self.sources[at];
@@ -127,14 +131,13 @@ mod tests {
             }
             let tables: Vec<Table> = all.into_iter().map(|pairs| {
                 let table = Table::default();
-                table.apply(1, pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into))), 0);
+                table.apply(1, pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into))), &[]);
                 table
             }).collect();
-            let guards: Vec<_> = tables.iter().map(Table::read).collect();
             let mut merge = Merge::new(reverse);
             let whole = KeyRange::new("", vec![9]);
-            for entries in &guards {
-                merge.table(TableRange::new(entries, &whole, 1, reverse)).unwrap();
+            for table in &tables {
+                merge.table(TableRange::new(table, &whole, 1, reverse)).unwrap();
             }
             let in_order = base.iter().map(|(key, value)| Ok((&key[..], &value[..])));
             merge.base(if reverse { Box::new(in_order.rev()) } else { Box::new(in_order) }).unwrap();

@@ -24,6 +24,7 @@ pub(super) struct Snapshot<D: Disk, B: Base> {
 }
 
 impl<D: Disk, B: Base> Snapshot<D, B> {
+    /// Of the newest state.
     pub(super) fn open(shared: &Arc<Shared<D, B>>) -> Result<Self, StoreError> {
         loop {
             let (view, sequence) = shared.enter();
@@ -59,11 +60,9 @@ impl<D: Disk, B: Base> Snapshot<D, B> {
         if read.range.is_empty() {
             return Ok(page);
         }
-        let tables: Vec<_> = self.view.tables.iter().filter(|table| !table.is_empty()).collect();
-        let entries: Vec<_> = tables.iter().map(|table| table.read()).collect();
         let mut merge = Merge::new(read.reverse);
-        for entries in &entries {
-            merge.table(TableRange::new(entries, &read.range, self.sequence, read.reverse))?;
+        for table in &self.view.tables {
+            merge.table(TableRange::new(table, &read.range, self.sequence, read.reverse))?;
         }
         merge.base(self.shared.base.range(&self.base, &read.range, read.reverse)?)?;
         let mut bytes = 0;

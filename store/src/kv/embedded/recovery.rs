@@ -11,7 +11,7 @@
 //! record is written again. A cut record's beginning is written over, so that the next start reads the same.
 //! What cannot be told apart: the very last record damaged later, and one that was never whole.
 
-use super::base::Base;
+use super::base::{Base, Marks};
 use super::committer::Committer;
 use super::disk::{Disk, DiskFile, read_whole, write_whole, write_zeros};
 use super::memory::Table;
@@ -81,7 +81,8 @@ pub(super) struct Log<F> {
 }
 
 /// Reads a log without changing anything.
-pub(super) fn read<D: Disk>(disk: &D, flushed: u64, secret: u32) -> Result<Log<D::File>, RecoveryError> {
+pub(super) fn read<D: Disk>(disk: &D, marks: Marks, secret: u32) -> Result<Log<D::File>, RecoveryError> {
+    let flushed = marks.done;
     let io = |file: &str| {
         let file = file.to_owned();
         move |source| RecoveryError::Io { file, source }
@@ -112,6 +113,10 @@ pub(super) fn read<D: Disk>(disk: &D, flushed: u64, secret: u32) -> Result<Log<D
     }
     log.runs.sort_by_key(|run| run.generation);
     log.check_order(free_cut.as_ref())?;
+    if log.last < marks.begun {
+        let reason = format!("it ends with record {}, and some up to {} are in the data file", log.last, marks.begun);
+        return Err(RecoveryError::Damaged { file: String::new(), reason });
+    }
     let of_run = log.runs.iter().find(|run| run.is_cut).map(|run| (run.segment.name.clone(), run.end));
     log.generation = log.runs.last().map_or(0, |run| run.generation).max(log.generation);
     log.recovered = Recovered {
@@ -186,7 +191,7 @@ fn scan<F: DiskFile>(
             let record = bytes.slice(at..at + header.record_bytes());
             let pairs =
                 record::pairs(&record, &header).ok_or_else(|| damaged(at, "says another length than it has"))?;
-            table.apply(header.sequence, pairs, u64::MAX);
+            table.apply(header.sequence, pairs, &[]);
             tail = record;
             records += 1;
         }
@@ -203,7 +208,9 @@ fn scan<F: DiskFile>(
         }
     }
     let expected = |header: &Header| match first {
-        Some(first) => header.generation == first.generation && header.sequence == last + 1,
+        Some(first) => {
+            header.generation == first.generation && header.sequence == last + 1 && header.sequence > flushed
+        }
         None => header.sequence > flushed,
     };
     let is_cut = bytes.get(at..).and_then(record::peek).is_some_and(|header| expected(&header));
@@ -217,14 +224,21 @@ fn scan<F: DiskFile>(
     }
 }
 
+/// A log that goes on.
+pub(super) struct Opened<D: Disk, B: Base> {
+    pub(super) shared: Arc<Shared<D, B>>,
+    pub(super) committer: Committer<D, B>,
+    pub(super) recovered: Recovered,
+}
+
 /// Reads a log back and goes on with it.
 pub(super) fn open<D: Disk, B: Base>(
     disk: D,
     base: B,
     options: LogOptions,
     secret: u32,
-) -> Result<(Arc<Shared<D, B>>, Committer<D, B>, Recovered), RecoveryError> {
-    let mut log = read(&disk, base.flushed()?, secret)?;
+) -> Result<Opened<D, B>, RecoveryError> {
+    let mut log = read(&disk, base.marks()?, secret)?;
     let io = |file: &str| {
         let file = file.to_owned();
         move |source| RecoveryError::Io { file, source }
@@ -246,6 +260,11 @@ pub(super) fn open<D: Disk, B: Base>(
         write_zeros(&segment.file, *at, BLOCK_BYTES as u64).map_err(io(name))?;
         segment.file.sync().map_err(io(name))?;
     }
+    let (free, others): (Vec<_>, _) = log.free.into_iter().partition(|free| free.bytes == options.segment_bytes);
+    log.free = free;
+    for segment in others {
+        disk.remove(&segment.name).map_err(io(&segment.name))?;
+    }
     let is_new = log.free.is_empty();
     let greatest = log.greatest() + usize::from(is_new);
     let segments = log.runs.len() + log.free.len() + usize::from(is_new);
@@ -262,5 +281,5 @@ pub(super) fn open<D: Disk, B: Base>(
     let beginning = Beginning { sealed, free: log.free, segments, greatest, last: log.last, flushed: log.flushed };
     let shared = Arc::new(Shared::new(disk, base, options, beginning));
     let committer = Committer::new(shared.clone(), Active::new(active, log.generation + 1), secret);
-    Ok((shared, committer, log.recovered))
+    Ok(Opened { shared, committer, recovered: log.recovered })
 }

@@ -17,7 +17,8 @@ pub(super) fn name_of(number: usize) -> String {
 
 /// The number of a name.
 pub(super) fn number_of(name: &str) -> Option<usize> {
-    name.strip_suffix(SUFFIX)?.parse().ok()
+    let number = name.strip_suffix(SUFFIX)?.parse().ok()?;
+    (name_of(number) == name).then_some(number)
 }
 
 /// A file of the log.

@@ -61,7 +61,7 @@ pub(super) struct Shared<D: Disk, B: Base> {
     flushing: AtomicU64,
     /// Held by whoever flushes.
     pub(super) flush: Mutex<()>,
-    /// Bytes of segments that a second of flushing frees, about.
+    /// Bytes of keys and values that are flushed in a second, about.
     flush_rate: AtomicU64,
     stopped: OnceLock<String>,
 }
@@ -79,6 +79,8 @@ pub(super) struct Beginning<F> {
 }
 
 const FLUSH_RATE_AT_FIRST: u64 = 50 << 20;
+/// A flush of less says nothing about the rate.
+const FLUSH_BYTES_TELLING: u64 = 4 << 20;
 
 impl<D: Disk, B: Base> Shared<D, B> {
     pub(super) fn new(disk: D, base: B, options: LogOptions, beginning: Beginning<D::File>) -> Self {
@@ -144,11 +146,14 @@ impl<D: Disk, B: Base> Shared<D, B> {
         self.flushing.load(Ordering::SeqCst) <= sequence
     }
 
-    /// The table that is written, and the least sequence that anybody reads at.
-    pub(super) fn active(&self) -> (Arc<Table>, u64) {
+    /// The table that is written, and the sequences that are read at, also by whoever begins now.
+    pub(super) fn active(&self) -> (Arc<Table>, Vec<u64>) {
         let state = self.state();
-        let oldest = state.readers.keys().next().copied().unwrap_or(state.visible);
-        (state.active.clone(), oldest)
+        let mut readers: Vec<u64> = state.readers.keys().copied().collect();
+        if readers.last() != Some(&state.visible) {
+            readers.push(state.visible);
+        }
+        (state.active.clone(), readers)
     }
 
     /// The sequence up to which it is not known any more what has changed.
@@ -225,20 +230,19 @@ impl<D: Disk, B: Base> Shared<D, B> {
         self.flushing.fetch_max(last, Ordering::SeqCst);
     }
 
-    /// The oldest `tables` sealed tables are in the base (`SHARED-2`).
-    pub(super) fn end_flush(&self, tables: usize, last: u64, took: Duration) {
+    /// The oldest sealed tables, these, are in the base (`SHARED-2`).
+    pub(super) fn end_flush(&self, tables: &[Arc<Table>], last: u64, took: Duration) {
         let mut state = self.state();
-        let mut bytes = 0;
-        for _ in 0..tables {
-            if let Some(Sealed { segment, .. }) = state.sealed.pop_front() {
-                bytes += segment.bytes;
-                state.free.push(segment);
-            }
+        for _ in tables {
+            let flushed = state.sealed.pop_front();
+            state.free.extend(flushed.map(|sealed| sealed.segment));
         }
         state.dropped = last;
         state.renew_view();
         drop(state);
-        if !took.is_zero() {
+        // Pages are half empty, about.
+        let bytes = tables.iter().map(|table| table.page_bytes()).sum::<u64>() / 2;
+        if !took.is_zero() && bytes >= FLUSH_BYTES_TELLING {
             let rate = (bytes as f64 / took.as_secs_f64()) as u64;
             let before = self.flush_rate.load(Ordering::Relaxed);
             self.flush_rate.store((before * 3 + rate) / 4, Ordering::Relaxed);

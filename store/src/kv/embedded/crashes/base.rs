@@ -1,6 +1,6 @@
 //! A base in memory: each `apply` is done or not done when the machine dies in it, and it may be full.
 
-use super::super::base::{Base, Room};
+use super::super::base::{Base, Mark, Marks, Room};
 use super::super::memory::bounds;
 use super::super::merge::BaseRange;
 use super::super::record::Pair;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 struct Inner {
     chance: Chance,
     pairs: Arc<BTreeMap<Bytes, Bytes>>,
-    flushed: u64,
+    marks: Marks,
     full_one_in: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct SimulatedBase {
 impl SimulatedBase {
     pub(super) fn new(seed: u64, disk: SimulatedDisk) -> Self {
         let chance = Chance::new(seed ^ 0xba5e);
-        let inner = Inner { chance, pairs: Arc::default(), flushed: 0, full_one_in: None };
+        let inner = Inner { chance, pairs: Arc::default(), marks: Marks::default(), full_one_in: None };
         Self { disk, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -56,7 +56,7 @@ impl Base for SimulatedBase {
         Ok(if reverse { Box::new(found.rev()) } else { Box::new(found) })
     }
 
-    fn apply(&self, pairs: &[Pair], flushed: Option<u64>) -> Result<(), StoreError> {
+    fn apply(&self, pairs: &[Pair], mark: Mark) -> Result<(), StoreError> {
         let dead = || StoreError::fatal(Fault::Stopped, "the machine is dead");
         let dies = self.disk.step().ok_or_else(dead)?;
         let mut inner = self.inner.lock().unwrap();
@@ -74,13 +74,13 @@ impl Base for SimulatedBase {
                 }
             }
             inner.pairs = Arc::new(all);
-            inner.flushed = flushed.unwrap_or(inner.flushed);
+            inner.marks = inner.marks.with(mark);
         }
         if dies { Err(dead()) } else { Ok(()) }
     }
 
-    fn flushed(&self) -> Result<u64, StoreError> {
-        Ok(self.inner.lock().unwrap().flushed)
+    fn marks(&self) -> Result<Marks, StoreError> {
+        Ok(self.inner.lock().unwrap().marks)
     }
 
     fn room(&self, _: u64) -> Result<Room, StoreError> {

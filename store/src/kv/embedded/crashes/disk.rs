@@ -143,7 +143,7 @@ impl SimulatedDisk {
         work(&mut self.inner().files.get_mut(name).unwrap().now)
     }
 
-    pub(super) fn remove(&self, name: &str) {
+    pub(super) fn lose(&self, name: &str) {
         self.inner().files.remove(name);
     }
 }
@@ -190,6 +190,15 @@ impl Disk for SimulatedDisk {
             Some(false) => Err(ErrorKind::NotFound.into()),
             _ => Err(dead()),
         }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.inner();
+        let step = inner.step().ok_or_else(dead)?;
+        if !step || inner.chance.one_in(2) {
+            inner.files.remove(name);
+        }
+        if step { Err(dead()) } else { Ok(()) }
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<SimulatedFile> {
