@@ -155,7 +155,7 @@ fn tear_log(directory: &Path, variant: u64, random: &mut Random) {
 
 /// The segments of the log.
 fn segments(directory: &Path) -> Vec<PathBuf> {
-    let log = directory_of(directory, "FORMAT").join("log");
+    let log = directory_of(directory, "FORMAT").join("wal");
     let entries = fs::read_dir(log).expect("there is a log");
     let mut segments: Vec<_> = entries.map(|entry| entry.expect("the log is readable").path()).collect();
     segments.sort();

@@ -166,7 +166,7 @@ impl EmbeddedEngine {
 
 fn open_error(directory: &Path, error: RecoveryError) -> OpenError {
     match error {
-        RecoveryError::Damaged { file, reason } => OpenError::Log { file: directory.join("log").join(file), reason },
+        RecoveryError::Damaged { file, reason } => OpenError::Log { file: directory.join("wal").join(file), reason },
         RecoveryError::Io { file, source } => OpenError::Io {
             directory: directory.to_owned(),
             source: std::io::Error::new(source.kind(), format!("{file}: {source}")),

@@ -3,7 +3,7 @@
 //! ```text
 //! LOCK       held (flock) while a process has the directory open
 //! FORMAT     "triggers-data 2 log" and the log's secret; made last, so that half-made directories are made again
-//! log/       segments of the log
+//! wal/       segments of the log
 //! data.mdb   the pairs that are not only in the log; kept longer than its last used page (BASE-4)
 //! lock.mdb   LMDB's table of readers; worthless when no process is running
 //! ```
@@ -133,7 +133,7 @@ impl DataDirectory {
 
     /// Where the log is.
     pub(super) fn log(&self) -> PathBuf {
-        self.path.join("log")
+        self.path.join("wal")
     }
 
     /// The log's secret, once the directory is one of format 2.

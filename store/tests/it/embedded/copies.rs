@@ -43,7 +43,7 @@ async fn a_directory_without_a_log_opens_unchanged_and_has_one_then() {
         let format = fs::read_to_string(directory.path().join("FORMAT")).unwrap();
         assert!(format.starts_with("triggers-data 2 log\n"), "earlier versions refuse it: {format}");
     }
-    fs::remove_dir_all(directory.path().join("log")).unwrap();
+    fs::remove_dir_all(directory.path().join("wal")).unwrap();
     let error = EmbeddedEngine::open(&EmbeddedOptions::new(directory.path())).err();
     assert!(matches!(error, Some(OpenError::Damaged { .. })), "a log that is gone is noticed: {error:?}");
 }

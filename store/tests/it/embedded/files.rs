@@ -37,7 +37,7 @@ fn set_length(directory: &Path, bytes: u64) {
 /// Names and contents of all files, long ones by their length.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = |directory: &Path| std::fs::read_dir(directory).unwrap().map(Result::unwrap).collect::<Vec<_>>();
-    let log = directory.join("log");
+    let log = directory.join("wal");
     let files = entries(directory).into_iter().filter(|entry| entry.path() != log).chain(entries(&log)).map(|entry| {
         let length = entry.metadata().unwrap().len();
         let content = match length {
