@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Store::run ──▶ Engine::begin ──▶ Transaction: reads, writes ──▶ commit
-//!                ├── embedded     LMDB behind one committer thread; one node
+//!                ├── embedded     a log, tables in memory, LMDB below; one node
 //!                ├── postgres     a PostgreSQL database that nodes share (feature `postgres`)
 //!                ├── foundationdb a FoundationDB cluster that nodes share (feature `foundationdb`)
 //!                └── simulated    in memory, with seeded faults; tests

@@ -77,6 +77,11 @@ fn describe_broker() {
     metrics::describe_counter!("triggers_inbox_failures_total", "Inboxes that failed and were built again");
     metrics::describe_histogram!("triggers_inbox_batch_events", "Events of one commit of an inbox");
     metrics::describe_histogram!("triggers_store_group_transactions", "Transactions of one synchronised write");
+    metrics::describe_counter!("triggers_store_paced_groups_total", "Groups that waited because the log fills up");
+    metrics::describe_histogram!("triggers_store_flush_seconds", "Flushes of the log into the data file");
+    metrics::describe_counter!("triggers_store_flushed_keys_total", "Keys that were flushed into the data file");
+    metrics::describe_gauge!("triggers_store_log_segments", "Segments of the log");
+    metrics::describe_gauge!("triggers_store_log_segments_sealed", "Segments of the log that wait to be flushed");
     metrics::describe_histogram!(
         "triggers_delivery_age_seconds",
         metrics::Unit::Seconds,

@@ -9,6 +9,7 @@
 //!
 //! Not here: unit tests (beside the code), many nodes under simulated faults (the simulations), load (the load tests).
 
+mod backup;
 mod bad_input;
 mod cluster;
 mod cursor;

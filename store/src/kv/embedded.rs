@@ -10,7 +10,7 @@
 //! only after fdatasync; `EMBEDDED-3` after the first I/O error nothing is written any more until a restart; `EMBEDDED-4` memory
 //! and log have a most, and writers slow down before it is reached.
 //! The files of `embedded/` are in the order of a commit's way: `transaction`, `committer`, `record`, `segment`, `memory`, `reader`,
-//! `merge`, `flusher`, `base`; then `recovery`, `disk`, `directory`, `residency`.
+//! `merge`, `flusher`, `base`; what they share is in `shared`; then `recovery`, `disk`, `directory`, `residency`, `backup`, `inspect`.
 //! Conflicts are found by sequence: a commit fails if a key that it has read was written after its snapshot.
 
 mod backup;

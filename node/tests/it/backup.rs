@@ -1,0 +1,78 @@
+//! Looking at data directories and copying them, by the command line.
+//!
+//! BACKUP-1: a copy of a running node has every event that was answered before, and another node serves it. BACKUP-2: what is
+//! there is not written over. BACKUP-3: `check` finds a directory whole, or names what is damaged and ends with exit code 1.
+
+use crate::harness::{Call, Finished, Node, listing, process};
+use std::fs;
+use std::path::Path;
+
+async fn run(arguments: &[&str]) -> Finished {
+    process::run(arguments, &[]).await
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary path is UTF-8")
+}
+
+#[tokio::test]
+async fn a_copy_of_a_running_node_is_served_by_another() {
+    let (directory, copies) = (tempfile::tempdir(), tempfile::tempdir());
+    let (directory, copies) = (directory.expect("a directory can be made"), copies.expect("a directory can be made"));
+    let mut node = Node::start(directory.path(), &[]).await;
+    let mut answered = Vec::new();
+    for number in 0..40 {
+        answered.push(node.client().accepted("backup.event", &format!("{{\"number\":{number}}}")).await);
+    }
+    let copy = copies.path().join("copy");
+    let ask = ["store", "backup", text(&copy), "--admin-url", &node.dev.admin_url];
+    let made = run(&ask).await;
+    assert_eq!(made.code, 0, "{made:?}");
+    assert!(made.stdout.contains("pairs"), "{made:?}");
+    let again = run(&ask).await;
+    assert_eq!(again.code, 1, "BACKUP-2: {again:?}");
+    assert!(again.stderr.contains("not empty"), "BACKUP-2: {again:?}");
+    let relative = Call::post("/v1/store/backup", "{\"directory\":\"copy\"}");
+    let refused = crate::harness::Client::new(&node.dev.admin_url, "").send(relative).await.expect(400);
+    assert!(refused.text().contains("directory"), "{}", refused.text());
+    node.client().accepted("backup.later", "{}").await;
+    assert_eq!(node.terminate().await, 0);
+
+    for stopped in [directory.path(), &copy] {
+        let checked = run(&["store", "check", text(stopped)]).await;
+        assert_eq!((checked.code, checked.stdout.contains("whole")), (0, true), "BACKUP-3: {checked:?}");
+        assert!(checked.stdout.contains("waiting     0 records"), "nothing is left to be read back: {checked:?}");
+    }
+    fs::copy(directory.path().join("dev.json"), copy.join("dev.json")).expect("the keys can be copied");
+    let restored = Node::start(&copy, &[]).await;
+    let listed = listing::all(&restored.client(), "limit=100").await;
+    let ids: Vec<_> = listed.events.iter().map(|event| event.event_id.clone()).collect();
+    assert_eq!(ids, answered, "BACKUP-1");
+    restored.client().accepted("backup.goes.on", "{}").await;
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut node = Node::start(directory.path(), &[]).await;
+    for _ in 0..10 {
+        node.client().accepted("backup.event", "{}").await;
+    }
+    let in_use = run(&["store", "stats", text(directory.path())]).await;
+    assert_eq!((in_use.code, in_use.stderr.contains("open in another process")), (1, true), "{in_use:?}");
+    node.kill_hard();
+    let stats = run(&["store", "stats", text(directory.path()), "--json"]).await;
+    let stats: serde_json::Value = serde_json::from_str(&stats.stdout).expect("stats are JSON");
+    assert!(stats["log_waiting_records"].as_u64() >= Some(10), "{stats}");
+    let segments = fs::read_dir(directory.path().join("wal")).expect("there is a log");
+    for segment in segments.map(|entry| entry.expect("the log is readable").path()) {
+        let mut bytes = fs::read(&segment).expect("a segment is readable");
+        bytes[40] ^= 1;
+        fs::write(&segment, bytes).expect("a segment can be written");
+    }
+    let checked = run(&["store", "check", text(directory.path())]).await;
+    assert_eq!(checked.code, 1, "BACKUP-3: {checked:?}");
+    assert!(checked.stderr.contains("offset 0 is damaged"), "BACKUP-3: {checked:?}");
+    let nothing = run(&["store", "check", text(&directory.path().join("nothing"))]).await;
+    assert_eq!(nothing.code, 1, "{nothing:?}");
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Measures the embedded store under a node: what is written to the disk for each byte that was accepted, memory under load and
+# idle, stalls, and how long a start takes after kill -9 with much in the log.
+#
+#   ops/load/storage.sh [SECONDS]      default: 15 seconds of batches, as many of single events
+#
+# Node and load generator share the machine. Bytes written are those of the whole disk, from /proc/diskstats, since what a process
+# writes is counted by whole folios of the page cache; accepted are payloads of 1 KiB.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+seconds=${1:-15}
+triggers=${TRIGGERS_BIN:-target/release/triggers}
+[ -x "$triggers" ] || cargo build --release
+
+data=$(mktemp -d)
+trap 'kill -9 "$node" 2>/dev/null; rm -rf "$data"' EXIT
+field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" "$data/node/dev.json"; }
+number() { sed -n "s/.*\"$1\": *\([0-9.]*\).*/\1/p"; }
+start_node() {
+  rm -f "$data/node/dev.json"
+  "$triggers" dev --data-dir "$data/node" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 >/dev/null 2>>"$data/log" &
+  node=$!
+  until [ -s "$data/node/dev.json" ] && curl -fs "$(field url)/readyz" >/dev/null; do sleep 0.02; done
+}
+resident() { awk '/^RssAnon/ {printf "%d", $2 / 1024}' "/proc/$node/status"; }
+disk=$(basename "$(df --output=source "$data" | tail -1)")
+written() { sync && awk -v disk="$disk" '$3 == disk {printf "%.0f", $10 * 512}' /proc/diskstats; }
+load() { # mode connections
+  local before peak=0 result="$data/result"
+  before=$(written)
+  "$triggers" bench --json --url "$(field url)" --key "$(field api_key)" --mode "$1" --connections "$2" --warmup 0 \
+    --duration "$seconds" >"$result" 2>/dev/null &
+  local bench=$!
+  while kill -0 "$bench" 2>/dev/null; do
+    local now
+    now=$(resident)
+    [ "$now" -gt "$peak" ] && peak=$now
+    sleep 0.2
+  done
+  local rate
+  rate=$(number events_per_second <"$result")
+  awk -v mode="$1" -v n="$2" -v rate="$rate" -v s="$seconds" -v w=$(($(written) - before)) -v peak="$peak" \
+    -v p99="$(number p99 <"$result")" -v max="$(number max <"$result")" \
+    'BEGIN {printf "%-7s %4d connections: %7.0f events/s, p99 %s ms, longest %s ms, %.2f bytes written a byte, %d MiB at most\n",
+      mode, n, rate, p99, max, w / (rate * s * 1024), peak}'
+}
+
+mkdir "$data/node"
+start_node
+echo "idle: $(resident) MiB"
+load single 64
+load single 256
+load batch 16
+disown "$node"
+kill -9 "$node"
+while kill -0 "$node" 2>/dev/null; do sleep 0.01; done
+begun=$(date +%s%N)
+start_node
+echo "start after kill -9 under load: $((($(date +%s%N) - begun) / 1000000)) ms; $(grep -o 'the log was read back.*' "$data/log" | tail -1)"
+sleep 10
+echo "idle after it: $(resident) MiB; data file $(($(stat -c %s "$data/node/data.mdb") >> 20)) MiB"
