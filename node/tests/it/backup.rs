@@ -3,7 +3,8 @@
 //! BACKUP-1: a copy of a running node has every event that was answered before, and another node serves it. BACKUP-2: what is
 //! there is not written over. BACKUP-3: `check` finds a directory whole, or names what is damaged and ends with exit code 1.
 
-use crate::harness::{Call, Finished, Node, listing, process};
+use crate::harness::process::{self, Finished};
+use crate::harness::{Call, Client, Node, listing};
 use std::fs;
 use std::path::Path;
 
@@ -33,7 +34,7 @@ async fn a_copy_of_a_running_node_is_served_by_another() {
     assert_eq!(again.code, 1, "BACKUP-2: {again:?}");
     assert!(again.stderr.contains("not empty"), "BACKUP-2: {again:?}");
     let relative = Call::post("/v1/store/backup", "{\"directory\":\"copy\"}");
-    let refused = crate::harness::Client::new(&node.dev.admin_url, "").send(relative).await.expect(400);
+    let refused = Client::new(&node.dev.admin_url, "").send(relative).await.expect(400);
     assert!(refused.text().contains("directory"), "{}", refused.text());
     node.client().accepted("backup.later", "{}").await;
     assert_eq!(node.terminate().await, 0);
