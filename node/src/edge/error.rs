@@ -154,7 +154,9 @@ impl From<StoreError> for ApiError {
             StoreError::Fatal { fault: Fault::Full | Fault::DeadlinePassed | Fault::Stopped, .. } => {
                 Self::unavailable(error)
             }
-            StoreError::Fatal { fault: Fault::LimitExceeded | Fault::Corrupt, .. } => Self::internal(error),
+            StoreError::Fatal { fault: Fault::LimitExceeded | Fault::Corrupt | Fault::Refused, .. } => {
+                Self::internal(error)
+            }
         }
     }
 }

@@ -37,6 +37,9 @@ pub enum Fault {
     /// Stored bytes are not what they should be.
     #[error("store corrupt")]
     Corrupt,
+    /// The engine cannot do this, or not here.
+    #[error("not possible")]
+    Refused,
     /// The engine stopped, or stopped writing after an I/O error.
     #[error("store stopped")]
     Stopped,

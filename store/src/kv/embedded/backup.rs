@@ -20,7 +20,7 @@ const PAGE_PAIRS: usize = 2_000;
 pub(super) fn copy(shared: &Arc<Shared>, target: &Path, map_bytes_max: u64) -> Result<Copied, StoreError> {
     let failed = |error: OpenError| StoreError::fatal(Fault::Stopped, error.to_string());
     if std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(StoreError::fatal(Fault::LimitExceeded, format!("{} is not empty", target.display())));
+        return Err(StoreError::fatal(Fault::Refused, format!("{} is not empty", target.display())));
     }
     let options = EmbeddedOptions { map_bytes_max, ..EmbeddedOptions::new(target) };
     let mut directory = DataDirectory::open(target).map_err(failed)?;
