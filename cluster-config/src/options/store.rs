@@ -77,7 +77,7 @@ section! {
         log_bytes_max: u64 = 384 << 20, Bounds::Whole(1 << 20, 64 << 30);
         /// Size to which the data file of the embedded engine may grow. A multiple of 4_096; it may be raised later.
         map_bytes_max: u64 = 64 << 30, Bounds::Whole(16 << 20, 64 << 40);
-        /// Transactions that wait to be written; more are refused for the moment with 503.
+        /// Transactions that wait to be written; more wait for a place, and are refused with 503 at their deadline.
         commit_queue_max: usize = 8_192, Bounds::Whole(1, 1_048_576);
         /// Size of the transactions that are made durable with one write.
         group_bytes_max: usize = 8 << 20, Bounds::Whole(1 << 16, 1 << 30);

@@ -63,8 +63,8 @@ pub struct EmbeddedOptions {
     pub directory: PathBuf,
     /// The size that the data file never exceeds, in bytes, a multiple of the page size. Only address space is taken.
     pub map_bytes_max: u64,
-    /// Bytes of the log, in [`SEGMENTS_MAX`] segments; what is in them is in memory as well until it is flushed. Segments that are
-    /// there keep their size.
+    /// Bytes of the log, in [`SEGMENTS_MAX`] segments; what is in them is in memory as well until it is flushed. Free
+    /// segments of another size are made anew at the start.
     pub log_bytes_max: u64,
     /// Commits that may wait for the committer thread; further ones wait for a place.
     pub commit_queue_max: usize,
@@ -92,7 +92,8 @@ impl EmbeddedOptions {
 
     fn log(&self) -> LogOptions {
         let segment_bytes = (self.log_bytes_max / SEGMENTS_MAX as u64).next_multiple_of(record::BLOCK_BYTES as u64);
-        LogOptions { segment_bytes, segments_max: SEGMENTS_MAX, flush_segments: FLUSH_SEGMENTS }
+        let readers_max = self.readers_max as usize;
+        LogOptions { segment_bytes, segments_max: SEGMENTS_MAX, flush_segments: FLUSH_SEGMENTS, readers_max }
     }
 }
 

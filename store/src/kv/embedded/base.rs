@@ -123,6 +123,15 @@ impl Lmdb {
         Ok(((pages * tree.page_size as usize) as u64, tree.entries as u64 - u64::from(has_marker)))
     }
 
+    fn marks_in(&self, transaction: &RoTxn<'_, WithoutTls>) -> Result<Marks, StoreError> {
+        let Some(row) = self.pairs.get(transaction, MARKS).map_err(store_error)? else { return Ok(Marks::default()) };
+        let number = |at: usize| Some(u64::from_le_bytes(row.get(at..at + 8)?.try_into().ok()?));
+        let marks = number(0).zip(number(8)).map(|(done, begun)| Marks { done, begun });
+        let malformed =
+            || StoreError::fatal(Fault::Corrupt, "the row that says how far the log was flushed is malformed");
+        marks.ok_or_else(malformed)
+    }
+
     fn make_room(&self, upcoming: u64) -> Result<(), StoreError> {
         let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
         growth.make_room(&self.env, upcoming).map_err(|error| {
@@ -181,8 +190,9 @@ impl Base for Lmdb {
         // At most a page for each key is copied, besides what its value takes.
         let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
         self.make_room((bytes + pairs.len() * PAGE_BYTES) as u64)?;
-        let marks = self.marks()?.with(mark);
         let mut transaction = self.env.write_txn().map_err(store_error)?;
+        // Not by a snapshot: when all of them are taken, what is in the log has to be flushed all the same.
+        let marks = self.marks_in(&transaction)?.with(mark);
         for (key, value) in pairs {
             match value {
                 Some(value) => self.pairs.put(&mut transaction, key, value).map_err(store_error)?,
@@ -197,13 +207,7 @@ impl Base for Lmdb {
     }
 
     fn marks(&self) -> Result<Marks, StoreError> {
-        let snapshot = self.snapshot()?;
-        let Some(row) = self.pairs.get(&snapshot, MARKS).map_err(store_error)? else { return Ok(Marks::default()) };
-        let number = |at: usize| Some(u64::from_le_bytes(row.get(at..at + 8)?.try_into().ok()?));
-        let marks = number(0).zip(number(8)).map(|(done, begun)| Marks { done, begun });
-        let malformed =
-            || StoreError::fatal(Fault::Corrupt, "the row that says how far the log was flushed is malformed");
-        marks.ok_or_else(malformed)
+        self.marks_in(&self.snapshot()?)
     }
 
     fn room(&self, upcoming: u64) -> Result<Room, StoreError> {

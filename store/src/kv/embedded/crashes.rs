@@ -77,6 +77,7 @@ impl Machine {
             segment_bytes: record::BLOCK_BYTES as u64 * (2 + chance.below(6) as u64),
             segments_max: 3 + chance.below(4),
             flush_segments: 1 + chance.below(2),
+            readers_max: usize::MAX,
         };
         let base = SimulatedBase::new(seed, disk.clone());
         let (model, written) = (Model::new(), BTreeMap::new());

@@ -1,6 +1,6 @@
 //! Looking at a stopped data directory: what is in it, and whether all of it can be read.
 //!
-//! Invariant: `INSPECT-1` nothing in the directory is changed, except for its `LOCK`.
+//! Invariant: `INSPECT-1` nothing in the directory is changed, except for its locks (`LOCK`, `lock.mdb`).
 
 use super::base::{Base, Lmdb};
 use super::directory::DataDirectory;

@@ -24,6 +24,8 @@ pub(super) struct LogOptions {
     pub(super) segments_max: usize,
     /// So much is gathered in sealed segments before it is flushed.
     pub(super) flush_segments: usize,
+    /// Transactions that may read at once. The committer and backups read besides.
+    pub(super) readers_max: usize,
 }
 
 /// A table whose segment is full.
@@ -123,6 +125,11 @@ impl<D: Disk, B: Base> Shared<D, B> {
         let sequence = state.visible;
         *state.readers.entry(sequence).or_default() += 1;
         (state.view.clone(), sequence)
+    }
+
+    /// Whether no further transaction may read.
+    pub(super) fn is_read_by_too_many(&self) -> bool {
+        self.state().readers.values().sum::<usize>() >= self.options.readers_max
     }
 
     /// The tables, the newest first.

@@ -41,6 +41,9 @@ impl EmbeddedTransaction {
     fn snapshot(&mut self) -> Result<&Snapshot, StoreError> {
         check_age(self.begun_at)?;
         if self.snapshot.is_none() {
+            if self.shared.is_read_by_too_many() {
+                return Err(StoreError::Retryable("too many transactions read at once".into()));
+            }
             self.snapshot = Some(Snapshot::open(&self.shared)?);
         }
         Ok(self.snapshot.as_ref().expect("it was opened just above"))

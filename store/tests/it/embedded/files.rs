@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use tempfile::TempDir;
 use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions, OpenError};
-use triggers_store::kv::{Engine, Fault, KeyRange, Transaction};
+use triggers_store::kv::{Engine, Fault, KeyRange, StoreError, Transaction, decode_counter};
 
 /// Writes about two megabytes and closes the directory.
 async fn filled() -> TempDir {
@@ -134,6 +134,32 @@ async fn a_range_from_the_empty_key_can_be_cleared() {
     let clear = async |open: &mut dyn Transaction| open.clear_range(KeyRange::new("", "filled/39"));
     subject.commit(clear).await.unwrap();
     assert_eq!(pairs(&subject, "filled/").await.len(), 1);
+}
+
+#[tokio::test]
+async fn too_many_readers_hold_up_nobody_who_writes() {
+    let directory = TempDir::new().unwrap();
+    // A log of less than what is written, so that it has to be flushed meanwhile.
+    let options = EmbeddedOptions { readers_max: 4, log_bytes_max: 1 << 20, ..EmbeddedOptions::new(directory.path()) };
+    let engine = EmbeddedEngine::open(&options).unwrap();
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        let mut reader = engine.begin().await.unwrap();
+        reader.get(b"a").await.unwrap();
+        readers.push(reader);
+    }
+    let refused = engine.begin().await.unwrap().get(b"a").await.unwrap_err();
+    assert!(matches!(refused, StoreError::Retryable(_)), "{refused}");
+    for number in 0..60 {
+        let mut open = engine.begin().await.unwrap();
+        open.set(format!("{number}").as_bytes(), &[1; 50_000]);
+        open.add(b"count", 1);
+        open.commit().await.unwrap();
+    }
+    engine.health().unwrap();
+    drop(readers);
+    let count = engine.begin().await.unwrap().get(b"count").await.unwrap();
+    assert_eq!(decode_counter(count.as_deref()).unwrap(), 60);
 }
 
 #[tokio::test]
