@@ -24,7 +24,7 @@ use crate::options::BrokerOptions;
 use crate::retry::{Retry, RetryArguments};
 use batch::Batch;
 use dispatch::{Dispatched, Dispatcher};
-use handle::Reply;
+use handle::{Arrivals, Reply};
 use machine::{BatchLimits, InboxEffect, InboxMachine};
 use message::InboxMessage;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -62,6 +62,7 @@ pub(crate) struct InboxArguments {
     /// Places for commits under way on this node, given in the order of asking, so that tenants take turns.
     pub(crate) commit_slots: Arc<Semaphore>,
     pub(crate) signals: Arc<InboxSignals>,
+    pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) delivery: Arc<Delivery>,
     /// Whether no webhook is to be begun.
     pub(crate) is_resting: Arc<AtomicBool>,
@@ -116,6 +117,7 @@ impl Actor for Inbox {
         let has_failed = matches!(message, InboxMessage::Failed(..) | InboxMessage::Loaded(Err(_)));
         let wait_min = if has_failed { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
         let effects = match message {
+            InboxMessage::Arrived => Vec::new(),
             InboxMessage::Write(request) => state.machine.submit(request),
             InboxMessage::Loaded(result) => state.machine.loaded(result.map_err(BrokerError::from)),
             InboxMessage::Committed(committed, finished) => state.machine.committed(*committed, finished),
@@ -133,6 +135,7 @@ impl Actor for Inbox {
             InboxMessage::Lost => return Err("a task of the inbox ended without a result".into()),
         };
         state.perform(&myself, effects).await;
+        state.take_arrivals(&myself).await;
         state.set_tick(&myself, wait_min);
         Ok(())
     }
@@ -162,6 +165,18 @@ impl Actor for Inbox {
 }
 
 impl InboxState {
+    /// Takes what has arrived, unless it could only wait.
+    async fn take_arrivals(&mut self, myself: &ActorRef<InboxMessage>) {
+        if self.machine.is_under_way() {
+            return;
+        }
+        let arrived = self.arguments.arrivals.take();
+        if !arrived.is_empty() {
+            let effects = self.machine.submit_all(arrived);
+            self.perform(myself, effects).await;
+        }
+    }
+
     /// Sets a timer for the next thing to do, unless there is one that is early enough.
     fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());

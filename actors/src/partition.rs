@@ -14,7 +14,7 @@ pub(crate) use door::{Door, Entered};
 pub(crate) use table::InboxTable;
 
 use crate::admission::Admission;
-use crate::inbox::handle::InboxHandle;
+use crate::inbox::handle::{Arrivals, InboxHandle};
 use crate::inbox::request::BrokerError;
 use crate::inbox::signals::InboxSignals;
 use crate::inbox::{Delivery, Inbox, InboxArguments};
@@ -176,6 +176,7 @@ impl PartitionState {
         let PartitionArguments { guard, shared, .. } = &self.arguments;
         let options = &shared.options;
         let signals = Arc::new(InboxSignals::new());
+        let arrivals = Arc::<Arrivals>::default();
         let arguments = InboxArguments {
             tenant: tenant.clone(),
             guard: guard.clone(),
@@ -184,6 +185,7 @@ impl PartitionState {
             options: options.clone(),
             commit_slots: shared.commit_slots.clone(),
             signals: signals.clone(),
+            arrivals: arrivals.clone(),
             delivery: shared.delivery.clone(),
             is_resting: self.arguments.is_resting.clone(),
         };
@@ -193,7 +195,7 @@ impl PartitionState {
             BrokerError::NodeBusy
         })?;
         let admission = Admission::new(options.tenant_requests_max, options.tenant_bytes_max);
-        Ok(InboxHandle::new(actor, admission, signals, self.now()))
+        Ok(InboxHandle::new(actor, admission, signals, arrivals, self.now()))
     }
 
     fn inbox_failed(&mut self, actor: &ActorCell, error: &str) {

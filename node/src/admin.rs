@@ -16,7 +16,7 @@ pub use backup::{Backup, Backups};
 pub use cluster::ClusterSource;
 
 use crate::edge::EdgeState;
-use crate::edge::respond::{self, Responder};
+use crate::edge::respond::{self, Respond, Responder};
 use crate::telemetry::Telemetry;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -24,7 +24,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use std::sync::Arc;
+
 use std::sync::atomic::Ordering;
 use triggers_cluster_config::{ListenOptions, NodeOptions};
 
@@ -66,7 +66,7 @@ pub fn router(state: AdminState) -> Router {
         .fallback(respond::no_such_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(cross_site::refuse))
-        .layer(axum::middleware::from_fn_with_state(Arc::new(responder), respond::respond))
+        .layer(Respond::new(responder))
         .with_state(state)
 }
 

@@ -38,7 +38,7 @@ pub mod tls;
 use crate::access::Access;
 use crate::webhook::TargetPolicy;
 use owner::EdgeCluster;
-use respond::Responder;
+use respond::{Respond, Responder};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,6 +141,6 @@ pub fn router(state: EdgeState) -> axum::Router {
         .merge(openapi::routes(document))
         .merge(docs::routes())
         .fallback(respond::no_such_route)
-        .layer(axum::middleware::from_fn_with_state(Arc::new(responder), respond::respond))
+        .layer(Respond::new(responder))
         .with_state(state)
 }

@@ -15,5 +15,8 @@ use clap::Parser as _;
 use triggers_node::cli::{self, CommandLine};
 
 fn main() -> ExitCode {
+    // Whole huge pages are cleared at once, in the middle of a request, for memory of which a table then uses a part.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     cli::execute(CommandLine::parse())
 }

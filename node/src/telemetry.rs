@@ -11,6 +11,7 @@ mod measures;
 mod process;
 
 pub use log::{FilterError, LastLines, LogHandle};
+pub(crate) use log::within_request;
 pub use measures::MetricsHandle;
 
 use crate::admin::{AdminState, Backups, ClusterSource};

@@ -79,6 +79,7 @@ mod system {
     #![expect(clippy::disallowed_methods, reason = "this module is what the ban points to")]
 
     use super::{Clock, Random, Timestamp};
+    use std::cell::RefCell;
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     pub(super) struct SystemClock {
@@ -102,12 +103,64 @@ mod system {
         }
     }
 
+    /// Random bytes that the operating system has given this thread and nobody has had yet: a call of it for every id would cost
+    /// more than all that is done with the id.
+    struct Pool {
+        bytes: [u8; POOL_BYTES],
+        /// So many at the front are left.
+        left: usize,
+    }
+
+    const POOL_BYTES: usize = 512;
+
+    thread_local! {
+        static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL_BYTES], left: 0 }) };
+    }
+
     pub(super) struct SystemRandom;
 
     impl Random for SystemRandom {
         fn fill(&self, bytes: &mut [u8]) {
-            getrandom::fill(bytes)
-                .expect("the operating system's random source is there: nothing secret can be made without");
+            if bytes.len() > POOL_BYTES / 8 {
+                return fill_from_system(bytes);
+            }
+            POOL.with_borrow_mut(|pool| {
+                if pool.left < bytes.len() {
+                    fill_from_system(&mut pool.bytes);
+                    pool.left = POOL_BYTES;
+                }
+                let rest = pool.left - bytes.len();
+                let taken = &mut pool.bytes[rest..pool.left];
+                bytes.copy_from_slice(taken);
+                // What has become a secret stays nowhere else.
+                taken.fill(0);
+                pool.left = rest;
+            });
         }
+    }
+
+    fn fill_from_system(bytes: &mut [u8]) {
+        getrandom::fill(bytes)
+            .expect("the operating system's random source is there: nothing secret can be made without");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_random_bytes_come_twice() {
+        let draw = || {
+            let environment = Environment::system();
+            let short = (0..1_000).map(|_| environment.bytes::<16>().to_vec());
+            let long = (0..10).map(|_| environment.bytes::<600>()[584..].to_vec());
+            short.chain(long).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(draw)).collect();
+        let all: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(all.len(), all.iter().collect::<HashSet<_>>().len());
+        assert!(!all.contains(&vec![0; 16]));
     }
 }

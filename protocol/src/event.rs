@@ -7,6 +7,7 @@
 use crate::{EventId, EventType, Timestamp};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Where an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -74,7 +75,7 @@ pub struct Event {
     /// The JSON object as it was sent, byte for byte.
     pub payload: Bytes,
     /// How it came in.
-    pub metadata: Metadata,
+    pub metadata: Arc<Metadata>,
     /// Where it stands.
     pub state: EventState,
 }

@@ -112,7 +112,7 @@ impl std::fmt::Display for Timestamp {
         let moment = jiff::Timestamp::from_microsecond(self.0)
             .expect("TIME-1: the constructors clamp to the range that jiff prints");
         let printer = if self.0 % 1_000 == 0 { &PRINTER } else { &PRINTER_MICROS };
-        f.write_str(&printer.timestamp_to_string(&moment))
+        printer.print_timestamp(&moment, jiff::fmt::StdFmtWrite(f)).map_err(|_| std::fmt::Error)
     }
 }
 

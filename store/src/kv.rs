@@ -88,6 +88,11 @@ pub trait Transaction: Send {
     /// Sets a key.
     fn set(&mut self, key: &[u8], value: &[u8]);
 
+    /// As [`Transaction::set`], for an engine that keeps what it is given.
+    fn set_owned(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.set(&key, &value);
+    }
+
     /// Clears a key.
     fn clear(&mut self, key: &[u8]);
 

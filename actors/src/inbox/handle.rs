@@ -10,8 +10,8 @@ use super::signals::InboxSignals;
 use crate::admission::{Admission, Permit};
 use crate::partition::Entered;
 use ractor::ActorRef;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ pub(crate) struct InboxHandle {
     pub(crate) actor: ActorRef<InboxMessage>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) signals: Arc<InboxSignals>,
+    pub(crate) arrivals: Arc<Arrivals>,
     /// Monotonic milliseconds of the last request.
     used_ms: AtomicU64,
 }
@@ -30,9 +31,10 @@ impl InboxHandle {
         actor: ActorRef<InboxMessage>,
         admission: Arc<Admission>,
         signals: Arc<InboxSignals>,
+        arrivals: Arc<Arrivals>,
         now: Duration,
     ) -> Self {
-        let handle = Self { actor, admission, signals, used_ms: AtomicU64::new(0) };
+        let handle = Self { actor, admission, signals, arrivals, used_ms: AtomicU64::new(0) };
         handle.touch(now);
         handle
     }
@@ -53,9 +55,56 @@ impl InboxHandle {
         let _ = self.actor.cast(InboxMessage::Tick);
     }
 
-    /// Hands a request over. A mailbox that is gone drops it, which its caller sees as an unknown outcome.
+    /// Hands a request over. An inbox that is gone drops it, which its caller sees as an unknown outcome.
     pub(crate) fn send(&self, request: Request<Reply>) {
-        let _ = self.actor.cast(InboxMessage::Write(request));
+        if self.arrivals.push(request) && self.actor.cast(InboxMessage::Arrived).is_err() {
+            self.arrivals.close();
+        }
+    }
+}
+
+/// Requests that the inbox has not taken yet: they wait here side by side, and it is told of the first one only. It takes all
+/// of them when it can begin something with them, so that it does not wake up for each.
+///
+/// Invariant: `ARRIVALS-1` nothing is in it once it is closed. What is in it is bounded by the permits that requests hold.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals(Mutex<Arrived>);
+
+#[derive(Debug, Default)]
+struct Arrived {
+    requests: Vec<Request<Reply>>,
+    is_closed: bool,
+}
+
+impl Arrivals {
+    /// Whether the request is the first one.
+    fn push(&self, request: Request<Reply>) -> bool {
+        let mut arrived = self.lock();
+        if arrived.is_closed {
+            return false;
+        }
+        arrived.requests.push(request);
+        arrived.requests.len() == 1
+    }
+
+    /// All of them, in the order in which they came.
+    pub(crate) fn take(&self) -> Vec<Request<Reply>> {
+        std::mem::take(&mut self.lock().requests)
+    }
+
+    /// Drops what is there and what still comes.
+    pub(crate) fn close(&self) {
+        let dropped = {
+            let mut arrived = self.lock();
+            arrived.is_closed = true;
+            std::mem::take(&mut arrived.requests)
+        };
+        drop(dropped);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arrived> {
+        // Nothing panics while holding the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

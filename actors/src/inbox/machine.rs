@@ -176,9 +176,21 @@ impl<R: Requester> InboxMachine<R> {
 
     /// A request came in.
     pub(crate) fn submit(&mut self, request: Request<R>) -> Vec<InboxEffect<R>> {
-        let planned = self.admit(request);
-        self.waiting.push_back(planned);
+        self.submit_all([request])
+    }
+
+    /// Requests came in, in this order.
+    pub(crate) fn submit_all(&mut self, requests: impl IntoIterator<Item = Request<R>>) -> Vec<InboxEffect<R>> {
+        for request in requests {
+            let planned = self.admit(request);
+            self.waiting.push_back(planned);
+        }
         self.proceed()
+    }
+
+    /// Whether a load or a batch is under way, so that requests can only wait.
+    pub(crate) fn is_under_way(&self) -> bool {
+        matches!(self.phase, Phase::Loading | Phase::Committing)
     }
 
     /// Some time has passed, or the partition knows of something that may be due.

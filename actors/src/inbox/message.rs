@@ -11,7 +11,9 @@ use triggers_store::tables::inbox::InboxState;
 /// A message to an inbox.
 #[derive(ractor_cluster::RactorMessage)]
 pub(crate) enum InboxMessage {
-    /// A request, with its permits and its reply channel.
+    /// There are requests among the arrivals, where there were none.
+    Arrived,
+    /// A request of an attempt of its own.
     Write(Request<Reply>),
     /// The tenant's state was loaded, or could not be.
     Loaded(Result<InboxState, TableError>),

@@ -4,6 +4,7 @@
 
 use crate::delivery::verdict::Health;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 use triggers_protocol::{Event, EventId, EventType, EventTypePattern, Metadata, SubscriptionId, Timestamp};
 use triggers_store::kv::{Fault, StoreError};
@@ -21,7 +22,7 @@ pub struct NewEvent {
     /// The payload as sent, already checked.
     pub payload: Bytes,
     /// How it came in.
-    pub metadata: Metadata,
+    pub metadata: Arc<Metadata>,
     /// The idempotency key, if it was sent with one.
     pub idempotency: Option<IdempotencyRequest>,
 }

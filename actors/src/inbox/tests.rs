@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
-use triggers_protocol::{Environment, EventId, EventStatus, EventType, Metadata};
+use triggers_protocol::{Environment, EventId, EventStatus, EventType};
 use triggers_store::kv::{Fault, StoreError};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{Applied, Command, Counts, Outcome};
@@ -46,7 +46,7 @@ fn event(key: Option<u8>) -> NewEvent {
         event_type: EventType::parse("a.b").unwrap(),
         timestamp: None,
         payload: Bytes::from_static(b"{}"),
-        metadata: Metadata::default(),
+        metadata: std::sync::Arc::default(),
         idempotency: key.map(|key| IdempotencyRequest { hash: [key; 16], request_digest: [0; 32] }),
     }
 }

@@ -100,6 +100,7 @@ fn close(handle: &InboxHandle, attachment: Attachment) -> bool {
 
 fn leave(handle: &InboxHandle) {
     handle.admission.close();
+    handle.arrivals.close();
     // Who waits for news there asks again, and is told where the tenant is by now.
     handle.signals.committed.notify_waiters();
     metrics::gauge!("triggers_inboxes_open").decrement(1.0);

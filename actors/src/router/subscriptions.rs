@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use triggers_protocol::event::EventState;
-use triggers_protocol::{Event, EventId, EventType, Metadata, SubscriptionId, TenantId, Timestamp};
+use triggers_protocol::{Event, EventId, EventType, SubscriptionId, TenantId, Timestamp};
 use triggers_store::tables::batch::{By, SubscriptionChange};
 use triggers_store::tables::rows::SubscriptionRow;
 use triggers_store::tables::subscriptions::{self, AttemptPage, AuditPage, Before};
@@ -183,7 +183,7 @@ impl Router {
             event_type: EventType::parse(PING).expect("it is a valid event type"),
             timestamp: at,
             payload: format!("{{\"subscription_id\":\"{}\"}}", row.id).into(),
-            metadata: Metadata::default(),
+            metadata: Arc::default(),
             state: EventState { attempts: 1, last_attempt_at: Some(at), ..EventState::ACCEPTED },
         };
         let webhook = Webhook { event, target_url: row.target_url.clone(), keys: row.signing_keys(at), at };

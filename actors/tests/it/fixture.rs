@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::{BrokerOptions, IdempotencyRequest, NewEvent, Node, Router};
 use triggers_protocol::environment::{Clock, Random};
-use triggers_protocol::{Environment, Event, EventId, EventStatus, EventType, Metadata, TenantId, Timestamp};
+use triggers_protocol::{Environment, Event, EventId, EventStatus, EventType, TenantId, Timestamp};
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::SimulatedEngine;
 use triggers_store::tables::inbox::PageQuery;
@@ -98,7 +98,7 @@ pub fn event(payload: &str, key: Option<&str>) -> NewEvent {
         event_type: EventType::parse("order.created").unwrap(),
         timestamp: None,
         payload: Bytes::copy_from_slice(payload.as_bytes()),
-        metadata: Metadata::default(),
+        metadata: std::sync::Arc::default(),
         idempotency: key.map(|key| {
             let mut hash = [0; 16];
             hash[..key.len()].copy_from_slice(key.as_bytes());

@@ -209,13 +209,13 @@ mod tests {
             event_type: EventType::parse("order.created").unwrap(),
             timestamp: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             payload: r#"{ "a" : 1.0 }"#.into(),
-            metadata: Metadata {
+            metadata: std::sync::Arc::new(Metadata {
                 source_ip: "::1".into(),
                 user_agent: Some("tests/1".into()),
                 correlation_id: "r".into(),
                 idempotency_key: None,
                 trace_parent: None,
-            },
+            }),
             state: EventState::ACCEPTED,
         };
         let expected = concat!(

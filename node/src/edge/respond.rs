@@ -22,18 +22,23 @@ pub(in crate::edge) use sending::Sending;
 use super::authenticate::Gate;
 use super::error::ApiError;
 use super::owner::{Forwarded, Made};
-use axum::extract::{MatchedPath, Request, State};
+use crate::telemetry::within_request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::Route;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use headers::CommonHeaders;
 use measure::{Measures, UNKNOWN_ROUTE};
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{Instrument, Level};
+use tower::{Layer, Service};
+use tracing::Level;
 use triggers_actors::admission::Admission;
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::{Environment, ErrorCode};
@@ -90,7 +95,7 @@ impl Responder {
     }
 
     /// The handler's response, or an error's if the head is over its limits, time is up, or the handler panicked.
-    async fn response(&self, request: Request, next: Next) -> Response {
+    async fn response(&self, request: Request, mut inner: Route) -> Response {
         if let Err(error) = self.check_head(&request) {
             return error.into_response();
         }
@@ -98,12 +103,13 @@ impl Responder {
         // What came from a member has been under way for a while.
         let left = request.extensions().get::<Forwarded>().map_or(self.timeout, |it| it.time_left.min(self.timeout));
         let end = Instant::now() + left;
-        let work = AssertUnwindSafe(deadline::within(end, left, next.run(request))).catch_unwind();
+        let work = AssertUnwindSafe(deadline::within(end, left, inner.call(request))).catch_unwind();
         match tokio::time::timeout_at(end, work).await {
-            Ok(Ok(response)) => {
+            Ok(Ok(Ok(response))) => {
                 let held = sending::hold(response, &self.sending, connection.as_ref(), self.response_timeout);
                 held.unwrap_or_else(|_| ApiError::unavailable("too much is being sent").into_response())
             }
+            Ok(Ok(Err(never))) => match never {},
             Ok(Err(_panic)) => ApiError::internal("a handler panicked").into_response(),
             Err(_) => ApiError::unavailable("the request's time is up").into_response(),
         }
@@ -126,8 +132,48 @@ impl Noted {
     }
 }
 
-/// The middleware.
-pub async fn respond(State(responder): State<Arc<Responder>>, mut request: Request, next: Next) -> Response {
+/// The middleware, for every route of a router.
+#[derive(Clone)]
+pub struct Respond(Arc<Responder>);
+
+impl Respond {
+    /// The middleware with what it works with.
+    pub fn new(responder: Responder) -> Self {
+        Self(Arc::new(responder))
+    }
+}
+
+impl Layer<Route> for Respond {
+    type Service = Responding;
+
+    fn layer(&self, inner: Route) -> Responding {
+        Responding { responder: self.0.clone(), inner }
+    }
+}
+
+/// A route behind the middleware.
+#[derive(Clone)]
+pub struct Responding {
+    responder: Arc<Responder>,
+    inner: Route,
+}
+
+impl Service<Request> for Responding {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A route is always ready: `Router` never calls this on it.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(respond(self.responder.clone(), request, self.inner.clone()).map(Ok))
+    }
+}
+
+async fn respond(responder: Arc<Responder>, mut request: Request, inner: Route) -> Response {
     let environment = &responder.environment;
     let context = RequestContext::new(&request, environment, responder.behind_proxy, &responder.gate);
     let context = Arc::new(context);
@@ -144,16 +190,12 @@ pub async fn respond(State(responder): State<Arc<Responder>>, mut request: Reque
         headers::add_preflight(response.headers_mut());
         return finish(&responder, noted, response);
     }
-    let trace_id = context.trace_parent.as_ref().map(TraceParent::trace_id);
-    // At the level of errors, so that a line of any level tells which request it belongs to.
-    let span = tracing::error_span!("request", request_id = context.request_id.as_str(), trace_id);
-    request.extensions_mut().insert(context);
-    async {
-        let response = responder.response(request, next).await;
+    request.extensions_mut().insert(context.clone());
+    let answered = async {
+        let response = responder.response(request, inner).await;
         finish(&responder, noted, response)
-    }
-    .instrument(span)
-    .await
+    };
+    within_request(context, answered).await
 }
 
 /// The fallback of a router: no route has this path.

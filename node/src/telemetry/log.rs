@@ -2,9 +2,10 @@
 //!
 //! Invariants: `LOG-1` lines go to the standard error stream only, so that what a command prints stays its own; `LOG-2`
 //! a filter that is refused leaves the one in effect. Colours are used only for people at a terminal. How lines get out
-//! without anybody waiting for them is in `lines`.
+//! without anybody waiting for them is in `lines`, what they say of the request they belong to in `request`.
 
 pub(super) mod lines;
+mod request;
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,9 @@ use triggers_cluster_config::{LogFormat, LogOptions};
 
 use super::TelemetryError;
 use lines::Lines;
+use request::WithRequest;
+
+pub(crate) use request::within as within_request;
 
 /// Characters that a filter may have.
 const FILTER_LENGTH_MAX: usize = 1_024;
@@ -78,8 +82,15 @@ pub(super) fn start(options: &LogOptions) -> Result<LogHandle, TelemetryError> {
     let writer = lines.clone();
     let layer = fmt::layer().with_writer(move || writer.clone());
     let layer = match options.format {
-        LogFormat::Human => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Human => {
+            let has_colours = std::io::stderr().is_terminal();
+            let layer = layer.with_ansi(has_colours);
+            layer.map_event_format(|it| WithRequest { format: it.with_ansi(has_colours), is_json: false }).boxed()
+        }
+        LogFormat::Json => {
+            let layer = layer.json().flatten_event(true).with_span_list(false);
+            layer.map_event_format(|format| WithRequest { format, is_json: true }).boxed()
+        }
     };
     tracing::subscriber::set_global_default(Registry::default().with(filter).with(layer))?;
     Ok(LogHandle { filter: handle, text: Arc::new(Mutex::new(options.filter.clone())), lines })

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 use triggers_actors::{SendFailure, SendOutcome, Webhook, WebhookSender as _};
 use triggers_cluster_config::{DeliveryOptions, ListenOptions};
+use std::sync::Arc;
 use triggers_protocol::event::EventState;
 use triggers_protocol::webhook::{SigningKey, verify};
 use triggers_protocol::{Environment, Event, EventId, EventType, Metadata, Timestamp};
@@ -39,7 +40,7 @@ fn webhook(target_url: impl Into<String>) -> Webhook {
         event_type: EventType::parse("order.created").unwrap(),
         timestamp: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
         payload: PAYLOAD.into(),
-        metadata: Metadata { trace_parent: Some(TRACE.to_owned()), ..Metadata::default() },
+        metadata: Arc::new(Metadata { trace_parent: Some(TRACE.to_owned()), ..Metadata::default() }),
         state: EventState::ACCEPTED,
     };
     let keys = vec![SigningKey::Ed25519([7; 32]), SigningKey::HmacSha256(vec![9; 32])];
@@ -113,7 +114,8 @@ async fn an_event_is_sent_whole_and_signed() {
 async fn a_trace_that_cannot_be_in_a_header_is_left_out() {
     let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
     let mut webhook = webhook(endpoint.url("http", "/"));
-    webhook.event.metadata.trace_parent = Some("a\r\nx-injected: 1".to_owned());
+    webhook.event.metadata =
+        Arc::new(Metadata { trace_parent: Some("a\r\nx-injected: 1".to_owned()), ..Metadata::default() });
     assert_eq!(sender(&options()).send(webhook).await, answered(200));
     let received = endpoint.requests().remove(0);
     assert_eq!((received.header("traceparent"), received.header("x-injected")), (None, None), "REQUEST-2");

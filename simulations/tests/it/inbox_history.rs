@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::{
-    Environment, EventId, EventStatus, EventType, EventTypePattern, Metadata, PartitionId, TenantId, Timestamp,
+    Environment, EventId, EventStatus, EventType, EventTypePattern, PartitionId, TenantId, Timestamp,
 };
 use triggers_simulations::model::{Expected, InboxModel};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
@@ -118,7 +118,7 @@ impl History {
             timestamp: self.now,
             at: self.now,
             payload,
-            metadata: Metadata::default(),
+            metadata: std::sync::Arc::default(),
             over_quota: false,
             idempotency: key.map(|(key, digest)| IdempotencyKey {
                 hash: [key; 16],

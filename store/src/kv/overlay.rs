@@ -45,9 +45,13 @@ impl Overlay {
     }
 
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.note(limits::check_key(key).and_then(|()| limits::check_value(value)));
+        self.set_owned(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+    }
+
+    pub(super) fn set_owned(&mut self, key: Bytes, value: Bytes) {
+        self.note(limits::check_key(&key).and_then(|()| limits::check_value(&value)));
         self.bytes += key.len() + value.len();
-        self.writes.insert(Bytes::copy_from_slice(key), Write::Set(Bytes::copy_from_slice(value)));
+        self.writes.insert(key, Write::Set(value));
     }
 
     pub(super) fn clear(&mut self, key: &[u8]) {

@@ -16,6 +16,7 @@ pub use subscription::{
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
@@ -194,7 +195,7 @@ impl Row for TenantRow {}
 struct Envelope {
     event_type: EventType,
     timestamp: Timestamp,
-    metadata: Metadata,
+    metadata: Arc<Metadata>,
     state: EventState,
     payload_bytes: u32,
 }
@@ -270,7 +271,7 @@ mod tests {
             event_type: EventType::parse("order.created").unwrap(),
             timestamp: Timestamp::from_millis(1_000),
             payload: payload.into(),
-            metadata: Metadata { source_ip: "::1".into(), ..Metadata::default() },
+            metadata: Arc::new(Metadata { source_ip: "::1".into(), ..Metadata::default() }),
             state: EventState::ACCEPTED,
         }
     }

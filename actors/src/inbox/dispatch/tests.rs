@@ -3,7 +3,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use triggers_protocol::{Event, EventId, EventType, Metadata, event::EventState};
+use triggers_protocol::{Event, EventId, EventType, event::EventState};
 use triggers_store::tables::rows::DisabledReason;
 
 const SLOTS: usize = 5;
@@ -40,7 +40,7 @@ fn claimed(count: usize) -> Vec<Claimed> {
         event_type: EventType::parse("a.b").unwrap(),
         timestamp: AT_ONCE,
         payload: "{}".into(),
-        metadata: Metadata::default(),
+        metadata: std::sync::Arc::default(),
         state: EventState::ACCEPTED,
     };
     vec![Claimed { event, token: 1 }; count]

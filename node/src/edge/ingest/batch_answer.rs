@@ -143,7 +143,7 @@ fn item_details(index: usize, error: &ApiError) -> Vec<Detail> {
 mod tests {
     use super::*;
     use triggers_protocol::event::EventState;
-    use triggers_protocol::{Event, EventType, Metadata};
+    use triggers_protocol::{Event, EventType};
 
     fn accepted(replayed: bool) -> Result<Accepted, ApiError> {
         let event = Event {
@@ -151,7 +151,7 @@ mod tests {
             event_type: EventType::parse("a").unwrap(),
             timestamp: Timestamp::from_millis(0),
             payload: bytes::Bytes::from_static(b"{}"),
-            metadata: Metadata::default(),
+            metadata: std::sync::Arc::default(),
             state: EventState::ACCEPTED,
         };
         Ok(Accepted { event, replayed })

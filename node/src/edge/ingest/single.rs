@@ -8,16 +8,17 @@
 use super::idempotency::Key;
 use super::{ENVELOPE_BYTES_MAX, Form, Sender, append, batch, cloud_events, envelope, idempotency};
 use crate::edge::EdgeState;
-use crate::edge::authenticate::{Authorized, EventsWrite};
+use crate::edge::authenticate::{Authorized, Caller, EventsWrite};
 use crate::edge::body::{self, Reading};
 use crate::edge::error::{ApiError, ErrorBody};
 use crate::edge::event_json::{EventJson, respond};
-use crate::edge::openapi::schemas::{CloudEvent, NewEvent};
+use crate::edge::openapi::schemas::{self, CloudEvent};
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use triggers_actors::Accepted;
+use bytes::Bytes;
+use triggers_actors::{Accepted, NewEvent};
 
 /// Marks a response that was given before.
 pub(super) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -39,7 +40,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
     request_body(
         description = "The event. A CloudEvent in binary mode has its attributes in `ce-` headers and its data as the body.",
         content(
-            (NewEvent = "application/json"),
+            (schemas::NewEvent = "application/json"),
             (CloudEvent = "application/cloudevents+json"),
             (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         ),
@@ -70,6 +71,21 @@ pub(crate) async fn create_event(
     let payload_bytes_max = edge.options.limits.payload_bytes_max;
     let reading = Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, &edge).of(&caller.tenant, &edge);
     let body = body::read(body, reading).await?;
+    let event = read_event(&caller, headers, form, header_key, body, payload_bytes_max)?;
+    let outcome = append(&edge, &caller, vec![event]).await?.pop();
+    let accepted = outcome.ok_or_else(|| ApiError::internal("the router gave no outcome"))??;
+    created(&accepted, prefers_minimal(headers))
+}
+
+/// The event that a body is, once it is paid for. The body is gone then: the connection reads on into the same memory.
+fn read_event(
+    caller: &Caller,
+    headers: &HeaderMap,
+    form: Form,
+    header_key: Option<String>,
+    body: Bytes,
+    payload_bytes_max: usize,
+) -> Result<NewEvent, ApiError> {
     let text = body::text(&body)?;
     let mut draft = match form {
         Form::Json => envelope::parse(text, payload_bytes_max)?,
@@ -81,10 +97,7 @@ pub(crate) async fn create_event(
     };
     caller.charge_events(1)?;
     let key = header_key.map(Key::Sent).or_else(|| draft.key.take().map(Key::CloudEvent));
-    let event = draft.into_new_event(&body, key, &Sender::of(&caller, headers));
-    let outcome = append(&edge, &caller, vec![event]).await?.pop();
-    let accepted = outcome.ok_or_else(|| ApiError::internal("the router gave no outcome"))??;
-    created(&accepted, prefers_minimal(headers))
+    Ok(draft.into_new_event(&body, key, &Sender::of(caller, headers)))
 }
 
 fn created(accepted: &Accepted, minimal: bool) -> Result<Response, ApiError> {

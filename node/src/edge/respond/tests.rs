@@ -30,7 +30,7 @@ fn router(change: impl FnOnce(&mut ListenOptions)) -> Router {
         .route("/panics", get(panics))
         .route("/number/{number}", get(async |axum::extract::Path(_): axum::extract::Path<u8>| "number"))
         .fallback(no_such_route)
-        .layer(axum::middleware::from_fn_with_state(Arc::new(responder), respond))
+        .layer(Respond::new(responder))
 }
 
 async fn answer(router: Router, request: axum::http::request::Builder) -> (StatusCode, HeaderMap, Value) {

@@ -16,6 +16,9 @@ use crate::edge::respond::Sending;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Version;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -106,33 +109,44 @@ impl Connections {
             }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        let mut stop = pin!(stopped(self.shutdown.clone()));
-        let mut idle = pin!(activity.http2_idle(self.waits.idle));
-        let mut overdue = pin!(sending.overdue());
-        let mut is_stopping = false;
+        // Of these only the one that was woken is polled, so that they cost nothing while the connection works.
+        let mut signals = FuturesUnordered::<BoxFuture<'_, Signal>>::from_iter([
+            stopped(self.shutdown.clone()).map(|()| Signal::Finish).boxed(),
+            activity.http2_idle(self.waits.idle).map(|()| Signal::Finish).boxed(),
+            sending.overdue().map(|()| Signal::Overdue).boxed(),
+        ]);
+        let mut is_finishing = false;
         loop {
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%peer, %error, "connection failed");
                     }
                     return;
                 }
-                () = &mut overdue => {
-                    tracing::debug!(%peer, "connection closed: an answer was not taken in time");
-                    return;
-                }
-                () = &mut stop, if !is_stopping => {
-                    is_stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = &mut idle, if !is_stopping => {
-                    is_stopping = true;
-                    connection.as_mut().graceful_shutdown();
+                Some(signal) = signals.next() => match signal {
+                    Signal::Overdue => {
+                        tracing::debug!(%peer, "connection closed: an answer was not taken in time");
+                        return;
+                    }
+                    Signal::Finish if !is_finishing => {
+                        is_finishing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Signal::Finish => {}
                 }
             }
         }
     }
+}
+
+/// What ends a connection from outside.
+enum Signal {
+    /// It takes no further request.
+    Finish,
+    /// An answer has not been taken in time.
+    Overdue,
 }
 
 /// Counts an open connection down, also when its task is aborted.

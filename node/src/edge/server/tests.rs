@@ -3,7 +3,7 @@
 //! They wait for answers and ends of streams, never for time to pass.
 
 use super::*;
-use crate::edge::respond::{Responder, respond};
+use crate::edge::respond::{Respond, Responder};
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::http::Request;
@@ -184,7 +184,7 @@ async fn large(change: impl FnOnce(&mut ListenOptions)) -> (Running, Arc<Notify>
     (options.listen.request_timeout_ms, options.listen.drain_timeout_ms) = (600_000, 600_000);
     change(&mut options.listen);
     let responder = Responder::new(Environment::system(), &options);
-    let responder = axum::middleware::from_fn_with_state(Arc::new(responder), respond);
+    let responder = Respond::new(responder);
     (Running::start(Router::new().route("/", get(handler)).layer(responder), options.listen).await, begun)
 }
 

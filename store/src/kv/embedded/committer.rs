@@ -113,8 +113,8 @@ impl<D: Disk, B: Base> Committer<D, B> {
     }
 
     /// Commits a group and answers it.
-    pub(super) fn commit_group(&mut self, group: Vec<Commit>) {
-        let verdicts = self.try_group(&group);
+    pub(super) fn commit_group(&mut self, mut group: Vec<Commit>) {
+        let verdicts = self.try_group(&mut group);
         match verdicts {
             Ok(verdicts) => {
                 for (commit, verdict) in group.into_iter().zip(verdicts) {
@@ -131,7 +131,7 @@ impl<D: Disk, B: Base> Committer<D, B> {
     }
 
     /// The outer error means that nothing of the group is there, or may be.
-    fn try_group(&mut self, group: &[Commit]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+    fn try_group(&mut self, group: &mut [Commit]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         self.shared.check_writable()?;
         let has_room = self.has_room_for_all(group)?;
         let mut grouping = Grouping {
@@ -141,7 +141,7 @@ impl<D: Disk, B: Base> Committer<D, B> {
             staged: Staged::new(),
             page_bytes: 0,
         };
-        let mut verdicts: Vec<_> = group.iter().map(|commit| grouping.take(commit, has_room)).collect();
+        let mut verdicts: Vec<_> = group.iter_mut().map(|commit| grouping.take(commit, has_room)).collect();
         let staged = std::mem::take(&mut grouping.staged);
         drop(grouping);
         if staged.is_empty() {
@@ -285,19 +285,25 @@ struct Grouping<'a, D: Disk, B: Base> {
 
 impl<D: Disk, B: Base> Grouping<'_, D, B> {
     /// Adds a commit to the group, or says why not.
-    fn take(&mut self, commit: &Commit, has_room_for_all: bool) -> Result<(), StoreError> {
+    fn take(&mut self, commit: &mut Commit, has_room_for_all: bool) -> Result<(), StoreError> {
         if self.has_conflict(commit) {
             return Err(StoreError::Retryable("what was read has changed since".into()));
         }
+        let page_bytes = commit_page_bytes(commit);
         let pairs = self.effects(commit)?;
         if !has_room_for_all {
-            let upcoming = self.snapshot.view().page_bytes() + self.page_bytes + commit_page_bytes(commit);
+            let upcoming = self.snapshot.view().page_bytes() + self.page_bytes + page_bytes;
             if self.shared.room(upcoming)? != Room::Enough && self.is_growing(&pairs)? {
                 return Err(StoreError::fatal(Fault::Full, "the data file has reached its configured maximum"));
             }
         }
-        self.page_bytes += commit_page_bytes(commit);
-        self.staged.extend(pairs);
+        self.page_bytes += page_bytes;
+        if self.staged.is_empty() {
+            // Nearly in order, and most groups have one commit only: made at once it takes far fewer comparisons.
+            self.staged = pairs.into_iter().collect();
+        } else {
+            self.staged.extend(pairs);
+        }
         Ok(())
     }
 
@@ -324,23 +330,23 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
         }
     }
 
-    /// What a commit leaves of each key that it writes.
-    fn effects(&self, commit: &Commit) -> Result<Vec<Pair>, StoreError> {
+    /// What a commit leaves of each key that it writes. Its writes are taken out of it.
+    fn effects(&self, commit: &mut Commit) -> Result<Vec<Pair>, StoreError> {
         let mut pairs: Vec<Pair> = Vec::with_capacity(commit.writes.len());
         for range in &commit.cleared {
             self.clear(range, &mut pairs)?;
         }
-        for (key, write) in &commit.writes {
+        for (key, write) in std::mem::take(&mut commit.writes) {
             let value = match write {
-                Write::Set(value) => Some(value.clone()),
+                Write::Set(value) => Some(value),
                 Write::Clear => None,
                 Write::Add(delta) => {
                     // Not of a key in `cleared`: there an overlay sets the sum.
-                    let sum = decode_counter(self.newest(key)?.as_deref())?.wrapping_add(*delta);
+                    let sum = decode_counter(self.newest(&key)?.as_deref())?.wrapping_add(delta);
                     Some(Bytes::copy_from_slice(&sum.to_le_bytes()))
                 }
             };
-            pairs.push((key.clone(), value));
+            pairs.push((key, value));
         }
         Ok(pairs)
     }

@@ -100,6 +100,10 @@ impl Transaction for EmbeddedTransaction {
         self.overlay.set(key, value);
     }
 
+    fn set_owned(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.overlay.set_owned(key.into(), value.into());
+    }
+
     fn clear(&mut self, key: &[u8]) {
         self.overlay.clear(key);
     }

@@ -14,6 +14,7 @@ use crate::tables::rows::{Delivery, EventRow, Idempotency, Row, chunks};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use triggers_protocol::event::EventState;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -33,7 +34,7 @@ pub struct Append {
     /// The payload as sent.
     pub payload: Bytes,
     /// How it came in.
-    pub metadata: Metadata,
+    pub metadata: Arc<Metadata>,
     /// The idempotency key, if there is one.
     pub idempotency: Option<IdempotencyKey>,
     /// Whether the tenant's quota is used up: then only a key that was used before is answered.
@@ -149,11 +150,11 @@ impl Batch<'_> {
             (event.state.status, event.state.next_retry_at) = (EventStatus::Queued, Some(due));
         }
         let status = event.state.status;
-        tx.set(&self.keys.event(append.id), &EventRow::encode(&event, append.payload.len()));
+        tx.set_owned(self.keys.event(append.id), EventRow::encode(&event, append.payload.len()));
         for (number, chunk) in chunks(&append.payload) {
             tx.set(&self.keys.chunk(append.id, number), chunk);
         }
-        tx.set(&self.keys.queue(status, append.id), append.event_type.as_str().as_bytes());
+        tx.set_owned(self.keys.queue(status, append.id), append.event_type.as_str().into());
         self.delta.add(status, 1);
         Ok(())
     }

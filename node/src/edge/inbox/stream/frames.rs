@@ -47,13 +47,13 @@ mod tests {
             event_type: EventType::parse("order.created").unwrap(),
             timestamp: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             payload: "{\r\n\"a\":\n\"\\n\"}".into(),
-            metadata: Metadata {
+            metadata: std::sync::Arc::new(Metadata {
                 source_ip: "::1".into(),
                 user_agent: None,
                 correlation_id: "r".into(),
                 idempotency_key: None,
                 trace_parent: None,
-            },
+            }),
             state: EventState::ACCEPTED,
         };
         let text = frames(&[event.clone(), event]).unwrap();
