@@ -9,14 +9,41 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+use std::ffi::{c_int, c_long};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use triggers_node::cli::{self, CommandLine};
 
 fn main() -> ExitCode {
-    // Whole huge pages are cleared at once, in the middle of a request, for memory of which a table then uses a part.
+    set_up_memory();
+    cli::execute(CommandLine::parse())
+}
+
+/// `mi_option_purge_delay` of mimalloc 3: for how many milliseconds freed memory is kept before the system gets it back.
+const PURGE_DELAY: c_int = 15;
+const PURGE_DELAY_MS: c_long = 10_000;
+
+/// Requests and the store's tables take and free memory all the time. To give it back and get it again costs more than what is done
+/// in it, since all threads are interrupted for that; and a huge page is cleared as a whole, in the middle of a request.
+#[expect(unsafe_code, reason = "it is a setting of the allocator; no other thread runs yet")]
+fn set_up_memory() {
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) }
+    // Where that is not possible it is slower, and right.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    cli::execute(CommandLine::parse())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(unsafe_code, reason = "it reads a setting of the allocator")]
+    fn the_setting_is_the_one_that_is_meant() {
+        const AS_DELIVERED_MS: c_long = 1_000;
+        assert_eq!(unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) }, AS_DELIVERED_MS);
+        set_up_memory();
+        assert_eq!(unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) }, PURGE_DELAY_MS);
+    }
 }

@@ -4,11 +4,15 @@
 //! that `create` has returned is there then as well, with all of its length. What a `write` leaves that no `sync` has followed
 //! is not known: some of its sectors, in any order. Tests put another disk in the place of this one.
 
+mod file;
+
 use super::directory::{DIRECTORY_MODE, DataDirectory, FILE_MODE};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
+
+use file::{Scratch, SegmentFile};
 
 /// Where segments are.
 pub(super) trait Disk: Send + Sync + 'static {
@@ -84,6 +88,7 @@ pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::
 /// The subdirectory of a data directory that the segments are in.
 pub(super) struct LogDirectory {
     path: PathBuf,
+    scratch: Scratch,
     /// Held for its lock.
     _directory: Option<DataDirectory>,
 }
@@ -104,17 +109,17 @@ impl LogDirectory {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { path, _directory: Some(directory) })
+        Ok(Self { path, scratch: Scratch::default(), _directory: Some(directory) })
     }
 
     /// The subdirectory of a data directory that somebody else holds the lock of. It is read only.
     pub(super) fn of(directory: &DataDirectory) -> Self {
-        Self { path: directory.log(), _directory: None }
+        Self { path: directory.log(), scratch: Scratch::default(), _directory: None }
     }
 }
 
 impl Disk for LogDirectory {
-    type File = File;
+    type File = SegmentFile;
 
     fn names(&self) -> io::Result<Vec<String>> {
         if !self.path.exists() {
@@ -124,48 +129,31 @@ impl Disk for LogDirectory {
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
-    fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.path.join(name))
+    fn open(&self, name: &str) -> io::Result<SegmentFile> {
+        SegmentFile::open(&self.path.join(name), self.scratch.clone())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path.join(name))
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
+    fn create(&self, name: &str, bytes: u64) -> io::Result<SegmentFile> {
         let unfinished = self.path.join(format!("{name}{UNFINISHED}"));
         let made = || {
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(&unfinished)?;
+            OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&unfinished)?;
+            // With memory of its own: whoever writes records does not wait for this.
+            let file = SegmentFile::open(&unfinished, Scratch::default())?;
             // Zeros, and not just reserved space: only what was written before is overwritten without a word to the file
             // system's own log.
             write_zeros(&file, 0, bytes)?;
             file.sync_all()?;
             std::fs::rename(&unfinished, self.path.join(name))?;
             File::open(&self.path)?.sync_all()?;
-            Ok(file)
+            self.open(name)
         };
         made().inspect_err(|_| {
             // What is left of it is removed at the next start otherwise.
             let _ = std::fs::remove_file(&unfinished);
         })
-    }
-}
-
-impl DiskFile for File {
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        FileExt::write_at(self, bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
     }
 }
