@@ -50,6 +50,14 @@ impl EventId {
         Self(u128::from(u64::try_from(time.as_millis()).unwrap_or(0).min(MILLIS_MAX)) << 80)
     }
 
+    /// Bytes of the text form.
+    pub const TEXT_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
+
+    /// The text form, written into a buffer.
+    pub fn write_to(self, buffer: &mut [u8; Self::TEXT_BYTES]) -> &str {
+        uuid::Uuid::from_u128(self.0).hyphenated().encode_lower(buffer)
+    }
+
     /// Sixteen bytes, big-endian, ordered as the ids are.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
@@ -91,14 +99,13 @@ impl EventId {
 
 impl std::fmt::Display for EventId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
-        f.write_str(uuid::Uuid::from_u128(self.0).hyphenated().encode_lower(&mut buffer))
+        f.write_str(self.write_to(&mut [0; EventId::TEXT_BYTES]))
     }
 }
 
 impl serde::Serialize for EventId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.write_to(&mut [0; EventId::TEXT_BYTES]))
     }
 }
 

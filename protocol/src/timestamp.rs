@@ -109,16 +109,46 @@ fn has_rfc3339_shape(text: &[u8]) -> bool {
 
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let moment = jiff::Timestamp::from_microsecond(self.0)
-            .expect("TIME-1: the constructors clamp to the range that jiff prints");
-        let printer = if self.0 % 1_000 == 0 { &PRINTER } else { &PRINTER_MICROS };
-        printer.print_timestamp(&moment, jiff::fmt::StdFmtWrite(f)).map_err(|_| std::fmt::Error)
+        f.write_str(Text::of(*self).as_str())
     }
 }
 
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(Text::of(*self).as_str())
+    }
+}
+
+/// The text form of a time, in place.
+struct Text {
+    bytes: [u8; Text::BYTES_MAX],
+    length: usize,
+}
+
+impl Text {
+    const BYTES_MAX: usize = "9999-12-31T23:59:59.999999Z".len();
+
+    fn of(time: Timestamp) -> Self {
+        let moment = jiff::Timestamp::from_microsecond(time.0)
+            .expect("TIME-1: the constructors clamp to the range that jiff prints");
+        let printer = if time.0 % 1_000 == 0 { &PRINTER } else { &PRINTER_MICROS };
+        let mut text = Self { bytes: [0; Self::BYTES_MAX], length: 0 };
+        printer.print_timestamp(&moment, &mut text).expect("TIME-1: years have four digits, so that it fits");
+        text
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).expect("it is written by whole texts")
+    }
+}
+
+impl jiff::fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> Result<(), jiff::Error> {
+        let end = self.length + text.len();
+        let room = self.bytes.get_mut(self.length..end);
+        room.ok_or_else(|| jiff::Error::from_args(format_args!("no room")))?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
     }
 }
 

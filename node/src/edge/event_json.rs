@@ -5,6 +5,7 @@
 //! `created_at` is the time inside the id. It borrows from the event: nothing is copied before it is written.
 
 use super::error::ApiError;
+use super::respond::HEADERS_ADDED;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
@@ -15,6 +16,8 @@ use triggers_protocol::{Event, EventId, EventStatus, Metadata, Timestamp};
 use triggers_store::tables::rows::AttemptOutcome;
 use utoipa::ToSchema;
 
+/// Headers of such a response, those of all responses among them.
+const HEADERS_MAX: usize = HEADERS_ADDED + 4;
 /// Bytes of an event's JSON beside its payload, about.
 const ENVELOPE_BYTES: usize = 640;
 
@@ -178,6 +181,7 @@ pub(crate) fn respond<T: Serialize>(status: StatusCode, value: &T, bytes_hint: u
     serde_json::to_writer(&mut body, value).map_err(ApiError::internal)?;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
+    response.headers_mut().reserve(HEADERS_MAX);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }

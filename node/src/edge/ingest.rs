@@ -95,46 +95,39 @@ struct Draft<'a> {
     key: Option<String>,
 }
 
-/// Who sent it, for the metadata.
-struct Sender<'a> {
-    address: String,
-    user_agent: Option<&'a str>,
-    request_id: String,
-    trace_parent: Option<String>,
-}
+/// Who sent it: the metadata of an event without an idempotency key.
+struct Sender(Arc<Metadata>);
 
-impl<'a> Sender<'a> {
-    fn of(caller: &Caller, headers: &'a HeaderMap) -> Self {
+impl Sender {
+    fn of(caller: &Caller, headers: &HeaderMap) -> Self {
         let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
         let trace_parent = caller.trace_parent.as_ref().map(TraceParent::as_str);
-        Self {
-            address: caller.address.to_string(),
+        Self(Arc::new(Metadata {
+            source_ip: caller.address.to_string(),
             // Text of a header is ASCII, so that every byte is a character.
-            user_agent: user_agent.map(|text| &text[..text.len().min(USER_AGENT_BYTES_MAX)]),
-            request_id: caller.request_id.as_str().to_owned(),
+            user_agent: user_agent.map(|text| text[..text.len().min(USER_AGENT_BYTES_MAX)].to_owned()),
+            correlation_id: caller.request_id.as_str().to_owned(),
+            idempotency_key: None,
             trace_parent: trace_parent.filter(|text| text.len() <= TRACE_PARENT_BYTES_MAX).map(str::to_owned),
-        }
+        }))
     }
 
-    fn metadata(&self, idempotency_key: Option<String>) -> Metadata {
-        Metadata {
-            source_ip: self.address.clone(),
-            user_agent: self.user_agent.map(str::to_owned),
-            correlation_id: self.request_id.clone(),
-            idempotency_key,
-            trace_parent: self.trace_parent.clone(),
+    fn metadata(&self, idempotency_key: Option<String>) -> Arc<Metadata> {
+        match idempotency_key {
+            None => self.0.clone(),
+            some => Arc::new(Metadata { idempotency_key: some, ..Metadata::clone(&self.0) }),
         }
     }
 }
 
 impl Draft<'_> {
-    fn into_new_event(self, body: &Bytes, key: Option<Key>, sender: &Sender<'_>) -> NewEvent {
+    fn into_new_event(self, body: &Bytes, key: Option<Key>, sender: &Sender) -> NewEvent {
         let idempotency = key.as_ref().map(|key| idempotency::request(key, &self));
         NewEvent {
             payload: kept(body, self.payload),
             event_type: self.event_type,
             timestamp: self.timestamp,
-            metadata: Arc::new(sender.metadata(key.map(|key| key.text()))),
+            metadata: sender.metadata(key.map(|key| key.text())),
             idempotency,
         }
     }

@@ -198,7 +198,7 @@ impl Errand<'_> {
     fn is_repeatable(&self) -> bool {
         let is_event = ["/v1/events", "/v1/events/batch"].contains(&self.parts.uri.path());
         self.parts.method.is_safe()
-            || (is_event && idempotency::HEADERS.iter().any(|it| self.parts.headers.contains_key(*it)))
+            || (is_event && idempotency::HEADERS.iter().any(|it| self.parts.headers.contains_key(it)))
     }
 }
 

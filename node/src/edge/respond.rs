@@ -17,6 +17,7 @@ mod sending;
 
 pub use context::{Identity, REQUEST_ID, RequestContext, RequestId, TraceParent};
 pub(in crate::edge) use deadline::deadline;
+pub(in crate::edge) use headers::HEADERS_ADDED;
 pub(in crate::edge) use sending::Sending;
 
 use super::authenticate::Gate;

@@ -8,11 +8,12 @@
 
 use super::Draft;
 use crate::edge::error::ApiError;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 use triggers_actors::IdempotencyRequest;
 
-pub(in crate::edge) const HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
+pub(in crate::edge) static HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("idempotency-key"), HeaderName::from_static("x-idempotency-key")];
 const LENGTH_MAX: usize = 255;
 
 /// The key that a request was sent with.
@@ -21,11 +22,11 @@ const LENGTH_MAX: usize = 255;
 /// 400 if it is malformed, or if there are two that differ.
 pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut found: Option<String> = None;
-    for name in HEADERS {
+    for name in &HEADERS {
         for value in headers.get_all(name) {
-            let key = parse(value).map_err(|reason| ApiError::validation(name, reason))?;
+            let key = parse(value).map_err(|reason| ApiError::validation(name.as_str(), reason))?;
             if found.as_ref().is_some_and(|other| *other != key) {
-                return Err(ApiError::validation(name, "must not be there twice with different keys"));
+                return Err(ApiError::validation(name.as_str(), "must not be there twice with different keys"));
             }
             found = Some(key);
         }

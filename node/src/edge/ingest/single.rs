@@ -22,6 +22,7 @@ use triggers_actors::{Accepted, NewEvent};
 
 /// Marks a response that was given before.
 pub(super) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotent-replayed");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Accept an event
@@ -119,7 +120,7 @@ fn created(accepted: &Accepted, minimal: bool) -> Result<Response, ApiError> {
 
 /// Whether the first `return` preference (RFC 7240) is `minimal`.
 fn prefers_minimal(headers: &HeaderMap) -> bool {
-    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     let preferences = values.flat_map(|value| value.split(','));
     let mut returns = preferences.filter_map(|preference| {
         let preference = preference.split(';').next().unwrap_or_default();

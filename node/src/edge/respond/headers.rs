@@ -12,6 +12,7 @@ use axum::http::header::{
     X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use std::io::Write;
 use triggers_cluster_config::ListenOptions;
 use triggers_protocol::Timestamp;
 
@@ -34,8 +35,10 @@ const RESPONSE_HEADERS: &str = "location, retry-after, x-request-id, idempotent-
 const PREFLIGHT_AGE_S: &str = "600";
 /// A year.
 const TRANSPORT_SECURITY: &str = "max-age=31536000; includeSubDomains";
-/// Room for what is added here, so that the map grows once.
-const HEADERS_ADDED: usize = 16;
+/// Room for what is added here, so that a map grows once.
+pub(in crate::edge) const HEADERS_ADDED: usize = 16;
+/// Of a rate: its name, two numbers and what is between them.
+const VALUE_BYTES_MAX: usize = 64;
 
 /// The common headers of one listener.
 pub(super) struct CommonHeaders {
@@ -103,11 +106,18 @@ pub(super) fn add_rate(headers: &mut HeaderMap, state: &RateState, now: Timestam
     headers.insert(X_RATE_LIMIT_LIMIT, HeaderValue::from(rate.burst));
     headers.insert(X_RATE_LIMIT_REMAINING, HeaderValue::from(remaining));
     headers.insert(X_RATE_LIMIT_RESET, HeaderValue::from(now_s.saturating_add(full_in_s)));
-    let limit = format!("\"default\";r={remaining};t={full_in_s}");
-    let policy = format!("\"default\";q={};w={}", rate.burst, rate.window_s());
-    for (name, value) in [(RATE_LIMIT, limit), (RATE_LIMIT_POLICY, policy)] {
-        headers.insert(name, HeaderValue::try_from(value).expect("digits and punctuation are a valid header value"));
-    }
+    headers.insert(RATE_LIMIT, written(format_args!("\"default\";r={remaining};t={full_in_s}")));
+    let policy = written(format_args!("\"default\";q={};w={}", rate.burst, rate.window_s()));
+    headers.insert(RATE_LIMIT_POLICY, policy);
+}
+
+/// A short value of digits and punctuation.
+fn written(text: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut bytes = [0; VALUE_BYTES_MAX];
+    let mut rest = &mut bytes[..];
+    rest.write_fmt(text).expect("two numbers and their names have room");
+    let length = VALUE_BYTES_MAX - rest.len();
+    HeaderValue::from_bytes(&bytes[..length]).expect("digits and punctuation are a valid header value")
 }
 
 #[cfg(test)]
