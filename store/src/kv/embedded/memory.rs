@@ -7,9 +7,12 @@
 //! a value goes when nobody reads between it and the next one; `MEMORY-3` a sealed table never changes.
 //! It knows neither log nor base; what is in no table is in the base.
 
+mod filter;
+
 use super::record::Pair;
 use crate::kv::KeyRange;
 use bytes::Bytes;
+use filter::{Filter, Probe};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +61,8 @@ type Entries = BTreeMap<Bytes, Entry>;
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: RwLock<Entries>,
+    /// Knows every key in it.
+    filter: Filter,
     /// The sequence of the last record; 0 if there is none.
     last: AtomicU64,
     /// What its pages in the base will take, about.
@@ -82,6 +87,7 @@ impl Table {
         let mut entries = self.write();
         let mut bytes = 0;
         for (key, value) in pairs {
+            self.filter.add(&key);
             bytes += page_bytes(key.len(), value.as_ref().map(Bytes::len));
             let version = Version { sequence, value };
             match entries.entry(key) {
@@ -98,7 +104,10 @@ impl Table {
     }
 
     /// The value at a sequence: nothing if this table does not know, `Some(None)` if the key was cleared.
-    pub(super) fn get(&self, key: &[u8], sequence: u64) -> Option<Option<Bytes>> {
+    fn get(&self, key: &[u8], probe: Probe, sequence: u64) -> Option<Option<Bytes>> {
+        if !self.filter.may_have(probe) {
+            return None;
+        }
         self.read().get(key)?.at(sequence).cloned()
     }
 
@@ -148,7 +157,8 @@ pub(super) struct View {
 impl View {
     /// The value at a sequence, as far as it is not in the base.
     pub(super) fn get(&self, key: &[u8], sequence: u64) -> Option<Option<Bytes>> {
-        self.tables.iter().filter(|table| !table.is_empty()).find_map(|table| table.get(key, sequence))
+        let probe = Probe::of(key);
+        self.tables.iter().find_map(|table| table.get(key, probe, sequence))
     }
 
     pub(super) fn page_bytes(&self) -> u64 {
@@ -235,7 +245,7 @@ mod tests {
                 for at in readers.iter().copied().chain([sequence]) {
                     for key in 0..4 {
                         let expected = all.iter().rev().find(|(s, k, _)| *s <= at && *k == key).map(|(_, _, v)| *v);
-                        let found = table.get(&[key], at).map(|value| value.map(|value| value[0]));
+                        let found = table.get(&[key], Probe::of(&[key]), at).map(|value| value.map(|value| value[0]));
                         prop_assert_eq!(found, expected, "key {} at {}", key, at);
                     }
                 }
