@@ -10,8 +10,8 @@ mod log;
 mod measures;
 mod process;
 
-pub use log::{FilterError, LastLines, LogHandle};
 pub(crate) use log::within_request;
+pub use log::{FilterError, LastLines, LogHandle};
 pub use measures::MetricsHandle;
 
 use crate::admin::{AdminState, Backups, ClusterSource};

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Measures the embedded store under a node: what is written to the disk for each byte that was accepted, memory under load and
-# idle, stalls, and how long a start takes after kill -9 with much in the log.
+# idle, stalls, a hundred tenants, a load of which nine of ten events are acknowledged at once, and how long a start takes after
+# kill -9 with much in the log.
 #
-#   ops/load/storage.sh [SECONDS]      default: 15 seconds of batches, as many of single events
+#   ops/load/storage.sh [SECONDS]      default: 15 seconds of each load
 #
 # Node and load generator share the machine. Bytes written are those of the whole disk, from /proc/diskstats, since what a process
 # writes is counted by whole folios of the page cache; accepted are payloads of 1 KiB.
@@ -24,11 +25,16 @@ start_node() {
 }
 resident() { awk '/^RssAnon/ {printf "%d", $2 / 1024}' "/proc/$node/status"; }
 disk=$(basename "$(df --output=source "$data" | tail -1)")
-written() { sync && awk -v disk="$disk" '$3 == disk {printf "%.0f", $10 * 512}' /proc/diskstats; }
-load() { # mode connections
+# What is in the log is flushed when nothing was written for a second; it belongs to the load that has written it.
+settle() {
+  sleep 1.5
+  until curl -fs "$(field admin_url)/metrics" | grep -q '^triggers_store_log_segments_sealed 0'; do sleep 0.2; done
+}
+written() { settle && sync && awk -v disk="$disk" '$3 == disk {printf "%.0f", $10 * 512}' /proc/diskstats; }
+load() { # mode connections keys, of each of them one a line
   local before peak=0 result="$data/result"
   before=$(written)
-  "$triggers" bench --json --url "$(field url)" --key "$(field api_key)" --mode "$1" --connections "$2" --warmup 0 \
+  "$triggers" bench --json --url "$(field url)" --keys-file "${3:-$data/key}" --mode "$1" --connections "$2" --warmup 0 \
     --duration "$seconds" >"$result" 2>/dev/null &
   local bench=$!
   while kill -0 "$bench" 2>/dev/null; do
@@ -45,12 +51,33 @@ load() { # mode connections
       mode, n, rate, p99, max, w / (rate * s * 1024), peak}'
 }
 
+tenants() {
+  local of=(--url "$(field url)" --key "$(field admin_key)")
+  for number in $(seq 100); do
+    "$triggers" tenants create "${of[@]}" --id "load-$number" --name "load $number" >/dev/null
+    "$triggers" keys create "${of[@]}" --tenant "load-$number" --name load --rate-limit-per-minute 100000000 --json |
+      sed -n 's/.*"key": *"\([^"]*\)".*/\1/p'
+  done
+}
+
 mkdir "$data/node"
 start_node
+field api_key >"$data/key"
 echo "idle: $(resident) MiB"
+# The segments of the log are made once.
+"$triggers" bench --url "$(field url)" --keys-file "$data/key" --mode batch --connections 16 --duration 5 >/dev/null 2>&1
 load single 64
 load single 256
 load batch 16
+echo "a hundred tenants:"
+tenants >"$data/keys"
+load single 64 "$data/keys"
+load single 256 "$data/keys"
+load batch 16 "$data/keys"
+echo "nine of ten acknowledged, three times in a row:"
+load drain 64
+load drain 64
+load drain 64
 disown "$node"
 kill -9 "$node"
 while kill -0 "$node" 2>/dev/null; do sleep 0.01; done

@@ -20,6 +20,8 @@ pub enum Mode {
     Batch,
     /// Writes, reads and acknowledgements.
     Mixed,
+    /// `POST /v1/events`, and nine of ten acknowledged at once.
+    Drain,
     /// `GET /v1/inbox`
     Read,
     /// A server without a node behind it.
@@ -33,6 +35,7 @@ impl Mode {
             Self::Single => "single",
             Self::Batch => "batch",
             Self::Mixed => "mixed",
+            Self::Drain => "drain",
             Self::Read => "read",
             Self::Ceiling(_) => "ceiling",
         }
@@ -107,6 +110,8 @@ impl Plan {
         match self.mode {
             Mode::Batch | Mode::Ceiling(CeilingShape::Batch) => 10 * u64::from(self.batch_size),
             Mode::Mixed => 26,
+            // Ten of eleven.
+            Mode::Drain => 9,
             _ => 10,
         }
     }

@@ -17,7 +17,7 @@ use super::tally::{Answered, Tallies, Window};
 /// The machine line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary<'a> {
-    /// `single`, `batch`, `mixed`, `read` or `ceiling`.
+    /// `single`, `batch`, `mixed`, `drain`, `read` or `ceiling`.
     pub mode: &'a str,
     /// Connections.
     pub connections: u32,

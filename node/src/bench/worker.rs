@@ -92,7 +92,7 @@ impl Worker {
         for _ in 0..2 {
             let request = self.script.request(operation);
             self.body.clear();
-            let body = operation.wants_body().then_some(&mut self.body);
+            let body = self.script.wants_body(operation).then_some(&mut self.body);
             let connection = match &mut self.connection {
                 Some(connection) => connection,
                 none => none.insert(redial(&self.load.dialer, &mut self.redial_ms).await?),

@@ -35,6 +35,7 @@ Modes:
   batch    POST /v1/events/batch with --batch-size events
   read     GET /v1/inbox?limit=50, following the cursor
   mixed    60 % single, 20 % batches of 10, 10 % pages, 10 % acknowledgements
+  drain    POST /v1/events, and nine of each connection's ten last acknowledged in one request
   ceiling  a bare HTTP server in this process: answers of the same size, no store
 
 Latency and requests/s count answers in 2xx only; the rest is listed by status. events/s counts \
@@ -85,6 +86,8 @@ pub enum ModeName {
     Batch,
     /// Writing, reading and acknowledging
     Mixed,
+    /// Writing, and acknowledging most of it at once
+    Drain,
     /// Reading the inbox
     Read,
     /// HTTP without a node
@@ -108,6 +111,7 @@ impl BenchArguments {
             (ModeName::Single, _) => Mode::Single,
             (ModeName::Batch, _) => Mode::Batch,
             (ModeName::Mixed, _) => Mode::Mixed,
+            (ModeName::Drain, _) => Mode::Drain,
             (ModeName::Read, _) => Mode::Read,
             (ModeName::Ceiling, CeilingName::Single) => Mode::Ceiling(CeilingShape::Single),
             (ModeName::Ceiling, CeilingName::Batch) => Mode::Ceiling(CeilingShape::Batch),

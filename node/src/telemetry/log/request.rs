@@ -44,7 +44,12 @@ where
         let id = request.request_id.as_str();
         let trace = request.trace_parent.as_ref().map(TraceParent::trace_id);
         if self.is_json {
-            write!(writer, "{},\"request_id\":{}", line.strip_suffix('}').unwrap_or(line), serde_json::Value::from(id))?;
+            write!(
+                writer,
+                "{},\"request_id\":{}",
+                line.strip_suffix('}').unwrap_or(line),
+                serde_json::Value::from(id)
+            )?;
             if let Some(trace) = trace {
                 write!(writer, ",\"trace_id\":\"{trace}\"")?;
             }

@@ -5,7 +5,8 @@
 //! group; `COMMITTER-2` no commit is visible or answered before the sync of its group; `COMMITTER-3` one commit that cannot be
 //! applied (there is no room, a counter is none) does not fail the others of its group; `COMMITTER-4` a commit fails if a key
 //! that it has read was written after its snapshot, or if that is not known any more.
-//! While a group is synced the next one gathers; there is no timer.
+//! While a group is synced the next one gathers; there is no timer. If few have gathered, whoever is about to commit and waits for
+//! a processor only goes first: where processors are idle that takes no time.
 
 use super::base::{Base, Room};
 use super::disk::Disk;
@@ -25,6 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 /// A commit that grows what is stored by less than this for each of its writes does not count as growing: a few bytes come
 /// with acknowledgements and tombstones, while a new pair is larger than that by its key alone.
 const GROWTH_BYTES_FREE: usize = 64;
+/// With fewer commits than this in the queue the thread gives up its processor once: many small groups cost more than they are worth.
+const YIELD_BELOW: usize = 4;
 /// Keys of a range that is cleared are looked up so many at a time.
 const CLEARED_PAGE: usize = 1_000;
 
@@ -77,6 +80,9 @@ impl<D: Disk, B: Base> Committer<D, B> {
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>, transactions_max: usize, bytes_max: usize) {
         let mut is_closing = false;
         while !is_closing && let Some(first) = queue.blocking_recv() {
+            if queue.len() + 1 < YIELD_BELOW {
+                std::thread::yield_now();
+            }
             let (mut group, mut bytes, mut next) = (Vec::new(), 0, Some(first));
             while let Some(message) = next.take() {
                 match message {

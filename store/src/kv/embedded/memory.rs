@@ -121,7 +121,9 @@ impl Table {
 
     /// Whether a key was written after a sequence.
     pub(super) fn is_key_changed(&self, key: &[u8], since: u64) -> bool {
-        self.last() > since && self.read().get(key).is_some_and(|entry| entry.newest.sequence > since)
+        self.last() > since
+            && self.filter.may_have(Probe::of(key))
+            && self.read().get(key).is_some_and(|entry| entry.newest.sequence > since)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Entries> {
