@@ -144,3 +144,27 @@ impl Requester for Reply {
         !self.channel.is_closed() && Instant::now() < self.deadline
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::request::Write;
+
+    fn request() -> (Request<Reply>, oneshot::Receiver<Answer>) {
+        let (requester, answer) = Reply::internal(Instant::now() + Duration::from_secs(60));
+        (Request { requester: Some(requester), ..Request::own(Write::Sweep) }, answer)
+    }
+
+    #[tokio::test]
+    async fn only_the_first_arrival_is_told_of_and_what_comes_too_late_is_dropped() {
+        let arrivals = Arrivals::default();
+        let ((first, _), (second, waiting), (third, too_late)) = (request(), request(), request());
+        assert!(arrivals.push(first) && arrivals.take().len() == 1);
+        assert!(arrivals.push(second), "the inbox had taken the first one");
+        arrivals.close();
+        waiting.await.unwrap_err();
+        assert!(!arrivals.push(third), "ARRIVALS-1");
+        too_late.await.unwrap_err();
+        assert!(arrivals.take().is_empty(), "ARRIVALS-1");
+    }
+}

@@ -62,3 +62,82 @@ where
         writer.write_char('\n')
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::respond::{Respond, Responder};
+    use axum::body::Body;
+    use axum::routing::get;
+    use std::io;
+    use std::sync::{Mutex, MutexGuard};
+    use tower::ServiceExt as _;
+    use tracing_subscriber::fmt::MakeWriter;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use triggers_cluster_config::NodeOptions;
+    use triggers_protocol::Environment;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    struct Writer<'a>(MutexGuard<'a, Vec<u8>>);
+
+    impl io::Write for Writer<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Written {
+        type Writer = Writer<'a>;
+
+        fn make_writer(&'a self) -> Writer<'a> {
+            Writer(self.0.lock().unwrap())
+        }
+    }
+
+    /// The lines of a request whose handler logs one, and of one that is logged outside of it.
+    async fn lines(subscriber: impl Subscriber + Send + Sync + 'static, written: Written) -> Vec<String> {
+        let _current = tracing::subscriber::set_default(subscriber);
+        let handler = || async { tracing::info!(answer = %"{}", "inside") };
+        let responder = Responder::new(Environment::system(), &NodeOptions::default());
+        let router = axum::Router::new().route("/", get(handler)).layer(Respond::new(responder));
+        let request = axum::http::Request::get("/")
+            .header("x-request-id", r#"a"b"#)
+            .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        tracing::info!("outside");
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains("side")).map(str::to_owned).collect()
+    }
+
+    #[tokio::test]
+    async fn a_line_says_which_request_it_belongs_to() {
+        let written = Written::default();
+        let layer = tracing_subscriber::fmt::layer().with_writer(written.clone()).with_ansi(false);
+        let layer = layer.map_event_format(|format| WithRequest { format, is_json: false });
+        let text = lines(tracing_subscriber::registry().with(layer), written).await;
+        assert!(
+            text[0].ends_with("inside answer={} request_id=a\"b trace_id=4bf92f3577b34da6a3ce929d0e0e4736"),
+            "REQUEST-LINE-1: {text:?}"
+        );
+        assert!(text[1].ends_with("outside"), "REQUEST-LINE-1: {text:?}");
+    }
+
+    #[tokio::test]
+    async fn a_line_of_json_stays_json() {
+        let written = Written::default();
+        let layer = tracing_subscriber::fmt::layer().with_writer(written.clone()).json().flatten_event(true);
+        let layer = layer.map_event_format(|format| WithRequest { format, is_json: true });
+        let text = lines(tracing_subscriber::registry().with(layer), written).await;
+        let inside: serde_json::Value = serde_json::from_str(&text[0]).unwrap();
+        assert_eq!((&inside["request_id"], &inside["answer"]), (&"a\"b".into(), &"{}".into()), "REQUEST-LINE-1");
+        assert_eq!(inside["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        let outside: serde_json::Value = serde_json::from_str(&text[1]).unwrap();
+        assert!(outside.get("request_id").is_none(), "REQUEST-LINE-1: {outside}");
+    }
+}
