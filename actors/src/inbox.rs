@@ -1,6 +1,6 @@
 //! The inbox actor: one per active tenant; every write of the tenant passes through it.
 //!
-//! Told by: the [`crate::Router`] and its [`crate::retry`] actors (`Write`), its own tasks (`Loaded`, `Committed`, `Failed`,
+//! Told by: the [`crate::Router`] (`Arrived`: requests wait beside the mailbox), its [`crate::retry`] actors (`Write`), its own tasks (`Loaded`, `Committed`, `Failed`,
 //! `Slot`), ractor when an attempt is over. Tells: the store, and each requester through its own channel, at once when its
 //! batch is durable. Supervised by its partition; it supervises the attempts that it has begun, and does not begin again
 //! what failed: the store knows when it is due.
@@ -116,8 +116,13 @@ impl Actor for Inbox {
     ) -> Result<(), ActorProcessingErr> {
         let has_failed = matches!(message, InboxMessage::Failed(..) | InboxMessage::Loaded(Err(_)));
         let wait_min = if has_failed { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
+        let ends_what_is_under_way =
+            matches!(message, InboxMessage::Committed(..) | InboxMessage::Failed(..) | InboxMessage::Loaded(_));
+        if ends_what_is_under_way || !state.machine.is_under_way() {
+            state.machine.arrive(state.arguments.arrivals.take());
+        }
         let effects = match message {
-            InboxMessage::Arrived => Vec::new(),
+            InboxMessage::Arrived => state.machine.go_on(),
             InboxMessage::Write(request) => state.machine.submit(request),
             InboxMessage::Loaded(result) => state.machine.loaded(result.map_err(BrokerError::from)),
             InboxMessage::Committed(committed, finished) => state.machine.committed(*committed, finished),
@@ -135,7 +140,6 @@ impl Actor for Inbox {
             InboxMessage::Lost => return Err("a task of the inbox ended without a result".into()),
         };
         state.perform(&myself, effects).await;
-        state.take_arrivals(&myself).await;
         state.set_tick(&myself, wait_min);
         Ok(())
     }
@@ -165,18 +169,6 @@ impl Actor for Inbox {
 }
 
 impl InboxState {
-    /// Takes what has arrived, unless it could only wait.
-    async fn take_arrivals(&mut self, myself: &ActorRef<InboxMessage>) {
-        if self.machine.is_under_way() {
-            return;
-        }
-        let arrived = self.arguments.arrivals.take();
-        if !arrived.is_empty() {
-            let effects = self.machine.submit_all(arrived);
-            self.perform(myself, effects).await;
-        }
-    }
-
     /// Sets a timer for the next thing to do, unless there is one that is early enough.
     fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());
@@ -281,7 +273,7 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
             }
             let is_news = applied.outcomes.iter().any(is_news);
             let (committed, finished, answers) = batch.finish(applied);
-            // The inbox hears of it first: a client that repeats its idempotency key at once must find it free.
+            // The inbox hears of it first, so that the next batch begins while this one is answered.
             promise.keep(InboxMessage::Committed(Box::new(committed), finished));
             if is_news {
                 arguments.signals.committed.notify_waiters();

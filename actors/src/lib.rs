@@ -9,8 +9,8 @@
 //!         │   └── Retry      one per attempt to a subscription that is under way
 //!         └── Sweeper        removes what has reached its age
 //! ```
-//! A request's way: `Router` → admission → `Inbox` mailbox → batch → one store transaction → answer.
-//! Invariants: nothing enters a mailbox without a permit ([`admission`]); logic is in machines without I/O, shells are
+//! A request's way: `Router` → admission → arrivals of the `Inbox` → batch → one store transaction → answer.
+//! Invariants: nothing is handed to an inbox without a permit ([`admission`]); logic is in machines without I/O, shells are
 //! thin; no names, registries or process groups of ractor are used, because they are global to the process, but for
 //! [`cluster::ractor`], of which a process has one.
 //! It knows no HTTP, and no store engine in particular.

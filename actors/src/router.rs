@@ -1,6 +1,6 @@
 //! The router: from a tenant to the one who serves it. The edge knows nothing else of the actors.
 //!
-//! Invariants: `ROUTER-1` every call ends by its deadline; `ROUTER-2` a write enters a mailbox only with permits of its
+//! Invariants: `ROUTER-1` every call ends by its deadline; `ROUTER-2` a write is handed to an inbox only with permits of its
 //! tenant and of the node; `ROUTER-3` a reply that is lost is reported as an unknown outcome, never as a failure;
 //! `ROUTER-4` reads check the fence in their own snapshot, so a deposed owner never answers with old data.
 

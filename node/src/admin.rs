@@ -24,7 +24,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-
 use std::sync::atomic::Ordering;
 use triggers_cluster_config::{ListenOptions, NodeOptions};
 

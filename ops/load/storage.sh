@@ -27,7 +27,7 @@ resident() { awk '/^RssAnon/ {printf "%d", $2 / 1024}' "/proc/$node/status"; }
 disk=$(basename "$(df --output=source "$data" | tail -1)")
 # What is in the log is flushed when nothing was written for a second; it belongs to the load that has written it.
 settle() {
-  sleep 1.5
+  sleep 2.5
   until curl -fs "$(field admin_url)/metrics" | grep -q '^triggers_store_log_segments_sealed 0'; do sleep 0.2; done
 }
 written() { settle && sync && awk -v disk="$disk" '$3 == disk {printf "%.0f", $10 * 512}' /proc/diskstats; }
@@ -79,7 +79,11 @@ load drain 64
 load drain 64
 load drain 64
 disown "$node"
+"$triggers" bench --url "$(field url)" --keys-file "$data/key" --mode batch --connections 16 --duration 60 >/dev/null 2>&1 &
+bench=$!
+sleep 5
 kill -9 "$node"
+kill "$bench"
 while kill -0 "$node" 2>/dev/null; do sleep 0.01; done
 begun=$(date +%s%N)
 start_node

@@ -64,7 +64,7 @@ impl InboxHandle {
 }
 
 /// Requests that the inbox has not taken yet: they wait here side by side, and it is told of the first one only. It takes all
-/// of them when it can begin something with them, so that it does not wake up for each.
+/// of them when what is under way has come to its end, so that it does not wake up for each.
 ///
 /// Invariant: `ARRIVALS-1` nothing is in it once it is closed. What is in it is bounded by the permits that requests hold.
 #[derive(Debug, Default)]

@@ -144,6 +144,8 @@ pub(crate) struct InboxMachine<R> {
     last_id: EventId,
     counts: Counts,
     waiting: VecDeque<Planned<R>>,
+    /// What nobody has looked at yet.
+    arrived: Vec<Request<R>>,
     /// When leases are to be ended.
     first_lease_end: Option<Timestamp>,
     /// Whether that is on its way already.
@@ -165,6 +167,7 @@ impl<R: Requester> InboxMachine<R> {
             last_id: EventId::ZERO,
             counts: Counts::default(),
             waiting: VecDeque::new(),
+            arrived: Vec::new(),
             first_lease_end: None,
             expiring: false,
             keys_in_flight: HashSet::new(),
@@ -176,15 +179,19 @@ impl<R: Requester> InboxMachine<R> {
 
     /// A request came in.
     pub(crate) fn submit(&mut self, request: Request<R>) -> Vec<InboxEffect<R>> {
-        self.submit_all([request])
+        let planned = self.admit(request);
+        self.waiting.push_back(planned);
+        self.proceed()
     }
 
-    /// Requests came in, in this order.
-    pub(crate) fn submit_all(&mut self, requests: impl IntoIterator<Item = Request<R>>) -> Vec<InboxEffect<R>> {
-        for request in requests {
-            let planned = self.admit(request);
-            self.waiting.push_back(planned);
-        }
+    /// Requests came in, in this order. They are looked at with what comes next: when the load or the batch that is under way
+    /// has come to its end, if there is one, so that what this has held is free by then.
+    pub(crate) fn arrive(&mut self, requests: Vec<Request<R>>) {
+        self.arrived.extend(requests);
+    }
+
+    /// Begins what can be begun.
+    pub(crate) fn go_on(&mut self) -> Vec<InboxEffect<R>> {
         self.proceed()
     }
 
@@ -280,6 +287,7 @@ impl<R: Requester> InboxMachine<R> {
             }
             Err(error) => {
                 self.phase = Phase::Unloaded;
+                self.admit_arrived();
                 let refused: Vec<_> = self.waiting.drain(..).collect();
                 refused.into_iter().filter_map(|planned| self.refuse(planned, error.clone())).collect()
             }
@@ -352,6 +360,9 @@ impl<R: Requester> InboxMachine<R> {
 
     /// Loads if nothing is known, or plans the next batch if none is in flight.
     fn proceed(&mut self) -> Vec<InboxEffect<R>> {
+        if !self.is_under_way() {
+            self.admit_arrived();
+        }
         let mut effects = Vec::new();
         match self.phase {
             Phase::Unloaded if !self.waiting.is_empty() => {
@@ -377,7 +388,14 @@ impl<R: Requester> InboxMachine<R> {
         effects.extend(wants_slot.then_some(InboxEffect::AwaitSlot));
     }
 
-    /// Refuses on arrival the appends whose idempotency key is in flight already.
+    fn admit_arrived(&mut self) {
+        for request in std::mem::take(&mut self.arrived) {
+            let planned = self.admit(request);
+            self.waiting.push_back(planned);
+        }
+    }
+
+    /// Refuses the appends whose idempotency key is in flight already.
     fn admit(&mut self, request: Request<R>) -> Planned<R> {
         let mut own_keys = HashSet::new();
         let mut slots = Vec::with_capacity(request.writes.len());

@@ -121,6 +121,20 @@ fn what_arrives_during_a_commit_goes_into_the_next_one() {
 }
 
 #[test]
+fn arrivals_wait_for_what_is_under_way_and_for_nothing_else() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[Some(7)])));
+    // What the inbox asks itself comes in all the time; it does not go before them again and again.
+    machine.submit(append(2, &[None]));
+    machine.arrive(vec![append(3, &[Some(7)]), append(4, &[None])]);
+    assert!(machine.go_on().is_empty());
+    let second = commit_of(finish(&mut machine, first));
+    assert_eq!(second.commands.len(), 3, "INBOX-3: the key is free by then");
+    machine.arrive(vec![append(5, &[None])]);
+    assert_eq!(commit_of(finish(&mut machine, second)).commands.len(), 1);
+}
+
+#[test]
 fn two_requests_for_one_event_go_into_two_batches() {
     let mut machine = ready();
     let first = commit_of(machine.submit(append(1, &[None])));

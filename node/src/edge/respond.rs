@@ -186,14 +186,16 @@ async fn respond(responder: Arc<Responder>, mut request: Request, inner: Route) 
         began: environment.monotonic(),
         context: context.clone(),
     };
-    if noted.origin.is_some() && headers::is_preflight(&noted.method, request.headers()) {
-        let mut response = StatusCode::NO_CONTENT.into_response();
-        headers::add_preflight(response.headers_mut());
-        return finish(&responder, noted, response);
-    }
+    let is_preflight = noted.origin.is_some() && headers::is_preflight(&noted.method, request.headers());
     request.extensions_mut().insert(context.clone());
     let answered = async {
-        let response = responder.response(request, inner).await;
+        let response = if is_preflight {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            headers::add_preflight(response.headers_mut());
+            response
+        } else {
+            responder.response(request, inner).await
+        };
         finish(&responder, noted, response)
     };
     within_request(context, answered).await

@@ -304,8 +304,8 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
             }
         }
         self.page_bytes += page_bytes;
-        if self.staged.is_empty() {
-            // Nearly in order, and most groups have one commit only: made at once it takes far fewer comparisons.
+        if self.staged.is_empty() && commit.cleared.is_empty() {
+            // In order, and most groups have one commit only: made at once it takes far fewer comparisons.
             self.staged = pairs.into_iter().collect();
         } else {
             self.staged.extend(pairs);

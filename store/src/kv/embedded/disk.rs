@@ -149,7 +149,7 @@ impl Disk for LogDirectory {
             file.sync_all()?;
             std::fs::rename(&unfinished, self.path.join(name))?;
             File::open(&self.path)?.sync_all()?;
-            self.open(name)
+            Ok(file.with(self.scratch.clone()))
         };
         made().inspect_err(|_| {
             // What is left of it is removed at the next start otherwise.

@@ -101,7 +101,8 @@ impl Transaction for EmbeddedTransaction {
     }
 
     fn set_owned(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.overlay.set_owned(key.into(), value.into());
+        // They stay in memory until they are flushed, without what the vectors have room for.
+        self.overlay.set_owned(key.into_boxed_slice().into(), value.into_boxed_slice().into());
     }
 
     fn clear(&mut self, key: &[u8]) {

@@ -5,7 +5,7 @@
 //! that does not do it) is written as usual: the file is the same; `SEGMENT-FILE-2` memory for it is bounded by [`PIECE_BYTES`].
 
 use super::DiskFile;
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -50,10 +50,17 @@ impl SegmentFile {
     pub(super) fn open(path: &Path, scratch: Scratch) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let flags = OFlags::DIRECT.bits() as i32;
-        let direct = OpenOptions::new().write(true).custom_flags(flags).open(path).ok();
-        // What is in the cache of it has been read or written for the last time.
-        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        let direct = match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+            Ok(direct) => Some(direct),
+            Err(error) if is_unknown(&error) => None,
+            Err(error) => return Err(error),
+        };
         Ok(Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, scratch })
+    }
+
+    /// The same file, written with other memory.
+    pub(super) fn with(self, scratch: Scratch) -> Self {
+        Self { scratch, ..self }
     }
 
     /// Makes durable what was written, and the length.
@@ -70,13 +77,18 @@ impl SegmentFile {
         }
         match self.scratch.with(piece, |aligned| direct.write_at(aligned, offset)) {
             // The file system has other rules; nothing was written.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(error) if is_unknown(&error) => {
                 self.is_direct.store(false, Ordering::Relaxed);
                 None
             }
             written => Some(written),
         }
     }
+}
+
+/// Whether a file system says so that it does not write past the cache, or not this.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
 impl DiskFile for SegmentFile {
@@ -116,6 +128,9 @@ mod tests {
             let mut expected = vec![0; BLOCKS * ALIGNMENT];
             std::fs::write(&path, &expected).unwrap();
             let file = SegmentFile::open(&path, Scratch::default()).unwrap();
+            prop_assert!(file.write_direct(&[0; ALIGNMENT], 1).is_none(), "a part of a block");
+            // Where the file system opens a file so, whole blocks are written so.
+            prop_assert_eq!(file.write_direct(&[0; ALIGNMENT], 0).is_some(), file.direct.is_some());
             for (block, within, blocks, more, fill) in writes {
                 let offset = block * ALIGNMENT as u64 + within;
                 let bytes = vec![fill; blocks * ALIGNMENT + more];
