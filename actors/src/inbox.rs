@@ -122,7 +122,7 @@ impl Actor for Inbox {
             state.machine.arrive(state.arguments.arrivals.take());
         }
         let effects = match message {
-            InboxMessage::Arrived => state.machine.go_on(),
+            InboxMessage::Arrived => state.machine.proceed(),
             InboxMessage::Write(request) => state.machine.submit(request),
             InboxMessage::Loaded(result) => state.machine.loaded(result.map_err(BrokerError::from)),
             InboxMessage::Committed(committed, finished) => state.machine.committed(*committed, finished),

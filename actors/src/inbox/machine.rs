@@ -190,11 +190,6 @@ impl<R: Requester> InboxMachine<R> {
         self.arrived.extend(requests);
     }
 
-    /// Begins what can be begun.
-    pub(crate) fn go_on(&mut self) -> Vec<InboxEffect<R>> {
-        self.proceed()
-    }
-
     /// Whether a load or a batch is under way, so that requests can only wait.
     pub(crate) fn is_under_way(&self) -> bool {
         matches!(self.phase, Phase::Loading | Phase::Committing)
@@ -359,7 +354,7 @@ impl<R: Requester> InboxMachine<R> {
     }
 
     /// Loads if nothing is known, or plans the next batch if none is in flight.
-    fn proceed(&mut self) -> Vec<InboxEffect<R>> {
+    pub(crate) fn proceed(&mut self) -> Vec<InboxEffect<R>> {
         if !self.is_under_way() {
             self.admit_arrived();
         }

@@ -127,7 +127,7 @@ fn arrivals_wait_for_what_is_under_way_and_for_nothing_else() {
     // What the inbox asks itself comes in all the time; it does not go before them again and again.
     machine.submit(append(2, &[None]));
     machine.arrive(vec![append(3, &[Some(7)]), append(4, &[None])]);
-    assert!(machine.go_on().is_empty());
+    assert!(machine.proceed().is_empty());
     let second = commit_of(finish(&mut machine, first));
     assert_eq!(second.commands.len(), 3, "INBOX-3: the key is free by then");
     machine.arrive(vec![append(5, &[None])]);

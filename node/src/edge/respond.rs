@@ -165,7 +165,7 @@ impl Service<Request> for Responding {
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // A route is always ready: `Router` never calls this on it.
+        // A route is always ready.
         Poll::Ready(Ok(()))
     }
 
