@@ -22,7 +22,7 @@ use crate::delivery::Slots;
 use crate::delivery::WebhookSender;
 use crate::options::BrokerOptions;
 use crate::retry::{Retry, RetryArguments};
-use batch::Batch;
+use batch::{Batch, Committed, Finished};
 use dispatch::{Dispatched, Dispatcher};
 use handle::{Arrivals, Reply};
 use machine::{BatchLimits, InboxEffect, InboxMachine};
@@ -31,14 +31,14 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use request::{Answer, BrokerError};
 use signals::InboxSignals;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{SubscriptionId, TenantId, Timestamp};
-use triggers_store::kv::{Fault, Run, Store, StoreError};
+use triggers_store::kv::{Fault, Ordered, Run, Store, StoreError};
 use triggers_store::tables::batch::{Applied, Outcome};
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::keys::TenantKeys;
@@ -114,15 +114,34 @@ impl Actor for Inbox {
         message: InboxMessage,
         state: &mut InboxState,
     ) -> Result<(), ActorProcessingErr> {
-        let has_failed = matches!(message, InboxMessage::Failed(..) | InboxMessage::Loaded(Err(_)));
+        let has_failed =
+            matches!(message, InboxMessage::Failed(..) | InboxMessage::Unsettled(..) | InboxMessage::Loaded(Err(_)));
         let wait_min = if has_failed { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
-        let ends_what_is_under_way =
-            matches!(message, InboxMessage::Committed(..) | InboxMessage::Failed(..) | InboxMessage::Loaded(_));
-        if ends_what_is_under_way || !state.machine.is_under_way() {
+        let ends_what_is_under_way = matches!(
+            message,
+            InboxMessage::Committed(..)
+                | InboxMessage::Failed(..)
+                | InboxMessage::Settled
+                | InboxMessage::Unsettled(..)
+                | InboxMessage::Loaded(_)
+        );
+        if ends_what_is_under_way {
             state.machine.arrive(state.arguments.arrivals.take());
+        } else {
+            state.take_arrivals();
         }
         let effects = match message {
             InboxMessage::Arrived => state.machine.proceed(),
+            InboxMessage::Ordered(committed, finished) => {
+                state.machine.ordered(*committed, finished);
+                state.take_arrivals();
+                state.machine.proceed()
+            }
+            InboxMessage::Settled => state.machine.settled(),
+            InboxMessage::Unsettled(batch, error) => {
+                tracing::warn!(tenant = %state.arguments.tenant, %error, "a batch failed");
+                state.machine.lost(*batch, error)
+            }
             InboxMessage::Write(request) => state.machine.submit(request),
             InboxMessage::Loaded(result) => state.machine.loaded(result.map_err(BrokerError::from)),
             InboxMessage::Committed(committed, finished) => state.machine.committed(*committed, finished),
@@ -169,6 +188,14 @@ impl Actor for Inbox {
 }
 
 impl InboxState {
+    /// Takes what has arrived, unless it would only wait in the machine.
+    fn take_arrivals(&mut self) {
+        let arrivals = &self.arguments.arrivals;
+        if !self.machine.is_under_way(arrivals.len()) {
+            self.machine.arrive(arrivals.take());
+        }
+    }
+
     /// Sets a timer for the next thing to do, unless there is one that is early enough.
     fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());
@@ -262,9 +289,12 @@ async fn load(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
 }
 
 async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, batch: Batch<Reply>) {
+    let place = Arc::new(Place::new(inbox.clone()));
     let promise = Promise(Some(inbox));
-    let message = match run_batch(&arguments, &batch).await {
-        Ok(applied) => {
+    let result = run_batch(&arguments, &batch, &place).await;
+    let is_ordered = place.is_taken();
+    let message = match result {
+        Ok(mut applied) => {
             metrics::histogram!("triggers_inbox_batch_events").record(batch.events() as f64);
             arguments.signals.note(arguments.store.environment().monotonic(), &applied.outcomes);
             let due = applied.due.values().copied().chain(applied.first_lease_end.flatten());
@@ -272,17 +302,57 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
                 arguments.signals.expect(first);
             }
             let is_news = applied.outcomes.iter().any(is_news);
-            let (committed, finished, answers) = batch.finish(applied);
             // The inbox hears of it first, so that the next batch begins while this one is answered.
-            promise.keep(InboxMessage::Committed(Box::new(committed), finished));
+            promise.keep(if is_ordered {
+                InboxMessage::Settled
+            } else {
+                let (mut committed, finished) = batch.told(&applied);
+                committed.news = batch.news(&mut applied.outcomes);
+                InboxMessage::Committed(Box::new(committed), finished)
+            });
             if is_news {
                 arguments.signals.committed.notify_waiters();
             }
-            return answer_all(answers);
+            return answer_all(batch.answers(&applied.outcomes));
         }
+        Err(error) if is_ordered => InboxMessage::Unsettled(Box::new(batch), error),
         Err(error) => InboxMessage::Failed(Box::new(batch), error),
     };
     promise.keep(message);
+}
+
+/// Tells the inbox that a batch has its place in the order of commits: once, and not after the batch's end.
+struct Place {
+    inbox: ActorRef<InboxMessage>,
+    is_taken: Mutex<bool>,
+}
+
+impl Place {
+    fn new(inbox: ActorRef<InboxMessage>) -> Self {
+        Self { inbox, is_taken: Mutex::new(false) }
+    }
+
+    /// What is called when the batch has its place.
+    fn taker(self: &Arc<Self>, committed: Committed, finished: Finished) -> Ordered {
+        let place = self.clone();
+        Box::new(move || {
+            let mut is_taken = place.lock();
+            if !std::mem::replace(&mut is_taken, true) {
+                // An inbox that is gone begins nothing more.
+                let _ = place.inbox.cast(InboxMessage::Ordered(Box::new(committed), finished));
+            }
+        })
+    }
+
+    /// Whether the inbox was told. It is not told from now on.
+    fn is_taken(&self) -> bool {
+        std::mem::replace(&mut self.lock(), true)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        // Nothing panics while holding the lock.
+        self.is_taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether there may be more for consumers now than before.
@@ -290,7 +360,11 @@ fn is_news(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Appended(_) | Outcome::Changed(_) | Outcome::Expired(1..))
 }
 
-async fn run_batch(arguments: &InboxArguments, batch: &Batch<Reply>) -> Result<Applied, TableError> {
+async fn run_batch(
+    arguments: &InboxArguments,
+    batch: &Batch<Reply>,
+    place: &Arc<Place>,
+) -> Result<Applied, TableError> {
     let _slot = arguments.commit_slots.acquire().await.expect("the semaphore is never closed");
     if batch.is_abandoned() {
         let reason = "nobody waits for the batch any more";
@@ -298,9 +372,19 @@ async fn run_batch(arguments: &InboxArguments, batch: &Batch<Reply>) -> Result<A
     }
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
+    let is_without_news = batch.is_without_news();
+    let ordered = |applied: &Applied| -> Ordered {
+        if !is_without_news {
+            return Box::new(|| {});
+        }
+        let (committed, finished) = batch.told(applied);
+        place.taker(committed, finished)
+    };
     let applied = arguments
         .store
-        .run(run, |tx| Box::pin(tables::batch::apply(tx, guard, keys, batch.last_id, &batch.commands)))
+        .run_pipelined(run, ordered, |tx| {
+            Box::pin(tables::batch::apply(tx, guard, keys, batch.last_id, &batch.commands))
+        })
         .await;
     if applied.is_err() && is_planted(Bug::AnsweredBeforeCommit) {
         return batch.supposed().map_or(applied, Ok);

@@ -36,10 +36,20 @@ use std::pin::Pin;
 /// A boxed future, so that engines are interchangeable at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What is called when a commit has its place in the order of commits; see [`Transaction::commit_pipelined`].
+pub type Ordered = Box<dyn FnOnce() + Send>;
+
 /// One implementation of the store.
 pub trait Engine: Send + Sync + 'static {
     /// Begins a transaction on the newest committed state.
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>>;
+
+    /// Begins a transaction that sees commits from the moment at which they have their place in the order, before they are
+    /// durable, on an engine that knows that moment. Its own commit is answered after theirs, also if it writes nothing, and is
+    /// refused if they turn out not to be durable. So what it has read must not be told to anybody before it commits.
+    fn begin_pipelined(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
+        self.begin()
+    }
 
     /// Whether the engine can still write; the reason if not. Must not block.
     fn health(&self) -> Result<(), StoreError>;
@@ -113,6 +123,14 @@ pub trait Transaction: Send {
     /// # Errors
     /// `Retryable` on a conflict; `MaybeCommitted` if the outcome is not known; `Fatal` with a [`Fault`] otherwise.
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>>;
+
+    /// As [`Transaction::commit`]. `ordered` is called as soon as transactions that [`Engine::begin_pipelined`] begins see this
+    /// commit: before it is durable, or never, on an engine that does not know that moment. If it then turns out not to be durable, the
+    /// engine commits nothing any more. It must return at once, and can still be called after the caller has given up waiting.
+    fn commit_pipelined(self: Box<Self>, ordered: Ordered) -> BoxFuture<'static, Result<(), StoreError>> {
+        drop(ordered);
+        self.commit()
+    }
 }
 
 /// Reads the little-endian `i64` that [`Transaction::add`] keeps.

@@ -107,16 +107,49 @@ impl<R> Batch<R> {
         Some(Applied { outcomes, counts, first_lease_end: None, due: BTreeMap::new() })
     }
 
-    /// Turns the outcomes of a committed batch into what the machine is told and what each requester is answered.
-    pub(crate) fn finish(self, applied: Applied) -> (Committed, Finished, Vec<(R, Answer)>) {
-        let Applied { mut outcomes, counts, first_lease_end, due } = applied;
-        let appended = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_)));
-        let last_id = if appended { self.minted_id } else { self.last_id };
+    /// Whether its commands concern nobody but those who have asked for them.
+    pub(crate) fn is_without_news(&self) -> bool {
+        let is_plain = |command: &Command| {
+            use Command::{Acknowledge, Append, Delete, Extend, Lease, Refuse, Replay};
+            matches!(
+                command,
+                Append(_) | Acknowledge { .. } | Delete { .. } | Lease(_) | Extend { .. } | Refuse(_) | Replay { .. }
+            )
+        };
+        self.commands.iter().all(is_plain)
+    }
+
+    /// What the machine is told of the batch, but for news.
+    pub(crate) fn told(&self, applied: &Applied) -> (Committed, Finished) {
+        let appended = applied.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_)));
+        let committed = Committed {
+            last_id: if appended { self.minted_id } else { self.last_id },
+            counts: applied.counts,
+            first_lease_end: applied.first_lease_end,
+            due: applied.due.clone(),
+            news: Vec::new(),
+        };
         let mut finished = Finished::default();
+        for planned in &self.requests {
+            finished.note(planned);
+        }
+        (committed, finished)
+    }
+
+    /// What the machine is told of webhooks. It is taken out of the outcomes.
+    pub(crate) fn news(&self, outcomes: &mut [Outcome]) -> Vec<PushNews> {
         let healths = self.healths();
+        let news = self.commands.iter().zip(outcomes).enumerate();
+        let news = news.filter_map(|(number, (command, outcome))| {
+            news_of(command, outcome, healths.get(&number).copied().unwrap_or(Health::Unknown))
+        });
+        news.collect()
+    }
+
+    /// What each requester is answered.
+    pub(crate) fn answers(self, outcomes: &[Outcome]) -> Vec<(R, Answer)> {
         let mut answers = Vec::with_capacity(self.requests.len());
         for planned in self.requests {
-            finished.note(&planned);
             let results = planned.slots.iter().map(|slot| match *slot {
                 Slot::Refused(refusal) => WriteResult::Refused(refusal),
                 Slot::Command(number) => result_of(&self.commands[number], &outcomes[number]),
@@ -124,12 +157,7 @@ impl<R> Batch<R> {
             let results = results.collect();
             answers.extend(planned.request.requester.map(|requester| (requester, Ok(results))));
         }
-        let news = self.commands.iter().zip(&mut outcomes).enumerate();
-        let news = news.filter_map(|(number, (command, outcome))| {
-            news_of(command, outcome, healths.get(&number).copied().unwrap_or(Health::Unknown))
-        });
-        let committed = Committed { last_id, counts, first_lease_end, due, news: news.collect() };
-        (committed, finished, answers)
+        answers
     }
 
     /// What the attempts that are settled here tell of their endpoints, by the number of the command.

@@ -1,12 +1,14 @@
 //! The inbox's logic: what is gathered, which batch goes next, which ids it gets, who is refused. No I/O.
 //!
 //! The shell tells it of requests and of finished loads and batches; it answers with [`InboxEffect`]s.
-//! Invariants: `INBOX-1` at most one batch is in flight, so commit order is id order and no cursor ever skips an event;
+//! Invariants: `INBOX-1` a batch begins when the one before has its place in the order of commits, so commit order is id order and
+//! no cursor ever skips an event; two at most are in flight;
 //! `INBOX-2` ids are minted after every id that the store may know; after an outcome that is not known the head is loaded
 //! again before anything is minted; `INBOX-3` an idempotency key is in flight at most once; `INBOX-4` a request is answered
 //! exactly once, by an effect of this machine or by the batch that carries it; `INBOX-5` counts equal the store's as of
 //! the last commit; `INBOX-6` requests that name the same event go into different batches, in their order, and so do
-//! requests that choose their events and requests that name them. A broken one panics: the supervisor builds the inbox anew from the store.
+//! requests that choose their events and requests that name them; `INBOX-7` nothing is sent to anybody before what it is about is
+//! durable. A broken one panics: the supervisor builds the inbox anew from the store.
 //! What is pushed, and when, is [`super::dispatch`]'s part of it.
 //! On a crash everything gathered is dropped unanswered, and callers see an unknown outcome.
 
@@ -144,6 +146,10 @@ pub(crate) struct InboxMachine<R> {
     last_id: EventId,
     counts: Counts,
     waiting: VecDeque<Planned<R>>,
+    /// Batches that have their place in the order and are not known to be durable.
+    unsettled: usize,
+    /// Requests of the last batch.
+    batch_requests: usize,
     /// What nobody has looked at yet.
     arrived: Vec<Request<R>>,
     /// When leases are to be ended.
@@ -167,6 +173,8 @@ impl<R: Requester> InboxMachine<R> {
             last_id: EventId::ZERO,
             counts: Counts::default(),
             waiting: VecDeque::new(),
+            unsettled: 0,
+            batch_requests: 0,
             arrived: Vec::new(),
             first_lease_end: None,
             expiring: false,
@@ -190,9 +198,16 @@ impl<R: Requester> InboxMachine<R> {
         self.arrived.extend(requests);
     }
 
-    /// Whether a load or a batch is under way, so that requests can only wait.
-    pub(crate) fn is_under_way(&self) -> bool {
-        matches!(self.phase, Phase::Loading | Phase::Committing)
+    /// Whether a load or a batch is under way, so that requests can only wait: these here, and so many more. While a batch becomes
+    /// durable the next one begins only if it is as large, since small ones cost more than they are worth.
+    pub(crate) fn is_under_way(&self, more: usize) -> bool {
+        match (self.phase, self.unsettled) {
+            (Phase::Loading | Phase::Committing, _) => true,
+            (Phase::Unloaded, unsettled) => unsettled > 0,
+            (Phase::Ready, 0) => false,
+            (Phase::Ready, 1) => self.waiting.len() + self.arrived.len() + more < self.batch_requests,
+            (Phase::Ready, _) => true,
+        }
     }
 
     /// Some time has passed, or the partition knows of something that may be due.
@@ -236,6 +251,11 @@ impl<R: Requester> InboxMachine<R> {
         Now { wall: self.environment.now(), monotonic: self.environment.monotonic() }
     }
 
+    #[cfg(test)]
+    pub(crate) fn last_id(&self) -> EventId {
+        self.last_id
+    }
+
     /// How many events wait, as the machine knows it.
     #[cfg(test)]
     pub(crate) fn received(&self) -> i64 {
@@ -246,10 +266,10 @@ impl<R: Requester> InboxMachine<R> {
     pub(crate) fn next_tick(&self) -> Option<Timestamp> {
         let now = self.now();
         let webhooks = match self.phase {
-            Phase::Unloaded => return Some(now.wall),
+            Phase::Unloaded if self.unsettled == 0 => return Some(now.wall),
+            Phase::Ready if self.unsettled == 0 => self.dispatcher.next(now),
             // Whatever is due by then is looked at when what is under way has come to its end.
-            Phase::Loading | Phase::Committing => self.dispatcher.next(now).filter(|next| *next > now.wall),
-            Phase::Ready => self.dispatcher.next(now),
+            _ => self.dispatcher.next(now).filter(|next| *next > now.wall),
         };
         [self.first_lease_end, self.reload_at, webhooks].into_iter().flatten().min()
     }
@@ -291,6 +311,27 @@ impl<R: Requester> InboxMachine<R> {
 
     /// A batch is durable and its requests are answered.
     pub(crate) fn committed(&mut self, committed: Committed, finished: Finished) -> Vec<InboxEffect<R>> {
+        let mut effects = self.take(committed, finished);
+        effects.extend(self.proceed());
+        effects
+    }
+
+    /// A batch without news has its place in the order: whatever begins now sees it, and comes after it. Its requests are answered when
+    /// it is durable. [`InboxMachine::proceed`] is for the caller to call.
+    pub(crate) fn ordered(&mut self, committed: Committed, finished: Finished) {
+        assert!(committed.news.is_empty(), "INBOX-7: what is not durable has become news");
+        self.take(committed, finished);
+        self.unsettled += 1;
+    }
+
+    /// The first of the batches in order is durable.
+    pub(crate) fn settled(&mut self) -> Vec<InboxEffect<R>> {
+        assert!(self.unsettled > 0, "INBOX-1: a batch became durable that was not in order");
+        self.unsettled -= 1;
+        self.proceed()
+    }
+
+    fn take(&mut self, committed: Committed, finished: Finished) -> Vec<InboxEffect<R>> {
         assert_eq!(self.phase, Phase::Committing, "INBOX-1: a batch finished that was not in flight");
         assert!(committed.last_id >= self.last_id, "INBOX-2: ids went back");
         self.last_id = committed.last_id;
@@ -306,7 +347,6 @@ impl<R: Requester> InboxMachine<R> {
         self.dispatcher.added(&committed.due);
         self.release(finished);
         self.phase = Phase::Ready;
-        effects.extend(self.proceed());
         effects
     }
 
@@ -333,42 +373,62 @@ impl<R: Requester> InboxMachine<R> {
     /// A batch failed; its requests are not answered yet.
     pub(crate) fn failed(&mut self, batch: Batch<R>, error: TableError) -> Vec<InboxEffect<R>> {
         assert_eq!(self.phase, Phase::Committing, "INBOX-1: a batch failed that was not in flight");
+        self.phase = Phase::Unloaded;
         if let TableError::HeadMoved { .. } = error {
             // Nothing of it is stored. The same requests go again, with ids after the head as it is now.
             for planned in batch.requests.into_iter().rev() {
                 self.waiting.push_front(planned);
             }
-            self.phase = Phase::Loading;
-            return vec![InboxEffect::Load];
+            return self.proceed();
         }
-        let error = BrokerError::from(error);
-        if error == BrokerError::Unknown {
-            self.reload_at = Some(self.environment.now().plus(LATE_COMMIT));
-        }
+        let error = self.broker_error(error);
         self.claims_alone |= batch.commands.iter().any(|command| matches!(command, Command::Claim(_)));
         let mut effects: Vec<_> =
             batch.requests.into_iter().filter_map(|planned| self.refuse(planned, error.clone())).collect();
-        self.phase = Phase::Unloaded;
         effects.extend(self.proceed());
         effects
     }
 
-    /// Loads if nothing is known, or plans the next batch if none is in flight.
-    pub(crate) fn proceed(&mut self) -> Vec<InboxEffect<R>> {
-        if !self.is_under_way() {
-            self.admit_arrived();
+    /// A batch that was in order is not durable, as far as is known; its requests are not answered yet. One that has begun since
+    /// goes on, and ends no better.
+    pub(crate) fn lost(&mut self, batch: Batch<R>, error: TableError) -> Vec<InboxEffect<R>> {
+        assert!(self.unsettled > 0, "INBOX-1: a batch failed that was not in order");
+        self.unsettled -= 1;
+        if self.phase == Phase::Ready {
+            self.phase = Phase::Unloaded;
         }
+        let error = self.broker_error(error);
+        // What they have held was given back when the batch got its place.
+        let requesters = batch.requests.into_iter().filter_map(|planned| planned.request.requester);
+        let mut effects: Vec<_> =
+            requesters.map(|requester| InboxEffect::Reply(requester, Err(error.clone()))).collect();
+        effects.extend(self.proceed());
+        effects
+    }
+
+    fn broker_error(&mut self, error: TableError) -> BrokerError {
+        let error = BrokerError::from(error);
+        if error == BrokerError::Unknown {
+            self.reload_at = Some(self.environment.now().plus(LATE_COMMIT));
+        }
+        error
+    }
+
+    /// Loads if nothing is known, or plans the next batch if it is time for it.
+    pub(crate) fn proceed(&mut self) -> Vec<InboxEffect<R>> {
         let mut effects = Vec::new();
-        match self.phase {
-            Phase::Unloaded if !self.waiting.is_empty() => {
-                self.phase = Phase::Loading;
-                effects.push(InboxEffect::Load);
-            }
-            Phase::Ready => {
+        if self.is_under_way(0) {
+            return effects;
+        }
+        self.admit_arrived();
+        if self.phase == Phase::Ready {
+            if self.unsettled == 0 {
                 self.dispatch(&mut effects);
-                effects.extend(self.plan());
             }
-            Phase::Unloaded | Phase::Loading | Phase::Committing => {}
+            effects.extend(self.plan());
+        } else if !self.waiting.is_empty() {
+            self.phase = Phase::Loading;
+            effects.push(InboxEffect::Load);
         }
         effects
     }
@@ -451,6 +511,7 @@ impl<R: Requester> InboxMachine<R> {
         }
         if !batch.requests.is_empty() {
             self.phase = Phase::Committing;
+            self.batch_requests = batch.requests.len();
             effects.push(InboxEffect::Commit(batch));
         }
         effects

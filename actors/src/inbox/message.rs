@@ -21,6 +21,12 @@ pub(crate) enum InboxMessage {
     Committed(Box<Committed>, Finished),
     /// A batch failed; its requests are not answered.
     Failed(Box<Batch<Reply>>, TableError),
+    /// A batch has its place in the order of commits.
+    Ordered(Box<Committed>, Finished),
+    /// One that had is durable; its requests are being answered.
+    Settled,
+    /// One that had failed; its requests are not answered.
+    Unsettled(Box<Batch<Reply>>, TableError),
     /// Leases may have run out, or webhooks may be due.
     Tick,
     /// The slot that was waited for; none if there will be no more.

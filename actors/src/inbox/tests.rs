@@ -1,7 +1,7 @@
 //! The inbox machine against a model of the store that commits, fails, forgets to answer and moves the head by itself.
 //! The shell is tested through the router, in `tests/it`.
 
-use super::batch::{Batch, Committed};
+use super::batch::{Batch, Committed, Finished};
 use super::dispatch::Dispatcher;
 use super::machine::{BatchLimits, InboxEffect, InboxMachine, Request, Requester};
 use super::request::{Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult};
@@ -10,7 +10,7 @@ use crate::options::DeliveryOptions;
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use triggers_protocol::{Environment, EventId, EventStatus, EventType};
@@ -64,6 +64,11 @@ fn empty() -> InboxState {
     InboxState { last_id: EventId::ZERO, first_lease_end: None, counts: Counts::default(), subscriptions: Vec::new() }
 }
 
+/// A store that has what the machine knows.
+fn empty_after(machine: &InboxMachine<Caller>) -> InboxState {
+    InboxState { last_id: machine.last_id(), ..empty() }
+}
+
 fn applied(outcomes: Vec<Outcome>, received: i64) -> Applied {
     let mut counts = Counts::default();
     counts.add(EventStatus::Received, received);
@@ -84,11 +89,18 @@ fn ready() -> InboxMachine<Caller> {
     machine
 }
 
+/// What a batch that is durable tells the machine and its callers.
+fn ended(batch: Batch<Caller>, mut applied: Applied) -> (Committed, Finished, Vec<(Caller, Answer)>) {
+    let (mut committed, finished) = batch.told(&applied);
+    committed.news = batch.news(&mut applied.outcomes);
+    (committed, finished, batch.answers(&applied.outcomes))
+}
+
 /// Commits a batch whose every command succeeds.
 fn finish(machine: &mut InboxMachine<Caller>, batch: Batch<Caller>) -> Vec<InboxEffect<Caller>> {
     let received = machine.received() + i64::try_from(batch.events()).unwrap();
     let outcomes: Vec<Outcome> = batch.commands.iter().map(appended).collect();
-    let (committed, finished, answers) = batch.finish(applied(outcomes, received));
+    let (committed, finished, answers) = ended(batch, applied(outcomes, received));
     assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
     machine.committed(committed, finished)
 }
@@ -134,6 +146,59 @@ fn arrivals_wait_for_what_is_under_way_and_for_nothing_else() {
     assert_eq!(commit_of(finish(&mut machine, second)).commands.len(), 1);
 }
 
+/// Gives a batch its place in the order; what is done then.
+fn order(machine: &mut InboxMachine<Caller>, batch: &Batch<Caller>) -> Vec<InboxEffect<Caller>> {
+    let received = machine.received() + i64::try_from(batch.events()).unwrap();
+    let (committed, finished) = batch.told(&applied(batch.commands.iter().map(appended).collect(), received));
+    machine.ordered(committed, finished);
+    machine.proceed()
+}
+
+#[test]
+fn a_batch_as_large_begins_before_the_one_in_order_is_durable() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[Some(7), None])));
+    machine.arrive(vec![append(2, &[Some(7)]), append(3, &[Some(7)])]);
+    let second = commit_of(order(&mut machine, &first));
+    assert!(second.last_id == first.minted_id && second.commands.len() == 1, "it comes after the first: {second:?}");
+    machine.arrive(vec![append(4, &[None]), append(5, &[None])]);
+    assert!(order(&mut machine, &second).is_empty(), "INBOX-1: two are in flight");
+    assert_eq!(commit_of(machine.settled()).commands.len(), 2, "as much waits as the second one had");
+}
+
+#[test]
+fn a_small_batch_waits_until_the_one_in_order_is_durable() {
+    let mut machine = ready();
+    let zero = commit_of(machine.submit(append(1, &[None])));
+    machine.submit(append(2, &[None]));
+    machine.submit(append(3, &[None]));
+    let first = commit_of(finish(&mut machine, zero));
+    assert!(order(&mut machine, &first).is_empty() && machine.submit(append(4, &[None])).is_empty());
+    assert_eq!(commit_of(machine.settled()).commands.len(), 1);
+}
+
+#[test]
+fn nothing_is_loaded_while_it_is_not_known_what_is_durable() {
+    let mut machine = ready();
+    let first = commit_of(machine.submit(append(1, &[Some(1)])));
+    machine.submit(append(2, &[Some(2)]));
+    let second = commit_of(order(&mut machine, &first));
+    let failed = |machine: &mut InboxMachine<Caller>, batch, number| {
+        let error = StoreError::MaybeCommitted(String::new());
+        let effects = machine.failed(batch, error.into());
+        assert!(
+            matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::Unknown)) if caller.number == number)
+        );
+        effects
+    };
+    machine.submit(append(3, &[Some(3)]));
+    assert_eq!(failed(&mut machine, second, 2).len(), 1, "the first one may still become durable");
+    let effects = machine.lost(first, StoreError::MaybeCommitted(String::new()).into());
+    assert!(matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::Unknown)) if caller.number == 1));
+    assert!(matches!(effects[1], InboxEffect::Load));
+    assert_eq!(commit_of(machine.loaded(Ok(empty_after(&machine)))).commands.len(), 1);
+}
+
 #[test]
 fn two_requests_for_one_event_go_into_two_batches() {
     let mut machine = ready();
@@ -166,7 +231,7 @@ fn a_key_in_flight_is_refused_until_it_is_answered() {
     machine.submit(append(2, &[Some(7), None]));
     let second = commit_of(finish(&mut machine, first));
     let outcomes: Vec<Outcome> = second.commands.iter().map(appended).collect();
-    let (committed, finished, answers) = second.finish(applied(outcomes, 2));
+    let (committed, finished, answers) = ended(second, applied(outcomes, 2));
     let Ok(results) = &answers[0].1 else { panic!("the request failed") };
     assert_eq!(results[0], WriteResult::Refused(Refusal::KeyInFlight));
     assert!(matches!(results[1], WriteResult::Accepted(_)));
@@ -251,12 +316,15 @@ fn leases_that_have_run_out_are_ended_once_at_a_time() {
     assert!(machine.tick().is_empty());
     let ending = commit_of(finish(&mut machine, batch));
     assert!(matches!(ending.commands[..], [Command::Expire { .. }]));
-    let (committed, finished, answers) = ending.finish(Applied {
-        outcomes: vec![Outcome::Expired(1)],
-        counts: Counts::default(),
-        first_lease_end: Some(None),
-        due: BTreeMap::new(),
-    });
+    let (committed, finished, answers) = ended(
+        ending,
+        Applied {
+            outcomes: vec![Outcome::Expired(1)],
+            counts: Counts::default(),
+            first_lease_end: Some(None),
+            due: BTreeMap::new(),
+        },
+    );
     assert!(answers.is_empty(), "nobody asked");
     machine.committed(committed, finished);
     assert!(machine.next_tick().is_none() && machine.tick().is_empty());
@@ -285,7 +353,7 @@ fn requests_that_choose_and_requests_that_name_do_not_mix() {
 fn ids_that_went_back_end_the_actor() {
     let mut machine = ready();
     let batch = commit_of(machine.submit(append(1, &[None])));
-    let (_, finished, _) = batch.finish(applied(vec![Outcome::Appended(EventId::ZERO)], 1));
+    let (_, finished, _) = ended(batch, applied(vec![Outcome::Appended(EventId::ZERO)], 1));
     let (counts, due) = (Counts::default(), BTreeMap::new());
     let committed = Committed { last_id: EventId::ZERO, counts, first_lease_end: None, due, news: Vec::new() };
     machine.committed(committed, finished);
@@ -294,9 +362,19 @@ fn ids_that_went_back_end_the_actor() {
 /// What a run of the model does next.
 #[derive(Debug, Clone)]
 enum Step {
-    Submit { keys: Vec<Option<u8>>, waiting: bool },
+    Submit {
+        keys: Vec<Option<u8>>,
+        waiting: bool,
+    },
     Commit,
-    Fail { stored_anyway: bool },
+    Fail {
+        stored_anyway: bool,
+    },
+    /// What is in flight has its place in the order.
+    Order,
+    /// The first one that has is durable, or nobody knows whether it is.
+    Settle,
+    Lose,
     LoadFails,
 }
 
@@ -306,6 +384,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (keys, prop::bool::weighted(0.9)).prop_map(|(keys, waiting)| Step::Submit { keys, waiting }),
         4 => Just(Step::Commit),
         1 => any::<bool>().prop_map(|stored_anyway| Step::Fail { stored_anyway }),
+        3 => Just(Step::Order),
+        3 => Just(Step::Settle),
+        1 => Just(Step::Lose),
         1 => Just(Step::LoadFails),
     ]
 }
@@ -370,6 +451,7 @@ proptest! {
         let model = Rc::new(RefCell::new(Model::default()));
         let mut machine = machine();
         let (mut in_flight, mut loading, mut submitted) = (None, false, 0);
+        let mut in_order = VecDeque::<(Batch<Caller>, Applied)>::new();
         let drain = steps.iter().cloned().chain(std::iter::repeat_n(Step::Commit, 200));
         for step in drain {
             let effects = match step {
@@ -387,9 +469,38 @@ proptest! {
                     loading = false;
                     machine.loaded(Ok(model.borrow().state()))
                 }
-                Step::Commit | Step::LoadFails => match in_flight.take() {
+                Step::Commit | Step::LoadFails if in_flight.is_some() => {
+                    let batch = in_flight.take().unwrap();
+                    complete(&mut machine, &model, batch)
+                }
+                Step::Order => match in_flight.take() {
                     None => Vec::new(),
-                    Some(batch) => complete(&mut machine, &model, batch),
+                    Some(batch) => {
+                        let outcome = model.borrow_mut().apply(&batch);
+                        match outcome {
+                            Ok((outcomes, received)) => {
+                                let applied = applied(outcomes, received);
+                                let (committed, finished) = batch.told(&applied);
+                                machine.ordered(committed, finished);
+                                in_order.push_back((batch, applied));
+                                machine.proceed()
+                            }
+                            Err(error) => machine.failed(batch, error),
+                        }
+                    }
+                },
+                Step::Settle | Step::Commit | Step::LoadFails => match in_order.pop_front() {
+                    None => Vec::new(),
+                    Some((batch, applied)) => {
+                        for (caller, answer) in batch.answers(&applied.outcomes) {
+                            model.borrow_mut().answered(&caller, &answer);
+                        }
+                        machine.settled()
+                    }
+                },
+                Step::Lose => match in_order.pop_front() {
+                    None => Vec::new(),
+                    Some((batch, _)) => machine.lost(batch, StoreError::MaybeCommitted(String::new()).into()),
                 },
                 Step::Fail { stored_anyway } => match in_flight.take() {
                     None => Vec::new(),
@@ -409,11 +520,11 @@ proptest! {
             for effect in effects {
                 match effect {
                     InboxEffect::Load => {
-                        prop_assert!(!loading && in_flight.is_none());
+                        prop_assert!(!loading && in_flight.is_none() && in_order.is_empty(), "INBOX-2");
                         loading = true;
                     }
                     InboxEffect::Commit(batch) => {
-                        prop_assert!(in_flight.is_none() && !loading, "INBOX-1");
+                        prop_assert!(in_flight.is_none() && !loading && in_order.len() < 2, "INBOX-1");
                         in_flight = Some(batch);
                     }
                     InboxEffect::Reply(caller, answer) => model.borrow_mut().answered(&caller, &answer),
@@ -422,10 +533,11 @@ proptest! {
             }
         }
         let model = model.borrow();
-        prop_assert!(in_flight.is_none() && !loading, "work was left over");
+        prop_assert!(in_flight.is_none() && in_order.is_empty() && !loading, "work was left over");
         prop_assert_eq!(model.answers.len(), submitted);
         prop_assert!(model.answers.values().all(|&answers| answers == 1), "INBOX-4: {:?}", &model.answers);
-        prop_assert!(model.acknowledged.is_sorted(), "ids went back");
+        let distinct: BTreeSet<_> = model.acknowledged.iter().collect();
+        prop_assert_eq!(distinct.len(), model.acknowledged.len(), "an id was given twice");
     }
 }
 
@@ -437,7 +549,7 @@ fn complete(
     let outcome = model.borrow_mut().apply(&batch);
     match outcome {
         Ok((outcomes, received)) => {
-            let (committed, finished, answers) = batch.finish(applied(outcomes, received));
+            let (committed, finished, answers) = ended(batch, applied(outcomes, received));
             for (caller, answer) in &answers {
                 model.borrow_mut().answered(caller, answer);
             }

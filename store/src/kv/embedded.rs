@@ -43,6 +43,7 @@ use directory::DataDirectory;
 use disk::LogDirectory;
 use heed::Database;
 use heed::types::Bytes as Raw;
+use reader::State;
 use recovery::{Opened, RecoveryError};
 use shared::LogOptions;
 use std::path::{Path, PathBuf};
@@ -163,6 +164,11 @@ impl EmbeddedEngine {
     pub fn recovered(&self) -> &Recovered {
         &self.recovered
     }
+
+    fn transaction(&self, of: State) -> Box<dyn Transaction> {
+        let commits = self.commits.as_ref().expect("the sender is there until the engine is dropped");
+        Box::new(EmbeddedTransaction::new(self.shared.clone(), commits.downgrade(), of))
+    }
 }
 
 fn open_error(directory: &Path, error: RecoveryError) -> OpenError {
@@ -180,9 +186,11 @@ fn open_error(directory: &Path, error: RecoveryError) -> OpenError {
 
 impl Engine for EmbeddedEngine {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
-        let commits = self.commits.as_ref().expect("the sender is there until the engine is dropped");
-        let transaction = EmbeddedTransaction::new(self.shared.clone(), commits.downgrade());
-        Box::pin(std::future::ready(Ok(Box::new(transaction) as Box<dyn Transaction>)))
+        Box::pin(std::future::ready(Ok(self.transaction(State::Durable))))
+    }
+
+    fn begin_pipelined(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
+        Box::pin(std::future::ready(Ok(self.transaction(State::Ordered))))
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@
 //! `RUN-2` nothing runs past the deadline; a deadline that passes during the commit is `MaybeCommitted`, never a failure;
 //! `RUN-3` `MaybeCommitted` is retried only when the caller says that its transaction is idempotent.
 
-use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
+use super::{BoxFuture, Engine, Fault, Ordered, StoreError, Transaction};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,6 +20,9 @@ pub struct Store {
     engine: Arc<dyn Engine>,
     environment: Environment,
 }
+
+/// Makes of a transaction's value what is called when its commit has its place in the order.
+type OrderedOf<'a, T> = dyn Fn(&T) -> Ordered + Send + Sync + 'a;
 
 /// How long a transaction may take, and whether it may run again after an unknown outcome.
 #[derive(Debug, Clone, Copy)]
@@ -87,10 +90,43 @@ impl Store {
         F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
         T: Send,
     {
+        self.run_to_end(run, None, transaction).await
+    }
+
+    /// As [`Store::run`], in a pipeline: the transaction sees what is committed in order and not yet durable, and `ordered` makes of
+    /// its value what is called once that is true of itself ([`Transaction::commit_pipelined`]). The result comes when it is durable.
+    ///
+    /// # Errors
+    /// As [`Store::run`].
+    pub async fn run_pipelined<'env, T, E, F>(
+        &self,
+        run: Run,
+        ordered: impl Fn(&T) -> Ordered + Send + Sync,
+        transaction: F,
+    ) -> Result<T, E>
+    where
+        E: From<StoreError> + RetryClass,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
+        T: Send,
+    {
+        self.run_to_end(run, Some(&ordered), transaction).await
+    }
+
+    async fn run_to_end<'env, T, E, F>(
+        &self,
+        run: Run,
+        ordered: Option<&OrderedOf<'_, T>>,
+        transaction: F,
+    ) -> Result<T, E>
+    where
+        E: From<StoreError> + RetryClass,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
+        T: Send,
+    {
         let mut backoff_ms = BACKOFF_MS_FIRST;
         let mut unknown = false;
         loop {
-            let error = match self.attempt(run.deadline, &transaction).await {
+            let error = match self.attempt(run.deadline, ordered, &transaction).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -119,7 +155,12 @@ impl Store {
         }
     }
 
-    async fn attempt<'env, T, E, F>(&self, deadline: Instant, transaction: &F) -> Result<T, E>
+    async fn attempt<'env, T, E, F>(
+        &self,
+        deadline: Instant,
+        ordered: Option<&OrderedOf<'_, T>>,
+        transaction: &F,
+    ) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
         F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
@@ -127,7 +168,8 @@ impl Store {
     {
         let late = || E::from(StoreError::fatal(Fault::DeadlinePassed, "before the commit began"));
         let work = async {
-            let mut open = self.engine.begin().await.map_err(E::from)?;
+            let begun = if ordered.is_some() { self.engine.begin_pipelined() } else { self.engine.begin() };
+            let mut open = begun.await.map_err(E::from)?;
             let value = transaction(&mut *open).await?;
             Ok::<_, E>((open, value))
         };
@@ -136,7 +178,11 @@ impl Store {
         if Instant::now() >= deadline {
             return Err(late());
         }
-        match tokio::time::timeout_at(deadline, open.commit()).await {
+        let commit = match ordered {
+            Some(ordered) => open.commit_pipelined(ordered(&value)),
+            None => open.commit(),
+        };
+        match tokio::time::timeout_at(deadline, commit).await {
             Ok(Ok(())) => Ok(value),
             Ok(Err(StoreError::MaybeCommitted(_))) if is_planted(Bug::UnknownTakenForSuccess) => Ok(value),
             Ok(Err(error)) => Err(E::from(error)),

@@ -8,6 +8,7 @@ pub mod adds;
 pub mod conflicts;
 pub mod limits;
 pub mod model;
+pub mod pipelines;
 pub mod ranges;
 pub mod reads;
 pub mod runs;
@@ -68,6 +69,7 @@ macro_rules! conformance {
                     deadline_before_the_commit, deadline_during_the_commit, unknown_is_returned, unknown_is_retried,
                     unknown_stays_unknown, errors_of_the_closure, fatal_is_returned,
                 ]);
+                cases!($make, pipelines, [each_sees_the_one_before, a_conflict_has_no_place]);
                 cases!($make, model, [random_calls]);
                 cases!($make, serializability, [random_transactions]);
             }

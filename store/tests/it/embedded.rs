@@ -8,6 +8,7 @@ mod copies;
 mod crash;
 mod files;
 mod full;
+mod pipeline;
 
 use crate::subject::Subject;
 use std::path::Path;

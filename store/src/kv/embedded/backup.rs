@@ -37,7 +37,7 @@ pub(super) fn copy(shared: &Arc<Shared>, target: &Path, map_bytes_max: u64) -> R
         let bytes: usize = page.pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
         copied.pairs += page.pairs.len() as u64;
         copied.bytes += bytes as u64;
-        let pairs: Vec<_> = page.pairs.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        let pairs: Vec<_> = page.pairs.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
         base.apply(&pairs, Mark::Done(0))?;
         if !page.more {
             break;

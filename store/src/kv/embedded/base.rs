@@ -8,7 +8,6 @@
 
 use super::directory::{Growth, used_bytes};
 use super::merge::BaseRange;
-use super::record::Pair;
 use super::residency::Residency;
 use super::{EmbeddedOptions, OpenError, Pairs, is_full};
 use crate::kv::{Fault, KeyRange, StoreError};
@@ -65,6 +64,9 @@ impl Marks {
     }
 }
 
+/// A key and what it has now: nothing if it was cleared.
+pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// What the log is flushed into.
 pub(super) trait Base: Send + Sync + 'static {
     /// An unchanging look at it.
@@ -80,7 +82,7 @@ pub(super) trait Base: Send + Sync + 'static {
     ) -> Result<BaseRange<'a>, StoreError>;
 
     /// Applies pairs in the order of their keys.
-    fn apply(&self, pairs: &[Pair], mark: Mark) -> Result<(), StoreError>;
+    fn apply(&self, pairs: &[Change<'_>], mark: Mark) -> Result<(), StoreError>;
 
     /// What the marks of everything that was applied come to.
     fn marks(&self) -> Result<Marks, StoreError>;
@@ -186,9 +188,9 @@ impl Base for Lmdb {
         Ok(Box::new(found.map(|pair| pair.map_err(store_error))))
     }
 
-    fn apply(&self, pairs: &[Pair], mark: Mark) -> Result<(), StoreError> {
+    fn apply(&self, pairs: &[Change<'_>], mark: Mark) -> Result<(), StoreError> {
         // At most a page for each key is copied, besides what its value takes.
-        let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
+        let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
         self.make_room((bytes + pairs.len() * PAGE_BYTES) as u64)?;
         let mut transaction = self.env.write_txn().map_err(store_error)?;
         // Not by a snapshot: when all of them are taken, what is in the log has to be flushed all the same.

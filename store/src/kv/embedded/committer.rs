@@ -14,10 +14,10 @@ use super::is_full;
 use super::memory::{bounds, page_bytes};
 use super::reader::Snapshot;
 use super::record::{Encoder, Pair};
-use super::segment::{Active, AppendError};
+use super::segment::Active;
 use super::shared::Shared;
 use crate::kv::overlay::Write;
-use crate::kv::{Fault, KeyRange, RangeRead, StoreError, decode_counter};
+use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, decode_counter};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(super) struct Commit {
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
     pub(super) bytes: usize,
+    /// Called when it has its place in the order.
+    pub(super) ordered: Option<Ordered>,
     pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -153,7 +155,9 @@ impl<D: Disk, B: Base> Committer<D, B> {
         if staged.is_empty() {
             return Ok(verdicts);
         }
-        match self.append(staged) {
+        let taken = group.iter_mut().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
+        let ordered = taken.filter_map(|(commit, _)| commit.ordered.take()).collect();
+        match self.append(staged, ordered) {
             Ok(()) => Ok(verdicts),
             Err(error) => {
                 for verdict in verdicts.iter_mut().filter(|verdict| verdict.is_ok()) {
@@ -186,31 +190,35 @@ impl<D: Disk, B: Base> Committer<D, B> {
         Ok(())
     }
 
-    fn append(&mut self, staged: Staged) -> Result<(), StoreError> {
+    /// Nothing of the group is there after an error, unless that says so.
+    fn append(&mut self, staged: Staged, ordered: Vec<Ordered>) -> Result<(), StoreError> {
         self.encoder.begin();
         for (key, value) in &staged {
             self.encoder.pair(key, value.as_deref());
         }
-        if !self.active.has_room(self.encoder.record_bytes() as u64) {
+        let record_bytes = self.encoder.record_bytes() as u64;
+        if !self.active.has_room(record_bytes) {
             self.seal()?;
         }
-        let sequence = self.sequence + 1;
-        let record = self.encoder.finish(self.active.generation, sequence);
-        self.active.append(record).map_err(|error| match error {
-            AppendError::NoRoom(error) if is_full(&error) => {
-                StoreError::fatal(Fault::Full, format!("the log cannot be made longer: {error}"))
-            }
-            AppendError::NoRoom(error) => self.shared.stop(format!("the log cannot be made longer: {error}")),
-            AppendError::Failed(error) => {
-                let reason = format!("{} could not be written: {error}", self.active.segment.name);
-                self.shared.stop(reason.clone());
-                StoreError::MaybeCommitted(reason)
-            }
+        self.active.make_room(record_bytes).map_err(|error| {
+            let reason = format!("the log cannot be made longer: {error}");
+            if is_full(&error) { StoreError::fatal(Fault::Full, reason) } else { self.shared.stop(reason) }
         })?;
-        self.sequence = sequence;
+        self.sequence += 1;
+        let record = self.encoder.finish(self.active.generation, self.sequence);
+        // From here on it becomes durable, or the store stops.
         let (table, readers) = self.shared.active();
-        table.apply(sequence, staged, &readers);
-        self.shared.publish(sequence);
+        table.apply(self.sequence, staged, &readers);
+        self.shared.order(self.sequence);
+        for ordered in ordered {
+            ordered();
+        }
+        self.active.append(record).map_err(|error| {
+            let reason = format!("{} could not be written: {error}", self.active.segment.name);
+            self.shared.stop(reason.clone());
+            StoreError::MaybeCommitted(reason)
+        })?;
+        self.shared.publish(self.sequence);
         Ok(())
     }
 

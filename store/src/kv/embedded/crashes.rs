@@ -15,18 +15,18 @@ mod disk;
 use super::base::Base;
 use super::committer::{Commit, Committer, Read};
 use super::disk::Disk;
-use super::reader;
+use super::reader::{self, State};
 use super::record;
 use super::recovery::{self, Opened, RecoveryError};
 use super::shared::{self, LogOptions};
 use crate::kv::overlay::Write;
-use crate::kv::{Fault, KeyRange, RangeRead, StoreError, decode_counter};
+use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, decode_counter};
 use base::SimulatedBase;
 use bytes::Bytes;
 use disk::{Chance, Fired, SimulatedDisk};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 type Shared = shared::Shared<SimulatedDisk, SimulatedBase>;
@@ -174,14 +174,17 @@ impl Machine {
         let count = 1 + self.chance.below(4);
         let commits: Vec<_> = (0..count).map(|_| self.a_commit(life)).collect();
         let (mut group, mut answers) = (Vec::new(), Vec::new());
-        for (commit, answer, since) in commits {
+        let (seen, looks) = (Seen::default(), self.chance.one_in(4));
+        for (mut commit, answer, since) in commits {
             let told = (describe(&commit), since);
+            commit.ordered = looks.then(|| look(&life.shared, &seen));
             group.push(commit);
             answers.push((told, answer));
         }
         life.committer.commit_group(group);
         self.groups += 1;
-        let mut maybe = self.model.clone();
+        let seen = seen.lock().unwrap().take();
+        let (before, mut maybe) = (self.model.clone(), self.model.clone());
         let (mut is_unknown, mut staged) = (false, Vec::new());
         for ((told, since), mut answer) in answers {
             let answer = answer.try_recv().expect("every commit is answered");
@@ -212,6 +215,14 @@ impl Machine {
         if !self.disk.is_dead() {
             assert_eq!(all(&Snapshot::open(&life.shared).unwrap()), self.model);
         }
+        if let Some((durable, ordered)) = seen {
+            assert_eq!(all(&durable), before, "it was visible before it was durable");
+            let after = self.maybe.as_ref().unwrap_or(&self.model);
+            assert_eq!(all(&ordered), *after, "a group that is in order is seen whole");
+            if self.maybe.is_none() && life.snapshots.len() < 3 {
+                life.snapshots.push((ordered, self.model.clone(), self.groups));
+            }
+        }
     }
 
     /// A key that was read before it was written.
@@ -225,8 +236,15 @@ impl Machine {
     /// A commit, with the number of groups at its snapshot.
     fn a_commit(&mut self, life: &Life) -> (Commit, oneshot::Receiver<Result<(), StoreError>>, Option<u64>) {
         let (answer, answered) = oneshot::channel();
-        let mut commit =
-            Commit { read_at: None, reads: Vec::new(), cleared: Vec::new(), writes: BTreeMap::new(), bytes: 0, answer };
+        let mut commit = Commit {
+            read_at: None,
+            reads: Vec::new(),
+            cleared: Vec::new(),
+            writes: BTreeMap::new(),
+            bytes: 0,
+            ordered: None,
+            answer,
+        };
         let mut since = None;
         if self.chance.one_in(2) {
             let old = life.snapshots.len();
@@ -327,6 +345,17 @@ impl Machine {
             }
         }
     }
+}
+
+/// What is seen when a group has its place in the order: what is durable, and what a pipelined transaction sees.
+type Seen = Arc<Mutex<Option<(Snapshot, Snapshot)>>>;
+
+fn look(shared: &Arc<Shared>, seen: &Seen) -> Ordered {
+    let (shared, seen) = (shared.clone(), seen.clone());
+    Box::new(move || {
+        let states = [State::Durable, State::Ordered].map(|of| Snapshot::open_state(&shared, of).unwrap());
+        *seen.lock().unwrap() = Some(states.into());
+    })
 }
 
 /// What a commit does, as the model sees it.

@@ -5,16 +5,12 @@
 //! `FLUSHER-3` what a full base cannot take stays in the log; when that is full too, commits are refused.
 //! Small transactions, because one large one would keep the log's own syncs waiting for tens of milliseconds.
 
-use super::base::{Base, Mark};
+use super::base::{Base, Change, Mark};
 use super::committer::Message;
 use super::disk::Disk;
-use super::memory::{Table, TableRange};
-use super::merge::{Found, Merge};
-use super::record::Pair;
+use super::memory::{Held, Table};
 use super::shared::Shared;
-use crate::kv::limits::KEY_BYTES_MAX;
-use crate::kv::{Fault, KeyRange, StoreError};
-use bytes::Bytes;
+use crate::kv::{Fault, StoreError};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -60,29 +56,24 @@ impl<D: Disk, B: Base> Shared<D, B> {
     }
 
     fn flush_tables(&self, tables: &[Arc<Table>], last: u64) -> Result<usize, StoreError> {
-        let everything = KeyRange::new("", vec![0xff; KEY_BYTES_MAX + 1]);
-        let mut merge = Merge::new(false);
-        for table in tables.iter().rev() {
-            merge.table(TableRange::new(table, &everything, u64::MAX, false))?;
-        }
-        let (mut pairs, mut bytes, mut keys): (Vec<Pair>, usize, usize) = (Vec::new(), 0, 0);
-        while let Some(found) = merge.next()? {
+        let held = Held::of(tables.iter().rev());
+        let (mut pairs, mut bytes, mut keys) = (Vec::with_capacity(TRANSACTION_KEYS), 0, 0);
+        for (key, value) in held.newest() {
             if pairs.len() == TRANSACTION_KEYS || bytes >= TRANSACTION_BYTES {
                 self.apply(&pairs, Mark::Begun(last))?;
-                (pairs, bytes) = (Vec::with_capacity(TRANSACTION_KEYS), 0);
+                pairs.clear();
+                bytes = 0;
             }
             keys += 1;
-            if let Found::Table(key, value) = found {
-                bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-                pairs.push((key, value));
-            }
+            bytes += key.len() + value.map_or(0, <[u8]>::len);
+            pairs.push((key, value));
         }
         self.apply(&pairs, Mark::Done(last))?;
         Ok(keys)
     }
 
     /// One transaction, or smaller ones if there is no room for it: each gives back the pages that it has replaced.
-    fn apply(&self, pairs: &[Pair], mark: Mark) -> Result<(), StoreError> {
+    fn apply(&self, pairs: &[Change<'_>], mark: Mark) -> Result<(), StoreError> {
         match self.base.apply(pairs, mark) {
             Err(error) if error.fault() == Some(Fault::Full) && pairs.len() > 1 => {
                 let (first, second) = pairs.split_at(pairs.len() / 2);

@@ -8,6 +8,9 @@
 //! It knows neither log nor base; what is in no table is in the base.
 
 mod filter;
+mod newest;
+
+pub(super) use newest::Held;
 
 use super::record::Pair;
 use crate::kv::KeyRange;

@@ -14,6 +14,15 @@ use crate::kv::{Page, RangeRead, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Which commits a snapshot sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Those that are durable.
+    Durable,
+    /// Also the group that is being made durable.
+    Ordered,
+}
+
 /// A state to read from.
 pub(super) struct Snapshot<D: Disk, B: Base> {
     /// Declared before what it is of, so that it is closed first.
@@ -24,10 +33,15 @@ pub(super) struct Snapshot<D: Disk, B: Base> {
 }
 
 impl<D: Disk, B: Base> Snapshot<D, B> {
-    /// Of the newest state.
+    /// Of the newest durable state.
     pub(super) fn open(shared: &Arc<Shared<D, B>>) -> Result<Self, StoreError> {
+        Self::open_state(shared, State::Durable)
+    }
+
+    /// Of a newest state.
+    pub(super) fn open_state(shared: &Arc<Shared<D, B>>, of: State) -> Result<Self, StoreError> {
         loop {
-            let (view, sequence) = shared.enter();
+            let (view, sequence) = shared.enter(of);
             let opened = shared.base.snapshot();
             let base = opened.inspect_err(|_| shared.leave(sequence))?;
             let snapshot = Self { base, view, sequence, shared: shared.clone() };

@@ -28,15 +28,6 @@ pub(super) struct Segment<F> {
     pub(super) bytes: u64,
 }
 
-/// Why a record is not in the log.
-#[derive(Debug)]
-pub(super) enum AppendError {
-    /// There was no room for it, and nothing of it is there.
-    NoRoom(io::Error),
-    /// What is there is not known.
-    Failed(io::Error),
-}
-
 /// The segment that is written.
 pub(super) struct Active<F> {
     pub(super) segment: Segment<F>,
@@ -54,19 +45,21 @@ impl<F: DiskFile> Active<F> {
         self.position == 0 || self.position + record_bytes <= self.segment.bytes
     }
 
-    /// Writes a record behind the others, and makes it durable.
-    pub(super) fn append(&mut self, record: &[u8]) -> Result<(), AppendError> {
-        let end = self.position + record.len() as u64;
-        if end > self.segment.bytes {
-            self.lengthen(end).map_err(AppendError::NoRoom)?;
-        }
+    /// Writes a record behind the others, and makes it durable. After an error it is not known what is there.
+    pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let file = &self.segment.file;
-        write_whole(file, record, self.position).and_then(|()| file.sync()).map_err(AppendError::Failed)?;
-        self.position = end;
+        write_whole(file, record, self.position)?;
+        file.sync()?;
+        self.position += record.len() as u64;
         Ok(())
     }
 
-    fn lengthen(&mut self, bytes: u64) -> io::Result<()> {
+    /// Makes the segment longer if a record has no room in it. After an error nothing of the record is there.
+    pub(super) fn make_room(&mut self, record_bytes: u64) -> io::Result<()> {
+        let bytes = self.position + record_bytes;
+        if bytes <= self.segment.bytes {
+            return Ok(());
+        }
         let file = &self.segment.file;
         write_zeros(file, self.segment.bytes, bytes - self.segment.bytes)?;
         file.sync()?;

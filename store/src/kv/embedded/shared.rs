@@ -3,13 +3,15 @@
 //! ```text
 //! active table, its segment ─(full)─▶ sealed tables with their segments ─(flushed)─▶ base; segments free
 //! ```
-//! Invariants: `SHARED-1` a commit is visible when it is durable, and not before; `SHARED-2` a sealed table leaves the view when
+//! Invariants: `SHARED-1` a commit is visible when it is durable, and not before, except to pipelined
+//! transactions, which commit after it; `SHARED-2` a sealed table leaves the view when
 //! all of it is in the base, the oldest first; `SHARED-3` after an error that leaves it open what is on the disk, nothing is
 //! written any more until a restart; `SHARED-4` there are never more segments than the most, but for what a recovery needs.
 
 use super::base::Base;
 use super::disk::{Disk, DiskFile};
 use super::memory::{Table, View};
+use super::reader;
 use super::segment::{Segment, name_of};
 use crate::kv::{Fault, StoreError};
 use std::collections::{BTreeMap, VecDeque};
@@ -38,8 +40,10 @@ pub(super) struct Sealed<F> {
 pub(super) struct State<F> {
     active: Arc<Table>,
     view: Arc<View>,
-    /// The sequence of the last commit that is durable.
+    /// The sequence of the last group that is durable.
     visible: u64,
+    /// The sequence of the last group that is in the tables: that one, or the next.
+    ordered: u64,
     /// Sequences that are being read at, and how often.
     readers: BTreeMap<u64, usize>,
     /// The oldest first.
@@ -92,6 +96,7 @@ impl<D: Disk, B: Base> Shared<D, B> {
             active,
             view: Arc::default(),
             visible: last,
+            ordered: last,
             readers: BTreeMap::new(),
             sealed,
             free,
@@ -120,9 +125,12 @@ impl<D: Disk, B: Base> Shared<D, B> {
     }
 
     /// Begins to read: the tables, and the sequence to read at.
-    pub(super) fn enter(&self) -> (Arc<View>, u64) {
+    pub(super) fn enter(&self, of: reader::State) -> (Arc<View>, u64) {
         let mut state = self.state();
-        let sequence = state.visible;
+        let sequence = match of {
+            reader::State::Durable => state.visible,
+            reader::State::Ordered => state.ordered,
+        };
         *state.readers.entry(sequence).or_default() += 1;
         (state.view.clone(), sequence)
     }
@@ -166,6 +174,11 @@ impl<D: Disk, B: Base> Shared<D, B> {
     /// The sequence up to which it is not known any more what has changed.
     pub(super) fn dropped(&self) -> u64 {
         self.state().dropped
+    }
+
+    /// Lets pipelined transactions see the next group, which is in the tables.
+    pub(super) fn order(&self, sequence: u64) {
+        self.state().ordered = sequence;
     }
 
     /// Makes everything up to a sequence visible.

@@ -2,14 +2,16 @@
 //!
 //! Invariants: `EMBEDDED-TX-1` all reads come from one snapshot, opened by the first of them; `EMBEDDED-TX-2` every
 //! plain read of the snapshot is in the list that the committer checks; reads of own writes are not, they cannot conflict;
-//! `EMBEDDED-TX-3` a transaction older than five seconds is refused, as on every engine: its snapshot keeps old values.
+//! `EMBEDDED-TX-3` a transaction older than five seconds is refused, as on every engine: its snapshot keeps old values;
+//! `EMBEDDED-TX-4` what was read before it was durable is durable when the commit is answered.
 //! It never blocks: reads are memory accesses, and the commit waits for the committer without holding a thread.
 
 use super::committer::{Commit, Message, Read};
+use super::reader::State;
 use super::{Shared, Snapshot};
 use crate::kv::limits::{TRANSACTION_MS_MAX, check_key};
 use crate::kv::overlay::{Overlay, Seen};
-use crate::kv::{BoxFuture, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
+use crate::kv::{BoxFuture, Fault, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use tokio::time::Instant;
 
 pub(super) struct EmbeddedTransaction {
     snapshot: Option<Snapshot>,
+    of: State,
     shared: Arc<Shared>,
     /// Weak, so that a transaction left open does not keep the engine from closing.
     commits: mpsc::WeakSender<Message>,
@@ -27,9 +30,10 @@ pub(super) struct EmbeddedTransaction {
 }
 
 impl EmbeddedTransaction {
-    pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Message>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Message>, of: State) -> Self {
         Self {
             snapshot: None,
+            of,
             shared,
             commits,
             overlay: Overlay::default(),
@@ -44,7 +48,7 @@ impl EmbeddedTransaction {
             if self.shared.is_read_by_too_many() {
                 return Err(StoreError::Retryable("too many transactions read at once".into()));
             }
-            self.snapshot = Some(Snapshot::open(&self.shared)?);
+            self.snapshot = Some(Snapshot::open_state(&self.shared, self.of)?);
         }
         Ok(self.snapshot.as_ref().expect("it was opened just above"))
     }
@@ -126,20 +130,35 @@ impl Transaction for EmbeddedTransaction {
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
-        let Self { snapshot, shared, commits, overlay, reads, begun_at } = *self;
+        self.hand_over(None)
+    }
+
+    fn commit_pipelined(self: Box<Self>, ordered: Ordered) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.hand_over(Some(ordered))
+    }
+}
+
+impl EmbeddedTransaction {
+    /// Gives the committer what it is to do, and waits for its answer.
+    fn hand_over(self, ordered: Option<Ordered>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let Self { snapshot, of: _, shared, commits, overlay, mut reads, begun_at } = self;
         let read_at = snapshot.as_ref().map(Snapshot::sequence);
         // The snapshot would keep old values and pages while the commit waits.
         drop(snapshot);
         Box::pin(async move {
             if overlay.is_empty() {
-                return Ok(());
+                if read_at.is_none_or(|sequence| sequence <= shared.visible()) {
+                    return Ok(());
+                }
+                // It only waits until what it has read is durable (`EMBEDDED-TX-4`).
+                reads.clear();
             }
             check_age(begun_at)?;
             shared.check_writable()?;
             let bytes = overlay.approximate_size();
             let (cleared, writes) = overlay.finish()?;
             let (answer, outcome) = oneshot::channel();
-            let commit = Commit { read_at, reads, cleared, writes, bytes, answer };
+            let commit = Commit { read_at, reads, cleared, writes, bytes, ordered, answer };
             let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
             let queue = commits.upgrade().ok_or_else(stopped)?;
             queue.send(Message::Commit(commit)).await.map_err(|_| stopped())?;

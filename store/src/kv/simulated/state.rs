@@ -8,8 +8,8 @@ use super::SimulatedOptions;
 use super::faults::{Fate, Faults};
 use super::observer::{Commit, Observer};
 use super::versions::{Proposal, Versions};
-use crate::kv::StoreError;
 use crate::kv::limits::TRANSACTION_MS_MAX;
+use crate::kv::{Ordered, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -88,7 +88,8 @@ impl State {
         Ok(&self.versions)
     }
 
-    pub(super) fn commit(&mut self, proposal: Proposal) -> Result<(), StoreError> {
+    /// `ordered` is called if it takes effect and is answered so.
+    pub(super) fn commit(&mut self, proposal: Proposal, ordered: Ordered) -> Result<(), StoreError> {
         if self.outage {
             self.faults.fired.outage_refusals += 1;
             if self.faults.outage_refuses() {
@@ -97,7 +98,7 @@ impl State {
             return Err(unknown("simulated outage"));
         }
         match self.faults.fate(&self.options) {
-            Fate::Normal => self.attempt(proposal, self.now),
+            Fate::Normal => self.attempt(proposal, self.now).map(|()| ordered()),
             Fate::Conflict => {
                 self.faults.fired.conflicts += 1;
                 Err(StoreError::Retryable("simulated conflict".into()))

@@ -9,7 +9,7 @@ use super::state::Opened;
 use super::versions::Proposal;
 use crate::kv::limits::check_key;
 use crate::kv::overlay::{Overlay, Seen};
-use crate::kv::{BoxFuture, KeyRange, Page, RangeRead, StoreError, Transaction};
+use crate::kv::{BoxFuture, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -109,6 +109,10 @@ impl Transaction for SimulatedTransaction {
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.commit_pipelined(Box::new(|| {}))
+    }
+
+    fn commit_pipelined(self: Box<Self>, ordered: Ordered) -> BoxFuture<'static, Result<(), StoreError>> {
         let Self { snapshot, overlay, reads } = *self;
         Box::pin(async move {
             if overlay.is_empty() {
@@ -119,7 +123,7 @@ impl Transaction for SimulatedTransaction {
             let writer = snapshot.handle.name.clone();
             let proposal = Proposal { writer, version, begun, reads, cleared, writes };
             snapshot.handle.travel().await;
-            let outcome = snapshot.handle.now().commit(proposal);
+            let outcome = snapshot.handle.now().commit(proposal, ordered);
             snapshot.handle.travel().await;
             outcome
         })

@@ -1,9 +1,8 @@
 //! A base in memory: each `apply` is done or not done when the machine dies in it, and it may be full.
 
-use super::super::base::{Base, Mark, Marks, Room};
+use super::super::base::{Base, Change, Mark, Marks, Room};
 use super::super::memory::bounds;
 use super::super::merge::BaseRange;
-use super::super::record::Pair;
 use super::disk::{Chance, SimulatedDisk};
 use crate::kv::{Fault, KeyRange, StoreError};
 use bytes::Bytes;
@@ -56,7 +55,7 @@ impl Base for SimulatedBase {
         Ok(if reverse { Box::new(found.rev()) } else { Box::new(found) })
     }
 
-    fn apply(&self, pairs: &[Pair], mark: Mark) -> Result<(), StoreError> {
+    fn apply(&self, pairs: &[Change<'_>], mark: Mark) -> Result<(), StoreError> {
         let dead = || StoreError::fatal(Fault::Stopped, "the machine is dead");
         let dies = self.disk.step().ok_or_else(dead)?;
         let mut inner = self.inner.lock().unwrap();
@@ -69,8 +68,8 @@ impl Base for SimulatedBase {
             let mut all = (*inner.pairs).clone();
             for (key, value) in pairs {
                 match value {
-                    Some(value) => drop(all.insert(key.clone(), value.clone())),
-                    None => drop(all.remove(key)),
+                    Some(value) => drop(all.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))),
+                    None => drop(all.remove(*key)),
                 }
             }
             inner.pairs = Arc::new(all);

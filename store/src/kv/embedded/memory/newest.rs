@@ -1,0 +1,79 @@
+//! What sealed tables come to together: the newest value of every key, in the order of the keys, where it is.
+//!
+//! Invariants: `NEWEST-1` keys come once; of a key that several tables have, the first table has the last word; `NEWEST-2` nothing is
+//! copied: sealed tables do not change, so nobody waits for whoever holds on to them.
+
+use super::{Entries, Entry, Table};
+use bytes::Bytes;
+use std::collections::btree_map;
+use std::iter::Peekable;
+use std::sync::{Arc, RwLockReadGuard};
+
+/// Sealed tables, held.
+pub(in super::super) struct Held<'a>(Vec<RwLockReadGuard<'a, Entries>>);
+
+impl<'a> Held<'a> {
+    /// Of tables, the newest first.
+    pub(in super::super) fn of(tables: impl Iterator<Item = &'a Arc<Table>>) -> Self {
+        Self(tables.map(|table| table.read()).collect())
+    }
+
+    /// Each key with its value; without one if it was cleared.
+    pub(in super::super) fn newest(&self) -> Newest<'_> {
+        Newest(self.0.iter().map(|entries| entries.iter().peekable()).collect())
+    }
+}
+
+pub(in super::super) struct Newest<'a>(Vec<Peekable<btree_map::Iter<'a, Bytes, Entry>>>);
+
+impl<'a> Iterator for Newest<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let key = self.0.iter_mut().filter_map(|source| source.peek().map(|(key, _)| *key)).min()?;
+        let mut found = None;
+        for source in &mut self.0 {
+            if let Some((_, entry)) = source.next_if(|(next, _)| *next == key) {
+                found = found.or(Some(entry));
+            }
+        }
+        Some((key, found?.newest.value.as_deref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Pairs = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+    fn some() -> impl Strategy<Value = Pairs> {
+        let bytes = || prop::collection::vec(0u8..3, 1..3);
+        prop::collection::btree_map(bytes(), prop::option::of(bytes()), 0..10)
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_table_has_the_last_word(all in prop::collection::vec((some(), some()), 0..4)) {
+            let mut expected = Pairs::new();
+            for (earlier, later) in all.iter().rev() {
+                expected.extend(earlier.clone());
+                expected.extend(later.clone());
+            }
+            let table = |(earlier, later): (Pairs, Pairs)| {
+                let table = Table::default();
+                for (sequence, pairs) in [(1, earlier), (2, later)] {
+                    table.apply(sequence, pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into))), &[1]);
+                }
+                Arc::new(table)
+            };
+            let tables: Vec<_> = all.into_iter().map(table).collect();
+            let held = Held::of(tables.iter());
+            let found: Vec<_> =
+                held.newest().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+}
