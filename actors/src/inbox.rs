@@ -121,22 +121,17 @@ impl Actor for Inbox {
             message,
             InboxMessage::Committed(..)
                 | InboxMessage::Failed(..)
+                | InboxMessage::Ordered(..)
                 | InboxMessage::Settled
                 | InboxMessage::Unsettled(..)
                 | InboxMessage::Loaded(_)
         );
-        if ends_what_is_under_way {
+        if ends_what_is_under_way || !state.machine.is_under_way() {
             state.machine.arrive(state.arguments.arrivals.take());
-        } else {
-            state.take_arrivals();
         }
         let effects = match message {
             InboxMessage::Arrived => state.machine.proceed(),
-            InboxMessage::Ordered(committed, finished) => {
-                state.machine.ordered(*committed, finished);
-                state.take_arrivals();
-                state.machine.proceed()
-            }
+            InboxMessage::Ordered(committed, finished) => state.machine.ordered(*committed, finished),
             InboxMessage::Settled => state.machine.settled(),
             InboxMessage::Unsettled(batch, error) => {
                 tracing::warn!(tenant = %state.arguments.tenant, %error, "a batch failed");
@@ -188,14 +183,6 @@ impl Actor for Inbox {
 }
 
 impl InboxState {
-    /// Takes what has arrived, unless it would only wait in the machine.
-    fn take_arrivals(&mut self) {
-        let arrivals = &self.arguments.arrivals;
-        if !self.machine.is_under_way(arrivals.len()) {
-            self.machine.arrive(arrivals.take());
-        }
-    }
-
     /// Sets a timer for the next thing to do, unless there is one that is early enough.
     fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());
@@ -372,9 +359,8 @@ async fn run_batch(
     }
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
-    let is_without_news = batch.is_without_news();
     let ordered = |applied: &Applied| -> Ordered {
-        if !is_without_news {
+        if !batch.is_pipelined() {
             return Box::new(|| {});
         }
         let (committed, finished) = batch.told(applied);

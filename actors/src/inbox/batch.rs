@@ -23,6 +23,8 @@ pub(crate) struct Batch<R> {
     pub(crate) minted_id: EventId,
     pub(crate) commands: Vec<Command>,
     pub(super) requests: Vec<Planned<R>>,
+    /// Whether requests wait that had no room in it.
+    pub(super) leaves_more: bool,
 }
 
 /// A request in a batch: one slot for each of its writes.
@@ -92,6 +94,24 @@ impl<R: Requester> Batch<R> {
 }
 
 impl<R> Batch<R> {
+    /// An empty one.
+    pub(super) fn after(last_id: EventId) -> Self {
+        Self { last_id, minted_id: last_id, commands: Vec::new(), requests: Vec::new(), leaves_more: false }
+    }
+
+    /// Whether the inbox is to hear when it has its place in the order, so that the next batch begins then: one is waiting, and nothing of
+    /// this one is for anybody but those who have asked for it.
+    pub(crate) fn is_pipelined(&self) -> bool {
+        let is_plain = |command: &Command| {
+            use Command::{Acknowledge, Append, Delete, Extend, Lease, Refuse, Replay};
+            matches!(
+                command,
+                Append(_) | Acknowledge { .. } | Delete { .. } | Lease(_) | Extend { .. } | Refuse(_) | Replay { .. }
+            )
+        };
+        self.leaves_more && self.commands.iter().all(is_plain)
+    }
+
     /// Events that the batch would add.
     pub(crate) fn events(&self) -> usize {
         self.commands.iter().filter(|command| matches!(command, Command::Append(_))).count()
@@ -105,18 +125,6 @@ impl<R> Batch<R> {
         });
         let (outcomes, counts) = (outcomes.collect::<Option<_>>()?, Counts::default());
         Some(Applied { outcomes, counts, first_lease_end: None, due: BTreeMap::new() })
-    }
-
-    /// Whether its commands concern nobody but those who have asked for them.
-    pub(crate) fn is_without_news(&self) -> bool {
-        let is_plain = |command: &Command| {
-            use Command::{Acknowledge, Append, Delete, Extend, Lease, Refuse, Replay};
-            matches!(
-                command,
-                Append(_) | Acknowledge { .. } | Delete { .. } | Lease(_) | Extend { .. } | Refuse(_) | Replay { .. }
-            )
-        };
-        self.commands.iter().all(is_plain)
     }
 
     /// What the machine is told of the batch, but for news.

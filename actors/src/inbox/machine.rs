@@ -148,8 +148,6 @@ pub(crate) struct InboxMachine<R> {
     waiting: VecDeque<Planned<R>>,
     /// Batches that have their place in the order and are not known to be durable.
     unsettled: usize,
-    /// Requests of the last batch.
-    batch_requests: usize,
     /// What nobody has looked at yet.
     arrived: Vec<Request<R>>,
     /// When leases are to be ended.
@@ -174,7 +172,6 @@ impl<R: Requester> InboxMachine<R> {
             counts: Counts::default(),
             waiting: VecDeque::new(),
             unsettled: 0,
-            batch_requests: 0,
             arrived: Vec::new(),
             first_lease_end: None,
             expiring: false,
@@ -198,16 +195,24 @@ impl<R: Requester> InboxMachine<R> {
         self.arrived.extend(requests);
     }
 
-    /// Whether a load or a batch is under way, so that requests can only wait: these here, and so many more. While a batch becomes
-    /// durable the next one begins only if it is as large, since small ones cost more than they are worth.
-    pub(crate) fn is_under_way(&self, more: usize) -> bool {
+    /// Whether a load or a batch is under way, so that requests can only wait. While a batch becomes durable the next one begins only
+    /// if it would not gain much by waiting as well.
+    pub(crate) fn is_under_way(&self) -> bool {
         match (self.phase, self.unsettled) {
             (Phase::Loading | Phase::Committing, _) => true,
             (Phase::Unloaded, unsettled) => unsettled > 0,
             (Phase::Ready, 0) => false,
-            (Phase::Ready, 1) => self.waiting.len() + self.arrived.len() + more < self.batch_requests,
+            (Phase::Ready, 1) => !self.would_be_large(),
             (Phase::Ready, _) => true,
         }
+    }
+
+    /// Whether a batch of what waits would be half full at least.
+    fn would_be_large(&self) -> bool {
+        let waiting = self.waiting.iter().map(|planned| &planned.request).chain(&self.arrived);
+        let (weight, bytes) =
+            waiting.fold((0, 0), |(weight, bytes), request| (weight + request.weight(), bytes + request.bytes));
+        weight >= self.limits.events_max / 2 || bytes >= self.limits.bytes_max / 2
     }
 
     /// Some time has passed, or the partition knows of something that may be due.
@@ -316,12 +321,13 @@ impl<R: Requester> InboxMachine<R> {
         effects
     }
 
-    /// A batch without news has its place in the order: whatever begins now sees it, and comes after it. Its requests are answered when
-    /// it is durable. [`InboxMachine::proceed`] is for the caller to call.
-    pub(crate) fn ordered(&mut self, committed: Committed, finished: Finished) {
+    /// A batch has its place in the order: whatever begins now sees it, and comes after it. Its requests are answered when it is durable.
+    pub(crate) fn ordered(&mut self, committed: Committed, finished: Finished) -> Vec<InboxEffect<R>> {
         assert!(committed.news.is_empty(), "INBOX-7: what is not durable has become news");
-        self.take(committed, finished);
+        let mut effects = self.take(committed, finished);
         self.unsettled += 1;
+        effects.extend(self.proceed());
+        effects
     }
 
     /// The first of the batches in order is durable.
@@ -417,7 +423,7 @@ impl<R: Requester> InboxMachine<R> {
     /// Loads if nothing is known, or plans the next batch if it is time for it.
     pub(crate) fn proceed(&mut self) -> Vec<InboxEffect<R>> {
         let mut effects = Vec::new();
-        if self.is_under_way(0) {
+        if self.is_under_way() {
             return effects;
         }
         self.admit_arrived();
@@ -479,8 +485,7 @@ impl<R: Requester> InboxMachine<R> {
     fn plan(&mut self) -> Vec<InboxEffect<R>> {
         let now = self.environment.now();
         let mut effects = Vec::new();
-        let mut batch =
-            Batch { last_id: self.last_id, minted_id: self.last_id, commands: Vec::new(), requests: Vec::new() };
+        let mut batch = Batch::after(self.last_id);
         let (mut bytes, mut weight, mut named, mut choice) = (0, 0, HashSet::new(), Choice::New);
         while let Some(next) = self.waiting.front() {
             let chosen = match next.request.writes.first() {
@@ -511,7 +516,7 @@ impl<R: Requester> InboxMachine<R> {
         }
         if !batch.requests.is_empty() {
             self.phase = Phase::Committing;
-            self.batch_requests = batch.requests.len();
+            batch.leaves_more = !self.waiting.is_empty();
             effects.push(InboxEffect::Commit(batch));
         }
         effects
