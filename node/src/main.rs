@@ -11,6 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use std::ffi::{c_int, c_long};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use triggers_node::cli::{self, CommandLine};
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
 /// `mi_option_purge_delay` of mimalloc 3: for how many milliseconds freed memory is kept before the system gets it back.
 const PURGE_DELAY: c_int = 15;
 const PURGE_DELAY_MS: c_long = 10_000;
+/// The allocator looks what it can give back when it is used: this often if it is not.
+const GIVING_BACK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Requests and the store's tables take and free memory all the time. To give it back and get it again costs more than what is done
 /// in it, since all threads are interrupted for that; and a huge page is cleared as a whole, in the middle of a request.
@@ -32,6 +35,14 @@ fn set_up_memory() {
     // Where that is not possible it is slower, and right.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    // Without it a node that has nothing to do keeps more than it uses, as after a start that has read back a long log.
+    let give_back = || {
+        loop {
+            std::thread::sleep(GIVING_BACK_INTERVAL);
+            unsafe { libmimalloc_sys::mi_collect(false) }
+        }
+    };
+    drop(std::thread::Builder::new().name("memory".into()).spawn(give_back));
 }
 
 #[cfg(test)]
