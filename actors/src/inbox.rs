@@ -28,7 +28,7 @@ use handle::{Arrivals, Reply};
 use machine::{BatchLimits, InboxEffect, InboxMachine};
 use message::InboxMessage;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use request::{Answer, BrokerError};
+use request::BrokerError;
 use signals::InboxSignals;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -46,6 +46,8 @@ use triggers_store::tables::{self, TableError};
 
 /// A tick that is due already, because the last one failed or there was more to do, comes after this time.
 const TICK_WAIT_MIN: Duration = Duration::from_millis(20);
+/// Turns that others have before the next batch begins, at most.
+const GATHER_TURNS: usize = 16;
 /// The same after a failure.
 const TICK_WAIT_FAILED: Duration = Duration::from_secs(1);
 
@@ -117,6 +119,9 @@ impl Actor for Inbox {
         let has_failed =
             matches!(message, InboxMessage::Failed(..) | InboxMessage::Unsettled(..) | InboxMessage::Loaded(Err(_)));
         let wait_min = if has_failed { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
+        if matches!(message, InboxMessage::Committed(..) | InboxMessage::Settled) {
+            state.gather().await;
+        }
         let ends_what_is_under_way = matches!(
             message,
             InboxMessage::Committed(..)
@@ -183,6 +188,17 @@ impl Actor for Inbox {
 }
 
 impl InboxState {
+    /// Lets everything that can go on have its turn while few of those who were answered are back. Where processors are idle that takes
+    /// no time.
+    async fn gather(&self) {
+        for _ in 0..GATHER_TURNS {
+            if !self.machine.would_gain(self.arguments.arrivals.len()) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Sets a timer for the next thing to do, unless there is one that is early enough.
     fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());
@@ -289,18 +305,21 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
                 arguments.signals.expect(first);
             }
             let is_news = applied.outcomes.iter().any(is_news);
-            // The inbox hears of it first, so that the next batch begins while this one is answered.
-            promise.keep(if is_ordered {
+            let message = if is_ordered {
                 InboxMessage::Settled
             } else {
                 let (mut committed, finished) = batch.told(&applied);
                 committed.news = batch.news(&mut applied.outcomes);
                 InboxMessage::Committed(Box::new(committed), finished)
-            });
+            };
             if is_news {
                 arguments.signals.committed.notify_waiters();
             }
-            return answer_all(batch.answers(&applied.outcomes));
+            // Before the inbox goes on: who is answered may be back by then, and is in the next batch.
+            for (reply, answer) in batch.answers(&applied.outcomes) {
+                reply.send(answer);
+            }
+            message
         }
         Err(error) if is_ordered => InboxMessage::Unsettled(Box::new(batch), error),
         Err(error) => InboxMessage::Failed(Box::new(batch), error),
@@ -376,10 +395,4 @@ async fn run_batch(
         return batch.supposed().map_or(applied, Ok);
     }
     applied
-}
-
-fn answer_all(answers: Vec<(Reply, Answer)>) {
-    for (reply, answer) in answers {
-        reply.send(answer);
-    }
 }

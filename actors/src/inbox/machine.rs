@@ -30,6 +30,9 @@ use triggers_store::tables::inbox::InboxState;
 /// How long a commit of unknown outcome may still take effect.
 const LATE_COMMIT: Duration = Duration::from_secs(10);
 
+/// A batch of fewer requests is not waited for by others.
+const GATHERED_REQUESTS_MIN: usize = 8;
+
 /// Somebody who waits for an answer.
 pub(crate) trait Requester {
     /// Whether it still waits: not gone, and its deadline not passed.
@@ -148,6 +151,8 @@ pub(crate) struct InboxMachine<R> {
     waiting: VecDeque<Planned<R>>,
     /// Batches that have their place in the order and are not known to be durable.
     unsettled: usize,
+    /// Requests of the last batch.
+    last_requests: usize,
     /// What nobody has looked at yet.
     arrived: Vec<Request<R>>,
     /// When leases are to be ended.
@@ -172,6 +177,7 @@ impl<R: Requester> InboxMachine<R> {
             counts: Counts::default(),
             waiting: VecDeque::new(),
             unsettled: 0,
+            last_requests: 0,
             arrived: Vec::new(),
             first_lease_end: None,
             expiring: false,
@@ -205,6 +211,12 @@ impl<R: Requester> InboxMachine<R> {
             (Phase::Ready, 1) => !self.would_be_large(),
             (Phase::Ready, _) => true,
         }
+    }
+
+    /// Whether the next batch would be small beside the last one, with so many requests more than wait here.
+    pub(crate) fn would_gain(&self, arrived: usize) -> bool {
+        let waiting = self.waiting.len() + self.arrived.len() + arrived;
+        self.last_requests >= GATHERED_REQUESTS_MIN && waiting < self.last_requests / 2
     }
 
     /// Whether a batch of what waits would be half full at least.
@@ -516,6 +528,7 @@ impl<R: Requester> InboxMachine<R> {
         }
         if !batch.requests.is_empty() {
             self.phase = Phase::Committing;
+            self.last_requests = batch.requests.len();
             batch.leaves_more = !self.waiting.is_empty();
             effects.push(InboxEffect::Commit(batch));
         }

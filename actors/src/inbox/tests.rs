@@ -76,8 +76,12 @@ fn applied(outcomes: Vec<Outcome>, received: i64) -> Applied {
 }
 
 fn machine() -> InboxMachine<Caller> {
+    machine_with(LIMITS)
+}
+
+fn machine_with(limits: BatchLimits) -> InboxMachine<Caller> {
     let dispatcher = Dispatcher::new(DeliveryOptions::default().dispatch_limits(), Slots::new(10, usize::MAX));
-    InboxMachine::new(Environment::system(), LIMITS, dispatcher)
+    InboxMachine::new(Environment::system(), limits, dispatcher)
 }
 
 fn ready() -> InboxMachine<Caller> {
@@ -186,6 +190,20 @@ fn a_batch_is_in_the_pipeline_if_more_waits_and_it_is_nobody_elses_concern() {
     assert!(first.is_pipelined() && first.commands.len() == 4);
     first.commands.push(Command::Expire { at: triggers_protocol::Timestamp::from_millis(1), seed: 0 });
     assert!(!first.is_pipelined());
+}
+
+#[test]
+fn a_batch_is_worth_waiting_for_while_few_of_many_are_back() {
+    let mut machine = machine_with(BatchLimits { events_max: 100, bytes_max: 10_000, ..LIMITS });
+    for number in 0..20 {
+        machine.submit(append(number, &[None]));
+    }
+    let batch = commit_of(machine.loaded(Ok(empty())));
+    finish(&mut machine, batch);
+    assert!(machine.would_gain(0) && machine.would_gain(9) && !machine.would_gain(10));
+    let batch = commit_of(machine.submit(append(20, &[None])));
+    finish(&mut machine, batch);
+    assert!(!machine.would_gain(0), "nobody else is expected");
 }
 
 #[test]
