@@ -46,10 +46,10 @@ use triggers_store::tables::{self, TableError};
 
 /// A tick that is due already, because the last one failed or there was more to do, comes after this time.
 const TICK_WAIT_MIN: Duration = Duration::from_millis(20);
-/// Turns that others have before the next batch begins, at most.
-const GATHER_TURNS: usize = 16;
 /// The same after a failure.
 const TICK_WAIT_FAILED: Duration = Duration::from_secs(1);
+/// Turns that others have before the next batch begins, at most.
+const GATHER_TURNS: usize = 16;
 
 /// The shell's type; its state has everything.
 pub(crate) struct Inbox;
@@ -119,7 +119,7 @@ impl Actor for Inbox {
         let has_failed =
             matches!(message, InboxMessage::Failed(..) | InboxMessage::Unsettled(..) | InboxMessage::Loaded(Err(_)));
         let wait_min = if has_failed { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
-        if matches!(message, InboxMessage::Committed(..) | InboxMessage::Settled) {
+        if matches!(message, InboxMessage::Committed(..)) {
             state.gather().await;
         }
         let ends_what_is_under_way = matches!(
@@ -287,7 +287,10 @@ async fn load(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
     let promise = Promise(Some(inbox));
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
-    let loaded = arguments.store.run(run, |tx| Box::pin(tables::inbox::load(tx, guard, keys))).await;
+    // In the pipeline, so that what is in order and not yet durable is waited for: ids were minted there.
+    let ordered = |_: &_| -> Ordered { Box::new(|| {}) };
+    let load = arguments.store.run_pipelined(run, ordered, |tx| Box::pin(tables::inbox::load(tx, guard, keys)));
+    let loaded = load.await;
     promise.keep(InboxMessage::Loaded(loaded));
 }
 
