@@ -290,7 +290,13 @@ async fn load(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
     // In the pipeline, so that what is in order and not yet durable is waited for: ids were minted there.
     let ordered = |_: &_| -> Ordered { Box::new(|| {}) };
     let load = arguments.store.run_pipelined(run, ordered, |tx| Box::pin(tables::inbox::load(tx, guard, keys)));
-    let loaded = load.await;
+    let loaded = load.await.map_err(|error| match error {
+        // It changes nothing, so nothing of it is unknown.
+        TableError::Store(StoreError::MaybeCommitted(reason)) => {
+            StoreError::fatal(Fault::DeadlinePassed, reason).into()
+        }
+        other => other,
+    });
     promise.keep(InboxMessage::Loaded(loaded));
 }
 

@@ -36,13 +36,15 @@ fn set_up_memory() {
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     // Without it a node that has nothing to do keeps more than it uses, as after a start that has read back a long log.
-    let give_back = || {
-        loop {
-            std::thread::sleep(GIVING_BACK_INTERVAL);
-            unsafe { libmimalloc_sys::mi_collect(false) }
-        }
-    };
     drop(std::thread::Builder::new().name("memory".into()).spawn(give_back));
+}
+
+#[expect(unsafe_code, reason = "any thread may ask the allocator to look what is free")]
+fn give_back() {
+    loop {
+        std::thread::sleep(GIVING_BACK_INTERVAL);
+        unsafe { libmimalloc_sys::mi_collect(false) }
+    }
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Begins a transaction that sees commits from the moment at which they have their place in the order, before they are
     /// durable, on an engine that knows that moment. Its own commit is answered after theirs, also if it writes nothing, and is
-    /// refused if they turn out not to be durable. So what it has read must not be told to anybody before it commits.
+    /// refused if they turn out not to be durable. So what it has read must not be told to anybody before it commits, but for an error
+    /// that it ends with.
     fn begin_pipelined(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
         self.begin()
     }

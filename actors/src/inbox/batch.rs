@@ -23,7 +23,7 @@ pub(crate) struct Batch<R> {
     pub(crate) minted_id: EventId,
     pub(crate) commands: Vec<Command>,
     pub(super) requests: Vec<Planned<R>>,
-    /// Whether requests wait that had no room in it.
+    /// Whether requests wait that had no place in it.
     pub(super) leaves_more: bool,
 }
 

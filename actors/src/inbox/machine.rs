@@ -6,7 +6,7 @@
 //! `INBOX-2` ids are minted after every id that the store may know; after an outcome that is not known the head is loaded
 //! again before anything is minted; `INBOX-3` an idempotency key is in flight at most once; `INBOX-4` a request is answered
 //! exactly once, by an effect of this machine or by the batch that carries it; `INBOX-5` counts equal the store's as of
-//! the last commit; `INBOX-6` requests that name the same event go into different batches, in their order, and so do
+//! the last commit in order; `INBOX-6` requests that name the same event go into different batches, in their order, and so do
 //! requests that choose their events and requests that name them; `INBOX-7` nothing is sent to anybody before what it is about is
 //! durable. A broken one panics: the supervisor builds the inbox anew from the store.
 //! What is pushed, and when, is [`super::dispatch`]'s part of it.
@@ -213,7 +213,7 @@ impl<R: Requester> InboxMachine<R> {
         }
     }
 
-    /// Whether the next batch would be small beside the last one, with so many requests more than wait here.
+    /// Whether the next batch would be small beside the last one, counting so many requests that are not taken yet.
     pub(crate) fn would_gain(&self, arrived: usize) -> bool {
         let waiting = self.waiting.len() + self.arrived.len() + arrived;
         self.last_requests >= GATHERED_REQUESTS_MIN && waiting < self.last_requests / 2
@@ -342,7 +342,7 @@ impl<R: Requester> InboxMachine<R> {
         effects
     }
 
-    /// The first of the batches in order is durable.
+    /// One of the batches in order is durable.
     pub(crate) fn settled(&mut self) -> Vec<InboxEffect<R>> {
         assert!(self.unsettled > 0, "INBOX-1: a batch became durable that was not in order");
         self.unsettled -= 1;
@@ -408,7 +408,7 @@ impl<R: Requester> InboxMachine<R> {
     }
 
     /// A batch that was in order is not durable, as far as is known; its requests are not answered yet. One that has begun since
-    /// goes on, and ends no better.
+    /// goes on.
     pub(crate) fn lost(&mut self, batch: Batch<R>, error: TableError) -> Vec<InboxEffect<R>> {
         assert!(self.unsettled > 0, "INBOX-1: a batch failed that was not in order");
         self.unsettled -= 1;
@@ -440,9 +440,7 @@ impl<R: Requester> InboxMachine<R> {
         }
         self.admit_arrived();
         if self.phase == Phase::Ready {
-            if self.unsettled == 0 {
-                self.dispatch(&mut effects);
-            }
+            self.dispatch(&mut effects);
             effects.extend(self.plan());
         } else if !self.waiting.is_empty() {
             self.phase = Phase::Loading;

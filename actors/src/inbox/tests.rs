@@ -3,6 +3,7 @@
 
 use super::batch::{Batch, Committed, Finished};
 use super::dispatch::Dispatcher;
+use super::dispatch::tests::row;
 use super::machine::{BatchLimits, InboxEffect, InboxMachine, Request, Requester};
 use super::request::{Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult};
 use crate::delivery::Slots;
@@ -190,6 +191,23 @@ fn a_batch_is_in_the_pipeline_if_more_waits_and_it_is_nobody_elses_concern() {
     assert!(first.is_pipelined() && first.commands.len() == 4);
     first.commands.push(Command::Expire { at: triggers_protocol::Timestamp::from_millis(1), seed: 0 });
     assert!(!first.is_pipelined());
+}
+
+#[test]
+fn webhooks_are_claimed_in_the_pipeline_too() {
+    let mut machine = machine_with(BatchLimits { events_max: 40, bytes_max: 10_000, ..LIMITS });
+    machine.submit(append(1, &[None]));
+    let subscription = row(1, 5);
+    let id = subscription.id;
+    let subscriptions = vec![(subscription, None)];
+    let first = commit_of(machine.loaded(Ok(InboxState { subscriptions, ..empty() })));
+    machine.arrive(vec![append(2, &[None; 20])]);
+    let mut due = applied(first.commands.iter().map(appended).collect(), 1);
+    due.due.insert(id, triggers_protocol::Timestamp::from_millis(1));
+    let (committed, finished) = first.told(&due);
+    let second = commit_of(machine.ordered(committed, finished));
+    assert!(matches!(second.commands.last(), Some(Command::Claim(_))) && second.events() == 20);
+    assert!(!second.is_pipelined(), "INBOX-7: what it claims is sent when it is durable");
 }
 
 #[test]

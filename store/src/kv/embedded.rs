@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! transaction ── reads ──▶ reader: tables in memory over an LMDB snapshot
-//!      └─ commit ──▶ queue ──▶ committer: drain what waits, check each, one record, one fdatasync, publish, answer all
+//!      └─ commit ──▶ queue ──▶ committer: drain what waits, check each, table, one record, one fdatasync, publish, answer all
 //!                                 segment full ──▶ sealed table ──▶ flusher ──▶ LMDB; the segment is free again
 //! start: recovery reads back what the log has and LMDB has not
 //! ```

@@ -12,7 +12,7 @@ const LIMITS: DispatchLimits = DispatchLimits {
     breaker: BreakerLimits { failures_max: 2, pause_min: Duration::from_secs(1), pause_max: Duration::from_secs(4) },
 };
 
-fn row(number: u8, max_in_flight: u32) -> SubscriptionRow {
+pub(in crate::inbox) fn row(number: u8, max_in_flight: u32) -> SubscriptionRow {
     SubscriptionRow {
         id: id(number),
         target_url: format!("https://{number}.example/"),

@@ -1,8 +1,9 @@
-//! The committer: takes the commits that wait, checks each one's reads, makes one record of what they write, makes that durable,
-//! and answers all.
+//! The committer: takes the commits that wait, checks each one's reads, puts what they write into the table and into one
+//! record, makes that durable, and answers all.
 //!
 //! Invariants: `COMMITTER-1` commits take effect in the order of the queue; each sees the ones before it, also those of its own
-//! group; `COMMITTER-2` no commit is visible or answered before the sync of its group; `COMMITTER-3` one commit that cannot be
+//! group; `COMMITTER-2` no commit is answered before the sync of its group, nor visible but to pipelined
+//! transactions; `COMMITTER-3` one commit that cannot be
 //! applied (there is no room, a counter is none) does not fail the others of its group; `COMMITTER-4` a commit fails if a key
 //! that it has read was written after its snapshot, or if that is not known any more.
 //! While a group is synced the next one gathers; there is no timer. If few have gathered, whoever is about to commit and waits for
@@ -258,7 +259,7 @@ impl<D: Disk, B: Base> Committer<D, B> {
     pub(super) fn close(self) {
         if self.shared.active().0.is_empty() {
             self.shared.give_back(self.active.segment);
-        } else {
+        } else if self.shared.check_writable().is_ok() {
             self.shared.seal(self.active.segment);
         }
         self.shared.close();

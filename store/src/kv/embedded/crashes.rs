@@ -265,7 +265,8 @@ impl Machine {
         if self.chance.one_in(10) {
             commit.cleared.push(self.range());
         }
-        for _ in 0..1 + self.chance.below(5) {
+        // One without writes waits for what it has read.
+        for _ in 0..self.chance.below(6) {
             let at = self.chance.below(KEYS);
             let is_cleared = commit.cleared.iter().any(|range| range.contains(&key(at)));
             let write = match self.chance.below(10) {

@@ -40,8 +40,9 @@ impl<D: Disk, B: Base> Shared<D, B> {
     }
 
     fn flush_next(&self) -> Result<bool, StoreError> {
-        self.check_writable()?;
         let tables = self.next_sealed();
+        // Behind that: if the store has stopped, the last table has something that is not durable.
+        self.check_writable()?;
         let Some(last) = tables.last().map(|table| table.last()) else { return Ok(false) };
         let begun = Instant::now();
         self.begin_flush(last);

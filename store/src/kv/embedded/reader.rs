@@ -38,7 +38,7 @@ impl<D: Disk, B: Base> Snapshot<D, B> {
         Self::open_state(shared, State::Durable)
     }
 
-    /// Of a newest state.
+    /// Of the newest state of a kind.
     pub(super) fn open_state(shared: &Arc<Shared<D, B>>, of: State) -> Result<Self, StoreError> {
         loop {
             let (view, sequence) = shared.enter(of);
