@@ -13,6 +13,7 @@
 //! On a crash everything gathered is dropped unanswered, and callers see an unknown outcome.
 
 mod commands;
+mod plan;
 
 use super::batch::{Batch, Committed, Finished, Planned, PushNews, Slot};
 use super::dispatch::{Dispatched, Dispatcher, Now};
@@ -30,9 +31,6 @@ use triggers_store::tables::inbox::InboxState;
 /// How long a commit of unknown outcome may still take effect.
 const LATE_COMMIT: Duration = Duration::from_secs(10);
 
-/// A batch of fewer requests is not waited for by others.
-const GATHERED_REQUESTS_MIN: usize = 8;
-
 /// Somebody who waits for an answer.
 pub(crate) trait Requester {
     /// Whether it still waits: not gone, and its deadline not passed.
@@ -49,61 +47,6 @@ pub(crate) struct Request<R> {
     pub(crate) waiting_events_max: Option<u64>,
     /// None if the inbox asks itself.
     pub(crate) requester: Option<R>,
-}
-
-/// How the writes of a request come to their events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice {
-    /// They make them.
-    New,
-    /// They name them.
-    Named,
-    /// They take what is there for a consumer.
-    Lease,
-    /// They end leases that have run out.
-    Expire,
-    /// They change what others in a batch would rely on, and go alone.
-    Alone,
-}
-
-impl<R> Request<R> {
-    /// What an inbox asks of itself.
-    pub(crate) fn own(write: Write) -> Self {
-        Self { writes: vec![write], bytes: 0, waiting_events_max: None, requester: None }
-    }
-
-    /// The events that it names.
-    fn names(&self) -> impl Iterator<Item = EventId> {
-        self.writes.iter().filter_map(Write::names)
-    }
-
-    fn weight(&self) -> usize {
-        self.writes.iter().map(Write::weight).sum()
-    }
-
-    fn choice(&self) -> Choice {
-        match self.writes.first() {
-            // A claim takes what no lease touches, and passes over what its batch names.
-            None | Some(Write::Append(_) | Write::Claim { .. }) => Choice::New,
-            Some(Write::Lease(_)) => Choice::Lease,
-            Some(Write::Expire) => Choice::Expire,
-            Some(
-                Write::Acknowledge(..)
-                | Write::Delete(_)
-                | Write::Extend(..)
-                | Write::Refuse(_)
-                | Write::Replay(_)
-                | Write::Settle(_),
-            ) => Choice::Named,
-            Some(
-                Write::Subscribe(..)
-                | Write::ChangeSubscription(..)
-                | Write::Unsubscribe(..)
-                | Write::GiveUp(_)
-                | Write::Sweep,
-            ) => Choice::Alone,
-        }
-    }
 }
 
 /// What the shell is to do.
@@ -211,20 +154,6 @@ impl<R: Requester> InboxMachine<R> {
             (Phase::Ready, 1) => !self.would_be_large(),
             (Phase::Ready, _) => true,
         }
-    }
-
-    /// Whether the next batch would be small beside the last one, counting so many requests that are not taken yet.
-    pub(crate) fn would_gain(&self, arrived: usize) -> bool {
-        let waiting = self.waiting.len() + self.arrived.len() + arrived;
-        self.last_requests >= GATHERED_REQUESTS_MIN && waiting < self.last_requests / 2
-    }
-
-    /// Whether a batch of what waits would be half full at least.
-    fn would_be_large(&self) -> bool {
-        let waiting = self.waiting.iter().map(|planned| &planned.request).chain(&self.arrived);
-        let (weight, bytes) =
-            waiting.fold((0, 0), |(weight, bytes), request| (weight + request.weight(), bytes + request.bytes));
-        weight >= self.limits.events_max / 2 || bytes >= self.limits.bytes_max / 2
     }
 
     /// Some time has passed, or the partition knows of something that may be due.
@@ -489,48 +418,6 @@ impl<R: Requester> InboxMachine<R> {
         own_keys.insert(key.hash);
         self.keys_in_flight.insert(key.hash);
         Slot::Command(0)
-    }
-
-    /// Takes whole requests until the batch is full. At least one goes, however large.
-    fn plan(&mut self) -> Vec<InboxEffect<R>> {
-        let now = self.environment.now();
-        let mut effects = Vec::new();
-        let mut batch = Batch::after(self.last_id);
-        let (mut bytes, mut weight, mut named, mut choice) = (0, 0, HashSet::new(), Choice::New);
-        while let Some(next) = self.waiting.front() {
-            let chosen = match next.request.writes.first() {
-                Some(Write::Claim { .. }) if self.claims_alone => Choice::Alone,
-                _ => next.request.choice(),
-            };
-            let is_full = weight + next.request.weight() > self.limits.events_max
-                || bytes + next.request.bytes > self.limits.bytes_max
-                || next.request.names().any(|id| named.contains(&id))
-                || (chosen != choice && chosen != Choice::New && choice != Choice::New)
-                || chosen == Choice::Alone
-                || choice == Choice::Alone;
-            if is_full && !batch.requests.is_empty() {
-                break;
-            }
-            let planned = self.waiting.pop_front().expect("its front was looked at just above");
-            if !Self::is_waiting(&planned) {
-                effects.extend(self.refuse(planned, BrokerError::DeadlinePassed));
-                continue;
-            }
-            if chosen != Choice::New {
-                choice = chosen;
-            }
-            named.extend(planned.request.names());
-            bytes += planned.request.bytes;
-            weight += planned.request.weight();
-            self.add_to(&mut batch, planned, now);
-        }
-        if !batch.requests.is_empty() {
-            self.phase = Phase::Committing;
-            self.last_requests = batch.requests.len();
-            batch.leaves_more = !self.waiting.is_empty();
-            effects.push(InboxEffect::Commit(batch));
-        }
-        effects
     }
 
     fn refuse(&mut self, planned: Planned<R>, error: BrokerError) -> Option<InboxEffect<R>> {

@@ -1,18 +1,17 @@
-//! The inbox machine against a model of the store that commits, fails, forgets to answer and moves the head by itself.
-//! The shell is tested through the router, in `tests/it`.
+//! The inbox machine, step by step; in a pipeline ([`pipeline`]); and against a model of the store that commits, fails, forgets to
+//! answer and moves the head by itself ([`model`]). The shell is tested through the router, in `tests/it`.
+
+mod model;
+mod pipeline;
 
 use super::batch::{Batch, Committed, Finished};
 use super::dispatch::Dispatcher;
-use super::dispatch::tests::row;
 use super::machine::{BatchLimits, InboxEffect, InboxMachine, Request, Requester};
 use super::request::{Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult};
 use crate::delivery::Slots;
 use crate::options::DeliveryOptions;
 use bytes::Bytes;
-use proptest::prelude::*;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use triggers_protocol::{Environment, EventId, EventStatus, EventType};
 use triggers_store::kv::{Fault, StoreError};
@@ -63,11 +62,6 @@ fn append(number: usize, keys: &[Option<u8>]) -> Request<Caller> {
 
 fn empty() -> InboxState {
     InboxState { last_id: EventId::ZERO, first_lease_end: None, counts: Counts::default(), subscriptions: Vec::new() }
-}
-
-/// A store that has what the machine knows.
-fn empty_after(machine: &InboxMachine<Caller>) -> InboxState {
-    InboxState { last_id: machine.last_id(), ..empty() }
 }
 
 fn applied(outcomes: Vec<Outcome>, received: i64) -> Applied {
@@ -149,101 +143,6 @@ fn arrivals_wait_for_what_is_under_way_and_for_nothing_else() {
     assert_eq!(second.commands.len(), 3, "INBOX-3: the key is free by then");
     machine.arrive(vec![append(5, &[None])]);
     assert_eq!(commit_of(finish(&mut machine, second)).commands.len(), 1);
-}
-
-/// Gives a batch its place in the order; what is done then.
-fn order(machine: &mut InboxMachine<Caller>, batch: &Batch<Caller>) -> Vec<InboxEffect<Caller>> {
-    let received = machine.received() + i64::try_from(batch.events()).unwrap();
-    let (committed, finished) = batch.told(&applied(batch.commands.iter().map(appended).collect(), received));
-    machine.ordered(committed, finished)
-}
-
-#[test]
-fn a_large_batch_begins_before_the_one_in_order_is_durable() {
-    let mut machine = ready();
-    let first = commit_of(machine.submit(append(1, &[Some(7), None])));
-    machine.arrive(vec![append(2, &[Some(7)]), append(3, &[Some(7)])]);
-    let second = commit_of(order(&mut machine, &first));
-    assert!(second.last_id == first.minted_id && second.commands.len() == 1, "it comes after the first: {second:?}");
-    machine.arrive(vec![append(4, &[None]), append(5, &[None])]);
-    assert!(order(&mut machine, &second).is_empty(), "INBOX-1: two are in flight");
-    assert_eq!(commit_of(machine.settled()).commands.len(), 2);
-}
-
-#[test]
-fn a_small_batch_waits_until_the_one_in_order_is_durable() {
-    let mut machine = ready();
-    let first = commit_of(machine.submit(append(1, &[None; 4])));
-    machine.arrive(vec![append(2, &[None])]);
-    assert!(order(&mut machine, &first).is_empty() && machine.is_under_way());
-    assert_eq!(commit_of(machine.settled()).commands.len(), 1);
-}
-
-#[test]
-fn a_batch_is_in_the_pipeline_if_more_waits_and_it_is_nobody_elses_concern() {
-    let mut machine = ready();
-    let mut first = commit_of(machine.submit(append(1, &[None])));
-    assert!(!first.is_pipelined(), "nothing waits");
-    for number in 2..5 {
-        machine.submit(append(number, &[None; 2]));
-    }
-    first = commit_of(finish(&mut machine, first));
-    assert!(first.is_pipelined() && first.commands.len() == 4);
-    first.commands.push(Command::Expire { at: triggers_protocol::Timestamp::from_millis(1), seed: 0 });
-    assert!(!first.is_pipelined());
-}
-
-#[test]
-fn webhooks_are_claimed_in_the_pipeline_too() {
-    let mut machine = machine_with(BatchLimits { events_max: 40, bytes_max: 10_000, ..LIMITS });
-    machine.submit(append(1, &[None]));
-    let subscription = row(1, 5);
-    let id = subscription.id;
-    let subscriptions = vec![(subscription, None)];
-    let first = commit_of(machine.loaded(Ok(InboxState { subscriptions, ..empty() })));
-    machine.arrive(vec![append(2, &[None; 20])]);
-    let mut due = applied(first.commands.iter().map(appended).collect(), 1);
-    due.due.insert(id, triggers_protocol::Timestamp::from_millis(1));
-    let (committed, finished) = first.told(&due);
-    let second = commit_of(machine.ordered(committed, finished));
-    assert!(matches!(second.commands.last(), Some(Command::Claim(_))) && second.events() == 20);
-    assert!(!second.is_pipelined(), "INBOX-7: what it claims is sent when it is durable");
-}
-
-#[test]
-fn a_batch_is_worth_waiting_for_while_few_of_many_are_back() {
-    let mut machine = machine_with(BatchLimits { events_max: 100, bytes_max: 10_000, ..LIMITS });
-    for number in 0..20 {
-        machine.submit(append(number, &[None]));
-    }
-    let batch = commit_of(machine.loaded(Ok(empty())));
-    finish(&mut machine, batch);
-    assert!(machine.would_gain(0) && machine.would_gain(9) && !machine.would_gain(10));
-    let batch = commit_of(machine.submit(append(20, &[None])));
-    finish(&mut machine, batch);
-    assert!(!machine.would_gain(0), "nobody else is expected");
-}
-
-#[test]
-fn nothing_is_loaded_while_it_is_not_known_what_is_durable() {
-    let mut machine = ready();
-    let first = commit_of(machine.submit(append(1, &[Some(1)])));
-    machine.submit(append(2, &[Some(2), None]));
-    let second = commit_of(order(&mut machine, &first));
-    let failed = |machine: &mut InboxMachine<Caller>, batch, number| {
-        let error = StoreError::MaybeCommitted(String::new());
-        let effects = machine.failed(batch, error.into());
-        assert!(
-            matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::Unknown)) if caller.number == number)
-        );
-        effects
-    };
-    machine.submit(append(3, &[Some(3)]));
-    assert_eq!(failed(&mut machine, second, 2).len(), 1, "the first one may still become durable");
-    let effects = machine.lost(first, StoreError::MaybeCommitted(String::new()).into());
-    assert!(matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::Unknown)) if caller.number == 1));
-    assert!(matches!(effects[1], InboxEffect::Load));
-    assert_eq!(commit_of(machine.loaded(Ok(empty_after(&machine)))).commands.len(), 1);
 }
 
 #[test]
@@ -404,204 +303,4 @@ fn ids_that_went_back_end_the_actor() {
     let (counts, due) = (Counts::default(), BTreeMap::new());
     let committed = Committed { last_id: EventId::ZERO, counts, first_lease_end: None, due, news: Vec::new() };
     machine.committed(committed, finished);
-}
-
-/// What a run of the model does next.
-#[derive(Debug, Clone)]
-enum Step {
-    Submit {
-        keys: Vec<Option<u8>>,
-        waiting: bool,
-    },
-    Commit,
-    Fail {
-        stored_anyway: bool,
-    },
-    /// What is in flight has its place in the order.
-    Order,
-    /// The first one that has is durable, or nobody knows whether it is.
-    Settle,
-    Lose,
-    LoadFails,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let keys = prop::collection::vec(prop::option::weighted(0.5, 0u8..4), 1..4);
-    prop_oneof![
-        4 => (keys, prop::bool::weighted(0.9)).prop_map(|(keys, waiting)| Step::Submit { keys, waiting }),
-        4 => Just(Step::Commit),
-        1 => any::<bool>().prop_map(|stored_anyway| Step::Fail { stored_anyway }),
-        3 => Just(Step::Order),
-        3 => Just(Step::Settle),
-        1 => Just(Step::Lose),
-        1 => Just(Step::LoadFails),
-    ]
-}
-
-/// A store that knows ids and keys only.
-#[derive(Default)]
-struct Model {
-    last_id: Option<EventId>,
-    keys: BTreeMap<[u8; 16], EventId>,
-    stored: BTreeSet<EventId>,
-    answers: BTreeMap<usize, usize>,
-    acknowledged: Vec<EventId>,
-}
-
-impl Model {
-    fn state(&self) -> InboxState {
-        let mut counts = Counts::default();
-        counts.add(EventStatus::Received, i64::try_from(self.stored.len()).unwrap());
-        InboxState { last_id: self.last_id.unwrap_or(EventId::ZERO), counts, ..empty() }
-    }
-
-    fn apply(&mut self, batch: &Batch<Caller>) -> Result<(Vec<Outcome>, i64), TableError> {
-        let stored = self.last_id.unwrap_or(EventId::ZERO);
-        if stored != batch.last_id && !batch.commands.is_empty() {
-            return Err(TableError::HeadMoved { actual: stored });
-        }
-        let mut outcomes = Vec::new();
-        for command in &batch.commands {
-            let Command::Append(append) = command else { panic!("only appends are submitted") };
-            let known = append.idempotency.and_then(|key| self.keys.get(&key.hash).copied());
-            outcomes.push(match known {
-                Some(id) => Outcome::Replayed { id, event: None },
-                None if append.over_quota => Outcome::QuotaExceeded,
-                None => {
-                    assert!(Some(append.id) > self.last_id, "INBOX-2: {} was minted late", append.id);
-                    assert!(self.stored.insert(append.id));
-                    self.keys.extend(append.idempotency.map(|key| (key.hash, append.id)));
-                    Outcome::Appended(append.id)
-                }
-            });
-        }
-        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_))) {
-            self.last_id = Some(batch.minted_id);
-        }
-        Ok((outcomes, i64::try_from(self.stored.len()).unwrap()))
-    }
-
-    fn answered(&mut self, caller: &Caller, answer: &Answer) {
-        *self.answers.entry(caller.number).or_default() += 1;
-        for result in answer.iter().flatten() {
-            if let WriteResult::Accepted(accepted) = result {
-                assert!(self.stored.contains(&accepted.event.id), "an event was answered that is not stored");
-                self.acknowledged.extend((!accepted.replayed).then_some(accepted.event.id));
-            }
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn every_request_is_answered_once_and_ids_only_grow(steps in prop::collection::vec(step(), 1..60)) {
-        let model = Rc::new(RefCell::new(Model::default()));
-        let mut machine = machine();
-        let (mut in_flight, mut loading, mut submitted) = (None, false, 0);
-        let mut in_order = VecDeque::<(Batch<Caller>, Applied)>::new();
-        let drain = steps.iter().cloned().chain(std::iter::repeat_n(Step::Commit, 200));
-        for step in drain {
-            let effects = match step {
-                Step::Submit { keys, waiting } => {
-                    let mut request = append(submitted, &keys);
-                    request.requester = Some(Caller { number: submitted, waiting });
-                    submitted += 1;
-                    machine.submit(request)
-                }
-                Step::LoadFails if loading => {
-                    loading = false;
-                    machine.loaded(Err(BrokerError::DeadlinePassed))
-                }
-                Step::Commit | Step::LoadFails if loading => {
-                    loading = false;
-                    machine.loaded(Ok(model.borrow().state()))
-                }
-                Step::Commit | Step::LoadFails if in_flight.is_some() => {
-                    let batch = in_flight.take().unwrap();
-                    complete(&mut machine, &model, batch)
-                }
-                Step::Order => match in_flight.take() {
-                    None => Vec::new(),
-                    Some(batch) => {
-                        let outcome = model.borrow_mut().apply(&batch);
-                        match outcome {
-                            Ok((outcomes, received)) => {
-                                let applied = applied(outcomes, received);
-                                let (committed, finished) = batch.told(&applied);
-                                let effects = machine.ordered(committed, finished);
-                                in_order.push_back((batch, applied));
-                                effects
-                            }
-                            Err(error) => machine.failed(batch, error),
-                        }
-                    }
-                },
-                Step::Settle | Step::Commit | Step::LoadFails => match in_order.pop_front() {
-                    None => Vec::new(),
-                    Some((batch, applied)) => {
-                        for (caller, answer) in batch.answers(&applied.outcomes) {
-                            model.borrow_mut().answered(&caller, &answer);
-                        }
-                        machine.settled()
-                    }
-                },
-                Step::Lose => match in_order.pop_front() {
-                    None => Vec::new(),
-                    Some((batch, _)) => machine.lost(batch, StoreError::MaybeCommitted(String::new()).into()),
-                },
-                Step::Fail { stored_anyway } => match in_flight.take() {
-                    None => Vec::new(),
-                    Some(batch) => {
-                        if stored_anyway {
-                            let _ = model.borrow_mut().apply(&batch);
-                        }
-                        let error = if stored_anyway {
-                            StoreError::MaybeCommitted(String::new())
-                        } else {
-                            StoreError::fatal(Fault::Full, "")
-                        };
-                        machine.failed(batch, error.into())
-                    }
-                },
-            };
-            for effect in effects {
-                match effect {
-                    InboxEffect::Load => {
-                        prop_assert!(!loading && in_flight.is_none() && in_order.is_empty(), "INBOX-2");
-                        loading = true;
-                    }
-                    InboxEffect::Commit(batch) => {
-                        prop_assert!(in_flight.is_none() && !loading && in_order.len() < 2, "INBOX-1");
-                        in_flight = Some(batch);
-                    }
-                    InboxEffect::Reply(caller, answer) => model.borrow_mut().answered(&caller, &answer),
-                    other => panic!("there are no subscriptions, but {other:?}"),
-                }
-            }
-        }
-        let model = model.borrow();
-        prop_assert!(in_flight.is_none() && in_order.is_empty() && !loading, "work was left over");
-        prop_assert_eq!(model.answers.len(), submitted);
-        prop_assert!(model.answers.values().all(|&answers| answers == 1), "INBOX-4: {:?}", &model.answers);
-        let distinct: BTreeSet<_> = model.acknowledged.iter().collect();
-        prop_assert_eq!(distinct.len(), model.acknowledged.len(), "an id was given twice");
-    }
-}
-
-fn complete(
-    machine: &mut InboxMachine<Caller>,
-    model: &Rc<RefCell<Model>>,
-    batch: Batch<Caller>,
-) -> Vec<InboxEffect<Caller>> {
-    let outcome = model.borrow_mut().apply(&batch);
-    match outcome {
-        Ok((outcomes, received)) => {
-            let (committed, finished, answers) = ended(batch, applied(outcomes, received));
-            for (caller, answer) in &answers {
-                model.borrow_mut().answered(caller, answer);
-            }
-            machine.committed(committed, finished)
-        }
-        Err(error) => machine.failed(batch, error),
-    }
 }
