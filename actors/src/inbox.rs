@@ -1,8 +1,8 @@
 //! The inbox actor: one per active tenant; every write of the tenant passes through it.
 //!
-//! Told by: the [`crate::Router`] (`Arrived`: requests wait beside the mailbox), its [`crate::retry`] actors (`Write`), its own tasks (`Loaded`, `Committed`, `Failed`,
-//! `Slot`), ractor when an attempt is over. Tells: the store, and each requester through its own channel, at once when its
-//! batch is durable. Supervised by its partition; it supervises the attempts that it has begun, and does not begin again
+//! Told by: the [`crate::Router`] (`Arrived`: requests wait beside the mailbox), its [`crate::retry`] actors (`Write`), its own
+//! tasks (`Loaded`, `Ordered`, `Committed`, `Settled`, `Failed`, `Unsettled`, `Slot`), ractor when an attempt is over. Tells: the
+//! store, and each requester through its own channel, at once when its batch is durable. Supervised by its partition; it supervises the attempts that it has begun, and does not begin again
 //! what failed: the store knows when it is due.
 //! The logic is [`machine`]; this is the shell. The store is called from tasks of the shell, so that requests gather while
 //! a commit is in flight. A crash drops the requests: their callers see an unknown outcome.

@@ -40,8 +40,8 @@ for round in $(seq "$rounds"); do
     before=$(used "${nodes[$at]}")
     load "$at" "$mode" "$connections" "$seconds" >"$data/result"
     echo "$round $at $(number events_per_second <"$data/result") $(($(used "${nodes[$at]}") - before)) $(number p99 <"$data/result")"
-    # What is in the log is flushed by then.
-    sleep 1.2
+    # What is in the log is flushed when nothing was written for a second; that should not fall on the next one.
+    sleep 2.5
   done
   order=($(printf '%s\n' "${order[@]}" | tac))
 done >"$data/results"

@@ -37,7 +37,6 @@ const OVERDUE: Duration = Duration::from_millis(1_100);
 const SWEPT: Duration = Duration::from_millis(3_000);
 /// How often it comes where days pass.
 const SWEEP_INTERVAL_MS: u64 = 1_500;
-const SMALL_BATCH_EVENTS_MAX: usize = 3;
 /// Tenants that are looked at in the end, at most.
 const LOOKED_AT_MAX: usize = 40;
 
@@ -438,10 +437,6 @@ fn options(plan: &Plan) -> NodeOptions {
     options.listen.connections_max = 2_000;
     options.listen.connections_per_address_max = 2_000;
     options.limits.page_events_max = 50;
-    if plan.seed.is_multiple_of(2) {
-        // Batches are full, so that commits go on in a pipeline.
-        options.broker.batch_events_max = SMALL_BATCH_EVENTS_MAX;
-    }
     if plan.days_pass() {
         options.broker.sweep_interval_ms = SWEEP_INTERVAL_MS;
     }

@@ -107,16 +107,17 @@ impl<'a> Merge<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::memory::Table;
     use super::*;
     use crate::kv::KeyRange;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    type Pairs = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+    pub(in super::super) type Pairs = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-    fn some() -> impl Strategy<Value = Pairs> {
+    /// What a source may have: few keys, so that several have the same.
+    pub(in super::super) fn some() -> impl Strategy<Value = Pairs> {
         let bytes = || prop::collection::vec(0u8..3, 1..3);
         prop::collection::btree_map(bytes(), prop::option::of(bytes()), 0..10)
     }

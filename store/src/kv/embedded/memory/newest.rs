@@ -44,15 +44,8 @@ impl<'a> Iterator for Newest<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::embedded::merge::tests::{Pairs, some};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    type Pairs = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-
-    fn some() -> impl Strategy<Value = Pairs> {
-        let bytes = || prop::collection::vec(0u8..3, 1..3);
-        prop::collection::btree_map(bytes(), prop::option::of(bytes()), 0..10)
-    }
 
     proptest! {
         #[test]
