@@ -14,7 +14,7 @@ use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
 use triggers_store::kv::decode_counter;
 use triggers_store::kv::simulated::{Commit, Observer};
 use triggers_store::tables::keys::{self, TenantKeys};
-use triggers_store::tables::rows::{EventRow, Fence, Row};
+use triggers_store::tables::rows::{Delivery, EventRow, Fence, Row};
 
 /// What was found; shared with whoever runs the simulation.
 pub type Found = Arc<Mutex<Vec<Violation>>>;
@@ -58,9 +58,7 @@ impl CommitChecks {
         }
     }
 
-    fn event(&mut self, commit: &Commit<'_>, tenant: &[u8], key: &[u8]) {
-        let Some(id) = keys::id_of_key(key) else { return };
-        let (before, after) = (status_of(commit.before(key)), status_of(commit.after(key)));
+    fn event(&mut self, commit: &Commit<'_>, tenant: &[u8], id: EventId, (before, after): Change) {
         use EventStatus::{Delivered, Failed, Queued, Received};
         let is_pushed = self.pushed.contains(tenant);
         let is_legal = match (before, after) {
@@ -86,8 +84,7 @@ impl CommitChecks {
 
     fn quota(&self, commit: &Commit<'_>, partition: PartitionId, tenant: &[u8]) {
         let Some(quota) = self.quota else { return };
-        let Some(id) = std::str::from_utf8(tenant).ok().and_then(|text| TenantId::parse(text).ok()) else { return };
-        let keys = TenantKeys::new(partition, &id);
+        let Some(keys) = keys_of(partition, tenant) else { return };
         let count = |status| decode_counter(commit.after(&keys.counter(status)).as_deref()).unwrap_or(i64::MAX);
         let grew = commit.keys.iter().any(|key| {
             parts(key).is_some_and(|parts| parts.tenant == tenant && parts.table == b'e')
@@ -95,15 +92,12 @@ impl CommitChecks {
         });
         let waiting = count(EventStatus::Received).saturating_add(count(EventStatus::Queued));
         // Replays are not refused, and may come in the same commit.
-        let is_done =
-            |bytes: Option<Bytes>| matches!(status_of(bytes), Some(EventStatus::Delivered | EventStatus::Failed));
-        let revived = commit.keys.iter().filter(|key| {
-            parts(key).is_some_and(|parts| parts.tenant == tenant && parts.table == b'e')
-                && is_done(commit.before(key))
-                && !is_done(commit.after(key))
-        });
+        let is_done = |status| matches!(status, Some(EventStatus::Delivered | EventStatus::Failed));
+        let revived =
+            changes(commit, &keys).into_values().filter(|(before, after)| is_done(*before) && !is_done(*after));
         let most = quota.saturating_add(revived.count() as u64);
         if grew && waiting > i64::try_from(most).unwrap_or(i64::MAX) {
+            let id = keys.tenant();
             self.report("COMMIT-QUOTA", commit, format!("{id} has {waiting} events that wait, {quota} are allowed"));
         }
     }
@@ -115,14 +109,15 @@ impl Observer for CommitChecks {
         for key in commit.keys {
             let Some(partition) = partition_of(key) else { continue };
             match parts(key) {
-                Some(Parts { tenant, table, .. }) => {
-                    if checked != Some(partition) {
+                Some(Parts { tenant, .. }) => {
+                    if checked != Some((partition, tenant)) {
                         self.fence(commit, partition);
                         self.quota(commit, partition, tenant);
-                        checked = Some(partition);
-                    }
-                    if table == b'e' {
-                        self.event(commit, tenant, key);
+                        checked = Some((partition, tenant));
+                        let changes = keys_of(partition, tenant).map(|keys| changes(commit, &keys));
+                        for (id, change) in changes.into_iter().flatten() {
+                            self.event(commit, tenant, id, change);
+                        }
                     }
                 }
                 None if key.get(3) == Some(&b'o') => self.epoch(commit, partition, key),
@@ -132,8 +127,34 @@ impl Observer for CommitChecks {
     }
 }
 
-fn status_of(bytes: Option<Bytes>) -> Option<EventStatus> {
-    Some(EventRow::decode(EventId::ZERO, &bytes?).ok()?.event.state.status)
+fn keys_of(partition: PartitionId, tenant: &[u8]) -> Option<TenantKeys> {
+    let tenant = TenantId::parse(std::str::from_utf8(tenant).ok()?).ok()?;
+    Some(TenantKeys::new(partition, &tenant))
+}
+
+/// An event's status before a commit and after it; none where it is not there.
+type Change = (Option<EventStatus>, Option<EventStatus>);
+
+/// The events of a tenant of which a commit has written something.
+fn changes(commit: &Commit<'_>, keys: &TenantKeys) -> BTreeMap<EventId, Change> {
+    let tenant = keys.tenant().as_str().as_bytes();
+    let of_events = commit
+        .keys
+        .iter()
+        .filter(|key| parts(key).is_some_and(|parts| parts.tenant == tenant && matches!(parts.table, b'e' | b'v')));
+    let ids = of_events.filter_map(|key| keys::id_of_key(key));
+    let change = |id: EventId| {
+        let (event, delivery) = (keys.event(id), keys.delivery(id));
+        let before = status_of(commit.before(&event), commit.before(&delivery));
+        (before, status_of(commit.after(&event), commit.after(&delivery)))
+    };
+    ids.map(|id| (id, change(id))).collect()
+}
+
+fn status_of(event: Option<Bytes>, delivery: Option<Bytes>) -> Option<EventStatus> {
+    let row = EventRow::decode(EventId::ZERO, &event?).ok()?;
+    let delivery = delivery.and_then(|bytes| Delivery::from_bytes(&bytes).ok()).unwrap_or(Delivery::NEW);
+    Some(row.with(&delivery).event.state.status)
 }
 
 /// The partition that a key is of.

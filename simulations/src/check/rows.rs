@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId, Timestamp};
 use triggers_store::kv::decode_counter;
 use triggers_store::tables::keys::{self, TenantKeys};
-use triggers_store::tables::rows::EventRow;
+use triggers_store::tables::rows::{Delivery, EventRow, Row};
 
 /// The rows of one tenant.
 #[derive(Default)]
 struct Tenant {
     partition: Option<PartitionId>,
-    events: BTreeMap<EventId, EventStatus>,
+    events: BTreeMap<EventId, EventRow>,
+    deliveries: BTreeMap<EventId, Delivery>,
     places: BTreeSet<Vec<u8>>,
     counters: BTreeMap<Vec<u8>, Bytes>,
     due: BTreeSet<EventId>,
@@ -75,8 +76,12 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
         let id = keys::id_of_key(key);
         match (parts.table, id) {
             (b'e', Some(id)) => match EventRow::decode(id, value) {
-                Ok(row) => drop(tenant.events.insert(id, row.event.state.status)),
+                Ok(row) => drop(tenant.events.insert(id, row)),
                 Err(error) => found.push(Violation::new("ROWS-QUEUE", format!("{id}: {error}"))),
+            },
+            (b'v', Some(id)) => match Delivery::from_bytes(value) {
+                Ok(delivery) => drop(tenant.deliveries.insert(id, delivery)),
+                Err(error) => found.push(Violation::new("ROWS-QUEUE", format!("{id}, delivery: {error}"))),
             },
             (b'q', _) => drop(tenant.places.insert(key.to_vec())),
             (b'c', _) => drop(tenant.counters.insert(key.to_vec(), value.clone())),
@@ -91,10 +96,11 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
     }
     for (name, tenant) in tenants {
         let text = String::from_utf8_lossy(&name).into_owned();
+        let first_due = tenant.first_due;
         if let (Some(partition), Ok(id)) = (tenant.partition, TenantId::parse(&text)) {
-            check_tenant(&TenantKeys::new(partition, &id), &tenant, &mut found);
+            check_tenant(&TenantKeys::new(partition, &id), tenant, &mut found);
         }
-        if let Some(due) = tenant.first_due
+        if let Some(due) = first_due
             && pointers.get(&name).is_none_or(|pointed| *pointed > due)
         {
             let pointed = pointers.get(&name);
@@ -105,16 +111,27 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
     found
 }
 
-fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) {
+fn check_tenant(keys: &TenantKeys, tenant: Tenant, found: &mut Vec<Violation>) {
     let name = keys.tenant();
-    let expected: BTreeSet<Vec<u8>> = tenant.events.iter().map(|(id, status)| keys.queue(*status, *id)).collect();
+    let events: BTreeMap<EventId, EventStatus> = tenant
+        .events
+        .into_iter()
+        .map(|(id, row)| {
+            let row = match tenant.deliveries.get(&id) {
+                Some(delivery) => row.with(delivery),
+                None => row,
+            };
+            (id, row.event.state.status)
+        })
+        .collect();
+    let expected: BTreeSet<Vec<u8>> = events.iter().map(|(id, status)| keys.queue(*status, *id)).collect();
     for key in expected.symmetric_difference(&tenant.places) {
         let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
-        let status = tenant.events.get(&id);
+        let status = events.get(&id);
         found.push(Violation::new("ROWS-QUEUE", format!("{name}: {id} is {status:?}, its places say otherwise")));
     }
     for status in EventStatus::ALL {
-        let recount = tenant.events.values().filter(|has| **has == status).count();
+        let recount = events.values().filter(|has| **has == status).count();
         let stored = tenant.counters.get(&keys.counter(status)).map(|bytes| &bytes[..]);
         let counted = decode_counter(stored).unwrap_or(i64::MIN);
         if i64::try_from(recount).unwrap_or(i64::MAX) != counted {
@@ -124,7 +141,7 @@ fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) 
             ));
         }
     }
-    for (id, status) in &tenant.events {
+    for (id, status) in &events {
         let is_due = tenant.due.contains(id);
         match status {
             EventStatus::Queued if !is_due => {

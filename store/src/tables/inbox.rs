@@ -114,43 +114,6 @@ pub async fn load(tx: &mut dyn Transaction, guard: &Guard, keys: &TenantKeys) ->
     })
 }
 
-/// The delivery of an event; that of one never attempted if there is none.
-///
-/// # Errors
-/// [`TableError::Store`].
-pub async fn read_delivery(
-    tx: &mut dyn Transaction,
-    keys: &TenantKeys,
-    id: EventId,
-    reading: Reading,
-) -> Result<Delivery, TableError> {
-    let key = keys.delivery(id);
-    let stored = match reading {
-        Reading::Checked => tx.get(&key).await?,
-        Reading::Snapshot => tx.get_snapshot(&key).await?,
-    };
-    Ok(stored.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?.unwrap_or(Delivery::NEW))
-}
-
-/// One event with its attempts.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
-pub async fn find_with_attempts(
-    tx: &mut dyn Transaction,
-    guard: &Guard,
-    keys: &TenantKeys,
-    id: EventId,
-    now: Timestamp,
-) -> Result<(Found, Vec<Attempt>), TableError> {
-    let found = find(tx, guard, keys, id, now).await?;
-    let attempts = match found {
-        Found::Event(_) => read_delivery(tx, keys, id, Reading::Snapshot).await?.attempts,
-        Found::Gone | Found::NotFound => Vec::new(),
-    };
-    Ok((found, attempts))
-}
-
 /// Tenants whose wake-up pointers are the earliest, with the second of each.
 ///
 /// # Errors
@@ -223,12 +186,27 @@ pub async fn find(
     id: EventId,
     now: Timestamp,
 ) -> Result<Found, TableError> {
+    Ok(find_with_attempts(tx, guard, keys, id, now).await?.0)
+}
+
+/// One event by its id with its attempts, as it is at `now`.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn find_with_attempts(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    keys: &TenantKeys,
+    id: EventId,
+    now: Timestamp,
+) -> Result<(Found, Vec<Attempt>), TableError> {
     guard.check(tx).await?;
-    if let Some(event) = read_event(tx, keys, id, Reading::Snapshot).await? {
-        return Ok(Found::Event(Box::new(event)));
+    if let Some((row, delivery)) = read_row(tx, keys, id, Reading::Snapshot).await? {
+        let event = whole(tx, keys, row).await?;
+        return Ok((Found::Event(Box::new(event)), delivery.attempts));
     }
     let tombstone = read_tombstone(tx, keys, id, now, Reading::Snapshot).await?;
-    Ok(if tombstone.is_some() { Found::Gone } else { Found::NotFound })
+    Ok((if tombstone.is_some() { Found::Gone } else { Found::NotFound }, Vec::new()))
 }
 
 /// What is left of a deleted event, if that is still remembered at `now`.
@@ -242,12 +220,7 @@ pub(super) async fn read_tombstone(
     // A day more at the end, in case the clock has been set back since.
     let latest = day(now) + 1;
     for day in (latest.saturating_sub(TOMBSTONE_DAYS + 1)..=latest).rev() {
-        let key = keys.tombstone(day, id);
-        let stored = match reading {
-            Reading::Checked => tx.get(&key).await?,
-            Reading::Snapshot => tx.get_snapshot(&key).await?,
-        };
-        if let Some(stored) = stored {
+        if let Some(stored) = read(tx, &keys.tombstone(day, id), reading).await? {
             return Ok(Some(Tombstone::from_bytes(&stored)?));
         }
     }
@@ -269,8 +242,12 @@ pub async fn list(
     let mut events = Vec::with_capacity(ids.len());
     let mut bytes = 0;
     for (index, id) in ids.iter().enumerate() {
-        let event = read_event(tx, keys, *id, Reading::Snapshot).await?;
-        let event = event.ok_or_else(|| corrupt(format!("event {id} has a queue row and no row of its own")))?;
+        let row = match query.status {
+            EventStatus::Received => read_own_row(tx, keys, *id, Reading::Snapshot).await?,
+            _ => read_row(tx, keys, *id, Reading::Snapshot).await?.map(|(row, _)| row),
+        };
+        let row = row.ok_or_else(|| corrupt(format!("event {id} has a queue row and no row of its own")))?;
+        let event = whole(tx, keys, row).await?;
         bytes += event.payload.len();
         events.push(event);
         if bytes >= query.page_bytes_max && index + 1 < ids.len() {
@@ -344,14 +321,22 @@ pub async fn read_event(
     id: EventId,
     reading: Reading,
 ) -> Result<Option<Event>, TableError> {
-    let Some(mut row) = read_row(tx, keys, id, reading).await? else { return Ok(None) };
-    if row.is_chunked() {
-        row.event.payload = read_chunks(tx, keys, id, row.payload_bytes).await?;
+    match read_row(tx, keys, id, reading).await? {
+        Some((row, _)) => Ok(Some(whole(tx, keys, row).await?)),
+        None => Ok(None),
     }
-    Ok(Some(row.event))
 }
 
-/// An event's row, without the chunks of a large payload.
+/// The event of a row with its whole payload.
+pub(super) async fn whole(tx: &mut dyn Transaction, keys: &TenantKeys, mut row: EventRow) -> Result<Event, TableError> {
+    if row.is_chunked() {
+        row.event.payload = read_chunks(tx, keys, row.event.id, row.payload_bytes).await?;
+    }
+    Ok(row.event)
+}
+
+/// An event's row as it stands, without the chunks of a large payload, and its delivery; that of one never attempted if there is
+/// none.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -360,17 +345,33 @@ pub async fn read_row(
     keys: &TenantKeys,
     id: EventId,
     reading: Reading,
+) -> Result<Option<(EventRow, Delivery)>, TableError> {
+    let Some(row) = read_own_row(tx, keys, id, reading).await? else { return Ok(None) };
+    let stored = read(tx, &keys.delivery(id), reading).await?;
+    let delivery = stored.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?.unwrap_or(Delivery::NEW);
+    Ok(Some((row.with(&delivery), delivery)))
+}
+
+/// An event's own row; its state is the event's if that is received.
+pub(super) async fn read_own_row(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    id: EventId,
+    reading: Reading,
 ) -> Result<Option<EventRow>, TableError> {
-    let key = keys.event(id);
-    let stored = match reading {
-        Reading::Checked => tx.get(&key).await?,
-        Reading::Snapshot => tx.get_snapshot(&key).await?,
-    };
+    let stored = read(tx, &keys.event(id), reading).await?;
     Ok(stored.map(|stored| EventRow::decode(id, &stored)).transpose()?)
 }
 
+async fn read(tx: &mut dyn Transaction, key: &[u8], reading: Reading) -> Result<Option<Bytes>, StoreError> {
+    match reading {
+        Reading::Checked => tx.get(key).await,
+        Reading::Snapshot => tx.get_snapshot(key).await,
+    }
+}
+
 /// Chunks never change while their event's row is there, so that reading the row checks them as well.
-pub(super) async fn read_chunks(
+async fn read_chunks(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
     id: EventId,

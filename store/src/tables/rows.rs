@@ -20,9 +20,7 @@ use std::sync::Arc;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
-use triggers_protocol::{
-    Event, EventId, EventStatus, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp,
-};
+use triggers_protocol::{Event, EventId, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp};
 
 const VERSION: u8 = 1;
 
@@ -200,7 +198,8 @@ struct Envelope {
     payload_bytes: u32,
 }
 
-/// An event's row: the envelope, and the payload behind it unless that is chunked.
+/// An event's row: the envelope, and the payload behind it unless that is chunked. Its state is the event's only as long as
+/// there is none in the row of its delivery, so that a payload is not written again whenever something becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
     /// The event; its payload is empty if it is chunked.
@@ -243,9 +242,12 @@ impl EventRow {
         Ok(Self { event: Event { id, event_type, timestamp, payload, metadata, state }, payload_bytes })
     }
 
-    /// Whether there may be a row of its delivery: not while it waits for its first lease.
-    pub fn has_delivery(&self) -> bool {
-        self.event.state.status != EventStatus::Received || self.event.state.attempts > 0
+    /// The event as it stands by the row of its delivery.
+    pub fn with(mut self, delivery: &Delivery) -> Self {
+        if let Some(state) = &delivery.state {
+            self.event.state = state.clone();
+        }
+        self
     }
 
     /// Whether the payload is in chunks of its own.

@@ -133,10 +133,13 @@ impl Batch<'_> {
         if record.request_digest != key.request_digest && !is_planted(Bug::ReusedKeyReplayed) {
             return Ok(Some(Outcome::KeyReused));
         }
-        let event = inbox::read_event(tx, self.keys, record.id, Reading::Checked).await?.map(|mut event| {
-            event.state = EventState::ACCEPTED;
-            Box::new(event)
-        });
+        let event = match inbox::read_own_row(tx, self.keys, record.id, Reading::Checked).await? {
+            Some(row) => {
+                let event = inbox::whole(tx, self.keys, row).await?;
+                Some(Box::new(Event { state: EventState::ACCEPTED, ..event }))
+            }
+            None => None,
+        };
         Ok(Some(Outcome::Replayed { id: record.id, event }))
     }
 

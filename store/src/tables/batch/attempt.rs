@@ -75,11 +75,10 @@ impl Batch<'_> {
     ) -> Result<Vec<Claimed>, TableError> {
         let mut attempts = Vec::with_capacity(ids.len());
         for id in ids {
-            let mut delivery = self.read_delivery(tx, id).await?;
+            let Some((row, mut delivery)) = self.read_row(tx, id).await? else { continue };
             let own = PushState::Running { until: claim.until, token: claim.nonce };
-            if delivery.push_mut(claim.subscription).is_some_and(|push| push.state == own)
-                && let Some(event) = inbox::read_event(tx, self.keys, id, inbox::Reading::Checked).await?
-            {
+            if delivery.push_mut(claim.subscription).is_some_and(|push| push.state == own) {
+                let event = inbox::whole(tx, self.keys, row).await?;
                 attempts.push(Claimed { event, token: claim.nonce });
             }
         }
@@ -125,8 +124,7 @@ impl Batch<'_> {
         (id, due): (EventId, Timestamp),
         subscription: &SubscriptionRow,
     ) -> Result<Option<Event>, TableError> {
-        let Some(mut row) = self.read_row(tx, id).await? else { return Ok(None) };
-        let mut delivery = self.read_delivery(tx, id).await?;
+        let Some((mut row, mut delivery)) = self.read_row(tx, id).await? else { return Ok(None) };
         let is_here = |push: &&mut crate::tables::rows::Push| push.state.due() == Some(due);
         let Some(push) = delivery.push_mut(subscription.id).filter(is_here) else { return Ok(None) };
         let was_interrupted = matches!(push.state, PushState::Running { .. });
@@ -152,14 +150,11 @@ impl Batch<'_> {
             row.event.state.last_attempt_at = Some(claim.at);
             begin(&mut delivery, row.event.state.attempts, claim.at, Some(subscription.id));
         }
-        self.put_pushed(tx, &mut row, &delivery, claim.at);
+        self.put_pushed(tx, &mut row, delivery, claim.at);
         if is_given_up {
             return Ok(None);
         }
-        if row.is_chunked() {
-            row.event.payload = inbox::read_chunks(tx, self.keys, id, row.payload_bytes).await?;
-        }
-        Ok(Some(row.event))
+        Ok(Some(inbox::whole(tx, self.keys, row).await?))
     }
 
     /// Puts an attempt that has ended into the list of its subscription.

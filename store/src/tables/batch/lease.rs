@@ -109,12 +109,8 @@ impl Batch<'_> {
             if is_full(lease, leased) {
                 break;
             }
-            let mut delivery = self.read_delivery(tx, id).await?;
-            if delivery.claim != (Claim::Waiting { due }) {
-                continue;
-            }
-            let Some(row) = self.read_row(tx, id).await? else { continue };
-            if lease.selects(row.event.event_type.as_str()) {
+            let Some((row, mut delivery)) = self.read_row(tx, id).await? else { continue };
+            if delivery.claim == (Claim::Waiting { due }) && lease.selects(row.event.event_type.as_str()) {
                 tx.clear(&key);
                 delivery.claim = Claim::None;
                 leased.push(self.hand_out(tx, lease, row, delivery).await?);
@@ -144,11 +140,7 @@ impl Batch<'_> {
                 if is_full(lease, leased) {
                     return Ok(());
                 }
-                let Some(row) = self.read_row(tx, id).await? else { continue };
-                let delivery = match row.event.state.attempts {
-                    0 => Delivery::NEW,
-                    _ => self.read_delivery(tx, id).await?,
-                };
+                let Some((row, delivery)) = self.read_row(tx, id).await? else { continue };
                 leased.push(self.hand_out(tx, lease, row, delivery).await?);
             }
             match page.pairs.last() {
@@ -178,13 +170,9 @@ impl Batch<'_> {
         delivery.changed_by = lease.nonce;
         attempt::begin(&mut delivery, state.attempts, lease.at, None);
         tx.set(&self.keys.lease_end(lease.until, id), &[]);
-        tx.set(&self.keys.delivery(id), &delivery.to_bytes());
         self.lease_ends_changed = true;
-        self.move_row(tx, &row, before);
-        if row.is_chunked() {
-            row.event.payload = inbox::read_chunks(tx, self.keys, id, row.payload_bytes).await?;
-        }
-        Ok(Leased { event: row.event, token })
+        self.move_row(tx, &row, delivery, before);
+        Ok(Leased { event: inbox::whole(tx, self.keys, row).await?, token })
     }
 
     pub(super) async fn extend(
@@ -195,8 +183,9 @@ impl Batch<'_> {
         (at, until): (Timestamp, Timestamp),
         nonce: u64,
     ) -> Result<Outcome, TableError> {
-        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, false).await };
-        let mut delivery = self.read_delivery(tx, id).await?;
+        let Some((row, mut delivery)) = self.read_row(tx, id).await? else {
+            return self.missing(tx, id, at, false).await;
+        };
         if delivery.changed_by != nonce {
             let Claim::Leased { until: old } = delivery.claim else { return Ok(Outcome::Conflict) };
             if !holds(&delivery, token, at) {
@@ -216,8 +205,9 @@ impl Batch<'_> {
     /// A consumer gives an event back.
     pub(super) async fn refuse(&mut self, tx: &mut dyn Transaction, refuse: &Refuse) -> Result<Outcome, TableError> {
         let id = refuse.id;
-        let Some(row) = self.read_row(tx, id).await? else { return self.missing(tx, id, refuse.at, false).await };
-        let delivery = self.read_delivery(tx, id).await?;
+        let Some((row, delivery)) = self.read_row(tx, id).await? else {
+            return self.missing(tx, id, refuse.at, false).await;
+        };
         if delivery.changed_by == refuse.nonce {
             return Ok(Outcome::Changed(Box::new(row)));
         }
@@ -262,8 +252,7 @@ impl Batch<'_> {
             }
         }
         delivery.changed_by = nonce;
-        tx.set(&self.keys.delivery(id), &delivery.to_bytes());
-        self.move_row(tx, &row, before);
+        self.move_row(tx, &row, delivery, before);
         row
     }
 
@@ -275,8 +264,9 @@ impl Batch<'_> {
         at: Timestamp,
         nonce: u64,
     ) -> Result<Outcome, TableError> {
-        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, false).await };
-        let mut delivery = self.read_delivery(tx, id).await?;
+        let Some((mut row, mut delivery)) = self.read_row(tx, id).await? else {
+            return self.missing(tx, id, at, false).await;
+        };
         if delivery.changed_by == nonce {
             self.suppose_all_due(tx).await?;
             return Ok(Outcome::Changed(Box::new(row)));
@@ -294,8 +284,7 @@ impl Batch<'_> {
         (state.next_retry_at, state.last_error) = (is_pushed.then_some(at), None);
         delivery.attempts_before = state.attempts;
         (delivery.token, delivery.changed_by) = (None, nonce);
-        tx.set(&self.keys.delivery(id), &delivery.to_bytes());
-        self.move_row(tx, &row, before);
+        self.move_row(tx, &row, delivery, before);
         Ok(Outcome::Changed(Box::new(row)))
     }
 
@@ -309,10 +298,6 @@ impl Batch<'_> {
             }
             Claim::Waiting { due } => tx.clear(&self.keys.waiting(due, id)),
         }
-    }
-
-    pub(super) async fn read_delivery(&self, tx: &mut dyn Transaction, id: EventId) -> Result<Delivery, TableError> {
-        inbox::read_delivery(tx, self.keys, id, Reading::Checked).await
     }
 
     /// The tenant's retry policy, or the default.

@@ -9,7 +9,7 @@ use super::{Batch, Outcome, TableError, attempt};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{
-    AttemptOutcome, Delivery, DisabledReason, EventRow, Push, PushState, Row, SubscriptionRow, SubscriptionStatus,
+    AttemptOutcome, Delivery, DisabledReason, EventRow, Push, PushState, SubscriptionRow, SubscriptionStatus,
 };
 use crate::tables::subscriptions;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -115,7 +115,7 @@ impl Batch<'_> {
         &mut self,
         tx: &mut dyn Transaction,
         row: &mut EventRow,
-        delivery: &Delivery,
+        delivery: Delivery,
         at: Timestamp,
     ) {
         let state = &mut row.event.state;
@@ -132,8 +132,7 @@ impl Batch<'_> {
         } else if is_done {
             (state.status, state.failed_at) = (EventStatus::Failed, Some(at));
         }
-        tx.set(&self.keys.delivery(row.event.id), &delivery.to_bytes());
-        self.move_row(tx, row, before);
+        self.move_row(tx, row, delivery, before);
     }
 
     /// Gives up webhooks of a subscription that is not active; one that is deleted goes after the last of them.
@@ -213,21 +212,20 @@ impl Batch<'_> {
         at: Timestamp,
         reason: &str,
     ) -> Result<bool, TableError> {
-        let row = self.read_row(tx, id).await?;
-        let mut delivery = self.read_delivery(tx, id).await?;
-        let push = delivery.push_mut(subscription).filter(|push| push.state.due() == Some(due));
-        let (Some(mut row), Some(push)) = (row, push) else {
+        if let Some((mut row, mut delivery)) = self.read_row(tx, id).await?
+            && let Some(push) = delivery.push_mut(subscription).filter(|push| push.state.due() == Some(due))
+        {
+            if matches!(push.state, PushState::Running { until, .. } if until > at) {
+                return Ok(false);
+            }
+            self.move_push(tx, id, push, PushState::Dropped);
+            attempt::end(&mut delivery, subscription, at, AttemptOutcome::Failed, None, Some(reason));
+            row.event.state.last_error = Some(reason.to_owned());
+            self.put_pushed(tx, &mut row, delivery, at);
+        } else {
             // A place without its webhook.
             tx.clear(&self.keys.push_due(subscription, due, id));
-            return Ok(true);
-        };
-        if matches!(push.state, PushState::Running { until, .. } if until > at) {
-            return Ok(false);
         }
-        self.move_push(tx, id, push, PushState::Dropped);
-        attempt::end(&mut delivery, subscription, at, AttemptOutcome::Failed, None, Some(reason));
-        row.event.state.last_error = Some(reason.to_owned());
-        self.put_pushed(tx, &mut row, &delivery, at);
         Ok(true)
     }
 }

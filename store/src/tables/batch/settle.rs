@@ -85,8 +85,9 @@ impl Batch<'_> {
     pub(super) async fn settle(&mut self, tx: &mut dyn Transaction, settle: &Settle) -> Result<Outcome, TableError> {
         let id = settle.id;
         let mut subscription = subscriptions::read(tx, self.keys, settle.subscription).await?;
-        let Some(mut row) = self.read_row(tx, id).await? else { return self.missing(tx, id, settle.at, false).await };
-        let mut delivery = self.read_delivery(tx, id).await?;
+        let Some((mut row, mut delivery)) = self.read_row(tx, id).await? else {
+            return self.missing(tx, id, settle.at, false).await;
+        };
         let Some(push) = delivery.push_mut(settle.subscription) else { return Ok(Outcome::Conflict) };
         if push.settled == settle.token {
             let due = push.state.due();
@@ -117,7 +118,7 @@ impl Batch<'_> {
         if let Some(error) = ended.and_then(|attempt| attempt.error) {
             row.event.state.last_error = Some(error);
         }
-        self.put_pushed(tx, &mut row, &delivery, settle.at);
+        self.put_pushed(tx, &mut row, delivery, settle.at);
         self.settled.insert(id);
         if let Some(due) = state.due() {
             self.note_due(settle.subscription, due);

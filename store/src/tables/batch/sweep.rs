@@ -10,7 +10,7 @@ use super::{Batch, Outcome, TableError};
 use crate::kv::{KeyRange, RangeRead, Transaction};
 use crate::tables::fence::Guard;
 use crate::tables::keys::{TenantKeys, day, id_of_key};
-use crate::tables::rows::{EventRow, TOMBSTONE_DAYS};
+use crate::tables::rows::{Delivery, EventRow, TOMBSTONE_DAYS};
 use crate::tables::{access, subscriptions};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -110,8 +110,8 @@ impl Batch<'_> {
             let page = tx.range_snapshot(RangeRead::first(old, EVENTS_MAX - removed)).await?;
             for (key, _) in &page.pairs {
                 let Some(id) = id_of_key(key) else { continue };
-                if let Some(row) = self.read_row(tx, id).await? {
-                    self.remove(tx, &row, sweep.at).await?;
+                if let Some((row, delivery)) = self.read_row(tx, id).await? {
+                    self.remove(tx, &row, delivery, sweep.at);
                     removed += 1;
                 }
             }
@@ -123,25 +123,16 @@ impl Batch<'_> {
     }
 
     /// Removes an event with everything that belongs to it.
-    pub(super) async fn remove(
-        &mut self,
-        tx: &mut dyn Transaction,
-        row: &EventRow,
-        at: Timestamp,
-    ) -> Result<(), TableError> {
+    pub(super) fn remove(&mut self, tx: &mut dyn Transaction, row: &EventRow, mut delivery: Delivery, at: Timestamp) {
         let (id, status) = (row.event.id, row.event.state.status);
         tx.clear(&self.keys.event(id));
         if row.is_chunked() {
             tx.clear_range(self.keys.chunks(id));
         }
-        if row.has_delivery() {
-            let mut delivery = self.read_delivery(tx, id).await?;
-            self.release(tx, id, &mut delivery);
-            self.drop_pushes(tx, id, &mut delivery, at);
-        }
+        self.release(tx, id, &mut delivery);
+        self.drop_pushes(tx, id, &mut delivery, at);
         tx.clear(&self.keys.delivery(id));
         tx.clear(&self.keys.queue(status, id));
         self.delta.add(status, -1);
-        Ok(())
     }
 }

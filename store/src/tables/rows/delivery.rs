@@ -1,8 +1,17 @@
-//! The rows of an event's delivery: its lease, its webhooks, its attempts. What moves them is in `tables::batch`.
+//! The rows of an event's delivery: its state, its lease, its webhooks, its attempts. What moves them is in `tables::batch`.
+//!
+//! Invariant: `DELIVERY-1` the row of a delivery without a state, as version 1 has it, says nothing of the event: its own row does.
 
 use super::Row;
 use bincode::{Decode, Encode};
+use triggers_protocol::codec::{self, CodecError};
+use triggers_protocol::event::EventState;
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
+
+/// Version 2 has the state.
+const VERSION: u8 = 2;
+/// How bincode writes that there is none.
+const NO_STATE: u8 = 0;
 
 /// Proof of a lease.
 pub type LeaseToken = [u8; 16];
@@ -108,7 +117,7 @@ pub struct Push {
     pub settled: u64,
 }
 
-/// The delivery of an event: its lease or wait, its way to subscriptions, and its attempts.
+/// The delivery of an event: where it stands, its lease or wait, its way to subscriptions, and its attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Delivery {
     /// What it waits for now.
@@ -123,8 +132,22 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
     /// The subscriptions that it goes to; empty if it waits to be pulled.
     pub pushes: Vec<Push>,
+    /// The event's state, if it is another one than its own row says. The last field: version 1 ends before it.
+    pub state: Option<EventState>,
 }
-impl Row for Delivery {}
+
+impl Row for Delivery {
+    fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(VERSION, self)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        match bytes.first() {
+            Some(1) => codec::decode(1, &[bytes, &[NO_STATE]].concat()),
+            _ => codec::decode(VERSION, bytes),
+        }
+    }
+}
 
 impl Delivery {
     /// That of an event that was never attempted.
@@ -135,6 +158,7 @@ impl Delivery {
         changed_by: 0,
         attempts: Vec::new(),
         pushes: Vec::new(),
+        state: None,
     };
 }
 
@@ -142,3 +166,54 @@ impl Delivery {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RecentLeases(pub Vec<(u64, Vec<EventId>)>);
 impl Row for RecentLeases {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use triggers_protocol::EventStatus;
+
+    /// The fields of version 1.
+    #[derive(Encode)]
+    struct Version1 {
+        claim: Claim,
+        token: Option<LeaseToken>,
+        attempts_before: u32,
+        changed_by: u64,
+        attempts: Vec<Attempt>,
+        pushes: Vec<Push>,
+    }
+
+    proptest! {
+        #[test]
+        fn deliveries_come_back(until: u32, token: Option<[u8; 16]>, changed_by: u64, attempts in 0u32..4, error: Option<String>) {
+            let until = Timestamp::from_millis(until.into());
+            let attempt = Attempt {
+                number: attempts,
+                started_at: until,
+                finished_at: None,
+                outcome: AttemptOutcome::InProgress,
+                error: error.clone(),
+                http_status: None,
+                subscription: None,
+            };
+            let attempts = vec![attempt; attempts as usize];
+            let state = EventState { status: EventStatus::Failed, last_error: error, ..EventState::ACCEPTED };
+            let claim = Claim::Leased { until };
+            let delivery = Delivery { claim, token, changed_by, attempts, state: Some(state), ..Delivery::NEW };
+            prop_assert_eq!(&Delivery::from_bytes(&delivery.to_bytes()).unwrap(), &delivery);
+
+            let Delivery { claim, token, attempts_before, changed_by, attempts, pushes, .. } = delivery.clone();
+            let earlier = codec::encode(1, &Version1 { claim, token, attempts_before, changed_by, attempts, pushes });
+            prop_assert_eq!(Delivery::from_bytes(&earlier).unwrap(), Delivery { state: None, ..delivery });
+            prop_assert!(Delivery::from_bytes(&earlier[..earlier.len() - 1]).is_err());
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let mut bytes = Delivery::NEW.to_bytes();
+        bytes[0] = 3;
+        assert_eq!(Delivery::from_bytes(&bytes), Err(CodecError::Version { found: 3, expected: 2 }));
+    }
+}
