@@ -48,8 +48,6 @@ use triggers_store::tables::{self, TableError};
 const TICK_WAIT_MIN: Duration = Duration::from_millis(20);
 /// The same after a failure.
 const TICK_WAIT_FAILED: Duration = Duration::from_secs(1);
-/// Turns that others have before the next batch begins, at most.
-const GATHER_TURNS: usize = 16;
 
 /// The shell's type; its state has everything.
 pub(crate) struct Inbox;
@@ -119,9 +117,6 @@ impl Actor for Inbox {
         let has_failed =
             matches!(message, InboxMessage::Failed(..) | InboxMessage::Unsettled(..) | InboxMessage::Loaded(Err(_)));
         let wait_min = if has_failed { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
-        if matches!(message, InboxMessage::Committed(..)) {
-            state.gather().await;
-        }
         let ends_what_is_under_way = matches!(
             message,
             InboxMessage::Committed(..)
@@ -188,17 +183,6 @@ impl Actor for Inbox {
 }
 
 impl InboxState {
-    /// Lets everything that can go on have its turn while few of those who were answered are back. Where processors are idle that takes
-    /// no time.
-    async fn gather(&self) {
-        for _ in 0..GATHER_TURNS {
-            if !self.machine.would_gain(self.arguments.arrivals.len()) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
     /// Sets a timer for the next thing to do, unless there is one that is early enough.
     fn set_tick(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());

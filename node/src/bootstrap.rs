@@ -17,7 +17,7 @@ mod error;
 mod first_keys;
 mod signals;
 
-pub use assembly::{Assembly, Served, peer};
+pub use assembly::{Assembly, Public, Served, peer};
 pub use error::StartError;
 
 use crate::admin::{self, ClusterSource};
@@ -29,6 +29,7 @@ use first_keys::DevFile;
 use std::net::SocketAddr;
 use std::path::Path;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
 use triggers_cluster_config::{NodeOptions, Override, Sources, process_environment};
 use triggers_protocol::{ApiKey, Environment};
@@ -40,11 +41,11 @@ const DEV_DELIVERY: [(&str, &str, &str); 2] = [
     ("delivery.allowed_targets", "TRIGGERS__DELIVERY__ALLOWED_TARGETS", "127.0.0.0/8, ::1/128"),
 ];
 
-/// Runs one embedded node without configuration, until it is told to stop.
+/// Runs one embedded node without configuration, until it is told to stop; its connections on a runtime of their own.
 ///
 /// # Errors
 /// [`StartError`], with the exit code of each.
-pub async fn run_dev(arguments: DevArguments) -> Result<(), StartError> {
+pub async fn run_dev(arguments: DevArguments, connections: Handle) -> Result<(), StartError> {
     let options = dev_options(&arguments)?;
     let file = arguments.data_dir.join("dev.json");
     let running = Running::start(options, None).await?;
@@ -57,18 +58,18 @@ pub async fn run_dev(arguments: DevArguments) -> Result<(), StartError> {
         admin_key: admin_key.reveal().to_owned(),
     };
     running
-        .serve(|| {
+        .serve(connections, || {
             dev.write(&file)?;
             announce(&dev, &file)
         })
         .await
 }
 
-/// Runs a node as it is configured, until it is told to stop.
+/// Runs a node as it is configured, until it is told to stop; its connections on a runtime of their own.
 ///
 /// # Errors
 /// [`StartError`], with the exit code of each.
-pub async fn run_serve(arguments: ServeArguments) -> Result<(), StartError> {
+pub async fn run_serve(arguments: ServeArguments, connections: Handle) -> Result<(), StartError> {
     let options = arguments.options()?;
     let key = first_keys::read_admin_key(options.admin.key_file.as_deref())?;
     // A new store has no key yet, and nothing is to be made for a node that nobody could use.
@@ -80,7 +81,7 @@ pub async fn run_serve(arguments: ServeArguments) -> Result<(), StartError> {
     if is_embedded {
         first_keys::admin_key(&running.store, key).await?;
     }
-    running.serve(|| Ok(())).await
+    running.serve(connections, || Ok(())).await
 }
 
 fn dev_options(arguments: &DevArguments) -> Result<NodeOptions, StartError> {
@@ -176,13 +177,17 @@ impl Running {
     }
 
     /// Serves until a signal, or until the actors give up. `ready` is told when connections are accepted.
-    async fn serve(self, ready: impl FnOnce() -> Result<(), StartError>) -> Result<(), StartError> {
+    async fn serve(
+        self,
+        connections: Handle,
+        ready: impl FnOnce() -> Result<(), StartError>,
+    ) -> Result<(), StartError> {
         let watch = self.assembly.watch();
         let view = ClusterSource::new(watch, &self.options, self.incarnation.clone(), self.address);
         let admin = admin::router(self.telemetry.admin_state(self.assembly.edge().clone(), view));
         let admin = Served { listener: server::tcp(self.admin_listener), router: admin };
         ready()?;
-        let public = (server::tcp(self.listener), self.tls);
+        let public = Public { listener: server::tcp(self.listener), tls: self.tls, runtime: connections };
         self.assembly.serve(public, Some(admin), signals::stop_requested).await?;
         tokio::select! {
             () = self.store.close() => Ok(()),

@@ -28,9 +28,11 @@ use events::EventsArguments;
 use exit::CommandError;
 use keys::KeysArguments;
 use listen::ListenArguments;
+use runtimes::Runtimes;
 use store::StoreCommand;
 use subscriptions::SubscriptionsArguments;
 use tenants::TenantsArguments;
+use tokio::runtime::Handle;
 
 pub mod arguments;
 pub mod bench_arguments;
@@ -43,6 +45,7 @@ pub mod keys;
 pub mod listen;
 pub mod output;
 mod record;
+mod runtimes;
 pub mod store;
 pub mod subscriptions;
 pub mod table;
@@ -123,26 +126,30 @@ pub enum Command {
 
 /// Runs one command to its end and reports its error, if any, on stderr.
 pub fn execute(line: CommandLine) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let is_node = matches!(line.command, Command::Dev(_) | Command::Serve(_));
+    let runtimes = match Runtimes::start(is_node) {
+        Ok(runtimes) => runtimes,
         Err(error) => {
             output::note(&format!("error: the runtime cannot start: {error}"));
             return exit::START.into();
         }
     };
-    let code = match runtime.block_on(run(line.command)) {
+    let code = match runtimes.main().block_on(run(line.command, runtimes.connections().clone())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     };
-    // Threads that wait for a name server or for stdin must not keep a finished command alive.
-    runtime.shutdown_background();
+    runtimes.shut_down();
     code
 }
 
-async fn run(command: Command) -> Result<(), CommandError> {
+async fn run(command: Command, connections: Handle) -> Result<(), CommandError> {
     match command {
-        Command::Dev(arguments) => crate::bootstrap::run_dev(arguments).await.map_err(CommandError::from_start),
-        Command::Serve(arguments) => crate::bootstrap::run_serve(arguments).await.map_err(CommandError::from_start),
+        Command::Dev(arguments) => {
+            crate::bootstrap::run_dev(arguments, connections).await.map_err(CommandError::from_start)
+        }
+        Command::Serve(arguments) => {
+            crate::bootstrap::run_serve(arguments, connections).await.map_err(CommandError::from_start)
+        }
         Command::Config(command) => configuration::run(command),
         Command::Openapi => output::line(crate::edge::openapi::document_json().trim_end()),
         Command::Keys(arguments) => keys::run(arguments).await,

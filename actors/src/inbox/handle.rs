@@ -87,11 +87,6 @@ impl Arrivals {
         arrived.requests.len() == 1
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().requests.len()
-    }
-
     /// All of them, in the order in which they came.
     pub(crate) fn take(&self) -> Vec<Request<Reply>> {
         std::mem::take(&mut self.lock().requests)

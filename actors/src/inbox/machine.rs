@@ -94,8 +94,6 @@ pub(crate) struct InboxMachine<R> {
     waiting: VecDeque<Planned<R>>,
     /// Batches that have their place in the order and are not known to be durable.
     unsettled: usize,
-    /// Requests of the last batch.
-    last_requests: usize,
     /// What nobody has looked at yet.
     arrived: Vec<Request<R>>,
     /// When leases are to be ended.
@@ -120,7 +118,6 @@ impl<R: Requester> InboxMachine<R> {
             counts: Counts::default(),
             waiting: VecDeque::new(),
             unsettled: 0,
-            last_requests: 0,
             arrived: Vec::new(),
             first_lease_end: None,
             expiring: false,

@@ -39,8 +39,8 @@ section! {
         idle_timeout_ms: u64 = 75_000, Bounds::Whole(100, 3_600_000);
         /// Size of the head of a request.
         header_bytes_max: usize = 16_384, Bounds::Whole(8_192, 1_048_576);
-        /// Header fields of a request.
-        headers_max: usize = 100, Bounds::Whole(16, 1_024);
+        /// Header fields of a request. With more than 72, each request takes memory for as many.
+        headers_max: usize = 72, Bounds::Whole(16, 1_024);
         /// Wait for the whole body of a request.
         body_timeout_ms: u64 = 20_000, Bounds::Whole(100, 600_000);
         /// Time for a whole request, after which 503 is answered.

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -35,6 +36,16 @@ pub struct Assembly {
     router: axum::Router,
     /// What answers the other members' requests, if there are any.
     members: Option<Arc<PeerRequests>>,
+}
+
+/// Where partners' requests come from.
+pub struct Public<L> {
+    /// The connections.
+    pub listener: L,
+    /// What they speak TLS with, if they do.
+    pub tls: Option<TlsAcceptor>,
+    /// What drives them.
+    pub runtime: Handle,
 }
 
 /// A listener with what it serves.
@@ -113,7 +124,7 @@ impl Assembly {
     /// [`StartError::Fatal`] if the node did not end as it was asked to.
     pub async fn serve<L, S>(
         mut self,
-        (public, tls): (L, Option<TlsAcceptor>),
+        public: Public<L>,
         admin: Option<Served<L>>,
         stop_requested: impl Fn() -> S,
     ) -> Result<(), StartError>
@@ -125,7 +136,8 @@ impl Assembly {
         let (stop_admin, admin_stopped) = watch::channel(false);
         let watch = self.node.watch();
         let options = &self.options.listen;
-        let public = tokio::spawn(server::serve(public, self.router, tls, options.clone(), stopped));
+        let Public { listener, tls, runtime } = public;
+        let public = runtime.spawn(server::serve(listener, self.router, tls, options.clone(), stopped));
         let admin = admin.map(|admin| {
             tokio::spawn(server::serve(admin.listener, admin.router, None, options.clone(), admin_stopped))
         });

@@ -7,12 +7,13 @@ use super::peers::PeerNetwork;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use triggers_actors::Joining;
 use triggers_actors::cluster::ClusterOptions;
 use triggers_actors::cluster::service::Peers;
 use triggers_cluster_config::NodeOptions;
-use triggers_node::bootstrap::{Assembly, peer};
+use triggers_node::bootstrap::{Assembly, Public, peer};
 use triggers_node::webhook::{HttpSender, TargetPolicy};
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
@@ -83,5 +84,6 @@ pub async fn run(parts: NodeParts) -> Result<(), String> {
             Ok("stop")
         }
     };
-    assembly.serve((listener, None), None, stop_requested).await.map_err(|error| said(&error))
+    let public = Public { listener, tls: None, runtime: Handle::current() };
+    assembly.serve(public, None, stop_requested).await.map_err(|error| said(&error))
 }

@@ -6,9 +6,6 @@ use crate::inbox::request::{BrokerError, Write};
 use std::collections::HashSet;
 use triggers_protocol::EventId;
 
-/// A batch of fewer requests is not waited for by others.
-const GATHERED_REQUESTS_MIN: usize = 8;
-
 /// How the writes of a request come to their events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
@@ -65,12 +62,6 @@ impl<R> Request<R> {
 }
 
 impl<R: Requester> InboxMachine<R> {
-    /// Whether the next batch would be small beside the last one, counting so many requests that are not taken yet.
-    pub(crate) fn would_gain(&self, arrived: usize) -> bool {
-        let waiting = self.waiting.len() + self.arrived.len() + arrived;
-        self.last_requests >= GATHERED_REQUESTS_MIN && waiting < self.last_requests / 2
-    }
-
     /// Whether a batch of what waits would be half full at least.
     pub(super) fn would_be_large(&self) -> bool {
         let waiting = self.waiting.iter().map(|planned| &planned.request).chain(&self.arrived);
@@ -114,7 +105,6 @@ impl<R: Requester> InboxMachine<R> {
         }
         if !batch.requests.is_empty() {
             self.phase = Phase::Committing;
-            self.last_requests = batch.requests.len();
             batch.leaves_more = !self.waiting.is_empty();
             effects.push(InboxEffect::Commit(batch));
         }

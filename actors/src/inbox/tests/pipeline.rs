@@ -68,20 +68,6 @@ fn webhooks_are_claimed_in_the_pipeline_too() {
 }
 
 #[test]
-fn a_batch_is_worth_waiting_for_while_few_of_many_are_back() {
-    let mut machine = machine_with(BatchLimits { events_max: 100, bytes_max: 10_000, ..LIMITS });
-    for number in 0..20 {
-        machine.submit(append(number, &[None]));
-    }
-    let batch = commit_of(machine.loaded(Ok(empty())));
-    finish(&mut machine, batch);
-    assert!(machine.would_gain(0) && machine.would_gain(9) && !machine.would_gain(10));
-    let batch = commit_of(machine.submit(append(20, &[None])));
-    finish(&mut machine, batch);
-    assert!(!machine.would_gain(0), "nobody else is expected");
-}
-
-#[test]
 fn nothing_is_loaded_while_it_is_not_known_what_is_durable() {
     let mut machine = ready();
     let first = commit_of(machine.submit(append(1, &[Some(1)])));

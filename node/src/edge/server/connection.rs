@@ -38,6 +38,8 @@ use triggers_cluster_config::ListenOptions;
 /// How far the limits of the protocol are above our own, so that ours answer first.
 const HEAD_BYTES_ABOVE: usize = 72 * 1024;
 const HEADERS_ABOVE: usize = 28;
+/// How many hyper takes unless it is told otherwise; it has room for those on its stack.
+const HEADERS_ON_STACK_MAX: usize = 100;
 /// Requests at the same time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -167,8 +169,12 @@ fn builder(options: &ListenOptions) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // The stream has the timers: hyper's would close idle connections as fast as half a head.
         .header_read_timeout(None)
-        .max_buf_size(head_bytes_max)
-        .max_headers(options.headers_max + HEADERS_ABOVE);
+        .max_buf_size(head_bytes_max);
+    let headers_max = options.headers_max + HEADERS_ABOVE;
+    if headers_max > HEADERS_ON_STACK_MAX {
+        // Told how many there may be, hyper takes memory for as many with each request.
+        builder.http1().max_headers(headers_max);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())
