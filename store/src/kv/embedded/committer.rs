@@ -27,7 +27,8 @@ use tokio::sync::{mpsc, oneshot};
 /// A commit that grows what is stored by less than this for each of its writes does not count as growing: a few bytes come
 /// with acknowledgements and tombstones, while a new pair is larger than that by its key alone.
 const GROWTH_BYTES_FREE: usize = 64;
-/// With fewer commits than this in the queue the thread gives up its processor once: many small groups cost more than they are worth.
+/// With fewer commits than this in the queue, and fewer than the last group had, the thread gives up its processor once: many small
+/// groups cost more than they are worth.
 const YIELD_BELOW: usize = 4;
 /// Keys of a range that is cleared are looked up so many at a time.
 const CLEARED_PAGE: usize = 1_000;
@@ -81,9 +82,10 @@ impl<D: Disk, B: Base> Committer<D, B> {
 
     /// The thread: until it is closed, or the last sender of the queue is gone.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>, transactions_max: usize, bytes_max: usize) {
-        let mut is_closing = false;
+        let (mut is_closing, mut last) = (false, 0);
         while !is_closing && let Some(first) = queue.blocking_recv() {
-            if queue.len() + 1 < YIELD_BELOW {
+            let waiting = queue.len() + 1;
+            if waiting < YIELD_BELOW.min(last) {
                 std::thread::yield_now();
             }
             let (mut group, mut bytes, mut next) = (Vec::new(), 0, Some(first));
@@ -103,7 +105,8 @@ impl<D: Disk, B: Base> Committer<D, B> {
             if group.is_empty() {
                 continue;
             }
-            metrics::histogram!("triggers_store_group_transactions").record(group.len() as f64);
+            last = group.len();
+            metrics::histogram!("triggers_store_group_transactions").record(last as f64);
             let pause = self.shared.pause(bytes);
             if !pause.is_zero() {
                 metrics::counter!("triggers_store_paced_groups_total").increment(1);
