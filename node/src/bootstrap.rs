@@ -186,8 +186,10 @@ impl Running {
         let view = ClusterSource::new(watch, &self.options, self.incarnation.clone(), self.address);
         let admin = admin::router(self.telemetry.admin_state(self.assembly.edge().clone(), view));
         let admin = Served { listener: server::tcp(self.admin_listener), router: admin };
+        let listener = moved(self.listener, &connections)
+            .map_err(|source| StartError::Listen { address: self.address, source })?;
         ready()?;
-        let public = Public { listener: server::tcp(self.listener), tls: self.tls, runtime: connections };
+        let public = Public { listener: server::tcp(listener), tls: self.tls, runtime: connections };
         self.assembly.serve(public, Some(admin), signals::stop_requested).await?;
         tokio::select! {
             () = self.store.close() => Ok(()),
@@ -196,6 +198,12 @@ impl Running {
             }
         }
     }
+}
+
+/// A listener whose connections wake the threads of a runtime.
+fn moved(listener: TcpListener, runtime: &Handle) -> std::io::Result<TcpListener> {
+    let _entered = runtime.enter();
+    TcpListener::from_std(listener.into_std()?)
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -90,6 +90,20 @@ pub trait Transaction: Send {
     /// As [`Transaction::get`], without a read conflict.
     fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
+    /// The values of two keys, as by two reads; an engine behind a network makes them at the same time.
+    fn get_pair<'a>(
+        &'a mut self,
+        [first, second]: [&'a [u8]; 2],
+        is_checked: bool,
+    ) -> BoxFuture<'a, Result<[Option<Bytes>; 2], StoreError>> {
+        Box::pin(async move {
+            Ok(match is_checked {
+                true => [self.get(first).await?, self.get(second).await?],
+                false => [self.get_snapshot(first).await?, self.get_snapshot(second).await?],
+            })
+        })
+    }
+
     /// One page of a range in key order, or in reverse.
     fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>>;
 

@@ -9,10 +9,6 @@
 use std::io;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// After how many steps with requests a thread of the connections looks for answers, which come from the other runtime. tokio's
-/// own 31 lets them wait behind all requests that came meanwhile.
-const ANSWERS_INTERVAL: u32 = 4;
-
 /// The runtimes of a process.
 pub(super) struct Runtimes {
     main: Runtime,
@@ -32,12 +28,8 @@ impl Runtimes {
         let half = (processors / 2).max(1);
         let main = Builder::new_multi_thread().worker_threads(half).enable_all().build()?;
         let threads = (processors - half).max(1);
-        let connections = Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("connections")
-            .global_queue_interval(ANSWERS_INTERVAL)
-            .enable_all()
-            .build()?;
+        let connections =
+            Builder::new_multi_thread().worker_threads(threads).thread_name("connections").enable_all().build()?;
         Ok(Self { main, connections: Some(connections) })
     }
 
@@ -53,9 +45,10 @@ impl Runtimes {
 
     /// Ends what still runs, without waiting for what is blocked.
     pub(super) fn shut_down(self) {
-        self.main.shutdown_background();
+        // First, so that no request is taken that nobody would answer.
         if let Some(connections) = self.connections {
             connections.shutdown_background();
         }
+        self.main.shutdown_background();
     }
 }

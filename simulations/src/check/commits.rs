@@ -82,23 +82,28 @@ impl CommitChecks {
         }
     }
 
-    fn quota(&self, commit: &Commit<'_>, partition: PartitionId, tenant: &[u8]) {
+    fn quota(&self, commit: &Commit<'_>, keys: &TenantKeys, changes: &BTreeMap<EventId, Change>) {
         let Some(quota) = self.quota else { return };
-        let Some(keys) = keys_of(partition, tenant) else { return };
         let count = |status| decode_counter(commit.after(&keys.counter(status)).as_deref()).unwrap_or(i64::MAX);
-        let grew = commit.keys.iter().any(|key| {
-            parts(key).is_some_and(|parts| parts.tenant == tenant && parts.table == b'e')
-                && commit.before(key).is_none()
-        });
+        let grew = changes.values().any(|(before, after)| before.is_none() && after.is_some());
         let waiting = count(EventStatus::Received).saturating_add(count(EventStatus::Queued));
         // Replays are not refused, and may come in the same commit.
         let is_done = |status| matches!(status, Some(EventStatus::Delivered | EventStatus::Failed));
-        let revived =
-            changes(commit, &keys).into_values().filter(|(before, after)| is_done(*before) && !is_done(*after));
+        let revived = changes.values().filter(|(before, after)| is_done(*before) && !is_done(*after));
         let most = quota.saturating_add(revived.count() as u64);
         if grew && waiting > i64::try_from(most).unwrap_or(i64::MAX) {
             let id = keys.tenant();
             self.report("COMMIT-QUOTA", commit, format!("{id} has {waiting} events that wait, {quota} are allowed"));
+        }
+    }
+
+    fn tenant(&mut self, commit: &Commit<'_>, partition: PartitionId, tenant: &[u8]) {
+        self.fence(commit, partition);
+        let Some(keys) = keys_of(partition, tenant) else { return };
+        let changes = changes(commit, &keys);
+        self.quota(commit, &keys, &changes);
+        for (id, change) in changes {
+            self.event(commit, tenant, id, change);
         }
     }
 }
@@ -109,19 +114,12 @@ impl Observer for CommitChecks {
         for key in commit.keys {
             let Some(partition) = partition_of(key) else { continue };
             match parts(key) {
-                Some(Parts { tenant, .. }) => {
-                    if checked != Some((partition, tenant)) {
-                        self.fence(commit, partition);
-                        self.quota(commit, partition, tenant);
-                        checked = Some((partition, tenant));
-                        let changes = keys_of(partition, tenant).map(|keys| changes(commit, &keys));
-                        for (id, change) in changes.into_iter().flatten() {
-                            self.event(commit, tenant, id, change);
-                        }
-                    }
+                Some(Parts { tenant, .. }) if checked != Some((partition, tenant)) => {
+                    checked = Some((partition, tenant));
+                    self.tenant(commit, partition, tenant);
                 }
                 None if key.get(3) == Some(&b'o') => self.epoch(commit, partition, key),
-                None => {}
+                _ => {}
             }
         }
     }
@@ -153,8 +151,11 @@ fn changes(commit: &Commit<'_>, keys: &TenantKeys) -> BTreeMap<EventId, Change> 
 
 fn status_of(event: Option<Bytes>, delivery: Option<Bytes>) -> Option<EventStatus> {
     let row = EventRow::decode(EventId::ZERO, &event?).ok()?;
-    let delivery = delivery.and_then(|bytes| Delivery::from_bytes(&bytes).ok()).unwrap_or(Delivery::NEW);
-    Some(row.with(&delivery).event.state.status)
+    let row = match delivery {
+        Some(delivery) => row.with(&Delivery::from_bytes(&delivery).ok()?),
+        None => row,
+    };
+    Some(row.event.state.status)
 }
 
 /// The partition that a key is of.

@@ -2,7 +2,8 @@
 //!
 //! Rules: `ROWS-QUEUE` every event has its place in the order of its status, and there is no other place; `ROWS-COUNT` the
 //! counters are what a recount gives; `ROWS-DUE` an event that is leased, pushed or waits for its next attempt has an entry
-//! for when that is due; an event that is done has none; `ROWS-WAKE` a tenant with a lease or a webhook has a wake-up pointer that is not later than the first of them;
+//! for when that is due; an event that is done has none; `ROWS-DELIVERY` there is no delivery without its event, and none that has the
+//! state of a received one; `ROWS-WAKE` a tenant with a lease or a webhook has a wake-up pointer that is not later than the first of them;
 //! `ROWS-OVERDUE` and `ROWS-EXPIRED`, below.
 
 use super::Violation;
@@ -96,11 +97,10 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
     }
     for (name, tenant) in tenants {
         let text = String::from_utf8_lossy(&name).into_owned();
-        let first_due = tenant.first_due;
         if let (Some(partition), Ok(id)) = (tenant.partition, TenantId::parse(&text)) {
-            check_tenant(&TenantKeys::new(partition, &id), tenant, &mut found);
+            check_tenant(&TenantKeys::new(partition, &id), &tenant, &mut found);
         }
-        if let Some(due) = first_due
+        if let Some(due) = tenant.first_due
             && pointers.get(&name).is_none_or(|pointed| *pointed > due)
         {
             let pointed = pointers.get(&name);
@@ -111,19 +111,23 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
     found
 }
 
-fn check_tenant(keys: &TenantKeys, tenant: Tenant, found: &mut Vec<Violation>) {
+fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) {
     let name = keys.tenant();
-    let events: BTreeMap<EventId, EventStatus> = tenant
-        .events
-        .into_iter()
-        .map(|(id, row)| {
-            let row = match tenant.deliveries.get(&id) {
-                Some(delivery) => row.with(delivery),
-                None => row,
-            };
-            (id, row.event.state.status)
-        })
-        .collect();
+    let mut events: BTreeMap<EventId, EventStatus> =
+        tenant.events.iter().map(|(id, row)| (*id, row.event.state.status)).collect();
+    for (id, delivery) in &tenant.deliveries {
+        let Some(status) = events.get_mut(id) else {
+            found.push(Violation::new("ROWS-DELIVERY", format!("{name}: {id} is gone and its delivery is there")));
+            continue;
+        };
+        if let Some(state) = &delivery.state {
+            *status = state.status;
+            if state.status == EventStatus::Received {
+                let account = format!("{name}: {id} is received, and its own row does not have its state");
+                found.push(Violation::new("ROWS-DELIVERY", account));
+            }
+        }
+    }
     let expected: BTreeSet<Vec<u8>> = events.iter().map(|(id, status)| keys.queue(*status, *id)).collect();
     for key in expected.symmetric_difference(&tenant.places) {
         let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);

@@ -311,23 +311,7 @@ fn before(id: EventId) -> EventId {
     EventId::from_bytes(u128::from_be_bytes(id.to_bytes()).saturating_sub(1).to_be_bytes())
 }
 
-/// An event with its whole payload.
-///
-/// # Errors
-/// [`TableError::Store`]; `Corrupt` if a chunk is missing.
-pub async fn read_event(
-    tx: &mut dyn Transaction,
-    keys: &TenantKeys,
-    id: EventId,
-    reading: Reading,
-) -> Result<Option<Event>, TableError> {
-    match read_row(tx, keys, id, reading).await? {
-        Some((row, _)) => Ok(Some(whole(tx, keys, row).await?)),
-        None => Ok(None),
-    }
-}
-
-/// The event of a row with its whole payload.
+/// The event of a row with its whole payload; `Corrupt` if a chunk is missing.
 pub(super) async fn whole(tx: &mut dyn Transaction, keys: &TenantKeys, mut row: EventRow) -> Result<Event, TableError> {
     if row.is_chunked() {
         row.event.payload = read_chunks(tx, keys, row.event.id, row.payload_bytes).await?;
@@ -346,10 +330,11 @@ pub async fn read_row(
     id: EventId,
     reading: Reading,
 ) -> Result<Option<(EventRow, Delivery)>, TableError> {
-    let Some(row) = read_own_row(tx, keys, id, reading).await? else { return Ok(None) };
-    let stored = read(tx, &keys.delivery(id), reading).await?;
-    let delivery = stored.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?.unwrap_or(Delivery::NEW);
-    Ok(Some((row.with(&delivery), delivery)))
+    let pair = [&keys.event(id)[..], &keys.delivery(id)];
+    let [event, delivery] = tx.get_pair(pair, reading == Reading::Checked).await?;
+    let Some(event) = event else { return Ok(None) };
+    let delivery = delivery.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?.unwrap_or(Delivery::NEW);
+    Ok(Some((EventRow::decode(id, &event)?.with(&delivery), delivery)))
 }
 
 /// An event's own row; its state is the event's if that is received.

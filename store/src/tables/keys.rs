@@ -9,13 +9,13 @@
 //! p <p:2> a <second:8> <T>  wake-up pointer: the tenant has a deadline then   nothing
 //! p <p:2> t <T> 0 …       everything of tenant T
 //!     h                   head                                    rows::Head
-//!     e <id:16>           envelope, payload ≤ 8 KiB, the state of an event that is received   rows::EventRow
+//!     e <id:16>           envelope with the state at first, payload ≤ 8 KiB   rows::EventRow
 //!     b <id:16> <n:2>     payload chunk n                         raw bytes
 //!     q <status:1> <id>   inbox order by status                   event type, raw
 //!     i <day:4> <hash:16> idempotency, by the day of its event    rows::Idempotency
 //!     c <status:1>        events in that status                   little-endian i64
 //!     g <day:4> <id:16>   tombstone, by the day of the deletion   rows::Tombstone
-//!     v <id:16>           state of an event that is not received, its lease or wait, its attempts   rows::Delivery
+//!     v <id:16>           state since something became of it, lease or wait, attempts   rows::Delivery
 //!     r <micros:8> <id>   leases by the time they run out         nothing
 //!     w <micros:8> <id>   events that wait for their next attempt, by when it is due   nothing
 //!     l                   what the leases of the last batch took  rows::RecentLeases

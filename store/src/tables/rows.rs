@@ -23,6 +23,8 @@ use triggers_protocol::event::EventState;
 use triggers_protocol::{Event, EventId, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp};
 
 const VERSION: u8 = 1;
+/// Version 1 has the same fields, and every state of the event.
+const EVENT_VERSION: u8 = 2;
 
 /// Payloads up to this size are stored in the event's row, larger ones in chunks.
 pub const INLINE_PAYLOAD_BYTES_MAX: usize = 8 * 1024;
@@ -206,6 +208,8 @@ pub struct EventRow {
     pub event: Event,
     /// Bytes of the whole payload.
     pub payload_bytes: usize,
+    /// Of version 1, which knows no state beside it: nodes that write it must not take this row for one of theirs any more.
+    pub is_of_version_1: bool,
 }
 
 impl EventRow {
@@ -220,7 +224,7 @@ impl EventRow {
         };
         let inline = if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { &event.payload[..] } else { &[] };
         let mut bytes = Vec::with_capacity(192 + inline.len());
-        codec::encode_into(&mut bytes, VERSION, &envelope);
+        codec::encode_into(&mut bytes, EVENT_VERSION, &envelope);
         bytes.extend_from_slice(inline);
         bytes
     }
@@ -230,7 +234,9 @@ impl EventRow {
     /// # Errors
     /// [`CodecError`] if they are of another version or damaged.
     pub fn decode(id: EventId, bytes: &Bytes) -> Result<Self, CodecError> {
-        let (envelope, rest): (Envelope, &[u8]) = codec::decode_prefix(VERSION, bytes)?;
+        let is_of_version_1 = bytes.first() == Some(&1);
+        let version = if is_of_version_1 { 1 } else { EVENT_VERSION };
+        let (envelope, rest): (Envelope, &[u8]) = codec::decode_prefix(version, bytes)?;
         let payload_bytes = envelope.payload_bytes as usize;
         let inline_due = if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { payload_bytes } else { 0 };
         if rest.len() != inline_due {
@@ -239,7 +245,8 @@ impl EventRow {
         }
         let Envelope { event_type, timestamp, metadata, state, .. } = envelope;
         let payload = bytes.slice_ref(rest);
-        Ok(Self { event: Event { id, event_type, timestamp, payload, metadata, state }, payload_bytes })
+        let event = Event { id, event_type, timestamp, payload, metadata, state };
+        Ok(Self { event, payload_bytes, is_of_version_1 })
     }
 
     /// The event as it stands by the row of its delivery.

@@ -46,7 +46,7 @@ macro_rules! conformance {
                 use $crate::conformance::cases;
 
                 cases!($make, reads, [
-                    own_writes, one_snapshot, everything_committed_before, dropped_without_commit, empty_value,
+                    own_writes, pairs_of_keys, one_snapshot, everything_committed_before, dropped_without_commit, empty_value,
                     many_transactions_at_once,
                 ]);
                 cases!($make, ranges, [
@@ -61,7 +61,7 @@ macro_rules! conformance {
                     key_bytes, value_bytes, transaction_bytes, keys_of_reads, a_violation_spoils_the_transaction,
                 ]);
                 cases!($make, conflicts, [
-                    write_skew, lost_update, phantom, phantom_by_removal, absent_key, page_end, beyond_the_page,
+                    write_skew, pair_of_keys, lost_update, phantom, phantom_by_removal, absent_key, page_end, beyond_the_page,
                     snapshot_reads, added_conflict, blind_writes, adds, own_writes, read_only, deleted_range,
                 ]);
                 cases!($make, runs, [

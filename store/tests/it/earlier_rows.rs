@@ -53,7 +53,9 @@ impl Inbox {
         let stored = self.store.run(run(), |tx| {
             let (keys, event, delivery) = (&self.keys, &event, delivery.as_ref());
             Box::pin(async move {
-                tx.set(&keys.event(id), &EventRow::encode(event, 2));
+                let mut row = EventRow::encode(event, 2);
+                assert_eq!(std::mem::replace(&mut row[0], 1), 2);
+                tx.set(&keys.event(id), &row);
                 tx.set(&keys.queue(event.state.status, id), b"order.created");
                 tx.add(&keys.counter(event.state.status), 1);
                 if let Some(delivery) = delivery {
@@ -120,7 +122,6 @@ async fn a_lease_goes_on() {
     inbox.store(id, state.clone(), Some(Delivery { claim, token: Some(TOKEN), ..Delivery::NEW })).await;
     assert_eq!(inbox.list(EventStatus::Queued).await[0].state, state);
 
-    let before = inbox.own_row(id).await;
     let other = Command::Acknowledge { id, at: at(2), token: Some([6; 16]) };
     assert_eq!(inbox.apply(other).await.0, Outcome::Conflict);
     let (outcome, counts) = inbox.apply(Command::Acknowledge { id, at: at(2), token: Some(TOKEN) }).await;
@@ -129,7 +130,14 @@ async fn a_lease_goes_on() {
     assert_eq!(row.event.state, delivered);
     assert_eq!((counts.get(EventStatus::Queued), counts.get(EventStatus::Delivered)), (0, 1));
     assert_eq!(inbox.list(EventStatus::Delivered).await[0].state, delivered);
-    assert_eq!(inbox.own_row(id).await, before, "the payload is not written again");
+    let row = inbox.own_row(id).await;
+    assert_eq!(row[0], 2, "whoever writes version 1 refuses it from now on");
+    inbox.apply(Command::Replay { id, at: at(3), nonce: 8 }).await;
+    inbox.apply(Command::Acknowledge { id, at: at(4), token: None }).await;
+    let replayed = inbox.own_row(id).await;
+    assert_ne!(replayed, row, "a received event's state is in its own row");
+    inbox.apply(Command::Acknowledge { id, at: at(5), token: None }).await;
+    assert_eq!(inbox.own_row(id).await, replayed, "the payload is not written again");
 }
 
 #[tokio::test]

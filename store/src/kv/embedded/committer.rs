@@ -24,8 +24,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// A commit that grows what is stored by less than this for each of its writes does not count as growing: a few bytes come
-/// with acknowledgements and tombstones, while a new pair is larger than that by its key alone.
+/// A commit that grows what is stored by less than this for each of its writes does not count as growing: about 100 bytes come
+/// with an acknowledgement, whose other two writes move the event's place, and fewer with a deletion, while a new event is larger.
 const GROWTH_BYTES_FREE: usize = 64;
 /// With fewer commits than this in the queue, and fewer than the last group had, the thread gives up its processor once: many small
 /// groups cost more than they are worth.

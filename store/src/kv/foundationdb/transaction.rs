@@ -15,7 +15,7 @@ use crate::kv::{BoxFuture, KeyRange, Page, RangeRead, StoreError, Transaction, d
 use bytes::Bytes;
 use foundationdb::RangeOption;
 use foundationdb::options::{ConflictRangeType, StreamingMode};
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,16 @@ impl FoundationTransaction {
         self.check_age()?;
         let base = self.base(key, checked).await?;
         self.overlay.resolve(key, base)
+    }
+
+    async fn read_pair(&mut self, keys: [&[u8]; 2], checked: bool) -> Result<[Option<Bytes>; 2], StoreError> {
+        keys.into_iter().try_for_each(check_key)?;
+        if keys.iter().any(|key| matches!(self.overlay.seen(key), Seen::Known(_))) {
+            return Ok([self.read_key(keys[0], checked).await?, self.read_key(keys[1], checked).await?]);
+        }
+        self.check_age()?;
+        let (first, second) = try_join(self.base(keys[0], checked), self.base(keys[1], checked)).await?;
+        Ok([self.overlay.resolve(keys[0], first)?, self.overlay.resolve(keys[1], second)?])
     }
 
     async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
@@ -122,6 +132,14 @@ impl Transaction for FoundationTransaction {
 
     fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(self.read_key(key, false))
+    }
+
+    fn get_pair<'a>(
+        &'a mut self,
+        keys: [&'a [u8]; 2],
+        is_checked: bool,
+    ) -> BoxFuture<'a, Result<[Option<Bytes>; 2], StoreError>> {
+        Box::pin(self.read_pair(keys, is_checked))
     }
 
     fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {

@@ -15,6 +15,7 @@ use tokio_postgres::types::ToSql;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const GET: &str = "SELECT value FROM triggers.kv WHERE key = $1";
+const GET_PAIR: &str = "SELECT key, value FROM triggers.kv WHERE key IN ($1, $2)";
 const DIGEST: &str = "SELECT triggers.range_digest_v1($1, $2)";
 /// Pairs until their bytes reach `$4`; those of the pair that reaches it included.
 const PAGE: &str = "SELECT key, value FROM (
@@ -44,6 +45,19 @@ impl Snapshot {
     pub(super) async fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let rows = self.query(GET, &[&key]).await?;
         rows.first().map(|row| bytes(row, 0)).transpose()
+    }
+
+    pub(super) async fn get_pair(&mut self, [first, second]: [&[u8]; 2]) -> Result<[Option<Bytes>; 2], StoreError> {
+        let mut found = [None, None];
+        for row in self.query(GET_PAIR, &[&first, &second]).await? {
+            let (key, value) = (bytes(&row, 0)?, bytes(&row, 1)?);
+            for (at, wanted) in [first, second].into_iter().enumerate() {
+                if key == wanted {
+                    found[at] = Some(value.clone());
+                }
+            }
+        }
+        Ok(found)
     }
 
     pub(super) async fn digest(&mut self, range: &KeyRange) -> Result<Bytes, StoreError> {

@@ -61,6 +61,19 @@ impl PostgresTransaction {
         self.overlay.resolve(key, base)
     }
 
+    async fn read_pair(&mut self, keys: [&[u8]; 2], checked: bool) -> Result<[Option<Bytes>; 2], StoreError> {
+        keys.into_iter().try_for_each(check_key)?;
+        if keys.iter().any(|key| matches!(self.overlay.seen(key), Seen::Known(_))) {
+            return Ok([self.read_key(keys[0], checked).await?, self.read_key(keys[1], checked).await?]);
+        }
+        let [first, second] = self.snapshot().await?.get_pair(keys).await?;
+        if checked {
+            let pairs = keys.into_iter().zip([&first, &second]);
+            self.keys.extend(pairs.map(|(key, base)| (Bytes::copy_from_slice(key), base.clone())));
+        }
+        Ok([self.overlay.resolve(keys[0], first)?, self.overlay.resolve(keys[1], second)?])
+    }
+
     async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
         let mut reading = RangeReading::new(read);
         loop {
@@ -94,6 +107,14 @@ impl Transaction for PostgresTransaction {
 
     fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(self.read_key(key, false))
+    }
+
+    fn get_pair<'a>(
+        &'a mut self,
+        keys: [&'a [u8]; 2],
+        is_checked: bool,
+    ) -> BoxFuture<'a, Result<[Option<Bytes>; 2], StoreError>> {
+        Box::pin(self.read_pair(keys, is_checked))
     }
 
     fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {

@@ -8,7 +8,7 @@
 use super::{Batch, Outcome, Refuse, TableError, attempt};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::access;
-use crate::tables::inbox::{self, Reading};
+use crate::tables::inbox;
 use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row};
 use sha2::{Digest, Sha256};
@@ -70,7 +70,8 @@ impl Batch<'_> {
             self.leased.push((lease.nonce, ids.clone()));
             let mut leased = Vec::with_capacity(ids.len());
             for id in ids {
-                if let Some(event) = inbox::read_event(tx, self.keys, id, Reading::Checked).await? {
+                if let Some((row, _)) = self.read_row(tx, id).await? {
+                    let event = inbox::whole(tx, self.keys, row).await?;
                     leased.push(Leased { event, token: lease.token(id) });
                 }
             }

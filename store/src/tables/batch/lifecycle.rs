@@ -4,7 +4,8 @@
 //! stays delivered: acknowledging again gives the same event; `LIFECYCLE-3` a deleted event leaves a tombstone, by which a
 //! second deletion is told from the first one run again; `LIFECYCLE-4` an event's own row has the state that it
 //! was accepted with, or was replayed with to be pulled; what becomes of it after that is in the row of its delivery. So a payload
-//! is written once, and a page of received events needs no other rows.
+//! is written once, and a page of received events needs no other rows. A row of an earlier version has every state of its event
+//! (`DELIVERY-1`); it is written anew with the first change.
 
 use super::{Batch, Outcome, TableError, lease};
 use crate::kv::Transaction;
@@ -96,7 +97,7 @@ impl Batch<'_> {
         let after = event.state.status;
         delivery.state = (after != EventStatus::Received).then(|| event.state.clone());
         tx.set_owned(self.keys.delivery(event.id), delivery.to_bytes());
-        if after == EventStatus::Received {
+        if after == EventStatus::Received || row.is_of_version_1 {
             tx.set_owned(self.keys.event(event.id), EventRow::encode(event, row.payload_bytes));
         }
         if before == after {

@@ -26,6 +26,21 @@ pub async fn write_skew(subject: &Subject) {
     assert_eq!(subject.value("a").await, None);
 }
 
+/// Reads `a` and `b` as a pair, then lets `b` change, then writes.
+async fn after_a_pair(subject: &Subject, is_checked: bool) -> Result<(), StoreError> {
+    let [a, b] = ["a", "b"].map(|name| subject.key(name));
+    let mut open = subject.begin().await;
+    open.get_pair([&a, &b], is_checked).await.unwrap();
+    subject.put("b", if is_checked { "1" } else { "2" }).await;
+    open.set(&subject.key("z"), b"1");
+    open.commit().await
+}
+
+pub async fn pair_of_keys(subject: &Subject) {
+    assert_conflict(after_a_pair(subject, true).await);
+    after_a_pair(subject, false).await.unwrap();
+}
+
 pub async fn lost_update(subject: &Subject) {
     subject.put("a", "0").await;
     let (mut left, mut right) = (subject.begin().await, subject.begin().await);

@@ -26,6 +26,30 @@ pub async fn own_writes(subject: &Subject) {
     assert_eq!(subject.pairs().await, [(b"b".to_vec(), "3".into())]);
 }
 
+pub async fn pairs_of_keys(subject: &Subject) {
+    subject.put("a", "1").await;
+    subject.put("b", "2").await;
+    let [a, b, c] = ["a", "b", "c"].map(|name| subject.key(name));
+    let mut open = subject.begin().await;
+    for is_checked in [false, true] {
+        let read = async |open: &mut dyn Transaction, keys: [&[u8]; 2]| {
+            let values = open.get_pair(keys, is_checked).await.unwrap();
+            values.map(|value| value.map(|value| String::from_utf8(value.to_vec()).unwrap()))
+        };
+        assert_eq!(read(&mut *open, [&b, &a]).await, [Some("2".into()), Some("1".into())]);
+        assert_eq!(read(&mut *open, [&c, &a]).await, [None, Some("1".into())]);
+        assert_eq!(read(&mut *open, [&a, &a]).await, [Some("1".into()), Some("1".into())]);
+        let mut writer = subject.begin().await;
+        writer.set(&a, b"own");
+        writer.clear(&b);
+        assert_eq!(read(&mut *writer, [&a, &c]).await, [Some("own".into()), None]);
+        assert_eq!(read(&mut *writer, [&c, &b]).await, [None, None]);
+    }
+    subject.put("a", "3").await;
+    let after = open.get_pair([&a, &b], false).await.unwrap();
+    assert_eq!(after[0].as_deref(), Some(&b"1"[..]), "it reads the snapshot of its first read");
+}
+
 pub async fn one_snapshot(subject: &Subject) {
     subject.put("a", "1").await;
     let mut open = subject.begin().await;

@@ -110,12 +110,12 @@ async fn one_commit_without_room_does_not_fail_its_group() {
     assert_eq!(pairs(&subject, "full/group/").await.len(), 20);
 }
 
-/// What an acknowledgement does to the store: a row of the same size, and one key in the place of another.
+/// What an acknowledgement does to the store: a row for its delivery, and one key in the place of another.
 async fn acknowledge(subject: &Subject, numbers: &[usize]) -> Result<(), triggers_store::kv::StoreError> {
     subject
         .commit(async |open: &mut dyn Transaction| {
             for number in numbers {
-                open.set(format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes(), &[2; 300]);
+                open.set(format!("delivery/{number:06}/padding-of-a-realistic-key-length").as_bytes(), &[2; 30]);
                 open.clear(format!("queue/1/{number:06}/padding-of-a-realistic-key-length").as_bytes());
                 open.set(format!("queue/3/{number:06}/padding-of-a-realistic-key-length").as_bytes(), b"order.created");
             }
@@ -157,6 +157,7 @@ async fn a_full_store_can_be_acknowledged_and_deleted_from() {
         let deleted = subject.commit(async |open: &mut dyn Transaction| {
             for number in some {
                 open.clear(format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes());
+                open.clear(format!("delivery/{number:06}/padding-of-a-realistic-key-length").as_bytes());
                 open.clear(format!("queue/3/{number:06}/padding-of-a-realistic-key-length").as_bytes());
             }
         });
