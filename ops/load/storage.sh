@@ -88,5 +88,6 @@ while kill -0 "$node" 2>/dev/null; do sleep 0.01; done
 begun=$(date +%s%N)
 start_node
 echo "start after kill -9 under load: $((($(date +%s%N) - begun) / 1000000)) ms; $(grep -o 'the log was read back.*' "$data/log" | tail -1)"
-sleep 10
+# What was read back is flushed, then what that took is given back, which is looked after every ten seconds.
+sleep 25
 echo "idle after it: $(resident) MiB; data file $(($(stat -c %s "$data/node/data.mdb") >> 20)) MiB"
