@@ -8,6 +8,7 @@ use triggers_protocol::event::EventState;
 use triggers_protocol::{Environment, Event, EventId, EventStatus, EventType, PartitionId, TenantId, Timestamp};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::kv::{Run, Store};
+use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{self, Command, Counts, Outcome};
 use triggers_store::tables::fence::{self, Guard};
 use triggers_store::tables::inbox::{self, PageQuery, newest_first};
@@ -16,8 +17,8 @@ use triggers_store::tables::rows::{Claim, Delivery, EventRow, Row};
 
 const TOKEN: [u8; 16] = [5; 16];
 
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_millis(1_000_000).plus(Duration::from_secs(seconds.unsigned_abs()))
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000).plus(Duration::from_secs(seconds))
 }
 
 fn run() -> Run {
@@ -64,7 +65,7 @@ impl Inbox {
                 if let Some(Claim::Leased { until }) = delivery.map(|delivery| delivery.claim) {
                     tx.set(&keys.lease_end(until, id), &[]);
                 }
-                Ok::<_, triggers_store::tables::TableError>(())
+                Ok::<_, TableError>(())
             })
         });
         stored.await.unwrap();
@@ -97,7 +98,7 @@ impl Inbox {
         let key = self.keys.event(id);
         let row = self.store.run(run(), |tx| {
             let key = &key;
-            Box::pin(async move { Ok::<_, triggers_store::tables::TableError>(tx.get_snapshot(key).await?) })
+            Box::pin(async move { Ok::<_, TableError>(tx.get_snapshot(key).await?) })
         });
         row.await.unwrap().unwrap()
     }
