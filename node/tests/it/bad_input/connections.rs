@@ -75,6 +75,23 @@ async fn half_a_body_is_no_event() {
 }
 
 #[tokio::test]
+async fn the_limit_of_header_fields_is_the_configured_one() {
+    // Over and under how many the HTTP library takes unless it is told otherwise.
+    for (limit, few, many) in [("72", 60, 80), ("150", 120, 160)] {
+        let mut probe = Probe::start(&[("TRIGGERS__LISTEN__HEADERS_MAX", limit)]).await;
+        let with = |fields: usize| {
+            let more: String = (0..fields).map(|number| format!("x-many-{number}: x\r\n")).collect();
+            format!("{}{BODY}", head(&probe, BODY.len(), &more)).into_bytes()
+        };
+        let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(with(few)).await;
+        assert_eq!(answer.expect("an answer").status, 201, "{few} of {limit}");
+        let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(with(many)).await;
+        check_refusal(&answer.expect("an answer"), 431, &["HEADER_FIELDS_TOO_LARGE"], "more than that");
+        probe.accepts(Call::event("good.event", "{}"), 2).await;
+    }
+}
+
+#[tokio::test]
 async fn too_many_or_too_large_headers_are_refused() {
     let mut probe = Probe::start(&[]).await;
     let large = format!("x-large: {}\r\n", "x".repeat(64 * 1_024));
