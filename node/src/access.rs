@@ -71,9 +71,14 @@ impl Access {
     /// # Errors
     /// [`TableError::Store`], also when no look-up could begin before the deadline.
     pub async fn lookup(&self, hash: KeyHash, deadline: Instant) -> Result<Option<Arc<AccessRow>>, TableError> {
-        if let Some(known) = self.fresh(hash) {
-            return Ok(known);
+        match self.fresh(hash) {
+            Some(known) => Ok(known),
+            // Boxed, so that what is rarely needed is no part of every request.
+            None => Box::pin(self.lookup_stored(hash, deadline)).await,
         }
+    }
+
+    async fn lookup_stored(&self, hash: KeyHash, deadline: Instant) -> Result<Option<Arc<AccessRow>>, TableError> {
         let late = || StoreError::fatal(Fault::DeadlinePassed, "before a key look-up began");
         let _permit = timeout_at(deadline, self.0.lookups.acquire())
             .await

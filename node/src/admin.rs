@@ -16,7 +16,7 @@ pub use backup::{Backup, Backups};
 pub use cluster::ClusterSource;
 
 use crate::edge::EdgeState;
-use crate::edge::respond::{self, Respond, Responder};
+use crate::edge::respond::{self, Responder};
 use crate::telemetry::Telemetry;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -55,7 +55,7 @@ pub fn router(state: AdminState) -> Router {
     };
     let options = NodeOptions { listen, ..state.edge.options.clone() };
     let responder = Responder::new(state.edge.environment.clone(), &options);
-    Router::new()
+    let router = Router::new()
         .route("/livez", get(async || Json(serde_json::json!({ "status": "alive" }))))
         .route("/metrics", get(get_metrics))
         .route("/v1/cluster", get(cluster::get_cluster))
@@ -64,9 +64,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/store/backup", get(backup::get_backup).post(backup::post_backup))
         .fallback(respond::no_such_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn(cross_site::refuse))
-        .layer(Respond::new(responder))
-        .with_state(state)
+        .layer(axum::middleware::from_fn(cross_site::refuse));
+    respond::around(router, responder).with_state(state)
 }
 
 async fn get_metrics(State(state): State<AdminState>) -> impl IntoResponse {

@@ -38,7 +38,7 @@ pub mod tls;
 use crate::access::Access;
 use crate::webhook::TargetPolicy;
 use owner::EdgeCluster;
-use respond::{Respond, Responder};
+use respond::Responder;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,10 +137,6 @@ pub fn router(state: EdgeState) -> axum::Router {
     }
     let (resources, document) = resources.merge(health::routes()).split_for_parts();
     let responder = Responder::new(state.environment.clone(), &state.options);
-    resources
-        .merge(openapi::routes(document))
-        .merge(docs::routes())
-        .fallback(respond::no_such_route)
-        .layer(Respond::new(responder))
-        .with_state(state)
+    let router = resources.merge(openapi::routes(document)).merge(docs::routes()).fallback(respond::no_such_route);
+    respond::around(router, responder).with_state(state)
 }

@@ -24,21 +24,22 @@ use super::authenticate::Gate;
 use super::error::ApiError;
 use super::owner::{Forwarded, Made};
 use crate::telemetry::within_request;
+use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::Route;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::ready;
 use headers::CommonHeaders;
 use measure::{Measures, UNKNOWN_ROUTE};
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::layer::layer_fn;
+use tower::{Service as _, service_fn};
 use tracing::Level;
 use triggers_actors::admission::Admission;
 use triggers_cluster_config::NodeOptions;
@@ -95,25 +96,27 @@ impl Responder {
         Ok(())
     }
 
-    /// The handler's response, or an error's if the head is over its limits, time is up, or the handler panicked.
-    async fn response(&self, request: Request, mut inner: Route) -> Response {
-        if let Err(error) = self.check_head(&request) {
-            return error.into_response();
-        }
+    /// The handler's response, or an error's if time is up or the handler panicked.
+    ///
+    /// What is not needed any more once the handler has begun is no part of the future: it is as small as it can be, because it
+    /// is moved with every request and kept while the request waits.
+    fn handled(self: &Arc<Self>, request: Request, inner: &mut Route) -> impl Future<Output = Response> + Send + use<> {
         let connection = request.extensions().get::<Arc<Sending>>().cloned();
         // What came from a member has been under way for a while.
         let left = request.extensions().get::<Forwarded>().map_or(self.timeout, |it| it.time_left.min(self.timeout));
         let end = Instant::now() + left;
         let work = AssertUnwindSafe(deadline::within(end, left, inner.call(request))).catch_unwind();
-        match tokio::time::timeout_at(end, work).await {
+        let responder = self.clone();
+        tokio::time::timeout_at(end, work).map(move |outcome| match outcome {
             Ok(Ok(Ok(response))) => {
-                let held = sending::hold(response, &self.sending, connection.as_ref(), self.response_timeout);
+                let timeout = responder.response_timeout;
+                let held = sending::hold(response, &responder.sending, connection.as_ref(), timeout);
                 held.unwrap_or_else(|_| ApiError::unavailable("too much is being sent").into_response())
             }
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(_panic)) => ApiError::internal("a handler panicked").into_response(),
             Err(_) => ApiError::unavailable("the request's time is up").into_response(),
-        }
+        })
     }
 }
 
@@ -133,48 +136,21 @@ impl Noted {
     }
 }
 
-/// The middleware, for every route of a router.
-#[derive(Clone)]
-pub struct Respond(Arc<Responder>);
-
-impl Respond {
-    /// The middleware with what it works with.
-    pub fn new(responder: Responder) -> Self {
-        Self(Arc::new(responder))
-    }
+/// Puts the middleware around every route of a router, its fallback among them.
+pub fn around<S: Clone + Send + Sync + 'static>(router: Router<S>, responder: Responder) -> Router<S> {
+    let responder = Arc::new(responder);
+    router.layer(layer_fn(move |mut inner: Route| {
+        let responder = responder.clone();
+        service_fn(move |request| respond(&responder, request, &mut inner).map(Ok::<_, Infallible>))
+    }))
 }
 
-impl Layer<Route> for Respond {
-    type Service = Responding;
-
-    fn layer(&self, inner: Route) -> Responding {
-        Responding { responder: self.0.clone(), inner }
-    }
-}
-
-/// A route behind the middleware.
-#[derive(Clone)]
-pub struct Responding {
-    responder: Arc<Responder>,
-    inner: Route,
-}
-
-impl Service<Request> for Responding {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // A route is always ready.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        Box::pin(respond(self.responder.clone(), request, self.inner.clone()).map(Ok))
-    }
-}
-
-async fn respond(responder: Arc<Responder>, mut request: Request, inner: Route) -> Response {
+/// The response to a request. Made of combinators and not `async`, which would keep each of its parts twice.
+fn respond(
+    responder: &Arc<Responder>,
+    mut request: Request,
+    inner: &mut Route,
+) -> impl Future<Output = Response> + Send + use<> {
     let environment = &responder.environment;
     let context = RequestContext::new(&request, environment, responder.behind_proxy, &responder.gate);
     let context = Arc::new(context);
@@ -187,18 +163,16 @@ async fn respond(responder: Arc<Responder>, mut request: Request, inner: Route) 
         context: context.clone(),
     };
     let is_preflight = noted.origin.is_some() && headers::is_preflight(&noted.method, request.headers());
-    request.extensions_mut().insert(context.clone());
-    let answered = async {
-        let response = if is_preflight {
-            let mut response = StatusCode::NO_CONTENT.into_response();
-            headers::add_preflight(response.headers_mut());
-            response
-        } else {
-            responder.response(request, inner).await
-        };
-        finish(&responder, noted, response)
+    let response = match responder.check_head(&request) {
+        _ if is_preflight => ready(headers::preflight()).left_future(),
+        Err(error) => ready(error.into_response()).left_future(),
+        Ok(()) => {
+            request.extensions_mut().insert(context.clone());
+            responder.handled(request, inner).right_future()
+        }
     };
-    within_request(context, answered).await
+    let responder = responder.clone();
+    within_request(context, response.map(move |response| finish(&responder, noted, response)))
 }
 
 /// The fallback of a router: no route has this path.

@@ -13,11 +13,11 @@ use crate::edge::body::{self, Reading};
 use crate::edge::error::{ApiError, ErrorBody};
 use crate::edge::event_json::{EventJson, respond};
 use crate::edge::openapi::schemas::{self, CloudEvent};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use bytes::Bytes;
 use triggers_actors::{Accepted, NewEvent};
 
 /// Marks a response that was given before.
@@ -63,30 +63,31 @@ pub(crate) async fn create_event(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let headers = &head.headers;
-    let form = Form::of(headers)?;
+    let form = Form::of(&head.headers)?;
     if form == Form::CloudEvents {
-        return batch::accept(&edge, &caller, headers, body, form).await;
+        // Boxed, so that what is rarely needed is no part of every request.
+        return Box::pin(batch::accept(&edge, &caller, &head.headers, body, form)).await;
     }
-    let header_key = idempotency::header_key(headers)?;
-    let payload_bytes_max = edge.options.limits.payload_bytes_max;
-    let reading = Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, &edge).of(&caller.tenant, &edge);
-    let body = body::read(body, reading).await?;
-    let event = read_event(&caller, headers, form, header_key, body, payload_bytes_max)?;
+    let event = read_event(&edge, &caller, &head.headers, form, body).await?;
+    let minimal = prefers_minimal(&head.headers);
+    drop(head);
     let outcome = append(&edge, &caller, vec![event]).await?.pop();
     let accepted = outcome.ok_or_else(|| ApiError::internal("the router gave no outcome"))??;
-    created(&accepted, prefers_minimal(headers))
+    created(&accepted, minimal)
 }
 
 /// The event that a body is, once it is paid for. The body is gone then: the connection reads on into the same memory.
-fn read_event(
+async fn read_event(
+    edge: &EdgeState,
     caller: &Caller,
     headers: &HeaderMap,
     form: Form,
-    header_key: Option<String>,
-    body: Bytes,
-    payload_bytes_max: usize,
+    body: Body,
 ) -> Result<NewEvent, ApiError> {
+    let header_key = idempotency::header_key(headers)?;
+    let payload_bytes_max = edge.options.limits.payload_bytes_max;
+    let reading = Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, edge).of(&caller.tenant, edge);
+    let body = body::read(body, reading).await?;
     let text = body::text(&body)?;
     let mut draft = match form {
         Form::Json => envelope::parse(text, payload_bytes_max)?,

@@ -5,6 +5,7 @@
 //! outcome can still say so. Outside of a request (a stream's body, a task of its own) it is counted from now.
 
 use std::time::Duration;
+use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Instant;
 
 /// What is left to a handler for its answer after its deadline, at most.
@@ -15,8 +16,8 @@ tokio::task_local! {
 }
 
 /// Runs the handler of a request that must be answered by `end` and may take `timeout`.
-pub(super) async fn within<F: Future>(end: Instant, timeout: Duration, handler: F) -> F::Output {
-    DEADLINE.scope(end - MARGIN_MAX.min(timeout / 10), handler).await
+pub(super) fn within<F: Future>(end: Instant, timeout: Duration, handler: F) -> TaskLocalFuture<Instant, F> {
+    DEADLINE.scope(end - MARGIN_MAX.min(timeout / 10), handler)
 }
 
 /// The deadline of the request that is being handled, or of one that begins now.

@@ -22,15 +22,15 @@ fn router(change: impl FnOnce(&mut ListenOptions)) -> Router {
     // Two large responses do not fit.
     options.broker.node_bytes_max = LARGE_BYTES;
     let responder = Responder::new(Environment::system(), &options);
-    Router::new()
+    let router = Router::new()
         .route("/good", get(async || "good"))
         .route("/large", get(async || vec![b'x'; LARGE_BYTES]))
         .route("/deadline", get(async || deadline(Duration::ZERO).duration_since(Instant::now()).as_secs().to_string()))
         .route("/slow", get(async || std::future::pending::<()>().await))
         .route("/panics", get(panics))
         .route("/number/{number}", get(async |axum::extract::Path(_): axum::extract::Path<u8>| "number"))
-        .fallback(no_such_route)
-        .layer(Respond::new(responder))
+        .fallback(no_such_route);
+    around(router, responder)
 }
 
 async fn answer(router: Router, request: axum::http::request::Builder) -> (StatusCode, HeaderMap, Value) {

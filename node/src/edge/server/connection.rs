@@ -103,12 +103,10 @@ impl Connections {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(PeerAddress(peer));
             request.extensions_mut().insert(sending.clone());
-            let answer = self.router.clone().call(request);
-            async move {
-                let answer = answer.await;
+            self.router.clone().call(request).map(|answer| {
                 drop(under_way);
                 answer.map(|answer| answer.map(|body| OpenBody::new(body, open)))
-            }
+            })
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         // Of these only the one that was woken is polled, so that they cost nothing while the connection works.

@@ -3,7 +3,7 @@
 //! They wait for answers and ends of streams, never for time to pass.
 
 use super::*;
-use crate::edge::respond::{Respond, Responder};
+use crate::edge::respond::{Responder, around};
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::http::Request;
@@ -184,8 +184,7 @@ async fn large(change: impl FnOnce(&mut ListenOptions)) -> (Running, Arc<Notify>
     (options.listen.request_timeout_ms, options.listen.drain_timeout_ms) = (600_000, 600_000);
     change(&mut options.listen);
     let responder = Responder::new(Environment::system(), &options);
-    let responder = Respond::new(responder);
-    (Running::start(Router::new().route("/", get(handler)).layer(responder), options.listen).await, begun)
+    (Running::start(around(Router::new().route("/", get(handler)), responder), options.listen).await, begun)
 }
 
 #[tokio::test]

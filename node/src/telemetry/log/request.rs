@@ -7,6 +7,7 @@
 use crate::edge::respond::{RequestContext, TraceParent};
 use std::fmt;
 use std::sync::Arc;
+use tokio::task::futures::TaskLocalFuture;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
@@ -17,8 +18,8 @@ tokio::task_local! {
 }
 
 /// Handles a request.
-pub(crate) async fn within<F: Future>(request: Arc<RequestContext>, handler: F) -> F::Output {
-    REQUEST.scope(request, handler).await
+pub(crate) fn within<F: Future>(request: Arc<RequestContext>, handler: F) -> TaskLocalFuture<Arc<RequestContext>, F> {
+    REQUEST.scope(request, handler)
 }
 
 /// Writes lines as `format` does, which ends each with a line feed, with what is known of the request.
@@ -66,7 +67,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::respond::{Respond, Responder};
+    use crate::edge::respond::{Responder, around};
     use axum::body::Body;
     use axum::routing::get;
     use std::io;
@@ -105,7 +106,7 @@ mod tests {
         let _current = tracing::subscriber::set_default(subscriber);
         let handler = || async { tracing::info!(answer = %"{}", "inside") };
         let responder = Responder::new(Environment::system(), &NodeOptions::default());
-        let router = axum::Router::new().route("/", get(handler)).layer(Respond::new(responder));
+        let router = around(axum::Router::new().route("/", get(handler)), responder);
         let request = axum::http::Request::get("/")
             .header("x-request-id", r#"a"b"#)
             .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
