@@ -138,6 +138,22 @@ impl Router {
         Ok(results)
     }
 
+    /// Makes one event durable, as [`Self::append`] does.
+    ///
+    /// # Errors
+    /// [`BrokerError`] if the request as a whole failed.
+    pub async fn append_one(
+        &self,
+        tenant: &TenantId,
+        event: NewEvent,
+        waiting_events_max: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Result<Accepted, Refusal>, BrokerError> {
+        let writes = vec![Write::Append(Box::new(event))];
+        let answer = self.submit(tenant, writes, waiting_events_max, deadline).await?;
+        Ok(receive(answer, deadline).await?.pop().map_or(Err(Refusal::Unavailable), append_result))
+    }
+
     /// Marks events as delivered. One result for each; payloads that are stored in chunks are left out of them.
     ///
     /// # Errors

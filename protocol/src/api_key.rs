@@ -44,8 +44,8 @@ impl ApiKey {
     pub fn generate(kind: KeyKind, environment: &Environment) -> Self {
         let secret = base62(&environment.bytes::<32>());
         let stem = format!("trg_{}_{secret}", kind.as_str());
-        let checksum = checksum(&stem);
-        Self(stem + &checksum)
+        let checksum = checksum(&stem).map(char::from);
+        Self(stem + &String::from_iter(checksum))
     }
 
     /// Checks the form and the checksum of a key.
@@ -53,16 +53,7 @@ impl ApiKey {
     /// # Errors
     /// [`Malformed`], without the key in the message.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let malformed = || Malformed("is not a Triggers API key (trg_live_… or trg_test_… with a checksum)".into());
-        let body = text.strip_prefix("trg_live_").or_else(|| text.strip_prefix("trg_test_")).ok_or_else(malformed)?;
-        let long_enough = (SECRET_LENGTH + CHECKSUM_LENGTH..=128).contains(&body.len());
-        if !long_enough || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(malformed());
-        }
-        let (stem, found) = text.split_at(text.len() - CHECKSUM_LENGTH);
-        if checksum(stem) != found {
-            return Err(malformed());
-        }
+        check(text)?;
         Ok(Self(text.to_owned()))
     }
 
@@ -73,7 +64,7 @@ impl ApiKey {
 
     /// The hash under which the key is stored.
     pub fn hash(&self) -> KeyHash {
-        KeyHash(Sha256::digest(self.0.as_bytes()).into())
+        hash(&self.0)
     }
 
     /// The plain text, to be shown once.
@@ -85,6 +76,33 @@ impl ApiKey {
     pub fn hint(&self) -> String {
         self.0.chars().take(13).collect()
     }
+}
+
+impl KeyHash {
+    /// The hash of a key's text, of which nothing is kept.
+    ///
+    /// # Errors
+    /// As [`ApiKey::parse`].
+    pub fn of(text: &str) -> Result<Self, Malformed> {
+        check(text)?;
+        Ok(hash(text))
+    }
+}
+
+/// `KEY-3`
+fn check(text: &str) -> Result<(), Malformed> {
+    let malformed = || Malformed("is not a Triggers API key (trg_live_… or trg_test_… with a checksum)".into());
+    let body = text.strip_prefix("trg_live_").or_else(|| text.strip_prefix("trg_test_")).ok_or_else(malformed)?;
+    let long_enough = (SECRET_LENGTH + CHECKSUM_LENGTH..=128).contains(&body.len());
+    if !long_enough || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err(malformed());
+    }
+    let (stem, found) = text.split_at(text.len() - CHECKSUM_LENGTH);
+    if checksum(stem) == found.as_bytes() { Ok(()) } else { Err(malformed()) }
+}
+
+fn hash(text: &str) -> KeyHash {
+    KeyHash(Sha256::digest(text.as_bytes()).into())
 }
 
 impl std::fmt::Debug for ApiKey {
@@ -110,14 +128,14 @@ fn base62(bytes: &[u8; 32]) -> String {
 }
 
 /// CRC-32 of the text before it as six base62 digits.
-fn checksum(stem: &str) -> String {
+fn checksum(stem: &str) -> [u8; CHECKSUM_LENGTH] {
     let mut number = crc32fast::hash(stem.as_bytes()) as usize;
     let mut digits = [b'0'; CHECKSUM_LENGTH];
     for digit in digits.iter_mut().rev() {
         *digit = DIGITS[number % 62];
         number /= 62;
     }
-    digits.iter().map(|&digit| char::from(digit)).collect()
+    digits
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub use permission::{Admin, EventsWrite, InboxAck, InboxRead, KeysManage, Permis
 use super::error::ApiError;
 use super::inbox::StreamSlots;
 use super::rate_limit::{Budget, RateLimits};
-use super::respond::{RequestContext, RequestId, TraceParent};
+use super::respond::RequestContext;
 use super::{Edge, EdgeState};
 use crate::access::AccessRow;
 use axum::extract::FromRequestParts;
@@ -24,11 +24,10 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use triggers_cluster_config::LimitOptions;
-use triggers_protocol::{ApiKey, Environment, ErrorCode, KeyHash, Scope, TenantId};
+use triggers_protocol::{ErrorCode, KeyHash, Scope, TenantId};
 
 const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -61,24 +60,17 @@ pub struct Caller {
     pub tenant: TenantId,
     /// The key and its tenant as stored, at most a second ago.
     pub key: Arc<AccessRow>,
-    /// Where the request came from.
-    pub address: IpAddr,
-    /// The request's id.
-    pub request_id: RequestId,
-    /// The trace that the request is part of, if it named one.
-    pub trace_parent: Option<TraceParent>,
+    /// What is known about the request.
+    pub context: Arc<RequestContext>,
     budget: Arc<Mutex<Budget>>,
-    context: Arc<RequestContext>,
-    environment: Environment,
 }
 
 impl Caller {
-    /// Takes the tokens of `count` events.
+    /// Takes the tokens of `count` events, at this time of the monotonic clock.
     ///
     /// # Errors
     /// `RATE_LIMIT_EXCEEDED` with the time to wait; nothing was taken then.
-    pub fn charge_events(&self, count: usize) -> Result<(), ApiError> {
-        let now = self.environment.monotonic();
+    pub fn charge_events(&self, count: usize, now: Duration) -> Result<(), ApiError> {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = budget.take_events(count, now);
         // The response tells of the bucket that refuses, so that it agrees with the time to wait.
@@ -114,7 +106,7 @@ impl<S: Permission> FromRequestParts<EdgeState> for Authorized<S> {
             Some(Identified(key)) => key.clone(),
             None => identify(&parts.headers, &context, state).await?,
         };
-        let caller = charge_request(key, &context, &state.environment)?;
+        let caller = charge_request(key, context, state.environment.monotonic())?;
         check_scope(&caller.key, S::SCOPE)?;
         Ok(Self(caller, PhantomData))
     }
@@ -153,33 +145,19 @@ pub(in crate::edge) async fn identify(
 }
 
 /// Takes one request token and notes for the response whose it was.
-fn charge_request(
-    key: Arc<AccessRow>,
-    context: &Arc<RequestContext>,
-    environment: &Environment,
-) -> Result<Caller, ApiError> {
-    let now = environment.monotonic();
+fn charge_request(key: Arc<AccessRow>, context: Arc<RequestContext>, now: Duration) -> Result<Caller, ApiError> {
     let budget = context.gate.rates.budget(&key.key, key.tenant.tier, now);
     let charge = budget.lock().unwrap_or_else(PoisonError::into_inner).take_request(now);
     context.identify(key.key.tenant.clone(), charge.state);
     if let Some(wait_s) = charge.refused_for_s {
         return Err(over_rate("requests", wait_s));
     }
-    Ok(Caller {
-        tenant: key.key.tenant.clone(),
-        key,
-        address: context.address,
-        request_id: context.request_id.clone(),
-        trace_parent: context.trace_parent.clone(),
-        budget,
-        context: context.clone(),
-        environment: environment.clone(),
-    })
+    Ok(Caller { tenant: key.key.tenant.clone(), key, context, budget })
 }
 
 /// The hash of the key in the headers, if there is a well-formed one.
 fn key_hash(headers: &HeaderMap) -> Option<KeyHash> {
-    ApiKey::parse(key_text(headers)?).ok().map(|key| key.hash())
+    KeyHash::of(key_text(headers)?).ok()
 }
 
 /// The text of `X-API-Key`, or else of `Authorization: Bearer`.

@@ -4,18 +4,25 @@
 //! its last hop, which that proxy wrote itself: everything before it is the client's claim; `ADDRESS-2` an IPv4 address
 //! has one form, however it came. The address is for limits, audit and metadata, never for permission.
 
+use super::respond::Sending;
 use axum::http::{HeaderMap, HeaderName};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The peer of the connection that a request came by; the server puts it among the request's extensions.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerAddress(pub SocketAddr);
+/// The other end of the connection that a request came by; the server puts it among the request's extensions.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What is being sent to it; none if the request came through another node.
+    pub(super) sending: Option<Arc<Sending>>,
+}
 
 /// The address of the client. Without a peer (requests made inside the process) it is `0.0.0.0`.
-pub fn client_address(peer: Option<&PeerAddress>, headers: &HeaderMap, behind_proxy: bool) -> IpAddr {
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+pub fn client_address(peer: Option<&Peer>, headers: &HeaderMap, behind_proxy: bool) -> IpAddr {
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
     let forwarded = if behind_proxy { last_hop(headers) } else { None };
     forwarded.unwrap_or(peer).to_canonical()
 }
@@ -38,7 +45,7 @@ mod tests {
         for value in values {
             headers.append(FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
         }
-        let peer = PeerAddress("192.0.2.9:1234".parse().unwrap());
+        let peer = Peer { address: "192.0.2.9:1234".parse().unwrap(), sending: None };
         client_address(Some(&peer), &headers, behind_proxy).to_string()
     }
 

@@ -101,12 +101,12 @@ struct Sender(Arc<Metadata>);
 impl Sender {
     fn of(caller: &Caller, headers: &HeaderMap) -> Self {
         let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-        let trace_parent = caller.trace_parent.as_ref().map(TraceParent::as_str);
+        let trace_parent = caller.context.trace_parent.as_ref().map(TraceParent::as_str);
         Self(Arc::new(Metadata {
-            source_ip: caller.address.to_string(),
+            source_ip: caller.context.address.to_string(),
             // Text of a header is ASCII, so that every byte is a character.
             user_agent: user_agent.map(|text| text[..text.len().min(USER_AGENT_BYTES_MAX)].to_owned()),
-            correlation_id: caller.request_id.as_str().to_owned(),
+            correlation_id: caller.context.request_id.as_str().to_owned(),
             idempotency_key: None,
             trace_parent: trace_parent.filter(|text| text.len() <= TRACE_PARENT_BYTES_MAX).map(str::to_owned),
         }))

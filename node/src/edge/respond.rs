@@ -21,6 +21,7 @@ pub(in crate::edge) use headers::HEADERS_ADDED;
 pub(in crate::edge) use sending::Sending;
 
 use super::authenticate::Gate;
+use super::client_address::Peer;
 use super::error::ApiError;
 use super::owner::{Forwarded, Made};
 use crate::telemetry::within_request;
@@ -100,8 +101,12 @@ impl Responder {
     ///
     /// What is not needed any more once the handler has begun is no part of the future: it is as small as it can be, because it
     /// is moved with every request and kept while the request waits.
-    fn handled(self: &Arc<Self>, request: Request, inner: &mut Route) -> impl Future<Output = Response> + Send + use<> {
-        let connection = request.extensions().get::<Arc<Sending>>().cloned();
+    fn handled(
+        self: &Arc<Self>,
+        request: Request,
+        connection: Option<Arc<Sending>>,
+        inner: &mut Route,
+    ) -> impl Future<Output = Response> + Send + use<> {
         // What came from a member has been under way for a while.
         let left = request.extensions().get::<Forwarded>().map_or(self.timeout, |it| it.time_left.min(self.timeout));
         let end = Instant::now() + left;
@@ -152,7 +157,9 @@ fn respond(
     inner: &mut Route,
 ) -> impl Future<Output = Response> + Send + use<> {
     let environment = &responder.environment;
-    let context = RequestContext::new(&request, environment, responder.behind_proxy, &responder.gate);
+    let peer = request.extensions_mut().remove::<Peer>();
+    let (headers, gate) = (request.headers(), &responder.gate);
+    let context = RequestContext::new(peer.as_ref(), headers, environment, responder.behind_proxy, gate);
     let context = Arc::new(context);
     let noted = Noted {
         method: request.method().clone(),
@@ -168,7 +175,7 @@ fn respond(
         Err(error) => ready(error.into_response()).left_future(),
         Ok(()) => {
             request.extensions_mut().insert(context.clone());
-            responder.handled(request, inner).right_future()
+            responder.handled(request, peer.and_then(|peer| peer.sending), inner).right_future()
         }
     };
     let responder = responder.clone();

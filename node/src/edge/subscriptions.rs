@@ -104,8 +104,8 @@ fn rules<'a>(edge: &'a Edge, caller: &Caller) -> Rules<'a> {
 fn by(edge: &Edge, caller: &Caller) -> By {
     By {
         actor: Actor::Key(caller.key.key.id),
-        source_ip: caller.address.to_string(),
-        request_id: caller.request_id.as_str().to_owned(),
+        source_ip: caller.context.address.to_string(),
+        request_id: caller.context.request_id.as_str().to_owned(),
         nonce: u64::from_be_bytes(edge.environment.bytes()),
     }
 }

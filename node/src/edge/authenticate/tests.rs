@@ -5,7 +5,7 @@
 
 use super::*;
 use axum::http::HeaderValue;
-use triggers_protocol::Environment;
+use triggers_protocol::{ApiKey, Environment};
 use triggers_protocol::api_key::KeyKind;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

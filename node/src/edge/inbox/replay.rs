@@ -101,7 +101,7 @@ impl Walk<'_> {
             let page = self.edge.router.list(&self.caller.tenant, self.query.clone(), self.deadline).await?;
             let ids: Vec<_> = page.events.into_iter().map(|event| event.id).collect();
             if !ids.is_empty() {
-                self.caller.charge_events(ids.len())?;
+                self.caller.charge_events(ids.len(), self.edge.environment.monotonic())?;
                 self.step(ids).await?;
             }
             match page.next {

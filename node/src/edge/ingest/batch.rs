@@ -82,7 +82,7 @@ pub(super) async fn accept(
     let body = body::read(body, reading).await?;
     let items = items_of(&body, form, limits.batch_events_max)?;
     let count = items.len();
-    caller.charge_events(count)?;
+    caller.charge_events(count, edge.environment.monotonic())?;
     let drafts = items.into_iter().map(|item| parse(item, form, limits.payload_bytes_max));
     let mut outcomes = Vec::with_capacity(count);
     let mut events = Vec::with_capacity(count);
@@ -93,6 +93,7 @@ pub(super) async fn accept(
             events.push(draft.into_new_event(&body, key, &sender));
         }));
     }
+    drop(body);
     let accepted = if events.is_empty() { Vec::new() } else { append(edge, caller, events).await? };
     batch_answer::answer(&merged(outcomes, accepted))
 }

@@ -6,7 +6,7 @@
 //! answered as a batch.
 
 use super::idempotency::Key;
-use super::{ENVELOPE_BYTES_MAX, Form, Sender, append, batch, cloud_events, envelope, idempotency};
+use super::{ENVELOPE_BYTES_MAX, Form, Sender, batch, cloud_events, envelope, idempotency, refused};
 use crate::edge::EdgeState;
 use crate::edge::authenticate::{Authorized, Caller, EventsWrite};
 use crate::edge::body::{self, Reading};
@@ -71,9 +71,9 @@ pub(crate) async fn create_event(
     let event = read_event(&edge, &caller, &head.headers, form, body).await?;
     let minimal = prefers_minimal(&head.headers);
     drop(head);
-    let outcome = append(&edge, &caller, vec![event]).await?.pop();
-    let accepted = outcome.ok_or_else(|| ApiError::internal("the router gave no outcome"))??;
-    created(&accepted, minimal)
+    let waiting_events_max = caller.key.tenant.max_inbox_events;
+    let outcome = edge.router.append_one(&caller.tenant, event, waiting_events_max, edge.deadline()).await?;
+    created(&outcome.map_err(refused)?, minimal)
 }
 
 /// The event that a body is, once it is paid for. The body is gone then: the connection reads on into the same memory.
@@ -97,7 +97,7 @@ async fn read_event(
             return Err(body::unsupported("application/x-ndjson is for POST /v1/events/batch"));
         }
     };
-    caller.charge_events(1)?;
+    caller.charge_events(1, edge.environment.monotonic())?;
     let key = header_key.map(Key::Sent).or_else(|| draft.key.take().map(Key::CloudEvent));
     Ok(draft.into_new_event(&body, key, &Sender::of(caller, headers)))
 }

@@ -7,7 +7,7 @@
 
 use super::relay::malformed;
 use super::{Elsewhere, Forwarded};
-use crate::edge::client_address::PeerAddress;
+use crate::edge::client_address::Peer;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -163,7 +163,7 @@ fn http_request(request: HttpRequest) -> Option<Request> {
         http.headers_mut().append(name, HeaderValue::from_bytes(&value).ok()?);
     }
     let address = address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    http.extensions_mut().insert(PeerAddress(SocketAddr::new(address, 0)));
+    http.extensions_mut().insert(Peer { address: SocketAddr::new(address, 0), sending: None });
     http.extensions_mut().insert(Forwarded { time_left: Duration::from_millis(time_left_ms.into()) });
     Some(http)
 }

@@ -6,10 +6,9 @@
 //! `CONTEXT-2` a trace that does not have the form of W3C Trace Context is as good as none.
 
 use crate::edge::authenticate::Gate;
-use crate::edge::client_address::{PeerAddress, client_address};
+use crate::edge::client_address::{Peer, client_address};
 use crate::edge::error::ApiError;
 use crate::edge::rate_limit::RateState;
-use axum::extract::Request;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -117,11 +116,16 @@ pub struct RequestContext {
 
 impl RequestContext {
     /// The context of a request.
-    pub(super) fn new(request: &Request, environment: &Environment, behind_proxy: bool, gate: &Arc<Gate>) -> Self {
-        let headers = request.headers();
+    pub(super) fn new(
+        peer: Option<&Peer>,
+        headers: &HeaderMap,
+        environment: &Environment,
+        behind_proxy: bool,
+        gate: &Arc<Gate>,
+    ) -> Self {
         Self {
             request_id: RequestId::of(headers, environment),
-            address: client_address(request.extensions().get::<PeerAddress>(), headers, behind_proxy),
+            address: client_address(peer, headers, behind_proxy),
             trace_parent: headers.get(TRACE_PARENT).and_then(TraceParent::parse),
             gate: gate.clone(),
             identity: OnceLock::new(),

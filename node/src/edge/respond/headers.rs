@@ -13,7 +13,8 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use std::io::Write;
+use bytes::BytesMut;
+use std::fmt::{self, Write as _};
 use triggers_cluster_config::ListenOptions;
 use triggers_protocol::Timestamp;
 
@@ -38,8 +39,8 @@ const PREFLIGHT_AGE_S: &str = "600";
 const TRANSPORT_SECURITY: &str = "max-age=31536000; includeSubDomains";
 /// Room for what is added here, so that a map grows once.
 pub(in crate::edge) const HEADERS_ADDED: usize = 16;
-/// Of a rate: its name, two numbers and what is between them.
-const VALUE_BYTES_MAX: usize = 64;
+/// All values that tell of a rate, about.
+const RATE_BYTES: usize = 128;
 
 /// The common headers of one listener.
 pub(super) struct CommonHeaders {
@@ -106,22 +107,20 @@ pub(super) fn preflight() -> Response {
 /// Adds the state of the key's rate, in the usual form and in the IETF's.
 pub(super) fn add_rate(headers: &mut HeaderMap, state: &RateState, now: Timestamp) {
     let RateState { rate, remaining, full_in_s } = *state;
-    let now_s = u64::try_from(now.as_seconds()).unwrap_or(0);
-    headers.insert(X_RATE_LIMIT_LIMIT, HeaderValue::from(rate.burst));
-    headers.insert(X_RATE_LIMIT_REMAINING, HeaderValue::from(remaining));
-    headers.insert(X_RATE_LIMIT_RESET, HeaderValue::from(now_s.saturating_add(full_in_s)));
-    headers.insert(RATE_LIMIT, written(format_args!("\"default\";r={remaining};t={full_in_s}")));
-    let policy = written(format_args!("\"default\";q={};w={}", rate.burst, rate.window_s()));
-    headers.insert(RATE_LIMIT_POLICY, policy);
-}
-
-/// A short value of digits and punctuation.
-fn written(text: std::fmt::Arguments<'_>) -> HeaderValue {
-    let mut bytes = [0; VALUE_BYTES_MAX];
-    let mut rest = &mut bytes[..];
-    rest.write_fmt(text).expect("two numbers and their names have room");
-    let length = VALUE_BYTES_MAX - rest.len();
-    HeaderValue::from_bytes(&bytes[..length]).expect("digits and punctuation are a valid header value")
+    let (limit, window_s) = (rate.burst, rate.window_s());
+    let reset_s = u64::try_from(now.as_seconds()).unwrap_or(0).saturating_add(full_in_s);
+    // All of them are parts of one piece of memory.
+    let mut text = BytesMut::with_capacity(RATE_BYTES);
+    let mut insert = |name, value: fmt::Arguments<'_>| {
+        text.write_fmt(value).expect("memory grows");
+        let value = HeaderValue::from_maybe_shared(text.split().freeze());
+        headers.insert(name, value.expect("digits and punctuation are a valid header value"));
+    };
+    insert(X_RATE_LIMIT_LIMIT, format_args!("{limit}"));
+    insert(X_RATE_LIMIT_REMAINING, format_args!("{remaining}"));
+    insert(X_RATE_LIMIT_RESET, format_args!("{reset_s}"));
+    insert(RATE_LIMIT, format_args!("\"default\";r={remaining};t={full_in_s}"));
+    insert(RATE_LIMIT_POLICY, format_args!("\"default\";q={limit};w={window_s}"));
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::addresses::Place;
 use super::open_body::OpenBody;
 use super::stopped;
 use super::stream::{TimedStream, Waits};
-use crate::edge::client_address::PeerAddress;
+use crate::edge::client_address::Peer;
 use crate::edge::respond::Sending;
 use axum::Router;
 use axum::body::Body;
@@ -101,8 +101,7 @@ impl Connections {
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (under_way, open) = activity.begin(request.version() == Version::HTTP_2);
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(PeerAddress(peer));
-            request.extensions_mut().insert(sending.clone());
+            request.extensions_mut().insert(Peer { address: peer, sending: Some(sending.clone()) });
             self.router.clone().call(request).map(|answer| {
                 drop(under_way);
                 answer.map(|answer| answer.map(|body| OpenBody::new(body, open)))

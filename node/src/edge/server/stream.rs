@@ -23,6 +23,9 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 64 << 20;
 const LINGER_READ_BYTES: usize = 16 * 1024;
 
+/// Up to this size what is written in several pieces is copied into one: the system needs longer for a vectored write.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
 /// How long a connection waits for its peer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waits {
@@ -148,8 +151,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.written_within_time(outcome, cx)
+        let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if bytes > COPIED_BYTES_MAX {
+            let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+            return self.written_within_time(outcome, cx);
+        }
+        let (mut whole, mut end) = ([0; COPIED_BYTES_MAX], 0);
+        for buf in bufs {
+            whole[end..end + buf.len()].copy_from_slice(buf);
+            end += buf.len();
+        }
+        self.poll_write(cx, &whole[..bytes])
     }
 
     fn is_write_vectored(&self) -> bool {

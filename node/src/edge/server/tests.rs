@@ -63,7 +63,7 @@ async fn some(stream: &mut TcpStream) -> String {
 fn echo() -> Router {
     Router::new().route(
         "/",
-        get(async |Extension(peer): Extension<crate::edge::client_address::PeerAddress>| peer.0.to_string()),
+        get(async |Extension(peer): Extension<crate::edge::client_address::Peer>| peer.address.to_string()),
     )
 }
 
