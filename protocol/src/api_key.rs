@@ -170,6 +170,7 @@ mod tests {
             let mut wrong = key.clone();
             wrong.replace_range(position..=position, &replacement);
             prop_assert_eq!(ApiKey::parse(&wrong).is_ok(), wrong == key);
+            prop_assert_eq!(KeyHash::of(&wrong).ok(), ApiKey::parse(&wrong).ok().map(|key| key.hash()));
         }
 
         #[test]

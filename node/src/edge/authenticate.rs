@@ -106,7 +106,7 @@ impl<S: Permission> FromRequestParts<EdgeState> for Authorized<S> {
             Some(Identified(key)) => key.clone(),
             None => identify(&parts.headers, &context, state).await?,
         };
-        let caller = charge_request(key, context, state.environment.monotonic())?;
+        let caller = charge_request(key, context)?;
         check_scope(&caller.key, S::SCOPE)?;
         Ok(Self(caller, PhantomData))
     }
@@ -129,7 +129,7 @@ pub(in crate::edge) async fn identify(
     context: &RequestContext,
     state: &EdgeState,
 ) -> Result<Arc<AccessRow>, ApiError> {
-    let now = state.environment.monotonic();
+    let now = context.came.monotonic;
     let flood = &context.gate.flood;
     let Some(hash) = key_hash(headers) else {
         return Err(flood.record(context.address, now).map_or_else(flooded, |()| unauthorized()));
@@ -138,14 +138,15 @@ pub(in crate::edge) async fn identify(
         flood.check(context.address, now).map_err(flooded)?;
     }
     let found = state.access.lookup(hash, state.deadline()).await?;
-    match found.filter(|row| !row.key.is_expired(state.environment.now())) {
+    match found.filter(|row| !row.key.is_expired(context.came.at)) {
         Some(row) => Ok(row),
         None => Err(flood.record(context.address, now).map_or_else(flooded, |()| unauthorized())),
     }
 }
 
 /// Takes one request token and notes for the response whose it was.
-fn charge_request(key: Arc<AccessRow>, context: Arc<RequestContext>, now: Duration) -> Result<Caller, ApiError> {
+fn charge_request(key: Arc<AccessRow>, context: Arc<RequestContext>) -> Result<Caller, ApiError> {
+    let now = context.came.monotonic;
     let budget = context.gate.rates.budget(&key.key, key.tenant.tier, now);
     let charge = budget.lock().unwrap_or_else(PoisonError::into_inner).take_request(now);
     context.identify(key.key.tenant.clone(), charge.state);

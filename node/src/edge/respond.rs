@@ -132,7 +132,6 @@ struct Noted {
     route: Option<MatchedPath>,
     origin: Option<HeaderValue>,
     as_problem: bool,
-    began: Duration,
 }
 
 impl Noted {
@@ -166,7 +165,6 @@ fn respond(
         route: request.extensions().get::<MatchedPath>().cloned(),
         origin: responder.common.allowed_origin(request.headers()),
         as_problem: render::accepts_problem(request.headers()),
-        began: environment.monotonic(),
         context: context.clone(),
     };
     let is_preflight = noted.origin.is_some() && headers::is_preflight(&noted.method, request.headers());
@@ -188,7 +186,9 @@ pub async fn no_such_route() -> ApiError {
 }
 
 fn finish(responder: &Responder, noted: Noted, mut response: Response) -> Response {
-    let now = responder.environment.now();
+    let came = noted.context.came;
+    let elapsed = responder.environment.monotonic().saturating_sub(came.monotonic);
+    let now = came.at.plus(elapsed);
     let mut code = None;
     let is_made = response.extensions().get::<Made>().is_some();
     if is_made {
@@ -199,7 +199,6 @@ fn finish(responder: &Responder, noted: Noted, mut response: Response) -> Respon
         render::render(&mut response, error, now, noted.context.request_id.as_str(), noted.as_problem);
     }
     let status = response.status();
-    let elapsed = responder.environment.monotonic().saturating_sub(noted.began);
     responder.measures.record(noted.route(), &noted.method, status, elapsed);
     log(&noted, status, code, elapsed);
     if !is_made {

@@ -5,8 +5,8 @@
 
 use super::*;
 use axum::http::HeaderValue;
-use triggers_protocol::{ApiKey, Environment};
 use triggers_protocol::api_key::KeyKind;
+use triggers_protocol::{ApiKey, Environment};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let pair =

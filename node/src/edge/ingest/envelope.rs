@@ -69,7 +69,7 @@ pub(super) fn checked_payload<'a>(
         let message = format!("{name} must have at most {bytes_max} bytes, but has {}", raw.len());
         return Err(ApiError::new(ErrorCode::PayloadTooLarge, message));
     }
-    if let Err(reason) = check_payload(raw.as_bytes()) {
+    if let Err(reason) = check_payload(raw) {
         faults.add(name, reason.0);
     }
     Ok(raw)

@@ -12,7 +12,8 @@ use crate::edge::rate_limit::RateState;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use triggers_protocol::{Environment, EventId, TenantId};
+use std::time::Duration;
+use triggers_protocol::{Environment, EventId, TenantId, Timestamp};
 
 /// The header of the request's id, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,17 +27,17 @@ pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The client's id if it has one that fits, else a new one.
-    fn of(headers: &HeaderMap, environment: &Environment) -> Self {
+    fn of(headers: &HeaderMap, environment: &Environment, now: Timestamp) -> Self {
         let fits = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
             (1..=REQUEST_ID_LENGTH_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
         };
-        headers.get(REQUEST_ID).filter(fits).map_or_else(|| Self::make(environment), |value| Self(value.clone()))
+        headers.get(REQUEST_ID).filter(fits).map_or_else(|| Self::make(environment, now), |value| Self(value.clone()))
     }
 
     /// A new id: a UUID that grows with time.
-    fn make(environment: &Environment) -> Self {
-        let id = EventId::mint(EventId::ZERO, environment.now(), environment.bytes());
+    fn make(environment: &Environment, now: Timestamp) -> Self {
+        let id = EventId::mint(EventId::ZERO, now, environment.bytes());
         Self(HeaderValue::from_str(id.write_to(&mut [0; EventId::TEXT_BYTES])).expect(UUID_FITS))
     }
 
@@ -99,12 +100,29 @@ pub struct Identity {
     pub rate: RateState,
 }
 
+/// When a request came.
+#[derive(Debug, Clone, Copy)]
+pub struct Came {
+    /// By the wall clock.
+    pub at: Timestamp,
+    /// By the monotonic clock.
+    pub monotonic: Duration,
+}
+
+impl Came {
+    pub(super) fn now(environment: &Environment) -> Self {
+        Self { at: environment.now(), monotonic: environment.monotonic() }
+    }
+}
+
 /// What is known about a request besides its content.
 pub struct RequestContext {
     /// The request's id.
     pub request_id: RequestId,
     /// Where it came from.
     pub address: IpAddr,
+    /// When it came. What is done before its body is read is done at this time, so that the clocks are read once.
+    pub came: Came,
     /// The trace that it is part of.
     pub trace_parent: Option<TraceParent>,
     /// The counters that it has to pass.
@@ -123,8 +141,10 @@ impl RequestContext {
         behind_proxy: bool,
         gate: &Arc<Gate>,
     ) -> Self {
+        let came = Came::now(environment);
         Self {
-            request_id: RequestId::of(headers, environment),
+            request_id: RequestId::of(headers, environment, came.at),
+            came,
             address: client_address(peer, headers, behind_proxy),
             trace_parent: headers.get(TRACE_PARENT).and_then(TraceParent::parse),
             gate: gate.clone(),
@@ -171,7 +191,7 @@ mod tests {
     fn request_id(value: &str) -> RequestId {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_ID, HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        RequestId::of(&headers, &Environment::system())
+        RequestId::of(&headers, &Environment::system(), Timestamp::EPOCH)
     }
 
     #[test]

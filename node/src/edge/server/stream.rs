@@ -199,6 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::IoSlice;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     /// Longer than any test takes.
@@ -218,6 +219,26 @@ mod tests {
         let (mut stream, _) = stream(near, |waits| waits.write = SOON);
         let error = stream.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "STREAM-1");
+    }
+
+    #[tokio::test]
+    async fn pieces_arrive_in_order_whether_they_are_copied_into_one_or_not() {
+        for (first, second) in [(1, 2), (COPIED_BYTES_MAX - 1, 1), (COPIED_BYTES_MAX, 1), (3, 3 * COPIED_BYTES_MAX)] {
+            let sent: Vec<u8> = (0..first + second).map(|at| (at % 251) as u8).collect();
+            let (near, mut far) = duplex(1_000);
+            let writer = async {
+                let (mut stream, _) = stream(near, |_| ());
+                let mut written = 0;
+                while written < sent.len() {
+                    let (one, other) = (&sent[written.min(first)..first], &sent[written.max(first)..]);
+                    written += stream.write_vectored(&[IoSlice::new(one), IoSlice::new(other)]).await.unwrap();
+                }
+            };
+            let mut received = Vec::new();
+            let (_, read) = tokio::join!(writer, far.read_to_end(&mut received));
+            read.unwrap();
+            assert_eq!(received, sent, "{first} and {second} bytes");
+        }
     }
 
     #[tokio::test]

@@ -61,10 +61,8 @@ async fn some(stream: &mut TcpStream) -> String {
 }
 
 fn echo() -> Router {
-    Router::new().route(
-        "/",
-        get(async |Extension(peer): Extension<crate::edge::client_address::Peer>| peer.address.to_string()),
-    )
+    Router::new()
+        .route("/", get(async |Extension(peer): Extension<crate::edge::client_address::Peer>| peer.address.to_string()))
 }
 
 #[tokio::test]
