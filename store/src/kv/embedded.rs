@@ -126,12 +126,16 @@ impl EmbeddedEngine {
         let (env, pairs) = directory.open_environment(options)?;
         let base = Lmdb::new(env, pairs, options)?;
         let secret = directory.begin_log()?;
+        let is_of_version_before = directory.is_of_version_before();
         let log = LogDirectory::open(directory).map_err(failed)?;
         let Opened { shared, committer, recovered } =
             recovery::open(log, base, options.log(), secret).map_err(|error| open_error(&options.directory, error))?;
         if recovered != Recovered::default() {
             let Recovered { records, bytes, segments, ref cut } = recovered;
             tracing::info!(records, bytes, segments, ?cut, "the log was read back");
+        }
+        if is_of_version_before {
+            directory::write_format(&options.directory, secret).map_err(failed)?;
         }
         let map_bytes_max = options.map_bytes_max;
         let (commits, queue) = mpsc::channel(options.commit_queue_max);

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! LOCK       held (flock) while a process has the directory open
-//! FORMAT     "triggers-data 2 log" and the log's secret; made last, so that half-made directories are made again
+//! FORMAT     "triggers-data 3 log" and the log's secret; made last, so that half-made directories are made again
 //! wal/       segments of the log
 //! data.mdb   the pairs that are not only in the log; kept longer than its last used page (BASE-4)
 //! lock.mdb   LMDB's table of readers; worthless when no process is running
 //! ```
 //! Invariants: `DIRECTORY-1` a directory that this version cannot read is refused and left as it is; `DIRECTORY-2` one of format 1,
-//! which has no log, becomes one of format 2 before anything is written to its log, so that earlier versions refuse it from then on.
+//! which has no log, or of format 2, whose log has other records, becomes one of format 3 before anything is written to its log,
+//! so that earlier versions refuse it from then on.
 
 use super::{EmbeddedOptions, Pairs};
 use heed::{Env, EnvOpenOptions, WithoutTls};
@@ -20,7 +21,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const FORMAT: &str = "triggers-data 2 log\n";
+const FORMAT: &str = "triggers-data 3 log\n";
+/// The format whose log has no records but those with whole keys.
+const FORMAT_2: &str = "triggers-data 2 log\n";
 /// The format without a log.
 const FORMAT_1: &str = "triggers-data 1 lmdb\n";
 /// Payloads and secrets are nobody else's business.
@@ -98,6 +101,8 @@ enum Format {
     New,
     /// LMDB and nothing else.
     Plain,
+    /// LMDB and a log with this secret, as the version before has it.
+    Log2(u32),
     /// LMDB and a log with this secret.
     Log(u32),
 }
@@ -136,10 +141,10 @@ impl DataDirectory {
         self.path.join("wal")
     }
 
-    /// The log's secret, once the directory is one of format 2.
+    /// The log's secret, if there is a log.
     pub(super) fn secret(&self) -> Option<u32> {
         match self.format {
-            Format::Log(secret) => Some(secret),
+            Format::Log(secret) | Format::Log2(secret) => Some(secret),
             Format::New | Format::Plain => None,
         }
     }
@@ -162,19 +167,24 @@ impl DataDirectory {
     /// Makes the log's directory, and then the format file with the log's secret, unless both are there.
     pub(super) fn begin_log(&mut self) -> Result<u32, OpenError> {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
-        if let Format::Log(secret) = self.format {
-            if self.log().is_dir() {
-                return Ok(secret);
+        if let Some(secret) = self.secret() {
+            if !self.log().is_dir() {
+                return Err(OpenError::Damaged { file: self.log(), reason: "it is not there".to_owned() });
             }
-            return Err(OpenError::Damaged { file: self.log(), reason: "it is not there".to_owned() });
+            return Ok(secret);
         }
         std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(self.log()).map_err(io)?;
         File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(io)?;
         // From the operating system's random source, by way of what the standard library seeds its hash maps with.
         let secret = RandomState::new().build_hasher().finish() as u32;
-        self.write_format(secret).map_err(io)?;
+        write_format(&self.path, secret).map_err(io)?;
         self.format = Format::Log(secret);
         Ok(secret)
+    }
+
+    /// Whether the log is still that of the version before: [`write_format`] says when it is not any more.
+    pub(super) fn is_of_version_before(&self) -> bool {
+        matches!(self.format, Format::Log2(_))
     }
 
     fn open_pairs(&self, env: &Env<WithoutTls>) -> Result<Pairs, OpenError> {
@@ -210,8 +220,12 @@ impl DataDirectory {
         if found == FORMAT_1 {
             return Ok(Format::Plain);
         }
-        let secret = found.strip_prefix(FORMAT).and_then(|rest| u32::from_str_radix(rest.get(..8)?, 16).ok());
-        secret.filter(|secret| found == format_text(*secret)).map(Format::Log).ok_or_else(|| {
+        let secret_of = |format| {
+            let secret = u32::from_str_radix(found.strip_prefix(format)?.get(..8)?, 16).ok()?;
+            (found == format_text(format, secret)).then_some(secret)
+        };
+        let known = secret_of(FORMAT).map(Format::Log).or_else(|| secret_of(FORMAT_2).map(Format::Log2));
+        known.ok_or_else(|| {
             let directory = self.path.clone();
             OpenError::Format { directory, found: found.trim().into(), expected: FORMAT.trim().into() }
         })
@@ -253,20 +267,21 @@ impl DataDirectory {
         let reason = format!("it has {length} bytes and {used} are in use: its end was cut off");
         OpenError::Damaged { file: self.data_file(), reason }
     }
+}
 
-    fn write_format(&self, secret: u32) -> std::io::Result<()> {
-        let (path, new) = (self.path.join("FORMAT"), self.path.join("FORMAT.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
-        file.write_all(format_text(secret).as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&new, &path)?;
-        File::open(&self.path)?.sync_all()
-    }
+/// Says that a directory is one of this version's, with the secret of its log.
+pub(super) fn write_format(directory: &Path, secret: u32) -> std::io::Result<()> {
+    let (path, new) = (directory.join("FORMAT"), directory.join("FORMAT.new"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
+    file.write_all(format_text(FORMAT, secret).as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, &path)?;
+    File::open(directory)?.sync_all()
 }
 
 /// The format file: with another secret than its own, a log would look empty.
-fn format_text(secret: u32) -> String {
-    let text = format!("{FORMAT}{secret:08x}");
+fn format_text(format: &str, secret: u32) -> String {
+    let text = format!("{format}{secret:08x}");
     format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
 }
 

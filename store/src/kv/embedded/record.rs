@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! 0 magic 4 · crc 4 · generation 8 · sequence 8 · bytes of the body 4 · pairs 4          32 bytes, little-endian
-//! 32 body: for each pair, key length 2 · value length 4 (all ones: cleared) · key · value
+//! 32 body: for each pair, bytes that its key begins with as the one before 1 · bytes of the rest of the key 2
+//!          · bytes of the value 4 (all ones: cleared) · rest of the key · value
 //!    zeros up to a multiple of 4,096
 //! ```
+//! Records of an earlier version, which have every key whole and no first byte, are read and no longer written.
 //! Invariants: `RECORD-1` the CRC-32 covers everything after itself with the padding, and begins with the log's secret, so that
 //! what a client has sent cannot be taken for a record, wherever it stands; `RECORD-2` records begin and end at blocks, so that
 //! nothing that was made durable is ever written again, and a torn write cannot touch it.
@@ -14,9 +16,12 @@ use bytes::Bytes;
 
 /// Records begin at multiples of this.
 pub(super) const BLOCK_BYTES: usize = 4_096;
-const MAGIC: u32 = u32::from_le_bytes(*b"TrL2");
+const MAGIC: u32 = u32::from_le_bytes(*b"TrL3");
+/// Of records whose keys are whole.
+const MAGIC_WHOLE: u32 = u32::from_le_bytes(*b"TrL2");
 const HEADER_BYTES: usize = 32;
-const PAIR_BYTES: usize = 6;
+/// What a pair has at least.
+const PAIR_BYTES_MIN: usize = 6;
 const CLEARED: u32 = u32::MAX;
 
 /// A key and what has become of its value.
@@ -31,6 +36,8 @@ pub(super) struct Header {
     pub(super) sequence: u64,
     pub(super) body_bytes: usize,
     pub(super) pairs: usize,
+    /// Whether each pair has its whole key.
+    keys_are_whole: bool,
 }
 
 impl Header {
@@ -45,11 +52,12 @@ pub(super) struct Encoder {
     secret: u32,
     bytes: Vec<u8>,
     pairs: u32,
+    last_key: Vec<u8>,
 }
 
 impl Encoder {
     pub(super) fn new(secret: u32) -> Self {
-        Self { secret, bytes: Vec::new(), pairs: 0 }
+        Self { secret, bytes: Vec::new(), pairs: 0, last_key: Vec::new() }
     }
 
     /// Begins a record in the place of the one before.
@@ -57,15 +65,23 @@ impl Encoder {
         self.bytes.clear();
         self.bytes.resize(HEADER_BYTES, 0);
         self.pairs = 0;
+        self.last_key.clear();
     }
 
+    /// Adds a pair. In the order of their keys pairs take the least: those of one kind and tenant begin alike.
     pub(super) fn pair(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let alike = key.iter().zip(&self.last_key).take(usize::from(u8::MAX)).take_while(|(one, other)| one == other);
+        let shared = alike.count();
+        let rest = &key[shared..];
         // Keys have 500 bytes at most, and values 90,000.
-        self.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        self.bytes.push(shared as u8);
+        self.bytes.extend_from_slice(&(rest.len() as u16).to_le_bytes());
         self.bytes.extend_from_slice(&value.map_or(CLEARED, |value| value.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(rest);
         self.bytes.extend_from_slice(value.unwrap_or_default());
         self.pairs += 1;
+        self.last_key.truncate(shared);
+        self.last_key.extend_from_slice(rest);
     }
 
     /// How many bytes the record takes that [`Encoder::finish`] gives.
@@ -104,30 +120,40 @@ pub(super) fn decode(bytes: &[u8], secret: u32) -> Option<Header> {
 pub(super) fn peek(bytes: &[u8]) -> Option<Header> {
     let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let small = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    if small(0)? != MAGIC {
-        return None;
-    }
+    let keys_are_whole = match small(0)? {
+        MAGIC => false,
+        MAGIC_WHOLE => true,
+        _ => return None,
+    };
     Some(Header {
         generation: number(8)?,
         sequence: number(16)?,
         body_bytes: small(24)? as usize,
         pairs: small(28)? as usize,
+        keys_are_whole,
     })
 }
 
 /// The pairs of a record that [`decode`] has found whole; nothing if they are not what the header says.
 pub(super) fn pairs(record: &Bytes, header: &Header) -> Option<Vec<Pair>> {
     let body = record.get(..HEADER_BYTES + header.body_bytes)?;
-    let mut pairs = Vec::with_capacity(header.pairs.min(body.len() / PAIR_BYTES));
-    let mut at = HEADER_BYTES;
+    let mut pairs = Vec::with_capacity(header.pairs.min(body.len() / PAIR_BYTES_MIN));
+    let (mut at, mut key) = (HEADER_BYTES, Vec::new());
     while at < body.len() {
-        let key_bytes = u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?) as usize;
-        let value_bytes = u32::from_le_bytes(body.get(at + 2..at + PAIR_BYTES)?.try_into().ok()?);
-        let key_end = at + PAIR_BYTES + key_bytes;
-        let end = if value_bytes == CLEARED { key_end } else { key_end + value_bytes as usize };
+        let shared = if header.keys_are_whole { 0 } else { usize::from(body[at]) };
+        at += usize::from(!header.keys_are_whole);
+        let rest_bytes = u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?) as usize;
+        let value_bytes = u32::from_le_bytes(body.get(at + 2..at + 6)?.try_into().ok()?);
+        let value_at = at + 6 + rest_bytes;
+        let end = if value_bytes == CLEARED { value_at } else { value_at + value_bytes as usize };
         body.get(at..end)?;
-        let value = (value_bytes != CLEARED).then(|| record.slice(key_end..end));
-        pairs.push((record.slice(at + PAIR_BYTES..key_end), value));
+        if shared > key.len() {
+            return None;
+        }
+        key.truncate(shared);
+        key.extend_from_slice(&body[at + 6..value_at]);
+        let value = (value_bytes != CLEARED).then(|| record.slice(value_at..end));
+        pairs.push((Bytes::copy_from_slice(&key), value));
         at = end;
     }
     (pairs.len() == header.pairs).then_some(pairs)
@@ -151,8 +177,25 @@ mod tests {
         record
     }
 
+    /// Keys of few different bytes, so that many begin alike.
     fn some_pairs() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Vec<u8>>)>> {
-        vec((vec(any::<u8>(), 1..40), proptest::option::of(vec(any::<u8>(), 0..3_000))), 0..12)
+        let key = prop_oneof![vec(any::<u8>(), 1..40), vec(0..2u8, 1..6), vec(0..1u8, 200..400)];
+        vec((key, proptest::option::of(vec(any::<u8>(), 0..3_000))), 0..12)
+    }
+
+    /// A record as the version before wrote it.
+    fn record_of_whole_keys(secret: u32, pairs: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (key, value) in pairs {
+            body.extend_from_slice(&(key.len() as u16).to_le_bytes());
+            body.extend_from_slice(&value.as_ref().map_or(CLEARED, |value| value.len() as u32).to_le_bytes());
+            body.extend_from_slice(key);
+            body.extend_from_slice(value.as_deref().unwrap_or_default());
+        }
+        let counts = [(body.len() as u32).to_le_bytes(), (pairs.len() as u32).to_le_bytes()].concat();
+        let mut covered = [&1u64.to_le_bytes()[..], &2u64.to_le_bytes(), &counts, &body].concat();
+        covered.resize((8 + covered.len()).next_multiple_of(BLOCK_BYTES) - 8, 0);
+        [b"TrL2", &crc(secret, &covered).to_le_bytes()[..], &covered].concat()
     }
 
     proptest! {
@@ -171,6 +214,16 @@ mod tests {
         }
 
         #[test]
+        fn a_record_of_the_version_before_is_read(some in some_pairs(), secret: u32) {
+            let bytes = Bytes::from(record_of_whole_keys(secret, &some));
+            let header = decode(&bytes, secret).unwrap();
+            prop_assert_eq!((header.generation, header.sequence), (1, 2));
+            let read = pairs(&bytes, &header).unwrap();
+            let read: Vec<_> = read.into_iter().map(|(k, v)| (k.to_vec(), v.map(|v| v.to_vec()))).collect();
+            prop_assert_eq!(read, some);
+        }
+
+        #[test]
         fn a_changed_byte_or_another_secret_is_noticed(some in some_pairs(), secret: u32, at: prop::sample::Index, by in 1u8..) {
             let mut bytes = record(secret, 7, 8, &some);
             prop_assert_eq!(decode(&bytes, secret ^ u32::from(by)), None, "RECORD-1");
@@ -180,10 +233,12 @@ mod tests {
         }
 
         #[test]
-        fn anything_at_all_is_read_without_a_panic(bytes in vec(any::<u8>(), 0..200), body: u32, count: u32) {
+        fn anything_at_all_is_read_without_a_panic(
+            bytes in vec(any::<u8>(), 0..200), body: u32, count: u32, keys_are_whole: bool,
+        ) {
             let mut bytes = bytes;
             if bytes.len() >= 32 {
-                bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+                bytes[0..4].copy_from_slice(&if keys_are_whole { MAGIC_WHOLE } else { MAGIC }.to_le_bytes());
                 bytes[24..28].copy_from_slice(&(body % 300).to_le_bytes());
                 bytes[28..32].copy_from_slice(&count.to_le_bytes());
             }

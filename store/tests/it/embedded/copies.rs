@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use heed::types::Bytes as Raw;
 use heed::{Database, EnvOpenOptions};
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,11 +42,46 @@ async fn a_directory_without_a_log_opens_unchanged_and_has_one_then() {
         let write = async |open: &mut dyn Transaction| open.set(format!("plain/new-{round}").as_bytes(), b"1");
         subject.commit(write).await.unwrap();
         let format = fs::read_to_string(directory.path().join("FORMAT")).unwrap();
-        assert!(format.starts_with("triggers-data 2 log\n"), "earlier versions refuse it: {format}");
+        assert!(format.starts_with("triggers-data 3 log\n"), "earlier versions refuse it: {format}");
     }
     fs::remove_dir_all(directory.path().join("wal")).unwrap();
     let error = EmbeddedEngine::open(&EmbeddedOptions::new(directory.path())).err();
     assert!(matches!(error, Some(OpenError::Damaged { .. })), "a log that is gone is noticed: {error:?}");
+}
+
+/// Makes a directory of format 2 of one of format 3 that is closed: with a record in its log as that version wrote it.
+fn of_format_2(directory: &Path, key: &[u8], value: &[u8]) {
+    let format = fs::read_to_string(directory.join("FORMAT")).unwrap();
+    let secret = &format.lines().nth(1).unwrap()[..8];
+    let text = format!("triggers-data 2 log\n{secret}");
+    fs::write(directory.join("FORMAT"), format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))).unwrap();
+    let lengths = [&(key.len() as u16).to_le_bytes()[..], &(value.len() as u32).to_le_bytes()].concat();
+    let body = [&lengths, key, value].concat();
+    let (generation, sequence, counts) = (1u64, 1u64, [body.len() as u32, 1].map(u32::to_le_bytes).concat());
+    let mut covered = [&generation.to_le_bytes()[..], &sequence.to_le_bytes(), &counts, &body].concat();
+    covered.resize(4_096 - 8, 0);
+    let mut crc = crc32fast::Hasher::new_with_initial(u32::from_str_radix(secret, 16).unwrap());
+    crc.update(&covered);
+    let record = [b"TrL2", &crc.finalize().to_le_bytes()[..], &covered].concat();
+    let segment = fs::read_dir(directory.join("wal")).unwrap().next().unwrap().unwrap().path();
+    let segment = fs::OpenOptions::new().write(true).open(segment).unwrap();
+    segment.write_all_at(&record, 0).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_of_the_format_before_is_read_and_goes_on_in_this_one() {
+    let directory = TempDir::new().unwrap();
+    open(directory.path()).close().await;
+    of_format_2(directory.path(), b"old/key", b"1");
+    let engine = open(directory.path());
+    assert_eq!(engine.recovered().records, 1);
+    let subject = Subject::new(engine, None);
+    let write = async |open: &mut dyn Transaction| open.set(b"old/keys", b"2");
+    subject.commit(write).await.unwrap();
+    let expected = [("old/key".to_owned(), b"1".to_vec()), ("old/keys".to_owned(), b"2".to_vec())];
+    assert_eq!(pairs(&subject, "old/").await, expected);
+    let format = fs::read_to_string(directory.path().join("FORMAT")).unwrap();
+    assert!(format.starts_with("triggers-data 3 log\n"), "earlier versions refuse it: {format}");
 }
 
 #[tokio::test]

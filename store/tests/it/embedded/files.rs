@@ -76,7 +76,7 @@ async fn a_second_open_is_refused() {
 #[tokio::test]
 async fn another_format_is_refused() {
     let directory = filled().await;
-    for format in [&b"triggers-data 2 log\n"[..], b"", b"\xff\xfe\x00"] {
+    for format in [&b"triggers-data 3 log\n"[..], b"triggers-data 2 log\n", b"", b"\xff\xfe\x00"] {
         std::fs::write(directory.path().join("FORMAT"), format).unwrap();
         let before = contents(directory.path());
         let error = open_error(directory.path());
