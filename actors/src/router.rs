@@ -4,6 +4,7 @@
 //! tenant and of the node; `ROUTER-3` a reply that is lost is reported as an unknown outcome, never as a failure;
 //! `ROUTER-4` reads check the fence in their own snapshot, so a deposed owner never answers with old data.
 
+mod append;
 mod subscriptions;
 
 pub use subscriptions::{Ping, Subscribed};
@@ -12,9 +13,7 @@ use crate::admission::{Admission, Permit, Refused};
 use crate::inbox::Delivery;
 use crate::inbox::handle::{InboxHandle, Reply};
 use crate::inbox::machine::Request;
-use crate::inbox::request::{
-    Accepted, Answer, BrokerError, Change, LeaseRequest, NewEvent, Refusal, RefuseRequest, Write, WriteResult,
-};
+use crate::inbox::request::{Answer, BrokerError, Change, LeaseRequest, RefuseRequest, Write, WriteResult};
 use crate::options::BrokerOptions;
 use crate::partition::{Entered, InboxTable, PartitionHandle, PartitionMessage};
 use crate::partitions::RoutingTable;
@@ -96,62 +95,6 @@ impl Router {
         let node = Admission::new(usize::MAX, options.node_bytes_max);
         let reads = Semaphore::new(options.reads_in_flight_max);
         Self(Arc::new(Inner { store, options, partitions, routing, node, reads, delivery, pinging: Arc::default() }))
-    }
-
-    /// Makes events durable, in their order. One result for each; `waiting_events_max` is the tenant's quota.
-    ///
-    /// # Errors
-    /// [`BrokerError`] if the request as a whole failed.
-    pub async fn append(
-        &self,
-        tenant: &TenantId,
-        events: Vec<NewEvent>,
-        waiting_events_max: Option<u64>,
-        deadline: Instant,
-    ) -> Result<Vec<Result<Accepted, Refusal>>, BrokerError> {
-        // Behind one door, so that no part is left in front of it.
-        let (partition, entered) = self.enter(tenant, deadline).await?;
-        let mut parts = self.split(events).into_iter();
-        let mut sent = Vec::new();
-        for (index, part) in parts.by_ref().enumerate() {
-            let events = part.len();
-            match self.submit_to(&partition, entered.again(), tenant, part, waiting_events_max, deadline).await {
-                Ok(answer) => sent.push((events, Ok(answer))),
-                Err(error) if index == 0 => return Err(error),
-                Err(error) => sent.push((events, Err(error))),
-            }
-        }
-        let whole = sent.len() == 1;
-        let mut results = Vec::new();
-        for (events, answer) in sent {
-            let answer = match answer {
-                Ok(receiver) => receive(receiver, deadline).await,
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(part) => results.extend(part.into_iter().map(append_result)),
-                Err(error) if whole => return Err(error),
-                Err(BrokerError::Unknown) => results.extend((0..events).map(|_| Err(Refusal::Unknown))),
-                Err(_) => results.extend((0..events).map(|_| Err(Refusal::Unavailable))),
-            }
-        }
-        Ok(results)
-    }
-
-    /// Makes one event durable, as [`Self::append`] does.
-    ///
-    /// # Errors
-    /// [`BrokerError`] if the request as a whole failed.
-    pub async fn append_one(
-        &self,
-        tenant: &TenantId,
-        event: NewEvent,
-        waiting_events_max: Option<u64>,
-        deadline: Instant,
-    ) -> Result<Result<Accepted, Refusal>, BrokerError> {
-        let writes = vec![Write::Append(Box::new(event))];
-        let answer = self.submit(tenant, writes, waiting_events_max, deadline).await?;
-        Ok(receive(answer, deadline).await?.pop().map_or(Err(Refusal::Unavailable), append_result))
     }
 
     /// Marks events as delivered. One result for each; payloads that are stored in chunks are left out of them.
@@ -396,25 +339,6 @@ impl Router {
         Ok(self.0.store.run(Run::idempotent(deadline), read).await?)
     }
 
-    /// Splits a request into parts that fit a commit each, without changing the order.
-    fn split(&self, events: Vec<NewEvent>) -> Vec<Vec<Write>> {
-        let (mut parts, mut bytes) = (vec![Vec::new()], 0);
-        for event in events {
-            let part = parts.last().map_or(0, Vec::len);
-            let full =
-                part >= self.0.options.batch_events_max || bytes + event.payload.len() > self.0.options.batch_bytes_max;
-            if full && part > 0 {
-                parts.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += event.payload.len();
-            if let Some(part) = parts.last_mut() {
-                part.push(Write::Append(Box::new(event)));
-            }
-        }
-        parts
-    }
-
     /// Puts a request into the tenant's inbox, opening it if need be.
     async fn submit(
         &self,
@@ -499,13 +423,5 @@ async fn receive(answer: oneshot::Receiver<Answer>, deadline: Instant) -> Answer
     match timeout_at(deadline, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) | Err(_) => Err(BrokerError::Unknown),
-    }
-}
-
-fn append_result(result: WriteResult) -> Result<Accepted, Refusal> {
-    match result {
-        WriteResult::Accepted(accepted) => Ok(*accepted),
-        WriteResult::Refused(refusal) => Err(refusal),
-        _ => Err(Refusal::Unavailable),
     }
 }

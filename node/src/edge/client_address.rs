@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The other end of the connection that a request came by; the server puts it among the request's extensions.
+/// The other end of the connection that a request came by. It is among the request's extensions until the outermost middleware
+/// takes it.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// Its address.

@@ -1,7 +1,7 @@
 //! Ingest: everything a sender can post becomes drafts, drafts become new events, and the tenant's inbox takes them.
 //!
 //! ```text
-//! JSON · CloudEvents (structured, binary, batch) · NDJSON  →  Draft  →  NewEvent  →  Router::append  →  201
+//! JSON · CloudEvents (structured, binary, batch) · NDJSON  →  Draft  →  NewEvent  →  Router::append(_one)  →  201
 //! ```
 //! Invariants: `INGEST-1` a 201 is sent only for what the router said is durable; `INGEST-2` a payload is checked once and
 //! kept as sent; `INGEST-3` a fault of one item of a batch leaves the others alone. Authentication, scope and the rate of

@@ -18,8 +18,6 @@ use crate::edge::authenticate::{Authorized, Caller, InboxRead};
 use crate::edge::body::faults::Faults;
 use crate::edge::body::query::{self, Value};
 use crate::edge::error::{ApiError, ErrorBody};
-use crate::edge::respond::RequestContext;
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
@@ -29,7 +27,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use slots::{STREAMS_MAX, StreamSlot};
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use triggers_protocol::{ErrorCode, EventId, EventStatus, EventTypePattern, Scope};
@@ -70,7 +67,6 @@ const PAGE_BYTES: usize = 256 * 1024;
 pub(crate) async fn stream_inbox(
     State(edge): State<EdgeState>,
     Authorized(caller, _): Authorized<InboxRead>,
-    Extension(context): Extension<Arc<RequestContext>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -78,7 +74,7 @@ pub(crate) async fn stream_inbox(
     if edge.is_draining() {
         return Err(ApiError::unavailable("the node is about to stop, and so would a stream"));
     }
-    let slot = context.gate.streams.enter(&caller.tenant).ok_or_else(|| {
+    let slot = caller.context.gate.streams.enter(&caller.tenant).ok_or_else(|| {
         let message = format!("the tenant has {STREAMS_MAX} streams open on this node, which is as many as it may");
         ApiError::new(ErrorCode::TenantQuotaExceeded, message)
     })?;

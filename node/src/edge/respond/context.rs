@@ -121,7 +121,7 @@ pub struct RequestContext {
     pub request_id: RequestId,
     /// Where it came from.
     pub address: IpAddr,
-    /// When it came. What is done before its body is read is done at this time, so that the clocks are read once.
+    /// When it came. Its key is judged, and its tokens are taken, as of this time.
     pub came: Came,
     /// The trace that it is part of.
     pub trace_parent: Option<TraceParent>,

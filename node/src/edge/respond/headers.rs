@@ -174,8 +174,18 @@ mod tests {
         let mut headers = HeaderMap::new();
         let state = RateState { rate: Rate { per_minute: 600, burst: 10 }, remaining: 7, full_in_s: 1 };
         add_rate(&mut headers, &state, Timestamp::from_millis(5_000));
+        assert_eq!(
+            (&headers[X_RATE_LIMIT_LIMIT], &headers[X_RATE_LIMIT_REMAINING]),
+            (&"10".parse().unwrap(), &"7".parse().unwrap())
+        );
         assert_eq!(headers[X_RATE_LIMIT_RESET], "6");
         assert_eq!(headers[RATE_LIMIT], "\"default\";r=7;t=1");
         assert_eq!(headers[RATE_LIMIT_POLICY], "\"default\";q=10;w=1");
+        let most = Rate { per_minute: 1, burst: u32::MAX };
+        let state = RateState { rate: most, remaining: u32::MAX, full_in_s: u64::MAX };
+        add_rate(&mut headers, &state, Timestamp::from_millis(5_000));
+        assert_eq!(headers[X_RATE_LIMIT_LIMIT], u32::MAX.to_string());
+        assert_eq!(headers[RATE_LIMIT], format!("\"default\";r={};t={}", u32::MAX, u64::MAX));
+        assert_eq!(headers[RATE_LIMIT_POLICY], format!("\"default\";q={};w={}", u32::MAX, most.window_s()));
     }
 }

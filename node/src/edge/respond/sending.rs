@@ -26,7 +26,7 @@ const HELD_BYTES_MIN: u64 = 8 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// The responses of one connection that are being sent; its requests carry it among their extensions.
+/// The responses of one connection that are being sent; its requests bring it along as part of their peer.
 #[derive(Debug, Default)]
 pub(in crate::edge) struct Sending {
     /// When each must be over. The number tells apart those of the same instant.

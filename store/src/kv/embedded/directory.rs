@@ -8,7 +8,7 @@
 //! lock.mdb   LMDB's table of readers; worthless when no process is running
 //! ```
 //! Invariants: `DIRECTORY-1` a directory that this version cannot read is refused and left as it is; `DIRECTORY-2` one of format 1,
-//! which has no log, or of format 2, whose log has other records, becomes one of format 3 before anything is written to its log,
+//! which has no log, or of format 2, whose log has other records, becomes one of format 3 before a record is added to its log,
 //! so that earlier versions refuse it from then on.
 
 use super::{EmbeddedOptions, Pairs};
@@ -47,7 +47,7 @@ pub enum OpenError {
     Locked(PathBuf),
     /// Written by something else, or by another version.
     #[error(
-        "data directory {directory} has the format {found:?}; this version reads {expected:?}; it was left as it is"
+        "data directory {directory} has the format {found:?}; this version writes {expected:?} and reads earlier ones; it was left as it is"
     )]
     Format {
         /// The directory.

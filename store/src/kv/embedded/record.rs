@@ -6,9 +6,9 @@
 //!          · bytes of the value 4 (all ones: cleared) · rest of the key · value
 //!    zeros up to a multiple of 4,096
 //! ```
-//! Records of an earlier version, which have every key whole and no first byte, are read and no longer written.
-//! Invariants: `RECORD-1` the CRC-32 covers everything after itself with the padding, and begins with the log's secret, so that
-//! what a client has sent cannot be taken for a record, wherever it stands; `RECORD-2` records begin and end at blocks, so that
+//! Records of an earlier version, which have every key whole and no first byte, are read and no longer made.
+//! Invariants: `RECORD-1` the CRC-32 covers the magic and everything after itself with the padding, and begins with the log's
+//! secret, so that what a client has sent cannot be taken for a record, wherever it stands; `RECORD-2` records begin and end at blocks, so that
 //! nothing that was made durable is ever written again, and a torn write cannot touch it.
 //! It knows nothing of files.
 
@@ -97,14 +97,15 @@ impl Encoder {
         self.bytes[16..24].copy_from_slice(&sequence.to_le_bytes());
         self.bytes[24..28].copy_from_slice(&body.to_le_bytes());
         self.bytes[28..32].copy_from_slice(&self.pairs.to_le_bytes());
-        let crc = crc(self.secret, &self.bytes[8..]);
+        let crc = crc(self.secret, &MAGIC.to_le_bytes(), &self.bytes[8..]);
         self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         &self.bytes
     }
 }
 
-fn crc(secret: u32, bytes: &[u8]) -> u32 {
+fn crc(secret: u32, magic: &[u8], bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(secret);
+    hasher.update(magic);
     hasher.update(bytes);
     hasher.finalize()
 }
@@ -113,7 +114,9 @@ fn crc(secret: u32, bytes: &[u8]) -> u32 {
 pub(super) fn decode(bytes: &[u8], secret: u32) -> Option<Header> {
     let header = peek(bytes)?;
     let record = bytes.get(..header.record_bytes())?;
-    (u32::from_le_bytes(record[4..8].try_into().ok()?) == crc(secret, &record[8..])).then_some(header)
+    // Where keys are whole the magic is not covered.
+    let magic = if header.keys_are_whole { &[] } else { &record[..4] };
+    (u32::from_le_bytes(record[4..8].try_into().ok()?) == crc(secret, magic, &record[8..])).then_some(header)
 }
 
 /// What a block says of itself, whether that is true or not.
@@ -195,7 +198,7 @@ mod tests {
         let counts = [(body.len() as u32).to_le_bytes(), (pairs.len() as u32).to_le_bytes()].concat();
         let mut covered = [&1u64.to_le_bytes()[..], &2u64.to_le_bytes(), &counts, &body].concat();
         covered.resize((8 + covered.len()).next_multiple_of(BLOCK_BYTES) - 8, 0);
-        [b"TrL2", &crc(secret, &covered).to_le_bytes()[..], &covered].concat()
+        [b"TrL2", &crc(secret, &[], &covered).to_le_bytes()[..], &covered].concat()
     }
 
     proptest! {
@@ -230,6 +233,8 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= by;
             prop_assert_eq!(decode(&bytes, secret), None);
+            let other = [&MAGIC_WHOLE.to_le_bytes()[..], &record(secret, 7, 8, &some)[4..]].concat();
+            prop_assert_eq!(decode(&other, secret), None, "one bit makes it one of the version before");
         }
 
         #[test]

@@ -73,6 +73,9 @@ async fn a_log_of_the_format_before_is_read_and_goes_on_in_this_one() {
     let directory = TempDir::new().unwrap();
     open(directory.path()).close().await;
     of_format_2(directory.path(), b"old/key", b"1");
+    assert_eq!(inspect(directory.path(), true).unwrap().waiting.records, 1);
+    let format = fs::read_to_string(directory.path().join("FORMAT")).unwrap();
+    assert!(format.starts_with("triggers-data 2 log\n"), "who looks changes nothing: {format}");
     let engine = open(directory.path());
     assert_eq!(engine.recovered().records, 1);
     let subject = Subject::new(engine, None);
