@@ -22,9 +22,8 @@ impl Router {
     ) -> Result<Vec<Result<Accepted, Refusal>>, BrokerError> {
         // Behind one door, so that no part is left in front of it.
         let (partition, entered) = self.enter(tenant, deadline).await?;
-        let mut parts = self.split(events).into_iter();
         let mut sent = Vec::new();
-        for (index, part) in parts.by_ref().enumerate() {
+        for (index, part) in self.split(events).into_iter().enumerate() {
             let events = part.len();
             match self.submit_to(&partition, entered.again(), tenant, part, waiting_events_max, deadline).await {
                 Ok(answer) => sent.push((events, Ok(answer))),

@@ -109,12 +109,6 @@ pub struct Came {
     pub monotonic: Duration,
 }
 
-impl Came {
-    pub(super) fn now(environment: &Environment) -> Self {
-        Self { at: environment.now(), monotonic: environment.monotonic() }
-    }
-}
-
 /// What is known about a request besides its content.
 pub struct RequestContext {
     /// The request's id.
@@ -141,7 +135,7 @@ impl RequestContext {
         behind_proxy: bool,
         gate: &Arc<Gate>,
     ) -> Self {
-        let came = Came::now(environment);
+        let came = Came { at: environment.now(), monotonic: environment.monotonic() };
         Self {
             request_id: RequestId::of(headers, environment, came.at),
             came,

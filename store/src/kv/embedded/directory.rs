@@ -47,7 +47,8 @@ pub enum OpenError {
     Locked(PathBuf),
     /// Written by something else, or by another version.
     #[error(
-        "data directory {directory} has the format {found:?}; this version writes {expected:?} and reads earlier ones; it was left as it is"
+        "data directory {directory} has the format {found:?}; this version writes {expected:?} and reads earlier ones; \
+         it was left as it is"
     )]
     Format {
         /// The directory.
