@@ -72,10 +72,8 @@ async fn is_closed(stream: std::io::Result<TlsStream<TcpStream>>, bytes: &[u8]) 
 
 /// Waits for lines with this message beyond those that were there `before`: members that met in the middle leave some as well.
 async fn tells(fleet: &Fleet, message: &str, before: usize, more: usize) {
-    wait_until(STATE_DEADLINE_MS, message, || async {
-        fleet.member("node-1").times_logged(message) >= before + more
-    })
-    .await;
+    wait_until(STATE_DEADLINE_MS, message, || async { fleet.member("node-1").times_logged(message) >= before + more })
+        .await;
 }
 
 async fn is_linked(fleet: &Fleet) {
