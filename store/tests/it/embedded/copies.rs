@@ -50,7 +50,7 @@ async fn a_directory_without_a_log_opens_unchanged_and_has_one_then() {
 }
 
 /// Makes a directory of format 2 of one of format 3 that is closed: with a record in its log as that version wrote it.
-fn of_format_2(directory: &Path, key: &[u8], value: &[u8]) {
+pub fn of_format_2(directory: &Path, key: &[u8], value: &[u8]) {
     let format = fs::read_to_string(directory.join("FORMAT")).unwrap();
     let secret = &format.lines().nth(1).unwrap()[..8];
     let text = format!("triggers-data 2 log\n{secret}");
