@@ -2,8 +2,7 @@
 //! the processors.
 //!
 //! So a connection's work stays on one thread while the inboxes work beside it: with a single runtime on two processors both
-//! threads do both, and wake each other for every request. And on Linux a node's threads do not interrupt each other when they
-//! wake (`SCHED_BATCH`, see `sched(7)`). What that is worth is in `docs/performance.md`.
+//! threads do both, and wake each other for every request. What that is worth is in `docs/performance.md`.
 //! Invariant: `RUNTIMES-1` what is still blocked at the end, in asking a name server or in reading stdin, does not keep a
 //! process alive.
 
@@ -25,8 +24,6 @@ impl Runtimes {
         if !is_node {
             return Ok(Self { main: Builder::new_multi_thread().enable_all().build()?, connections: None });
         }
-        #[cfg(target_os = "linux")]
-        let_others_finish();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let half = (processors / 2).max(1);
         let main = Builder::new_multi_thread().worker_threads(half).enable_all().build()?;
@@ -53,57 +50,5 @@ impl Runtimes {
             connections.shutdown_background();
         }
         self.main.shutdown_background();
-    }
-}
-
-/// Threads that are begun from now on wait for their turn when they wake, instead of taking the processor from who has it: one
-/// that reads requests goes on until it has none, and what follows is done for more of them at once. A policy that the node was
-/// started with stays.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "it reads and sets the calling thread's policy, and the parameter outlives the call")]
-fn let_others_finish() {
-    let unchanged = libc::sched_param { sched_priority: 0 };
-    unsafe {
-        if libc::sched_getscheduler(0) == libc::SCHED_OTHER {
-            // Where that is not possible it is slower, and right.
-            let _ = libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const unchanged);
-        }
-    }
-}
-
-#[cfg(test)]
-#[cfg(target_os = "linux")]
-mod tests {
-    use super::*;
-
-    fn own_policy() -> libc::c_int {
-        #[expect(unsafe_code, reason = "it reads the calling thread's policy")]
-        unsafe {
-            libc::sched_getscheduler(0)
-        }
-    }
-
-    /// The policies of a node's threads, where it is started by a thread with this one.
-    fn policies(is_node: bool, of_starter: libc::c_int) -> [libc::c_int; 2] {
-        let starter = std::thread::spawn(move || {
-            let unchanged = libc::sched_param { sched_priority: 0 };
-            #[expect(unsafe_code, reason = "it sets the calling thread's policy")]
-            let set = unsafe { libc::sched_setscheduler(0, of_starter, &raw const unchanged) };
-            assert_eq!(set, 0);
-            let runtimes = Runtimes::start(is_node).unwrap();
-            let connections = runtimes.connections().spawn(async { own_policy() });
-            let main = runtimes.main().spawn(async { own_policy() });
-            let both = runtimes.main().block_on(async { [main.await.unwrap(), connections.await.unwrap()] });
-            runtimes.shut_down();
-            both
-        });
-        starter.join().unwrap()
-    }
-
-    #[test]
-    fn threads_of_a_node_do_not_interrupt_each_other() {
-        assert_eq!(policies(true, libc::SCHED_OTHER), [libc::SCHED_BATCH; 2]);
-        assert_eq!(policies(true, libc::SCHED_IDLE), [libc::SCHED_IDLE; 2], "the operator's choice stays");
-        assert_eq!(policies(false, libc::SCHED_OTHER), [libc::SCHED_OTHER; 2], "a command is no node");
     }
 }
