@@ -150,6 +150,7 @@ impl Running {
             let settings = triggers_actors::settings(&store, partitions).await?;
             first_keys::admin_key(&store, admin_key).await?;
             let peer_listener = bind(options.cluster.address).await?;
+            tracing::info!(address = %peer_listener.1, "members can connect");
             let joining = cluster::joining(&options, &settings, &peer, peer_listener, (peer_tls, address)).await?;
             Some((settings, joining))
         } else {

@@ -55,7 +55,7 @@ for node in few many; do
   echo "single POST, 64 connections, $node events held: $(awk -v node=$node '$1 == node {printf "%s/s (p99 %s ms) ", $2, $3}' "$data/results")"
 done
 
-load many batch 16 60 >/dev/null &
+"$triggers" bench --url "$(field many url)" --key "$(field many api_key)" --mode batch --connections 16 --duration 60 >/dev/null 2>&1 &
 bench=$!
 sleep 5
 disown "${nodes[many]}"

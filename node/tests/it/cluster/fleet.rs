@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
-use tokio::net::TcpListener;
 
 #[path = "../../../../store/tests/it/postgres/server.rs"]
 pub mod server;
@@ -72,11 +71,10 @@ impl Fleet {
 
     /// Starts a node, again or for the first time, and waits until it serves.
     pub async fn add(&mut self, name: &str) {
-        let peers_port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let database = Gate::to(Target::Unix(self.server.socket())).await;
-        let peers = Gate::to(Target::Tcp(peers_port)).await;
+        let database = Gate::to(Some(Target::Unix(self.server.socket()))).await;
+        let peers = Gate::to(None).await;
         let url = format!("postgresql://triggers@{}/postgres?sslmode=disable", database.address);
-        let (peers_address, advertised) = (peers_port.to_string(), peers.address.to_string());
+        let advertised = peers.address.to_string();
         let own = [
             ("TRIGGERS_ADMIN_KEY", ADMIN_KEY),
             ("TRIGGERS__NODE__NAME", name),
@@ -84,7 +82,7 @@ impl Fleet {
             ("TRIGGERS__STORE__POSTGRES_URL", &url),
             ("TRIGGERS__LISTEN__ADDRESS", "127.0.0.1:0"),
             ("TRIGGERS__ADMIN__ADDRESS", "127.0.0.1:0"),
-            ("TRIGGERS__CLUSTER__ADDRESS", &peers_address),
+            ("TRIGGERS__CLUSTER__ADDRESS", "127.0.0.1:0"),
             ("TRIGGERS__CLUSTER__ADVERTISED_ADDRESS", &advertised),
             ("TRIGGERS__LOG__FORMAT", "json"),
         ];
@@ -93,9 +91,14 @@ impl Fleet {
         let envs: Vec<_> = own.into_iter().chain(TIMES).chain(more).collect();
         let log = process::log_file();
         let mut child = process::spawn(&["serve"], &envs, &log, &log);
-        let mut started = None;
+        let (mut is_listening, mut started) = (false, None);
         for _ in 0..STATE_DEADLINE_MS / 10 {
-            started = line(&process::text(&log), "started");
+            let text = process::text(&log);
+            if !is_listening && let Some(listening) = line(&text, "members can connect") {
+                peers.leads_to(Target::Tcp(listening["address"].as_str().unwrap().parse().unwrap()));
+                is_listening = true;
+            }
+            started = line(&text, "started");
             if started.is_some() || child.try_wait().unwrap().is_some() {
                 break;
             }

@@ -17,20 +17,27 @@ pub enum Target {
 pub struct Gate {
     pub address: SocketAddr,
     is_open: watch::Sender<bool>,
+    target: watch::Sender<Option<Target>>,
 }
 
 impl Gate {
-    pub async fn to(target: Target) -> Self {
+    /// Where it leads may be told later; what comes until then waits.
+    pub async fn to(target: Option<Target>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (is_open, state) = watch::channel(true);
+        let (target, targets) = watch::channel(target);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(pass(stream, target.clone(), state.clone()));
+                tokio::spawn(pass(stream, targets.clone(), state.clone()));
             }
         });
-        Self { address, is_open }
+        Self { address, is_open, target }
+    }
+
+    pub fn leads_to(&self, target: Target) {
+        self.target.send_replace(Some(target));
     }
 
     pub fn shut(&self) {
@@ -42,7 +49,8 @@ impl Gate {
     }
 }
 
-async fn pass(client: TcpStream, target: Target, mut state: watch::Receiver<bool>) {
+async fn pass(client: TcpStream, mut targets: watch::Receiver<Option<Target>>, mut state: watch::Receiver<bool>) {
+    let Ok(Some(target)) = targets.wait_for(Option::is_some).await.map(|target| target.clone()) else { return };
     // A gate that is shut keeps what comes until it is opened.
     let _ = state.wait_for(|is_open| *is_open).await;
     // Who is not there is as good as one that closes at once.
