@@ -91,12 +91,11 @@ impl Fleet {
         let envs: Vec<_> = own.into_iter().chain(TIMES).chain(more).collect();
         let log = process::log_file();
         let mut child = process::spawn(&["serve"], &envs, &log, &log);
-        let (mut is_listening, mut started) = (false, None);
+        let mut started = None;
         for _ in 0..STATE_DEADLINE_MS / 10 {
             let text = process::text(&log);
-            if !is_listening && let Some(listening) = line(&text, "members can connect") {
+            if let Some(listening) = line(&text, "members can connect") {
                 peers.leads_to(Target::Tcp(listening["address"].as_str().unwrap().parse().unwrap()));
-                is_listening = true;
             }
             started = line(&text, "started");
             if started.is_some() || child.try_wait().unwrap().is_some() {
