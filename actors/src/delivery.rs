@@ -169,7 +169,8 @@ impl Slots {
         if self.is_full() {
             return Vec::new();
         }
-        let take_one = |_| self.free.clone().try_acquire_owned().ok().map(|permit| self.slot(permit));
+        let take_one =
+            |_| self.free.clone().try_acquire_owned().ok().map(|permit| self.slot(permit));
         (0..wanted).map_while(take_one).collect()
     }
 
@@ -216,7 +217,10 @@ mod tests {
         assert!(slots.take(1).is_empty());
         let drained = tokio::time::timeout(Duration::from_secs(1), slots.drain()).await;
         assert!(drained.is_err(), "three are on their way");
-        assert!(slots.take(1).is_empty() && slots.wait().await.is_none(), "nothing more begins, also after the wait");
+        assert!(
+            slots.take(1).is_empty() && slots.wait().await.is_none(),
+            "nothing more begins, also after the wait"
+        );
         drop(held);
         slots.drain().await;
         assert!(slots.take(1).is_empty() && slots.wait().await.is_none());

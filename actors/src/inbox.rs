@@ -105,7 +105,12 @@ impl Actor for Inbox {
         let slots = arguments.delivery.slots.resting_with(arguments.is_resting.clone());
         let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), slots);
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
-        Ok(InboxState { arguments: Arc::new(arguments), machine, tick_at: None, attempts: HashMap::new() })
+        Ok(InboxState {
+            arguments: Arc::new(arguments),
+            machine,
+            tick_at: None,
+            attempts: HashMap::new(),
+        })
     }
 
     async fn handle(
@@ -114,8 +119,10 @@ impl Actor for Inbox {
         message: InboxMessage,
         state: &mut InboxState,
     ) -> Result<(), ActorProcessingErr> {
-        let has_failed =
-            matches!(message, InboxMessage::Failed(..) | InboxMessage::Unsettled(..) | InboxMessage::Loaded(Err(_)));
+        let has_failed = matches!(
+            message,
+            InboxMessage::Failed(..) | InboxMessage::Unsettled(..) | InboxMessage::Loaded(Err(_))
+        );
         let wait_min = if has_failed { TICK_WAIT_FAILED } else { TICK_WAIT_MIN };
         let ends_what_is_under_way = matches!(
             message,
@@ -131,7 +138,9 @@ impl Actor for Inbox {
         }
         let effects = match message {
             InboxMessage::Arrived => state.machine.proceed(),
-            InboxMessage::Ordered(committed, finished) => state.machine.ordered(*committed, finished),
+            InboxMessage::Ordered(committed, finished) => {
+                state.machine.ordered(*committed, finished)
+            }
             InboxMessage::Settled => state.machine.settled(),
             InboxMessage::Unsettled(batch, error) => {
                 tracing::warn!(tenant = %state.arguments.tenant, %error, "a batch failed");
@@ -139,7 +148,9 @@ impl Actor for Inbox {
             }
             InboxMessage::Write(request) => state.machine.submit(request),
             InboxMessage::Loaded(result) => state.machine.loaded(result.map_err(BrokerError::from)),
-            InboxMessage::Committed(committed, finished) => state.machine.committed(*committed, finished),
+            InboxMessage::Committed(committed, finished) => {
+                state.machine.committed(*committed, finished)
+            }
             InboxMessage::Failed(batch, error) => {
                 tracing::warn!(tenant = %state.arguments.tenant, %error, "a batch failed");
                 state.machine.failed(*batch, error)
@@ -200,9 +211,13 @@ impl InboxState {
         for effect in effects {
             match effect {
                 InboxEffect::Load => drop(tokio::spawn(load(myself.clone(), arguments.clone()))),
-                InboxEffect::Commit(batch) => drop(tokio::spawn(commit(myself.clone(), arguments.clone(), batch))),
+                InboxEffect::Commit(batch) => {
+                    drop(tokio::spawn(commit(myself.clone(), arguments.clone(), batch)))
+                }
                 InboxEffect::Reply(reply, answer) => reply.send(answer),
-                InboxEffect::AwaitSlot => drop(tokio::spawn(await_slot(myself.clone(), arguments.clone()))),
+                InboxEffect::AwaitSlot => {
+                    drop(tokio::spawn(await_slot(myself.clone(), arguments.clone())))
+                }
                 InboxEffect::Deliver(dispatched) => {
                     deliver(myself, arguments, &mut self.attempts, dispatched).await;
                 }
@@ -273,7 +288,9 @@ async fn load(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
     let (guard, keys) = (&arguments.guard, &arguments.keys);
     // In the pipeline, so that what is in order and not yet durable is waited for: ids were minted there.
     let ordered = |_: &_| -> Ordered { Box::new(|| {}) };
-    let load = arguments.store.run_pipelined(run, ordered, |tx| Box::pin(tables::inbox::load(tx, guard, keys)));
+    let load = arguments
+        .store
+        .run_pipelined(run, ordered, |tx| Box::pin(tables::inbox::load(tx, guard, keys)));
     let loaded = load.await.map_err(|error| match error {
         // It changes nothing, so nothing of it is unknown.
         TableError::Store(StoreError::MaybeCommitted(reason)) => {
@@ -284,7 +301,11 @@ async fn load(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
     promise.keep(InboxMessage::Loaded(loaded));
 }
 
-async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, batch: Batch<Reply>) {
+async fn commit(
+    inbox: ActorRef<InboxMessage>,
+    arguments: Arc<InboxArguments>,
+    batch: Batch<Reply>,
+) {
     let place = Arc::new(Place::new(inbox.clone()));
     let promise = Promise(Some(inbox));
     let result = run_batch(&arguments, &batch, &place).await;

@@ -30,7 +30,8 @@ mod sweeper;
 
 pub use delivery::{SendFailure, SendOutcome, Webhook, WebhookSender};
 pub use inbox::request::{
-    Accepted, BrokerError, Change, IdempotencyRequest, LeaseRequest, NewEvent, Refusal, RefuseRequest,
+    Accepted, BrokerError, Change, IdempotencyRequest, LeaseRequest, NewEvent, Refusal,
+    RefuseRequest,
 };
 pub use node::{Joining, Node, NodeWatch, StartError, settings};
 pub use options::{BrokerOptions, DeliveryOptions};

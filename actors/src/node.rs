@@ -46,7 +46,9 @@ pub enum StartError {
     #[error("the store refused: {0}")]
     Store(#[from] TableError),
     /// The configuration names another number of partitions than the store was created with.
-    #[error("node.partitions is {configured}, but this store was created with {stored}, which never changes")]
+    #[error(
+        "node.partitions is {configured}, but this store was created with {stored}, which never changes"
+    )]
     Partitions {
         /// The configured number.
         configured: u16,
@@ -101,7 +103,8 @@ struct Parts {
 
 impl Parts {
     fn new(sender: Arc<dyn WebhookSender>, options: BrokerOptions) -> Self {
-        let slots = Slots::new(options.delivery.in_flight_max, options.delivery.in_flight_bytes_max);
+        let slots =
+            Slots::new(options.delivery.in_flight_max, options.delivery.in_flight_bytes_max);
         Self {
             options: Arc::new(options),
             routing: Arc::new(ArcSwap::from_pointee(RoutingTable::default())),
@@ -138,12 +141,22 @@ impl Node {
         let settings = settings(&store, partitions).await?;
         let guards = take_fences(&store, partitions, &incarnation).await?;
         let parts = Parts::new(sender, options);
-        let partitions_arguments = PartitionsArguments { guards, ..parts.arguments(&store, partitions) };
+        let partitions_arguments =
+            PartitionsArguments { guards, ..parts.arguments(&store, partitions) };
         let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
-        Partitions::spawn_linked(None, Partitions, partitions_arguments, supervisor.get_cell()).await?;
+        Partitions::spawn_linked(None, Partitions, partitions_arguments, supervisor.get_cell())
+            .await?;
         let Parts { options, routing, delivery } = parts;
         let router = Router::new(store, options, partitions, routing.clone(), delivery.clone());
-        Ok(Self { router, settings, delivery, routing, member: None, supervisor, running: Some(running) })
+        Ok(Self {
+            router,
+            settings,
+            delivery,
+            routing,
+            member: None,
+            supervisor,
+            running: Some(running),
+        })
     }
 
     /// Starts a node that shares its store with others: it writes its beat, and owns what the members agree on.
@@ -161,12 +174,17 @@ impl Node {
         let partitions = settings.partitions;
         let parts = Parts::new(sender, options);
         let directory = Directory::default();
-        let movers =
-            Movers { transport: transport.clone(), directory: directory.clone(), moves_max: cluster.moves_max };
-        let partitions_arguments = PartitionsArguments { movers: Some(movers), ..parts.arguments(&store, partitions) };
+        let movers = Movers {
+            transport: transport.clone(),
+            directory: directory.clone(),
+            moves_max: cluster.moves_max,
+        };
+        let partitions_arguments =
+            PartitionsArguments { movers: Some(movers), ..parts.arguments(&store, partitions) };
         let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
         let (serving, _) =
-            Partitions::spawn_linked(None, Partitions, partitions_arguments, supervisor.get_cell()).await?;
+            Partitions::spawn_linked(None, Partitions, partitions_arguments, supervisor.get_cell())
+                .await?;
         let incarnation = Arc::new(ArcSwap::from_pointee(incarnation));
         peers.bind_node(NodeSide { partitions: serving.clone(), incarnation: incarnation.clone() });
         let (joined, has_joined) = oneshot::channel();
@@ -183,7 +201,8 @@ impl Node {
             snapshot: snapshot.clone(),
             joined: Some(joined),
         };
-        let (membership, _) = Membership::spawn_linked(None, Membership, membership, supervisor.get_cell()).await?;
+        let (membership, _) =
+            Membership::spawn_linked(None, Membership, membership, supervisor.get_cell()).await?;
         if !matches!(timeout(START_TIMEOUT, has_joined).await, Ok(Ok(()))) {
             return Err(StartError::Join);
         }
@@ -279,9 +298,13 @@ impl NodeWatch {
     /// Waits until nothing is served here, there is nobody to give it to, or `until`.
     pub async fn drained(&self, until: Instant) {
         while let Some(snapshot) = self.snapshot() {
-            let is_other =
-                |member: &MemberSnapshot| member.condition == Condition::Up && member.link == Some(LinkState::Up);
-            if self.served().is_empty() || !snapshot.members.iter().any(is_other) || Instant::now() >= until {
+            let is_other = |member: &MemberSnapshot| {
+                member.condition == Condition::Up && member.link == Some(LinkState::Up)
+            };
+            if self.served().is_empty()
+                || !snapshot.members.iter().any(is_other)
+                || Instant::now() >= until
+            {
                 return;
             }
             tokio::time::sleep(DRAIN_POLL).await;
@@ -307,7 +330,11 @@ async fn store_settings(store: &Store, partitions: u16) -> Result<StoreSettings,
     store.run(run, |tx| Box::pin(settings::create_or_get(tx, &proposed))).await
 }
 
-async fn take_fences(store: &Store, partitions: u16, incarnation: &str) -> Result<Vec<Guard>, TableError> {
+async fn take_fences(
+    store: &Store,
+    partitions: u16,
+    incarnation: &str,
+) -> Result<Vec<Guard>, TableError> {
     let all: Vec<PartitionId> = (0..partitions).map(PartitionId).collect();
     let mut guards = Vec::with_capacity(all.len());
     for some in all.chunks(FENCES_PER_TRANSACTION) {

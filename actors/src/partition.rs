@@ -97,7 +97,9 @@ impl Actor for Partition {
         // Inboxes of an earlier life of this partition ended with it.
         arguments.table.close_all();
         let period = arguments.shared.options.inbox_idle_timeout / 2;
-        drop(myself.send_interval(period.max(Duration::from_millis(10)), || PartitionMessage::Tidy));
+        drop(
+            myself.send_interval(period.max(Duration::from_millis(10)), || PartitionMessage::Tidy),
+        );
         drop(myself.send_interval(WAKE_PERIOD, || PartitionMessage::Wake));
         start_sweeper(&myself, &arguments).await?;
         Ok(PartitionState { arguments, failures: BTreeMap::new(), agenda: Agenda::default() })
@@ -135,8 +137,12 @@ impl Actor for Partition {
                 tracing::error!(%error, "a sweeper failed; it starts again");
                 start_sweeper(&myself, &state.arguments).await?;
             }
-            SupervisionEvent::ActorFailed(actor, error) => state.inbox_failed(&actor, &error.to_string()),
-            SupervisionEvent::ActorTerminated(actor, ..) => drop(state.arguments.table.remove_actor(actor.get_id())),
+            SupervisionEvent::ActorFailed(actor, error) => {
+                state.inbox_failed(&actor, &error.to_string())
+            }
+            SupervisionEvent::ActorTerminated(actor, ..) => {
+                drop(state.arguments.table.remove_actor(actor.get_id()))
+            }
             _ => {}
         }
         Ok(())
@@ -161,7 +167,8 @@ impl PartitionState {
             return Err(BrokerError::NodeBusy);
         }
         if self.arguments.table.len() >= self.arguments.shared.inboxes_max {
-            let (closed, inbox) = self.arguments.table.close_least_recently_used().ok_or(BrokerError::NodeBusy)?;
+            let (closed, inbox) =
+                self.arguments.table.close_least_recently_used().ok_or(BrokerError::NodeBusy)?;
             if let Some(next) = inbox.signals.next() {
                 self.agenda.note(next, closed);
             }
@@ -172,7 +179,11 @@ impl PartitionState {
         Ok(handle)
     }
 
-    async fn spawn(&self, myself: &ActorRef<PartitionMessage>, tenant: &TenantId) -> Result<InboxHandle, BrokerError> {
+    async fn spawn(
+        &self,
+        myself: &ActorRef<PartitionMessage>,
+        tenant: &TenantId,
+    ) -> Result<InboxHandle, BrokerError> {
         let PartitionArguments { guard, shared, .. } = &self.arguments;
         let options = &shared.options;
         let signals = Arc::new(InboxSignals::new());
@@ -245,8 +256,13 @@ async fn start_sweeper(
 ) -> Result<(), ActorProcessingErr> {
     let PartitionArguments { guard, table, is_resting, shared } = arguments.clone();
     // It asks on behalf of the partition itself, for which there is no door.
-    let partition = PartitionHandle { actor: myself.clone(), guard, table, door: Arc::default(), is_resting };
-    let sweeper = SweeperArguments { partition, store: shared.store.clone(), options: shared.options.clone() };
+    let partition =
+        PartitionHandle { actor: myself.clone(), guard, table, door: Arc::default(), is_resting };
+    let sweeper = SweeperArguments {
+        partition,
+        store: shared.store.clone(),
+        options: shared.options.clone(),
+    };
     Sweeper::spawn_linked(None, Sweeper, sweeper, myself.get_cell()).await?;
     Ok(())
 }
@@ -254,7 +270,11 @@ async fn start_sweeper(
 async fn read_pointers(partition: ActorRef<PartitionMessage>, arguments: PartitionArguments) {
     let run = Run::idempotent(Instant::now() + arguments.shared.options.commit_timeout);
     let guard = &arguments.guard;
-    let pointers = arguments.shared.store.run(run, |tx| Box::pin(inbox::wakes(tx, guard, ENTRIES_READ_MAX))).await;
+    let pointers = arguments
+        .shared
+        .store
+        .run(run, |tx| Box::pin(inbox::wakes(tx, guard, ENTRIES_READ_MAX)))
+        .await;
     if let Err(error) = &pointers {
         tracing::warn!(partition = %guard.partition, %error, "wake-up pointers could not be read");
     }

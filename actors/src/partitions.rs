@@ -87,7 +87,8 @@ impl Actor for Partitions {
         myself: ActorRef<PartitionsMessage>,
         arguments: PartitionsArguments,
     ) -> Result<PartitionsState, ActorProcessingErr> {
-        let PartitionsArguments { guards, store, options, partitions, routing, delivery, movers } = arguments;
+        let PartitionsArguments { guards, store, options, partitions, routing, delivery, movers } =
+            arguments;
         let shared = Arc::new(Shared {
             store,
             commit_slots: Arc::new(Semaphore::new(options.commits_in_flight_max)),
@@ -96,8 +97,14 @@ impl Actor for Partitions {
             delivery,
         });
         let failures = RestartIntensity::new(options.restarts_max, options.restart_window);
-        let mut state =
-            PartitionsState { shared, routing, failures, movers, moving: BTreeSet::new(), to_move: VecDeque::new() };
+        let mut state = PartitionsState {
+            shared,
+            routing,
+            failures,
+            movers,
+            moving: BTreeSet::new(),
+            to_move: VecDeque::new(),
+        };
         state.serve(&myself, guards).await?;
         Ok(state)
     }
@@ -146,7 +153,9 @@ impl Actor for Partitions {
         state: &mut PartitionsState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(actor, error) => state.restart(&myself, &actor, &error.to_string()).await,
+            SupervisionEvent::ActorFailed(actor, error) => {
+                state.restart(&myself, &actor, &error.to_string()).await
+            }
             _ => Ok(()),
         }
     }
@@ -162,7 +171,10 @@ impl PartitionsState {
         let mut table = self.routing.load().0.clone();
         let mut replaced = Vec::new();
         for guard in guards {
-            if table.get(&guard.partition).is_some_and(|served| served.guard.fence.epoch >= guard.fence.epoch) {
+            if table
+                .get(&guard.partition)
+                .is_some_and(|served| served.guard.fence.epoch >= guard.fence.epoch)
+            {
                 continue;
             }
             let partition = guard.partition;
@@ -178,7 +190,8 @@ impl PartitionsState {
     /// Stops serving; what waits is sent to the new owner.
     fn lose(&mut self, partitions: &[PartitionId]) {
         let mut table = self.routing.load().0.clone();
-        let lost: Vec<_> = partitions.iter().filter_map(|partition| table.remove(partition)).collect();
+        let lost: Vec<_> =
+            partitions.iter().filter_map(|partition| table.remove(partition)).collect();
         if lost.is_empty() {
             return;
         }
@@ -194,8 +207,12 @@ impl PartitionsState {
             && let Some((partition, to)) = self.to_move.pop_front()
         {
             let routing = self.routing.load();
-            let Some(handle) = routing.0.get(&partition).filter(|_| self.moving.insert(partition)) else { continue };
-            let (movers, store, handle) = (movers.clone(), self.shared.store.clone(), handle.clone());
+            let Some(handle) = routing.0.get(&partition).filter(|_| self.moving.insert(partition))
+            else {
+                continue;
+            };
+            let (movers, store, handle) =
+                (movers.clone(), self.shared.store.clone(), handle.clone());
             let myself = myself.clone();
             tokio::spawn(async move {
                 let moved = hand_over::hand_over(&movers, &store, &handle, &to).await;
@@ -222,7 +239,8 @@ impl PartitionsState {
             is_resting: is_resting.clone(),
             shared: self.shared.clone(),
         };
-        let (actor, _) = Partition::spawn_linked(None, Partition, arguments, myself.get_cell()).await?;
+        let (actor, _) =
+            Partition::spawn_linked(None, Partition, arguments, myself.get_cell()).await?;
         Ok(Arc::new(PartitionHandle { actor, guard, table, door, is_resting }))
     }
 
@@ -233,13 +251,18 @@ impl PartitionsState {
         error: &str,
     ) -> Result<(), ActorProcessingErr> {
         let routing = self.routing.load_full();
-        let Some(failed) = routing.0.values().find(|handle| handle.actor.get_id() == actor.get_id()) else {
+        let Some(failed) =
+            routing.0.values().find(|handle| handle.actor.get_id() == actor.get_id())
+        else {
             return Ok(());
         };
         let partition = failed.id();
         tracing::error!(%partition, error, "a partition failed");
         if !self.failures.note_failure(self.shared.store.environment().monotonic()) {
-            return Err(format!("partitions fail too often, the last one was {partition}: {error}").into());
+            return Err(format!(
+                "partitions fail too often, the last one was {partition}: {error}"
+            )
+            .into());
         }
         let place = Place {
             guard: failed.guard.clone(),
@@ -265,7 +288,12 @@ struct Place {
 
 impl Place {
     fn new(guard: Guard) -> Self {
-        Self { guard: Arc::new(guard), table: Arc::default(), door: Arc::default(), is_resting: Arc::default() }
+        Self {
+            guard: Arc::new(guard),
+            table: Arc::default(),
+            door: Arc::default(),
+            is_resting: Arc::default(),
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use crate::admission::{Admission, Permit, Refused};
 use crate::inbox::Delivery;
 use crate::inbox::handle::{InboxHandle, Reply};
 use crate::inbox::machine::Request;
-use crate::inbox::request::{Answer, BrokerError, Change, LeaseRequest, RefuseRequest, Write, WriteResult};
+use crate::inbox::request::{
+    Answer, BrokerError, Change, LeaseRequest, RefuseRequest, Write, WriteResult,
+};
 use crate::options::BrokerOptions;
 use crate::partition::{Entered, InboxTable, PartitionHandle, PartitionMessage};
 use crate::partitions::RoutingTable;
@@ -94,7 +96,16 @@ impl Router {
     ) -> Self {
         let node = Admission::new(usize::MAX, options.node_bytes_max);
         let reads = Semaphore::new(options.reads_in_flight_max);
-        Self(Arc::new(Inner { store, options, partitions, routing, node, reads, delivery, pinging: Arc::default() }))
+        Self(Arc::new(Inner {
+            store,
+            options,
+            partitions,
+            routing,
+            node,
+            reads,
+            delivery,
+            pinging: Arc::default(),
+        }))
     }
 
     /// Marks events as delivered. One result for each; payloads that are stored in chunks are left out of them.
@@ -111,7 +122,8 @@ impl Router {
         let mut results = Vec::with_capacity(ids.len());
         for some in ids.chunks(self.0.options.batch_events_max) {
             let writes = some.iter().map(|id| Write::Acknowledge(*id, None)).collect();
-            let sent = self.submit_to(&partition, entered.again(), tenant, writes, None, deadline).await?;
+            let sent =
+                self.submit_to(&partition, entered.again(), tenant, writes, None, deadline).await?;
             let answer = receive(sent, deadline).await?;
             results.extend(answer.into_iter().map(|result| match result {
                 WriteResult::Acknowledged(row) => Found::Event(Box::new(row.event)),
@@ -185,22 +197,36 @@ impl Router {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn replay(&self, tenant: &TenantId, id: EventId, deadline: Instant) -> Result<Change, BrokerError> {
+    pub async fn replay(
+        &self,
+        tenant: &TenantId,
+        id: EventId,
+        deadline: Instant,
+    ) -> Result<Change, BrokerError> {
         self.change(tenant, Write::Replay(id), deadline).await
     }
 
     /// Waits until there may be more for consumers in the tenant's inbox, or `until`. It may return without either.
     pub async fn changed(&self, tenant: &TenantId, until: Instant) {
         let Ok(partition) = self.partition(tenant) else { return };
-        let Some(inbox) = partition.table.get(tenant) else { return tokio::time::sleep_until(until).await };
+        let Some(inbox) = partition.table.get(tenant) else {
+            return tokio::time::sleep_until(until).await;
+        };
         inbox.touch(self.0.store.environment().monotonic());
         // Whoever waits asks again afterwards, so that it does not matter which of the two it was.
         let _ = timeout_at(until, inbox.signals.committed.notified()).await;
     }
 
-    async fn change(&self, tenant: &TenantId, write: Write, deadline: Instant) -> Result<Change, BrokerError> {
+    async fn change(
+        &self,
+        tenant: &TenantId,
+        write: Write,
+        deadline: Instant,
+    ) -> Result<Change, BrokerError> {
         let (partition, entered) = self.enter(tenant, deadline).await?;
-        let answer = self.submit_to(&partition, entered.again(), tenant, vec![write], None, deadline).await?;
+        let answer = self
+            .submit_to(&partition, entered.again(), tenant, vec![write], None, deadline)
+            .await?;
         Ok(match receive(answer, deadline).await?.pop() {
             Some(WriteResult::Acknowledged(row) | WriteResult::Changed(row)) => {
                 return self.whole(&partition, tenant, *row, deadline).await;
@@ -224,8 +250,12 @@ impl Router {
         if row.is_chunked() {
             let keys = &TenantKeys::new(partition.id(), tenant);
             let (id, now) = (event.id, self.0.store.environment().now());
-            let found = self.read(deadline, |tx| Box::pin(inbox::find(tx, &partition.guard, keys, id, now))).await;
-            match found.map_err(|error| if error == BrokerError::NotOwner { BrokerError::Unknown } else { error })? {
+            let found = self
+                .read(deadline, |tx| Box::pin(inbox::find(tx, &partition.guard, keys, id, now)))
+                .await;
+            match found.map_err(|error| {
+                if error == BrokerError::NotOwner { BrokerError::Unknown } else { error }
+            })? {
                 Found::Event(stored) => event.payload = stored.payload,
                 Found::Gone => return Ok(Change::Gone),
                 Found::NotFound => return Ok(Change::NotFound),
@@ -238,8 +268,15 @@ impl Router {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn delete(&self, tenant: &TenantId, id: EventId, deadline: Instant) -> Result<Deletion, BrokerError> {
-        let answer = receive(self.submit(tenant, vec![Write::Delete(id)], None, deadline).await?, deadline).await?;
+    pub async fn delete(
+        &self,
+        tenant: &TenantId,
+        id: EventId,
+        deadline: Instant,
+    ) -> Result<Deletion, BrokerError> {
+        let answer =
+            receive(self.submit(tenant, vec![Write::Delete(id)], None, deadline).await?, deadline)
+                .await?;
         Ok(match answer.first() {
             Some(WriteResult::Deleted) => Deletion::Deleted,
             Some(WriteResult::Gone) => Deletion::Gone,
@@ -251,7 +288,12 @@ impl Router {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn list(&self, tenant: &TenantId, query: PageQuery, deadline: Instant) -> Result<EventPage, BrokerError> {
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        query: PageQuery,
+        deadline: Instant,
+    ) -> Result<EventPage, BrokerError> {
         let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(inbox::list(tx, guard, keys, &query))).await
     }
@@ -260,7 +302,12 @@ impl Router {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn find(&self, tenant: &TenantId, id: EventId, deadline: Instant) -> Result<Found, BrokerError> {
+    pub async fn find(
+        &self,
+        tenant: &TenantId,
+        id: EventId,
+        deadline: Instant,
+    ) -> Result<Found, BrokerError> {
         let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         let now = self.0.store.environment().now();
         self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await
@@ -278,16 +325,22 @@ impl Router {
     ) -> Result<(Found, Vec<Attempt>), BrokerError> {
         let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
         let now = self.0.store.environment().now();
-        self.read(deadline, |tx| Box::pin(inbox::find_with_attempts(tx, guard, keys, id, now))).await
+        self.read(deadline, |tx| Box::pin(inbox::find_with_attempts(tx, guard, keys, id, now)))
+            .await
     }
 
     /// A tenant in numbers.
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn statistics(&self, tenant: &TenantId, deadline: Instant) -> Result<Statistics, BrokerError> {
+    pub async fn statistics(
+        &self,
+        tenant: &TenantId,
+        deadline: Instant,
+    ) -> Result<Statistics, BrokerError> {
         let Place { guard, keys, table, .. } = &self.place(tenant, deadline).await?;
-        let (counts, oldest_waiting) = self.read(deadline, |tx| Box::pin(inbox::statistics(tx, guard, keys))).await?;
+        let (counts, oldest_waiting) =
+            self.read(deadline, |tx| Box::pin(inbox::statistics(tx, guard, keys))).await?;
         let open = table.get(tenant);
         let now = self.0.store.environment().monotonic();
         let (ingested_per_second, delivered_per_second) =
@@ -325,17 +378,25 @@ impl Router {
     async fn place(&self, tenant: &TenantId, deadline: Instant) -> Result<Place, BrokerError> {
         let (partition, entered) = self.enter(tenant, deadline).await?;
         let keys = TenantKeys::new(partition.id(), tenant);
-        Ok(Place { guard: partition.guard.clone(), keys, table: partition.table.clone(), _entered: entered })
+        Ok(Place {
+            guard: partition.guard.clone(),
+            keys,
+            table: partition.table.clone(),
+            _entered: entered,
+        })
     }
 
     /// Runs a read when there is a place for it.
     async fn read<'env, T: Send>(
         &self,
         deadline: Instant,
-        read: impl for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, TableError>> + Send + Sync,
+        read: impl for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, TableError>>
+        + Send
+        + Sync,
     ) -> Result<T, BrokerError> {
         let slot = timeout_at(deadline, self.0.reads.acquire()).await;
-        let _slot = slot.map_err(|_| BrokerError::NodeBusy)?.expect("the semaphore is never closed");
+        let _slot =
+            slot.map_err(|_| BrokerError::NodeBusy)?.expect("the semaphore is never closed");
         Ok(self.0.store.run(Run::idempotent(deadline), read).await?)
     }
 
@@ -375,7 +436,12 @@ impl Router {
 }
 
 /// Asks one thing of a tenant's inbox on behalf of its partition. It does not count as a use of the inbox.
-pub(crate) async fn ask(partition: &PartitionHandle, tenant: &TenantId, write: Write, deadline: Instant) -> Answer {
+pub(crate) async fn ask(
+    partition: &PartitionHandle,
+    tenant: &TenantId,
+    write: Write,
+    deadline: Instant,
+) -> Answer {
     let (inbox, _permit) = enter(partition, tenant, 0, deadline).await?;
     let (requester, answer) = Reply::internal(deadline);
     inbox.send(Request { requester: Some(requester), ..Request::own(write) });

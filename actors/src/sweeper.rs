@@ -86,7 +86,10 @@ impl SweeperArguments {
         loop {
             let (guard, last) = (&self.partition.guard, after.as_ref());
             let run = Run::idempotent(Instant::now() + TIMEOUT);
-            let read = self.store.run(run, |tx| Box::pin(inbox::tenants(tx, guard, last, TENANTS_PAGE))).await;
+            let read = self
+                .store
+                .run(run, |tx| Box::pin(inbox::tenants(tx, guard, last, TENANTS_PAGE)))
+                .await;
             let tenants = match read {
                 Ok(tenants) => tenants,
                 Err(error) => {
@@ -118,7 +121,9 @@ impl SweeperArguments {
         loop {
             let deadline = Instant::now() + TIMEOUT;
             let answer = router::ask(&self.partition, tenant, Write::Sweep, deadline).await?;
-            let Some(WriteResult::Swept { removed, more }) = answer.into_iter().next() else { return Ok(()) };
+            let Some(WriteResult::Swept { removed, more }) = answer.into_iter().next() else {
+                return Ok(());
+            };
             metrics::counter!("triggers_swept_total").increment(removed as u64);
             if !more {
                 return Ok(());

@@ -123,7 +123,9 @@ impl Field {
         let shown = match value {
             Value::Integer(number) => grouped(*number),
             // Debug keeps a text with line breaks on the one line that a fault has.
-            Value::String(text) => format!("{:?}", text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>()),
+            Value::String(text) => {
+                format!("{:?}", text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>())
+            }
             other => other.to_string(),
         };
         Some(format!("must be {}, but is {shown}", self.allowed()))

@@ -22,7 +22,7 @@ mod template;
 pub use fault::{ConfigError, Fault, FaultSource};
 pub use load::{Override, OverrideError, Sources, process_environment};
 pub use options::{
-    AdminOptions, BrokerOptions, ClusterOptions, DeliveryOptions, LimitOptions, ListenOptions, LogFormat, LogOptions,
-    NodeIdentityOptions, NodeOptions, StoreEngine, StoreOptions,
+    AdminOptions, BrokerOptions, ClusterOptions, DeliveryOptions, LimitOptions, ListenOptions,
+    LogFormat, LogOptions, NodeIdentityOptions, NodeOptions, StoreEngine, StoreOptions,
 };
 pub use template::default_toml;

@@ -115,9 +115,16 @@ impl NodeOptions {
         });
         let mut faults: Vec<(&'static str, String)> = single.collect();
         let refused = faults.iter().map(|(path, _)| *path).collect();
-        faults.extend(rule::broken(self, &refused).into_iter().map(|(rule, message)| (rule.fields[0], message)));
-        let fault =
-            |(path, message): (&str, String)| Fault { source: FaultSource::Default, field: path.to_owned(), message };
+        faults.extend(
+            rule::broken(self, &refused)
+                .into_iter()
+                .map(|(rule, message)| (rule.fields[0], message)),
+        );
+        let fault = |(path, message): (&str, String)| Fault {
+            source: FaultSource::Default,
+            field: path.to_owned(),
+            message,
+        };
         faults.into_iter().map(fault).collect()
     }
 

@@ -32,14 +32,19 @@ const RULES: &[Rule] = &[
         broken: |options| {
             let address = options.cluster.address;
             let is_taken = [options.listen.address, options.admin.address].contains(&address);
-            (options.store.engine.is_shared() && is_taken && address.port() != 0)
-                .then(|| "must differ from listen.address and admin.address: each listener needs its own".to_owned())
+            (options.store.engine.is_shared() && is_taken && address.port() != 0).then(|| {
+                "must differ from listen.address and admin.address: each listener needs its own"
+                    .to_owned()
+            })
         },
     },
 ];
 
 /// The rules that the options break, without those that look at a refused field.
-pub(crate) fn broken(options: &NodeOptions, refused: &BTreeSet<&'static str>) -> Vec<(&'static Rule, String)> {
+pub(crate) fn broken(
+    options: &NodeOptions,
+    refused: &BTreeSet<&'static str>,
+) -> Vec<(&'static Rule, String)> {
     all()
         .filter(|rule| rule.fields.iter().all(|field| !refused.contains(field)))
         .filter_map(|rule| Some((rule, (rule.broken)(options)?)))

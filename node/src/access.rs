@@ -70,7 +70,11 @@ impl Access {
     ///
     /// # Errors
     /// [`TableError::Store`], also when no look-up could begin before the deadline.
-    pub async fn lookup(&self, hash: KeyHash, deadline: Instant) -> Result<Option<Arc<AccessRow>>, TableError> {
+    pub async fn lookup(
+        &self,
+        hash: KeyHash,
+        deadline: Instant,
+    ) -> Result<Option<Arc<AccessRow>>, TableError> {
         match self.fresh(hash) {
             Some(known) => Ok(known),
             // Boxed, so that what is rarely needed is no part of every request.
@@ -78,7 +82,11 @@ impl Access {
         }
     }
 
-    async fn lookup_stored(&self, hash: KeyHash, deadline: Instant) -> Result<Option<Arc<AccessRow>>, TableError> {
+    async fn lookup_stored(
+        &self,
+        hash: KeyHash,
+        deadline: Instant,
+    ) -> Result<Option<Arc<AccessRow>>, TableError> {
         let late = || StoreError::fatal(Fault::DeadlinePassed, "before a key look-up began");
         let _permit = timeout_at(deadline, self.0.lookups.acquire())
             .await
@@ -116,18 +124,27 @@ impl Access {
     /// What the cache may still be asked for; the outer option is none if the store has to be.
     fn fresh(&self, hash: KeyHash) -> Option<Option<Arc<AccessRow>>> {
         let now = self.0.store.environment().monotonic();
-        let is_fresh =
-            |read_at: Duration| now.saturating_sub(read_at) < self.0.ttl || is_planted(Bug::RevokedKeyCached);
+        let is_fresh = |read_at: Duration| {
+            now.saturating_sub(read_at) < self.0.ttl || is_planted(Bug::RevokedKeyCached)
+        };
         if let Some(known) = self.0.good.get(&hash) {
             return is_fresh(known.read_at).then_some(Some(known.row));
         }
         self.0.unknown.get(&hash).is_some_and(is_fresh).then_some(None)
     }
 
-    async fn read(&self, hash: KeyHash, deadline: Instant) -> Result<Option<Arc<AccessRow>>, TableError> {
+    async fn read(
+        &self,
+        hash: KeyHash,
+        deadline: Instant,
+    ) -> Result<Option<Arc<AccessRow>>, TableError> {
         let generation = self.0.generation.load(Ordering::SeqCst);
         let read_at = self.0.store.environment().monotonic();
-        let row = self.0.store.run(Run::idempotent(deadline), move |tx| Box::pin(access::find(tx, hash))).await?;
+        let row = self
+            .0
+            .store
+            .run(Run::idempotent(deadline), move |tx| Box::pin(access::find(tx, hash)))
+            .await?;
         let row = row.map(Arc::new);
         match &row {
             Some(row) => self.0.good.insert(hash, Remembered { row: row.clone(), read_at }),

@@ -101,8 +101,12 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
 
     let mut workers = JoinSet::new();
     for (index, connection) in connections.into_iter().enumerate() {
-        let worker =
-            Worker::new(index, load.clone(), connection, script::Script::new(material.clone(), plan.mode, index));
+        let worker = Worker::new(
+            index,
+            load.clone(),
+            connection,
+            script::Script::new(material.clone(), plan.mode, index),
+        );
         workers.spawn(worker.run());
     }
     let interrupted = watch(&load, &progress).await;
@@ -114,7 +118,14 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
         let _ = tokio::task::spawn_blocking(move || pacer.join()).await;
     }
     let measured_ns = end_ns.saturating_sub(window.begin_ns);
-    Ok(Report::new(&plan, &load.tallies, measured_ns, load.pace.keeping(end_ns), unanswered, interrupted))
+    Ok(Report::new(
+        &plan,
+        &load.tallies,
+        measured_ns,
+        load.pace.keeping(end_ns),
+        unanswered,
+        interrupted,
+    ))
 }
 
 /// Waits for the end of the window or Ctrl-C, reporting every second; true if interrupted.

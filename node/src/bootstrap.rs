@@ -49,7 +49,8 @@ pub async fn run_dev(arguments: DevArguments, connections: Handle) -> Result<(),
     let options = dev_options(&arguments)?;
     let file = arguments.data_dir.join("dev.json");
     let running = Running::start(options, None).await?;
-    let (api_key, admin_key) = first_keys::dev_keys(&running.store, DevFile::read(&file).as_ref()).await?;
+    let (api_key, admin_key) =
+        first_keys::dev_keys(&running.store, DevFile::read(&file).as_ref()).await?;
     let dev = DevFile {
         url: format!("{}://{}", running.scheme(), running.address),
         admin_url: format!("http://{}", running.admin_address),
@@ -85,15 +86,20 @@ pub async fn run_serve(arguments: ServeArguments, connections: Handle) -> Result
 }
 
 fn dev_options(arguments: &DevArguments) -> Result<NodeOptions, StartError> {
-    let mut flags = vec![Override::new("store.data_directory", arguments.data_dir.to_string_lossy())];
+    let mut flags =
+        vec![Override::new("store.data_directory", arguments.data_dir.to_string_lossy())];
     let environment: Vec<(String, String)> = process_environment().collect();
     for (field, variable, value) in DEV_DELIVERY {
         if environment.iter().all(|(name, _)| name != variable) {
             flags.push(Override::new(field, value));
         }
     }
-    flags.extend(arguments.listen.map(|address| Override::new("listen.address", address.to_string())));
-    flags.extend(arguments.admin_listen.map(|address| Override::new("admin.address", address.to_string())));
+    flags.extend(
+        arguments.listen.map(|address| Override::new("listen.address", address.to_string())),
+    );
+    flags.extend(
+        arguments.admin_listen.map(|address| Override::new("admin.address", address.to_string())),
+    );
     let format = triggers_cluster_config::LogFormat::from(arguments.log_format);
     flags.push(Override::new("log.format", format.name()));
     Ok(NodeOptions::load(Sources { file: None, environment, flags })?)
@@ -135,7 +141,8 @@ impl Running {
     /// With a shared store the admin key is there before the node joins: one that nobody could use takes no partition.
     async fn start(options: NodeOptions, admin_key: Option<ApiKey>) -> Result<Self, StartError> {
         let tls = edge::tls::load(&options.listen)?;
-        let telemetry = telemetry::start(&options.log).map_err(|error| StartError::Telemetry(error.to_string()))?;
+        let telemetry = telemetry::start(&options.log)
+            .map_err(|error| StartError::Telemetry(error.to_string()))?;
         let _last_lines = telemetry.log.last_lines();
         let (listener, address) = bind(options.listen.address).await?;
         let (admin_listener, admin_address) = bind(options.admin.address).await?;
@@ -151,12 +158,15 @@ impl Running {
             first_keys::admin_key(&store, admin_key).await?;
             let peer_listener = bind(options.cluster.address).await?;
             tracing::info!(address = %peer_listener.1, "members can connect");
-            let joining = cluster::joining(&options, &settings, &peer, peer_listener, (peer_tls, address)).await?;
+            let joining =
+                cluster::joining(&options, &settings, &peer, peer_listener, (peer_tls, address))
+                    .await?;
             Some((settings, joining))
         } else {
             None
         };
-        let assembly = Assembly::start(options.clone(), store.clone(), sender, peer, joining).await?;
+        let assembly =
+            Assembly::start(options.clone(), store.clone(), sender, peer, joining).await?;
         tracing::info!(node = incarnation, %address, %admin_address, partitions, "started");
         Ok(Self {
             options,
@@ -190,7 +200,8 @@ impl Running {
         let listener = moved(self.listener, &connections)
             .map_err(|source| StartError::Listen { address: self.address, source })?;
         ready()?;
-        let public = Public { listener: server::tcp(listener), tls: self.tls, runtime: connections };
+        let public =
+            Public { listener: server::tcp(listener), tls: self.tls, runtime: connections };
         self.assembly.serve(public, Some(admin), signals::stop_requested).await?;
         tokio::select! {
             () = self.store.close() => Ok(()),

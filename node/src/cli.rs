@@ -117,7 +117,9 @@ pub enum Command {
     /// Load a node, or measure what HTTP alone can do on this machine
     Bench(BenchArguments),
     /// Print completions for a shell
-    #[command(after_help = "Example:\n  triggers completions bash > /etc/bash_completion.d/triggers")]
+    #[command(
+        after_help = "Example:\n  triggers completions bash > /etc/bash_completion.d/triggers"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -144,12 +146,12 @@ pub fn execute(line: CommandLine) -> ExitCode {
 
 async fn run(command: Command, connections: Handle) -> Result<(), CommandError> {
     match command {
-        Command::Dev(arguments) => {
-            crate::bootstrap::run_dev(arguments, connections).await.map_err(CommandError::from_start)
-        }
-        Command::Serve(arguments) => {
-            crate::bootstrap::run_serve(arguments, connections).await.map_err(CommandError::from_start)
-        }
+        Command::Dev(arguments) => crate::bootstrap::run_dev(arguments, connections)
+            .await
+            .map_err(CommandError::from_start),
+        Command::Serve(arguments) => crate::bootstrap::run_serve(arguments, connections)
+            .await
+            .map_err(CommandError::from_start),
         Command::Config(command) => configuration::run(command),
         Command::Openapi => output::line(crate::edge::openapi::document_json().trim_end()),
         Command::Keys(arguments) => keys::run(arguments).await,

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client as PooledClient, connect::HttpConnector};
@@ -62,7 +64,12 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// The given address and key with the usual waits: 5 s to connect, 30 s in all.
     pub fn new(base_url: impl Into<String>, api_key: Option<String>) -> Self {
-        Self { base_url: base_url.into(), api_key, connect_timeout_ms: 5_000, request_timeout_ms: 30_000 }
+        Self {
+            base_url: base_url.into(),
+            api_key,
+            connect_timeout_ms: 5_000,
+            request_timeout_ms: 30_000,
+        }
     }
 }
 
@@ -89,7 +96,8 @@ impl Client {
             headers.insert(AUTHORIZATION, authorization(key)?);
         }
         let connector = connector(options.connect_timeout_ms)?;
-        let pool = PooledClient::builder(TokioExecutor::new()).pool_max_idle_per_host(4).build(connector);
+        let pool =
+            PooledClient::builder(TokioExecutor::new()).pool_max_idle_per_host(4).build(connector);
         Ok(Self { pool, address, headers, request_timeout_ms: options.request_timeout_ms })
     }
 
@@ -106,15 +114,17 @@ impl Client {
         let wait = Duration::from_millis(self.request_timeout_ms);
         match tokio::time::timeout(wait, self.exchange(call)).await {
             Ok(result) => result,
-            Err(_) => {
-                Err(ClientError::TimedOut { url: self.base_url().to_owned(), timeout_ms: self.request_timeout_ms })
-            }
+            Err(_) => Err(ClientError::TimedOut {
+                url: self.base_url().to_owned(),
+                timeout_ms: self.request_timeout_ms,
+            }),
         }
     }
 
     async fn exchange(&self, call: Call) -> Result<Reply, ClientError> {
         let request = self.request(call)?;
-        let response = self.pool.request(request).await.map_err(|error| self.transport_error(&error))?;
+        let response =
+            self.pool.request(request).await.map_err(|error| self.transport_error(&error))?;
         self.reply(response).await
     }
 
@@ -125,7 +135,9 @@ impl Client {
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
         if call.body.is_some() {
-            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            request
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         for (name, value) in call.headers {
             request.headers_mut().insert(name, value);
@@ -135,15 +147,15 @@ impl Client {
 
     async fn reply(&self, response: Response<hyper::body::Incoming>) -> Result<Reply, ClientError> {
         let (parts, body) = response.into_parts();
-        let collected = Limited::new(body, BODY_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|error| ClientError::Interrupted { url: self.base_url().to_owned(), reason: error.to_string() })?;
+        let collected = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| {
+            ClientError::Interrupted { url: self.base_url().to_owned(), reason: error.to_string() }
+        })?;
         let reply = Reply {
             url: self.base_url().to_owned(),
             status: parts.status.as_u16(),
             request_id: header_text(&parts.headers, "x-request-id"),
-            retry_after_seconds: header_text(&parts.headers, "retry-after").and_then(|text| text.parse().ok()),
+            retry_after_seconds: header_text(&parts.headers, "retry-after")
+                .and_then(|text| text.parse().ok()),
             replayed: header_text(&parts.headers, "idempotent-replayed").as_deref() == Some("true"),
             body: collected.to_bytes(),
         };
@@ -185,11 +197,15 @@ pub fn authorization(key: &str) -> Result<HeaderValue, ClientError> {
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(ClientError::Key);
     }
-    let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| ClientError::Key)?;
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| ClientError::Key)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 fn header_text(headers: &HeaderMap, name: &'static str) -> Option<String> {
-    headers.get(HeaderName::from_static(name)).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers
+        .get(HeaderName::from_static(name))
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
 }

@@ -133,10 +133,14 @@ pub fn document() -> utoipa::openapi::OpenApi {
 pub fn router(state: EdgeState) -> axum::Router {
     let mut resources = tenant_resources();
     if state.cluster.is_some() {
-        resources = resources.route_layer(axum::middleware::from_fn_with_state(state.clone(), owner::to_owner));
+        resources = resources
+            .route_layer(axum::middleware::from_fn_with_state(state.clone(), owner::to_owner));
     }
     let (resources, document) = resources.merge(health::routes()).split_for_parts();
     let responder = Responder::new(state.environment.clone(), &state.options);
-    let router = resources.merge(openapi::routes(document)).merge(docs::routes()).fallback(respond::no_such_route);
+    let router = resources
+        .merge(openapi::routes(document))
+        .merge(docs::routes())
+        .fallback(respond::no_such_route);
     respond::around(router, responder).with_state(state)
 }

@@ -91,8 +91,12 @@ impl KeyHash {
 
 /// `KEY-3`
 fn check(text: &str) -> Result<(), Malformed> {
-    let malformed = || Malformed("is not a Triggers API key (trg_live_… or trg_test_… with a checksum)".into());
-    let body = text.strip_prefix("trg_live_").or_else(|| text.strip_prefix("trg_test_")).ok_or_else(malformed)?;
+    let malformed =
+        || Malformed("is not a Triggers API key (trg_live_… or trg_test_… with a checksum)".into());
+    let body = text
+        .strip_prefix("trg_live_")
+        .or_else(|| text.strip_prefix("trg_test_"))
+        .ok_or_else(malformed)?;
     let long_enough = (SECRET_LENGTH + CHECKSUM_LENGTH..=128).contains(&body.len());
     if !long_enough || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(malformed());
@@ -119,7 +123,8 @@ fn base62(bytes: &[u8; 32]) -> String {
         let mut remainder = 0u32;
         for byte in &mut number {
             let value = (remainder << 8) | u32::from(*byte);
-            *byte = u8::try_from(value / 62).expect("the remainder is below 62, so the quotient is below 256");
+            *byte = u8::try_from(value / 62)
+                .expect("the remainder is below 62, so the quotient is below 256");
             remainder = value % 62;
         }
         *digit = DIGITS[remainder as usize];

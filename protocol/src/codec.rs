@@ -58,8 +58,8 @@ pub fn decode_prefix<T: Decode<()>>(version: u8, bytes: &[u8]) -> Result<(T, &[u
     if found != version {
         return Err(CodecError::Version { found, expected: version });
     }
-    let (value, used) =
-        bincode::decode_from_slice(body, CONFIGURATION).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let (value, used) = bincode::decode_from_slice(body, CONFIGURATION)
+        .map_err(|error| CodecError::Malformed(error.to_string()))?;
     Ok((value, &body[used..]))
 }
 

@@ -94,7 +94,8 @@ mod system {
 
     impl Clock for SystemClock {
         fn now(&self) -> Timestamp {
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+            let since_epoch =
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
             Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
         }
 
@@ -140,8 +141,9 @@ mod system {
     }
 
     fn fill_from_system(bytes: &mut [u8]) {
-        getrandom::fill(bytes)
-            .expect("the operating system's random source is there: nothing secret can be made without");
+        getrandom::fill(bytes).expect(
+            "the operating system's random source is there: nothing secret can be made without",
+        );
     }
 }
 

@@ -73,7 +73,8 @@ impl EventId {
     /// # Errors
     /// [`Malformed`] if the text is no hyphenated UUID.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let malformed = || Malformed("must be a UUID, like 019a8b3c-0000-7000-8000-000000000000".into());
+        let malformed =
+            || Malformed("must be a UUID, like 019a8b3c-0000-7000-8000-000000000000".into());
         if text.len() != 36 {
             return Err(malformed());
         }
@@ -145,7 +146,12 @@ mod tests {
 
     #[test]
     fn other_text_forms_of_a_uuid_are_refused() {
-        for text in ["", "019a8b3c000070008000000000000000", "{019a8b3c-0000-7000-8000-000000000000}", "nope"] {
+        for text in [
+            "",
+            "019a8b3c000070008000000000000000",
+            "{019a8b3c-0000-7000-8000-000000000000}",
+            "nope",
+        ] {
             assert!(EventId::parse(text).is_err());
         }
     }

@@ -35,7 +35,8 @@ impl EventType {
 
 fn is_event_type(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    text.len() <= LENGTH_MAX && text.split('.').all(|segment| !segment.is_empty() && segment.bytes().all(fits))
+    text.len() <= LENGTH_MAX
+        && text.split('.').all(|segment| !segment.is_empty() && segment.bytes().all(fits))
 }
 
 impl std::fmt::Display for EventType {
@@ -67,7 +68,10 @@ impl EventTypePattern {
         match text.strip_suffix(".*") {
             Some(prefix) if is_event_type(prefix) => Ok(Self::Prefix(format!("{prefix}."))),
             None if is_event_type(text) => Ok(Self::Exact(text.to_owned())),
-            _ => Err(Malformed("must be an event type such as order.created, a prefix such as order.*, or *".into())),
+            _ => Err(Malformed(
+                "must be an event type such as order.created, a prefix such as order.*, or *"
+                    .into(),
+            )),
         }
     }
 

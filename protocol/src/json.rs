@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn duplicates_are_found_among_many_members() {
-        let members = |n: usize| (0..n).map(|i| format!("\"k{i}\":{i}")).collect::<Vec<_>>().join(",");
+        let members =
+            |n: usize| (0..n).map(|i| format!("\"k{i}\":{i}")).collect::<Vec<_>>().join(",");
         for n in [15, 16, 17, 18, 100] {
             assert!(check_payload(&format!("{{{}}}", members(n))).is_ok());
             assert!(check_payload(&format!("{{{},\"k3\":0}}", members(n))).is_err());

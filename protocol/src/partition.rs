@@ -42,7 +42,9 @@ mod tests {
     fn ten_thousand_tenants_spread_evenly() {
         let mut counts = [0u32; 256];
         for n in 0..25_600 {
-            counts[usize::from(PartitionId::of(&TenantId::parse(&format!("tenant-{n}")).unwrap(), 256).0)] += 1;
+            counts[usize::from(
+                PartitionId::of(&TenantId::parse(&format!("tenant-{n}")).unwrap(), 256).0,
+            )] += 1;
         }
         assert!(counts.iter().all(|&c| (50..=160).contains(&c)), "{counts:?}");
     }

@@ -127,7 +127,8 @@ impl PeerRequest {
 impl PeerReply {
     /// The bytes of the reply.
     pub fn encode(&self) -> Vec<u8> {
-        let version = if matches!(self, Self::Unsupported { .. }) { VERSION_OF_REFUSALS } else { VERSION };
+        let version =
+            if matches!(self, Self::Unsupported { .. }) { VERSION_OF_REFUSALS } else { VERSION };
         codec::encode(version, self)
     }
 
@@ -184,6 +185,9 @@ mod tests {
         newer[0] = VERSION + 1;
         assert!(matches!(PeerRequest::decode(&newer), Err(CodecError::Version { .. })), "PEER-1");
         assert_eq!(PeerReply::unsupported(), [0, 0, VERSION], "its bytes are fixed for ever");
-        assert_eq!(PeerReply::decode(&PeerReply::unsupported()), Ok(PeerReply::Unsupported { newest: VERSION }));
+        assert_eq!(
+            PeerReply::decode(&PeerReply::unsupported()),
+            Ok(PeerReply::Unsupported { newest: VERSION })
+        );
     }
 }

@@ -121,10 +121,9 @@ impl Bug {
     /// # Errors
     /// [`Malformed`] with the list of names.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        Self::ALL
-            .into_iter()
-            .find(|bug| bug.name() == text)
-            .ok_or_else(|| Malformed(format!("must be one of {}", Self::ALL.map(Self::name).join(", "))))
+        Self::ALL.into_iter().find(|bug| bug.name() == text).ok_or_else(|| {
+            Malformed(format!("must be one of {}", Self::ALL.map(Self::name).join(", ")))
+        })
     }
 }
 

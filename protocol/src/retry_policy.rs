@@ -45,12 +45,13 @@ impl RetryPolicy {
     pub fn delay_after(&self, attempt: u32) -> Option<Duration> {
         let index = attempt.checked_sub(1)?;
         match self {
-            Self::Delays { delays_seconds } => {
-                delays_seconds.get(index as usize).map(|seconds| Duration::from_secs(u64::from(*seconds)))
-            }
+            Self::Delays { delays_seconds } => delays_seconds
+                .get(index as usize)
+                .map(|seconds| Duration::from_secs(u64::from(*seconds))),
             Self::Exponential { max_attempts, .. } if attempt >= *max_attempts => None,
             Self::Exponential { initial, factor, max, .. } => {
-                let seconds = f64::from(*initial) * factor.powi(i32::try_from(index).unwrap_or(i32::MAX));
+                let seconds =
+                    f64::from(*initial) * factor.powi(i32::try_from(index).unwrap_or(i32::MAX));
                 Some(Duration::from_secs_f64(seconds.clamp(0.0, f64::from(*max))))
             }
         }
@@ -68,7 +69,9 @@ impl RetryPolicy {
     pub fn validate(&self, set_by_admin: bool) -> Result<(), Malformed> {
         match self {
             Self::Delays { delays_seconds } if delays_seconds.len() > DELAYS_MAX => {
-                return Err(Malformed(format!("delays_seconds must have at most {DELAYS_MAX} entries")));
+                return Err(Malformed(format!(
+                    "delays_seconds must have at most {DELAYS_MAX} entries"
+                )));
             }
             Self::Delays { .. } => {}
             Self::Exponential { factor, max_attempts, .. } => {
@@ -97,7 +100,8 @@ mod tests {
     #[test]
     fn the_default_is_one_five_thirty_minutes_and_two_hours() {
         let policy = RetryPolicy::default();
-        let delays: Vec<u64> = (1..=9).map_while(|n| policy.delay_after(n)).map(|d| d.as_secs()).collect();
+        let delays: Vec<u64> =
+            (1..=9).map_while(|n| policy.delay_after(n)).map(|d| d.as_secs()).collect();
         assert_eq!(delays, [60, 300, 1_800, 7_200]);
         assert!(policy.validate(false).is_ok());
     }

@@ -24,8 +24,14 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope, in the order in which a set prints.
-    pub const ALL: [Scope; 6] =
-        [Self::EventsWrite, Self::InboxRead, Self::InboxAck, Self::SubscriptionsManage, Self::KeysManage, Self::Admin];
+    pub const ALL: [Scope; 6] = [
+        Self::EventsWrite,
+        Self::InboxRead,
+        Self::InboxAck,
+        Self::SubscriptionsManage,
+        Self::KeysManage,
+        Self::Admin,
+    ];
 
     /// The scope as it stands in JSON.
     pub const fn as_str(self) -> &'static str {
@@ -44,10 +50,9 @@ impl Scope {
     /// # Errors
     /// [`Malformed`] with the list of scopes.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        Self::ALL
-            .into_iter()
-            .find(|scope| scope.as_str() == text)
-            .ok_or_else(|| Malformed(format!("must be one of {}", Self::ALL.map(Self::as_str).join(", "))))
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| {
+            Malformed(format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        })
     }
 }
 

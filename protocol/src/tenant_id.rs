@@ -17,8 +17,10 @@ impl TenantId {
     /// # Errors
     /// [`Malformed`] if `TENANT-1` does not hold.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-        let first_fits = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let allowed =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        let first_fits =
+            text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !first_fits || text.len() > 63 || !text.bytes().all(allowed) {
             return Err(Malformed(
                 "must be 1 to 63 characters of a-z, 0-9, '_' and '-', starting with a letter or digit".into(),

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 const MICROS_MIN: i64 = -62_135_596_800_000_000;
 const MICROS_MAX: i64 = 253_402_300_799_999_999;
-const PRINTER: jiff::fmt::temporal::DateTimePrinter = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
+const PRINTER: jiff::fmt::temporal::DateTimePrinter =
+    jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
 const PRINTER_MICROS: jiff::fmt::temporal::DateTimePrinter =
     jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
 
@@ -69,7 +70,8 @@ impl Timestamp {
     /// # Errors
     /// [`Malformed`] if the text is no RFC 3339 date-time or lies outside the years 0001 to 9999.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let malformed = || Malformed("must be an RFC 3339 date-time, like 2026-01-31T12:00:00.000Z".into());
+        let malformed =
+            || Malformed("must be an RFC 3339 date-time, like 2026-01-31T12:00:00.000Z".into());
         if !has_rfc3339_shape(text.as_bytes()) {
             return Err(malformed());
         }
@@ -91,7 +93,8 @@ fn has_rfc3339_shape(text: &[u8]) -> bool {
     if text[4] != b'-' || text[7] != b'-' || !matches!(text[10], b'T' | b't') {
         return false;
     }
-    if !digits(11..13) || text[13] != b':' || !digits(14..16) || text[16] != b':' || !digits(17..19) {
+    if !digits(11..13) || text[13] != b':' || !digits(14..16) || text[16] != b':' || !digits(17..19)
+    {
         return false;
     }
     let fraction = match text[19] {
@@ -102,7 +105,9 @@ fn has_rfc3339_shape(text: &[u8]) -> bool {
     fraction != 1
         && match offset {
             [b'Z' | b'z'] => true,
-            [b'+' | b'-', h1, h2, b':', m1, m2] => [h1, h2, m1, m2].iter().all(|b| b.is_ascii_digit()),
+            [b'+' | b'-', h1, h2, b':', m1, m2] => {
+                [h1, h2, m1, m2].iter().all(|b| b.is_ascii_digit())
+            }
             _ => false,
         }
 }
@@ -133,7 +138,9 @@ impl Text {
             .expect("TIME-1: the constructors clamp to the range that jiff prints");
         let printer = if time.0 % 1_000 == 0 { &PRINTER } else { &PRINTER_MICROS };
         let mut text = Self { bytes: [0; Self::BYTES_MAX], length: 0 };
-        printer.print_timestamp(&moment, &mut text).expect("TIME-1: years have four digits, so that it fits");
+        printer
+            .print_timestamp(&moment, &mut text)
+            .expect("TIME-1: years have four digits, so that it fits");
         text
     }
 
@@ -146,7 +153,8 @@ impl jiff::fmt::Write for Text {
     fn write_str(&mut self, text: &str) -> Result<(), jiff::Error> {
         let end = self.length + text.len();
         let room = self.bytes.get_mut(self.length..end);
-        room.ok_or_else(|| jiff::Error::from_args(format_args!("no room")))?.copy_from_slice(text.as_bytes());
+        room.ok_or_else(|| jiff::Error::from_args(format_args!("no room")))?
+            .copy_from_slice(text.as_bytes());
         self.length = end;
         Ok(())
     }

@@ -54,7 +54,9 @@ impl SigningKey {
     /// Makes a new key.
     pub fn generate(scheme: Scheme, environment: &Environment) -> Self {
         match scheme {
-            Scheme::HmacSha256 => Self::HmacSha256(environment.bytes::<SECRET_BYTES_MADE>().to_vec()),
+            Scheme::HmacSha256 => {
+                Self::HmacSha256(environment.bytes::<SECRET_BYTES_MADE>().to_vec())
+            }
             Scheme::Ed25519 => Self::Ed25519(environment.bytes()),
         }
     }
@@ -64,13 +66,22 @@ impl SigningKey {
     /// # Errors
     /// [`Malformed`], without the key in the message.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let malformed = || Malformed("must be whsec_ and 24 to 64 bytes in base64, or whsk_ and an ed25519 key".into());
+        let malformed = || {
+            Malformed(
+                "must be whsec_ and 24 to 64 bytes in base64, or whsk_ and an ed25519 key".into(),
+            )
+        };
         if let Some(secret) = text.strip_prefix(SECRET_PREFIX) {
             let bytes = STANDARD.decode(secret).map_err(|_| malformed())?;
-            return SECRET_BYTES.contains(&bytes.len()).then_some(Self::HmacSha256(bytes)).ok_or_else(malformed);
+            return SECRET_BYTES
+                .contains(&bytes.len())
+                .then_some(Self::HmacSha256(bytes))
+                .ok_or_else(malformed);
         }
-        let bytes =
-            text.strip_prefix(PRIVATE_PREFIX).and_then(|key| STANDARD.decode(key).ok()).ok_or_else(malformed)?;
+        let bytes = text
+            .strip_prefix(PRIVATE_PREFIX)
+            .and_then(|key| STANDARD.decode(key).ok())
+            .ok_or_else(malformed)?;
         let (seed, public) = bytes.split_first_chunk::<32>().ok_or_else(malformed)?;
         let fits = public.is_empty() || public == pair(seed).public_key().as_ref();
         fits.then_some(Self::Ed25519(*seed)).ok_or_else(malformed)
@@ -99,7 +110,9 @@ impl SigningKey {
     pub fn public(&self) -> Option<String> {
         match self {
             Self::HmacSha256(_) => None,
-            Self::Ed25519(seed) => Some(format!("{PUBLIC_PREFIX}{}", STANDARD.encode(pair(seed).public_key()))),
+            Self::Ed25519(seed) => {
+                Some(format!("{PUBLIC_PREFIX}{}", STANDARD.encode(pair(seed).public_key())))
+            }
         }
     }
 
@@ -117,7 +130,9 @@ impl SigningKey {
 
     fn sign(&self, text: &[u8]) -> String {
         match self {
-            Self::HmacSha256(secret) => format!("v1,{}", STANDARD.encode(mac(secret, text).finalize().into_bytes())),
+            Self::HmacSha256(secret) => {
+                format!("v1,{}", STANDARD.encode(mac(secret, text).finalize().into_bytes()))
+            }
             Self::Ed25519(seed) => format!("v1a,{}", STANDARD.encode(pair(seed).sign(text))),
         }
     }
@@ -148,15 +163,20 @@ impl VerifyingKey {
             return SigningKey::parse(text).map(|key| key.verifying_key());
         };
         let bytes = STANDARD.decode(public).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self::Ed25519).ok_or_else(|| Malformed("must be whpk_ and 32 bytes in base64".into()))
+        bytes
+            .map(Self::Ed25519)
+            .ok_or_else(|| Malformed("must be whpk_ and 32 bytes in base64".into()))
     }
 
     /// Whether this is a signature of the text.
     fn accepts(&self, text: &[u8], version: &str, signature: &[u8]) -> bool {
         match self {
-            Self::HmacSha256(secret) => version == "v1" && mac(secret, text).verify_slice(signature).is_ok(),
+            Self::HmacSha256(secret) => {
+                version == "v1" && mac(secret, text).verify_slice(signature).is_ok()
+            }
             Self::Ed25519(public) => {
-                version == "v1a" && UnparsedPublicKey::new(&ED25519, public).verify(text, signature).is_ok()
+                version == "v1a"
+                    && UnparsedPublicKey::new(&ED25519, public).verify(text, signature).is_ok()
             }
         }
     }
@@ -222,7 +242,8 @@ fn mac(secret: &[u8], text: &[u8]) -> Hmac<Sha256> {
 }
 
 fn pair(seed: &[u8; 32]) -> Ed25519KeyPair {
-    Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are the seed of an ed25519 key")
+    Ed25519KeyPair::from_seed_unchecked(seed)
+        .expect("every 32 bytes are the seed of an ed25519 key")
 }
 
 #[cfg(test)]
@@ -275,7 +296,8 @@ mod tests {
     fn the_published_example_is_reproduced() {
         let key = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let at = Timestamp::from_millis(1_614_265_330_000);
-        let signature = signatures(&[key], "msg_p5jXN8AQM9LWM0D4loKWxJek", at, br#"{"test": 2432232314}"#);
+        let signature =
+            signatures(&[key], "msg_p5jXN8AQM9LWM0D4loKWxJek", at, br#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
@@ -283,7 +305,8 @@ mod tests {
     fn a_recorded_webhook_is_refused_later() {
         let key = SigningKey::Ed25519([7; 32]);
         let sent = Timestamp::from_millis(1_700_000_000_000);
-        let (seconds, signature) = (sent.as_seconds().to_string(), header(std::slice::from_ref(&key), sent, b"{}"));
+        let (seconds, signature) =
+            (sent.as_seconds().to_string(), header(std::slice::from_ref(&key), sent, b"{}"));
         let at = |seconds_later: u64| {
             let now = sent.plus(Duration::from_secs(seconds_later));
             verify(&key.verifying_key(), ("msg", &seconds, &signature), b"{}", now)
@@ -294,7 +317,10 @@ mod tests {
     #[test]
     fn keys_of_the_wrong_length_are_refused() {
         for text in ["", "whsec_", "whsec_AAAA", "whsk_AAAA", "whpk_AAAA", "secret"] {
-            assert!(SigningKey::parse(text).is_err() && VerifyingKey::parse(text).is_err(), "{text}");
+            assert!(
+                SigningKey::parse(text).is_err() && VerifyingKey::parse(text).is_err(),
+                "{text}"
+            );
         }
         let mut wrong_half = [7; 64];
         wrong_half[63] = 0;

@@ -30,7 +30,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
-#[command(name = "triggers-sim", about = "Deterministic simulation of whole Triggers clusters", version)]
+#[command(
+    name = "triggers-sim",
+    about = "Deterministic simulation of whole Triggers clusters",
+    version
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -127,8 +131,11 @@ struct ShrinkArguments {
 
 /// `A..B`.
 fn seeds(text: &str) -> Result<Range<u64>, String> {
-    let parsed = text.split_once("..").and_then(|(begin, end)| Some(begin.parse().ok()?..end.parse().ok()?));
-    parsed.filter(|range: &Range<u64>| !range.is_empty()).ok_or_else(|| "must be like 0..1000".to_owned())
+    let parsed =
+        text.split_once("..").and_then(|(begin, end)| Some(begin.parse().ok()?..end.parse().ok()?));
+    parsed
+        .filter(|range: &Range<u64>| !range.is_empty())
+        .ok_or_else(|| "must be like 0..1000".to_owned())
 }
 
 impl Which {
@@ -143,7 +150,8 @@ impl Which {
         match &self.plan {
             None => generate(&self.scenario, self.seed),
             Some(file) => {
-                let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+                let text = std::fs::read_to_string(file)
+                    .map_err(|error| format!("{}: {error}", file.display()))?;
                 serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
             }
         }

@@ -50,10 +50,15 @@ impl std::error::Error for Violation {}
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict =
-            if self.is_undecided { "undecided: too many orders" } else { "not linearizable: no order is right" };
+        let verdict = if self.is_undecided {
+            "undecided: too many orders"
+        } else {
+            "not linearizable: no order is right"
+        };
         writeln!(f, "{verdict}; operations:")?;
-        let line = |at: usize| format!("[{at}] {:?}: {:?}", self.operations[at].action, self.operations[at].seen);
+        let line = |at: usize| {
+            format!("[{at}] {:?}: {:?}", self.operations[at].action, self.operations[at].seen)
+        };
         for (at, Operation { begin, end, .. }) in self.operations.iter().enumerate() {
             let end = if *end == u64::MAX { "?".to_owned() } else { end.to_string() };
             writeln!(f, "  {} ({begin}..{end} us)", line(at))?;
@@ -65,7 +70,11 @@ impl fmt::Display for Violation {
         let placed: BTreeSet<usize> = self.prefix.iter().filter_map(|(step, _)| *step).collect();
         let state = self.prefix.last().map_or(State::Absent, |(_, state)| *state);
         let open = enabled(&self.operations, |at| placed.contains(&at));
-        let open: Vec<_> = open.into_iter().filter(|at| self.operations[*at].seen != Seen::Unknown).map(line).collect();
+        let open: Vec<_> = open
+            .into_iter()
+            .filter(|at| self.operations[*at].seen != Seen::Unknown)
+            .map(line)
+            .collect();
         write!(f, "then, in {state:?}, one of: {}", open.join(", "))
     }
 }
@@ -126,7 +135,11 @@ pub fn check(history: &[Operation], spontaneous: Spontaneous) -> Result<(), Viol
 fn in_order(history: &[Operation]) -> Vec<Operation> {
     let mut operations = history.to_vec();
     for operation in &mut operations {
-        operation.end = if operation.seen == Seen::Unknown { u64::MAX } else { operation.end.max(operation.begin) };
+        operation.end = if operation.seen == Seen::Unknown {
+            u64::MAX
+        } else {
+            operation.end.max(operation.begin)
+        };
     }
     operations.sort_by_key(|operation| (operation.begin, operation.end));
     operations
@@ -140,17 +153,25 @@ fn enabled(operations: &[Operation], is_placed: impl Fn(usize) -> bool) -> Vec<u
 }
 
 /// What may be next, and the state after it (`LINEAR-4`).
-fn moves(operations: &[Operation], spontaneous: Spontaneous, node: &Node) -> Vec<(Option<usize>, State)> {
+fn moves(
+    operations: &[Operation],
+    spontaneous: Spontaneous,
+    node: &Node,
+) -> Vec<(Option<usize>, State)> {
     let enabled = enabled(operations, |at| node.has(at));
     let after = |at: usize| step(node.state, operations[at].action, operations[at].seen);
     let changes_nothing = |at: usize| !matches!(operations[at].seen, Seen::Done | Seen::Unknown);
-    if let Some(at) = enabled.iter().find(|at| changes_nothing(**at) && after(**at).next().is_some()) {
+    if let Some(at) =
+        enabled.iter().find(|at| changes_nothing(**at) && after(**at).next().is_some())
+    {
         return vec![(Some(*at), node.state)];
     }
     let mut moves = Vec::new();
     for at in &enabled {
         let Operation { action, seen, end, .. } = operations[*at];
-        let mut alike = enabled.iter().filter(|at| operations[**at].action == action && operations[**at].seen == seen);
+        let mut alike = enabled
+            .iter()
+            .filter(|at| operations[**at].action == action && operations[**at].seen == seen);
         if alike.all(|other| (end, at) <= (operations[*other].end, other)) {
             let is_of_use = |next: &State| seen != Seen::Unknown || *next != node.state;
             moves.extend(after(*at).filter(is_of_use).map(|next| (Some(*at), next)));

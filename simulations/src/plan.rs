@@ -53,13 +53,19 @@ impl Plan {
     }
 
     fn days(&self) -> u32 {
-        let days = self.faults.iter().filter(|fault| matches!(fault.kind, FaultKind::DayPasses {})).count();
+        let days = self
+            .faults
+            .iter()
+            .filter(|fault| matches!(fault.kind, FaultKind::DayPasses {}))
+            .count();
         u32::try_from(days).unwrap_or(u32::MAX)
     }
 
     /// No node's wall clock is ever later, but for its own skew.
     pub fn latest_clock(&self) -> Timestamp {
-        Timestamp::from_millis(EPOCH_MS.cast_signed()).plus(DAY.saturating_mul(self.days())).plus(RUN_MAX)
+        Timestamp::from_millis(EPOCH_MS.cast_signed())
+            .plus(DAY.saturating_mul(self.days()))
+            .plus(RUN_MAX)
     }
 }
 

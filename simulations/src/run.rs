@@ -75,14 +75,18 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<Outcome, String> {
     running.live();
     let looked_at = running.looked_at();
     running.rest();
-    let overdue = rows::overdue(&running.world.engine.dump(), running.latest_due(), &running.busy());
+    let overdue =
+        rows::overdue(&running.world.engine.dump(), running.latest_due(), &running.busy());
     let expired = if plan.days_pass() { running.expired() } else { Vec::new() };
     let is_at_rest = running.look(&looked_at);
     let mut violations = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     violations.extend(panics.into_iter().map(|panic| Violation::new("PANIC", panic)));
     if !is_at_rest {
-        let account = format!("not everything was answered {} s after everything was mended", LAST_LOOK.as_secs());
+        let account = format!(
+            "not everything was answered {} s after everything was mended",
+            LAST_LOOK.as_secs()
+        );
         violations.push(Violation::new("PROGRESS", account));
     }
     violations.append(&mut running.broken_rows);
@@ -137,7 +141,12 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn start(plan: &'a Plan, engine: SimulatedEngine, trace: Trace, tenants: Vec<setup::Tenant>) -> Self {
+    fn start(
+        plan: &'a Plan,
+        engine: SimulatedEngine,
+        trace: Trace,
+        tenants: Vec<setup::Tenant>,
+    ) -> Self {
         let mut world = World::new(plan.seed, engine, options(plan), trace.clone());
         let (outside, runtime) = world.add_outside();
         for number in 0..plan.nodes {
@@ -148,12 +157,20 @@ impl<'a> Running<'a> {
         let (history, behaviours) = (History::default(), Behaviours::default());
         let entered = runtime.enter();
         let network = world.network.clone();
-        let clients = Clients::new((network.clone(), outside), world.nodes(), tenants, history.clone(), trace.clone());
+        let clients = Clients::new(
+            (network.clone(), outside),
+            world.nodes(),
+            tenants,
+            history.clone(),
+            trace.clone(),
+        );
         drop(entered);
         for tenant in plan.tenants - plan.pushed..plan.tenants {
             for number in 0..receivers::EACH {
-                let (behaviours, history, base) = (behaviours.clone(), history.clone(), clients.base());
-                let receiver = Receiver { tenant, number, behaviours, history, trace: trace.clone(), base };
+                let (behaviours, history, base) =
+                    (behaviours.clone(), history.clone(), clients.base());
+                let receiver =
+                    Receiver { tenant, number, behaviours, history, trace: trace.clone(), base };
                 runtime.spawn(receiver.run(network.clone(), outside));
                 runtime.spawn(clients.clone().subscribe(tenant, number));
             }
@@ -162,7 +179,18 @@ impl<'a> Running<'a> {
             runtime.spawn(clients.clone().operate(operation.clone()));
         }
         let (ends, fired) = (Vec::new(), BTreeMap::new());
-        Self { plan, world, outside, runtime, clients, behaviours, history, ends, fired, broken_rows: Vec::new() }
+        Self {
+            plan,
+            world,
+            outside,
+            runtime,
+            clients,
+            behaviours,
+            history,
+            ends,
+            fired,
+            broken_rows: Vec::new(),
+        }
     }
 
     /// Until operations and faults end.
@@ -170,7 +198,9 @@ impl<'a> Running<'a> {
         let mut faults = self.plan.faults.iter().peekable();
         while self.world.now() < Duration::from_millis(self.plan.run_ms) {
             let now = self.world.now();
-            while let Some(fault) = faults.next_if(|fault| Duration::from_millis(fault.at_ms) <= now) {
+            while let Some(fault) =
+                faults.next_if(|fault| Duration::from_millis(fault.at_ms) <= now)
+            {
                 self.begin(fault);
             }
             self.end_faults(now);
@@ -198,9 +228,12 @@ impl<'a> Running<'a> {
     }
 
     fn slowest_clock(&self) -> Timestamp {
-        let skews = self.world.nodes().into_iter().map(|node| self.world.skew(node).load(Ordering::SeqCst));
+        let skews =
+            self.world.nodes().into_iter().map(|node| self.world.skew(node).load(Ordering::SeqCst));
         let now_ms = i64::try_from(self.world.now().as_millis()).unwrap_or(i64::MAX);
-        Timestamp::from_millis(determinism::EPOCH_MS.cast_signed() + now_ms + skews.min().unwrap_or(0))
+        Timestamp::from_millis(
+            determinism::EPOCH_MS.cast_signed() + now_ms + skews.min().unwrap_or(0),
+        )
     }
 
     /// The tenants that have got webhooks a moment ago.
@@ -213,7 +246,8 @@ impl<'a> Running<'a> {
 
     /// The tenants that are looked at in the end.
     fn looked_at(&self) -> BTreeSet<usize> {
-        let tenants: BTreeSet<usize> = self.plan.operations.iter().map(|operation| operation.tenant).collect();
+        let tenants: BTreeSet<usize> =
+            self.plan.operations.iter().map(|operation| operation.tenant).collect();
         tenants.into_iter().take(LOOKED_AT_MAX).collect()
     }
 
@@ -232,7 +266,8 @@ impl<'a> Running<'a> {
         let first = usize::try_from(self.plan.seed % 7).unwrap_or(0);
         // Also by the nodes that have come since.
         let clients = self.clients.with_nodes(self.world.nodes());
-        let looks = looked_at.iter().map(|tenant| clients.clone().look_at_last(*tenant, first + tenant));
+        let looks =
+            looked_at.iter().map(|tenant| clients.clone().look_at_last(*tenant, first + tenant));
         let looks: Vec<_> = looks.map(|look| self.runtime.spawn(look)).collect();
         let end = self.world.now() + LAST_LOOK;
         while !looks.iter().all(JoinHandle::is_finished) && self.world.now() < end {
@@ -242,7 +277,8 @@ impl<'a> Running<'a> {
     }
 
     fn end_faults(&mut self, now: Duration) {
-        let (over, left) = std::mem::take(&mut self.ends).into_iter().partition(|(at, _)| *at <= now);
+        let (over, left) =
+            std::mem::take(&mut self.ends).into_iter().partition(|(at, _)| *at <= now);
         self.ends = left;
         let over: Vec<(Duration, End)> = over;
         for (_, end) in over {
@@ -404,9 +440,16 @@ impl<'a> Running<'a> {
     /// How often each kind of fault has come.
     fn fired(&self) -> BTreeMap<&'static str, u64> {
         let (store, weather) = (self.world.engine.faults_fired(), self.world.peers.fired());
-        let given_up = self.plan.operations.iter().filter(|operation| operation.disconnects_after_ms.is_some()).count();
-        let over_quota = self.history.lock().entries.iter().filter(|entry| entry.status == Some(429)).count();
-        let revoked = self.history.lock().entries.iter().filter(|entry| entry.status == Some(401)).count();
+        let given_up = self
+            .plan
+            .operations
+            .iter()
+            .filter(|operation| operation.disconnects_after_ms.is_some())
+            .count();
+        let over_quota =
+            self.history.lock().entries.iter().filter(|entry| entry.status == Some(429)).count();
+        let revoked =
+            self.history.lock().entries.iter().filter(|entry| entry.status == Some(401)).count();
         let skewed = self.plan.skew_ms.iter().filter(|skew| **skew != 0).count();
         let mut fired = self.fired.clone();
         fired.extend([

@@ -15,7 +15,11 @@ use std::ops::Range;
 
 /// A smaller failing plan. `items` must fail, which is not run again; `fails` runs a plan; `budget` is how many runs are
 /// allowed, and afterwards how many are left: the result is 1-minimal if that is not 0.
-pub fn minimize<T: Clone>(items: Vec<T>, fails: &mut dyn FnMut(&[T]) -> bool, budget: &mut usize) -> Vec<T> {
+pub fn minimize<T: Clone>(
+    items: Vec<T>,
+    fails: &mut dyn FnMut(&[T]) -> bool,
+    budget: &mut usize,
+) -> Vec<T> {
     let mut kept: Vec<usize> = (0..items.len()).collect();
     let mut tried = BTreeSet::from([kept.clone()]);
     let mut is_failing = |candidate: &[usize]| {
@@ -28,14 +32,19 @@ pub fn minimize<T: Clone>(items: Vec<T>, fails: &mut dyn FnMut(&[T]) -> bool, bu
     let (mut parts, mut first, mut are_new) = (2, 0, true);
     while !kept.is_empty() {
         parts = parts.min(kept.len());
-        let ranges: Vec<Range<usize>> = (0..parts).map(|part| range(kept.len(), part, parts)).collect();
+        let ranges: Vec<Range<usize>> =
+            (0..parts).map(|part| range(kept.len(), part, parts)).collect();
         // Of two parts, one alone is the rest without the other.
-        let mut alone = ranges.iter().filter(|_| are_new && parts > 2).map(|range| kept[range.clone()].to_vec());
+        let mut alone = ranges
+            .iter()
+            .filter(|_| are_new && parts > 2)
+            .map(|range| kept[range.clone()].to_vec());
         if let Some(part) = alone.find(|part| is_failing(part)) {
             (kept, parts, first, are_new) = (part, 2, 0, true);
             continue;
         }
-        let mut rests = (first..parts).chain(0..first).map(|part| (part, without(&kept, &ranges[part])));
+        let mut rests =
+            (first..parts).chain(0..first).map(|part| (part, without(&kept, &ranges[part])));
         if let Some((part, rest)) = rests.find(|(_, rest)| is_failing(rest)) {
             (kept, parts, are_new) = (rest, (parts - 1).max(2), false);
             first = part % parts;
@@ -82,7 +91,10 @@ mod tests {
     #[test]
     fn one_item_that_matters_takes_few_runs() {
         let mut budget = 1000;
-        assert_eq!(minimize((0..512).collect(), &mut |plan| plan.contains(&300), &mut budget), [300]);
+        assert_eq!(
+            minimize((0..512).collect(), &mut |plan| plan.contains(&300), &mut budget),
+            [300]
+        );
         assert!(1000 - budget < 30, "{} runs", 1000 - budget);
     }
 

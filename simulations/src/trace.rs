@@ -35,7 +35,12 @@ impl Trace {
     /// An empty trace, which keeps lines if it is told to.
     pub fn new(keeps_lines: bool) -> Self {
         let lines = keeps_lines.then(Vec::new);
-        Self(Arc::new(Mutex::new(Inner { hasher: DefaultHasher::new(), count: 0, lines, text: String::new() })))
+        Self(Arc::new(Mutex::new(Inner {
+            hasher: DefaultHasher::new(),
+            count: 0,
+            lines,
+            text: String::new(),
+        })))
     }
 
     /// Takes note of what happened.

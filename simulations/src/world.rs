@@ -89,7 +89,16 @@ impl World {
     pub fn new(seed: u64, engine: SimulatedEngine, options: NodeOptions, trace: Trace) -> Self {
         let network = Network::new(seed, STEP, 2, trace.clone());
         let peers = PeerNetwork::new(seed, network.clone(), trace.clone());
-        Self { seed, network, peers, engine, trace, options, hosts: Vec::new(), now: Duration::ZERO }
+        Self {
+            seed,
+            network,
+            peers,
+            engine,
+            trace,
+            options,
+            hosts: Vec::new(),
+            now: Duration::ZERO,
+        }
     }
 
     /// The time since the run began.
@@ -182,7 +191,11 @@ impl World {
 
     /// Ends a process without warning. It starts again after a while, if that is said.
     pub fn kill(&mut self, host: HostId, is_power_lost: bool, restart_after: Option<Duration>) {
-        self.trace.note(self.now, self.name(host), format_args!("is killed, power lost: {is_power_lost}"));
+        self.trace.note(
+            self.now,
+            self.name(host),
+            format_args!("is killed, power lost: {is_power_lost}"),
+        );
         self.end(host, is_power_lost);
         self.hosts[host.0].starts_at = restart_after.map(|after| self.now + after);
     }

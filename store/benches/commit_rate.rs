@@ -18,7 +18,10 @@ const EVENT_BYTES: usize = 1_024;
 const MEASURE: Duration = Duration::from_secs(3);
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be built");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be built");
     println!("{:>8} {:>14} {:>14} {:>7}", "writers", "engine/s", "baseline/s", "ratio");
     for writers in [1, 64, 256] {
         let engine = runtime.block_on(engine_rate(writers));
@@ -29,10 +32,12 @@ fn main() {
 
 async fn engine_rate(writers: usize) -> f64 {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let engine = EmbeddedEngine::open(&EmbeddedOptions::new(directory.path())).expect("a new directory opens");
+    let engine = EmbeddedEngine::open(&EmbeddedOptions::new(directory.path()))
+        .expect("a new directory opens");
     let store = Store::new(Arc::new(engine), Environment::system());
     let started = Instant::now();
-    let tasks: Vec<_> = (0..writers).map(|writer| tokio::spawn(write(store.clone(), writer, started))).collect();
+    let tasks: Vec<_> =
+        (0..writers).map(|writer| tokio::spawn(write(store.clone(), writer, started))).collect();
     let mut commits = 0;
     for task in tasks {
         commits += task.await.expect("a writer does not panic");
@@ -44,7 +49,8 @@ async fn write(store: Store, writer: usize, started: Instant) -> usize {
     let value = vec![b'x'; EVENT_BYTES];
     let mut commits = 0;
     while started.elapsed() < MEASURE {
-        let (event, place) = (format!("e/{writer:04}/{commits:010}"), format!("q/{writer:04}/{commits:010}"));
+        let (event, place) =
+            (format!("e/{writer:04}/{commits:010}"), format!("q/{writer:04}/{commits:010}"));
         let run = Run::idempotent(tokio::time::Instant::now() + Duration::from_secs(10));
         let (value, event, place) = (&value, event.as_bytes(), place.as_bytes());
         let committed: Result<(), StoreError> = store
@@ -65,7 +71,9 @@ fn baseline_rate(group: usize) -> f64 {
     let bytes = vec![b'x'; group * (EVENT_BYTES + 64)];
     let (started, mut groups) = (Instant::now(), 0);
     while started.elapsed() < MEASURE {
-        file.write_all(&bytes).and_then(|()| file.sync_data()).expect("the disk has room for a measurement");
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_data())
+            .expect("the disk has room for a measurement");
         groups += 1;
     }
     (groups * group) as f64 / started.elapsed().as_secs_f64()

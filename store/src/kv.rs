@@ -88,7 +88,10 @@ pub trait Transaction: Send {
     fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
     /// As [`Transaction::get`], without a read conflict.
-    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
     /// The values of two keys, as by two reads; an engine behind a network makes them at the same time.
     fn get_pair<'a>(
@@ -142,7 +145,10 @@ pub trait Transaction: Send {
     /// As [`Transaction::commit`]. `ordered` is called as soon as transactions that [`Engine::begin_pipelined`] begins see this
     /// commit: before it is durable, or never, on an engine that does not know that moment. If it then turns out not to be durable, the
     /// engine commits nothing any more. It must return at once, and can still be called after the caller has given up waiting.
-    fn commit_pipelined(self: Box<Self>, ordered: Ordered) -> BoxFuture<'static, Result<(), StoreError>> {
+    fn commit_pipelined(
+        self: Box<Self>,
+        ordered: Ordered,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
         drop(ordered);
         self.commit()
     }
@@ -157,9 +163,10 @@ pub fn decode_counter(value: Option<&[u8]>) -> Result<i64, StoreError> {
         None => Ok(0),
         Some(bytes) => match bytes.try_into() {
             Ok(bytes) => Ok(i64::from_le_bytes(bytes)),
-            Err(_) => {
-                Err(StoreError::fatal(Fault::Corrupt, format!("a counter has {} bytes instead of 8", bytes.len())))
-            }
+            Err(_) => Err(StoreError::fatal(
+                Fault::Corrupt,
+                format!("a counter has {} bytes instead of 8", bytes.len()),
+            )),
         },
     }
 }

@@ -15,7 +15,8 @@ pub(crate) fn assign(partitions: u16, nodes: &BTreeSet<String>) -> Vec<String> {
     let share_max = (usize::from(partitions) * 11).div_ceil(10 * nodes.len().max(1)).max(1);
     let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
     let owner_of = |partition: u16| {
-        let mut ranked: Vec<_> = nodes.iter().map(|name| (score(name, partition), name.as_str())).collect();
+        let mut ranked: Vec<_> =
+            nodes.iter().map(|name| (score(name, partition), name.as_str())).collect();
         ranked.sort_unstable_by(|a, b| b.cmp(a));
         let room = |name: &&str| shares.get(name).copied().unwrap_or(0) < share_max;
         let name = ranked.iter().map(|(_, name)| *name).find(room)?;

@@ -34,11 +34,13 @@ impl Directory {
 
     /// Takes note of owners.
     pub fn note<'a>(&self, owners: impl IntoIterator<Item = (PartitionId, &'a Fence)> + Clone) {
-        let is_news = |known: &BTreeMap<PartitionId, Fence>, partition: &PartitionId, fence: &Fence| {
-            known.get(partition).is_none_or(|known| known.epoch < fence.epoch)
-        };
+        let is_news =
+            |known: &BTreeMap<PartitionId, Fence>, partition: &PartitionId, fence: &Fence| {
+                known.get(partition).is_none_or(|known| known.epoch < fence.epoch)
+            };
         let known = self.0.owners.load();
-        if !owners.clone().into_iter().any(|(partition, fence)| is_news(&known, &partition, fence)) {
+        if !owners.clone().into_iter().any(|(partition, fence)| is_news(&known, &partition, fence))
+        {
             return;
         }
         self.0.owners.rcu(|known| {

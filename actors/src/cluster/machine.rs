@@ -144,7 +144,12 @@ impl Machine {
 
     /// Takes note of a view that was read after the monotonic time `now`, and says what to do. `served` are the partitions
     /// that this node serves, with their epochs.
-    pub fn observe(&mut self, view: &View, now: Duration, served: &BTreeMap<PartitionId, u64>) -> Plan {
+    pub fn observe(
+        &mut self,
+        view: &View,
+        now: Duration,
+        served: &BTreeMap<PartitionId, u64>,
+    ) -> Plan {
         self.note(view, now);
         let mut plan = Plan { superseded: self.is_superseded(view), ..Plan::default() };
         if plan.superseded {
@@ -154,32 +159,40 @@ impl Machine {
         let incarnations = self.assign(view, now);
         for partition in (0..self.partitions).map(PartitionId) {
             let fence = view.owners.get(&partition);
-            let should_own = assigned(&self.assignment.1, partition).and_then(|name| incarnations.get(name));
+            let should_own =
+                assigned(&self.assignment.1, partition).and_then(|name| incarnations.get(name));
             match fence.filter(|fence| fence.incarnation == self.incarnation) {
                 Some(own) if served.get(&partition).is_none_or(|epoch| *epoch < own.epoch) => {
                     plan.adopt.push((partition, own.clone()));
                 }
                 Some(_) => {
-                    let other = should_own.filter(|other| **other != self.incarnation && self.has_beaten(other));
+                    let other = should_own
+                        .filter(|other| **other != self.incarnation && self.has_beaten(other));
                     plan.hand_over.extend(other.map(|other| (partition, other.clone())));
                 }
                 None => {
                     // A view that is older than what is served here says nothing against it. With the same epoch it is
                     // served for an incarnation that has lost everything.
-                    let lost = fence.filter(|fence| served.get(&partition).is_some_and(|own| *own <= fence.epoch));
+                    let lost = fence.filter(|fence| {
+                        served.get(&partition).is_some_and(|own| *own <= fence.epoch)
+                    });
                     plan.lose.extend(lost.map(|fence| (partition, fence.clone())));
                     let is_mine = !is_draining && should_own == Some(&self.incarnation);
-                    if is_mine && !served.contains_key(&partition) && self.is_free(view, fence, now) {
+                    if is_mine && !served.contains_key(&partition) && self.is_free(view, fence, now)
+                    {
                         plan.take.push((partition, fence.cloned()));
                     }
                 }
             }
         }
-        let owners: BTreeSet<&str> = view.owners.values().map(|fence| fence.incarnation.as_str()).collect();
+        let owners: BTreeSet<&str> =
+            view.owners.values().map(|fence| fence.incarnation.as_str()).collect();
         let is_over = |incarnation: &&String| {
             **incarnation != self.incarnation
                 && !owners.contains(incarnation.as_str())
-                && self.beat_age(incarnation, now).is_some_and(|age| age >= self.steal_after * FORGET_AFTER)
+                && self
+                    .beat_age(incarnation, now)
+                    .is_some_and(|age| age >= self.steal_after * FORGET_AFTER)
         };
         plan.forget.extend(view.members.keys().filter(is_over).cloned());
         plan
@@ -195,7 +208,10 @@ impl Machine {
                 seen.beats = seen.beats.saturating_add(1);
             }
         }
-        let namesakes = view.members.keys().filter(|other| **other != self.incarnation && self.is_namesake(other));
+        let namesakes = view
+            .members
+            .keys()
+            .filter(|other| **other != self.incarnation && self.is_namesake(other));
         let namesakes: BTreeSet<String> = namesakes.cloned().collect();
         self.earlier.get_or_insert(namesakes);
     }
@@ -206,9 +222,13 @@ impl Machine {
 
     fn is_superseded(&self, view: &View) -> bool {
         let Some(earlier) = &self.earlier else { return false };
-        let is_other_start = |other: &String| self.is_namesake(other) && peer_of(other) != peer_of(&self.incarnation);
+        let is_other_start = |other: &String| {
+            self.is_namesake(other) && peer_of(other) != peer_of(&self.incarnation)
+        };
         // Of two that began together each takes the other for the earlier one, and neither ends: then both do.
-        let goes_on = |other: &String| self.seen.get(other).is_some_and(|seen| seen.beats >= NAMESAKE_BEATS_MAX);
+        let goes_on = |other: &String| {
+            self.seen.get(other).is_some_and(|seen| seen.beats >= NAMESAKE_BEATS_MAX)
+        };
         let is_later = |other: &String| !earlier.contains(other) || goes_on(other);
         view.members.keys().any(|other| is_other_start(other) && is_later(other))
     }
@@ -223,7 +243,9 @@ impl Machine {
         // Of two starts of another node's name, the one with the fresher beat.
         let mut incarnations: BTreeMap<String, String> = BTreeMap::new();
         for (incarnation, row) in up {
-            let since = |incarnation: &str| self.seen.get(incarnation).map_or(Duration::ZERO, |seen| seen.since);
+            let since = |incarnation: &str| {
+                self.seen.get(incarnation).map_or(Duration::ZERO, |seen| seen.since)
+            };
             let known = incarnations.entry(row.name.clone()).or_insert_with(|| incarnation.clone());
             if since(incarnation) > since(known) {
                 known.clone_from(incarnation);

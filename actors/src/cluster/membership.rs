@@ -98,7 +98,14 @@ impl Actor for Membership {
         };
         drop(myself.send_interval(options.beat_interval / 4, || MembershipMessage::Tick));
         myself.cast(MembershipMessage::Tick)?;
-        Ok(MembershipState { arguments, machine, row, round: None, next_beat: now, view: View::default() })
+        Ok(MembershipState {
+            arguments,
+            machine,
+            row,
+            round: None,
+            next_beat: now,
+            view: View::default(),
+        })
     }
 
     async fn handle(
@@ -183,8 +190,11 @@ impl MembershipState {
 
     /// `MEMBER-4`: stops serving, and goes on as another incarnation.
     fn begin_anew(&mut self, now: Duration) {
-        let (peer, generation) =
-            self.machine.incarnation().rsplit_once('.').unwrap_or((self.machine.incarnation(), "0"));
+        let (peer, generation) = self
+            .machine
+            .incarnation()
+            .rsplit_once('.')
+            .unwrap_or((self.machine.incarnation(), "0"));
         let next = format!("{peer}.{}", generation.parse::<u64>().unwrap_or(0) + 1);
         tracing::error!(
             incarnation = self.machine.incarnation(),
@@ -204,7 +214,9 @@ impl MembershipState {
         let served = arguments.routing.load().epochs();
         let plan = self.machine.observe(&view, read_at, &served);
         if plan.superseded {
-            return Err("another start of this node's name has joined the cluster; this one ends".into());
+            return Err(
+                "another start of this node's name has joined the cluster; this one ends".into()
+            );
         }
         arguments.directory.note(view.owners.iter().map(|(partition, fence)| (*partition, fence)));
         self.meet(&view, read_at);
@@ -218,13 +230,16 @@ impl MembershipState {
         // Rows of earlier starts of this node lead to itself.
         let own = name_of(self.machine.incarnation());
         let is_there = |incarnation: &&String| {
-            name_of(incarnation) != own && self.machine.condition(view, incarnation, now) != Some(Condition::Silent)
+            name_of(incarnation) != own
+                && self.machine.condition(view, incarnation, now) != Some(Condition::Silent)
         };
         let peers: BTreeMap<String, String> = view
             .members
             .keys()
             .filter(is_there)
-            .map(|incarnation| (peer_of(incarnation).to_owned(), view.members[incarnation].peer_address.clone()))
+            .map(|incarnation| {
+                (peer_of(incarnation).to_owned(), view.members[incarnation].peer_address.clone())
+            })
             .collect();
         self.arguments.transport.meet(peers);
     }
@@ -235,12 +250,19 @@ impl MembershipState {
         let members = self.view.members.iter().map(|(incarnation, row)| MemberSnapshot {
             incarnation: incarnation.clone(),
             row: row.clone(),
-            condition: self.machine.condition(&self.view, incarnation, now).unwrap_or(Condition::Silent),
+            condition: self
+                .machine
+                .condition(&self.view, incarnation, now)
+                .unwrap_or(Condition::Silent),
             beat_age: self.machine.beat_age(incarnation, now).unwrap_or_default(),
-            link: (incarnation != own).then(|| links.get(peer_of(incarnation)).copied().unwrap_or(LinkState::Down)),
+            link: (incarnation != own)
+                .then(|| links.get(peer_of(incarnation)).copied().unwrap_or(LinkState::Down)),
         });
-        let snapshot =
-            Snapshot { incarnation: own.to_owned(), members: members.collect(), owners: self.view.owners.clone() };
+        let snapshot = Snapshot {
+            incarnation: own.to_owned(),
+            members: members.collect(),
+            owners: self.view.owners.clone(),
+        };
         metrics::gauge!("triggers_cluster_members").set(snapshot.members.len() as f64);
         self.arguments.snapshot.store(Arc::new(snapshot));
     }
@@ -250,10 +272,16 @@ impl MembershipState {
         let partitions = &self.arguments.partitions;
         // What was handed over since the view was read is nothing to adopt.
         let is_current = |(partition, fence): &(PartitionId, Fence)| {
-            self.arguments.directory.owner(*partition).is_none_or(|known| known.epoch <= fence.epoch)
+            self.arguments
+                .directory
+                .owner(*partition)
+                .is_none_or(|known| known.epoch <= fence.epoch)
         };
-        let guards: Vec<Guard> =
-            adopt.into_iter().filter(is_current).map(|(partition, fence)| Guard::new(partition, fence)).collect();
+        let guards: Vec<Guard> = adopt
+            .into_iter()
+            .filter(is_current)
+            .map(|(partition, fence)| Guard::new(partition, fence))
+            .collect();
         // Partitions that are gone have ended the node.
         if !guards.is_empty() {
             let _ = partitions.cast(PartitionsMessage::Serve(guards, None));
@@ -312,7 +340,11 @@ impl Takeover {
                     Box::pin(async { Ok(()) })
                 })
                 .await;
-            tracing::info!(incarnation, is_removed = removed.is_ok(), "a member that is gone is forgotten");
+            tracing::info!(
+                incarnation,
+                is_removed = removed.is_ok(),
+                "a member that is gone is forgotten"
+            );
         }
         if let Some(joined) = joined {
             // Who waits for it may have given up.
@@ -328,7 +360,9 @@ impl Takeover {
                 Box::pin(async move {
                     let mut guards = Vec::with_capacity(some.len());
                     for (partition, seen) in some {
-                        guards.extend(fence::take_over(tx, *partition, seen.as_ref(), incarnation).await?);
+                        guards.extend(
+                            fence::take_over(tx, *partition, seen.as_ref(), incarnation).await?,
+                        );
                     }
                     Ok(guards)
                 })
@@ -339,7 +373,8 @@ impl Takeover {
     async fn serve(&self, guards: Vec<Guard>) {
         metrics::counter!("triggers_partitions_taken_total").increment(guards.len() as u64);
         tracing::info!(count = guards.len(), "partitions without an owner are taken");
-        let fences: Vec<_> = guards.iter().map(|guard| (guard.partition, guard.fence.clone())).collect();
+        let fences: Vec<_> =
+            guards.iter().map(|guard| (guard.partition, guard.fence.clone())).collect();
         let (done, served) = oneshot::channel();
         // Partitions that are gone have ended the node.
         let _ = self.partitions.cast(PartitionsMessage::Serve(guards, Some(done)));
@@ -349,7 +384,11 @@ impl Takeover {
 }
 
 /// One round: the beat if it is due, then the view.
-async fn round(store: &Store, beat: Option<(String, MemberRow)>, limit: Duration) -> MembershipMessage {
+async fn round(
+    store: &Store,
+    beat: Option<(String, MemberRow)>,
+    limit: Duration,
+) -> MembershipMessage {
     let until = Instant::now() + limit;
     let mut beat_at = None;
     if let Some((incarnation, row)) = &beat {

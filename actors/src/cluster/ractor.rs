@@ -20,7 +20,9 @@ use ::ractor::rpc::CallResult;
 use ::ractor::{Actor, ActorRef, ActorStatus};
 use gateway::{Gateway, GatewayArguments, GatewayMessage};
 use ractor_cluster::node::{NodeConnectionMode, NodeServer, NodeServerSessionInformation};
-use ractor_cluster::{IncomingEncryptionMode, NodeEventSubscription, NodeServerMessage, NodeSessionMessage};
+use ractor_cluster::{
+    IncomingEncryptionMode, NodeEventSubscription, NodeServerMessage, NodeSessionMessage,
+};
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -88,7 +90,10 @@ impl RactorTransport {
     ///
     /// # Errors
     /// If an actor does not start.
-    pub async fn start(options: RactorOptions, service: Arc<dyn PeerService>) -> Result<Self, ::ractor::SpawnErr> {
+    pub async fn start(
+        options: RactorOptions,
+        service: Arc<dyn PeerService>,
+    ) -> Result<Self, ::ractor::SpawnErr> {
         let RactorOptions { peer, cookie, listener, tls, requests_max, bytes_max } = options;
         // The listener of its own cannot be turned off: it gets a port that nobody is told, with the same protection.
         let encryption = tls.as_ref().map(|tls| IncomingEncryptionMode::Tls(tls.acceptor.clone()));
@@ -99,11 +104,13 @@ impl RactorTransport {
         let (server, _) = Actor::spawn(None, server, ()).await?;
         let subscription = Box::new(Watch);
         // A server that is gone has no sessions.
-        let _ = server.cast(NodeServerMessage::SubscribeToEvents { id: "links".to_owned(), subscription });
+        let _ = server
+            .cast(NodeServerMessage::SubscribeToEvents { id: "links".to_owned(), subscription });
         let arguments = GatewayArguments { service, doors: Doors::new(requests_max, bytes_max) };
         let (gateway, _) = Actor::spawn(None, Gateway, arguments).await?;
         ::ractor::pg::join(group(&peer), vec![gateway.get_cell()]);
-        let accepting = tokio::spawn(listener::accept(listener, tls.clone(), server.clone())).abort_handle();
+        let accepting =
+            tokio::spawn(listener::accept(listener, tls.clone(), server.clone())).abort_handle();
         let inner = Inner { peer, server, gateway, tls, links: Mutex::default() };
         Ok(Self { inner: Arc::new(inner), tasks: vec![accepting] })
     }
@@ -160,7 +167,11 @@ impl Inner {
     fn set_state(&self, peer: &str, state: LinkState) {
         if let Some(link) = self.lock().get_mut(peer).filter(|link| link.state != state) {
             link.state = state;
-            tracing::info!(peer, is_up = state == LinkState::Up, "the link to a member has changed");
+            tracing::info!(
+                peer,
+                is_up = state == LinkState::Up,
+                "the link to a member has changed"
+            );
             metrics::counter!("triggers_link_changes_total", "is_up" => (state == LinkState::Up).to_string())
                 .increment(1);
         }
@@ -169,14 +180,21 @@ impl Inner {
     /// `RACTOR-T-1`.
     fn gateway_of(&self, peer: &str) -> Option<ActorRef<GatewayMessage>> {
         let members = ::ractor::pg::get_members(&group(peer));
-        let alive = members.into_iter().rev().find(|member| member.get_status() == ActorStatus::Running);
+        let alive =
+            members.into_iter().rev().find(|member| member.get_status() == ActorStatus::Running);
         alive.map(ActorRef::from)
     }
 
-    async fn call(&self, peer: &str, message: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, PeerError> {
+    async fn call(
+        &self,
+        peer: &str,
+        message: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, PeerError> {
         let gateway = self.gateway_of(peer).ok_or(PeerError::Unreachable)?;
         let from = self.peer.clone();
-        let called = gateway.call(|reply| GatewayMessage::Call(from, message, reply), Some(timeout));
+        let called =
+            gateway.call(|reply| GatewayMessage::Call(from, message, reply), Some(timeout));
         // The time that ractor gives a call begins when it is sent, which cannot take long.
         match called.await {
             Ok(CallResult::Success(reply)) => Ok(reply),
@@ -187,7 +205,8 @@ impl Inner {
 
     /// Closes every session with a member.
     async fn close(&self, peer: &str) {
-        let sessions = self.server.call(NodeServerMessage::GetSessions, Some(AUTHENTICATION_TIMEOUT)).await;
+        let sessions =
+            self.server.call(NodeServerMessage::GetSessions, Some(AUTHENTICATION_TIMEOUT)).await;
         let Ok(CallResult::Success(sessions)) = sessions else { return };
         let name = format!("{peer}@{HOST}");
         for session in sessions.into_values() {
@@ -215,10 +234,15 @@ impl NodeEventSubscription for Watch {
     fn node_session_opened(&self, session: NodeServerSessionInformation) {
         tokio::spawn(async move {
             tokio::time::sleep(AUTHENTICATION_TIMEOUT).await;
-            let state =
-                session.actor.call(NodeSessionMessage::GetAuthenticationState, Some(AUTHENTICATION_TIMEOUT)).await;
+            let state = session
+                .actor
+                .call(NodeSessionMessage::GetAuthenticationState, Some(AUTHENTICATION_TIMEOUT))
+                .await;
             if !matches!(state, Ok(CallResult::Success(true)) | Err(_)) {
-                tracing::warn!(address = session.peer_addr, "a connection is not authenticated in time; it is closed");
+                tracing::warn!(
+                    address = session.peer_addr,
+                    "a connection is not authenticated in time; it is closed"
+                );
                 session.actor.stop(Some("not authenticated in time".to_owned()));
             }
         });
@@ -248,6 +272,9 @@ impl Doors {
         }
         // Doors with nothing behind them are of members that are gone, or are made again.
         doors.retain(|_, door| Arc::strong_count(door) > 1);
-        doors.entry(peer.to_owned()).or_insert_with(|| Admission::new(self.requests_max, self.bytes_max)).clone()
+        doors
+            .entry(peer.to_owned())
+            .or_insert_with(|| Admission::new(self.requests_max, self.bytes_max))
+            .clone()
     }
 }

@@ -67,7 +67,9 @@ impl Peers {
                     PeerReply::Refused
                 }
             }
-            PeerRequest::Serve { incarnation, partition, epoch } => self.serve(incarnation, partition, epoch).await,
+            PeerRequest::Serve { incarnation, partition, epoch } => {
+                self.serve(incarnation, partition, epoch).await
+            }
             PeerRequest::Http(request) => match self.0.http.get() {
                 Some(http) => http.request(from, *request).await,
                 None => PeerReply::Refused,
@@ -90,7 +92,9 @@ impl Peers {
     }
 
     async fn serve(&self, incarnation: String, partition: PartitionId, epoch: u64) -> PeerReply {
-        let Some(node) = self.0.node.get().filter(|_| self.is_meant(&incarnation)) else { return PeerReply::Refused };
+        let Some(node) = self.0.node.get().filter(|_| self.is_meant(&incarnation)) else {
+            return PeerReply::Refused;
+        };
         let (done, served) = oneshot::channel();
         let guard = Guard::new(partition, Fence { epoch, incarnation });
         // Partitions that are gone have ended the node.

@@ -65,7 +65,10 @@ impl Breaker {
                 self.failures = self.failures.saturating_add(1);
                 // What was on its way when it opened tells nothing new.
                 if self.failures >= self.limits.failures_max && now >= self.closed_until {
-                    let pause = self.pause.map_or(self.limits.pause_min, |last| last * 2).min(self.limits.pause_max);
+                    let pause = self
+                        .pause
+                        .map_or(self.limits.pause_min, |last| last * 2)
+                        .min(self.limits.pause_max);
                     (self.pause, self.closed_until) = (Some(pause), now + pause);
                     return true;
                 }
@@ -81,8 +84,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: BreakerLimits =
-        BreakerLimits { failures_max: 3, pause_min: Duration::from_secs(1), pause_max: Duration::from_secs(5) };
+    const LIMITS: BreakerLimits = BreakerLimits {
+        failures_max: 3,
+        pause_min: Duration::from_secs(1),
+        pause_max: Duration::from_secs(5),
+    };
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -93,13 +99,22 @@ mod tests {
         let mut breaker = Breaker::new(LIMITS);
         assert!(!breaker.note(Health::Bad, at(10)) && !breaker.note(Health::Bad, at(10)));
         breaker.note(Health::Alive, at(10));
-        assert!(!breaker.note(Health::Bad, at(10)) && !breaker.note(Health::Bad, at(10)), "they were not in a row");
+        assert!(
+            !breaker.note(Health::Bad, at(10)) && !breaker.note(Health::Bad, at(10)),
+            "they were not in a row"
+        );
         assert!(breaker.note(Health::Bad, at(10)));
-        assert_eq!((breaker.room(at(10)), breaker.opens_at(at(10)), breaker.room(at(11))), (0, Some(at(11)), 1));
+        assert_eq!(
+            (breaker.room(at(10)), breaker.opens_at(at(10)), breaker.room(at(11))),
+            (0, Some(at(11)), 1)
+        );
         for (now, pause) in [(11, 2), (13, 4), (17, 5), (22, 5)] {
             assert!(breaker.note(Health::Bad, at(now)));
             assert_eq!(breaker.opens_at(at(now)), Some(at(now + pause)), "BREAKER-2");
-            assert!(!breaker.note(Health::Bad, at(now)), "one that was on its way tells nothing new");
+            assert!(
+                !breaker.note(Health::Bad, at(now)),
+                "one that was on its way tells nothing new"
+            );
         }
         breaker.note(Health::Good, at(27));
         assert_eq!(breaker.room(at(27)), usize::MAX, "BREAKER-3");

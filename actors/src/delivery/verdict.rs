@@ -34,9 +34,12 @@ pub(crate) fn verdict(outcome: SendOutcome) -> (PushResult, Health) {
         SendOutcome::Answered { status: http_status @ 200..=299, .. } => {
             (PushResult::Delivered { http_status }, Health::Good)
         }
-        SendOutcome::Answered { status: http_status @ 410, .. } => (PushResult::Gone { http_status }, Health::Unknown),
+        SendOutcome::Answered { status: http_status @ 410, .. } => {
+            (PushResult::Gone { http_status }, Health::Unknown)
+        }
         SendOutcome::Answered { status, retry_after } => {
-            let health = if status >= 500 && retry_after.is_none() { Health::Bad } else { Health::Alive };
+            let health =
+                if status >= 500 && retry_after.is_none() { Health::Bad } else { Health::Alive };
             let error = format!("the endpoint answered {status}");
             (PushResult::Failed { http_status: Some(status), error, retry_after }, health)
         }
@@ -60,7 +63,10 @@ mod tests {
     use std::time::Duration;
 
     fn answered(status: u16, retry_after_s: Option<u64>) -> (PushResult, Health) {
-        verdict(SendOutcome::Answered { status, retry_after: retry_after_s.map(Duration::from_secs) })
+        verdict(SendOutcome::Answered {
+            status,
+            retry_after: retry_after_s.map(Duration::from_secs),
+        })
     }
 
     #[test]
@@ -74,14 +80,21 @@ mod tests {
     #[test]
     fn every_outcome_has_its_row_of_the_table() {
         assert_eq!(answered(410, None), (PushResult::Gone { http_status: 410 }, Health::Unknown));
-        for (status, health) in [(302, Health::Alive), (404, Health::Alive), (429, Health::Alive), (500, Health::Bad)] {
+        for (status, health) in
+            [(302, Health::Alive), (404, Health::Alive), (429, Health::Alive), (500, Health::Bad)]
+        {
             let (result, found) = answered(status, None);
             assert_eq!(found, health, "{status}");
             let error = format!("the endpoint answered {status}");
-            assert_eq!(result, PushResult::Failed { http_status: Some(status), error, retry_after: None });
+            assert_eq!(
+                result,
+                PushResult::Failed { http_status: Some(status), error, retry_after: None }
+            );
         }
         let (result, health) = answered(503, Some(7));
-        assert!(matches!(result, PushResult::Failed { retry_after: Some(wait), .. } if wait.as_secs() == 7));
+        assert!(
+            matches!(result, PushResult::Failed { retry_after: Some(wait), .. } if wait.as_secs() == 7)
+        );
         assert_eq!(health, Health::Alive);
         for (failure, health) in [
             (SendFailure::Forbidden, Health::Unknown),
@@ -92,7 +105,8 @@ mod tests {
             (SendFailure::Protocol, Health::Bad),
         ] {
             let failed = SendOutcome::Failed { status: None, failure, reason: "why".into() };
-            let failing = PushResult::Failed { http_status: None, error: "why".into(), retry_after: None };
+            let failing =
+                PushResult::Failed { http_status: None, error: "why".into(), retry_after: None };
             assert_eq!(verdict(failed), (failing, health), "{failure:?}");
         }
     }

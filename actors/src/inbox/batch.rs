@@ -57,9 +57,22 @@ pub(crate) struct Committed {
 /// What a commit has changed of a subscription and its webhooks.
 #[derive(Debug)]
 pub(crate) enum PushNews {
-    Claimed { subscription: SubscriptionId, attempts: Vec<Claimed>, next: Option<Timestamp>, until: Timestamp },
-    Settled { subscription: SubscriptionId, settled: Box<Settled>, health: Health },
-    GaveUp { subscription: SubscriptionId, next: Option<Timestamp>, removed: bool },
+    Claimed {
+        subscription: SubscriptionId,
+        attempts: Vec<Claimed>,
+        next: Option<Timestamp>,
+        until: Timestamp,
+    },
+    Settled {
+        subscription: SubscriptionId,
+        settled: Box<Settled>,
+        health: Health,
+    },
+    GaveUp {
+        subscription: SubscriptionId,
+        next: Option<Timestamp>,
+        removed: bool,
+    },
     Changed(Box<SubscriptionRow>),
     Deleted(SubscriptionId),
 }
@@ -88,7 +101,9 @@ impl Finished {
 impl<R: Requester> Batch<R> {
     /// Whether nobody waits for any of its requests any more, nor the inbox itself.
     pub(crate) fn is_abandoned(&self) -> bool {
-        let waits = |planned: &Planned<R>| planned.request.requester.as_ref().is_none_or(Requester::is_waiting);
+        let waits = |planned: &Planned<R>| {
+            planned.request.requester.as_ref().is_none_or(Requester::is_waiting)
+        };
         !self.requests.iter().any(waits)
     }
 }
@@ -96,7 +111,13 @@ impl<R: Requester> Batch<R> {
 impl<R> Batch<R> {
     /// An empty one.
     pub(super) fn after(last_id: EventId) -> Self {
-        Self { last_id, minted_id: last_id, commands: Vec::new(), requests: Vec::new(), leaves_more: false }
+        Self {
+            last_id,
+            minted_id: last_id,
+            commands: Vec::new(),
+            requests: Vec::new(),
+            leaves_more: false,
+        }
     }
 
     /// Whether the inbox is to hear when it has its place in the order, so that the next batch begins then: one is waiting, and nothing of
@@ -106,7 +127,13 @@ impl<R> Batch<R> {
             use Command::{Acknowledge, Append, Delete, Extend, Lease, Refuse, Replay};
             matches!(
                 command,
-                Append(_) | Acknowledge { .. } | Delete { .. } | Lease(_) | Extend { .. } | Refuse(_) | Replay { .. }
+                Append(_)
+                    | Acknowledge { .. }
+                    | Delete { .. }
+                    | Lease(_)
+                    | Extend { .. }
+                    | Refuse(_)
+                    | Replay { .. }
             )
         };
         self.leaves_more && self.commands.iter().all(is_plain)
@@ -129,7 +156,8 @@ impl<R> Batch<R> {
 
     /// What the machine is told of the batch, but for news.
     pub(crate) fn told(&self, applied: &Applied) -> (Committed, Finished) {
-        let appended = applied.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_)));
+        let appended =
+            applied.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_)));
         let committed = Committed {
             last_id: if appended { self.minted_id } else { self.last_id },
             counts: applied.counts,
@@ -170,7 +198,10 @@ impl<R> Batch<R> {
 
     /// What the attempts that are settled here tell of their endpoints, by the number of the command.
     fn healths(&self) -> BTreeMap<usize, Health> {
-        let slots = self.requests.iter().flat_map(|planned| planned.request.writes.iter().zip(&planned.slots));
+        let slots = self
+            .requests
+            .iter()
+            .flat_map(|planned| planned.request.writes.iter().zip(&planned.slots));
         let healths = slots.filter_map(|(write, slot)| match (write, slot) {
             (Write::Settle(settle), Slot::Command(number)) => Some((*number, settle.health)),
             _ => None,
@@ -188,9 +219,11 @@ fn news_of(command: &Command, outcome: &mut Outcome, health: Health) -> Option<P
             next: *next,
             until: claim.until,
         }),
-        (Command::Settle(settle), Outcome::Settled(settled)) => {
-            Some(PushNews::Settled { subscription: settle.subscription, settled: settled.clone(), health })
-        }
+        (Command::Settle(settle), Outcome::Settled(settled)) => Some(PushNews::Settled {
+            subscription: settle.subscription,
+            settled: settled.clone(),
+            health,
+        }),
         (Command::GiveUp { subscription, .. }, Outcome::GaveUp { next, removed }) => {
             Some(PushNews::GaveUp { subscription: *subscription, next: *next, removed: *removed })
         }
@@ -223,10 +256,16 @@ fn result_of(command: &Command, outcome: &Outcome) -> WriteResult {
         (_, Outcome::Conflict) => WriteResult::Conflict,
         (_, Outcome::Subscribed(row)) => WriteResult::Subscribed(row.clone()),
         (_, Outcome::TooMany) => WriteResult::TooMany,
-        (_, Outcome::Swept { removed, more }) => WriteResult::Swept { removed: *removed, more: *more },
-        (_, Outcome::Expired(_) | Outcome::Claimed { .. } | Outcome::Settled(_) | Outcome::GaveUp { .. }) => {
-            WriteResult::Done
+        (_, Outcome::Swept { removed, more }) => {
+            WriteResult::Swept { removed: *removed, more: *more }
         }
+        (
+            _,
+            Outcome::Expired(_)
+            | Outcome::Claimed { .. }
+            | Outcome::Settled(_)
+            | Outcome::GaveUp { .. },
+        ) => WriteResult::Done,
         (_, Outcome::Deleted) => WriteResult::Deleted,
         (_, Outcome::Gone) => WriteResult::Gone,
         (_, Outcome::NotFound) => WriteResult::NotFound,

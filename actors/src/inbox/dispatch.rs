@@ -73,7 +73,15 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     pub(crate) fn new(limits: DispatchLimits, slots: Slots) -> Self {
-        Self { limits, slots, lanes: BTreeMap::new(), running: 0, served_last: None, awaits_slot: false, granted: None }
+        Self {
+            limits,
+            slots,
+            lanes: BTreeMap::new(),
+            running: 0,
+            served_last: None,
+            awaits_slot: false,
+            granted: None,
+        }
     }
 
     /// The subscriptions as they are stored; what is known of attempts under way stays.
@@ -93,7 +101,14 @@ impl Dispatcher {
 
     fn lane(&self, row: &SubscriptionRow) -> Lane {
         let breaker = Breaker::new(self.limits.breaker);
-        Lane { row: Arc::new(row.clone()), due: None, running: 0, is_asking: false, reserved: Vec::new(), breaker }
+        Lane {
+            row: Arc::new(row.clone()),
+            due: None,
+            running: 0,
+            is_asking: false,
+            reserved: Vec::new(),
+            breaker,
+        }
     }
 
     fn put(&mut self, mut lane: Lane, row: SubscriptionRow) {
@@ -119,7 +134,10 @@ impl Dispatcher {
     /// A subscription is about to be removed.
     pub(crate) fn deleted(&mut self, id: SubscriptionId) {
         if let Some(lane) = self.lanes.get(&id) {
-            let row = SubscriptionRow { status: SubscriptionStatus::Deleted, ..SubscriptionRow::clone(&lane.row) };
+            let row = SubscriptionRow {
+                status: SubscriptionStatus::Deleted,
+                ..SubscriptionRow::clone(&lane.row)
+            };
             self.changed(row);
         }
     }
@@ -140,7 +158,9 @@ impl Dispatcher {
         let tenant_max = if self.slots.is_resting() { 0 } else { self.limits.tenant_in_flight_max };
         for id in self.in_turn() {
             let room = tenant_max.saturating_sub(self.running + self.reserved());
-            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.is_due(now)) else { continue };
+            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.is_due(now)) else {
+                continue;
+            };
             if !lane.row.is_active() {
                 lane.is_asking = true;
                 writes.push(Write::GiveUp(id));
@@ -202,11 +222,21 @@ impl Dispatcher {
             (claimed, slot)
         });
         let attempts: Vec<_> = begun.collect();
-        (!attempts.is_empty()).then(|| Dispatched { subscription: lane.row.clone(), attempts, until })
+        (!attempts.is_empty()).then(|| Dispatched {
+            subscription: lane.row.clone(),
+            attempts,
+            until,
+        })
     }
 
     /// The end of an attempt is stored; whether its endpoint is left alone from now on.
-    pub(crate) fn settled(&mut self, id: SubscriptionId, settled: Settled, health: Health, now: Now) -> bool {
+    pub(crate) fn settled(
+        &mut self,
+        id: SubscriptionId,
+        settled: Settled,
+        health: Health,
+        now: Now,
+    ) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         let has_opened = lane.breaker.note(health, now.monotonic);
         lane.note_due(settled.due);
@@ -215,7 +245,8 @@ impl Dispatcher {
                 && lane.row.is_active()
             {
                 let reason = if reason == DisabledReason::Gone { "gone" } else { "failing" };
-                metrics::counter!("triggers_subscriptions_disabled_total", "reason" => reason).increment(1);
+                metrics::counter!("triggers_subscriptions_disabled_total", "reason" => reason)
+                    .increment(1);
             }
             self.changed(row);
         }
@@ -253,7 +284,8 @@ impl Dispatcher {
 
     /// When [`Dispatcher::plan`] may have something to do, unless something under way ends before.
     pub(crate) fn next(&self, now: Now) -> Option<Timestamp> {
-        let is_under_way = self.running > 0 || self.awaits_slot || self.lanes.values().any(|lane| lane.is_asking);
+        let is_under_way =
+            self.running > 0 || self.awaits_slot || self.lanes.values().any(|lane| lane.is_asking);
         let next = self.lanes.values().filter_map(|lane| {
             let due = lane.due.filter(|_| !lane.is_asking)?;
             let held_until = lane.held_until(now).filter(|_| lane.row.is_active());
@@ -266,7 +298,10 @@ impl Dispatcher {
 
     /// When the first webhook is due, whether or not it could be claimed then.
     pub(crate) fn next_due(&self, now: Now) -> Option<Timestamp> {
-        let due = self.lanes.values().filter_map(|lane| Some(lane.due?.max(lane.held_until(now).unwrap_or(AT_ONCE))));
+        let due = self
+            .lanes
+            .values()
+            .filter_map(|lane| Some(lane.due?.max(lane.held_until(now).unwrap_or(AT_ONCE))));
         due.min()
     }
 

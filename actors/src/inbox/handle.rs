@@ -119,7 +119,11 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn new(deadline: Instant, permits: [Permit; 2], entered: Entered) -> (Self, oneshot::Receiver<Answer>) {
+    pub(crate) fn new(
+        deadline: Instant,
+        permits: [Permit; 2],
+        entered: Entered,
+    ) -> (Self, oneshot::Receiver<Answer>) {
         Self::with(deadline, Some((permits, entered)))
     }
 
@@ -128,7 +132,10 @@ impl Reply {
         Self::with(deadline, None)
     }
 
-    fn with(deadline: Instant, permits: Option<([Permit; 2], Entered)>) -> (Self, oneshot::Receiver<Answer>) {
+    fn with(
+        deadline: Instant,
+        permits: Option<([Permit; 2], Entered)>,
+    ) -> (Self, oneshot::Receiver<Answer>) {
         let (channel, answer) = oneshot::channel();
         (Self { channel, deadline, _permits: permits }, answer)
     }

@@ -109,7 +109,11 @@ pub(crate) struct InboxMachine<R> {
 }
 
 impl<R: Requester> InboxMachine<R> {
-    pub(crate) fn new(environment: Environment, limits: BatchLimits, dispatcher: Dispatcher) -> Self {
+    pub(crate) fn new(
+        environment: Environment,
+        limits: BatchLimits,
+        dispatcher: Dispatcher,
+    ) -> Self {
         Self {
             environment,
             limits,
@@ -223,7 +227,10 @@ impl<R: Requester> InboxMachine<R> {
             return Some(Timestamp::EPOCH);
         }
         let first_lease_end = self.first_lease_end.filter(|_| !is_planted(Bug::IdleForgetsLeases));
-        [first_lease_end, self.reload_at, self.dispatcher.next_due(self.now())].into_iter().flatten().min()
+        [first_lease_end, self.reload_at, self.dispatcher.next_due(self.now())]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether anybody still waits for a request; the inbox waits for its own.
@@ -232,7 +239,10 @@ impl<R: Requester> InboxMachine<R> {
     }
 
     /// The tenant's state was loaded, or could not be.
-    pub(crate) fn loaded(&mut self, result: Result<InboxState, BrokerError>) -> Vec<InboxEffect<R>> {
+    pub(crate) fn loaded(
+        &mut self,
+        result: Result<InboxState, BrokerError>,
+    ) -> Vec<InboxEffect<R>> {
         assert_eq!(self.phase, Phase::Loading, "INBOX-2: a load was not asked for");
         match result {
             Ok(state) => {
@@ -247,20 +257,31 @@ impl<R: Requester> InboxMachine<R> {
                 self.phase = Phase::Unloaded;
                 self.admit_arrived();
                 let refused: Vec<_> = self.waiting.drain(..).collect();
-                refused.into_iter().filter_map(|planned| self.refuse(planned, error.clone())).collect()
+                refused
+                    .into_iter()
+                    .filter_map(|planned| self.refuse(planned, error.clone()))
+                    .collect()
             }
         }
     }
 
     /// A batch is durable and its requests are answered.
-    pub(crate) fn committed(&mut self, committed: Committed, finished: Finished) -> Vec<InboxEffect<R>> {
+    pub(crate) fn committed(
+        &mut self,
+        committed: Committed,
+        finished: Finished,
+    ) -> Vec<InboxEffect<R>> {
         let mut effects = self.take(committed, finished);
         effects.extend(self.proceed());
         effects
     }
 
     /// A batch has its place in the order: whatever begins now sees it, and comes after it. Its requests are answered when it is durable.
-    pub(crate) fn ordered(&mut self, committed: Committed, finished: Finished) -> Vec<InboxEffect<R>> {
+    pub(crate) fn ordered(
+        &mut self,
+        committed: Committed,
+        finished: Finished,
+    ) -> Vec<InboxEffect<R>> {
         assert!(committed.news.is_empty(), "INBOX-7: what is not durable has become news");
         let mut effects = self.take(committed, finished);
         self.unsettled += 1;
@@ -276,7 +297,11 @@ impl<R: Requester> InboxMachine<R> {
     }
 
     fn take(&mut self, committed: Committed, finished: Finished) -> Vec<InboxEffect<R>> {
-        assert_eq!(self.phase, Phase::Committing, "INBOX-1: a batch finished that was not in flight");
+        assert_eq!(
+            self.phase,
+            Phase::Committing,
+            "INBOX-1: a batch finished that was not in flight"
+        );
         assert!(committed.last_id >= self.last_id, "INBOX-2: ids went back");
         self.last_id = committed.last_id;
         self.counts = committed.counts;
@@ -307,7 +332,9 @@ impl<R: Requester> InboxMachine<R> {
                     metrics::counter!("triggers_webhook_breakers_opened_total").increment(1);
                 }
             }
-            PushNews::GaveUp { subscription, next, removed } => self.dispatcher.gave_up(subscription, next, removed),
+            PushNews::GaveUp { subscription, next, removed } => {
+                self.dispatcher.gave_up(subscription, next, removed)
+            }
             PushNews::Changed(row) => self.dispatcher.changed(*row),
             PushNews::Deleted(subscription) => self.dispatcher.deleted(subscription),
         }
@@ -326,9 +353,13 @@ impl<R: Requester> InboxMachine<R> {
             return self.proceed();
         }
         let error = self.broker_error(error);
-        self.claims_alone |= batch.commands.iter().any(|command| matches!(command, Command::Claim(_)));
-        let mut effects: Vec<_> =
-            batch.requests.into_iter().filter_map(|planned| self.refuse(planned, error.clone())).collect();
+        self.claims_alone |=
+            batch.commands.iter().any(|command| matches!(command, Command::Claim(_)));
+        let mut effects: Vec<_> = batch
+            .requests
+            .into_iter()
+            .filter_map(|planned| self.refuse(planned, error.clone()))
+            .collect();
         effects.extend(self.proceed());
         effects
     }
@@ -430,7 +461,10 @@ impl<R: Requester> InboxMachine<R> {
             self.dispatcher.answered(subscription);
         }
         for key in finished.keys {
-            assert!(self.keys_in_flight.remove(&key), "INBOX-3: a key finished that was not in flight");
+            assert!(
+                self.keys_in_flight.remove(&key),
+                "INBOX-3: a key finished that was not in flight"
+            );
         }
     }
 }

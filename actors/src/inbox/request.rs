@@ -6,7 +6,9 @@ use crate::delivery::verdict::Health;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use triggers_protocol::{Event, EventId, EventType, EventTypePattern, Metadata, SubscriptionId, Timestamp};
+use triggers_protocol::{
+    Event, EventId, EventType, EventTypePattern, Metadata, SubscriptionId, Timestamp,
+};
 use triggers_store::kv::{Fault, StoreError};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{By, Leased, PushResult, SubscriptionChange};
@@ -198,7 +200,10 @@ impl Write {
     /// The event that it names, if it names one.
     pub(crate) fn names(&self) -> Option<EventId> {
         match self {
-            Self::Acknowledge(id, _) | Self::Delete(id) | Self::Extend(id, ..) | Self::Replay(id) => Some(*id),
+            Self::Acknowledge(id, _)
+            | Self::Delete(id)
+            | Self::Extend(id, ..)
+            | Self::Replay(id) => Some(*id),
             Self::Refuse(refuse) => Some(refuse.id),
             Self::Settle(settle) => Some(settle.id),
             _ => None,

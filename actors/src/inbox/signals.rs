@@ -79,7 +79,8 @@ impl InboxSignals {
     /// Counts the outcomes of a committed batch at the monotonic time `now`.
     pub(crate) fn note(&self, now: Duration, outcomes: &[Outcome]) {
         let count = |wanted: fn(&Outcome) -> bool| {
-            u32::try_from(outcomes.iter().filter(|outcome| wanted(outcome)).count()).unwrap_or(u32::MAX)
+            u32::try_from(outcomes.iter().filter(|outcome| wanted(outcome)).count())
+                .unwrap_or(u32::MAX)
         };
         let ingested = count(|outcome| matches!(outcome, Outcome::Appended(_)));
         let delivered = count(|outcome| match outcome {

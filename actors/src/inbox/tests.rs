@@ -7,7 +7,9 @@ mod pipeline;
 use super::batch::{Batch, Committed, Finished};
 use super::dispatch::Dispatcher;
 use super::machine::{BatchLimits, InboxEffect, InboxMachine, Request, Requester};
-use super::request::{Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult};
+use super::request::{
+    Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult,
+};
 use crate::delivery::Slots;
 use crate::options::DeliveryOptions;
 use bytes::Bytes;
@@ -61,7 +63,12 @@ fn append(number: usize, keys: &[Option<u8>]) -> Request<Caller> {
 }
 
 fn empty() -> InboxState {
-    InboxState { last_id: EventId::ZERO, first_lease_end: None, counts: Counts::default(), subscriptions: Vec::new() }
+    InboxState {
+        last_id: EventId::ZERO,
+        first_lease_end: None,
+        counts: Counts::default(),
+        subscriptions: Vec::new(),
+    }
 }
 
 fn applied(outcomes: Vec<Outcome>, received: i64) -> Applied {
@@ -75,7 +82,8 @@ fn machine() -> InboxMachine<Caller> {
 }
 
 fn machine_with(limits: BatchLimits) -> InboxMachine<Caller> {
-    let dispatcher = Dispatcher::new(DeliveryOptions::default().dispatch_limits(), Slots::new(10, usize::MAX));
+    let dispatcher =
+        Dispatcher::new(DeliveryOptions::default().dispatch_limits(), Slots::new(10, usize::MAX));
     InboxMachine::new(Environment::system(), limits, dispatcher)
 }
 
@@ -89,7 +97,10 @@ fn ready() -> InboxMachine<Caller> {
 }
 
 /// What a batch that is durable tells the machine and its callers.
-fn ended(batch: Batch<Caller>, mut applied: Applied) -> (Committed, Finished, Vec<(Caller, Answer)>) {
+fn ended(
+    batch: Batch<Caller>,
+    mut applied: Applied,
+) -> (Committed, Finished, Vec<(Caller, Answer)>) {
     let (mut committed, finished) = batch.told(&applied);
     committed.news = batch.news(&mut applied.outcomes);
     (committed, finished, batch.answers(&applied.outcomes))
@@ -156,7 +167,10 @@ fn two_requests_for_one_event_go_into_two_batches() {
     }
     let second = commit_of(finish(&mut machine, first));
     assert!(matches!(second.commands[..], [Command::Acknowledge { .. }]));
-    assert!(matches!(commit_of(finish(&mut machine, second)).commands[..], [Command::Delete { .. }]));
+    assert!(matches!(
+        commit_of(finish(&mut machine, second)).commands[..],
+        [Command::Delete { .. }]
+    ));
 }
 
 #[test]
@@ -210,7 +224,10 @@ fn the_quota_holds_in_an_inbox_that_was_just_opened_and_a_repeated_key_passes_it
     counts.add(EventStatus::Received, 1);
     let batch = commit_of(machine.loaded(Ok(InboxState { counts, ..empty() })));
     let [Command::Append(keyed)] = &batch.commands[..] else { panic!("{:?}", batch.commands) };
-    assert!(keyed.idempotency.is_some() && keyed.over_quota, "only the store knows whether the key was used before");
+    assert!(
+        keyed.idempotency.is_some() && keyed.over_quota,
+        "only the store knows whether the key was used before"
+    );
 }
 
 #[test]
@@ -222,7 +239,9 @@ fn work_behind_a_live_request_is_dropped_as_well() {
     gone.requester = Some(Caller { number: 3, waiting: false });
     machine.submit(gone);
     let effects = finish(&mut machine, first);
-    assert!(matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::DeadlinePassed)) if caller.number == 3));
+    assert!(
+        matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::DeadlinePassed)) if caller.number == 3)
+    );
     assert_eq!(commit_of(effects).commands.len(), 1);
 }
 
@@ -235,7 +254,9 @@ fn work_whose_requester_is_gone_is_dropped_before_the_commit() {
     machine.submit(gone);
     machine.submit(append(3, &[Some(1)]));
     let effects = finish(&mut machine, first);
-    assert!(matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::DeadlinePassed)) if caller.number == 2));
+    assert!(
+        matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::DeadlinePassed)) if caller.number == 2)
+    );
 }
 
 #[test]
@@ -280,10 +301,16 @@ fn leases_that_have_run_out_are_ended_once_at_a_time() {
 fn requests_that_choose_and_requests_that_name_do_not_mix() {
     let mut machine = ready();
     let first = commit_of(machine.submit(append(1, &[None])));
-    let lease = super::request::LeaseRequest { limit: 1, event_types: Vec::new(), visibility: Duration::from_secs(1) };
-    for writes in
-        [vec![Write::Lease(lease.clone())], vec![Write::Lease(lease)], vec![Write::Acknowledge(EventId::ZERO, None)]]
-    {
+    let lease = super::request::LeaseRequest {
+        limit: 1,
+        event_types: Vec::new(),
+        visibility: Duration::from_secs(1),
+    };
+    for writes in [
+        vec![Write::Lease(lease.clone())],
+        vec![Write::Lease(lease)],
+        vec![Write::Acknowledge(EventId::ZERO, None)],
+    ] {
         let mut request = append(2, &[]);
         request.writes = writes;
         machine.submit(request);
@@ -301,6 +328,7 @@ fn ids_that_went_back_end_the_actor() {
     let batch = commit_of(machine.submit(append(1, &[None])));
     let (_, finished, _) = ended(batch, applied(vec![Outcome::Appended(EventId::ZERO)], 1));
     let (counts, due) = (Counts::default(), BTreeMap::new());
-    let committed = Committed { last_id: EventId::ZERO, counts, first_lease_end: None, due, news: Vec::new() };
+    let committed =
+        Committed { last_id: EventId::ZERO, counts, first_lease_end: None, due, news: Vec::new() };
     machine.committed(committed, finished);
 }

@@ -53,7 +53,9 @@ impl Agenda {
         self.reading = match &pointers {
             None => Reading::Wanted,
             Some(pointers) if pointers.len() < ENTRIES_READ_MAX => Reading::Complete,
-            Some(pointers) => pointers.last().map_or(Reading::Complete, |(last, _)| Reading::Until(*last)),
+            Some(pointers) => {
+                pointers.last().map_or(Reading::Complete, |(last, _)| Reading::Until(*last))
+            }
         };
         self.entries.extend(pointers.unwrap_or_default());
     }
@@ -100,7 +102,10 @@ mod tests {
         assert!(agenda.begin_reading(now), "a failed read is repeated");
         agenda.read(Some((0..ENTRIES_READ_MAX).map(|n| (7, tenant(n))).collect()));
         assert!(!agenda.begin_reading(Timestamp::from_millis(6_999)));
-        assert_eq!(agenda.take_due(Timestamp::from_millis(7_000), usize::MAX).len(), ENTRIES_READ_MAX);
+        assert_eq!(
+            agenda.take_due(Timestamp::from_millis(7_000), usize::MAX).len(),
+            ENTRIES_READ_MAX
+        );
         assert!(agenda.begin_reading(Timestamp::from_millis(7_000)));
         agenda.read(Some(Vec::new()));
         assert!(!agenda.begin_reading(Timestamp::from_millis(9_000)), "everything has been read");

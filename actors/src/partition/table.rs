@@ -61,7 +61,8 @@ impl InboxTable {
     /// Makes room for another inbox, if that is possible: the one that was closed.
     pub(super) fn close_least_recently_used(&self) -> Option<(TenantId, Arc<InboxHandle>)> {
         let mut inboxes = self.write();
-        let mut by_use: Vec<_> = inboxes.iter().map(|(tenant, handle)| (handle.used_at(), tenant.clone())).collect();
+        let mut by_use: Vec<_> =
+            inboxes.iter().map(|(tenant, handle)| (handle.used_at(), tenant.clone())).collect();
         by_use.sort();
         for (_, tenant) in by_use {
             if inboxes.get(&tenant).is_some_and(|handle| close(handle, Attachment::Busy)) {

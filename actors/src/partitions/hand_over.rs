@@ -43,7 +43,12 @@ pub(crate) struct Movers {
 }
 
 /// Hands a partition over; the fence of its owner if that is not this node any more.
-pub(crate) async fn hand_over(movers: &Movers, store: &Store, handle: &PartitionHandle, to: &str) -> Option<Fence> {
+pub(crate) async fn hand_over(
+    movers: &Movers,
+    store: &Store,
+    handle: &PartitionHandle,
+    to: &str,
+) -> Option<Fence> {
     let began = store.environment().monotonic();
     let partition = handle.id();
     let prepare = PeerRequest::Prepare { incarnation: to.to_owned() };
@@ -95,7 +100,11 @@ async fn rest(handle: &PartitionHandle) {
 }
 
 /// None if the partition is still this node's for certain.
-async fn transfer(store: &Store, handle: &PartitionHandle, to: &str) -> Result<Option<Fence>, TableError> {
+async fn transfer(
+    store: &Store,
+    handle: &PartitionHandle,
+    to: &str,
+) -> Result<Option<Fence>, TableError> {
     let run = Run::idempotent(Instant::now() + TRANSFER_TIMEOUT);
     let guard = &handle.guard;
     match store.run(run, |tx| Box::pin(fence::transfer(tx, guard, to))).await {

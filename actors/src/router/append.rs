@@ -25,7 +25,10 @@ impl Router {
         let mut sent = Vec::new();
         for (index, part) in self.split(events).into_iter().enumerate() {
             let events = part.len();
-            match self.submit_to(&partition, entered.again(), tenant, part, waiting_events_max, deadline).await {
+            match self
+                .submit_to(&partition, entered.again(), tenant, part, waiting_events_max, deadline)
+                .await
+            {
                 Ok(answer) => sent.push((events, Ok(answer))),
                 Err(error) if index == 0 => return Err(error),
                 Err(error) => sent.push((events, Err(error))),
@@ -41,7 +44,9 @@ impl Router {
             match answer {
                 Ok(part) => results.extend(part.into_iter().map(append_result)),
                 Err(error) if whole => return Err(error),
-                Err(BrokerError::Unknown) => results.extend((0..events).map(|_| Err(Refusal::Unknown))),
+                Err(BrokerError::Unknown) => {
+                    results.extend((0..events).map(|_| Err(Refusal::Unknown)))
+                }
                 Err(_) => results.extend((0..events).map(|_| Err(Refusal::Unavailable))),
             }
         }
@@ -69,8 +74,8 @@ impl Router {
         let (mut parts, mut bytes) = (vec![Vec::new()], 0);
         for event in events {
             let part = parts.last().map_or(0, Vec::len);
-            let full =
-                part >= self.0.options.batch_events_max || bytes + event.payload.len() > self.0.options.batch_bytes_max;
+            let full = part >= self.0.options.batch_events_max
+                || bytes + event.payload.len() > self.0.options.batch_bytes_max;
             if full && part > 0 {
                 parts.push(Vec::new());
                 bytes = 0;

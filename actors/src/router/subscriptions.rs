@@ -46,7 +46,8 @@ struct Pinging {
 
 impl Pinging {
     fn begin(tenants: &Arc<Mutex<HashSet<TenantId>>>, tenant: &TenantId) -> Option<Self> {
-        let is_first = tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
+        let is_first =
+            tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
         is_first.then(|| Self { tenants: tenants.clone(), tenant: tenant.clone() })
     }
 }
@@ -87,7 +88,10 @@ impl Router {
         by: By,
         deadline: Instant,
     ) -> Result<Option<SubscriptionRow>, BrokerError> {
-        match self.write(tenant, Write::ChangeSubscription(id, Box::new(change), by), deadline).await? {
+        match self
+            .write(tenant, Write::ChangeSubscription(id, Box::new(change), by), deadline)
+            .await?
+        {
             Some(WriteResult::Subscribed(row)) => Ok(Some(*row)),
             _ => Ok(None),
         }
@@ -148,7 +152,10 @@ impl Router {
         deadline: Instant,
     ) -> Result<Option<AttemptPage>, BrokerError> {
         let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
-        self.read(deadline, |tx| Box::pin(subscriptions::attempts(tx, guard, keys, id, (before, limit)))).await
+        self.read(deadline, |tx| {
+            Box::pin(subscriptions::attempts(tx, guard, keys, id, (before, limit)))
+        })
+        .await
     }
 
     /// The tenant's audit, the newest first, before an entry.
@@ -163,7 +170,8 @@ impl Router {
         deadline: Instant,
     ) -> Result<AuditPage, BrokerError> {
         let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
-        self.read(deadline, |tx| Box::pin(subscriptions::audit(tx, guard, keys, (before, limit)))).await
+        self.read(deadline, |tx| Box::pin(subscriptions::audit(tx, guard, keys, (before, limit))))
+            .await
     }
 
     /// Sends a webhook that stands for no event, and waits for what the endpoint does.
@@ -171,7 +179,12 @@ impl Router {
     /// # Errors
     /// [`BrokerError::TenantBusy`] if the tenant has a ping on its way; [`BrokerError::NodeBusy`] if there is no slot before
     /// the deadline.
-    pub async fn ping(&self, tenant: &TenantId, row: &SubscriptionRow, deadline: Instant) -> Result<Ping, BrokerError> {
+    pub async fn ping(
+        &self,
+        tenant: &TenantId,
+        row: &SubscriptionRow,
+        deadline: Instant,
+    ) -> Result<Ping, BrokerError> {
         let _pinging = Pinging::begin(&self.0.pinging, tenant).ok_or(BrokerError::TenantBusy)?;
         let slot = timeout_at(deadline, self.0.delivery.slots.wait()).await;
         let Ok(Some(_slot)) = slot else { return Err(BrokerError::NodeBusy) };
@@ -186,7 +199,8 @@ impl Router {
             metadata: Arc::default(),
             state: EventState { attempts: 1, last_attempt_at: Some(at), ..EventState::ACCEPTED },
         };
-        let webhook = Webhook { event, target_url: row.target_url.clone(), keys: row.signing_keys(at), at };
+        let webhook =
+            Webhook { event, target_url: row.target_url.clone(), keys: row.signing_keys(at), at };
         let sending = timeout_at(deadline, self.0.delivery.sender.send(webhook)).await;
         let outcome = sending.unwrap_or_else(|_| SendOutcome::Failed {
             status: None,

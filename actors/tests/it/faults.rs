@@ -35,7 +35,13 @@ fn faulty(seed: u64) -> SimulatedOptions {
     }
 }
 
-async fn caller(router: Router, tenant: TenantId, number: usize, seed: u64, told: Arc<Mutex<Told>>) {
+async fn caller(
+    router: Router,
+    tenant: TenantId,
+    number: usize,
+    seed: u64,
+    told: Arc<Mutex<Told>>,
+) {
     let mut random = seed ^ ((number as u64) << 32);
     let mut last = EventId::ZERO;
     for round in 0..30 {
@@ -69,7 +75,10 @@ async fn append(
         match answer.map(|mut results| results.remove(0)) {
             Ok(Ok(accepted)) => {
                 let mut told = told.lock().unwrap();
-                assert!(told.accepted.insert(accepted.event.id, payload.into()).is_none(), "an id was given twice");
+                assert!(
+                    told.accepted.insert(accepted.event.id, payload.into()).is_none(),
+                    "an id was given twice"
+                );
                 return Some(accepted.event.id);
             }
             Ok(Err(_)) | Err(_) if key.is_some() => tokio::task::yield_now().await,
@@ -127,14 +136,25 @@ async fn check(router: &Router, tenant: &TenantId, told: &Told) {
         let may_be_gone = told.deleted.contains(id) || told.doubtful.contains(id);
         assert!(there || may_be_gone, "an accepted event is lost");
         assert!(!(there && told.deleted.contains(id)), "a deleted event is back");
-        assert!(!(received.contains(id) && told.acknowledged.contains(id)), "an acknowledged event is back");
+        assert!(
+            !(received.contains(id) && told.acknowledged.contains(id)),
+            "an acknowledged event is back"
+        );
     }
     let strangers = received.union(&delivered).filter(|id| !told.accepted.contains_key(id)).count();
-    assert!(strangers <= told.unknown, "{strangers} events that nobody was told of, {} unknown", told.unknown);
+    assert!(
+        strangers <= told.unknown,
+        "{strangers} events that nobody was told of, {} unknown",
+        told.unknown
+    );
 }
 
 fn run_seed(seed: u64) -> (BTreeMap<EventId, String>, u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let engine = SimulatedEngine::new(faulty(seed));
         let store = store(&engine, seed);
@@ -159,8 +179,13 @@ fn run_seed(seed: u64) -> (BTreeMap<EventId, String>, u64) {
         }
         node.stop().await;
         let fired = engine.faults_fired();
-        let all =
-            [fired.conflicts, fired.unknown_committed, fired.unknown_not_committed, fired.late_answered, fired.stalls];
+        let all = [
+            fired.conflicts,
+            fired.unknown_committed,
+            fired.unknown_not_committed,
+            fired.late_answered,
+            fired.stalls,
+        ];
         let accepted = told.iter().flat_map(|told| told.lock().unwrap().accepted.clone()).collect();
         (accepted, all.iter().filter(|&&count| count > 0).count() as u64)
     })
@@ -178,5 +203,8 @@ fn nothing_is_lost_and_nothing_exists_twice() {
 #[test]
 fn partitions_spread_the_two_tenants() {
     use triggers_protocol::PartitionId;
-    assert_ne!(PartitionId::of(&tenant("one"), PARTITIONS), PartitionId::of(&tenant("two"), PARTITIONS));
+    assert_ne!(
+        PartitionId::of(&tenant("one"), PARTITIONS),
+        PartitionId::of(&tenant("two"), PARTITIONS)
+    );
 }

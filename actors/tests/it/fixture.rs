@@ -39,7 +39,8 @@ impl VirtualClock {
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000).plus(self.started.elapsed() + *self.ahead.lock().unwrap())
+        Timestamp::from_millis(1_800_000_000_000)
+            .plus(self.started.elapsed() + *self.ahead.lock().unwrap())
     }
 
     fn monotonic(&self) -> Duration {
@@ -80,7 +81,12 @@ pub async fn start(store: &Store, options: BrokerOptions, incarnation: &str) -> 
 }
 
 /// A node whose webhooks go to these endpoints.
-pub async fn start_with(store: &Store, receivers: &Receivers, options: BrokerOptions, incarnation: &str) -> Node {
+pub async fn start_with(
+    store: &Store,
+    receivers: &Receivers,
+    options: BrokerOptions,
+    incarnation: &str,
+) -> Node {
     let sender = Arc::new(receivers.clone());
     Node::start(store.clone(), sender, options, PARTITIONS, incarnation.to_owned()).await.unwrap()
 }
@@ -121,7 +127,11 @@ pub fn query(status: EventStatus, after: EventId, limit: usize) -> PageQuery {
 }
 
 /// Follows the pages of one status to their end; also the total that the last page claims.
-pub async fn list_all(router: &Router, tenant: &TenantId, status: EventStatus) -> (Vec<Event>, i64) {
+pub async fn list_all(
+    router: &Router,
+    tenant: &TenantId,
+    status: EventStatus,
+) -> (Vec<Event>, i64) {
     let (mut events, mut after) = (Vec::new(), EventId::ZERO);
     loop {
         let page = router.list(tenant, query(status, after, 7), in_seconds(60)).await.unwrap();

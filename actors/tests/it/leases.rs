@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
-use triggers_actors::{BrokerError, BrokerOptions, Change, LeaseRequest, Node, RefuseRequest, Router};
+use triggers_actors::{
+    BrokerError, BrokerOptions, Change, LeaseRequest, Node, RefuseRequest, Router,
+};
 use triggers_protocol::{EventId, EventStatus, RetryPolicy, TenantId, Timestamp};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::kv::{Run, Store};
@@ -15,7 +17,11 @@ use triggers_store::tables::batch::Leased;
 use triggers_store::tables::rows::{AttemptOutcome, TenantRow};
 
 fn engine(seed: u64) -> SimulatedEngine {
-    SimulatedEngine::new(SimulatedOptions { latency_us_min: 100, latency_us_max: 500, ..SimulatedOptions::new(seed) })
+    SimulatedEngine::new(SimulatedOptions {
+        latency_us_min: 100,
+        latency_us_max: 500,
+        ..SimulatedOptions::new(seed)
+    })
 }
 
 async fn set_policy(store: &Store, tenant: &TenantId, delays_seconds: &[u32]) {
@@ -47,7 +53,8 @@ async fn append(router: &Router, tenant: &TenantId, count: usize) -> Vec<EventId
 }
 
 async fn lease(router: &Router, tenant: &TenantId, limit: usize, seconds: u64) -> Vec<Leased> {
-    let request = LeaseRequest { limit, event_types: Vec::new(), visibility: Duration::from_secs(seconds) };
+    let request =
+        LeaseRequest { limit, event_types: Vec::new(), visibility: Duration::from_secs(seconds) };
     router.lease(tenant, request, in_seconds(10)).await.unwrap()
 }
 
@@ -87,16 +94,26 @@ async fn a_lease_that_ends_is_an_attempt_and_the_schedule_is_the_policys() {
         assert!(lease(&router, &tenant, 10, 10).await.is_empty(), "it is held");
         if attempt > 1 {
             // The lease of ten seconds, then the delay with up to a fifth of jitter, then up to a poll.
-            let (least, most) = (10.0 + 0.8 * f64::from(delay), 10.0 + 1.2 * f64::from(delay) + 1.0);
-            assert!((least..=most).contains(&waited.as_secs_f64()), "attempt {attempt} came after {waited:?}");
+            let (least, most) =
+                (10.0 + 0.8 * f64::from(delay), 10.0 + 1.2 * f64::from(delay) + 1.0);
+            assert!(
+                (least..=most).contains(&waited.as_secs_f64()),
+                "attempt {attempt} came after {waited:?}"
+            );
         }
     }
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(status(&router, &tenant, EventStatus::Failed).await, [id]);
     assert!(status(&router, &tenant, EventStatus::Queued).await.is_empty());
     let (_, attempts) = router.find_with_attempts(&tenant, id, in_seconds(5)).await.unwrap();
-    assert!(attempts.len() == 3 && attempts.iter().all(|attempt| attempt.outcome == AttemptOutcome::Failed));
-    assert_eq!(attempts[0].finished_at.unwrap().since(attempts[0].started_at), Duration::from_secs(10));
+    assert!(
+        attempts.len() == 3
+            && attempts.iter().all(|attempt| attempt.outcome == AttemptOutcome::Failed)
+    );
+    assert_eq!(
+        attempts[0].finished_at.unwrap().since(attempts[0].started_at),
+        Duration::from_secs(10)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +126,10 @@ async fn a_token_is_good_while_its_lease_holds() {
     append(&router, &tenant, 1).await;
     let (first, _) = lease_when_due(&router, &tenant).await;
     let (id, stale) = (first.event.id, Some(first.token));
-    let longer = router.extend(&tenant, id, first.token, Duration::from_secs(60), in_seconds(5)).await.unwrap();
+    let longer = router
+        .extend(&tenant, id, first.token, Duration::from_secs(60), in_seconds(5))
+        .await
+        .unwrap();
     assert!(matches!(longer, Change::Event(_)));
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(lease(&router, &tenant, 1, 10).await.is_empty(), "it was held longer");
@@ -121,13 +141,24 @@ async fn a_token_is_good_while_its_lease_holds() {
         let refuse = RefuseRequest { id, token, reason: None, retry_after: None };
         assert_eq!(router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap(), Change::Conflict);
     }
-    let late = router.extend(&tenant, id, first.token, Duration::from_secs(60), in_seconds(5)).await.unwrap();
+    let late = router
+        .extend(&tenant, id, first.token, Duration::from_secs(60), in_seconds(5))
+        .await
+        .unwrap();
     assert_eq!(late, Change::Conflict);
     for _ in 0..2 {
-        let done = router.acknowledge_leased(&tenant, id, Some(second.token), in_seconds(5)).await.unwrap();
-        assert!(matches!(done, Change::Event(event) if event.state.status == EventStatus::Delivered));
+        let done = router
+            .acknowledge_leased(&tenant, id, Some(second.token), in_seconds(5))
+            .await
+            .unwrap();
+        assert!(
+            matches!(done, Change::Event(event) if event.state.status == EventStatus::Delivered)
+        );
     }
-    assert_eq!(router.acknowledge_leased(&tenant, id, stale, in_seconds(5)).await.unwrap(), Change::Conflict);
+    assert_eq!(
+        router.acknowledge_leased(&tenant, id, stale, in_seconds(5)).await.unwrap(),
+        Change::Conflict
+    );
     assert_eq!(status(&router, &tenant, EventStatus::Delivered).await, [id]);
 }
 
@@ -146,20 +177,40 @@ async fn a_refused_event_comes_back_when_its_consumer_says() {
         reason: Some("not today".into()),
         retry_after: Some(Duration::from_secs(5)),
     };
-    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else { panic!("refused") };
-    assert_eq!((event.state.status, event.state.last_error.as_deref()), (EventStatus::Queued, Some("not today")));
+    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else {
+        panic!("refused")
+    };
+    assert_eq!(
+        (event.state.status, event.state.last_error.as_deref()),
+        (EventStatus::Queued, Some("not today"))
+    );
     let (second, waited) = lease_when_due(&router, &tenant).await;
     assert!((4..=6).contains(&waited.as_secs()), "{waited:?}");
-    let refuse = RefuseRequest { id, token: Some(second.token), reason: None, retry_after: Some(Duration::ZERO) };
-    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else { panic!("refused") };
-    assert_eq!(event.state.status, EventStatus::Failed, "the policy has one retry, whatever the consumer asks for");
-    let Change::Event(event) = router.replay(&tenant, id, in_seconds(5)).await.unwrap() else { panic!("replay") };
+    let refuse = RefuseRequest {
+        id,
+        token: Some(second.token),
+        reason: None,
+        retry_after: Some(Duration::ZERO),
+    };
+    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else {
+        panic!("refused")
+    };
+    assert_eq!(
+        event.state.status,
+        EventStatus::Failed,
+        "the policy has one retry, whatever the consumer asks for"
+    );
+    let Change::Event(event) = router.replay(&tenant, id, in_seconds(5)).await.unwrap() else {
+        panic!("replay")
+    };
     assert_eq!(event.state.status, EventStatus::Received);
     assert_eq!(router.replay(&tenant, id, in_seconds(5)).await.unwrap(), Change::Conflict);
     let (third, _) = lease_when_due(&router, &tenant).await;
     assert_eq!(third.event.state.attempts, 3);
     let refuse = RefuseRequest { id, token: None, reason: None, retry_after: None };
-    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else { panic!("refused") };
+    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else {
+        panic!("refused")
+    };
     assert_eq!(event.state.status, EventStatus::Queued, "the policy counts from the replay");
 }
 
@@ -201,7 +252,10 @@ async fn leases_end_on_time_whose_commit_was_answered_as_unknown() {
     let before = engine.faults_fired().unknown_committed;
     let first = lease(&router, &tenant, 1, 5).await.remove(0);
     let token = first.token;
-    router.extend(&tenant, first.event.id, token, Duration::from_secs(8), in_seconds(10)).await.unwrap();
+    router
+        .extend(&tenant, first.event.id, token, Duration::from_secs(8), in_seconds(10))
+        .await
+        .unwrap();
     lease(&router, &tenant, 1, 5).await.remove(0);
     assert!(engine.faults_fired().unknown_committed > before, "no answer was lost");
     engine.set_options(SimulatedOptions { unknown_committed_per_mille: 0, ..engine.options() });
@@ -209,8 +263,10 @@ async fn leases_end_on_time_whose_commit_was_answered_as_unknown() {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let mut running = 0;
         for id in status(&router, &tenant, EventStatus::Queued).await {
-            let (_, attempts) = router.find_with_attempts(&tenant, id, in_seconds(5)).await.unwrap();
-            running += usize::from(attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()));
+            let (_, attempts) =
+                router.find_with_attempts(&tenant, id, in_seconds(5)).await.unwrap();
+            running +=
+                usize::from(attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()));
         }
         assert_eq!(running, held, "a lease has not ended on time");
     }
@@ -236,7 +292,10 @@ async fn twenty_consumers_share_an_inbox_and_each_event_is_delivered_once() {
                 handled.lock().unwrap().extend(leased.iter().map(|leased| leased.event.id));
                 for leased in leased {
                     let token = Some(leased.token);
-                    router.acknowledge_leased(&tenant, leased.event.id, token, in_seconds(10)).await.unwrap();
+                    router
+                        .acknowledge_leased(&tenant, leased.event.id, token, in_seconds(10))
+                        .await
+                        .unwrap();
                 }
             }
         }));
@@ -254,7 +313,11 @@ async fn twenty_consumers_share_an_inbox_and_each_event_is_delivered_once() {
 #[test]
 fn at_most_one_consumer_holds_an_event_whatever_the_store_does() {
     for seed in 0..25 {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(faulty_consumers(seed));
     }
 }
@@ -274,14 +337,21 @@ async fn faulty_consumers(seed: u64) {
     let node = node(&store, "n@1").await;
     let mut ids = BTreeSet::new();
     while ids.len() < 60 {
-        let appended = node.router().append(&tenant, vec![event("{}", None); 20], None, in_seconds(10)).await;
+        let appended =
+            node.router().append(&tenant, vec![event("{}", None); 20], None, in_seconds(10)).await;
         ids.extend(appended.into_iter().flatten().flatten().map(|accepted| accepted.event.id));
     }
     let held: Arc<Mutex<BTreeMap<EventId, Instant>>> = Arc::default();
     let acknowledged: Arc<Mutex<BTreeSet<EventId>>> = Arc::default();
     let mut consumers = Vec::new();
     for number in 0..6 {
-        let parts = (node.router(), tenant.clone(), held.clone(), acknowledged.clone(), seed ^ (number << 20));
+        let parts = (
+            node.router(),
+            tenant.clone(),
+            held.clone(),
+            acknowledged.clone(),
+            seed ^ (number << 20),
+        );
         consumers.push(tokio::spawn(consume(parts)));
     }
     for consumer in consumers {
@@ -296,10 +366,14 @@ async fn faulty_consumers(seed: u64) {
     }
     assert!(ids.is_subset(&all), "seed {seed}: an event is lost");
     let acknowledged = acknowledged.lock().unwrap();
-    assert!(acknowledged.iter().all(|id| delivered.contains(id)), "seed {seed}: an acknowledged event is back");
+    assert!(
+        acknowledged.iter().all(|id| delivered.contains(id)),
+        "seed {seed}: an acknowledged event is back"
+    );
 }
 
-type Parts = (Router, TenantId, Arc<Mutex<BTreeMap<EventId, Instant>>>, Arc<Mutex<BTreeSet<EventId>>>, u64);
+type Parts =
+    (Router, TenantId, Arc<Mutex<BTreeMap<EventId, Instant>>>, Arc<Mutex<BTreeSet<EventId>>>, u64);
 
 async fn consume((router, tenant, held, acknowledged, mut random): Parts) {
     for _ in 0..40 {
@@ -308,20 +382,31 @@ async fn consume((router, tenant, held, acknowledged, mut random): Parts) {
         let began = Instant::now();
         let leased = match router.lease(&tenant, request, in_seconds(10)).await {
             Ok(leased) => leased,
-            Err(BrokerError::Unknown | BrokerError::DeadlinePassed | BrokerError::NodeBusy) => continue,
+            Err(BrokerError::Unknown | BrokerError::DeadlinePassed | BrokerError::NodeBusy) => {
+                continue;
+            }
             Err(other) => panic!("{other}"),
         };
         for leased in &leased {
             let until = held.lock().unwrap().insert(leased.event.id, began + visibility);
-            assert!(until.is_none_or(|until| until <= Instant::now()), "two consumers hold {}", leased.event.id);
-            assert!(!acknowledged.lock().unwrap().contains(&leased.event.id), "an acknowledged event is back");
+            assert!(
+                until.is_none_or(|until| until <= Instant::now()),
+                "two consumers hold {}",
+                leased.event.id
+            );
+            assert!(
+                !acknowledged.lock().unwrap().contains(&leased.event.id),
+                "an acknowledged event is back"
+            );
         }
         tokio::time::sleep(Duration::from_millis(next(&mut random) % 500)).await;
         for leased in leased {
             let id = leased.event.id;
             match router.acknowledge_leased(&tenant, id, Some(leased.token), in_seconds(10)).await {
                 Ok(Change::Event(_)) => drop(acknowledged.lock().unwrap().insert(id)),
-                Ok(Change::Conflict) => assert!(Instant::now() >= began + visibility, "a good token was refused"),
+                Ok(Change::Conflict) => {
+                    assert!(Instant::now() >= began + visibility, "a good token was refused")
+                }
                 Ok(other) => panic!("{other:?}"),
                 Err(_) => {}
             }

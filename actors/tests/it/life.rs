@@ -15,10 +15,17 @@ use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::rows::{Head, Row};
 
 fn engine() -> SimulatedEngine {
-    SimulatedEngine::new(SimulatedOptions { latency_us_min: 100, latency_us_max: 500, ..SimulatedOptions::new(1) })
+    SimulatedEngine::new(SimulatedOptions {
+        latency_us_min: 100,
+        latency_us_max: 500,
+        ..SimulatedOptions::new(1)
+    })
 }
 
-async fn append(router: &triggers_actors::Router, tenant: &TenantId) -> Result<EventId, BrokerError> {
+async fn append(
+    router: &triggers_actors::Router,
+    tenant: &TenantId,
+) -> Result<EventId, BrokerError> {
     let results = router.append(tenant, vec![event("{}", None)], None, in_seconds(5)).await?;
     Ok(results[0].as_ref().expect("one event without a key is not refused by itself").event.id)
 }
@@ -72,7 +79,8 @@ async fn the_least_recently_used_inbox_makes_room() {
 async fn a_failed_inbox_is_rebuilt_from_the_store_but_not_for_ever() {
     let (engine, tenant, other) = (engine(), tenant("acme"), tenant("other"));
     let store = store(&engine, 3);
-    let node = start(&store, BrokerOptions { restarts_max: 2, ..BrokerOptions::default() }, "n@1").await;
+    let node =
+        start(&store, BrokerOptions { restarts_max: 2, ..BrokerOptions::default() }, "n@1").await;
     for _ in 0..3 {
         append(&node.router(), &tenant).await.unwrap();
         // A head below what was minted is what the inbox must never go on from.
@@ -109,7 +117,9 @@ async fn an_incarnation_keeps_its_epoch_and_another_gets_the_next() {
     let store = store(&engine, 5);
     let take = async |incarnation: &str| {
         let guards = store
-            .run(Run::idempotent(in_seconds(5)), |tx| Box::pin(fence::take(tx, &[PartitionId(3)], incarnation)))
+            .run(Run::idempotent(in_seconds(5)), |tx| {
+                Box::pin(fence::take(tx, &[PartitionId(3)], incarnation))
+            })
             .await
             .unwrap();
         guards[0].fence.epoch
@@ -136,9 +146,15 @@ async fn the_number_of_partitions_never_changes() {
 #[tokio::test(start_paused = true)]
 async fn a_tenant_over_its_share_is_refused_and_others_are_not() {
     let (engine, busy, calm) = (engine(), tenant("busy"), tenant("calm"));
-    engine.set_options(SimulatedOptions { latency_us_min: 50_000, latency_us_max: 50_000, ..SimulatedOptions::new(7) });
+    engine.set_options(SimulatedOptions {
+        latency_us_min: 50_000,
+        latency_us_max: 50_000,
+        ..SimulatedOptions::new(7)
+    });
     let store = store(&engine, 7);
-    let node = start(&store, BrokerOptions { tenant_requests_max: 10, ..BrokerOptions::default() }, "n@1").await;
+    let node =
+        start(&store, BrokerOptions { tenant_requests_max: 10, ..BrokerOptions::default() }, "n@1")
+            .await;
     let mut calls = Vec::new();
     for _ in 0..30 {
         let (router, busy) = (node.router(), busy.clone());
@@ -161,12 +177,16 @@ async fn a_tenant_over_its_share_is_refused_and_others_are_not() {
 async fn a_large_request_is_split_and_keeps_its_order() {
     let (engine, tenant) = (engine(), tenant("acme"));
     let store = store(&engine, 8);
-    let node = start(&store, BrokerOptions { batch_events_max: 10, ..BrokerOptions::default() }, "n@1").await;
+    let node =
+        start(&store, BrokerOptions { batch_events_max: 10, ..BrokerOptions::default() }, "n@1")
+            .await;
     let events = (0..95).map(|n| event(&format!("{{\"n\":{n}}}"), None)).collect();
     let results = node.router().append(&tenant, events, None, in_seconds(30)).await.unwrap();
-    let ids: Vec<EventId> = results.iter().map(|result| result.as_ref().unwrap().event.id).collect();
+    let ids: Vec<EventId> =
+        results.iter().map(|result| result.as_ref().unwrap().event.id).collect();
     assert!(ids.len() == 95 && ids.is_sorted());
-    let acknowledged = node.router().acknowledge(&tenant, ids.clone(), in_seconds(30)).await.unwrap();
+    let acknowledged =
+        node.router().acknowledge(&tenant, ids.clone(), in_seconds(30)).await.unwrap();
     assert!(acknowledged.iter().all(|found| matches!(found, Found::Event(_))));
 }
 
@@ -180,7 +200,10 @@ async fn the_quota_ends_when_events_are_acknowledged() {
         node.router().append(&tenant, events, Some(3), in_seconds(5)).await.unwrap()
     };
     let results = append(5).await;
-    assert_eq!(results.iter().filter(|result| matches!(result, Err(Refusal::QuotaExceeded))).count(), 2);
+    assert_eq!(
+        results.iter().filter(|result| matches!(result, Err(Refusal::QuotaExceeded))).count(),
+        2
+    );
     let id = results[0].as_ref().unwrap().event.id;
     node.router().acknowledge(&tenant, vec![id], in_seconds(5)).await.unwrap();
     assert!(append(1).await[0].is_ok());

@@ -11,12 +11,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::{BrokerOptions, Change, LeaseRequest, Node, Router, Subscribed};
 use triggers_protocol::webhook::SigningKey;
-use triggers_protocol::{EventId, EventStatus, EventTypePattern, RetryPolicy, SubscriptionId, TenantId, Timestamp};
+use triggers_protocol::{
+    EventId, EventStatus, EventTypePattern, RetryPolicy, SubscriptionId, TenantId, Timestamp,
+};
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::tables::batch::{By, SubscriptionChange};
 use triggers_store::tables::rows::{
-    Actor, AttemptOutcome, AuditAction, DisabledReason, SubscriptionKey, SubscriptionRow, SubscriptionStatus,
+    Actor, AttemptOutcome, AuditAction, DisabledReason, SubscriptionKey, SubscriptionRow,
+    SubscriptionStatus,
 };
 
 pub const URL: &str = "https://one.example/hook";
@@ -66,7 +69,8 @@ impl Bench {
 
     pub async fn append(&self, count: usize) -> Vec<EventId> {
         let events = (0..count).map(|n| event(&format!("{{\"n\":{n}}}"), None)).collect();
-        let results = self.router().append(&self.tenant, events, None, in_seconds(30)).await.unwrap();
+        let results =
+            self.router().append(&self.tenant, events, None, in_seconds(30)).await.unwrap();
         results.into_iter().map(|result| result.unwrap().event.id).collect()
     }
 
@@ -86,7 +90,11 @@ impl Bench {
             if ids.len() >= count {
                 return ids;
             }
-            assert!(began.elapsed() < Duration::from_secs(1_000_000), "{status}: {} of {count}", ids.len());
+            assert!(
+                began.elapsed() < Duration::from_secs(1_000_000),
+                "{status}: {} of {count}",
+                ids.len()
+            );
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
@@ -96,7 +104,8 @@ impl Bench {
     }
 
     pub async fn change(&self, id: SubscriptionId, change: SubscriptionChange) {
-        let changed = self.router().change_subscription(&self.tenant, id, change, by(2), in_seconds(5)).await;
+        let changed =
+            self.router().change_subscription(&self.tenant, id, change, by(2), in_seconds(5)).await;
         assert!(changed.unwrap().is_some());
     }
 
@@ -149,12 +158,19 @@ async fn an_event_is_pushed_once_to_a_good_endpoint() {
     seen.sort();
     assert_eq!(seen, ids, "each once");
     assert!(bench.receivers.in_flight_max(URL) <= 32, "DISPATCH-2");
-    let page = bench.router().subscription_attempts(&bench.tenant, subscription, None, 150, in_seconds(5)).await;
+    let page = bench
+        .router()
+        .subscription_attempts(&bench.tenant, subscription, None, 150, in_seconds(5))
+        .await;
     let page = page.unwrap().unwrap();
-    let rest = bench.router().subscription_attempts(&bench.tenant, subscription, page.next, 150, in_seconds(5)).await;
+    let rest = bench
+        .router()
+        .subscription_attempts(&bench.tenant, subscription, page.next, 150, in_seconds(5))
+        .await;
     let rest = rest.unwrap().unwrap();
     assert_eq!((page.attempts.len(), rest.attempts.len(), rest.next), (150, 50, None));
-    let mut listed: Vec<_> = page.attempts.iter().chain(&rest.attempts).map(|(id, _)| *id).collect();
+    let mut listed: Vec<_> =
+        page.attempts.iter().chain(&rest.attempts).map(|(id, _)| *id).collect();
     listed.sort();
     assert_eq!(listed, ids, "SUBSCRIPTIONS-2");
     let times: Vec<_> = page.attempts.iter().map(|(_, logged)| logged.attempt.started_at).collect();
@@ -169,10 +185,14 @@ async fn the_schedule_is_the_policys_and_after_it_the_event_is_failed() {
     let id = bench.append(1).await[0];
     assert_eq!(bench.reaches(EventStatus::Failed, 1).await, [id]);
     let seen = bench.receivers.seen(URL);
-    assert_eq!(seen.iter().map(|seen| (seen.id, seen.attempts)).collect::<Vec<_>>(), [(id, 1), (id, 2), (id, 3)]);
+    assert_eq!(
+        seen.iter().map(|seen| (seen.id, seen.attempts)).collect::<Vec<_>>(),
+        [(id, 1), (id, 2), (id, 3)]
+    );
     assert!(fits(seen[1].at - seen[0].at, 60), "{seen:?}");
     assert!(fits(seen[2].at - seen[1].at, 300), "{seen:?}");
-    let (_, attempts) = bench.router().find_with_attempts(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let (_, attempts) =
+        bench.router().find_with_attempts(&bench.tenant, id, in_seconds(5)).await.unwrap();
     assert_eq!(attempts.len(), 3);
     for attempt in &attempts {
         assert_eq!((attempt.outcome, attempt.http_status), (AttemptOutcome::Failed, Some(500)));
@@ -227,9 +247,15 @@ async fn an_endpoint_that_says_when_is_asked_then() {
     bench.receivers.set(URL, Behaviour::Answer(200));
     bench.reaches(EventStatus::Delivered, 2).await;
     let seen = bench.receivers.seen(URL);
-    assert!(seen[1..].iter().all(|later| (later.at - seen[0].at).as_secs_f64() >= 500.0), "{seen:?}");
+    assert!(
+        seen[1..].iter().all(|later| (later.at - seen[0].at).as_secs_f64() >= 500.0),
+        "{seen:?}"
+    );
     assert!((seen[2].at - seen[0].at).as_secs_f64() < 502.0, "{seen:?}");
-    assert!(seen[1..].iter().any(|seen| seen.id == first) && seen[1..].iter().any(|seen| seen.id == second));
+    assert!(
+        seen[1..].iter().any(|seen| seen.id == first)
+            && seen[1..].iter().any(|seen| seen.id == second)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,7 +270,8 @@ async fn an_endpoint_that_is_gone_disables_its_subscription() {
     bench.append(1).await;
     let failed = bench.reaches(EventStatus::Failed, 6).await;
     assert!(waiting.iter().all(|id| failed.contains(id)), "what waited is given up");
-    let SubscriptionStatus::Disabled { reason, .. } = bench.subscription(id).await.unwrap().status else {
+    let SubscriptionStatus::Disabled { reason, .. } = bench.subscription(id).await.unwrap().status
+    else {
         panic!("it is not disabled")
     };
     assert_eq!(reason, DisabledReason::Gone);
@@ -259,7 +286,9 @@ async fn an_endpoint_that_is_gone_disables_its_subscription() {
     assert_eq!(bench.status(EventStatus::Received).await, later);
     // Made active again, it gets what is replayed.
     bench.receivers.set(URL, Behaviour::Answer(200));
-    bench.change(id, SubscriptionChange { active: Some(true), ..SubscriptionChange::default() }).await;
+    bench
+        .change(id, SubscriptionChange { active: Some(true), ..SubscriptionChange::default() })
+        .await;
     for id in &failed {
         bench.replay(*id).await;
     }
@@ -281,7 +310,10 @@ async fn an_endpoint_that_fails_for_days_disables_its_subscription() {
     }
     assert!(days >= 5, "it was disabled after {days} days");
     let status = bench.subscription(id).await.unwrap().status;
-    assert!(matches!(status, SubscriptionStatus::Disabled { reason: DisabledReason::Failing, .. }), "{status:?}");
+    assert!(
+        matches!(status, SubscriptionStatus::Disabled { reason: DisabledReason::Failing, .. }),
+        "{status:?}"
+    );
     assert!(bench.reaches(EventStatus::Failed, days).await.len() == days, "nothing is stuck");
 }
 
@@ -300,8 +332,11 @@ async fn each_subscription_gets_what_it_selects_and_one_success_delivers() {
     assert_eq!(bench.reaches(EventStatus::Delivered, 1).await, [id], "PUSH-2");
     assert_eq!((bench.receivers.seen(URL).len(), bench.receivers.seen(OTHER_URL).len()), (1, 2));
     assert!(bench.receivers.seen("https://three.example/").is_empty());
-    let (_, attempts) = bench.router().find_with_attempts(&bench.tenant, id, in_seconds(5)).await.unwrap();
-    let of = |subscription| attempts.iter().filter(|attempt| attempt.subscription == Some(subscription)).count();
+    let (_, attempts) =
+        bench.router().find_with_attempts(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let of = |subscription| {
+        attempts.iter().filter(|attempt| attempt.subscription == Some(subscription)).count()
+    };
     assert_eq!((of(good), of(bad)), (1, 2));
     assert_eq!(attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3]);
 }
@@ -313,8 +348,12 @@ async fn a_consumer_leases_nothing_that_is_pushed_and_may_acknowledge_it() {
     bench.subscribe(URL, &[600]).await;
     let ids = bench.append(3).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let wish = LeaseRequest { limit: 10, event_types: Vec::new(), visibility: Duration::from_secs(60) };
-    assert!(bench.router().lease(&bench.tenant, wish, in_seconds(5)).await.unwrap().is_empty(), "PUSH-3");
+    let wish =
+        LeaseRequest { limit: 10, event_types: Vec::new(), visibility: Duration::from_secs(60) };
+    assert!(
+        bench.router().lease(&bench.tenant, wish, in_seconds(5)).await.unwrap().is_empty(),
+        "PUSH-3"
+    );
     bench.router().acknowledge(&bench.tenant, ids[..2].to_vec(), in_seconds(5)).await.unwrap();
     bench.router().delete(&bench.tenant, ids[2], in_seconds(5)).await.unwrap();
     bench.receivers.set(URL, Behaviour::Answer(200));
@@ -351,7 +390,11 @@ async fn a_rotated_key_signs_beside_the_new_one_for_its_grace() {
     let row = bench.subscription(id).await.unwrap();
     let at = |seconds: u64| row.signing_keys(now.plus(Duration::from_secs(seconds))).len();
     assert_eq!((at(0), at(99), at(100)), (2, 2, 1));
-    assert_eq!(row.signing_keys(Timestamp::EPOCH)[0], SigningKey::HmacSha256(vec![2; 32]), "the newest first");
+    assert_eq!(
+        row.signing_keys(Timestamp::EPOCH)[0],
+        SigningKey::HmacSha256(vec![2; 32]),
+        "the newest first"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,7 +405,8 @@ async fn a_tenant_has_no_more_subscriptions_than_it_may() {
     let first = bench.subscribe(URL, &[]).await;
     bench.subscribe(URL, &[]).await;
     let third = subscription(&bench.store, URL, &[]);
-    let refused = bench.router().subscribe(&bench.tenant, third.clone(), by(3), in_seconds(5)).await.unwrap();
+    let refused =
+        bench.router().subscribe(&bench.tenant, third.clone(), by(3), in_seconds(5)).await.unwrap();
     assert_eq!(refused, Subscribed::TooMany, "SUBSCRIBE-1");
     bench.router().unsubscribe(&bench.tenant, first, by(4), in_seconds(5)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -62,7 +62,11 @@ impl Receivers {
         let mut endpoints = self.0.lock().unwrap();
         let endpoint = endpoints.entry(webhook.target_url.clone()).or_default();
         let event = &webhook.event;
-        endpoint.seen.push(Seen { at: Instant::now(), id: event.id, attempts: event.state.attempts });
+        endpoint.seen.push(Seen {
+            at: Instant::now(),
+            id: event.id,
+            attempts: event.state.attempts,
+        });
         endpoint.in_flight += 1;
         endpoint.in_flight_max = endpoint.in_flight_max.max(endpoint.in_flight);
         endpoint.behaviour.unwrap_or(Behaviour::Answer(200))

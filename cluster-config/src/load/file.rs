@@ -29,8 +29,14 @@ pub(super) fn offer(path: &Path, layers: &mut Layers) {
         let known = SECTIONS.into_iter().any(|section| section.name == name);
         match value {
             Value::Table(values) if known => offer_section(&name, values, &source, layers),
-            _ if known => layers.refuse(source.clone(), &name, format!("must be a section, written as [{name}]")),
-            Value::Table(_) => layers.refuse(source.clone(), &name, nearest::unknown_section(&name)),
+            _ if known => layers.refuse(
+                source.clone(),
+                &name,
+                format!("must be a section, written as [{name}]"),
+            ),
+            Value::Table(_) => {
+                layers.refuse(source.clone(), &name, nearest::unknown_section(&name))
+            }
             _ => layers.refuse(source.clone(), &name, nearest::unknown_field(&name)),
         }
     }
@@ -49,8 +55,9 @@ fn offer_section(section: &str, values: Table, source: &FaultSource, layers: &mu
 fn read(path: &Path) -> Result<Table, String> {
     let text = read_text(path).map_err(|error| format!("cannot be read: {error}"))?;
     text.parse::<Table>().map_err(|error| {
-        let line =
-            error.span().map(|span| text.as_bytes()[..span.start.min(text.len())].split(|&byte| byte == b'\n').count());
+        let line = error.span().map(|span| {
+            text.as_bytes()[..span.start.min(text.len())].split(|&byte| byte == b'\n').count()
+        });
         let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
         format!("{place}{}", error.message().replace('\n', ", "))
     })

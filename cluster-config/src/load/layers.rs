@@ -58,7 +58,11 @@ impl Layers {
                     let source = self.source(rule);
                     self.refuse(source, rule.fields[0], message);
                 }
-                if self.faults.is_empty() { Ok(options) } else { Err(ConfigError { faults: self.faults }) }
+                if self.faults.is_empty() {
+                    Ok(options)
+                } else {
+                    Err(ConfigError { faults: self.faults })
+                }
             }
             Err(error) => {
                 self.refuse(FaultSource::Default, "", error.message().to_owned());
@@ -96,9 +100,13 @@ fn typed(kind: Kind, text: &str) -> Value {
     let plain = || Value::String(text.to_owned());
     match kind {
         Kind::Boolean => text.trim().parse().map_or_else(|_| plain(), Value::Boolean),
-        Kind::Integer => text.trim().replace('_', "").parse().map_or_else(|_| plain(), Value::Integer),
+        Kind::Integer => {
+            text.trim().replace('_', "").parse().map_or_else(|_| plain(), Value::Integer)
+        }
         Kind::Text => plain(),
         Kind::List if text.trim().is_empty() => Value::Array(Vec::new()),
-        Kind::List => Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).collect()),
+        Kind::List => Value::Array(
+            text.split(',').map(|item| Value::String(item.trim().to_owned())).collect(),
+        ),
     }
 }

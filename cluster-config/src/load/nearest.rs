@@ -32,7 +32,8 @@ pub(super) fn unknown_section(name: &str) -> String {
     match nearest(name, SECTIONS.into_iter().map(|section| (section.name, section))) {
         Some(section) => format!("unknown section; did you mean [{}]?", section.name),
         None => {
-            let known: Vec<String> = SECTIONS.iter().map(|section| format!("[{}]", section.name)).collect();
+            let known: Vec<String> =
+                SECTIONS.iter().map(|section| format!("[{}]", section.name)).collect();
             format!("unknown section; known are {}", known.join(", "))
         }
     }

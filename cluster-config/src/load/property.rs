@@ -38,11 +38,15 @@ fn value_of(field: &'static Field) -> BoxedStrategy<Option<Value>> {
         (_, Kind::Boolean) => any::<bool>().prop_map(Value::Boolean).boxed(),
         (_, Kind::List) => {
             let pattern = match field.path {
-                "delivery.allowed_targets" => "10\\.[1-9][0-9]\\.0\\.0/(16|24)|fd[0-9]{2}::/[1-5][0-9]",
+                "delivery.allowed_targets" => {
+                    "10\\.[1-9][0-9]\\.0\\.0/(16|24)|fd[0-9]{2}::/[1-5][0-9]"
+                }
                 _ => "https?://[a-z0-9]{1,20}\\.example(:[1-9][0-9]{3})?",
             };
             let items = proptest::collection::vec(pattern, 0..4);
-            items.prop_map(|items| Value::Array(items.into_iter().map(Value::String).collect())).boxed()
+            items
+                .prop_map(|items| Value::Array(items.into_iter().map(Value::String).collect()))
+                .boxed()
         }
         _ => text_of(field),
     };
@@ -55,11 +59,15 @@ fn valid_options() -> impl Strategy<Value = NodeOptions> {
         let mut values = values.into_iter();
         let section_table = |section: &crate::field::Section| {
             let names = section.fields.iter().zip(values.by_ref());
-            names.filter_map(|(field, value)| Some((field.name.to_owned(), value?))).collect::<Table>()
+            names
+                .filter_map(|(field, value)| Some((field.name.to_owned(), value?)))
+                .collect::<Table>()
         };
         let tables: Vec<Table> = SECTIONS.into_iter().map(section_table).collect();
-        let named =
-            SECTIONS.into_iter().zip(tables).map(|(section, table)| (section.name.to_owned(), Value::Table(table)));
+        let named = SECTIONS
+            .into_iter()
+            .zip(tables)
+            .map(|(section, table)| (section.name.to_owned(), Value::Table(table)));
         let mut options: NodeOptions = named.collect::<Table>().try_into().unwrap();
         make_rules_hold(&mut options);
         options
@@ -79,7 +87,8 @@ fn make_rules_hold(options: &mut NodeOptions) {
     if store.engine == StoreEngine::Postgres && store.postgres_url.is_none() {
         store.engine = StoreEngine::Foundationdb;
     }
-    let tls_files = [&mut cluster.tls_certificate_file, &mut cluster.tls_key_file, &mut cluster.tls_ca_file];
+    let tls_files =
+        [&mut cluster.tls_certificate_file, &mut cluster.tls_key_file, &mut cluster.tls_ca_file];
     if tls_files.iter().any(|file| file.is_none()) {
         tls_files.into_iter().for_each(|file| *file = None);
     }
@@ -90,7 +99,8 @@ fn make_rules_hold(options: &mut NodeOptions) {
     broker.commit_timeout_ms = broker.commit_timeout_ms.min(listen.request_timeout_ms);
     broker.scan_rows_max = broker.scan_rows_max.max(limits.page_events_max);
     delivery.tenant_in_flight_max = delivery.tenant_in_flight_max.min(delivery.in_flight_max);
-    delivery.subscriptions_max = delivery.subscriptions_max.min((50_000 / broker.batch_events_max).max(1));
+    delivery.subscriptions_max =
+        delivery.subscriptions_max.min((50_000 / broker.batch_events_max).max(1));
     delivery.connect_timeout_ms = delivery.connect_timeout_ms.min(delivery.timeout_ms);
     delivery.read_timeout_ms = delivery.read_timeout_ms.min(delivery.timeout_ms);
     delivery.breaker_pause_ms = delivery.breaker_pause_ms.min(delivery.breaker_pause_max_ms);

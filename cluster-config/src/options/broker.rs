@@ -95,8 +95,9 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["broker.scan_rows_max", "limits.page_events_max"],
         broken: |options| {
-            (options.broker.scan_rows_max < options.limits.page_events_max)
-                .then(|| "must be at least limits.page_events_max: a page could never be full".to_owned())
+            (options.broker.scan_rows_max < options.limits.page_events_max).then(|| {
+                "must be at least limits.page_events_max: a page could never be full".to_owned()
+            })
         },
     },
 ];

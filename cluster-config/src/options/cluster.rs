@@ -75,9 +75,13 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["cluster.advertised_address", "cluster.address", "store.engine"],
         broken: |options| {
             let cluster = &options.cluster;
-            let is_needed = options.store.engine.is_shared() && cluster.address.ip().is_unspecified();
+            let is_needed =
+                options.store.engine.is_shared() && cluster.address.ip().is_unspecified();
             (is_needed && cluster.advertised_address.is_none()).then(|| {
-                format!("must be set, since no other node can reach this one at cluster.address {}", cluster.address)
+                format!(
+                    "must be set, since no other node can reach this one at cluster.address {}",
+                    cluster.address
+                )
             })
         },
     },
@@ -174,7 +178,10 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_needs_one_to_advertise() {
-        assert_eq!(blamed(|options| options.cluster.advertised_address = None), ["cluster.advertised_address"]);
+        assert_eq!(
+            blamed(|options| options.cluster.advertised_address = None),
+            ["cluster.advertised_address"]
+        );
         let unspecified = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 7400));
         let change = |options: &mut NodeOptions| {
             options.cluster.address = unspecified;
@@ -190,8 +197,14 @@ mod tests {
 
     #[test]
     fn all_files_of_tls_or_none_and_none_only_on_loopback() {
-        assert_eq!(blamed(|options| options.cluster.tls_key_file = None), ["cluster.tls_certificate_file"]);
-        assert_eq!(blamed(|options| options.cluster.tls_ca_file = None), ["cluster.tls_certificate_file"]);
+        assert_eq!(
+            blamed(|options| options.cluster.tls_key_file = None),
+            ["cluster.tls_certificate_file"]
+        );
+        assert_eq!(
+            blamed(|options| options.cluster.tls_ca_file = None),
+            ["cluster.tls_certificate_file"]
+        );
         let without = |options: &mut NodeOptions| {
             options.cluster.tls_certificate_file = None;
             options.cluster.tls_key_file = None;
@@ -208,10 +221,18 @@ mod tests {
     #[test]
     fn the_name_of_a_node_can_be_in_a_certificate() {
         for name in ["1", "0xff", "1-a", "-a", "a-"] {
-            assert_eq!(blamed(|options| options.node.name = name.to_owned()), ["node.name"], "{name}");
+            assert_eq!(
+                blamed(|options| options.node.name = name.to_owned()),
+                ["node.name"],
+                "{name}"
+            );
         }
         for name in ["", "A", "a.b"] {
-            assert_eq!(blamed(|options| options.node.name = name.to_owned()), ["node.name"], "once: {name}");
+            assert_eq!(
+                blamed(|options| options.node.name = name.to_owned()),
+                ["node.name"],
+                "once: {name}"
+            );
         }
         assert!(blamed(|options| options.node.name = "a1".to_owned()).is_empty());
         let alone = |options: &mut NodeOptions| {
@@ -223,23 +244,36 @@ mod tests {
 
     #[test]
     fn a_node_stops_before_others_take_over_and_not_for_one_late_beat() {
-        assert_eq!(blamed(|options| options.cluster.steal_after_ms = 8_000), ["cluster.stop_after_ms"]);
+        assert_eq!(
+            blamed(|options| options.cluster.steal_after_ms = 8_000),
+            ["cluster.stop_after_ms"]
+        );
         assert!(blamed(|options| options.cluster.steal_after_ms = 8_001).is_empty());
-        assert_eq!(blamed(|options| options.cluster.beat_interval_ms = 2_667), ["cluster.beat_interval_ms"]);
+        assert_eq!(
+            blamed(|options| options.cluster.beat_interval_ms = 2_667),
+            ["cluster.beat_interval_ms"]
+        );
         assert!(blamed(|options| options.cluster.beat_interval_ms = 2_666).is_empty());
     }
 
     #[test]
     fn the_listener_of_the_cluster_is_a_third_one() {
-        assert_eq!(blamed(|options| options.listen.address = options.cluster.address), ["cluster.address"]);
-        assert_eq!(blamed(|options| options.admin.address = options.cluster.address), ["cluster.address"]);
+        assert_eq!(
+            blamed(|options| options.listen.address = options.cluster.address),
+            ["cluster.address"]
+        );
+        assert_eq!(
+            blamed(|options| options.admin.address = options.cluster.address),
+            ["cluster.address"]
+        );
     }
 
     #[test]
     fn a_node_that_stands_alone_needs_nothing_of_this() {
         let alone = |options: &mut NodeOptions| {
             options.store.engine = StoreEngine::Embedded;
-            options.cluster = ClusterOptions { address: options.cluster.address, ..ClusterOptions::default() };
+            options.cluster =
+                ClusterOptions { address: options.cluster.address, ..ClusterOptions::default() };
             options.listen.address = options.cluster.address;
         };
         assert!(blamed(alone).is_empty());

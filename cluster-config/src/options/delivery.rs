@@ -118,17 +118,24 @@ pub(crate) const RULES: &[Rule] = &[
             })
         },
     },
-    Rule { fields: &["delivery.allowed_targets"], broken: |options| networks_fault(&options.delivery.allowed_targets) },
+    Rule {
+        fields: &["delivery.allowed_targets"],
+        broken: |options| networks_fault(&options.delivery.allowed_targets),
+    },
 ];
 
 /// What is wrong with a list of networks, or nothing.
 fn networks_fault(networks: &[String]) -> Option<String> {
     if networks.len() > NETWORKS_MAX {
-        return Some(format!("must be at most {NETWORKS_MAX} networks, but are {}", networks.len()));
+        return Some(format!(
+            "must be at most {NETWORKS_MAX} networks, but are {}",
+            networks.len()
+        ));
     }
     let faulty = networks.iter().filter(|network| network.parse::<IpNet>().is_err());
-    let faults: Vec<String> =
-        faulty.map(|network| format!("{network:?} must be a network, such as 10.1.0.0/16")).collect();
+    let faults: Vec<String> = faulty
+        .map(|network| format!("{network:?} must be a network, such as 10.1.0.0/16"))
+        .collect();
     (!faults.is_empty()).then(|| faults.join("; "))
 }
 
@@ -138,11 +145,17 @@ mod tests {
 
     #[test]
     fn networks_are_taken_and_everything_else_is_named() {
-        let fault =
-            |networks: &[&str]| networks_fault(&networks.iter().map(|text| text.to_string()).collect::<Vec<_>>());
+        let fault = |networks: &[&str]| {
+            networks_fault(&networks.iter().map(|text| text.to_string()).collect::<Vec<_>>())
+        };
         assert_eq!(fault(&[]), None);
-        assert_eq!(fault(&["10.1.0.0/16", "127.0.0.1/32", "fd00::/8", "::1/128", "0.0.0.0/0"]), None);
-        for text in ["", "10.1.0.0", "10.1.0.0/33", "10.1/16", "::1/129", "localhost/8", " 10.0.0.0/8", "*"] {
+        assert_eq!(
+            fault(&["10.1.0.0/16", "127.0.0.1/32", "fd00::/8", "::1/128", "0.0.0.0/0"]),
+            None
+        );
+        for text in
+            ["", "10.1.0.0", "10.1.0.0/33", "10.1/16", "::1/129", "localhost/8", " 10.0.0.0/8", "*"]
+        {
             let expected = format!("{text:?} must be a network, such as 10.1.0.0/16");
             assert_eq!(fault(&["10.1.0.0/16", text]), Some(expected), "{text}");
         }

@@ -82,8 +82,9 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["listen.tls_certificate_file", "listen.tls_key_file"],
         broken: |options| {
             let listen = &options.listen;
-            (listen.tls_certificate_file.is_some() != listen.tls_key_file.is_some())
-                .then(|| "must be set together with listen.tls_key_file, or neither of them".to_owned())
+            (listen.tls_certificate_file.is_some() != listen.tls_key_file.is_some()).then(|| {
+                "must be set together with listen.tls_key_file, or neither of them".to_owned()
+            })
         },
     },
     Rule {
@@ -91,10 +92,15 @@ pub(crate) const RULES: &[Rule] = &[
         broken: |options| {
             let origins = &options.listen.cors_origins;
             if origins.len() > ORIGINS_MAX {
-                return Some(format!("must be at most {ORIGINS_MAX} origins, but are {}", origins.len()));
+                return Some(format!(
+                    "must be at most {ORIGINS_MAX} origins, but are {}",
+                    origins.len()
+                ));
             }
-            let faults: Vec<String> =
-                origins.iter().filter_map(|origin| Some(format!("{origin:?} {}", origin_fault(origin)?))).collect();
+            let faults: Vec<String> = origins
+                .iter()
+                .filter_map(|origin| Some(format!("{origin:?} {}", origin_fault(origin)?)))
+                .collect();
             (!faults.is_empty()).then(|| faults.join("; "))
         },
     },
@@ -118,7 +124,9 @@ fn origin_fault(origin: &str) -> Option<&'static str> {
         _ => (authority, None),
     };
     if let Some(port) = port
-        && (port.starts_with('0') || !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err())
+        && (port.starts_with('0')
+            || !port.bytes().all(|byte| byte.is_ascii_digit())
+            || port.parse::<u16>().is_err())
     {
         return Some("must have a port from 1 to 65535, or none");
     }

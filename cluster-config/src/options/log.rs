@@ -55,6 +55,7 @@ pub(crate) const RULES: &[Rule] = &[Rule {
     fields: &["log.filter"],
     broken: |options| {
         let filter = &options.log.filter;
-        (filter.trim().is_empty() || filter.len() > 1_024).then(|| "must be 1 to 1_024 characters".to_owned())
+        (filter.trim().is_empty() || filter.len() > 1_024)
+            .then(|| "must be 1 to 1_024 characters".to_owned())
     },
 }];

@@ -26,7 +26,8 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["node.name"],
         broken: |options| {
             let name = &options.node.name;
-            let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            let allowed =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             let fits = (1..=63).contains(&name.len()) && name.bytes().all(allowed);
             (!fits).then(|| "must be 1 to 63 characters of a-z, 0-9 and -".to_owned())
         },
@@ -35,8 +36,8 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["node.name", "store.engine"],
         broken: |options| {
             let name = options.node.name.as_bytes();
-            let misfits =
-                name.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-') || name.ends_with(b"-");
+            let misfits = name.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-')
+                || name.ends_with(b"-");
             (options.store.engine.is_shared() && misfits).then(|| {
                 "must begin with a letter and not end with -, since the certificate of a node in a cluster bears it"
                     .to_owned()
@@ -47,7 +48,8 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["node.partitions"],
         broken: |options| {
             let partitions = options.node.partitions;
-            (!partitions.is_power_of_two()).then(|| format!("must be a power of two, but is {partitions}"))
+            (!partitions.is_power_of_two())
+                .then(|| format!("must be a power of two, but is {partitions}"))
         },
     },
 ];

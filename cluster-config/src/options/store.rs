@@ -119,21 +119,31 @@ impl StoreOptions {
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["store.data_directory"],
-        broken: |options| options.store.data_directory.as_os_str().is_empty().then(|| "must not be empty".to_owned()),
+        broken: |options| {
+            options
+                .store
+                .data_directory
+                .as_os_str()
+                .is_empty()
+                .then(|| "must not be empty".to_owned())
+        },
     },
     Rule {
         fields: &["store.map_bytes_max"],
         broken: |options| {
             let bytes = options.store.map_bytes_max;
-            (!bytes.is_multiple_of(PAGE_BYTES)).then(|| format!("must be a multiple of 4_096, but is {bytes}"))
+            (!bytes.is_multiple_of(PAGE_BYTES))
+                .then(|| format!("must be a multiple of 4_096, but is {bytes}"))
         },
     },
     Rule {
         fields: &["store.group_bytes_max", "store.map_bytes_max"],
         broken: |options| {
             let store = &options.store;
-            (store.group_bytes_max as u64 > store.map_bytes_max)
-                .then(|| "must be at most store.map_bytes_max: a larger group could not be written".to_owned())
+            (store.group_bytes_max as u64 > store.map_bytes_max).then(|| {
+                "must be at most store.map_bytes_max: a larger group could not be written"
+                    .to_owned()
+            })
         },
     },
     Rule {
@@ -146,7 +156,9 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         fields: &["store.postgres_url"],
-        broken: |options| options.store.postgres_url.as_deref().and_then(postgres_url_fault).map(str::to_owned),
+        broken: |options| {
+            options.store.postgres_url.as_deref().and_then(postgres_url_fault).map(str::to_owned)
+        },
     },
 ];
 
@@ -156,10 +168,12 @@ fn postgres_url_fault(url: &str) -> Option<&'static str> {
     let Some(rest) = rest else {
         return Some("must begin with postgresql:// or postgres://");
     };
-    let in_credentials = rest.split_once('@').is_some_and(|(credentials, _)| credentials.contains(':'));
+    let in_credentials =
+        rest.split_once('@').is_some_and(|(credentials, _)| credentials.contains(':'));
     let mut settings = rest.split_once('?').map_or("", |(_, settings)| settings).split('&');
     let in_settings = settings.any(|setting| setting.starts_with("password="));
-    (in_credentials || in_settings).then_some("must not hold a password: put it into store.postgres_password_file")
+    (in_credentials || in_settings)
+        .then_some("must not hold a password: put it into store.postgres_password_file")
 }
 
 #[cfg(test)]

@@ -35,9 +35,9 @@ fn full() -> NodeOptions {
 
 fn serialized_paths(options: &NodeOptions) -> BTreeSet<String> {
     let table = toml::Table::try_from(options).unwrap();
-    let sections = table
-        .iter()
-        .flat_map(|(section, values)| values.as_table().unwrap().keys().map(move |name| format!("{section}.{name}")));
+    let sections = table.iter().flat_map(|(section, values)| {
+        values.as_table().unwrap().keys().map(move |name| format!("{section}.{name}"))
+    });
     sections.collect()
 }
 
@@ -56,7 +56,12 @@ fn descriptions_agree_with_the_serialized_values() {
         let (section, name) = field.path.split_once('.').unwrap();
         assert_eq!(value.as_ref(), table[section].get(name), "{}", field.path);
         assert!(field.doc.iter().all(|line| !line.trim().is_empty()), "{}", field.path);
-        assert_eq!(field.kind == Kind::Integer, matches!(field.bounds, Bounds::Whole(..)), "{}", field.path);
+        assert_eq!(
+            field.kind == Kind::Integer,
+            matches!(field.bounds, Bounds::Whole(..)),
+            "{}",
+            field.path
+        );
     }
 }
 

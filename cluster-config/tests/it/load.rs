@@ -26,7 +26,11 @@ impl Written {
     }
 }
 
-fn load(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<NodeOptions, ConfigError> {
+fn load(
+    file: &str,
+    environment: &[(&str, &str)],
+    flags: &[&str],
+) -> Result<NodeOptions, ConfigError> {
     let written = Written::new(file);
     let path = written.path();
     let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
@@ -48,7 +52,10 @@ fn faults(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Vec<Strin
 fn nothing_set_gives_the_defaults() {
     assert_eq!(NodeOptions::load(Sources::<Vec<_>>::default()), Ok(NodeOptions::default()));
     assert_eq!(load("", &[], &[]), Ok(NodeOptions::default()));
-    assert_eq!(load("[listen]\n", &[("PATH", "/bin"), ("TRIGGERS_ADMIN_KEY", "k")], &[]), Ok(NodeOptions::default()));
+    assert_eq!(
+        load("[listen]\n", &[("PATH", "/bin"), ("TRIGGERS_ADMIN_KEY", "k")], &[]),
+        Ok(NodeOptions::default())
+    );
 }
 
 #[test]
@@ -86,13 +93,18 @@ fn texts_are_typed_as_the_field_is() {
 #[test]
 fn an_empty_text_unsets_what_a_weaker_source_set() {
     let file = "[admin]\nkey_file = 'admin.key'\n[listen]\ncors_origins = ['https://a.example']\n";
-    assert_eq!(load(file, &[], &["admin.key_file=", "listen.cors_origins="]), Ok(NodeOptions::default()));
+    assert_eq!(
+        load(file, &[], &["admin.key_file=", "listen.cors_origins="]),
+        Ok(NodeOptions::default())
+    );
 }
 
 #[test]
 fn every_fault_of_every_source_is_listed_at_once() {
-    let file = "[node]\nname = 'UPPER'\npartitions = 3\n[listen]\nadress = 'x'\nbody_timeout_ms = '5s'\n";
-    let environment = [("TRIGGERS__STORE__ENGINE", "rocks"), ("TRIGGERS__LIMITS__PAGE_EVENTS_MAX", "20")];
+    let file =
+        "[node]\nname = 'UPPER'\npartitions = 3\n[listen]\nadress = 'x'\nbody_timeout_ms = '5s'\n";
+    let environment =
+        [("TRIGGERS__STORE__ENGINE", "rocks"), ("TRIGGERS__LIMITS__PAGE_EVENTS_MAX", "20")];
     let expected = [
         "node.toml: listen.adress: unknown field; did you mean listen.address?",
         "node.toml: listen.body_timeout_ms: must be a whole number, but is a string",
@@ -110,7 +122,11 @@ fn every_fault_of_every_source_is_listed_at_once() {
 fn unknown_names_are_refused_with_the_nearest_known_one() {
     let file = "address = '127.0.0.1:1'\nconnections_max = 5\n[brokr]\nrestarts_max = 1\n[xyz]\n\
                 [store]\ncommits_in_flight_max = 1\nsomething_else = 1\n";
-    let environment = [("TRIGGERS__LISTEN__ADRESS", "s3cret"), ("TRIGGERS__ADMIN__KEY", "s3cret"), ("TRIGGERS__", "")];
+    let environment = [
+        ("TRIGGERS__LISTEN__ADRESS", "s3cret"),
+        ("TRIGGERS__ADMIN__KEY", "s3cret"),
+        ("TRIGGERS__", ""),
+    ];
     let expected = [
         "node.toml: address: unknown field; did you mean listen.address?",
         "node.toml: brokr: unknown section; did you mean [broker]?",
@@ -150,7 +166,8 @@ fn values_of_a_wrong_type_are_refused() {
 #[test]
 fn a_refused_value_does_not_cause_a_second_fault() {
     let file = "[listen]\ntls_certificate_file = 1\ntls_key_file = 'key.pem'\n";
-    let expected = ["node.toml: listen.tls_certificate_file: must be a string, but is a whole number"];
+    let expected =
+        ["node.toml: listen.tls_certificate_file: must be a string, but is a whole number"];
     assert_eq!(faults(file, &[], &[]), expected);
 }
 
@@ -159,11 +176,15 @@ fn a_file_that_cannot_be_used_is_one_fault_and_the_rest_is_still_checked() {
     let printed = faults("[node]\nname = = 1\n", &[], &["log.format=xml"]);
     assert_eq!(printed.len(), 2, "{printed:?}");
     assert!(printed[0].starts_with("node.toml: line 2: "), "{printed:?}");
-    assert_eq!(printed[1], "flag log.format: log.format: must be one of human, json, but is \"xml\"");
+    assert_eq!(
+        printed[1],
+        "flag log.format: log.format: must be one of human, json, but is \"xml\""
+    );
 
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing.toml");
-    let error = NodeOptions::load(Sources { file: Some(&missing), ..Sources::<Vec<_>>::default() }).unwrap_err();
+    let error = NodeOptions::load(Sources { file: Some(&missing), ..Sources::<Vec<_>>::default() })
+        .unwrap_err();
     assert!(error.to_string().contains("missing.toml: cannot be read: "), "{error}");
 
     let large = format!("# {}\n", "x".repeat(1 << 20));

@@ -8,7 +8,9 @@
 
 use std::path::{Path, PathBuf};
 
-use triggers_cluster_config::{ConfigError, LogFormat, NodeOptions, Sources, StoreEngine, default_toml};
+use triggers_cluster_config::{
+    ConfigError, LogFormat, NodeOptions, Sources, StoreEngine, default_toml,
+};
 
 fn beside_the_crate(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -26,7 +28,8 @@ fn load(name: &str) -> NodeOptions {
 /// What the head of a cluster's profile says a node needs: its lines `#   TRIGGERS__…=…`.
 fn environment_of(name: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(beside_the_crate(name)).unwrap();
-    let lines = text.lines().filter_map(|line| line.strip_prefix("#   TRIGGERS__")?.split_once('='));
+    let lines =
+        text.lines().filter_map(|line| line.strip_prefix("#   TRIGGERS__")?.split_once('='));
     lines.map(|(name, value)| (format!("TRIGGERS__{name}"), value.to_owned())).collect()
 }
 
@@ -37,7 +40,10 @@ fn default_file_is_the_one_the_code_writes() {
         std::fs::write(&path, default_toml()).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap();
-    assert!(golden == default_toml(), "default.toml is out of date: run this test with UPDATE_GOLDEN=1");
+    assert!(
+        golden == default_toml(),
+        "default.toml is out of date: run this test with UPDATE_GOLDEN=1"
+    );
 }
 
 #[test]
@@ -60,12 +66,18 @@ fn single_profile_is_valid_and_logs_for_machines() {
 
 #[test]
 fn cluster_profiles_are_valid_with_what_differs_from_node_to_node() {
-    for (name, engine) in [("postgres.toml", StoreEngine::Postgres), ("foundationdb.toml", StoreEngine::Foundationdb)] {
+    for (name, engine) in
+        [("postgres.toml", StoreEngine::Postgres), ("foundationdb.toml", StoreEngine::Foundationdb)]
+    {
         let environment = environment_of(name);
         assert_eq!(environment.len(), 4, "{name}");
         let options = load_with(name, environment).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(options.store.engine, engine);
-        assert_eq!(options.cluster.advertised_address.as_deref(), Some("node-1.internal:7400"), "{name}");
+        assert_eq!(
+            options.cluster.advertised_address.as_deref(),
+            Some("node-1.internal:7400"),
+            "{name}"
+        );
         assert_eq!(options.log.format, LogFormat::Json, "{name}");
         assert!(options.admin.address.ip().is_loopback(), "{name}");
     }
@@ -76,6 +88,10 @@ fn cluster_profiles_alone_are_refused() {
     for name in ["postgres.toml", "foundationdb.toml"] {
         let error = load_with(name, Vec::new()).unwrap_err();
         let refused: Vec<&str> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(refused, ["cluster.advertised_address", "cluster.tls_certificate_file"], "{name}");
+        assert_eq!(
+            refused,
+            ["cluster.advertised_address", "cluster.tls_certificate_file"],
+            "{name}"
+        );
     }
 }

@@ -24,7 +24,12 @@ pub struct Place {
 
 impl Gathering {
     /// A place of `bytes` for a tenant; none if it would then have more than `bytes_max`.
-    pub fn enter(self: &Arc<Self>, tenant: &TenantId, bytes: usize, bytes_max: usize) -> Option<Place> {
+    pub fn enter(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        bytes: usize,
+        bytes_max: usize,
+    ) -> Option<Place> {
         let mut tenants = self.lock();
         let out = tenants.get(tenant).copied().unwrap_or(0).saturating_add(bytes);
         if out > bytes_max {

@@ -60,15 +60,26 @@ impl Access {
     ///
     /// # Errors
     /// [`TableError::Store`].
-    pub async fn get_key(&self, id: [u8; 16], deadline: Instant) -> Result<Option<KeyRow>, TableError> {
-        self.0.store.run(Run::idempotent(deadline), move |tx| Box::pin(access::get_key(tx, id))).await
+    pub async fn get_key(
+        &self,
+        id: [u8; 16],
+        deadline: Instant,
+    ) -> Result<Option<KeyRow>, TableError> {
+        self.0
+            .store
+            .run(Run::idempotent(deadline), move |tx| Box::pin(access::get_key(tx, id)))
+            .await
     }
 
     /// The keys of a tenant, oldest first.
     ///
     /// # Errors
     /// [`TableError::Store`].
-    pub async fn list_keys(&self, tenant: &TenantId, deadline: Instant) -> Result<Vec<KeyRow>, TableError> {
+    pub async fn list_keys(
+        &self,
+        tenant: &TenantId,
+        deadline: Instant,
+    ) -> Result<Vec<KeyRow>, TableError> {
         let tenant = tenant.clone();
         let list = self.0.store.run(Run::idempotent(deadline), move |tx| {
             let tenant = tenant.clone();
@@ -89,7 +100,13 @@ impl Access {
         grace: Duration,
         deadline: Instant,
     ) -> Result<Rotation, TableError> {
-        let turn = Arc::new(Turn { id, tenant: tenant.cloned(), grace, old_hash: Mutex::new(None), successor });
+        let turn = Arc::new(Turn {
+            id,
+            tenant: tenant.cloned(),
+            grace,
+            old_hash: Mutex::new(None),
+            successor,
+        });
         let shared = turn.clone();
         let rotation = self.0.store.run(Run::idempotent(deadline), move |tx| {
             let turn = shared.clone();
@@ -152,7 +169,11 @@ async fn create(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Created, Table
 }
 
 /// The key with this id, if it is of that tenant or any will do.
-async fn find(tx: &mut dyn Transaction, id: [u8; 16], tenant: Option<&TenantId>) -> Result<Option<KeyRow>, TableError> {
+async fn find(
+    tx: &mut dyn Transaction,
+    id: [u8; 16],
+    tenant: Option<&TenantId>,
+) -> Result<Option<KeyRow>, TableError> {
     let row = access::get_key(tx, id).await?;
     Ok(row.filter(|row| tenant.is_none_or(|tenant| row.tenant == *tenant)))
 }

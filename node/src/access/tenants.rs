@@ -18,7 +18,11 @@ impl Access {
     ///
     /// # Errors
     /// [`TableError::Store`].
-    pub async fn create_tenant(&self, row: TenantRow, deadline: Instant) -> Result<Created, TableError> {
+    pub async fn create_tenant(
+        &self,
+        row: TenantRow,
+        deadline: Instant,
+    ) -> Result<Created, TableError> {
         let row = Arc::new(row);
         let create = self.0.store.run(Run::once(deadline), move |tx| {
             let row = row.clone();
@@ -31,7 +35,11 @@ impl Access {
     ///
     /// # Errors
     /// [`TableError::Store`].
-    pub async fn get_tenant(&self, id: &TenantId, deadline: Instant) -> Result<Option<TenantRow>, TableError> {
+    pub async fn get_tenant(
+        &self,
+        id: &TenantId,
+        deadline: Instant,
+    ) -> Result<Option<TenantRow>, TableError> {
         let id = id.clone();
         let get = self.0.store.run(Run::idempotent(deadline), move |tx| {
             let id = id.clone();

@@ -54,8 +54,10 @@ impl Directory {
         let files = tempfile::tempdir().unwrap();
         let clock = Arc::new(Hand::default());
         let environment = Environment::new(clock.clone(), Arc::new(Counting::default()));
-        let options = EmbeddedOptions { map_bytes_max: 16 << 20, ..EmbeddedOptions::new(files.path()) };
-        let store = Store::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), environment.clone());
+        let options =
+            EmbeddedOptions { map_bytes_max: 16 << 20, ..EmbeddedOptions::new(files.path()) };
+        let store =
+            Store::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), environment.clone());
         let access = Access::new(store, &LimitOptions::default());
         let directory = Self { access, environment, clock, _files: files };
         for id in ["one", "two"] {
@@ -125,7 +127,10 @@ async fn a_change_through_this_node_is_in_effect_at_once() {
     directory.access.create_key(row.clone(), deadline()).await.unwrap();
     assert!(directory.is_known(&row).await, "ACCESS-CACHE-2");
     assert!(directory.access.is_remembered(row.hash));
-    let changed = directory.access.update_tenant(&row.tenant, |row| row.tier = Some(Tier::Beta), deadline()).await;
+    let changed = directory
+        .access
+        .update_tenant(&row.tenant, |row| row.tier = Some(Tier::Beta), deadline())
+        .await;
     assert_eq!(changed.unwrap().unwrap().tier, Some(Tier::Beta));
     let found = directory.access.lookup(row.hash, deadline()).await.unwrap().unwrap();
     assert_eq!(found.tenant.tier, Some(Tier::Beta), "ACCESS-CACHE-2");
@@ -158,8 +163,10 @@ async fn another_tenants_key_is_as_unknown_as_none() {
     let row = directory.stored("one").await;
     let other = TenantId::parse("two").unwrap();
     assert_eq!(directory.access.revoke_key(row.id, Some(&other), deadline()).await, Ok(None));
-    let rotated =
-        directory.access.rotate_key(row.id, Some(&other), directory.successor(), Duration::ZERO, deadline()).await;
+    let rotated = directory
+        .access
+        .rotate_key(row.id, Some(&other), directory.successor(), Duration::ZERO, deadline())
+        .await;
     assert_eq!(rotated, Ok(Rotation::NotFound));
     assert!(directory.is_known(&row).await);
 }
@@ -176,7 +183,11 @@ async fn a_rotated_key_lives_for_its_grace() {
     assert_eq!(rotate().await, Ok(Rotation::Rotated(new.clone())), "KEYS-1");
     let old = directory.access.get_key(row.id, deadline()).await.unwrap().unwrap();
     assert_eq!(old.ends_at(), Some(directory.environment.now().plus(grace)));
-    assert_eq!((old.expires_at, new.expires_at, new.ends_at()), (None, None, None), "the grace is not inherited");
+    assert_eq!(
+        (old.expires_at, new.expires_at, new.ends_at()),
+        (None, None, None),
+        "the grace is not inherited"
+    );
     let listed = directory.access.list_keys(&row.tenant, deadline()).await.unwrap();
     assert_eq!(listed.len(), 2);
     let next = directory.successor();
@@ -192,7 +203,10 @@ async fn a_key_replaced_in_its_grace_gives_none_of_it_to_its_successor() {
     directory.access.create_key(row.clone(), deadline()).await.unwrap();
     for grace_s in [60, 600] {
         let grace = Duration::from_secs(grace_s);
-        let rotated = directory.access.rotate_key(row.id, None, directory.successor(), grace, deadline()).await;
+        let rotated = directory
+            .access
+            .rotate_key(row.id, None, directory.successor(), grace, deadline())
+            .await;
         let Ok(Rotation::Rotated(new)) = rotated else { panic!("{rotated:?}") };
         assert_eq!((new.expires_at, new.ends_at()), (wished, wished));
         let old = directory.access.get_key(row.id, deadline()).await.unwrap().unwrap();
@@ -213,7 +227,10 @@ async fn expired_keys_make_room() {
     for _ in 1..triggers_store::tables::access::KEYS_PER_TENANT_MAX {
         directory.stored("one").await;
     }
-    assert_eq!(directory.access.create_key(directory.key("one"), deadline()).await, Ok(Created::TooMany));
+    assert_eq!(
+        directory.access.create_key(directory.key("one"), deadline()).await,
+        Ok(Created::TooMany)
+    );
     directory.clock.advance_ms(1_000);
     directory.stored("one").await;
     assert_eq!(directory.access.get_key(expiring.id, deadline()).await, Ok(None), "KEYS-3");

@@ -84,7 +84,10 @@ pub(super) async fn post_backup(
     {
         let mut backup = state.backups.lock();
         if matches!(*backup, Backup::Running { .. }) {
-            return Err(ApiError::new(ErrorCode::Conflict, "a backup is being made; wait for its end"));
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                "a backup is being made; wait for its end",
+            ));
         }
         *backup = running.clone();
     }

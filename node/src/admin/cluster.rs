@@ -31,8 +31,19 @@ pub struct ClusterSource {
 
 impl ClusterSource {
     /// The view of a node that serves clients at `address`.
-    pub fn new(watch: NodeWatch, options: &NodeOptions, incarnation: String, address: SocketAddr) -> Self {
-        Self { watch, name: options.node.name.clone(), incarnation, address, partitions: options.node.partitions }
+    pub fn new(
+        watch: NodeWatch,
+        options: &NodeOptions,
+        incarnation: String,
+        address: SocketAddr,
+    ) -> Self {
+        Self {
+            watch,
+            name: options.node.name.clone(),
+            incarnation,
+            address,
+            partitions: options.node.partitions,
+        }
     }
 
     /// Begins to give all partitions to the other members.
@@ -50,7 +61,12 @@ impl ClusterSource {
     /// One member, this node, which owns everything.
     fn alone(&self, is_draining: bool) -> ClusterView {
         let fence = |epoch| Fence { epoch, incarnation: self.incarnation.clone() };
-        let owners = self.watch.served().into_iter().map(|(partition, epoch)| (partition, fence(epoch))).collect();
+        let owners = self
+            .watch
+            .served()
+            .into_iter()
+            .map(|(partition, epoch)| (partition, fence(epoch)))
+            .collect();
         let own = MemberView {
             name: self.name.clone(),
             incarnation: self.incarnation.clone(),
@@ -101,18 +117,30 @@ impl ClusterSource {
         members: Vec<MemberView>,
         owners: BTreeMap<PartitionId, Fence>,
     ) -> ClusterView {
-        let is_member = |fence: &&Fence| members.iter().any(|member| member.incarnation == fence.incarnation);
+        let is_member =
+            |fence: &&Fence| members.iter().any(|member| member.incarnation == fence.incarnation);
         let epochs = owners.values().map(|fence| fence.epoch);
         let partitions = PartitionsView {
             count: self.partitions.into(),
             owned: u32::try_from(owners.values().filter(is_member).count()).unwrap_or(u32::MAX),
             epoch_min: epochs.clone().min().unwrap_or(0),
             epoch_max: epochs.max().unwrap_or(0),
-            owners: owners.iter().map(|(partition, fence)| OwnerView::new(*partition, fence)).collect(),
+            owners: owners
+                .iter()
+                .map(|(partition, fence)| OwnerView::new(*partition, fence))
+                .collect(),
         };
         let served = self.watch.served();
-        let served = served.into_iter().map(|(partition, epoch)| ServedView { partition: partition.0, epoch });
-        ClusterView { node: self.name.clone(), incarnation, members, partitions, served: served.collect() }
+        let served = served
+            .into_iter()
+            .map(|(partition, epoch)| ServedView { partition: partition.0, epoch });
+        ClusterView {
+            node: self.name.clone(),
+            incarnation,
+            members,
+            partitions,
+            served: served.collect(),
+        }
     }
 }
 
@@ -217,7 +245,12 @@ pub struct OwnerView {
 impl OwnerView {
     fn new(partition: PartitionId, fence: &Fence) -> Self {
         let owner = name_of(&fence.incarnation).to_owned();
-        Self { partition: partition.0, owner, incarnation: fence.incarnation.clone(), epoch: fence.epoch }
+        Self {
+            partition: partition.0,
+            owner,
+            incarnation: fence.incarnation.clone(),
+            epoch: fence.epoch,
+        }
     }
 }
 

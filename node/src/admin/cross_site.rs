@@ -20,7 +20,10 @@ const SEC_FETCH_SITE: &str = "sec-fetch-site";
 pub(super) async fn refuse(request: Request, next: Next) -> Result<Response, ApiError> {
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !is_reading && is_from_outside(request.headers()) {
-        return Err(ApiError::new(ErrorCode::Forbidden, "pages in a browser and webhooks may not change a node"));
+        return Err(ApiError::new(
+            ErrorCode::Forbidden,
+            "pages in a browser and webhooks may not change a node",
+        ));
     }
     Ok(next.run(request).await)
 }
@@ -60,7 +63,11 @@ mod tests {
         ];
         for method in ["POST", "PUT"] {
             for header in of_pages {
-                assert_eq!(status(method, Some(header)).await, 403, "CROSS-SITE-1: {method} {header:?}");
+                assert_eq!(
+                    status(method, Some(header)).await,
+                    403,
+                    "CROSS-SITE-1: {method} {header:?}"
+                );
             }
             assert_eq!(status(method, None).await, 200);
         }

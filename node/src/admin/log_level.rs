@@ -24,7 +24,10 @@ pub(super) async fn get_log_level(State(state): State<AdminState>) -> Json<LogLe
 }
 
 /// Puts another filter into effect.
-pub(super) async fn put_log_level(State(state): State<AdminState>, body: Bytes) -> Result<Json<LogLevel>, ApiError> {
+pub(super) async fn put_log_level(
+    State(state): State<AdminState>,
+    body: Bytes,
+) -> Result<Json<LogLevel>, ApiError> {
     let wanted: LogLevel = serde_json::from_slice(&body).map_err(|error| {
         if error.is_data() {
             ApiError::validation("filter", "must be a string")
@@ -33,7 +36,8 @@ pub(super) async fn put_log_level(State(state): State<AdminState>, body: Bytes) 
         }
     })?;
     let log = &state.telemetry.log;
-    log.set_filter(&wanted.filter).map_err(|error| ApiError::validation("filter", error.to_string()))?;
+    log.set_filter(&wanted.filter)
+        .map_err(|error| ApiError::validation("filter", error.to_string()))?;
     tracing::info!(filter = wanted.filter, "log filter changed");
     Ok(Json(wanted))
 }

@@ -49,7 +49,8 @@ impl Ceiling {
     /// # Errors
     /// `BenchError::Ceiling` when loopback cannot be listened on.
     pub async fn start(shape: CeilingShape, plan: &Plan) -> Result<Self, BenchError> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(BenchError::Ceiling)?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(BenchError::Ceiling)?;
         let address = listener.local_addr().map_err(BenchError::Ceiling)?;
         let listener = listener.tap_io(|stream| {
             // A socket that keeps its delay is slower and still right.
@@ -90,7 +91,8 @@ fn router(shape: CeilingShape, plan: &Plan) -> Router {
         }
         CeilingShape::Read => {
             let answer = Bytes::from(page_answer(plan.payload_bytes));
-            Router::new().route("/v1/inbox", get(move || async move { json(StatusCode::OK, answer) }))
+            Router::new()
+                .route("/v1/inbox", get(move || async move { json(StatusCode::OK, answer) }))
         }
     }
 }
@@ -147,7 +149,10 @@ mod tests {
         let body = &single_bodies(1_024)[0];
         let sent: Value = serde_json::from_slice(body).unwrap();
         let event: Event = serde_json::from_slice(&event_answer(body)).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(event.payload.unwrap().get()).unwrap(), sent["payload"]);
+        assert_eq!(
+            serde_json::from_str::<Value>(event.payload.unwrap().get()).unwrap(),
+            sent["payload"]
+        );
         let batch: BatchOutcome = serde_json::from_str(&batch_answer(100)).unwrap();
         assert_eq!((batch.success_count, batch.results.len()), (100, 100));
         let page: InboxPage = serde_json::from_slice(&page_answer(1_024)).unwrap();

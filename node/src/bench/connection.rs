@@ -71,8 +71,13 @@ impl Dialer {
     pub async fn dial(&self) -> Result<Connection, String> {
         let open = async {
             let mut connector = self.connector.clone();
-            poll_fn(|context| connector.poll_ready(context)).await.map_err(|error| transport_reason(error.as_ref()))?;
-            let stream = connector.call(self.uri.clone()).await.map_err(|error| transport_reason(error.as_ref()))?;
+            poll_fn(|context| connector.poll_ready(context))
+                .await
+                .map_err(|error| transport_reason(error.as_ref()))?;
+            let stream = connector
+                .call(self.uri.clone())
+                .await
+                .map_err(|error| transport_reason(error.as_ref()))?;
             http1::handshake(stream).await.map_err(|error| transport_reason(&error))
         };
         match tokio::time::timeout(Duration::from_millis(CONNECT_TIMEOUT_MS), open).await {
@@ -87,10 +92,10 @@ impl Dialer {
     /// # Errors
     /// `BenchError::Unreachable` when the first fails: then the address is wrong or nobody is there.
     pub async fn dial_all(&self, count: usize) -> Result<Vec<Option<Connection>>, BenchError> {
-        let first = self
-            .dial()
-            .await
-            .map_err(|reason| BenchError::Unreachable { url: self.address.as_str().to_owned(), reason })?;
+        let first = self.dial().await.map_err(|reason| BenchError::Unreachable {
+            url: self.address.as_str().to_owned(),
+            reason,
+        })?;
         let rest = futures_util::stream::iter(1..count).map(|_| async { self.dial().await.ok() });
         let mut connections = vec![Some(first)];
         connections.extend(rest.buffer_unordered(DIALS_MAX).collect::<Vec<_>>().await);
@@ -116,7 +121,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(sender: http1::SendRequest<Full<Bytes>>, driver: http1::Connection<Stream, Full<Bytes>>) -> Self {
+    fn new(
+        sender: http1::SendRequest<Full<Bytes>>,
+        driver: http1::Connection<Stream, Full<Bytes>>,
+    ) -> Self {
         let deadline = Box::pin(tokio::time::sleep_until(Clock::deadline(REQUEST_TIMEOUT_MS)));
         Self { sender, driver: Box::pin(driver), driver_done: false, deadline }
     }
@@ -125,10 +133,15 @@ impl Connection {
     ///
     /// # Errors
     /// `Fault`; the connection is then to be dropped.
-    pub async fn exchange(&mut self, request: Request<Full<Bytes>>, body: Option<&mut Vec<u8>>) -> Result<u16, Fault> {
+    pub async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        body: Option<&mut Vec<u8>>,
+    ) -> Result<u16, Fault> {
         self.deadline.as_mut().reset(Clock::deadline(REQUEST_TIMEOUT_MS));
         let Self { sender, driver, driver_done, deadline } = self;
-        drive(driver.as_mut(), driver_done, deadline.as_mut(), transfer(sender, request, body)).await
+        drive(driver.as_mut(), driver_done, deadline.as_mut(), transfer(sender, request, body))
+            .await
     }
 }
 
@@ -175,7 +188,11 @@ async fn drive(
         }
         // A driver that ended leaves the exchange an error or its last frames, either of which wakes it; the deadline
         // covers what does neither.
-        if deadline.as_mut().poll(context).is_ready() { Poll::Ready(Err(Fault::Broken)) } else { Poll::Pending }
+        if deadline.as_mut().poll(context).is_ready() {
+            Poll::Ready(Err(Fault::Broken))
+        } else {
+            Poll::Pending
+        }
     })
     .await
 }

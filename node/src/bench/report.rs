@@ -90,7 +90,11 @@ impl Report {
             duration_seconds: rounded(measured_ns as f64 / 1e9, 3),
             requests: total.requests,
             events: total.events,
-            errors: total.failures.iter().map(|(failure, count)| (failure.to_string(), *count)).collect(),
+            errors: total
+                .failures
+                .iter()
+                .map(|(failure, count)| (failure.to_string(), *count))
+                .collect(),
             latency_ms: Latency {
                 p50: quantile(0.5),
                 p90: quantile(0.9),
@@ -119,7 +123,11 @@ impl Report {
     }
 
     fn rate(&self, count: u64) -> f64 {
-        if self.duration_seconds > 0.0 { rounded(count as f64 / self.duration_seconds, 1) } else { 0.0 }
+        if self.duration_seconds > 0.0 {
+            rounded(count as f64 / self.duration_seconds, 1)
+        } else {
+            0.0
+        }
     }
 
     /// Remarks for the person who reads the numbers; none when there is nothing to add.
@@ -138,12 +146,18 @@ impl Report {
             ));
         }
         if self.unanswered > 0 {
-            notes.push(format!("{} requests had no answer when the run ended; they are not counted", self.unanswered));
+            notes.push(format!(
+                "{} requests had no answer when the run ended; they are not counted",
+                self.unanswered
+            ));
         }
         let hints = [
             ("401", "the key is not known to this node"),
             ("403", "the key lacks a scope this load needs (events:write, inbox:read, inbox:ack)"),
-            ("429", "the rate limit or the tenant's quota was met; a load test needs a key with a higher rate limit"),
+            (
+                "429",
+                "the rate limit or the tenant's quota was met; a load test needs a key with a higher rate limit",
+            ),
         ];
         for (status, hint) in hints {
             if let Some(count) = self.errors.get(status) {
@@ -157,11 +171,17 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pace = match self.keeping {
-            Some(keeping) => format!("{} events/s on schedule, latency from the intended time", keeping.rate),
+            Some(keeping) => {
+                format!("{} events/s on schedule, latency from the intended time", keeping.rate)
+            }
             None => "as fast as the connections allow".to_owned(),
         };
         let latency = self.latency_ms;
-        writeln!(formatter, "{}, {} connections, {} s, {pace}", self.mode, self.connections, self.duration_seconds)?;
+        writeln!(
+            formatter,
+            "{}, {} connections, {} s, {pace}",
+            self.mode, self.connections, self.duration_seconds
+        )?;
         writeln!(formatter, "requests/s  {:.1}", self.rate(self.requests))?;
         writeln!(formatter, "events/s    {:.1}", self.rate(self.events))?;
         writeln!(
@@ -169,13 +189,24 @@ impl fmt::Display for Report {
             "latency ms  p50 {:.3}  p90 {:.3}  p95 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}",
             latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max
         )?;
-        let errors: Vec<String> = self.errors.iter().map(|(name, count)| format!("{name}: {count}")).collect();
-        write!(formatter, "errors      {}", if errors.is_empty() { "none".to_owned() } else { errors.join("  ") })
+        let errors: Vec<String> =
+            self.errors.iter().map(|(name, count)| format!("{name}: {count}")).collect();
+        write!(
+            formatter,
+            "errors      {}",
+            if errors.is_empty() { "none".to_owned() } else { errors.join("  ") }
+        )
     }
 }
 
 /// One line on how the load is going.
-pub(super) fn progress_line(window: Window, now_ns: u64, before: Answered, now: Answered, span_ns: u64) -> String {
+pub(super) fn progress_line(
+    window: Window,
+    now_ns: u64,
+    before: Answered,
+    now: Answered,
+    span_ns: u64,
+) -> String {
     let second_ns = 1_000_000_000;
     if now_ns < window.begin_ns {
         let left = (window.begin_ns - now_ns).div_ceil(second_ns);

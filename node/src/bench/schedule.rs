@@ -20,7 +20,8 @@ impl Schedule {
     pub fn new(rate: u64, events_per_ten_requests: u64, duration_ns: u64) -> Self {
         let interval_numerator_ns = u128::from(events_per_ten_requests.max(1)) * 1_000_000_000;
         let interval_denominator = u128::from(rate.max(1)) * 10;
-        let total = (u128::from(duration_ns) * interval_denominator).div_ceil(interval_numerator_ns);
+        let total =
+            (u128::from(duration_ns) * interval_denominator).div_ceil(interval_numerator_ns);
         Self { interval_numerator_ns, interval_denominator, total: saturated(total) }
     }
 

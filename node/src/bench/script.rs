@@ -39,7 +39,8 @@ pub enum Operation {
 use Operation::{Acknowledge, Batch, Page, Single};
 
 /// 60 % single, 20 % batch, 10 % page, 10 % acknowledgement; the page comes before the acknowledgement of its events.
-const MIXED: [Operation; 10] = [Single, Single, Batch, Single, Page, Single, Batch, Single, Acknowledge, Single];
+const MIXED: [Operation; 10] =
+    [Single, Single, Batch, Single, Page, Single, Batch, Single, Acknowledge, Single];
 
 /// Ten single events and one acknowledgement of nine of them.
 const DRAIN: [Operation; 11] =
@@ -86,7 +87,8 @@ impl Material {
 
 fn head(address: &BaseAddress, key: Option<&str>) -> Result<HeaderMap, ClientError> {
     let mut head = HeaderMap::with_capacity(4);
-    let host = HeaderValue::from_str(address.authority()).map_err(|_| ClientError::Header { name: "host" })?;
+    let host = HeaderValue::from_str(address.authority())
+        .map_err(|_| ClientError::Header { name: "host" })?;
     head.insert(HOST, host);
     head.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
     head.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -98,7 +100,8 @@ fn head(address: &BaseAddress, key: Option<&str>) -> Result<HeaderMap, ClientErr
 
 fn target(address: &BaseAddress, path: &str) -> Result<Uri, ClientError> {
     let text = address.target(path);
-    text.parse().map_err(|_| ClientError::Address { url: text, reason: "it is not a URL".to_owned() })
+    text.parse()
+        .map_err(|_| ClientError::Address { url: text, reason: "it is not a URL".to_owned() })
 }
 
 /// What an answer was worth.
@@ -201,7 +204,8 @@ impl Script {
             None => "/v1/inbox?limit=50".to_owned(),
         };
         // A cursor too long for a URI begins the inbox anew.
-        target(&self.material.base, &path).unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
+        target(&self.material.base, &path)
+            .unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
     }
 
     fn acknowledgement(&self) -> Bytes {
@@ -214,12 +218,16 @@ impl Script {
         match operation {
             Single => {
                 if self.is_draining() && self.ids.len() < DRAINED {
-                    self.ids.extend(serde_json::from_slice::<EventId>(body).ok().map(|event| event.event_id));
+                    self.ids.extend(
+                        serde_json::from_slice::<EventId>(body).ok().map(|event| event.event_id),
+                    );
                 }
                 Moved { events: 1, items_failed: 0 }
             }
             Batch => match serde_json::from_slice::<BatchAnswer>(body) {
-                Ok(answer) => Moved { events: answer.success_count, items_failed: answer.failure_count },
+                Ok(answer) => {
+                    Moved { events: answer.success_count, items_failed: answer.failure_count }
+                }
                 Err(_) => Moved { events: 0, items_failed: 1 },
             },
             Page => self.absorb_page(body),
@@ -318,9 +326,13 @@ mod tests {
     fn pages_are_followed_and_their_ids_acknowledged() {
         let mut script = script(Mode::Mixed, 0);
         assert_eq!(script.absorb(Page, PAGE), Moved::default());
-        assert_eq!(script.request(Page).uri().to_string(), "/prefix/v1/inbox?limit=50&cursor=c%2B1");
+        assert_eq!(
+            script.request(Page).uri().to_string(),
+            "/prefix/v1/inbox?limit=50&cursor=c%2B1"
+        );
         assert_eq!(script.acknowledgement(), r#"{"event_ids":["a","b"]}"#);
-        let moved = script.absorb(Acknowledge, br#"{"success_count":1,"failure_count":1,"results":[]}"#);
+        let moved =
+            script.absorb(Acknowledge, br#"{"success_count":1,"failure_count":1,"results":[]}"#);
         assert_eq!(moved.items_failed, 1);
         assert!(script.ids.is_empty());
     }

@@ -147,7 +147,9 @@ pub struct Tallies {
 impl Tallies {
     /// Tallies for so many workers.
     pub fn new(workers: usize) -> Self {
-        Self { shards: (0..workers.clamp(1, SHARDS_MAX)).map(|_| Mutex::new(Tally::new())).collect() }
+        Self {
+            shards: (0..workers.clamp(1, SHARDS_MAX)).map(|_| Mutex::new(Tally::new())).collect(),
+        }
     }
 
     /// Counts one request of a worker.
@@ -157,10 +159,12 @@ impl Tallies {
 
     /// What has been counted up to now.
     pub fn answered(&self) -> Answered {
-        self.shards.iter().map(|shard| locked(shard)).fold(Answered::default(), |sum, tally| Answered {
-            requests: sum.requests + tally.requests,
-            events: sum.events + tally.events,
-            failures: sum.failures + tally.failures.values().sum::<u64>(),
+        self.shards.iter().map(|shard| locked(shard)).fold(Answered::default(), |sum, tally| {
+            Answered {
+                requests: sum.requests + tally.requests,
+                events: sum.events + tally.events,
+                failures: sum.failures + tally.failures.values().sum::<u64>(),
+            }
         })
     }
 
@@ -210,7 +214,11 @@ mod tests {
         let window = Window::new(0, 10);
         tallies.record(0, window, sample(0, 5 * MS, Err(Failure::Status(429))));
         tallies.record(17, window, sample(0, 5 * MS, Err(Failure::Status(429))));
-        tallies.record(39, window, Sample { begin_ns: 0, end_ns: MS, result: Ok(98), items_failed: 2 });
+        tallies.record(
+            39,
+            window,
+            Sample { begin_ns: 0, end_ns: MS, result: Ok(98), items_failed: 2 },
+        );
         let total = tallies.total();
         assert_eq!(total.latency_us.len(), 1);
         assert_eq!(total.failures, BTreeMap::from([(Failure::Status(429), 2), (Failure::Item, 2)]));

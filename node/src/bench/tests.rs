@@ -29,9 +29,14 @@ fn plan(mode: Mode) -> Plan {
 fn report(keeping: Option<pace::Keeping>) -> Report {
     let tallies = Tallies::new(2);
     let window = Window::new(0, 10);
-    for (worker, result) in [Ok(10), Ok(10), Err(Failure::Status(429)), Err(Failure::Transport)].into_iter().enumerate()
+    for (worker, result) in
+        [Ok(10), Ok(10), Err(Failure::Status(429)), Err(Failure::Transport)].into_iter().enumerate()
     {
-        tallies.record(worker, window, Sample { begin_ns: 0, end_ns: 2_000_000, result, items_failed: 0 });
+        tallies.record(
+            worker,
+            window,
+            Sample { begin_ns: 0, end_ns: 2_000_000, result, items_failed: 0 },
+        );
     }
     Report::new(&plan(Mode::Batch), &tallies, 10_000_000_000, keeping, 0, false)
 }
@@ -56,7 +61,9 @@ fn people_are_told_what_limits_the_numbers() {
     let behind = pace::Keeping { rate: 5_000, due: 50_000, sent: 40_000 };
     let notes = report(Some(behind)).notes();
     assert!(
-        notes.iter().any(|note| note.contains("could not keep up with 5000 events/s: 10000 of 50000")),
+        notes
+            .iter()
+            .any(|note| note.contains("could not keep up with 5000 events/s: 10000 of 50000")),
         "{notes:?}"
     );
     let kept = pace::Keeping { rate: 5_000, due: 50_000, sent: 49_990 };
@@ -65,7 +72,8 @@ fn people_are_told_what_limits_the_numbers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_shape_of_the_ceiling_is_loaded_without_an_error() {
-    for (shape, events_per_request) in [(CeilingShape::Single, 1), (CeilingShape::Batch, 10), (CeilingShape::Read, 50)]
+    for (shape, events_per_request) in
+        [(CeilingShape::Single, 1), (CeilingShape::Batch, 10), (CeilingShape::Read, 50)]
     {
         let report = run(plan(Mode::Ceiling(shape)), |_| ()).await.unwrap();
         assert!(report.requests > 0, "{shape:?}");
@@ -88,9 +96,13 @@ async fn nobody_there_is_said_at_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let plan = Plan { url: Some(url.clone()), keys: vec!["trg_test_a".to_owned()], ..plan(Mode::Single) };
+    let plan =
+        Plan { url: Some(url.clone()), keys: vec!["trg_test_a".to_owned()], ..plan(Mode::Single) };
     let error = run(plan, |_| ()).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot reach {url}: connection refused; is the node running?"));
+    assert_eq!(
+        error.to_string(),
+        format!("cannot reach {url}: connection refused; is the node running?")
+    );
 }
 
 #[test]

@@ -61,7 +61,12 @@ pub struct Worker {
 
 impl Worker {
     /// A worker, with its connection if it could be opened.
-    pub fn new(index: usize, load: Arc<Load>, connection: Option<Connection>, script: Script) -> Self {
+    pub fn new(
+        index: usize,
+        load: Arc<Load>,
+        connection: Option<Connection>,
+        script: Script,
+    ) -> Self {
         Self { index, load, connection, script, redial_ms: REDIAL_MS_MIN, body: Vec::new() }
     }
 

@@ -76,9 +76,17 @@ impl Assembly {
         let (node, joined) = match joining {
             Some((settings, joining)) => {
                 let joined = (joining.transport.clone(), joining.peers.clone());
-                (Node::join(store.clone(), sender, broker, settings, (incarnation, joining)).await?, Some(joined))
+                (
+                    Node::join(store.clone(), sender, broker, settings, (incarnation, joining))
+                        .await?,
+                    Some(joined),
+                )
             }
-            None => (Node::start(store.clone(), sender, broker, options.node.partitions, incarnation).await?, None),
+            None => (
+                Node::start(store.clone(), sender, broker, options.node.partitions, incarnation)
+                    .await?,
+                None,
+            ),
         };
         let joined = joined.zip(node.directory());
         let cluster = joined.as_ref().map(|((transport, _), directory)| EdgeCluster {
@@ -137,9 +145,16 @@ impl Assembly {
         let watch = self.node.watch();
         let options = &self.options.listen;
         let Public { listener, tls, runtime } = public;
-        let public = runtime.spawn(server::serve(listener, self.router, tls, options.clone(), stopped));
+        let public =
+            runtime.spawn(server::serve(listener, self.router, tls, options.clone(), stopped));
         let admin = admin.map(|admin| {
-            tokio::spawn(server::serve(admin.listener, admin.router, None, options.clone(), admin_stopped))
+            tokio::spawn(server::serve(
+                admin.listener,
+                admin.router,
+                None,
+                options.clone(),
+                admin_stopped,
+            ))
         });
         let outcome = tokio::select! {
             signal = stop_requested() => match signal {
@@ -177,7 +192,8 @@ impl Assembly {
             self.node.stop().await;
             if members.is_some() {
                 // Members that have not heard of the moves, or of the end, are told by this one, for as long as they read the map.
-                tokio::time::sleep(Duration::from_millis(self.options.cluster.beat_interval_ms)).await;
+                tokio::time::sleep(Duration::from_millis(self.options.cluster.beat_interval_ms))
+                    .await;
             }
             tracing::info!("stopped");
         };

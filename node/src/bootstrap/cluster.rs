@@ -28,40 +28,60 @@ use triggers_store::tables::settings::StoreSettings;
 ///
 /// # Errors
 /// [`StartError::Option`] naming the option at fault.
-pub(super) fn tls(options: &triggers_cluster_config::ClusterOptions) -> Result<Option<PeerTls>, StartError> {
+pub(super) fn tls(
+    options: &triggers_cluster_config::ClusterOptions,
+) -> Result<Option<PeerTls>, StartError> {
     let files = (&options.tls_certificate_file, &options.tls_key_file, &options.tls_ca_file);
     let (Some(certificate_file), Some(key_file), Some(ca_file)) = files else { return Ok(None) };
     let chain = certificates("cluster.tls_certificate_file", certificate_file)?;
-    let key =
-        || PrivateKeyDer::from_pem_file(key_file).map_err(|error| fault("cluster.tls_key_file", Some(key_file), error));
+    let key = || {
+        PrivateKeyDer::from_pem_file(key_file)
+            .map_err(|error| fault("cluster.tls_key_file", Some(key_file), error))
+    };
     let mut roots = RootCertStore::empty();
     for certificate in certificates("cluster.tls_ca_file", ca_file)? {
-        roots.add(certificate).map_err(|error| fault("cluster.tls_ca_file", Some(ca_file), error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| fault("cluster.tls_ca_file", Some(ca_file), error))?;
     }
     let roots = Arc::new(roots);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unusable = |error: rustls::Error| fault("cluster.tls_certificate_file", Some(certificate_file), error);
+    let unusable =
+        |error: rustls::Error| fault("cluster.tls_certificate_file", Some(certificate_file), error);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         .build()
         .map_err(|error| fault("cluster.tls_ca_file", Some(ca_file), error))?;
     let server = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(chain.clone(), key_or(key())?))
+        .and_then(|builder| {
+            builder
+                .with_client_cert_verifier(verifier)
+                .with_single_cert(chain.clone(), key_or(key())?)
+        })
         .map_err(unusable)?;
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, key_or(key())?))
+        .and_then(|builder| {
+            builder.with_root_certificates(roots).with_client_auth_cert(chain, key_or(key())?)
+        })
         .map_err(unusable)?;
-    Ok(Some(PeerTls { acceptor: TlsAcceptor::from(Arc::new(server)), connector: TlsConnector::from(Arc::new(client)) }))
+    Ok(Some(PeerTls {
+        acceptor: TlsAcceptor::from(Arc::new(server)),
+        connector: TlsConnector::from(Arc::new(client)),
+    }))
 }
 
-fn key_or(key: Result<PrivateKeyDer<'static>, StartError>) -> Result<PrivateKeyDer<'static>, rustls::Error> {
+fn key_or(
+    key: Result<PrivateKeyDer<'static>, StartError>,
+) -> Result<PrivateKeyDer<'static>, rustls::Error> {
     key.map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
-    let all = CertificateDer::pem_file_iter(file).map_err(|error| fault(field, Some(file), error))?;
-    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| fault(field, Some(file), error))?;
+    let all =
+        CertificateDer::pem_file_iter(file).map_err(|error| fault(field, Some(file), error))?;
+    let all: Vec<_> =
+        all.collect::<Result<_, _>>().map_err(|error| fault(field, Some(file), error))?;
     if all.is_empty() {
         return Err(fault(field, Some(file), "there is no certificate in it"));
     }
@@ -69,7 +89,8 @@ fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>
 }
 
 fn fault(field: &str, file: Option<&Path>, reason: impl std::fmt::Display) -> StartError {
-    let reason = file.map_or_else(|| reason.to_string(), |file| format!("{}: {reason}", file.display()));
+    let reason =
+        file.map_or_else(|| reason.to_string(), |file| format!("{}: {reason}", file.display()));
     StartError::Option { field: field.to_owned(), reason }
 }
 
@@ -112,7 +133,9 @@ pub(super) async fn joining(
 
 /// The secret of the members: made from one that is in the store, and tells nothing of it.
 fn cookie(settings: &StoreSettings) -> String {
-    let digest = Sha256::new().chain_update("triggers: cookie of the members").chain_update(settings.cursor_secret);
+    let digest = Sha256::new()
+        .chain_update("triggers: cookie of the members")
+        .chain_update(settings.cursor_secret);
     digest.finalize().iter().fold(String::new(), |mut text, byte| {
         // Writing to a text cannot fail.
         let _ = write!(text, "{byte:02x}");

@@ -67,7 +67,9 @@ async fn postgres(_: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
 
 #[cfg(feature = "foundationdb")]
 async fn foundationdb(options: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
-    use triggers_store::kv::foundationdb::{FoundationEngine, FoundationOpenError, FoundationOptions};
+    use triggers_store::kv::foundationdb::{
+        FoundationEngine, FoundationOpenError, FoundationOptions,
+    };
     let foundation = FoundationOptions::new(options.store.foundationdb_cluster_file.clone());
     match FoundationEngine::open(&foundation).await {
         Ok(engine) => Ok(Arc::new(engine)),

@@ -77,9 +77,11 @@ impl StartError {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration(_) | Self::Option { .. } | Self::Tls(_) | Self::Sender(_) | Self::NoAdminKey => {
-                CONFIGURATION
-            }
+            Self::Configuration(_)
+            | Self::Option { .. }
+            | Self::Tls(_)
+            | Self::Sender(_)
+            | Self::NoAdminKey => CONFIGURATION,
             Self::Fatal(_) => FATAL,
             Self::Listen { .. }
             | Self::DataDirectory(_)

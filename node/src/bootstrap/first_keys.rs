@@ -48,7 +48,13 @@ impl DevFile {
         let failed = |source| StartError::File { path: path.to_owned(), source };
         let new = path.with_extension("json.new");
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .map_err(failed)?;
         let text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
         file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(failed)?;
         file.sync_all().map_err(failed)?;
@@ -57,7 +63,10 @@ impl DevFile {
 }
 
 /// The keys of `dev`: those of the earlier start if they still work, new ones otherwise.
-pub(super) async fn dev_keys(store: &Store, earlier: Option<&DevFile>) -> Result<(ApiKey, ApiKey), StartError> {
+pub(super) async fn dev_keys(
+    store: &Store,
+    earlier: Option<&DevFile>,
+) -> Result<(ApiKey, ApiKey), StartError> {
     let tenant = tenant(DEV_TENANT);
     ensure_tenant(store, &tenant, "Development").await?;
     let api_key = match usable(store, earlier.map(|file| &file.api_key)).await? {
@@ -85,7 +94,12 @@ async fn is_usable(store: &Store, key: &ApiKey) -> Result<bool, StartError> {
     Ok(found.is_some_and(|found| !found.key.is_expired(now)))
 }
 
-async fn make_key(store: &Store, tenant: &TenantId, name: &str, scopes: Scopes) -> Result<ApiKey, StartError> {
+async fn make_key(
+    store: &Store,
+    tenant: &TenantId,
+    name: &str,
+    scopes: Scopes,
+) -> Result<ApiKey, StartError> {
     let key = ApiKey::generate(KeyKind::Test, store.environment());
     ensure_key(store, tenant, &key, name, scopes).await?;
     Ok(key)
@@ -103,7 +117,9 @@ pub(super) async fn admin_key(store: &Store, given: Option<ApiKey>) -> Result<()
     match given {
         Some(key) if keys.iter().any(is_admin) => {
             if !is_usable(store, &key).await? {
-                tracing::warn!("the given admin key does not work, and is not stored again: another one is in use");
+                tracing::warn!(
+                    "the given admin key does not work, and is not stored again: another one is in use"
+                );
             }
             Ok(())
         }

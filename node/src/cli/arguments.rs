@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use triggers_cluster_config::{
-    ConfigError, Fault, FaultSource, NodeOptions, Override, OverrideError, Sources, process_environment,
+    ConfigError, Fault, FaultSource, NodeOptions, Override, OverrideError, Sources,
+    process_environment,
 };
 
 /// Where `triggers dev` keeps its data unless told otherwise; the client commands look for its keys there.
@@ -84,7 +85,9 @@ pub struct ServeArguments {
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Load a configuration exactly as `serve` would, and list every fault
-    #[command(after_help = "Example:\n  triggers config check --config /etc/triggers/triggers.toml")]
+    #[command(
+        after_help = "Example:\n  triggers config check --config /etc/triggers/triggers.toml"
+    )]
     Check(ServeArguments),
     /// Print every option with its default and its explanation, as TOML
     #[command(after_help = "Example:\n  triggers config default > triggers.toml")]
@@ -104,7 +107,8 @@ impl ServeArguments {
         &self,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<NodeOptions, ConfigError> {
-        let flags: Result<Vec<Override>, OverrideError> = self.set.iter().map(|text| text.parse()).collect();
+        let flags: Result<Vec<Override>, OverrideError> =
+            self.set.iter().map(|text| text.parse()).collect();
         let flags = flags.map_err(|error| ConfigError {
             faults: vec![Fault {
                 source: FaultSource::Flag("set".to_owned()),
@@ -126,7 +130,8 @@ mod tests {
 
     #[test]
     fn set_wins_over_the_environment() {
-        let arguments = ServeArguments { config: None, set: vec!["listen.address=127.0.0.1:7000".to_owned()] };
+        let arguments =
+            ServeArguments { config: None, set: vec!["listen.address=127.0.0.1:7000".to_owned()] };
         let environment = [("TRIGGERS__LISTEN__ADDRESS".to_owned(), "127.0.0.1:6000".to_owned())];
         let options = arguments.options_with(environment).unwrap();
         assert_eq!(options.listen.address.port(), 7000);

@@ -125,7 +125,10 @@ impl BenchArguments {
             (_, Mode::Ceiling(_)) => (None, Vec::new()),
             (Some(file), _) => {
                 let url = self.connection.url.clone();
-                (Some(url.unwrap_or_else(|| super::connection::URL_DEFAULT.to_owned())), keys(file)?)
+                (
+                    Some(url.unwrap_or_else(|| super::connection::URL_DEFAULT.to_owned())),
+                    keys(file)?,
+                )
             }
             (None, _) => {
                 let target = self.connection.target(Role::Tenant)?;
@@ -178,8 +181,9 @@ fn verdict(report: &Report) -> Result<(), CommandError> {
 
 fn keys(file: &Path) -> Result<Vec<String>, CommandError> {
     let name = file.display();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| CommandError::Usage(format!("cannot read the keys from {name}: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        CommandError::Usage(format!("cannot read the keys from {name}: {error}"))
+    })?;
     let keys: Vec<String> = text
         .lines()
         .map(str::trim)
@@ -187,7 +191,9 @@ fn keys(file: &Path) -> Result<Vec<String>, CommandError> {
         .map(str::to_owned)
         .collect();
     if keys.is_empty() || keys.len() > KEYS_MAX {
-        return Err(CommandError::Usage(format!("{name} must hold 1 to {KEYS_MAX} keys, one a line")));
+        return Err(CommandError::Usage(format!(
+            "{name} must hold 1 to {KEYS_MAX} keys, one a line"
+        )));
     }
     Ok(keys)
 }

@@ -17,7 +17,9 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), CommandError> {
         ConfigCommand::Default => output::line(default_toml().trim_end()),
         ConfigCommand::Check(arguments) => match arguments.options() {
             Ok(_) => output::line("configuration is valid"),
-            Err(error) => Err(CommandError::Configuration(format!("the configuration is not valid:\n{error}"))),
+            Err(error) => Err(CommandError::Configuration(format!(
+                "the configuration is not valid:\n{error}"
+            ))),
         },
     }
 }

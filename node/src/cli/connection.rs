@@ -60,10 +60,22 @@ impl AdminArguments {
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionArguments {
     /// Address of the node [default: http://127.0.0.1:8080]
-    #[arg(long, global = true, env = "TRIGGERS_URL", value_name = "URL", help_heading = "Connection")]
+    #[arg(
+        long,
+        global = true,
+        env = "TRIGGERS_URL",
+        value_name = "URL",
+        help_heading = "Connection"
+    )]
     pub url: Option<String>,
     /// API key; better given by the environment, where other users of the machine cannot see it
-    #[arg(long, global = true, env = "TRIGGERS_API_KEY", hide_env_values = true, value_name = "KEY")]
+    #[arg(
+        long,
+        global = true,
+        env = "TRIGGERS_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
     #[arg(help_heading = "Connection")]
     pub key: Option<String>,
     /// Print JSON for machines instead of tables
@@ -120,7 +132,10 @@ impl ConnectionArguments {
         let url = self.url.as_deref().map(str::trim).filter(|url| !url.is_empty());
         let key = self.key.as_deref().map(str::trim).filter(|key| !key.is_empty());
         if let Some(key) = key {
-            return Ok(Target { url: url.unwrap_or(URL_DEFAULT).to_owned(), key: Some(key.to_owned()) });
+            return Ok(Target {
+                url: url.unwrap_or(URL_DEFAULT).to_owned(),
+                key: Some(key.to_owned()),
+            });
         }
         let Some(dev) = read(file)? else {
             return Err(CommandError::Usage(format!(
@@ -155,7 +170,10 @@ fn read(file: &Path) -> Result<Option<DevFile>, CommandError> {
         }
     };
     serde_json::from_slice(&text).map(Some).map_err(|error| {
-        CommandError::Usage(format!("{} is damaged ({error}); delete it, or give --key or --admin-url", file.display()))
+        CommandError::Usage(format!(
+            "{} is damaged ({error}); delete it, or give --key or --admin-url",
+            file.display()
+        ))
     })
 }
 
@@ -167,7 +185,11 @@ mod tests {
         "api_key":"trg_test_tenant","admin_key":"trg_test_admin"}"#;
 
     fn arguments(url: Option<&str>, key: Option<&str>) -> ConnectionArguments {
-        ConnectionArguments { url: url.map(str::to_owned), key: key.map(str::to_owned), json: false }
+        ConnectionArguments {
+            url: url.map(str::to_owned),
+            key: key.map(str::to_owned),
+            json: false,
+        }
     }
 
     #[test]
@@ -178,7 +200,9 @@ mod tests {
         let tenant = arguments(None, None).target_beside(Role::Tenant, &file).unwrap();
         assert_eq!(tenant.url, "http://127.0.0.1:9999");
         assert_eq!(tenant.key.as_deref(), Some("trg_test_tenant"));
-        let admin = arguments(Some("http://127.0.0.1:9999/"), Some("")).target_beside(Role::Admin, &file).unwrap();
+        let admin = arguments(Some("http://127.0.0.1:9999/"), Some(""))
+            .target_beside(Role::Admin, &file)
+            .unwrap();
         assert_eq!(admin.key.as_deref(), Some("trg_test_admin"));
     }
 
@@ -187,7 +211,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dev.json");
         std::fs::write(&file, DEV).unwrap();
-        let error = arguments(Some("https://example.com"), None).target_beside(Role::Tenant, &file).unwrap_err();
+        let error = arguments(Some("https://example.com"), None)
+            .target_beside(Role::Tenant, &file)
+            .unwrap_err();
         assert_eq!(error.exit_code(), super::super::exit::USAGE);
         assert!(!error.to_string().contains("trg_test"), "{error}");
     }
@@ -197,7 +223,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dev.json");
         let url = |given: Option<&str>| {
-            AdminArguments { admin_url: given.map(str::to_owned) }.url_beside(&file).map_err(|error| error.to_string())
+            AdminArguments { admin_url: given.map(str::to_owned) }
+                .url_beside(&file)
+                .map_err(|error| error.to_string())
         };
         assert_eq!(url(None).as_deref(), Ok(ADMIN_URL_DEFAULT));
         std::fs::write(&file, DEV).unwrap();
@@ -211,7 +239,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dev.json");
         let given = arguments(None, Some("trg_live_x")).target_beside(Role::Tenant, &file).unwrap();
-        assert_eq!(given, Target { url: URL_DEFAULT.to_owned(), key: Some("trg_live_x".to_owned()) });
+        assert_eq!(
+            given,
+            Target { url: URL_DEFAULT.to_owned(), key: Some("trg_live_x".to_owned()) }
+        );
         let error = arguments(None, None).target_beside(Role::Tenant, &file).unwrap_err();
         assert!(error.to_string().contains("TRIGGERS_API_KEY"), "{error}");
     }

@@ -124,9 +124,13 @@ async fn status(client: &Client, id: &str, json: bool) -> Result<(), CommandErro
 
 fn status_text(status: EventStatus) -> String {
     let retries = if status.retry_count == 1 { "retry" } else { "retries" };
-    let mut lines = vec![format!("{} is {}, {} {retries}", status.event_id, status.status, status.retry_count)];
-    let times =
-        [("delivered", status.delivered_at), ("failed", status.failed_at), ("next attempt", status.next_retry_at)];
+    let mut lines =
+        vec![format!("{} is {}, {} {retries}", status.event_id, status.status, status.retry_count)];
+    let times = [
+        ("delivered", status.delivered_at),
+        ("failed", status.failed_at),
+        ("next attempt", status.next_retry_at),
+    ];
     for (name, time) in times {
         if let Some(time) = time {
             lines.push(format!("{name}: {time}"));
@@ -153,7 +157,8 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
     let mut failed = 0;
     let mut table = Table::new(["ID", "STATUS", "ERROR"]);
     for chunk in ids.chunks(ACKNOWLEDGE_IDS_MAX) {
-        let call = Call::post(&["events", "acknowledge", "batch"]).json(&json!({ "event_ids": chunk }))?;
+        let call =
+            Call::post(&["events", "acknowledge", "batch"]).json(&json!({ "event_ids": chunk }))?;
         let reply = client.execute(call).await?;
         let outcome: BatchOutcome = reply.decode()?;
         failed += outcome.failure_count;
@@ -170,12 +175,18 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
     }
     match failed {
         0 => Ok(()),
-        failed => Err(CommandError::Failed(format!("{failed} of {} events were not acknowledged", ids.len()))),
+        failed => Err(CommandError::Failed(format!(
+            "{failed} of {} events were not acknowledged",
+            ids.len()
+        ))),
     }
 }
 
 fn item_error(error: &serde_json::Value) -> String {
-    match (error.get("code").and_then(|code| code.as_str()), error.get("message").and_then(|text| text.as_str())) {
+    match (
+        error.get("code").and_then(|code| code.as_str()),
+        error.get("message").and_then(|text| text.as_str()),
+    ) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => record::text(error),
     }
@@ -217,13 +228,21 @@ mod tests {
         )
         .unwrap();
         let text = status_text(status);
-        assert!(text.starts_with("e is queued, 1 retry\nnext attempt: 2026-01-01T00:05:00.000Z\nATTEMPT"), "{text}");
+        assert!(
+            text.starts_with(
+                "e is queued, 1 retry\nnext attempt: 2026-01-01T00:05:00.000Z\nATTEMPT"
+            ),
+            "{text}"
+        );
         assert!(text.ends_with("500   the endpoint answered 500"), "{text}");
     }
 
     #[test]
     fn an_item_s_error_is_code_and_message() {
-        assert_eq!(item_error(&json!({"code":"NOT_FOUND","message":"no such event"})), "NOT_FOUND: no such event");
+        assert_eq!(
+            item_error(&json!({"code":"NOT_FOUND","message":"no such event"})),
+            "NOT_FOUND: no such event"
+        );
         assert_eq!(item_error(&json!("odd")), "odd");
     }
 }

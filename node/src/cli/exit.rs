@@ -71,7 +71,9 @@ impl CommandError {
     /// The exit code this stands for.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(ClientError::Address { .. } | ClientError::Key | ClientError::Header { .. })
+            Self::Client(
+                ClientError::Address { .. } | ClientError::Key | ClientError::Header { .. },
+            )
             | Self::Usage(_) => USAGE,
             Self::Client(_) | Self::Failed(_) | Self::Bench(_) => FAILED,
             Self::Configuration(_) => CONFIGURATION,

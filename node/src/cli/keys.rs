@@ -19,8 +19,17 @@ use super::exit::CommandError;
 use super::output;
 use super::record::{self, Listing, Object};
 
-const COLUMNS: [&str; 9] =
-    ["id", "key_id", "name", "tenant_id", "prefix", "scopes", "rate_limit_per_minute", "created_at", "expires_at"];
+const COLUMNS: [&str; 9] = [
+    "id",
+    "key_id",
+    "name",
+    "tenant_id",
+    "prefix",
+    "scopes",
+    "rate_limit_per_minute",
+    "created_at",
+    "expires_at",
+];
 
 /// `triggers keys …`
 #[derive(Debug, Args)]
@@ -120,7 +129,8 @@ pub async fn run(arguments: KeysArguments) -> Result<(), CommandError> {
         KeysCommand::Generate { test } => generate(test, json),
         KeysCommand::List => list(&client(Role::Tenant)?, json).await,
         KeysCommand::Rotate { id, grace_seconds } => {
-            let body = grace_seconds.map_or_else(|| json!({}), |seconds| json!({ "grace_seconds": seconds }));
+            let body = grace_seconds
+                .map_or_else(|| json!({}), |seconds| json!({ "grace_seconds": seconds }));
             let call = Call::post(&["keys", &id, "rotate"]).json(&body)?;
             shown_once(&client(Role::Tenant)?.execute(call).await?, json)
         }

@@ -74,7 +74,9 @@ struct Stop([Signal; 4]);
 impl Stop {
     fn watch() -> Result<Self, CommandError> {
         let watched = |kind| {
-            signal(kind).map_err(|error| CommandError::Failed(format!("cannot watch for the end by Ctrl-C: {error}")))
+            signal(kind).map_err(|error| {
+                CommandError::Failed(format!("cannot watch for the end by Ctrl-C: {error}"))
+            })
         };
         Ok(Self([
             watched(SignalKind::interrupt())?,
@@ -103,14 +105,22 @@ impl Stop {
 pub async fn run(arguments: ListenArguments) -> Result<(), CommandError> {
     let mut stop = Stop::watch()?;
     let given = arguments.verify.as_deref().map(VerifyingKey::parse).transpose();
-    let given = given.map_err(|error| CommandError::Usage(format!("the key of --verify {error}")))?;
-    let client = if arguments.no_subscribe { None } else { Some(arguments.connection.client(Role::Tenant)?) };
+    let given =
+        given.map_err(|error| CommandError::Usage(format!("the key of --verify {error}")))?;
+    let client = if arguments.no_subscribe {
+        None
+    } else {
+        Some(arguments.connection.client(Role::Tenant)?)
+    };
     let (listener, url) = open(SocketAddr::new(arguments.bind, arguments.port)).await?;
     output::note(&format!("listening on {url}; Ctrl-C ends"));
     let (temporary, key) = match client {
         Some(client) => {
             let (temporary, key) = Temporary::make(client, &url, &arguments.event_types).await?;
-            output::note(&format!("subscription {} points here; it is deleted at the end", temporary.id()));
+            output::note(&format!(
+                "subscription {} points here; it is deleted at the end",
+                temporary.id()
+            ));
             (Some(temporary), Some(key))
         }
         None => (None, given),
@@ -128,7 +138,9 @@ pub async fn run(arguments: ListenArguments) -> Result<(), CommandError> {
 
 /// Opens the port; the URL that reaches it from this machine.
 async fn open(address: SocketAddr) -> Result<(TcpListener, String), CommandError> {
-    let failed = |error: std::io::Error| CommandError::Failed(format!("cannot listen on {address}: {error}"));
+    let failed = |error: std::io::Error| {
+        CommandError::Failed(format!("cannot listen on {address}: {error}"))
+    };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let opened = listener.local_addr().map_err(failed)?;
     Ok((listener, url(opened)))

@@ -72,8 +72,11 @@ pub fn progress_end() {
 pub fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
-            let (plain, escaped) =
-                if character.is_control() { (None, Some(character.escape_default())) } else { (Some(character), None) };
+            let (plain, escaped) = if character.is_control() {
+                (None, Some(character.escape_default()))
+            } else {
+                (Some(character), None)
+            };
             plain.into_iter().chain(escaped.into_iter().flatten())
         })
         .collect()

@@ -98,8 +98,12 @@ mod tests {
     #[test]
     fn columns_nobody_has_are_left_out() {
         let rows: Vec<Object> =
-            serde_json::from_str(r#"[{"id":"a","scopes":["x","y"],"expires_at":null},{"id":"b"}]"#).unwrap();
-        assert_eq!(table(&rows, &["id", "scopes", "expires_at"]).to_string(), "ID  SCOPES\na   x,y\nb");
+            serde_json::from_str(r#"[{"id":"a","scopes":["x","y"],"expires_at":null},{"id":"b"}]"#)
+                .unwrap();
+        assert_eq!(
+            table(&rows, &["id", "scopes", "expires_at"]).to_string(),
+            "ID  SCOPES\na   x,y\nb"
+        );
     }
 
     #[test]

@@ -22,14 +22,20 @@ impl Runtimes {
     /// Threads or the system's notifications are not to be had.
     pub(super) fn start(is_node: bool) -> io::Result<Self> {
         if !is_node {
-            return Ok(Self { main: Builder::new_multi_thread().enable_all().build()?, connections: None });
+            return Ok(Self {
+                main: Builder::new_multi_thread().enable_all().build()?,
+                connections: None,
+            });
         }
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let half = (processors / 2).max(1);
         let main = Builder::new_multi_thread().worker_threads(half).enable_all().build()?;
         let threads = (processors - half).max(1);
-        let connections =
-            Builder::new_multi_thread().worker_threads(threads).thread_name("connections").enable_all().build()?;
+        let connections = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("connections")
+            .enable_all()
+            .build()?;
         Ok(Self { main, connections: Some(connections) })
     }
 

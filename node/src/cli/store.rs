@@ -98,8 +98,9 @@ fn look(arguments: &DirectoryArguments, reads_pairs: bool) -> Result<(), Command
 }
 
 async fn backup(arguments: &BackupArguments) -> Result<(), CommandError> {
-    let directory = std::path::absolute(&arguments.directory)
-        .map_err(|error| CommandError::Usage(format!("{}: {error}", arguments.directory.display())))?;
+    let directory = std::path::absolute(&arguments.directory).map_err(|error| {
+        CommandError::Usage(format!("{}: {error}", arguments.directory.display()))
+    })?;
     let client = arguments.admin.client()?;
     let request = BackupRequest { directory: directory.clone() };
     client.execute(Call::post(&["store", "backup"]).json(&request)?).await?;
@@ -107,10 +108,15 @@ async fn backup(arguments: &BackupArguments) -> Result<(), CommandError> {
         match client.execute(Call::get(&["store", "backup"])).await?.decode()? {
             Backup::Running { .. } => tokio::time::sleep(POLL_INTERVAL).await,
             Backup::Done { pairs, bytes, .. } => {
-                return output::line(&format!("{}: {pairs} pairs, {bytes} bytes", directory.display()));
+                return output::line(&format!(
+                    "{}: {pairs} pairs, {bytes} bytes",
+                    directory.display()
+                ));
             }
             Backup::Failed { reason, .. } => return Err(CommandError::Failed(reason)),
-            Backup::None => return Err(CommandError::Failed("the node was started again meanwhile".to_owned())),
+            Backup::None => {
+                return Err(CommandError::Failed("the node was started again meanwhile".to_owned()));
+            }
         }
     }
 }

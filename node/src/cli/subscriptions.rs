@@ -20,8 +20,16 @@ use super::record::{self, Listing, Object};
 mod attempts;
 mod settings;
 
-const COLUMNS: [&str; 8] =
-    ["id", "target_url", "event_types", "status", "disabled_reason", "signature_scheme", "description", "created_at"];
+const COLUMNS: [&str; 8] = [
+    "id",
+    "target_url",
+    "event_types",
+    "status",
+    "disabled_reason",
+    "signature_scheme",
+    "description",
+    "created_at",
+];
 
 /// `triggers subscriptions …`
 #[derive(Debug, Args)]
@@ -110,7 +118,9 @@ pub async fn run(arguments: SubscriptionsArguments) -> Result<(), CommandError> 
             shown_once(&client.execute(call).await?, json)
         }
         SubscriptionsCommand::List => list(&client, json).await,
-        SubscriptionsCommand::Show { id } => shown(&client, Call::get(&["subscriptions", &id]), json).await,
+        SubscriptionsCommand::Show { id } => {
+            shown(&client, Call::get(&["subscriptions", &id]), json).await
+        }
         SubscriptionsCommand::Update(update) => {
             let call = Call::patch(&["subscriptions", &update.id]).json(&update.body()?)?;
             shown(&client, call, json).await
@@ -123,7 +133,9 @@ pub async fn run(arguments: SubscriptionsArguments) -> Result<(), CommandError> 
             shown_once(&client.execute(call).await?, json)
         }
         SubscriptionsCommand::Test { id } => attempts::test(&client, &id, json).await,
-        SubscriptionsCommand::Attempts(arguments) => attempts::list(&client, &arguments, json).await,
+        SubscriptionsCommand::Attempts(arguments) => {
+            attempts::list(&client, &arguments, json).await
+        }
     }
 }
 
@@ -140,7 +152,12 @@ async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
     output::line(&record::table(&rows, &COLUMNS).to_string())
 }
 
-async fn set_status(client: &Client, id: &str, status: &str, json: bool) -> Result<(), CommandError> {
+async fn set_status(
+    client: &Client,
+    id: &str,
+    status: &str,
+    json: bool,
+) -> Result<(), CommandError> {
     let call = Call::patch(&["subscriptions", id]).json(&json!({ "status": status }))?;
     shown(client, call, json).await
 }
@@ -180,7 +197,11 @@ fn take_key(subscription: &mut Object) -> Option<(&'static str, String)> {
 
 async fn delete(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
     client.execute(Call::delete(&["subscriptions", id])).await?;
-    if json { output::json(&json!({ "id": id, "deleted": true })) } else { output::line(&format!("deleted {id}")) }
+    if json {
+        output::json(&json!({ "id": id, "deleted": true }))
+    } else {
+        output::line(&format!("deleted {id}"))
+    }
 }
 
 #[cfg(test)]

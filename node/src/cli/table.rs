@@ -25,7 +25,8 @@ impl Table {
 
     /// Adds a row; missing cells are empty, surplus ones are left out.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let mut row: Vec<String> = cells.into_iter().take(self.header.len()).map(|cell| printable(&cell)).collect();
+        let mut row: Vec<String> =
+            cells.into_iter().take(self.header.len()).map(|cell| printable(&cell)).collect();
         row.resize(self.header.len(), String::new());
         self.rows.push(row);
     }
@@ -83,7 +84,10 @@ mod tests {
         let mut table = Table::new(["ID", "TYPE", "NOTE"]);
         table.row(["1".to_owned(), "order.created".to_owned(), "é".to_owned()]);
         table.row(["10000".to_owned(), "a".to_owned()]);
-        assert_eq!(table.to_string(), "ID     TYPE           NOTE\n1      order.created  é\n10000  a");
+        assert_eq!(
+            table.to_string(),
+            "ID     TYPE           NOTE\n1      order.created  é\n10000  a"
+        );
     }
 
     #[test]

@@ -14,8 +14,16 @@ use super::exit::CommandError;
 use super::output;
 use super::record::{self, Listing, Object};
 
-const COLUMNS: [&str; 8] =
-    ["id", "tenant_id", "name", "tier", "status", "retention_days", "max_inbox_events", "created_at"];
+const COLUMNS: [&str; 8] = [
+    "id",
+    "tenant_id",
+    "name",
+    "tier",
+    "status",
+    "retention_days",
+    "max_inbox_events",
+    "created_at",
+];
 
 /// `triggers tenants …`
 #[derive(Debug, Args)]
@@ -94,7 +102,10 @@ struct TenantBody<'a> {
 impl TenantBody<'_> {
     fn is_empty(&self) -> bool {
         let SettingArguments { tier, retention_days, max_inbox_events } = self.settings;
-        self.name.is_none() && tier.is_none() && retention_days.is_none() && max_inbox_events.is_none()
+        self.name.is_none()
+            && tier.is_none()
+            && retention_days.is_none()
+            && max_inbox_events.is_none()
     }
 }
 
@@ -115,7 +126,9 @@ pub async fn run(arguments: TenantsArguments) -> Result<(), CommandError> {
         TenantsCommand::Update { id, name, settings } => {
             let body = TenantBody { id: None, name: name.as_deref(), settings };
             if body.is_empty() {
-                return Err(CommandError::Usage("nothing to change: give at least one setting".to_owned()));
+                return Err(CommandError::Usage(
+                    "nothing to change: give at least one setting".to_owned(),
+                ));
             }
             Call::patch(&["tenants", id]).json(&body)?
         }
@@ -149,7 +162,8 @@ mod tests {
 
     #[test]
     fn only_what_was_given_is_sent() {
-        let settings = SettingArguments { tier: None, retention_days: Some(90), max_inbox_events: None };
+        let settings =
+            SettingArguments { tier: None, retention_days: Some(90), max_inbox_events: None };
         let body = TenantBody { id: None, name: None, settings: &settings };
         assert_eq!(serde_json::to_string(&body).unwrap(), r#"{"retention_days":90}"#);
         assert!(!body.is_empty());

@@ -26,8 +26,10 @@ impl BaseAddress {
     /// `ClientError::Address` with the reason.
     pub fn parse(text: &str) -> Result<Self, ClientError> {
         // Whatever stands before an `@` may be a secret and is not repeated.
-        let shown = text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"));
-        let refuse = |reason: &str| ClientError::Address { url: shown.clone(), reason: reason.to_owned() };
+        let shown =
+            text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"));
+        let refuse =
+            |reason: &str| ClientError::Address { url: shown.clone(), reason: reason.to_owned() };
         let trimmed = text.trim().trim_end_matches('/');
         let uri: Uri = trimmed.parse().map_err(|_| refuse("it is not a URL"))?;
         let secure = match uri.scheme_str() {
@@ -46,7 +48,12 @@ impl BaseAddress {
             return Err(refuse("a query or fragment has no place in it"));
         }
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { text: trimmed.to_owned(), authority: authority.as_str().to_owned(), prefix, secure })
+        Ok(Self {
+            text: trimmed.to_owned(),
+            authority: authority.as_str().to_owned(),
+            prefix,
+            secure,
+        })
     }
 
     /// The address as given, without a trailing slash.
@@ -105,7 +112,10 @@ mod tests {
         assert_eq!(address.as_str(), "http://127.0.0.1:8080");
         assert_eq!(address.target("/v1/inbox?limit=5"), "/v1/inbox?limit=5");
         let behind = BaseAddress::parse("https://example.com/triggers/").unwrap();
-        assert_eq!(behind.uri("/v1/health").unwrap().to_string(), "https://example.com/triggers/v1/health");
+        assert_eq!(
+            behind.uri("/v1/health").unwrap().to_string(),
+            "https://example.com/triggers/v1/health"
+        );
         assert_eq!(behind.authority(), "example.com");
     }
 

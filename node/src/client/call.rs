@@ -87,7 +87,8 @@ impl Call {
     /// # Errors
     /// `ClientError::Encode` when the value cannot be written as JSON.
     pub fn json(mut self, body: &impl Serialize) -> Result<Self, ClientError> {
-        let text = serde_json::to_vec(body).map_err(|error| ClientError::Encode { reason: error.to_string() })?;
+        let text = serde_json::to_vec(body)
+            .map_err(|error| ClientError::Encode { reason: error.to_string() })?;
         self.body = Some(Bytes::from(text));
         Ok(self)
     }
@@ -104,8 +105,13 @@ mod tests {
 
     #[test]
     fn segments_and_values_are_encoded() {
-        let call = Call::get(&["events", "../keys", "status"]).query("event_type", "order.*").query("limit", "5");
-        assert_eq!(call.path_and_query(), "/v1/events/..%2Fkeys/status?event_type=order.%2A&limit=5");
+        let call = Call::get(&["events", "../keys", "status"])
+            .query("event_type", "order.*")
+            .query("limit", "5");
+        assert_eq!(
+            call.path_and_query(),
+            "/v1/events/..%2Fkeys/status?event_type=order.%2A&limit=5"
+        );
     }
 
     #[test]

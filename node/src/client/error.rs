@@ -171,7 +171,8 @@ struct ErrorMember {
 /// # Errors
 /// What does not fit, when the body is not the API's.
 pub(super) fn api_failure(status: u16, body: &[u8]) -> Result<ApiFailure, String> {
-    let ErrorEnvelope { error } = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let ErrorEnvelope { error } =
+        serde_json::from_slice(body).map_err(|error| error.to_string())?;
     Ok(ApiFailure {
         status,
         code: error.code,
@@ -205,12 +206,16 @@ pub fn transport_reason(error: &(dyn Error + 'static)) -> String {
 fn io_reason(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Some("connection refused; is the node running?"),
-        io::ErrorKind::TimedOut => Some("no connection in time; is the address right and the port open?"),
+        io::ErrorKind::TimedOut => {
+            Some("no connection in time; is the address right and the port open?")
+        }
         io::ErrorKind::ConnectionReset => Some("connection reset by the other side"),
         io::ErrorKind::HostUnreachable => Some("the host cannot be reached"),
         io::ErrorKind::NetworkUnreachable => Some("the network cannot be reached"),
         io::ErrorKind::UnexpectedEof => Some("the other side closed the connection"),
-        _ if error.raw_os_error() == Some(24) => Some("too many open files; raise the limit (ulimit -n)"),
+        _ if error.raw_os_error() == Some(24) => {
+            Some("too many open files; raise the limit (ulimit -n)")
+        }
         _ => None,
     }
 }

@@ -43,7 +43,9 @@ impl Reply {
     /// # Errors
     /// `ClientError::Unexpected` when it is not UTF-8.
     pub fn text(&self) -> Result<&str, ClientError> {
-        std::str::from_utf8(&self.body).map(str::trim).map_err(|error| self.unexpected(error.to_string()))
+        std::str::from_utf8(&self.body)
+            .map(str::trim)
+            .map_err(|error| self.unexpected(error.to_string()))
     }
 
     pub(super) fn into_error(self) -> ClientError {

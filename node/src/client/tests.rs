@@ -31,7 +31,8 @@ async fn serve(router: Router) -> SocketAddr {
 }
 
 fn client(address: SocketAddr) -> Client {
-    Client::new(&ClientOptions::new(format!("http://{address}"), Some("trg_test_abc".to_owned()))).unwrap()
+    Client::new(&ClientOptions::new(format!("http://{address}"), Some("trg_test_abc".to_owned())))
+        .unwrap()
 }
 
 #[tokio::test]
@@ -51,7 +52,8 @@ async fn an_answer_is_decoded_and_kept_byte_for_byte() {
 
 #[tokio::test]
 async fn an_error_body_keeps_status_code_details_and_request_id() {
-    let refuse = || async { (StatusCode::BAD_REQUEST, [("retry-after", "3")], FAILURE).into_response() };
+    let refuse =
+        || async { (StatusCode::BAD_REQUEST, [("retry-after", "3")], FAILURE).into_response() };
     let address = serve(Router::new().route("/v1/inbox", get(refuse))).await;
     let error = client(address).execute(Call::get(&["inbox"])).await.unwrap_err();
     let ClientError::Api(failure) = &error else { panic!("{error:?}") };
@@ -80,7 +82,10 @@ async fn a_closed_port_is_named_in_plain_words() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let error = client(address).execute(Call::get(&["inbox"])).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot reach http://{address}: connection refused; is the node running?"));
+    assert_eq!(
+        error.to_string(),
+        format!("cannot reach http://{address}: connection refused; is the node running?")
+    );
     assert!(error.is_temporary());
 }
 
@@ -96,6 +101,7 @@ async fn a_silent_server_is_left_after_the_deadline() {
 
 #[test]
 fn a_key_with_a_line_break_never_reaches_a_header() {
-    let error = Client::new(&ClientOptions::new("http://h", Some("trg_test_a\nb".to_owned()))).unwrap_err();
+    let error =
+        Client::new(&ClientOptions::new("http://h", Some("trg_test_a\nb".to_owned()))).unwrap_err();
     assert!(matches!(error, ClientError::Key));
 }

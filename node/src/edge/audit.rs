@@ -163,31 +163,39 @@ async fn list_audit(
     Authorized(caller, _): Authorized<KeysManage>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let [limit, cursor, tenant] = query::parameters(query.as_deref(), ["limit", "cursor", "tenant_id"]);
+    let [limit, cursor, tenant] =
+        query::parameters(query.as_deref(), ["limit", "cursor", "tenant_id"]);
     let mut faults = Faults::default();
     let limit = page::limit(&limit, &edge.options.limits, &mut faults);
     let cursor = query::once("cursor", &cursor, &mut faults);
     let named = query::once("tenant_id", &tenant, &mut faults);
     faults.check()?;
     let tenant = tenant_of(&edge, &caller, named).await?;
-    let before = cursor.map(|text| cursor::open_audit(&edge.cursor_secret, &tenant, text)).transpose()?;
+    let before =
+        cursor.map(|text| cursor::open_audit(&edge.cursor_secret, &tenant, text)).transpose()?;
     let page = edge.router.audit(&tenant, before, limit, edge.deadline()).await?;
     let last = page.entries.last().filter(|_| page.more);
-    let cursor = last.map(|(at, number, _)| cursor::seal_audit(&edge.cursor_secret, &tenant, (*at, *number)));
+    let cursor = last
+        .map(|(at, number, _)| cursor::seal_audit(&edge.cursor_secret, &tenant, (*at, *number)));
     let entries: Vec<_> = page.entries.iter().map(|(at, _, row)| EntryJson::of(*at, row)).collect();
     let bytes_hint = ENTRY_BYTES * entries.len() + 128;
     respond(StatusCode::OK, &AuditList { entries, has_more: cursor.is_some(), cursor }, bytes_hint)
 }
 
 /// The tenant whose audit is asked for: the caller's own, or the one that an admin names.
-async fn tenant_of(edge: &EdgeState, caller: &Caller, named: Option<&str>) -> Result<TenantId, ApiError> {
+async fn tenant_of(
+    edge: &EdgeState,
+    caller: &Caller,
+    named: Option<&str>,
+) -> Result<TenantId, ApiError> {
     let not_found = || ApiError::not_found("tenant");
     let Some(named) = named else { return Ok(caller.tenant.clone()) };
     let tenant = TenantId::parse(named).map_err(|_| not_found())?;
     if tenant == caller.tenant {
         return Ok(tenant);
     }
-    let is_there = caller.is_admin() && edge.access.get_tenant(&tenant, edge.deadline()).await?.is_some();
+    let is_there =
+        caller.is_admin() && edge.access.get_tenant(&tenant, edge.deadline()).await?.is_some();
     if is_there { Ok(tenant) } else { Err(not_found()) }
 }
 
@@ -201,7 +209,8 @@ mod tests {
 
     /// Makes, changes, disables, rotates and removes a subscription; its id, and the id of the last request.
     async fn whole_life(live: &LiveEdge, key: &str) -> (String, String) {
-        let made = live.send("POST", PATH, key, r#"{"target_url":"http://127.0.0.1:9/"}"#).await.json;
+        let made =
+            live.send("POST", PATH, key, r#"{"target_url":"http://127.0.0.1:9/"}"#).await.json;
         let path = format!("{PATH}/{}", made["id"].as_str().unwrap());
         let mut last = String::new();
         for (method, path, body) in [
@@ -225,9 +234,10 @@ mod tests {
         let (id, request_id) = whole_life(&live, &key).await;
         let audit = live.send("GET", "/v1/audit", &key, "").await.json;
         let entries = audit["entries"].as_array().unwrap();
-        let actions: Vec<_> = entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
-        let expected =
-            ["deleted", "rotated", "disabled", "updated", "created"].map(|what| format!("subscription.{what}"));
+        let actions: Vec<_> =
+            entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+        let expected = ["deleted", "rotated", "disabled", "updated", "created"]
+            .map(|what| format!("subscription.{what}"));
         assert_eq!(actions, expected, "{audit}");
         for entry in entries {
             assert_eq!(
@@ -241,7 +251,11 @@ mod tests {
             (&entries[0]["request_id"], &entries[3]["detail"]),
             (&json!(request_id), &json!("description, max_in_flight"))
         );
-        assert_eq!((&audit["cursor"], &audit["has_more"]), (&Value::Null, &json!(false)), "AUDIT-EDGE-3");
+        assert_eq!(
+            (&audit["cursor"], &audit["has_more"]),
+            (&Value::Null, &json!(false)),
+            "AUDIT-EDGE-3"
+        );
 
         let (mut walked, mut query) = (Vec::new(), "limit=2".to_owned());
         loop {
@@ -268,13 +282,26 @@ mod tests {
         assert_eq!(live.send("GET", path, &foreign, "").await.status, 404, "AUDIT-EDGE-1");
         assert_eq!(live.send("GET", "/v1/audit?tenant_id=nobody", &admin, "").await.status, 404);
         assert_eq!(live.send("GET", "/v1/audit", &weak, "").await.status, 403);
-        assert_eq!(live.send("GET", "/v1/audit", &foreign, "").await.json["entries"], json!([]), "AUDIT-EDGE-1");
+        assert_eq!(
+            live.send("GET", "/v1/audit", &foreign, "").await.json["entries"],
+            json!([]),
+            "AUDIT-EDGE-1"
+        );
         let path = format!("/v1/audit?cursor={}", own["cursor"].as_str().unwrap());
-        assert_eq!(live.send("GET", &path, &foreign, "").await.json["error"]["code"], "INVALID_CURSOR");
-        let faulty =
-            live.send("GET", "/v1/audit?limit=0&cursor=a&cursor=b&tenant_id=a&tenant_id=b", &key, "").await.json;
-        let fields: Vec<_> =
-            faulty["error"]["details"].as_array().unwrap().iter().map(|d| d["field"].clone()).collect();
+        assert_eq!(
+            live.send("GET", &path, &foreign, "").await.json["error"]["code"],
+            "INVALID_CURSOR"
+        );
+        let faulty = live
+            .send("GET", "/v1/audit?limit=0&cursor=a&cursor=b&tenant_id=a&tenant_id=b", &key, "")
+            .await
+            .json;
+        let fields: Vec<_> = faulty["error"]["details"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|d| d["field"].clone())
+            .collect();
         assert_eq!(fields, ["limit", "cursor", "tenant_id"]);
     }
 }

@@ -11,7 +11,9 @@ mod flood;
 mod permission;
 
 pub use flood::Flood;
-pub use permission::{Admin, EventsWrite, InboxAck, InboxRead, KeysManage, Permission, SubscriptionsManage};
+pub use permission::{
+    Admin, EventsWrite, InboxAck, InboxRead, KeysManage, Permission, SubscriptionsManage,
+};
 
 use super::error::ApiError;
 use super::inbox::StreamSlots;
@@ -47,7 +49,11 @@ impl Gate {
         let window = Duration::from_secs(limits.unauthenticated_window_s);
         Self {
             rates: RateLimits::new(limits.rate_limit_per_minute, limits.key_cache_max),
-            flood: Flood::new(limits.unauthenticated_requests_max, window, limits.unauthenticated_addresses_max),
+            flood: Flood::new(
+                limits.unauthenticated_requests_max,
+                window,
+                limits.unauthenticated_addresses_max,
+            ),
             streams: StreamSlots::default(),
         }
     }
@@ -74,7 +80,11 @@ impl Caller {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = budget.take_events(count, now);
         // The response tells of the bucket that refuses, so that it agrees with the time to wait.
-        self.context.note_rate(if taken.is_ok() { budget.lower_state() } else { budget.events_state() });
+        self.context.note_rate(if taken.is_ok() {
+            budget.lower_state()
+        } else {
+            budget.events_state()
+        });
         taken.map_err(|wait_s| over_rate("events", wait_s))
     }
 
@@ -84,7 +94,9 @@ impl Caller {
     /// 401 or 403 if it has been revoked, has expired or has lost the scope meanwhile.
     pub async fn check_still(&self, scope: Scope, edge: &Edge) -> Result<(), ApiError> {
         let found = edge.access.lookup(self.key.key.hash, edge.deadline()).await?;
-        let row = found.filter(|row| !row.key.is_expired(edge.environment.now())).ok_or_else(unauthorized)?;
+        let row = found
+            .filter(|row| !row.key.is_expired(edge.environment.now()))
+            .ok_or_else(unauthorized)?;
         check_scope(&row, scope)
     }
 
@@ -116,7 +128,10 @@ fn check_scope(row: &AccessRow, scope: Scope) -> Result<(), ApiError> {
     if row.key.scopes.allows(scope) {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::Forbidden, format!("the key does not have the scope {}", scope.as_str())))
+    Err(ApiError::new(
+        ErrorCode::Forbidden,
+        format!("the key does not have the scope {}", scope.as_str()),
+    ))
 }
 
 /// Among the extensions of a request: its key, found already.
@@ -171,7 +186,10 @@ fn key_text(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn unauthorized() -> ApiError {
-    ApiError::new(ErrorCode::Unauthorized, "a valid API key is required, in X-API-Key or Authorization: Bearer")
+    ApiError::new(
+        ErrorCode::Unauthorized,
+        "a valid API key is required, in X-API-Key or Authorization: Bearer",
+    )
 }
 
 fn flooded(wait_s: u64) -> ApiError {

@@ -62,7 +62,12 @@ pub(crate) type Places = (Option<Place>, Permit);
 impl<'a> Reading<'a> {
     /// Reading up to `bytes_max` within the time and the memory that the node has for bodies.
     pub(crate) fn up_to(bytes_max: usize, edge: &'a Edge) -> Self {
-        Self { bytes_max, timeout_ms: edge.options.listen.body_timeout_ms, gathering: &edge.gathering, part: None }
+        Self {
+            bytes_max,
+            timeout_ms: edge.options.listen.body_timeout_ms,
+            gathering: &edge.gathering,
+            part: None,
+        }
     }
 
     /// The same, within the part of that memory that one tenant may have.
@@ -83,7 +88,8 @@ impl<'a> Reading<'a> {
             }
             None => None,
         };
-        let of_node = self.gathering.enter(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?;
+        let of_node =
+            self.gathering.enter(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?;
         Ok((of_tenant, of_node))
     }
 }
@@ -138,7 +144,10 @@ async fn collect(mut body: Body, reading: Reading<'_>) -> Result<Bytes, ApiError
 }
 
 fn too_large(bytes_max: usize) -> ApiError {
-    ApiError::new(ErrorCode::PayloadTooLarge, format!("the body must have at most {bytes_max} bytes"))
+    ApiError::new(
+        ErrorCode::PayloadTooLarge,
+        format!("the body must have at most {bytes_max} bytes"),
+    )
 }
 
 fn ended_early(error: axum::Error) -> ApiError {
@@ -151,7 +160,8 @@ fn ended_early(error: axum::Error) -> ApiError {
 /// # Errors
 /// 400 if it is not UTF-8.
 pub(crate) fn text(body: &[u8]) -> Result<&str, ApiError> {
-    std::str::from_utf8(body).map_err(|_| ApiError::new(ErrorCode::InvalidJson, "the body must be UTF-8"))
+    std::str::from_utf8(body)
+        .map_err(|_| ApiError::new(ErrorCode::InvalidJson, "the body must be UTF-8"))
 }
 
 /// The content type without its parameters; empty if there is none.
@@ -177,7 +187,8 @@ pub(crate) fn is_json(media_type: &str) -> bool {
     if media_type.eq_ignore_ascii_case("application/json") {
         return true;
     }
-    let starts = media_type.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("application/"));
+    let starts =
+        media_type.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("application/"));
     let ends = media_type.len().checked_sub(5).and_then(|at| media_type.get(at..));
     starts && media_type.len() > 17 && ends.is_some_and(|end| end.eq_ignore_ascii_case("+json"))
 }
@@ -191,7 +202,11 @@ pub(crate) fn unsupported(message: &str) -> ApiError {
 ///
 /// # Errors
 /// As [`read`] and [`text`]; 415 if it is not JSON by its content type.
-pub(crate) async fn read_small_json(headers: &HeaderMap, body: Body, edge: &Edge) -> Result<Option<Bytes>, ApiError> {
+pub(crate) async fn read_small_json(
+    headers: &HeaderMap,
+    body: Body,
+    edge: &Edge,
+) -> Result<Option<Bytes>, ApiError> {
     let media_type = media_type(headers)?;
     let body = read(body, Reading::up_to(SMALL_BODY_BYTES_MAX, edge)).await?;
     if body.is_empty() {
@@ -211,8 +226,10 @@ mod tests {
     use std::pin::pin;
 
     fn pieces(pieces: &[&'static str]) -> Body {
-        let pieces: Vec<_> =
-            pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes()))).collect();
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())))
+            .collect();
         Body::from_stream(stream::iter(pieces))
     }
 
@@ -229,19 +246,35 @@ mod tests {
     #[tokio::test]
     async fn what_is_gathered_at_the_same_time_is_bounded() {
         let gathering = Admission::new(usize::MAX, 2 * PLACE_BYTES_MAX);
-        let reading = Reading { bytes_max: 4 * PLACE_BYTES_MAX, timeout_ms: 60_000, gathering: &gathering, part: None };
+        let reading = Reading {
+            bytes_max: 4 * PLACE_BYTES_MAX,
+            timeout_ms: 60_000,
+            gathering: &gathering,
+            part: None,
+        };
         let other = gathering.enter(PLACE_BYTES_MAX).unwrap();
-        assert_eq!(read(pieces(&["12", "34"]), reading).await.unwrap(), "1234", "there is room for one more");
+        assert_eq!(
+            read(pieces(&["12", "34"]), reading).await.unwrap(),
+            "1234",
+            "there is room for one more"
+        );
         let large: &'static str = "x".repeat(PLACE_BYTES_MAX).leak();
         assert_eq!(code(read(pieces(&["12", large]), reading).await), ErrorCode::Unavailable);
-        assert_eq!(read(pieces(&[large]), reading).await.unwrap(), large, "one piece is not gathered");
+        assert_eq!(
+            read(pieces(&[large]), reading).await.unwrap(),
+            large,
+            "one piece is not gathered"
+        );
         drop(other);
         assert_eq!(read(pieces(&["12", large]), reading).await.unwrap().len(), PLACE_BYTES_MAX + 2);
     }
 
     /// Two pieces, and then nothing more.
     fn slow(piece: &'static str) -> Body {
-        let sent = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{")), Ok(Bytes::from(piece))]);
+        let sent = stream::iter([
+            Ok::<_, std::io::Error>(Bytes::from_static(b"{")),
+            Ok(Bytes::from(piece)),
+        ]);
         Body::from_stream(stream::StreamExt::chain(sent, stream::pending()))
     }
 
@@ -262,34 +295,67 @@ mod tests {
         }
         assert_eq!(code(read(slow("x"), of(&one)).await), ErrorCode::TenantQuotaExceeded, "BODY-4");
         let large: &'static str = "x".repeat(PLACE_BYTES_MAX).leak();
-        assert_eq!(read(pieces(&["12", large]), of(&two)).await.unwrap().len(), PLACE_BYTES_MAX + 2, "BODY-4");
+        assert_eq!(
+            read(pieces(&["12", large]), of(&two)).await.unwrap().len(),
+            PLACE_BYTES_MAX + 2,
+            "BODY-4"
+        );
         held.clear();
-        assert!(poll!(pin!(read(slow(large), of(&one)))).is_pending(), "what is given up makes room");
+        assert!(
+            poll!(pin!(read(slow(large), of(&one)))).is_pending(),
+            "what is given up makes room"
+        );
     }
 
     #[tokio::test]
     async fn pieces_become_one_body_up_to_the_limit() {
         assert_eq!(read_eight(pieces(&[]), 60_000).await.unwrap(), "");
         assert_eq!(read_eight(pieces(&["12345678"]), 60_000).await.unwrap(), "12345678");
-        assert_eq!(read_eight(pieces(&["12", "", "3456", "78"]), 60_000).await.unwrap(), "12345678");
-        assert_eq!(code(read_eight(pieces(&["12", "3456", "789"]), 60_000).await), ErrorCode::PayloadTooLarge);
-        assert_eq!(code(read_eight(Body::from("123456789"), 60_000).await), ErrorCode::PayloadTooLarge);
+        assert_eq!(
+            read_eight(pieces(&["12", "", "3456", "78"]), 60_000).await.unwrap(),
+            "12345678"
+        );
+        assert_eq!(
+            code(read_eight(pieces(&["12", "3456", "789"]), 60_000).await),
+            ErrorCode::PayloadTooLarge
+        );
+        assert_eq!(
+            code(read_eight(Body::from("123456789"), 60_000).await),
+            ErrorCode::PayloadTooLarge
+        );
     }
 
     #[tokio::test]
     async fn a_broken_or_slow_body_is_an_error() {
-        let broken = stream::iter([Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("gone"))]);
-        assert_eq!(code(read_eight(Body::from_stream(broken), 60_000).await), ErrorCode::InvalidJson);
+        let broken =
+            stream::iter([Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("gone"))]);
+        assert_eq!(
+            code(read_eight(Body::from_stream(broken), 60_000).await),
+            ErrorCode::InvalidJson
+        );
         let stuck = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         assert_eq!(code(read_eight(stuck, 1).await), ErrorCode::RequestTimeout);
     }
 
     #[test]
     fn json_types_are_recognised() {
-        for good in ["application/json", "Application/JSON", "application/problem+json", "application/a+JSON"] {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/problem+json",
+            "application/a+JSON",
+        ] {
             assert!(is_json(good), "{good}");
         }
-        for bad in ["", "text/json", "application/jsonx", "application/+json", "application/json+", "json", "ä+json"] {
+        for bad in [
+            "",
+            "text/json",
+            "application/jsonx",
+            "application/+json",
+            "application/json+",
+            "json",
+            "ä+json",
+        ] {
             assert!(!is_json(bad), "{bad}");
         }
     }

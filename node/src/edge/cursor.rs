@@ -30,7 +30,11 @@ pub(crate) fn seal_event(secret: &[u8; 32], tenant: &TenantId, after: EventId) -
 ///
 /// # Errors
 /// 400 `INVALID_CURSOR`.
-pub(crate) fn open_event(secret: &[u8; 32], tenant: &TenantId, text: &str) -> Result<EventId, ApiError> {
+pub(crate) fn open_event(
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    text: &str,
+) -> Result<EventId, ApiError> {
     let position = open(secret, VERSION_INBOX, tenant.as_str(), text);
     position.and_then(|bytes| bytes.try_into().ok()).map(EventId::from_bytes).ok_or_else(invalid)
 }
@@ -44,7 +48,11 @@ pub(crate) fn seal_replay(secret: &[u8; 32], tenant: &TenantId, after: EventId) 
 ///
 /// # Errors
 /// 400 `INVALID_CURSOR`.
-pub(crate) fn open_replay(secret: &[u8; 32], tenant: &TenantId, text: &str) -> Result<EventId, ApiError> {
+pub(crate) fn open_replay(
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    text: &str,
+) -> Result<EventId, ApiError> {
     let position = open(secret, VERSION_REPLAY, tenant.as_str(), text);
     position.and_then(|bytes| bytes.try_into().ok()).map(EventId::from_bytes).ok_or_else(invalid)
 }
@@ -93,7 +101,11 @@ fn attempts_owner(tenant: &TenantId, subscription: SubscriptionId) -> String {
 }
 
 /// A cursor of a tenant's audit, before the entry with this time and number.
-pub(crate) fn seal_audit(secret: &[u8; 32], tenant: &TenantId, (at, number): (Timestamp, u64)) -> String {
+pub(crate) fn seal_audit(
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    (at, number): (Timestamp, u64),
+) -> String {
     seal(secret, VERSION_AUDIT, tenant.as_str(), &timed(at, &number.to_be_bytes()))
 }
 
@@ -101,7 +113,11 @@ pub(crate) fn seal_audit(secret: &[u8; 32], tenant: &TenantId, (at, number): (Ti
 ///
 /// # Errors
 /// 400 `INVALID_CURSOR`.
-pub(crate) fn open_audit(secret: &[u8; 32], tenant: &TenantId, text: &str) -> Result<(Timestamp, u64), ApiError> {
+pub(crate) fn open_audit(
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    text: &str,
+) -> Result<(Timestamp, u64), ApiError> {
     let position = open(secret, VERSION_AUDIT, tenant.as_str(), text);
     let (at, number) = position.and_then(|bytes| split_timed(&bytes)).ok_or_else(invalid)?;
     Ok((at, u64::from_be_bytes(number)))
@@ -118,7 +134,10 @@ fn split_timed<const N: usize>(position: &[u8]) -> Option<(Timestamp, [u8; N])> 
 }
 
 fn invalid() -> ApiError {
-    ApiError::new(ErrorCode::InvalidCursor, "cursor is not one that this list gave; start again without one")
+    ApiError::new(
+        ErrorCode::InvalidCursor,
+        "cursor is not one that this list gave; start again without one",
+    )
 }
 
 fn seal(secret: &[u8; 32], version: u8, owner: &str, position: &[u8]) -> String {
@@ -133,7 +152,8 @@ fn open(secret: &[u8; 32], version: u8, owner: &str, text: &str) -> Option<Vec<u
     let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let tag = bytes.split_off(bytes.len().checked_sub(TAG_BYTES)?);
     let (found, position) = bytes.split_first()?;
-    let fits = *found == version && mac(secret, version, owner, position).verify_truncated_left(&tag).is_ok();
+    let fits = *found == version
+        && mac(secret, version, owner, position).verify_truncated_left(&tag).is_ok();
     fits.then(|| position.to_vec())
 }
 

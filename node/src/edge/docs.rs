@@ -37,10 +37,20 @@ mod tests {
 
     #[test]
     fn nothing_is_inline_or_from_elsewhere() {
-        for (name, text) in [("page", PAGE), ("script", SCRIPT), ("text", MARKDOWN), ("style", STYLE)] {
-            for forbidden in
-                ["http://", "https://", "//cdn", "innerHTML", "eval(", " style=", "onclick=", "localStorage", "@import"]
-            {
+        for (name, text) in
+            [("page", PAGE), ("script", SCRIPT), ("text", MARKDOWN), ("style", STYLE)]
+        {
+            for forbidden in [
+                "http://",
+                "https://",
+                "//cdn",
+                "innerHTML",
+                "eval(",
+                " style=",
+                "onclick=",
+                "localStorage",
+                "@import",
+            ] {
                 assert!(!text.contains(forbidden), "DOCS-1: {forbidden} in the {name}");
             }
         }

@@ -77,13 +77,21 @@ impl ApiError {
     /// An error with a message for the client; 429 and 503 get a `Retry-After` of one second.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let retry_after_s = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER_S);
-        Self { code, message: message.into(), details: Vec::new(), retry_after_s, allow: None, is_elsewhere: false }
+        Self {
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            retry_after_s,
+            allow: None,
+            is_elsewhere: false,
+        }
     }
 
     /// A validation error of one field. The message follows the field's name: "must be …".
     pub fn validation(field: impl Into<String>, message: impl Into<String>) -> Self {
         let (field, message) = (field.into(), message.into());
-        Self::new(ErrorCode::ValidationError, format!("{field} {message}")).with_detail(field, message)
+        Self::new(ErrorCode::ValidationError, format!("{field} {message}"))
+            .with_detail(field, message)
     }
 
     /// Adds a field that is wrong.
@@ -151,12 +159,14 @@ impl From<StoreError> for ApiError {
         match &error {
             StoreError::Retryable(_) => Self::unavailable(error),
             StoreError::MaybeCommitted(_) => Self::unknown_outcome(error),
-            StoreError::Fatal { fault: Fault::Full | Fault::DeadlinePassed | Fault::Stopped, .. } => {
-                Self::unavailable(error)
-            }
-            StoreError::Fatal { fault: Fault::LimitExceeded | Fault::Corrupt | Fault::Refused, .. } => {
-                Self::internal(error)
-            }
+            StoreError::Fatal {
+                fault: Fault::Full | Fault::DeadlinePassed | Fault::Stopped,
+                ..
+            } => Self::unavailable(error),
+            StoreError::Fatal {
+                fault: Fault::LimitExceeded | Fault::Corrupt | Fault::Refused,
+                ..
+            } => Self::internal(error),
         }
     }
 }
@@ -194,14 +204,27 @@ mod tests {
     fn refusals_for_a_while_say_for_how_long() {
         for code in ErrorCode::ALL {
             let error = ApiError::new(code, "x");
-            assert_eq!(error.retry_after_s.is_some(), matches!(error.status().as_u16(), 429 | 503), "{error}");
+            assert_eq!(
+                error.retry_after_s.is_some(),
+                matches!(error.status().as_u16(), 429 | 503),
+                "{error}"
+            );
         }
-        assert_eq!(ApiError::new(ErrorCode::Unavailable, "x").with_retry_after_s(0).retry_after_s, Some(1));
+        assert_eq!(
+            ApiError::new(ErrorCode::Unavailable, "x").with_retry_after_s(0).retry_after_s,
+            Some(1)
+        );
     }
 
     #[test]
     fn reasons_of_the_store_are_not_told() {
-        let faults = [Fault::Full, Fault::DeadlinePassed, Fault::LimitExceeded, Fault::Corrupt, Fault::Stopped];
+        let faults = [
+            Fault::Full,
+            Fault::DeadlinePassed,
+            Fault::LimitExceeded,
+            Fault::Corrupt,
+            Fault::Stopped,
+        ];
         for fault in faults {
             let error = ApiError::from(StoreError::fatal(fault, "/var/secret"));
             assert!(!error.message.contains("secret"), "{error}");
@@ -209,6 +232,9 @@ mod tests {
         }
         let unknown = ApiError::from(StoreError::MaybeCommitted("/var/secret".into()));
         assert_eq!(unknown.code, ErrorCode::Unavailable);
-        assert!(unknown.message.contains("may have been accepted") && !unknown.message.contains("secret"));
+        assert!(
+            unknown.message.contains("may have been accepted")
+                && !unknown.message.contains("secret")
+        );
     }
 }

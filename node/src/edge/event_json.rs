@@ -29,7 +29,11 @@ pub(crate) struct EventJson<'a> {
     #[schema(value_type = String, format = "uuid", example = "019b76da-a800-7000-8000-000000000001")]
     event_id: EventId,
     /// Dot-separated segments.
-    #[schema(max_length = 128, pattern = "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$", example = "order.created")]
+    #[schema(
+        max_length = 128,
+        pattern = "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$",
+        example = "order.created"
+    )]
     event_type: &'a str,
     /// The sender's time, or the time of acceptance if it sent none.
     #[schema(value_type = String, format = "date-time", example = "2026-01-01T00:00:00.000Z")]
@@ -88,7 +92,10 @@ struct MetadataJson<'a> {
 /// `received` → `queued` (leased, being pushed, or waiting for its next attempt) → `delivered`, or → `failed`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(not(test), expect(dead_code, reason = "it describes the values that EventStatus::as_str gives"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "it describes the values that EventStatus::as_str gives")
+)]
 pub(crate) enum Status {
     /// Accepted, waiting to be pulled or pushed.
     Received,
@@ -129,8 +136,9 @@ impl<'a> EventJson<'a> {
     /// # Errors
     /// 500 if the stored payload is not what was accepted.
     pub(crate) fn whole(event: &'a Event) -> Result<Self, ApiError> {
-        let payload = serde_json::from_slice(&event.payload)
-            .map_err(|error| ApiError::internal(format_args!("payload of event {}: {error}", event.id)))?;
+        let payload = serde_json::from_slice(&event.payload).map_err(|error| {
+            ApiError::internal(format_args!("payload of event {}: {error}", event.id))
+        })?;
         Ok(Self { payload: Some(payload), ..Self::minimal(event) })
     }
 
@@ -176,7 +184,11 @@ impl<'a> MetadataJson<'a> {
 ///
 /// # Errors
 /// 500 if the value has no JSON form.
-pub(crate) fn respond<T: Serialize>(status: StatusCode, value: &T, bytes_hint: usize) -> Result<Response, ApiError> {
+pub(crate) fn respond<T: Serialize>(
+    status: StatusCode,
+    value: &T,
+    bytes_hint: usize,
+) -> Result<Response, ApiError> {
     let mut body = Vec::with_capacity(bytes_hint);
     serde_json::to_writer(&mut body, value).map_err(ApiError::internal)?;
     let mut response = Response::new(Body::from(body));
@@ -250,8 +262,17 @@ mod tests {
 
     #[test]
     fn the_described_outcomes_are_those_that_are_written() {
-        let written = [AttemptOutcome::InProgress, AttemptOutcome::Succeeded, AttemptOutcome::Failed].map(outcome_name);
-        let described = [AttemptOutcomeName::InProgress, AttemptOutcomeName::Succeeded, AttemptOutcomeName::Failed];
-        assert_eq!(described.map(|name| serde_json::to_value(name).unwrap()), written.map(serde_json::Value::from));
+        let written =
+            [AttemptOutcome::InProgress, AttemptOutcome::Succeeded, AttemptOutcome::Failed]
+                .map(outcome_name);
+        let described = [
+            AttemptOutcomeName::InProgress,
+            AttemptOutcomeName::Succeeded,
+            AttemptOutcomeName::Failed,
+        ];
+        assert_eq!(
+            described.map(|name| serde_json::to_value(name).unwrap()),
+            written.map(serde_json::Value::from)
+        );
     }
 }

@@ -42,7 +42,10 @@ pub(crate) struct Probe {
 
 /// The routes of this file.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
-    OpenApiRouter::new().routes(routes!(get_health)).routes(routes!(get_livez)).routes(routes!(get_readyz))
+    OpenApiRouter::new()
+        .routes(routes!(get_health))
+        .routes(routes!(get_livez))
+        .routes(routes!(get_readyz))
 }
 
 /// Health of the node

@@ -106,15 +106,21 @@ async fn list_inbox(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let limits = &edge.options.limits;
-    let query = page_query(query.as_deref(), &caller.tenant, &edge.cursor_secret, limits.page_events_max)?;
+    let query =
+        page_query(query.as_deref(), &caller.tenant, &edge.cursor_secret, limits.page_events_max)?;
     let limit = query.limit.unwrap_or(limits.page_events_default);
     let query = PageQuery { limit, scan_rows_max: edge.options.broker.scan_rows_max, ..query.page };
     let page = edge.router.list(&caller.tenant, query, edge.deadline()).await?;
-    let cursor = page.next.map(|after| cursor::seal_event(&edge.cursor_secret, &caller.tenant, after));
+    let cursor =
+        page.next.map(|after| cursor::seal_event(&edge.cursor_secret, &caller.tenant, after));
     respond_page(&page, limit, cursor.as_deref())
 }
 
-fn respond_page(page: &EventPage, limit: usize, cursor: Option<&str>) -> Result<Response, ApiError> {
+fn respond_page(
+    page: &EventPage,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<Response, ApiError> {
     let events: Vec<_> = page.events.iter().map(EventJson::whole).collect::<Result<_, _>>()?;
     let bytes_hint = events.iter().map(EventJson::bytes_hint).sum::<usize>() + 256;
     let has_more = cursor.is_some();
@@ -128,27 +134,45 @@ struct Asked {
     page: PageQuery,
 }
 
-const NAMES: [&str; 6] = ["limit", "cursor", "event_type", "status", "from_timestamp", "to_timestamp"];
+const NAMES: [&str; 6] =
+    ["limit", "cursor", "event_type", "status", "from_timestamp", "to_timestamp"];
 
-fn page_query(query: Option<&str>, tenant: &TenantId, secret: &[u8; 32], limit_max: usize) -> Result<Asked, ApiError> {
+fn page_query(
+    query: Option<&str>,
+    tenant: &TenantId,
+    secret: &[u8; 32],
+    limit_max: usize,
+) -> Result<Asked, ApiError> {
     let [limit, cursor, event_types, status, from, to] = query::parameters(query, NAMES);
     let mut faults = Faults::default();
     let limit = query::once("limit", &limit, &mut faults).map(|text| {
-        query::whole_number(text, limit_max)
-            .unwrap_or_else(|| fault(&mut faults, "limit", format!("must be a whole number from 1 to {limit_max}"), 1))
+        query::whole_number(text, limit_max).unwrap_or_else(|| {
+            fault(&mut faults, "limit", format!("must be a whole number from 1 to {limit_max}"), 1)
+        })
     });
-    let status = query::once("status", &status, &mut faults).map_or(EventStatus::Received, |text| {
-        let message = || format!("must be one of {}", status_names());
-        EventStatus::parse(text).unwrap_or_else(|| fault(&mut faults, "status", message(), EventStatus::Received))
-    });
+    let status =
+        query::once("status", &status, &mut faults).map_or(EventStatus::Received, |text| {
+            let message = || format!("must be one of {}", status_names());
+            EventStatus::parse(text)
+                .unwrap_or_else(|| fault(&mut faults, "status", message(), EventStatus::Received))
+        });
     let event_types = patterns("event_type", event_types.iter().map(Value::as_str), &mut faults);
     let from = time("from_timestamp", &from, &mut faults);
     let to = time("to_timestamp", &to, &mut faults);
     let cursor = query::once("cursor", &cursor, &mut faults);
     faults.check()?;
-    let after = cursor.map_or(Ok(EventId::ZERO), |text| cursor::open_event(secret, tenant, text))?;
-    let page =
-        PageQuery { status, after, limit: 1, event_types, from, to, scan_rows_max: 1, page_bytes_max: PAGE_BYTES_MAX };
+    let after =
+        cursor.map_or(Ok(EventId::ZERO), |text| cursor::open_event(secret, tenant, text))?;
+    let page = PageQuery {
+        status,
+        after,
+        limit: 1,
+        event_types,
+        from,
+        to,
+        scan_rows_max: 1,
+        page_bytes_max: PAGE_BYTES_MAX,
+    };
     Ok(Asked { limit, page })
 }
 
@@ -173,7 +197,11 @@ fn patterns<'a>(
         faults.add(name, format!("must name at most {EVENT_TYPES_MAX} types"));
         return Vec::new();
     }
-    texts.filter_map(|text| EventTypePattern::parse(text).map_err(|reason| faults.add(name, reason.0)).ok()).collect()
+    texts
+        .filter_map(|text| {
+            EventTypePattern::parse(text).map_err(|reason| faults.add(name, reason.0)).ok()
+        })
+        .collect()
 }
 
 /// `SCHEMAS-1`
@@ -197,14 +225,20 @@ mod tests {
     #[test]
     fn parameters_become_a_query() {
         let none = page_query(None, &TenantId::parse("acme").unwrap(), &SECRET, 200).unwrap();
-        assert_eq!((none.limit, none.page.after, none.page.status), (None, EventId::ZERO, EventStatus::Received));
+        assert_eq!(
+            (none.limit, none.page.after, none.page.status),
+            (None, EventId::ZERO, EventStatus::Received)
+        );
         let id = EventId::from_bytes([9; 16]);
         let cursor = cursor::seal_event(&SECRET, &TenantId::parse("acme").unwrap(), id);
         let query = format!(
             "limit=7&cursor={cursor}&event_type=a.*&event_type=b&status=failed&from_timestamp=2020-01-01T00:00:00%2B02:00&x=1&x=2"
         );
         let asked = asked(&query).unwrap();
-        assert_eq!((asked.limit, asked.page.after, asked.page.status), (Some(7), id, EventStatus::Failed));
+        assert_eq!(
+            (asked.limit, asked.page.after, asked.page.status),
+            (Some(7), id, EventStatus::Failed)
+        );
         assert_eq!(asked.page.event_types.len(), 2);
         assert_eq!(asked.page.from, Some(Timestamp::parse("2019-12-31T22:00:00Z").unwrap()));
     }
@@ -215,7 +249,10 @@ mod tests {
             .err()
             .unwrap();
         let fields: Vec<_> = error.details.iter().map(|detail| detail.field.as_str()).collect();
-        assert_eq!(fields, ["limit", "limit", "status", "event_type", "from_timestamp", "to_timestamp"]);
+        assert_eq!(
+            fields,
+            ["limit", "limit", "status", "event_type", "from_timestamp", "to_timestamp"]
+        );
         assert_eq!(asked("cursor=nonsense").err().unwrap().code, ErrorCode::InvalidCursor);
         assert_eq!(asked("cursor=%FF").err().unwrap().code, ErrorCode::InvalidCursor);
         assert_eq!(asked("status=%FF").err().unwrap().code, ErrorCode::ValidationError);

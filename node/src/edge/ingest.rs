@@ -72,7 +72,9 @@ impl Form {
             () if is("application/cloudevents+json") => Ok(Self::CloudEvent),
             () if is("application/cloudevents-batch+json") => Ok(Self::CloudEvents),
             () if is("application/x-ndjson") => Ok(Self::Lines),
-            () if body::is_json(media_type) && headers.contains_key(cloud_events::SPECVERSION_HEADER) => {
+            () if body::is_json(media_type)
+                && headers.contains_key(cloud_events::SPECVERSION_HEADER) =>
+            {
                 Ok(Self::BinaryCloudEvent)
             }
             () => Err(body::unsupported(
@@ -105,10 +107,13 @@ impl Sender {
         Self(Arc::new(Metadata {
             source_ip: caller.context.address.to_string(),
             // Text of a header is ASCII, so that every byte is a character.
-            user_agent: user_agent.map(|text| text[..text.len().min(USER_AGENT_BYTES_MAX)].to_owned()),
+            user_agent: user_agent
+                .map(|text| text[..text.len().min(USER_AGENT_BYTES_MAX)].to_owned()),
             correlation_id: caller.context.request_id.as_str().to_owned(),
             idempotency_key: None,
-            trace_parent: trace_parent.filter(|text| text.len() <= TRACE_PARENT_BYTES_MAX).map(str::to_owned),
+            trace_parent: trace_parent
+                .filter(|text| text.len() <= TRACE_PARENT_BYTES_MAX)
+                .map(str::to_owned),
         }))
     }
 
@@ -148,23 +153,32 @@ async fn append(
     events: Vec<NewEvent>,
 ) -> Result<Vec<Result<Accepted, ApiError>>, ApiError> {
     let waiting_events_max = caller.key.tenant.max_inbox_events;
-    let outcomes = edge.router.append(&caller.tenant, events, waiting_events_max, edge.deadline()).await?;
+    let outcomes =
+        edge.router.append(&caller.tenant, events, waiting_events_max, edge.deadline()).await?;
     Ok(outcomes.into_iter().map(|outcome| outcome.map_err(refused)).collect())
 }
 
 /// Why the inbox did not take an event, as the client reads it.
 fn refused(refusal: Refusal) -> ApiError {
     let (code, message, retry_after_s) = match refusal {
-        Refusal::KeyReused => {
-            (ErrorCode::IdempotencyKeyReused, "the idempotency key was used before, with another event", None)
+        Refusal::KeyReused => (
+            ErrorCode::IdempotencyKeyReused,
+            "the idempotency key was used before, with another event",
+            None,
+        ),
+        Refusal::KeyInFlight => (
+            ErrorCode::Conflict,
+            "an event with this idempotency key is being accepted right now",
+            Some(1),
+        ),
+        Refusal::QuotaExceeded => (
+            ErrorCode::TenantQuotaExceeded,
+            "as many events are waiting as max_inbox_events allows",
+            Some(5),
+        ),
+        Refusal::Unavailable => {
+            (ErrorCode::Unavailable, "the event could not be stored; send it again", Some(1))
         }
-        Refusal::KeyInFlight => {
-            (ErrorCode::Conflict, "an event with this idempotency key is being accepted right now", Some(1))
-        }
-        Refusal::QuotaExceeded => {
-            (ErrorCode::TenantQuotaExceeded, "as many events are waiting as max_inbox_events allows", Some(5))
-        }
-        Refusal::Unavailable => (ErrorCode::Unavailable, "the event could not be stored; send it again", Some(1)),
         Refusal::Unknown => (
             ErrorCode::Unavailable,
             "the event may have been stored; send it again only with an idempotency key",

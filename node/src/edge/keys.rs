@@ -35,7 +35,10 @@ use utoipa_axum::routes;
 
 /// The routes of this resource.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
-    OpenApiRouter::new().routes(routes!(create_key, list_keys)).routes(routes!(revoke_key)).routes(routes!(rotate_key))
+    OpenApiRouter::new()
+        .routes(routes!(create_key, list_keys))
+        .routes(routes!(revoke_key))
+        .routes(routes!(rotate_key))
 }
 
 /// Make a key
@@ -68,7 +71,8 @@ async fn create_key(
     let scopes = asked.scopes.unwrap_or_else(|| default_scopes(&caller));
     allow_scopes(&caller, scopes)?;
     let own = (!caller.is_admin()).then_some(&caller.key.key);
-    let rate_limit_per_minute = asked.rate_limit_per_minute.or(own.and_then(|own| own.rate_limit_per_minute));
+    let rate_limit_per_minute =
+        asked.rate_limit_per_minute.or(own.and_then(|own| own.rate_limit_per_minute));
     allow_rate(&caller, rate_limit_per_minute, edge.options.limits.rate_limit_per_minute)?;
     let own_end = own.and_then(KeyRow::ends_at);
     let key = ApiKey::generate(caller.key.key.kind, &edge.environment);
@@ -94,7 +98,9 @@ async fn create_key(
 }
 
 fn too_many() -> ApiError {
-    let message = format!("the tenant has {KEYS_PER_TENANT_MAX} keys, which is as many as it may; revoke one first");
+    let message = format!(
+        "the tenant has {KEYS_PER_TENANT_MAX} keys, which is as many as it may; revoke one first"
+    );
     ApiError::new(ErrorCode::Conflict, message)
 }
 
@@ -106,7 +112,9 @@ fn new_id(edge: &EdgeState) -> [u8; 16] {
 /// The tenant to act for: the caller's own, or the one that an admin names.
 fn tenant_of(caller: &Caller, named: Option<TenantId>) -> Result<TenantId, ApiError> {
     match named {
-        Some(named) if named != caller.tenant && !caller.is_admin() => Err(ApiError::not_found("tenant")),
+        Some(named) if named != caller.tenant && !caller.is_admin() => {
+            Err(ApiError::not_found("tenant"))
+        }
         Some(named) => Ok(named),
         None => Ok(caller.tenant.clone()),
     }
@@ -132,7 +140,10 @@ fn allow_rate(caller: &Caller, rate: Option<u32>, default: u32) -> Result<(), Ap
     if caller.is_admin() || per_minute(rate) <= most {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::Forbidden, format!("only an admin can set a rate above {most} requests a minute")))
+    Err(ApiError::new(
+        ErrorCode::Forbidden,
+        format!("only an admin can set a rate above {most} requests a minute"),
+    ))
 }
 
 /// Only an admin renews a key that lasts longer than the caller's own. One in its grace cannot renew itself for good.
@@ -141,7 +152,10 @@ fn allow_end(caller: &Caller, end: Option<Timestamp>) -> Result<(), ApiError> {
     if caller.is_admin() || own.is_none_or(|own| end.is_some_and(|end| end <= own)) {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::Forbidden, "only an admin can rotate a key that lasts longer than the caller's own"))
+    Err(ApiError::new(
+        ErrorCode::Forbidden,
+        "only an admin can rotate a key that lasts longer than the caller's own",
+    ))
 }
 
 /// List the keys
@@ -166,7 +180,9 @@ async fn list_keys(
     let mut faults = Faults::default();
     let named = query::once("tenant_id", &values, &mut faults);
     faults.check()?;
-    let named = named.map(|text| TenantId::parse(text).map_err(|_| ApiError::not_found("tenant"))).transpose()?;
+    let named = named
+        .map(|text| TenantId::parse(text).map_err(|_| ApiError::not_found("tenant")))
+        .transpose()?;
     let tenant = tenant_of(&caller, named)?;
     let deadline = edge.deadline();
     if tenant != caller.tenant && edge.access.get_tenant(&tenant, deadline).await?.is_none() {
@@ -225,10 +241,16 @@ async fn rotate_key(
     allow_rate(&caller, old.rate_limit_per_minute, edge.options.limits.rate_limit_per_minute)?;
     allow_end(&caller, old.expires_at)?;
     let key = ApiKey::generate(old.kind, &edge.environment);
-    let successor =
-        Successor { id: new_id(&edge), hash: key.hash(), hint: key.hint(), created_at: edge.environment.now() };
+    let successor = Successor {
+        id: new_id(&edge),
+        hash: key.hash(),
+        hint: key.hint(),
+        created_at: edge.environment.now(),
+    };
     match edge.access.rotate_key(id, reach(&caller), successor, grace, edge.deadline()).await? {
-        Rotation::Rotated(row) => respond(StatusCode::CREATED, &KeyJson::of(&row, Some(&key)), KEY_BYTES),
+        Rotation::Rotated(row) => {
+            respond(StatusCode::CREATED, &KeyJson::of(&row, Some(&key)), KEY_BYTES)
+        }
         Rotation::NotFound => Err(ApiError::not_found("key")),
         Rotation::TooMany => Err(too_many()),
     }

@@ -12,7 +12,8 @@ pub(crate) fn text(token: &LeaseToken) -> String {
 
 /// The token of a text; none if no token has that text.
 pub(crate) fn parse(text: &str) -> Option<LeaseToken> {
-    let fits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let fits = text.len() == 32
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     u128::from_str_radix(text, 16).ok().filter(|_| fits).map(u128::to_be_bytes)
 }
 
@@ -32,7 +33,14 @@ mod tests {
     fn other_texts_are_no_tokens() {
         let good = "0123456789abcdef0123456789abcdef";
         assert!(parse(good).is_some());
-        for bad in ["", "x", &good[1..], &format!("{good}0"), &good.to_uppercase(), &format!("+{}", &good[1..])] {
+        for bad in [
+            "",
+            "x",
+            &good[1..],
+            &format!("{good}0"),
+            &good.to_uppercase(),
+            &format!("+{}", &good[1..]),
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

@@ -23,7 +23,8 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ServerBuilder,
+    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    ServerBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -48,7 +49,10 @@ pub fn document_json() -> String {
 
 fn json_of(mut document: OpenApi) -> String {
     finish(&mut document);
-    document.to_pretty_json().expect("a document of strings, numbers and lists always has a JSON form") + "\n"
+    document
+        .to_pretty_json()
+        .expect("a document of strings, numbers and lists always has a JSON form")
+        + "\n"
 }
 
 /// The document without its routes.
@@ -69,9 +73,12 @@ pub(crate) fn base() -> OpenApi {
         ("audit", "Who did what"),
         ("operations", "Whether the node lives and is ready"),
     ];
-    let tag = |(name, description): (&str, &str)| TagBuilder::new().name(name).description(Some(description)).build();
+    let tag = |(name, description): (&str, &str)| {
+        TagBuilder::new().name(name).description(Some(description)).build()
+    };
     let header = ApiKey::Header(ApiKeyValue::with_description("X-API-Key", "An API key"));
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
+    let bearer =
+        HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
     let components = ComponentsBuilder::new()
         .security_scheme("api_key", SecurityScheme::ApiKey(header))
         .security_scheme("bearer", SecurityScheme::Http(bearer))
@@ -116,8 +123,10 @@ fn add_errors(operation: &mut Operation, has_id: bool) {
     let authenticated = operation.security.as_ref().is_some_and(|schemes| schemes.len() > 1);
     let has_body = operation.request_body.is_some();
     let parameters = operation.parameters.iter().flatten();
-    let is_read_by_us = |place: &ParameterIn| matches!(place, ParameterIn::Query | ParameterIn::Header);
-    let has_parameters = parameters.filter(|parameter| is_read_by_us(&parameter.parameter_in)).count() > 0;
+    let is_read_by_us =
+        |place: &ParameterIn| matches!(place, ParameterIn::Query | ParameterIn::Header);
+    let has_parameters =
+        parameters.filter(|parameter| is_read_by_us(&parameter.parameter_in)).count() > 0;
     let applies = |status| match status {
         400 => has_body || has_parameters,
         401 | 403 | 429 => authenticated,
@@ -140,7 +149,8 @@ fn response_name(status: u16) -> String {
 fn error_response(status: u16) -> Response {
     let codes: Vec<_> = ErrorCode::ALL.into_iter().filter(|code| code.status() == status).collect();
     let names: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
-    let schema = |name: &str| Some(RefOr::<utoipa::openapi::Schema>::Ref(Ref::from_schema_name(name)));
+    let schema =
+        |name: &str| Some(RefOr::<utoipa::openapi::Schema>::Ref(Ref::from_schema_name(name)));
     let mut content = ContentBuilder::new().schema(schema("ErrorBody"));
     for code in codes {
         let example = ExampleBuilder::new().value(Some(error_example(code))).build();

@@ -71,7 +71,11 @@ pub(in crate::edge) struct Elsewhere;
 pub(in crate::edge) struct Made;
 
 /// The middleware.
-pub(in crate::edge) async fn to_owner(State(edge): State<EdgeState>, request: Request, next: Next) -> Response {
+pub(in crate::edge) async fn to_owner(
+    State(edge): State<EdgeState>,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(cluster) = &edge.cluster else { return next.run(request).await };
     let (mut parts, body) = request.into_parts();
     let identified = async {
@@ -86,8 +90,15 @@ pub(in crate::edge) async fn to_owner(State(edge): State<EdgeState>, request: Re
     let partition = edge.router.partition_of(&tenant);
     parts.extensions.insert(Identified(key));
     let is_forwarded = parts.extensions.get::<Forwarded>().is_some();
-    let errand =
-        Errand { edge: &edge, cluster, tenant, partition, parts, body: KeptBody::new(body), places: OnceLock::new() };
+    let errand = Errand {
+        edge: &edge,
+        cluster,
+        tenant,
+        partition,
+        parts,
+        body: KeptBody::new(body),
+        places: OnceLock::new(),
+    };
     if is_forwarded { errand.here(next).await } else { errand.run(next).await }
 }
 
@@ -144,13 +155,17 @@ impl Errand<'_> {
                     Attempt::Unreached => is_unreached = true,
                 }
             }
-            if timeout_at(news_until, self.news_since(before.as_ref(), is_unreached)).await.is_err() {
+            if timeout_at(news_until, self.news_since(before.as_ref(), is_unreached)).await.is_err()
+            {
                 break;
             }
         }
         metrics::counter!("triggers_requests_without_owner_total").increment(1);
-        ApiError::unavailable(format_args!("partition {} is served by nobody that answers", self.partition))
-            .into_response()
+        ApiError::unavailable(format_args!(
+            "partition {} is served by nobody that answers",
+            self.partition
+        ))
+        .into_response()
     }
 
     /// Waits until the partition has another owner than before, or is served here; or, where the owner was not reached, a
@@ -160,7 +175,9 @@ impl Errand<'_> {
         loop {
             // Registered before it is looked, so that no news is missed.
             let changed = directory.changed();
-            if directory.owner(self.partition).as_ref() != before || self.edge.router.serves(self.partition) {
+            if directory.owner(self.partition).as_ref() != before
+                || self.edge.router.serves(self.partition)
+            {
                 return;
             }
             // What is served here is not always told of.
@@ -186,7 +203,9 @@ impl Errand<'_> {
                 // No way to it, or it does not serve yet what it was just given: it is asked again a little later.
                 Relayed::Nothing | Relayed::NotOwner(_) => return Attempt::Unreached,
                 Relayed::Unknown if !self.is_repeatable() => {
-                    return Attempt::Answered(ApiError::unknown_outcome("the owner did not answer").into_response());
+                    return Attempt::Answered(
+                        ApiError::unknown_outcome("the owner did not answer").into_response(),
+                    );
                 }
                 Relayed::Unknown => break,
             }
@@ -198,7 +217,8 @@ impl Errand<'_> {
     fn is_repeatable(&self) -> bool {
         let is_event = ["/v1/events", "/v1/events/batch"].contains(&self.parts.uri.path());
         self.parts.method.is_safe()
-            || (is_event && idempotency::HEADERS.iter().any(|it| self.parts.headers.contains_key(it)))
+            || (is_event
+                && idempotency::HEADERS.iter().any(|it| self.parts.headers.contains_key(it)))
     }
 }
 

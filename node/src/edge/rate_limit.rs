@@ -30,7 +30,8 @@ pub struct Rate {
 impl Rate {
     /// The rate of a key: its own, else its tenant's tier's, else the default.
     pub fn of(key_per_minute: Option<u32>, tier: Option<Tier>, default_per_minute: u32) -> Self {
-        let minute = |per_minute: u32| Self { per_minute: per_minute.max(1), burst: per_minute.max(1) };
+        let minute =
+            |per_minute: u32| Self { per_minute: per_minute.max(1), burst: per_minute.max(1) };
         match (key_per_minute, tier) {
             (Some(per_minute), _) => minute(per_minute),
             (None, Some(Tier::Standard)) => Self { per_minute: 600, burst: 10 },
@@ -79,7 +80,9 @@ impl Bucket {
 
     fn refill(&mut self, rate: Rate, now: Duration) {
         let elapsed = now.saturating_sub(self.updated).as_nanos();
-        let gained = i128::try_from(elapsed).unwrap_or(i128::MAX).saturating_mul(i128::from(rate.per_minute));
+        let gained = i128::try_from(elapsed)
+            .unwrap_or(i128::MAX)
+            .saturating_mul(i128::from(rate.per_minute));
         self.level = self.level.saturating_add(gained).min(capacity(rate));
         self.updated = self.updated.max(now);
     }
@@ -149,7 +152,11 @@ impl Budget {
     /// The bucket that will refuse first: the one with fewer tokens left.
     pub fn lower_state(&self) -> RateState {
         let (requests, events) = (self.requests.state(self.rate), self.events.state(self.rate));
-        if (events.remaining, requests.full_in_s) < (requests.remaining, events.full_in_s) { events } else { requests }
+        if (events.remaining, requests.full_in_s) < (requests.remaining, events.full_in_s) {
+            events
+        } else {
+            requests
+        }
     }
 
     /// Goes on with another rate; levels stay, up to the new burst.

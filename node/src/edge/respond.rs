@@ -85,14 +85,22 @@ impl Responder {
     /// Refuses a head that is over the limits.
     fn check_head(&self, request: &Request) -> Result<(), ApiError> {
         let headers = request.headers();
-        let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES);
+        let fields = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES);
         let target = request.uri().path().len() + request.uri().query().map_or(0, str::len);
         let too_large = |what: String| Err(ApiError::new(ErrorCode::HeaderFieldsTooLarge, what));
         if headers.len() > self.headers_max {
-            return too_large(format!("a request may have at most {} header fields", self.headers_max));
+            return too_large(format!(
+                "a request may have at most {} header fields",
+                self.headers_max
+            ));
         }
         if fields.sum::<usize>() + target > self.header_bytes_max {
-            return too_large(format!("the head of a request may have at most {} bytes", self.header_bytes_max));
+            return too_large(format!(
+                "the head of a request may have at most {} bytes",
+                self.header_bytes_max
+            ));
         }
         Ok(())
     }
@@ -108,15 +116,22 @@ impl Responder {
         inner: &mut Route,
     ) -> impl Future<Output = Response> + Send + use<> {
         // What came from a member has been under way for a while.
-        let left = request.extensions().get::<Forwarded>().map_or(self.timeout, |it| it.time_left.min(self.timeout));
+        let left = request
+            .extensions()
+            .get::<Forwarded>()
+            .map_or(self.timeout, |it| it.time_left.min(self.timeout));
         let end = Instant::now() + left;
-        let work = AssertUnwindSafe(deadline::within(end, left, inner.call(request))).catch_unwind();
+        let work =
+            AssertUnwindSafe(deadline::within(end, left, inner.call(request))).catch_unwind();
         let responder = self.clone();
         tokio::time::timeout_at(end, work).map(move |outcome| match outcome {
             Ok(Ok(Ok(response))) => {
                 let timeout = responder.response_timeout;
-                let held = sending::hold(response, &responder.sending, connection.as_ref(), timeout);
-                held.unwrap_or_else(|_| ApiError::unavailable("too much is being sent").into_response())
+                let held =
+                    sending::hold(response, &responder.sending, connection.as_ref(), timeout);
+                held.unwrap_or_else(|_| {
+                    ApiError::unavailable("too much is being sent").into_response()
+                })
             }
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(_panic)) => ApiError::internal("a handler panicked").into_response(),
@@ -141,7 +156,10 @@ impl Noted {
 }
 
 /// Puts the middleware around every route of a router, its fallback among them.
-pub fn around<S: Clone + Send + Sync + 'static>(router: Router<S>, responder: Responder) -> Router<S> {
+pub fn around<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    responder: Responder,
+) -> Router<S> {
     let responder = Arc::new(responder);
     router.layer(layer_fn(move |mut inner: Route| {
         let responder = responder.clone();
@@ -158,7 +176,8 @@ fn respond(
     let environment = &responder.environment;
     let peer = request.extensions_mut().remove::<Peer>();
     let (headers, gate) = (request.headers(), &responder.gate);
-    let context = RequestContext::new(peer.as_ref(), headers, environment, responder.behind_proxy, gate);
+    let context =
+        RequestContext::new(peer.as_ref(), headers, environment, responder.behind_proxy, gate);
     let context = Arc::new(context);
     let noted = Noted {
         method: request.method().clone(),
@@ -167,7 +186,8 @@ fn respond(
         as_problem: render::accepts_problem(request.headers()),
         context: context.clone(),
     };
-    let is_preflight = noted.origin.is_some() && headers::is_preflight(&noted.method, request.headers());
+    let is_preflight =
+        noted.origin.is_some() && headers::is_preflight(&noted.method, request.headers());
     let response = match responder.check_head(&request) {
         _ if is_preflight => ready(headers::preflight()).left_future(),
         Err(error) => ready(error.into_response()).left_future(),
@@ -196,7 +216,13 @@ fn finish(responder: &Responder, noted: Noted, mut response: Response) -> Respon
     } else if response.status().is_client_error() || response.status().is_server_error() {
         let error = render::error_of(&mut response);
         code = Some(error.code.as_str());
-        render::render(&mut response, error, now, noted.context.request_id.as_str(), noted.as_problem);
+        render::render(
+            &mut response,
+            error,
+            now,
+            noted.context.request_id.as_str(),
+            noted.as_problem,
+        );
     }
     let status = response.status();
     responder.measures.record(noted.route(), &noted.method, status, elapsed);
@@ -207,7 +233,12 @@ fn finish(responder: &Responder, noted: Noted, mut response: Response) -> Respon
     response
 }
 
-fn add_headers(responder: &Responder, noted: Noted, headers: &mut HeaderMap, now: triggers_protocol::Timestamp) {
+fn add_headers(
+    responder: &Responder,
+    noted: Noted,
+    headers: &mut HeaderMap,
+    now: triggers_protocol::Timestamp,
+) {
     let is_docs = noted.route().starts_with("/docs");
     responder.common.add(headers, is_docs, noted.origin);
     headers.insert(REQUEST_ID, noted.context.request_id.to_header());

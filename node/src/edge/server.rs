@@ -52,8 +52,11 @@ pub async fn serve<L>(
     L: Listener<Addr = SocketAddr>,
 {
     let shared = Arc::new(Connections::new(router, tls, &options, shutdown.clone()));
-    let addresses =
-        Addresses::new(if options.behind_tls_proxy { usize::MAX } else { options.connections_per_address_max });
+    let addresses = Addresses::new(if options.behind_tls_proxy {
+        usize::MAX
+    } else {
+        options.connections_per_address_max
+    });
     let mut tasks = JoinSet::new();
     let mut stop = pin!(stopped(shutdown));
     loop {
@@ -93,7 +96,10 @@ async fn drain(mut tasks: JoinSet<()>, timeout: Duration) {
         }
     };
     if tokio::time::timeout(timeout, finished).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "connections closed before their requests were answered");
+        tracing::warn!(
+            connections = tasks.len(),
+            "connections closed before their requests were answered"
+        );
         tasks.shutdown().await;
     }
 }

@@ -76,7 +76,9 @@ impl StatsJson {
             ingested_per_second: statistics.ingested_per_second,
             delivered_per_second: statistics.delivered_per_second,
             oldest_undelivered_at: statistics.oldest_waiting,
-            oldest_undelivered_age_seconds: statistics.oldest_waiting.map(|oldest| now.since(oldest).as_secs_f64()),
+            oldest_undelivered_age_seconds: statistics
+                .oldest_waiting
+                .map(|oldest| now.since(oldest).as_secs_f64()),
         }
     }
 }
@@ -108,10 +110,18 @@ mod tests {
         let mut counts = Counts::default();
         counts.add(EventStatus::Received, 3);
         let oldest_waiting = Some(Timestamp::from_millis(1_000));
-        let statistics = Statistics { counts, oldest_waiting, ingested_per_second: 1.0, delivered_per_second: 0.0 };
+        let statistics = Statistics {
+            counts,
+            oldest_waiting,
+            ingested_per_second: 1.0,
+            delivered_per_second: 0.0,
+        };
         let json = StatsJson::of(&statistics, Timestamp::from_millis(2_500));
         assert_eq!((json.counts.received, json.oldest_undelivered_age_seconds), (3, Some(1.5)));
-        let json = StatsJson::of(&Statistics { oldest_waiting: None, ..statistics }, Timestamp::from_millis(0));
+        let json = StatsJson::of(
+            &Statistics { oldest_waiting: None, ..statistics },
+            Timestamp::from_millis(0),
+        );
         assert_eq!(json.oldest_undelivered_age_seconds, None);
     }
 }

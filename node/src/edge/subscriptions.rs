@@ -75,7 +75,8 @@ async fn create_subscription(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let asked = request::new_subscription(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
+    let asked =
+        request::new_subscription(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
     let row = asked.into_row(&edge.environment);
     match edge.router.subscribe(&caller.tenant, row, by(&edge, &caller), edge.deadline()).await? {
         Subscribed::Yes(row) => created(&row),
@@ -84,14 +85,18 @@ async fn create_subscription(
 }
 
 fn created(row: &SubscriptionRow) -> Result<Response, ApiError> {
-    let mut response = respond(StatusCode::CREATED, &SubscriptionJson::with_secret(row), SUBSCRIPTION_BYTES)?;
-    let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", row.id)).map_err(ApiError::internal)?;
+    let mut response =
+        respond(StatusCode::CREATED, &SubscriptionJson::with_secret(row), SUBSCRIPTION_BYTES)?;
+    let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", row.id))
+        .map_err(ApiError::internal)?;
     response.headers_mut().insert(LOCATION, location);
     Ok(response)
 }
 
 fn too_many(subscriptions_max: usize) -> ApiError {
-    let message = format!("the tenant has {subscriptions_max} subscriptions, as many as it may; delete one first");
+    let message = format!(
+        "the tenant has {subscriptions_max} subscriptions, as many as it may; delete one first"
+    );
     ApiError::new(ErrorCode::Conflict, message)
 }
 
@@ -125,7 +130,11 @@ async fn list_subscriptions(
 ) -> Result<Response, ApiError> {
     let rows = edge.router.subscriptions(&caller.tenant, edge.deadline()).await?;
     let subscriptions = rows.iter().map(SubscriptionJson::of).collect();
-    respond(StatusCode::OK, &SubscriptionList { subscriptions }, SUBSCRIPTION_BYTES * rows.len() + 32)
+    respond(
+        StatusCode::OK,
+        &SubscriptionList { subscriptions },
+        SUBSCRIPTION_BYTES * rows.len() + 32,
+    )
 }
 
 /// The subscription's id of a path, which names nothing if it is no UUID.
@@ -139,7 +148,10 @@ fn not_found() -> ApiError {
 
 /// The caller's subscription of a path.
 async fn present(edge: &Edge, caller: &Caller, id: &PathId) -> Result<SubscriptionRow, ApiError> {
-    let found = edge.router.find_subscription(&caller.tenant, subscription_id(id)?, edge.deadline()).await?;
+    let found = edge
+        .router
+        .find_subscription(&caller.tenant, subscription_id(id)?, edge.deadline())
+        .await?;
     found.ok_or_else(not_found)
 }
 
@@ -187,8 +199,13 @@ async fn update_subscription(
     let body = body::read_small_json(&head.headers, body, &edge).await?;
     let change = request::change(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
     let by = by(&edge, &caller);
-    let changed = edge.router.change_subscription(&caller.tenant, id, change, by, edge.deadline()).await?;
-    respond(StatusCode::OK, &SubscriptionJson::of(&changed.ok_or_else(not_found)?), SUBSCRIPTION_BYTES)
+    let changed =
+        edge.router.change_subscription(&caller.tenant, id, change, by, edge.deadline()).await?;
+    respond(
+        StatusCode::OK,
+        &SubscriptionJson::of(&changed.ok_or_else(not_found)?),
+        SUBSCRIPTION_BYTES,
+    )
 }
 
 /// Remove a subscription

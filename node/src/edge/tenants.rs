@@ -37,7 +37,9 @@ const RETENTION_DAYS_DEFAULT: u16 = 30;
 
 /// The routes of this resource.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
-    OpenApiRouter::new().routes(routes!(create_tenant, list_tenants)).routes(routes!(get_tenant, update_tenant))
+    OpenApiRouter::new()
+        .routes(routes!(create_tenant, list_tenants))
+        .routes(routes!(get_tenant, update_tenant))
 }
 
 /// A tenant.
@@ -143,8 +145,13 @@ async fn create_tenant(
     asked.apply(&mut row);
     match edge.access.create_tenant(row.clone(), edge.deadline()).await? {
         Created::Yes => respond(StatusCode::CREATED, &TenantJson::from(&row), TENANT_BYTES),
-        Created::Exists => Err(ApiError::new(ErrorCode::Conflict, format!("there is a tenant with the id {}", row.id))),
-        Created::NoTenant | Created::TooMany => Err(ApiError::internal("a tenant was refused like a key")),
+        Created::Exists => Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!("there is a tenant with the id {}", row.id),
+        )),
+        Created::NoTenant | Created::TooMany => {
+            Err(ApiError::internal("a tenant was refused like a key"))
+        }
     }
 }
 
@@ -172,7 +179,10 @@ async fn list_tenants(
     let limit = match query::once("limit", &limit, &mut faults) {
         None => limits.page_events_default,
         Some(text) => query::whole_number(text, limits.page_events_max).unwrap_or_else(|| {
-            faults.add("limit", format!("must be a whole number from 1 to {}", limits.page_events_max));
+            faults.add(
+                "limit",
+                format!("must be a whole number from 1 to {}", limits.page_events_max),
+            );
             1
         }),
     };
@@ -183,7 +193,11 @@ async fn list_tenants(
     let last = rows.last().filter(|_| has_more);
     let cursor = last.map(|row| cursor::seal_tenant(&edge.cursor_secret, &row.id));
     let tenants = rows.iter().map(TenantJson::from).collect();
-    respond(StatusCode::OK, &TenantList { tenants, cursor, has_more }, TENANT_BYTES * rows.len() + 128)
+    respond(
+        StatusCode::OK,
+        &TenantList { tenants, cursor, has_more },
+        TENANT_BYTES * rows.len() + 128,
+    )
 }
 
 /// The tenant's id of a path.
@@ -205,8 +219,13 @@ fn not_found() -> ApiError {
     responses((status = 200, description = "The tenant", body = TenantJson<'static>)),
     security(("api_key" = ["admin"]), ("bearer" = ["admin"])),
 )]
-async fn get_tenant(State(edge): State<EdgeState>, _: Authorized<Admin>, id: PathId) -> Result<Response, ApiError> {
-    let row = edge.access.get_tenant(&tenant_id(&id)?, edge.deadline()).await?.ok_or_else(not_found)?;
+async fn get_tenant(
+    State(edge): State<EdgeState>,
+    _: Authorized<Admin>,
+    id: PathId,
+) -> Result<Response, ApiError> {
+    let row =
+        edge.access.get_tenant(&tenant_id(&id)?, edge.deadline()).await?.ok_or_else(not_found)?;
     respond(StatusCode::OK, &TenantJson::from(&row), TENANT_BYTES)
 }
 
@@ -238,7 +257,8 @@ async fn update_tenant(
         asked.apply(row);
         row.updated_at = now;
     };
-    let row = edge.access.update_tenant(&id, change, edge.deadline()).await?.ok_or_else(not_found)?;
+    let row =
+        edge.access.update_tenant(&id, change, edge.deadline()).await?.ok_or_else(not_found)?;
     respond(StatusCode::OK, &TenantJson::from(&row), TENANT_BYTES)
 }
 

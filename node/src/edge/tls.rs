@@ -35,11 +35,14 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`] naming the option at fault.
 pub fn load(options: &ListenOptions) -> Result<Option<TlsAcceptor>, TlsError> {
-    let (Some(certificate_file), Some(key_file)) = (&options.tls_certificate_file, &options.tls_key_file) else {
+    let (Some(certificate_file), Some(key_file)) =
+        (&options.tls_certificate_file, &options.tls_key_file)
+    else {
         return Ok(None);
     };
     let chain = certificates("listen.tls_certificate_file", certificate_file)?;
-    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| fault("listen.tls_key_file", key_file, error))?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| fault("listen.tls_key_file", key_file, error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -49,7 +52,10 @@ pub fn load(options: &ListenOptions) -> Result<Option<TlsAcceptor>, TlsError> {
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
-fn certificates(field: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(
+    field: &'static str,
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all = CertificateDer::pem_file_iter(file).map_err(|error| fault(field, file, error))?;
     let chain: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| fault(field, file, error))?;
     if chain.is_empty() {

@@ -69,7 +69,9 @@ impl LogHandle {
     pub fn set_filter(&self, text: &str) -> Result<(), FilterError> {
         let filter = parse(text)?;
         let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        self.filter.reload(filter).map_err(|error| FilterError(format!("cannot be changed: {error}")))?;
+        self.filter
+            .reload(filter)
+            .map_err(|error| FilterError(format!("cannot be changed: {error}")))?;
         text.clone_into(&mut current);
         Ok(())
     }
@@ -85,7 +87,12 @@ pub(super) fn start(options: &LogOptions) -> Result<LogHandle, TelemetryError> {
         LogFormat::Human => {
             let has_colours = std::io::stderr().is_terminal();
             let layer = layer.with_ansi(has_colours);
-            layer.map_event_format(|it| WithRequest { format: it.with_ansi(has_colours), is_json: false }).boxed()
+            layer
+                .map_event_format(|it| WithRequest {
+                    format: it.with_ansi(has_colours),
+                    is_json: false,
+                })
+                .boxed()
         }
         LogFormat::Json => {
             let layer = layer.json().flatten_event(true).with_span_list(false);
@@ -101,7 +108,9 @@ fn parse(text: &str) -> Result<EnvFilter, FilterError> {
         return Err(FilterError(format!("must be 1 to {FILTER_LENGTH_MAX} characters")));
     }
     EnvFilter::builder().parse(format!("{text},{QUIET}")).map_err(|error| {
-        FilterError(format!("must be a level or levels by module, such as info,triggers_store=debug: {error}"))
+        FilterError(format!(
+            "must be a level or levels by module, such as info,triggers_store=debug: {error}"
+        ))
     })
 }
 

@@ -15,11 +15,12 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// From a read in memory to the longest a request may take.
 const SECONDS: [f64; 18] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-    30.0,
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.025, 0.05, 0.1, 0.25,
+    0.5, 1.0, 2.5, 10.0, 30.0,
 ];
 /// From the next commit to the end of the longest retry policy that is usual.
-const AGES: [f64; 12] = [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0, 86_400.0];
+const AGES: [f64; 12] =
+    [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0, 86_400.0];
 const NUMBERS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
 
 /// Renders the metrics; cheap to clone.
@@ -53,7 +54,10 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
         "Time from a request's head to its response, by route, method and class of status"
     );
     metrics::describe_gauge!("triggers_http_connections", "Open connections");
-    metrics::describe_counter!(CONNECTIONS_REFUSED, "Connections closed because their address had as many as it may");
+    metrics::describe_counter!(
+        CONNECTIONS_REFUSED,
+        "Connections closed because their address had as many as it may"
+    );
     metrics::describe_counter!(LINES_DROPPED, "Log lines that nobody took in time");
     for counter in [CONNECTIONS_REFUSED, LINES_DROPPED] {
         metrics::counter!(counter).absolute(0);
@@ -74,26 +78,53 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
 /// What inboxes, deliveries and the store count.
 fn describe_broker() {
     metrics::describe_gauge!("triggers_inboxes_open", "Inboxes in memory");
-    metrics::describe_counter!("triggers_inbox_failures_total", "Inboxes that failed and were built again");
+    metrics::describe_counter!(
+        "triggers_inbox_failures_total",
+        "Inboxes that failed and were built again"
+    );
     metrics::describe_histogram!("triggers_inbox_batch_events", "Events of one commit of an inbox");
-    metrics::describe_histogram!("triggers_store_group_transactions", "Transactions of one synchronised write");
-    metrics::describe_counter!("triggers_store_paced_groups_total", "Groups that waited because the log fills up");
-    metrics::describe_histogram!("triggers_store_flush_seconds", "Flushes of the log into the data file");
-    metrics::describe_counter!("triggers_store_flushed_keys_total", "Keys that were flushed into the data file");
+    metrics::describe_histogram!(
+        "triggers_store_group_transactions",
+        "Transactions of one synchronised write"
+    );
+    metrics::describe_counter!(
+        "triggers_store_paced_groups_total",
+        "Groups that waited because the log fills up"
+    );
+    metrics::describe_histogram!(
+        "triggers_store_flush_seconds",
+        "Flushes of the log into the data file"
+    );
+    metrics::describe_counter!(
+        "triggers_store_flushed_keys_total",
+        "Keys that were flushed into the data file"
+    );
     metrics::describe_gauge!("triggers_store_log_segments", "Segments of the log");
-    metrics::describe_gauge!("triggers_store_log_segments_sealed", "Segments of the log that wait to be flushed");
+    metrics::describe_gauge!(
+        "triggers_store_log_segments_sealed",
+        "Segments of the log that wait to be flushed"
+    );
     metrics::describe_histogram!(
         "triggers_delivery_age_seconds",
         metrics::Unit::Seconds,
         "Time from an event's acceptance to the end of the attempt that delivered it"
     );
-    metrics::describe_counter!("triggers_retry_failures_total", "Attempts that broke inside the node");
-    metrics::describe_counter!("triggers_webhook_breakers_opened_total", "Times an endpoint began to be left alone");
+    metrics::describe_counter!(
+        "triggers_retry_failures_total",
+        "Attempts that broke inside the node"
+    );
+    metrics::describe_counter!(
+        "triggers_webhook_breakers_opened_total",
+        "Times an endpoint began to be left alone"
+    );
     metrics::describe_counter!(
         "triggers_subscriptions_disabled_total",
         "Subscriptions that the node disabled, by reason"
     );
-    metrics::describe_counter!("triggers_swept_total", "Rows removed because they had reached their age");
+    metrics::describe_counter!(
+        "triggers_swept_total",
+        "Rows removed because they had reached their age"
+    );
 }
 
 /// What a node counts of its cluster.
@@ -101,11 +132,27 @@ fn describe_cluster() {
     let seconds = metrics::Unit::Seconds;
     metrics::describe_gauge!("triggers_cluster_members", "Members that have a row in the store");
     metrics::describe_gauge!("triggers_partitions_owned", "Partitions that this node serves");
-    metrics::describe_counter!("triggers_partitions_taken_total", "Partitions taken that had no owner to serve them");
-    metrics::describe_counter!("triggers_partition_moves_total", "Partitions handed over to another member");
-    metrics::describe_histogram!("triggers_partition_move_seconds", seconds, "Time that a hand-over took");
-    metrics::describe_counter!("triggers_memberships_lost_total", "Times this node could not write its beat in time");
-    metrics::describe_counter!("triggers_link_changes_total", "Links to members that came up or went down");
+    metrics::describe_counter!(
+        "triggers_partitions_taken_total",
+        "Partitions taken that had no owner to serve them"
+    );
+    metrics::describe_counter!(
+        "triggers_partition_moves_total",
+        "Partitions handed over to another member"
+    );
+    metrics::describe_histogram!(
+        "triggers_partition_move_seconds",
+        seconds,
+        "Time that a hand-over took"
+    );
+    metrics::describe_counter!(
+        "triggers_memberships_lost_total",
+        "Times this node could not write its beat in time"
+    );
+    metrics::describe_counter!(
+        "triggers_link_changes_total",
+        "Links to members that came up or went down"
+    );
     metrics::describe_counter!(
         "triggers_peer_refusals_total",
         "Calls of members refused because of too many under way"
@@ -115,7 +162,10 @@ fn describe_cluster() {
         seconds,
         "Time from sending a request to its owner to the answer"
     );
-    metrics::describe_counter!("triggers_requests_without_owner_total", "Requests for which no owner answered");
+    metrics::describe_counter!(
+        "triggers_requests_without_owner_total",
+        "Requests for which no owner answered"
+    );
 }
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
@@ -142,7 +192,10 @@ mod tests {
             assert!(text.contains("a_wait_seconds_bucket{le=\"0.002\"} 1"), "{text}");
             assert!(text.contains("a_thing_age_seconds_bucket{le=\"21600\"} 1"), "{text}");
             assert!(text.contains("a_batch_events_bucket{le=\"4\"} 1"), "{text}");
-            assert!(!cfg!(target_os = "linux") || text.contains("process_resident_memory_bytes"), "{text}");
+            assert!(
+                !cfg!(target_os = "linux") || text.contains("process_resident_memory_bytes"),
+                "{text}"
+            );
         });
     }
 }

@@ -14,7 +14,11 @@ const THREADS: &str = "process_threads";
 pub(super) fn describe() {
     #[cfg(target_os = "linux")]
     {
-        metrics::describe_gauge!(RESIDENT, metrics::Unit::Bytes, "Memory of the process, the store's pages included");
+        metrics::describe_gauge!(
+            RESIDENT,
+            metrics::Unit::Bytes,
+            "Memory of the process, the store's pages included"
+        );
         metrics::describe_gauge!(OPEN_FILES, "Open file descriptors, connections included");
         metrics::describe_gauge!(THREADS, "Threads of the process");
     }

@@ -48,7 +48,9 @@ const CARRIERS: [(Ipv6Addr, u32); 3] = [
 
 /// Whether a webhook may be sent to the address, given the networks that are allowed though they are not public.
 pub(super) fn may_be_called(address: IpAddr, allowed: &[IpNet]) -> bool {
-    let is_fine = |address: IpAddr| is_public(address) || allowed.iter().any(|network| network.contains(&address));
+    let is_fine = |address: IpAddr| {
+        is_public(address) || allowed.iter().any(|network| network.contains(&address))
+    };
     is_fine(address) || carried(address).is_some_and(|carried| is_fine(IpAddr::V4(carried)))
 }
 
@@ -65,7 +67,8 @@ fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !FORBIDDEN_V4.iter().any(|network| is_within_v4(address, network)),
         IpAddr::V6(address) => {
-            is_within_v6(address, &GLOBAL_V6) && !FORBIDDEN_V6.iter().any(|network| is_within_v6(address, network))
+            is_within_v6(address, &GLOBAL_V6)
+                && !FORBIDDEN_V6.iter().any(|network| is_within_v6(address, network))
         }
     }
 }
@@ -115,7 +118,9 @@ mod tests {
     }
 
     fn carriers(address: Ipv4Addr) -> [IpAddr; 3] {
-        CARRIERS.map(|(carrier, _)| Ipv6Addr::from_bits(carrier.to_bits() | u128::from(address.to_bits())).into())
+        CARRIERS.map(|(carrier, _)| {
+            Ipv6Addr::from_bits(carrier.to_bits() | u128::from(address.to_bits())).into()
+        })
     }
 
     #[test]
@@ -131,10 +136,14 @@ mod tests {
     #[test]
     fn an_allowed_network_is_taken_in_every_form_and_no_other() {
         let allowed = networks(&["10.1.0.0/16", "::1/128", "fd00::/8"]);
-        for address in addresses(&["10.1.0.0 10.1.255.255 ::ffff:10.1.2.3 ::10.1.2.3 64:ff9b::10.1.2.3 ::1 fd12::1"]) {
+        for address in addresses(&[
+            "10.1.0.0 10.1.255.255 ::ffff:10.1.2.3 ::10.1.2.3 64:ff9b::10.1.2.3 ::1 fd12::1",
+        ]) {
             assert!(may_be_called(address, &allowed), "ADDRESS-1, ADDRESS-2: {address}");
         }
-        for address in addresses(&["10.0.255.255 10.2.0.0 ::ffff:10.2.0.0 127.0.0.1 :: ::2 fc00::1 fe80::1"]) {
+        for address in
+            addresses(&["10.0.255.255 10.2.0.0 ::ffff:10.2.0.0 127.0.0.1 :: ::2 fc00::1 fe80::1"])
+        {
             assert!(!may_be_called(address, &allowed), "ADDRESS-1: {address}");
         }
     }

@@ -40,7 +40,11 @@ pub(super) type Pool<C> = Client<Connector<C>, Full<Bytes>>;
 
 /// Opens TCP connections: the operating system's, or those of a simulation.
 pub trait TcpConnector:
-    Service<Uri, Response = Self::Stream, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static
+    Service<Uri, Response = Self::Stream, Error: Into<BoxError>, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
     /// A connection.
     type Stream: Read + Write + Connection + Unpin + Send + 'static;
@@ -48,7 +52,11 @@ pub trait TcpConnector:
 
 impl<C, S> TcpConnector for C
 where
-    C: Service<Uri, Response = S, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
+    C: Service<Uri, Response = S, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S: Read + Write + Connection + Unpin + Send + 'static,
 {
     type Stream = S;
@@ -75,10 +83,16 @@ pub(super) struct ConnectTimeout {
 ///
 /// # Errors
 /// [`SenderError::CaFile`] or [`SenderError::Tls`].
-pub(super) fn pool<C: TcpConnector>(options: &DeliveryOptions, tcp: C) -> Result<Pool<C>, SenderError> {
+pub(super) fn pool<C: TcpConnector>(
+    options: &DeliveryOptions,
+    tcp: C,
+) -> Result<Pool<C>, SenderError> {
     let connector = Connector::new(options, tcp)?;
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT).pool_max_idle_per_host(IDLE_MAX);
+    builder
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_MAX);
     // An endpoint that closed an idle connection has seen nothing of the request: it goes out again on another.
     builder.retry_canceled_requests(true).http1_max_buf_size(BUFFER_BYTES_MAX);
     Ok(builder.build(connector))
@@ -102,7 +116,8 @@ impl<C: TcpConnector> Connector<C> {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots(options.tls_ca_file.as_deref())?)
             .with_no_client_auth();
-        let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
+        let builder =
+            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
         Ok(Self { https: builder.wrap_connector(tcp), wait })
     }
 }
@@ -133,7 +148,9 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, SenderError> {
     let Some(file) = file else { return Ok(roots) };
     let fault = |reason: String| SenderError::CaFile { file: file.to_owned(), reason };
     let public = roots.len();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))? {
+    for certificate in
+        CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))?
+    {
         let certificate = certificate.map_err(|error| fault(error.to_string()))?;
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
     }
@@ -168,10 +185,14 @@ mod tests {
     fn the_certificates_of_the_file_are_added_to_the_public_ones() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
-        let made =
-            ["a.example", "b.example"].map(|name| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap());
+        let made = ["a.example", "b.example"]
+            .map(|name| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap());
         std::fs::write(&file, made.map(|made| made.cert.pem()).concat()).unwrap();
-        assert_eq!(roots(Some(&file)).unwrap().len(), roots(None).unwrap().len() + 2, "CONNECTOR-2");
+        assert_eq!(
+            roots(Some(&file)).unwrap().len(),
+            roots(None).unwrap().len() + 2,
+            "CONNECTOR-2"
+        );
         assert!(!roots(None).unwrap().is_empty(), "CONNECTOR-2");
     }
 }

@@ -58,10 +58,14 @@ impl SendFault {
             return Self::new(SendFailure::Tls, "the connection ended during the TLS handshake");
         }
         let reason = match find::<io::Error>(error).map(io::Error::kind) {
-            Some(io::ErrorKind::TimedOut) => return Self::new(SendFailure::Timeout, "no connection in time"),
+            Some(io::ErrorKind::TimedOut) => {
+                return Self::new(SendFailure::Timeout, "no connection in time");
+            }
             Some(io::ErrorKind::ConnectionRefused) => "connection refused",
             Some(io::ErrorKind::ConnectionReset) => "connection reset",
-            Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "the host cannot be reached",
+            Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+                "the host cannot be reached"
+            }
             _ => "no connection",
         };
         Self::new(SendFailure::Connect, reason)
@@ -89,9 +93,11 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 
 /// The error and what caused it, outermost first. An I/O error leaves what it wraps out of its own chain.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-        None => error.source(),
+    successors(Some(error), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        }
     })
 }
 
@@ -112,7 +118,9 @@ fn certificate_reason(fault: &CertificateError) -> String {
             format!("the certificate is not valid for this host: {fault}")
         }
         CertificateError::UnknownIssuer => "the certificate is of no known authority".to_owned(),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate has expired".to_owned()
+        }
         other => format!("the certificate is not valid: {other}"),
     }
 }
@@ -126,7 +134,10 @@ mod tests {
         let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls.clone()));
         assert_eq!(find::<rustls::Error>(&wrapped), Some(&tls));
-        assert_eq!(tls_reason(&wrapped).as_deref(), Some("the certificate is of no known authority"));
+        assert_eq!(
+            tls_reason(&wrapped).as_deref(),
+            Some("the certificate is of no known authority")
+        );
         assert_eq!(tls_reason(&io::Error::other("something else")), None);
     }
 

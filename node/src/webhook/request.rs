@@ -63,5 +63,6 @@ fn headers(webhook: &Webhook, body: &[u8]) -> HeaderMap {
 }
 
 fn ascii(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("a UUID, or base64 with commas and spaces, is printable ASCII")
+    HeaderValue::try_from(text)
+        .expect("a UUID, or base64 with commas and spaces, is printable ASCII")
 }

@@ -96,7 +96,8 @@ impl CheckedResolver {
             let _places = (place, zone);
             Ok((name.as_str(), 0).to_socket_addrs()?.collect())
         };
-        let answer = tokio::task::spawn_blocking(ask).await.unwrap_or_else(|error| Err(error.into()));
+        let answer =
+            tokio::task::spawn_blocking(ask).await.unwrap_or_else(|error| Err(error.into()));
         let addresses = answer.map_err(|error| {
             tracing::debug!(%error, "host name of a webhook not found");
             LookupError::NoAddress
@@ -143,11 +144,15 @@ mod tests {
 
     #[test]
     fn one_address_that_may_not_be_called_refuses_all() {
-        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let addresses = |texts: &[&str]| {
+            texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>()
+        };
         let public = addresses(&["8.8.8.8:0", "[2606:4700:4700::1111]:0"]);
         let taken = checked(public.clone(), &policy(&[])).unwrap();
         assert_eq!(taken.collect::<Vec<_>>(), public);
-        for mixed in [["8.8.8.8:0", "10.0.0.1:0"], ["127.0.0.1:0", "8.8.8.8:0"], ["8.8.8.8:0", "[::1]:0"]] {
+        for mixed in
+            [["8.8.8.8:0", "10.0.0.1:0"], ["127.0.0.1:0", "8.8.8.8:0"], ["8.8.8.8:0", "[::1]:0"]]
+        {
             let refused = checked(addresses(&mixed), &policy(&[]));
             assert_eq!(refused.unwrap_err(), LookupError::Forbidden, "RESOLVER-1: {mixed:?}");
         }
@@ -156,8 +161,13 @@ mod tests {
 
     #[tokio::test]
     async fn other_spellings_of_an_address_are_checked() {
-        for name in ["localhost", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "0x7f000001", "0"] {
-            assert_eq!(look_up(name, &[]).await.unwrap_err(), LookupError::Forbidden, "RESOLVER-1: {name}");
+        for name in ["localhost", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "0x7f000001", "0"]
+        {
+            assert_eq!(
+                look_up(name, &[]).await.unwrap_err(),
+                LookupError::Forbidden,
+                "RESOLVER-1: {name}"
+            );
         }
     }
 
@@ -165,8 +175,9 @@ mod tests {
     fn a_zone_that_does_not_answer_delays_itself_alone() {
         let zones = Arc::default();
         let enter = |name: &str| ZonePlace::enter(&zones, name);
-        let mut held: Vec<_> =
-            (0..ZONE_LOOKUPS_MAX).map(|n| enter(&format!("host-{n}.Slow.example")).unwrap()).collect();
+        let mut held: Vec<_> = (0..ZONE_LOOKUPS_MAX)
+            .map(|n| enter(&format!("host-{n}.Slow.example")).unwrap())
+            .collect();
         assert_eq!(enter("another.slow.example.").err(), Some(LookupError::TooMany), "RESOLVER-2");
         assert!(enter("host.quick.example").is_ok(), "RESOLVER-2");
         held.pop();

@@ -13,7 +13,8 @@ const WAIT_MAX: Duration = Duration::from_secs(86_400);
 
 /// The wait that the head of an answer asks for at `now`, if it can be read. None at all is no wish: the policy decides.
 pub(super) fn read(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let is_temporary = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let is_temporary =
+        matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let text = headers.get(RETRY_AFTER).filter(|_| is_temporary)?.to_str().ok()?.trim();
     let wait = seconds(text).or_else(|| Some(date(text)?.since(now)))?;
     (!wait.is_zero()).then_some(wait.min(WAIT_MAX))
@@ -61,7 +62,11 @@ mod tests {
             ("1.5", None),
             ("soon", None),
         ] {
-            assert_eq!(asked(429, value), seconds.map(Duration::from_secs), "RETRY-AFTER-1: {value:?}");
+            assert_eq!(
+                asked(429, value),
+                seconds.map(Duration::from_secs),
+                "RETRY-AFTER-1: {value:?}"
+            );
         }
     }
 
@@ -71,7 +76,10 @@ mod tests {
             assert_eq!(asked(status, "5"), None, "{status}");
         }
         assert_eq!(asked(503, "5"), Some(Duration::from_secs(5)));
-        assert_eq!(read(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), Timestamp::from_millis(0)), None);
+        assert_eq!(
+            read(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), Timestamp::from_millis(0)),
+            None
+        );
     }
 
     proptest! {

@@ -61,8 +61,15 @@ impl<C: TcpConnector> HttpSender<C> {
         tcp: C,
         policy: Arc<TargetPolicy>,
     ) -> Result<Self, SenderError> {
-        metrics::describe_counter!(REQUESTS_TOTAL, "Webhooks sent, by class of status or kind of failure");
-        metrics::describe_histogram!(DURATION_SECONDS, metrics::Unit::Seconds, "Time of an attempt to send a webhook");
+        metrics::describe_counter!(
+            REQUESTS_TOTAL,
+            "Webhooks sent, by class of status or kind of failure"
+        );
+        metrics::describe_histogram!(
+            DURATION_SECONDS,
+            metrics::Unit::Seconds,
+            "Time of an attempt to send a webhook"
+        );
         Ok(Self {
             pool: connector::pool(options, tcp)?,
             policy,
@@ -85,7 +92,8 @@ impl<C: TcpConnector> HttpSender<C> {
             Err(fault) => return fault.outcome(None),
         };
         let status = response.status().as_u16();
-        let retry_after = retry_after::read(response.status(), response.headers(), self.environment.now());
+        let retry_after =
+            retry_after::read(response.status(), response.headers(), self.environment.now());
         match self.in_time(deadline, "no whole answer", self.take(response.into_body())).await {
             Ok(()) => SendOutcome::Answered { status, retry_after },
             Err(fault) => fault.outcome(Some(status)),
@@ -103,8 +111,9 @@ impl<C: TcpConnector> HttpSender<C> {
 
     /// Sends the request and waits for the head of the answer.
     async fn ask(&self, webhook: &Webhook) -> Result<Response<Incoming>, SendFault> {
-        let target = Target::parse(&webhook.target_url, &self.policy)
-            .map_err(|malformed| SendFault::new(SendFailure::Forbidden, format!("target_url {malformed}")))?;
+        let target = Target::parse(&webhook.target_url, &self.policy).map_err(|malformed| {
+            SendFault::new(SendFailure::Forbidden, format!("target_url {malformed}"))
+        })?;
         let mut request: Request<Full<Bytes>> = request::of(webhook, target.uri())?;
         let mut connection = capture_connection(&mut request);
         // The wait for the head begins with the connection, which has its own wait.

@@ -32,7 +32,9 @@ impl TargetPolicy {
     /// # Errors
     /// [`SenderError::Network`].
     pub fn from_options(options: &DeliveryOptions) -> Result<Self, SenderError> {
-        let network = |text: &String| text.parse::<IpNet>().map_err(|_| SenderError::Network { network: text.clone() });
+        let network = |text: &String| {
+            text.parse::<IpNet>().map_err(|_| SenderError::Network { network: text.clone() })
+        };
         let allowed = options.allowed_targets.iter().map(network).collect::<Result<_, _>>()?;
         Ok(Self { https_required: options.https_required, allowed })
     }
@@ -53,7 +55,8 @@ impl Target {
     /// # Errors
     /// [`Malformed`]; the message follows the name of the field: "must be an https:// URL …".
     pub fn parse(text: &str, policy: &TargetPolicy) -> Result<Self, Malformed> {
-        let kind = if policy.https_required { "an https:// URL" } else { "an http:// or https:// URL" };
+        let kind =
+            if policy.https_required { "an https:// URL" } else { "an http:// or https:// URL" };
         check(text, policy).map(Self).map_err(|rule| Malformed(format!("must be {kind} {rule}")))
     }
 
@@ -76,7 +79,10 @@ fn check(text: &str, policy: &TargetPolicy) -> Result<Uri, &'static str> {
         return Err("without a fragment");
     }
     let uri: Uri = text.parse().map_err(|_| SHAPE)?;
-    if !matches!((uri.scheme_str(), policy.https_required), (Some("https"), _) | (Some("http"), false)) {
+    if !matches!(
+        (uri.scheme_str(), policy.https_required),
+        (Some("https"), _) | (Some("http"), false)
+    ) {
         return Err(SHAPE);
     }
     let authority = uri.authority().map(|authority| authority.as_str()).ok_or(SHAPE)?;
@@ -98,7 +104,8 @@ fn check(text: &str, policy: &TargetPolicy) -> Result<Uri, &'static str> {
 fn literal(host: &str) -> Result<Option<IpAddr>, &'static str> {
     const RULE: &str = "with a host name or an IP address";
     if let Some(rest) = host.strip_prefix('[') {
-        let address = rest.strip_suffix(']').and_then(|text| text.parse::<Ipv6Addr>().ok()).ok_or(RULE)?;
+        let address =
+            rest.strip_suffix(']').and_then(|text| text.parse::<Ipv6Addr>().ok()).ok_or(RULE)?;
         return Ok(Some(address.into()));
     }
     if let Ok(address) = host.parse::<Ipv4Addr>() {
@@ -112,7 +119,8 @@ fn literal(host: &str) -> Result<Option<IpAddr>, &'static str> {
 /// Checks what follows the host: nothing, or a colon and a port.
 fn port_fits(text: &str) -> Result<(), &'static str> {
     let is_port = |digits: &str| {
-        digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|port| port != 0)
+        digits.bytes().all(|byte| byte.is_ascii_digit())
+            && digits.parse::<u16>().is_ok_and(|port| port != 0)
     };
     let fits = text.is_empty() || text.strip_prefix(':').is_some_and(is_port);
     if fits { Ok(()) } else { Err("with a port from 1 to 65535, or none") }
@@ -137,7 +145,8 @@ mod tests {
             "https://[2606:4700:4700::1111]:443/",
             "https://localhost/",
         ] {
-            let target = Target::parse(text, &STRICT).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let target =
+                Target::parse(text, &STRICT).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(target.uri().to_string(), text);
             assert!(Target::parse(&text.replacen("https", "http", 1), &LAX).is_ok(), "{text}");
         }
@@ -179,7 +188,10 @@ mod tests {
             (long.as_str(), "of at most 2048 characters"),
         ] {
             let message = Target::parse(text, &STRICT).unwrap_err().to_string();
-            assert!(message.starts_with(&format!("must be an https:// URL {rule}")), "TARGET-1: {text}: {message}");
+            assert!(
+                message.starts_with(&format!("must be an https:// URL {rule}")),
+                "TARGET-1: {text}: {message}"
+            );
             assert!(!message.contains("secret"), "{message}");
         }
         assert!(Target::parse(&long[..long.len() - 1], &STRICT).is_ok());
@@ -188,21 +200,33 @@ mod tests {
     #[test]
     fn an_allowed_network_may_be_called_by_its_address() {
         let networks = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
-        let options =
-            DeliveryOptions { allowed_targets: networks, https_required: false, ..DeliveryOptions::default() };
+        let options = DeliveryOptions {
+            allowed_targets: networks,
+            https_required: false,
+            ..DeliveryOptions::default()
+        };
         let policy = TargetPolicy::from_options(&options).unwrap();
         for text in ["http://127.0.0.1:8080/", "https://[::1]/", "http://[::ffff:127.0.0.1]/"] {
             assert!(Target::parse(text, &policy).is_ok(), "TARGET-2: {text}");
         }
         let message = Target::parse("http://10.0.0.1/", &policy).unwrap_err().to_string();
-        assert!(message.starts_with("must be an http:// or https:// URL with a public address"), "TARGET-2: {message}");
+        assert!(
+            message.starts_with("must be an http:// or https:// URL with a public address"),
+            "TARGET-2: {message}"
+        );
     }
 
     #[test]
     fn a_network_that_is_none_is_named() {
-        let options = DeliveryOptions { allowed_targets: vec!["10.1".to_owned()], ..DeliveryOptions::default() };
+        let options = DeliveryOptions {
+            allowed_targets: vec!["10.1".to_owned()],
+            ..DeliveryOptions::default()
+        };
         let message = TargetPolicy::from_options(&options).unwrap_err().to_string();
-        assert_eq!(message, "delivery.allowed_targets: \"10.1\" must be a network, such as 10.1.0.0/16");
+        assert_eq!(
+            message,
+            "delivery.allowed_targets: \"10.1\" must be a network, such as 10.1.0.0/16"
+        );
     }
 
     proptest! {

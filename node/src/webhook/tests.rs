@@ -40,7 +40,10 @@ fn webhook(target_url: impl Into<String>) -> Webhook {
         event_type: EventType::parse("order.created").unwrap(),
         timestamp: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
         payload: PAYLOAD.into(),
-        metadata: Arc::new(Metadata { trace_parent: Some(TRACE.to_owned()), ..Metadata::default() }),
+        metadata: Arc::new(Metadata {
+            trace_parent: Some(TRACE.to_owned()),
+            ..Metadata::default()
+        }),
         state: EventState::ACCEPTED,
     };
     let keys = vec![SigningKey::Ed25519([7; 32]), SigningKey::HmacSha256(vec![9; 32])];
@@ -94,7 +97,8 @@ async fn an_event_is_sent_whole_and_signed() {
     assert_eq!(send(&options(), url).await, answered(200));
     let received = endpoint.requests().remove(0);
     assert!(received.head.starts_with("POST /hooks?key=a%20b HTTP/1.1\r\n"), "{}", received.head);
-    let header = |name: &str| received.header(name).unwrap_or_else(|| panic!("{name}: {}", received.head));
+    let header =
+        |name: &str| received.header(name).unwrap_or_else(|| panic!("{name}: {}", received.head));
     assert_eq!(header("content-type"), "application/json");
     assert_eq!(header("accept"), "*/*");
     assert_eq!(header("user-agent"), concat!("Triggers/", env!("CARGO_PKG_VERSION")));
@@ -104,21 +108,34 @@ async fn an_event_is_sent_whole_and_signed() {
     assert_eq!((signed.0, signed.1), (ID, "1767225601"), "REQUEST-1");
     let sent = webhook("");
     for key in &sent.keys {
-        assert_eq!(verify(&key.verifying_key(), signed, &received.body, sent.at), Ok(()), "REQUEST-1");
+        assert_eq!(
+            verify(&key.verifying_key(), signed, &received.body, sent.at),
+            Ok(()),
+            "REQUEST-1"
+        );
     }
     let body = String::from_utf8(received.body.clone()).unwrap();
-    assert!(body.starts_with(&format!("{{\"event_id\":\"{ID}\",")) && body.contains(PAYLOAD), "REQUEST-1: {body}");
+    assert!(
+        body.starts_with(&format!("{{\"event_id\":\"{ID}\",")) && body.contains(PAYLOAD),
+        "REQUEST-1: {body}"
+    );
 }
 
 #[tokio::test]
 async fn a_trace_that_cannot_be_in_a_header_is_left_out() {
     let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
     let mut webhook = webhook(endpoint.url("http", "/"));
-    webhook.event.metadata =
-        Arc::new(Metadata { trace_parent: Some("a\r\nx-injected: 1".to_owned()), ..Metadata::default() });
+    webhook.event.metadata = Arc::new(Metadata {
+        trace_parent: Some("a\r\nx-injected: 1".to_owned()),
+        ..Metadata::default()
+    });
     assert_eq!(sender(&options()).send(webhook).await, answered(200));
     let received = endpoint.requests().remove(0);
-    assert_eq!((received.header("traceparent"), received.header("x-injected")), (None, None), "REQUEST-2");
+    assert_eq!(
+        (received.header("traceparent"), received.header("x-injected")),
+        (None, None),
+        "REQUEST-2"
+    );
 }
 
 #[tokio::test]
@@ -136,7 +153,8 @@ async fn every_status_is_an_answer_and_none_is_followed() {
     let other = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
     for status in [301, 302, 307, 308] {
         let location = other.url("http", "/");
-        let head = format!("HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
         let endpoint = Endpoint::start(Behaviour::Answer(head)).await;
         assert_eq!(send(&options(), endpoint.url("http", "/")).await, answered(status), "SENDER-2");
     }
@@ -160,7 +178,9 @@ async fn a_connection_is_used_again() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), used_again).await.expect("SENDER-4: no connection is used again");
+    tokio::time::timeout(Duration::from_secs(60), used_again)
+        .await
+        .expect("SENDER-4: no connection is used again");
 }
 
 #[tokio::test]
@@ -186,8 +206,17 @@ async fn what_may_not_be_called_is_not_connected_to() {
     let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
     let port = endpoint.address().port();
     let strict = DeliveryOptions { allowed_targets: Vec::new(), ..options() };
-    for host in ["127.0.0.1", "[::ffff:127.0.0.1]", "localhost", "127.1", "0x7f.1", "2130706433", "0177.0.0.1"] {
-        let (status, failure, reason) = failed(send(&strict, format!("http://{host}:{port}/")).await);
+    for host in [
+        "127.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "0177.0.0.1",
+    ] {
+        let (status, failure, reason) =
+            failed(send(&strict, format!("http://{host}:{port}/")).await);
         assert_eq!((status, failure), (None, SendFailure::Forbidden), "SENDER-3: {host}: {reason}");
         assert!(!reason.contains("127.0.0.1") && !reason.contains("::1"), "FAULT-1: {reason}");
     }
@@ -210,18 +239,28 @@ async fn an_endpoint_that_hangs_is_left() {
     // A handshake that nobody answers counts as connecting.
     let connect = DeliveryOptions { connect_timeout_ms: 200, ..options() };
     let outcome = failed(send(&connect, endpoint.url("https", "/")).await);
-    assert_eq!(outcome, (None, SendFailure::Timeout, "no connection within 200 ms".to_owned()), "CONNECTOR-1");
+    assert_eq!(
+        outcome,
+        (None, SendFailure::Timeout, "no connection within 200 ms".to_owned()),
+        "CONNECTOR-1"
+    );
 }
 
 #[tokio::test]
 async fn a_body_without_end_is_left() {
     let endless = Endpoint::start(Behaviour::Chunks { bytes: 1_024, pause: Duration::ZERO }).await;
-    assert_eq!(send(&options(), endless.url("http", "/")).await, answered(200), "SENDER-2: the status has come");
-    let drip = Endpoint::start(Behaviour::Chunks { bytes: 1, pause: Duration::from_millis(20) }).await;
+    assert_eq!(
+        send(&options(), endless.url("http", "/")).await,
+        answered(200),
+        "SENDER-2: the status has come"
+    );
+    let drip =
+        Endpoint::start(Behaviour::Chunks { bytes: 1, pause: Duration::from_millis(20) }).await;
     let short = DeliveryOptions { timeout_ms: 500, ..options() };
     let (_, failure, reason) = failed(send(&short, drip.url("http", "/")).await);
     assert_eq!(failure, SendFailure::Timeout, "SENDER-1: {reason}");
-    let pausing = Endpoint::start(Behaviour::Chunks { bytes: 1, pause: Duration::from_secs(3_600) }).await;
+    let pausing =
+        Endpoint::start(Behaviour::Chunks { bytes: 1, pause: Duration::from_secs(3_600) }).await;
     let short = DeliveryOptions { read_timeout_ms: 500, ..options() };
     let (_, failure, reason) = failed(send(&short, pausing.url("http", "/")).await);
     assert_eq!(failure, SendFailure::Timeout, "SENDER-1: {reason}");
@@ -245,7 +284,11 @@ async fn what_is_no_whole_http_is_told() {
         let endpoint = Endpoint::start(Behaviour::AnswerAndClose(text.to_owned())).await;
         let outcome = failed(send(&options(), endpoint.url("http", "/")).await);
         let shown = text.lines().next();
-        assert_eq!(outcome, (None, SendFailure::Protocol, expected.to_owned()), "SENDER-2: {shown:?}");
+        assert_eq!(
+            outcome,
+            (None, SendFailure::Protocol, expected.to_owned()),
+            "SENDER-2: {shown:?}"
+        );
     }
 }
 
@@ -257,7 +300,11 @@ async fn a_body_that_is_cut_short_takes_nothing_from_the_status() {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
     ] {
         let endpoint = Endpoint::start(Behaviour::AnswerAndClose(text.to_owned())).await;
-        assert_eq!(send(&options(), endpoint.url("http", "/")).await, answered(200), "SENDER-2: {text:?}");
+        assert_eq!(
+            send(&options(), endpoint.url("http", "/")).await,
+            answered(200),
+            "SENDER-2: {text:?}"
+        );
     }
 }
 
@@ -277,7 +324,11 @@ async fn a_certificate_needs_an_authority_that_is_known() {
     let reason = "the certificate is of no known authority".to_owned();
     assert_eq!(outcome, (None, SendFailure::Tls, reason), "CONNECTOR-2");
     assert_eq!(endpoint.requests().len(), 0);
-    let known = DeliveryOptions { tls_ca_file: ca_file(directory.path()), https_required: true, ..options() };
+    let known = DeliveryOptions {
+        tls_ca_file: ca_file(directory.path()),
+        https_required: true,
+        ..options()
+    };
     assert_eq!(send(&known, url).await, answered(200), "CONNECTOR-2");
     assert_eq!(endpoint.requests().len(), 1);
 }

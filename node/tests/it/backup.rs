@@ -19,11 +19,14 @@ fn text(path: &Path) -> &str {
 #[tokio::test]
 async fn a_copy_of_a_running_node_is_served_by_another() {
     let (directory, copies) = (tempfile::tempdir(), tempfile::tempdir());
-    let (directory, copies) = (directory.expect("a directory can be made"), copies.expect("a directory can be made"));
+    let (directory, copies) =
+        (directory.expect("a directory can be made"), copies.expect("a directory can be made"));
     let mut node = Node::start(directory.path(), &[]).await;
     let mut answered = Vec::new();
     for number in 0..40 {
-        answered.push(node.client().accepted("backup.event", &format!("{{\"number\":{number}}}")).await);
+        answered.push(
+            node.client().accepted("backup.event", &format!("{{\"number\":{number}}}")).await,
+        );
     }
     let copy = copies.path().join("copy");
     let ask = ["store", "backup", text(&copy), "--admin-url", &node.dev.admin_url];
@@ -41,10 +44,18 @@ async fn a_copy_of_a_running_node_is_served_by_another() {
 
     for stopped in [directory.path(), &copy] {
         let checked = run(&["store", "check", text(stopped)]).await;
-        assert_eq!((checked.code, checked.stdout.contains("whole")), (0, true), "BACKUP-3: {checked:?}");
-        assert!(checked.stdout.contains("waiting     0 records"), "nothing is left to be read back: {checked:?}");
+        assert_eq!(
+            (checked.code, checked.stdout.contains("whole")),
+            (0, true),
+            "BACKUP-3: {checked:?}"
+        );
+        assert!(
+            checked.stdout.contains("waiting     0 records"),
+            "nothing is left to be read back: {checked:?}"
+        );
     }
-    fs::copy(directory.path().join("dev.json"), copy.join("dev.json")).expect("the keys can be copied");
+    fs::copy(directory.path().join("dev.json"), copy.join("dev.json"))
+        .expect("the keys can be copied");
     let restored = Node::start(&copy, &[]).await;
     let listed = listing::all(&restored.client(), "limit=100").await;
     let ids: Vec<_> = listed.events.iter().map(|event| event.event_id.clone()).collect();
@@ -60,7 +71,11 @@ async fn a_damaged_log_is_named() {
         node.client().accepted("backup.event", "{}").await;
     }
     let in_use = run(&["store", "stats", text(directory.path())]).await;
-    assert_eq!((in_use.code, in_use.stderr.contains("open in another process")), (1, true), "{in_use:?}");
+    assert_eq!(
+        (in_use.code, in_use.stderr.contains("open in another process")),
+        (1, true),
+        "{in_use:?}"
+    );
     node.kill_hard();
     let stats = run(&["store", "stats", text(directory.path()), "--json"]).await;
     let stats: serde_json::Value = serde_json::from_str(&stats.stdout).expect("stats are JSON");

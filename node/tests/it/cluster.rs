@@ -34,7 +34,12 @@ async fn loaded() -> Option<(Fleet, Running)> {
 
 fn nothing_failed(running: &Running, during: &str) {
     let failures = running.load.take_failures();
-    assert!(failures.is_empty(), "CLUSTER-T-1: {} requests failed during {during}: {:?}", failures.len(), &failures[0]);
+    assert!(
+        failures.is_empty(),
+        "CLUSTER-T-1: {} requests failed during {during}: {:?}",
+        failures.len(),
+        &failures[0]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +129,9 @@ async fn nothing_is_lost_when_the_database_restarts_or_a_node_is_cut_off() {
     cut_off.peers.open();
     fleet.balanced().await;
     running.load.answers(300).await;
-    tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), running.finish(&fleet)).await.expect("it ends");
+    tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), running.finish(&fleet))
+        .await
+        .expect("it ends");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

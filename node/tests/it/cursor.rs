@@ -34,7 +34,9 @@ async fn write_until(stop: Arc<AtomicBool>, client: Client, answered: Answered, 
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let id = client.accepted("cursor.written", &format!("{{\"writer\":{writer},\"number\":{number}}}")).await;
+        let id = client
+            .accepted("cursor.written", &format!("{{\"writer\":{writer},\"number\":{number}}}"))
+            .await;
         answered.lock().expect("no writer panics while it holds the lock").push(id);
     }
 }
@@ -61,13 +63,17 @@ async fn a_pass_beside_writers_skips_and_repeats_nothing() {
     let node = Node::start(directory.path(), &[]).await;
     let (answered, stop) = (Answered::default(), Arc::new(AtomicBool::new(false)));
     let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| tokio::spawn(write_until(stop.clone(), node.client(), answered.clone(), writer)))
+        .map(|writer| {
+            tokio::spawn(write_until(stop.clone(), node.client(), answered.clone(), writer))
+        })
         .collect();
     let reader = node.client();
     for number in 0..PASSES {
         let goal = (number as usize + 1) * 60;
-        wait_until(STATE_DEADLINE_MS, "the writers make progress", || async { answered_now(&answered).len() >= goal })
-            .await;
+        wait_until(STATE_DEADLINE_MS, "the writers make progress", || async {
+            answered_now(&answered).len() >= goal
+        })
+        .await;
         let expected = answered_now(&answered);
         let seen = pass(&reader, &expected, 7 + number * 13).await;
         assert!(seen.is_sorted_by(|a, b| a < b), "CURSOR-1: oldest first, each once");
@@ -94,11 +100,16 @@ async fn fill(client: &Client, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     while ids.len() < count {
         let items = (count - ids.len()).min(100);
-        let events: Vec<_> =
-            (0..items).map(|number| json!({ "event_type": "cursor.filled", "payload": { "n": number } })).collect();
-        let answer = client.post("/v1/events/batch", &json!({ "events": events })).await.expect(201).json();
-        let results = answer["results"].as_array().expect("a batch is answered with results").clone();
-        ids.extend(results.iter().map(|result| result["event_id"].as_str().expect("accepted").to_owned()));
+        let events: Vec<_> = (0..items)
+            .map(|number| json!({ "event_type": "cursor.filled", "payload": { "n": number } }))
+            .collect();
+        let answer =
+            client.post("/v1/events/batch", &json!({ "events": events })).await.expect(201).json();
+        let results =
+            answer["results"].as_array().expect("a batch is answered with results").clone();
+        ids.extend(
+            results.iter().map(|result| result["event_id"].as_str().expect("accepted").to_owned()),
+        );
     }
     ids
 }
@@ -137,7 +148,10 @@ async fn acknowledging_between_pages_skips_nothing() {
     loop {
         let page = listing::page(&client, "limit=25", cursor.as_deref()).await;
         let page_ids = ids(&page.events);
-        client.post("/v1/events/acknowledge/batch", &json!({ "event_ids": page_ids })).await.expect(200);
+        client
+            .post("/v1/events/acknowledge/batch", &json!({ "event_ids": page_ids }))
+            .await
+            .expect(200);
         seen.extend(page_ids);
         cursor = page.cursor;
         if !page.has_more {
@@ -160,5 +174,8 @@ async fn an_empty_inbox_is_an_empty_page() {
     assert_eq!(page["events"], json!([]));
     assert_eq!(page["cursor"], json!(null));
     assert_eq!(page["has_more"], json!(false));
-    assert_eq!(page["pagination"], json!({ "limit": 50, "cursor": null, "has_more": false, "total_count": 0 }));
+    assert_eq!(
+        page["pagination"],
+        json!({ "limit": 50, "cursor": null, "has_more": false, "total_count": 0 })
+    );
 }

@@ -15,11 +15,15 @@ fn admin(node: &Node) -> Client {
 #[tokio::test]
 async fn readiness_fails_before_accepting_ends() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let mut node = Node::start(directory.path(), &[("TRIGGERS__LISTEN__DRAIN_DELAY_MS", "600000")]).await;
+    let mut node =
+        Node::start(directory.path(), &[("TRIGGERS__LISTEN__DRAIN_DELAY_MS", "600000")]).await;
     node.client().get("/readyz").await.expect(200);
     node.signal_termination();
     let client = node.client();
-    wait_until(STATE_DEADLINE_MS, "readiness fails", || async { client.get("/readyz").await.status == 503 }).await;
+    wait_until(STATE_DEADLINE_MS, "readiness fails", || async {
+        client.get("/readyz").await.status == 503
+    })
+    .await;
     // A client of its own has a connection of its own, which is accepted after the signal.
     node.client().accepted("late.event", "{}").await;
     let cluster = admin(&node).get("/v1/cluster").await.expect(200).json();
@@ -33,9 +37,13 @@ async fn a_page_cannot_drain_a_node() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
-        let answer = admin(&node).send(Call::post("/v1/cluster/drain", "").header(name, value)).await.expect(403);
+        let answer = admin(&node)
+            .send(Call::post("/v1/cluster/drain", "").header(name, value))
+            .await
+            .expect(403);
         assert_eq!(answer.json()["error"]["code"], "FORBIDDEN", "DRAIN-4");
-        let filter = Call::new("PUT", "/v1/log-level").body("{\"filter\":\"off\"}").header(name, value);
+        let filter =
+            Call::new("PUT", "/v1/log-level").body("{\"filter\":\"off\"}").header(name, value);
         admin(&node).send(filter).await.expect(403);
     }
     node.client().get("/readyz").await.expect(200);

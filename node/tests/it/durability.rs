@@ -47,13 +47,23 @@ async fn nothing_answered_is_lost_over_many_kills() {
 }
 
 /// Loads the node from many connections and kills it once a random number of requests was answered.
-async fn load_until_killed(node: &mut Node, seed: &Seed, round: u64, progress: &Arc<Progress>) -> Ledger {
+async fn load_until_killed(
+    node: &mut Node,
+    seed: &Seed,
+    round: u64,
+    progress: &Arc<Progress>,
+) -> Ledger {
     let mut tasks = Vec::new();
     for writer in 0..WRITERS {
         // Each writer has connections of its own.
         let client = node.client();
         let random = seed.stream(round * 1_000 + writer);
-        tasks.push(tokio::spawn(load::write(client, random, format!("{round}-{writer}"), progress.clone())));
+        tasks.push(tokio::spawn(load::write(
+            client,
+            random,
+            format!("{round}-{writer}"),
+            progress.clone(),
+        )));
     }
     for acknowledger in 0..ACKNOWLEDGERS {
         let random = seed.stream(round * 1_000 + 500 + acknowledger);
@@ -61,7 +71,10 @@ async fn load_until_killed(node: &mut Node, seed: &Seed, round: u64, progress: &
     }
     let mut random = seed.stream(round * 1_000 + 900);
     let goal = progress.answered() + random.between(30, 500);
-    wait_until(STATE_DEADLINE_MS, "the load makes progress", || async { progress.answered() >= goal }).await;
+    wait_until(STATE_DEADLINE_MS, "the load makes progress", || async {
+        progress.answered() >= goal
+    })
+    .await;
     // Not a wait for a state: it moves the kill to any point of a commit.
     tokio::time::sleep(Duration::from_micros(random.below(5_000))).await;
     node.kill_hard();
@@ -83,10 +96,15 @@ async fn retry_unanswered(client: &Client, mut ledger: Ledger, progress: &Progre
         let answer = client.send(post.call()).await.expect(201);
         ledger.answered.push(post.answered(answer.string("/event_id"), progress.tick()));
     }
-    let keyed: Vec<_> = ledger.answered.iter().filter(|answered| answered.post.key.is_some()).take(10).collect();
+    let keyed: Vec<_> =
+        ledger.answered.iter().filter(|answered| answered.post.key.is_some()).take(10).collect();
     for answered in keyed {
         let again = client.send(answered.post.call()).await.expect(201);
-        assert_eq!(again.string("/event_id"), answered.event_id, "DURABILITY-3: a key keeps its event");
+        assert_eq!(
+            again.string("/event_id"),
+            answered.event_id,
+            "DURABILITY-3: a key keeps its event"
+        );
         assert_eq!(again.header("idempotent-replayed"), "true", "a replay says that it is one");
     }
     ledger

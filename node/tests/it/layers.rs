@@ -38,7 +38,8 @@ fn dependencies() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for package in packages {
         let dependencies = package["dependencies"].as_array().expect("a package has dependencies");
-        let inner = dependencies.iter().map(&name).filter(|dependency| dependency.starts_with(PREFIX));
+        let inner =
+            dependencies.iter().map(&name).filter(|dependency| dependency.starts_with(PREFIX));
         found.extend(inner.map(|dependency| (name(package), dependency)));
     }
     found
@@ -47,10 +48,16 @@ fn dependencies() -> Vec<(String, String)> {
 #[test]
 fn dependencies_point_one_way() {
     let dependencies = dependencies();
-    assert!(dependencies.iter().any(|(who, _)| who == "triggers-node"), "the manifests were read: {dependencies:?}");
+    assert!(
+        dependencies.iter().any(|(who, _)| who == "triggers-node"),
+        "the manifests were read: {dependencies:?}"
+    );
     for (who, on_whom) in &dependencies {
         assert!(layer(on_whom) < layer(who), "LAYERS-1: {who} must not depend on {on_whom}");
         let is_simulation = who == "triggers-simulations";
-        assert!(on_whom != "triggers-node" || is_simulation, "LAYERS-2: {who} must not depend on {on_whom}");
+        assert!(
+            on_whom != "triggers-node" || is_simulation,
+            "LAYERS-2: {who} must not depend on {on_whom}"
+        );
     }
 }

@@ -58,7 +58,11 @@ async fn a_lease_is_kept_by_its_token_alone() {
     assert_eq!(acknowledged.string("/status"), "delivered", "LEASES-2");
     let repeated = post(&probe.client, &id, "ack", &own).await.expect(200);
     assert_eq!(repeated.body, acknowledged.body, "again the same");
-    assert_eq!(post(&probe.client, &id, "nack", &own).await.status, 409, "LEASES-2: it is not leased any more");
+    assert_eq!(
+        post(&probe.client, &id, "nack", &own).await.status,
+        409,
+        "LEASES-2: it is not leased any more"
+    );
     assert_eq!(post(&probe.client, &id, "lease", &extension(&token)).await.status, 409, "LEASES-2");
 }
 
@@ -71,13 +75,21 @@ async fn a_lease_is_held_longer_and_types_are_chosen() {
     let probe = Probe::start(&[]).await;
     probe.client.accepted("other.event", "{}").await;
     let id = probe.client.accepted("wanted.event", "{ \"n\" : 1.0 }").await;
-    let leased = probe.client.send(lease(&json!({ "event_types": ["wanted.*"] }))).await.expect(200);
+    let leased =
+        probe.client.send(lease(&json!({ "event_types": ["wanted.*"] }))).await.expect(200);
     assert_eq!(leased_ids(&leased), [id.as_str()]);
     assert!(leased.text().contains("{ \"n\" : 1.0 }"), "byte for byte: {}", leased.text());
     let token = leased.string("/events/0/lease_token");
     let longer = post(&probe.client, &id, "lease", &extension(&token)).await.expect(200);
-    assert_eq!((longer.string("/status"), longer.string("/lease_token")), ("queued".to_owned(), token));
-    assert_eq!(leased_ids(&probe.client.send(lease(&json!({ "limit": 2 }))).await.expect(200)).len(), 1, "the other");
+    assert_eq!(
+        (longer.string("/status"), longer.string("/lease_token")),
+        ("queued".to_owned(), token)
+    );
+    assert_eq!(
+        leased_ids(&probe.client.send(lease(&json!({ "limit": 2 }))).await.expect(200)).len(),
+        1,
+        "the other"
+    );
     let nothing = probe.client.send(Call::post("/v1/inbox/lease", "")).await.expect(200);
     assert_eq!(nothing.json(), json!({ "events": [] }), "no body is needed");
 }
@@ -117,15 +129,18 @@ async fn a_long_poll_is_answered_by_an_event() {
     let wish = json!({ "wait_seconds": 20, "event_types": ["awaited.*"] });
     let poll = tokio::spawn(async move { waiting.send(lease(&wish)).await });
     // A second consumer that waits for nothing that comes keeps nobody from it.
-    let idle =
-        tokio::spawn(
-            async move { other.try_send(lease(&json!({ "wait_seconds": 20, "event_types": ["never"] }))).await },
-        );
+    let idle = tokio::spawn(async move {
+        other.try_send(lease(&json!({ "wait_seconds": 20, "event_types": ["never"] }))).await
+    });
     probe.client.accepted("other.event", "{}").await;
     let id = probe.client.accepted("awaited.event", "{}").await;
     let answer = poll.await.expect("the poller does not panic").expect(200);
     assert_eq!(leased_ids(&answer), [id]);
-    let shortly = probe.client.send(lease(&json!({ "wait_seconds": 1, "event_types": ["never"] }))).await.expect(200);
+    let shortly = probe
+        .client
+        .send(lease(&json!({ "wait_seconds": 1, "event_types": ["never"] })))
+        .await
+        .expect(200);
     assert_eq!(leased_ids(&shortly), [""; 0], "an answer without events when the time is up");
     idle.abort();
 }
@@ -174,7 +189,8 @@ async fn events_that_are_not_there_cannot_be_leased() {
 async fn a_long_poll_does_not_hold_up_the_end() {
     let mut probe = Probe::start(&[]).await;
     let poller = probe.node.client();
-    let poll = tokio::spawn(async move { poller.try_send(lease(&json!({ "wait_seconds": 5 }))).await });
+    let poll =
+        tokio::spawn(async move { poller.try_send(lease(&json!({ "wait_seconds": 5 }))).await });
     probe.client.get("/v1/inbox").await.expect(200);
     assert_eq!(probe.node.terminate().await, 0, "LEASES-4");
     // The poll may have been answered empty or turned away; that it does not hang is what is tested.

@@ -20,7 +20,10 @@ async fn a_directory_belongs_to_one_node() {
     let refusal = Node::refusal(directory.path(), &[]).await;
     assert_eq!(refusal.code, 4, "LIFECYCLE-1: {refusal:?}");
     let shown = directory.path().to_string_lossy().into_owned();
-    assert!(refusal.stderr.contains(&shown), "LIFECYCLE-1: the message names the directory: {refusal:?}");
+    assert!(
+        refusal.stderr.contains(&shown),
+        "LIFECYCLE-1: the message names the directory: {refusal:?}"
+    );
     node.client().accepted("still.serving", "{}").await;
 }
 
@@ -31,7 +34,8 @@ async fn an_address_in_use_is_named() {
     let address = node.dev.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
     let other = tempfile::tempdir().expect("a temporary directory can be made");
     let data = other.path().to_string_lossy().into_owned();
-    let arguments = ["dev", "--data-dir", &data, "--listen", &address, "--admin-listen", "127.0.0.1:0"];
+    let arguments =
+        ["dev", "--data-dir", &data, "--listen", &address, "--admin-listen", "127.0.0.1:0"];
     let refusal = process::run(&arguments, &[]).await;
     assert_eq!(refusal.code, 4, "{refusal:?}");
     assert!(refusal.stderr.contains(&address), "the message names the address: {refusal:?}");
@@ -44,7 +48,8 @@ async fn the_keys_of_a_directory_stay() {
     let first = node.dev.clone();
     let id = node.client().accepted("kept.event", "{}").await;
     for is_hard in [true, false, true] {
-        let metadata = std::fs::metadata(directory.path().join("dev.json")).expect("the file is there");
+        let metadata =
+            std::fs::metadata(directory.path().join("dev.json")).expect("the file is there");
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "LIFECYCLE-2");
         if is_hard {
             node.kill_hard();
@@ -152,7 +157,10 @@ async fn metrics_are_told_on_the_admin_listener_alone() {
     let metrics = admin.get("/metrics").await.expect(200);
     let text = String::from_utf8(metrics.body.to_vec()).expect("metrics are text");
     assert!(text.contains("# TYPE triggers_"), "{text}");
-    assert!(!text.contains(&node.dev.api_key) && !text.contains(&node.dev.admin_key), "no key in the metrics");
+    assert!(
+        !text.contains(&node.dev.api_key) && !text.contains(&node.dev.admin_key),
+        "no key in the metrics"
+    );
     node.client().get("/metrics").await.expect(404);
 }
 
@@ -162,7 +170,11 @@ async fn the_api_describes_itself() {
     let node = Node::start(directory.path(), &[]).await;
     let client = node.client().anonymous();
     let document = client.get("/openapi.json").await.expect(200).json();
-    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", document["openapi"]);
+    assert!(
+        document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")),
+        "{}",
+        document["openapi"]
+    );
     let paths = [
         "/v1/events",
         "/v1/events/batch",
@@ -181,14 +193,30 @@ async fn the_api_describes_itself() {
         );
     }
     let docs = client.get("/docs").await.expect(200);
-    assert!(docs.header("content-type").starts_with("text/html"), "{}", docs.header("content-type"));
+    assert!(
+        docs.header("content-type").starts_with("text/html"),
+        "{}",
+        docs.header("content-type")
+    );
     let page = String::from_utf8(docs.body.to_vec()).expect("HTML is text").to_lowercase();
-    let outside = ["src=\"http", "src='http", "src=\"//", "@import", "url(http", "url(//", "url(\"http", "<base"];
+    let outside = [
+        "src=\"http",
+        "src='http",
+        "src=\"//",
+        "@import",
+        "url(http",
+        "url(//",
+        "url(\"http",
+        "<base",
+    ];
     for fragment in outside {
         assert!(!page.contains(fragment), "the page loads from outside: {fragment}");
     }
     for link in page.split("<link").skip(1) {
         let tag = link.split('>').next().unwrap_or_default();
-        assert!(!tag.contains("http") && !tag.contains("\"//"), "the page links an outside asset: {tag}");
+        assert!(
+            !tag.contains("http") && !tag.contains("\"//"),
+            "the page links an outside asset: {tag}"
+        );
     }
 }

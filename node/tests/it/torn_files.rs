@@ -63,8 +63,10 @@ async fn accept(client: &Client, random: &mut Random, number: u64) -> (String, S
 async fn assert_whole(client: &Client, answered: &[(String, String)]) {
     let listing = listing::all(client, "limit=200").await;
     assert_eq!(listing.total_count, answered.len() as u64, "TORN-1: the count");
-    let listed: Vec<_> = listing.events.iter().map(|event| (event.event_id.as_str(), event.payload.get())).collect();
-    let expected: Vec<_> = answered.iter().map(|(id, payload)| (id.as_str(), payload.as_str())).collect();
+    let listed: Vec<_> =
+        listing.events.iter().map(|event| (event.event_id.as_str(), event.payload.get())).collect();
+    let expected: Vec<_> =
+        answered.iter().map(|(id, payload)| (id.as_str(), payload.as_str())).collect();
     assert_eq!(listed.len(), expected.len(), "TORN-1: as many as were answered");
     for (listed, expected) in listed.iter().zip(&expected) {
         assert_eq!(listed, expected, "TORN-1: in order, byte for byte");
@@ -110,7 +112,8 @@ fn tear(directory: &Path, variant: u64, random: &mut Random) {
         3 => (used_bytes, reserved_bytes + random.between(1, 100_000)),
         _ => {
             // The length of a file that had just grown is lost.
-            file.set_len(used_bytes + random.between(0, reserved_bytes)).expect("the data file shrinks");
+            file.set_len(used_bytes + random.between(0, reserved_bytes))
+                .expect("the data file shrinks");
             (used_bytes, 0)
         }
     };
@@ -135,7 +138,9 @@ fn tear_log(directory: &Path, variant: u64, random: &mut Random) {
         let records = records(&segment);
         let end_bytes = records.last().map_or(0, |(at, length)| at + length);
         let mut torn = match (variant % 3, records.last()) {
-            (0, Some((at, _))) => fs::read(&segment).expect("the segment is readable")[*at as usize..][..512].to_vec(),
+            (0, Some((at, _))) => {
+                fs::read(&segment).expect("the segment is readable")[*at as usize..][..512].to_vec()
+            }
             _ => {
                 let bytes = random.between(1, 3 * PAGE_BYTES) as usize;
                 random.bytes(bytes)
@@ -157,7 +162,8 @@ fn tear_log(directory: &Path, variant: u64, random: &mut Random) {
 fn segments(directory: &Path) -> Vec<PathBuf> {
     let log = directory_of(directory, "FORMAT").join("wal");
     let entries = fs::read_dir(log).expect("there is a log");
-    let mut segments: Vec<_> = entries.map(|entry| entry.expect("the log is readable").path()).collect();
+    let mut segments: Vec<_> =
+        entries.map(|entry| entry.expect("the log is readable").path()).collect();
     segments.sort();
     segments
 }
@@ -167,7 +173,8 @@ fn records(segment: &Path) -> Vec<(u64, u64)> {
     let bytes = fs::read(segment).expect("the segment is readable");
     let (mut at, mut records) = (0, Vec::new());
     while bytes.get(at..at + 4) == Some(b"TrL3") {
-        let body = u32::from_le_bytes(bytes[at + BODY_BYTES_AT..][..4].try_into().expect("four bytes"));
+        let body =
+            u32::from_le_bytes(bytes[at + BODY_BYTES_AT..][..4].try_into().expect("four bytes"));
         let length = (HEADER_BYTES + body as usize).next_multiple_of(PAGE_BYTES as usize);
         records.push((at as u64, length as u64));
         at += length;
@@ -183,7 +190,10 @@ async fn a_log_damaged_before_its_end_is_refused() {
     for _ in 0..6 {
         let copy = copy(quiet.directory.path());
         let segments = segments(copy.path());
-        let segment = segments.iter().max_by_key(|segment| records(segment).len()).expect("there is a segment");
+        let segment = segments
+            .iter()
+            .max_by_key(|segment| records(segment).len())
+            .expect("there is a segment");
         let records = records(segment);
         assert!(records.len() > 10, "what was answered is in the log: {} records", records.len());
         let (at, length) = records[random.between(0, records.len() as u64 - 2) as usize];
@@ -197,7 +207,10 @@ async fn a_log_damaged_before_its_end_is_refused() {
         for part in [&name[..], &format!("offset {at} "), "backup"] {
             assert!(refusal.stderr.contains(part), "TORN-3: {part} is not in {refusal:?}");
         }
-        assert!(fs::read(segment).expect("the segment is readable") == damaged, "TORN-3: it was changed");
+        assert!(
+            fs::read(segment).expect("the segment is readable") == damaged,
+            "TORN-3: it was changed"
+        );
     }
 }
 
@@ -209,9 +222,12 @@ fn length_bytes(file: &Path) -> u64 {
 /// has beyond it is reserved and means nothing.
 fn used_bytes(data: &Path) -> u64 {
     let mut head = [0; 2 * PAGE_BYTES as usize];
-    File::open(data).and_then(|mut file| file.read_exact(&mut head)).expect("the data file has a head");
+    File::open(data)
+        .and_then(|mut file| file.read_exact(&mut head))
+        .expect("the data file has a head");
     let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
-    let pages = [0, PAGE_BYTES as usize].map(|page| (number(page + TRANSACTION_AT), number(page + LAST_PAGE_AT)));
+    let pages = [0, PAGE_BYTES as usize]
+        .map(|page| (number(page + TRANSACTION_AT), number(page + LAST_PAGE_AT)));
     let (_, last_page) = pages.into_iter().max().expect("there are two");
     (last_page + 1) * PAGE_BYTES
 }
@@ -226,12 +242,26 @@ async fn a_truncated_committed_part_is_refused() {
     assert_eq!(node.terminate().await, 0);
     let data = find(quiet.directory.path(), "data.mdb");
     let used_bytes = used_bytes(&data);
-    assert!((PAGE_BYTES * 10..=length_bytes(&data)).contains(&used_bytes), "the head was read rightly: {used_bytes}");
+    assert!(
+        (PAGE_BYTES * 10..=length_bytes(&data)).contains(&used_bytes),
+        "the head was read rightly: {used_bytes}"
+    );
     let anywhere_bytes = random.between(PAGE_BYTES * 3, used_bytes - PAGE_BYTES);
-    let cuts_bytes = [0, 100, PAGE_BYTES * 2, used_bytes / 2, anywhere_bytes, used_bytes - PAGE_BYTES, used_bytes - 1];
+    let cuts_bytes = [
+        0,
+        100,
+        PAGE_BYTES * 2,
+        used_bytes / 2,
+        anywhere_bytes,
+        used_bytes - PAGE_BYTES,
+        used_bytes - 1,
+    ];
     for cut_bytes in cuts_bytes {
         let copy = copy(quiet.directory.path());
-        let file = OpenOptions::new().write(true).open(find(copy.path(), "data.mdb")).expect("the data file opens");
+        let file = OpenOptions::new()
+            .write(true)
+            .open(find(copy.path(), "data.mdb"))
+            .expect("the data file opens");
         file.set_len(cut_bytes).expect("the data file shrinks");
         assert_refused(copy.path()).await;
     }
@@ -241,7 +271,8 @@ async fn a_truncated_committed_part_is_refused() {
 async fn an_unknown_format_is_refused() {
     let seed = Seed::choose();
     let quiet = quiet(&mut seed.stream(0)).await;
-    let original = fs::read(find(quiet.directory.path(), "FORMAT")).expect("the format file is there");
+    let original =
+        fs::read(find(quiet.directory.path(), "FORMAT")).expect("the format file is there");
     for contents in [None, Some("99999\n"), Some("not a format"), Some("")] {
         let copy = copy(quiet.directory.path());
         let format = find(copy.path(), "FORMAT");
@@ -297,7 +328,9 @@ fn directory_of(directory: &Path, name: &str) -> PathBuf {
             return directory;
         }
         let entries = fs::read_dir(&directory).expect("the directory is readable");
-        waiting.extend(entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()));
+        waiting.extend(
+            entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()),
+        );
     }
     panic!("no {name} under {}", directory.display());
 }

@@ -57,7 +57,10 @@ async fn an_event_arrives_signed_and_is_delivered() {
     let id = accepted.string("/event_id");
     let attempts = reaches(&client, &id, "delivered").await;
     assert_eq!(attempts.len(), 1, "WEBHOOKS-1: {attempts:?}");
-    assert_eq!((&attempts[0]["outcome"], &attempts[0]["http_status"]), (&json!("succeeded"), &json!(204)));
+    assert_eq!(
+        (&attempts[0]["outcome"], &attempts[0]["http_status"]),
+        (&json!("succeeded"), &json!(204))
+    );
     assert_eq!(attempts[0]["subscription_id"], made.json()["id"]);
     let arrived = receiver.arrived().remove(0);
     assert_eq!((arrived.header("webhook-id"), arrived.header("traceparent")), (id.as_str(), trace));
@@ -66,9 +69,15 @@ async fn an_event_arrives_signed_and_is_delivered() {
     let event = arrived.event();
     assert_eq!((&event["event_id"], &event["event_type"]), (&json!(id), &json!("order.created")));
     assert_eq!((&event["status"], &event["attempts"]), (&json!("queued"), &json!(1)));
-    assert!(String::from_utf8_lossy(&arrived.body).contains("{ \"n\" : 1.0 }"), "byte for byte: {arrived:?}");
-    let headers =
-        (arrived.header("webhook-id"), arrived.header("webhook-timestamp"), arrived.header("webhook-signature"));
+    assert!(
+        String::from_utf8_lossy(&arrived.body).contains("{ \"n\" : 1.0 }"),
+        "byte for byte: {arrived:?}"
+    );
+    let headers = (
+        arrived.header("webhook-id"),
+        arrived.header("webhook-timestamp"),
+        arrived.header("webhook-signature"),
+    );
     let now = Timestamp::parse(event["last_attempt_at"].as_str().expect("a time")).expect("a time");
     let key = VerifyingKey::parse(&secret).expect("the shown secret is a key");
     assert_eq!(verify(&key, headers, &arrived.body, now), Ok(()), "WEBHOOKS-1");
@@ -88,7 +97,11 @@ async fn types_are_selected_and_the_rest_is_pulled() {
     assert_eq!(leased.string("/events/0/event_id"), other, "a tenant's other events are pulled");
     client.delete(&format!("/v1/subscriptions/{}", made.string("/id"))).await.expect(204);
     client.accepted("order.created", "{}").await;
-    assert_eq!(listing::received_count(&client).await, 1, "without a subscription events wait to be pulled");
+    assert_eq!(
+        listing::received_count(&client).await,
+        1,
+        "without a subscription events wait to be pulled"
+    );
 }
 
 #[tokio::test]
@@ -102,12 +115,22 @@ async fn a_rotated_secret_signs_beside_the_new_one() {
     let id = client.accepted("order.created", "{}").await;
     reaches(&client, &id, "delivered").await;
     let arrived = receiver.arrived().remove(0);
-    let headers =
-        (arrived.header("webhook-id"), arrived.header("webhook-timestamp"), arrived.header("webhook-signature"));
-    let at = arrived.event()["last_attempt_at"].as_str().map(|text| Timestamp::parse(text).expect("a time"));
+    let headers = (
+        arrived.header("webhook-id"),
+        arrived.header("webhook-timestamp"),
+        arrived.header("webhook-signature"),
+    );
+    let at = arrived.event()["last_attempt_at"]
+        .as_str()
+        .map(|text| Timestamp::parse(text).expect("a time"));
     for answer in [&made, &rotated] {
         let key = VerifyingKey::parse(&answer.string("/secret")).expect("a key");
-        assert_eq!(verify(&key, headers, &arrived.body, at.expect("a time")), Ok(()), "{}", headers.2);
+        assert_eq!(
+            verify(&key, headers, &arrived.body, at.expect("a time")),
+            Ok(()),
+            "{}",
+            headers.2
+        );
     }
 }
 
@@ -128,13 +151,23 @@ async fn internal_addresses_are_not_called() {
         "not a url",
     ] {
         let answer = client.post("/v1/subscriptions", &json!({ "target_url": url })).await;
-        assert_eq!((answer.status, answer.string("/error/details/0/field").as_str()), (400, "target_url"), "{url}");
+        assert_eq!(
+            (answer.status, answer.string("/error/details/0/field").as_str()),
+            (400, "target_url"),
+            "{url}"
+        );
     }
     // A name is looked up when something is sent to it.
     let made = subscribe(&client, "http://localhost:1/", &[]).await;
     let id = client.accepted("order.created", "{}").await;
     let attempts = reaches(&client, &id, "failed").await;
-    assert!(attempts[0]["error"].as_str().expect("an error").contains("may not be called"), "WEBHOOKS-4: {attempts:?}");
-    let test = client.post(&format!("/v1/subscriptions/{}/test", made.string("/id")), &json!({})).await.expect(200);
+    assert!(
+        attempts[0]["error"].as_str().expect("an error").contains("may not be called"),
+        "WEBHOOKS-4: {attempts:?}"
+    );
+    let test = client
+        .post(&format!("/v1/subscriptions/{}/test", made.string("/id")), &json!({}))
+        .await
+        .expect(200);
     assert_eq!(test.json()["delivered"], json!(false), "WEBHOOKS-4");
 }

@@ -43,7 +43,10 @@ pub fn check(plan: &Plan, history: &Inner, looked_at: &BTreeSet<usize>) -> Vec<V
             checks.pushed(*tenant, &mut found);
         }
     }
-    let revoked = checks.entries.iter().filter(|entry| entry.asked == Asked::UseRevokedKey && entry.is_done());
+    let revoked = checks
+        .entries
+        .iter()
+        .filter(|entry| entry.asked == Asked::UseRevokedKey && entry.is_done());
     found.extend(revoked.map(|entry| Violation::new("ANSWER-KEY", entry.to_string())));
     found
 }
@@ -101,8 +104,14 @@ impl<'a> Answers<'a> {
                     sent.extend(entry.event_id().map(|id| Sent { id, number: *number, entry }));
                 }
                 Asked::SendBatch { numbers } => {
-                    for (number, result) in numbers.iter().zip(entry.body["results"].as_array().into_iter().flatten()) {
-                        sent.extend(result["event_id"].as_str().map(|id| Sent { id, number: *number, entry }));
+                    for (number, result) in
+                        numbers.iter().zip(entry.body["results"].as_array().into_iter().flatten())
+                    {
+                        sent.extend(result["event_id"].as_str().map(|id| Sent {
+                            id,
+                            number: *number,
+                            entry,
+                        }));
                     }
                 }
                 _ => {}
@@ -123,7 +132,8 @@ impl<'a> Answers<'a> {
                 histories.entry(id).or_default().push(operation);
             }
         }
-        let replayed_all: Vec<&Entry> = self.of(tenant).filter(|entry| entry.asked == Asked::ReplayFailed).collect();
+        let replayed_all: Vec<&Entry> =
+            self.of(tenant).filter(|entry| entry.asked == Asked::ReplayFailed).collect();
         for (id, mut history) in histories {
             let is_known = history.iter().any(|operation| operation.action == Action::Append);
             if !is_known || self.expires {
@@ -133,9 +143,11 @@ impl<'a> Answers<'a> {
             for entry in &replayed_all {
                 history.push(operation(entry, Action::Replay, Seen::Unknown));
             }
-            let spontaneous = Spontaneous { delivers: is_pushed, fails: is_pushed || is_leased, expires: false };
+            let spontaneous =
+                Spontaneous { delivers: is_pushed, fails: is_pushed || is_leased, expires: false };
             if let Err(violation) = linearize::check(&history, spontaneous) {
-                let lines: Vec<String> = lines[&id].iter().map(|entry| format!("    {entry}")).collect();
+                let lines: Vec<String> =
+                    lines[&id].iter().map(|entry| format!("    {entry}")).collect();
                 let account = format!("t-{tenant}, event {id}\n{}\n{violation}", lines.join("\n"));
                 found.push(Violation::new("ANSWER-LINEAR", account));
             }
@@ -148,20 +160,23 @@ impl<'a> Answers<'a> {
         if matches!(entry.status, Some(400 | 401 | 403 | 413 | 415 | 422 | 429)) {
             return Vec::new();
         }
-        let one = |id: &str, action| vec![(id.to_owned(), operation(entry, action, seen(entry, action)))];
+        let one =
+            |id: &str, action| vec![(id.to_owned(), operation(entry, action, seen(entry, action)))];
         match &entry.asked {
-            Asked::Send { .. } | Asked::SendOther { .. } if entry.is_done() && !entry.is_replayed => {
+            Asked::Send { .. } | Asked::SendOther { .. }
+                if entry.is_done() && !entry.is_replayed =>
+            {
                 entry.event_id().map(|id| one(id, Action::Append)).unwrap_or_default()
             }
             Asked::SendBatch { .. } if entry.is_done() => {
                 let results = entry.body["results"].as_array().into_iter().flatten();
                 let ids = results.filter_map(|result| result["event_id"].as_str());
-                ids.map(|id| (id.to_owned(), operation(entry, Action::Append, Seen::Done))).collect()
+                ids.map(|id| (id.to_owned(), operation(entry, Action::Append, Seen::Done)))
+                    .collect()
             }
             // Replayed: the first answer was lost. It was accepted at some time since it was sent first.
             Asked::Send { key: Some(key), .. } if entry.is_done() => {
-                let is_same =
-                    |other: &&Entry| matches!(&other.asked, Asked::Send { key: Some(other), .. } if other == key);
+                let is_same = |other: &&Entry| matches!(&other.asked, Asked::Send { key: Some(other), .. } if other == key);
                 let all: Vec<&Entry> = self.of(entry.tenant).filter(is_same).collect();
                 let done = || all.iter().filter(|first| first.is_done());
                 let begin = all.iter().map(|first| first.begin).min().unwrap_or(entry.begin);
@@ -207,7 +222,8 @@ impl<'a> Answers<'a> {
         by_begin.sort_by_key(|sent| sent.entry.begin);
         let mut ended = sent.iter().peekable();
         for later in by_begin {
-            while let Some(earlier) = ended.next_if(|earlier| earlier.entry.end < later.entry.begin) {
+            while let Some(earlier) = ended.next_if(|earlier| earlier.entry.end < later.entry.begin)
+            {
                 if greatest.is_none_or(|greatest| greatest.id < earlier.id) {
                     greatest = Some(earlier);
                 }
@@ -226,15 +242,20 @@ impl<'a> Answers<'a> {
             let Some(id) = entry.event_id() else { continue };
             match firsts.get(key.as_str()) {
                 Some((first, other)) if *first != id && !self.expires => {
-                    found.push(Violation::new("ANSWER-REPLAY", format!("\n    {other}\n    {entry}")));
+                    found.push(Violation::new(
+                        "ANSWER-REPLAY",
+                        format!("\n    {other}\n    {entry}"),
+                    ));
                 }
                 _ => drop(firsts.insert(key, (id, entry))),
             }
         }
-        let other = |entry: &&Entry| matches!(entry.asked, Asked::SendOther { .. }) && entry.is_done();
+        let other =
+            |entry: &&Entry| matches!(entry.asked, Asked::SendOther { .. }) && entry.is_done();
         // A node may have repeated it itself, to another owner: then it is its own event that is given again.
         let own = |entry: &Entry| matches!(entry.asked, Asked::SendOther { number, .. } if entry.body["payload"]["number"] == number);
-        let replayed = self.of(tenant).filter(other).filter(|entry| entry.is_replayed && !own(entry));
+        let replayed =
+            self.of(tenant).filter(other).filter(|entry| entry.is_replayed && !own(entry));
         found.extend(replayed.map(|entry| Violation::new("ANSWER-REPLAY", entry.to_string())));
     }
 
@@ -243,12 +264,16 @@ impl<'a> Answers<'a> {
             self.of(tenant).find(|entry| {
                 let events = entry.body["events"].as_array().into_iter().flatten();
                 matches!(entry.asked, Asked::Lease { .. })
-                    && events.into_iter().any(|event| event["event_id"] == id && event["lease_token"] == token)
+                    && events
+                        .into_iter()
+                        .any(|event| event["event_id"] == id && event["lease_token"] == token)
             })
         };
         for entry in self.of(tenant).filter(|entry| entry.is_done()) {
             match &entry.asked {
-                Asked::WrongToken { .. } => found.push(Violation::new("ANSWER-TOKEN", entry.to_string())),
+                Asked::WrongToken { .. } => {
+                    found.push(Violation::new("ANSWER-TOKEN", entry.to_string()))
+                }
                 Asked::Extend { id, token, .. }
                 | Asked::Refuse { id, token }
                 | Asked::Acknowledge { id, token: Some(token) } => {
@@ -282,9 +307,11 @@ impl<'a> Answers<'a> {
         }
         for (id, grants) in grants {
             for (index, (first, visibility_s)) in grants.iter().enumerate() {
-                let until = (first.begin + Duration::from_secs(*visibility_s)).saturating_sub(self.skew);
-                let second =
-                    grants[index + 1..].iter().find(|(second, _)| second.begin > first.end && second.end < until);
+                let until =
+                    (first.begin + Duration::from_secs(*visibility_s)).saturating_sub(self.skew);
+                let second = grants[index + 1..]
+                    .iter()
+                    .find(|(second, _)| second.begin > first.end && second.end < until);
                 let Some((second, _)) = second else { continue };
                 let is_released = self.of(tenant).any(|entry| {
                     let is_about_it = match &entry.asked {
@@ -299,7 +326,10 @@ impl<'a> Answers<'a> {
                     is_about_it && entry.begin < second.end && entry.end > first.begin
                 });
                 if !is_released {
-                    found.push(Violation::new("ANSWER-LEASE", format!("{id}\n    {first}\n    {second}")));
+                    found.push(Violation::new(
+                        "ANSWER-LEASE",
+                        format!("{id}\n    {first}\n    {second}"),
+                    ));
                 }
             }
         }
@@ -313,7 +343,9 @@ impl<'a> Answers<'a> {
             }
         }
         for pages in walks.values() {
-            let Some(Asked::Page { status, .. }) = pages.first().map(|page| &page.asked) else { continue };
+            let Some(Asked::Page { status, .. }) = pages.first().map(|page| &page.asked) else {
+                continue;
+            };
             let ids: Vec<&str> = pages
                 .iter()
                 .flat_map(|page| page.body["events"].as_array().into_iter().flatten())
@@ -344,9 +376,14 @@ impl<'a> Answers<'a> {
             return;
         }
         for Sent { id, entry, .. } in self.sent(tenant) {
-            let is_touched = || self.of(tenant).filter(|other| other.begin < last.end).any(|other| touches(other, id));
+            let is_touched = || {
+                self.of(tenant)
+                    .filter(|other| other.begin < last.end)
+                    .any(|other| touches(other, id))
+            };
             if entry.end < first.begin && !ids.contains(&id) && !is_touched() {
-                let account = format!("t-{tenant}: {id} is not among {ids:?}\n    {entry}\n    {first}");
+                let account =
+                    format!("t-{tenant}: {id} is not among {ids:?}\n    {entry}\n    {first}");
                 found.push(Violation::new("ANSWER-WALK", account));
             }
         }
@@ -361,7 +398,8 @@ impl<'a> Answers<'a> {
                 let Some((id, number)) = known else { continue };
                 let (first, other) = *ids.entry((entry.tenant, number)).or_insert((id, entry));
                 if first != id {
-                    let account = format!("event {number} is {first} and {id}\n    {other}\n    {entry}");
+                    let account =
+                        format!("event {number} is {first} and {id}\n    {other}\n    {entry}");
                     found.push(Violation::new("ANSWER-ONCE", account));
                 }
             }
@@ -372,15 +410,27 @@ impl<'a> Answers<'a> {
         for entry in &self.entries {
             let own = format!("t-{}", entry.tenant);
             let keys = entry.body["keys"].as_array().into_iter().flatten();
-            if keys.into_iter().any(|key| key["tenant_id"].as_str().is_some_and(|tenant| tenant != own)) {
-                found.push(Violation::new("ANSWER-OWN", format!("{own} sees keys of others\n    {entry}")));
+            if keys
+                .into_iter()
+                .any(|key| key["tenant_id"].as_str().is_some_and(|tenant| tenant != own))
+            {
+                found.push(Violation::new(
+                    "ANSWER-OWN",
+                    format!("{own} sees keys of others\n    {entry}"),
+                ));
             }
             let lists = [&entry.body["events"], &entry.body];
-            for event in lists.into_iter().flat_map(|list| list.as_array().into_iter().flatten().chain([list])) {
+            for event in lists
+                .into_iter()
+                .flat_map(|list| list.as_array().into_iter().flatten().chain([list]))
+            {
                 if let Some(tenant) = event["payload"]["tenant"].as_str()
                     && tenant != own
                 {
-                    found.push(Violation::new("ANSWER-OWN", format!("{own} sees an event of {tenant}\n    {entry}")));
+                    found.push(Violation::new(
+                        "ANSWER-OWN",
+                        format!("{own} sees an event of {tenant}\n    {entry}"),
+                    ));
                 }
             }
         }
@@ -389,16 +439,24 @@ impl<'a> Answers<'a> {
     /// Whether stops were planned and nothing else has gone wrong.
     fn moves(&self, found: &mut Vec<Violation>) {
         let is_planned = |fault: &crate::plan::Fault| {
-            matches!(fault.kind, FaultKind::Restart { .. } | FaultKind::ScaleIn { .. } | FaultKind::ScaleOut {})
+            matches!(
+                fault.kind,
+                FaultKind::Restart { .. } | FaultKind::ScaleIn { .. } | FaultKind::ScaleOut {}
+            )
         };
         if !self.plan.faults.iter().all(is_planned) {
             return;
         }
         // Later everybody looks at everything at the same time, which small nodes refuse.
         let live = Duration::from_millis(self.plan.run_ms);
-        let unavailable = |entry: &&&Entry| entry.begin < live && entry.status.is_some_and(|status| status >= 500);
+        let unavailable = |entry: &&&Entry| {
+            entry.begin < live && entry.status.is_some_and(|status| status >= 500)
+        };
         found.extend(
-            self.entries.iter().filter(unavailable).map(|entry| Violation::new("ANSWER-MOVE", entry.to_string())),
+            self.entries
+                .iter()
+                .filter(unavailable)
+                .map(|entry| Violation::new("ANSWER-MOVE", entry.to_string())),
         );
     }
 }
@@ -436,9 +494,11 @@ fn touches(entry: &Entry, id: &str) -> bool {
         | Asked::Delete { id: other }
         | Asked::Replay { id: other } => other == id,
         Asked::AcknowledgeBatch { ids } => ids.iter().any(|other| other == id),
-        Asked::Lease { .. } => {
-            entry.body["events"].as_array().into_iter().flatten().any(|event| event["event_id"] == id)
-        }
+        Asked::Lease { .. } => entry.body["events"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|event| event["event_id"] == id),
         _ => false,
     }
 }

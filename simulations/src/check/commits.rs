@@ -31,20 +31,30 @@ pub struct CommitChecks {
 impl CommitChecks {
     /// Checks that report to `found`.
     pub fn new(found: Found, plan: &Plan) -> Self {
-        let pushed = (plan.tenants - plan.pushed..plan.tenants).map(|tenant| format!("t-{tenant}").into()).collect();
+        let pushed = (plan.tenants - plan.pushed..plan.tenants)
+            .map(|tenant| format!("t-{tenant}").into())
+            .collect();
         Self { found, quota: plan.quota, pushed, last_ids: BTreeMap::new() }
     }
 
     fn report(&self, rule: &'static str, commit: &Commit<'_>, account: String) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.push(Violation::new(rule, format!("at {} ms, {}: {account}", commit.at.as_millis(), commit.writer)));
+        found.push(Violation::new(
+            rule,
+            format!("at {} ms, {}: {account}", commit.at.as_millis(), commit.writer),
+        ));
     }
 
     fn fence(&self, commit: &Commit<'_>, partition: PartitionId) {
-        let fence = commit.after(&keys::fence(partition)).and_then(|bytes| Fence::from_bytes(&bytes).ok());
+        let fence =
+            commit.after(&keys::fence(partition)).and_then(|bytes| Fence::from_bytes(&bytes).ok());
         match fence {
             Some(fence) if peer_of(&fence.incarnation) == commit.writer => {}
-            fence => self.report("COMMIT-FENCE", commit, format!("wrote into {partition}, whose fence is {fence:?}")),
+            fence => self.report(
+                "COMMIT-FENCE",
+                commit,
+                format!("wrote into {partition}, whose fence is {fence:?}"),
+            ),
         }
     }
 
@@ -54,7 +64,11 @@ impl CommitChecks {
             && after.epoch <= before.epoch
             && after != before
         {
-            self.report("COMMIT-EPOCH", commit, format!("{partition} went from {before:?} to {after:?}"));
+            self.report(
+                "COMMIT-EPOCH",
+                commit,
+                format!("{partition} went from {before:?} to {after:?}"),
+            );
         }
     }
 
@@ -84,16 +98,23 @@ impl CommitChecks {
 
     fn quota(&self, commit: &Commit<'_>, keys: &TenantKeys, changes: &BTreeMap<EventId, Change>) {
         let Some(quota) = self.quota else { return };
-        let count = |status| decode_counter(commit.after(&keys.counter(status)).as_deref()).unwrap_or(i64::MAX);
+        let count = |status| {
+            decode_counter(commit.after(&keys.counter(status)).as_deref()).unwrap_or(i64::MAX)
+        };
         let grew = changes.values().any(|(before, after)| before.is_none() && after.is_some());
         let waiting = count(EventStatus::Received).saturating_add(count(EventStatus::Queued));
         // Replays are not refused, and may come in the same commit.
         let is_done = |status| matches!(status, Some(EventStatus::Delivered | EventStatus::Failed));
-        let revived = changes.values().filter(|(before, after)| is_done(*before) && !is_done(*after));
+        let revived =
+            changes.values().filter(|(before, after)| is_done(*before) && !is_done(*after));
         let most = quota.saturating_add(revived.count() as u64);
         if grew && waiting > i64::try_from(most).unwrap_or(i64::MAX) {
             let id = keys.tenant();
-            self.report("COMMIT-QUOTA", commit, format!("{id} has {waiting} events that wait, {quota} are allowed"));
+            self.report(
+                "COMMIT-QUOTA",
+                commit,
+                format!("{id} has {waiting} events that wait, {quota} are allowed"),
+            );
         }
     }
 
@@ -136,10 +157,9 @@ type Change = (Option<EventStatus>, Option<EventStatus>);
 /// The events of a tenant of which a commit has written something.
 fn changes(commit: &Commit<'_>, keys: &TenantKeys) -> BTreeMap<EventId, Change> {
     let tenant = keys.tenant().as_str().as_bytes();
-    let of_events = commit
-        .keys
-        .iter()
-        .filter(|key| parts(key).is_some_and(|parts| parts.tenant == tenant && matches!(parts.table, b'e' | b'v')));
+    let of_events = commit.keys.iter().filter(|key| {
+        parts(key).is_some_and(|parts| parts.tenant == tenant && matches!(parts.table, b'e' | b'v'))
+    });
     let ids = of_events.filter_map(|key| keys::id_of_key(key));
     let change = |id: EventId| {
         let (event, delivery) = (keys.event(id), keys.delivery(id));

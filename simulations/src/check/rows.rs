@@ -30,7 +30,11 @@ struct Tenant {
 
 /// `ROWS-OVERDUE`: at rest, no lease has ended and no webhook been due before this without anything done about it. Tenants in
 /// `busy` are still getting their webhooks, one after the other.
-pub fn overdue(dump: &[(Bytes, Bytes)], before: Timestamp, busy: &BTreeSet<String>) -> Vec<Violation> {
+pub fn overdue(
+    dump: &[(Bytes, Bytes)],
+    before: Timestamp,
+    busy: &BTreeSet<String>,
+) -> Vec<Violation> {
     let is_due = |key: &&Bytes| {
         parts(key).is_some_and(|parts| match parts.table {
             b'r' => true,
@@ -38,25 +42,38 @@ pub fn overdue(dump: &[(Bytes, Bytes)], before: Timestamp, busy: &BTreeSet<Strin
             _ => false,
         })
     };
-    let times =
-        dump.iter().map(|(key, _)| key).filter(is_due).filter_map(|key| Some((key, keys::time_of_due_key(key)?)));
+    let times = dump
+        .iter()
+        .map(|(key, _)| key)
+        .filter(is_due)
+        .filter_map(|key| Some((key, keys::time_of_due_key(key)?)));
     let overdue = times.filter(|(_, time)| *time < before);
     overdue
         .map(|(key, time)| {
-            let tenant =
-                parts(key).map_or_else(String::new, |parts| String::from_utf8_lossy(parts.tenant).into_owned());
+            let tenant = parts(key).map_or_else(String::new, |parts| {
+                String::from_utf8_lossy(parts.tenant).into_owned()
+            });
             let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
-            Violation::new("ROWS-OVERDUE", format!("{tenant}: {id} was due at {time}, and it is past {before}"))
+            Violation::new(
+                "ROWS-OVERDUE",
+                format!("{tenant}: {id} was due at {time}, and it is past {before}"),
+            )
         })
         .collect()
 }
 
 /// `ROWS-EXPIRED`: at rest, no event is left of those that came before `horizon`, which is longer ago than they are kept.
 pub fn expired(dump: &[(Bytes, Bytes)], horizon: Timestamp) -> Vec<Violation> {
-    let events = dump.iter().map(|(key, _)| key).filter(|key| parts(key).is_some_and(|parts| parts.table == b'e'));
+    let events = dump
+        .iter()
+        .map(|(key, _)| key)
+        .filter(|key| parts(key).is_some_and(|parts| parts.table == b'e'));
     let old = events.filter_map(|key| keys::id_of_key(key)).filter(|id| id.created_at() < horizon);
     old.map(|id| {
-        Violation::new("ROWS-EXPIRED", format!("{id} is of {}, kept is what came since {horizon}", id.created_at()))
+        Violation::new(
+            "ROWS-EXPIRED",
+            format!("{id} is of {}, kept is what came since {horizon}", id.created_at()),
+        )
     })
     .collect()
 }
@@ -68,7 +85,8 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
     let mut found = Vec::new();
     for (key, value) in dump {
         let Some(partition) = partition_of(key) else { continue };
-        if let Some((second, tenant)) = keys::parse_wake(key).filter(|_| key.get(3) == Some(&b'a')) {
+        if let Some((second, tenant)) = keys::parse_wake(key).filter(|_| key.get(3) == Some(&b'a'))
+        {
             pointers.insert(tenant.as_str().as_bytes().to_vec(), second);
         }
         let Some(parts) = parts(key) else { continue };
@@ -82,14 +100,17 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
             },
             (b'v', Some(id)) => match Delivery::from_bytes(value) {
                 Ok(delivery) => drop(tenant.deliveries.insert(id, delivery)),
-                Err(error) => found.push(Violation::new("ROWS-QUEUE", format!("{id}, delivery: {error}"))),
+                Err(error) => {
+                    found.push(Violation::new("ROWS-QUEUE", format!("{id}, delivery: {error}")))
+                }
             },
             (b'q', _) => drop(tenant.places.insert(key.to_vec())),
             (b'c', _) => drop(tenant.counters.insert(key.to_vec(), value.clone())),
             (b'w', Some(id)) => drop(tenant.due.insert(id)),
             (b'r' | b'd', Some(id)) => {
                 tenant.due.insert(id);
-                let second = keys::time_of_due_key(key).map(|time| u64::try_from(time.as_seconds()).unwrap_or(0));
+                let second = keys::time_of_due_key(key)
+                    .map(|time| u64::try_from(time.as_seconds()).unwrap_or(0));
                 tenant.first_due = tenant.first_due.into_iter().chain(second).min();
             }
             _ => {}
@@ -104,8 +125,10 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
             && pointers.get(&name).is_none_or(|pointed| *pointed > due)
         {
             let pointed = pointers.get(&name);
-            found
-                .push(Violation::new("ROWS-WAKE", format!("{text} has something due at {due} s, pointer {pointed:?}")));
+            found.push(Violation::new(
+                "ROWS-WAKE",
+                format!("{text} has something due at {due} s, pointer {pointed:?}"),
+            ));
         }
     }
     found
@@ -117,22 +140,30 @@ fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) 
         tenant.events.iter().map(|(id, row)| (*id, row.event.state.status)).collect();
     for (id, delivery) in &tenant.deliveries {
         let Some(status) = events.get_mut(id) else {
-            found.push(Violation::new("ROWS-DELIVERY", format!("{name}: {id} is gone and its delivery is there")));
+            found.push(Violation::new(
+                "ROWS-DELIVERY",
+                format!("{name}: {id} is gone and its delivery is there"),
+            ));
             continue;
         };
         if let Some(state) = &delivery.state {
             *status = state.status;
             if state.status == EventStatus::Received {
-                let account = format!("{name}: {id} is received, and its own row does not have its state");
+                let account =
+                    format!("{name}: {id} is received, and its own row does not have its state");
                 found.push(Violation::new("ROWS-DELIVERY", account));
             }
         }
     }
-    let expected: BTreeSet<Vec<u8>> = events.iter().map(|(id, status)| keys.queue(*status, *id)).collect();
+    let expected: BTreeSet<Vec<u8>> =
+        events.iter().map(|(id, status)| keys.queue(*status, *id)).collect();
     for key in expected.symmetric_difference(&tenant.places) {
         let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
         let status = events.get(&id);
-        found.push(Violation::new("ROWS-QUEUE", format!("{name}: {id} is {status:?}, its places say otherwise")));
+        found.push(Violation::new(
+            "ROWS-QUEUE",
+            format!("{name}: {id} is {status:?}, its places say otherwise"),
+        ));
     }
     for status in EventStatus::ALL {
         let recount = events.values().filter(|has| **has == status).count();
@@ -149,10 +180,16 @@ fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) 
         let is_due = tenant.due.contains(id);
         match status {
             EventStatus::Queued if !is_due => {
-                found.push(Violation::new("ROWS-DUE", format!("{name}: {id} is queued and nothing is due for it")));
+                found.push(Violation::new(
+                    "ROWS-DUE",
+                    format!("{name}: {id} is queued and nothing is due for it"),
+                ));
             }
             EventStatus::Delivered | EventStatus::Failed if is_due => {
-                found.push(Violation::new("ROWS-DUE", format!("{name}: {id} is {status} and something is due for it")));
+                found.push(Violation::new(
+                    "ROWS-DUE",
+                    format!("{name}: {id} is {status} and something is due for it"),
+                ));
             }
             _ => {}
         }

@@ -50,10 +50,13 @@ pub(super) fn bugs(arguments: &BugsArguments) -> Result<bool, String> {
     if !cfg!(feature = "planted-bugs") {
         return Err(NO_BUGS.to_owned());
     }
-    let names: Vec<&str> = triggers_protocol::planted::Bug::ALL.iter().map(|bug| bug.name()).collect();
+    let names: Vec<&str> =
+        triggers_protocol::planted::Bug::ALL.iter().map(|bug| bug.name()).collect();
     let mut is_well = true;
     report::say(format_args!("{:<28} {:>6} {:>8}  found by", "bug", "seeds", "time"));
-    for name in names.into_iter().filter(|name| arguments.bug.as_deref().is_none_or(|only| only == *name)) {
+    for name in
+        names.into_iter().filter(|name| arguments.bug.as_deref().is_none_or(|only| only == *name))
+    {
         let clock = Environment::system();
         match find(name, arguments.seeds)? {
             Some((seeds, which, rule)) => {
@@ -77,7 +80,8 @@ fn find(name: &str, seeds: u64) -> Result<Option<(u64, Which, String)>, String> 
     let all: Vec<u64> = (0..seeds).collect();
     for some in all.chunks(sweep::cores()) {
         let which = |seed: &u64| Which { bug: Some(name.to_owned()), ..Which::of(*seed) };
-        let mut failures = sweep::many(some.iter().map(which).collect(), some.len(), usize::MAX, false)?.failures;
+        let mut failures =
+            sweep::many(some.iter().map(which).collect(), some.len(), usize::MAX, false)?.failures;
         failures.sort_by_key(|(which, _)| which.seed);
         for (which, result) in failures {
             let which = Which { bug: None, ..which };

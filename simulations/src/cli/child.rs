@@ -37,7 +37,8 @@ pub(super) struct Running {
 
 /// Starts a run.
 pub(super) fn start(which: &Which) -> std::result::Result<Running, String> {
-    let program = std::env::current_exe().map_err(|error| format!("this program is not found: {error}"))?;
+    let program =
+        std::env::current_exe().map_err(|error| format!("this program is not found: {error}"))?;
     let mut command = Command::new(program);
     command.args(["run", "--format", "json"]);
     match &which.plan {
@@ -84,8 +85,12 @@ impl Running {
             Ok(Some(_)) => {}
             Err(error) => return Some(failed(&error.to_string())),
         }
-        let output =
-            self.child.stdout.take().and_then(|output| std::io::read_to_string(output).ok()).unwrap_or_default();
+        let output = self
+            .child
+            .stdout
+            .take()
+            .and_then(|output| std::io::read_to_string(output).ok())
+            .unwrap_or_default();
         let result = output.lines().last().and_then(|line| serde_json::from_str(line).ok());
         Some(result.unwrap_or_else(|| failed("it ended without an outcome")))
     }
@@ -93,5 +98,10 @@ impl Running {
 
 fn failed(account: &str) -> Result {
     let violation = Violation { rule: "PROCESS".to_owned(), account: account.to_owned() };
-    Result { trace: String::new(), operations: 0, fired: BTreeMap::new(), violations: vec![violation] }
+    Result {
+        trace: String::new(),
+        operations: 0,
+        fired: BTreeMap::new(),
+        violations: vec![violation],
+    }
 }

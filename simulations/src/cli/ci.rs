@@ -70,7 +70,8 @@ pub(super) struct Regression {
 }
 
 pub(super) fn ci(arguments: &CiArguments) -> Result<bool, String> {
-    let regressions: Regressions = toml::from_str(SEEDS).map_err(|error| format!("seeds.toml: {error}"))?;
+    let regressions: Regressions =
+        toml::from_str(SEEDS).map_err(|error| format!("seeds.toml: {error}"))?;
     let known = regressions.seed.iter().map(|regression| Which {
         scenario: regression.scenario.clone(),
         seed: regression.seed,
@@ -97,7 +98,8 @@ pub(super) fn ci(arguments: &CiArguments) -> Result<bool, String> {
 }
 
 fn all_came(tally: &Tally) -> bool {
-    let missing: Vec<&str> = FAULTS.into_iter().filter(|name| !tally.fired.contains_key(*name)).collect();
+    let missing: Vec<&str> =
+        FAULTS.into_iter().filter(|name| !tally.fired.contains_key(*name)).collect();
     if !missing.is_empty() {
         report::say(format_args!("CI-1: faults that did not come: {}", missing.join(", ")));
     }

@@ -35,12 +35,23 @@ pub(super) fn progress(line: fmt::Arguments<'_>) {
 /// An outcome for people.
 pub(super) fn text(plan: &Plan, outcome: &Outcome, trace: &Trace, which: &Which) {
     for line in trace.take_lines() {
-        println!("{:>10.3} ms  {:<10} {}", line.at.as_secs_f64() * 1_000.0, line.subject, line.text);
+        println!(
+            "{:>10.3} ms  {:<10} {}",
+            line.at.as_secs_f64() * 1_000.0,
+            line.subject,
+            line.text
+        );
     }
     let (digest, events) = outcome.digest;
     let (faults, operations) = (plan.faults.len(), plan.operations.len());
-    println!("scenario {}, seed {}: {faults} faults, {operations} operations", plan.scenario, plan.seed);
-    println!("{:.3} s were simulated; trace {digest:016x} of {events} events", outcome.simulated.as_secs_f64());
+    println!(
+        "scenario {}, seed {}: {faults} faults, {operations} operations",
+        plan.scenario, plan.seed
+    );
+    println!(
+        "{:.3} s were simulated; trace {digest:016x} of {events} events",
+        outcome.simulated.as_secs_f64()
+    );
     fired(&outcome.fired);
     if outcome.violations.is_empty() {
         println!("nothing was found");
@@ -67,7 +78,10 @@ pub(super) fn again(which: &Which, command: &str) -> String {
 /// How often each kind of fault has come.
 pub(super) fn fired(fired: &BTreeMap<&'static str, u64>) {
     let all: Vec<String> = fired.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    println!("faults that came: {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") });
+    println!(
+        "faults that came: {}",
+        if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+    );
 }
 
 /// An outcome for programs: the lines of the trace if they were kept, and a last line that tells of all.
@@ -98,7 +112,8 @@ pub(super) fn json(plan: &Plan, outcome: &Outcome, trace: &Trace) {
 
 /// Puts the log lines of the nodes into the trace.
 pub(super) fn log(level: &str, trace: &Trace) -> Result<(), String> {
-    let filter: tracing_subscriber::filter::LevelFilter = level.parse().map_err(|_| format!("no level {level:?}"))?;
+    let filter: tracing_subscriber::filter::LevelFilter =
+        level.parse().map_err(|_| format!("no level {level:?}"))?;
     let layer = IntoTrace(trace.clone()).with_filter(filter);
     tracing_subscriber::registry().with(layer).try_init().map_err(|error| error.to_string())
 }
@@ -111,7 +126,11 @@ impl<S: Subscriber> Layer<S> for IntoTrace {
         event.record(&mut fields);
         let (at, host) = world::turn();
         let metadata = event.metadata();
-        self.0.note(at, &host, format_args!("[{} {}]{}", metadata.level(), metadata.target(), fields.0));
+        self.0.note(
+            at,
+            &host,
+            format_args!("[{} {}]{}", metadata.level(), metadata.target(), fields.0),
+        );
     }
 }
 

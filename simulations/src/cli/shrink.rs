@@ -29,7 +29,9 @@ pub(super) fn shrink(arguments: &ShrinkArguments) -> Result<bool, String> {
     let whole = plan.clone();
     plan.operations = minimize(
         whole.operations.clone(),
-        &mut |operations| tries.fails(&Plan { operations: operations.to_vec(), ..whole.clone() }, &mut broken),
+        &mut |operations| {
+            tries.fails(&Plan { operations: operations.to_vec(), ..whole.clone() }, &mut broken)
+        },
         &mut budget,
     );
     smaller_world(&mut plan, &tries, &mut broken, &mut budget);
@@ -49,7 +51,10 @@ pub(super) fn shrink(arguments: &ShrinkArguments) -> Result<bool, String> {
     }
     for operation in &plan.operations {
         let (tenant, node) = (operation.tenant, operation.node + 1);
-        report::say(format_args!("  {:>6} ms  t-{tenant} at node {node}: {:?}", operation.at_ms, operation.kind));
+        report::say(format_args!(
+            "  {:>6} ms  t-{tenant} at node {node}: {:?}",
+            operation.at_ms, operation.kind
+        ));
     }
     let which = Which { plan: Some(arguments.output.clone()), ..arguments.which.clone() };
     report::say(format_args!("{}", report::again(&which, "run")));

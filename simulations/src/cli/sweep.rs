@@ -20,7 +20,10 @@ pub(super) struct Tally {
 /// Cells of the progress bar.
 const BAR: usize = 30;
 
-pub(super) fn sweep(arguments: &SweepArguments, is_twice: bool) -> std::result::Result<bool, String> {
+pub(super) fn sweep(
+    arguments: &SweepArguments,
+    is_twice: bool,
+) -> std::result::Result<bool, String> {
     let SweepArguments { scenario, seeds, jobs, failures_max, bug } = arguments;
     let which = |seed: u64| {
         let taken = Which { bug: bug.clone(), ..Which::of(seed) };
@@ -58,7 +61,9 @@ pub(super) fn many(
         for (mut run, which, first) in running {
             match run.poll() {
                 None => still.push((run, which, first)),
-                Some(result) if is_twice && first.is_none() => still.push((child::start(&which)?, which, Some(result))),
+                Some(result) if is_twice && first.is_none() => {
+                    still.push((child::start(&which)?, which, Some(result)))
+                }
                 Some(result) => tally.add(which, result, first),
             }
         }
@@ -66,7 +71,9 @@ pub(super) fn many(
         tally.took = clock.monotonic();
         let (runs, failures, rate) = (tally.runs, tally.failures.len(), tally.per_minute());
         let bar = "#".repeat(usize::try_from(runs).unwrap_or(0) * BAR / total.max(1));
-        report::progress(format_args!("[{bar:<BAR$}] {runs} of {total} runs, {rate:.0} a minute, {failures} failed"));
+        report::progress(format_args!(
+            "[{bar:<BAR$}] {runs} of {total} runs, {rate:.0} a minute, {failures} failed"
+        ));
         child::wait();
     }
     report::progress(format_args!(""));
@@ -85,7 +92,8 @@ impl Tally {
             *self.fired.entry(name.clone()).or_default() += count;
         }
         if let Some(first) = first.filter(|first| first.trace != result.trace) {
-            let account = format!("the traces of two runs are {} and {}", first.trace, result.trace);
+            let account =
+                format!("the traces of two runs are {} and {}", first.trace, result.trace);
             result.violations.push(child::Violation { rule: "DETERMINISM".to_owned(), account });
         }
         if !result.violations.is_empty() {
@@ -98,8 +106,11 @@ impl Tally {
 pub(super) fn tell(tally: &Tally) {
     let (runs, operations, failed) = (tally.runs, tally.operations, tally.failures.len());
     let rate = tally.per_minute();
-    report::say(format_args!("{runs} runs with {operations} operations, {rate:.0} runs a minute, {failed} failed"));
-    let fired: Vec<String> = tally.fired.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    report::say(format_args!(
+        "{runs} runs with {operations} operations, {rate:.0} runs a minute, {failed} failed"
+    ));
+    let fired: Vec<String> =
+        tally.fired.iter().map(|(name, count)| format!("{name} {count}")).collect();
     report::say(format_args!("faults that came: {}", fired.join(", ")));
     for (which, result) in &tally.failures {
         report::say(format_args!("\n{}", report::again(which, "run")));

@@ -69,7 +69,9 @@ impl Spontaneous {
     /// What an event in `state` may become.
     pub(super) fn after(self, state: State) -> impl Iterator<Item = State> {
         let next = match state {
-            State::Waiting => [self.delivers.then_some(State::Delivered), self.fails.then_some(State::Failed)],
+            State::Waiting => {
+                [self.delivers.then_some(State::Delivered), self.fails.then_some(State::Failed)]
+            }
             State::Delivered | State::Failed => [self.expires.then_some(State::Deleted), None],
             State::Absent | State::Deleted => [None, None],
         };
@@ -92,7 +94,9 @@ pub fn step(state: State, action: Action, seen: Seen) -> impl Iterator<Item = St
         (_, Seen::NotFound) => state == Absent,
         (_, Seen::Gone) => state == Deleted,
         (Action::Read, Seen::Status(status)) => state == status,
-        (Action::Acknowledge | Action::Refuse, Seen::Conflict) => matches!(state, Waiting | Delivered | Failed),
+        (Action::Acknowledge | Action::Refuse, Seen::Conflict) => {
+            matches!(state, Waiting | Delivered | Failed)
+        }
         (Action::Replay, Seen::Conflict) => state == Waiting,
         _ => false,
     };

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 type Row = (u64, u64, Action, Seen);
 
 const ACTIONS: [Action; 6] = [Append, Acknowledge, Delete, Replay, Refuse, Read];
-const SEEN: [Seen; 8] = [Done, Conflict, Gone, NotFound, Status(Waiting), Status(Delivered), Status(Failed), Unknown];
+const SEEN: [Seen; 8] =
+    [Done, Conflict, Gone, NotFound, Status(Waiting), Status(Delivered), Status(Failed), Unknown];
 const NEVER: Spontaneous = Spontaneous { delivers: false, fails: false, expires: false };
 const APPENDED: Row = (0, 1, Append, Done);
 
@@ -29,11 +30,36 @@ fn holds(rows: &[Row]) -> bool {
 fn right_one_after_the_other() {
     assert!(holds(&[]));
     assert!(holds(&[(0, 1, Read, NotFound), (2, 3, Append, Done), (4, 5, Read, Status(Waiting))]));
-    assert!(holds(&[APPENDED, (2, 3, Acknowledge, Done), (4, 5, Acknowledge, Done), (6, 7, Delete, Done)]));
-    assert!(holds(&[APPENDED, (2, 3, Delete, Done), (4, 5, Delete, Gone), (6, 7, Read, Gone), (8, 9, Replay, Gone)]));
-    assert!(holds(&[APPENDED, (2, 3, Refuse, Done), (4, 5, Replay, Conflict), (6, 7, Read, Status(Waiting))]));
-    assert!(holds(&[APPENDED, (2, 3, Refuse, Done), (4, 5, Refuse, Conflict), (6, 7, Replay, Done)]));
-    assert!(holds(&[(0, 1, Acknowledge, NotFound), (2, 3, Delete, NotFound), (4, 5, Refuse, NotFound)]));
+    assert!(holds(&[
+        APPENDED,
+        (2, 3, Acknowledge, Done),
+        (4, 5, Acknowledge, Done),
+        (6, 7, Delete, Done)
+    ]));
+    assert!(holds(&[
+        APPENDED,
+        (2, 3, Delete, Done),
+        (4, 5, Delete, Gone),
+        (6, 7, Read, Gone),
+        (8, 9, Replay, Gone)
+    ]));
+    assert!(holds(&[
+        APPENDED,
+        (2, 3, Refuse, Done),
+        (4, 5, Replay, Conflict),
+        (6, 7, Read, Status(Waiting))
+    ]));
+    assert!(holds(&[
+        APPENDED,
+        (2, 3, Refuse, Done),
+        (4, 5, Refuse, Conflict),
+        (6, 7, Replay, Done)
+    ]));
+    assert!(holds(&[
+        (0, 1, Acknowledge, NotFound),
+        (2, 3, Delete, NotFound),
+        (4, 5, Refuse, NotFound)
+    ]));
 }
 
 #[test]
@@ -49,15 +75,24 @@ fn wrong_one_after_the_other() {
     assert!(!holds(&[(0, 1, Delete, Gone)]));
     // Failed by the refusal, or not: not one and then the other.
     let refused = [APPENDED, (2, 3, Refuse, Done)];
-    assert!(!holds(&[&refused[..], &[(4, 5, Read, Status(Failed)), (6, 7, Read, Status(Waiting))]].concat()));
-    assert!(!holds(&[&refused[..], &[(4, 5, Read, Status(Waiting)), (6, 7, Read, Status(Failed))]].concat()));
+    assert!(!holds(
+        &[&refused[..], &[(4, 5, Read, Status(Failed)), (6, 7, Read, Status(Waiting))]].concat()
+    ));
+    assert!(!holds(
+        &[&refused[..], &[(4, 5, Read, Status(Waiting)), (6, 7, Read, Status(Failed))]].concat()
+    ));
 }
 
 #[test]
 fn at_the_same_time() {
     assert!(holds(&[(0, 9, Append, Done), (1, 2, Read, NotFound), (3, 4, Read, Status(Waiting))]));
     assert!(!holds(&[(0, 9, Append, Done), (1, 2, Read, Status(Waiting)), (3, 4, Read, NotFound)]));
-    assert!(holds(&[APPENDED, (2, 9, Delete, Done), (3, 8, Acknowledge, Done), (4, 9, Read, Status(Delivered))]));
+    assert!(holds(&[
+        APPENDED,
+        (2, 9, Delete, Done),
+        (3, 8, Acknowledge, Done),
+        (4, 9, Read, Status(Delivered))
+    ]));
     assert!(!holds(&[APPENDED, (2, 4, Delete, Done), (5, 8, Acknowledge, Done)]));
     assert!(holds(&[APPENDED, (2, 6, Delete, Done), (5, 8, Acknowledge, Done)]));
     // Of two deletions at the same time one is the first.
@@ -71,12 +106,23 @@ fn at_the_same_time() {
 fn without_an_answer() {
     let lost = [APPENDED, (2, u64::MAX, Delete, Unknown)];
     assert!(holds(&[&lost[..], &[(4, 5, Read, Status(Waiting)), (90, 91, Read, Gone)]].concat()));
-    assert!(holds(&[&lost[..], &[(4, 5, Read, Status(Waiting)), (90, 91, Read, Status(Waiting))]].concat()));
+    assert!(holds(
+        &[&lost[..], &[(4, 5, Read, Status(Waiting)), (90, 91, Read, Status(Waiting))]].concat()
+    ));
     assert!(!holds(&[&lost[..], &[(4, 5, Read, Gone), (90, 91, Read, Status(Waiting))]].concat()));
     assert!(!holds(&[APPENDED, (2, 3, Read, Gone), (4, u64::MAX, Delete, Unknown)]));
     // Its end is not looked at, and it takes effect once.
-    assert!(holds(&[(0, 1, Append, Unknown), (2, 3, Read, NotFound), (4, 5, Read, Status(Waiting))]));
-    let replayed = [APPENDED, (2, 3, Acknowledge, Done), (4, 5, Replay, Unknown), (6, 7, Read, Status(Waiting))];
+    assert!(holds(&[
+        (0, 1, Append, Unknown),
+        (2, 3, Read, NotFound),
+        (4, 5, Read, Status(Waiting))
+    ]));
+    let replayed = [
+        APPENDED,
+        (2, 3, Acknowledge, Done),
+        (4, 5, Replay, Unknown),
+        (6, 7, Read, Status(Waiting)),
+    ];
     let again = [(8, 9, Acknowledge, Done), (10, 11, Read, Status(Waiting))];
     assert!(holds(&replayed) && !holds(&[&replayed[..], &again[..]].concat()));
 }
@@ -90,7 +136,12 @@ fn without_a_client() {
     );
     let delivered = [APPENDED, (2, 3, Read, Status(Waiting)), (4, 5, Read, Status(Delivered))];
     assert!(with(delivers, &delivered) && !with(fails, &delivered) && !holds(&delivered));
-    let failed = [APPENDED, (2, 3, Read, Status(Failed)), (4, 5, Replay, Done), (6, 7, Read, Status(Failed))];
+    let failed = [
+        APPENDED,
+        (2, 3, Read, Status(Failed)),
+        (4, 5, Replay, Done),
+        (6, 7, Read, Status(Failed)),
+    ];
     assert!(with(fails, &failed) && !with(delivers, &failed) && !holds(&failed));
     let gone = [APPENDED, (2, 3, Delete, Gone)];
     assert!(with(expires, &gone) && !with(fails, &gone));
@@ -99,7 +150,12 @@ fn without_a_client() {
 
 #[test]
 fn the_account_tells_how_far_it_is_right() {
-    let rows = [(4, 5, Read, Status(Waiting)), APPENDED, (2, 3, Acknowledge, Done), (3, u64::MAX, Delete, Unknown)];
+    let rows = [
+        (4, 5, Read, Status(Waiting)),
+        APPENDED,
+        (2, 3, Acknowledge, Done),
+        (3, u64::MAX, Delete, Unknown),
+    ];
     let violation = check(&history(&rows), NEVER).unwrap_err();
     assert_eq!(violation.prefix, [(Some(0), Waiting), (Some(1), Delivered)]);
     assert!(!violation.is_undecided);
@@ -118,7 +174,13 @@ then, in Delivered, one of: [3] Read: Status(Waiting)";
 /// Sixty operations at the same time, each with other times, and then what cannot be.
 #[test]
 fn many_at_the_same_time_are_decided() {
-    let kinds = [(Acknowledge, Done), (Replay, Done), (Refuse, Done), (Acknowledge, Done), (Replay, Unknown)];
+    let kinds = [
+        (Acknowledge, Done),
+        (Replay, Done),
+        (Refuse, Done),
+        (Acknowledge, Done),
+        (Replay, Unknown),
+    ];
     let mut rows = vec![APPENDED];
     rows.extend((0..60).map(|at| {
         let (action, seen) = kinds[at as usize % kinds.len()];
@@ -145,14 +207,20 @@ fn plain(open: &[Operation], state: State, spontaneous: Spontaneous) -> bool {
 }
 
 fn any_spontaneous() -> impl Strategy<Value = Spontaneous> {
-    any::<[bool; 3]>().prop_map(|[delivers, fails, expires]| Spontaneous { delivers, fails, expires })
+    any::<[bool; 3]>().prop_map(|[delivers, fails, expires]| Spontaneous {
+        delivers,
+        fails,
+        expires,
+    })
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
-    (0..70_u64, 0..40_u64, 0..ACTIONS.len(), 0..SEEN.len()).prop_map(|(begin, length, action, seen)| {
-        let (action, seen) = (ACTIONS[action], SEEN[seen]);
-        Operation { begin, end: begin + length, action, seen }
-    })
+    (0..70_u64, 0..40_u64, 0..ACTIONS.len(), 0..SEEN.len()).prop_map(
+        |(begin, length, action, seen)| {
+            let (action, seen) = (ACTIONS[action], SEEN[seen]);
+            Operation { begin, end: begin + length, action, seen }
+        },
+    )
 }
 
 /// What one operation draws: its action, the time since the one before, its lengths before and after the moment of its
@@ -169,7 +237,8 @@ fn run(draws: &[Draw], spontaneous: Spontaneous) -> Vec<Operation> {
             state = spontaneous.after(state).nth(choice % 2).unwrap_or(state);
         }
         let seen = SEEN.into_iter().filter(|seen| *seen != Unknown);
-        let outcomes: Vec<_> = seen.flat_map(|seen| step(state, action, seen).map(move |next| (seen, next))).collect();
+        let outcomes: Vec<_> =
+            seen.flat_map(|seen| step(state, action, seen).map(move |next| (seen, next))).collect();
         let is_lost = other % 16 == 1;
         if !outcomes.is_empty() && !is_lost {
             let (seen, next) = outcomes[choice % outcomes.len()];
@@ -184,7 +253,10 @@ fn run(draws: &[Draw], spontaneous: Spontaneous) -> Vec<Operation> {
 }
 
 fn draws(actions: std::ops::Range<usize>, count: usize) -> impl Strategy<Value = Vec<Draw>> {
-    prop::collection::vec((actions, 0..10_u64, 0..30_u64, 0..30_u64, 0..8_usize, any::<u8>()), 0..count)
+    prop::collection::vec(
+        (actions, 0..10_u64, 0..30_u64, 0..30_u64, 0..8_usize, any::<u8>()),
+        0..count,
+    )
 }
 
 proptest! {

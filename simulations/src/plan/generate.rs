@@ -57,7 +57,8 @@ fn faults(scenario: &Scenario, stream: &mut Stream) -> Result<Vec<Fault>, String
     let mut faults = Vec::new();
     if scenario.slow_receivers {
         for tenant in scenario.tenants - scenario.pushed..scenario.tenants {
-            let kind = FaultKind::Receiver { tenant, behaviour: Behaviour::Slow, for_ms: scenario.run_ms };
+            let kind =
+                FaultKind::Receiver { tenant, behaviour: Behaviour::Slow, for_ms: scenario.run_ms };
             faults.push(Fault { at_ms: 0, kind });
         }
     }
@@ -79,7 +80,9 @@ fn fault(name: &str, scenario: &Scenario, stream: &mut Stream) -> Result<FaultKi
     let for_ms = between(stream, 50, 1_500);
     let per_mille = u32::try_from(between(stream, 20, 400)).unwrap_or(0);
     let coin = stream.hit(500);
-    let tenant = scenario.tenants - 1 - usize::try_from(stream.below(scenario.pushed.max(1) as u64)).unwrap_or(0);
+    let tenant = scenario.tenants
+        - 1
+        - usize::try_from(stream.below(scenario.pushed.max(1) as u64)).unwrap_or(0);
     let pick = stream.below(5);
     let span = 2 * scenario.skew_ms_max + 1;
     let by_ms = stream.below(span).cast_signed() - scenario.skew_ms_max.cast_signed();
@@ -92,15 +95,27 @@ fn fault(name: &str, scenario: &Scenario, stream: &mut Stream) -> Result<FaultKi
         "scale_out" => FaultKind::ScaleOut {},
         "partition" => FaultKind::Partition { node, for_ms, is_one_way: coin },
         "unreachable" => FaultKind::Unreachable { node, for_ms },
-        "slow_network" => FaultKind::SlowNetwork { steps_max: 4 + u64::from(per_mille) / 10, for_ms },
-        "peer_weather" => {
-            FaultKind::PeerWeather { dropped: per_mille / 2, duplicated: per_mille, delayed: per_mille, for_ms }
+        "slow_network" => {
+            FaultKind::SlowNetwork { steps_max: 4 + u64::from(per_mille) / 10, for_ms }
         }
+        "peer_weather" => FaultKind::PeerWeather {
+            dropped: per_mille / 2,
+            duplicated: per_mille,
+            delayed: per_mille,
+            for_ms,
+        },
         "conflicts" => FaultKind::Conflicts { per_mille, for_ms },
-        "unknown" => {
-            FaultKind::Unknown { committed: per_mille / 2, not_committed: per_mille / 3, late: per_mille / 2, for_ms }
-        }
-        "stalls" => FaultKind::Stalls { per_mille: per_mille / 4, stall_ms: between(stream, 20, 600), for_ms },
+        "unknown" => FaultKind::Unknown {
+            committed: per_mille / 2,
+            not_committed: per_mille / 3,
+            late: per_mille / 2,
+            for_ms,
+        },
+        "stalls" => FaultKind::Stalls {
+            per_mille: per_mille / 4,
+            stall_ms: between(stream, 20, 600),
+            for_ms,
+        },
         "outage" => FaultKind::Outage { for_ms },
         "long_outage" => FaultKind::Outage { for_ms: for_ms * 4 },
         "clock_jump" => FaultKind::ClockJump { node, by_ms },
@@ -154,7 +169,11 @@ fn operation(name: &str, stream: &mut Stream) -> Result<OperationKind, String> {
     let has_key = stream.hit(500);
     let count = usize::try_from(between(stream, 2, 6)).unwrap_or(2);
     let is_large = stream.hit(60);
-    let bytes = usize::try_from(if is_large { between(stream, 8_000, 12_000) } else { between(stream, 0, 300) });
+    let bytes = usize::try_from(if is_large {
+        between(stream, 8_000, 12_000)
+    } else {
+        between(stream, 0, 300)
+    });
     let status = Status::ALL[usize::try_from(stream.below(4)).unwrap_or(0)];
     let visibility_s = between(stream, 1, 3);
     let is_leased = stream.hit(600);

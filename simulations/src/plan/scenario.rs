@@ -70,7 +70,10 @@ impl Scenario {
     pub fn load(name: &str) -> Result<Self, String> {
         let file = FILES.iter().find(|(known, _)| *known == name);
         let (_, text) = file.ok_or_else(|| {
-            format!("there is no scenario {name:?}; there are {}", Self::names().collect::<Vec<_>>().join(", "))
+            format!(
+                "there is no scenario {name:?}; there are {}",
+                Self::names().collect::<Vec<_>>().join(", ")
+            )
         })?;
         toml::from_str(text).map_err(|error| format!("scenario {name}: {error}"))
     }

@@ -50,13 +50,22 @@ impl Clients {
         history: History,
         trace: Trace,
     ) -> Self {
-        Self(Arc::new(Inner { network, host, nodes, tenants, history, trace, base: Instant::now() }))
+        Self(Arc::new(Inner {
+            network,
+            host,
+            nodes,
+            tenants,
+            history,
+            trace,
+            base: Instant::now(),
+        }))
     }
 
     /// The same clients, who know of these nodes.
     pub fn with_nodes(&self, nodes: Vec<HostId>) -> Self {
         let Inner { network, host, tenants, history, trace, base, .. } = &*self.0;
-        let (network, tenants, history, trace) = (network.clone(), tenants.clone(), history.clone(), trace.clone());
+        let (network, tenants, history, trace) =
+            (network.clone(), tenants.clone(), history.clone(), trace.clone());
         Self(Arc::new(Inner { network, host: *host, nodes, tenants, history, trace, base: *base }))
     }
 
@@ -71,7 +80,8 @@ impl Clients {
         for (number, node) in (0..self.0.nodes.len()).cycle().take(40).enumerate() {
             // One that was given up may have been made all the same: its path tells its webhooks from those of the next.
             let body = json!({ "target_url": format!("http://{}/{number}", address_of(self.0.host, port)) });
-            let request = self.request(&self.0.tenants[tenant].key, "POST", "/v1/subscriptions", Some(&body));
+            let request =
+                self.request(&self.0.tenants[tenant].key, "POST", "/v1/subscriptions", Some(&body));
             let answer = self.call(node, request, AGAIN).await;
             if answer.is_some_and(|answer| answer.status == 201) {
                 return;
@@ -90,7 +100,11 @@ impl Clients {
                 let key = has_key.then(|| format!("key-{number}"));
                 if let Some(key) = &key {
                     let mut history = self.0.history.lock();
-                    history.known.entry(tenant).or_default().keyed.push((number, key.clone(), bytes));
+                    history.known.entry(tenant).or_default().keyed.push((
+                        number,
+                        key.clone(),
+                        bytes,
+                    ));
                 }
                 turn.send(number, key, bytes).await;
             }
@@ -104,25 +118,40 @@ impl Clients {
                 let keyed = self.known(tenant, pick, |known| &known.keyed);
                 if let Some((_, key, _)) = keyed {
                     let body = event(tenant, number, 3);
-                    turn.ask(Asked::SendOther { number, key }, "POST", "/v1/events", Some(body)).await;
+                    turn.ask(Asked::SendOther { number, key }, "POST", "/v1/events", Some(body))
+                        .await;
                 }
             }
-            OperationKind::ListKeys {} => drop(turn.ask(Asked::ListKeys, "GET", "/v1/keys", None).await),
+            OperationKind::ListKeys {} => {
+                drop(turn.ask(Asked::ListKeys, "GET", "/v1/keys", None).await)
+            }
             OperationKind::SendBatch { count } => {
-                let numbers: Vec<u64> = (0..count as u64).map(|index| number * 100 + 100_000 + index).collect();
-                let events: Vec<Value> = numbers.iter().map(|number| event(tenant, *number, 10)).collect();
+                let numbers: Vec<u64> =
+                    (0..count as u64).map(|index| number * 100 + 100_000 + index).collect();
+                let events: Vec<Value> =
+                    numbers.iter().map(|number| event(tenant, *number, 10)).collect();
                 let body = json!({ "events": events });
-                turn.ask(Asked::SendBatch { numbers }, "POST", "/v1/events/batch", Some(body)).await;
+                turn.ask(Asked::SendBatch { numbers }, "POST", "/v1/events/batch", Some(body))
+                    .await;
             }
             OperationKind::RevokeKey {} => turn.revoke().await,
             OperationKind::Walk { status } => drop(turn.walk(status).await),
             OperationKind::ReplayFailed {} => {
-                turn.ask(Asked::ReplayFailed, "POST", "/v1/inbox/replay", Some(json!({ "status": "failed" }))).await;
+                turn.ask(
+                    Asked::ReplayFailed,
+                    "POST",
+                    "/v1/inbox/replay",
+                    Some(json!({ "status": "failed" })),
+                )
+                .await;
             }
-            OperationKind::Statistics {} => drop(turn.ask(Asked::Statistics, "GET", "/v1/stats", None).await),
+            OperationKind::Statistics {} => {
+                drop(turn.ask(Asked::Statistics, "GET", "/v1/stats", None).await)
+            }
             OperationKind::Lease { limit, visibility_s } => {
                 let body = json!({ "limit": limit, "visibility_timeout_seconds": visibility_s });
-                turn.ask(Asked::Lease { visibility_s }, "POST", "/v1/inbox/lease", Some(body)).await;
+                turn.ask(Asked::Lease { visibility_s }, "POST", "/v1/inbox/lease", Some(body))
+                    .await;
             }
             _ => turn.on_an_event(kind).await,
         }
@@ -150,28 +179,52 @@ impl Clients {
             kind: OperationKind::Read {},
         };
         let turn = Turn { clients: &self, operation: &operation };
-        while !turn.send(operation.number, None, 1).await.is_some_and(|status| status == 201 || status == 429) {
+        while !turn
+            .send(operation.number, None, 1)
+            .await
+            .is_some_and(|status| status == 201 || status == 429)
+        {
             sleep(AGAIN).await;
         }
         for status in Status::ALL {
             turn.walk_for_sure(status).await;
         }
-        while turn.ask(Asked::Statistics, "GET", "/v1/stats", None).await.is_none_or(|status| status != 200) {
+        while turn
+            .ask(Asked::Statistics, "GET", "/v1/stats", None)
+            .await
+            .is_none_or(|status| status != 200)
+        {
             sleep(AGAIN).await;
         }
         turn.use_revoked_key().await;
-        let mut ids = self.0.history.lock().known.get(&tenant).map(|known| known.ids.clone()).unwrap_or_default();
+        let mut ids = self
+            .0
+            .history
+            .lock()
+            .known
+            .get(&tenant)
+            .map(|known| known.ids.clone())
+            .unwrap_or_default();
         ids.sort_unstable();
         ids.dedup();
         for id in ids {
             let path = format!("/v1/events/{id}");
-            while turn.ask(Asked::Read { id: id.clone() }, "GET", &path, None).await.is_none_or(|s| s >= 500) {
+            while turn
+                .ask(Asked::Read { id: id.clone() }, "GET", &path, None)
+                .await
+                .is_none_or(|s| s >= 500)
+            {
                 sleep(AGAIN).await;
             }
         }
     }
 
-    fn known<T: Clone>(&self, tenant: usize, pick: u64, list: impl Fn(&super::history::Known) -> &Vec<T>) -> Option<T> {
+    fn known<T: Clone>(
+        &self,
+        tenant: usize,
+        pick: u64,
+        list: impl Fn(&super::history::Known) -> &Vec<T>,
+    ) -> Option<T> {
         let history = self.0.history.lock();
         let list = list(history.known.get(&tenant)?);
         // The newest ones more often than the others.
@@ -180,16 +233,35 @@ impl Clients {
         list.get(list.len() - 1 - at).cloned()
     }
 
-    fn request(&self, key: &str, method: &str, path: &str, body: Option<&Value>) -> Request<Full<Bytes>> {
-        let request = Request::builder().method(method).uri(path).header("host", "triggers").header("x-api-key", key);
+    fn request(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Request<Full<Bytes>> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "triggers")
+            .header("x-api-key", key);
         let (request, bytes) = match body {
-            Some(body) => (request.header("content-type", "application/json"), Bytes::from(body.to_string())),
+            Some(body) => {
+                (request.header("content-type", "application/json"), Bytes::from(body.to_string()))
+            }
             None => (request, Bytes::new()),
         };
-        request.body(Full::new(bytes)).expect("methods, paths and keys of a plan fit into a request")
+        request
+            .body(Full::new(bytes))
+            .expect("methods, paths and keys of a plan fit into a request")
     }
 
-    async fn call(&self, node: usize, request: Request<Full<Bytes>>, limit: Duration) -> Option<Answer> {
+    async fn call(
+        &self,
+        node: usize,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Option<Answer> {
         let node = self.0.nodes[node % self.0.nodes.len()];
         http::call(&self.0.network, self.0.host, address_of(node, node::PORT), request, limit).await
     }
@@ -197,7 +269,8 @@ impl Clients {
 
 /// The body of an event: who it is of, and its number.
 fn event(tenant: usize, number: u64, bytes: usize) -> Value {
-    let payload = json!({ "tenant": format!("t-{tenant}"), "number": number, "pad": "x".repeat(bytes) });
+    let payload =
+        json!({ "tenant": format!("t-{tenant}"), "number": number, "pad": "x".repeat(bytes) });
     json!({ "event_type": format!("kind.{}", number % 3), "payload": payload })
 }
 
@@ -229,7 +302,8 @@ impl Turn<'_> {
             OperationKind::AcknowledgeBatch { count } => {
                 let mut ids: Vec<String> = (0..count as u64)
                     .filter_map(|turn| {
-                        self.clients.known(tenant, pick.rotate_left(7 * turn as u32), |known| &known.ids)
+                        self.clients
+                            .known(tenant, pick.rotate_left(7 * turn as u32), |known| &known.ids)
                     })
                     .collect();
                 ids.sort_unstable();
@@ -242,13 +316,16 @@ impl Turn<'_> {
             }
             OperationKind::Extend { visibility_s } => {
                 let Some((id, token)) = lease else { return };
-                let body = json!({ "lease_token": token, "visibility_timeout_seconds": visibility_s });
+                let body =
+                    json!({ "lease_token": token, "visibility_timeout_seconds": visibility_s });
                 let path = format!("/v1/events/{id}/lease");
-                self.ask(Asked::Extend { id, token, visibility_s }, "POST", &path, Some(body)).await;
+                self.ask(Asked::Extend { id, token, visibility_s }, "POST", &path, Some(body))
+                    .await;
             }
             OperationKind::WrongToken {} => {
                 let Some(id) = lease.map(|(id, _)| id).or(id) else { return };
-                let body = json!({ "lease_token": "0".repeat(32), "visibility_timeout_seconds": 1 });
+                let body =
+                    json!({ "lease_token": "0".repeat(32), "visibility_timeout_seconds": 1 });
                 let action = ["ack", "nack", "lease"][usize::try_from(pick % 3).unwrap_or(0)];
                 let path = format!("/v1/events/{id}/{action}");
                 self.ask(Asked::WrongToken { id }, "POST", &path, Some(body)).await;
@@ -279,20 +356,26 @@ impl Turn<'_> {
 
     /// Revokes the second key, and uses it a little more than a second later at each node.
     async fn revoke(&self) {
-        let Some((key, id)) = self.clients.0.tenants[self.operation.tenant].second.clone() else { return };
+        let Some((key, id)) = self.clients.0.tenants[self.operation.tenant].second.clone() else {
+            return;
+        };
         // Used before, so that nodes know it.
         for node in 0..self.clients.0.nodes.len() {
-            let operation = Operation { node, disconnects_after_ms: None, ..self.operation.clone() };
+            let operation =
+                Operation { node, disconnects_after_ms: None, ..self.operation.clone() };
             let turn = Turn { clients: self.clients, operation: &operation };
             turn.ask_with(&key, Asked::Statistics, "GET", "/v1/stats", None).await;
         }
-        let is_revoked = self.ask(Asked::RevokeKey, "DELETE", &format!("/v1/keys/{id}"), None).await == Some(204);
+        let is_revoked =
+            self.ask(Asked::RevokeKey, "DELETE", &format!("/v1/keys/{id}"), None).await
+                == Some(204);
         if !is_revoked {
             return;
         }
         sleep(Duration::from_millis(1_050)).await;
         for node in 0..self.clients.0.nodes.len() {
-            let operation = Operation { node, disconnects_after_ms: None, ..self.operation.clone() };
+            let operation =
+                Operation { node, disconnects_after_ms: None, ..self.operation.clone() };
             let turn = Turn { clients: self.clients, operation: &operation };
             turn.ask_with(&key, Asked::UseRevokedKey, "GET", "/v1/inbox?limit=1", None).await;
         }
@@ -301,10 +384,12 @@ impl Turn<'_> {
     /// Uses the second key, if it was revoked: whoever owns the tenant by now must not know it.
     async fn use_revoked_key(&self) {
         let tenant = self.operation.tenant;
-        let is_revocation =
-            |entry: &Entry| entry.tenant == tenant && entry.asked == Asked::RevokeKey && entry.is_done();
+        let is_revocation = |entry: &Entry| {
+            entry.tenant == tenant && entry.asked == Asked::RevokeKey && entry.is_done()
+        };
         let is_revoked = self.clients.0.history.lock().entries.iter().any(is_revocation);
-        if let Some((key, _)) = self.clients.0.tenants[tenant].second.clone().filter(|_| is_revoked) {
+        if let Some((key, _)) = self.clients.0.tenants[tenant].second.clone().filter(|_| is_revoked)
+        {
             self.ask_with(&key, Asked::UseRevokedKey, "GET", "/v1/inbox?limit=1", None).await;
         }
     }
@@ -325,7 +410,9 @@ impl Turn<'_> {
                 return false;
             }
             match entry.body["cursor"].as_str() {
-                Some(cursor) if entry.body["has_more"] == true => path = format!("{first}&cursor={cursor}"),
+                Some(cursor) if entry.body["has_more"] == true => {
+                    path = format!("{first}&cursor={cursor}")
+                }
                 _ => return true,
             }
         }
@@ -342,15 +429,35 @@ impl Turn<'_> {
         self.clients.0.tenants[self.operation.tenant].key.clone()
     }
 
-    async fn ask(&self, asked: Asked, method: &str, path: &str, body: Option<Value>) -> Option<u16> {
+    async fn ask(
+        &self,
+        asked: Asked,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Option<u16> {
         self.ask_with(&self.key(), asked, method, path, body).await
     }
 
-    async fn ask_with(&self, key: &str, asked: Asked, method: &str, path: &str, body: Option<Value>) -> Option<u16> {
+    async fn ask_with(
+        &self,
+        key: &str,
+        asked: Asked,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Option<u16> {
         self.exchange(key, asked, method, path, body).await.status
     }
 
-    async fn exchange(&self, key: &str, asked: Asked, method: &str, path: &str, body: Option<Value>) -> Entry {
+    async fn exchange(
+        &self,
+        key: &str,
+        asked: Asked,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Entry {
         let Inner { history, trace, base, .. } = &*self.clients.0;
         let Operation { tenant, disconnects_after_ms, .. } = *self.operation;
         let node = self.operation.node % self.clients.0.nodes.len();

@@ -73,8 +73,18 @@ impl Entry {
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let begin = self.begin.as_millis();
-        let end = if self.end == Duration::MAX { String::new() } else { self.end.as_millis().to_string() };
-        write!(f, "{begin:>6}-{end:<6} t-{} at node {}: {:?} -> ", self.tenant, self.node + 1, self.asked)?;
+        let end = if self.end == Duration::MAX {
+            String::new()
+        } else {
+            self.end.as_millis().to_string()
+        };
+        write!(
+            f,
+            "{begin:>6}-{end:<6} t-{} at node {}: {:?} -> ",
+            self.tenant,
+            self.node + 1,
+            self.asked
+        )?;
         match self.status {
             Some(status) => write!(f, "{status}")?,
             None => f.write_str("no answer")?,
@@ -143,9 +153,23 @@ impl History {
 
 impl Inner {
     /// Remembers an operation that begins; its number.
-    pub fn begin(&mut self, begin: Duration, (tenant, node): (usize, usize), asked: Asked) -> usize {
+    pub fn begin(
+        &mut self,
+        begin: Duration,
+        (tenant, node): (usize, usize),
+        asked: Asked,
+    ) -> usize {
         let (end, is_replayed, body) = (Duration::MAX, false, Value::Null);
-        self.entries.push(Entry { begin, end, tenant, node, asked, status: None, is_replayed, body });
+        self.entries.push(Entry {
+            begin,
+            end,
+            tenant,
+            node,
+            asked,
+            status: None,
+            is_replayed,
+            body,
+        });
         self.entries.len() - 1
     }
 

@@ -80,11 +80,15 @@ impl Receiver {
         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, std::io::Error> {
         let subscription = request.uri().path().trim_start_matches('/').parse().unwrap_or_default();
         let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
         let event: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let behaviour = if self.number == 0 { self.behaviours.of(self.tenant) } else { Behaviour::Well };
+        let behaviour =
+            if self.number == 0 { self.behaviours.of(self.tenant) } else { Behaviour::Well };
         let came = self.history.lock().received.len();
         let answered = match behaviour {
             Behaviour::Well | Behaviour::Slow => Some(200),
@@ -100,9 +104,14 @@ impl Receiver {
             id: event["event_id"].as_str().unwrap_or_default().to_owned(),
             answered,
         });
-        let (tenant, number, id) = (self.tenant, self.number, event["event_id"].as_str().unwrap_or_default());
+        let (tenant, number, id) =
+            (self.tenant, self.number, event["event_id"].as_str().unwrap_or_default());
         let now = self.base.elapsed();
-        self.trace.note(now, "receiver", format_args!("t-{tenant}, {number}, gets {id} and is {behaviour:?}"));
+        self.trace.note(
+            now,
+            "receiver",
+            format_args!("t-{tenant}, {number}, gets {id} and is {behaviour:?}"),
+        );
         match behaviour {
             Behaviour::Slow => tokio::time::sleep(SLOW).await,
             Behaviour::Silent => std::future::pending().await,
@@ -110,7 +119,8 @@ impl Receiver {
             _ => {}
         }
         let mut response = Response::new(Full::new(Bytes::new()));
-        *response.status_mut() = answered.and_then(|status| status.try_into().ok()).unwrap_or_default();
+        *response.status_mut() =
+            answered.and_then(|status| status.try_into().ok()).unwrap_or_default();
         Ok(response)
     }
 }

@@ -38,13 +38,17 @@ pub struct Tenant {
 pub fn tenants(plan: &Plan, engine: &SimulatedEngine) -> Result<Vec<Tenant>, String> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let environment = clock::environment(Duration::ZERO, Arc::default(), Stream::new(plan.seed, 301));
+    let environment =
+        clock::environment(Duration::ZERO, Arc::default(), Stream::new(plan.seed, 301));
     let store = Store::new(Arc::new(engine.named("setup")), environment);
     runtime.block_on(write(plan, &store)).map_err(|error| error.to_string())
 }
 
 async fn write(plan: &Plan, store: &Store) -> Result<Vec<Tenant>, TableError> {
-    let has_second = plan.operations.iter().any(|operation| matches!(operation.kind, OperationKind::RevokeKey {}));
+    let has_second = plan
+        .operations
+        .iter()
+        .any(|operation| matches!(operation.kind, OperationKind::RevokeKey {}));
     let keeps_a_day = plan.days_pass();
     let mut tenants = Vec::with_capacity(plan.tenants);
     let numbers: Vec<usize> = (0..plan.tenants).collect();
@@ -100,10 +104,15 @@ fn tenant(id: &TenantId, plan: &Plan, keeps_a_day: bool, environment: &Environme
 fn key(tenant: &TenantId, environment: &Environment) -> (String, KeyRow) {
     let key = ApiKey::generate(KeyKind::Test, environment);
     let now = environment.now();
-    let scopes: Scopes =
-        [Scope::EventsWrite, Scope::InboxRead, Scope::InboxAck, Scope::SubscriptionsManage, Scope::KeysManage]
-            .into_iter()
-            .collect();
+    let scopes: Scopes = [
+        Scope::EventsWrite,
+        Scope::InboxRead,
+        Scope::InboxAck,
+        Scope::SubscriptionsManage,
+        Scope::KeysManage,
+    ]
+    .into_iter()
+    .collect();
     let row = KeyRow {
         id: EventId::mint(EventId::ZERO, now, environment.bytes()).to_bytes(),
         hash: key.hash(),

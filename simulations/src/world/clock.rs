@@ -22,7 +22,9 @@ struct HostClock {
 impl Clock for HostClock {
     fn now(&self) -> Timestamp {
         let elapsed_ms = i64::try_from(self.monotonic().as_millis()).unwrap_or(i64::MAX);
-        Timestamp::from_millis(EPOCH_MS.cast_signed() + elapsed_ms + self.skew_ms.load(Ordering::SeqCst))
+        Timestamp::from_millis(
+            EPOCH_MS.cast_signed() + elapsed_ms + self.skew_ms.load(Ordering::SeqCst),
+        )
     }
 
     fn monotonic(&self) -> Duration {

@@ -28,13 +28,21 @@ impl Connection for HttpStream {
 }
 
 impl Read for HttpStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }
 
 impl Write for HttpStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
@@ -69,7 +77,8 @@ impl Service<Uri> for SimTcp {
         let Self { network, host } = self.clone();
         Box::pin(async move {
             let ip = uri.host().and_then(|host| host.parse().ok());
-            let ip = ip.ok_or_else(|| io::Error::other("only addresses are called in a simulation"))?;
+            let ip =
+                ip.ok_or_else(|| io::Error::other("only addresses are called in a simulation"))?;
             let to = SocketAddr::new(ip, uri.port_u16().unwrap_or(80));
             Ok(HttpStream(TokioIo::new(network.connect(host, to).await?)))
         })

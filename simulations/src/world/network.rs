@@ -145,7 +145,8 @@ impl Network {
         let ids: Vec<u64> = inner.connections.keys().copied().collect();
         for id in ids {
             for side in 0..2 {
-                let is_own = inner.connections.get(&id).is_some_and(|sides| sides[side].host == host);
+                let is_own =
+                    inner.connections.get(&id).is_some_and(|sides| sides[side].host == host);
                 if is_own && !is_power_lost {
                     inner.send(id, 1 - side, Kind::Reset);
                 }
@@ -204,7 +205,9 @@ impl Network {
         let address = address_of(host, port);
         let mut inner = self.lock();
         let boot = inner.running.get(&host).copied().unwrap_or_default();
-        inner.listeners.insert(address, Waiting { host, boot, accepted: VecDeque::new(), waker: None });
+        inner
+            .listeners
+            .insert(address, Waiting { host, boot, accepted: VecDeque::new(), waker: None });
         SimListener { network: self.clone(), address, boot }
     }
 
@@ -297,12 +300,18 @@ impl Inner {
         }
         match kind {
             Kind::Open => return self.accept(connection, host),
-            Kind::Data(_) | Kind::End if !sides[to].is_open => return self.send(connection, 1 - to, Kind::Reset),
+            Kind::Data(_) | Kind::End if !sides[to].is_open => {
+                return self.send(connection, 1 - to, Kind::Reset);
+            }
             _ => {}
         }
         if let Kind::Data(bytes) = &kind {
             let address = sides[to].address;
-            self.trace.note(self.now, "network", format_args!("{connection} to {address}: {}", Digest(bytes)));
+            self.trace.note(
+                self.now,
+                "network",
+                format_args!("{connection} to {address}: {}", Digest(bytes)),
+            );
         }
         let Ok(side) = self.side(connection, to) else { return };
         match kind {
@@ -311,7 +320,11 @@ impl Inner {
             Kind::Data(bytes) => side.inbox.push_back(bytes),
             Kind::End => side.is_ended = true,
             Kind::Reset => {
-                let kind = if side.is_open { io::ErrorKind::ConnectionReset } else { io::ErrorKind::ConnectionRefused };
+                let kind = if side.is_open {
+                    io::ErrorKind::ConnectionReset
+                } else {
+                    io::ErrorKind::ConnectionRefused
+                };
                 side.failure = Some(kind);
                 side.writer.take().into_iter().for_each(Waker::wake);
             }
@@ -363,11 +376,14 @@ impl axum::serve::Listener for SimListener {
     async fn accept(&mut self) -> (SimStream, SocketAddr) {
         std::future::poll_fn(|cx| {
             let mut inner = self.network.lock();
-            let Some(waiting) = inner.listeners.get_mut(&self.address) else { return Poll::Pending };
+            let Some(waiting) = inner.listeners.get_mut(&self.address) else {
+                return Poll::Pending;
+            };
             match waiting.accepted.pop_front() {
-                Some((connection, peer)) => {
-                    Poll::Ready((SimStream { network: self.network.clone(), connection, side: 1 }, peer))
-                }
+                Some((connection, peer)) => Poll::Ready((
+                    SimStream { network: self.network.clone(), connection, side: 1 },
+                    peer,
+                )),
                 None => {
                     waiting.waker = Some(cx.waker().clone());
                     Poll::Pending
@@ -402,7 +418,11 @@ pub struct SimStream {
 }
 
 impl AsyncRead for SimStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let mut inner = self.network.lock();
         let side = inner.side(self.connection, self.side)?;
         if let Some(mut piece) = side.inbox.pop_front() {
@@ -428,7 +448,11 @@ impl AsyncRead for SimStream {
 }
 
 impl AsyncWrite for SimStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let mut inner = self.network.lock();
         let unread = inner.side(self.connection, 1 - self.side)?.unread;
         let side = inner.side(self.connection, self.side)?;
@@ -445,7 +469,11 @@ impl AsyncWrite for SimStream {
         }
         let sent = bytes.len().min(room);
         inner.side(self.connection, 1 - self.side)?.unread += sent;
-        inner.send(self.connection, 1 - self.side, Kind::Data(Bytes::copy_from_slice(&bytes[..sent])));
+        inner.send(
+            self.connection,
+            1 - self.side,
+            Kind::Data(Bytes::copy_from_slice(&bytes[..sent])),
+        );
         Poll::Ready(Ok(sent))
     }
 
@@ -467,8 +495,10 @@ impl Drop for SimStream {
     fn drop(&mut self) {
         let mut inner = self.network.lock();
         inner.close(self.connection, self.side);
-        let is_over =
-            inner.connections.get(&self.connection).is_some_and(|sides| sides.iter().all(|side| !side.is_open));
+        let is_over = inner
+            .connections
+            .get(&self.connection)
+            .is_some_and(|sides| sides.iter().all(|side| !side.is_open));
         let is_awaited = inner.packets.values().any(|packet| packet.connection == self.connection);
         if is_over && !is_awaited {
             inner.connections.remove(&self.connection);

@@ -49,10 +49,14 @@ pub async fn run(parts: NodeParts) -> Result<(), String> {
     let peer = peer(&name, &environment);
     let store = Store::new(Arc::new(engine.named(&peer)), environment.clone());
     let said = |error: &dyn std::fmt::Display| error.to_string();
-    let policy = Arc::new(TargetPolicy::from_options(&options.delivery).map_err(|error| said(&error))?);
+    let policy =
+        Arc::new(TargetPolicy::from_options(&options.delivery).map_err(|error| said(&error))?);
     let tcp = SimTcp { network: network.clone(), host };
-    let sender = HttpSender::over(&options.delivery, environment, tcp, policy).map_err(|error| said(&error))?;
-    let settings = triggers_actors::settings(&store, options.node.partitions).await.map_err(|error| said(&error))?;
+    let sender = HttpSender::over(&options.delivery, environment, tcp, policy)
+        .map_err(|error| said(&error))?;
+    let settings = triggers_actors::settings(&store, options.node.partitions)
+        .await
+        .map_err(|error| said(&error))?;
     let service = Peers::default();
     let transport = Arc::new(peers.join(host, &peer, Arc::new(service.clone())));
     let address = address_of(host, PORT);

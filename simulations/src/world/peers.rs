@@ -156,7 +156,8 @@ impl PeerNetwork {
     /// Breaks the links that have been silent for too long.
     fn notice(&self, now: Duration) {
         let mut inner = self.lock();
-        let pairs: BTreeSet<(HostId, HostId)> = inner.calls.values().map(|call| call.pair).collect();
+        let pairs: BTreeSet<(HostId, HostId)> =
+            inner.calls.values().map(|call| call.pair).collect();
         for pair in pairs {
             if self.is_silent(&inner, pair) {
                 let since = *inner.silent.entry(pair).or_insert(now);
@@ -195,13 +196,19 @@ impl PeerNetwork {
     fn arrive(&self, now: Duration, message: Message) {
         let mut inner = self.lock();
         let Some(member) = inner.members.get(&message.to) else { return };
-        let (host, runtime, service) = (member.host, member.runtime.clone(), member.service.clone());
-        if self.network.boot(host) != Some(member.boot) || self.network.is_cut(message.from.0, host) {
+        let (host, runtime, service) =
+            (member.host, member.runtime.clone(), member.service.clone());
+        if self.network.boot(host) != Some(member.boot) || self.network.is_cut(message.from.0, host)
+        {
             return;
         }
         let kind = if message.is_reply { "reply" } else { "call" };
         let Message { from, to, call, body, is_reply } = message;
-        inner.trace.note(now, "peers", format_args!("{kind} {call} {} to {to}: {}", from.1, Digest(&body)));
+        inner.trace.note(
+            now,
+            "peers",
+            format_args!("{kind} {call} {} to {to}: {}", from.1, Digest(&body)),
+        );
         if is_reply {
             if let Some(call) = inner.calls.remove(&call) {
                 // Who called may have given up.
@@ -213,7 +220,10 @@ impl PeerNetwork {
         let peers = self.clone();
         runtime.spawn(async move {
             let reply = service.serve(from.1.clone(), body).await;
-            peers.send(Message { from: (host, to), to: from.1, call, body: reply, is_reply: true }, false);
+            peers.send(
+                Message { from: (host, to), to: from.1, call, body: reply, is_reply: true },
+                false,
+            );
         });
     }
 
@@ -232,8 +242,12 @@ impl PeerNetwork {
             if let Some(pair) = pair {
                 let back = inner.now + LINK_BACK_AFTER;
                 inner.broken.insert(pair, back);
-                let broken: Vec<u64> =
-                    inner.calls.iter().filter(|(_, call)| call.pair == pair).map(|(number, _)| *number).collect();
+                let broken: Vec<u64> = inner
+                    .calls
+                    .iter()
+                    .filter(|(_, call)| call.pair == pair)
+                    .map(|(number, _)| *number)
+                    .collect();
                 inner.messages.retain(|_, message| !broken.contains(&message.call));
                 inner.calls.retain(|_, call| call.pair != pair);
             }
@@ -247,8 +261,13 @@ impl PeerNetwork {
         if is_duplicated {
             inner.fired.duplicated += 1;
             let Message { from, to, call, body, is_reply } = &message;
-            let twin =
-                Message { from: from.clone(), to: to.clone(), call: *call, body: body.clone(), is_reply: *is_reply };
+            let twin = Message {
+                from: from.clone(),
+                to: to.clone(),
+                call: *call,
+                body: body.clone(),
+                is_reply: *is_reply,
+            };
             inner.last += 1;
             let key = (due + latency, inner.last);
             inner.messages.insert(key, twin);
@@ -345,7 +364,9 @@ impl PeerTransport for SimTransport {
 
     fn links(&self) -> BTreeMap<String, LinkState> {
         let met = self.met().clone();
-        let state = |peer: &str| if self.peers.is_linked(self.host, peer) { LinkState::Up } else { LinkState::Down };
+        let state = |peer: &str| {
+            if self.peers.is_linked(self.host, peer) { LinkState::Up } else { LinkState::Down }
+        };
         met.into_iter().map(|peer| (peer.clone(), state(&peer))).collect()
     }
 }

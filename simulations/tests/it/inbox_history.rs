@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::{
-    Environment, EventId, EventStatus, EventType, EventTypePattern, PartitionId, TenantId, Timestamp,
+    Environment, EventId, EventStatus, EventType, EventTypePattern, PartitionId, TenantId,
+    Timestamp,
 };
 use triggers_simulations::model::{Expected, InboxModel};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
@@ -65,7 +66,8 @@ impl History {
         let tenant = TenantId::parse("acme").unwrap();
         let partition = PartitionId::of(&tenant, 16);
         let own = [partition];
-        let guards = store.run(run(), |tx| Box::pin(fence::take(tx, &own, "node@1"))).await.unwrap();
+        let guards =
+            store.run(run(), |tx| Box::pin(fence::take(tx, &own, "node@1"))).await.unwrap();
         Self {
             store,
             guard: guards.into_iter().next().unwrap(),
@@ -84,7 +86,11 @@ impl History {
         let mut named = BTreeSet::new();
         for wish in wishes {
             let pick = |position: usize| {
-                self.model.ids().get(position).copied().unwrap_or_else(|| EventId::from_bytes([9; 16]))
+                self.model
+                    .ids()
+                    .get(position)
+                    .copied()
+                    .unwrap_or_else(|| EventId::from_bytes([9; 16]))
             };
             match *wish {
                 Wish::Append { key, payload_bytes, kind } => {
@@ -92,10 +98,12 @@ impl History {
                     let payload = Bytes::from(vec![b'x'; payload_bytes]);
                     expected.push(self.model.append(minted, key));
                     self.payloads.insert(minted, (payload.clone(), kind));
-                    commands.push(Command::Append(Box::new(self.append(minted, key, payload, kind))));
+                    commands
+                        .push(Command::Append(Box::new(self.append(minted, key, payload, kind))));
                 }
                 // An inbox puts at most one command for an event into a batch (BATCH-5).
-                Wish::Acknowledge(position) | Wish::Delete(position) if !named.insert(pick(position)) => {}
+                Wish::Acknowledge(position) | Wish::Delete(position)
+                    if !named.insert(pick(position)) => {}
                 Wish::Acknowledge(position) => {
                     let id = pick(position);
                     expected.push(self.model.acknowledge(id));
@@ -132,8 +140,10 @@ impl History {
     async fn batch(&mut self, wishes: &[Wish]) {
         let (commands, expected, minted) = self.plan(wishes);
         let (guard, keys, last_id) = (&self.guard, &self.keys, self.last_id);
-        let applied: Result<Applied, TableError> =
-            self.store.run(run(), |tx| Box::pin(batch::apply(tx, guard, keys, last_id, &commands))).await;
+        let applied: Result<Applied, TableError> = self
+            .store
+            .run(run(), |tx| Box::pin(batch::apply(tx, guard, keys, last_id, &commands)))
+            .await;
         let outcomes = applied.unwrap().outcomes;
         let got: Vec<Expected> = outcomes.iter().map(simplified).collect();
         // A batch that was repeated after an unknown outcome finds its own deletions and says the same.
@@ -151,11 +161,17 @@ impl History {
     async fn check(&self) {
         for status in EventStatus::ALL {
             let expected = self.model.in_status(status);
-            for (types, scan_rows_max) in [(vec![], 1_000), (vec!["order.*"], 3), (vec!["user.created"], 1_000)] {
-                let patterns: Vec<_> = types.iter().map(|text| EventTypePattern::parse(text).unwrap()).collect();
+            for (types, scan_rows_max) in
+                [(vec![], 1_000), (vec!["order.*"], 3), (vec!["user.created"], 1_000)]
+            {
+                let patterns: Vec<_> =
+                    types.iter().map(|text| EventTypePattern::parse(text).unwrap()).collect();
                 let wanted: Vec<EventId> = expected
                     .iter()
-                    .filter(|id| patterns.is_empty() || patterns.iter().any(|p| p.matches(TYPES[self.payloads[id].1])))
+                    .filter(|id| {
+                        patterns.is_empty()
+                            || patterns.iter().any(|p| p.matches(TYPES[self.payloads[id].1]))
+                    })
                     .copied()
                     .collect();
                 let listed = self.list(status, patterns, scan_rows_max, expected.len()).await;
@@ -164,10 +180,16 @@ impl History {
         }
         for id in self.model.ids() {
             let (guard, keys, now) = (&self.guard, &self.keys, self.now);
-            let found = self.store.run(run(), |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await.unwrap();
+            let found = self
+                .store
+                .run(run(), |tx| Box::pin(inbox::find(tx, guard, keys, id, now)))
+                .await
+                .unwrap();
             match found {
                 Found::Event(event) => assert_eq!(event.payload, self.payloads[&id].0),
-                Found::Gone => assert!(!EventStatus::ALL.iter().any(|s| self.model.in_status(*s).contains(&id))),
+                Found::Gone => assert!(
+                    !EventStatus::ALL.iter().any(|s| self.model.in_status(*s).contains(&id))
+                ),
                 Found::NotFound => panic!("an accepted event was not found"),
             }
         }
@@ -193,7 +215,11 @@ impl History {
         let mut ids = Vec::new();
         loop {
             let page = self.page(&query).await;
-            assert_eq!(page.total, i64::try_from(total).unwrap(), "the counter differs from a recount");
+            assert_eq!(
+                page.total,
+                i64::try_from(total).unwrap(),
+                "the counter differs from a recount"
+            );
             ids.extend(page.events.iter().map(|event| event.id));
             match page.next {
                 Some(next) => query.after = next,

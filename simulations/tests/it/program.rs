@@ -8,7 +8,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn sim(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_triggers-sim")).args(arguments).current_dir(directory).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_triggers-sim"))
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -24,10 +28,13 @@ fn a_seed_and_its_plan_file_give_the_same_trace_each_time() {
     assert!(first.lines().count() > 200, "{first}");
     assert!(first == run(&[&["run", "--trace"][..], &seed].concat()), "PROGRAM-1");
 
-    std::fs::write(directory.path().join("plan.json"), run(&[&["plan"][..], &seed].concat())).unwrap();
+    std::fs::write(directory.path().join("plan.json"), run(&[&["plan"][..], &seed].concat()))
+        .unwrap();
     assert!(first == run(&["run", "--trace", "--plan", "plan.json"]), "PROGRAM-1");
     // Without the lines it is the same.
-    let json = |text: String| serde_json::from_str::<serde_json::Value>(text.lines().last().unwrap()).unwrap();
+    let json = |text: String| {
+        serde_json::from_str::<serde_json::Value>(text.lines().last().unwrap()).unwrap()
+    };
     let short = json(run(&["run", "--format", "json", "--plan", "plan.json"]));
     assert!(first.contains(short["trace"].as_str().unwrap()), "{short}");
 }
@@ -51,7 +58,10 @@ fn what_is_asked_wrongly_is_refused() {
     ] {
         let output = sim(Path::new("."), arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(2) && said.contains(reason), "PROGRAM-3: {arguments:?}: {said}");
+        assert!(
+            output.status.code() == Some(2) && said.contains(reason),
+            "PROGRAM-3: {arguments:?}: {said}"
+        );
     }
 }
 
@@ -67,7 +77,8 @@ fn every_planted_bug_is_found() {
 fn a_failing_plan_is_made_smaller() {
     let directory = tempfile::tempdir().unwrap();
     let bug = ["--bug", "tombstone-not-written"];
-    let arguments = [&["shrink", "--scenario", "burst", "--seed", "1", "--runs-max", "150"][..], &bug].concat();
+    let arguments =
+        [&["shrink", "--scenario", "burst", "--seed", "1", "--runs-max", "150"][..], &bug].concat();
     let output = sim(directory.path(), &arguments);
     assert_eq!(output.status.code(), Some(1), "PROGRAM-4: {}", stdout(&output));
     let plan = std::fs::read_to_string(directory.path().join("plan.json")).unwrap();

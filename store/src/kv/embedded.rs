@@ -92,9 +92,15 @@ impl EmbeddedOptions {
     }
 
     fn log(&self) -> LogOptions {
-        let segment_bytes = (self.log_bytes_max / SEGMENTS_MAX as u64).next_multiple_of(record::BLOCK_BYTES as u64);
+        let segment_bytes =
+            (self.log_bytes_max / SEGMENTS_MAX as u64).next_multiple_of(record::BLOCK_BYTES as u64);
         let readers_max = self.readers_max as usize;
-        LogOptions { segment_bytes, segments_max: SEGMENTS_MAX, flush_segments: FLUSH_SEGMENTS, readers_max }
+        LogOptions {
+            segment_bytes,
+            segments_max: SEGMENTS_MAX,
+            flush_segments: FLUSH_SEGMENTS,
+            readers_max,
+        }
     }
 }
 
@@ -129,7 +135,8 @@ impl EmbeddedEngine {
         let is_of_version_before = directory.is_of_version_before();
         let log = LogDirectory::open(directory).map_err(failed)?;
         let Opened { shared, committer, recovered } =
-            recovery::open(log, base, options.log(), secret).map_err(|error| open_error(&options.directory, error))?;
+            recovery::open(log, base, options.log(), secret)
+                .map_err(|error| open_error(&options.directory, error))?;
         if recovered != Recovered::default() {
             let Recovered { records, bytes, segments, ref cut } = recovered;
             tracing::info!(records, bytes, segments, ?cut, "the log was read back");
@@ -139,7 +146,8 @@ impl EmbeddedEngine {
         }
         let map_bytes_max = options.map_bytes_max;
         let (commits, queue) = mpsc::channel(options.commit_queue_max);
-        let (transactions_max, bytes_max) = (options.group_transactions_max, options.group_bytes_max);
+        let (transactions_max, bytes_max) =
+            (options.group_transactions_max, options.group_bytes_max);
         let committer = std::thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run(queue, transactions_max, bytes_max))
@@ -170,14 +178,17 @@ impl EmbeddedEngine {
     }
 
     fn transaction(&self, of: State) -> Box<dyn Transaction> {
-        let commits = self.commits.as_ref().expect("the sender is there until the engine is dropped");
+        let commits =
+            self.commits.as_ref().expect("the sender is there until the engine is dropped");
         Box::new(EmbeddedTransaction::new(self.shared.clone(), commits.downgrade(), of))
     }
 }
 
 fn open_error(directory: &Path, error: RecoveryError) -> OpenError {
     match error {
-        RecoveryError::Damaged { file, reason } => OpenError::Log { file: directory.join("wal").join(file), reason },
+        RecoveryError::Damaged { file, reason } => {
+            OpenError::Log { file: directory.join("wal").join(file), reason }
+        }
         RecoveryError::Io { file, source } => OpenError::Io {
             directory: directory.to_owned(),
             source: std::io::Error::new(source.kind(), format!("{file}: {source}")),

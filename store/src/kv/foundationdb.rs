@@ -56,12 +56,19 @@ pub struct FoundationOptions {
 impl FoundationOptions {
     /// Default limits for a cluster.
     pub fn new(cluster_file: Option<PathBuf>) -> Self {
-        Self { cluster_file, prefix: b"triggers/".to_vec(), read_ms_max: TRANSACTION_MS_MAX, commit_ms_max: 10_000 }
+        Self {
+            cluster_file,
+            prefix: b"triggers/".to_vec(),
+            read_ms_max: TRANSACTION_MS_MAX,
+            commit_ms_max: 10_000,
+        }
     }
 
     fn cluster_file_text(&self) -> Result<Option<&str>, FoundationOpenError> {
         let Some(path) = &self.cluster_file else { return Ok(None) };
-        let refused = |reason| FoundationOpenError::Options(format!("the cluster file {}: {reason}", path.display()));
+        let refused = |reason| {
+            FoundationOpenError::Options(format!("the cluster file {}: {reason}", path.display()))
+        };
         // The library would say only that there is no default one.
         std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
         path.to_str().map(Some).ok_or_else(|| refused("its path is not UTF-8".into()))
@@ -115,7 +122,9 @@ impl Drop for FoundationEngine {
 impl Engine for FoundationEngine {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
         let transaction = FoundationTransaction::new(self.shared.clone());
-        Box::pin(std::future::ready(transaction.map(|begun| Box::new(begun) as Box<dyn Transaction>)))
+        Box::pin(std::future::ready(
+            transaction.map(|begun| Box::new(begun) as Box<dyn Transaction>),
+        ))
     }
 
     /// Whether the cluster has answered the last question. A cluster that takes no writes answers no reads either: it
@@ -133,7 +142,10 @@ impl Shared {
         let cluster_file = options.cluster_file_text()?;
         network::start()?;
         let database = Database::new(cluster_file).map_err(|failed| options.unusable(failed))?;
-        let options = FoundationOptions { read_ms_max: options.read_ms_max.min(TRANSACTION_MS_MAX), ..options.clone() };
+        let options = FoundationOptions {
+            read_ms_max: options.read_ms_max.min(TRANSACTION_MS_MAX),
+            ..options.clone()
+        };
         database
             .set_option(DatabaseOption::TransactionTimeout(millis(options.read_ms_max)))
             .map_err(|failed| options.unusable(failed))?;
@@ -144,7 +156,9 @@ impl Shared {
     async fn ask(&self) -> FdbResult<()> {
         let mut transaction = self.database.create_trx()?;
         loop {
-            let Err(failed) = transaction.get(&self.keys.probe(), true).await else { return Ok(()) };
+            let Err(failed) = transaction.get(&self.keys.probe(), true).await else {
+                return Ok(());
+            };
             // When that does not help, the first failure says more than the timeout.
             transaction = transaction.on_error(failed).await.map_err(|_| failed)?;
         }
@@ -162,7 +176,9 @@ impl Shared {
     fn note(&self, failed: Option<String>) {
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         match (&failed, &*down) {
-            (Some(error), None) => tracing::error!(error, "the FoundationDB cluster cannot be used"),
+            (Some(error), None) => {
+                tracing::error!(error, "the FoundationDB cluster cannot be used")
+            }
             (None, Some(_)) => tracing::info!("the FoundationDB cluster can be used again"),
             _ => {}
         }

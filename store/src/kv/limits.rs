@@ -21,7 +21,10 @@ pub const TRANSACTION_MS_MAX: u64 = 5_000;
 /// `Fatal(LimitExceeded)` if it is empty or too long.
 pub fn check_key(key: &[u8]) -> Result<(), StoreError> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(exceeded(format!("a key has {} bytes; 1 to {KEY_BYTES_MAX} are allowed", key.len())));
+        return Err(exceeded(format!(
+            "a key has {} bytes; 1 to {KEY_BYTES_MAX} are allowed",
+            key.len()
+        )));
     }
     Ok(())
 }
@@ -32,7 +35,10 @@ pub fn check_key(key: &[u8]) -> Result<(), StoreError> {
 /// `Fatal(LimitExceeded)` if it is too long.
 pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
     if value.len() > VALUE_BYTES_MAX {
-        return Err(exceeded(format!("a value has {} bytes; {VALUE_BYTES_MAX} are allowed", value.len())));
+        return Err(exceeded(format!(
+            "a value has {} bytes; {VALUE_BYTES_MAX} are allowed",
+            value.len()
+        )));
     }
     Ok(())
 }
@@ -43,7 +49,9 @@ pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
 /// `Fatal(LimitExceeded)` if it is too large.
 pub fn check_transaction(bytes: usize) -> Result<(), StoreError> {
     if bytes > TRANSACTION_BYTES_MAX {
-        return Err(exceeded(format!("a transaction has {bytes} bytes; {TRANSACTION_BYTES_MAX} are allowed")));
+        return Err(exceeded(format!(
+            "a transaction has {bytes} bytes; {TRANSACTION_BYTES_MAX} are allowed"
+        )));
     }
     Ok(())
 }

@@ -78,7 +78,9 @@ impl Overlay {
         let write = match self.seen(key) {
             Seen::BasePlus(before) => Write::Add(before.wrapping_add(delta)),
             Seen::Known(value) => match decode_counter(value.as_deref()) {
-                Ok(before) => Write::Set(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes())),
+                Ok(before) => {
+                    Write::Set(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes()))
+                }
                 Err(error) => return self.note(Err(error)),
             },
         };
@@ -97,7 +99,11 @@ impl Overlay {
     }
 
     /// The value of a key whose base value is `base`.
-    pub(super) fn resolve(&self, key: &[u8], base: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
+    pub(super) fn resolve(
+        &self,
+        key: &[u8],
+        base: Option<Bytes>,
+    ) -> Result<Option<Bytes>, StoreError> {
         match self.seen(key) {
             Seen::Known(value) => Ok(value),
             Seen::BasePlus(0) if !matches!(self.writes.get(key), Some(Write::Add(_))) => Ok(base),
@@ -130,7 +136,8 @@ impl Overlay {
         if own.peek().is_none() && self.cleared.is_empty() {
             return Ok(base);
         }
-        let mut merged: BTreeMap<Bytes, Option<Bytes>> = base.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        let mut merged: BTreeMap<Bytes, Option<Bytes>> =
+            base.into_iter().map(|(k, v)| (k, Some(v))).collect();
         for (key, _) in own {
             merged.entry(key.clone()).or_insert(None);
         }
@@ -223,7 +230,9 @@ impl RangeReading {
 /// The part of `rest` that a base page has covered completely.
 fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
     match base.pairs.last() {
-        Some((last, _)) if base.more && rest.reverse => KeyRange::new(last.clone(), rest.range.end.clone()),
+        Some((last, _)) if base.more && rest.reverse => {
+            KeyRange::new(last.clone(), rest.range.end.clone())
+        }
         Some((last, _)) if base.more => KeyRange::new(rest.range.begin.clone(), after(last)),
         _ => rest.range.clone(),
     }
@@ -273,7 +282,9 @@ mod tests {
         match call {
             Call::Set(key, value) => overlay.set(key, &counter(*value)),
             Call::Clear(key) => overlay.clear(key),
-            Call::ClearRange(begin, end) => overlay.clear_range(KeyRange::new(begin.clone(), end.clone())),
+            Call::ClearRange(begin, end) => {
+                overlay.clear_range(KeyRange::new(begin.clone(), end.clone()))
+            }
             Call::Add(key, delta) => overlay.add(key, *delta),
         }
     }

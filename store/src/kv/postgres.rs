@@ -83,10 +83,9 @@ impl PostgresOptions {
     }
 
     fn config(&self) -> Result<Config, PostgresOpenError> {
-        let mut config: Config = self
-            .url
-            .parse()
-            .map_err(|failed| PostgresOpenError::Options(format!("the URL: {}", error::text(&failed))))?;
+        let mut config: Config = self.url.parse().map_err(|failed| {
+            PostgresOpenError::Options(format!("the URL: {}", error::text(&failed)))
+        })?;
         if config.get_password().is_some() {
             return Err(PostgresOpenError::Options("the URL must not hold the password".into()));
         }
@@ -96,7 +95,8 @@ impl PostgresOptions {
         if let Some(password) = &self.password {
             config.password(password);
         }
-        let settings = config.get_options().map_or(SETTINGS.to_owned(), |own| format!("{own} {SETTINGS}"));
+        let settings =
+            config.get_options().map_or(SETTINGS.to_owned(), |own| format!("{own} {SETTINGS}"));
         config
             .options(settings)
             .application_name("triggers")
@@ -110,8 +110,11 @@ impl PostgresOptions {
     fn tls(&self) -> Result<MakeRustlsConnect, PostgresOpenError> {
         let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         if let Some(path) = &self.ca_file {
-            let failed = |reason: String| PostgresOpenError::Options(format!("{}: {reason}", path.display()));
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+            let failed = |reason: String| {
+                PostgresOpenError::Options(format!("{}: {reason}", path.display()))
+            };
+            let certificates =
+                CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
             for certificate in certificates {
                 let certificate = certificate.map_err(|error| failed(error.to_string()))?;
                 roots.add(certificate).map_err(|error| failed(error.to_string()))?;
@@ -128,7 +131,8 @@ impl PostgresOptions {
 fn is_local(config: &Config) -> bool {
     config.get_hosts().iter().all(|host| match host {
         Host::Tcp(name) => {
-            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            name == "localhost"
+                || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         }
         Host::Unix(_) => true,
     })
@@ -172,7 +176,8 @@ impl PostgresEngine {
 fn pool(options: &PostgresOptions, size: usize) -> Result<Pool, PostgresOpenError> {
     let config = options.config()?;
     // Each host in its turn, if there are several.
-    let create_timeout = CONNECT_TIMEOUT * u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
+    let create_timeout =
+        CONNECT_TIMEOUT * u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = if config.get_ssl_mode() == SslMode::Disable {
         Manager::from_config(config, NoTls, recycling)
@@ -190,10 +195,14 @@ fn pool(options: &PostgresOptions, size: usize) -> Result<Pool, PostgresOpenErro
 
 /// The server's settings and the schema.
 async fn prepare(shared: &Shared) -> Result<(), PostgresOpenError> {
-    let failed = |error: &(dyn std::error::Error + 'static)| PostgresOpenError::Connect(error::text(error));
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| PostgresOpenError::Connect(error::text(error));
     let client = shared.committers.get().await.map_err(|error| failed(&error))?;
     for setting in ["fsync", "full_page_writes"] {
-        let row = client.query_one(&format!("SHOW {setting}"), &[]).await.map_err(|error| failed(&error))?;
+        let row = client
+            .query_one(&format!("SHOW {setting}"), &[])
+            .await
+            .map_err(|error| failed(&error))?;
         if row.try_get::<_, &str>(0).map_err(|error| failed(&error))? != "on" {
             return Err(PostgresOpenError::NotDurable(format!("{setting} is off")));
         }
@@ -223,7 +232,8 @@ impl Shared {
             client.batch_execute("").await.map_err(|failed| error::of_read(&failed))
         };
         let outcome = timeout(TIMEOUT, answered).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Retryable("the database does not answer".into())));
+        let outcome = outcome
+            .unwrap_or_else(|_| Err(StoreError::Retryable("the database does not answer".into())));
         self.note(outcome.as_ref().err());
     }
 

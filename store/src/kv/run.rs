@@ -87,7 +87,9 @@ impl Store {
     pub async fn run<'env, T, E, F>(&self, run: Run, transaction: F) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
-        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
+            + Send
+            + Sync,
         T: Send,
     {
         self.run_to_end(run, None, transaction).await
@@ -106,7 +108,9 @@ impl Store {
     ) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
-        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
+            + Send
+            + Sync,
         T: Send,
     {
         self.run_to_end(run, Some(&ordered), transaction).await
@@ -120,7 +124,9 @@ impl Store {
     ) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
-        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
+            + Send
+            + Sync,
         T: Send,
     {
         let mut backoff_ms = BACKOFF_MS_FIRST;
@@ -140,10 +146,13 @@ impl Store {
                 _ if unknown => return Err(error.after_unknown()),
                 _ => return Err(error),
             }
-            let wait = Duration::from_millis(backoff_ms / 2 + self.environment.below(backoff_ms / 2 + 1));
+            let wait =
+                Duration::from_millis(backoff_ms / 2 + self.environment.below(backoff_ms / 2 + 1));
             if Instant::now() + wait >= run.deadline {
-                let reason =
-                    format!("gave up after: {}", error.retry_class().map_or_else(String::new, ToString::to_string));
+                let reason = format!(
+                    "gave up after: {}",
+                    error.retry_class().map_or_else(String::new, ToString::to_string)
+                );
                 return Err(E::from(if unknown {
                     StoreError::MaybeCommitted(reason)
                 } else {
@@ -163,12 +172,15 @@ impl Store {
     ) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
-        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
+        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
+            + Send
+            + Sync,
         T: Send,
     {
         let late = || E::from(StoreError::fatal(Fault::DeadlinePassed, "before the commit began"));
         let work = async {
-            let begun = if ordered.is_some() { self.engine.begin_pipelined() } else { self.engine.begin() };
+            let begun =
+                if ordered.is_some() { self.engine.begin_pipelined() } else { self.engine.begin() };
             let mut open = begun.await.map_err(E::from)?;
             let value = transaction(&mut *open).await?;
             Ok::<_, E>((open, value))
@@ -184,9 +196,13 @@ impl Store {
         };
         match tokio::time::timeout_at(deadline, commit).await {
             Ok(Ok(())) => Ok(value),
-            Ok(Err(StoreError::MaybeCommitted(_))) if is_planted(Bug::UnknownTakenForSuccess) => Ok(value),
+            Ok(Err(StoreError::MaybeCommitted(_))) if is_planted(Bug::UnknownTakenForSuccess) => {
+                Ok(value)
+            }
             Ok(Err(error)) => Err(E::from(error)),
-            Err(_) => Err(E::from(StoreError::MaybeCommitted("the deadline passed during the commit".into()))),
+            Err(_) => Err(E::from(StoreError::MaybeCommitted(
+                "the deadline passed during the commit".into(),
+            ))),
         }
     }
 }

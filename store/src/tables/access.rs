@@ -55,7 +55,8 @@ pub async fn create_key(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Create
     if get_tenant(tx, &row.tenant).await?.is_none() {
         return Ok(Created::NoTenant);
     }
-    let others = tx.range(RangeRead::first(keys::tenant_api_keys(&row.tenant), KEYS_PER_TENANT_MAX)).await?;
+    let others =
+        tx.range(RangeRead::first(keys::tenant_api_keys(&row.tenant), KEYS_PER_TENANT_MAX)).await?;
     if others.pairs.len() == KEYS_PER_TENANT_MAX {
         return Ok(Created::TooMany);
     }
@@ -78,8 +79,12 @@ pub async fn get_key(tx: &mut dyn Transaction, id: [u8; 16]) -> Result<Option<Ke
 ///
 /// # Errors
 /// [`TableError::Store`].
-pub async fn list_keys(tx: &mut dyn Transaction, tenant: &TenantId) -> Result<Vec<KeyRow>, TableError> {
-    let page = tx.range(RangeRead::first(keys::tenant_api_keys(tenant), KEYS_PER_TENANT_MAX)).await?;
+pub async fn list_keys(
+    tx: &mut dyn Transaction,
+    tenant: &TenantId,
+) -> Result<Vec<KeyRow>, TableError> {
+    let page =
+        tx.range(RangeRead::first(keys::tenant_api_keys(tenant), KEYS_PER_TENANT_MAX)).await?;
     let mut rows = Vec::with_capacity(page.pairs.len());
     for (_, hash) in page.pairs {
         rows.extend(key_at(tx, &hash).await?);
@@ -109,7 +114,10 @@ async fn key_at(tx: &mut dyn Transaction, hash: &[u8]) -> Result<Option<KeyRow>,
 ///
 /// # Errors
 /// [`TableError::Store`].
-pub async fn get_tenant(tx: &mut dyn Transaction, id: &TenantId) -> Result<Option<TenantRow>, TableError> {
+pub async fn get_tenant(
+    tx: &mut dyn Transaction,
+    id: &TenantId,
+) -> Result<Option<TenantRow>, TableError> {
     let row = tx.get(&keys::tenant(id)).await?;
     Ok(row.map(|bytes| TenantRow::from_bytes(&bytes)).transpose()?)
 }
@@ -118,7 +126,10 @@ pub async fn get_tenant(tx: &mut dyn Transaction, id: &TenantId) -> Result<Optio
 ///
 /// # Errors
 /// [`TableError::Store`].
-pub async fn create_tenant(tx: &mut dyn Transaction, row: &TenantRow) -> Result<Created, TableError> {
+pub async fn create_tenant(
+    tx: &mut dyn Transaction,
+    row: &TenantRow,
+) -> Result<Created, TableError> {
     match get_tenant(tx, &row.id).await? {
         Some(_) => Ok(Created::Exists),
         None => {
@@ -145,6 +156,7 @@ pub async fn list_tenants(
     let mut page = tx.range(RangeRead::first(keys::tenants_after(after), limit + 1)).await?;
     let more = page.pairs.len() > limit;
     page.pairs.truncate(limit);
-    let rows: Result<Vec<_>, _> = page.pairs.iter().map(|(_, value)| TenantRow::from_bytes(value)).collect();
+    let rows: Result<Vec<_>, _> =
+        page.pairs.iter().map(|(_, value)| TenantRow::from_bytes(value)).collect();
     Ok((rows?, more))
 }

@@ -329,7 +329,11 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    async fn run(&mut self, tx: &mut dyn Transaction, command: &Command) -> Result<Outcome, TableError> {
+    async fn run(
+        &mut self,
+        tx: &mut dyn Transaction,
+        command: &Command,
+    ) -> Result<Outcome, TableError> {
         match command {
             Command::Append(append) => self.append(tx, append).await,
             Command::Acknowledge { id, at, token } => self.acknowledge(tx, *id, *at, *token).await,
@@ -344,7 +348,9 @@ impl Batch<'_> {
             Command::Claim(claim) => self.claim(tx, claim).await,
             Command::Settle(settle) => self.settle(tx, settle).await,
             Command::GiveUp { subscription, at } => self.give_up(tx, *subscription, *at).await,
-            Command::Subscribe { row, subscriptions_max, by } => self.subscribe(tx, row, *subscriptions_max, by).await,
+            Command::Subscribe { row, subscriptions_max, by } => {
+                self.subscribe(tx, row, *subscriptions_max, by).await
+            }
             Command::ChangeSubscription { id, change, at, by } => {
                 self.change_subscription(tx, *id, change, *at, by).await
             }

@@ -51,7 +51,10 @@ pub async fn view(tx: &mut dyn Transaction) -> Result<View, TableError> {
     Ok(view)
 }
 
-async fn read_all(tx: &mut dyn Transaction, mut range: KeyRange) -> Result<Vec<(Bytes, Bytes)>, TableError> {
+async fn read_all(
+    tx: &mut dyn Transaction,
+    mut range: KeyRange,
+) -> Result<Vec<(Bytes, Bytes)>, TableError> {
     let mut pairs = Vec::new();
     loop {
         let read = RangeRead { range: range.clone(), limit: PAGE, reverse: false };

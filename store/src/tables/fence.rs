@@ -84,8 +84,15 @@ pub async fn take_over(
     seen: Option<&Fence>,
     incarnation: &str,
 ) -> Result<Option<Guard>, TableError> {
-    let stored = tx.get(&keys::fence(partition)).await?.map(|bytes| Fence::from_bytes(&bytes)).transpose()?;
-    let fence = Fence { epoch: seen.map_or(0, |fence| fence.epoch) + 1, incarnation: incarnation.to_owned() };
+    let stored = tx
+        .get(&keys::fence(partition))
+        .await?
+        .map(|bytes| Fence::from_bytes(&bytes))
+        .transpose()?;
+    let fence = Fence {
+        epoch: seen.map_or(0, |fence| fence.epoch) + 1,
+        incarnation: incarnation.to_owned(),
+    };
     if stored.as_ref() == seen {
         write(tx, partition, &fence);
     } else if stored.as_ref() != Some(&fence) {
@@ -98,11 +105,14 @@ pub async fn take_over(
 ///
 /// # Errors
 /// [`TableError::NotOwner`] if the guard does not hold; [`TableError::Store`].
-pub async fn transfer(tx: &mut dyn Transaction, guard: &Guard, to: &str) -> Result<Fence, TableError> {
+pub async fn transfer(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    to: &str,
+) -> Result<Fence, TableError> {
     let fence = Fence { epoch: guard.fence.epoch + 1, incarnation: to.to_owned() };
     let checked = guard.check(tx).await;
-    let is_done =
-        matches!(&checked, Err(TableError::NotOwner { owner, epoch }) if *epoch == fence.epoch && owner == to);
+    let is_done = matches!(&checked, Err(TableError::NotOwner { owner, epoch }) if *epoch == fence.epoch && owner == to);
     if !is_done {
         checked?;
         write(tx, guard.partition, &fence);

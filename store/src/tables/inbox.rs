@@ -8,7 +8,9 @@ use super::TableError;
 use super::batch::Counts;
 use super::fence::Guard;
 use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
-use super::rows::{Attempt, Delivery, EventRow, Head, Row, SubscriptionRow, TOMBSTONE_DAYS, Tombstone};
+use super::rows::{
+    Attempt, Delivery, EventRow, Head, Row, SubscriptionRow, TOMBSTONE_DAYS, Tombstone,
+};
 use super::subscriptions;
 use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
@@ -92,11 +94,16 @@ pub struct InboxState {
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
-pub async fn load(tx: &mut dyn Transaction, guard: &Guard, keys: &TenantKeys) -> Result<InboxState, TableError> {
+pub async fn load(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    keys: &TenantKeys,
+) -> Result<InboxState, TableError> {
     if !is_planted(Bug::FenceNotChecked) {
         guard.check(tx).await?;
     }
-    let head = tx.get_snapshot(&keys.head()).await?.map(|bytes| Head::from_bytes(&bytes)).transpose()?;
+    let head =
+        tx.get_snapshot(&keys.head()).await?.map(|bytes| Head::from_bytes(&bytes)).transpose()?;
     let head = head.unwrap_or(Head::NEW);
     let first = tx.range_snapshot(RangeRead::first(keys.lease_ends(), 1)).await?;
     let mut subscriptions = Vec::new();
@@ -118,7 +125,11 @@ pub async fn load(tx: &mut dyn Transaction, guard: &Guard, keys: &TenantKeys) ->
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
-pub async fn wakes(tx: &mut dyn Transaction, guard: &Guard, limit: usize) -> Result<Vec<(u64, TenantId)>, TableError> {
+pub async fn wakes(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    limit: usize,
+) -> Result<Vec<(u64, TenantId)>, TableError> {
     guard.check(tx).await?;
     let page = tx.range_snapshot(RangeRead::first(keys::wakes(guard.partition), limit)).await?;
     Ok(page.pairs.iter().filter_map(|(key, _)| keys::parse_wake(key)).collect())
@@ -139,8 +150,11 @@ pub async fn tenants(
     while tenants.len() < limit {
         // From one tenant's rows to the next one's.
         let last = tenants.last().or(after);
-        let page = tx.range_snapshot(RangeRead::first(keys::tenants_of(guard.partition, last), 1)).await?;
-        let Some(tenant) = page.pairs.first().and_then(|(key, _)| keys::tenant_of_key(key)) else { break };
+        let page =
+            tx.range_snapshot(RangeRead::first(keys::tenants_of(guard.partition, last), 1)).await?;
+        let Some(tenant) = page.pairs.first().and_then(|(key, _)| keys::tenant_of_key(key)) else {
+            break;
+        };
         tenants.push(tenant);
     }
     Ok(tenants)
@@ -166,7 +180,10 @@ pub async fn statistics(
     Ok((counts(tx, keys).await?, oldest))
 }
 
-pub(super) async fn counts(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Counts, TableError> {
+pub(super) async fn counts(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+) -> Result<Counts, TableError> {
     let mut counts = Counts::default();
     for status in EventStatus::ALL {
         let value = tx.get_snapshot(&keys.counter(status)).await?;
@@ -246,7 +263,8 @@ pub async fn list(
             EventStatus::Received => read_own_row(tx, keys, *id, Reading::Snapshot).await?,
             _ => read_row(tx, keys, *id, Reading::Snapshot).await?.map(|(row, _)| row),
         };
-        let row = row.ok_or_else(|| corrupt(format!("event {id} has a queue row and no row of its own")))?;
+        let row = row
+            .ok_or_else(|| corrupt(format!("event {id} has a queue row and no row of its own")))?;
         let event = whole(tx, keys, row).await?;
         bytes += event.payload.len();
         events.push(event);
@@ -272,7 +290,9 @@ async fn scan(
     let after = if reverse { EventId::ZERO } else { query.after };
     let begin = from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(after);
     // Likewise "until t" ends before the next millisecond.
-    let until = query.to.map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
+    let until = query
+        .to
+        .map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
     let mut range = keys.queue_range(query.status, begin, until);
     let (mut ids, mut looked_at) = (Vec::new(), 0);
     let chunk = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_CHUNK };
@@ -282,7 +302,8 @@ async fn scan(
         for (key, event_type) in &page.pairs {
             let id = id_of_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;
             if ids.len() == query.limit {
-                let last = if is_planted(Bug::CursorOffByOne) { Some(id) } else { ids.last().copied() };
+                let last =
+                    if is_planted(Bug::CursorOffByOne) { Some(id) } else { ids.last().copied() };
                 return Ok((ids, last));
             }
             if selects(&query.event_types, event_type) {
@@ -303,7 +324,8 @@ async fn scan(
 
 fn selects(patterns: &[EventTypePattern], event_type: &[u8]) -> bool {
     patterns.is_empty()
-        || std::str::from_utf8(event_type).is_ok_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
+        || std::str::from_utf8(event_type)
+            .is_ok_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
 }
 
 /// The id just before, so that "behind it" includes `id`.
@@ -312,7 +334,11 @@ fn before(id: EventId) -> EventId {
 }
 
 /// The event of a row with its whole payload; `Corrupt` if a chunk is missing.
-pub(super) async fn whole(tx: &mut dyn Transaction, keys: &TenantKeys, mut row: EventRow) -> Result<Event, TableError> {
+pub(super) async fn whole(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    mut row: EventRow,
+) -> Result<Event, TableError> {
     if row.is_chunked() {
         row.event.payload = read_chunks(tx, keys, row.event.id, row.payload_bytes).await?;
     }
@@ -333,7 +359,8 @@ pub async fn read_row(
     let pair = [&keys.event(id)[..], &keys.delivery(id)];
     let [event, delivery] = tx.get_pair(pair, reading == Reading::Checked).await?;
     let Some(event) = event else { return Ok(None) };
-    let delivery = delivery.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?.unwrap_or(Delivery::NEW);
+    let delivery =
+        delivery.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?.unwrap_or(Delivery::NEW);
     Ok(Some((EventRow::decode(id, &event)?.with(&delivery), delivery)))
 }
 
@@ -348,7 +375,11 @@ pub(super) async fn read_own_row(
     Ok(stored.map(|stored| EventRow::decode(id, &stored)).transpose()?)
 }
 
-async fn read(tx: &mut dyn Transaction, key: &[u8], reading: Reading) -> Result<Option<Bytes>, StoreError> {
+async fn read(
+    tx: &mut dyn Transaction,
+    key: &[u8],
+    reading: Reading,
+) -> Result<Option<Bytes>, StoreError> {
     match reading {
         Reading::Checked => tx.get(key).await,
         Reading::Snapshot => tx.get_snapshot(key).await,
@@ -376,7 +407,9 @@ async fn read_chunks(
     }
     if payload.len() != payload_bytes {
         let found = payload.len();
-        return Err(corrupt(format!("event {id} has {found} bytes of payload instead of {payload_bytes}")));
+        return Err(corrupt(format!(
+            "event {id} has {found} bytes of payload instead of {payload_bytes}"
+        )));
     }
     Ok(payload.into())
 }

@@ -36,7 +36,9 @@ use crate::kv::KeyRange;
 use bytes::Bytes;
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
-use triggers_protocol::{EventId, EventStatus, KeyHash, PartitionId, SubscriptionId, TenantId, Timestamp};
+use triggers_protocol::{
+    EventId, EventStatus, KeyHash, PartitionId, SubscriptionId, TenantId, Timestamp,
+};
 
 /// The number of partitions.
 pub const PARTITIONS: &[u8] = b"sys/partitions";
@@ -219,7 +221,12 @@ impl TenantKeys {
     }
 
     /// The places of events behind `after` (not included) that were minted before `until` (not included; none: no end).
-    pub fn queue_range(&self, status: EventStatus, after: EventId, until: Option<EventId>) -> KeyRange {
+    pub fn queue_range(
+        &self,
+        status: EventStatus,
+        after: EventId,
+        until: Option<EventId>,
+    ) -> KeyRange {
         let mut begin = self.queue(status, after);
         begin.push(0);
         let end = match until {
@@ -306,12 +313,18 @@ impl TenantKeys {
 
     /// What is due for a subscription at `now` or was before.
     pub fn pushes_until(&self, subscription: SubscriptionId, now: Timestamp) -> KeyRange {
-        let end = [&subscription.to_bytes()[..], &micros(now.plus(Duration::from_micros(1)))].concat();
+        let end =
+            [&subscription.to_bytes()[..], &micros(now.plus(Duration::from_micros(1)))].concat();
         KeyRange::new(self.key(b'd', &subscription.to_bytes()), self.key(b'd', &end))
     }
 
     /// An attempt in the list of its subscription.
-    pub fn logged_attempt(&self, subscription: SubscriptionId, began: Timestamp, id: EventId) -> Vec<u8> {
+    pub fn logged_attempt(
+        &self,
+        subscription: SubscriptionId,
+        began: Timestamp,
+        id: EventId,
+    ) -> Vec<u8> {
         self.key(b'x', &[&subscription.to_bytes()[..], &micros(began), &id.to_bytes()].concat())
     }
 
@@ -356,7 +369,9 @@ pub fn tenants_of(partition: PartitionId, after: Option<&TenantId>) -> KeyRange 
     let all = KeyRange::prefix(prefix.clone());
     match after {
         // The zero byte ends an id, so that this is behind everything of that tenant.
-        Some(last) => KeyRange::new([&prefix[..], last.as_str().as_bytes(), &[1]].concat(), all.end),
+        Some(last) => {
+            KeyRange::new([&prefix[..], last.as_str().as_bytes(), &[1]].concat(), all.end)
+        }
         None => all,
     }
 }
@@ -429,7 +444,8 @@ mod tests {
 
     #[test]
     fn the_longest_key_is_within_every_engines_limit() {
-        let keys = TenantKeys::new(PartitionId(u16::MAX), &TenantId::parse(&"a".repeat(63)).unwrap());
+        let keys =
+            TenantKeys::new(PartitionId(u16::MAX), &TenantId::parse(&"a".repeat(63)).unwrap());
         let subscription = SubscriptionId::from_bytes([255; 16]);
         let due = keys.push_due(subscription, Timestamp::from_micros(i64::MAX), EventId::ZERO);
         assert!(due.len() <= crate::kv::limits::KEY_BYTES_MAX);
@@ -472,8 +488,12 @@ mod tests {
         let keys = TenantKeys::new(PartitionId(0), &TenantId::parse("acme").unwrap());
         let range = keys.idempotency_before(20_000);
         assert!(
-            range.contains(&keys.idempotency(19_999, [255; 16])) && !range.contains(&keys.idempotency(20_000, [0; 16]))
+            range.contains(&keys.idempotency(19_999, [255; 16]))
+                && !range.contains(&keys.idempotency(20_000, [0; 16]))
         );
-        assert_eq!((day(Timestamp::from_millis(86_399_999)), day(Timestamp::from_millis(86_400_000))), (0, 1));
+        assert_eq!(
+            (day(Timestamp::from_millis(86_399_999)), day(Timestamp::from_millis(86_400_000))),
+            (0, 1)
+        );
     }
 }

@@ -7,10 +7,12 @@ mod delivery;
 mod subscription;
 
 pub use delivery::{
-    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Claim, Delivery, LeaseToken, Push, PushState, RecentLeases,
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Claim, Delivery, LeaseToken, Push, PushState,
+    RecentLeases,
 };
 pub use subscription::{
-    Actor, AuditAction, AuditRow, DisabledReason, LoggedAttempt, SubscriptionKey, SubscriptionRow, SubscriptionStatus,
+    Actor, AuditAction, AuditRow, DisabledReason, LoggedAttempt, SubscriptionKey, SubscriptionRow,
+    SubscriptionStatus,
 };
 
 use bincode::{Decode, Encode};
@@ -20,7 +22,9 @@ use std::sync::Arc;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
-use triggers_protocol::{Event, EventId, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp};
+use triggers_protocol::{
+    Event, EventId, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp,
+};
 
 const VERSION: u8 = 1;
 /// Version 1 has the same fields, and every state of the event.
@@ -220,9 +224,11 @@ impl EventRow {
             timestamp: event.timestamp,
             metadata: event.metadata.clone(),
             state: event.state.clone(),
-            payload_bytes: u32::try_from(payload_bytes).expect("payloads are limited to far less than 4 GiB"),
+            payload_bytes: u32::try_from(payload_bytes)
+                .expect("payloads are limited to far less than 4 GiB"),
         };
-        let inline = if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { &event.payload[..] } else { &[] };
+        let inline =
+            if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { &event.payload[..] } else { &[] };
         let mut bytes = Vec::with_capacity(192 + inline.len());
         codec::encode_into(&mut bytes, EVENT_VERSION, &envelope);
         bytes.extend_from_slice(inline);
@@ -240,7 +246,10 @@ impl EventRow {
         let payload_bytes = envelope.payload_bytes as usize;
         let inline_due = if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { payload_bytes } else { 0 };
         if rest.len() != inline_due {
-            let reason = format!("an event's row has {} bytes of payload instead of {inline_due}", rest.len());
+            let reason = format!(
+                "an event's row has {} bytes of payload instead of {inline_due}",
+                rest.len()
+            );
             return Err(CodecError::Malformed(reason));
         }
         let Envelope { event_type, timestamp, metadata, state, .. } = envelope;

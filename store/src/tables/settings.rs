@@ -18,7 +18,10 @@ pub struct StoreSettings {
 ///
 /// # Errors
 /// [`TableError::Store`]; `Corrupt` if what is stored has another form.
-pub async fn create_or_get(tx: &mut dyn Transaction, proposed: &StoreSettings) -> Result<StoreSettings, TableError> {
+pub async fn create_or_get(
+    tx: &mut dyn Transaction,
+    proposed: &StoreSettings,
+) -> Result<StoreSettings, TableError> {
     let stored = (tx.get(keys::PARTITIONS).await?, tx.get(keys::CURSOR_SECRET).await?);
     let (partitions, secret) = match stored {
         (Some(partitions), Some(secret)) => (partitions, secret),

@@ -45,7 +45,10 @@ pub(super) async fn read(
 }
 
 /// All subscriptions, oldest first, also those that are being deleted.
-pub(super) async fn read_all(tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<Vec<SubscriptionRow>, TableError> {
+pub(super) async fn read_all(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+) -> Result<Vec<SubscriptionRow>, TableError> {
     let (mut rows, mut range) = (Vec::new(), keys.subscriptions());
     loop {
         // Nobody but the owner changes them, and its fence is checked.
@@ -148,7 +151,9 @@ pub async fn audit(
     let page = tx.range_snapshot(RangeRead { range, limit, reverse: true }).await?;
     let mut entries = Vec::with_capacity(page.pairs.len());
     for (key, value) in &page.pairs {
-        let (Some(time), Some(number)) = (time_of_audit(key), number_of_audit(key)) else { continue };
+        let (Some(time), Some(number)) = (time_of_audit(key), number_of_audit(key)) else {
+            continue;
+        };
         entries.push((time, number, AuditRow::from_bytes(value)?));
     }
     Ok(AuditPage { entries, more: page.more })

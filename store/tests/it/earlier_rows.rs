@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::event::EventState;
-use triggers_protocol::{Environment, Event, EventId, EventStatus, EventType, PartitionId, TenantId, Timestamp};
+use triggers_protocol::{
+    Environment, Event, EventId, EventStatus, EventType, PartitionId, TenantId, Timestamp,
+};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::kv::{Run, Store};
 use triggers_store::tables::TableError;
@@ -33,12 +35,20 @@ struct Inbox {
 
 impl Inbox {
     async fn open() -> Self {
-        let store = Store::new(Arc::new(SimulatedEngine::new(SimulatedOptions::new(7))), Environment::system());
+        let store = Store::new(
+            Arc::new(SimulatedEngine::new(SimulatedOptions::new(7))),
+            Environment::system(),
+        );
         let tenant = TenantId::parse("acme").unwrap();
         let partition = PartitionId::of(&tenant, 16);
         let own = [partition];
-        let guards = store.run(run(), |tx| Box::pin(fence::take(tx, &own, "node@1"))).await.unwrap();
-        Self { store, guard: guards.into_iter().next().unwrap(), keys: TenantKeys::new(partition, &tenant) }
+        let guards =
+            store.run(run(), |tx| Box::pin(fence::take(tx, &own, "node@1"))).await.unwrap();
+        Self {
+            store,
+            guard: guards.into_iter().next().unwrap(),
+            keys: TenantKeys::new(partition, &tenant),
+        }
     }
 
     /// Stores an event as version 1 did: its state in its own row, wherever it stands.
@@ -73,8 +83,9 @@ impl Inbox {
 
     async fn apply(&self, command: Command) -> (Outcome, Counts) {
         let commands = [command];
-        let applied =
-            self.store.run(run(), |tx| Box::pin(batch::apply(tx, &self.guard, &self.keys, EventId::ZERO, &commands)));
+        let applied = self.store.run(run(), |tx| {
+            Box::pin(batch::apply(tx, &self.guard, &self.keys, EventId::ZERO, &commands))
+        });
         let mut applied = applied.await.unwrap();
         (applied.outcomes.remove(0), applied.counts)
     }
@@ -90,7 +101,8 @@ impl Inbox {
             scan_rows_max: 100,
             page_bytes_max: 1 << 20,
         };
-        let page = self.store.run(run(), |tx| Box::pin(inbox::list(tx, &self.guard, &self.keys, &query)));
+        let page =
+            self.store.run(run(), |tx| Box::pin(inbox::list(tx, &self.guard, &self.keys, &query)));
         page.await.unwrap().events
     }
 
@@ -117,17 +129,25 @@ fn of_version_1(delivery: &Delivery) -> Vec<u8> {
 async fn a_lease_goes_on() {
     let inbox = Inbox::open().await;
     let id = EventId::mint(EventId::ZERO, at(0), [3; 16]);
-    let state =
-        EventState { status: EventStatus::Queued, attempts: 1, last_attempt_at: Some(at(1)), ..EventState::ACCEPTED };
+    let state = EventState {
+        status: EventStatus::Queued,
+        attempts: 1,
+        last_attempt_at: Some(at(1)),
+        ..EventState::ACCEPTED
+    };
     let claim = Claim::Leased { until: at(60) };
-    inbox.store(id, state.clone(), Some(Delivery { claim, token: Some(TOKEN), ..Delivery::NEW })).await;
+    inbox
+        .store(id, state.clone(), Some(Delivery { claim, token: Some(TOKEN), ..Delivery::NEW }))
+        .await;
     assert_eq!(inbox.list(EventStatus::Queued).await[0].state, state);
 
     let other = Command::Acknowledge { id, at: at(2), token: Some([6; 16]) };
     assert_eq!(inbox.apply(other).await.0, Outcome::Conflict);
-    let (outcome, counts) = inbox.apply(Command::Acknowledge { id, at: at(2), token: Some(TOKEN) }).await;
+    let (outcome, counts) =
+        inbox.apply(Command::Acknowledge { id, at: at(2), token: Some(TOKEN) }).await;
     let Outcome::Acknowledged(row) = outcome else { panic!("{outcome:?}") };
-    let delivered = EventState { status: EventStatus::Delivered, delivered_at: Some(at(2)), ..state };
+    let delivered =
+        EventState { status: EventStatus::Delivered, delivered_at: Some(at(2)), ..state };
     assert_eq!(row.event.state, delivered);
     assert_eq!((counts.get(EventStatus::Queued), counts.get(EventStatus::Delivered)), (0, 1));
     assert_eq!(inbox.list(EventStatus::Delivered).await[0].state, delivered);
@@ -145,7 +165,11 @@ async fn a_lease_goes_on() {
 async fn what_was_acknowledged_is_and_can_be_replayed() {
     let inbox = Inbox::open().await;
     let id = EventId::mint(EventId::ZERO, at(0), [3; 16]);
-    let state = EventState { status: EventStatus::Delivered, delivered_at: Some(at(1)), ..EventState::ACCEPTED };
+    let state = EventState {
+        status: EventStatus::Delivered,
+        delivered_at: Some(at(1)),
+        ..EventState::ACCEPTED
+    };
     inbox.store(id, state.clone(), None).await;
     let (outcome, _) = inbox.apply(Command::Acknowledge { id, at: at(2), token: None }).await;
     let Outcome::Acknowledged(row) = outcome else { panic!("{outcome:?}") };
@@ -172,11 +196,13 @@ async fn an_event_replayed_after_an_attempt_is_received_with_its_attempts() {
     };
     inbox.store(id, failed.clone(), Some(Delivery::NEW)).await;
     inbox.apply(Command::Replay { id, at: at(3), nonce: 8 }).await;
-    let replayed = EventState { status: EventStatus::Received, failed_at: None, last_error: None, ..failed };
+    let replayed =
+        EventState { status: EventStatus::Received, failed_at: None, last_error: None, ..failed };
     assert_eq!(inbox.list(EventStatus::Received).await[0].state, replayed);
     let (outcome, _) = inbox.apply(Command::Acknowledge { id, at: at(4), token: None }).await;
     let Outcome::Acknowledged(row) = outcome else { panic!("{outcome:?}") };
-    let delivered = EventState { status: EventStatus::Delivered, delivered_at: Some(at(4)), ..replayed };
+    let delivered =
+        EventState { status: EventStatus::Delivered, delivered_at: Some(at(4)), ..replayed };
     assert_eq!(row.event.state, delivered);
     assert_eq!(inbox.list(EventStatus::Delivered).await[0].state, delivered);
 }

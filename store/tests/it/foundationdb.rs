@@ -31,7 +31,9 @@ fn options() -> Option<FoundationOptions> {
     static PREFIX: OnceLock<Vec<u8>> = OnceLock::new();
     let Some(cluster_file) = std::env::var_os(CLUSTER_FILE).map(PathBuf::from) else {
         static SAID: OnceLock<()> = OnceLock::new();
-        SAID.get_or_init(|| eprintln!("SKIPPED: {CLUSTER_FILE} names no cluster file of FoundationDB"));
+        SAID.get_or_init(|| {
+            eprintln!("SKIPPED: {CLUSTER_FILE} names no cluster file of FoundationDB")
+        });
         return None;
     };
     let prefix = PREFIX.get_or_init(|| {
@@ -69,7 +71,8 @@ async fn refusal(options: FoundationOptions) -> FoundationOpenError {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_share_a_cluster_are_serialized() {
     let Some(options) = options() else { return };
-    nodes::are_serialized(vec![open(&options).await, open(&options).await, open(&options).await]).await;
+    nodes::are_serialized(vec![open(&options).await, open(&options).await, open(&options).await])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,7 +148,8 @@ async fn a_cluster_that_is_not_there_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_owned();
     std::fs::write(&path, "nobody:listens@127.0.0.1:9\n").unwrap();
-    let options = FoundationOptions { read_ms_max: 500, ..FoundationOptions::new(Some(path.clone())) };
+    let options =
+        FoundationOptions { read_ms_max: 500, ..FoundationOptions::new(Some(path.clone())) };
     within_deadline(async {
         let error = refusal(options).await;
         assert!(matches!(error, FoundationOpenError::Connect { .. }), "{error}");
@@ -161,7 +165,10 @@ async fn options_that_cannot_be_used_are_refused() {
     assert!(matches!(error, FoundationOpenError::Options(_)), "{error}");
     assert!(error.to_string().contains("/nowhere/fdb.cluster"), "{error}");
     let prefix = vec![0xff];
-    assert!(matches!(refusal(FoundationOptions { prefix, ..missing }).await, FoundationOpenError::Options(_)));
+    assert!(matches!(
+        refusal(FoundationOptions { prefix, ..missing }).await,
+        FoundationOpenError::Options(_)
+    ));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "this is no cluster file\n").unwrap();
     let error = refusal(FoundationOptions::new(Some(file.path().to_owned()))).await;

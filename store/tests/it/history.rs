@@ -27,7 +27,8 @@ pub struct Record {
 /// Checks a history against the lists that are left at its end.
 pub fn check(records: &[Record], lists: &[Vec<Id>]) -> Result<(), String> {
     let nodes: BTreeMap<Id, usize> = records.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
-    let written = |record: &Record| record.appended.iter().any(|key| lists[*key].contains(&record.id));
+    let written =
+        |record: &Record| record.appended.iter().any(|key| lists[*key].contains(&record.id));
     let mut edges = vec![Vec::new(); records.len()];
     for list in lists {
         for id in list {
@@ -50,7 +51,10 @@ pub fn check(records: &[Record], lists: &[Vec<Id>]) -> Result<(), String> {
         for (key, seen) in &record.reads {
             let list = &lists[*key];
             if !list.starts_with(seen) {
-                return Err(format!("{} read {seen:?} of list {key}, which became {list:?}", record.id));
+                return Err(format!(
+                    "{} read {seen:?} of list {key}, which became {list:?}",
+                    record.id
+                ));
             }
             if let Some(writer) = seen.last() {
                 edges[nodes[writer]].push(at);
@@ -84,7 +88,8 @@ fn acyclic(records: &[Record], edges: &[Vec<usize>]) -> Result<(), String> {
             }
         }
     }
-    let stuck: Vec<&Record> = (0..edges.len()).filter(|at| incoming[*at] > 0).map(|at| &records[at]).collect();
+    let stuck: Vec<&Record> =
+        (0..edges.len()).filter(|at| incoming[*at] > 0).map(|at| &records[at]).collect();
     if stuck.is_empty() {
         return Ok(());
     }
@@ -117,7 +122,10 @@ mod tests {
 
     #[test]
     fn write_skew_is_found() {
-        let records = [record(1, (0, 2), &[(0, &[]), (1, &[])], &[0]), record(2, (1, 3), &[(0, &[]), (1, &[])], &[1])];
+        let records = [
+            record(1, (0, 2), &[(0, &[]), (1, &[])], &[0]),
+            record(2, (1, 3), &[(0, &[]), (1, &[])], &[1]),
+        ];
         assert!(check(&records, &[vec![1], vec![2]]).is_err());
     }
 

@@ -5,7 +5,10 @@
 //! files, crashes and full disks there, faults and repeatable traces here; `earlier_rows` reads what older versions stored; `postgres` starts a server for its tests, and
 //! `foundationdb` uses a cluster that is there.
 //! Tests wait for states with a deadline; nothing asserts how long something takes, except on a virtual clock.
-#![expect(clippy::unwrap_used, reason = "in a test binary an unwrap that fails is the report of a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test binary an unwrap that fails is the report of a failed test"
+)]
 
 mod chance;
 mod conformance;

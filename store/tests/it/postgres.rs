@@ -36,7 +36,11 @@ async fn nodes_that_share_a_database_are_serialized() {
 }
 
 /// Adds one to a counter and sets a pair, again and again; how many of these are known to be there, and how many may be.
-async fn work(engine: Arc<dyn Engine>, keys: [Vec<u8>; 2], answered: Arc<AtomicUsize>) -> (i64, i64) {
+async fn work(
+    engine: Arc<dyn Engine>,
+    keys: [Vec<u8>; 2],
+    answered: Arc<AtomicUsize>,
+) -> (i64, i64) {
     let (mut known, mut unknown) = (0_i64, 0_i64);
     while known < 400 {
         let mut open = engine.begin().await.unwrap();
@@ -83,7 +87,10 @@ async fn what_was_answered_outlives_the_server() {
         (known, unknown) = (known + counts.0, unknown + counts.1);
     }
     let count = decode_counter(subject.value("count").await.as_deref()).unwrap();
-    assert!((known..=known + unknown).contains(&count), "{count} of {known} known and {unknown} unknown");
+    assert!(
+        (known..=known + unknown).contains(&count),
+        "{count} of {known} known and {unknown} unknown"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,7 +124,10 @@ async fn options_that_cannot_be_used_are_refused() {
     assert!(options(refusal(PostgresOptions::new("mysql://localhost")).await));
     assert!(options(refusal(PostgresOptions::new("postgresql://u:secret@localhost/db")).await));
     let ca_file = Some(PathBuf::from("/nowhere/ca.pem"));
-    assert!(options(refusal(PostgresOptions { ca_file, ..PostgresOptions::new("postgresql://u@db.example/x") }).await));
+    assert!(options(
+        refusal(PostgresOptions { ca_file, ..PostgresOptions::new("postgresql://u@db.example/x") })
+            .await
+    ));
     let error = refusal(PostgresOptions::new("postgresql://u@127.0.0.1:9/x")).await;
     assert!(matches!(error, PostgresOpenError::Connect(_)), "{error}");
 }

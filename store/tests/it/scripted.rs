@@ -7,7 +7,9 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use triggers_store::kv::{BoxFuture, Engine, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
+use triggers_store::kv::{
+    BoxFuture, Engine, Fault, KeyRange, Page, RangeRead, StoreError, Transaction,
+};
 
 /// How a commit ends.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +42,12 @@ impl Scripted {
 
     /// One that never gets as far as a transaction.
     pub fn hanging(inner: Arc<dyn Engine>) -> Arc<Self> {
-        Arc::new(Self { inner, script: Arc::default(), begins: AtomicUsize::new(0), begins_hang: true })
+        Arc::new(Self {
+            inner,
+            script: Arc::default(),
+            begins: AtomicUsize::new(0),
+            begins_hang: true,
+        })
     }
 
     /// Transactions begun.
@@ -77,7 +84,10 @@ impl Transaction for ScriptedTransaction {
         self.inner.get(key)
     }
 
-    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         self.inner.get_snapshot(key)
     }
 

@@ -23,10 +23,13 @@ fn machine(incarnation: &str) -> Machine {
 }
 
 fn view(members: &[(&str, u64)], owner: Option<&str>) -> View {
-    let members =
-        members.iter().map(|(incarnation, beat)| ((*incarnation).to_owned(), row(name_of(incarnation), *beat)));
+    let members = members
+        .iter()
+        .map(|(incarnation, beat)| ((*incarnation).to_owned(), row(name_of(incarnation), *beat)));
     let fence = |owner: &str| Fence { epoch: 1, incarnation: owner.to_owned() };
-    let owners = owner.into_iter().flat_map(|owner| (0..PARTITIONS).map(move |p| (PartitionId(p), fence(owner))));
+    let owners = owner
+        .into_iter()
+        .flat_map(|owner| (0..PARTITIONS).map(move |p| (PartitionId(p), fence(owner))));
     View { members: members.collect(), owners: owners.collect() }
 }
 
@@ -48,11 +51,24 @@ fn the_first_node_takes_everything() {
 fn nothing_is_taken_from_a_member_before_its_beat_was_the_same_for_long() {
     let mut machine = machine("a@1.1");
     let members = [("a@1.1", 1), ("b@2.1", 7)];
-    assert_eq!(machine.observe(&view(&members, Some("b@2.1")), seconds(0), &served(0)), Plan::default());
-    assert_eq!(machine.observe(&view(&members, Some("b@2.1")), seconds(9), &served(0)), Plan::default(), "MEMBER-1");
+    assert_eq!(
+        machine.observe(&view(&members, Some("b@2.1")), seconds(0), &served(0)),
+        Plan::default()
+    );
+    assert_eq!(
+        machine.observe(&view(&members, Some("b@2.1")), seconds(9), &served(0)),
+        Plan::default(),
+        "MEMBER-1"
+    );
     let beaten = [("a@1.1", 1), ("b@2.1", 8)];
-    assert_eq!(machine.observe(&view(&beaten, Some("b@2.1")), seconds(10), &served(0)), Plan::default());
-    assert_eq!(machine.observe(&view(&beaten, Some("b@2.1")), seconds(19), &served(0)), Plan::default());
+    assert_eq!(
+        machine.observe(&view(&beaten, Some("b@2.1")), seconds(10), &served(0)),
+        Plan::default()
+    );
+    assert_eq!(
+        machine.observe(&view(&beaten, Some("b@2.1")), seconds(19), &served(0)),
+        Plan::default()
+    );
     let plan = machine.observe(&view(&beaten, Some("b@2.1")), seconds(20), &served(0));
     assert_eq!(plan.take.len(), usize::from(PARTITIONS));
 }
@@ -78,9 +94,17 @@ fn two_starts_of_one_name_at_the_same_time_do_not_take_from_each_other_for_ever(
 #[test]
 fn a_member_that_is_there_gets_its_share_once_it_beats() {
     let mut machine = machine("a@1.1");
-    let plan = machine.observe(&view(&[("a@1.1", 1), ("b@2.1", 1)], Some("a@1.1")), seconds(0), &served(PARTITIONS));
+    let plan = machine.observe(
+        &view(&[("a@1.1", 1), ("b@2.1", 1)], Some("a@1.1")),
+        seconds(0),
+        &served(PARTITIONS),
+    );
     assert_eq!(plan, Plan::default(), "MEMBER-3: it may be a row that was left behind");
-    let plan = machine.observe(&view(&[("a@1.1", 2), ("b@2.1", 2)], Some("a@1.1")), seconds(2), &served(PARTITIONS));
+    let plan = machine.observe(
+        &view(&[("a@1.1", 2), ("b@2.1", 2)], Some("a@1.1")),
+        seconds(2),
+        &served(PARTITIONS),
+    );
     assert!((8..=18).contains(&plan.hand_over.len()), "{plan:?}");
     assert!(plan.hand_over.iter().all(|(_, to)| to == "b@2.1"));
 }
@@ -111,14 +135,22 @@ fn what_was_handed_here_is_adopted_and_what_was_taken_away_is_lost() {
     }
     let mut again = own;
     again.owners.values_mut().for_each(|fence| fence.epoch = 2);
-    assert_eq!(machine.observe(&again, seconds(0), &served(4)).adopt.len(), usize::from(PARTITIONS), "handed back");
+    assert_eq!(
+        machine.observe(&again, seconds(0), &served(4)).adopt.len(),
+        usize::from(PARTITIONS),
+        "handed back"
+    );
 }
 
 #[test]
 fn a_node_that_cannot_beat_has_lost_everything() {
     let mut machine = machine("a@1.1");
     for beat in 0..6 {
-        machine.observe(&view(&[("a@1.1", beat)], Some("a@1.1")), seconds(beat) / 2, &served(PARTITIONS));
+        machine.observe(
+            &view(&[("a@1.1", beat)], Some("a@1.1")),
+            seconds(beat) / 2,
+            &served(PARTITIONS),
+        );
     }
     machine.committed(seconds(3));
     assert!(!machine.is_lost(seconds(10)));
@@ -135,7 +167,10 @@ fn a_row_that_was_left_behind_is_forgotten_in_the_end() {
     let mut machine = machine("a@1.1");
     let left = view(&[("a@1.1", 1), ("b@2.1", 1)], Some("a@1.1"));
     machine.observe(&left, seconds(0), &served(PARTITIONS));
-    assert_eq!(machine.observe(&left, seconds(59), &served(PARTITIONS)).forget, Vec::<String>::new());
+    assert_eq!(
+        machine.observe(&left, seconds(59), &served(PARTITIONS)).forget,
+        Vec::<String>::new()
+    );
     assert_eq!(machine.observe(&left, seconds(60), &served(PARTITIONS)).forget, ["b@2.1"]);
 }
 

@@ -35,7 +35,8 @@ pub(super) async fn keep(inner: Arc<Inner>, peer: String, address: String) {
                 match timeout(DIAL_TIMEOUT, dial(&inner, &peer, &address)).await {
                     Ok(Ok(())) => {}
                     failed => {
-                        let error = failed.map_or_else(|_| "no answer in time".to_owned(), |e| format!("{e:?}"));
+                        let error = failed
+                            .map_or_else(|_| "no answer in time".to_owned(), |e| format!("{e:?}"));
                         tracing::debug!(peer, address, error, "a member cannot be dialled");
                     }
                 }
@@ -73,7 +74,8 @@ async fn dial(inner: &Inner, peer: &str, address: &str) -> io::Result<()> {
     let stream = match &inner.tls {
         None => NetworkStream::Raw { peer_addr, local_addr, stream },
         Some(tls) => {
-            let name = server_name(peer).ok_or_else(|| io::Error::other("its name is no DNS name"))?;
+            let name =
+                server_name(peer).ok_or_else(|| io::Error::other("its name is no DNS name"))?;
             let stream = tls.connector.connect(name, stream).await?;
             NetworkStream::TlsClient { peer_addr, local_addr, stream }
         }

@@ -19,10 +19,15 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until it is aborted.
-pub(super) async fn accept(listener: TcpListener, tls: Option<PeerTls>, server: ActorRef<NodeServerMessage>) {
+pub(super) async fn accept(
+    listener: TcpListener,
+    tls: Option<PeerTls>,
+    server: ActorRef<NodeServerMessage>,
+) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
-        let place = handshakes.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let place =
+            handshakes.clone().acquire_owned().await.expect("the semaphore is never closed");
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -36,7 +41,10 @@ pub(super) async fn accept(listener: TcpListener, tls: Option<PeerTls>, server: 
             let _place = place;
             match timeout(HANDSHAKE_TIMEOUT, protect(stream, address, tls)).await {
                 Ok(Ok(stream)) => {
-                    let opened = NodeServerMessage::ConnectionOpened { stream: Box::new(stream), is_server: true };
+                    let opened = NodeServerMessage::ConnectionOpened {
+                        stream: Box::new(stream),
+                        is_server: true,
+                    };
                     // A server that is gone drops it, which closes it.
                     let _ = server.cast(opened);
                 }
@@ -47,7 +55,11 @@ pub(super) async fn accept(listener: TcpListener, tls: Option<PeerTls>, server: 
     }
 }
 
-async fn protect(stream: TcpStream, peer_addr: SocketAddr, tls: Option<PeerTls>) -> io::Result<NetworkStream> {
+async fn protect(
+    stream: TcpStream,
+    peer_addr: SocketAddr,
+    tls: Option<PeerTls>,
+) -> io::Result<NetworkStream> {
     stream.set_nodelay(true)?;
     let local_addr = stream.local_addr()?;
     Ok(match tls {

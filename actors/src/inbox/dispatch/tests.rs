@@ -9,7 +9,11 @@ use triggers_store::tables::rows::DisabledReason;
 const SLOTS: usize = 5;
 const LIMITS: DispatchLimits = DispatchLimits {
     tenant_in_flight_max: 4,
-    breaker: BreakerLimits { failures_max: 2, pause_min: Duration::from_secs(1), pause_max: Duration::from_secs(4) },
+    breaker: BreakerLimits {
+        failures_max: 2,
+        pause_min: Duration::from_secs(1),
+        pause_max: Duration::from_secs(4),
+    },
 };
 
 pub(in crate::inbox) fn row(number: u8, max_in_flight: u32) -> SubscriptionRow {
@@ -47,7 +51,10 @@ fn claimed(count: usize) -> Vec<Claimed> {
 }
 
 fn now(seconds: u64) -> Now {
-    Now { wall: Timestamp::EPOCH.plus(Duration::from_secs(1_000 + seconds)), monotonic: Duration::from_secs(seconds) }
+    Now {
+        wall: Timestamp::EPOCH.plus(Duration::from_secs(1_000 + seconds)),
+        monotonic: Duration::from_secs(seconds),
+    }
 }
 
 fn dispatcher(lanes: Vec<SubscriptionRow>, slots: &Slots) -> Dispatcher {
@@ -102,10 +109,18 @@ fn without_slots_it_asks_for_one_once() {
     assert!(writes.is_empty() && wants_slot);
     assert!(!dispatcher.plan(now(1)).1, "it waits already");
     assert!(dispatcher.is_attached() && !dispatcher.is_busy() && dispatcher.next(now(1)).is_none());
-    assert_eq!(dispatcher.next_due(now(1)), Some(AT_ONCE), "whoever closes the inbox has to look at once");
+    assert_eq!(
+        dispatcher.next_due(now(1)),
+        Some(AT_ONCE),
+        "whoever closes the inbox has to look at once"
+    );
     dispatcher.granted(held.into_iter().next());
     let (writes, wants_slot) = dispatcher.plan(now(1));
-    assert_eq!((claims(&writes), wants_slot), (vec![(id(1), 1)], true), "the second one waits for the next");
+    assert_eq!(
+        (claims(&writes), wants_slot),
+        (vec![(id(1), 1)], true),
+        "the second one waits for the next"
+    );
 }
 
 #[test]
@@ -121,7 +136,10 @@ fn what_is_not_delivered_to_is_cleared_away() {
     dispatcher.answered(id(1));
     assert!(dispatcher.plan(now(1)).0.is_empty() && dispatcher.next(now(1)).is_none());
     dispatcher.deleted(id(1));
-    assert!(matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]), "one that is deleted goes itself");
+    assert!(
+        matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]),
+        "one that is deleted goes itself"
+    );
     dispatcher.gave_up(id(1), None, true);
     dispatcher.answered(id(1));
     assert!(!dispatcher.is_busy() && dispatcher.next(now(1)).is_none());
@@ -141,7 +159,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0u8..3).prop_map(Step::Added),
-        (0u8..3, prop::option::weighted(0.8, 0usize..4)).prop_map(|(lane, count)| Step::Answered(lane, count)),
+        (0u8..3, prop::option::weighted(0.8, 0usize..4))
+            .prop_map(|(lane, count)| Step::Answered(lane, count)),
         (0u8..3, any::<bool>()).prop_map(|(lane, good)| Step::Ended(lane, good)),
         (0u64..6).prop_map(Step::Later),
     ]

@@ -6,18 +6,23 @@ use crate::inbox::batch::{Batch, Planned, Slot};
 use crate::inbox::request::{LeaseRequest, NewEvent, Refusal, SettleRequest, Write};
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
-use triggers_store::tables::batch::{Append, ClaimPushes, Command, IdempotencyKey, Lease, Refuse, Settle, Sweep};
+use triggers_store::tables::batch::{
+    Append, ClaimPushes, Command, IdempotencyKey, Lease, Refuse, Settle, Sweep,
+};
 
 impl<R: Requester> InboxMachine<R> {
     pub(super) fn add_to(&self, batch: &mut Batch<R>, mut planned: Planned<R>, now: Timestamp) {
         let mut room = planned.request.waiting_events_max.map_or(u64::MAX, |max| {
             let waiting = |status| u64::try_from(self.counts.get(status)).unwrap_or(0);
-            let taken = waiting(EventStatus::Received) + waiting(EventStatus::Queued) + batch.events() as u64;
+            let taken = waiting(EventStatus::Received)
+                + waiting(EventStatus::Queued)
+                + batch.events() as u64;
             max.saturating_sub(taken)
         });
         for (write, slot) in planned.request.writes.iter().zip(&mut planned.slots) {
             let Slot::Command(number) = slot else { continue };
-            let over_quota = matches!(write, Write::Append(_)) && room == 0 && !is_planted(Bug::QuotaNotChecked);
+            let over_quota =
+                matches!(write, Write::Append(_)) && room == 0 && !is_planted(Bug::QuotaNotChecked);
             if over_quota && matches!(write, Write::Append(event) if event.idempotency.is_none()) {
                 *slot = Slot::Refused(Refusal::QuotaExceeded);
                 continue;
@@ -32,7 +37,13 @@ impl<R: Requester> InboxMachine<R> {
     }
 
     /// What a write asks of the store; an event gets its id, and `minted` moves on to it.
-    fn command(&self, write: &Write, now: Timestamp, over_quota: bool, minted: &mut EventId) -> Command {
+    fn command(
+        &self,
+        write: &Write,
+        now: Timestamp,
+        over_quota: bool,
+        minted: &mut EventId,
+    ) -> Command {
         match write {
             Write::Append(event) => {
                 if is_planted(Bug::IdsFollowTheClock) && now < minted.created_at() {
@@ -41,12 +52,18 @@ impl<R: Requester> InboxMachine<R> {
                 *minted = EventId::mint(*minted, now, self.environment.bytes());
                 Command::Append(Box::new(Append { over_quota, ..self.append(event, *minted, now) }))
             }
-            Write::Acknowledge(id, token) => Command::Acknowledge { id: *id, at: now, token: *token },
+            Write::Acknowledge(id, token) => {
+                Command::Acknowledge { id: *id, at: now, token: *token }
+            }
             Write::Delete(id) => Command::Delete { id: *id, at: now },
             Write::Lease(lease) => Command::Lease(self.lease(lease, now)),
-            Write::Extend(id, token, visibility) => {
-                Command::Extend { id: *id, token: *token, at: now, until: now.plus(*visibility), nonce: self.nonce() }
-            }
+            Write::Extend(id, token, visibility) => Command::Extend {
+                id: *id,
+                token: *token,
+                at: now,
+                until: now.plus(*visibility),
+                nonce: self.nonce(),
+            },
             Write::Refuse(refuse) => Command::Refuse(Refuse {
                 id: refuse.id,
                 token: refuse.token,
@@ -71,11 +88,17 @@ impl<R: Requester> InboxMachine<R> {
                 subscriptions_max: self.limits.subscriptions_max,
                 by: by.clone(),
             },
-            Write::ChangeSubscription(id, change, by) => {
-                Command::ChangeSubscription { id: *id, change: change.clone(), at: now, by: by.clone() }
-            }
+            Write::ChangeSubscription(id, change, by) => Command::ChangeSubscription {
+                id: *id,
+                change: change.clone(),
+                at: now,
+                by: by.clone(),
+            },
             Write::Unsubscribe(id, by) => Command::Unsubscribe { id: *id, at: now, by: by.clone() },
-            Write::Sweep => Command::Sweep(Sweep { at: now, idempotency_retention: self.limits.idempotency_retention }),
+            Write::Sweep => Command::Sweep(Sweep {
+                at: now,
+                idempotency_retention: self.limits.idempotency_retention,
+            }),
         }
     }
 

@@ -65,8 +65,9 @@ impl<R: Requester> InboxMachine<R> {
     /// Whether a batch of what waits would be half full at least.
     pub(super) fn would_be_large(&self) -> bool {
         let waiting = self.waiting.iter().map(|planned| &planned.request).chain(&self.arrived);
-        let (weight, bytes) =
-            waiting.fold((0, 0), |(weight, bytes), request| (weight + request.weight(), bytes + request.bytes));
+        let (weight, bytes) = waiting.fold((0, 0), |(weight, bytes), request| {
+            (weight + request.weight(), bytes + request.bytes)
+        });
         weight >= self.limits.events_max / 2 || bytes >= self.limits.bytes_max / 2
     }
 

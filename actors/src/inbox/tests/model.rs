@@ -68,7 +68,11 @@ impl Model {
                 Some(id) => Outcome::Replayed { id, event: None },
                 None if append.over_quota => Outcome::QuotaExceeded,
                 None => {
-                    assert!(Some(append.id) > self.last_id, "INBOX-2: {} was minted late", append.id);
+                    assert!(
+                        Some(append.id) > self.last_id,
+                        "INBOX-2: {} was minted late",
+                        append.id
+                    );
                     assert!(self.stored.insert(append.id));
                     self.keys.extend(append.idempotency.map(|key| (key.hash, append.id)));
                     Outcome::Appended(append.id)
@@ -85,7 +89,10 @@ impl Model {
         *self.answers.entry(caller.number).or_default() += 1;
         for result in answer.iter().flatten() {
             if let WriteResult::Accepted(accepted) = result {
-                assert!(self.stored.contains(&accepted.event.id), "an event was answered that is not stored");
+                assert!(
+                    self.stored.contains(&accepted.event.id),
+                    "an event was answered that is not stored"
+                );
                 self.acknowledged.extend((!accepted.replayed).then_some(accepted.event.id));
             }
         }

@@ -11,7 +11,8 @@ fn empty_after(machine: &InboxMachine<Caller>) -> InboxState {
 /// Gives a batch its place in the order; what is done then.
 fn order(machine: &mut InboxMachine<Caller>, batch: &Batch<Caller>) -> Vec<InboxEffect<Caller>> {
     let received = machine.received() + i64::try_from(batch.events()).unwrap();
-    let (committed, finished) = batch.told(&applied(batch.commands.iter().map(appended).collect(), received));
+    let (committed, finished) =
+        batch.told(&applied(batch.commands.iter().map(appended).collect(), received));
     machine.ordered(committed, finished)
 }
 
@@ -21,7 +22,10 @@ fn a_large_batch_begins_before_the_one_in_order_is_durable() {
     let first = commit_of(machine.submit(append(1, &[Some(7), None])));
     machine.arrive(vec![append(2, &[Some(7)]), append(3, &[Some(7)])]);
     let second = commit_of(order(&mut machine, &first));
-    assert!(second.last_id == first.minted_id && second.commands.len() == 1, "it comes after the first: {second:?}");
+    assert!(
+        second.last_id == first.minted_id && second.commands.len() == 1,
+        "it comes after the first: {second:?}"
+    );
     machine.arrive(vec![append(4, &[None]), append(5, &[None])]);
     assert!(order(&mut machine, &second).is_empty(), "INBOX-1: two are in flight");
     assert_eq!(commit_of(machine.settled()).commands.len(), 2);
@@ -46,7 +50,9 @@ fn a_batch_is_in_the_pipeline_if_more_waits_and_it_is_nobody_elses_concern() {
     }
     first = commit_of(finish(&mut machine, first));
     assert!(first.is_pipelined() && first.commands.len() == 4);
-    first.commands.push(Command::Expire { at: triggers_protocol::Timestamp::from_millis(1), seed: 0 });
+    first
+        .commands
+        .push(Command::Expire { at: triggers_protocol::Timestamp::from_millis(1), seed: 0 });
     assert!(!first.is_pipelined());
 }
 
@@ -84,7 +90,9 @@ fn nothing_is_loaded_while_it_is_not_known_what_is_durable() {
     machine.submit(append(3, &[Some(3)]));
     assert_eq!(failed(&mut machine, second, 2).len(), 1, "the first one may still become durable");
     let effects = machine.lost(first, StoreError::MaybeCommitted(String::new()).into());
-    assert!(matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::Unknown)) if caller.number == 1));
+    assert!(
+        matches!(&effects[0], InboxEffect::Reply(caller, Err(BrokerError::Unknown)) if caller.number == 1)
+    );
     assert!(matches!(effects[1], InboxEffect::Load));
     assert_eq!(commit_of(machine.loaded(Ok(empty_after(&machine)))).commands.len(), 1);
 }

@@ -21,12 +21,22 @@ async fn what_is_on_its_way_comes_to_its_end_when_its_subscription_goes() {
         let sent = bench.append(3).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         if is_deleted {
-            assert!(bench.router().unsubscribe(&bench.tenant, id, by(9), in_seconds(5)).await.unwrap());
+            assert!(
+                bench.router().unsubscribe(&bench.tenant, id, by(9), in_seconds(5)).await.unwrap()
+            );
         } else {
             bench.change(id, active(false)).await;
         }
-        assert_eq!(bench.status(EventStatus::Queued).await, sent, "PUSH-4: nothing is failed before its end");
-        assert_eq!(bench.reaches(EventStatus::Delivered, 3).await, sent, "PUSH-4: the answer was a good one");
+        assert_eq!(
+            bench.status(EventStatus::Queued).await,
+            sent,
+            "PUSH-4: nothing is failed before its end"
+        );
+        assert_eq!(
+            bench.reaches(EventStatus::Delivered, 3).await,
+            sent,
+            "PUSH-4: the answer was a good one"
+        );
         tokio::time::sleep(Duration::from_secs(2_000)).await;
         assert_eq!(bench.receivers.seen(URL).len(), 3);
     }
@@ -82,7 +92,15 @@ async fn another_endpoint_is_not_held_for_the_first_ones_sake() {
     bench.append(1).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(bench.subscription(id).await.unwrap().held_until.is_some());
-    bench.change(id, SubscriptionChange { target_url: Some(OTHER_URL.into()), ..SubscriptionChange::default() }).await;
+    bench
+        .change(
+            id,
+            SubscriptionChange {
+                target_url: Some(OTHER_URL.into()),
+                ..SubscriptionChange::default()
+            },
+        )
+        .await;
     let later = bench.append(1).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(bench.status(EventStatus::Delivered).await, later);
@@ -97,7 +115,10 @@ async fn a_clock_that_is_set_back_delays_no_new_event() {
     let mut ids = bench.append(1).await;
     bench.reaches(EventStatus::Delivered, 1).await;
     let keyed = async || {
-        let sent = bench.router().append(&bench.tenant, vec![event("{}", Some("key"))], None, in_seconds(5)).await;
+        let sent = bench
+            .router()
+            .append(&bench.tenant, vec![event("{}", Some("key"))], None, in_seconds(5))
+            .await;
         sent.unwrap().remove(0).unwrap()
     };
     ids.push(keyed().await.event.id);
@@ -111,7 +132,8 @@ async fn a_clock_that_is_set_back_delays_no_new_event() {
 
 #[tokio::test(start_paused = true)]
 async fn an_inbox_that_has_to_make_room_comes_back_when_something_is_due() {
-    let bench = Bench::with(133, BrokerOptions { inboxes_max: 1, ..BrokerOptions::default() }).await;
+    let bench =
+        Bench::with(133, BrokerOptions { inboxes_max: 1, ..BrokerOptions::default() }).await;
     bench.receivers.set(URL, Behaviour::Answer(500));
     bench.subscribe(URL, &[100]).await;
     let id = bench.append(1).await[0];

@@ -23,7 +23,8 @@ async fn an_attempt_that_ends_with_its_node_is_made_again() {
     // Nobody asks for the tenant: the pointer in the partition opens its inbox.
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(bench.status(EventStatus::Delivered).await, ids, "ATTEMPT-2");
-    let (_, attempts) = bench.router().find_with_attempts(&bench.tenant, ids[0], in_seconds(5)).await.unwrap();
+    let (_, attempts) =
+        bench.router().find_with_attempts(&bench.tenant, ids[0], in_seconds(5)).await.unwrap();
     assert_eq!(attempts.len(), 2);
     assert!(attempts[0].error.as_deref().unwrap().contains("not known"), "{attempts:?}");
 }
@@ -79,7 +80,11 @@ async fn a_drain_begins_nothing_more_and_waits_for_what_is_on_its_way() {
     bench.node.drain_deliveries(in_seconds(60)).await;
     let begun = bench.receivers.seen(URL).len();
     assert!(begun <= 12, "{begun} had begun");
-    assert_eq!(bench.status(EventStatus::Delivered).await.len(), begun, "each of them has come to its end");
+    assert_eq!(
+        bench.status(EventStatus::Delivered).await.len(),
+        begun,
+        "each of them has come to its end"
+    );
 }
 
 fn faulty(seed: u64) -> SimulatedOptions {
@@ -123,13 +128,15 @@ async fn troubled(seed: u64) {
             ];
             receivers.set(url, behaviours[next(&mut random) as usize % behaviours.len()]);
         }
-        let appended = node.router().append(&tenant, vec![event("{}", None); 10], None, in_seconds(10)).await;
+        let appended =
+            node.router().append(&tenant, vec![event("{}", None); 10], None, in_seconds(10)).await;
         accepted.extend(appended.into_iter().flatten().flatten().map(|accepted| accepted.event.id));
         tokio::time::sleep(Duration::from_millis(next(&mut random) % 20_000)).await;
         if next(&mut random).is_multiple_of(3) {
             engine.set_options(SimulatedOptions::new(seed));
             node.stop().await;
-            node = start_with(&store, &receivers, BrokerOptions::default(), &format!("n@{round}")).await;
+            node = start_with(&store, &receivers, BrokerOptions::default(), &format!("n@{round}"))
+                .await;
             engine.set_options(faulty(seed));
         }
     }
@@ -142,13 +149,27 @@ async fn troubled(seed: u64) {
     let mut ended = BTreeSet::new();
     for status in EventStatus::ALL {
         let (events, total) = list_all(&router, &tenant, status).await;
-        assert_eq!(total, events.len() as i64, "seed {seed}: the counter of {status} differs from a recount");
+        assert_eq!(
+            total,
+            events.len() as i64,
+            "seed {seed}: the counter of {status} differs from a recount"
+        );
         let is_end = matches!(status, EventStatus::Delivered | EventStatus::Failed);
-        assert!(is_end || events.is_empty(), "seed {seed}: {} events are stuck in {status}", events.len());
-        let arrived: BTreeSet<EventId> =
-            [URL, OTHER_URL].iter().flat_map(|url| receivers.seen(url)).map(|seen| seen.id).collect();
+        assert!(
+            is_end || events.is_empty(),
+            "seed {seed}: {} events are stuck in {status}",
+            events.len()
+        );
+        let arrived: BTreeSet<EventId> = [URL, OTHER_URL]
+            .iter()
+            .flat_map(|url| receivers.seen(url))
+            .map(|seen| seen.id)
+            .collect();
         if status == EventStatus::Delivered {
-            assert!(events.iter().all(|event| arrived.contains(&event.id)), "seed {seed}: delivered to nobody");
+            assert!(
+                events.iter().all(|event| arrived.contains(&event.id)),
+                "seed {seed}: delivered to nobody"
+            );
         }
         ended.extend(events.iter().map(|event| event.id));
     }
@@ -159,7 +180,11 @@ async fn troubled(seed: u64) {
 #[test]
 fn nothing_is_lost_or_stuck_whatever_happens() {
     for seed in 0..30 {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(troubled(seed));
     }
 }

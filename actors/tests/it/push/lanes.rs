@@ -19,7 +19,11 @@ async fn a_subscription_has_no_more_on_their_way_than_it_may() {
     let began = Instant::now();
     bench.reaches(EventStatus::Delivered, 30).await;
     assert_eq!(bench.receivers.in_flight_max(URL), 3, "DISPATCH-2");
-    assert!(began.elapsed() < Duration::from_secs(13), "three at a time take ten seconds: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(13),
+        "three at a time take ten seconds: {:?}",
+        began.elapsed()
+    );
 }
 
 /// How long it takes to deliver so many events of another tenant.
@@ -28,7 +32,11 @@ async fn delivered_elsewhere(bench: &Bench, count: usize) -> Duration {
     let row = subscription(&bench.store, OTHER_URL, &[]);
     bench.router().subscribe(&other, row, super::by(5), in_seconds(5)).await.unwrap();
     let began = Instant::now();
-    bench.router().append(&other, vec![event("{}", None); count], None, in_seconds(5)).await.unwrap();
+    bench
+        .router()
+        .append(&other, vec![event("{}", None); count], None, in_seconds(5))
+        .await
+        .unwrap();
     while bench.receivers.seen(OTHER_URL).len() < count {
         assert!(began.elapsed() < Duration::from_secs(600), "another tenant gets nothing");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -45,7 +53,10 @@ async fn an_endpoint_that_hangs_delays_nobody_else() {
     bench.append(5_000).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let beside = delivered_elsewhere(&bench, 20).await;
-    assert!(beside < 2 * quiet + Duration::from_millis(20), "{quiet:?} without, {beside:?} beside it");
+    assert!(
+        beside < 2 * quiet + Duration::from_millis(20),
+        "{quiet:?} without, {beside:?} beside it"
+    );
 }
 
 #[tokio::test(start_paused = true)]

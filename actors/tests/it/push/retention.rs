@@ -48,7 +48,10 @@ async fn events_go_when_they_are_older_than_they_are_kept() {
 async fn an_idempotency_key_holds_for_its_time_also_over_midnight() {
     let bench = Bench::start(81).await;
     let send = async || {
-        let sent = bench.router().append(&bench.tenant, vec![event("{}", Some("key"))], None, in_seconds(5)).await;
+        let sent = bench
+            .router()
+            .append(&bench.tenant, vec![event("{}", Some("key"))], None, in_seconds(5))
+            .await;
         sent.unwrap().remove(0).unwrap()
     };
     // The clock of the tests starts at 08:00: each step is in another part of its day.
@@ -86,7 +89,10 @@ async fn attempts_are_listed_for_a_week() {
     bench.append(700).await;
     bench.reaches(EventStatus::Delivered, 700).await;
     let listed = async || {
-        let page = bench.router().subscription_attempts(&bench.tenant, id, None, 1_000, in_seconds(5)).await;
+        let page = bench
+            .router()
+            .subscription_attempts(&bench.tenant, id, None, 1_000, in_seconds(5))
+            .await;
         page.unwrap().unwrap().attempts.len()
     };
     pass(&bench, 6).await;

@@ -71,7 +71,11 @@ async fn dev_keeps_keys_that_work_and_replaces_those_that_do_not() {
     let store = store();
     let first = dev_keys(&store, None).await.unwrap();
     let again = dev_keys(&store, Some(&dev_file(&first))).await.unwrap();
-    assert_eq!((again.0.reveal(), again.1.reveal()), (first.0.reveal(), first.1.reveal()), "FIRST-1");
+    assert_eq!(
+        (again.0.reveal(), again.1.reveal()),
+        (first.0.reveal(), first.1.reveal()),
+        "FIRST-1"
+    );
     revoke(&store, &first.0).await;
     let later = dev_keys(&store, Some(&dev_file(&first))).await.unwrap();
     assert_ne!(later.0.reveal(), first.0.reveal());

@@ -91,7 +91,8 @@ fn make(arguments: &CertsArguments, environment: &Environment) -> Result<Vec<Mad
     nodes.sort();
     nodes.dedup();
     if !force {
-        let existing = nodes.iter().flat_map(|node| [certificate_file(out, node), key_file(out, node)]);
+        let existing =
+            nodes.iter().flat_map(|node| [certificate_file(out, node), key_file(out, node)]);
         refuse_existing(existing)?;
     }
     let now = environment.now();
@@ -103,7 +104,8 @@ fn make(arguments: &CertsArguments, environment: &Environment) -> Result<Vec<Mad
         }
     };
     let issued = |node: String| Ok((authority.issue(&node, hosts, now, *days)?, node));
-    let issued: Vec<(Pair, String)> = nodes.into_iter().map(issued).collect::<Result<_, _>>().map_err(failed)?;
+    let issued: Vec<(Pair, String)> =
+        nodes.into_iter().map(issued).collect::<Result<_, _>>().map_err(failed)?;
 
     fs::create_dir_all(out).map_err(|error| file_error("make", out, &error))?;
     let mut made = Vec::new();
@@ -121,11 +123,16 @@ fn opened(out: &Path) -> Result<Option<Authority>, CommandError> {
     let (certificate, key) = (certificate_file(out, "ca"), key_file(out, "ca"));
     match (read(&certificate)?, read(&key)?) {
         (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => Authority::open(&certificate, &key).map(Some).map_err(failed),
+        (Some(certificate), Some(key)) => {
+            Authority::open(&certificate, &key).map(Some).map_err(failed)
+        }
         (found, _) => {
-            let (there, missing) = if found.is_some() { (certificate, key) } else { (key, certificate) };
+            let (there, missing) =
+                if found.is_some() { (certificate, key) } else { (key, certificate) };
             let (there, missing) = (there.display(), missing.display());
-            Err(CommandError::Failed(format!("{there} is there, but {missing} is not: restore it, or begin elsewhere")))
+            Err(CommandError::Failed(format!(
+                "{there} is there, but {missing} is not: restore it, or begin elsewhere"
+            )))
         }
     }
 }
@@ -154,7 +161,12 @@ fn write(file: &Path, text: &str, mode: u32, replaces: bool) -> Result<(), Comma
         if replaces && file.exists() {
             fs::remove_file(file)?;
         }
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(file)?.write_all(text.as_bytes())
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(file)?
+            .write_all(text.as_bytes())
     };
     written().map_err(|error| file_error("write", file, &error))
 }
@@ -168,11 +180,15 @@ fn read(file: &Path) -> Result<Option<String>, CommandError> {
 }
 
 fn refuse_existing(files: impl Iterator<Item = PathBuf>) -> Result<(), CommandError> {
-    let existing: Vec<String> = files.filter(|file| file.exists()).map(|file| file.display().to_string()).collect();
+    let existing: Vec<String> =
+        files.filter(|file| file.exists()).map(|file| file.display().to_string()).collect();
     if existing.is_empty() {
         return Ok(());
     }
-    Err(CommandError::Failed(format!("already there: {}; --force replaces the files of a node", existing.join(", "))))
+    Err(CommandError::Failed(format!(
+        "already there: {}; --force replaces the files of a node",
+        existing.join(", ")
+    )))
 }
 
 fn hint(arguments: &CertsArguments) -> String {
@@ -218,7 +234,9 @@ fn node_name(text: &str) -> Result<String, String> {
         );
     }
     if text == "ca" || text.ends_with("-key") {
-        return Err("must be neither ca nor end with -key: its files would be those of another".to_owned());
+        return Err(
+            "must be neither ca nor end with -key: its files would be those of another".to_owned()
+        );
     }
     Ok(text.to_owned())
 }

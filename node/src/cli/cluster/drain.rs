@@ -54,7 +54,11 @@ pub async fn run(arguments: &DrainArguments) -> Result<(), CommandError> {
 }
 
 /// Waits until the node owns nothing.
-pub(super) async fn wait(client: &Client, timeout: Duration, interval: Duration) -> Result<(), CommandError> {
+pub(super) async fn wait(
+    client: &Client,
+    timeout: Duration,
+    interval: Duration,
+) -> Result<(), CommandError> {
     let mut last = "no answer".to_owned();
     let mut owned_before = None;
     let drained = async {
@@ -62,7 +66,9 @@ pub(super) async fn wait(client: &Client, timeout: Duration, interval: Duration)
             match View::ask(client).await {
                 Ok((view, _)) => {
                     let Some(owned) = view.owned_by_node() else {
-                        return Err(CommandError::Failed("the node does not say what it owns".to_owned()));
+                        return Err(CommandError::Failed(
+                            "the node does not say what it owns".to_owned(),
+                        ));
                     };
                     if owned == 0 {
                         return Ok(());
@@ -80,7 +86,9 @@ pub(super) async fn wait(client: &Client, timeout: Duration, interval: Duration)
     };
     let outcome = tokio::time::timeout(timeout, drained).await;
     output::progress_end();
-    outcome.unwrap_or_else(|_| Err(CommandError::Failed(format!("not drained within {} s: {last}", timeout.as_secs()))))
+    outcome.unwrap_or_else(|_| {
+        Err(CommandError::Failed(format!("not drained within {} s: {last}", timeout.as_secs())))
+    })
 }
 
 fn remaining(view: &View, owned: u64) -> String {

@@ -55,7 +55,16 @@ pub(super) fn members(view: &View) -> Table {
     let unknown = || "-".to_owned();
     let mut sorted: Vec<_> = view.members.iter().collect();
     sorted.sort_by_key(|member| (&member.name, &member.incarnation));
-    let mut table = Table::new(["NAME", "STATE", "LINK", "BEAT-AGE", "PARTITIONS", "SHARE", "ADDRESS", "VERSION"]);
+    let mut table = Table::new([
+        "NAME",
+        "STATE",
+        "LINK",
+        "BEAT-AGE",
+        "PARTITIONS",
+        "SHARE",
+        "ADDRESS",
+        "VERSION",
+    ]);
     for member in sorted {
         table.row([
             member.name.clone(),
@@ -75,8 +84,10 @@ pub(super) fn members(view: &View) -> Table {
 pub(super) fn summary(view: &View) -> String {
     let partitions = &view.partitions;
     let (owned, count) = (view.owned(), partitions.count);
-    let mut text =
-        format!("partitions: {owned} of {count} owned, epochs {} to {}", partitions.epoch_min, partitions.epoch_max);
+    let mut text = format!(
+        "partitions: {owned} of {count} owned, epochs {} to {}",
+        partitions.epoch_min, partitions.epoch_max
+    );
     let unowned = view.unowned();
     if !unowned.is_empty() {
         text.push_str(&format!("\nwithout owner: {}", ranges(&unowned)));
@@ -101,7 +112,11 @@ pub(super) fn owners(view: &View) -> Table {
 }
 
 fn share(owned: u64, count: u64) -> String {
-    if count == 0 { "-".to_owned() } else { format!("{:.1} %", owned as f64 * 100.0 / count as f64) }
+    if count == 0 {
+        "-".to_owned()
+    } else {
+        format!("{:.1} %", owned as f64 * 100.0 / count as f64)
+    }
 }
 
 /// Ascending numbers, those that follow each other as `first-last`.

@@ -58,7 +58,9 @@ node-2  silent  down  9.9 s     2           25.0 %  10.0.0.2:8080  0.1.0";
     assert_eq!(status::summary(&view), expected);
     let owners = status::owners(&view).to_string();
     assert!(
-        owners.starts_with("PARTITION  OWNER   EPOCH  INCARNATION\n0          node-1  3      node-1@b.1\n"),
+        owners.starts_with(
+            "PARTITION  OWNER   EPOCH  INCARNATION\n0          node-1  3      node-1@b.1\n"
+        ),
         "{owners}"
     );
     assert_eq!((view.owned_by_node(), view.others_up()), (Some(3), 0));
@@ -73,7 +75,10 @@ fn a_node_that_says_less_is_understood() {
         "partitions": {"count": 256, "epoch_min": 1, "epoch_max": 1},
     }));
     let shown = status::members(&view).to_string();
-    assert!(shown.ends_with("node-1  up     -     -         256         100.0 %  127.0.0.1:8080  -"), "{shown}");
+    assert!(
+        shown.ends_with("node-1  up     -     -         256         100.0 %  127.0.0.1:8080  -"),
+        "{shown}"
+    );
     assert_eq!(status::summary(&view), "partitions: 256 of 256 owned, epochs 1 to 1");
     assert_eq!(view.owned_by_node(), Some(256));
 }
@@ -96,8 +101,12 @@ fn an_empty_answer_is_no_failure() {
 
 #[test]
 fn partitions_that_nobody_owns_are_counted_if_the_owners_are_not_named() {
-    let view = view(json!({"partitions": {"count": 256, "owned": 250, "epoch_min": 1, "epoch_max": 2}}));
-    assert_eq!(status::summary(&view), "partitions: 250 of 256 owned, epochs 1 to 2\nwithout owner: 6");
+    let view =
+        view(json!({"partitions": {"count": 256, "owned": 250, "epoch_min": 1, "epoch_max": 2}}));
+    assert_eq!(
+        status::summary(&view),
+        "partitions: 250 of 256 owned, epochs 1 to 2\nwithout owner: 6"
+    );
 }
 
 /// A node that owns a partition less at each answer, from `owned` on; every third time it is too busy to answer.
@@ -131,7 +140,8 @@ async fn a_drain_ends_when_the_node_owns_nothing() {
 #[tokio::test]
 async fn a_drain_that_does_not_end_in_time_fails_and_says_why() {
     let client = node_that_owns(5, 2).await;
-    let error = drain::wait(&client, Duration::from_secs(1), Duration::from_millis(400)).await.unwrap_err();
+    let error =
+        drain::wait(&client, Duration::from_secs(1), Duration::from_millis(400)).await.unwrap_err();
     assert_eq!(error.exit_code(), super::super::exit::FAILED);
     let text = error.to_string();
     assert!(text.starts_with("not drained within 1 s: "), "{text}");

@@ -96,7 +96,11 @@ impl View {
         let of = |member: &Member| member.partitions_owned;
         match (&self.incarnation, self.members.as_slice()) {
             (Some(own), members) => {
-                let owned = self.partitions.owners.iter().filter(|one| one.incarnation.as_ref() == Some(own));
+                let owned = self
+                    .partitions
+                    .owners
+                    .iter()
+                    .filter(|one| one.incarnation.as_ref() == Some(own));
                 let member = members.iter().find(|member| member.incarnation == *own);
                 Some(member.map_or_else(|| owned.count() as u64, of))
             }
@@ -123,9 +127,12 @@ impl View {
         if owners.is_empty() {
             return Vec::new();
         }
-        let members: BTreeSet<&str> = self.members.iter().map(|member| member.incarnation.as_str()).collect();
-        let has_owner = |one: &&Ownership| one.incarnation.as_deref().is_some_and(|own| members.contains(own));
-        let owned: BTreeSet<u64> = owners.iter().filter(has_owner).map(|one| one.partition).collect();
+        let members: BTreeSet<&str> =
+            self.members.iter().map(|member| member.incarnation.as_str()).collect();
+        let has_owner =
+            |one: &&Ownership| one.incarnation.as_deref().is_some_and(|own| members.contains(own));
+        let owned: BTreeSet<u64> =
+            owners.iter().filter(has_owner).map(|one| one.partition).collect();
         // The numbers are those of a stranger; no cluster has more partitions.
         (0..(*count).min(65_536)).filter(|partition| !owned.contains(partition)).collect()
     }

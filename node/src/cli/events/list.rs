@@ -66,7 +66,11 @@ impl StatusFilter {
     }
 }
 
-pub(super) async fn run(client: &Client, arguments: &ListArguments, json: bool) -> Result<(), CommandError> {
+pub(super) async fn run(
+    client: &Client,
+    arguments: &ListArguments,
+    json: bool,
+) -> Result<(), CommandError> {
     let mut cursor = arguments.cursor.clone();
     let mut listed = 0;
     loop {

@@ -116,11 +116,19 @@ impl Progress {
 
     fn wait(&mut self, seconds: u64) -> Next {
         self.waits += 1;
-        if self.waits > WAITS_MAX { Next::GiveUp } else { Next::After(seconds.clamp(1, PAUSE_SECONDS_MAX)) }
+        if self.waits > WAITS_MAX {
+            Next::GiveUp
+        } else {
+            Next::After(seconds.clamp(1, PAUSE_SECONDS_MAX))
+        }
     }
 }
 
-pub(super) async fn run(client: &Client, arguments: &ReplayArguments, json: bool) -> Result<(), CommandError> {
+pub(super) async fn run(
+    client: &Client,
+    arguments: &ReplayArguments,
+    json: bool,
+) -> Result<(), CommandError> {
     match arguments.filter.status {
         Some(_) => selected(client, &arguments.filter, json).await,
         None => named(client, &arguments.ids, json).await,
@@ -143,11 +151,17 @@ async fn named(client: &Client, ids: &[String], json: bool) -> Result<(), Comman
     }
     match failed {
         0 => Ok(()),
-        failed => Err(CommandError::Failed(format!("{failed} of {} events were not replayed", ids.len()))),
+        failed => {
+            Err(CommandError::Failed(format!("{failed} of {} events were not replayed", ids.len())))
+        }
     }
 }
 
-async fn selected(client: &Client, filter: &FilterArguments, json: bool) -> Result<(), CommandError> {
+async fn selected(
+    client: &Client,
+    filter: &FilterArguments,
+    json: bool,
+) -> Result<(), CommandError> {
     let mut filter = filter.clone();
     let mut progress = Progress::default();
     loop {
@@ -164,10 +178,15 @@ async fn selected(client: &Client, filter: &FilterArguments, json: bool) -> Resu
         };
         match next {
             Next::Done => return print(progress.replayed, json),
-            Next::GiveUp => return Err(given_up(progress.replayed, filter.cursor.as_deref(), refusal)),
+            Next::GiveUp => {
+                return Err(given_up(progress.replayed, filter.cursor.as_deref(), refusal));
+            }
             Next::After(0) => {}
             Next::After(seconds) => {
-                output::note(&format!("replayed {} so far; going on in {seconds} s", progress.replayed));
+                output::note(&format!(
+                    "replayed {} so far; going on in {seconds} s",
+                    progress.replayed
+                ));
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
             }
         }
@@ -191,7 +210,9 @@ fn given_up(replayed: u64, cursor: Option<&str>, refusal: Option<ClientError>) -
     }
     match refusal {
         Some(error) => error.into(),
-        None => CommandError::Failed("the node says that there are more events and replays none".to_owned()),
+        None => CommandError::Failed(
+            "the node says that there are more events and replays none".to_owned(),
+        ),
     }
 }
 
@@ -221,7 +242,10 @@ mod tests {
         assert_eq!(progress.refused(&refusal(429, Some(7))), Next::After(7));
         assert_eq!(progress.refused(&refusal(503, None)), Next::After(1));
         assert_eq!(progress.refused(&refusal(503, Some(0))), Next::After(1));
-        assert_eq!(progress.answered(&ReplayOutcome { replayed: 5, has_more: false, cursor: None }), Next::Done);
+        assert_eq!(
+            progress.answered(&ReplayOutcome { replayed: 5, has_more: false, cursor: None }),
+            Next::Done
+        );
         assert_eq!(progress.replayed, 10_005);
     }
 
@@ -231,8 +255,14 @@ mod tests {
         for _ in 0..WAITS_MAX {
             assert_eq!(progress.refused(&refusal(429, Some(1))), Next::After(1));
         }
-        assert_eq!(progress.answered(&ReplayOutcome { replayed: 0, has_more: true, cursor: None }), Next::GiveUp);
-        assert_eq!(progress.answered(&ReplayOutcome { replayed: 1, has_more: true, cursor: None }), Next::After(0));
+        assert_eq!(
+            progress.answered(&ReplayOutcome { replayed: 0, has_more: true, cursor: None }),
+            Next::GiveUp
+        );
+        assert_eq!(
+            progress.answered(&ReplayOutcome { replayed: 1, has_more: true, cursor: None }),
+            Next::After(0)
+        );
         assert_eq!(progress.refused(&refusal(429, Some(1))), Next::After(1));
         assert_eq!(progress.refused(&refusal(400, None)), Next::GiveUp);
     }

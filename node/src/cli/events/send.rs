@@ -50,17 +50,26 @@ pub struct SendArguments {
     timestamp: Option<String>,
 }
 
-pub(super) async fn run(client: &Client, arguments: &SendArguments, json: bool) -> Result<(), CommandError> {
+pub(super) async fn run(
+    client: &Client,
+    arguments: &SendArguments,
+    json: bool,
+) -> Result<(), CommandError> {
     let payload = payload(arguments)?;
-    let body =
-        NewEvent { event_type: &arguments.event_type, payload: &payload, timestamp: arguments.timestamp.as_deref() };
+    let body = NewEvent {
+        event_type: &arguments.event_type,
+        payload: &payload,
+        timestamp: arguments.timestamp.as_deref(),
+    };
     let mut call = Call::post(&["events"]).json(&body)?;
     if let Some(key) = &arguments.idempotency_key {
         call = call.header("x-idempotency-key", key)?;
     }
     let reply = client.execute(call).await?;
     if reply.replayed {
-        output::note("this idempotency key was used before: nothing new was sent, this is the first answer again");
+        output::note(
+            "this idempotency key was used before: nothing new was sent, this is the first answer again",
+        );
     }
     if json {
         return output::line(reply.text()?);
@@ -70,8 +79,8 @@ pub(super) async fn run(client: &Client, arguments: &SendArguments, json: bool) 
 }
 
 fn payload(arguments: &SendArguments) -> Result<Box<RawValue>, CommandError> {
-    let from_stdin =
-        arguments.stdin.is_some() || arguments.payload_file.as_deref().is_some_and(|file| file.as_os_str() == "-");
+    let from_stdin = arguments.stdin.is_some()
+        || arguments.payload_file.as_deref().is_some_and(|file| file.as_os_str() == "-");
     let (text, origin) = match (&arguments.payload, &arguments.payload_file) {
         (Some(text), _) => (text.clone(), "--payload".to_owned()),
         _ if from_stdin => (read(std::io::stdin().lock(), "stdin")?, "stdin".to_owned()),
@@ -88,20 +97,22 @@ fn payload(arguments: &SendArguments) -> Result<Box<RawValue>, CommandError> {
 
 fn read(source: impl std::io::Read, name: &str) -> Result<String, CommandError> {
     let mut text = String::new();
-    source
-        .take(PAYLOAD_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| CommandError::Usage(format!("cannot read the payload from {name}: {error}")))?;
+    source.take(PAYLOAD_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| {
+        CommandError::Usage(format!("cannot read the payload from {name}: {error}"))
+    })?;
     if text.len() as u64 > PAYLOAD_BYTES_MAX {
-        return Err(CommandError::Usage(format!("the payload from {name} is larger than {PAYLOAD_BYTES_MAX} bytes")));
+        return Err(CommandError::Usage(format!(
+            "the payload from {name} is larger than {PAYLOAD_BYTES_MAX} bytes"
+        )));
     }
     Ok(text)
 }
 
 fn checked(text: String, origin: &str) -> Result<Box<RawValue>, CommandError> {
     let trimmed = text.trim();
-    let payload = RawValue::from_string(trimmed.to_owned())
-        .map_err(|error| CommandError::Usage(format!("the payload from {origin} is not JSON: {error}")))?;
+    let payload = RawValue::from_string(trimmed.to_owned()).map_err(|error| {
+        CommandError::Usage(format!("the payload from {origin} is not JSON: {error}"))
+    })?;
     if !trimmed.starts_with('{') {
         return Err(CommandError::Usage(format!(
             "the payload from {origin} must be a JSON object, such as '{{\"n\":1}}'"
@@ -122,7 +133,9 @@ mod tests {
 
     #[test]
     fn what_is_not_an_object_is_explained() {
-        for (text, word) in [("[1]", "object"), ("{", "not JSON"), ("", "not JSON"), ("{} {}", "not JSON")] {
+        for (text, word) in
+            [("[1]", "object"), ("{", "not JSON"), ("", "not JSON"), ("{} {}", "not JSON")]
+        {
             let error = checked(text.to_owned(), "--payload").unwrap_err();
             assert!(error.to_string().contains(word), "{text}: {error}");
             assert_eq!(error.exit_code(), super::super::super::exit::USAGE);

@@ -72,7 +72,8 @@ impl Follower {
         if self.newest.as_ref().is_some_and(|newest| event.event_id <= newest.event_id) {
             return false;
         }
-        self.newest = Some(Newest { event_id: event.event_id.clone(), created_at: event.created_at.clone() });
+        self.newest =
+            Some(Newest { event_id: event.event_id.clone(), created_at: event.created_at.clone() });
         true
     }
 
@@ -83,7 +84,11 @@ impl Follower {
     }
 }
 
-pub(super) async fn run(client: &Client, arguments: &TailArguments, json: bool) -> Result<(), CommandError> {
+pub(super) async fn run(
+    client: &Client,
+    arguments: &TailArguments,
+    json: bool,
+) -> Result<(), CommandError> {
     output::note(&format!("watching the inbox of {}; Ctrl-C ends", client.base_url()));
     tokio::select! {
         result = follow(client, arguments, json) => result,
@@ -91,7 +96,11 @@ pub(super) async fn run(client: &Client, arguments: &TailArguments, json: bool) 
     }
 }
 
-async fn follow(client: &Client, arguments: &TailArguments, json: bool) -> Result<(), CommandError> {
+async fn follow(
+    client: &Client,
+    arguments: &TailArguments,
+    json: bool,
+) -> Result<(), CommandError> {
     let mut follower = Follower::default();
     let mut failures: u32 = 0;
     loop {
@@ -102,7 +111,10 @@ async fn follow(client: &Client, arguments: &TailArguments, json: bool) -> Resul
                 if more { Duration::ZERO } else { Duration::from_millis(arguments.interval_ms) }
             }
             Err(error) if error.is_temporary() => {
-                let seconds = error.retry_after_seconds().unwrap_or(1 << failures.min(5)).clamp(1, PAUSE_SECONDS_MAX);
+                let seconds = error
+                    .retry_after_seconds()
+                    .unwrap_or(1 << failures.min(5))
+                    .clamp(1, PAUSE_SECONDS_MAX);
                 output::note(&format!("{error}\nlooking again in {seconds} s"));
                 failures += 1;
                 Duration::from_secs(seconds)
@@ -123,8 +135,15 @@ fn print(follower: &mut Follower, reply: &Reply, json: bool) -> Result<bool, Com
         if json {
             output::line(raw.get())?;
         } else {
-            let payload = event.payload.as_ref().map(|payload| shortened(payload.get(), 120)).unwrap_or_default();
-            let text = format!("{}  {}  {}  {payload}", event.created_at, event.event_id, event.event_type);
+            let payload = event
+                .payload
+                .as_ref()
+                .map(|payload| shortened(payload.get(), 120))
+                .unwrap_or_default();
+            let text = format!(
+                "{}  {}  {}  {payload}",
+                event.created_at, event.event_id, event.event_type
+            );
             output::line(&output::printable(&text))?;
         }
     }
@@ -143,7 +162,12 @@ mod tests {
     }
 
     fn page(cursor: Option<&str>, has_more: bool) -> InboxPage {
-        InboxPage { events: Vec::new(), cursor: cursor.map(str::to_owned), has_more, pagination: None }
+        InboxPage {
+            events: Vec::new(),
+            cursor: cursor.map(str::to_owned),
+            has_more,
+            pagination: None,
+        }
     }
 
     #[test]

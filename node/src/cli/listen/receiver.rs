@@ -16,7 +16,9 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use triggers_protocol::webhook::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyingKey, verify};
+use triggers_protocol::webhook::{
+    ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyingKey, verify,
+};
 use triggers_protocol::{Environment, Timestamp};
 
 /// Largest body that is taken.
@@ -82,7 +84,11 @@ struct Seen {
 
 impl Receiver {
     /// Starts to take webhooks; good and unchecked ones are answered with `answer`.
-    pub(super) fn start(listener: TcpListener, key: Option<VerifyingKey>, answer: StatusCode) -> Self {
+    pub(super) fn start(
+        listener: TcpListener,
+        key: Option<VerifyingKey>,
+        answer: StatusCode,
+    ) -> Self {
         let (taken, received) = mpsc::channel(WAITING_MAX);
         let environment = Environment::system();
         let judge = Judge { key, answer, environment, seen: Mutex::default(), taken };
@@ -118,7 +124,11 @@ fn hooks(judge: Judge) -> MethodRouter {
 
 async fn take(State(judge): State<Arc<Judge>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let webhook = judge.judged(&headers, body);
-    let answer = if matches!(webhook.verdict, Verdict::Bad(_)) { StatusCode::BAD_REQUEST } else { judge.answer };
+    let answer = if matches!(webhook.verdict, Verdict::Bad(_)) {
+        StatusCode::BAD_REQUEST
+    } else {
+        judge.answer
+    };
     match judge.taken.send(webhook).await {
         Ok(()) => answer,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -131,11 +141,20 @@ impl Judge {
         let id = text(headers, ID_HEADER).map(str::to_owned);
         let verdict = match &self.key {
             None => Verdict::Unchecked,
-            Some(key) => checked(key, headers, &body, at).map_or_else(Verdict::Bad, |()| Verdict::Good),
+            Some(key) => {
+                checked(key, headers, &body, at).map_or_else(Verdict::Bad, |()| Verdict::Good)
+            }
         };
         let remember = !matches!(verdict, Verdict::Bad(_));
         let repeat = id.as_deref().is_some_and(|id| self.is_repeat(id, remember));
-        Received { at, id, timestamp: text(headers, TIMESTAMP_HEADER).map(str::to_owned), verdict, repeat, body }
+        Received {
+            at,
+            id,
+            timestamp: text(headers, TIMESTAMP_HEADER).map(str::to_owned),
+            verdict,
+            repeat,
+            body,
+        }
     }
 
     fn is_repeat(&self, id: &str, remember: bool) -> bool {
@@ -165,8 +184,15 @@ impl Seen {
 }
 
 /// Checks the signature, or says why it is none.
-fn checked(key: &VerifyingKey, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), String> {
-    let needed = |name: &'static str| text(headers, name).ok_or_else(|| format!("the header {name} is missing"));
+fn checked(
+    key: &VerifyingKey,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), String> {
+    let needed = |name: &'static str| {
+        text(headers, name).ok_or_else(|| format!("the header {name} is missing"))
+    };
     let headers = (needed(ID_HEADER)?, needed(TIMESTAMP_HEADER)?, needed(SIGNATURE_HEADER)?);
     verify(key, headers, body, now).map_err(|error| error.to_string())
 }

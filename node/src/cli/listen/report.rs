@@ -52,7 +52,11 @@ pub(super) fn print(webhook: &Received, json: bool) -> Result<(), CommandError> 
 fn line(webhook: &Received) -> String {
     let shown: Shown<'_> = serde_json::from_slice(&webhook.body).unwrap_or_default();
     let name = |text: Option<&str>| shortened(text.unwrap_or("-"), NAME_CHARACTERS);
-    let mut cells = vec![webhook.at.to_string(), name(webhook.id.as_deref()), name(shown.event_type.as_deref())];
+    let mut cells = vec![
+        webhook.at.to_string(),
+        name(webhook.id.as_deref()),
+        name(shown.event_type.as_deref()),
+    ];
     cells.extend(shown.attempts.map(|number| format!("attempt {number}")));
     cells.push(match &webhook.verdict {
         Verdict::Good => "signature good".to_owned(),
@@ -133,14 +137,18 @@ mod tests {
     #[test]
     fn what_is_no_event_cannot_break_the_line() {
         let strange = Received { id: None, ..webhook(Verdict::Unchecked, "a\n\x1b[2Jb") };
-        assert_eq!(line(&strange), "1970-01-01T00:00:00.000Z  -  -  signature unchecked  a\\n\\u{1b}[2Jb");
+        assert_eq!(
+            line(&strange),
+            "1970-01-01T00:00:00.000Z  -  -  signature unchecked  a\\n\\u{1b}[2Jb"
+        );
         let expected = r#"{"received_at":"1970-01-01T00:00:00.000Z","webhook_id":null,"timestamp":"0","verified":null,"reason":null,"repeat":false,"event":null}"#;
         assert_eq!(json(&strange), expected);
     }
 
     #[test]
     fn machines_get_the_event_as_it_was_sent() {
-        let text = json(&webhook(Verdict::Bad("why".to_owned()), "{\r\n  \"b\": 1.0,\n\"a\": 1e3}"));
+        let text =
+            json(&webhook(Verdict::Bad("why".to_owned()), "{\r\n  \"b\": 1.0,\n\"a\": 1e3}"));
         assert!(text.ends_with(r#""event":{    "b": 1.0, "a": 1e3}}"#), "{text}");
         let obeyed = json(&webhook(Verdict::Unchecked, "{\"a\":\"\u{9b}2J\u{7f}ü\"}"));
         assert!(obeyed.ends_with(r#""event":{"a":"\u009b2J\u007fü"}}"#), "{obeyed}");

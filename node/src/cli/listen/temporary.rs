@@ -36,12 +36,15 @@ impl Temporary {
         let reply = client.execute(Call::post(&["subscriptions"]).json(&body)?).await?;
         let answer: NewSubscriptionAnswer = reply.decode()?;
         let temporary = Self { client, id: answer.id };
-        let key = answer.secret.or(answer.public_key).and_then(|key| VerifyingKey::parse(&key).ok());
+        let key =
+            answer.secret.or(answer.public_key).and_then(|key| VerifyingKey::parse(&key).ok());
         match key {
             Some(key) => Ok((temporary, key)),
             None => {
                 temporary.delete().await?;
-                Err(CommandError::Failed("the node showed no key to check signatures with".to_owned()))
+                Err(CommandError::Failed(
+                    "the node showed no key to check signatures with".to_owned(),
+                ))
             }
         }
     }

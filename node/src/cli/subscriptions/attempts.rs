@@ -13,8 +13,16 @@ use super::super::exit::CommandError;
 use super::super::output;
 use super::super::record;
 
-const COLUMNS: [&str; 8] =
-    ["event_id", "event_type", "number", "started_at", "finished_at", "outcome", "http_status", "error"];
+const COLUMNS: [&str; 8] = [
+    "event_id",
+    "event_type",
+    "number",
+    "started_at",
+    "finished_at",
+    "outcome",
+    "http_status",
+    "error",
+];
 
 /// Arguments of `triggers subscriptions attempts`.
 #[derive(Debug, Args)]
@@ -30,7 +38,11 @@ pub struct AttemptsArguments {
     cursor: Option<String>,
 }
 
-pub(super) async fn list(client: &Client, arguments: &AttemptsArguments, json: bool) -> Result<(), CommandError> {
+pub(super) async fn list(
+    client: &Client,
+    arguments: &AttemptsArguments,
+    json: bool,
+) -> Result<(), CommandError> {
     let limit = arguments.limit.map(|limit| limit.to_string());
     let call = Call::get(&["subscriptions", &arguments.id, "attempts"])
         .query_optional("limit", limit.as_deref())
@@ -87,7 +99,9 @@ mod tests {
             "delivered: the endpoint answered 204 (12 ms)"
         );
         assert_eq!(
-            text(r#"{"delivered":false,"http_status":null,"error":"no\nconnection","duration_ms":3}"#),
+            text(
+                r#"{"delivered":false,"http_status":null,"error":"no\nconnection","duration_ms":3}"#
+            ),
             "not delivered: no\\nconnection (3 ms)"
         );
         assert_eq!(

@@ -118,7 +118,8 @@ impl UpdateArguments {
     /// # Errors
     /// `CommandError::Usage` when nothing is to be changed.
     pub(super) fn body(&self) -> Result<ChangeBody<'_>, CommandError> {
-        let retry_policy = if self.default_retries { Some(None) } else { self.retry_delays.as_ref().map(Some) };
+        let retry_policy =
+            if self.default_retries { Some(None) } else { self.retry_delays.as_ref().map(Some) };
         let body = ChangeBody {
             target_url: self.target_url.as_deref(),
             event_types: &self.event_types,
@@ -127,7 +128,9 @@ impl UpdateArguments {
             retry_policy,
         };
         if body == ChangeBody::default() {
-            return Err(CommandError::Usage("nothing to change: give at least one setting".to_owned()));
+            return Err(CommandError::Usage(
+                "nothing to change: give at least one setting".to_owned(),
+            ));
         }
         Ok(body)
     }
@@ -135,10 +138,13 @@ impl UpdateArguments {
 
 /// Reads `10,60,300`, or `none`.
 fn delays(text: &str) -> Result<RetryPolicy, Malformed> {
-    let numbers = text.split(',').filter(|_| text != "none").map(|number| number.trim().parse::<u32>());
-    let delays_seconds = numbers
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| Malformed("must be whole seconds separated by commas, such as 10,60,300, or none".to_owned()))?;
+    let numbers =
+        text.split(',').filter(|_| text != "none").map(|number| number.trim().parse::<u32>());
+    let delays_seconds = numbers.collect::<Result<Vec<_>, _>>().map_err(|_| {
+        Malformed(
+            "must be whole seconds separated by commas, such as 10,60,300, or none".to_owned(),
+        )
+    })?;
     Ok(RetryPolicy::Delays { delays_seconds })
 }
 

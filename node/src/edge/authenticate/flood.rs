@@ -23,9 +23,9 @@ impl Sender {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => {
-                Self::V6Prefix(u64::try_from(address.to_bits() >> 64).expect("64 bits of 128 are left"))
-            }
+            IpAddr::V6(address) => Self::V6Prefix(
+                u64::try_from(address.to_bits() >> 64).expect("64 bits of 128 are left"),
+            ),
         }
     }
 }

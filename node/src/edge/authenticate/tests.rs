@@ -9,8 +9,9 @@ use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::{ApiKey, Environment};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    let pair =
-        |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    let pair = |(name, value): &(&'static str, &str)| {
+        (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+    };
     pairs.iter().map(pair).collect()
 }
 
@@ -35,7 +36,9 @@ fn other_schemes_are_no_keys() {
 fn only_a_well_formed_key_has_a_hash() {
     let key = ApiKey::generate(KeyKind::Test, &Environment::system());
     assert_eq!(key_hash(&headers(&[("x-api-key", key.reveal())])), Some(key.hash()));
-    for value in ["", "nonsense", &key.reveal()[1..], "trg_test_0000000000000000000000000000000000000000000"] {
+    for value in
+        ["", "nonsense", &key.reveal()[1..], "trg_test_0000000000000000000000000000000000000000000"]
+    {
         assert_eq!(key_hash(&headers(&[("x-api-key", value)])), None, "{value}");
     }
 }

@@ -7,7 +7,9 @@
 
 use super::faults::Faults;
 use crate::edge::error::ApiError;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -46,13 +48,15 @@ pub(crate) fn members<'a, const N: usize>(
 /// 400 if it is no JSON or no array.
 pub(crate) fn items(text: &str, items_max: usize) -> Result<(Vec<&RawValue>, usize), ApiError> {
     let mut parser = serde_json::Deserializer::from_str(text);
-    let parsed = Array { items_max }.deserialize(&mut parser).and_then(|found| parser.end().map(|()| found));
+    let parsed =
+        Array { items_max }.deserialize(&mut parser).and_then(|found| parser.end().map(|()| found));
     parsed.map_err(|error| shape_error(text, &error, "must be a JSON array"))
 }
 
 /// The parser stops at the first thing of the wrong type, so that the rest is looked at here: `[1,` is no JSON.
 fn shape_error(text: &str, error: &serde_json::Error, shape: &str) -> ApiError {
-    let not_json = if error.is_data() { serde_json::from_str::<IgnoredAny>(text).err() } else { None };
+    let not_json =
+        if error.is_data() { serde_json::from_str::<IgnoredAny>(text).err() } else { None };
     match not_json.as_ref().or((!error.is_data()).then_some(error)) {
         Some(error) => ApiError::new(ErrorCode::InvalidJson, format!("not valid JSON: {error}")),
         None => ApiError::validation("body", shape),
@@ -94,15 +98,23 @@ impl<'a> Member<'a> {
         self.required(faults)?;
         let name = self.text(faults)?;
         let count = name.chars().count();
-        if name.trim().is_empty() || count > NAME_CHARACTERS_MAX || name.chars().any(char::is_control) {
-            faults.add(self.name, format!("must have 1 to {NAME_CHARACTERS_MAX} visible characters"));
+        if name.trim().is_empty()
+            || count > NAME_CHARACTERS_MAX
+            || name.chars().any(char::is_control)
+        {
+            faults
+                .add(self.name, format!("must have 1 to {NAME_CHARACTERS_MAX} visible characters"));
             return None;
         }
         Some(name.into_owned())
     }
 
     /// The value as a string in a form of its own; a fault if it is something else.
-    pub(crate) fn parsed<T>(self, faults: &mut Faults, parse: impl FnOnce(&str) -> Result<T, Malformed>) -> Option<T> {
+    pub(crate) fn parsed<T>(
+        self,
+        faults: &mut Faults,
+        parse: impl FnOnce(&str) -> Result<T, Malformed>,
+    ) -> Option<T> {
         match parse(&self.text(faults)?) {
             Ok(value) => Some(value),
             Err(reason) => {
@@ -113,16 +125,29 @@ impl<'a> Member<'a> {
     }
 
     /// The value as a whole number within bounds; a fault if it is something else.
-    pub(crate) fn whole_number(self, faults: &mut Faults, bounds: RangeInclusive<u64>) -> Option<u64> {
-        let number = serde_json::from_str::<u64>(self.given()?).ok().filter(|number| bounds.contains(number));
+    pub(crate) fn whole_number(
+        self,
+        faults: &mut Faults,
+        bounds: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let number = serde_json::from_str::<u64>(self.given()?)
+            .ok()
+            .filter(|number| bounds.contains(number));
         if number.is_none() {
-            faults.add(self.name, format!("must be a whole number from {} to {}", bounds.start(), bounds.end()));
+            faults.add(
+                self.name,
+                format!("must be a whole number from {} to {}", bounds.start(), bounds.end()),
+            );
         }
         number
     }
 
     /// The value as anything that has a JSON form; a fault with this message if it is something else.
-    pub(crate) fn decoded<T: Deserialize<'a>>(self, faults: &mut Faults, message: &str) -> Option<T> {
+    pub(crate) fn decoded<T: Deserialize<'a>>(
+        self,
+        faults: &mut Faults,
+        message: &str,
+    ) -> Option<T> {
         let value = serde_json::from_str(self.given()?).ok();
         if value.is_none() {
             faults.add(self.name, message);
@@ -240,8 +265,11 @@ mod tests {
 
     fn find(text: &str) -> Result<Vec<Option<String>>, ErrorCode> {
         let mut faults = Faults::default();
-        let found = members(text, ["a", "b"], &mut faults).and_then(|found| faults.check().map(|()| found));
-        found.map(|found| found.map(|member| member.given().map(str::to_owned)).to_vec()).map_err(|error| error.code)
+        let found =
+            members(text, ["a", "b"], &mut faults).and_then(|found| faults.check().map(|()| found));
+        found
+            .map(|found| found.map(|member| member.given().map(str::to_owned)).to_vec())
+            .map_err(|error| error.code)
     }
 
     #[test]
@@ -254,13 +282,27 @@ mod tests {
 
     #[test]
     fn no_json_and_the_wrong_shape_are_told_apart() {
-        for text in ["", "x", "{", "[1,", "{\"a\":1}}", "{\"a\":1} x", "{\"a\":01}", "\u{feff}{}", "{\"x\":tru}"] {
+        for text in [
+            "",
+            "x",
+            "{",
+            "[1,",
+            "{\"a\":1}}",
+            "{\"a\":1} x",
+            "{\"a\":01}",
+            "\u{feff}{}",
+            "{\"x\":tru}",
+        ] {
             assert_eq!(find(text), Err(ErrorCode::InvalidJson), "{text}");
         }
         for text in ["[]", "1", "null", "\"{}\"", "{\"a\":1,\"a\":2}", "{\"a\":1,\"\\u0061\":2}"] {
             assert_eq!(find(text), Err(ErrorCode::ValidationError), "{text}");
         }
-        for deep in ["[".repeat(100_000), "{\"a\":".repeat(100_000), format!("{{\"x\":{}}}", "[".repeat(100_000))] {
+        for deep in [
+            "[".repeat(100_000),
+            "{\"a\":".repeat(100_000),
+            format!("{{\"x\":{}}}", "[".repeat(100_000)),
+        ] {
             assert!(find(&deep).is_err());
         }
     }
@@ -281,7 +323,10 @@ mod tests {
     #[test]
     fn items_are_counted_beyond_those_kept() {
         let (kept, count) = items("[1, {} ,3,4]", 2).unwrap();
-        assert_eq!((kept.iter().map(|raw| raw.get()).collect::<Vec<_>>(), count), (vec!["1", "{}"], 4));
+        assert_eq!(
+            (kept.iter().map(|raw| raw.get()).collect::<Vec<_>>(), count),
+            (vec!["1", "{}"], 4)
+        );
         assert_eq!(items("[]", 2).unwrap().1, 0);
         assert_eq!(items("{}", 2).unwrap_err().code, ErrorCode::ValidationError);
         assert_eq!(items("[1", 2).unwrap_err().code, ErrorCode::InvalidJson);

@@ -97,7 +97,10 @@ pub(crate) async fn refuse_event(
     let RefusalAsked { reason, retry_after, .. } = asked;
     let request = RefuseRequest { id, token, reason, retry_after };
     let change = edge.router.refuse(&caller.tenant, request, edge.deadline()).await?;
-    respond_event(StatusCode::OK, &*changed(change, "the event is not leased, or not under this lease_token")?)
+    respond_event(
+        StatusCode::OK,
+        &*changed(change, "the event is not leased, or not under this lease_token")?,
+    )
 }
 
 /// Hold a leased event longer
@@ -127,7 +130,8 @@ pub(crate) async fn extend_lease(
     let (head, body) = request.into_parts();
     let body = read_small_json(&head.headers, body, &edge).await?;
     let (token, visibility) = extension(body.as_deref().unwrap_or_default())?;
-    let token = current_form(&edge, &caller, id, Some(token)).await?.ok_or_else(|| conflict(STALE))?;
+    let token =
+        current_form(&edge, &caller, id, Some(token)).await?.ok_or_else(|| conflict(STALE))?;
     let change = edge.router.extend(&caller.tenant, id, token, visibility, edge.deadline()).await?;
     let event = changed(change, STALE)?;
     let leased = LeasedJson::new(&event, &token)?;
@@ -156,7 +160,10 @@ pub(crate) async fn replay_event(
     id: PathId,
 ) -> Result<Response, ApiError> {
     let change = edge.router.replay(&caller.tenant, event_id(&id)?, edge.deadline()).await?;
-    respond_event(StatusCode::ACCEPTED, &*changed(change, "only a failed or delivered event can be replayed")?)
+    respond_event(
+        StatusCode::ACCEPTED,
+        &*changed(change, "only a failed or delivered event can be replayed")?,
+    )
 }
 
 /// The event after a change, or the error that says why there was none.
@@ -212,7 +219,9 @@ fn refusal(body: Option<&[u8]>) -> Result<RefusalAsked, ApiError> {
     let asked = RefusalAsked {
         token: token.text(&mut faults).map(Cow::into_owned),
         reason: reason.text(&mut faults).map(Cow::into_owned),
-        retry_after: retry_after.whole_number(&mut faults, 0..=RETRY_AFTER_S_MAX).map(Duration::from_secs),
+        retry_after: retry_after
+            .whole_number(&mut faults, 0..=RETRY_AFTER_S_MAX)
+            .map(Duration::from_secs),
     };
     if asked.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARACTERS_MAX) {
         faults.add("reason", format!("must have at most {REASON_CHARACTERS_MAX} characters"));
@@ -223,7 +232,8 @@ fn refusal(body: Option<&[u8]>) -> Result<RefusalAsked, ApiError> {
 /// The token and the time of an extension.
 fn extension(body: &[u8]) -> Result<(String, Duration), ApiError> {
     let mut faults = Faults::default();
-    let [token, visibility] = members(body::text(body)?, ["lease_token", "visibility_timeout_seconds"], &mut faults)?;
+    let [token, visibility] =
+        members(body::text(body)?, ["lease_token", "visibility_timeout_seconds"], &mut faults)?;
     token.required(&mut faults);
     visibility.required(&mut faults);
     let token = token.text(&mut faults).map(Cow::into_owned).unwrap_or_default();
@@ -233,7 +243,11 @@ fn extension(body: &[u8]) -> Result<(String, Duration), ApiError> {
 
 /// `SCHEMAS-1`
 #[cfg(test)]
-pub(crate) fn accepts_examples(acknowledgement_example: &str, extension_example: &str, refusal_example: &str) {
+pub(crate) fn accepts_examples(
+    acknowledgement_example: &str,
+    extension_example: &str,
+    refusal_example: &str,
+) {
     given_token(Some(acknowledgement_example.as_bytes())).unwrap();
     extension(extension_example.as_bytes()).unwrap();
     refusal(Some(refusal_example.as_bytes())).unwrap();
@@ -255,16 +269,25 @@ mod tests {
             assert_eq!(given_token(Some(none)).unwrap(), None);
         }
         assert_eq!(given_token(Some(br#"{"lease_token":"x"}"#)).unwrap().as_deref(), Some("x"));
-        assert_eq!(fields(given_token(Some(br#"{"lease_token":1}"#)).unwrap_err()), ["lease_token"]);
+        assert_eq!(
+            fields(given_token(Some(br#"{"lease_token":1}"#)).unwrap_err()),
+            ["lease_token"]
+        );
         assert_eq!(given_token(Some(b"nonsense")).unwrap_err().code, ErrorCode::InvalidJson);
     }
 
     #[test]
     fn a_refusal_has_bounds() {
         let asked = refusal(Some(br#"{"reason":"later","retry_after_seconds":0}"#)).unwrap();
-        assert_eq!((asked.reason.as_deref(), asked.retry_after), (Some("later"), Some(Duration::ZERO)));
+        assert_eq!(
+            (asked.reason.as_deref(), asked.retry_after),
+            (Some("later"), Some(Duration::ZERO))
+        );
         assert!(refusal(None).unwrap().retry_after.is_none());
-        let long = format!(r#"{{"reason":"{}","retry_after_seconds":86401,"lease_token":[]}}"#, "ä".repeat(1_025));
+        let long = format!(
+            r#"{{"reason":"{}","retry_after_seconds":86401,"lease_token":[]}}"#,
+            "ä".repeat(1_025)
+        );
         assert_eq!(
             fields(refusal(Some(long.as_bytes())).unwrap_err()),
             ["lease_token", "retry_after_seconds", "reason"]
@@ -275,7 +298,10 @@ mod tests {
 
     #[test]
     fn an_extension_needs_both_members() {
-        assert_eq!(fields(extension(b"{}").unwrap_err()), ["lease_token", "visibility_timeout_seconds"]);
+        assert_eq!(
+            fields(extension(b"{}").unwrap_err()),
+            ["lease_token", "visibility_timeout_seconds"]
+        );
         let zero = br#"{"lease_token":"x","visibility_timeout_seconds":0}"#;
         assert_eq!(fields(extension(zero).unwrap_err()), ["visibility_timeout_seconds"]);
         assert_eq!(extension(b"").unwrap_err().code, ErrorCode::InvalidJson);

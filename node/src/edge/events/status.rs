@@ -123,7 +123,8 @@ pub(crate) async fn get_event_status(
     Authorized(caller, _): Authorized<InboxRead>,
     id: PathId,
 ) -> Result<Response, ApiError> {
-    let (found, attempts) = edge.router.find_with_attempts(&caller.tenant, event_id(&id)?, edge.deadline()).await?;
+    let (found, attempts) =
+        edge.router.find_with_attempts(&caller.tenant, event_id(&id)?, edge.deadline()).await?;
     let event = present(found)?;
     let bytes_hint = STATUS_BYTES + ATTEMPT_BYTES * attempts.len();
     respond(StatusCode::OK, &StatusJson::of(&event, attempts), bytes_hint)

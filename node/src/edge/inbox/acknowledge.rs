@@ -78,7 +78,8 @@ pub(crate) async fn acknowledge_events(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let texts = event_ids(body.as_deref().unwrap_or_default(), edge.options.limits.batch_events_max)?;
+    let texts =
+        event_ids(body.as_deref().unwrap_or_default(), edge.options.limits.batch_events_max)?;
     let parsed: Vec<_> = texts.iter().map(|text| EventId::parse(text).ok()).collect();
     let known: Vec<_> = parsed.iter().copied().flatten().collect();
     let found = if known.is_empty() {
@@ -95,7 +96,10 @@ pub(crate) async fn acknowledge_events(
     answer(&texts, &outcomes)
 }
 
-fn answer(texts: &[String], outcomes: &[Result<&'static str, ApiError>]) -> Result<Response, ApiError> {
+fn answer(
+    texts: &[String],
+    outcomes: &[Result<&'static str, ApiError>],
+) -> Result<Response, ApiError> {
     let success_count = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let results = texts.iter().zip(outcomes).map(|(event_id, outcome)| match outcome {
         Ok(status) => AcknowledgeResult::Delivered { event_id, status },
@@ -111,7 +115,8 @@ fn event_ids(body: &[u8], ids_max: usize) -> Result<Vec<String>, ApiError> {
     let mut faults = Faults::default();
     let [event_ids] = members(body::text(body)?, ["event_ids"], &mut faults)?;
     let given = event_ids.required(&mut faults);
-    let ids: Option<Vec<String>> = given.and_then(|_| event_ids.decoded(&mut faults, "must be an array of strings"));
+    let ids: Option<Vec<String>> =
+        given.and_then(|_| event_ids.decoded(&mut faults, "must be an array of strings"));
     match ids.as_ref().map(Vec::len) {
         Some(0) => faults.add("event_ids", "must have at least one id"),
         Some(count) if count > ids_max => {

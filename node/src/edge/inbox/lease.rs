@@ -121,7 +121,11 @@ struct Poll<'a> {
 impl Poll<'_> {
     async fn lease_until(&self, end: Instant) -> Result<Vec<Leased>, ApiError> {
         loop {
-            let leased = self.edge.router.lease(&self.caller.tenant, self.request.clone(), self.deadline).await?;
+            let leased = self
+                .edge
+                .router
+                .lease(&self.caller.tenant, self.request.clone(), self.deadline)
+                .await?;
             if !leased.is_empty() || !self.wait(end).await? {
                 return Ok(leased);
             }
@@ -160,20 +164,33 @@ impl Poll<'_> {
             scan_rows_max: LOOK_ROWS_MAX,
             page_bytes_max: 1,
         };
-        Ok(!self.edge.router.list(&self.caller.tenant, query, self.deadline).await?.events.is_empty())
+        Ok(!self
+            .edge
+            .router
+            .list(&self.caller.tenant, query, self.deadline)
+            .await?
+            .events
+            .is_empty())
     }
 }
 
 /// What is asked for, and how long to wait for it.
-fn lease_request(body: Option<&[u8]>, limits: &LimitOptions) -> Result<(LeaseRequest, Duration), ApiError> {
+fn lease_request(
+    body: Option<&[u8]>,
+    limits: &LimitOptions,
+) -> Result<(LeaseRequest, Duration), ApiError> {
     let mut faults = Faults::default();
     let names = ["limit", "event_types", "visibility_timeout_seconds", "wait_seconds"];
     let text = body.map_or(Ok("{}"), body::text)?;
     let [limit, event_types, visibility, wait] = members(text, names, &mut faults)?;
     let limit_max = u64::try_from(limits.page_events_max).unwrap_or(u64::MAX);
-    let limit = limit.whole_number(&mut faults, 1..=limit_max).and_then(|limit| usize::try_from(limit).ok());
-    let types: Vec<String> = event_types.decoded(&mut faults, "must be an array of strings").unwrap_or_default();
-    let visibility_s = visibility.whole_number(&mut faults, VISIBILITY_S).unwrap_or(VISIBILITY_DEFAULT_S);
+    let limit = limit
+        .whole_number(&mut faults, 1..=limit_max)
+        .and_then(|limit| usize::try_from(limit).ok());
+    let types: Vec<String> =
+        event_types.decoded(&mut faults, "must be an array of strings").unwrap_or_default();
+    let visibility_s =
+        visibility.whole_number(&mut faults, VISIBILITY_S).unwrap_or(VISIBILITY_DEFAULT_S);
     let wait_s = wait.whole_number(&mut faults, WAIT_S).unwrap_or(0);
     let request = LeaseRequest {
         limit: limit.unwrap_or(limits.page_events_default),
@@ -200,7 +217,10 @@ mod tests {
     #[test]
     fn everything_has_a_default() {
         let (request, wait) = lease_request(None, &LimitOptions::default()).unwrap();
-        assert_eq!((request.limit, request.visibility, wait), (50, Duration::from_secs(30), Duration::ZERO));
+        assert_eq!(
+            (request.limit, request.visibility, wait),
+            (50, Duration::from_secs(30), Duration::ZERO)
+        );
         assert!(request.event_types.is_empty());
         assert_eq!(parsed(r#"{"limit":null,"unknown":1}"#).unwrap().0, request);
     }
@@ -208,7 +228,8 @@ mod tests {
     #[test]
     fn bad_members_are_all_named() {
         let body = r#"{"limit":201,"event_types":["a..b"],"visibility_timeout_seconds":43201,"wait_seconds":21}"#;
-        let fields: Vec<_> = parsed(body).unwrap_err().details.into_iter().map(|detail| detail.field).collect();
+        let fields: Vec<_> =
+            parsed(body).unwrap_err().details.into_iter().map(|detail| detail.field).collect();
         assert_eq!(fields, ["limit", "visibility_timeout_seconds", "wait_seconds", "event_types"]);
         assert!(parsed(r#"{"event_types":"a.b"}"#).is_err());
     }

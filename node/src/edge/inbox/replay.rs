@@ -66,7 +66,8 @@ pub(crate) async fn replay_inbox(
     let (last_start, deadline) = (edge.last_start(), edge.deadline());
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let (mut query, cursor) = selection(body.as_deref().unwrap_or_default(), edge.options.broker.scan_rows_max)?;
+    let (mut query, cursor) =
+        selection(body.as_deref().unwrap_or_default(), edge.options.broker.scan_rows_max)?;
     if let Some(cursor) = cursor {
         query.after = cursor::open_replay(&edge.cursor_secret, &caller.tenant, &cursor)?;
     }
@@ -78,7 +79,8 @@ pub(crate) async fn replay_inbox(
         Err(error) if replayed == 0 => return Err(error),
         Err(_) => true,
     };
-    let cursor = has_more.then(|| cursor::seal_replay(&edge.cursor_secret, &caller.tenant, walk.query.after));
+    let cursor = has_more
+        .then(|| cursor::seal_replay(&edge.cursor_secret, &caller.tenant, walk.query.after));
     respond(StatusCode::ACCEPTED, &ReplayAnswer { replayed, has_more, cursor }, 128)
 }
 
@@ -95,10 +97,17 @@ impl Walk<'_> {
     /// Replays step by step; whether there may be more.
     async fn run(&mut self, last_start: Instant) -> Result<bool, ApiError> {
         loop {
-            if self.replayed >= EVENTS_MAX || Instant::now() >= last_start || self.edge.is_draining() {
+            if self.replayed >= EVENTS_MAX
+                || Instant::now() >= last_start
+                || self.edge.is_draining()
+            {
                 return Ok(true);
             }
-            let page = self.edge.router.list(&self.caller.tenant, self.query.clone(), self.deadline).await?;
+            let page = self
+                .edge
+                .router
+                .list(&self.caller.tenant, self.query.clone(), self.deadline)
+                .await?;
             let ids: Vec<_> = page.events.into_iter().map(|event| event.id).collect();
             if !ids.is_empty() {
                 self.caller.charge_events(ids.len(), self.edge.environment.monotonic())?;
@@ -140,7 +149,8 @@ fn selection(body: &[u8], scan_rows_max: usize) -> Result<(PageQuery, Option<Str
         _ => Err(Malformed("must be failed or delivered".to_owned())),
     });
     let event_type = event_type.text(&mut faults);
-    let event_types = patterns("event_type", event_type.as_deref().as_slice().iter().copied(), &mut faults);
+    let event_types =
+        patterns("event_type", event_type.as_deref().as_slice().iter().copied(), &mut faults);
     let from = from.parsed(&mut faults, Timestamp::parse);
     let to = to.parsed(&mut faults, Timestamp::parse);
     let cursor = cursor.text(&mut faults).map(Cow::into_owned);
@@ -176,7 +186,8 @@ mod tests {
             let error = selection(bad.as_bytes(), 7).unwrap_err();
             assert_eq!(error.details[0].field, "status", "{bad}");
         }
-        let error = selection(br#"{"event_type":"a..b","from_timestamp":"x","to_timestamp":1}"#, 7).unwrap_err();
+        let error = selection(br#"{"event_type":"a..b","from_timestamp":"x","to_timestamp":1}"#, 7)
+            .unwrap_err();
         let fields: Vec<_> = error.details.into_iter().map(|detail| detail.field).collect();
         assert_eq!(fields, ["status", "event_type", "from_timestamp", "to_timestamp"]);
     }

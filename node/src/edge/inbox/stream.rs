@@ -75,10 +75,13 @@ pub(crate) async fn stream_inbox(
         return Err(ApiError::unavailable("the node is about to stop, and so would a stream"));
     }
     let slot = caller.context.gate.streams.enter(&caller.tenant).ok_or_else(|| {
-        let message = format!("the tenant has {STREAMS_MAX} streams open on this node, which is as many as it may");
+        let message = format!(
+            "the tenant has {STREAMS_MAX} streams open on this node, which is as many as it may"
+        );
         ApiError::new(ErrorCode::TenantQuotaExceeded, message)
     })?;
-    let silence = KEEP_ALIVE_INTERVAL.min(Duration::from_millis(edge.options.listen.idle_timeout_ms) / 2);
+    let silence =
+        KEEP_ALIVE_INTERVAL.min(Duration::from_millis(edge.options.listen.idle_timeout_ms) / 2);
     let keep_alive_at = Instant::now() + silence;
     let mut following = Following {
         edge,
@@ -101,7 +104,10 @@ pub(crate) async fn stream_inbox(
 }
 
 /// What a stream begins behind, if that is said, and what it selects.
-fn beginning(headers: &HeaderMap, query: Option<&str>) -> Result<(Option<EventId>, Vec<EventTypePattern>), ApiError> {
+fn beginning(
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Result<(Option<EventId>, Vec<EventTypePattern>), ApiError> {
     let [event_types] = query::parameters(query, ["event_type"]);
     let mut faults = Faults::default();
     let event_types = patterns("event_type", event_types.iter().map(Value::as_str), &mut faults);
@@ -211,15 +217,24 @@ impl Following {
 mod tests {
     use super::*;
 
-    fn of(last: &'static str, query: &str) -> Result<(Option<EventId>, Vec<EventTypePattern>), ApiError> {
-        beginning(&HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static(last))]), Some(query))
+    fn of(
+        last: &'static str,
+        query: &str,
+    ) -> Result<(Option<EventId>, Vec<EventTypePattern>), ApiError> {
+        beginning(
+            &HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static(last))]),
+            Some(query),
+        )
     }
 
     #[test]
     fn a_stream_begins_behind_an_event_or_now() {
         let id = "019b76da-a800-7000-8000-000000000001";
         assert_eq!(of(id, "").unwrap().0, EventId::parse(id).ok());
-        assert_eq!(of("", "event_type=a.*").unwrap(), (None, vec![EventTypePattern::parse("a.*").unwrap()]));
+        assert_eq!(
+            of("", "event_type=a.*").unwrap(),
+            (None, vec![EventTypePattern::parse("a.*").unwrap()])
+        );
         for bad in ["nonsense", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
             assert_eq!(of(bad, "").unwrap_err().details[0].field, "Last-Event-ID", "{bad}");
         }

@@ -94,7 +94,8 @@ pub(super) async fn accept(
         }));
     }
     drop(body);
-    let accepted = if events.is_empty() { Vec::new() } else { append(edge, caller, events).await? };
+    let accepted =
+        if events.is_empty() { Vec::new() } else { append(edge, caller, events).await? };
     batch_answer::answer(&merged(outcomes, accepted))
 }
 
@@ -109,7 +110,11 @@ fn merged(
     accepted: Vec<Result<Accepted, ApiError>>,
 ) -> Vec<Result<Accepted, ApiError>> {
     let mut accepted = accepted.into_iter();
-    let mut next = || accepted.next().unwrap_or_else(|| Err(ApiError::internal("the router gave too few outcomes")));
+    let mut next = || {
+        accepted
+            .next()
+            .unwrap_or_else(|| Err(ApiError::internal("the router gave too few outcomes")))
+    };
     drafted.into_iter().map(|draft| draft.and_then(|()| next())).collect()
 }
 
@@ -124,7 +129,10 @@ fn items_of(body: &[u8], form: Form, events_max: usize) -> Result<Vec<&[u8]>, Ap
         return Err(ApiError::validation("events", "must have at least one event"));
     }
     if count > events_max {
-        return Err(ApiError::validation("events", format!("must have at most {events_max} events, but has {count}")));
+        return Err(ApiError::validation(
+            "events",
+            format!("must have at most {events_max} events, but has {count}"),
+        ));
     }
     Ok(items)
 }
@@ -144,7 +152,8 @@ fn events_member(text: &str, events_max: usize) -> Result<(Vec<&RawValue>, usize
     let [events] = members(text, ["events"], &mut faults)?;
     let given = events.required(&mut faults);
     faults.check()?;
-    items(given.unwrap_or_default(), events_max).map_err(|_| ApiError::validation("events", "must be an array"))
+    items(given.unwrap_or_default(), events_max)
+        .map_err(|_| ApiError::validation("events", "must be an array"))
 }
 
 fn bytes_of((items, count): (Vec<&RawValue>, usize)) -> (Vec<&[u8]>, usize) {
@@ -167,7 +176,10 @@ mod tests {
 
     fn codes(body: &str, form: Form) -> Result<Vec<Option<ErrorCode>>, ErrorCode> {
         let items = items_of(body.as_bytes(), form, 3).map_err(|error| error.code)?;
-        Ok(items.into_iter().map(|item| parse(item, form, 100).err().map(|error| error.code)).collect())
+        Ok(items
+            .into_iter()
+            .map(|item| parse(item, form, 100).err().map(|error| error.code))
+            .collect())
     }
 
     #[test]
@@ -175,9 +187,14 @@ mod tests {
         let body = r#"{"events":[{"event_type":"a","payload":{}},7,{"payload":{}}]}"#;
         let bad = Some(ErrorCode::ValidationError);
         assert_eq!(codes(body, Form::Json), Ok(vec![None, bad, bad]));
-        for body in
-            ["{}", r#"{"events":null}"#, r#"{"events":{}}"#, r#"{"events":[]}"#, r#"{"events":[1,2,3,4]}"#, "[]"]
-        {
+        for body in [
+            "{}",
+            r#"{"events":null}"#,
+            r#"{"events":{}}"#,
+            r#"{"events":[]}"#,
+            r#"{"events":[1,2,3,4]}"#,
+            "[]",
+        ] {
             assert_eq!(codes(body, Form::Json), Err(ErrorCode::ValidationError), "{body}");
         }
         for body in ["", "[", r#"{"events":[}"#, r#"{"events":[]} x"#] {
@@ -192,7 +209,10 @@ mod tests {
         assert_eq!(codes("\n", Form::Lines), Err(ErrorCode::ValidationError));
         let event = r#"{"specversion":"1.0","id":"1","source":"/","type":"a","data":{}}"#;
         let body = format!("[{event},{{}}]");
-        assert_eq!(codes(&body, Form::CloudEvents), Ok(vec![None, Some(ErrorCode::ValidationError)]));
+        assert_eq!(
+            codes(&body, Form::CloudEvents),
+            Ok(vec![None, Some(ErrorCode::ValidationError)])
+        );
         assert_eq!(codes(event, Form::CloudEvents), Err(ErrorCode::ValidationError));
     }
 

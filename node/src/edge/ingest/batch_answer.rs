@@ -87,7 +87,8 @@ impl<'a> From<&'a ApiError> for ItemError<'a> {
 pub(super) fn answer(outcomes: &[Result<Accepted, ApiError>]) -> Result<Response, ApiError> {
     let success_count = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     if success_count == 0 {
-        let errors: Vec<&ApiError> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+        let errors: Vec<&ApiError> =
+            outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
         return Err(whole_error(&errors));
     }
     let results = outcomes.iter().enumerate().map(|(index, outcome)| match outcome {
@@ -110,14 +111,24 @@ pub(super) fn answer(outcomes: &[Result<Accepted, ApiError>]) -> Result<Response
 
 /// `ANSWER-2`
 fn whole_error(errors: &[&ApiError]) -> ApiError {
-    let temporary = [ErrorCode::Unavailable, ErrorCode::TenantQuotaExceeded, ErrorCode::InternalError];
-    let helped_by_time = temporary.iter().find_map(|code| errors.iter().find(|error| error.code == *code));
+    let temporary =
+        [ErrorCode::Unavailable, ErrorCode::TenantQuotaExceeded, ErrorCode::InternalError];
+    let helped_by_time =
+        temporary.iter().find_map(|code| errors.iter().find(|error| error.code == *code));
     if let Some(error) = helped_by_time {
         return (*error).clone();
     }
-    let shared = errors.first().map(|first| first.code).filter(|code| errors.iter().all(|error| error.code == *code));
-    let code = shared.filter(|code| *code != ErrorCode::InvalidJson).unwrap_or(ErrorCode::ValidationError);
-    let details = errors.iter().enumerate().flat_map(|(index, error)| item_details(index, error)).take(DETAILS_MAX);
+    let shared = errors
+        .first()
+        .map(|first| first.code)
+        .filter(|code| errors.iter().all(|error| error.code == *code));
+    let code =
+        shared.filter(|code| *code != ErrorCode::InvalidJson).unwrap_or(ErrorCode::ValidationError);
+    let details = errors
+        .iter()
+        .enumerate()
+        .flat_map(|(index, error)| item_details(index, error))
+        .take(DETAILS_MAX);
     let retry_after_s = errors.iter().filter_map(|error| error.retry_after_s).max();
     let message = match errors {
         [only] => format!("the only event was not accepted: {}", only.message),
@@ -136,7 +147,11 @@ fn item_details(index: usize, error: &ApiError) -> Vec<Detail> {
         "body" => item.clone(),
         field => format!("{item}.{field}"),
     };
-    error.details.iter().map(|detail| Detail { field: named(detail), message: detail.message.clone() }).collect()
+    error
+        .details
+        .iter()
+        .map(|detail| Detail { field: named(detail), message: detail.message.clone() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -159,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_batch_is_a_replay_if_all_that_was_accepted_is() {
-        let is_replay = |outcomes: &[_]| answer(outcomes).unwrap().headers().contains_key(REPLAYED_HEADER);
+        let is_replay =
+            |outcomes: &[_]| answer(outcomes).unwrap().headers().contains_key(REPLAYED_HEADER);
         let bad = || Err(ApiError::validation("payload", "is required"));
         assert!(is_replay(&[accepted(true), accepted(true)]));
         assert!(is_replay(&[accepted(true), bad()]), "the same bad item is as bad as before");
@@ -173,7 +189,8 @@ mod tests {
 
     #[test]
     fn faults_are_named_by_index() {
-        let bad = ApiError::validation("payload", "is required").with_detail("event_type", "is required");
+        let bad =
+            ApiError::validation("payload", "is required").with_detail("event_type", "is required");
         let error = whole(&[
             bad,
             ApiError::validation("body", "must be a JSON object"),
@@ -188,12 +205,19 @@ mod tests {
     fn what_time_may_help_is_told_first() {
         let bad = || ApiError::validation("payload", "is required");
         let of = ApiError::new;
-        assert_eq!(whole(&[bad(), of(ErrorCode::TenantQuotaExceeded, "full")]).code, ErrorCode::TenantQuotaExceeded);
+        assert_eq!(
+            whole(&[bad(), of(ErrorCode::TenantQuotaExceeded, "full")]).code,
+            ErrorCode::TenantQuotaExceeded
+        );
         let both = [of(ErrorCode::TenantQuotaExceeded, "full"), of(ErrorCode::Unavailable, "x")];
         assert_eq!(whole(&both).code, ErrorCode::Unavailable);
-        let reused = [of(ErrorCode::IdempotencyKeyReused, "x"), of(ErrorCode::IdempotencyKeyReused, "x")];
+        let reused =
+            [of(ErrorCode::IdempotencyKeyReused, "x"), of(ErrorCode::IdempotencyKeyReused, "x")];
         assert_eq!(whole(&reused).code, ErrorCode::IdempotencyKeyReused);
-        assert_eq!(whole(&[bad(), of(ErrorCode::PayloadTooLarge, "x")]).code, ErrorCode::ValidationError);
+        assert_eq!(
+            whole(&[bad(), of(ErrorCode::PayloadTooLarge, "x")]).code,
+            ErrorCode::ValidationError
+        );
         assert_eq!(whole(&[of(ErrorCode::InvalidJson, "x")]).code, ErrorCode::ValidationError);
     }
 }

@@ -27,7 +27,8 @@ const IDENTITY_BYTES_MAX: usize = 1_024;
 pub(super) fn structured(text: &str, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
     let mut faults = Faults::default();
     let names = ["specversion", "id", "source", "type", "time", "data", "data_base64"];
-    let [specversion, id, source, event_type, time, data, base64] = members(text, names, &mut faults)?;
+    let [specversion, id, source, event_type, time, data, base64] =
+        members(text, names, &mut faults)?;
     let specversion = required_text(specversion, &mut faults);
     check_version("specversion", specversion.as_deref(), &mut faults);
     let id = required_text(id, &mut faults);
@@ -44,7 +45,11 @@ pub(super) fn structured(text: &str, payload_bytes_max: usize) -> Result<Draft<'
 ///
 /// # Errors
 /// 400 that names every fault; 413 if the body is too large.
-pub(super) fn binary<'a>(headers: &HeaderMap, body: &'a str, payload_bytes_max: usize) -> Result<Draft<'a>, ApiError> {
+pub(super) fn binary<'a>(
+    headers: &HeaderMap,
+    body: &'a str,
+    payload_bytes_max: usize,
+) -> Result<Draft<'a>, ApiError> {
     let mut faults = Faults::default();
     let specversion = required_attribute(headers, SPECVERSION_HEADER, &mut faults);
     check_version(SPECVERSION_HEADER, specversion.as_deref(), &mut faults);
@@ -59,14 +64,19 @@ pub(super) fn binary<'a>(headers: &HeaderMap, body: &'a str, payload_bytes_max: 
         }
     });
     let timestamp_text = attribute(headers, "ce-time", &mut faults);
-    let timestamp = timestamp_text.as_deref().and_then(|text| parsed_time("ce-time", text, &mut faults));
+    let timestamp =
+        timestamp_text.as_deref().and_then(|text| parsed_time("ce-time", text, &mut faults));
     let body = body.trim_matches([' ', '\t', '\r', '\n']);
     let payload = checked_payload("data", body, payload_bytes_max, &mut faults)?;
     let key = identity(("ce-source", source.as_deref()), ("ce-id", id.as_deref()), &mut faults);
     match event_type {
-        Some(event_type) if faults.is_empty() => {
-            Ok(Draft { event_type, timestamp, timestamp_text: timestamp_text.map(Cow::Owned), payload, key })
-        }
+        Some(event_type) if faults.is_empty() => Ok(Draft {
+            event_type,
+            timestamp,
+            timestamp_text: timestamp_text.map(Cow::Owned),
+            payload,
+            key,
+        }),
         _ => Err(faults.into_error()),
     }
 }
@@ -88,7 +98,11 @@ fn check_version(name: &str, version: Option<&str>, faults: &mut Faults) {
 }
 
 /// The idempotency key. No header value has a line feed, so that it is never equal to a key that was sent as one.
-fn identity(source: (&str, Option<&str>), id: (&str, Option<&str>), faults: &mut Faults) -> Option<String> {
+fn identity(
+    source: (&str, Option<&str>),
+    id: (&str, Option<&str>),
+    faults: &mut Faults,
+) -> Option<String> {
     for (name, value) in [source, id] {
         if value.is_some_and(|value| value.len() > IDENTITY_BYTES_MAX) {
             faults.add(name, format!("must have at most {IDENTITY_BYTES_MAX} bytes"));
@@ -137,7 +151,8 @@ mod tests {
     use proptest::prelude::*;
     use triggers_protocol::ErrorCode;
 
-    const WHOLE: &str = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.created","data":{ "n":1}}"#;
+    const WHOLE: &str =
+        r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.created","data":{ "n":1}}"#;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &str)| {
@@ -157,7 +172,10 @@ mod tests {
         assert_eq!(draft.key.as_deref(), Some("/shop\n1"));
         let missing = fields(structured("{}", 100).unwrap_err());
         assert_eq!(missing, ["specversion", "id", "source", "type", "data"]);
-        assert_eq!(fields(structured(&WHOLE.replace("1.0", "0.3"), 100).unwrap_err()), ["specversion"]);
+        assert_eq!(
+            fields(structured(&WHOLE.replace("1.0", "0.3"), 100).unwrap_err()),
+            ["specversion"]
+        );
         assert_eq!(fields(structured(&WHOLE.replace("/shop", ""), 100).unwrap_err()), ["source"]);
         let base64 = WHOLE.replace("\"data\"", "\"data_base64\":\"e30=\",\"data\"");
         assert_eq!(fields(structured(&base64, 100).unwrap_err()), ["data_base64"]);
@@ -166,11 +184,16 @@ mod tests {
 
     #[test]
     fn a_binary_event_is_decoded() {
-        let whole =
-            [("ce-specversion", "1.0"), ("ce-id", "\"a%20\\\"b\""), ("ce-source", "/caf%C3%A9"), ("ce-type", "a.b")];
+        let whole = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "\"a%20\\\"b\""),
+            ("ce-source", "/caf%C3%A9"),
+            ("ce-type", "a.b"),
+        ];
         let draft = binary(&headers(&whole), " { \"n\" : 1 }\n", 100).unwrap();
         assert_eq!((draft.payload, draft.key.as_deref()), ("{ \"n\" : 1 }", Some("/café\na \"b")));
-        let bad = [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];
+        let bad =
+            [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];
         let faults = fields(binary(&headers(&bad), "[]", 100).unwrap_err());
         assert_eq!(faults, ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "data"]);
     }

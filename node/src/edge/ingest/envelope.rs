@@ -17,7 +17,8 @@ use triggers_protocol::{ErrorCode, EventType, Timestamp};
 /// 400 that names every fault; 413 if the payload is too large.
 pub(super) fn parse(text: &str, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
     let mut faults = Faults::default();
-    let [event_type, timestamp, payload] = members(text, ["event_type", "timestamp", "payload"], &mut faults)?;
+    let [event_type, timestamp, payload] =
+        members(text, ["event_type", "timestamp", "payload"], &mut faults)?;
     draft(event_type, timestamp, payload, payload_bytes_max, faults)
 }
 
@@ -29,17 +30,24 @@ pub(super) fn draft<'a>(
     payload_bytes_max: usize,
     mut faults: Faults,
 ) -> Result<Draft<'a>, ApiError> {
-    let parsed_type = event_type.required(&mut faults).and_then(|_| event_type.parsed(&mut faults, EventType::parse));
+    let parsed_type = event_type
+        .required(&mut faults)
+        .and_then(|_| event_type.parsed(&mut faults, EventType::parse));
     let timestamp_text = timestamp.given().and_then(|_| timestamp.text(&mut faults));
-    let parsed_timestamp = timestamp_text.as_deref().and_then(|text| parsed_time(timestamp.name, text, &mut faults));
+    let parsed_timestamp =
+        timestamp_text.as_deref().and_then(|text| parsed_time(timestamp.name, text, &mut faults));
     let payload = match payload.required(&mut faults) {
         Some(raw) => checked_payload(payload.name, raw, payload_bytes_max, &mut faults)?,
         None => "",
     };
     match parsed_type {
-        Some(event_type) if faults.is_empty() => {
-            Ok(Draft { event_type, timestamp: parsed_timestamp, timestamp_text, payload, key: None })
-        }
+        Some(event_type) if faults.is_empty() => Ok(Draft {
+            event_type,
+            timestamp: parsed_timestamp,
+            timestamp_text,
+            payload,
+            key: None,
+        }),
         _ => Err(faults.into_error()),
     }
 }
@@ -93,7 +101,10 @@ mod tests {
         assert_eq!(draft.event_type.as_str(), "order.created");
         assert_eq!(draft.timestamp.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
         assert_eq!(draft.timestamp_text.as_deref(), Some("2026-01-01T01:00:00+01:00"));
-        assert_eq!(parse(r#"{"payload":{},"event_type":"a","timestamp":null}"#, 2).unwrap().timestamp, None);
+        assert_eq!(
+            parse(r#"{"payload":{},"event_type":"a","timestamp":null}"#, 2).unwrap().timestamp,
+            None
+        );
     }
 
     #[test]

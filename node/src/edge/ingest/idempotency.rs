@@ -26,7 +26,10 @@ pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<String>, ApiError
         for value in headers.get_all(name) {
             let key = parse(value).map_err(|reason| ApiError::validation(name.as_str(), reason))?;
             if found.as_ref().is_some_and(|other| *other != key) {
-                return Err(ApiError::validation(name.as_str(), "must not be there twice with different keys"));
+                return Err(ApiError::validation(
+                    name.as_str(),
+                    "must not be there twice with different keys",
+                ));
             }
             found = Some(key);
         }
@@ -48,7 +51,8 @@ fn parse(value: &HeaderValue) -> Result<String, &'static str> {
 
 /// The content of a Structured Field string.
 fn unquoted(text: &str) -> Result<String, &'static str> {
-    const MALFORMED: &str = "must be a quoted string that ends with its closing quote, or have no quote in front";
+    const MALFORMED: &str =
+        "must be a quoted string that ends with its closing quote, or have no quote in front";
     let mut key = String::with_capacity(text.len());
     let mut characters = text.chars().skip(1);
     while let Some(character) = characters.next() {
@@ -137,7 +141,10 @@ mod tests {
             assert_eq!(key_of(&[("idempotency-key", value)]), Ok(Some("order-1".into())));
             assert_eq!(key_of(&[("x-idempotency-key", value)]), Ok(Some("order-1".into())));
         }
-        assert_eq!(key_of(&[("idempotency-key", "\"a\""), ("x-idempotency-key", "a")]), Ok(Some("a".into())));
+        assert_eq!(
+            key_of(&[("idempotency-key", "\"a\""), ("x-idempotency-key", "a")]),
+            Ok(Some("a".into()))
+        );
         assert_eq!(key_of(&[("idempotency-key", "a\"b")]), Ok(Some("a\"b".into())));
         let long = "k".repeat(255);
         assert_eq!(key_of(&[("idempotency-key", &format!("\"{long}\""))]), Ok(Some(long)));
@@ -145,7 +152,18 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for value in ["", "\"\"", "\"", "\"a", "\"a\"b", "\"a\\b\"", "a\tb", "ü", "\"a\";x=1", &"k".repeat(256)] {
+        for value in [
+            "",
+            "\"\"",
+            "\"",
+            "\"a",
+            "\"a\"b",
+            "\"a\\b\"",
+            "a\tb",
+            "ü",
+            "\"a\";x=1",
+            &"k".repeat(256),
+        ] {
             assert_eq!(key_of(&[("idempotency-key", value)]), Err(()), "{value}");
         }
         assert_eq!(key_of(&[("idempotency-key", "a"), ("x-idempotency-key", "b")]), Err(()));
@@ -155,8 +173,11 @@ mod tests {
     fn digest(event_type: &str, timestamp: Option<&str>, payload: &str) -> [u8; 32] {
         let event_type = EventType::parse(event_type).unwrap();
         let timestamp_text = timestamp.map(Into::into);
-        request(&Key::Sent("k".into()), &Draft { event_type, timestamp: None, timestamp_text, payload, key: None })
-            .request_digest
+        request(
+            &Key::Sent("k".into()),
+            &Draft { event_type, timestamp: None, timestamp_text, payload, key: None },
+        )
+        .request_digest
     }
 
     #[test]

@@ -6,7 +6,9 @@
 /// The lines that are not blank, the first `items_max` of them, and how many there are in all.
 pub(super) fn lines(body: &[u8], items_max: usize) -> (Vec<&[u8]>, usize) {
     let (mut kept, mut count) = (Vec::new(), 0);
-    for line in body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+    for line in
+        body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
+    {
         count += 1;
         if count <= items_max {
             kept.push(line);

@@ -6,7 +6,9 @@
 //! answered as a batch.
 
 use super::idempotency::Key;
-use super::{ENVELOPE_BYTES_MAX, Form, Sender, batch, cloud_events, envelope, idempotency, refused};
+use super::{
+    ENVELOPE_BYTES_MAX, Form, Sender, batch, cloud_events, envelope, idempotency, refused,
+};
 use crate::edge::EdgeState;
 use crate::edge::authenticate::{Authorized, Caller, EventsWrite};
 use crate::edge::body::{self, Reading};
@@ -72,7 +74,8 @@ pub(crate) async fn create_event(
     let minimal = prefers_minimal(&head.headers);
     drop(head);
     let waiting_events_max = caller.key.tenant.max_inbox_events;
-    let outcome = edge.router.append_one(&caller.tenant, event, waiting_events_max, edge.deadline()).await?;
+    let outcome =
+        edge.router.append_one(&caller.tenant, event, waiting_events_max, edge.deadline()).await?;
     created(&outcome.map_err(refused)?, minimal)
 }
 
@@ -86,7 +89,8 @@ async fn read_event(
 ) -> Result<NewEvent, ApiError> {
     let header_key = idempotency::header_key(headers)?;
     let payload_bytes_max = edge.options.limits.payload_bytes_max;
-    let reading = Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, edge).of(&caller.tenant, edge);
+    let reading =
+        Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, edge).of(&caller.tenant, edge);
     let body = body::read(body, reading).await?;
     let text = body::text(&body)?;
     let mut draft = match form {
@@ -138,19 +142,28 @@ mod tests {
     #[test]
     fn the_first_return_preference_counts() {
         let prefers = |values: &[&'static str]| {
-            let pair = |value: &&'static str| (HeaderName::from_static("prefer"), HeaderValue::from_static(value));
+            let pair = |value: &&'static str| {
+                (HeaderName::from_static("prefer"), HeaderValue::from_static(value))
+            };
             let mut headers = HeaderMap::new();
             for (name, value) in values.iter().map(pair) {
                 headers.append(name, value);
             }
             prefers_minimal(&headers)
         };
-        for yes in
-            [&["return=minimal"][..], &["wait=5, Return = \"minimal\"; x=1"], &["respond-async", "return=minimal"]]
-        {
+        for yes in [
+            &["return=minimal"][..],
+            &["wait=5, Return = \"minimal\"; x=1"],
+            &["respond-async", "return=minimal"],
+        ] {
             assert!(prefers(yes), "{yes:?}");
         }
-        for no in [&[][..], &["return=representation"], &["minimal"], &["return=representation, return=minimal"]] {
+        for no in [
+            &[][..],
+            &["return=representation"],
+            &["minimal"],
+            &["return=representation, return=minimal"],
+        ] {
             assert!(!prefers(no), "{no:?}");
         }
     }

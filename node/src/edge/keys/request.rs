@@ -34,13 +34,20 @@ pub(super) fn new_key(body: &[u8], now: Timestamp) -> Result<AskedKey, ApiError>
     let name = name.required_name(&mut faults);
     let tenant = tenant.parsed(&mut faults, TenantId::parse);
     let scopes = parsed_scopes(scopes, &mut faults);
-    let rate = rate.whole_number(&mut faults, 1..=RATE_MAX).and_then(|rate| u32::try_from(rate).ok());
+    let rate =
+        rate.whole_number(&mut faults, 1..=RATE_MAX).and_then(|rate| u32::try_from(rate).ok());
     let expiry = expires_at.parsed(&mut faults, Timestamp::parse);
     if expiry.is_some_and(|expiry| expiry <= now) {
         faults.add(expires_at.name, "must be in the future");
     }
     faults.check()?;
-    Ok(AskedKey { name: name.unwrap_or_default(), tenant, scopes, rate_limit_per_minute: rate, expires_at: expiry })
+    Ok(AskedKey {
+        name: name.unwrap_or_default(),
+        tenant,
+        scopes,
+        rate_limit_per_minute: rate,
+        expires_at: expiry,
+    })
 }
 
 /// Reads the body that asks for a rotation; without one there is no grace.
@@ -86,8 +93,12 @@ mod tests {
     #[test]
     fn every_fault_is_named() {
         let body = r#"{"name":" ","tenant_id":"A","scopes":["root"],"rate_limit_per_minute":0,"expires_at":"1969-01-01T00:00:00Z"}"#;
-        assert_eq!(fields(body), ["name", "tenant_id", "scopes", "rate_limit_per_minute", "expires_at"]);
-        let body = r#"{"name":1,"tenant_id":1,"scopes":1,"rate_limit_per_minute":"1","expires_at":1}"#;
+        assert_eq!(
+            fields(body),
+            ["name", "tenant_id", "scopes", "rate_limit_per_minute", "expires_at"]
+        );
+        let body =
+            r#"{"name":1,"tenant_id":1,"scopes":1,"rate_limit_per_minute":"1","expires_at":1}"#;
         assert_eq!(fields(body).len(), 5);
         assert_eq!(fields(r#"{"scopes":[]}"#), ["name", "scopes"]);
         assert_eq!(fields(r#"{"name":"a\u0000"}"#), ["name"]);

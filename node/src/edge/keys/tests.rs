@@ -20,7 +20,11 @@ async fn no_key_gives_more_than_it_has() {
     let admin = live.key("acme", scopes(&[Scope::Admin])).await;
     live.key("other", scopes(&[Scope::InboxRead])).await;
     let (status, json) = made(&live, &manager, json!({"name": "own"})).await;
-    assert_eq!((status, &json["scopes"]), (201, &json!(["inbox:read", "keys:manage"])), "KEYS-EDGE-1: {json}");
+    assert_eq!(
+        (status, &json["scopes"]),
+        (201, &json!(["inbox:read", "keys:manage"])),
+        "KEYS-EDGE-1: {json}"
+    );
     let refused = [
         (json!({"name": "x", "scopes": ["admin"]}), 403),
         (json!({"name": "x", "scopes": ["events:write"]}), 403),
@@ -51,8 +55,16 @@ async fn an_admin_s_key_is_beyond_a_manager() {
     let path = format!("/v1/keys/{}", greater["id"].as_str().unwrap());
     let rotate = format!("{path}/rotate");
     for (method, path) in [("POST", &rotate), ("DELETE", &path)] {
-        assert_eq!(live.send(method, path, &manager, "").await.status, 403, "KEYS-EDGE-1: {method}");
-        assert_eq!(live.send(method, path, &foreign, "").await.status, 404, "KEYS-EDGE-3: {method}");
+        assert_eq!(
+            live.send(method, path, &manager, "").await.status,
+            403,
+            "KEYS-EDGE-1: {method}"
+        );
+        assert_eq!(
+            live.send(method, path, &foreign, "").await.status,
+            404,
+            "KEYS-EDGE-3: {method}"
+        );
     }
     assert_eq!(live.send("DELETE", &path, &admin, "").await.status, 204);
     assert_eq!(live.send("DELETE", &path, &admin, "").await.status, 404);
@@ -65,16 +77,29 @@ async fn a_rotated_key_works_on_for_its_grace_alone() {
     let (_, old) = made(&live, &manager, json!({"name": "old", "scopes": ["inbox:read"]})).await;
     let path = format!("/v1/keys/{}/rotate", old["id"].as_str().unwrap());
     let answer = live.send("POST", &path, &manager, r#"{"grace_seconds":3600}"#).await;
-    assert_eq!((answer.status.as_u16(), &answer.json["scopes"]), (201, &old["scopes"]), "{}", answer.json);
-    let works = async |key: &Value| live.send("GET", "/v1/stats", key.as_str().unwrap(), "").await.status.as_u16();
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json["scopes"]),
+        (201, &old["scopes"]),
+        "{}",
+        answer.json
+    );
+    let works = async |key: &Value| {
+        live.send("GET", "/v1/stats", key.as_str().unwrap(), "").await.status.as_u16()
+    };
     assert_eq!((works(&old["key"]).await, works(&answer.json["key"]).await), (200, 200));
     let again = live.send("POST", &path, &manager, "").await;
     assert_eq!(again.status, 201, "{}", again.json);
     assert_eq!((works(&old["key"]).await, works(&again.json["key"]).await), (401, 200));
-    assert!(again.json["expires_at"].is_null(), "the successor does not end with its predecessor's grace");
+    assert!(
+        again.json["expires_at"].is_null(),
+        "the successor does not end with its predecessor's grace"
+    );
     let listed = live.send("GET", "/v1/keys", &manager, "").await.json;
     assert_eq!(listed["keys"].as_array().unwrap().len(), 3, "{listed}");
-    assert!(listed["keys"].as_array().unwrap().iter().all(|key| key.get("key").is_none()), "KEYS-EDGE-2");
+    assert!(
+        listed["keys"].as_array().unwrap().iter().all(|key| key.get("key").is_none()),
+        "KEYS-EDGE-2"
+    );
 }
 
 #[tokio::test]
@@ -90,14 +115,24 @@ async fn a_key_passes_on_no_more_than_it_has() {
     let body = json!({"name": "longer", "expires_at": "2050-01-01T00:00:00Z"});
     let (_, longer) = made(&live, small, body).await;
     assert_eq!(longer["expires_at"], json!(end));
-    let (status, _) = made(&live, small, json!({"name": "faster", "rate_limit_per_minute": 51})).await;
+    let (status, _) =
+        made(&live, small, json!({"name": "faster", "rate_limit_per_minute": 51})).await;
     assert_eq!(status, 403);
-    let (_, sibling) = made(&live, &manager, json!({"name": "sibling", "rate_limit_per_minute": 900})).await;
+    let (_, sibling) =
+        made(&live, &manager, json!({"name": "sibling", "rate_limit_per_minute": 900})).await;
     let path = format!("/v1/keys/{}/rotate", sibling["id"].as_str().unwrap());
-    assert_eq!(live.send("POST", &path, small, "").await.status, 403, "a faster key is not handed out by rotation");
+    assert_eq!(
+        live.send("POST", &path, small, "").await.status,
+        403,
+        "a faster key is not handed out by rotation"
+    );
     let (_, tier) = made(&live, &manager, json!({"name": "as its tier", "expires_at": end})).await;
     let path = format!("/v1/keys/{}/rotate", tier["id"].as_str().unwrap());
-    assert_eq!(live.send("POST", &path, small, "").await.status, 403, "neither is one with the rate of its tier");
+    assert_eq!(
+        live.send("POST", &path, small, "").await.status,
+        403,
+        "neither is one with the rate of its tier"
+    );
     let body = json!({"name": "longer", "rate_limit_per_minute": 50, "expires_at": "2050-01-01T00:00:00Z"});
     let (_, longer) = made(&live, &manager, body).await;
     let path = format!("/v1/keys/{}/rotate", longer["id"].as_str().unwrap());

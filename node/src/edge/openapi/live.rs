@@ -50,7 +50,9 @@ impl LiveEdge {
         let (options, broker) = options();
         let sender = HttpSender::new(&options.delivery, environment.clone()).unwrap();
         let targets = Arc::new(sender.policy().clone());
-        let node = Node::start(store.clone(), Arc::new(sender), broker, 1, "test@1".to_owned()).await.unwrap();
+        let node = Node::start(store.clone(), Arc::new(sender), broker, 1, "test@1".to_owned())
+            .await
+            .unwrap();
         let edge = EdgeState(Arc::new(Edge {
             environment,
             router: node.router(),
@@ -109,8 +111,15 @@ impl LiveEdge {
     }
 
     /// Sends a request with these headers.
-    pub(crate) async fn send_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    pub(crate) async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request =
+            Request::builder().method(method).uri(path).header("content-type", "application/json");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -136,7 +145,8 @@ fn options() -> (NodeOptions, BrokerOptions) {
 async fn the_router_serves_what_the_document_says_and_no_other_method() {
     let live = LiveEdge::start().await;
     for (path, item) in document()["paths"].as_object().unwrap() {
-        let documented: BTreeSet<_> = item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+        let documented: BTreeSet<_> =
+            item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
         let path = path.replace("{id}", "019b76da-a800-7000-8000-000000000001");
         for method in &documented {
             let status = live.send(method, &path, "", "{}").await.status;
@@ -144,7 +154,11 @@ async fn the_router_serves_what_the_document_says_and_no_other_method() {
         }
         let other = live.send(Method::TRACE.as_str(), &path, "", "").await;
         assert_eq!(other.status, 405, "{path}");
-        let allowed = other.headers["allow"].to_str().unwrap().split(',').map(|method| method.trim().to_owned());
+        let allowed = other.headers["allow"]
+            .to_str()
+            .unwrap()
+            .split(',')
+            .map(|method| method.trim().to_owned());
         let allowed: BTreeSet<_> = allowed.filter(|method| method != "HEAD").collect();
         assert_eq!(allowed, documented, "{path}");
     }
@@ -155,12 +169,20 @@ async fn the_document_and_the_page_are_served() {
     let live = LiveEdge::start().await;
     let served = live.send("GET", "/openapi.json", "", "").await;
     assert_eq!((served.status, served.json), (StatusCode::OK, document()));
-    for (path, media_type) in
-        [("/docs", "text/html"), ("/docs/app.js", "text/javascript"), ("/docs/style.css", "text/css")]
-    {
+    for (path, media_type) in [
+        ("/docs", "text/html"),
+        ("/docs/app.js", "text/javascript"),
+        ("/docs/style.css", "text/css"),
+    ] {
         let answer = live.send("GET", path, "", "").await;
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.headers["content-type"].to_str().unwrap().starts_with(media_type), "{path}");
-        assert!(answer.headers["content-security-policy"].to_str().unwrap().contains("script-src 'self'"), "{path}");
+        assert!(
+            answer.headers["content-security-policy"]
+                .to_str()
+                .unwrap()
+                .contains("script-src 'self'"),
+            "{path}"
+        );
     }
 }

@@ -16,7 +16,10 @@ fn documented(document: &Value) -> BTreeSet<String> {
     let paths = document["paths"].as_object().unwrap();
     let of_path = |(path, item): (&String, &Value)| {
         let methods: Vec<_> = item.as_object().unwrap().keys().cloned().collect();
-        methods.into_iter().map(|method| format!("{} {path}", method.to_uppercase())).collect::<Vec<_>>()
+        methods
+            .into_iter()
+            .map(|method| format!("{} {path}", method.to_uppercase()))
+            .collect::<Vec<_>>()
     };
     paths.iter().flat_map(of_path).collect()
 }
@@ -28,7 +31,10 @@ fn the_committed_document_is_the_one_served() {
         std::fs::write(GOLDEN, &current).unwrap();
     }
     let committed = std::fs::read_to_string(Path::new(GOLDEN)).unwrap_or_default();
-    assert!(committed == current, "OPENAPI-3: docs/openapi.json is old; run the tests with UPDATE_GOLDEN=1");
+    assert!(
+        committed == current,
+        "OPENAPI-3: docs/openapi.json is old; run the tests with UPDATE_GOLDEN=1"
+    );
 }
 
 #[test]
@@ -102,13 +108,20 @@ fn operations_have_ids_tags_and_errors() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let what = format!("{method} {path}");
-            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{what}: its id is not its own");
+            assert!(
+                ids.insert(operation["operationId"].as_str().unwrap().to_owned()),
+                "{what}: its id is not its own"
+            );
             assert!(operation["summary"].is_string() && operation["tags"][0].is_string(), "{what}");
             let responses = operation["responses"].as_object().unwrap();
             assert!(responses.contains_key("500"), "OPENAPI-2: {what}");
             let authenticated = operation["security"][0]["api_key"].is_array();
             assert_eq!(responses.contains_key("401"), authenticated, "OPENAPI-2: {what}");
-            assert_eq!(responses.contains_key("415"), operation["requestBody"].is_object(), "OPENAPI-2: {what}");
+            assert_eq!(
+                responses.contains_key("415"),
+                operation["requestBody"].is_object(),
+                "OPENAPI-2: {what}"
+            );
         }
     }
 }
@@ -116,7 +129,8 @@ fn operations_have_ids_tags_and_errors() {
 #[test]
 fn the_described_scopes_are_those_of_the_protocol() {
     let document = document();
-    let described: Vec<_> = document["components"]["schemas"]["Scope"]["enum"].as_array().unwrap().clone();
+    let described: Vec<_> =
+        document["components"]["schemas"]["Scope"]["enum"].as_array().unwrap().clone();
     assert_eq!(described, triggers_protocol::Scope::ALL.map(|scope| Value::from(scope.as_str())));
 }
 
@@ -125,11 +139,17 @@ fn the_described_scopes_are_those_of_the_protocol() {
 fn examples_of_requests_are_accepted() {
     let document = document();
     let example = |schema: &str| document["components"]["schemas"][schema]["example"].to_string();
-    crate::edge::ingest::accepts_examples(&example("NewEvent"), &example("NewBatch"), &example("CloudEvent"));
-    let [acknowledgement, extension, refusal] = ["Acknowledgement", "LeaseExtension", "Nack"].map(example);
+    crate::edge::ingest::accepts_examples(
+        &example("NewEvent"),
+        &example("NewBatch"),
+        &example("CloudEvent"),
+    );
+    let [acknowledgement, extension, refusal] =
+        ["Acknowledgement", "LeaseExtension", "Nack"].map(example);
     crate::edge::events::delivery::accepts_examples(&acknowledgement, &extension, &refusal);
     crate::edge::inbox::accepts_examples(&example("LeaseRequest"), &example("InboxReplay"));
-    let [subscription, patch, rotation] = ["NewSubscription", "SubscriptionPatch", "SecretRotation"].map(example);
+    let [subscription, patch, rotation] =
+        ["NewSubscription", "SubscriptionPatch", "SecretRotation"].map(example);
     crate::edge::subscriptions::accepts_examples(&subscription, &patch, &rotation);
     crate::edge::keys::accepts_examples(&example("NewKey"), &example("KeyRotation"));
     crate::edge::tenants::accepts_examples(&example("NewTenant"), &example("TenantPatch"));
@@ -144,7 +164,12 @@ fn the_guide_has_a_section_for_each_error_code() {
     for (section, code) in sections.into_iter().zip(ErrorCode::ALL) {
         let start = format!("{}\n\nStatus {}. ", code.as_str(), code.status());
         assert!(section.starts_with(&start), "the section of {}: {section}", code.as_str());
-        for part in ["- Causes: ", "- What to do: ", "```json\n", &format!("\"code\":\"{}\"", code.as_str())] {
+        for part in [
+            "- Causes: ",
+            "- What to do: ",
+            "```json\n",
+            &format!("\"code\":\"{}\"", code.as_str()),
+        ] {
             assert!(section.contains(part), "{}: no {part}", code.as_str());
         }
     }

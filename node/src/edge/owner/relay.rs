@@ -70,9 +70,9 @@ pub(super) async fn relay(errand: &Errand<'_>, peer: &str, until: Instant) -> Re
         Ok(PeerReply::NotOwner { owner }) => {
             Relayed::NotOwner(owner.map(|(incarnation, epoch)| Fence { epoch, incarnation }))
         }
-        Ok(PeerReply::Busy) => {
-            Relayed::Answer(ApiError::unavailable("the owner has too much under way").into_response())
-        }
+        Ok(PeerReply::Busy) => Relayed::Answer(
+            ApiError::unavailable("the owner has too much under way").into_response(),
+        ),
         Ok(PeerReply::Refused | PeerReply::Unsupported { .. }) => Relayed::Nothing,
         Ok(PeerReply::Done | PeerReply::Part { .. }) | Err(_) => Relayed::Unknown,
     }
@@ -88,7 +88,8 @@ async fn request(errand: &Errand<'_>, until: Instant) -> Result<HttpRequest, Api
         // One errand runs once at a time: nobody has set it meanwhile.
         let _ = places.set(reading.places(body.len())?);
     }
-    let fields = parts.headers.iter().filter(|(name, _)| !NOT_SENT.contains(name) && **name != REQUEST_ID);
+    let fields =
+        parts.headers.iter().filter(|(name, _)| !NOT_SENT.contains(name) && **name != REQUEST_ID);
     let mut headers: Vec<_> =
         fields.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
     headers.push((REQUEST_ID.as_str().to_owned(), context.request_id.as_str().as_bytes().to_vec()));
@@ -117,7 +118,9 @@ fn whole(response: HttpResponse, errand: &Errand<'_>, peer: &str) -> Response {
     let mut answer = Response::new(body);
     match StatusCode::from_u16(status) {
         Ok(status) => *answer.status_mut() = status,
-        Err(_) => return ApiError::internal("the owner's answer has no valid status").into_response(),
+        Err(_) => {
+            return ApiError::internal("the owner's answer has no valid status").into_response();
+        }
     }
     *answer.headers_mut() = fields(headers);
     answer.extensions_mut().insert(Made);
@@ -149,7 +152,11 @@ impl Rest {
     async fn next(&mut self) -> Result<Option<Bytes>, std::io::Error> {
         while !self.is_over {
             let request = PeerRequest::Pull { stream: self.stream }.encode();
-            let reply = self.transport.call(&self.peer, request, PULL_TIMEOUT).await.map_err(std::io::Error::other)?;
+            let reply = self
+                .transport
+                .call(&self.peer, request, PULL_TIMEOUT)
+                .await
+                .map_err(std::io::Error::other)?;
             match PeerReply::decode(&reply) {
                 Ok(PeerReply::Part { bytes, is_last }) => {
                     self.is_over = is_last;
@@ -179,7 +186,8 @@ impl Drop for Rest {
         let (transport, peer, stream) = (self.transport.clone(), self.peer.clone(), self.stream);
         tokio::spawn(async move {
             // An owner that does not hear of it gives the response up by itself, a little later.
-            let _ = transport.call(&peer, PeerRequest::Close { stream }.encode(), PULL_TIMEOUT).await;
+            let _ =
+                transport.call(&peer, PeerRequest::Close { stream }.encode(), PULL_TIMEOUT).await;
         });
     }
 }

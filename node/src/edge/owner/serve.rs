@@ -53,7 +53,13 @@ pub struct PeerRequests {
 impl PeerRequests {
     /// Answers with the public listener's routes.
     pub fn new(router: Router, directory: Directory) -> Self {
-        Self { router, directory, streams: Arc::default(), next: AtomicU64::new(1), is_over: RwLock::new(false) }
+        Self {
+            router,
+            directory,
+            streams: Arc::default(),
+            next: AtomicU64::new(1),
+            is_over: RwLock::new(false),
+        }
     }
 
     /// Lets no more begin, and waits for those that have, until then (`SERVE-4`).
@@ -72,7 +78,9 @@ impl PeerRequests {
         };
         let response = match http_request(request) {
             // The error of a router is that of no service.
-            Some(request) => self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
+            Some(request) => {
+                self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+            }
             None => malformed().into_response(),
         };
         if response.extensions().get::<Elsewhere>().is_some() {
@@ -82,14 +90,19 @@ impl PeerRequests {
     }
 
     fn not_here(&self, partition: PartitionId) -> PeerReply {
-        PeerReply::NotOwner { owner: self.directory.owner(partition).map(|fence| (fence.incarnation, fence.epoch)) }
+        PeerReply::NotOwner {
+            owner: self.directory.owner(partition).map(|fence| (fence.incarnation, fence.epoch)),
+        }
     }
 
     async fn reply(&self, from: String, response: Response) -> PeerReply {
         let (parts, body) = response.into_parts();
         let headers = parts.headers.iter();
-        let headers = headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
-        let mut reply = HttpResponse { status: parts.status.as_u16(), headers, body: Vec::new(), stream: None };
+        let headers = headers
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+            .collect();
+        let mut reply =
+            HttpResponse { status: parts.status.as_u16(), headers, body: Vec::new(), stream: None };
         if body.size_hint().upper().is_some_and(|bytes| bytes <= WHOLE_BYTES_MAX) {
             match body.collect().await {
                 Ok(whole) => reply.body = whole.to_bytes().to_vec(),
@@ -154,7 +167,8 @@ impl HttpService for PeerRequests {
 }
 
 fn http_request(request: HttpRequest) -> Option<Request> {
-    let HttpRequest { time_left_ms, partition: _, address, method, target, headers, body } = request;
+    let HttpRequest { time_left_ms, partition: _, address, method, target, headers, body } =
+        request;
     let mut http = Request::new(Body::from(body));
     *http.method_mut() = Method::from_bytes(method.as_bytes()).ok()?;
     *http.uri_mut() = target.parse::<Uri>().ok()?;
@@ -164,7 +178,8 @@ fn http_request(request: HttpRequest) -> Option<Request> {
     }
     let address = address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     http.extensions_mut().insert(Peer { address: SocketAddr::new(address, 0), sending: None });
-    http.extensions_mut().insert(Forwarded { time_left: Duration::from_millis(time_left_ms.into()) });
+    http.extensions_mut()
+        .insert(Forwarded { time_left: Duration::from_millis(time_left_ms.into()) });
     Some(http)
 }
 

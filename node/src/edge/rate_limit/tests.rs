@@ -44,16 +44,28 @@ fn a_batch_larger_than_the_burst_passes_once_and_is_paid_for() {
     assert_eq!(budget.take_events(110, Duration::ZERO), Err(10));
     assert_eq!(budget.take_events(1, millis(9_999)), Err(1));
     assert_eq!(budget.take_events(110, millis(10_000)), Ok(()));
-    assert_eq!(budget.take_request(millis(10_000)).refused_for_s, None, "requests are counted apart");
+    assert_eq!(
+        budget.take_request(millis(10_000)).refused_for_s,
+        None,
+        "requests are counted apart"
+    );
 }
 
 #[test]
 fn what_is_told_is_the_bucket_that_refuses() {
     let mut budget = Budget::new(Rate { per_minute: 60, burst: 10 }, Duration::ZERO);
     budget.take_request(Duration::ZERO);
-    assert_eq!((budget.lower_state().remaining, budget.lower_state().full_in_s), (9, 1), "the bucket of requests");
+    assert_eq!(
+        (budget.lower_state().remaining, budget.lower_state().full_in_s),
+        (9, 1),
+        "the bucket of requests"
+    );
     assert_eq!(budget.take_events(8, Duration::ZERO), Ok(()));
-    assert_eq!((budget.lower_state().remaining, budget.lower_state().full_in_s), (2, 8), "the bucket of events");
+    assert_eq!(
+        (budget.lower_state().remaining, budget.lower_state().full_in_s),
+        (2, 8),
+        "the bucket of events"
+    );
     let wait_s = budget.take_events(5, Duration::ZERO).unwrap_err();
     let told = budget.events_state();
     assert!(told.remaining < 5 && told.full_in_s >= wait_s, "{told:?} agrees with {wait_s}");

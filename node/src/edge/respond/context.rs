@@ -30,9 +30,13 @@ impl RequestId {
     fn of(headers: &HeaderMap, environment: &Environment, now: Timestamp) -> Self {
         let fits = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
-            (1..=REQUEST_ID_LENGTH_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+            (1..=REQUEST_ID_LENGTH_MAX).contains(&bytes.len())
+                && bytes.iter().all(u8::is_ascii_graphic)
         };
-        headers.get(REQUEST_ID).filter(fits).map_or_else(|| Self::make(environment, now), |value| Self(value.clone()))
+        headers
+            .get(REQUEST_ID)
+            .filter(fits)
+            .map_or_else(|| Self::make(environment, now), |value| Self(value.clone()))
     }
 
     /// A new id: a UUID that grows with time.
@@ -75,7 +79,11 @@ impl TraceParent {
         let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
         let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
         // Later versions may have more behind the flags; this one must not.
-        let length_fits = if version == "00" { rest.is_empty() } else { rest.is_empty() || rest.starts_with('-') };
+        let length_fits = if version == "00" {
+            rest.is_empty()
+        } else {
+            rest.is_empty() || rest.starts_with('-')
+        };
         let fits = version != "ff" && !is_zero(trace) && !is_zero(parent) && length_fits;
         fits.then(|| Self(value.clone()))
     }
@@ -153,7 +161,9 @@ impl RequestContext {
     /// `INTERNAL_ERROR` if a route was put outside of the middleware.
     pub fn of(extensions: &Extensions) -> Result<Arc<Self>, ApiError> {
         let context = extensions.get::<Arc<Self>>();
-        context.cloned().ok_or_else(|| ApiError::internal("a route is not behind the outermost middleware"))
+        context
+            .cloned()
+            .ok_or_else(|| ApiError::internal("a route is not behind the outermost middleware"))
     }
 
     /// Notes whose request it is; the first note stays.
@@ -205,7 +215,10 @@ mod tests {
         let parse = |text: &str| TraceParent::parse(&HeaderValue::from_str(text).unwrap());
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(parse(good).unwrap().trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_eq!(parse(&good.replacen("00", "cc", 1)).map(|trace| trace.as_str().len()), Some(55));
+        assert_eq!(
+            parse(&good.replacen("00", "cc", 1)).map(|trace| trace.as_str().len()),
+            Some(55)
+        );
         assert!(parse(&format!("{}-more", good.replacen("00", "01", 1))).is_some());
         for bad in [
             "",

@@ -16,7 +16,11 @@ tokio::task_local! {
 }
 
 /// Runs the handler of a request that must be answered by `end` and may take `timeout`.
-pub(super) fn within<F: Future>(end: Instant, timeout: Duration, handler: F) -> TaskLocalFuture<Instant, F> {
+pub(super) fn within<F: Future>(
+    end: Instant,
+    timeout: Duration,
+    handler: F,
+) -> TaskLocalFuture<Instant, F> {
     DEADLINE.scope(end - MARGIN_MAX.min(timeout / 10), handler)
 }
 
@@ -42,7 +46,11 @@ mod tests {
         .await;
         assert!(deadline(timeout) >= end, "outside of a request it is counted from now");
         within(end, Duration::from_millis(100), async {
-            assert_eq!(deadline(timeout), end - Duration::from_millis(10), "most of a short time is the handler's");
+            assert_eq!(
+                deadline(timeout),
+                end - Duration::from_millis(10),
+                "most of a short time is the handler's"
+            );
         })
         .await;
     }

@@ -7,9 +7,9 @@
 use crate::edge::rate_limit::RateState;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL,
-    CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -84,7 +84,8 @@ impl CommonHeaders {
         }
         if let Some(origin) = origin {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
+            headers
+                .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
         }
     }
 }
@@ -150,8 +151,13 @@ mod tests {
         let good = added(&common, "https://app.example.com");
         assert_eq!(good[ACCESS_CONTROL_ALLOW_ORIGIN], "https://app.example.com");
         assert_eq!(good[VARY], "origin");
-        for origin in ["https://app.example.com.evil.example", "http://app.example.com", "null", "*"] {
-            assert!(!added(&common, origin).contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "HEADERS-2: {origin}");
+        for origin in
+            ["https://app.example.com.evil.example", "http://app.example.com", "null", "*"]
+        {
+            assert!(
+                !added(&common, origin).contains_key(ACCESS_CONTROL_ALLOW_ORIGIN),
+                "HEADERS-2: {origin}"
+            );
         }
         assert!(!added(&listen(&[], false), "null").contains_key(VARY));
     }
@@ -164,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_policy_that_is_there_stays() {
-        let mut headers = HeaderMap::from_iter([(CONTENT_SECURITY_POLICY, HeaderValue::from_static("mine"))]);
+        let mut headers =
+            HeaderMap::from_iter([(CONTENT_SECURITY_POLICY, HeaderValue::from_static("mine"))]);
         listen(&[], false).add(&mut headers, true, None);
         assert_eq!(headers[CONTENT_SECURITY_POLICY], "mine", "HEADERS-3");
     }
@@ -172,7 +179,8 @@ mod tests {
     #[test]
     fn the_rate_is_told_in_both_forms() {
         let mut headers = HeaderMap::new();
-        let state = RateState { rate: Rate { per_minute: 600, burst: 10 }, remaining: 7, full_in_s: 1 };
+        let state =
+            RateState { rate: Rate { per_minute: 600, burst: 10 }, remaining: 7, full_in_s: 1 };
         add_rate(&mut headers, &state, Timestamp::from_millis(5_000));
         assert_eq!(
             (&headers[X_RATE_LIMIT_LIMIT], &headers[X_RATE_LIMIT_REMAINING]),
@@ -186,6 +194,9 @@ mod tests {
         add_rate(&mut headers, &state, Timestamp::from_millis(5_000));
         assert_eq!(headers[X_RATE_LIMIT_LIMIT], u32::MAX.to_string());
         assert_eq!(headers[RATE_LIMIT], format!("\"default\";r={};t={}", u32::MAX, u64::MAX));
-        assert_eq!(headers[RATE_LIMIT_POLICY], format!("\"default\";q={};w={}", u32::MAX, most.window_s()));
+        assert_eq!(
+            headers[RATE_LIMIT_POLICY],
+            format!("\"default\";q={};w={}", u32::MAX, most.window_s())
+        );
     }
 }

@@ -32,7 +32,13 @@ pub(super) struct Measures {
 
 impl Measures {
     /// Counts a request that was answered.
-    pub(super) fn record(&self, route: &str, method: &Method, status: StatusCode, elapsed: Duration) {
+    pub(super) fn record(
+        &self,
+        route: &str,
+        method: &Method,
+        status: StatusCode,
+        elapsed: Duration,
+    ) {
         let (method, class) = (method_index(method), class_index(status));
         let known = self.routes.load();
         let added;
@@ -80,10 +86,13 @@ mod tests {
 
     #[test]
     fn every_method_and_status_has_a_place() {
-        for (method, name) in [(Method::GET, "GET"), (Method::TRACE, "other"), (Method::DELETE, "DELETE")] {
+        for (method, name) in
+            [(Method::GET, "GET"), (Method::TRACE, "other"), (Method::DELETE, "DELETE")]
+        {
             assert_eq!(METHODS[method_index(&method)], name);
         }
-        for (status, name) in [(100, "1xx"), (204, "2xx"), (431, "4xx"), (503, "5xx"), (999, "5xx")] {
+        for (status, name) in [(100, "1xx"), (204, "2xx"), (431, "4xx"), (503, "5xx"), (999, "5xx")]
+        {
             assert_eq!(CLASSES[class_index(StatusCode::from_u16(status).unwrap())], name);
         }
     }
@@ -92,7 +101,12 @@ mod tests {
     fn a_route_is_registered_once() {
         let measures = Measures::default();
         for _ in 0..3 {
-            measures.record("/v1/events", &Method::POST, StatusCode::CREATED, Duration::from_millis(1));
+            measures.record(
+                "/v1/events",
+                &Method::POST,
+                StatusCode::CREATED,
+                Duration::from_millis(1),
+            );
         }
         measures.record("/v1/inbox", &Method::GET, StatusCode::OK, Duration::from_millis(1));
         assert_eq!(measures.routes.load().len(), 2);

@@ -7,7 +7,9 @@
 
 use crate::edge::error::{ApiError, ErrorBody, ErrorMember};
 use axum::body::Body;
-use axum::http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
@@ -52,17 +54,24 @@ pub(super) fn error_of(response: &mut Response) -> ApiError {
 fn of_status(status: StatusCode) -> ApiError {
     match status {
         StatusCode::NOT_FOUND => ApiError::new(ErrorCode::NotFound, "no such route"),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            ApiError::new(ErrorCode::MethodNotAllowed, "the route does not have this method; Allow names those it has")
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            ErrorCode::MethodNotAllowed,
+            "the route does not have this method; Allow names those it has",
+        ),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => ApiError::validation(
+            "request",
+            "has a path, a query or a header that does not have the expected form",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(ErrorCode::PayloadTooLarge, "the body is too large")
         }
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-            ApiError::validation("request", "has a path, a query or a header that does not have the expected form")
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the route does not take this content type",
+        ),
+        status if status.is_server_error() => {
+            ApiError::internal(format_args!("a response of status {status}"))
         }
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(ErrorCode::PayloadTooLarge, "the body is too large"),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            ApiError::new(ErrorCode::UnsupportedMediaType, "the route does not take this content type")
-        }
-        status if status.is_server_error() => ApiError::internal(format_args!("a response of status {status}")),
         status => {
             let code = ErrorCode::ALL.into_iter().find(|code| code.status() == status.as_u16());
             let code = code.unwrap_or(ErrorCode::ValidationError);
@@ -72,7 +81,13 @@ fn of_status(status: StatusCode) -> ApiError {
 }
 
 /// Gives a response the status, the headers and the body of an error.
-pub(super) fn render(response: &mut Response, error: ApiError, now: Timestamp, request_id: &str, as_problem: bool) {
+pub(super) fn render(
+    response: &mut Response,
+    error: ApiError,
+    now: Timestamp,
+    request_id: &str,
+    as_problem: bool,
+) {
     *response.status_mut() = error.status();
     let content_type = if as_problem { PROBLEM } else { "application/json" };
     let headers = response.headers_mut();
@@ -101,7 +116,10 @@ fn body(error: ApiError, now: Timestamp, request_id: &str, as_problem: bool) -> 
     };
     let body = if as_problem {
         serde_json::to_vec(&Problem {
-            r#type: format!("{PROBLEM_TYPE_BASE}{}", code.as_str().to_ascii_lowercase().replace('_', "-")),
+            r#type: format!(
+                "{PROBLEM_TYPE_BASE}{}",
+                code.as_str().to_ascii_lowercase().replace('_', "-")
+            ),
             title: title(code),
             status: code.status(),
             detail: &member.message,
@@ -156,7 +174,9 @@ mod tests {
         assert_eq!(problem["status"], 400);
         assert_eq!(problem["type"], "/docs#error-validation-error");
         assert_eq!(problem["instance"], "#request-r%221");
-        assert!(rendered(ApiError::new(ErrorCode::Gone, "x"), false)["error"].get("details").is_none());
+        assert!(
+            rendered(ApiError::new(ErrorCode::Gone, "x"), false)["error"].get("details").is_none()
+        );
     }
 
     #[test]
@@ -171,8 +191,9 @@ mod tests {
 
     #[test]
     fn problems_are_for_who_names_them() {
-        let asks =
-            |value: &'static str| accepts_problem(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]));
+        let asks = |value: &'static str| {
+            accepts_problem(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]))
+        };
         assert!(asks("application/problem+json"));
         assert!(asks("application/json;q=0.5, Application/Problem+JSON;q=0.9"));
         assert!(!asks("*/*") && !asks("application/json") && !asks("application/problem+json-not"));

@@ -98,7 +98,8 @@ pub(super) fn hold(
     let hint = response.body().size_hint();
     let bytes = hint.upper().unwrap_or(hint.lower());
     let content_type = response.headers().get(CONTENT_TYPE);
-    let is_stream = content_type.is_some_and(|value| value.as_bytes().starts_with(EVENT_STREAM.as_bytes()));
+    let is_stream =
+        content_type.is_some_and(|value| value.as_bytes().starts_with(EVENT_STREAM.as_bytes()));
     if is_stream || bytes < HELD_BYTES_MIN {
         return Ok(response);
     }
@@ -127,7 +128,10 @@ impl HttpBody for HeldBody {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {

@@ -25,26 +25,45 @@ fn router(change: impl FnOnce(&mut ListenOptions)) -> Router {
     let router = Router::new()
         .route("/good", get(async || "good"))
         .route("/large", get(async || vec![b'x'; LARGE_BYTES]))
-        .route("/deadline", get(async || deadline(Duration::ZERO).duration_since(Instant::now()).as_secs().to_string()))
+        .route(
+            "/deadline",
+            get(async || {
+                deadline(Duration::ZERO).duration_since(Instant::now()).as_secs().to_string()
+            }),
+        )
         .route("/slow", get(async || std::future::pending::<()>().await))
         .route("/panics", get(panics))
-        .route("/number/{number}", get(async |axum::extract::Path(_): axum::extract::Path<u8>| "number"))
+        .route(
+            "/number/{number}",
+            get(async |axum::extract::Path(_): axum::extract::Path<u8>| "number"),
+        )
         .fallback(no_such_route);
     around(router, responder)
 }
 
-async fn answer(router: Router, request: axum::http::request::Builder) -> (StatusCode, HeaderMap, Value) {
+async fn answer(
+    router: Router,
+    request: axum::http::request::Builder,
+) -> (StatusCode, HeaderMap, Value) {
     let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    for name in
-        ["x-content-type-options", "x-frame-options", "cache-control", "content-security-policy", "x-request-id"]
-    {
+    for name in [
+        "x-content-type-options",
+        "x-frame-options",
+        "cache-control",
+        "content-security-policy",
+        "x-request-id",
+    ] {
         assert!(parts.headers.contains_key(name), "RESPOND-1: {name}");
     }
     if parts.status.as_u16() >= 400 {
-        assert_eq!(json["error"]["request_id"], parts.headers[REQUEST_ID].to_str().unwrap(), "RESPOND-1");
+        assert_eq!(
+            json["error"]["request_id"],
+            parts.headers[REQUEST_ID].to_str().unwrap(),
+            "RESPOND-1"
+        );
     }
     (parts.status, parts.headers, json)
 }
@@ -55,7 +74,8 @@ fn request(path: &str) -> axum::http::request::Builder {
 
 #[tokio::test]
 async fn what_the_framework_answers_gets_our_body() {
-    let cases = [("GET", "/nowhere", 404, "NOT_FOUND"), ("PUT", "/good", 405, "METHOD_NOT_ALLOWED")];
+    let cases =
+        [("GET", "/nowhere", 404, "NOT_FOUND"), ("PUT", "/good", 405, "METHOD_NOT_ALLOWED")];
     for (method, path, status, code) in cases {
         let (found, headers, json) = answer(router(|_| ()), request(path).method(method)).await;
         assert_eq!((found.as_u16(), &json["error"]["code"]), (status, &Value::from(code)));
@@ -69,11 +89,20 @@ async fn what_the_framework_answers_gets_our_body() {
 
 #[tokio::test]
 async fn a_slow_or_broken_handler_is_an_error_of_its_request() {
-    let (status, headers, json) = answer(router(|listen| listen.request_timeout_ms = 100), request("/slow")).await;
-    assert_eq!((status.as_u16(), &json["error"]["code"]), (503, &Value::from("UNAVAILABLE")), "RESPOND-2");
+    let (status, headers, json) =
+        answer(router(|listen| listen.request_timeout_ms = 100), request("/slow")).await;
+    assert_eq!(
+        (status.as_u16(), &json["error"]["code"]),
+        (503, &Value::from("UNAVAILABLE")),
+        "RESPOND-2"
+    );
     assert_eq!(headers["retry-after"], "1");
     let (status, _, json) = answer(router(|_| ()), request("/panics")).await;
-    assert_eq!((status.as_u16(), &json["error"]["code"]), (500, &Value::from("INTERNAL_ERROR")), "RESPOND-3");
+    assert_eq!(
+        (status.as_u16(), &json["error"]["code"]),
+        (500, &Value::from("INTERNAL_ERROR")),
+        "RESPOND-3"
+    );
     assert!(!json.to_string().contains("a fault of a handler"));
 }
 
@@ -88,16 +117,24 @@ async fn a_head_over_the_limits_is_refused() {
     for builder in [many, large, long] {
         let limited = router(|listen| (listen.headers_max, listen.header_bytes_max) = (16, 8_192));
         let (status, _, json) = answer(limited, builder).await;
-        assert_eq!((status.as_u16(), &json["error"]["code"]), (431, &Value::from("HEADER_FIELDS_TOO_LARGE")));
+        assert_eq!(
+            (status.as_u16(), &json["error"]["code"]),
+            (431, &Value::from("HEADER_FIELDS_TOO_LARGE"))
+        );
     }
 }
 
 #[tokio::test]
 async fn a_problem_is_given_to_who_asks() {
-    let asking = request("/nowhere").header("accept", "application/problem+json").header("x-request-id", "mine");
+    let asking = request("/nowhere")
+        .header("accept", "application/problem+json")
+        .header("x-request-id", "mine");
     let (_, headers, json) = answer(router(|_| ()), asking).await;
     assert_eq!(headers["content-type"], "application/problem+json");
-    assert_eq!((&json["status"], headers["x-request-id"].to_str().unwrap()), (&Value::from(404), "mine"));
+    assert_eq!(
+        (&json["status"], headers["x-request-id"].to_str().unwrap()),
+        (&Value::from(404), "mine")
+    );
 }
 
 #[tokio::test]
@@ -105,8 +142,10 @@ async fn preflights_are_answered_for_configured_origins_only() {
     let origin = "https://app.example.com";
     for (asked, status) in [(origin, 204), ("https://evil.example", 405)] {
         let listening = router(|listen| listen.cors_origins = vec![origin.to_owned()]);
-        let preflight =
-            request("/good").method("OPTIONS").header("origin", asked).header("access-control-request-method", "POST");
+        let preflight = request("/good")
+            .method("OPTIONS")
+            .header("origin", asked)
+            .header("access-control-request-method", "POST");
         let (found, headers, _) = answer(listening, preflight).await;
         assert_eq!(found.as_u16(), status);
         assert_eq!(headers.contains_key("access-control-allow-methods"), asked == origin);
@@ -130,7 +169,8 @@ async fn a_response_that_nobody_takes_keeps_the_next_one_out() {
 #[tokio::test]
 async fn handlers_get_the_end_of_their_request() {
     let listening = router(|listen| listen.request_timeout_ms = 500_000);
-    let response = listening.oneshot(request("/deadline").body(Body::empty()).unwrap()).await.unwrap();
+    let response =
+        listening.oneshot(request("/deadline").body(Body::empty()).unwrap()).await.unwrap();
     let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
     let seconds: u64 = std::str::from_utf8(&body).unwrap().parse().unwrap();
     assert!((400..500).contains(&seconds), "{seconds}");

@@ -37,7 +37,8 @@ impl Activity {
     /// How many requests there were, if none is under way and the next one needs a head of its own.
     pub(super) fn requests_if_quiet(&self) -> Option<u64> {
         let begun = self.begun.load(Ordering::Relaxed);
-        let is_quiet = begun == self.answered.load(Ordering::Relaxed) && !self.is_http2.load(Ordering::Relaxed);
+        let is_quiet = begun == self.answered.load(Ordering::Relaxed)
+            && !self.is_http2.load(Ordering::Relaxed);
         is_quiet.then_some(begun)
     }
 
@@ -54,7 +55,8 @@ impl Activity {
 
     fn requests_if_http2_closed(&self) -> Option<u64> {
         let begun = self.begun.load(Ordering::Relaxed);
-        let is_closed = begun == self.ended.load(Ordering::Relaxed) && self.is_http2.load(Ordering::Relaxed);
+        let is_closed =
+            begun == self.ended.load(Ordering::Relaxed) && self.is_http2.load(Ordering::Relaxed);
         is_closed.then_some(begun)
     }
 }

@@ -67,11 +67,24 @@ struct Linger {
 
 impl<S> TimedStream<S> {
     pub(super) fn new(inner: S, waits: Waits, activity: Arc<Activity>) -> Self {
-        Self { inner, waits, activity, head_after: None, awaited: None, read_end: None, stalled: None, lingering: None }
+        Self {
+            inner,
+            waits,
+            activity,
+            head_after: None,
+            awaited: None,
+            read_end: None,
+            stalled: None,
+            lingering: None,
+        }
     }
 
     /// Passes a write's outcome on, unless it has been pending for too long.
-    fn within_time<T>(&mut self, outcome: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn within_time<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.stalled = None;
             return outcome;
@@ -118,15 +131,20 @@ impl<S> TimedStream<S> {
         ready!(read_end.as_mut().poll(cx));
         match awaited {
             Awaited::Idle(_) => Poll::Ready(Ok(())),
-            Awaited::Head(_) => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head of a request does not end")))
-            }
+            Awaited::Head(_) => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the head of a request does not end",
+            ))),
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let filled = buf.filled().len();
         let outcome = Pin::new(&mut this.inner).poll_read(cx, buf);
@@ -141,7 +159,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.written_within_time(outcome, cx)
     }
@@ -223,15 +245,21 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_arrive_in_order_whether_they_are_copied_into_one_or_not() {
-        for (first, second) in [(1, 2), (COPIED_BYTES_MAX - 1, 1), (COPIED_BYTES_MAX, 1), (3, 3 * COPIED_BYTES_MAX)] {
+        for (first, second) in
+            [(1, 2), (COPIED_BYTES_MAX - 1, 1), (COPIED_BYTES_MAX, 1), (3, 3 * COPIED_BYTES_MAX)]
+        {
             let sent: Vec<u8> = (0..first + second).map(|at| (at % 251) as u8).collect();
             let (near, mut far) = duplex(1_000);
             let writer = async {
                 let (mut stream, _) = stream(near, |_| ());
                 let mut written = 0;
                 while written < sent.len() {
-                    let (one, other) = (&sent[written.min(first)..first], &sent[written.max(first)..]);
-                    written += stream.write_vectored(&[IoSlice::new(one), IoSlice::new(other)]).await.unwrap();
+                    let (one, other) =
+                        (&sent[written.min(first)..first], &sent[written.max(first)..]);
+                    written += stream
+                        .write_vectored(&[IoSlice::new(one), IoSlice::new(other)])
+                        .await
+                        .unwrap();
                 }
             };
             let mut received = Vec::new();

@@ -48,7 +48,9 @@ impl Running {
 /// Everything until the peer closes.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the connection is closed");
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut bytes))
+        .await
+        .expect("the connection is closed");
     // A reset is an end as well.
     drop(read);
     String::from_utf8_lossy(&bytes).into_owned()
@@ -56,13 +58,18 @@ async fn rest(stream: &mut TcpStream) -> String {
 
 async fn some(stream: &mut TcpStream) -> String {
     let mut bytes = [0; 4_096];
-    let count = tokio::time::timeout(DEADLINE, stream.read(&mut bytes)).await.expect("an answer").unwrap();
+    let count =
+        tokio::time::timeout(DEADLINE, stream.read(&mut bytes)).await.expect("an answer").unwrap();
     String::from_utf8_lossy(&bytes[..count]).into_owned()
 }
 
 fn echo() -> Router {
-    Router::new()
-        .route("/", get(async |Extension(peer): Extension<crate::edge::client_address::Peer>| peer.address.to_string()))
+    Router::new().route(
+        "/",
+        get(async |Extension(peer): Extension<crate::edge::client_address::Peer>| {
+            peer.address.to_string()
+        }),
+    )
 }
 
 #[tokio::test]
@@ -115,7 +122,10 @@ async fn an_address_has_its_places_and_no_more() {
     let mut both = [proxied.connect().await, proxied.connect().await];
     for stream in &mut both {
         stream.write_all(GET).await.unwrap();
-        assert!(some(stream).await.starts_with("HTTP/1.1 200"), "all connections of a proxy have its address");
+        assert!(
+            some(stream).await.starts_with("HTTP/1.1 200"),
+            "all connections of a proxy have its address"
+        );
     }
 }
 
@@ -130,7 +140,8 @@ async fn stopping_answers_what_began_and_closes_the_rest() {
             "done"
         }
     };
-    let running = Running::start(Router::new().route("/", get(handler)), ListenOptions::default()).await;
+    let running =
+        Running::start(Router::new().route("/", get(handler)), ListenOptions::default()).await;
     let mut idle = running.connect().await;
     let mut busy = running.connect().await;
     busy.write_all(GET).await.unwrap();
@@ -139,7 +150,10 @@ async fn stopping_answers_what_began_and_closes_the_rest() {
     assert_eq!(rest(&mut idle).await, "");
     release.notify_one();
     let answer = rest(&mut busy).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "CONNECTION-2: {answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"),
+        "CONNECTION-2: {answer}"
+    );
     drop((idle, busy));
     running.ended().await;
 }
@@ -182,7 +196,11 @@ async fn large(change: impl FnOnce(&mut ListenOptions)) -> (Running, Arc<Notify>
     (options.listen.request_timeout_ms, options.listen.drain_timeout_ms) = (600_000, 600_000);
     change(&mut options.listen);
     let responder = Responder::new(Environment::system(), &options);
-    (Running::start(around(Router::new().route("/", get(handler)), responder), options.listen).await, begun)
+    (
+        Running::start(around(Router::new().route("/", get(handler)), responder), options.listen)
+            .await,
+        begun,
+    )
 }
 
 #[tokio::test]

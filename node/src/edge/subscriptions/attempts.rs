@@ -67,7 +67,9 @@ struct AttemptJson<'a> {
 }
 
 impl<'a> From<&'a (EventId, LoggedAttempt)> for AttemptJson<'a> {
-    fn from((event_id, LoggedAttempt { event_type, attempt }): &'a (EventId, LoggedAttempt)) -> Self {
+    fn from(
+        (event_id, LoggedAttempt { event_type, attempt }): &'a (EventId, LoggedAttempt),
+    ) -> Self {
         Self {
             event_id: *event_id,
             event_type: event_type.as_str(),
@@ -109,10 +111,15 @@ pub(crate) async fn list_attempts(
     faults.check()?;
     let (secret, tenant) = (&edge.cursor_secret, &caller.tenant);
     let before = cursor.map(|text| cursor::open_attempt(secret, (tenant, id), text)).transpose()?;
-    let found = edge.router.subscription_attempts(tenant, id, before, limit, edge.deadline()).await?;
+    let found =
+        edge.router.subscription_attempts(tenant, id, before, limit, edge.deadline()).await?;
     let page = found.ok_or_else(not_found)?;
     let cursor = page.next.map(|next| cursor::seal_attempt(secret, (tenant, id), next));
     let attempts: Vec<_> = page.attempts.iter().map(AttemptJson::from).collect();
     let bytes_hint = ATTEMPT_BYTES * attempts.len() + 128;
-    respond(StatusCode::OK, &AttemptList { attempts, has_more: cursor.is_some(), cursor }, bytes_hint)
+    respond(
+        StatusCode::OK,
+        &AttemptList { attempts, has_more: cursor.is_some(), cursor },
+        bytes_hint,
+    )
 }

@@ -117,7 +117,9 @@ impl<'a> SubscriptionJson<'a> {
     pub(super) fn of(row: &'a SubscriptionRow) -> Self {
         let (status, disabled) = match row.status {
             SubscriptionStatus::Active => (StatusName::Active, None),
-            SubscriptionStatus::Disabled { reason, at } => (StatusName::Disabled, Some((reason, at))),
+            SubscriptionStatus::Disabled { reason, at } => {
+                (StatusName::Disabled, Some((reason, at)))
+            }
             SubscriptionStatus::Deleted => (StatusName::Disabled, None),
         };
         Self {

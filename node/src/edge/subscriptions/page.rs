@@ -9,8 +9,14 @@ use triggers_cluster_config::LimitOptions;
 
 /// The limit that the values of the parameter `limit` ask for; a fault, and 1 in its place, if they are no number of
 /// entries that a page may have.
-pub(in crate::edge) fn limit(values: &[Value], limits: &LimitOptions, faults: &mut Faults) -> usize {
-    let Some(text) = query::once("limit", values, faults) else { return limits.page_events_default };
+pub(in crate::edge) fn limit(
+    values: &[Value],
+    limits: &LimitOptions,
+    faults: &mut Faults,
+) -> usize {
+    let Some(text) = query::once("limit", values, faults) else {
+        return limits.page_events_default;
+    };
     query::whole_number(text, limits.page_events_max).unwrap_or_else(|| {
         faults.add("limit", format!("must be a whole number from 1 to {}", limits.page_events_max));
         1

@@ -40,7 +40,9 @@ impl From<Ping> for TestJson {
     fn from(Ping { outcome, took }: Ping) -> Self {
         let (http_status, error) = match outcome {
             SendOutcome::Answered { status: status @ 200..=299, .. } => (Some(status), None),
-            SendOutcome::Answered { status, .. } => (Some(status), Some(format!("the endpoint answered {status}"))),
+            SendOutcome::Answered { status, .. } => {
+                (Some(status), Some(format!("the endpoint answered {status}")))
+            }
             SendOutcome::Failed { status, reason, .. } => (status, Some(reason)),
         };
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);

@@ -81,7 +81,10 @@ pub(super) struct AskedRotation {
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn new_subscription(body: &[u8], rules: Rules<'_>) -> Result<AskedSubscription, ApiError> {
+pub(super) fn new_subscription(
+    body: &[u8],
+    rules: Rules<'_>,
+) -> Result<AskedSubscription, ApiError> {
     let mut faults = Faults::default();
     let names = [
         "secret",
@@ -110,7 +113,15 @@ pub(super) fn new_subscription(body: &[u8], rules: Rules<'_>) -> Result<AskedSub
 /// 400 that names every fault.
 pub(super) fn change(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionChange, ApiError> {
     let mut faults = Faults::default();
-    let names = ["status", "target_url", "targetUrl", "event_types", "description", "retry_policy", "max_in_flight"];
+    let names = [
+        "status",
+        "target_url",
+        "targetUrl",
+        "event_types",
+        "description",
+        "retry_policy",
+        "max_in_flight",
+    ];
     let [status, settings @ ..] = members(body::text(body)?, names, &mut faults)?;
     let [snake, camel, ..] = settings;
     for member in [snake, camel, status].into_iter().filter(|member| member.is_null()) {
@@ -134,7 +145,8 @@ pub(super) fn rotation(body: Option<&[u8]>) -> Result<AskedRotation, ApiError> {
     let text = body.map_or(Ok("{}"), body::text)?;
     let [secret, grace] = members(text, ["secret", "grace_seconds"], &mut faults)?;
     let key = secret.parsed(&mut faults, SigningKey::parse);
-    let grace_s = grace.whole_number(&mut faults, 0..=GRACE_SECONDS_MAX).unwrap_or(GRACE_SECONDS_DEFAULT);
+    let grace_s =
+        grace.whole_number(&mut faults, 0..=GRACE_SECONDS_MAX).unwrap_or(GRACE_SECONDS_DEFAULT);
     faults.check().map(|()| AskedRotation { key, grace: Duration::from_secs(grace_s) })
 }
 
@@ -148,9 +160,19 @@ fn settings_of(
     let event_types = asked(types, parsed_types(types, faults)).map(Option::unwrap_or_default);
     let description = asked(description, parsed_description(description, faults));
     let retry_policy = asked(policy, parsed_policy(policy, rules.is_admin, faults));
-    let count = in_flight.whole_number(faults, 1..=MAX_IN_FLIGHT_MAX).and_then(|count| u32::try_from(count).ok());
+    let count = in_flight
+        .whole_number(faults, 1..=MAX_IN_FLIGHT_MAX)
+        .and_then(|count| u32::try_from(count).ok());
     let max_in_flight = asked(in_flight, count).map(|count| count.unwrap_or(MAX_IN_FLIGHT_DEFAULT));
-    SubscriptionChange { target_url, event_types, description, retry_policy, max_in_flight, active: None, key: None }
+    SubscriptionChange {
+        target_url,
+        event_types,
+        description,
+        retry_policy,
+        max_in_flight,
+        active: None,
+        key: None,
+    }
 }
 
 /// Nothing if the member is absent, the default if it is `null`, else the value.
@@ -159,7 +181,11 @@ fn asked<T>(member: Member<'_>, value: Option<T>) -> Option<Option<T>> {
 }
 
 /// The target under either of its names. Under both it must be the same.
-fn parsed_target(names: [Member<'_>; 2], policy: &TargetPolicy, faults: &mut Faults) -> Option<String> {
+fn parsed_target(
+    names: [Member<'_>; 2],
+    policy: &TargetPolicy,
+    faults: &mut Faults,
+) -> Option<String> {
     let [snake, camel] = names;
     let [first, second] = names.map(|member| member.text(faults));
     if first.is_some() && second.is_some() && first != second {
@@ -167,7 +193,10 @@ fn parsed_target(names: [Member<'_>; 2], policy: &TargetPolicy, faults: &mut Fau
     }
     let name = if first.is_some() { snake.name } else { camel.name };
     let text = first.or(second)?;
-    Target::parse(&text, policy).map_err(|reason| faults.add(name, reason.0)).ok().map(|_| text.into_owned())
+    Target::parse(&text, policy)
+        .map_err(|reason| faults.add(name, reason.0))
+        .ok()
+        .map(|_| text.into_owned())
 }
 
 fn parsed_types(member: Member<'_>, faults: &mut Faults) -> Option<Vec<EventTypePattern>> {
@@ -186,7 +215,8 @@ fn parsed_types(member: Member<'_>, faults: &mut Faults) -> Option<Vec<EventType
 fn parsed_description(member: Member<'_>, faults: &mut Faults) -> Option<String> {
     let text = member.text(faults)?;
     if text.chars().count() > DESCRIPTION_CHARACTERS_MAX {
-        faults.add(member.name, format!("must have at most {DESCRIPTION_CHARACTERS_MAX} characters"));
+        faults
+            .add(member.name, format!("must have at most {DESCRIPTION_CHARACTERS_MAX} characters"));
     }
     Some(text.into_owned())
 }
@@ -194,7 +224,11 @@ fn parsed_description(member: Member<'_>, faults: &mut Faults) -> Option<String>
 fn parsed_policy(member: Member<'_>, is_admin: bool, faults: &mut Faults) -> Option<RetryPolicy> {
     let message = "must have delays_seconds, or initial, factor, max and max_attempts";
     let policy: RetryPolicy = member.decoded(faults, message)?;
-    policy.validate(is_admin).map_err(|reason| faults.add(member.name, reason.0)).ok().map(|()| policy)
+    policy
+        .validate(is_admin)
+        .map_err(|reason| faults.add(member.name, reason.0))
+        .ok()
+        .map(|()| policy)
 }
 
 /// The scheme: the one that is named, which must fit the key, else the key's, else the symmetric one.
@@ -206,7 +240,8 @@ fn parsed_scheme(member: Member<'_>, key: Option<&SigningKey>, faults: &mut Faul
     });
     let of_key = key.map(SigningKey::scheme);
     if named.is_some() && of_key.is_some() && named != of_key {
-        faults.add(member.name, "must fit the secret: hmac-sha256 with whsec_…, ed25519 with whsk_…");
+        faults
+            .add(member.name, "must fit the secret: hmac-sha256 with whsec_…, ed25519 with whsk_…");
     }
     named.or(of_key).unwrap_or(Scheme::HmacSha256)
 }

@@ -44,11 +44,19 @@ pub(crate) async fn rotate_secret(
     let asked = request::rotation(body.as_deref())?;
     let key = match asked.key {
         Some(key) => key,
-        None => SigningKey::generate(scheme(&present(&edge, &caller, &id).await?), &edge.environment),
+        None => {
+            SigningKey::generate(scheme(&present(&edge, &caller, &id).await?), &edge.environment)
+        }
     };
     let older_end = edge.environment.now().plus(asked.grace);
-    let change = SubscriptionChange { key: Some((key, older_end)), ..SubscriptionChange::default() };
+    let change =
+        SubscriptionChange { key: Some((key, older_end)), ..SubscriptionChange::default() };
     let (id, by) = (subscription_id(&id)?, by(&edge, &caller));
-    let changed = edge.router.change_subscription(&caller.tenant, id, change, by, edge.deadline()).await?;
-    respond(StatusCode::OK, &SubscriptionJson::with_secret(&changed.ok_or_else(not_found)?), SUBSCRIPTION_BYTES)
+    let changed =
+        edge.router.change_subscription(&caller.tenant, id, change, by, edge.deadline()).await?;
+    respond(
+        StatusCode::OK,
+        &SubscriptionJson::with_secret(&changed.ok_or_else(not_found)?),
+        SUBSCRIPTION_BYTES,
+    )
 }

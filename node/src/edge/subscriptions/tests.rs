@@ -51,25 +51,39 @@ async fn a_subscription_is_made_read_changed_and_removed() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let policy = json!({"delays_seconds": [1, 2]});
-    let body =
-        json!({"target_url": TARGET, "event_types": ["order.*", "*", "a"], "description": "d", "retry_policy": policy});
+    let body = json!({"target_url": TARGET, "event_types": ["order.*", "*", "a"], "description": "d", "retry_policy": policy});
     let (first, path) = made(&live, &key, body).await;
     let (second, _) = made(&live, &key, json!({"targetUrl": TARGET})).await;
     let members: BTreeSet<_> = first.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, BTreeSet::from(MEMBERS), "SUBSCRIPTION-JSON-3");
-    assert_eq!((&first["event_types"], &first["retry_policy"]), (&json!(["order.*", "*", "a"]), &policy));
+    assert_eq!(
+        (&first["event_types"], &first["retry_policy"]),
+        (&json!(["order.*", "*", "a"]), &policy)
+    );
     assert_eq!((&second["target_url"], &second["event_types"]), (&json!(TARGET), &json!([])));
     assert_eq!((&second["status"], &second["max_in_flight"]), (&json!("active"), &json!(32)));
-    for null in ["description", "disabled_reason", "disabled_at", "failing_since", "public_key", "retry_policy"] {
+    for null in [
+        "description",
+        "disabled_reason",
+        "disabled_at",
+        "failing_since",
+        "public_key",
+        "retry_policy",
+    ] {
         assert!(second[null].is_null(), "{null}: {second}");
     }
     // By id, whose order within a millisecond is that of chance.
     let mut both = [without_secret(&first), without_secret(&second)];
     both.sort_by_key(|subscription| subscription["id"].to_string());
     assert_eq!(live.send("GET", PATH, &key, "").await.json, json!({"subscriptions": both}));
-    assert_eq!(live.send("GET", &path, &key, "").await.json, without_secret(&first), "SUBSCRIPTIONS-EDGE-2");
+    assert_eq!(
+        live.send("GET", &path, &key, "").await.json,
+        without_secret(&first),
+        "SUBSCRIPTIONS-EDGE-2"
+    );
 
-    let body = json!({"max_in_flight": 7, "event_types": null, "targetUrl": "http://127.0.0.1:10/"});
+    let body =
+        json!({"max_in_flight": 7, "event_types": null, "targetUrl": "http://127.0.0.1:10/"});
     let changed = live.send("PATCH", &path, &key, &body.to_string()).await.json;
     assert_eq!(live.send("GET", &path, &key, "").await.json, changed);
     let mut expected = without_secret(&first);
@@ -92,7 +106,10 @@ async fn a_subscription_is_disabled_and_enabled() {
     let key = live.key("acme", Scopes::tenant_default()).await;
     let (_, path) = made(&live, &key, json!({"target_url": TARGET})).await;
     let disabled = live.send("PATCH", &path, &key, r#"{"status":"disabled"}"#).await.json;
-    assert_eq!((&disabled["status"], &disabled["disabled_reason"]), (&json!("disabled"), &json!("requested")));
+    assert_eq!(
+        (&disabled["status"], &disabled["disabled_reason"]),
+        (&json!("disabled"), &json!("requested"))
+    );
     assert!(disabled["disabled_at"].is_string(), "{disabled}");
     let enabled = live.send("PATCH", &path, &key, r#"{"status":"active"}"#).await.json;
     assert_eq!(enabled["status"], "active");
@@ -107,18 +124,34 @@ async fn a_receiver_is_shown_what_it_needs_and_no_private_key() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let (given, _) = made(&live, &key, json!({"target_url": TARGET, "secret": secret})).await;
     assert_eq!((&given["secret"], &given["public_key"]), (&json!(secret), &Value::Null));
-    let (given, path) = made(&live, &key, json!({"target_url": TARGET, "secret": pair.reveal()})).await;
-    assert_eq!((&given["signature_scheme"], &given["public_key"]), (&json!("ed25519"), &json!(pair.public())));
+    let (given, path) =
+        made(&live, &key, json!({"target_url": TARGET, "secret": pair.reveal()})).await;
+    assert_eq!(
+        (&given["signature_scheme"], &given["public_key"]),
+        (&json!("ed25519"), &json!(pair.public()))
+    );
     assert!(given.get("secret").is_none(), "SUBSCRIPTION-JSON-2");
     let rotated = live.send("POST", &format!("{path}/rotate"), &key, "").await.json;
     assert_eq!(rotated["signature_scheme"], "ed25519", "ROTATE-SECRET-1");
-    assert!(rotated["public_key"].is_string() && rotated["public_key"] != given["public_key"], "{rotated}");
+    assert!(
+        rotated["public_key"].is_string() && rotated["public_key"] != given["public_key"],
+        "{rotated}"
+    );
     let body = json!({"secret": secret}).to_string();
     let rotated = live.send("POST", &format!("{path}/rotate"), &key, &body).await.json;
-    assert_eq!((&rotated["signature_scheme"], &rotated["secret"]), (&json!("hmac-sha256"), &json!(secret)));
+    assert_eq!(
+        (&rotated["signature_scheme"], &rotated["secret"]),
+        (&json!("hmac-sha256"), &json!(secret))
+    );
     let again = live.send("POST", &format!("{path}/rotate"), &key, "").await.json;
-    assert!(again["secret"].as_str().unwrap().starts_with("whsec_") && again["secret"] != secret, "{again}");
-    assert!(live.send("GET", &path, &key, "").await.json.get("secret").is_none(), "SUBSCRIPTIONS-EDGE-2");
+    assert!(
+        again["secret"].as_str().unwrap().starts_with("whsec_") && again["secret"] != secret,
+        "{again}"
+    );
+    assert!(
+        live.send("GET", &path, &key, "").await.json.get("secret").is_none(),
+        "SUBSCRIPTIONS-EDGE-2"
+    );
 }
 
 #[tokio::test]
@@ -126,7 +159,11 @@ async fn a_target_that_may_not_be_called_is_refused() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let (_, path) = made(&live, &key, json!({"target_url": TARGET})).await;
-    let refused = [("target_url", "POST", PATH), ("targetUrl", "POST", PATH), ("target_url", "PATCH", path.as_str())];
+    let refused = [
+        ("target_url", "POST", PATH),
+        ("targetUrl", "POST", PATH),
+        ("target_url", "PATCH", path.as_str()),
+    ];
     for (member, method, path) in refused {
         let body = json!({member: "http://10.0.0.1/"}).to_string();
         let refused = live.send(method, path, &key, &body).await;
@@ -152,7 +189,8 @@ async fn another_tenants_subscription_is_as_one_that_never_was() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let foreign = live.key("other", Scopes::tenant_default()).await;
-    let weak = live.key("acme", [Scope::EventsWrite, Scope::KeysManage].into_iter().collect()).await;
+    let weak =
+        live.key("acme", [Scope::EventsWrite, Scope::KeysManage].into_iter().collect()).await;
     let (made, path) = made(&live, &key, json!({"target_url": TARGET})).await;
     let of_one = [
         ("GET", path.clone()),
@@ -163,16 +201,32 @@ async fn another_tenants_subscription_is_as_one_that_never_was() {
         ("GET", format!("{path}/attempts")),
     ];
     for (method, path) in of_one {
-        assert_eq!(live.send(method, &path, &foreign, "{}").await.status, 404, "SUBSCRIPTIONS-EDGE-1: {method} {path}");
+        assert_eq!(
+            live.send(method, &path, &foreign, "{}").await.status,
+            404,
+            "SUBSCRIPTIONS-EDGE-1: {method} {path}"
+        );
         assert_eq!(live.send(method, &path, &weak, "{}").await.status, 403, "{method} {path}");
         let nonsense = path.replace(made["id"].as_str().unwrap(), "nonsense");
-        assert_eq!(live.send(method, &nonsense, &key, "{}").await.status, 404, "{method} {nonsense}");
+        assert_eq!(
+            live.send(method, &nonsense, &key, "{}").await.status,
+            404,
+            "{method} {nonsense}"
+        );
     }
     for method in ["GET", "POST"] {
         assert_eq!(live.send(method, PATH, &weak, "{}").await.status, 403, "{method}");
     }
-    assert_eq!(live.send("GET", PATH, &foreign, "").await.json, json!({"subscriptions": []}), "SUBSCRIPTIONS-EDGE-1");
-    assert_eq!(live.send("GET", &path, &key, "").await.json, without_secret(&made), "nothing was changed");
+    assert_eq!(
+        live.send("GET", PATH, &foreign, "").await.json,
+        json!({"subscriptions": []}),
+        "SUBSCRIPTIONS-EDGE-1"
+    );
+    assert_eq!(
+        live.send("GET", &path, &key, "").await.json,
+        without_secret(&made),
+        "nothing was changed"
+    );
 }
 
 #[tokio::test]

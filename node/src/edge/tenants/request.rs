@@ -48,7 +48,8 @@ fn set<T: Clone>(field: &mut T, asked: Option<&T>) {
     }
 }
 
-const NAMES: [&str; 7] = ["id", "name", "tier", "retention_days", "max_inbox_events", "retry_policy", "flags"];
+const NAMES: [&str; 7] =
+    ["id", "name", "tier", "retention_days", "max_inbox_events", "retry_policy", "flags"];
 
 /// Reads the body that asks for a tenant; the id is none if one shall be made.
 ///
@@ -80,11 +81,14 @@ fn settings_of(
     [tier, retention_days, events, policy, flags]: [Member<'_>; 5],
     faults: &mut Faults,
 ) -> AskedSettings {
-    let days = retention_days.whole_number(faults, 1..=RETENTION_DAYS_MAX).and_then(|days| u16::try_from(days).ok());
+    let days = retention_days
+        .whole_number(faults, 1..=RETENTION_DAYS_MAX)
+        .and_then(|days| u16::try_from(days).ok());
     AskedSettings {
         name,
         tier: asked(tier, parsed_tier(tier, faults)),
-        retention_days: asked(retention_days, days).map(|days| days.unwrap_or(RETENTION_DAYS_DEFAULT)),
+        retention_days: asked(retention_days, days)
+            .map(|days| days.unwrap_or(RETENTION_DAYS_DEFAULT)),
         max_inbox_events: asked(events, events.whole_number(faults, 1..=EVENTS_MAX)),
         retry_policy: asked(policy, parsed_policy(policy, faults)),
         flags: asked(flags, parsed_flags(flags, faults)).map(Option::unwrap_or_default),
@@ -118,7 +122,9 @@ fn parsed_flags(member: Member<'_>, faults: &mut Faults) -> Option<BTreeMap<Stri
     let flags: BTreeMap<String, bool> = member.decoded(faults, "must be an object of booleans")?;
     let named = flags.keys().all(|name| (1..=FLAG_NAME_BYTES_MAX).contains(&name.len()));
     if flags.len() > FLAGS_MAX || !named {
-        let message = format!("must have at most {FLAGS_MAX} flags with names of 1 to {FLAG_NAME_BYTES_MAX} bytes");
+        let message = format!(
+            "must have at most {FLAGS_MAX} flags with names of 1 to {FLAG_NAME_BYTES_MAX} bytes"
+        );
         faults.add(member.name, message);
     }
     Some(flags)
@@ -152,7 +158,8 @@ mod tests {
         assert_eq!(changed, TenantRow { max_inbox_events: Some(5), ..row() });
         let nulls = br#"{"tier":null,"retention_days":null,"max_inbox_events":null,"retry_policy":null,"flags":null}"#;
         tenant_patch(nulls).unwrap().apply(&mut changed);
-        let none = (changed.tier, changed.retention_days, changed.max_inbox_events, changed.retry_policy);
+        let none =
+            (changed.tier, changed.retention_days, changed.max_inbox_events, changed.retry_policy);
         assert_eq!(none, (None, RETENTION_DAYS_DEFAULT, None, None));
         assert!(changed.flags.is_empty());
     }
@@ -160,7 +167,9 @@ mod tests {
     #[test]
     fn every_fault_is_named() {
         let body = br#"{"id":"A","name":"","tier":"gold","retention_days":366,"max_inbox_events":0,"retry_policy":{},"flags":{"a":1}}"#;
-        let fields = |error: ApiError| error.details.into_iter().map(|detail| detail.field).collect::<Vec<_>>();
+        let fields = |error: ApiError| {
+            error.details.into_iter().map(|detail| detail.field).collect::<Vec<_>>()
+        };
         let mut found = fields(new_tenant(body).unwrap_err());
         found.sort();
         let mut all = NAMES.to_vec();
@@ -174,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_new_tenant_may_have_everything() {
-        let body = br#"{"id":"acme","name":"Acme","tier":"standard","retention_days":1,"flags":{"x":true},
+        let body =
+            br#"{"id":"acme","name":"Acme","tier":"standard","retention_days":1,"flags":{"x":true},
             "retry_policy":{"initial":1,"factor":2.0,"max":60,"max_attempts":5}}"#;
         let (id, asked) = new_tenant(body).unwrap();
         assert_eq!(id, TenantId::parse("acme").ok());

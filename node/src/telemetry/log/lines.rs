@@ -40,7 +40,9 @@ impl Lines {
         let (queue, lines) = sync_channel(LINES_MAX);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let bytes = queued_bytes.clone();
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(&lines, sink, &bytes))?;
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write(&lines, sink, &bytes))?;
         Ok(Self { queue, queued_bytes })
     }
 
@@ -56,7 +58,8 @@ impl Lines {
     /// Whether the line went into the queue.
     fn push(&self, line: &[u8]) -> bool {
         let before = self.queued_bytes.fetch_add(line.len(), Ordering::Relaxed);
-        let is_in = before + line.len() <= BYTES_MAX && self.queue.try_send(Message::Line(line.to_vec())).is_ok();
+        let is_in = before + line.len() <= BYTES_MAX
+            && self.queue.try_send(Message::Line(line.to_vec())).is_ok();
         if !is_in {
             self.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
         }
@@ -128,7 +131,9 @@ mod tests {
     #[test]
     fn a_sink_that_takes_nothing_stops_nobody() {
         let (lines, tell, written) = stalled();
-        let queued = (0..LINES_MAX + 10).filter(|number| lines.push(format!("{number}\n").as_bytes())).count();
+        let queued = (0..LINES_MAX + 10)
+            .filter(|number| lines.push(format!("{number}\n").as_bytes()))
+            .count();
         // One of them may be with the thread already.
         assert!((LINES_MAX..=LINES_MAX + 1).contains(&queued), "LINES-1, LINES-2: {queued}");
         lines.clone().write_all(b"dropped\n").unwrap();
@@ -145,7 +150,11 @@ mod tests {
         lines.flush(Duration::from_secs(30));
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         let expected: Vec<String> = text.lines().map(str::to_owned).collect();
-        assert_eq!((expected.len(), expected[0].as_str(), expected[1].as_str()), (queued, "0", "1"), "LINES-3");
+        assert_eq!(
+            (expected.len(), expected[0].as_str(), expected[1].as_str()),
+            (queued, "0", "1"),
+            "LINES-3"
+        );
         assert!(!text.contains("dropped"));
     }
 

@@ -18,7 +18,10 @@ tokio::task_local! {
 }
 
 /// Handles a request.
-pub(crate) fn within<F: Future>(request: Arc<RequestContext>, handler: F) -> TaskLocalFuture<Arc<RequestContext>, F> {
+pub(crate) fn within<F: Future>(
+    request: Arc<RequestContext>,
+    handler: F,
+) -> TaskLocalFuture<Arc<RequestContext>, F> {
     REQUEST.scope(request, handler)
 }
 
@@ -34,7 +37,12 @@ where
     N: for<'a> FormatFields<'a> + 'static,
     F: FormatEvent<S, N>,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let Ok(request) = REQUEST.try_with(Clone::clone) else {
             return self.format.format_event(context, writer, event);
         };
@@ -102,7 +110,10 @@ mod tests {
     }
 
     /// The lines of a request whose handler logs one, and of one that is logged outside of it.
-    async fn lines(subscriber: impl Subscriber + Send + Sync + 'static, written: Written) -> Vec<String> {
+    async fn lines(
+        subscriber: impl Subscriber + Send + Sync + 'static,
+        written: Written,
+    ) -> Vec<String> {
         let _current = tracing::subscriber::set_default(subscriber);
         let handler = || async { tracing::info!(answer = %"{}", "inside") };
         let responder = Responder::new(Environment::system(), &NodeOptions::default());
@@ -123,7 +134,9 @@ mod tests {
         let layer = layer.map_event_format(|format| WithRequest { format, is_json: false });
         let text = lines(tracing_subscriber::registry().with(layer), written).await;
         assert!(
-            text[0].ends_with("inside answer={} request_id=a\"b trace_id=4bf92f3577b34da6a3ce929d0e0e4736"),
+            text[0].ends_with(
+                "inside answer={} request_id=a\"b trace_id=4bf92f3577b34da6a3ce929d0e0e4736"
+            ),
             "REQUEST-LINE-1: {text:?}"
         );
         assert!(text[1].ends_with("outside"), "REQUEST-LINE-1: {text:?}");
@@ -132,11 +145,18 @@ mod tests {
     #[tokio::test]
     async fn a_line_of_json_stays_json() {
         let written = Written::default();
-        let layer = tracing_subscriber::fmt::layer().with_writer(written.clone()).json().flatten_event(true);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(written.clone())
+            .json()
+            .flatten_event(true);
         let layer = layer.map_event_format(|format| WithRequest { format, is_json: true });
         let text = lines(tracing_subscriber::registry().with(layer), written).await;
         let inside: serde_json::Value = serde_json::from_str(&text[0]).unwrap();
-        assert_eq!((&inside["request_id"], &inside["answer"]), (&"a\"b".into(), &"{}".into()), "REQUEST-LINE-1");
+        assert_eq!(
+            (&inside["request_id"], &inside["answer"]),
+            (&"a\"b".into(), &"{}".into()),
+            "REQUEST-LINE-1"
+        );
         assert_eq!(inside["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
         let outside: serde_json::Value = serde_json::from_str(&text[1]).unwrap();
         assert!(outside.get("request_id").is_none(), "REQUEST-LINE-1: {outside}");

@@ -7,7 +7,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite,
+    AsyncWriteExt as _,
+};
 use tokio::io::{BufReader, copy, sink};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -87,7 +90,12 @@ impl Endpoint {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, behaviour: Behaviour, seen: Arc<Seen>) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    behaviour: Behaviour,
+    seen: Arc<Seen>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
         seen.connections.fetch_add(1, Ordering::SeqCst);
         let (tls, behaviour, seen) = (tls.clone(), behaviour.clone(), seen.clone());
@@ -101,7 +109,11 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, behaviour: Beha
     }
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, behaviour: &Behaviour, seen: &Seen) -> io::Result<()> {
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    behaviour: &Behaviour,
+    seen: &Seen,
+) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     match behaviour {
         Behaviour::Silence => std::future::pending().await,
@@ -121,14 +133,20 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, behaviour: &Behav
                 return stream.shutdown().await;
             }
             Behaviour::AnswerAtOnce(_) | Behaviour::Silence => {}
-            Behaviour::Chunks { bytes, pause } => return write_chunks(&mut stream, *bytes, *pause).await,
+            Behaviour::Chunks { bytes, pause } => {
+                return write_chunks(&mut stream, *bytes, *pause).await;
+            }
         }
         stream.flush().await?;
     }
     Ok(())
 }
 
-async fn write_chunks(stream: &mut (impl AsyncWrite + Unpin), bytes: usize, pause: Duration) -> io::Result<()> {
+async fn write_chunks(
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: usize,
+    pause: Duration,
+) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
     let chunk = format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes));
     loop {
@@ -146,7 +164,8 @@ async fn receive(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<
             return Ok(None);
         }
     }
-    let length = received.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let length =
+        received.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     received.body.resize(length, 0);
     stream.read_exact(&mut received.body).await?;
     Ok(Some(received))

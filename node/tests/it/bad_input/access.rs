@@ -37,9 +37,11 @@ async fn without_a_valid_key_nothing_is_told() {
     ];
     let anonymous = probe.client.anonymous();
     for (name, value) in headers {
-        for call in
-            [Call::event("good.event", "{}"), Call::get("/v1/inbox?limit=abc"), Call::post("/v1/events", "nonsense")]
-        {
+        for call in [
+            Call::event("good.event", "{}"),
+            Call::get("/v1/inbox?limit=abc"),
+            Call::post("/v1/events", "nonsense"),
+        ] {
             let answer = anonymous.send(call.header(name, value)).await;
             check_refusal(&answer, 401, &["UNAUTHORIZED"], &format!("{name}: {value}"));
             assert!(!answer.header("www-authenticate").is_empty(), "401 names the scheme");
@@ -73,7 +75,10 @@ async fn a_key_does_what_its_scopes_say_and_no_more() {
     let event = format!("/v1/events/{id}");
     let refused = [
         (&reader, Call::event("good.event", "{}")),
-        (&reader, Call::post("/v1/events/batch", r#"{"events":[{"event_type":"a.b","payload":{}}]}"#)),
+        (
+            &reader,
+            Call::post("/v1/events/batch", r#"{"events":[{"event_type":"a.b","payload":{}}]}"#),
+        ),
         (&reader, Call::post(format!("{event}/ack"), "")),
         (&reader, Call::delete(&event)),
         (&reader, Call::get("/v1/keys")),
@@ -125,14 +130,31 @@ async fn revoked_and_expired_keys_stop_working() {
     revoked.get("/v1/inbox").await.expect(200);
     probe.node.admin().delete(&format!("/v1/keys/{id}")).await.expect(204);
     wait_until(STATE_DEADLINE_MS, "a revoked key is refused", || is_refused(&revoked)).await;
-    check_refusal(&revoked.send(Call::event("a.b", "{}")).await, 401, &["UNAUTHORIZED"], "a revoked key");
+    check_refusal(
+        &revoked.send(Call::event("a.b", "{}")).await,
+        401,
+        &["UNAUTHORIZED"],
+        "a revoked key",
+    );
 
-    let now: jiff::Timestamp =
-        probe.client.get("/v1/health").await.expect(200).string("/timestamp").parse().expect("a time");
-    let soon = jiff::Timestamp::from_second(now.as_second() + 3).expect("a time of today").to_string();
+    let now: jiff::Timestamp = probe
+        .client
+        .get("/v1/health")
+        .await
+        .expect(200)
+        .string("/timestamp")
+        .parse()
+        .expect("a time");
+    let soon =
+        jiff::Timestamp::from_second(now.as_second() + 3).expect("a time of today").to_string();
     let (_, expiring) = key(&probe, json!({ "expires_at": soon })).await;
     wait_until(STATE_DEADLINE_MS, "an expired key is refused", || is_refused(&expiring)).await;
-    check_refusal(&expiring.send(Call::event("a.b", "{}")).await, 401, &["UNAUTHORIZED"], "an expired key");
+    check_refusal(
+        &expiring.send(Call::event("a.b", "{}")).await,
+        401,
+        &["UNAUTHORIZED"],
+        "an expired key",
+    );
     probe.goes_on("withdrawn keys").await;
 }
 
@@ -140,7 +162,11 @@ async fn revoked_and_expired_keys_stop_working() {
 async fn a_rotated_key_gives_way_to_its_successor() {
     let probe = Probe::start(&[]).await;
     let (id, old) = key(&probe, json!({})).await;
-    let rotated = probe.node.admin().post(&format!("/v1/keys/{id}/rotate"), &json!({ "grace_seconds": 0 })).await;
+    let rotated = probe
+        .node
+        .admin()
+        .post(&format!("/v1/keys/{id}/rotate"), &json!({ "grace_seconds": 0 }))
+        .await;
     assert!((200..300).contains(&rotated.status), "{}", rotated.text());
     let new = probe.client.with_key(&rotated.string("/key"));
     new.get("/v1/inbox").await.expect(200);

@@ -100,7 +100,8 @@ async fn the_largest_batch_is_a_thousand() {
     for (number, event) in listed.iter().enumerate() {
         assert_eq!(event.payload.get(), format!("{{\"n\":{number}}}"), "in the order of the batch");
     }
-    let events = json!({ "events": [{ "event_type": "a.b", "payload": { "p": "x".repeat(9 << 20) } }] });
+    let events =
+        json!({ "events": [{ "event_type": "a.b", "payload": { "p": "x".repeat(9 << 20) } }] });
     probe.refuses_as_too_large("/v1/events/batch", &events.to_string()).await;
 }
 

@@ -53,7 +53,9 @@ async fn what_is_not_json_is_refused() {
 #[tokio::test]
 async fn json_that_is_no_object_is_refused() {
     let mut probe = Probe::start(&[]).await;
-    for body in ["[]", "[{\"event_type\":\"a.b\",\"payload\":{}}]", "\"text\"", "5", "-1e3", "true", "null"] {
+    for body in
+        ["[]", "[{\"event_type\":\"a.b\",\"payload\":{}}]", "\"text\"", "5", "-1e3", "true", "null"]
+    {
         probe.refuses(post(body), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
     }
 }
@@ -100,7 +102,8 @@ async fn nesting_has_a_limit_and_no_depth_harms() {
     }
     probe.refuses(post("[".repeat(100_000)), 400, &codes).await;
     probe.refuses(post("{\"a\":".repeat(100_000)), 400, &codes).await;
-    let unknown = format!("{{\"event_type\":\"a.b\",\"payload\":{{}},\"x\":{}}}", "[".repeat(100_000));
+    let unknown =
+        format!("{{\"event_type\":\"a.b\",\"payload\":{{}},\"x\":{}}}", "[".repeat(100_000));
     probe.refuses(post(unknown), 400, &codes).await;
     for levels in [1, 2, 64] {
         let payload = if levels == 1 { "{}".to_owned() } else { nested(levels) };
@@ -126,9 +129,16 @@ async fn other_content_types_are_refused() {
         "application/octet-stream",
     ];
     for content_type in types {
-        probe.refuses(post(good).header("content-type", content_type), 415, &["UNSUPPORTED_MEDIA_TYPE"]).await;
+        probe
+            .refuses(
+                post(good).header("content-type", content_type),
+                415,
+                &["UNSUPPORTED_MEDIA_TYPE"],
+            )
+            .await;
     }
-    for content_type in ["application/json", "application/json; charset=utf-8", "Application/JSON"] {
+    for content_type in ["application/json", "application/json; charset=utf-8", "Application/JSON"]
+    {
         probe.accepts(post(good).header("content-type", content_type), 1).await;
     }
 }

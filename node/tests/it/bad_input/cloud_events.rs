@@ -17,7 +17,8 @@ fn whole(id: &str) -> Value {
 }
 
 fn structured(event: &Value) -> Call {
-    Call::post("/v1/events", event.to_string()).header("content-type", "application/cloudevents+json")
+    Call::post("/v1/events", event.to_string())
+        .header("content-type", "application/cloudevents+json")
 }
 
 fn check_taken(answer: &Answer) {
@@ -33,7 +34,11 @@ async fn structured_events_need_their_attributes() {
     check_taken(&first);
     assert_eq!(first.json()["payload"], json!({ "n": 1 }));
     let again = probe.accepts(structured(&whole("1")), 0).await;
-    assert_eq!(again.string("/event_id"), first.string("/event_id"), "source and id are the idempotency key");
+    assert_eq!(
+        again.string("/event_id"),
+        first.string("/event_id"),
+        "source and id are the idempotency key"
+    );
     assert_eq!(again.header("idempotent-replayed"), "true");
     let charset = Call::post("/v1/events", whole("2").to_string())
         .header("content-type", "application/cloudevents+json; charset=UTF-8");
@@ -61,7 +66,8 @@ async fn structured_events_need_their_attributes() {
         event[attribute] = value;
         probe.refuses(structured(&event), 400, &["VALIDATION_ERROR"]).await;
     }
-    let call = Call::post("/v1/events", "nonsense").header("content-type", "application/cloudevents+json");
+    let call =
+        Call::post("/v1/events", "nonsense").header("content-type", "application/cloudevents+json");
     probe.refuses(call, 400, &["INVALID_JSON"]).await;
 }
 
@@ -74,7 +80,10 @@ fn binary(without: &str, body: &str) -> Call {
         ("ce-time", "2026-01-01T00:00:00Z"),
     ];
     let call = Call::post("/v1/events", body.to_owned());
-    attributes.iter().filter(|(name, _)| *name != without).fold(call, |call, (name, value)| call.header(name, value))
+    attributes
+        .iter()
+        .filter(|(name, _)| *name != without)
+        .fold(call, |call, (name, value)| call.header(name, value))
 }
 
 #[tokio::test]
@@ -98,16 +107,26 @@ async fn binary_events_need_their_headers() {
 async fn batched_events_fail_one_by_one() {
     let mut probe = Probe::start(&[]).await;
     let batch = |path: &str, events: &Value| {
-        Call::post(path, events.to_string()).header("content-type", "application/cloudevents-batch+json")
+        Call::post(path, events.to_string())
+            .header("content-type", "application/cloudevents-batch+json")
     };
     let mut bad = whole("b");
     bad["type"] = json!("not a type");
-    let answer = probe.accepts(batch("/v1/events/batch", &json!([whole("a"), bad, whole("c")])), 2).await.json();
+    let answer = probe
+        .accepts(batch("/v1/events/batch", &json!([whole("a"), bad, whole("c")])), 2)
+        .await
+        .json();
     assert_eq!(answer["success_count"], 2, "{answer}");
     assert_eq!(answer["failure_count"], 1, "{answer}");
-    let failed = answer["results"].as_array().into_iter().flatten().find(|result| result.get("error").is_some());
+    let failed = answer["results"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|result| result.get("error").is_some());
     assert_eq!(failed.map(|result| &result["index"]), Some(&json!(1)), "{answer}");
     probe.refuses(batch("/v1/events/batch", &json!([])), 400, &["VALIDATION_ERROR"]).await;
     probe.refuses(batch("/v1/events/batch", &json!([bad])), 400, &["VALIDATION_ERROR"]).await;
-    probe.refuses(batch("/v1/events/batch", &whole("d")), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+    probe
+        .refuses(batch("/v1/events/batch", &whole("d")), 400, &["VALIDATION_ERROR", "INVALID_JSON"])
+        .await;
 }

@@ -41,7 +41,8 @@ async fn a_body_of_unknown_length_is_cut_at_the_limit() {
     );
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     let whole = format!("{head}{}0\r\n\r\n", chunk.repeat(160));
-    let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(whole.into_bytes()).await;
+    let answer =
+        Wire::connect(&probe.node.dev.url).await.write_and_answer(whole.into_bytes()).await;
     check_refusal(&answer.expect("an answer"), 413, &["PAYLOAD_TOO_LARGE"], "chunks without end");
 
     let small = format!("{head}{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len());
@@ -80,13 +81,19 @@ async fn the_limit_of_header_fields_is_the_configured_one() {
     for (limit, few, many) in [("72", 60, 80), ("150", 120, 160)] {
         let mut probe = Probe::start(&[("TRIGGERS__LISTEN__HEADERS_MAX", limit)]).await;
         let with = |fields: usize| {
-            let more: String = (0..fields).map(|number| format!("x-many-{number}: x\r\n")).collect();
+            let more: String =
+                (0..fields).map(|number| format!("x-many-{number}: x\r\n")).collect();
             format!("{}{BODY}", head(&probe, BODY.len(), &more)).into_bytes()
         };
         let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(with(few)).await;
         assert_eq!(answer.expect("an answer").status, 201, "{few} of {limit}");
         let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(with(many)).await;
-        check_refusal(&answer.expect("an answer"), 431, &["HEADER_FIELDS_TOO_LARGE"], "more than that");
+        check_refusal(
+            &answer.expect("an answer"),
+            431,
+            &["HEADER_FIELDS_TOO_LARGE"],
+            "more than that",
+        );
         probe.accepts(Call::event("good.event", "{}"), 2).await;
     }
 }
@@ -104,8 +111,13 @@ async fn too_many_or_too_large_headers_are_refused() {
     }
     let long = format!("/v1/inbox?x={}", "x".repeat(70_000));
     let whole = format!("GET {long} HTTP/1.1\r\nhost: node\r\n\r\n").into_bytes();
-    let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(whole).await.expect("an answer");
-    assert!([414, 431].contains(&answer.status), "a target of 70,000 characters: {}", answer.status);
+    let answer =
+        Wire::connect(&probe.node.dev.url).await.write_and_answer(whole).await.expect("an answer");
+    assert!(
+        [414, 431].contains(&answer.status),
+        "a target of 70,000 characters: {}",
+        answer.status
+    );
     probe.goes_on("a long target").await;
 }
 
@@ -128,7 +140,11 @@ async fn what_is_not_http_is_closed() {
         wire.write(bytes).await;
         wire.finish().await;
         if let Some(answer) = wire.answer().await {
-            assert!((400..500).contains(&answer.status) || answer.status == 505, "{what:?}: {}", answer.status);
+            assert!(
+                (400..500).contains(&answer.status) || answer.status == 505,
+                "{what:?}: {}",
+                answer.status
+            );
         }
         wire.closed().await;
         probe.goes_on(&what).await;
@@ -139,7 +155,9 @@ async fn what_is_not_http_is_closed() {
 async fn smuggled_requests_are_not_taken() {
     let mut probe = Probe::start(&[]).await;
     let key = &probe.node.dev.api_key;
-    let inner = format!("POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-length: 2\r\n\r\n{{}}");
+    let inner = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-length: 2\r\n\r\n{{}}"
+    );
     let outer = format!(
         "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{inner}",
@@ -159,7 +177,9 @@ async fn pipelined_requests_are_answered_in_order() {
     let mut probe = Probe::start(&[]).await;
     let get = |id: &str| {
         let key = &probe.node.dev.api_key;
-        format!("GET /v1/inbox HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\nx-request-id: {id}\r\n\r\n")
+        format!(
+            "GET /v1/inbox HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\nx-request-id: {id}\r\n\r\n"
+        )
     };
     let post = format!("{}{BODY}", head(&probe, BODY.len(), "x-request-id: second\r\n"));
     let mut wire = Wire::connect(&probe.node.dev.url).await;
@@ -182,5 +202,8 @@ async fn many_idle_connections_keep_nobody_out() {
     probe.goes_on("two hundred idle connections").await;
     drop(idle);
     let (client, url) = (probe.client.clone(), "/v1/health");
-    wait_until(STATE_DEADLINE_MS, "the node is healthy", || async { client.get(url).await.status == 200 }).await;
+    wait_until(STATE_DEADLINE_MS, "the node is healthy", || async {
+        client.get(url).await.status == 200
+    })
+    .await;
 }

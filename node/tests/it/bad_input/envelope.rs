@@ -20,23 +20,42 @@ async fn members_of_the_wrong_type_or_missing_are_named() {
     let mut probe = Probe::start(&[]).await;
     let wrong = [json!(5), json!(true), json!(null), json!([]), json!({ "a": 1 })];
     for value in &wrong {
-        probe.refuses_field(post(&json!({ "event_type": value, "payload": {} })), "event_type").await;
+        probe
+            .refuses_field(post(&json!({ "event_type": value, "payload": {} })), "event_type")
+            .await;
     }
     for value in [json!(5), json!(true), json!(null), json!([{}]), json!("{}")] {
-        probe.refuses_field(post(&json!({ "event_type": "a.b", "payload": value })), "payload").await;
+        probe
+            .refuses_field(post(&json!({ "event_type": "a.b", "payload": value })), "payload")
+            .await;
     }
-    for value in [json!(5), json!([]), json!({}), json!(""), json!("yesterday"), json!("2026-13-01T00:00:00Z")] {
+    for value in [
+        json!(5),
+        json!([]),
+        json!({}),
+        json!(""),
+        json!("yesterday"),
+        json!("2026-13-01T00:00:00Z"),
+    ] {
         let body = json!({ "event_type": "a.b", "payload": {}, "timestamp": value });
         probe.refuses_field(post(&body), "timestamp").await;
     }
     probe.refuses_field(post(&json!({ "payload": {} })), "event_type").await;
     probe.refuses_field(post(&json!({ "event_type": "a.b" })), "payload").await;
     let both = probe.refuses(post(&json!({})), 400, &["VALIDATION_ERROR"]).await.json();
-    assert_eq!(both["error"]["details"].as_array().map(Vec::len), Some(2), "every fault at once: {both}");
+    assert_eq!(
+        both["error"]["details"].as_array().map(Vec::len),
+        Some(2),
+        "every fault at once: {both}"
+    );
     let body = json!({ "event_type": "a.b", "payload": {}, "unknown": 1, "timestamp": "2026-01-01T01:00:00.5+01:00" });
     let event = probe.accepts(post(&body), 1).await;
     let timestamp: jiff::Timestamp = event.string("/timestamp").parse().expect("RFC 3339");
-    assert_eq!(timestamp, "2026-01-01T00:00:00.5Z".parse().expect("RFC 3339"), "the sender's time, in UTC");
+    assert_eq!(
+        timestamp,
+        "2026-01-01T00:00:00.5Z".parse().expect("RFC 3339"),
+        "the sender's time, in UTC"
+    );
     assert!(event.string("/timestamp").ends_with('Z'));
 }
 
@@ -45,16 +64,21 @@ async fn event_types_keep_to_their_alphabet_and_length() {
     let mut probe = Probe::start(&[]).await;
     let long = "a".repeat(129);
     let bad = [
-        "", " ", ".", ".a", "a.", "a..b", "a b", "a/b", "ä", "a*", "order.*", "a\u{0}b", "a\n", "😀", "a:b", "a,b",
-        &long,
+        "", " ", ".", ".a", "a.", "a..b", "a b", "a/b", "ä", "a*", "order.*", "a\u{0}b", "a\n",
+        "😀", "a:b", "a,b", &long,
     ];
     for event_type in bad {
-        probe.refuses_field(post(&json!({ "event_type": event_type, "payload": {} })), "event_type").await;
+        probe
+            .refuses_field(post(&json!({ "event_type": event_type, "payload": {} })), "event_type")
+            .await;
     }
     let raw = Call::post("/v1/events", r#"{"event_type":"a\u0000","payload":{}}"#);
     probe.refuses_field(raw, "event_type").await;
-    for event_type in ["a", "A-1_b.C", "1.2.3", &"a".repeat(128), "a.".repeat(63).trim_end_matches('.')] {
-        let event = probe.accepts(post(&json!({ "event_type": event_type, "payload": {} })), 1).await;
+    for event_type in
+        ["a", "A-1_b.C", "1.2.3", &"a".repeat(128), "a.".repeat(63).trim_end_matches('.')]
+    {
+        let event =
+            probe.accepts(post(&json!({ "event_type": event_type, "payload": {} })), 1).await;
         assert_eq!(event.string("/event_type"), event_type);
     }
 }
@@ -107,7 +131,11 @@ async fn an_answer_has_every_member_of_an_event() {
     assert_eq!(event["metadata"]["user_agent"], "tests/1");
     assert_eq!(event["metadata"]["source_ip"], "127.0.0.1");
     assert_eq!(event["metadata"]["api_version"], "v1");
-    assert_eq!(event["timestamp"], event["created_at"], "the time of acceptance stands in for the sender's");
-    let read = probe.client.get(&format!("/v1/events/{}", answer.string("/event_id"))).await.expect(200);
+    assert_eq!(
+        event["timestamp"], event["created_at"],
+        "the time of acceptance stands in for the sender's"
+    );
+    let read =
+        probe.client.get(&format!("/v1/events/{}", answer.string("/event_id"))).await.expect(200);
     assert_eq!(read.json(), event, "what is read is what was answered");
 }

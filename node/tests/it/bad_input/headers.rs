@@ -33,7 +33,10 @@ async fn every_response_carries_the_security_headers() {
         let answer = probe.client.send(call).await;
         assert!(status == 0 || answer.status == status, "{what}: {}", answer.text());
         check_security_headers(&answer, &what);
-        assert!(answer.header("access-control-allow-origin").is_empty(), "{what}: no origin is configured");
+        assert!(
+            answer.header("access-control-allow-origin").is_empty(),
+            "{what}: no origin is configured"
+        );
         assert!(answer.header("server").is_empty(), "{what}: nothing about the server");
     }
 }
@@ -44,7 +47,8 @@ async fn a_request_id_is_echoed_or_replaced() {
     let longest = "x".repeat(128);
     for id in ["abc-123", "a", "!~#$%", &longest] {
         for (path, status) in [("/v1/inbox", 200), ("/nowhere", 404), ("/v1/health", 200)] {
-            let answer = probe.client.send(Call::get(path).header("x-request-id", id)).await.expect(status);
+            let answer =
+                probe.client.send(Call::get(path).header("x-request-id", id)).await.expect(status);
             assert_eq!(answer.header("x-request-id"), id, "{path}");
         }
     }
@@ -58,7 +62,11 @@ async fn a_request_id_is_echoed_or_replaced() {
     }
     let first = probe.client.get("/v1/health").await;
     let second = probe.client.get("/v1/health").await;
-    assert_ne!(first.header("x-request-id"), second.header("x-request-id"), "each request gets its own");
+    assert_ne!(
+        first.header("x-request-id"),
+        second.header("x-request-id"),
+        "each request gets its own"
+    );
 }
 
 #[tokio::test]
@@ -72,7 +80,11 @@ async fn problem_json_is_given_to_who_asks() {
         (Call::get("/v1/inbox").header("x-api-key", "nonsense"), 401, "UNAUTHORIZED"),
     ];
     for (call, status, code) in calls {
-        let answer = probe.client.send(call.header("accept", "application/problem+json")).await.expect(status);
+        let answer = probe
+            .client
+            .send(call.header("accept", "application/problem+json"))
+            .await
+            .expect(status);
         assert_eq!(answer.header("content-type"), "application/problem+json", "{code}");
         check_error_member(&answer, &[code], code);
         let json = answer.json();
@@ -91,9 +103,15 @@ async fn the_answer_to_a_post_can_be_short() {
     assert!(answer.json().get("payload").is_none(), "{}", answer.text());
     let id = answer.string("/event_id");
     assert_eq!(answer.header("preference-applied"), "return=minimal");
-    assert!(answer.header("location").ends_with(&format!("/v1/events/{id}")), "{}", answer.header("location"));
+    assert!(
+        answer.header("location").ends_with(&format!("/v1/events/{id}")),
+        "{}",
+        answer.header("location")
+    );
     let read = probe.client.get(&format!("/v1/events/{id}")).await.expect(200).json();
     assert_eq!(read["payload"]["n"], 1, "left out of the answer only");
-    let full = probe.accepts(Call::event("a.b", "{\"n\":1}").header("prefer", "return=representation"), 1).await;
+    let full = probe
+        .accepts(Call::event("a.b", "{\"n\":1}").header("prefer", "return=representation"), 1)
+        .await;
     assert_eq!(full.json()["payload"]["n"], 1);
 }

@@ -19,8 +19,11 @@ async fn the_same_request_again_is_the_first_response_again() {
     let first = probe.accepts(keyed("{ \"n\" : 1 }", "order-1"), 1).await;
     assert_eq!(first.header("idempotent-replayed"), "");
     assert_eq!(first.string("/metadata/idempotency_key"), "order-1");
-    let spellings =
-        [("X-Idempotency-Key", "order-1"), ("Idempotency-Key", "order-1"), ("Idempotency-Key", "\"order-1\"")];
+    let spellings = [
+        ("X-Idempotency-Key", "order-1"),
+        ("Idempotency-Key", "order-1"),
+        ("Idempotency-Key", "\"order-1\""),
+    ];
     for (name, key) in spellings {
         let call = Call::event("keyed.event", "{ \"n\" : 1 }").header(name, key);
         let again = probe.accepts(call, 0).await;
@@ -50,7 +53,9 @@ async fn keys_that_are_none_are_refused() {
     }
     let longest = "k".repeat(255);
     probe.accepts(keyed("{}", &longest), 1).await;
-    let refused = probe.refuses(keyed("{\"payload\":", "fresh"), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
+    let refused = probe
+        .refuses(keyed("{\"payload\":", "fresh"), 400, &["INVALID_JSON", "VALIDATION_ERROR"])
+        .await;
     assert_eq!(refused.header("idempotent-replayed"), "");
     // A refused request does not use its key up.
     probe.accepts(keyed("{}", "fresh"), 1).await;
@@ -88,7 +93,10 @@ async fn at_the_same_time_one_key_is_one_event() {
                 status => assert_eq!(status, 409, "{}", answer.text()),
             }
         }
-        assert!(!ids.is_empty() && ids.iter().all(|id| *id == ids[0]), "one key, one event: {ids:?}");
+        assert!(
+            !ids.is_empty() && ids.iter().all(|id| *id == ids[0]),
+            "one key, one event: {ids:?}"
+        );
         probe.accepts(keyed("{\"n\":1}", &key), 1).await;
     }
 }

@@ -14,12 +14,18 @@ use serde_json::json;
 const FILLING_EVENTS_MAX: usize = 1_000;
 
 fn check_rate_headers(answer: &Answer, limit: u64) {
-    let number =
-        |name: &str| answer.header(name).parse::<u64>().unwrap_or_else(|_| panic!("{name}: {:?}", answer.headers));
+    let number = |name: &str| {
+        answer
+            .header(name)
+            .parse::<u64>()
+            .unwrap_or_else(|_| panic!("{name}: {:?}", answer.headers))
+    };
     assert_eq!(number("x-ratelimit-limit"), limit);
     assert!(number("x-ratelimit-remaining") <= limit);
     assert!(number("x-ratelimit-reset") > 1_700_000_000, "Unix seconds");
-    assert!(!answer.header("ratelimit").is_empty() && !answer.header("ratelimit-policy").is_empty());
+    assert!(
+        !answer.header("ratelimit").is_empty() && !answer.header("ratelimit-policy").is_empty()
+    );
 }
 
 fn check_retry_after(answer: &Answer) {
@@ -78,8 +84,12 @@ async fn the_events_of_a_batch_count_one_by_one() {
 async fn every_authenticated_answer_tells_the_rate() {
     let probe = Probe::start(&[]).await;
     let client = probe.client.with_key(&limited_key(&probe, 1_000).await);
-    let calls =
-        [Call::get("/v1/inbox"), Call::event("a.b", "{}"), Call::event("a..b", "{}"), Call::get("/v1/events/none")];
+    let calls = [
+        Call::get("/v1/inbox"),
+        Call::event("a.b", "{}"),
+        Call::event("a..b", "{}"),
+        Call::get("/v1/events/none"),
+    ];
     for call in calls {
         check_rate_headers(&client.send(call).await, 1_000);
     }
@@ -88,7 +98,9 @@ async fn every_authenticated_answer_tells_the_rate() {
 #[tokio::test]
 async fn a_flood_of_bad_keys_is_cut_off() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let node = Node::start(directory.path(), &[("TRIGGERS__LIMITS__UNAUTHENTICATED_REQUESTS_MAX", "50")]).await;
+    let node =
+        Node::start(directory.path(), &[("TRIGGERS__LIMITS__UNAUTHENTICATED_REQUESTS_MAX", "50")])
+            .await;
     let mut refused = None;
     for number in 0..200 {
         let client = node.client().with_key(&format!("trg_test_bad{number}"));
@@ -104,7 +116,12 @@ async fn a_flood_of_bad_keys_is_cut_off() {
     check_refusal(&refused, 429, &["RATE_LIMIT_EXCEEDED"], "a flood of bad keys");
     check_retry_after(&refused);
     let health = node.client().anonymous().get("/v1/health").await;
-    assert_eq!(health.status, 200, "the health check needs no key and is not cut off: {}", health.text());
+    assert_eq!(
+        health.status,
+        200,
+        "the health check needs no key and is not cut off: {}",
+        health.text()
+    );
 }
 
 #[tokio::test]
@@ -120,7 +137,9 @@ async fn a_full_inbox_takes_no_more_until_there_is_room() {
     let refused = client.send(Call::event("a.b", "{}")).await;
     check_refusal(&refused, 429, &["TENANT_QUOTA_EXCEEDED"], "a full inbox");
     check_retry_after(&refused);
-    let batch = client.post("/v1/events/batch", &json!({ "events": [{ "event_type": "a.b", "payload": {} }] })).await;
+    let batch = client
+        .post("/v1/events/batch", &json!({ "events": [{ "event_type": "a.b", "payload": {} }] }))
+        .await;
     assert_eq!(batch.status, 429, "{}", batch.text());
     assert_eq!(listing::received_count(&client).await, 3, "LIMITS-1: nothing happened");
     client.delete(&format!("/v1/events/{first}")).await.expect(204);
@@ -161,7 +180,10 @@ async fn check_kept(node: &Node, answered: &[(String, String)]) {
     assert_eq!(listing.total_count, answered.len() as u64, "LIMITS-2: the count");
     assert_eq!(listing.events.len(), answered.len(), "LIMITS-2: as many as were answered");
     for (event, (id, payload)) in listing.events.iter().zip(answered) {
-        assert!(event.event_id == *id && event.payload.get() == payload, "LIMITS-2: {id} byte for byte");
+        assert!(
+            event.event_id == *id && event.payload.get() == payload,
+            "LIMITS-2: {id} byte for byte"
+        );
         node.client().get(&format!("/v1/events/{id}")).await.expect(200);
     }
 }

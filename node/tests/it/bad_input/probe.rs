@@ -40,8 +40,12 @@ impl Probe {
         let what = shortened(&call);
         let answer = self.refuses(call, 400, &["VALIDATION_ERROR"]).await;
         let details = answer.json()["error"]["details"].clone();
-        let fields: Vec<_> = details.as_array().into_iter().flatten().map(|detail| &detail["field"]).collect();
-        assert!(fields.iter().any(|named| named.as_str() == Some(field)), "{what}: no detail for {field}: {details}");
+        let fields: Vec<_> =
+            details.as_array().into_iter().flatten().map(|detail| &detail["field"]).collect();
+        assert!(
+            fields.iter().any(|named| named.as_str() == Some(field)),
+            "{what}: no detail for {field}: {details}"
+        );
         answer
     }
 
@@ -58,7 +62,8 @@ impl Probe {
     /// client may see the connection break before it sees the answer.
     pub async fn refuses_as_too_large(&mut self, path: &str, body: &str) {
         let whole = self.head(path, body.len(), "") + body;
-        let answer = Wire::connect(&self.node.dev.url).await.write_and_answer(whole.into_bytes()).await;
+        let answer =
+            Wire::connect(&self.node.dev.url).await.write_and_answer(whole.into_bytes()).await;
         let what = format!("{} bytes to {path}", body.len());
         check_refusal(&answer.expect("an answer"), 413, &["PAYLOAD_TOO_LARGE"], &what);
         self.goes_on(&what).await;
@@ -97,7 +102,11 @@ fn shortened(call: &Call) -> String {
 /// BAD-1: status, code and the body that every error has.
 pub fn check_refusal(answer: &Answer, status: u16, codes: &[&str], what: &str) {
     assert_eq!(answer.status, status, "BAD-1: {what}: {}", answer.text());
-    assert_eq!(answer.header("content-type").split(';').next(), Some("application/json"), "BAD-1: {what}");
+    assert_eq!(
+        answer.header("content-type").split(';').next(),
+        Some("application/json"),
+        "BAD-1: {what}"
+    );
     check_error_member(answer, codes, what);
     check_security_headers(answer, what);
 }
@@ -108,10 +117,16 @@ pub fn check_error_member(answer: &Answer, codes: &[&str], what: &str) {
     let error = &json["error"];
     let code = error["code"].as_str().unwrap_or_default();
     assert!(codes.contains(&code), "BAD-1: {what}: code {code:?} is none of {codes:?}: {json}");
-    assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "BAD-1: {what}: {json}");
+    assert!(
+        error["message"].as_str().is_some_and(|message| !message.is_empty()),
+        "BAD-1: {what}: {json}"
+    );
     let timestamp = error["timestamp"].as_str().unwrap_or_default();
     assert!(timestamp.parse::<jiff::Timestamp>().is_ok(), "BAD-1: {what}: timestamp {timestamp:?}");
-    assert!(timestamp.ends_with('Z') && timestamp.contains('.'), "BAD-1: {what}: timestamp {timestamp:?}");
+    assert!(
+        timestamp.ends_with('Z') && timestamp.contains('.'),
+        "BAD-1: {what}: timestamp {timestamp:?}"
+    );
     let request_id = error["request_id"].as_str().unwrap_or_default();
     assert!(!request_id.is_empty(), "BAD-1: {what}: {json}");
     assert_eq!(request_id, answer.header("x-request-id"), "BAD-1: {what}: both request ids agree");
@@ -124,7 +139,10 @@ fn check_details(details: &Value, what: &str) {
     let details = details.as_array().map(Vec::as_slice).unwrap_or_default();
     assert!(!details.is_empty(), "BAD-1: {what}: a validation error has details");
     for detail in details {
-        assert!(detail["field"].is_string() && detail["message"].is_string(), "BAD-1: {what}: {detail}");
+        assert!(
+            detail["field"].is_string() && detail["message"].is_string(),
+            "BAD-1: {what}: {detail}"
+        );
     }
 }
 
@@ -134,6 +152,9 @@ pub fn check_security_headers(answer: &Answer, what: &str) {
     assert_eq!(answer.header("x-frame-options"), "DENY", "{what}");
     assert_eq!(answer.header("referrer-policy"), "no-referrer", "{what}");
     assert_eq!(answer.header("cache-control"), "no-store", "{what}");
-    assert!(!answer.header("content-security-policy").is_empty(), "{what}: a content security policy");
+    assert!(
+        !answer.header("content-security-policy").is_empty(),
+        "{what}: a content security policy"
+    );
     assert!(!answer.header("x-request-id").is_empty(), "{what}: a request id");
 }

@@ -15,22 +15,44 @@ fn inbox(query: &str) -> Call {
 #[tokio::test]
 async fn known_parameters_with_bad_values_are_named() {
     let mut probe = Probe::start(&[]).await;
-    for value in ["0", "-1", "201", "abc", "1.5", "", "%20", "99999999999999999999", "1e2", "0x10"] {
+    for value in ["0", "-1", "201", "abc", "1.5", "", "%20", "99999999999999999999", "1e2", "0x10"]
+    {
         probe.refuses_field(inbox(&format!("limit={value}")), "limit").await;
     }
     for value in ["bogus", "", "RECEIVED", "received,queued", "%00"] {
         probe.refuses_field(inbox(&format!("status={value}")), "status").await;
     }
     for field in ["from_timestamp", "to_timestamp"] {
-        for value in ["yesterday", "", "2026-01-01", "2026-02-30T00:00:00Z", "1700000000", "2026-01-01T00:00:00"] {
+        for value in [
+            "yesterday",
+            "",
+            "2026-01-01",
+            "2026-02-30T00:00:00Z",
+            "1700000000",
+            "2026-01-01T00:00:00",
+        ] {
             probe.refuses_field(inbox(&format!("{field}={value}")), field).await;
         }
     }
-    for value in ["", "a..b", ".a", "a.*.b", "**", "a*", "a%20b", "%00", "a.b.", "%F0%9F%98%80", &"a".repeat(200)] {
+    for value in [
+        "",
+        "a..b",
+        ".a",
+        "a.*.b",
+        "**",
+        "a*",
+        "a%20b",
+        "%00",
+        "a.b.",
+        "%F0%9F%98%80",
+        &"a".repeat(200),
+    ] {
         probe.refuses_field(inbox(&format!("event_type={value}")), "event_type").await;
     }
     probe.refuses_field(inbox("event_type=good.one&event_type=b..d"), "event_type").await;
-    for query in ["limit=1", "limit=200", "unknown=", "unknown=%00&limit=5", "status=failed", "%F0=1", "&&"] {
+    for query in
+        ["limit=1", "limit=200", "unknown=", "unknown=%00&limit=5", "status=failed", "%F0=1", "&&"]
+    {
         probe.client.send(inbox(query)).await.expect(200);
     }
 }
@@ -43,14 +65,25 @@ async fn a_cursor_bears_no_change() {
     }
     let cursor = listing::page(&probe.client, "limit=2", None).await.cursor.expect("there is more");
     assert!(cursor.is_ascii() && cursor.len() > 8, "a cursor is text for a query: {cursor}");
-    let garbage = ["abc", "!!!!", "%00", "AAAA", "null", "0", "019a0000-0000-7000-8000-000000000000", "%FF%FE", "%20"];
+    let garbage = [
+        "abc",
+        "!!!!",
+        "%00",
+        "AAAA",
+        "null",
+        "0",
+        "019a0000-0000-7000-8000-000000000000",
+        "%FF%FE",
+        "%20",
+    ];
     for bad in garbage {
         probe.refuses(inbox(&format!("cursor={bad}")), 400, &["INVALID_CURSOR"]).await;
     }
     let long = "A".repeat(4_000);
     probe.refuses(inbox(&format!("cursor={long}")), 400, &["INVALID_CURSOR"]).await;
     let (half, shorter) = (&cursor[..cursor.len() / 2], &cursor[..cursor.len() - 4]);
-    let altered = [half.to_owned(), shorter.to_owned(), cursor[1..].to_owned(), format!("{cursor}{cursor}")];
+    let altered =
+        [half.to_owned(), shorter.to_owned(), cursor[1..].to_owned(), format!("{cursor}{cursor}")];
     for bad in altered {
         probe.refuses(inbox(&format!("cursor={bad}")), 400, &["INVALID_CURSOR"]).await;
     }
@@ -59,7 +92,12 @@ async fn a_cursor_bears_no_change() {
         let other = if &cursor[at..=at] == "A" { "B" } else { "A" };
         let bad = format!("{}{other}{}", &cursor[..at], &cursor[at + 1..]);
         let answer = probe.client.send(inbox(&format!("cursor={bad}"))).await;
-        super::probe::check_refusal(&answer, 400, &["INVALID_CURSOR"], &format!("character {at} of the cursor"));
+        super::probe::check_refusal(
+            &answer,
+            400,
+            &["INVALID_CURSOR"],
+            &format!("character {at} of the cursor"),
+        );
     }
     probe.client.send(inbox(&format!("cursor={cursor}"))).await.expect(200);
 }

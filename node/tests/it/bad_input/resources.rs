@@ -15,7 +15,16 @@ const UNKNOWN_ID: &str = "019a0000-0000-7000-8000-000000000000";
 #[tokio::test]
 async fn unknown_routes_are_not_found() {
     let mut probe = Probe::start(&[]).await;
-    let paths = ["/v1", "/v1/", "/v2/events", "/v1/event", "/v1/inbox/", "/v1/events/a/b/c", "/v1/%00", "//v1/inbox"];
+    let paths = [
+        "/v1",
+        "/v1/",
+        "/v2/events",
+        "/v1/event",
+        "/v1/inbox/",
+        "/v1/events/a/b/c",
+        "/v1/%00",
+        "//v1/inbox",
+    ];
     for path in paths {
         probe.refuses(Call::get(path), 404, &["NOT_FOUND"]).await;
     }
@@ -35,7 +44,10 @@ async fn wrong_methods_are_told_the_right_ones() {
     for (method, path, allowed) in cases {
         let answer = probe.refuses(Call::new(method, path), 405, &["METHOD_NOT_ALLOWED"]).await;
         let allow = answer.header("allow");
-        assert!(allow.split(',').any(|method| method.trim() == allowed), "{method} {path}: Allow: {allow}");
+        assert!(
+            allow.split(',').any(|method| method.trim() == allowed),
+            "{method} {path}: Allow: {allow}"
+        );
     }
     let ack = format!("/v1/events/{UNKNOWN_ID}/ack");
     probe.refuses(Call::get(ack), 405, &["METHOD_NOT_ALLOWED"]).await;
@@ -55,14 +67,23 @@ fn calls_on(id: &str) -> Vec<Call> {
 #[tokio::test]
 async fn events_that_never_were_are_not_found() {
     let mut probe = Probe::start(&[]).await;
-    let strange = ["nonsense", "123", "019a0000", "%00", "019a0000-0000-7000-8000-00000000000g", "..%2Finbox"];
+    let strange = [
+        "nonsense",
+        "123",
+        "019a0000",
+        "%00",
+        "019a0000-0000-7000-8000-00000000000g",
+        "..%2Finbox",
+    ];
     for id in [UNKNOWN_ID, "00000000-0000-0000-0000-000000000000"].iter().chain(&strange) {
         for call in calls_on(id) {
             probe.refuses(call, 404, &["NOT_FOUND"]).await;
         }
     }
-    let together =
-        Call::post("/v1/events/acknowledge/batch", json!({ "event_ids": [UNKNOWN_ID, "nonsense"] }).to_string());
+    let together = Call::post(
+        "/v1/events/acknowledge/batch",
+        json!({ "event_ids": [UNKNOWN_ID, "nonsense"] }).to_string(),
+    );
     let answer = probe.client.send(together).await.expect(200).json();
     assert_eq!(answer["success_count"], 0, "{answer}");
     assert_eq!(answer["failure_count"], 2, "{answer}");
@@ -86,7 +107,12 @@ async fn deleted_events_are_gone() {
 #[tokio::test]
 async fn the_ids_of_an_acknowledgement_are_checked() {
     let mut probe = Probe::start(&[]).await;
-    for body in [json!({}), json!({ "event_ids": [] }), json!({ "event_ids": "x" }), json!({ "event_ids": [1] })] {
+    for body in [
+        json!({}),
+        json!({ "event_ids": [] }),
+        json!({ "event_ids": "x" }),
+        json!({ "event_ids": [1] }),
+    ] {
         let call = Call::post("/v1/events/acknowledge/batch", body.to_string());
         probe.refuses(call, 400, &["VALIDATION_ERROR"]).await;
     }

@@ -43,7 +43,9 @@ async fn a_body_that_drips_is_given_up() {
 #[tokio::test]
 async fn a_head_that_does_not_end_is_closed() {
     let mut probe = Probe::start(&[("TRIGGERS__LISTEN__HEADER_TIMEOUT_MS", "1000")]).await;
-    for start in ["G", "GET /v1/inbox HTTP/1.1\r\n", "GET /v1/inbox HTTP/1.1\r\nhost: node\r\nx-slow: "] {
+    for start in
+        ["G", "GET /v1/inbox HTTP/1.1\r\n", "GET /v1/inbox HTTP/1.1\r\nhost: node\r\nx-slow: "]
+    {
         let mut wire = Wire::connect(&probe.node.dev.url).await;
         assert!(wire.write(start).await);
         if let Some(answer) = wire.answer().await {

@@ -86,7 +86,11 @@ impl Fleet {
             ("TRIGGERS__CLUSTER__ADVERTISED_ADDRESS", &advertised),
             ("TRIGGERS__LOG__FORMAT", "json"),
         ];
-        let more: Vec<_> = self.more.iter().map(|(key, value)| (key.as_str(), value.replace("{name}", name))).collect();
+        let more: Vec<_> = self
+            .more
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.replace("{name}", name)))
+            .collect();
         let more = more.iter().map(|(key, value)| (*key, value.as_str()));
         let envs: Vec<_> = own.into_iter().chain(TIMES).chain(more).collect();
         let log = process::log_file();
@@ -95,7 +99,8 @@ impl Fleet {
         for _ in 0..STATE_DEADLINE_MS / 10 {
             let text = process::text(&log);
             if let Some(listening) = line(&text, "members can connect") {
-                peers.leads_to(Target::Tcp(listening["address"].as_str().unwrap().parse().unwrap()));
+                peers
+                    .leads_to(Target::Tcp(listening["address"].as_str().unwrap().parse().unwrap()));
             }
             started = line(&text, "started");
             if started.is_some() || child.try_wait().unwrap().is_some() {
@@ -109,9 +114,11 @@ impl Fleet {
             let _ = child.wait();
             panic!("{name} does not serve:\n{}", process::text(&log));
         };
-        let address = |field: &str| format!("http://{}", started[field].as_str().expect("an address"));
+        let address =
+            |field: &str| format!("http://{}", started[field].as_str().expect("an address"));
         let (url, admin_url) = (address("address"), address("admin_address"));
-        self.members.insert(name.to_owned(), Member { child, log, url, admin_url, database, peers });
+        self.members
+            .insert(name.to_owned(), Member { child, log, url, admin_url, database, peers });
     }
 
     pub fn member(&self, name: &str) -> &Member {
@@ -139,20 +146,25 @@ impl Fleet {
     pub async fn balanced(&self) {
         let names: Vec<&String> = self.members.keys().collect();
         for name in &names {
-            wait_until(STATE_DEADLINE_MS, &format!("an even cluster, as {name} sees it"), || async {
-                let Some(view) = self.member(name).view().await else { return false };
-                let share = view["partitions"]["count"].as_f64().unwrap() / names.len() as f64;
-                let members = view["members"].as_array().unwrap();
-                let is_fair = |member: &Value| {
-                    let owned = member["partitions_owned"].as_f64().unwrap();
-                    let is_one = names.iter().any(|name| member["name"] == name.as_str());
-                    owned == 0.0 || (is_one && owned <= 1.3 * share && owned >= 0.5 * share)
-                };
-                let serving = members.iter().filter(|member| member["partitions_owned"] != 0).count();
-                view["partitions"]["owned"] == view["partitions"]["count"]
-                    && serving == names.len()
-                    && members.iter().all(is_fair)
-            })
+            wait_until(
+                STATE_DEADLINE_MS,
+                &format!("an even cluster, as {name} sees it"),
+                || async {
+                    let Some(view) = self.member(name).view().await else { return false };
+                    let share = view["partitions"]["count"].as_f64().unwrap() / names.len() as f64;
+                    let members = view["members"].as_array().unwrap();
+                    let is_fair = |member: &Value| {
+                        let owned = member["partitions_owned"].as_f64().unwrap();
+                        let is_one = names.iter().any(|name| member["name"] == name.as_str());
+                        owned == 0.0 || (is_one && owned <= 1.3 * share && owned >= 0.5 * share)
+                    };
+                    let serving =
+                        members.iter().filter(|member| member["partitions_owned"] != 0).count();
+                    view["partitions"]["owned"] == view["partitions"]["count"]
+                        && serving == names.len()
+                        && members.iter().all(is_fair)
+                },
+            )
             .await;
         }
     }
@@ -161,14 +173,16 @@ impl Fleet {
     pub async fn owner(&self, partition: u64) -> String {
         let view = self.members.values().next().unwrap().view().await.unwrap();
         let owners = view["partitions"]["owners"].as_array().unwrap();
-        let owner = owners.iter().find(|owner| owner["partition"] == partition).expect("it has an owner");
+        let owner =
+            owners.iter().find(|owner| owner["partition"] == partition).expect("it has an owner");
         owner["owner"].as_str().unwrap().to_owned()
     }
 }
 
 impl Member {
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.unwrap().success(), "the signal reached the node");
     }
 
@@ -213,11 +227,14 @@ impl Drop for Member {
 
 /// What `GET /v1/cluster` answers.
 pub async fn view(admin_url: &str) -> Option<Value> {
-    let answer = Client::new(admin_url, "").try_send(crate::harness::Call::get("/v1/cluster")).await.ok()?;
+    let answer =
+        Client::new(admin_url, "").try_send(crate::harness::Call::get("/v1/cluster")).await.ok()?;
     (answer.status == 200).then(|| answer.json())
 }
 
 /// The first line of a log with this message, as JSON.
 fn line(log: &str, message: &str) -> Option<Value> {
-    log.lines().filter(|line| line.contains(message)).find_map(|line| serde_json::from_str(line).ok())
+    log.lines()
+        .filter(|line| line.contains(message))
+        .find_map(|line| serde_json::from_str(line).ok())
 }

@@ -49,8 +49,15 @@ impl Gate {
     }
 }
 
-async fn pass(client: TcpStream, mut targets: watch::Receiver<Option<Target>>, mut state: watch::Receiver<bool>) {
-    let Ok(Some(target)) = targets.wait_for(Option::is_some).await.map(|target| target.clone()) else { return };
+async fn pass(
+    client: TcpStream,
+    mut targets: watch::Receiver<Option<Target>>,
+    mut state: watch::Receiver<bool>,
+) {
+    let Ok(Some(target)) = targets.wait_for(Option::is_some).await.map(|target| target.clone())
+    else {
+        return;
+    };
     // A gate that is shut keeps what comes until it is opened.
     let _ = state.wait_for(|is_open| *is_open).await;
     // Who is not there is as good as one that closes at once.

@@ -41,13 +41,18 @@ fn connector(trusts: &Path, shows: Option<(&Path, &str)>) -> TlsConnector {
         roots.add(certificate).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let builder = builder.with_root_certificates(roots);
     let config = match shows {
         None => builder.with_no_client_auth(),
         Some((directory, name)) => {
-            let key = PrivateKeyDer::from_pem_file(directory.join(format!("{name}-key.pem"))).unwrap();
-            builder.with_client_auth_cert(certificates(&directory.join(format!("{name}.pem"))), key).unwrap()
+            let key =
+                PrivateKeyDer::from_pem_file(directory.join(format!("{name}-key.pem"))).unwrap();
+            builder
+                .with_client_auth_cert(certificates(&directory.join(format!("{name}.pem"))), key)
+                .unwrap()
         }
     };
     TlsConnector::from(Arc::new(config))
@@ -66,14 +71,20 @@ async fn is_closed(stream: std::io::Result<TlsStream<TcpStream>>, bytes: &[u8]) 
         return;
     }
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), stream.read_to_end(&mut rest)).await;
+    let ended = tokio::time::timeout(
+        Duration::from_millis(STATE_DEADLINE_MS),
+        stream.read_to_end(&mut rest),
+    )
+    .await;
     assert!(ended.is_ok(), "the connection stays open");
 }
 
 /// Waits for lines with this message beyond those that were there `before`: members that met in the middle leave some as well.
 async fn tells(fleet: &Fleet, message: &str, before: usize, more: usize) {
-    wait_until(STATE_DEADLINE_MS, message, || async { fleet.member("node-1").times_logged(message) >= before + more })
-        .await;
+    wait_until(STATE_DEADLINE_MS, message, || async {
+        fleet.member("node-1").times_logged(message) >= before + more
+    })
+    .await;
 }
 
 async fn is_linked(fleet: &Fleet) {
@@ -120,24 +131,31 @@ async fn only_members_are_let_in() {
     tells(&fleet, GONE, gone, 3).await;
     let cookie = "not the cookie of this cluster".to_owned();
     let mode = Some(NodeConnectionMode::Isolated);
-    let server = NodeServer::new(0, cookie, "guest@0".to_owned(), "triggers".to_owned(), None, mode);
+    let server =
+        NodeServer::new(0, cookie, "guest@0".to_owned(), "triggers".to_owned(), None, mode);
     let server = server.with_listen_addr(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let (server, _) = Actor::spawn(None, server, ()).await.unwrap();
     let name = ServerName::try_from("node-1").unwrap();
     let gone = fleet.member("node-1").times_logged(GONE);
-    client_connect_enc(&server, &address, guest, name).await.expect("LINKS-T-2: its certificate is good");
+    client_connect_enc(&server, &address, guest, name)
+        .await
+        .expect("LINKS-T-2: its certificate is good");
     tells(&fleet, GONE, gone, 1).await;
     wait_until(STATE_DEADLINE_MS, "LINKS-T-2: the guest has no session", || async {
         ractor::call_t!(server, NodeServerMessage::GetSessions, 5_000).unwrap().is_empty()
     })
     .await;
-    let incarnation = fleet.member("node-1").view().await.unwrap()["incarnation"].as_str().unwrap().to_owned();
+    let incarnation =
+        fleet.member("node-1").view().await.unwrap()["incarnation"].as_str().unwrap().to_owned();
     let group = format!("gw/{}", incarnation.rsplit_once('.').unwrap().0);
     assert!(ractor::pg::get_members(&group).is_empty(), "LINKS-T-2: the gateway is not to be seen");
     server.stop(None);
 
     is_linked(&fleet).await;
     let both = ["node-1", "node-2"].map(|name| fleet.client(name));
-    both[0].post("/v1/tenants", &serde_json::json!({ "id": "after", "name": "After" })).await.expect(201);
+    both[0]
+        .post("/v1/tenants", &serde_json::json!({ "id": "after", "name": "After" }))
+        .await
+        .expect(201);
     both[1].get("/v1/tenants/after").await.expect(200);
 }

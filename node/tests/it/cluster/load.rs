@@ -81,25 +81,42 @@ impl Running {
             let client = fleet.client(fleet.members.keys().next().unwrap()).with_key(key);
             let mut stored: BTreeMap<String, String> = BTreeMap::new();
             for status in ["received", "delivered"] {
-                let listing = listing::follow(&client, &format!("status={status}&limit=200"), None).await;
-                assert_eq!(listing.total_count, listing.events.len() as u64, "the count is that of the events");
+                let listing =
+                    listing::follow(&client, &format!("status={status}&limit=200"), None).await;
+                assert_eq!(
+                    listing.total_count,
+                    listing.events.len() as u64,
+                    "the count is that of the events"
+                );
                 for event in listing.events {
-                    let twice = stored.insert(event.event_id.clone(), event.payload.get().to_owned());
+                    let twice =
+                        stored.insert(event.event_id.clone(), event.payload.get().to_owned());
                     assert!(twice.is_none(), "{} is listed twice", event.event_id);
-                    let is_acknowledged = self.load.acknowledged.lock().unwrap().contains(&event.event_id);
-                    assert!(!is_acknowledged || status == "delivered", "{} came back", event.event_id);
+                    let is_acknowledged =
+                        self.load.acknowledged.lock().unwrap().contains(&event.event_id);
+                    assert!(
+                        !is_acknowledged || status == "delivered",
+                        "{} came back",
+                        event.event_id
+                    );
                 }
             }
             let accepted = self.load.accepted.lock().unwrap();
             let accepted = accepted.iter().filter(|((of, ..), _)| *of == tenant);
             let mut count = 0;
             for ((_, writer, number), id) in accepted {
-                let payload = stored.get(id).unwrap_or_else(|| panic!("{id} of {tenant}/{writer}/{number} is lost"));
+                let payload = stored
+                    .get(id)
+                    .unwrap_or_else(|| panic!("{id} of {tenant}/{writer}/{number} is lost"));
                 assert_eq!(*payload, payload_of(*writer, *number), "{id} is what was sent");
                 count += 1;
             }
             // What was sent last may be there without an answer: one event a writer at most.
-            assert!(stored.len() - count <= writers(tenant), "{} events nobody was told of", stored.len() - count);
+            assert!(
+                stored.len() - count <= writers(tenant),
+                "{} events nobody was told of",
+                stored.len() - count
+            );
         }
     }
 }
@@ -117,7 +134,9 @@ impl Load {
     /// Goes on with the nodes that are there now.
     pub fn follow(&self, fleet: &Fleet) {
         let mut backends = self.backends.lock().unwrap();
-        backends.retain(|name, backend| fleet.members.get(name).is_some_and(|member| member.url == backend.url));
+        backends.retain(|name, backend| {
+            fleet.members.get(name).is_some_and(|member| member.url == backend.url)
+        });
         for (name, member) in &fleet.members {
             backends.entry(name.clone()).or_insert_with(|| {
                 let (url, admin_url) = (member.url.clone(), member.admin_url.clone());
@@ -160,15 +179,22 @@ impl Load {
 
     async fn look(&self, backend: &Backend) {
         let client = Client::new(&backend.url, "");
-        let ready = tokio::time::timeout(Duration::from_millis(500), client.try_send(Call::get("/readyz"))).await;
-        backend.is_ready.store(matches!(ready, Ok(Ok(answer)) if answer.status == 200), Ordering::Relaxed);
-        let Ok(Some(view)) = tokio::time::timeout(Duration::from_millis(500), view(&backend.admin_url)).await else {
+        let ready =
+            tokio::time::timeout(Duration::from_millis(500), client.try_send(Call::get("/readyz")))
+                .await;
+        backend
+            .is_ready
+            .store(matches!(ready, Ok(Ok(answer)) if answer.status == 200), Ordering::Relaxed);
+        let Ok(Some(view)) =
+            tokio::time::timeout(Duration::from_millis(500), view(&backend.admin_url)).await
+        else {
             return;
         };
         let incarnation = view["incarnation"].as_str().unwrap().to_owned();
         let mut served = self.served.lock().unwrap();
         for partition in view["served"].as_array().unwrap() {
-            let key = (partition["partition"].as_u64().unwrap(), partition["epoch"].as_u64().unwrap());
+            let key =
+                (partition["partition"].as_u64().unwrap(), partition["epoch"].as_u64().unwrap());
             let by = served.entry(key).or_insert_with(|| incarnation.clone());
             assert_eq!(*by, incarnation, "two have served partition and epoch {key:?}");
         }
@@ -177,7 +203,8 @@ impl Load {
     /// The clients of the nodes that are ready, beginning with another one each time.
     fn clients(&self, turn: u64, key: &str) -> Vec<Client> {
         let all = self.all();
-        let ready: Vec<_> = all.iter().filter(|backend| backend.is_ready.load(Ordering::Relaxed)).collect();
+        let ready: Vec<_> =
+            all.iter().filter(|backend| backend.is_ready.load(Ordering::Relaxed)).collect();
         let mut chosen: Vec<_> = if ready.is_empty() { all.iter().collect() } else { ready };
         let first = turn as usize % chosen.len().max(1);
         chosen.rotate_left(first);
@@ -190,13 +217,17 @@ impl Load {
         let mut turn = (tenant + writer) as u64;
         while !self.stop.load(Ordering::SeqCst) {
             number += 1;
-            let body = format!("{{\"event_type\":\"n.{writer}\",\"payload\":{}}}", payload_of(writer, number));
+            let body = format!(
+                "{{\"event_type\":\"n.{writer}\",\"payload\":{}}}",
+                payload_of(writer, number)
+            );
             loop {
                 turn += 1;
                 let client = self.clients(turn, &self.keys[tenant]).remove(0);
                 let call = Call::post("/v1/events", body.clone())
                     .header("idempotency-key", &format!("{tenant}-{writer}-{number}"));
-                let answer = tokio::time::timeout(Duration::from_secs(5), client.try_send(call)).await;
+                let answer =
+                    tokio::time::timeout(Duration::from_secs(5), client.try_send(call)).await;
                 match answer {
                     Ok(Ok(answer)) if answer.status == 201 => {
                         let id = answer.string("/event_id");
@@ -206,7 +237,9 @@ impl Load {
                         self.answered.fetch_add(1, Ordering::Relaxed);
                         break;
                     }
-                    Ok(Ok(answer)) => self.fail(format!("write {}: {}", answer.status, answer.text())),
+                    Ok(Ok(answer)) => {
+                        self.fail(format!("write {}: {}", answer.status, answer.text()))
+                    }
                     Ok(Err(error)) => self.fail(format!("write: {error}")),
                     Err(_) => self.fail("write: no answer in time".to_owned()),
                 }
@@ -229,7 +262,10 @@ impl Load {
             let ids: Vec<String> = match page {
                 Ok(page) if page.status == 200 => {
                     let events = page.json()["events"].as_array().unwrap().clone();
-                    events.iter().map(|event| event["event_id"].as_str().unwrap().to_owned()).collect()
+                    events
+                        .iter()
+                        .map(|event| event["event_id"].as_str().unwrap().to_owned())
+                        .collect()
                 }
                 Ok(page) => {
                     self.fail(format!("list {}: {}", page.status, page.text()));
@@ -241,13 +277,20 @@ impl Load {
                 }
             };
             for id in &ids {
-                assert!(!self.acknowledged.lock().unwrap().contains(id), "{id} was acknowledged and came back");
+                assert!(
+                    !self.acknowledged.lock().unwrap().contains(id),
+                    "{id} was acknowledged and came back"
+                );
             }
             if !ids.is_empty() {
                 let body = serde_json::json!({ "event_ids": ids }).to_string();
                 match client.try_send(Call::post("/v1/events/acknowledge/batch", body)).await {
-                    Ok(answer) if answer.status == 200 => self.acknowledged.lock().unwrap().extend(ids),
-                    Ok(answer) => self.fail(format!("acknowledge {}: {}", answer.status, answer.text())),
+                    Ok(answer) if answer.status == 200 => {
+                        self.acknowledged.lock().unwrap().extend(ids)
+                    }
+                    Ok(answer) => {
+                        self.fail(format!("acknowledge {}: {}", answer.status, answer.text()))
+                    }
                     Err(error) => self.fail(format!("acknowledge: {error}")),
                 }
             }

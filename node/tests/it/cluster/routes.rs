@@ -43,7 +43,8 @@ async fn any_node_answers_as_the_owner_does() {
     }
 
     let owner = fleet.owner(super::partition_of("whole")).await;
-    let (other, stream) = if owner == "node-1" { ("node-2", &mut second) } else { ("node-1", &mut first) };
+    let (other, stream) =
+        if owner == "node-1" { ("node-2", &mut second) } else { ("node-1", &mut first) };
     let (code, ended) = tokio::join!(fleet.terminate(other), async {
         while let Some(frame) = stream.frame().await {
             frame.expect("ROUTES-5: it ends in order");
@@ -99,7 +100,8 @@ async fn streams(both: &[Client; 2], key: &str, fleet: &Fleet) -> [Incoming; 2] 
 async fn errors(both: &[Client; 2]) {
     let mut codes = Vec::new();
     for client in both {
-        let call = Call::post("/v1/events", "{\"event_type\":7}").header("x-request-id", "the-same");
+        let call =
+            Call::post("/v1/events", "{\"event_type\":7}").header("x-request-id", "the-same");
         let answer = client.send(call).await.expect(400);
         assert_eq!(answer.header("x-request-id"), "the-same", "ROUTES-4");
         assert_eq!(answer.string("/error/request_id"), "the-same", "ROUTES-4");

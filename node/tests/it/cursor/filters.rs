@@ -37,7 +37,10 @@ async fn types_are_matched_exactly_or_by_prefix() {
         ("event_type=order.*", &["order.created", "order.paid", "order.created"]),
         ("event_type=order.%2A&limit=1", &["order.created", "order.paid", "order.created"]),
         ("event_type=order.paid&event_type=user.removed", &["order.paid", "user.removed"]),
-        ("event_type=user.*&event_type=order.paid&limit=2", &["order.paid", "user.created", "user.removed"]),
+        (
+            "event_type=user.*&event_type=order.paid&limit=2",
+            &["order.paid", "user.created", "user.removed"],
+        ),
         ("event_type=orderly.*", &["orderly.created"]),
         ("event_type=nothing.like.it", &[]),
         ("unknown=parameter", &TYPES),
@@ -46,7 +49,11 @@ async fn types_are_matched_exactly_or_by_prefix() {
         assert_eq!(types(&client, query).await, expected, "{query}");
     }
     let page = listing::page(&client, "event_type=user.*", None).await;
-    assert_eq!(page.pagination.total_count, TYPES.len() as u64, "the count is the tenant's, not the filter's");
+    assert_eq!(
+        page.pagination.total_count,
+        TYPES.len() as u64,
+        "the count is the tenant's, not the filter's"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,7 +82,9 @@ async fn times_of_acceptance_bound_the_listing() {
     let listed = listing::all(&client, "").await.events;
     let created_ms: Vec<i64> = listed
         .iter()
-        .map(|event| event.created_at.parse::<jiff::Timestamp>().expect("RFC 3339").as_millisecond())
+        .map(|event| {
+            event.created_at.parse::<jiff::Timestamp>().expect("RFC 3339").as_millisecond()
+        })
         .collect();
     let between = |index: usize| {
         let bound_ms = i64::midpoint(created_ms[index], created_ms[index + 1]);
@@ -84,8 +93,14 @@ async fn times_of_acceptance_bound_the_listing() {
     let count = async |query: String| listing::all(&client, &query).await.events.len();
     assert_eq!(count(format!("from_timestamp={}", between(0))).await, 2);
     assert_eq!(count(format!("to_timestamp={}", between(0))).await, 1);
-    assert_eq!(count(format!("from_timestamp={}&to_timestamp={}&limit=1", between(0), between(1))).await, 1);
-    assert_eq!(count(format!("from_timestamp={}&to_timestamp={}", between(1), between(0))).await, 0);
+    assert_eq!(
+        count(format!("from_timestamp={}&to_timestamp={}&limit=1", between(0), between(1))).await,
+        1
+    );
+    assert_eq!(
+        count(format!("from_timestamp={}&to_timestamp={}", between(1), between(0))).await,
+        0
+    );
     assert_eq!(count("from_timestamp=2020-01-01T00:00:00%2B02:00".to_owned()).await, 3);
     assert_eq!(count("to_timestamp=2020-01-01T00:00:00Z".to_owned()).await, 0);
 }
@@ -99,7 +114,8 @@ async fn statuses_part_the_inbox() {
     client.post(&format!("/v1/events/{}/ack", ids[1]), &serde_json::json!({})).await.expect(200);
     client.post(&format!("/v1/events/{}/ack", ids[4]), &serde_json::json!({})).await.expect(200);
     let policy = serde_json::json!({ "retry_policy": { "delays_seconds": [] } });
-    let tenant = Call::new("PATCH", format!("/v1/tenants/{}", node.dev.tenant_id)).body(policy.to_string());
+    let tenant =
+        Call::new("PATCH", format!("/v1/tenants/{}", node.dev.tenant_id)).body(policy.to_string());
     node.admin().send(tenant).await.expect(200);
     client.post("/v1/inbox/lease", &serde_json::json!({ "limit": 2 })).await.expect(200);
     client.post(&format!("/v1/events/{}/nack", ids[0]), &serde_json::json!({})).await.expect(200);

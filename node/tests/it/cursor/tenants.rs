@@ -14,8 +14,13 @@ use serde_json::json;
 pub async fn tenant(node: &Node, name: &str) -> (String, Client) {
     let admin = node.admin();
     let made = admin.post("/v1/tenants", &json!({ "name": name })).await.expect(201).json();
-    let id = made["id"].as_str().or(made["tenant_id"].as_str()).expect("a tenant has an id").to_owned();
-    let key = admin.post("/v1/keys", &json!({ "name": name, "tenant_id": id })).await.expect(201).string("/key");
+    let id =
+        made["id"].as_str().or(made["tenant_id"].as_str()).expect("a tenant has an id").to_owned();
+    let key = admin
+        .post("/v1/keys", &json!({ "name": name, "tenant_id": id }))
+        .await
+        .expect(201)
+        .string("/key");
     (id, node.client().with_key(&key))
 }
 
@@ -31,7 +36,10 @@ async fn tenants_in_parallel_never_see_each_other() {
                 client.accepted(&format!("{name}.event"), &format!("{{\"n\":{number}}}")).await;
                 let own = format!("{name}.event");
                 let page = listing::page(&client, "limit=200", None).await;
-                assert!(page.events.iter().all(|event| event.event_type == own), "TENANTS-1: {name} sees its own");
+                assert!(
+                    page.events.iter().all(|event| event.event_type == own),
+                    "TENANTS-1: {name} sees its own"
+                );
             }
         })
     });
@@ -65,7 +73,10 @@ async fn a_foreign_event_is_as_one_that_never_was() {
         assert_eq!(answer.status, 404, "TENANTS-2: {call:?}: {}", answer.text());
         assert_eq!(answer.string("/error/code"), "NOT_FOUND", "TENANTS-2: {call:?}");
     }
-    let together = stranger.post("/v1/events/acknowledge/batch", &json!({ "event_ids": [id] })).await.expect(200);
+    let together = stranger
+        .post("/v1/events/acknowledge/batch", &json!({ "event_ids": [id] }))
+        .await
+        .expect(200);
     assert_eq!(together.json()["success_count"], 0, "TENANTS-2: {}", together.text());
     let after = owner.get(&event).await.expect(200);
     assert_eq!(after.string("/status"), "received", "TENANTS-2: nothing was changed");

@@ -75,7 +75,12 @@ impl Ledger {
 impl Post {
     fn make(random: &mut Random, marker: &str, began: u64) -> Self {
         let size_bytes = size_bytes(random);
-        Self { event_type: format!("load.{marker}"), payload: payload(random, marker, size_bytes), key: None, began }
+        Self {
+            event_type: format!("load.{marker}"),
+            payload: payload(random, marker, size_bytes),
+            key: None,
+            began,
+        }
     }
 
     fn body(&self) -> String {
@@ -97,7 +102,12 @@ impl Post {
 }
 
 /// Writes until the node stops answering.
-pub async fn write(client: Client, mut random: Random, writer: String, progress: Arc<Progress>) -> Ledger {
+pub async fn write(
+    client: Client,
+    mut random: Random,
+    writer: String,
+    progress: Arc<Progress>,
+) -> Ledger {
     let mut ledger = Ledger::default();
     for number in 0_u64.. {
         let began = progress.tick();
@@ -115,7 +125,9 @@ pub async fn write(client: Client, mut random: Random, writer: String, progress:
             201 => {
                 let at = progress.tick();
                 let ids = event_ids(&answer, posts.len());
-                ledger.answered.extend(posts.into_iter().zip(ids).map(|(post, id)| post.answered(id, at)));
+                ledger
+                    .answered
+                    .extend(posts.into_iter().zip(ids).map(|(post, id)| post.answered(id, at)));
             }
             // Overload is an honest answer; whether the event was written is then open.
             429 | 503 => ledger.unanswered.extend(posts),
@@ -136,7 +148,8 @@ fn single(random: &mut Random, marker: &str, began: u64) -> (Vec<Post>, Call) {
 
 fn batch(random: &mut Random, marker: &str, began: u64) -> (Vec<Post>, Call) {
     let count = random.between(1, 12);
-    let posts: Vec<Post> = (0..count).map(|item| Post::make(random, &format!("{marker}-{item}"), began)).collect();
+    let posts: Vec<Post> =
+        (0..count).map(|item| Post::make(random, &format!("{marker}-{item}"), began)).collect();
     let bodies: Vec<String> = posts.iter().map(Post::body).collect();
     let body = format!("{{\"events\":[{}]}}", bodies.join(" , "));
     (posts, Call::post("/v1/events/batch", body))
@@ -149,8 +162,17 @@ fn event_ids(answer: &Answer, count: usize) -> Vec<String> {
         assert_eq!(count, 1, "a batch is answered with results: {}", answer.text());
         return vec![answer.string("/event_id")];
     };
-    assert_eq!(json["success_count"].as_u64(), Some(count as u64), "all good items: {}", answer.text());
-    let ids: Vec<String> = results.iter().filter_map(|result| result["event_id"].as_str()).map(str::to_owned).collect();
+    assert_eq!(
+        json["success_count"].as_u64(),
+        Some(count as u64),
+        "all good items: {}",
+        answer.text()
+    );
+    let ids: Vec<String> = results
+        .iter()
+        .filter_map(|result| result["event_id"].as_str())
+        .map(str::to_owned)
+        .collect();
     assert_eq!(ids.len(), count, "an id for each item: {}", answer.text());
     assert!(ids.is_sorted_by(|a, b| a < b), "DURABILITY-4: a batch is accepted in its order");
     ids
@@ -163,7 +185,8 @@ pub async fn acknowledge(client: Client, mut random: Random) -> Ledger {
         let page = answer.expect(200).json();
         let events = page["events"].as_array().expect("a page has events");
         let ids: Vec<&str> = events.iter().filter_map(|event| event["event_id"].as_str()).collect();
-        let chosen: Vec<String> = ids.into_iter().filter(|_| random.one_in(3)).map(str::to_owned).collect();
+        let chosen: Vec<String> =
+            ids.into_iter().filter(|_| random.one_in(3)).map(str::to_owned).collect();
         let is_cut = if random.one_in(2) {
             acknowledge_together(&client, chosen, &mut ledger).await
         } else {
@@ -197,7 +220,8 @@ async fn acknowledge_together(client: &Client, ids: Vec<String>, ledger: &mut Le
 /// True when the node stopped answering.
 async fn acknowledge_singly(client: &Client, ids: Vec<String>, ledger: &mut Ledger) -> bool {
     for id in ids {
-        let Ok(answer) = client.try_send(Call::post(format!("/v1/events/{id}/ack"), "")).await else {
+        let Ok(answer) = client.try_send(Call::post(format!("/v1/events/{id}/ack"), "")).await
+        else {
             ledger.maybe_acknowledged.insert(id);
             return true;
         };

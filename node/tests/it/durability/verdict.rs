@@ -22,8 +22,18 @@ pub async fn read_back(client: &Client, ledger: &Ledger) {
 
 async fn read_one(client: &Client, answered: &Answered) {
     let answer = client.get(&format!("/v1/events/{}", answered.event_id)).await;
-    assert_eq!(answer.status, 200, "DURABILITY-1: lost {}: {}", answered.post.event_type, answer.text());
-    assert_eq!(answer.string("/event_type"), answered.post.event_type, "DURABILITY-1: the id names this event");
+    assert_eq!(
+        answer.status,
+        200,
+        "DURABILITY-1: lost {}: {}",
+        answered.post.event_type,
+        answer.text()
+    );
+    assert_eq!(
+        answer.string("/event_type"),
+        answered.post.event_type,
+        "DURABILITY-1: the id names this event"
+    );
     assert_eq!(raw_payload(&answer), answered.post.payload, "DURABILITY-1: byte for byte");
 }
 
@@ -44,7 +54,10 @@ pub fn ids_grow(ledger: &Ledger) {
         match step {
             Step::Began(answered) => {
                 let id = answered.event_id.as_str();
-                assert!(id > greatest, "DURABILITY-4: {id} was posted after {greatest} was answered");
+                assert!(
+                    id > greatest,
+                    "DURABILITY-4: {id} was posted after {greatest} was answered"
+                );
             }
             Step::Answered(answered) => greatest = greatest.max(&answered.event_id),
         }
@@ -59,7 +72,8 @@ pub async fn ledger_matches_listing(client: &Client, ledger: &Ledger) {
         by_type.entry(&event.event_type).or_default().push(event);
     }
     for answered in &ledger.answered {
-        let found = by_type.get(answered.post.event_type.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let found =
+            by_type.get(answered.post.event_type.as_str()).map(Vec::as_slice).unwrap_or_default();
         assert_eq!(found.len(), 1, "DURABILITY-1: exactly once: {}", answered.post.event_type);
         assert_eq!(found[0].event_id, answered.event_id, "DURABILITY-1: under its id");
         assert_eq!(found[0].payload.get(), answered.post.payload, "DURABILITY-1: byte for byte");
@@ -74,11 +88,18 @@ pub async fn ledger_matches_listing(client: &Client, ledger: &Ledger) {
     for post in &ledger.unanswered {
         let found = by_type.get(post.event_type.as_str()).map(Vec::as_slice).unwrap_or_default();
         assert!(found.len() <= 1, "DURABILITY-2: at most once: {}", post.event_type);
-        assert!(found.iter().all(|event| event.payload.get() == post.payload), "DURABILITY-2: whole or not at all");
+        assert!(
+            found.iter().all(|event| event.payload.get() == post.payload),
+            "DURABILITY-2: whole or not at all"
+        );
         known += found.len();
     }
     assert_eq!(events.len(), known, "every event was sent by somebody");
-    assert_eq!(listed_acknowledged(&events, ledger), ledger.acknowledged.len(), "DURABILITY-5: none is missing");
+    assert_eq!(
+        listed_acknowledged(&events, ledger),
+        ledger.acknowledged.len(),
+        "DURABILITY-5: none is missing"
+    );
 }
 
 /// Every event in every status; DURABILITY-6 on the way.
@@ -86,8 +107,15 @@ async fn everything(client: &Client) -> Vec<Listed> {
     let mut events = Vec::new();
     for status in STATUSES {
         let listing = listing::all(client, &format!("limit=200&status={status}")).await;
-        assert_eq!(listing.total_count, listing.events.len() as u64, "DURABILITY-6: the count of {status}");
-        assert!(listing.events.iter().all(|event| event.status == status), "listed under its own status");
+        assert_eq!(
+            listing.total_count,
+            listing.events.len() as u64,
+            "DURABILITY-6: the count of {status}"
+        );
+        assert!(
+            listing.events.iter().all(|event| event.status == status),
+            "listed under its own status"
+        );
         events.extend(listing.events);
     }
     events

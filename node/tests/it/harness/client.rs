@@ -48,7 +48,10 @@ impl Call {
 
     /// A POST of one event with a payload kept as written.
     pub fn event(event_type: &str, payload: &str) -> Self {
-        Self::post("/v1/events", format!("{{\"event_type\":\"{event_type}\",\"payload\":{payload}}}"))
+        Self::post(
+            "/v1/events",
+            format!("{{\"event_type\":\"{event_type}\",\"payload\":{payload}}}"),
+        )
     }
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
@@ -77,8 +80,9 @@ pub struct Answer {
 impl Answer {
     /// The body as JSON; panics, showing it, when it is not.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("not JSON ({error}), status {}: {}", self.status, self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("not JSON ({error}), status {}: {}", self.status, self.text())
+        })
     }
 
     /// The body as text, cut to what a failure message can bear.
@@ -119,7 +123,9 @@ impl Client {
     pub fn new(url: &str, key: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let http = legacy::Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build(connector);
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .retry_canceled_requests(false)
+            .build(connector);
         Self { http, url: url.trim_end_matches('/').to_owned(), key: Some(key.to_owned()) }
     }
 
@@ -137,7 +143,8 @@ impl Client {
     pub async fn try_send(&self, call: Call) -> Result<Answer, String> {
         let request = self.request(call);
         let exchange = async {
-            let response = self.http.request(request).await.map_err(|error| format!("{error:?}"))?;
+            let response =
+                self.http.request(request).await.map_err(|error| format!("{error:?}"))?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
             Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
@@ -172,16 +179,21 @@ impl Client {
     }
 
     fn request(&self, call: Call) -> Request<Full<Bytes>> {
-        let mut request = Request::builder().method(call.method).uri(format!("{}{}", self.url, call.path));
+        let mut request =
+            Request::builder().method(call.method).uri(format!("{}{}", self.url, call.path));
         if !call.body.is_empty() && !call.has("content-type") {
             request = request.header("content-type", "application/json");
         }
-        if let Some(key) = self.key.as_ref().filter(|_| !call.has("x-api-key") && !call.has("authorization")) {
+        if let Some(key) =
+            self.key.as_ref().filter(|_| !call.has("x-api-key") && !call.has("authorization"))
+        {
             request = request.header("x-api-key", key);
         }
         for (name, value) in &call.headers {
-            request =
-                request.header(name, HeaderValue::from_bytes(value.as_bytes()).expect("a header without line breaks"));
+            request = request.header(
+                name,
+                HeaderValue::from_bytes(value.as_bytes()).expect("a header without line breaks"),
+            );
         }
         request.body(Full::new(call.body)).expect("a test's request is well formed")
     }

@@ -51,8 +51,8 @@ pub struct Listing {
 pub async fn page(client: &Client, query: &str, cursor: Option<&str>) -> Page {
     let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
     let answer = client.get(&format!("/v1/inbox?{query}{cursor}")).await.expect(200);
-    let page: Page =
-        serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("not a page ({error}): {}", answer.text()));
+    let page: Page = serde_json::from_slice(&answer.body)
+        .unwrap_or_else(|error| panic!("not a page ({error}): {}", answer.text()));
     assert_eq!(page.cursor, page.pagination.cursor, "both cursors agree");
     assert_eq!(page.has_more, page.pagination.has_more, "both has_more agree");
     assert!(page.pagination.limit >= page.events.len() as u64, "no more than asked for");

@@ -42,8 +42,10 @@ impl Node {
         let before = modified(&file);
         let log = process::log_file();
         let mut child = process::spawn(&arguments(directory), envs, &log, &log);
-        let serving =
-            tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), serving(&mut child, &file, before));
+        let serving = tokio::time::timeout(
+            Duration::from_millis(STATE_DEADLINE_MS),
+            serving(&mut child, &file, before),
+        );
         match serving.await {
             Ok(Some(dev)) => Self { child, log, dev },
             outcome => {
@@ -79,8 +81,10 @@ impl Node {
 
     /// Sends SIGTERM and returns at once.
     pub fn signal_termination(&self) {
-        let status =
-            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill is installed");
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .expect("kill is installed");
         assert!(status.success(), "SIGTERM reached the node");
     }
 
@@ -113,7 +117,8 @@ impl Drop for Node {
 
 fn arguments(directory: &Path) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["dev".into(), "--data-dir".into(), directory.into()];
-    arguments.extend(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"].map(OsString::from));
+    arguments
+        .extend(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"].map(OsString::from));
     arguments
 }
 

@@ -31,15 +31,23 @@ pub fn payload(random: &mut Random, marker: &str, size_bytes: usize) -> String {
     if size_bytes < 64 {
         return format!("{{{}}}", random.pick(&SPACES));
     }
-    let mut text = format!("{{{}\"marker\"{}:\"{marker}\"", random.pick(&SPACES), random.pick(&SPACES));
+    let mut text =
+        format!("{{{}\"marker\"{}:\"{marker}\"", random.pick(&SPACES), random.pick(&SPACES));
     for member in 0..random.between(1, 6) {
         let (before, between) = (random.pick(&SPACES), random.pick(&SPACES));
-        text.push_str(&format!("{before},{between}\"ключ {member}\"{between}:{}", random.pick(&VALUES)));
+        text.push_str(&format!(
+            "{before},{between}\"ключ {member}\"{between}:{}",
+            random.pick(&VALUES)
+        ));
     }
     let padding_bytes = size_bytes.saturating_sub(text.len() + 12);
     let letters = ["x", "ß", "漢", "\\\"", "\\u0041"];
     let letter = random.pick(&letters);
-    text.push_str(&format!(",\"pad\":\"{}\"{}}}", letter.repeat(padding_bytes / letter.len()), random.pick(&SPACES)));
+    text.push_str(&format!(
+        ",\"pad\":\"{}\"{}}}",
+        letter.repeat(padding_bytes / letter.len()),
+        random.pick(&SPACES)
+    ));
     text
 }
 

@@ -45,7 +45,10 @@ pub fn spawn<Argument: AsRef<OsStr>>(
 }
 
 /// Runs the binary to its end.
-pub async fn run<Argument: AsRef<OsStr>>(arguments: &[Argument], envs: &[(&str, &str)]) -> Finished {
+pub async fn run<Argument: AsRef<OsStr>>(
+    arguments: &[Argument],
+    envs: &[(&str, &str)],
+) -> Finished {
     let stdout = log_file();
     let stderr = log_file();
     let mut child = spawn(arguments, envs, &stdout, &stderr);
@@ -86,6 +89,8 @@ pub fn log_file() -> NamedTempFile {
 /// Everything written to `file` so far; bytes that are not UTF-8 are replaced.
 pub fn text(file: &NamedTempFile) -> String {
     let mut bytes = Vec::new();
-    file.reopen().and_then(|mut reader| reader.read_to_end(&mut bytes)).expect("the output file is readable");
+    file.reopen()
+        .and_then(|mut reader| reader.read_to_end(&mut bytes))
+        .expect("the output file is readable");
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -65,7 +65,8 @@ impl Receiver {
     pub async fn start(manner: Manner) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let inside = Arc::new(Inside { manner: Mutex::new(Some(manner)), arrived: Mutex::default() });
+        let inside =
+            Arc::new(Inside { manner: Mutex::new(Some(manner)), arrived: Mutex::default() });
         let router = Router::new().fallback(take).with_state(inside.clone());
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("serving ends with the test");
@@ -109,7 +110,9 @@ impl Drop for Receiver {
 async fn take(State(inside): State<Arc<Inside>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     // A sender that is killed in the middle of its body has sent no webhook.
-    let Ok(body) = axum::body::to_bytes(body, 4 << 20).await else { return StatusCode::BAD_REQUEST.into_response() };
+    let Ok(body) = axum::body::to_bytes(body, 4 << 20).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     let arrived = Arrived { headers: head.headers, body };
     inside.arrived.lock().expect("no test panics while it holds this").push(arrived);
     let manner = inside.manner.lock().expect("no test panics while it holds this").clone();

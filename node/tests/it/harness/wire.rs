@@ -51,7 +51,8 @@ impl Wire {
 
     /// The next answer; `None` when the connection ends before one is complete.
     pub async fn answer(&mut self) -> Option<Answer> {
-        let mut reading = Reading { stream: &mut self.stream, pending: std::mem::take(&mut self.pending) };
+        let mut reading =
+            Reading { stream: &mut self.stream, pending: std::mem::take(&mut self.pending) };
         let answer = reading.answer().await;
         self.pending = reading.pending;
         answer
@@ -93,7 +94,8 @@ impl<Stream: tokio::io::AsyncRead + Unpin> Reading<Stream> {
         };
         let head: Vec<u8> = self.pending.drain(..head_bytes).collect();
         let (status, headers) = parse_head(&String::from_utf8_lossy(&head));
-        let length_bytes = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+        let length_bytes =
+            headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
         let is_bodiless = status < 200 || status == 204;
         let length_bytes = if is_bodiless { Some(0) } else { length_bytes };
         while length_bytes.is_none_or(|length_bytes: usize| self.pending.len() < length_bytes) {
@@ -111,7 +113,10 @@ impl<Stream: tokio::io::AsyncRead + Unpin> Reading<Stream> {
     /// Reads some bytes; false at the end of the stream or on a reset.
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1_024];
-        let reading = tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), self.stream.read(&mut buffer));
+        let reading = tokio::time::timeout(
+            Duration::from_millis(STATE_DEADLINE_MS),
+            self.stream.read(&mut buffer),
+        );
         match reading.await.expect("the node answers or closes before the deadline") {
             Ok(0) | Err(_) => false,
             Ok(count) => {

@@ -18,13 +18,15 @@ const WAIT_S: u64 = 20;
 /// Gives the development tenant a retry policy.
 async fn set_delays(node: &Node, delays_seconds: &[u32]) {
     let policy = json!({ "retry_policy": { "delays_seconds": delays_seconds } });
-    let call = Call::new("PATCH", format!("/v1/tenants/{}", node.dev.tenant_id)).body(policy.to_string());
+    let call =
+        Call::new("PATCH", format!("/v1/tenants/{}", node.dev.tenant_id)).body(policy.to_string());
     node.admin().send(call).await.expect(200);
 }
 
 /// Leases one event for `visibility_s` seconds, waiting for it; the event.
 async fn lease_one(client: &Client, visibility_s: u32) -> Value {
-    let wish = json!({ "limit": 1, "visibility_timeout_seconds": visibility_s, "wait_seconds": WAIT_S });
+    let wish =
+        json!({ "limit": 1, "visibility_timeout_seconds": visibility_s, "wait_seconds": WAIT_S });
     let answer = client.send(lease(&wish)).await.expect(200);
     let event = answer.json()["events"][0].clone();
     assert!(event.is_object(), "nothing to lease within {WAIT_S} s");
@@ -51,7 +53,8 @@ async fn an_event_that_nobody_acknowledges_comes_back_and_then_fails() {
     assert_ne!(token(&first), token(&second));
     let third = lease_one(&probe.client, 1).await;
     assert_eq!(third["attempts"], 3, "ATTEMPTS-1");
-    wait_until(STATE_DEADLINE_MS, "the event has failed", || is_in(&probe.client, &id, "failed")).await;
+    wait_until(STATE_DEADLINE_MS, "the event has failed", || is_in(&probe.client, &id, "failed"))
+        .await;
     for action in ["ack", "nack", "lease"] {
         for stale in [&first, &third] {
             let answer = post(&probe.client, &id, action, &extension(token(stale))).await;
@@ -59,20 +62,41 @@ async fn an_event_that_nobody_acknowledges_comes_back_and_then_fails() {
         }
     }
     let status = probe.client.get(&format!("/v1/events/{id}/status")).await.expect(200).json();
-    assert_eq!((&status["status"], &status["retry_count"]), (&json!("failed"), &json!(2)), "ATTEMPTS-3: {status}");
-    assert!(status["failed_at"].is_string() && status["last_retry_at"].is_string(), "ATTEMPTS-3: {status}");
+    assert_eq!(
+        (&status["status"], &status["retry_count"]),
+        (&json!("failed"), &json!(2)),
+        "ATTEMPTS-3: {status}"
+    );
+    assert!(
+        status["failed_at"].is_string() && status["last_retry_at"].is_string(),
+        "ATTEMPTS-3: {status}"
+    );
     assert_eq!(status["next_retry_at"], Value::Null, "ATTEMPTS-3: {status}");
     let attempts = status["attempts"].as_array().expect("attempts");
     assert_eq!(attempts.len(), 3, "ATTEMPTS-3: {status}");
     for (attempt, number) in attempts.iter().zip(1..) {
-        assert_eq!((&attempt["number"], &attempt["outcome"]), (&json!(number), &json!("failed")), "ATTEMPTS-3");
-        assert!(attempt["started_at"].is_string() && attempt["finished_at"].is_string(), "ATTEMPTS-3: {attempt}");
-        assert!(attempt["error"].is_string() && attempt["http_status"].is_null(), "ATTEMPTS-3: {attempt}");
+        assert_eq!(
+            (&attempt["number"], &attempt["outcome"]),
+            (&json!(number), &json!("failed")),
+            "ATTEMPTS-3"
+        );
+        assert!(
+            attempt["started_at"].is_string() && attempt["finished_at"].is_string(),
+            "ATTEMPTS-3: {attempt}"
+        );
+        assert!(
+            attempt["error"].is_string() && attempt["http_status"].is_null(),
+            "ATTEMPTS-3: {attempt}"
+        );
     }
 
     let replayed = post(&probe.client, &id, "replay", &json!({})).await.expect(202);
     assert_eq!(replayed.string("/status"), "received", "ATTEMPTS-4");
-    assert_eq!(post(&probe.client, &id, "replay", &json!({})).await.status, 409, "ATTEMPTS-4: it is received");
+    assert_eq!(
+        post(&probe.client, &id, "replay", &json!({})).await.status,
+        409,
+        "ATTEMPTS-4: it is received"
+    );
     let again = lease_one(&probe.client, 60).await;
     assert_eq!((&again["event_id"], &again["attempts"]), (&json!(id), &json!(4)), "ATTEMPTS-4");
     let running = probe.client.get(&format!("/v1/events/{id}/status")).await.expect(200).json();
@@ -86,18 +110,31 @@ async fn an_event_that_nobody_acknowledges_comes_back_and_then_fails() {
 async fn what_a_consumer_gives_back_comes_again_when_it_says() {
     let probe = Probe::start(&[]).await;
     let id = probe.client.accepted("refused.event", "{}").await;
-    check_refusal(&post(&probe.client, &id, "nack", &json!({})).await, 409, &["CONFLICT"], "it is not leased");
+    check_refusal(
+        &post(&probe.client, &id, "nack", &json!({})).await,
+        409,
+        &["CONFLICT"],
+        "it is not leased",
+    );
     let held = lease_one(&probe.client, 600).await;
-    let reason = json!({ "reason": "not now", "retry_after_seconds": 0, "lease_token": token(&held) });
+    let reason =
+        json!({ "reason": "not now", "retry_after_seconds": 0, "lease_token": token(&held) });
     let refused = post(&probe.client, &id, "nack", &reason).await.expect(200).json();
-    assert_eq!((&refused["status"], &refused["last_error"]), (&json!("queued"), &json!("not now")), "{refused}");
+    assert_eq!(
+        (&refused["status"], &refused["last_error"]),
+        (&json!("queued"), &json!("not now")),
+        "{refused}"
+    );
     assert!(refused["next_retry_at"].is_string(), "{refused}");
     let again = lease_one(&probe.client, 600).await;
     assert_eq!((&again["event_id"], &again["attempts"]), (&json!(id), &json!(2)));
     // The default policy's first delay is a minute, so that it does not come back at once.
     let refused = post(&probe.client, &id, "nack", &json!({})).await.expect(200).json();
     assert_eq!(refused["status"], "queued", "{refused}");
-    assert!(leased_ids(&probe.client.send(lease(&json!({}))).await.expect(200)).is_empty(), "it waits");
+    assert!(
+        leased_ids(&probe.client.send(lease(&json!({}))).await.expect(200)).is_empty(),
+        "it waits"
+    );
     for (body, field) in [
         (json!({ "retry_after_seconds": 86_401 }), "retry_after_seconds"),
         (json!({ "retry_after_seconds": -1 }), "retry_after_seconds"),
@@ -125,7 +162,11 @@ async fn a_lease_and_its_end_outlive_the_node() {
     let node = Node::start(directory.path(), &[]).await;
     let client = node.client();
     let back = lease_one(&client, 600).await;
-    assert_eq!((&back["event_id"], &back["attempts"]), (&json!(lost), &json!(2)), "ATTEMPTS-5: it ran out");
+    assert_eq!(
+        (&back["event_id"], &back["attempts"]),
+        (&json!(lost), &json!(2)),
+        "ATTEMPTS-5: it ran out"
+    );
     assert!(
         leased_ids(&client.send(lease(&json!({}))).await.expect(200)).is_empty(),
         "ATTEMPTS-5: the other one holds"
@@ -141,9 +182,14 @@ async fn many_are_replayed_at_once() {
         let event_type = if number % 4 == 0 { "rare.event" } else { "usual.event" };
         ids.push(probe.client.accepted(event_type, "{}").await);
     }
-    probe.client.post("/v1/events/acknowledge/batch", &json!({ "event_ids": ids })).await.expect(200);
+    probe
+        .client
+        .post("/v1/events/acknowledge/batch", &json!({ "event_ids": ids }))
+        .await
+        .expect(200);
     let replay = async |body: Value| probe.client.post("/v1/inbox/replay", &body).await;
-    let rare = replay(json!({ "status": "delivered", "event_type": "rare.*" })).await.expect(202).json();
+    let rare =
+        replay(json!({ "status": "delivered", "event_type": "rare.*" })).await.expect(202).json();
     assert_eq!((&rare["replayed"], &rare["has_more"]), (&json!(30), &json!(false)), "ATTEMPTS-4");
     let early = json!({ "status": "delivered", "to_timestamp": "2020-01-01T00:00:00Z" });
     assert_eq!(replay(early).await.expect(202).json()["replayed"], 0, "ATTEMPTS-4");
@@ -151,8 +197,17 @@ async fn many_are_replayed_at_once() {
     assert_eq!(rest["replayed"], 90, "ATTEMPTS-4");
     let received = listing::all(&probe.client, "").await;
     assert_eq!(received.total_count, 120, "ATTEMPTS-4");
-    assert_eq!(received.events.into_iter().map(|event| event.event_id).collect::<Vec<_>>(), ids, "in their old order");
-    check_refusal(&replay(json!({ "status": "received" })).await, 400, &["VALIDATION_ERROR"], "replay of received");
+    assert_eq!(
+        received.events.into_iter().map(|event| event.event_id).collect::<Vec<_>>(),
+        ids,
+        "in their old order"
+    );
+    check_refusal(
+        &replay(json!({ "status": "received" })).await,
+        400,
+        &["VALIDATION_ERROR"],
+        "replay of received",
+    );
 }
 
 #[tokio::test]
@@ -160,7 +215,10 @@ async fn the_command_line_replays() {
     let probe = Probe::start(&[]).await;
     let id = probe.client.accepted("again.event", "{}").await;
     post(&probe.client, &id, "ack", &json!({})).await.expect(200);
-    let envs = [("TRIGGERS_URL", probe.node.dev.url.as_str()), ("TRIGGERS_API_KEY", probe.node.dev.api_key.as_str())];
+    let envs = [
+        ("TRIGGERS_URL", probe.node.dev.url.as_str()),
+        ("TRIGGERS_API_KEY", probe.node.dev.api_key.as_str()),
+    ];
     let replayed = process::run(&["events", "replay", &id], &envs).await;
     assert_eq!(replayed.code, 0, "{replayed:?}");
     assert!(replayed.stdout.contains(&id), "{replayed:?}");

@@ -28,7 +28,10 @@ async fn consume(client: Client) -> Vec<String> {
         if ids.is_empty() {
             return handled;
         }
-        let answer = client.post("/v1/events/acknowledge/batch", &json!({ "event_ids": ids })).await.expect(200);
+        let answer = client
+            .post("/v1/events/acknowledge/batch", &json!({ "event_ids": ids }))
+            .await
+            .expect(200);
         assert_eq!(answer.json()["success_count"], ids.len());
         handled.extend(ids);
     }
@@ -45,7 +48,11 @@ async fn twenty_consumers_empty_an_inbox_and_handle_each_event_once() {
         handled.extend(consumer.await.expect("a consumer does not panic"));
     }
     assert_eq!(handled.len(), EVENTS, "CROWD-1: each event once");
-    assert_eq!(handled.into_iter().collect::<BTreeSet<_>>().len(), EVENTS, "CROWD-1: no event twice");
+    assert_eq!(
+        handled.into_iter().collect::<BTreeSet<_>>().len(),
+        EVENTS,
+        "CROWD-1: no event twice"
+    );
     for (status, count) in [("received", 0), ("queued", 0), ("delivered", EVENTS as u64)] {
         let page = listing::page(&node.client(), &format!("limit=1&status={status}"), None).await;
         assert_eq!(page.pagination.total_count, count, "CROWD-1: {status}");

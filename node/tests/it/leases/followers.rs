@@ -34,7 +34,9 @@ impl Follower {
     async fn ask(url: &str, key: &str, query: &str, more: &str) -> Self {
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let mut stream = TcpStream::connect(address).await.expect("the node listens");
-        let head = format!("GET /v1/inbox/stream{query} HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\n{more}\r\n");
+        let head = format!(
+            "GET /v1/inbox/stream{query} HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\n{more}\r\n"
+        );
         stream.write_all(head.as_bytes()).await.expect("the node reads");
         let mut follower = Self { stream, text: String::new() };
         follower.read_until(|text| text.contains("\r\n")).await;
@@ -50,7 +52,10 @@ impl Follower {
     /// Reads some; false at the end.
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1_024];
-        let reading = tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), self.stream.read(&mut buffer));
+        let reading = tokio::time::timeout(
+            Duration::from_millis(STATE_DEADLINE_MS),
+            self.stream.read(&mut buffer),
+        );
         let count = reading.await.expect("something comes before the deadline").unwrap_or(0);
         self.text.push_str(&String::from_utf8_lossy(&buffer[..count]));
         count > 0
@@ -80,7 +85,9 @@ async fn a_stream_gives_what_arrives_and_resumes() {
     assert!(follower.text.contains("content-type: text/event-stream"), "{}", follower.text);
     let mut ids = Vec::new();
     for number in 0..3 {
-        ids.push(probe.client.accepted("live.event", &format!("{{\n\"number\": {number}\r\n}}")).await);
+        ids.push(
+            probe.client.accepted("live.event", &format!("{{\n\"number\": {number}\r\n}}")).await,
+        );
         let events = follower.events(number + 1).await;
         assert_eq!(events[number]["payload"]["number"], number, "FOLLOWERS-1");
         assert_eq!(events[number]["event_id"], *ids[number], "FOLLOWERS-1");
@@ -169,14 +176,30 @@ async fn a_poll_gives_the_newest_first() {
         check_security_headers(&answer, query);
         let events = answer.json().as_array().expect("FOLLOWERS-4: a bare array").clone();
         assert!(events.iter().all(|event| event["id"] == event["event_id"]), "FOLLOWERS-4");
-        events.iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+        events
+            .iter()
+            .map(|event| event["id"].as_str().expect("an id").to_owned())
+            .collect::<Vec<_>>()
     };
-    assert_eq!(ids("?event_type=polled.*").await, [&third, &second, &first].map(String::as_str), "FOLLOWERS-4");
-    assert_eq!(ids("?event_type=polled.event&limit=2").await, [&third, &second].map(String::as_str), "FOLLOWERS-4");
+    assert_eq!(
+        ids("?event_type=polled.*").await,
+        [&third, &second, &first].map(String::as_str),
+        "FOLLOWERS-4"
+    );
+    assert_eq!(
+        ids("?event_type=polled.event&limit=2").await,
+        [&third, &second].map(String::as_str),
+        "FOLLOWERS-4"
+    );
     let newest = ids("").await;
     assert_eq!((newest.len(), &newest[0]), (50, &third), "FOLLOWERS-4");
     assert!(newest.is_sorted_by(|a, b| a > b), "FOLLOWERS-4");
     post(&probe.client, &third, "ack", &json!({})).await.expect(200);
     assert_eq!(ids("?limit=1").await, [second], "FOLLOWERS-4: received ones");
-    check_refusal(&probe.client.get("/v1/triggers/poll?limit=51").await, 400, &["VALIDATION_ERROR"], "limit");
+    check_refusal(
+        &probe.client.get("/v1/triggers/poll?limit=51").await,
+        400,
+        &["VALIDATION_ERROR"],
+        "limit",
+    );
 }

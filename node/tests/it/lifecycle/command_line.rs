@@ -13,7 +13,8 @@ const UNKNOWN_ID: &str = "019a0000-0000-7000-8000-000000000000";
 
 /// Runs a command with the address and a key of the node in its environment.
 async fn command(node: &Node, key: &str, arguments: &[&str]) -> Finished {
-    process::run(arguments, &[("TRIGGERS_URL", node.dev.url.as_str()), ("TRIGGERS_API_KEY", key)]).await
+    process::run(arguments, &[("TRIGGERS_URL", node.dev.url.as_str()), ("TRIGGERS_API_KEY", key)])
+        .await
 }
 
 /// As `command` with the tenant's key, and must succeed.
@@ -31,7 +32,8 @@ async fn admin(node: &Node, arguments: &[&str]) -> Finished {
 }
 
 fn json(finished: &Finished) -> Value {
-    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("not JSON ({error}): {finished:?}"))
+    serde_json::from_str(&finished.stdout)
+        .unwrap_or_else(|error| panic!("not JSON ({error}): {finished:?}"))
 }
 
 async fn start() -> (tempfile::TempDir, Node) {
@@ -57,7 +59,10 @@ async fn events_are_sent_listed_shown_and_acknowledged() {
     assert!(acknowledged.contains(&id) && acknowledged.contains("delivered"), "{acknowledged}");
     let listed = tenant(&node, &["events", "list", "--status", "delivered"]).await.stdout;
     assert!(listed.contains(&id), "{listed}");
-    assert!(!tenant(&node, &["events", "list"]).await.stdout.contains(&id), "acknowledged events left the inbox");
+    assert!(
+        !tenant(&node, &["events", "list"]).await.stdout.contains(&id),
+        "acknowledged events left the inbox"
+    );
 }
 
 #[tokio::test]
@@ -79,7 +84,16 @@ async fn machines_get_the_json_of_the_node() {
 #[tokio::test]
 async fn keys_are_made_used_and_revoked() {
     let (_directory, node) = start().await;
-    let create = ["keys", "create", "--name", "reader", "--scope", "inbox:read", "--tenant", &node.dev.tenant_id];
+    let create = [
+        "keys",
+        "create",
+        "--name",
+        "reader",
+        "--scope",
+        "inbox:read",
+        "--tenant",
+        &node.dev.tenant_id,
+    ];
     let made = admin(&node, &create).await;
     let key = made.stdout.trim();
     assert!(key.starts_with("trg_"), "the key alone is the result: {made:?}");
@@ -101,14 +115,21 @@ async fn keys_are_made_used_and_revoked() {
 #[tokio::test]
 async fn tenants_are_made_listed_and_changed() {
     let (_directory, node) = start().await;
-    let made = json(&admin(&node, &["tenants", "create", "--name", "Acme Ltd", "--id", "acme", "--json"]).await);
+    let made = json(
+        &admin(&node, &["tenants", "create", "--name", "Acme Ltd", "--id", "acme", "--json"]).await,
+    );
     assert_eq!(made["name"], "Acme Ltd", "{made}");
     let listed = admin(&node, &["tenants", "list"]).await.stdout;
     assert!(listed.contains("acme") && listed.contains("Acme Ltd"), "{listed}");
     admin(&node, &["tenants", "update", "acme", "--retention-days", "90"]).await;
     let listed = json(&admin(&node, &["tenants", "list", "--json"]).await).to_string();
     assert!(listed.contains("\"retention_days\":90"), "{listed}");
-    let again = command(&node, &node.dev.admin_key, &["tenants", "create", "--name", "Other", "--id", "acme"]).await;
+    let again = command(
+        &node,
+        &node.dev.admin_key,
+        &["tenants", "create", "--name", "Other", "--id", "acme"],
+    )
+    .await;
     assert_eq!(again.code, 1, "{again:?}");
     assert!(again.stderr.contains("CONFLICT"), "{again:?}");
 }
@@ -117,8 +138,11 @@ async fn tenants_are_made_listed_and_changed() {
 async fn what_goes_wrong_has_an_exit_code() {
     let (_directory, node) = start().await;
     let key = node.dev.api_key.as_str();
-    let failed: [&[&str]; 3] =
-        [&["events", "show", UNKNOWN_ID], &["events", "ack", UNKNOWN_ID], &["events", "send", "--type", "a..b"]];
+    let failed: [&[&str]; 3] = [
+        &["events", "show", UNKNOWN_ID],
+        &["events", "ack", UNKNOWN_ID],
+        &["events", "send", "--type", "a..b"],
+    ];
     for arguments in failed {
         let finished = command(&node, key, arguments).await;
         assert_eq!(finished.code, 1, "{arguments:?}: {finished:?}");
@@ -133,8 +157,11 @@ async fn what_goes_wrong_has_an_exit_code() {
     for arguments in wrong {
         assert_eq!(command(&node, key, arguments).await.code, 2, "{arguments:?}");
     }
-    let unreachable =
-        process::run(&["events", "list"], &[("TRIGGERS_URL", "http://127.0.0.1:1"), ("TRIGGERS_API_KEY", key)]).await;
+    let unreachable = process::run(
+        &["events", "list"],
+        &[("TRIGGERS_URL", "http://127.0.0.1:1"), ("TRIGGERS_API_KEY", key)],
+    )
+    .await;
     assert_eq!(unreachable.code, 1, "{unreachable:?}");
     let helped = process::run(&["--help"], &[]).await;
     assert_eq!(helped.code, 0);

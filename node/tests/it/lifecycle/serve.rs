@@ -20,7 +20,8 @@ async fn every_fault_of_a_configuration_is_listed() {
     let text = "[listen]\naddress = \"nowhere\"\nadress = \"127.0.0.1:0\"\n\n[limits]\npage_events_max = 0\n\n[nonsense]\nx = 1\n";
     std::fs::write(&file, text).expect("a file can be written");
     let file = file.to_string_lossy().into_owned();
-    let envs = [("TRIGGERS__LISTEN__BODY_TIMEOUT_MS", "soon"), ("TRIGGERS__STORE__MAP_BYTES_MAX", "1")];
+    let envs =
+        [("TRIGGERS__LISTEN__BODY_TIMEOUT_MS", "soon"), ("TRIGGERS__STORE__MAP_BYTES_MAX", "1")];
     let named = [
         "listen.address",
         "listen.adress",
@@ -30,11 +31,15 @@ async fn every_fault_of_a_configuration_is_listed() {
         "TRIGGERS__STORE__MAP_BYTES_MAX",
         &file,
     ];
-    for arguments in [vec!["serve", "--config", &file], vec!["config", "check", "--config", &file]] {
+    for arguments in [vec!["serve", "--config", &file], vec!["config", "check", "--config", &file]]
+    {
         let finished = process::run(&arguments, &envs).await;
         assert_eq!(finished.code, 3, "LIFECYCLE-4: {finished:?}");
         for name in named {
-            assert!(finished.stderr.contains(name), "LIFECYCLE-4: {name} is not listed: {finished:?}");
+            assert!(
+                finished.stderr.contains(name),
+                "LIFECYCLE-4: {name} is not listed: {finished:?}"
+            );
         }
     }
 }
@@ -49,7 +54,10 @@ async fn a_configuration_that_is_not_there_or_no_toml_is_refused() {
     for file in [&missing, &broken] {
         let finished = process::run(&["serve", "--config", file.as_str()], &[]).await;
         assert_eq!(finished.code, 3, "LIFECYCLE-4: {finished:?}");
-        assert!(finished.stderr.contains(file.as_str()), "LIFECYCLE-4: the file is named: {finished:?}");
+        assert!(
+            finished.stderr.contains(file.as_str()),
+            "LIFECYCLE-4: the file is named: {finished:?}"
+        );
     }
 }
 
@@ -71,15 +79,22 @@ impl Drop for Serving {
 /// Starts `serve` on free ports; the address is found in the log, where operators find it.
 async fn serve(envs: &[(&str, &str)]) -> Serving {
     let log = process::log_file();
-    let mut all = vec![("TRIGGERS__LISTEN__ADDRESS", "127.0.0.1:0"), ("TRIGGERS__ADMIN__ADDRESS", "127.0.0.1:0")];
+    let mut all = vec![
+        ("TRIGGERS__LISTEN__ADDRESS", "127.0.0.1:0"),
+        ("TRIGGERS__ADMIN__ADDRESS", "127.0.0.1:0"),
+    ];
     all.extend_from_slice(envs);
     let child = process::spawn(&["serve"], &all, &log, &log);
-    let mut serving = Serving { child, client: Client::new("http://127.0.0.1:1", ADMIN_KEY), _log: log };
+    let mut serving =
+        Serving { child, client: Client::new("http://127.0.0.1:1", ADMIN_KEY), _log: log };
     let found = std::sync::Mutex::new(None);
     wait_until(STATE_DEADLINE_MS, "serve names an address and serves there", || async {
         for address in addresses(&process::text(&serving._log)) {
             let client = Client::new(&format!("http://{address}"), ADMIN_KEY);
-            if client.try_send(crate::harness::Call::get("/v1/tenants")).await.is_ok_and(|answer| answer.status == 200)
+            if client
+                .try_send(crate::harness::Call::get("/v1/tenants"))
+                .await
+                .is_ok_and(|answer| answer.status == 200)
             {
                 *found.lock().expect("nobody panics while holding it") = Some(client);
                 return true;
@@ -106,17 +121,24 @@ fn addresses(log: &str) -> Vec<String> {
 async fn a_production_node_begins_with_the_admin_key_of_its_environment() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let data = directory.path().to_string_lossy().into_owned();
-    let envs = [("TRIGGERS__STORE__DATA_DIRECTORY", data.as_str()), ("TRIGGERS_ADMIN_KEY", ADMIN_KEY)];
+    let envs =
+        [("TRIGGERS__STORE__DATA_DIRECTORY", data.as_str()), ("TRIGGERS_ADMIN_KEY", ADMIN_KEY)];
     let mut serving = serve(&envs).await;
     let admin = serving.client.clone();
     admin.post("/v1/tenants", &json!({ "name": "Acme", "id": "acme" })).await.expect(201);
-    let key = admin.post("/v1/keys", &json!({ "name": "first", "tenant_id": "acme" })).await.expect(201).string("/key");
+    let key = admin
+        .post("/v1/keys", &json!({ "name": "first", "tenant_id": "acme" }))
+        .await
+        .expect(201)
+        .string("/key");
     assert!(key.starts_with("trg_"), "{key}");
     let id = admin.with_key(&key).accepted("first.event", "{ }").await;
     assert!(!directory.path().join("dev.json").exists(), "a production node writes no keys down");
 
     let pid = serving.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is installed").success());
+    assert!(
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill is installed").success()
+    );
     let status = process::wait(&mut serving.child).await.expect("serve ends");
     assert_eq!(status.code(), Some(0), "LIFECYCLE-3");
 

@@ -16,7 +16,9 @@ async fn a_subscription_lives_from_the_command_line() {
     let receiver = Receiver::start(Manner::Answer(200)).await;
     let run = async |arguments: &[&str]| process::run(arguments, &envs(&node)).await;
     let url = receiver.url();
-    let made = run(&["subscriptions", "create", "--target-url", &url, "--type", "order.*", "--json"]).await;
+    let made =
+        run(&["subscriptions", "create", "--target-url", &url, "--type", "order.*", "--json"])
+            .await;
     assert_eq!(made.code, 0, "{made:?}");
     let made: Value = serde_json::from_str(&made.stdout).expect("JSON");
     assert!(made["secret"].as_str().expect("a secret").starts_with("whsec_"), "{made}");
@@ -57,16 +59,31 @@ async fn listen_prints_what_arrives_and_tidies_up() {
     let (_directory, node) = started().await;
     let client = node.client();
     let (stdout, stderr) = (process::log_file(), process::log_file());
-    let mut child = Listening(process::spawn(&["listen", "--json"], &envs(&node), &stdout, &stderr));
-    let subscriptions = async || client.get("/v1/subscriptions").await.expect(200).json()["subscriptions"].clone();
-    wait_until(STATE_DEADLINE_MS, "it has subscribed", || async { subscriptions().await != serde_json::json!([]) })
-        .await;
+    let mut child =
+        Listening(process::spawn(&["listen", "--json"], &envs(&node), &stdout, &stderr));
+    let subscriptions =
+        async || client.get("/v1/subscriptions").await.expect(200).json()["subscriptions"].clone();
+    wait_until(STATE_DEADLINE_MS, "it has subscribed", || async {
+        subscriptions().await != serde_json::json!([])
+    })
+    .await;
     let id = client.accepted("order.created", "{\"n\":1}").await;
     reaches(&client, &id, "delivered").await;
-    wait_until(STATE_DEADLINE_MS, "it has printed", || async { process::text(&stdout).contains(&id) }).await;
-    let line: Value = serde_json::from_str(process::text(&stdout).lines().next().expect("a line")).expect("JSON");
-    assert_eq!((&line["verified"], &line["webhook_id"]), (&Value::Bool(true), &Value::from(id)), "{line}");
-    let status = Command::new("kill").args(["-INT", &child.0.id().to_string()]).status().expect("kill is installed");
+    wait_until(STATE_DEADLINE_MS, "it has printed", || async {
+        process::text(&stdout).contains(&id)
+    })
+    .await;
+    let line: Value =
+        serde_json::from_str(process::text(&stdout).lines().next().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&line["verified"], &line["webhook_id"]),
+        (&Value::Bool(true), &Value::from(id)),
+        "{line}"
+    );
+    let status = Command::new("kill")
+        .args(["-INT", &child.0.id().to_string()])
+        .status()
+        .expect("kill is installed");
     assert!(status.success());
     let ended = process::wait(&mut child.0).await.expect("it ends");
     assert_eq!(ended.code(), Some(0), "{}", process::text(&stderr));

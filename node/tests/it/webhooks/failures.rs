@@ -19,9 +19,16 @@ async fn failing(client: &Client, url: &str) -> Vec<Value> {
     let id = client.accepted("order.created", "{}").await;
     let attempts = reaches(client, &id, "failed").await;
     assert_eq!(attempts.len(), 2, "WEBHOOKS-2: {url}: {attempts:?}");
-    assert!(attempts.iter().all(|attempt| attempt["outcome"] == "failed"), "WEBHOOKS-2: {attempts:?}");
+    assert!(
+        attempts.iter().all(|attempt| attempt["outcome"] == "failed"),
+        "WEBHOOKS-2: {attempts:?}"
+    );
     let event = client.get(&format!("/v1/events/{id}")).await.expect(200).json();
-    assert_eq!((&event["attempts"], &event["last_error"]), (&json!(2), &attempts[1]["error"]), "WEBHOOKS-2");
+    assert_eq!(
+        (&event["attempts"], &event["last_error"]),
+        (&json!(2), &attempts[1]["error"]),
+        "WEBHOOKS-2"
+    );
     client.delete(&format!("/v1/subscriptions/{}", made.string("/id"))).await.expect(204);
     attempts
 }
@@ -72,7 +79,10 @@ async fn an_endpoint_that_is_not_there_is_told_apart() {
     ] {
         for attempt in failing(&client, &url).await {
             assert_eq!(attempt["http_status"], Value::Null, "{url}: {attempt}");
-            assert!(attempt["error"].as_str().is_some_and(|error| error.contains(words)), "{url}: {attempt}");
+            assert!(
+                attempt["error"].as_str().is_some_and(|error| error.contains(words)),
+                "{url}: {attempt}"
+            );
         }
     }
 }
@@ -88,33 +98,44 @@ async fn a_failed_event_is_sent_again_when_asked() {
     receiver.set(Manner::Answer(200));
     client.post(&format!("/v1/events/{id}/replay"), &json!({})).await.expect(202);
     reaches(&client, &id, "delivered").await;
-    let again = client.post("/v1/inbox/replay", &json!({ "status": "delivered" })).await.expect(202);
+    let again =
+        client.post("/v1/inbox/replay", &json!({ "status": "delivered" })).await.expect(202);
     assert_eq!(again.json()["replayed"], 1, "WEBHOOKS-3");
-    wait_until(STATE_DEADLINE_MS, "it arrives a third time", || async { receiver.count() == 3 }).await;
+    wait_until(STATE_DEADLINE_MS, "it arrives a third time", || async { receiver.count() == 3 })
+        .await;
     assert_eq!(receiver.ids(), [(id, 3)].into(), "WEBHOOKS-3");
 }
 
 #[tokio::test]
 async fn an_endpoint_that_is_gone_or_busy_is_believed() {
     let (_directory, node) = started().await;
-    let (client, receiver) = (node.client(), Receiver::start(Manner::With(429, "retry-after", "2".to_owned())).await);
+    let (client, receiver) =
+        (node.client(), Receiver::start(Manner::With(429, "retry-after", "2".to_owned())).await);
     let made = subscribe(&client, &receiver.url(), &[3_600]).await;
     let id = client.accepted("order.created", "{}").await;
     wait_until(STATE_DEADLINE_MS, "the first attempt", || async { receiver.count() == 1 }).await;
     receiver.set(Manner::Answer(200));
     let attempts = reaches(&client, &id, "delivered").await;
-    assert_eq!(attempts[0]["http_status"], 429, "the policy alone would have waited for an hour: {attempts:?}");
+    assert_eq!(
+        attempts[0]["http_status"], 429,
+        "the policy alone would have waited for an hour: {attempts:?}"
+    );
     receiver.set(Manner::Answer(410));
     let last = client.accepted("order.created", "{}").await;
     reaches(&client, &last, "failed").await;
     let path = format!("/v1/subscriptions/{}", made.string("/id"));
     let subscription = client.get(&path).await.expect(200).json();
-    assert_eq!((&subscription["status"], &subscription["disabled_reason"]), (&json!("disabled"), &json!("gone")));
+    assert_eq!(
+        (&subscription["status"], &subscription["disabled_reason"]),
+        (&json!("disabled"), &json!("gone"))
+    );
     let audit = client.get("/v1/audit").await.expect(200).json();
     assert_eq!(audit["entries"][0]["action"], "subscription.disabled", "{audit}");
-    let metrics = Client::new(&node.dev.admin_url, "").anonymous().get("/metrics").await.expect(200);
+    let metrics =
+        Client::new(&node.dev.admin_url, "").anonymous().get("/metrics").await.expect(200);
     let counted = "triggers_subscriptions_disabled_total{reason=\"gone\"} 1";
     assert!(String::from_utf8_lossy(&metrics.body).contains(counted), "{}", metrics.text());
-    let enabled = client.send(crate::harness::Call::new("PATCH", path).body(r#"{"status":"active"}"#)).await;
+    let enabled =
+        client.send(crate::harness::Call::new("PATCH", path).body(r#"{"status":"active"}"#)).await;
     assert_eq!(enabled.expect(200).json()["status"], "active");
 }

@@ -44,8 +44,15 @@ fn check(given: &serde_json::Value) -> Output {
 #[tokio::test]
 async fn the_published_package_accepts_our_signatures() {
     if !has_package() {
-        assert!(std::env::var_os(INTERPRETER).is_none(), "the package standardwebhooks is missing for {}", python());
-        eprintln!("SKIPPED: {} has no package standardwebhooks (pip install standardwebhooks)", python());
+        assert!(
+            std::env::var_os(INTERPRETER).is_none(),
+            "the package standardwebhooks is missing for {}",
+            python()
+        );
+        eprintln!(
+            "SKIPPED: {} has no package standardwebhooks (pip install standardwebhooks)",
+            python()
+        );
         return;
     }
     let (_directory, node) = started().await;
@@ -54,12 +61,14 @@ async fn the_published_package_accepts_our_signatures() {
     let id = client.accepted("order.created", "{\"text\":\"ключ 漢 😀 \\u00e9\"}").await;
     reaches(&client, &id, "delivered").await;
     let arrived = receiver.arrived().remove(0);
-    let headers: serde_json::Map<String, serde_json::Value> = ["webhook-id", "webhook-timestamp", "webhook-signature"]
-        .map(|name| (name.to_owned(), arrived.header(name).into()))
-        .into_iter()
-        .collect();
+    let headers: serde_json::Map<String, serde_json::Value> =
+        ["webhook-id", "webhook-timestamp", "webhook-signature"]
+            .map(|name| (name.to_owned(), arrived.header(name).into()))
+            .into_iter()
+            .collect();
     let body = String::from_utf8(arrived.body.to_vec()).expect("UTF-8");
-    let given = |body: &str| serde_json::json!({ "secret": secret, "headers": headers, "body": body });
+    let given =
+        |body: &str| serde_json::json!({ "secret": secret, "headers": headers, "body": body });
     let good = check(&given(&body));
     assert!(good.status.success(), "WEBHOOKS-6: {}", String::from_utf8_lossy(&good.stderr));
     assert_eq!(String::from_utf8_lossy(&good.stdout).trim(), id);

@@ -21,12 +21,17 @@ const QUICK: [(&str, &str); 4] = [
 async fn write(client: Client) -> Vec<String> {
     let mut accepted = Vec::new();
     loop {
-        let body = json!({ "events": vec![json!({ "event_type": "order.created", "payload": {} }); 5] });
+        let body =
+            json!({ "events": vec![json!({ "event_type": "order.created", "payload": {} }); 5] });
         let call = crate::harness::Call::post("/v1/events/batch", body.to_string());
         match client.try_send(call).await {
             Ok(answer) if answer.status == 201 => {
                 let results = answer.json()["results"].as_array().cloned().unwrap_or_default();
-                accepted.extend(results.iter().filter_map(|result| result["event_id"].as_str().map(str::to_owned)));
+                accepted.extend(
+                    results
+                        .iter()
+                        .filter_map(|result| result["event_id"].as_str().map(str::to_owned)),
+                );
             }
             Ok(answer) => assert!(matches!(answer.status, 429 | 503), "{}", answer.text()),
             Err(_) => return accepted,
@@ -39,7 +44,8 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
     let seed = Seed::choose();
     let mut random = seed.stream(1);
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let (good, flapping) = (Receiver::start(Manner::Answer(200)).await, Receiver::start(Manner::Answer(200)).await);
+    let (good, flapping) =
+        (Receiver::start(Manner::Answer(200)).await, Receiver::start(Manner::Answer(200)).await);
     let mut node = Node::start(directory.path(), &QUICK).await;
     subscribe(&node.client(), &good.url(), &[1, 1, 1, 1, 1, 1, 1, 1]).await;
     subscribe(&node.client(), &flapping.url(), &[1, 1, 1, 1, 1, 1, 1, 1]).await;
@@ -49,8 +55,10 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
         flapping.set(random.pick(&manners).clone());
         let writer = tokio::spawn(write(node.client()));
         let goal = good.count() + random.between(5, 150) as usize;
-        wait_until(STATE_DEADLINE_MS, &format!("round {round}: webhooks arrive"), || async { good.count() >= goal })
-            .await;
+        wait_until(STATE_DEADLINE_MS, &format!("round {round}: webhooks arrive"), || async {
+            good.count() >= goal
+        })
+        .await;
         // Not a wait for a state: it moves the kill to any point of a delivery.
         tokio::time::sleep(Duration::from_micros(random.below(20_000))).await;
         node.kill_hard();
@@ -61,7 +69,11 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
     let client = node.client();
     for status in ["received", "queued"] {
         wait_until(4 * STATE_DEADLINE_MS, &format!("nothing is left in {status}"), || async {
-            listing::page(&client, &format!("limit=1&status={status}"), None).await.pagination.total_count == 0
+            listing::page(&client, &format!("limit=1&status={status}"), None)
+                .await
+                .pagination
+                .total_count
+                == 0
         })
         .await;
     }
@@ -76,7 +88,14 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
     let arrived = good.ids();
     assert!(delivered.iter().all(|id| arrived.contains_key(id)), "WEBHOOKS-5: delivered to nobody");
     assert!(arrived.keys().all(|id| delivered.contains(id)), "WEBHOOKS-5: a webhook of no event");
-    assert!(flapping.ids().keys().all(|id| delivered.contains(id)), "WEBHOOKS-5: a webhook of no event");
+    assert!(
+        flapping.ids().keys().all(|id| delivered.contains(id)),
+        "WEBHOOKS-5: a webhook of no event"
+    );
     let repeats: usize = arrived.values().map(|count| count - 1).sum();
-    assert!(repeats < delivered.len(), "what is repeated is the exception: {repeats} of {}", delivered.len());
+    assert!(
+        repeats < delivered.len(),
+        "what is repeated is the exception: {repeats} of {}",
+        delivered.len()
+    );
 }

@@ -22,19 +22,25 @@ impl Answers<'_> {
         let mut report = |entry: &Entry, account: String| {
             found.push(Violation::new("ANSWER-PUSHED", format!("{account}\n    {entry}")));
         };
-        let reads = self.of(tenant).filter(|entry| matches!(entry.asked, Asked::Read { .. }) && entry.is_done());
+        let reads = self
+            .of(tenant)
+            .filter(|entry| matches!(entry.asked, Asked::Read { .. }) && entry.is_done());
         let mut last: BTreeMap<&str, &Entry> = BTreeMap::new();
         for entry in reads {
             let Some(id) = entry.event_id() else { continue };
             last.insert(id, entry);
-            let is_by_others =
-                self.of(tenant).any(|other| other.begin < entry.end && acknowledges_or_replays(other, id));
+            let is_by_others = self
+                .of(tenant)
+                .any(|other| other.begin < entry.end && acknowledges_or_replays(other, id));
             if entry.body["status"] == "delivered" && !is_by_others {
-                let came = |receiver| self.came(id, receiver).filter(|received| received.at <= entry.end);
+                let came =
+                    |receiver| self.came(id, receiver).filter(|received| received.at <= entry.end);
                 let is_done = |receiver: usize| {
-                    came(receiver).any(|received| received.answered == Some(200)) || came(receiver).count() >= ATTEMPTS
+                    came(receiver).any(|received| received.answered == Some(200))
+                        || came(receiver).count() >= ATTEMPTS
                 };
-                let is_taken = (0..EACH).any(|receiver| came(receiver).any(|received| received.answered == Some(200)));
+                let is_taken = (0..EACH)
+                    .any(|receiver| came(receiver).any(|received| received.answered == Some(200)));
                 if !is_taken || !(0..EACH).all(is_done) {
                     report(
                         entry,
@@ -54,13 +60,17 @@ impl Answers<'_> {
             )
         });
         last.retain(|id, _| {
-            !self.of(tenant).any(|other| matches!(&other.asked, Asked::Delete { id: other } if other == id))
+            !self
+                .of(tenant)
+                .any(|other| matches!(&other.asked, Asked::Delete { id: other } if other == id))
         });
         for (id, entry) in last {
             let replays = 1 + self.of(tenant).filter(|other| replays(other, id)).count();
             let attempts = entry.body["attempts"].as_u64().unwrap_or(0);
             // An attempt is stored as begun before its webhook is sent; what came later may be of a later attempt.
-            let before = |receiver| self.came(id, receiver).filter(|received| received.at <= entry.begin).count();
+            let before = |receiver| {
+                self.came(id, receiver).filter(|received| received.at <= entry.begin).count()
+            };
             let all: usize = (0..EACH).map(before).sum();
             if all as u64 > attempts {
                 report(entry, format!("it came {all} times"));

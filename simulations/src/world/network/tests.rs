@@ -40,7 +40,8 @@ impl Net {
     async fn pair(&mut self) -> (SimStream, SimStream, SimListener) {
         let network = self.network.clone();
         let mut listener = network.listen(THERE, 80);
-        let both = async { tokio::join!(network.connect(HERE, address_of(THERE, 80)), listener.accept()) };
+        let both =
+            async { tokio::join!(network.connect(HERE, address_of(THERE, 80)), listener.accept()) };
         let (near, (far, _)) = self.until(both).await;
         (near.unwrap(), far, listener)
     }

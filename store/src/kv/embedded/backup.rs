@@ -17,10 +17,17 @@ const PAGE_PAIRS: usize = 2_000;
 ///
 /// # Errors
 /// If there is something at `target`, or it cannot be written.
-pub(super) fn copy(shared: &Arc<Shared>, target: &Path, map_bytes_max: u64) -> Result<Copied, StoreError> {
+pub(super) fn copy(
+    shared: &Arc<Shared>,
+    target: &Path,
+    map_bytes_max: u64,
+) -> Result<Copied, StoreError> {
     let failed = |error: OpenError| StoreError::fatal(Fault::Stopped, error.to_string());
     if std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(StoreError::fatal(Fault::Refused, format!("{} is not empty", target.display())));
+        return Err(StoreError::fatal(
+            Fault::Refused,
+            format!("{} is not empty", target.display()),
+        ));
     }
     let options = EmbeddedOptions { map_bytes_max, ..EmbeddedOptions::new(target) };
     let mut directory = DataDirectory::open(target).map_err(failed)?;
@@ -28,7 +35,8 @@ pub(super) fn copy(shared: &Arc<Shared>, target: &Path, map_bytes_max: u64) -> R
     let base = Lmdb::new(env, pairs, &options).map_err(failed)?;
     let snapshot = Snapshot::open(shared)?;
     let mut copied = Copied::default();
-    let mut rest = RangeRead::first(KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]), PAGE_PAIRS);
+    let mut rest =
+        RangeRead::first(KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]), PAGE_PAIRS);
     loop {
         let page = snapshot.page(&rest)?;
         if let Some((last, _)) = page.pairs.last() {
@@ -37,7 +45,8 @@ pub(super) fn copy(shared: &Arc<Shared>, target: &Path, map_bytes_max: u64) -> R
         let bytes: usize = page.pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
         copied.pairs += page.pairs.len() as u64;
         copied.bytes += bytes as u64;
-        let pairs: Vec<_> = page.pairs.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
+        let pairs: Vec<_> =
+            page.pairs.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
         base.apply(&pairs, Mark::Done(0))?;
         if !page.more {
             break;

@@ -102,7 +102,11 @@ pub(super) struct Lmdb {
 }
 
 impl Lmdb {
-    pub(super) fn new(env: Env<WithoutTls>, pairs: Pairs, options: &EmbeddedOptions) -> Result<Self, OpenError> {
+    pub(super) fn new(
+        env: Env<WithoutTls>,
+        pairs: Pairs,
+        options: &EmbeddedOptions,
+    ) -> Result<Self, OpenError> {
         let growth = Growth::new(&env, options.map_bytes_max).map_err(|error| OpenError::Io {
             directory: options.directory.clone(),
             source: std::io::Error::other(error.to_string()),
@@ -126,11 +130,17 @@ impl Lmdb {
     }
 
     fn marks_in(&self, transaction: &RoTxn<'_, WithoutTls>) -> Result<Marks, StoreError> {
-        let Some(row) = self.pairs.get(transaction, MARKS).map_err(store_error)? else { return Ok(Marks::default()) };
+        let Some(row) = self.pairs.get(transaction, MARKS).map_err(store_error)? else {
+            return Ok(Marks::default());
+        };
         let number = |at: usize| Some(u64::from_le_bytes(row.get(at..at + 8)?.try_into().ok()?));
         let marks = number(0).zip(number(8)).map(|(done, begun)| Marks { done, begun });
-        let malformed =
-            || StoreError::fatal(Fault::Corrupt, "the row that says how far the log was flushed is malformed");
+        let malformed = || {
+            StoreError::fatal(
+                Fault::Corrupt,
+                "the row that says how far the log was flushed is malformed",
+            )
+        };
         marks.ok_or_else(malformed)
     }
 
@@ -178,7 +188,11 @@ impl Base for Lmdb {
             return Ok(Box::new(std::iter::empty()));
         }
         // LMDB knows no empty key, so a range from the empty key on begins at whichever key is first.
-        let begin = if range.begin.is_empty() { Bound::Unbounded } else { Bound::Included(&range.begin[..]) };
+        let begin = if range.begin.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Included(&range.begin[..])
+        };
         let bounds = (begin, Bound::Excluded(&range.end[..]));
         if reverse {
             let found = self.pairs.rev_range(snapshot, &bounds).map_err(store_error)?;
@@ -190,7 +204,8 @@ impl Base for Lmdb {
 
     fn apply(&self, pairs: &[Change<'_>], mark: Mark) -> Result<(), StoreError> {
         // At most a page for each key is copied, besides what its value takes.
-        let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
+        let bytes: usize =
+            pairs.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
         self.make_room((bytes + pairs.len() * PAGE_BYTES) as u64)?;
         let mut transaction = self.env.write_txn().map_err(store_error)?;
         // Not by a snapshot: when all of them are taken, what is in the log has to be flushed all the same.
@@ -225,11 +240,15 @@ fn store_error(error: heed::Error) -> StoreError {
         heed::Error::Mdb(MdbError::MapFull) => {
             StoreError::fatal(Fault::Full, "the data file has reached its configured maximum")
         }
-        heed::Error::Mdb(MdbError::ReadersFull) => StoreError::Retryable("too many transactions read at once".into()),
+        heed::Error::Mdb(MdbError::ReadersFull) => {
+            StoreError::Retryable("too many transactions read at once".into())
+        }
         heed::Error::Mdb(MdbError::Corrupted | MdbError::PageNotFound | MdbError::Invalid) => {
             StoreError::fatal(Fault::Corrupt, error.to_string())
         }
-        heed::Error::Io(error) if is_full(&error) => StoreError::fatal(Fault::Full, error.to_string()),
+        heed::Error::Io(error) if is_full(&error) => {
+            StoreError::fatal(Fault::Full, error.to_string())
+        }
         other => StoreError::fatal(Fault::Stopped, other.to_string()),
     }
 }

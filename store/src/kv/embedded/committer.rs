@@ -81,7 +81,12 @@ impl<D: Disk, B: Base> Committer<D, B> {
     }
 
     /// The thread: until it is closed, or the last sender of the queue is gone.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>, transactions_max: usize, bytes_max: usize) {
+    pub(super) fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Message>,
+        transactions_max: usize,
+        bytes_max: usize,
+    ) {
         let (mut is_closing, mut last) = (false, 0);
         while !is_closing && let Some(first) = queue.blocking_recv() {
             let waiting = queue.len() + 1;
@@ -118,7 +123,9 @@ impl<D: Disk, B: Base> Committer<D, B> {
         queue.close();
         while let Ok(message) = queue.try_recv() {
             if let Message::Commit(commit) = message {
-                let _ = commit.answer.send(Err(StoreError::fatal(Fault::Stopped, "the engine is closed")));
+                let _ = commit
+                    .answer
+                    .send(Err(StoreError::fatal(Fault::Stopped, "the engine is closed")));
             }
         }
         self.close();
@@ -143,7 +150,10 @@ impl<D: Disk, B: Base> Committer<D, B> {
     }
 
     /// The outer error means that nothing of the group is there, or may be.
-    fn try_group(&mut self, group: &mut [Commit]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+    fn try_group(
+        &mut self,
+        group: &mut [Commit],
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         self.shared.check_writable()?;
         let has_room = self.has_room_for_all(group)?;
         let mut grouping = Grouping {
@@ -153,7 +163,8 @@ impl<D: Disk, B: Base> Committer<D, B> {
             staged: Staged::new(),
             page_bytes: 0,
         };
-        let mut verdicts: Vec<_> = group.iter_mut().map(|commit| grouping.take(commit, has_room)).collect();
+        let mut verdicts: Vec<_> =
+            group.iter_mut().map(|commit| grouping.take(commit, has_room)).collect();
         let staged = std::mem::take(&mut grouping.staged);
         drop(grouping);
         if staged.is_empty() {
@@ -206,7 +217,11 @@ impl<D: Disk, B: Base> Committer<D, B> {
         }
         self.active.make_room(record_bytes).map_err(|error| {
             let reason = format!("the log cannot be made longer: {error}");
-            if is_full(&error) { StoreError::fatal(Fault::Full, reason) } else { self.shared.stop(reason) }
+            if is_full(&error) {
+                StoreError::fatal(Fault::Full, reason)
+            } else {
+                self.shared.stop(reason)
+            }
         })?;
         self.sequence += 1;
         let record = self.encoder.finish(self.active.generation, self.sequence);
@@ -246,9 +261,14 @@ impl<D: Disk, B: Base> Committer<D, B> {
                 Err(error) if self.shared.flush_for_a_segment()? => {
                     tracing::warn!(%error, "no further segment could be made; the ones that are there go on");
                 }
-                Ok(None) => return Err(StoreError::fatal(Fault::Full, "the log has no free segment")),
+                Ok(None) => {
+                    return Err(StoreError::fatal(Fault::Full, "the log has no free segment"));
+                }
                 Err(error) => {
-                    return Err(StoreError::fatal(Fault::Full, format!("the log has no free segment: {error}")));
+                    return Err(StoreError::fatal(
+                        Fault::Full,
+                        format!("the log has no free segment: {error}"),
+                    ));
                 }
             }
         };
@@ -312,7 +332,10 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
         if !has_room_for_all {
             let upcoming = self.snapshot.view().page_bytes() + self.page_bytes + page_bytes;
             if self.shared.room(upcoming)? != Room::Enough && self.is_growing(&pairs)? {
-                return Err(StoreError::fatal(Fault::Full, "the data file has reached its configured maximum"));
+                return Err(StoreError::fatal(
+                    Fault::Full,
+                    "the data file has reached its configured maximum",
+                ));
             }
         }
         self.page_bytes += page_bytes;
@@ -331,10 +354,12 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
         let tables = &self.snapshot.view().tables;
         let is_changed = |read: &Read| match read {
             Read::Key(key) => {
-                self.staged.contains_key(key) || tables.iter().any(|table| table.is_key_changed(key, since))
+                self.staged.contains_key(key)
+                    || tables.iter().any(|table| table.is_key_changed(key, since))
             }
             Read::Range(range) => {
-                let is_staged = !range.is_empty() && self.staged.range::<[u8], _>(bounds(range)).next().is_some();
+                let is_staged = !range.is_empty()
+                    && self.staged.range::<[u8], _>(bounds(range)).next().is_some();
                 is_staged || tables.iter().any(|table| table.is_changed(range, since))
             }
         };
@@ -373,7 +398,9 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
         if range.is_empty() {
             return Ok(());
         }
-        pairs.extend(self.staged.range::<[u8], _>(bounds(range)).map(|(key, _)| (key.clone(), None)));
+        pairs.extend(
+            self.staged.range::<[u8], _>(bounds(range)).map(|(key, _)| (key.clone(), None)),
+        );
         let mut rest = range.clone();
         loop {
             let page = self.snapshot.page(&RangeRead::first(rest.clone(), CLEARED_PAGE))?;

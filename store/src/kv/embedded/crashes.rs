@@ -112,7 +112,10 @@ impl Machine {
             match recovery::open(self.disk.clone(), self.base.clone(), self.options, SECRET) {
                 Ok(Opened { shared, committer, recovered }) if !self.disk.is_dead() => {
                     self.disk.set(None, None, false);
-                    assert!(!self.is_clean || recovered.records == 0, "closed well, and yet {recovered:?}");
+                    assert!(
+                        !self.is_clean || recovered.records == 0,
+                        "closed well, and yet {recovered:?}"
+                    );
                     self.is_clean = false;
                     let life = Life { shared, committer, snapshots: Vec::new() };
                     self.compare(&life);
@@ -164,7 +167,10 @@ impl Machine {
             Err(error) if error.fault() == Some(Fault::Full) => {}
             Err(error) => {
                 let is_stopped = life.shared.check_writable().is_err();
-                assert!(is_stopped || self.disk.is_dead(), "a flush failed and the store goes on: {error}");
+                assert!(
+                    is_stopped || self.disk.is_dead(),
+                    "a flush failed and the store goes on: {error}"
+                );
             }
         }
     }
@@ -193,12 +199,19 @@ impl Machine {
                 Err(StoreError::MaybeCommitted(_)) => Verdict::Unknown,
                 Err(_) => Verdict::Refused,
             };
-            assert!(!was_stopped || verdict == Verdict::Refused, "it was stopped, and goes on: {answer:?}");
+            assert!(
+                !was_stopped || verdict == Verdict::Refused,
+                "it was stopped, and goes on: {answer:?}"
+            );
             if verdict == Verdict::Refused {
                 continue;
             }
             let conflict = self.conflict(&told, since, &staged);
-            assert_eq!(conflict, None, "a conflict was not found: {told:?} read at {since:?} of {}", self.groups);
+            assert_eq!(
+                conflict, None,
+                "a conflict was not found: {told:?} read at {since:?} of {}",
+                self.groups
+            );
             staged.extend(apply(&told, &mut maybe));
             is_unknown |= verdict == Verdict::Unknown;
         }
@@ -234,7 +247,10 @@ impl Machine {
     }
 
     /// A commit, with the number of groups at its snapshot.
-    fn a_commit(&mut self, life: &Life) -> (Commit, oneshot::Receiver<Result<(), StoreError>>, Option<u64>) {
+    fn a_commit(
+        &mut self,
+        life: &Life,
+    ) -> (Commit, oneshot::Receiver<Result<(), StoreError>>, Option<u64>) {
         let (answer, answered) = oneshot::channel();
         let mut commit = Commit {
             read_at: None,
@@ -271,10 +287,14 @@ impl Machine {
             let is_cleared = commit.cleared.iter().any(|range| range.contains(&key(at)));
             let write = match self.chance.below(10) {
                 // An overlay has the sum of what it has cleared itself.
-                _ if is_counter(at) && !is_cleared => Write::Add(self.chance.below(100) as i64 - 50),
+                _ if is_counter(at) && !is_cleared => {
+                    Write::Add(self.chance.below(100) as i64 - 50)
+                }
                 _ if is_counter(at) => Write::Clear,
                 0..=2 => Write::Clear,
-                3 => Write::Set(vec![self.chance.below(256) as u8; self.chance.below(9_000)].into()),
+                3 => {
+                    Write::Set(vec![self.chance.below(256) as u8; self.chance.below(9_000)].into())
+                }
                 _ => Write::Set(self.chance.next().to_le_bytes().to_vec().into()),
             };
             commit.writes.insert(key(at), write);
@@ -315,7 +335,8 @@ impl Machine {
         for name in &names {
             let bytes = self.disk.with_file(name, |bytes| bytes.clone());
             for at in (0..bytes.len()).step_by(record::BLOCK_BYTES) {
-                if let Some(header) = record::decode(&bytes[at..], SECRET).filter(|header| header.sequence > marks.done)
+                if let Some(header) = record::decode(&bytes[at..], SECRET)
+                    .filter(|header| header.sequence > marks.done)
                 {
                     records.push((header.sequence, name.clone(), at, header.record_bytes()));
                 }
@@ -336,13 +357,17 @@ impl Machine {
         }
         match recovery::read(&self.disk, marks, SECRET) {
             Err(RecoveryError::Damaged { reason, .. }) => {
-                let is_named = reason.contains(&format!("offset {at} ")) || reason.contains("are missing");
+                let is_named =
+                    reason.contains(&format!("offset {at} ")) || reason.contains("are missing");
                 assert!(is_removed || is_named, "{at} was damaged: {reason}");
             }
             Err(other) => panic!("{other}"),
             Ok(log) => {
                 // What was removed may have been the end of the log.
-                assert!(is_removed && log.is_shorter_than(self.groups), "damage at {name} {at} was not noticed");
+                assert!(
+                    is_removed && log.is_shorter_than(self.groups),
+                    "damage at {name} {at} was not noticed"
+                );
             }
         }
     }
@@ -354,7 +379,8 @@ type Seen = Arc<Mutex<Option<(Snapshot, Snapshot)>>>;
 fn look(shared: &Arc<Shared>, seen: &Seen) -> Ordered {
     let (shared, seen) = (shared.clone(), seen.clone());
     Box::new(move || {
-        let states = [State::Durable, State::Ordered].map(|of| Snapshot::open_state(&shared, of).unwrap());
+        let states =
+            [State::Durable, State::Ordered].map(|of| Snapshot::open_state(&shared, of).unwrap());
         *seen.lock().unwrap() = Some(states.into());
     })
 }
@@ -381,8 +407,11 @@ fn describe(commit: &Commit) -> Told {
 
 /// Applies a commit to the model; the keys that it has written.
 fn apply(told: &Told, model: &mut Model) -> Vec<Bytes> {
-    let cleared: Vec<Bytes> =
-        model.keys().filter(|key| told.cleared.iter().any(|range| range.contains(key))).cloned().collect();
+    let cleared: Vec<Bytes> = model
+        .keys()
+        .filter(|key| told.cleared.iter().any(|range| range.contains(key)))
+        .cloned()
+        .collect();
     for key in &cleared {
         model.remove(key);
     }
@@ -391,7 +420,9 @@ fn apply(told: &Told, model: &mut Model) -> Vec<Bytes> {
             Write::Set(value) => drop(model.insert(key.clone(), value.clone())),
             Write::Clear => drop(model.remove(key)),
             Write::Add(delta) => {
-                let sum = decode_counter(model.get(key).map(|value| &value[..])).unwrap().wrapping_add(*delta);
+                let sum = decode_counter(model.get(key).map(|value| &value[..]))
+                    .unwrap()
+                    .wrapping_add(*delta);
                 model.insert(key.clone(), sum.to_le_bytes().to_vec().into());
             }
         }
@@ -449,7 +480,9 @@ fn nothing_that_was_answered_is_lost() {
                 machine.live();
                 machine.disk.fired()
             });
-            fired.add(lived.unwrap_or_else(|_| panic!("seed {seed}: TRIGGERS_STORE_CRASH_SEEDS={seed}..{}", seed + 1)));
+            fired.add(lived.unwrap_or_else(|_| {
+                panic!("seed {seed}: TRIGGERS_STORE_CRASH_SEEDS={seed}..{}", seed + 1)
+            }));
         }
         fired
     };
@@ -463,6 +496,9 @@ fn nothing_that_was_answered_is_lost() {
     eprintln!("{} seeds, {fired:?}", seeds.end - seeds.start);
     if seeds.end - seeds.start >= 1_000 {
         let Fired { short, sync_failed, full, torn, died } = fired;
-        assert!([short, sync_failed, full, torn, died].iter().all(|count| *count > 100), "{fired:?}");
+        assert!(
+            [short, sync_failed, full, torn, died].iter().all(|count| *count > 100),
+            "{fired:?}"
+        );
     }
 }

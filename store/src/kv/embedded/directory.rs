@@ -43,7 +43,9 @@ const GROWTH_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("data directory {0} is open in another process; stop that one first, or give this one its own directory")]
+    #[error(
+        "data directory {0} is open in another process; stop that one first, or give this one its own directory"
+    )]
     Locked(PathBuf),
     /// Written by something else, or by another version.
     #[error(
@@ -116,7 +118,12 @@ impl DataDirectory {
             // The entry of a new directory must be as durable as what is in it.
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("LOCK")).map_err(io)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("LOCK"))
+            .map_err(io)?;
         let mut tries_left = LOCK_TRIES;
         loop {
             match lock.try_lock() {
@@ -151,14 +158,21 @@ impl DataDirectory {
     }
 
     /// Opens LMDB.
-    pub(super) fn open_environment(&self, options: &EmbeddedOptions) -> Result<(Env<WithoutTls>, Pairs), OpenError> {
+    pub(super) fn open_environment(
+        &self,
+        options: &EmbeddedOptions,
+    ) -> Result<(Env<WithoutTls>, Pairs), OpenError> {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
-        let map_bytes = usize::try_from(options.map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
+        let map_bytes =
+            usize::try_from(options.map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
         self.check_meta_pages()?;
         let mut builder = EnvOpenOptions::new().read_txn_without_tls();
         // The committer reads as well, and so do backups.
         builder.map_size(map_bytes).max_readers(options.readers_max.saturating_add(READERS_OWN));
-        #[expect(unsafe_code, reason = "LMDB maps the file; the flock makes sure that no other process truncates it")]
+        #[expect(
+            unsafe_code,
+            reason = "LMDB maps the file; the flock makes sure that no other process truncates it"
+        )]
         let env = unsafe { builder.open(&self.path) }.map_err(|error| self.open_failed(error))?;
         self.check_length(&env)?;
         let pairs = self.open_pairs(&env)?;
@@ -170,11 +184,18 @@ impl DataDirectory {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
         if let Some(secret) = self.secret() {
             if !self.log().is_dir() {
-                return Err(OpenError::Damaged { file: self.log(), reason: "it is not there".to_owned() });
+                return Err(OpenError::Damaged {
+                    file: self.log(),
+                    reason: "it is not there".to_owned(),
+                });
             }
             return Ok(secret);
         }
-        std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(self.log()).map_err(io)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY_MODE)
+            .create(self.log())
+            .map_err(io)?;
         File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(io)?;
         // From the operating system's random source, by way of what the standard library seeds its hash maps with.
         let secret = RandomState::new().build_hasher().finish() as u32;
@@ -190,7 +211,8 @@ impl DataDirectory {
 
     fn open_pairs(&self, env: &Env<WithoutTls>) -> Result<Pairs, OpenError> {
         let mut transaction = env.write_txn().map_err(|error| self.open_failed(error))?;
-        let pairs = env.create_database(&mut transaction, None).map_err(|error| self.open_failed(error))?;
+        let pairs =
+            env.create_database(&mut transaction, None).map_err(|error| self.open_failed(error))?;
         transaction.commit().map_err(|error| self.open_failed(error))?;
         Ok(pairs)
     }
@@ -225,10 +247,15 @@ impl DataDirectory {
             let secret = u32::from_str_radix(found.strip_prefix(format)?.get(..8)?, 16).ok()?;
             (found == format_text(format, secret)).then_some(secret)
         };
-        let known = secret_of(FORMAT).map(Format::Log).or_else(|| secret_of(FORMAT_2).map(Format::Log2));
+        let known =
+            secret_of(FORMAT).map(Format::Log).or_else(|| secret_of(FORMAT_2).map(Format::Log2));
         known.ok_or_else(|| {
             let directory = self.path.clone();
-            OpenError::Format { directory, found: found.trim().into(), expected: FORMAT.trim().into() }
+            OpenError::Format {
+                directory,
+                found: found.trim().into(),
+                expected: FORMAT.trim().into(),
+            }
         })
     }
 
@@ -244,7 +271,9 @@ impl DataDirectory {
     /// A data file cut inside its two meta pages would be read past its end through the memory map.
     fn check_meta_pages(&self) -> Result<(), OpenError> {
         match std::fs::metadata(self.data_file()) {
-            Ok(metadata) if self.path.join("FORMAT").exists() && metadata.len() < 2 * PAGE_BYTES_MIN => {
+            Ok(metadata)
+                if self.path.join("FORMAT").exists() && metadata.len() < 2 * PAGE_BYTES_MIN =>
+            {
                 Err(self.too_short(metadata.len(), 2 * PAGE_BYTES_MIN))
             }
             Err(error) if self.path.join("FORMAT").exists() => {
@@ -273,7 +302,8 @@ impl DataDirectory {
 /// Says that a directory is one of this version's, with the secret of its log.
 pub(super) fn write_format(directory: &Path, secret: u32) -> std::io::Result<()> {
     let (path, new) = (directory.join("FORMAT"), directory.join("FORMAT.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
     file.write_all(format_text(FORMAT, secret).as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, &path)?;
@@ -314,7 +344,11 @@ impl Growth {
     ///
     /// # Errors
     /// What the file system says, when it has no room.
-    pub(super) fn make_room(&mut self, env: &Env<WithoutTls>, upcoming: u64) -> std::io::Result<()> {
+    pub(super) fn make_room(
+        &mut self,
+        env: &Env<WithoutTls>,
+        upcoming: u64,
+    ) -> std::io::Result<()> {
         // Copy-on-write touches pages besides.
         let least = used_bytes(env) + upcoming + upcoming / 4 + (1 << 20);
         let needed = (least + (15 << 20)).min(self.map_bytes_max);
@@ -325,7 +359,11 @@ impl Growth {
         let length = (needed + step).min(self.map_bytes_max);
         if let Err(error) = self.extend(length) {
             // What the file has already may still be enough, for deletions above all.
-            return if least <= self.length && super::is_full(&error) { Ok(()) } else { Err(error) };
+            return if least <= self.length && super::is_full(&error) {
+                Ok(())
+            } else {
+                Err(error)
+            };
         }
         self.length = length;
         Ok(())

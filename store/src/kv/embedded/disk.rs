@@ -140,7 +140,12 @@ impl Disk for LogDirectory {
     fn create(&self, name: &str, bytes: u64) -> io::Result<SegmentFile> {
         let unfinished = self.path.join(format!("{name}{UNFINISHED}"));
         let made = || {
-            OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&unfinished)?;
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(FILE_MODE)
+                .open(&unfinished)?;
             // With memory of its own: whoever writes records does not wait for this.
             let file = SegmentFile::open(&unfinished, Scratch::default())?;
             // Zeros, and not just reserved space: only what was written before is overwritten without a word to the file

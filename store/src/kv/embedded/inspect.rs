@@ -41,7 +41,10 @@ pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenEr
     let opened = DataDirectory::open(directory)?;
     let (env, pairs) = opened.open_environment(&options)?;
     let base = Lmdb::new(env, pairs, &options)?;
-    let damaged = |error: StoreError| OpenError::Damaged { file: data_file.clone(), reason: error.to_string() };
+    let damaged = |error: StoreError| OpenError::Damaged {
+        file: data_file.clone(),
+        reason: error.to_string(),
+    };
     let (used_bytes, pairs) = base.size().map_err(damaged)?;
     let mut inspection = Inspection { pairs, file_bytes, used_bytes, ..Inspection::default() };
     if reads_pairs {

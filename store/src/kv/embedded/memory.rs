@@ -39,7 +39,11 @@ impl Entry {
         if self.newest.sequence <= sequence {
             return Some(&self.newest.value);
         }
-        self.older.iter().rev().find(|version| version.sequence <= sequence).map(|version| &version.value)
+        self.older
+            .iter()
+            .rev()
+            .find(|version| version.sequence <= sequence)
+            .map(|version| &version.value)
     }
 
     /// Adds a value, and forgets those that nobody reads: of two neighbours the earlier one stays if somebody reads between them.
@@ -86,7 +90,12 @@ impl Table {
     }
 
     /// Adds what a record says. `readers` are the sequences that are read at, in order, also by whoever begins to read now.
-    pub(super) fn apply(&self, sequence: u64, pairs: impl IntoIterator<Item = Pair>, readers: &[u64]) {
+    pub(super) fn apply(
+        &self,
+        sequence: u64,
+        pairs: impl IntoIterator<Item = Pair>,
+        readers: &[u64],
+    ) {
         let mut entries = self.write();
         let mut bytes = 0;
         for (key, value) in pairs {
@@ -143,7 +152,9 @@ pub(super) fn page_bytes(key: usize, value: Option<usize>) -> u64 {
     const PAGE: usize = 4_096;
     let bytes = match value {
         None => 0,
-        Some(value) if key + value > PAGE / 2 - 64 => (value + 16).next_multiple_of(PAGE) + 2 * (key + 32),
+        Some(value) if key + value > PAGE / 2 - 64 => {
+            (value + 16).next_multiple_of(PAGE) + 2 * (key + 32)
+        }
         Some(value) => 2 * (key + value + 16),
     };
     bytes as u64

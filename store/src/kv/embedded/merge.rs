@@ -28,13 +28,16 @@ impl<'a> Found<'a> {
     pub(super) fn pair(self) -> Option<(Bytes, Bytes)> {
         match self {
             Self::Table(key, value) => Some((key, value?)),
-            Self::Base(key, value) => Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))),
+            Self::Base(key, value) => {
+                Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
+            }
         }
     }
 }
 
 /// The pairs of the base in an order.
-pub(super) type BaseRange<'a> = Box<dyn Iterator<Item = Result<(&'a [u8], &'a [u8]), StoreError>> + 'a>;
+pub(super) type BaseRange<'a> =
+    Box<dyn Iterator<Item = Result<(&'a [u8], &'a [u8]), StoreError>> + 'a>;
 
 enum Source<'a> {
     Table(TableRange<'a>),
@@ -45,7 +48,9 @@ impl<'a> Source<'a> {
     fn next(&mut self) -> Result<Option<Found<'a>>, StoreError> {
         match self {
             Self::Table(range) => Ok(range.next().map(|(key, value)| Found::Table(key, value))),
-            Self::Base(range) => Ok(range.next().transpose()?.map(|(key, value)| Found::Base(key, value))),
+            Self::Base(range) => {
+                Ok(range.next().transpose()?.map(|(key, value)| Found::Base(key, value)))
+            }
         }
     }
 }

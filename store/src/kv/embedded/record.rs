@@ -70,13 +70,18 @@ impl Encoder {
 
     /// Adds a pair. In the order of their keys pairs take the least: those of one kind and tenant begin alike.
     pub(super) fn pair(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let alike = key.iter().zip(&self.last_key).take(usize::from(u8::MAX)).take_while(|(one, other)| one == other);
+        let alike = key
+            .iter()
+            .zip(&self.last_key)
+            .take(usize::from(u8::MAX))
+            .take_while(|(one, other)| one == other);
         let shared = alike.count();
         let rest = &key[shared..];
         // Keys have 500 bytes at most, and values 90,000.
         self.bytes.push(shared as u8);
         self.bytes.extend_from_slice(&(rest.len() as u16).to_le_bytes());
-        self.bytes.extend_from_slice(&value.map_or(CLEARED, |value| value.len() as u32).to_le_bytes());
+        self.bytes
+            .extend_from_slice(&value.map_or(CLEARED, |value| value.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(rest);
         self.bytes.extend_from_slice(value.unwrap_or_default());
         self.pairs += 1;
@@ -116,7 +121,8 @@ pub(super) fn decode(bytes: &[u8], secret: u32) -> Option<Header> {
     let record = bytes.get(..header.record_bytes())?;
     // Where keys are whole the magic is not covered.
     let magic = if header.keys_are_whole { &[] } else { &record[..4] };
-    (u32::from_le_bytes(record[4..8].try_into().ok()?) == crc(secret, magic, &record[8..])).then_some(header)
+    (u32::from_le_bytes(record[4..8].try_into().ok()?) == crc(secret, magic, &record[8..]))
+        .then_some(header)
 }
 
 /// What a block says of itself, whether that is true or not.
@@ -168,7 +174,12 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    fn record(secret: u32, generation: u64, sequence: u64, pairs: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<u8> {
+    fn record(
+        secret: u32,
+        generation: u64,
+        sequence: u64,
+        pairs: &[(Vec<u8>, Option<Vec<u8>>)],
+    ) -> Vec<u8> {
         let mut encoder = Encoder::new(secret);
         encoder.begin();
         for (key, value) in pairs {
@@ -191,11 +202,14 @@ mod tests {
         let mut body = Vec::new();
         for (key, value) in pairs {
             body.extend_from_slice(&(key.len() as u16).to_le_bytes());
-            body.extend_from_slice(&value.as_ref().map_or(CLEARED, |value| value.len() as u32).to_le_bytes());
+            body.extend_from_slice(
+                &value.as_ref().map_or(CLEARED, |value| value.len() as u32).to_le_bytes(),
+            );
             body.extend_from_slice(key);
             body.extend_from_slice(value.as_deref().unwrap_or_default());
         }
-        let counts = [(body.len() as u32).to_le_bytes(), (pairs.len() as u32).to_le_bytes()].concat();
+        let counts =
+            [(body.len() as u32).to_le_bytes(), (pairs.len() as u32).to_le_bytes()].concat();
         let mut covered = [&1u64.to_le_bytes()[..], &2u64.to_le_bytes(), &counts, &body].concat();
         covered.resize((8 + covered.len()).next_multiple_of(BLOCK_BYTES) - 8, 0);
         [b"TrL2", &crc(secret, &[], &covered).to_le_bytes()[..], &covered].concat()

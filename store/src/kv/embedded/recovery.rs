@@ -81,7 +81,11 @@ pub(super) struct Log<F> {
 }
 
 /// Reads a log without changing anything.
-pub(super) fn read<D: Disk>(disk: &D, marks: Marks, secret: u32) -> Result<Log<D::File>, RecoveryError> {
+pub(super) fn read<D: Disk>(
+    disk: &D,
+    marks: Marks,
+    secret: u32,
+) -> Result<Log<D::File>, RecoveryError> {
     let flushed = marks.done;
     let io = |file: &str| {
         let file = file.to_owned();
@@ -114,10 +118,14 @@ pub(super) fn read<D: Disk>(disk: &D, marks: Marks, secret: u32) -> Result<Log<D
     log.runs.sort_by_key(|run| run.generation);
     log.check_order(free_cut.as_ref())?;
     if log.last < marks.begun {
-        let reason = format!("it ends with record {}, and some up to {} are in the data file", log.last, marks.begun);
+        let reason = format!(
+            "it ends with record {}, and some up to {} are in the data file",
+            log.last, marks.begun
+        );
         return Err(RecoveryError::Damaged { file: String::new(), reason });
     }
-    let of_run = log.runs.iter().find(|run| run.is_cut).map(|run| (run.segment.name.clone(), run.end));
+    let of_run =
+        log.runs.iter().find(|run| run.is_cut).map(|run| (run.segment.name.clone(), run.end));
     log.generation = log.runs.last().map_or(0, |run| run.generation).max(log.generation);
     log.recovered = Recovered {
         records: log.runs.iter().map(|run| run.records).sum(),
@@ -142,7 +150,11 @@ impl<F: DiskFile> Log<F> {
     }
 
     fn greatest(&self) -> usize {
-        let names = self.runs.iter().map(|run| &run.segment.name).chain(self.free.iter().map(|segment| &segment.name));
+        let names = self
+            .runs
+            .iter()
+            .map(|run| &run.segment.name)
+            .chain(self.free.iter().map(|segment| &segment.name));
         names.filter_map(|name| number_of(name)).max().unwrap_or(0)
     }
 
@@ -153,10 +165,14 @@ impl<F: DiskFile> Log<F> {
             if run.first != self.last + 1 {
                 // What begins a segment and is not whole may be what is missing; otherwise it was behind the run before.
                 let end = before.map(|run| (run.segment.name.clone(), run.end));
-                let (file, offset) = free_cut.cloned().or(end).unwrap_or((run.segment.name.clone(), 0));
-                let missing = format!("records {} to {}", self.last + 1, run.first.saturating_sub(1));
-                let reason =
-                    format!("{missing} are missing at offset {offset}: {} goes on behind them", run.segment.name);
+                let (file, offset) =
+                    free_cut.cloned().or(end).unwrap_or((run.segment.name.clone(), 0));
+                let missing =
+                    format!("records {} to {}", self.last + 1, run.first.saturating_sub(1));
+                let reason = format!(
+                    "{missing} are missing at offset {offset}: {} goes on behind them",
+                    run.segment.name
+                );
                 return Err(RecoveryError::Damaged { file, reason });
             }
             self.last = run.last;
@@ -177,11 +193,14 @@ fn scan<F: DiskFile>(
         reason: format!("the record at offset {at} {what}"),
     };
     let table = Table::default();
-    let (mut at, mut records, mut first, mut last): (usize, u64, Option<Header>, u64) = (0, 0, None, 0);
+    let (mut at, mut records, mut first, mut last): (usize, u64, Option<Header>, u64) =
+        (0, 0, None, 0);
     let mut tail = Bytes::new();
     // A record that is in the base is not checked: it may be an old one that is partly overwritten.
     while let Some(header) = bytes.get(at..).and_then(|rest| record::decode(rest, secret)) {
-        let belongs = first.is_none_or(|first| header.generation == first.generation && header.sequence == last + 1);
+        let belongs = first.is_none_or(|first| {
+            header.generation == first.generation && header.sequence == last + 1
+        });
         if !belongs {
             break;
         }
@@ -189,8 +208,8 @@ fn scan<F: DiskFile>(
         last = header.sequence;
         if header.sequence > flushed {
             let record = bytes.slice(at..at + header.record_bytes());
-            let pairs =
-                record::pairs(&record, &header).ok_or_else(|| damaged(at, "says another length than it has"))?;
+            let pairs = record::pairs(&record, &header)
+                .ok_or_else(|| damaged(at, "says another length than it has"))?;
             table.apply(header.sequence, pairs, &[]);
             tail = record;
             records += 1;
@@ -209,7 +228,9 @@ fn scan<F: DiskFile>(
     }
     let expected = |header: &Header| match first {
         Some(first) => {
-            header.generation == first.generation && header.sequence == last + 1 && header.sequence > flushed
+            header.generation == first.generation
+                && header.sequence == last + 1
+                && header.sequence > flushed
         }
         None => header.sequence > flushed,
     };
@@ -219,7 +240,17 @@ fn scan<F: DiskFile>(
         None => Ok(Scanned::Free(segment, generation, is_cut.then_some(at as u64))),
         Some(first) => {
             let first = first.sequence.max(flushed + 1);
-            Ok(Scanned::Run(Run { segment, generation, first, table, last, records, end: at as u64, tail, is_cut }))
+            Ok(Scanned::Run(Run {
+                segment,
+                generation,
+                first,
+                table,
+                last,
+                records,
+                end: at as u64,
+                tail,
+                is_cut,
+            }))
         }
     }
 }
@@ -260,7 +291,8 @@ pub(super) fn open<D: Disk, B: Base>(
         write_zeros(&segment.file, *at, BLOCK_BYTES as u64).map_err(io(name))?;
         segment.file.sync().map_err(io(name))?;
     }
-    let (free, others): (Vec<_>, _) = log.free.into_iter().partition(|free| free.bytes == options.segment_bytes);
+    let (free, others): (Vec<_>, _) =
+        log.free.into_iter().partition(|free| free.bytes == options.segment_bytes);
     log.free = free;
     for segment in others {
         disk.remove(&segment.name).map_err(io(&segment.name))?;
@@ -276,9 +308,19 @@ pub(super) fn open<D: Disk, B: Base>(
             Segment { name, file, bytes: options.segment_bytes }
         }
     };
-    let sealed: VecDeque<_> =
-        log.runs.into_iter().map(|run| Sealed { table: Arc::new(run.table), segment: run.segment }).collect();
-    let beginning = Beginning { sealed, free: log.free, segments, greatest, last: log.last, flushed: log.flushed };
+    let sealed: VecDeque<_> = log
+        .runs
+        .into_iter()
+        .map(|run| Sealed { table: Arc::new(run.table), segment: run.segment })
+        .collect();
+    let beginning = Beginning {
+        sealed,
+        free: log.free,
+        segments,
+        greatest,
+        last: log.last,
+        flushed: log.flushed,
+    };
     let shared = Arc::new(Shared::new(disk, base, options, beginning));
     let committer = Committer::new(shared.clone(), Active::new(active, log.generation + 1), secret);
     Ok(Opened { shared, committer, recovered: log.recovered })

@@ -38,9 +38,11 @@ impl Residency {
     /// Start and length of a mapping of the data file, from a line like `7f…-7f… r--s 0000 08:01 12 /data/data.mdb`.
     fn parse(&self, line: &str) -> Option<(usize, usize)> {
         let (range, rest) = line.split_once(' ')?;
-        let is_ours = rest.starts_with("r--s") && Path::new(rest.splitn(5, ' ').last()?.trim_start()) == self.data_file;
+        let is_ours = rest.starts_with("r--s")
+            && Path::new(rest.splitn(5, ' ').last()?.trim_start()) == self.data_file;
         let (start, end) = range.split_once('-')?;
-        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        let (start, end) =
+            (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
         is_ours.then_some((start, end.checked_sub(start)?))
     }
 }
@@ -48,7 +50,10 @@ impl Residency {
 fn drop_from_page_tables(start: usize, length: usize) {
     use rustix::mm::{Advice, madvise};
     let start = std::ptr::with_exposed_provenance_mut(start);
-    #[expect(unsafe_code, reason = "a shared, read-only file map loses its page table entries and nothing else")]
+    #[expect(
+        unsafe_code,
+        reason = "a shared, read-only file map loses its page table entries and nothing else"
+    )]
     let advised = unsafe { madvise(start, length, Advice::LinuxDontNeed) };
     if let Err(error) = advised {
         tracing::debug!(%error, "the data file's map was not dropped");
@@ -62,8 +67,13 @@ mod tests {
     #[test]
     fn only_the_data_files_own_map_is_found() {
         let residency = Residency { data_file: "/data/a b/data.mdb".into(), since_bytes: 0 };
-        let line = |rights, path| format!("7f0000001000-7f0000003000 {rights} 00000000 08:01 12     {path}");
-        assert_eq!(residency.parse(&line("r--s", "/data/a b/data.mdb")), Some((0x7f00_0000_1000, 0x2000)));
+        let line = |rights, path| {
+            format!("7f0000001000-7f0000003000 {rights} 00000000 08:01 12     {path}")
+        };
+        assert_eq!(
+            residency.parse(&line("r--s", "/data/a b/data.mdb")),
+            Some((0x7f00_0000_1000, 0x2000))
+        );
         assert_eq!(residency.parse(&line("rw-p", "/data/a b/data.mdb")), None);
         assert_eq!(residency.parse(&line("r--s", "/data/lock.mdb")), None);
         assert_eq!(residency.parse("7f00-7f01 rw-p 0 00:00 0"), None);

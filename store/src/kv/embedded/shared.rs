@@ -89,7 +89,12 @@ const FLUSH_RATE_AT_FIRST: u64 = 50 << 20;
 const FLUSH_BYTES_TELLING: u64 = 4 << 20;
 
 impl<D: Disk, B: Base> Shared<D, B> {
-    pub(super) fn new(disk: D, base: B, options: LogOptions, beginning: Beginning<D::File>) -> Self {
+    pub(super) fn new(
+        disk: D,
+        base: B,
+        options: LogOptions,
+        beginning: Beginning<D::File>,
+    ) -> Self {
         let Beginning { sealed, free, segments, greatest, last, flushed } = beginning;
         let active = Arc::new(Table::default());
         let mut state = State {
@@ -242,7 +247,12 @@ impl<D: Disk, B: Base> Shared<D, B> {
     /// The oldest sealed tables, as many as are flushed at once.
     pub(super) fn next_sealed(&self) -> Vec<Arc<Table>> {
         let state = self.state();
-        state.sealed.iter().take(self.options.flush_segments).map(|sealed| sealed.table.clone()).collect()
+        state
+            .sealed
+            .iter()
+            .take(self.options.flush_segments)
+            .map(|sealed| sealed.table.clone())
+            .collect()
     }
 
     /// From now on something of up to this sequence may be in the base.
@@ -314,7 +324,10 @@ impl<D: Disk, B: Base> Shared<D, B> {
 
     /// `SHARED-3`: what a failed sync has left on the disk is not known to anybody, so nothing is built on it.
     pub(super) fn stop(&self, reason: String) -> StoreError {
-        tracing::error!(reason, "the store has stopped writing; check the disk and restart the node");
+        tracing::error!(
+            reason,
+            "the store has stopped writing; check the disk and restart the node"
+        );
         let _ = self.stopped.set(reason.clone());
         StoreError::fatal(Fault::Stopped, reason)
     }
@@ -325,7 +338,8 @@ const PAUSE_MAX_SECONDS: f64 = 0.05;
 impl<F> State<F> {
     fn renew_view(&mut self) {
         let sealed = self.sealed.iter().rev().map(|sealed| sealed.table.clone());
-        self.view = Arc::new(View { tables: std::iter::once(self.active.clone()).chain(sealed).collect() });
+        self.view =
+            Arc::new(View { tables: std::iter::once(self.active.clone()).chain(sealed).collect() });
     }
 }
 

@@ -88,7 +88,10 @@ impl Transaction for EmbeddedTransaction {
         Box::pin(std::future::ready(self.read_key(key, true)))
     }
 
-    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(std::future::ready(self.read_key(key, false)))
     }
 
@@ -133,7 +136,10 @@ impl Transaction for EmbeddedTransaction {
         self.hand_over(None)
     }
 
-    fn commit_pipelined(self: Box<Self>, ordered: Ordered) -> BoxFuture<'static, Result<(), StoreError>> {
+    fn commit_pipelined(
+        self: Box<Self>,
+        ordered: Ordered,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
         self.hand_over(Some(ordered))
     }
 }

@@ -35,7 +35,8 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) async fn run(self) -> Result<(), StoreError> {
-        let fence = self.shared.keys.fence(std::process::id(), FENCES.fetch_add(1, Ordering::Relaxed));
+        let fence =
+            self.shared.keys.fence(std::process::id(), FENCES.fetch_add(1, Ordering::Relaxed));
         let (shared, transaction) = self.write(&fence).map_err(error::of_read)?;
         let Err(failed) = transaction.commit().await else { return Ok(()) };
         let cause = *failed;
@@ -46,7 +47,10 @@ impl Commit {
             && !error::is_fenced(cause)
             && let Err(unfenced) = shared.fence(&fence).await
         {
-            tracing::warn!(error = error::text(unfenced), "a commit with an unknown outcome may still arrive");
+            tracing::warn!(
+                error = error::text(unfenced),
+                "a commit with an unknown outcome may still arrive"
+            );
         }
         Err(outcome)
     }
@@ -65,7 +69,9 @@ impl Commit {
             match write {
                 Write::Set(value) => transaction.set(&key, &value),
                 Write::Clear => transaction.clear(&key),
-                Write::Add(delta) => transaction.atomic_op(&key, &delta.to_le_bytes(), MutationType::Add),
+                Write::Add(delta) => {
+                    transaction.atomic_op(&key, &delta.to_le_bytes(), MutationType::Add)
+                }
             }
         }
         Ok((shared, transaction))

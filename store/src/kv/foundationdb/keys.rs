@@ -28,7 +28,8 @@ impl Keyspace {
     /// `Options` if the prefix is too long, or leads to the cluster's own keys.
     pub(super) fn new(prefix: &[u8]) -> Result<Self, FoundationOpenError> {
         if prefix.len() > PREFIX_BYTES_MAX || prefix.first() == Some(&0xff) {
-            let reason = format!("the prefix has more than {PREFIX_BYTES_MAX} bytes or begins with 0xff");
+            let reason =
+                format!("the prefix has more than {PREFIX_BYTES_MAX} bytes or begins with 0xff");
             return Err(FoundationOpenError::Options(reason));
         }
         Ok(Self { prefix: prefix.to_vec() })
@@ -47,7 +48,9 @@ impl Keyspace {
     /// The store's key of a pair that was found in a [`Keyspace::range`].
     pub(super) fn strip(&self, found: &[u8]) -> Bytes {
         let bytes = self.prefix.len() + 1;
-        Bytes::copy_from_slice(found.get(bytes..).expect("what is between two keys with a prefix has that prefix too"))
+        Bytes::copy_from_slice(
+            found.get(bytes..).expect("what is between two keys with a prefix has that prefix too"),
+        )
     }
 
     /// The key that the probe reads.

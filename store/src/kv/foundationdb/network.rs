@@ -14,7 +14,10 @@ static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
 /// Taken, and so stopped, by [`stop`].
 static NETWORK: Mutex<Option<NetworkAutoStop>> = Mutex::new(None);
 
-#[expect(unsafe_code, reason = "a function of the C library that every Rust program is linked with")]
+#[expect(
+    unsafe_code,
+    reason = "a function of the C library that every Rust program is linked with"
+)]
 unsafe extern "C" {
     safe fn atexit(callback: extern "C" fn()) -> c_int;
 }
@@ -29,7 +32,10 @@ pub(super) fn start() -> Result<(), FoundationOpenError> {
 
 fn boot() -> Result<(), String> {
     let builder = FdbApiBuilder::default().build().map_err(text)?;
-    #[expect(unsafe_code, reason = "what it gives is dropped before the process exits: FOUNDATION-NETWORK-2")]
+    #[expect(
+        unsafe_code,
+        reason = "what it gives is dropped before the process exits: FOUNDATION-NETWORK-2"
+    )]
     let network = unsafe { builder.boot() }.map_err(text)?;
     // Handlers run in the reverse order: registered now, this one runs before what the library has set up is torn down.
     if atexit(stop) != 0 {

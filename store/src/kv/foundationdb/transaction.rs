@@ -44,13 +44,21 @@ impl FoundationTransaction {
         self.overlay.resolve(key, base)
     }
 
-    async fn read_pair(&mut self, keys: [&[u8]; 2], checked: bool) -> Result<[Option<Bytes>; 2], StoreError> {
+    async fn read_pair(
+        &mut self,
+        keys: [&[u8]; 2],
+        checked: bool,
+    ) -> Result<[Option<Bytes>; 2], StoreError> {
         keys.into_iter().try_for_each(check_key)?;
         if keys.iter().any(|key| matches!(self.overlay.seen(key), Seen::Known(_))) {
-            return Ok([self.read_key(keys[0], checked).await?, self.read_key(keys[1], checked).await?]);
+            return Ok([
+                self.read_key(keys[0], checked).await?,
+                self.read_key(keys[1], checked).await?,
+            ]);
         }
         self.check_age()?;
-        let (first, second) = try_join(self.base(keys[0], checked), self.base(keys[1], checked)).await?;
+        let (first, second) =
+            try_join(self.base(keys[0], checked), self.base(keys[1], checked)).await?;
         Ok([self.overlay.resolve(keys[0], first)?, self.overlay.resolve(keys[1], second)?])
     }
 
@@ -58,7 +66,8 @@ impl FoundationTransaction {
         let mut reading = RangeReading::new(read);
         loop {
             let next = reading.next();
-            let base = if next.range.is_empty() { Page::default() } else { self.base_page(&next).await? };
+            let base =
+                if next.range.is_empty() { Page::default() } else { self.base_page(&next).await? };
             if reading.take(&self.overlay, base)? {
                 break;
             }
@@ -78,7 +87,8 @@ impl FoundationTransaction {
     }
 
     async fn base(&self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
-        let found = self.reads.get(&self.shared.keys.pair(key), !checked).await.map_err(error::of_read)?;
+        let found =
+            self.reads.get(&self.shared.keys.pair(key), !checked).await.map_err(error::of_read)?;
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -94,9 +104,13 @@ impl FoundationTransaction {
         };
         let found = self.reads.get_range(&options, 1, true).await.map_err(error::of_read)?;
         if found.is_empty() && found.more() {
-            return Err(StoreError::Retryable("a page has no pairs and yet says that there are more".into()));
+            return Err(StoreError::Retryable(
+                "a page has no pairs and yet says that there are more".into(),
+            ));
         }
-        let pairs = found.iter().map(|pair| (self.shared.keys.strip(pair.key()), Bytes::copy_from_slice(pair.value())));
+        let pairs = found
+            .iter()
+            .map(|pair| (self.shared.keys.strip(pair.key()), Bytes::copy_from_slice(pair.value())));
         Ok(Page { pairs: pairs.collect(), more: found.more() })
     }
 
@@ -130,7 +144,10 @@ impl Transaction for FoundationTransaction {
         Box::pin(self.read_key(key, true))
     }
 
-    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(self.read_key(key, false))
     }
 
@@ -185,8 +202,10 @@ impl Transaction for FoundationTransaction {
             let Self { shared, reads, .. } = *self;
             let runtime = shared.runtime.clone();
             // A task of its own, so that a caller who stops waiting does not cancel what may be on its way.
-            let outcome = runtime.spawn(Commit { shared, transaction: reads, cleared, writes }.run()).await;
-            outcome.map_err(|_| StoreError::MaybeCommitted("the task of the commit ended".into()))?
+            let outcome =
+                runtime.spawn(Commit { shared, transaction: reads, cleared, writes }.run()).await;
+            outcome
+                .map_err(|_| StoreError::MaybeCommitted("the task of the commit ended".into()))?
         })
     }
 }

@@ -18,11 +18,14 @@ use tokio::time::timeout;
 
 /// Time between two questions to an idle database whether it is there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-const COMMIT: &str =
-    "SELECT * FROM triggers.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+const COMMIT: &str = "SELECT * FROM triggers.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
 /// Runs until the last sender of the queue is gone and everything in it is answered.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Commit>, options: PostgresOptions) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut queue: mpsc::Receiver<Commit>,
+    options: PostgresOptions,
+) {
     let mut waiting = VecDeque::new();
     loop {
         if waiting.is_empty() {
@@ -40,7 +43,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Commit>, 
         {
             waiting.push_back(next);
         }
-        let group = Group::gather(&mut waiting, options.group_transactions_max, options.group_bytes_max);
+        let group =
+            Group::gather(&mut waiting, options.group_transactions_max, options.group_bytes_max);
         metrics::histogram!("triggers_store_group_transactions").record(group.commits.len() as f64);
         let verdicts = commit(&shared, &group.commits).await;
         shared.note(verdicts.as_ref().err());
@@ -64,7 +68,10 @@ struct Refused {
 impl Refused {
     fn verdict(&self, number: i32) -> Result<(), StoreError> {
         if self.corrupt.contains(&number) {
-            return Err(StoreError::fatal(Fault::Corrupt, "something was added to a value that is no counter"));
+            return Err(StoreError::fatal(
+                Fault::Corrupt,
+                "something was added to a value that is no counter",
+            ));
         }
         if self.conflicts.contains(&number) {
             return Err(StoreError::Retryable("what was read has changed since".into()));
@@ -105,7 +112,8 @@ async fn commit(shared: &Shared, commits: &[Commit]) -> Result<Refused, StoreErr
     ];
     match timeout(TIMEOUT, client.query_one(&statement, &parameters)).await {
         Ok(Ok(row)) => {
-            let unreadable = |failed: tokio_postgres::Error| StoreError::MaybeCommitted(error::text(&failed));
+            let unreadable =
+                |failed: tokio_postgres::Error| StoreError::MaybeCommitted(error::text(&failed));
             let column = |number: usize| row.try_get::<_, Vec<i32>>(number).map_err(unreadable);
             Ok(Refused { conflicts: column(0)?, corrupt: column(1)? })
         }

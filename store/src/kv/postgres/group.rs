@@ -35,7 +35,11 @@ pub(super) struct Group {
 
 impl Group {
     /// Takes from those that wait as many as fit together, in their order, at least one if there is one.
-    pub(super) fn gather(waiting: &mut VecDeque<Commit>, transactions_max: usize, bytes_max: usize) -> Self {
+    pub(super) fn gather(
+        waiting: &mut VecDeque<Commit>,
+        transactions_max: usize,
+        bytes_max: usize,
+    ) -> Self {
         let mut group = Self::default();
         let mut left = VecDeque::new();
         while let Some(commit) = waiting.pop_front() {
@@ -130,8 +134,17 @@ mod tests {
             keys: plan.keys.iter().map(|read| (key(*read), None)).collect(),
             ranges: plan.ranges.iter().map(|read| (range(*read), Bytes::new())).collect(),
             // As an overlay gives them: never an empty one.
-            cleared: plan.cleared.iter().map(|cleared| range(*cleared)).filter(|range| !range.is_empty()).collect(),
-            writes: plan.writes.iter().map(|(written, kind)| (key(*written), write(*kind))).collect(),
+            cleared: plan
+                .cleared
+                .iter()
+                .map(|cleared| range(*cleared))
+                .filter(|range| !range.is_empty())
+                .collect(),
+            writes: plan
+                .writes
+                .iter()
+                .map(|(written, kind)| (key(*written), write(*kind)))
+                .collect(),
             bytes: number,
             answer: oneshot::channel().0,
         }
@@ -139,15 +152,21 @@ mod tests {
 
     /// Keys that a commit reads, sets or clears, and adds to.
     fn touched(commit: &Commit) -> [BTreeSet<u8>; 3] {
-        let inside =
-            |ranges: Vec<KeyRange>| (0..12u8).filter(move |key| ranges.iter().any(|range| range.contains(&[*key])));
+        let inside = |ranges: Vec<KeyRange>| {
+            (0..12u8).filter(move |key| ranges.iter().any(|range| range.contains(&[*key])))
+        };
         let written = |adds: bool| {
-            let writes = commit.writes.iter().filter(move |(_, write)| matches!(write, Write::Add(_)) == adds);
+            let writes = commit
+                .writes
+                .iter()
+                .filter(move |(_, write)| matches!(write, Write::Add(_)) == adds);
             writes.map(|(key, _)| key[0])
         };
         let reads = commit.keys.iter().map(|(key, _)| key[0]);
         [
-            reads.chain(inside(commit.ranges.iter().map(|(range, _)| range.clone()).collect())).collect(),
+            reads
+                .chain(inside(commit.ranges.iter().map(|(range, _)| range.clone()).collect()))
+                .collect(),
             written(false).chain(inside(commit.cleared.clone())).collect(),
             written(true).collect(),
         ]

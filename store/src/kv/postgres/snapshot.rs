@@ -47,7 +47,10 @@ impl Snapshot {
         rows.first().map(|row| bytes(row, 0)).transpose()
     }
 
-    pub(super) async fn get_pair(&mut self, [first, second]: [&[u8]; 2]) -> Result<[Option<Bytes>; 2], StoreError> {
+    pub(super) async fn get_pair(
+        &mut self,
+        [first, second]: [&[u8]; 2],
+    ) -> Result<[Option<Bytes>; 2], StoreError> {
         let mut found = [None, None];
         for row in self.query(GET_PAIR, &[&first, &second]).await? {
             let (key, value) = (bytes(&row, 0)?, bytes(&row, 1)?);
@@ -62,7 +65,9 @@ impl Snapshot {
 
     pub(super) async fn digest(&mut self, range: &KeyRange) -> Result<Bytes, StoreError> {
         let rows = self.query(DIGEST, &[&&range.begin[..], &&range.end[..]]).await?;
-        let row = rows.first().ok_or_else(|| StoreError::Retryable("the database gave no digest".into()))?;
+        let row = rows
+            .first()
+            .ok_or_else(|| StoreError::Retryable("the database gave no digest".into()))?;
         bytes(row, 0)
     }
 
@@ -81,14 +86,20 @@ impl Snapshot {
         Ok(Page { pairs, more })
     }
 
-    async fn query(&mut self, statement: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+    async fn query(
+        &mut self,
+        statement: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
         let client = self.client.as_ref().expect("it is taken only by the drop");
-        let statement = client.prepare_cached(statement).await.map_err(|failed| error::of_read(&failed))?;
+        let statement =
+            client.prepare_cached(statement).await.map_err(|failed| error::of_read(&failed))?;
         let rows = if self.begun {
             client.query(&statement, parameters).await
         } else {
             self.begun = true;
-            let (begun, rows) = join(client.batch_execute(BEGIN), client.query(&statement, parameters)).await;
+            let (begun, rows) =
+                join(client.batch_execute(BEGIN), client.query(&statement, parameters)).await;
             begun.and(rows)
         };
         rows.map_err(|failed| error::of_read(&failed))

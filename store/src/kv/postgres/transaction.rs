@@ -61,10 +61,17 @@ impl PostgresTransaction {
         self.overlay.resolve(key, base)
     }
 
-    async fn read_pair(&mut self, keys: [&[u8]; 2], checked: bool) -> Result<[Option<Bytes>; 2], StoreError> {
+    async fn read_pair(
+        &mut self,
+        keys: [&[u8]; 2],
+        checked: bool,
+    ) -> Result<[Option<Bytes>; 2], StoreError> {
         keys.into_iter().try_for_each(check_key)?;
         if keys.iter().any(|key| matches!(self.overlay.seen(key), Seen::Known(_))) {
-            return Ok([self.read_key(keys[0], checked).await?, self.read_key(keys[1], checked).await?]);
+            return Ok([
+                self.read_key(keys[0], checked).await?,
+                self.read_key(keys[1], checked).await?,
+            ]);
         }
         let [first, second] = self.snapshot().await?.get_pair(keys).await?;
         if checked {
@@ -78,7 +85,11 @@ impl PostgresTransaction {
         let mut reading = RangeReading::new(read);
         loop {
             let next = reading.next();
-            let base = if next.range.is_empty() { Page::default() } else { self.snapshot().await?.page(&next).await? };
+            let base = if next.range.is_empty() {
+                Page::default()
+            } else {
+                self.snapshot().await?.page(&next).await?
+            };
             if reading.take(&self.overlay, base)? {
                 break;
             }
@@ -105,7 +116,10 @@ impl Transaction for PostgresTransaction {
         Box::pin(self.read_key(key, true))
     }
 
-    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(self.read_key(key, false))
     }
 
@@ -163,7 +177,10 @@ impl Transaction for PostgresTransaction {
             let (answer, outcome) = oneshot::channel();
             let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
             let queue = commits.upgrade().ok_or_else(stopped)?;
-            queue.send(Commit { keys, ranges, cleared, writes, bytes, answer }).await.map_err(|_| stopped())?;
+            queue
+                .send(Commit { keys, ranges, cleared, writes, bytes, answer })
+                .await
+                .map_err(|_| stopped())?;
             drop(queue);
             outcome.await.map_err(|_| StoreError::MaybeCommitted("the committer ended".into()))?
         })

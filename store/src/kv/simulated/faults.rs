@@ -116,7 +116,10 @@ impl Stream {
     }
 
     /// The next number.
-    #[expect(clippy::should_implement_trait, reason = "a sequence without an end is no iterator to loop over")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a sequence without an end is no iterator to loop over"
+    )]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -89,7 +89,11 @@ impl State {
     }
 
     /// `ordered` is called if it takes effect and is answered so.
-    pub(super) fn commit(&mut self, proposal: Proposal, ordered: Ordered) -> Result<(), StoreError> {
+    pub(super) fn commit(
+        &mut self,
+        proposal: Proposal,
+        ordered: Ordered,
+    ) -> Result<(), StoreError> {
         if self.outage {
             self.faults.fired.outage_refusals += 1;
             if self.faults.outage_refuses() {
@@ -126,12 +130,19 @@ impl State {
         if self.versions.conflicts(&proposal) {
             return Err(StoreError::Retryable("what was read has changed since".into()));
         }
-        let observed =
-            self.observer.as_ref().map(|_| (proposal.writer.clone(), proposal.writes.keys().cloned().collect()));
+        let observed = self
+            .observer
+            .as_ref()
+            .map(|_| (proposal.writer.clone(), proposal.writes.keys().cloned().collect()));
         self.versions.apply(proposal, at)?;
         if let (Some(observer), Some((writer, keys))) = (&mut self.observer, observed) {
             let keys: Vec<Bytes> = keys;
-            observer.committed(&Commit { writer: &writer, at, keys: &keys, versions: &self.versions });
+            observer.committed(&Commit {
+                writer: &writer,
+                at,
+                keys: &keys,
+                versions: &self.versions,
+            });
         }
         self.trim(at);
         Ok(())

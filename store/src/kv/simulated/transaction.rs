@@ -33,7 +33,11 @@ impl Drop for Snapshot {
 
 impl SimulatedTransaction {
     pub(super) fn new(handle: Arc<Handle>, opened: Opened) -> Self {
-        Self { snapshot: Snapshot { handle, opened }, overlay: Overlay::default(), reads: Vec::new() }
+        Self {
+            snapshot: Snapshot { handle, opened },
+            overlay: Overlay::default(),
+            reads: Vec::new(),
+        }
     }
 
     async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
@@ -71,7 +75,10 @@ impl Transaction for SimulatedTransaction {
         Box::pin(self.read_key(key, true))
     }
 
-    fn get_snapshot<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(self.read_key(key, false))
     }
 
@@ -112,7 +119,10 @@ impl Transaction for SimulatedTransaction {
         self.commit_pipelined(Box::new(|| {}))
     }
 
-    fn commit_pipelined(self: Box<Self>, ordered: Ordered) -> BoxFuture<'static, Result<(), StoreError>> {
+    fn commit_pipelined(
+        self: Box<Self>,
+        ordered: Ordered,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
         let Self { snapshot, overlay, reads } = *self;
         Box::pin(async move {
             if overlay.is_empty() {

@@ -57,7 +57,10 @@ impl Versions {
 
     /// The newest value of every key.
     pub(super) fn all(&self) -> Vec<(Bytes, Bytes)> {
-        let newest = self.pairs.iter().map(|(key, history)| Some((key.clone(), live_at(history, self.newest)?)));
+        let newest = self
+            .pairs
+            .iter()
+            .map(|(key, history)| Some((key.clone(), live_at(history, self.newest)?)));
         newest.flatten().collect()
     }
 
@@ -76,7 +79,10 @@ impl Versions {
     /// Whether anything that a proposal has read was written after it was read.
     pub(super) fn conflicts(&self, proposal: &Proposal) -> bool {
         let first = self.log.partition_point(|committed| committed.version <= proposal.version);
-        self.log.iter().skip(first).any(|committed| proposal.reads.iter().any(|range| committed.touches(range)))
+        self.log
+            .iter()
+            .skip(first)
+            .any(|committed| proposal.reads.iter().any(|range| committed.touches(range)))
     }
 
     /// Makes a proposal the newest version.
@@ -152,7 +158,8 @@ impl Committed {
             return false;
         }
         let overlaps = |cleared: &KeyRange| cleared.begin < range.end && range.begin < cleared.end;
-        self.keys.range::<[u8], _>(bounds(range)).next().is_some() || self.cleared.iter().any(overlaps)
+        self.keys.range::<[u8], _>(bounds(range)).next().is_some()
+            || self.cleared.iter().any(overlaps)
     }
 }
 
@@ -226,7 +233,10 @@ mod tests {
             begun: Duration::ZERO,
             reads: Vec::new(),
             cleared: vec![KeyRange::new("c", "d")],
-            writes: BTreeMap::from([("a".into(), Write::Set("1".into())), ("b".into(), Write::Add(1))]),
+            writes: BTreeMap::from([
+                ("a".into(), Write::Set("1".into())),
+                ("b".into(), Write::Add(1)),
+            ]),
         };
         assert!(versions.apply(proposal, Duration::ZERO).is_err());
         assert_eq!((versions.newest(), versions.value_at(1, b"a")), (1, None));

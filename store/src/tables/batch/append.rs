@@ -84,10 +84,15 @@ impl Append {
 }
 
 impl Batch<'_> {
-    pub(super) async fn append(&mut self, tx: &mut dyn Transaction, append: &Append) -> Result<Outcome, TableError> {
+    pub(super) async fn append(
+        &mut self,
+        tx: &mut dyn Transaction,
+        append: &Append,
+    ) -> Result<Outcome, TableError> {
         if let Some(key) = &append.idempotency {
             if let Some(outcome) = self.known(tx, key, append.id).await? {
-                self.delta.add(EventStatus::Received, i64::from(is_planted(Bug::CounterAddedOnReplay)));
+                self.delta
+                    .add(EventStatus::Received, i64::from(is_planted(Bug::CounterAddedOnReplay)));
                 return Ok(outcome);
             }
         } else if self.repeated {
@@ -143,13 +148,20 @@ impl Batch<'_> {
         Ok(Some(Outcome::Replayed { id: record.id, event }))
     }
 
-    async fn put_event(&mut self, tx: &mut dyn Transaction, append: &Append) -> Result<(), TableError> {
+    async fn put_event(
+        &mut self,
+        tx: &mut dyn Transaction,
+        append: &Append,
+    ) -> Result<(), TableError> {
         let mut event = append.to_event();
         let targets = self.targets(tx, event.event_type.as_str()).await?;
         if !targets.is_empty() {
             let due = append.id.created_at().min(append.at);
             let pushes = self.begin_pushes(tx, append.id, targets, due);
-            tx.set(&self.keys.delivery(append.id), &Delivery { pushes, ..Delivery::NEW }.to_bytes());
+            tx.set(
+                &self.keys.delivery(append.id),
+                &Delivery { pushes, ..Delivery::NEW }.to_bytes(),
+            );
             (event.state.status, event.state.next_retry_at) = (EventStatus::Queued, Some(due));
         }
         let status = event.state.status;

@@ -12,7 +12,8 @@ use crate::kv::{RangeRead, Transaction};
 use crate::tables::inbox;
 use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{
-    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Delivery, LoggedAttempt, PushState, Row, SubscriptionRow,
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Delivery, LoggedAttempt, PushState, Row,
+    SubscriptionRow,
 };
 use crate::tables::subscriptions;
 use triggers_protocol::{Event, EventId, EventType, SubscriptionId, Timestamp};
@@ -49,7 +50,11 @@ pub struct Claimed {
 }
 
 impl Batch<'_> {
-    pub(super) async fn claim(&mut self, tx: &mut dyn Transaction, claim: &ClaimPushes) -> Result<Outcome, TableError> {
+    pub(super) async fn claim(
+        &mut self,
+        tx: &mut dyn Transaction,
+        claim: &ClaimPushes,
+    ) -> Result<Outcome, TableError> {
         let subscription = subscriptions::read(tx, self.keys, claim.subscription).await?;
         let Some(subscription) = subscription.filter(SubscriptionRow::is_active) else {
             return Ok(Outcome::Claimed { attempts: Vec::new(), next: None });
@@ -59,9 +64,11 @@ impl Batch<'_> {
             None => self.take_pushes(tx, claim, &subscription).await?,
         };
         if !attempts.is_empty() {
-            self.leased.push((claim.nonce, attempts.iter().map(|claimed| claimed.event.id).collect()));
+            self.leased
+                .push((claim.nonce, attempts.iter().map(|claimed| claimed.event.id).collect()));
         }
-        let first = tx.range_snapshot(RangeRead::first(self.keys.pushes(claim.subscription), 1)).await?;
+        let first =
+            tx.range_snapshot(RangeRead::first(self.keys.pushes(claim.subscription), 1)).await?;
         let next = first.pairs.first().and_then(|(key, _)| time_of_due_key(key));
         Ok(Outcome::Claimed { attempts, next })
     }
@@ -93,10 +100,12 @@ impl Batch<'_> {
     ) -> Result<Vec<Claimed>, TableError> {
         let due = self.keys.pushes_until(claim.subscription, claim.at);
         // Those that this batch has settled are passed over.
-        let page = tx.range_snapshot(RangeRead::first(due, claim.limit + self.settled.len())).await?;
+        let page =
+            tx.range_snapshot(RangeRead::first(due, claim.limit + self.settled.len())).await?;
         let mut attempts = Vec::new();
         for (key, _) in page.pairs {
-            let is_full = self.claimed_bytes >= CLAIM_BYTES_MAX || tx.approximate_size() > TRANSACTION_BYTES_AIMED;
+            let is_full = self.claimed_bytes >= CLAIM_BYTES_MAX
+                || tx.approximate_size() > TRANSACTION_BYTES_AIMED;
             if attempts.len() >= claim.limit || is_full {
                 break;
             }
@@ -126,7 +135,9 @@ impl Batch<'_> {
     ) -> Result<Option<Event>, TableError> {
         let Some((mut row, mut delivery)) = self.read_row(tx, id).await? else { return Ok(None) };
         let is_here = |push: &&mut crate::tables::rows::Push| push.state.due() == Some(due);
-        let Some(push) = delivery.push_mut(subscription.id).filter(is_here) else { return Ok(None) };
+        let Some(push) = delivery.push_mut(subscription.id).filter(is_here) else {
+            return Ok(None);
+        };
         let was_interrupted = matches!(push.state, PushState::Running { .. });
         if push.failures == 0 && push.interruptions == 0 && !was_interrupted {
             // The time that it has waited for its first attempt is not charged to it.
@@ -141,7 +152,14 @@ impl Batch<'_> {
         self.move_push(tx, id, push, state);
         if was_interrupted {
             let reason = "the attempt ended with its node: whether it arrived is not known";
-            let ended = end(&mut delivery, subscription.id, due, AttemptOutcome::Failed, None, Some(reason));
+            let ended = end(
+                &mut delivery,
+                subscription.id,
+                due,
+                AttemptOutcome::Failed,
+                None,
+                Some(reason),
+            );
             self.log(tx, subscription.id, id, &row.event.event_type, ended);
             row.event.state.last_error = Some(reason.to_owned());
         }
@@ -174,15 +192,27 @@ impl Batch<'_> {
 }
 
 /// Notes that an attempt has begun.
-pub(super) fn begin(delivery: &mut Delivery, number: u32, started_at: Timestamp, subscription: Option<SubscriptionId>) {
+pub(super) fn begin(
+    delivery: &mut Delivery,
+    number: u32,
+    started_at: Timestamp,
+    subscription: Option<SubscriptionId>,
+) {
     if delivery.attempts.len() >= ATTEMPTS_KEPT_MAX {
         // The oldest that has ended: the end of one that is under way is still to be noted.
         let ended = delivery.attempts.iter().position(|attempt| attempt.finished_at.is_some());
         delivery.attempts.remove(ended.unwrap_or(0));
     }
     let outcome = AttemptOutcome::InProgress;
-    let attempt =
-        Attempt { number, started_at, finished_at: None, outcome, error: None, http_status: None, subscription };
+    let attempt = Attempt {
+        number,
+        started_at,
+        finished_at: None,
+        outcome,
+        error: None,
+        http_status: None,
+        subscription,
+    };
     delivery.attempts.push(attempt);
 }
 

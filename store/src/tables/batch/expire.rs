@@ -30,7 +30,8 @@ impl Batch<'_> {
             }
             match self.read_row(tx, id).await? {
                 Some((row, delivery)) if delivery.claim == (Claim::Leased { until: end }) => {
-                    let draw = seed.wrapping_add(ended as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7;
+                    let draw =
+                        seed.wrapping_add(ended as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7;
                     let reason = "the lease ended without an acknowledgement".to_owned();
                     let failure = Failure { at: end, reason, retry_after: None, draw };
                     self.fail_attempt(tx, row, delivery, &policy, failure, seed);

@@ -10,7 +10,9 @@ use crate::kv::{RangeRead, Transaction};
 use crate::tables::access;
 use crate::tables::inbox;
 use crate::tables::keys::{id_of_key, time_of_due_key};
-use crate::tables::rows::{Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row};
+use crate::tables::rows::{
+    Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row,
+};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -57,12 +59,17 @@ impl Lease {
     }
 
     fn selects(&self, event_type: &str) -> bool {
-        self.event_types.is_empty() || self.event_types.iter().any(|pattern| pattern.matches(event_type))
+        self.event_types.is_empty()
+            || self.event_types.iter().any(|pattern| pattern.matches(event_type))
     }
 }
 
 impl Batch<'_> {
-    pub(super) async fn lease(&mut self, tx: &mut dyn Transaction, lease: &Lease) -> Result<Outcome, TableError> {
+    pub(super) async fn lease(
+        &mut self,
+        tx: &mut dyn Transaction,
+        lease: &Lease,
+    ) -> Result<Outcome, TableError> {
         if let Some(ids) = self.leased_before(tx, lease.nonce).await? {
             // Whoever commits has not heard yet of when they end.
             self.lease_ends_changed = true;
@@ -111,7 +118,9 @@ impl Batch<'_> {
                 break;
             }
             let Some((row, mut delivery)) = self.read_row(tx, id).await? else { continue };
-            if delivery.claim == (Claim::Waiting { due }) && lease.selects(row.event.event_type.as_str()) {
+            if delivery.claim == (Claim::Waiting { due })
+                && lease.selects(row.event.event_type.as_str())
+            {
                 tx.clear(&key);
                 delivery.claim = Claim::None;
                 leased.push(self.hand_out(tx, lease, row, delivery).await?);
@@ -136,7 +145,8 @@ impl Batch<'_> {
             let page = tx.range_snapshot(RangeRead::first(range.clone(), SCAN_PAGE)).await?;
             for (key, event_type) in &page.pairs {
                 looked_at += 1;
-                let selected = std::str::from_utf8(event_type).is_ok_and(|text| lease.selects(text));
+                let selected =
+                    std::str::from_utf8(event_type).is_ok_and(|text| lease.selects(text));
                 let Some(id) = id_of_key(key).filter(|_| selected) else { continue };
                 if is_full(lease, leased) {
                     return Ok(());
@@ -204,7 +214,11 @@ impl Batch<'_> {
     }
 
     /// A consumer gives an event back.
-    pub(super) async fn refuse(&mut self, tx: &mut dyn Transaction, refuse: &Refuse) -> Result<Outcome, TableError> {
+    pub(super) async fn refuse(
+        &mut self,
+        tx: &mut dyn Transaction,
+        refuse: &Refuse,
+    ) -> Result<Outcome, TableError> {
         let id = refuse.id;
         let Some((row, delivery)) = self.read_row(tx, id).await? else {
             return self.missing(tx, id, refuse.at, false).await;
@@ -218,7 +232,8 @@ impl Batch<'_> {
         }
         let reason = refuse.reason.clone().unwrap_or_else(|| "refused by the consumer".to_owned());
         let policy = self.policy(tx).await?;
-        let failure = Failure { at: refuse.at, reason, retry_after: refuse.retry_after, draw: refuse.nonce };
+        let failure =
+            Failure { at: refuse.at, reason, retry_after: refuse.retry_after, draw: refuse.nonce };
         let row = self.fail_attempt(tx, row, delivery, &policy, failure, refuse.nonce);
         Ok(Outcome::Changed(Box::new(row)))
     }
@@ -235,7 +250,12 @@ impl Batch<'_> {
     ) -> EventRow {
         let (id, before, state) = (row.event.id, row.event.state.status, &mut row.event.state);
         self.release(tx, id, &mut delivery);
-        end_attempt(&mut delivery, failure.at, AttemptOutcome::Failed, Some(attempt::kept(&failure.reason)));
+        end_attempt(
+            &mut delivery,
+            failure.at,
+            AttemptOutcome::Failed,
+            Some(attempt::kept(&failure.reason)),
+        );
         state.last_error = Some(failure.reason);
         let number = state.attempts.saturating_sub(delivery.attempts_before);
         let by_policy = policy.delay_after(number).map(|delay| jittered(delay, failure.draw));
@@ -290,7 +310,12 @@ impl Batch<'_> {
     }
 
     /// Takes an event out of the index that it is in.
-    pub(super) fn release(&mut self, tx: &mut dyn Transaction, id: EventId, delivery: &mut Delivery) {
+    pub(super) fn release(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        delivery: &mut Delivery,
+    ) {
         match std::mem::replace(&mut delivery.claim, Claim::None) {
             Claim::None => {}
             Claim::Leased { until } => {
@@ -332,8 +357,14 @@ fn is_running_lease(attempt: &Attempt) -> bool {
     attempt.finished_at.is_none() && attempt.subscription.is_none()
 }
 
-pub(super) fn end_attempt(delivery: &mut Delivery, at: Timestamp, outcome: AttemptOutcome, error: Option<String>) {
-    if let Some(attempt) = delivery.attempts.last_mut().filter(|attempt| is_running_lease(attempt)) {
+pub(super) fn end_attempt(
+    delivery: &mut Delivery,
+    at: Timestamp,
+    outcome: AttemptOutcome,
+    error: Option<String>,
+) {
+    if let Some(attempt) = delivery.attempts.last_mut().filter(|attempt| is_running_lease(attempt))
+    {
         (attempt.finished_at, attempt.outcome, attempt.error) = (Some(at), outcome, error);
     }
 }

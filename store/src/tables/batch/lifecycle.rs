@@ -55,7 +55,9 @@ impl Batch<'_> {
         id: EventId,
         at: Timestamp,
     ) -> Result<Outcome, TableError> {
-        let Some((row, delivery)) = self.read_row(tx, id).await? else { return self.missing(tx, id, at, true).await };
+        let Some((row, delivery)) = self.read_row(tx, id).await? else {
+            return self.missing(tx, id, at, true).await;
+        };
         self.remove(tx, &row, delivery, at);
         if !is_planted(Bug::TombstoneNotWritten) {
             tx.set(&self.keys.tombstone(day(at), id), &Tombstone { deleted_at: at }.to_bytes());
@@ -71,7 +73,8 @@ impl Batch<'_> {
         at: Timestamp,
         is_deletion: bool,
     ) -> Result<Outcome, TableError> {
-        let tombstone = inbox::read_tombstone(tx, self.keys, id, at, inbox::Reading::Checked).await?;
+        let tombstone =
+            inbox::read_tombstone(tx, self.keys, id, at, inbox::Reading::Checked).await?;
         let Some(tombstone) = tombstone else { return Ok(Outcome::NotFound) };
         Ok(if is_deletion && at == tombstone.deleted_at { Outcome::Deleted } else { Outcome::Gone })
     }

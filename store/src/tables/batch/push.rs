@@ -9,7 +9,8 @@ use super::{Batch, Outcome, TableError, attempt};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{
-    AttemptOutcome, Delivery, DisabledReason, EventRow, Push, PushState, SubscriptionRow, SubscriptionStatus,
+    AttemptOutcome, Delivery, DisabledReason, EventRow, Push, PushState, SubscriptionRow,
+    SubscriptionStatus,
 };
 use crate::tables::subscriptions;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -46,7 +47,10 @@ impl Batch<'_> {
     }
 
     /// After a repeated run: which webhooks the first one added is not known, so whoever waits is told to look.
-    pub(super) async fn suppose_all_due(&mut self, tx: &mut dyn Transaction) -> Result<(), TableError> {
+    pub(super) async fn suppose_all_due(
+        &mut self,
+        tx: &mut dyn Transaction,
+    ) -> Result<(), TableError> {
         let ids: Vec<_> = self.active(tx).await?.iter().map(|row| row.id).collect();
         self.due.extend(ids.into_iter().map(|id| (id, Timestamp::EPOCH)));
         Ok(())
@@ -85,7 +89,13 @@ impl Batch<'_> {
     }
 
     /// Moves a webhook to another state, and its place in the order with it.
-    pub(super) fn move_push(&self, tx: &mut dyn Transaction, id: EventId, push: &mut Push, state: PushState) {
+    pub(super) fn move_push(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        push: &mut Push,
+        state: PushState,
+    ) {
         if let Some(due) = push.state.due() {
             tx.clear(&self.keys.push_due(push.subscription, due, id));
         }
@@ -96,7 +106,13 @@ impl Batch<'_> {
     }
 
     /// Ends what is left of an event's webhooks at `at`: it is acknowledged, or is removed.
-    pub(super) fn drop_pushes(&self, tx: &mut dyn Transaction, id: EventId, delivery: &mut Delivery, at: Timestamp) {
+    pub(super) fn drop_pushes(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        delivery: &mut Delivery,
+        at: Timestamp,
+    ) {
         let mut dropped = Vec::new();
         for push in &mut delivery.pushes {
             if push.state.due().is_some() {
@@ -151,7 +167,9 @@ impl Batch<'_> {
                 return Ok(Outcome::GaveUp { next, removed: false });
             }
             SubscriptionStatus::Deleted => "the subscription was deleted",
-            SubscriptionStatus::Disabled { reason: DisabledReason::Gone, .. } => "the endpoint is gone for good (410)",
+            SubscriptionStatus::Disabled { reason: DisabledReason::Gone, .. } => {
+                "the endpoint is gone for good (410)"
+            }
             SubscriptionStatus::Disabled { .. } => "the subscription is disabled",
         };
         let mut next = self.give_up_page(tx, subscription, at, reason).await?;
@@ -174,7 +192,9 @@ impl Batch<'_> {
         at: Timestamp,
         reason: &str,
     ) -> Result<Option<Timestamp>, TableError> {
-        let page = tx.range_snapshot(RangeRead::first(self.keys.pushes(subscription), GIVEN_UP_MAX)).await?;
+        let page = tx
+            .range_snapshot(RangeRead::first(self.keys.pushes(subscription), GIVEN_UP_MAX))
+            .await?;
         let (mut next, mut given_up) = (None, 0);
         for (key, _) in &page.pairs {
             if tx.approximate_size() > TRANSACTION_BYTES_AIMED {
@@ -196,7 +216,9 @@ impl Batch<'_> {
         tx: &mut dyn Transaction,
         subscription: SubscriptionId,
     ) -> Result<Option<Timestamp>, TableError> {
-        let page = tx.range_snapshot(RangeRead::first(self.keys.logged_attempts(subscription), ATTEMPTS_MAX)).await?;
+        let page = tx
+            .range_snapshot(RangeRead::first(self.keys.logged_attempts(subscription), ATTEMPTS_MAX))
+            .await?;
         for (key, _) in &page.pairs {
             tx.clear(key);
         }
@@ -213,13 +235,21 @@ impl Batch<'_> {
         reason: &str,
     ) -> Result<bool, TableError> {
         if let Some((mut row, mut delivery)) = self.read_row(tx, id).await?
-            && let Some(push) = delivery.push_mut(subscription).filter(|push| push.state.due() == Some(due))
+            && let Some(push) =
+                delivery.push_mut(subscription).filter(|push| push.state.due() == Some(due))
         {
             if matches!(push.state, PushState::Running { until, .. } if until > at) {
                 return Ok(false);
             }
             self.move_push(tx, id, push, PushState::Dropped);
-            attempt::end(&mut delivery, subscription, at, AttemptOutcome::Failed, None, Some(reason));
+            attempt::end(
+                &mut delivery,
+                subscription,
+                at,
+                AttemptOutcome::Failed,
+                None,
+                Some(reason),
+            );
             row.event.state.last_error = Some(reason.to_owned());
             self.put_pushed(tx, &mut row, delivery, at);
         } else {

@@ -12,8 +12,8 @@ use super::{Batch, Outcome, TableError, attempt};
 use crate::kv::Transaction;
 use crate::tables::rows::Attempt;
 use crate::tables::rows::{
-    Actor, AttemptOutcome, AuditAction, AuditRow, Delivery, DisabledReason, Push, PushState, Row, SubscriptionRow,
-    SubscriptionStatus,
+    Actor, AttemptOutcome, AuditAction, AuditRow, Delivery, DisabledReason, Push, PushState, Row,
+    SubscriptionRow, SubscriptionStatus,
 };
 use crate::tables::subscriptions;
 use std::time::Duration;
@@ -82,13 +82,19 @@ pub struct Settled {
 }
 
 impl Batch<'_> {
-    pub(super) async fn settle(&mut self, tx: &mut dyn Transaction, settle: &Settle) -> Result<Outcome, TableError> {
+    pub(super) async fn settle(
+        &mut self,
+        tx: &mut dyn Transaction,
+        settle: &Settle,
+    ) -> Result<Outcome, TableError> {
         let id = settle.id;
         let mut subscription = subscriptions::read(tx, self.keys, settle.subscription).await?;
         let Some((mut row, mut delivery)) = self.read_row(tx, id).await? else {
             return self.missing(tx, id, settle.at, false).await;
         };
-        let Some(push) = delivery.push_mut(settle.subscription) else { return Ok(Outcome::Conflict) };
+        let Some(push) = delivery.push_mut(settle.subscription) else {
+            return Ok(Outcome::Conflict);
+        };
         if push.settled == settle.token {
             let due = push.state.due();
             self.settled.insert(id);
@@ -98,7 +104,9 @@ impl Batch<'_> {
         if !matches!(push.state, PushState::Running { token, .. } if token == settle.token) {
             return Ok(Outcome::Conflict);
         }
-        if let Some(stored) = subscription.as_mut().filter(|row| row.target_url == settle.target_url) {
+        if let Some(stored) =
+            subscription.as_mut().filter(|row| row.target_url == settle.target_url)
+        {
             self.judge(tx, stored, settle).await?;
         }
         let active = subscription.as_ref().filter(|row| row.is_active());
@@ -175,7 +183,12 @@ impl Batch<'_> {
 
 /// What follows for the webhook; there is no policy if nothing more may be tried, and an endpoint that is gone is believed
 /// only if it is still the subscription's.
-fn next_state(push: &mut Push, settle: &Settle, policy: Option<&RetryPolicy>, is_gone: bool) -> PushState {
+fn next_state(
+    push: &mut Push,
+    settle: &Settle,
+    policy: Option<&RetryPolicy>,
+    is_gone: bool,
+) -> PushState {
     let asked = match settle.result {
         PushResult::Delivered { .. } => return PushState::Delivered,
         PushResult::Gone { .. } if is_gone => return PushState::Dropped,
@@ -188,11 +201,13 @@ fn next_state(push: &mut Push, settle: &Settle, policy: Option<&RetryPolicy>, is
     if settle.at >= latest {
         return PushState::Dropped;
     }
-    let failures = if is_planted(Bug::OneAttemptTooMany) { push.failures.max(1) } else { push.failures + 1 };
+    let failures =
+        if is_planted(Bug::OneAttemptTooMany) { push.failures.max(1) } else { push.failures + 1 };
     let by_policy = policy.delay_after(failures).map(|delay| jittered(delay, settle.draw));
     let delay = match (asked, by_policy) {
         (Some(asked), by_policy)
-            if push.deferrals < DEFERRALS_MAX && by_policy.is_none_or(|by_policy| asked < by_policy) =>
+            if push.deferrals < DEFERRALS_MAX
+                && by_policy.is_none_or(|by_policy| asked < by_policy) =>
         {
             push.deferrals += 1;
             asked
@@ -211,11 +226,17 @@ fn next_state(push: &mut Push, settle: &Settle, policy: Option<&RetryPolicy>, is
 
 fn end_attempt(delivery: &mut Delivery, settle: &Settle) -> Option<Attempt> {
     let (outcome, http_status, error) = match &settle.result {
-        PushResult::Delivered { http_status } => (AttemptOutcome::Succeeded, Some(*http_status), None),
-        PushResult::Failed { http_status, error, .. } => (AttemptOutcome::Failed, *http_status, Some(error.as_str())),
-        PushResult::Gone { http_status } => {
-            (AttemptOutcome::Failed, Some(*http_status), Some("the endpoint is gone for good (410)"))
+        PushResult::Delivered { http_status } => {
+            (AttemptOutcome::Succeeded, Some(*http_status), None)
         }
+        PushResult::Failed { http_status, error, .. } => {
+            (AttemptOutcome::Failed, *http_status, Some(error.as_str()))
+        }
+        PushResult::Gone { http_status } => (
+            AttemptOutcome::Failed,
+            Some(*http_status),
+            Some("the endpoint is gone for good (410)"),
+        ),
     };
     attempt::end(delivery, settle.subscription, settle.at, outcome, http_status, error)
 }

@@ -8,7 +8,8 @@ use super::{Batch, Outcome, TableError};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::keys::number_of_audit;
 use crate::tables::rows::{
-    Actor, AuditAction, AuditRow, DisabledReason, Row, SubscriptionKey, SubscriptionRow, SubscriptionStatus,
+    Actor, AuditAction, AuditRow, DisabledReason, Row, SubscriptionKey, SubscriptionRow,
+    SubscriptionStatus,
 };
 use crate::tables::subscriptions;
 use triggers_protocol::webhook::SigningKey;
@@ -51,7 +52,8 @@ pub struct SubscriptionChange {
 
 impl SubscriptionChange {
     fn apply(&self, row: &mut SubscriptionRow, at: Timestamp) {
-        let Self { target_url, event_types, description, retry_policy, max_in_flight, active, key } = self.clone();
+        let Self { target_url, event_types, description, retry_policy, max_in_flight, active, key } =
+            self.clone();
         if target_url.as_ref().is_some_and(|url| *url != row.target_url) {
             // What is known of the endpoint is not true of another one.
             (row.failing_since, row.held_until) = (None, None);
@@ -63,7 +65,8 @@ impl SubscriptionChange {
         row.max_in_flight = max_in_flight.unwrap_or(row.max_in_flight);
         match active {
             Some(true) => {
-                (row.status, row.failing_since, row.held_until) = (SubscriptionStatus::Active, None, None);
+                (row.status, row.failing_since, row.held_until) =
+                    (SubscriptionStatus::Active, None, None);
             }
             Some(false) if row.is_active() => {
                 row.status = SubscriptionStatus::Disabled { reason: DisabledReason::Requested, at };
@@ -90,7 +93,8 @@ impl SubscriptionChange {
             ("max_in_flight", self.max_in_flight.is_some()),
             ("status", self.active.is_some()),
         ];
-        let changed: Vec<_> = fields.iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| *name).collect();
+        let changed: Vec<_> =
+            fields.iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| *name).collect();
         let action = match (&self.key, self.active) {
             (Some(_), _) => AuditAction::SubscriptionRotated,
             (None, Some(false)) => AuditAction::SubscriptionDisabled,
@@ -124,8 +128,14 @@ impl Batch<'_> {
         let row = SubscriptionRow { changed_by: by.nonce, ..row.clone() };
         self.stored_subscriptions += 1;
         tx.set(&self.keys.subscription(row.id), &row.to_bytes());
-        self.audit_change(tx, row.created_at, (AuditAction::SubscriptionCreated, host(&row.target_url)), row.id, by)
-            .await?;
+        self.audit_change(
+            tx,
+            row.created_at,
+            (AuditAction::SubscriptionCreated, host(&row.target_url)),
+            row.id,
+            by,
+        )
+        .await?;
         Ok(Outcome::Subscribed(Box::new(row)))
     }
 
@@ -163,14 +173,25 @@ impl Batch<'_> {
         let stored = subscriptions::read(tx, self.keys, id).await?;
         let Some(mut row) = stored else { return Ok(Outcome::NotFound) };
         if row.status == SubscriptionStatus::Deleted {
-            return Ok(if row.changed_by == by.nonce { Outcome::Deleted } else { Outcome::NotFound });
+            return Ok(if row.changed_by == by.nonce {
+                Outcome::Deleted
+            } else {
+                Outcome::NotFound
+            });
         }
         (row.status, row.changed_by) = (SubscriptionStatus::Deleted, by.nonce);
         // Whoever reads the store from now on has no use for the secrets.
         row.keys.clear();
         tx.set(&self.keys.subscription(id), &row.to_bytes());
         self.note_due(id, Timestamp::EPOCH);
-        self.audit_change(tx, at, (AuditAction::SubscriptionDeleted, host(&row.target_url)), id, by).await?;
+        self.audit_change(
+            tx,
+            at,
+            (AuditAction::SubscriptionDeleted, host(&row.target_url)),
+            id,
+            by,
+        )
+        .await?;
         Ok(Outcome::Deleted)
     }
 
@@ -192,7 +213,8 @@ impl Batch<'_> {
         by: &By,
     ) -> Result<(), TableError> {
         let By { actor, source_ip, request_id, .. } = by.clone();
-        let row = AuditRow { actor, action, target: target.to_string(), detail, source_ip, request_id };
+        let row =
+            AuditRow { actor, action, target: target.to_string(), detail, source_ip, request_id };
         self.audit(tx, at, &row).await
     }
 
@@ -205,7 +227,11 @@ impl Batch<'_> {
     ) -> Result<(), TableError> {
         let last = RangeRead { range: self.keys.audits(), limit: 1, reverse: true };
         let last = tx.range_snapshot(last).await?;
-        let number = last.pairs.first().and_then(|(key, _)| number_of_audit(key)).map_or(0, |number| number + 1);
+        let number = last
+            .pairs
+            .first()
+            .and_then(|(key, _)| number_of_audit(key))
+            .map_or(0, |number| number + 1);
         tx.set(&self.keys.audit(at, number), &row.to_bytes());
         Ok(())
     }

@@ -43,7 +43,11 @@ impl Sweep {
     }
 
     /// The first id that is not too old.
-    async fn horizon(&self, tx: &mut dyn Transaction, keys: &TenantKeys) -> Result<EventId, TableError> {
+    async fn horizon(
+        &self,
+        tx: &mut dyn Transaction,
+        keys: &TenantKeys,
+    ) -> Result<EventId, TableError> {
         let tenant = access::get_tenant(tx, keys.tenant()).await?;
         let days = tenant.map_or(RETENTION_DAYS_DEFAULT, |tenant| tenant.retention_days);
         Ok(EventId::first_at(self.at.minus(Duration::from_secs(u64::from(days) * 86_400))))
@@ -63,7 +67,9 @@ pub async fn is_sweep_due(
     guard.check(tx).await?;
     let horizon = sweep.horizon(tx, keys).await?;
     let mut ranges = sweep.outdated(keys).to_vec();
-    ranges.extend(EventStatus::ALL.map(|status| keys.queue_range(status, EventId::ZERO, Some(horizon))));
+    ranges.extend(
+        EventStatus::ALL.map(|status| keys.queue_range(status, EventId::ZERO, Some(horizon))),
+    );
     for row in subscriptions::read_all(tx, keys).await? {
         ranges.push(old_attempts(keys, &row.id, sweep.at));
     }
@@ -75,13 +81,21 @@ pub async fn is_sweep_due(
     Ok(false)
 }
 
-fn old_attempts(keys: &TenantKeys, id: &triggers_protocol::SubscriptionId, at: Timestamp) -> KeyRange {
+fn old_attempts(
+    keys: &TenantKeys,
+    id: &triggers_protocol::SubscriptionId,
+    at: Timestamp,
+) -> KeyRange {
     let all = keys.logged_attempts(*id);
     KeyRange::new(all.begin, keys.logged_attempt(*id, at.minus(ATTEMPTS_KEPT), EventId::ZERO))
 }
 
 impl Batch<'_> {
-    pub(super) async fn sweep(&mut self, tx: &mut dyn Transaction, sweep: &Sweep) -> Result<Outcome, TableError> {
+    pub(super) async fn sweep(
+        &mut self,
+        tx: &mut dyn Transaction,
+        sweep: &Sweep,
+    ) -> Result<Outcome, TableError> {
         let (mut removed, mut more) = self.sweep_events(tx, sweep).await?;
         let mut ranges = sweep.outdated(self.keys).to_vec();
         if self.stored_subscriptions > 0 {
@@ -99,7 +113,11 @@ impl Batch<'_> {
         Ok(Outcome::Swept { removed, more })
     }
 
-    async fn sweep_events(&mut self, tx: &mut dyn Transaction, sweep: &Sweep) -> Result<(usize, bool), TableError> {
+    async fn sweep_events(
+        &mut self,
+        tx: &mut dyn Transaction,
+        sweep: &Sweep,
+    ) -> Result<(usize, bool), TableError> {
         let horizon = sweep.horizon(tx, self.keys).await?;
         let mut removed = 0;
         for status in EventStatus::ALL {
@@ -123,7 +141,13 @@ impl Batch<'_> {
     }
 
     /// Removes an event with everything that belongs to it.
-    pub(super) fn remove(&mut self, tx: &mut dyn Transaction, row: &EventRow, mut delivery: Delivery, at: Timestamp) {
+    pub(super) fn remove(
+        &mut self,
+        tx: &mut dyn Transaction,
+        row: &EventRow,
+        mut delivery: Delivery,
+        at: Timestamp,
+    ) {
         let (id, status) = (row.event.id, row.event.state.status);
         tx.clear(&self.keys.event(id));
         if row.is_chunked() {

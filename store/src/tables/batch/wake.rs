@@ -32,14 +32,19 @@ impl Batch<'_> {
             let webhooks = self.first_webhook(tx).await?;
             self.set_pointer(tx, head, first.chain(webhooks).min());
         } else if let Some(first) = first.min()
-            && head.wake_second.is_none_or(|pointed| pointed > second(first) && !is_planted(Bug::PointerNotMoved))
+            && head
+                .wake_second
+                .is_none_or(|pointed| pointed > second(first) && !is_planted(Bug::PointerNotMoved))
         {
             self.set_pointer(tx, head, Some(first));
         }
         Ok(first_lease_end)
     }
 
-    async fn first_webhook(&self, tx: &mut dyn Transaction) -> Result<Option<Timestamp>, TableError> {
+    async fn first_webhook(
+        &self,
+        tx: &mut dyn Transaction,
+    ) -> Result<Option<Timestamp>, TableError> {
         let mut first = None;
         if self.stored_subscriptions > 0 {
             for row in subscriptions::read_all(tx, self.keys).await? {

@@ -214,6 +214,9 @@ mod tests {
     fn another_version_is_refused() {
         let mut bytes = Delivery::NEW.to_bytes();
         bytes[0] = 3;
-        assert_eq!(Delivery::from_bytes(&bytes), Err(CodecError::Version { found: 3, expected: 2 }));
+        assert_eq!(
+            Delivery::from_bytes(&bytes),
+            Err(CodecError::Version { found: 3, expected: 2 })
+        );
     }
 }

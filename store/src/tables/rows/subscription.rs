@@ -81,7 +81,8 @@ impl SubscriptionRow {
 
     /// Whether it selects events of this type.
     pub fn selects(&self, event_type: &str) -> bool {
-        self.event_types.is_empty() || self.event_types.iter().any(|pattern| pattern.matches(event_type))
+        self.event_types.is_empty()
+            || self.event_types.iter().any(|pattern| pattern.matches(event_type))
     }
 
     /// The keys that sign at `now`, the newest first.

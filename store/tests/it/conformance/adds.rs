@@ -117,9 +117,9 @@ pub async fn a_bad_one_among_good_ones(subject: &Subject) {
     subject.put("bad", "abc").await;
     for _ in 0..10 {
         let names = ["n", "n", "n", "bad", "n", "n"];
-        let outcomes = join_all(
-            names.map(|name| subject.commit(async move |open: &mut dyn Transaction| open.add(&subject.key(name), 1))),
-        );
+        let outcomes = join_all(names.map(|name| {
+            subject.commit(async move |open: &mut dyn Transaction| open.add(&subject.key(name), 1))
+        }));
         for (name, outcome) in names.iter().zip(outcomes.await) {
             let fault = outcome.err().and_then(|error| error.fault());
             assert_eq!(fault, (*name == "bad").then_some(Fault::Corrupt));

@@ -36,7 +36,8 @@ pub async fn random_calls(subject: &Subject) {
         }
     }
     let found = subject.pairs().await;
-    let found: Model = found.into_iter().map(|(name, value)| (subject.key(name), value.to_vec())).collect();
+    let found: Model =
+        found.into_iter().map(|(name, value)| (subject.key(name), value.to_vec())).collect();
     assert_eq!(found, model);
 }
 
@@ -80,14 +81,24 @@ fn write(open: &mut dyn Transaction, subject: &Subject, model: &mut Model, chanc
     }
 }
 
-async fn read(open: &mut dyn Transaction, subject: &Subject, model: &Model, chance: &Chance, at: &str) {
+async fn read(
+    open: &mut dyn Transaction,
+    subject: &Subject,
+    model: &Model,
+    chance: &Chance,
+    at: &str,
+) {
     if chance.percent(40) {
         let name = key(subject, chance);
         let value = open.get(&name).await.unwrap();
         assert_eq!(value.as_deref(), model.get(&name).map(|v| &v[..]), "{at}");
         return;
     }
-    let read = RangeRead { range: range(subject, chance), limit: 1 + chance.below(8), reverse: chance.percent(50) };
+    let read = RangeRead {
+        range: range(subject, chance),
+        limit: 1 + chance.below(8),
+        reverse: chance.percent(50),
+    };
     let page = if chance.percent(50) {
         open.range(read.clone()).await.unwrap()
     } else {

@@ -28,7 +28,8 @@ pub async fn each_sees_the_one_before(subject: &Subject) {
                 let begins = begins.clone();
                 Box::new(move || begins.notify_one())
             };
-            let number = store.run_pipelined(patient(), ordered, |open| Box::pin(next(open, &key))).await;
+            let number =
+                store.run_pipelined(patient(), ordered, |open| Box::pin(next(open, &key))).await;
             begins.notify_one();
             number
         }));
@@ -48,7 +49,8 @@ pub async fn a_conflict_has_no_place(subject: &Subject) {
     assert_eq!(next(&mut *open, &key).await, Ok(0));
     subject.put("n", 7i64.to_le_bytes()).await;
     let told = was_told.clone();
-    let committed = open.commit_pipelined(Box::new(move || told.store(true, Ordering::SeqCst))).await;
+    let committed =
+        open.commit_pipelined(Box::new(move || told.store(true, Ordering::SeqCst))).await;
     assert!(matches!(committed, Err(StoreError::Retryable(_))), "{committed:?}");
     assert!(!was_told.load(Ordering::SeqCst));
     assert_eq!(decode_counter(subject.value("n").await.as_deref()).unwrap(), 7);

@@ -121,7 +121,9 @@ pub async fn own_writes_merged(subject: &Subject) {
     open.set(&subject.key("e"), b"E");
     open.set(&subject.key("h"), b"h");
     open.clear(&subject.key("x"));
-    for (limit, forwards, backwards) in [(9, "abEgh", "hgEba"), (2, "ab", "hg"), (4, "abEg", "hgEb")] {
+    for (limit, forwards, backwards) in
+        [(9, "abEgh", "hgEba"), (2, "ab", "hg"), (4, "abEg", "hgEb")]
+    {
         let first = RangeRead::first(subject.all(), limit);
         assert_eq!(values(&open.range(first).await.unwrap()), forwards);
         let last = RangeRead::last(subject.all(), limit);

@@ -115,7 +115,8 @@ pub async fn begins_nothing_late(subject: &Subject) {
 pub async fn deadline_before_the_commit(subject: &Subject) {
     let engine = Scripted::hanging(subject.engine.clone());
     let store = Store::new(engine, Environment::system());
-    let nothing = store.run(Run::idempotent(soon()), |_| Box::pin(std::future::ready(Ok::<(), StoreError>(()))));
+    let nothing = store
+        .run(Run::idempotent(soon()), |_| Box::pin(std::future::ready(Ok::<(), StoreError>(()))));
     let error = nothing.await.unwrap_err();
     assert_eq!(error.fault(), Some(Fault::DeadlinePassed));
 }
@@ -138,7 +139,8 @@ pub async fn unknown_is_returned(subject: &Subject) {
 }
 
 pub async fn unknown_is_retried(subject: &Subject) {
-    let script = [Ending::UnknownNotCommitted, Ending::UnknownCommitted, Ending::Conflict, Ending::Pass];
+    let script =
+        [Ending::UnknownNotCommitted, Ending::UnknownCommitted, Ending::Conflict, Ending::Pass];
     // The caller's word is taken for it that the addition may be repeated; here it shows how often it was.
     let (outcome, runs) = add_one(subject, script, patient()).await;
     assert_eq!((outcome, runs), (Ok(()), 4));

@@ -83,8 +83,13 @@ impl Client {
         let mut records: Vec<Record> = Vec::new();
         for attempt in 0..ATTEMPTS {
             let began = self.order.fetch_add(1, Ordering::SeqCst);
-            let mut record =
-                Record { id: self.first + attempt, began, ended: None, reads: Vec::new(), appended: Vec::new() };
+            let mut record = Record {
+                id: self.first + attempt,
+                began,
+                ended: None,
+                reads: Vec::new(),
+                appended: Vec::new(),
+            };
             match self.transact(&mut record).await {
                 Ok(true) => {
                     record.ended = Some(self.order.fetch_add(1, Ordering::SeqCst));
@@ -130,7 +135,11 @@ impl Client {
         open.commit().await.map(|()| true)
     }
 
-    async fn read_all(&self, open: &mut dyn Transaction, record: &mut Record) -> Result<(), StoreError> {
+    async fn read_all(
+        &self,
+        open: &mut dyn Transaction,
+        record: &mut Record,
+    ) -> Result<(), StoreError> {
         let read = RangeRead::first(self.lists.clone(), KEYS);
         let page = open.range(read).await?;
         for (key, (name, _)) in self.keys.iter().enumerate() {
@@ -141,7 +150,11 @@ impl Client {
         Ok(())
     }
 
-    async fn read_some(&self, open: &mut dyn Transaction, record: &mut Record) -> Result<(), StoreError> {
+    async fn read_some(
+        &self,
+        open: &mut dyn Transaction,
+        record: &mut Record,
+    ) -> Result<(), StoreError> {
         for (key, (name, _)) in self.keys.iter().enumerate() {
             if self.chance.percent(40) {
                 let value = open.get(name).await?;

@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
-use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions, OpenError, Recovered, inspect};
+use triggers_store::kv::embedded::{
+    EmbeddedEngine, EmbeddedOptions, OpenError, Recovered, inspect,
+};
 use triggers_store::kv::{Engine, Fault, Transaction};
 
 /// A directory as it was before there was a log.
@@ -38,15 +40,25 @@ async fn a_directory_without_a_log_opens_unchanged_and_has_one_then() {
         let found = pairs(&subject, "plain/").await;
         assert_eq!(found.len(), 200 + round);
         let old = found.iter().take(200).enumerate();
-        assert!(old.into_iter().all(|(number, (_, value))| *value == vec![number as u8; 100 * number]));
-        let write = async |open: &mut dyn Transaction| open.set(format!("plain/new-{round}").as_bytes(), b"1");
+        assert!(
+            old.into_iter().all(|(number, (_, value))| *value == vec![number as u8; 100 * number])
+        );
+        let write = async |open: &mut dyn Transaction| {
+            open.set(format!("plain/new-{round}").as_bytes(), b"1")
+        };
         subject.commit(write).await.unwrap();
         let format = fs::read_to_string(directory.path().join("FORMAT")).unwrap();
-        assert!(format.starts_with("triggers-data 3 log\n"), "earlier versions refuse it: {format}");
+        assert!(
+            format.starts_with("triggers-data 3 log\n"),
+            "earlier versions refuse it: {format}"
+        );
     }
     fs::remove_dir_all(directory.path().join("wal")).unwrap();
     let error = EmbeddedEngine::open(&EmbeddedOptions::new(directory.path())).err();
-    assert!(matches!(error, Some(OpenError::Damaged { .. })), "a log that is gone is noticed: {error:?}");
+    assert!(
+        matches!(error, Some(OpenError::Damaged { .. })),
+        "a log that is gone is noticed: {error:?}"
+    );
 }
 
 /// Makes a directory of format 2 of one of format 3 that is closed: with a record in its log as that version wrote it.
@@ -54,11 +66,18 @@ pub fn of_format_2(directory: &Path, key: &[u8], value: &[u8]) {
     let format = fs::read_to_string(directory.join("FORMAT")).unwrap();
     let secret = &format.lines().nth(1).unwrap()[..8];
     let text = format!("triggers-data 2 log\n{secret}");
-    fs::write(directory.join("FORMAT"), format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))).unwrap();
-    let lengths = [&(key.len() as u16).to_le_bytes()[..], &(value.len() as u32).to_le_bytes()].concat();
+    fs::write(
+        directory.join("FORMAT"),
+        format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes())),
+    )
+    .unwrap();
+    let lengths =
+        [&(key.len() as u16).to_le_bytes()[..], &(value.len() as u32).to_le_bytes()].concat();
     let body = [&lengths, key, value].concat();
-    let (generation, sequence, counts) = (1u64, 1u64, [body.len() as u32, 1].map(u32::to_le_bytes).concat());
-    let mut covered = [&generation.to_le_bytes()[..], &sequence.to_le_bytes(), &counts, &body].concat();
+    let (generation, sequence, counts) =
+        (1u64, 1u64, [body.len() as u32, 1].map(u32::to_le_bytes).concat());
+    let mut covered =
+        [&generation.to_le_bytes()[..], &sequence.to_le_bytes(), &counts, &body].concat();
     covered.resize(4_096 - 8, 0);
     let mut crc = crc32fast::Hasher::new_with_initial(u32::from_str_radix(secret, 16).unwrap());
     crc.update(&covered);
@@ -97,13 +116,18 @@ async fn a_closed_directory_has_nothing_to_read_back_and_can_be_looked_at() {
     }
     assert!(matches!(inspect(directory.path(), true), Err(OpenError::Locked(_))));
     engine.close().await;
-    let error = subject.commit(async |open: &mut dyn Transaction| open.set(b"late", b"1")).await.unwrap_err();
+    let error = subject
+        .commit(async |open: &mut dyn Transaction| open.set(b"late", b"1"))
+        .await
+        .unwrap_err();
     assert_eq!(error.fault(), Some(Fault::Stopped));
     drop((subject, engine));
     let inspection = inspect(directory.path(), true).unwrap();
     assert_eq!((inspection.pairs, inspection.waiting), (50, Recovered::default()));
     assert!(
-        inspection.segments > 0 && inspection.used_bytes > 50_000 && inspection.file_bytes >= inspection.used_bytes
+        inspection.segments > 0
+            && inspection.used_bytes > 50_000
+            && inspection.file_bytes >= inspection.used_bytes
     );
     let engine = open(directory.path());
     assert_eq!(*engine.recovered(), Recovered::default());
@@ -140,7 +164,9 @@ async fn a_backup_of_a_running_engine_is_one_state() {
         let copied = engine.backup(target.clone()).await.unwrap();
         let found = subject(&target);
         let (first, last) = (pairs(&found, "a/").await, pairs(&found, "z/").await);
-        let names = |side: &[(String, Vec<u8>)]| side.iter().map(|(key, _)| key[1..].to_owned()).collect::<Vec<_>>();
+        let names = |side: &[(String, Vec<u8>)]| {
+            side.iter().map(|(key, _)| key[1..].to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(names(&first), names(&last), "what was written together is there together");
         assert_eq!(copied.pairs as usize, first.len() + last.len());
         assert!(first.len() >= before);

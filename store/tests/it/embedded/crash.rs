@@ -92,7 +92,10 @@ async fn a_log_with_records_of_two_versions_is_read_back() {
         }
         let found = found(directory.path(), 500).await;
         assert!(acked.is_subset(&found), "lost {:?}", acked.difference(&found));
-        assert_eq!(pairs(&subject(directory.path()), "old/").await, [("old/key".to_owned(), b"1".to_vec())]);
+        assert_eq!(
+            pairs(&subject(directory.path()), "old/").await,
+            [("old/key".to_owned(), b"1".to_vec())]
+        );
         return;
     }
     panic!("the older record was never in the log when the process was killed");

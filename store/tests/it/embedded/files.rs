@@ -36,16 +36,22 @@ fn set_length(directory: &Path, bytes: u64) {
 
 /// Names and contents of all files, long ones by their length.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = |directory: &Path| std::fs::read_dir(directory).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+    let entries = |directory: &Path| {
+        std::fs::read_dir(directory).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+    };
     let log = directory.join("wal");
-    let files = entries(directory).into_iter().filter(|entry| entry.path() != log).chain(entries(&log)).map(|entry| {
-        let length = entry.metadata().unwrap().len();
-        let content = match length {
-            0..100_000 => std::fs::read(entry.path()).unwrap(),
-            _ => length.to_string().into_bytes(),
-        };
-        (entry.file_name().into_string().unwrap(), content)
-    });
+    let files = entries(directory)
+        .into_iter()
+        .filter(|entry| entry.path() != log)
+        .chain(entries(&log))
+        .map(|entry| {
+            let length = entry.metadata().unwrap().len();
+            let content = match length {
+                0..100_000 => std::fs::read(entry.path()).unwrap(),
+                _ => length.to_string().into_bytes(),
+            };
+            (entry.file_name().into_string().unwrap(), content)
+        });
     files.collect()
 }
 
@@ -58,7 +64,8 @@ async fn reopening_keeps_everything() {
         assert_eq!(found.len(), 40);
         assert!(found.iter().enumerate().all(|(at, (_, value))| *value == vec![at as u8; 50_000]));
         assert_eq!(pairs(&subject, "round/").await.len(), round);
-        let write = async |open: &mut dyn Transaction| open.set(format!("round/{round}").as_bytes(), b"1");
+        let write =
+            async |open: &mut dyn Transaction| open.set(format!("round/{round}").as_bytes(), b"1");
         subject.commit(write).await.unwrap();
     }
 }
@@ -67,7 +74,9 @@ async fn reopening_keeps_everything() {
 async fn a_second_open_is_refused() {
     let directory = TempDir::new().unwrap();
     let first = open(directory.path());
-    assert!(matches!(open_error(directory.path()), OpenError::Locked(path) if path == directory.path()));
+    assert!(
+        matches!(open_error(directory.path()), OpenError::Locked(path) if path == directory.path())
+    );
     first.health().unwrap();
     drop(first);
     open(directory.path());
@@ -140,7 +149,11 @@ async fn a_range_from_the_empty_key_can_be_cleared() {
 async fn too_many_readers_hold_up_nobody_who_writes() {
     let directory = TempDir::new().unwrap();
     // A log of less than what is written, so that it has to be flushed meanwhile.
-    let options = EmbeddedOptions { readers_max: 4, log_bytes_max: 1 << 20, ..EmbeddedOptions::new(directory.path()) };
+    let options = EmbeddedOptions {
+        readers_max: 4,
+        log_bytes_max: 1 << 20,
+        ..EmbeddedOptions::new(directory.path())
+    };
     let engine = EmbeddedEngine::open(&options).unwrap();
     let mut readers = Vec::new();
     for _ in 0..4 {

@@ -111,13 +111,24 @@ async fn one_commit_without_room_does_not_fail_its_group() {
 }
 
 /// What an acknowledgement does to the store: a row for its delivery, and one key in the place of another.
-async fn acknowledge(subject: &Subject, numbers: &[usize]) -> Result<(), triggers_store::kv::StoreError> {
+async fn acknowledge(
+    subject: &Subject,
+    numbers: &[usize],
+) -> Result<(), triggers_store::kv::StoreError> {
     subject
         .commit(async |open: &mut dyn Transaction| {
             for number in numbers {
-                open.set(format!("delivery/{number:06}/padding-of-a-realistic-key-length").as_bytes(), &[2; 30]);
-                open.clear(format!("queue/1/{number:06}/padding-of-a-realistic-key-length").as_bytes());
-                open.set(format!("queue/3/{number:06}/padding-of-a-realistic-key-length").as_bytes(), b"order.created");
+                open.set(
+                    format!("delivery/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
+                    &[2; 30],
+                );
+                open.clear(
+                    format!("queue/1/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
+                );
+                open.set(
+                    format!("queue/3/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
+                    b"order.created",
+                );
             }
         })
         .await
@@ -126,14 +137,18 @@ async fn acknowledge(subject: &Subject, numbers: &[usize]) -> Result<(), trigger
 #[tokio::test]
 async fn a_full_store_can_be_acknowledged_and_deleted_from() {
     let directory = TempDir::new().unwrap();
-    let options = EmbeddedOptions { map_bytes_max: 16 << 20, ..EmbeddedOptions::new(directory.path()) };
+    let options =
+        EmbeddedOptions { map_bytes_max: 16 << 20, ..EmbeddedOptions::new(directory.path()) };
     let subject = Subject::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), None);
     let mut stored = 0;
     let append = async |first: usize, count: usize| {
         subject
             .commit(async |open: &mut dyn Transaction| {
                 for number in first..first + count {
-                    open.set(format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes(), &[1; 300]);
+                    open.set(
+                        format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
+                        &[1; 300],
+                    );
                     open.set(
                         format!("queue/1/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
                         b"order.created",
@@ -156,9 +171,15 @@ async fn a_full_store_can_be_acknowledged_and_deleted_from() {
     for some in all.chunks(200) {
         let deleted = subject.commit(async |open: &mut dyn Transaction| {
             for number in some {
-                open.clear(format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes());
-                open.clear(format!("delivery/{number:06}/padding-of-a-realistic-key-length").as_bytes());
-                open.clear(format!("queue/3/{number:06}/padding-of-a-realistic-key-length").as_bytes());
+                open.clear(
+                    format!("event/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
+                );
+                open.clear(
+                    format!("delivery/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
+                );
+                open.clear(
+                    format!("queue/3/{number:06}/padding-of-a-realistic-key-length").as_bytes(),
+                );
             }
         });
         deleted.await.expect("a full store can be deleted from");
@@ -197,7 +218,12 @@ async fn a_full_disk_refuses_writes_and_keeps_what_there_is() {
     };
     let directory = disk.0.path().join("data");
     let mut model = Model::new();
-    let open = || Subject::new(Arc::new(EmbeddedEngine::open(&EmbeddedOptions::new(&directory)).unwrap()), None);
+    let open = || {
+        Subject::new(
+            Arc::new(EmbeddedEngine::open(&EmbeddedOptions::new(&directory)).unwrap()),
+            None,
+        )
+    };
     let subject = open();
     let large = fill(&subject, &mut model, 80_000).await;
     assert!(large > 100, "{large} values of 80 kB on a disk of 48 MiB");
@@ -207,7 +233,10 @@ async fn a_full_disk_refuses_writes_and_keeps_what_there_is() {
     let subject = open();
     assert_equal(&subject, &model).await;
     for number in 0..large / 2 {
-        assert!(write(&subject, &mut model, format!("full/80000/{number:05}"), None).await, "deletions need no room");
+        assert!(
+            write(&subject, &mut model, format!("full/80000/{number:05}"), None).await,
+            "deletions need no room"
+        );
     }
     assert!(fill(&subject, &mut model, 60_000).await > 10, "what was deleted makes room");
     assert_equal(&subject, &model).await;

@@ -34,7 +34,10 @@ async fn sees(open: &mut dyn Transaction, key: &[u8]) -> bool {
 async fn begun(commit: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Answer {
     let mut commit = Box::pin(commit);
     let is_answered = tokio::time::timeout(Duration::ZERO, &mut commit).await;
-    assert!(is_answered.is_err(), "it was answered before what it has read is durable: {is_answered:?}");
+    assert!(
+        is_answered.is_err(),
+        "it was answered before what it has read is durable: {is_answered:?}"
+    );
     tokio::spawn(commit)
 }
 
@@ -45,7 +48,8 @@ async fn what_is_not_durable_is_seen_in_the_pipeline_only_and_answered_in_order(
     let (first, go_on) = held(&engine, b"a").await;
     let mut plain = engine.begin().await.unwrap();
     assert!(!sees(&mut *plain, b"a").await, "it is not durable");
-    let (mut reader, mut writer) = (engine.begin_pipelined().await.unwrap(), engine.begin_pipelined().await.unwrap());
+    let (mut reader, mut writer) =
+        (engine.begin_pipelined().await.unwrap(), engine.begin_pipelined().await.unwrap());
     assert!(sees(&mut *reader, b"a").await && sees(&mut *writer, b"a").await);
     writer.set(b"b", b"value");
     let (reader, writer) = (begun(reader.commit()).await, begun(writer.commit()).await);

@@ -47,16 +47,22 @@ impl Server {
     /// Starts a server with further arguments.
     pub fn start(arguments: &[&str]) -> Option<Self> {
         let binaries = binaries()?;
-        let directory = tempfile::Builder::new().prefix("triggers-postgres-").tempdir().unwrap().keep();
+        let directory =
+            tempfile::Builder::new().prefix("triggers-postgres-").tempdir().unwrap().keep();
         let mut shell = Command::new("sh");
-        shell.args(["-c", SCRIPT, "sh"]).args(arguments).env("bin", &binaries).env("dir", &directory);
+        shell
+            .args(["-c", SCRIPT, "sh"])
+            .args(arguments)
+            .env("bin", &binaries)
+            .env("dir", &directory);
         if rustix::process::geteuid().is_root() {
             let (user, group) = postgres_user();
             chown(&directory, Some(user), Some(group)).unwrap();
             shell.uid(user).gid(group);
         }
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let mut shell = shell.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut shell =
+            shell.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let input = Mutex::new(shell.stdin.take().unwrap());
         let server = Self { directory, input, _shell: shell };
         server.wait_for(1);
@@ -110,12 +116,17 @@ fn binaries() -> Option<PathBuf> {
         return Some(named);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let debian =
-        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let debian = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"));
     let found = std::env::split_paths(&path).chain(debian).find(|directory| are_in(directory));
     if found.is_none() {
         static SAID: OnceLock<()> = OnceLock::new();
-        SAID.get_or_init(|| eprintln!("SKIPPED: no PostgreSQL is installed (Debian: apt-get install postgresql)"));
+        SAID.get_or_init(|| {
+            eprintln!("SKIPPED: no PostgreSQL is installed (Debian: apt-get install postgresql)")
+        });
     }
     found
 }
@@ -127,8 +138,10 @@ fn are_in(directory: &Path) -> bool {
 /// Ids of the user that Debian makes for the server.
 fn postgres_user() -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").unwrap();
-    let line =
-        users.lines().find(|line| line.starts_with("postgres:")).expect("a user postgres, for root must not run it");
+    let line = users
+        .lines()
+        .find(|line| line.starts_with("postgres:"))
+        .expect("a user postgres, for root must not run it");
     let mut fields = line.split(':').skip(2).map(|field| field.parse().unwrap());
     (fields.next().unwrap(), fields.next().unwrap())
 }

@@ -130,7 +130,8 @@ async fn a_late_commit_that_is_too_old() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stall() {
-    let (engine, subject) = simulated(SimulatedOptions { stall_per_mille: 1_000, stall_ms: 700, ..quiet() });
+    let (engine, subject) =
+        simulated(SimulatedOptions { stall_per_mille: 1_000, stall_ms: 700, ..quiet() });
     let begun = Instant::now();
     subject.put("a", "1").await;
     assert_eq!(begun.elapsed(), Duration::from_millis(3 * 700), "a begin and a commit's two ways");
@@ -139,7 +140,8 @@ async fn a_stall() {
 
 #[tokio::test(start_paused = true)]
 async fn latency_is_within_its_bounds() {
-    let (_, subject) = simulated(SimulatedOptions { latency_us_min: 2_000, latency_us_max: 5_000, ..quiet() });
+    let (_, subject) =
+        simulated(SimulatedOptions { latency_us_min: 2_000, latency_us_max: 5_000, ..quiet() });
     for _ in 0..50 {
         let begun = Instant::now();
         drop(subject.begin().await);
@@ -199,8 +201,10 @@ async fn a_transaction_that_is_too_old() {
 async fn conflicts_are_found_by_version() {
     let (_, subject) = simulated(quiet());
     subject.put("a", "1").await;
-    let changes: [fn(&mut dyn Transaction, &Subject); 2] =
-        [|open, subject| open.set(&subject.key("a"), b"1"), |open, subject| open.clear_range(subject.range("0", "b"))];
+    let changes: [fn(&mut dyn Transaction, &Subject); 2] = [
+        |open, subject| open.set(&subject.key("a"), b"1"),
+        |open, subject| open.clear_range(subject.range("0", "b")),
+    ];
     for change in changes {
         let mut open = subject.begin().await;
         open.get(&subject.key("a")).await.unwrap();

@@ -114,7 +114,10 @@ fn history(seed: u64) -> FaultsFired {
 
 #[test]
 fn a_clone_in_another_runtime_sees_the_same_store() {
-    let engine = SimulatedEngine::new(SimulatedOptions { latency_us_max: 1_000, ..SimulatedOptions::new(3) });
+    let engine = SimulatedEngine::new(SimulatedOptions {
+        latency_us_max: 1_000,
+        ..SimulatedOptions::new(3)
+    });
     for round in 0..3i64 {
         let node = engine.clone();
         paused().block_on(async {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -90,19 +90,23 @@ impl Authority {
         now: Timestamp,
         days: u32,
     ) -> Result<Pair, AuthorityError> {
-        let names: Vec<String> = std::iter::once(node.to_owned()).chain(hosts.iter().cloned()).collect();
+        let names: Vec<String> =
+            std::iter::once(node.to_owned()).chain(hosts.iter().cloned()).collect();
         let mut parameters = CertificateParams::new(names)?;
         set_validity(&mut parameters, now, days);
         parameters.distinguished_name = named(node);
         parameters.is_ca = IsCa::ExplicitNoCa;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        parameters.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         parameters.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = parameters.signed_by(&key, &self.issuer)?;
         let name = ServerName::try_from(node)?;
         let at = UnixTime::since_unix_epoch(now.since(Timestamp::EPOCH));
-        self.verifier.verify_server_cert(certificate.der(), &[], &name, &[], at).map_err(refused)?;
+        self.verifier
+            .verify_server_cert(certificate.der(), &[], &name, &[], at)
+            .map_err(refused)?;
         Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 }

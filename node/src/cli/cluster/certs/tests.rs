@@ -18,7 +18,14 @@ use super::*;
 
 fn arguments(out: &Path, nodes: &[&str]) -> CertsArguments {
     let nodes = nodes.iter().map(|node| node.to_string()).collect();
-    CertsArguments { out: out.to_owned(), nodes, hosts: Vec::new(), days: 825, ca_days: 3_650, force: false }
+    CertsArguments {
+        out: out.to_owned(),
+        nodes,
+        hosts: Vec::new(),
+        days: 825,
+        ca_days: 3_650,
+        force: false,
+    }
 }
 
 fn made(arguments: &CertsArguments) -> Vec<String> {
@@ -40,14 +47,23 @@ fn identity(out: &Path, node: &str) -> (Vec<CertificateDer<'static>>, PrivateKey
 /// Whether `client`, with the files in its directory, and `server` with its own can talk, the client asking for `name`.
 async fn can_talk(client: (&Path, &str), server: (&Path, &str), name: &str) -> bool {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(server.0), provider.clone()).build().unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(server.0), provider.clone())
+        .build()
+        .unwrap();
     let (chain, key) = identity(server.0, server.1);
+    let accepting = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let accepting =
-        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
-    let accepting = accepting.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap();
+        accepting.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap();
     let (chain, key) = identity(client.0, client.1);
-    let connecting = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let connecting = connecting.with_root_certificates(roots(client.0)).with_client_auth_cert(chain, key).unwrap();
+    let connecting = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let connecting = connecting
+        .with_root_certificates(roots(client.0))
+        .with_client_auth_cert(chain, key)
+        .unwrap();
 
     let (near, far) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from(name.to_owned()).unwrap();
@@ -74,7 +90,8 @@ async fn nodes_of_one_authority_talk_and_ask_for_the_name() {
         hosts: vec!["10.0.0.1".to_owned(), "Node.example".to_owned()],
         ..arguments(&out, &["node-2", "node-1", "node-2"])
     });
-    let expected = ["ca.pem", "ca-key.pem", "node-1.pem", "node-1-key.pem", "node-2.pem", "node-2-key.pem"];
+    let expected =
+        ["ca.pem", "ca-key.pem", "node-1.pem", "node-1-key.pem", "node-2.pem", "node-2-key.pem"];
     assert_eq!(files, expected);
     let [one, two] = ["node-1", "node-2"].map(|node| (out.as_path(), node));
     for name in ["node-2", "10.0.0.1", "node.example"] {
@@ -116,7 +133,10 @@ fn nothing_is_replaced_unless_asked_for() {
     made(&arguments(out, &["a"]));
     let before = std::fs::read(out.join("a.pem")).unwrap();
     let error = make(&arguments(out, &["b", "a"]), &Environment::system()).unwrap_err();
-    assert!(error.to_string().contains("a.pem") && error.to_string().contains("--force"), "CERTS-2: {error}");
+    assert!(
+        error.to_string().contains("a.pem") && error.to_string().contains("--force"),
+        "CERTS-2: {error}"
+    );
     assert_eq!(std::fs::read(out.join("a.pem")).unwrap(), before);
     assert!(!out.join("b.pem").exists(), "CERTS-1");
     made(&CertsArguments { force: true, ..arguments(out, &["b", "a"]) });
@@ -128,7 +148,8 @@ fn private_keys_are_for_their_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path();
     made(&arguments(out, &["a"]));
-    std::fs::set_permissions(out.join("a-key.pem"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(out.join("a-key.pem"), std::fs::Permissions::from_mode(0o644))
+        .unwrap();
     made(&CertsArguments { force: true, ..arguments(out, &["a"]) });
     for file in ["ca-key.pem", "a-key.pem"] {
         let mode = std::fs::metadata(out.join(file)).unwrap().permissions().mode();
@@ -142,7 +163,8 @@ fn an_authority_that_is_not_whole_is_refused() {
     let [here, there] = ["here", "there"].map(|name| directory.path().join(name));
     made(&arguments(&here, &["a"]));
     made(&arguments(&there, &["a"]));
-    let refusal = || make(&arguments(&here, &["b"]), &Environment::system()).unwrap_err().to_string();
+    let refusal =
+        || make(&arguments(&here, &["b"]), &Environment::system()).unwrap_err().to_string();
 
     std::fs::copy(there.join("ca.pem"), here.join("ca.pem")).unwrap();
     assert!(refusal().contains("belong together"), "AUTHORITY-1: {}", refusal());

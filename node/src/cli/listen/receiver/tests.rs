@@ -107,9 +107,12 @@ async fn other_methods_are_refused() {
 async fn a_body_that_is_too_large_is_refused() {
     let (taken, mut received) = mpsc::channel(WAITING_MAX);
     let environment = Environment::system();
-    let judge = Judge { key: None, answer: StatusCode::OK, environment, seen: Mutex::default(), taken };
+    let judge =
+        Judge { key: None, answer: StatusCode::OK, environment, seen: Mutex::default(), taken };
     let mut hooks = hooks(judge);
-    for (bytes, status) in [(BODY_BYTES_MAX, StatusCode::OK), (BODY_BYTES_MAX + 1, StatusCode::PAYLOAD_TOO_LARGE)] {
+    for (bytes, status) in
+        [(BODY_BYTES_MAX, StatusCode::OK), (BODY_BYTES_MAX + 1, StatusCode::PAYLOAD_TOO_LARGE)]
+    {
         let request = Request::post("/").body(Body::from(vec![b'x'; bytes])).unwrap();
         assert_eq!(hooks.call(request).await.unwrap().status(), status, "{bytes}");
     }

@@ -62,7 +62,10 @@ mod tests {
         assert_eq!(frames.len(), 2, "{text:?}");
         let lines: Vec<_> = frames[0].lines().collect();
         assert_eq!(lines[..2], ["event: event", "id: 019b76da-a800-7000-8000-000000000001"]);
-        assert!(lines[2].starts_with("data: {\"event_id\":") && lines[2].contains(r#"{  "a": "\n"}"#), "{text:?}");
+        assert!(
+            lines[2].starts_with("data: {\"event_id\":") && lines[2].contains(r#"{  "a": "\n"}"#),
+            "{text:?}"
+        );
         assert_eq!(lines.len(), 3);
     }
 }

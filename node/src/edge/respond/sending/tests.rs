@@ -22,10 +22,14 @@ async fn bytes_count_until_the_last_of_them_is_gone() {
     assert_eq!(held.body().size_hint().exact(), Some(BYTES as u64), "the length is still known");
     let refused = hold(response("application/json"), &door, None, MINUTE);
     assert_eq!(refused.err(), Some(Refused::Busy), "SENDING-1");
-    let pieces: Vec<Bytes> = held.into_body().into_data_stream().map(|piece| piece.unwrap()).collect().await;
+    let pieces: Vec<Bytes> =
+        held.into_body().into_data_stream().map(|piece| piece.unwrap()).collect().await;
     assert!(pieces.iter().all(|piece| piece.len() <= PIECE_BYTES));
     let whole: Vec<u8> = pieces.concat();
-    assert!(whole.iter().enumerate().all(|(index, byte)| *byte == (index % 251) as u8) && whole.len() == BYTES);
+    assert!(
+        whole.iter().enumerate().all(|(index, byte)| *byte == (index % 251) as u8)
+            && whole.len() == BYTES
+    );
     assert!(
         hold(response("application/json"), &door, None, MINUTE).is_err(),
         "SENDING-2: the body is gone, not the bytes"

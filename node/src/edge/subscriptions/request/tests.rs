@@ -33,7 +33,9 @@ fn a_subscription_needs_a_target_alone() {
     ] {
         let row = made(body).unwrap();
         assert_eq!((row.target_url.as_str(), row.max_in_flight), ("https://example.com/", 32));
-        assert!(row.event_types.is_empty() && row.description.is_none() && row.retry_policy.is_none());
+        assert!(
+            row.event_types.is_empty() && row.description.is_none() && row.retry_policy.is_none()
+        );
         assert_eq!(row.keys[0].key.scheme(), Scheme::HmacSha256);
     }
     assert_eq!(made("{}").unwrap_err(), ["target_url"]);
@@ -51,7 +53,10 @@ fn the_scheme_is_that_of_the_secret() {
     let asymmetric = SigningKey::Ed25519([7; 32]).reveal();
     assert_eq!(scheme(r#""signature_scheme":"ed25519""#), Ok(Scheme::Ed25519));
     assert_eq!(scheme(&format!(r#""secret":"{asymmetric}""#)), Ok(Scheme::Ed25519));
-    assert_eq!(scheme(&format!(r#""secret":"{SYMMETRIC}","signature_scheme":"hmac-sha256""#)), Ok(Scheme::HmacSha256));
+    assert_eq!(
+        scheme(&format!(r#""secret":"{SYMMETRIC}","signature_scheme":"hmac-sha256""#)),
+        Ok(Scheme::HmacSha256)
+    );
     for (secret, named) in [(asymmetric.as_str(), "hmac-sha256"), (SYMMETRIC, "ed25519")] {
         let refused = scheme(&format!(r#""secret":"{secret}","signature_scheme":"{named}""#));
         assert_eq!(refused.unwrap_err(), ["signature_scheme"]);
@@ -65,8 +70,14 @@ fn every_fault_is_named() {
         "signature_scheme":"rsa","retry_policy":{{"delays_seconds":[86401]}},"max_in_flight":1001}}"#,
         "ä".repeat(201)
     );
-    let of_settings =
-        ["target_url", "event_types[1]", "event_types[2]", "description", "retry_policy", "max_in_flight"];
+    let of_settings = [
+        "target_url",
+        "event_types[1]",
+        "event_types[2]",
+        "description",
+        "retry_policy",
+        "max_in_flight",
+    ];
     let mut all = of_settings.to_vec();
     all.extend(["secret", "signature_scheme"]);
     assert_eq!(made(&body).unwrap_err(), all, "SUBSCRIPTION-REQUEST-1");
@@ -88,7 +99,8 @@ fn longer_retries_are_for_admins() {
 #[test]
 fn a_change_touches_what_it_names() {
     assert_eq!(changed(r#"{"secret":"ignored"}"#).unwrap(), SubscriptionChange::default());
-    let nulls = r#"{"event_types":null,"description":null,"retry_policy":null,"max_in_flight":null}"#;
+    let nulls =
+        r#"{"event_types":null,"description":null,"retry_policy":null,"max_in_flight":null}"#;
     let defaults = SubscriptionChange {
         event_types: Some(Vec::new()),
         description: Some(None),
@@ -100,13 +112,17 @@ fn a_change_touches_what_it_names() {
     let active = |body: &str| changed(body).map(|change| change.active);
     assert_eq!(active(r#"{"status":"active"}"#), Ok(Some(true)));
     assert_eq!(active(r#"{"status":"disabled"}"#), Ok(Some(false)));
-    assert_eq!(active(r#"{"status":null,"target_url":null}"#).unwrap_err(), ["target_url", "status"]);
+    assert_eq!(
+        active(r#"{"status":null,"target_url":null}"#).unwrap_err(),
+        ["target_url", "status"]
+    );
     assert_eq!(active(r#"{"status":"gone"}"#).unwrap_err(), ["status"]);
 }
 
 #[test]
 fn a_rotation_has_a_grace() {
-    let grace = |body: Option<&str>| rotation(body.map(str::as_bytes)).map(|asked| asked.grace.as_secs());
+    let grace =
+        |body: Option<&str>| rotation(body.map(str::as_bytes)).map(|asked| asked.grace.as_secs());
     assert_eq!(grace(None), Ok(86_400));
     assert_eq!(grace(Some(r#"{"grace_seconds":0}"#)), Ok(0));
     assert_eq!(grace(Some(r#"{"grace_seconds":604800}"#)), Ok(604_800));

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use triggers_protocol::webhook::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyingKey, verify};
+use triggers_protocol::webhook::{
+    ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyingKey, verify,
+};
 use triggers_protocol::{Environment, Scopes};
 
 /// A webhook as an endpoint gets it.
@@ -56,7 +58,11 @@ async fn attempts(live: &LiveEdge, key: &str, path: &str, count: usize) -> Vec<V
         let page = live.send("GET", &format!("{path}/attempts"), key, "").await.json;
         let attempts = page["attempts"].as_array().unwrap();
         if attempts.len() >= count {
-            assert_eq!((&page["cursor"], &page["has_more"]), (&Value::Null, &json!(false)), "ATTEMPT-LIST-2");
+            assert_eq!(
+                (&page["cursor"], &page["has_more"]),
+                (&Value::Null, &json!(false)),
+                "ATTEMPT-LIST-2"
+            );
             return attempts.clone();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -74,13 +80,15 @@ async fn a_ping_is_signed_and_its_end_is_told() {
     let answer = live.send("POST", &format!("{path}/test"), &key, "").await;
     assert_eq!(answer.status, 200, "{}", answer.json);
     assert!(answer.json["duration_ms"].is_u64(), "{}", answer.json);
-    let expected =
-        json!({"delivered": true, "http_status": 204, "error": null, "duration_ms": answer.json["duration_ms"]});
+    let expected = json!({"delivered": true, "http_status": 204, "error": null, "duration_ms": answer.json["duration_ms"]});
     assert_eq!(answer.json, expected, "TEST-SUBSCRIPTION-2");
     let webhook = next(&mut received).await;
     assert!(is_signed(&webhook, &subscription["secret"]), "{webhook:?}");
     let ping: Value = serde_json::from_slice(&webhook.1).unwrap();
-    assert_eq!((&ping["event_type"], &ping["payload"]["subscription_id"]), (&json!("ping"), &subscription["id"]));
+    assert_eq!(
+        (&ping["event_type"], &ping["payload"]["subscription_id"]),
+        (&json!("ping"), &subscription["id"])
+    );
     assert!(attempts(&live, &key, &path, 0).await.is_empty(), "a ping is no attempt");
 }
 
@@ -91,7 +99,11 @@ async fn a_ping_that_is_refused_or_does_not_arrive_says_why() {
     let (url, _received) = endpoint(StatusCode::INTERNAL_SERVER_ERROR).await;
     let (_, path) = made(&live, &key, json!({"target_url": url})).await;
     let refused = live.send("POST", &format!("{path}/test"), &key, "").await.json;
-    assert_eq!((&refused["delivered"], &refused["http_status"]), (&json!(false), &json!(500)), "TEST-SUBSCRIPTION-1");
+    assert_eq!(
+        (&refused["delivered"], &refused["http_status"]),
+        (&json!(false), &json!(500)),
+        "TEST-SUBSCRIPTION-1"
+    );
     assert_eq!(refused["error"], "the endpoint answered 500");
     // Bound but not listening, so that the port is nobody else's meanwhile.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -99,7 +111,11 @@ async fn a_ping_that_is_refused_or_does_not_arrive_says_why() {
     let free = socket.local_addr().unwrap();
     let (_, path) = made(&live, &key, json!({"target_url": format!("http://{free}/")})).await;
     let nobody = live.send("POST", &format!("{path}/test"), &key, "").await.json;
-    assert_eq!((&nobody["delivered"], &nobody["http_status"]), (&json!(false), &Value::Null), "TEST-SUBSCRIPTION-1");
+    assert_eq!(
+        (&nobody["delivered"], &nobody["http_status"]),
+        (&json!(false), &Value::Null),
+        "TEST-SUBSCRIPTION-1"
+    );
     assert!(nobody["error"].is_string(), "{nobody}");
 }
 
@@ -111,11 +127,17 @@ async fn a_rotated_secret_signs_for_its_grace_alone() {
     let (first, path) = made(&live, &key, json!({"target_url": url})).await;
     let (rotate, test) = (format!("{path}/rotate"), format!("{path}/test"));
     let second = live.send("POST", &rotate, &key, "").await.json;
-    assert_eq!((&second["id"], &second["signature_scheme"]), (&first["id"], &first["signature_scheme"]));
+    assert_eq!(
+        (&second["id"], &second["signature_scheme"]),
+        (&first["id"], &first["signature_scheme"])
+    );
     assert_ne!(second["secret"], first["secret"]);
     live.send("POST", &test, &key, "").await;
     let webhook = next(&mut received).await;
-    assert!([&first, &second].iter().all(|signer| is_signed(&webhook, &signer["secret"])), "ROTATE-SECRET-2");
+    assert!(
+        [&first, &second].iter().all(|signer| is_signed(&webhook, &signer["secret"])),
+        "ROTATE-SECRET-2"
+    );
     let third = live.send("POST", &rotate, &key, r#"{"grace_seconds":0}"#).await.json;
     live.send("POST", &test, &key, "").await;
     let webhook = next(&mut received).await;
@@ -129,8 +151,10 @@ async fn attempts_are_listed_newest_first() {
     let key = live.key("acme", Scopes::tenant_default()).await;
     let (good_url, mut received) = endpoint(StatusCode::OK).await;
     let (bad_url, _refused) = endpoint(StatusCode::INTERNAL_SERVER_ERROR).await;
-    let (good, good_path) = made(&live, &key, json!({"target_url": good_url, "event_types": ["order.*"]})).await;
-    let (bad, bad_path) = made(&live, &key, json!({"target_url": bad_url, "event_types": ["order.paid"]})).await;
+    let (good, good_path) =
+        made(&live, &key, json!({"target_url": good_url, "event_types": ["order.*"]})).await;
+    let (bad, bad_path) =
+        made(&live, &key, json!({"target_url": bad_url, "event_types": ["order.paid"]})).await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let headers = [("x-api-key", key.as_str()), ("traceparent", trace)];
     let mut ids = Vec::new();
@@ -144,26 +168,39 @@ async fn attempts_are_listed_newest_first() {
         assert!(is_signed(&webhook, &good["secret"]), "{webhook:?}");
     }
     let listed = attempts(&live, &key, &good_path, 3).await;
-    let listed_ids: Vec<_> = listed.iter().rev().map(|attempt| attempt["event_id"].clone()).collect();
+    let listed_ids: Vec<_> =
+        listed.iter().rev().map(|attempt| attempt["event_id"].clone()).collect();
     assert_eq!(listed_ids, ids, "newest first");
     for attempt in &listed {
-        assert_eq!((&attempt["outcome"], &attempt["http_status"]), (&json!("succeeded"), &json!(200)), "{attempt}");
+        assert_eq!(
+            (&attempt["outcome"], &attempt["http_status"]),
+            (&json!("succeeded"), &json!(200)),
+            "{attempt}"
+        );
         assert!(attempt["finished_at"].is_string() && attempt["error"].is_null(), "{attempt}");
     }
     let failed = attempts(&live, &key, &bad_path, 1).await;
     assert_eq!((&failed[0]["event_id"], &failed[0]["event_type"]), (&ids[1], &json!("order.paid")));
     assert_eq!((&failed[0]["outcome"], &failed[0]["http_status"]), (&json!("failed"), &json!(500)));
     assert_eq!(failed[0]["error"], "the endpoint answered 500");
-    let status = live.send("GET", &format!("/v1/events/{}/status", ids[1].as_str().unwrap()), &key, "").await.json;
+    let status = live
+        .send("GET", &format!("/v1/events/{}/status", ids[1].as_str().unwrap()), &key, "")
+        .await
+        .json;
     let status = status["attempts"].as_array().unwrap();
     for (subscription, http_status) in [(&good, 200), (&bad, 500)] {
-        let attempt = status.iter().find(|attempt| attempt["subscription_id"] == subscription["id"]).unwrap();
+        let attempt =
+            status.iter().find(|attempt| attempt["subscription_id"] == subscription["id"]).unwrap();
         assert_eq!(attempt["http_status"], http_status, "{attempt}");
     }
     follow(&live, &key, &good_path, &listed).await;
     let page = live.send("GET", &format!("{good_path}/attempts?limit=1"), &key, "").await.json;
     let path = format!("{bad_path}/attempts?cursor={}", page["cursor"].as_str().unwrap());
-    assert_eq!(live.send("GET", &path, &key, "").await.json["error"]["code"], "INVALID_CURSOR", "ATTEMPT-LIST-3");
+    assert_eq!(
+        live.send("GET", &path, &key, "").await.json["error"]["code"],
+        "INVALID_CURSOR",
+        "ATTEMPT-LIST-3"
+    );
 }
 
 /// Goes through the list in pages of one, and finds what is in it as a whole.
@@ -190,7 +227,15 @@ async fn an_event_that_no_subscription_selects_waits_to_be_pulled() {
     let pushed: Value = serde_json::from_slice(&next(&mut received).await.1).unwrap();
     assert_eq!(pushed["event_type"], "order.created");
     let inbox = live.send("GET", "/v1/inbox", &key, "").await.json;
-    let types: Vec<_> = inbox["events"].as_array().unwrap().iter().map(|event| event["event_type"].clone()).collect();
+    let types: Vec<_> = inbox["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["event_type"].clone())
+        .collect();
     assert_eq!(types, ["user.created"]);
-    assert_eq!(live.send("GET", PATH, &key, "").await.json["subscriptions"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        live.send("GET", PATH, &key, "").await.json["subscriptions"].as_array().unwrap().len(),
+        1
+    );
 }

@@ -25,7 +25,8 @@ pub(super) struct SimulatedBase {
 impl SimulatedBase {
     pub(super) fn new(seed: u64, disk: SimulatedDisk) -> Self {
         let chance = Chance::new(seed ^ 0xba5e);
-        let inner = Inner { chance, pairs: Arc::default(), marks: Marks::default(), full_one_in: None };
+        let inner =
+            Inner { chance, pairs: Arc::default(), marks: Marks::default(), full_one_in: None };
         Self { disk, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -51,7 +52,8 @@ impl Base for SimulatedBase {
         range: &KeyRange,
         reverse: bool,
     ) -> Result<BaseRange<'a>, StoreError> {
-        let found = snapshot.range::<[u8], _>(bounds(range)).map(|(key, value)| Ok((&key[..], &value[..])));
+        let found =
+            snapshot.range::<[u8], _>(bounds(range)).map(|(key, value)| Ok((&key[..], &value[..])));
         Ok(if reverse { Box::new(found.rev()) } else { Box::new(found) })
     }
 
@@ -68,7 +70,9 @@ impl Base for SimulatedBase {
             let mut all = (*inner.pairs).clone();
             for (key, value) in pairs {
                 match value {
-                    Some(value) => drop(all.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))),
+                    Some(value) => {
+                        drop(all.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
+                    }
                     None => drop(all.remove(*key)),
                 }
             }

@@ -101,9 +101,15 @@ impl SimulatedDisk {
     }
 
     /// Sets what goes wrong from now on.
-    pub(super) fn set(&self, dies_in: Option<usize>, sync_fails_one_in: Option<usize>, is_full: bool) {
+    pub(super) fn set(
+        &self,
+        dies_in: Option<usize>,
+        sync_fails_one_in: Option<usize>,
+        is_full: bool,
+    ) {
         let mut inner = self.inner();
-        (inner.dies_in, inner.sync_fails_one_in, inner.is_full) = (dies_in, sync_fails_one_in, is_full);
+        (inner.dies_in, inner.sync_fails_one_in, inner.is_full) =
+            (dies_in, sync_fails_one_in, is_full);
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -186,7 +192,9 @@ impl Disk for SimulatedDisk {
     fn open(&self, name: &str) -> io::Result<SimulatedFile> {
         let mut inner = self.inner();
         match inner.step() {
-            Some(false) if inner.files.contains_key(name) => Ok(SimulatedFile(self.clone(), name.to_owned())),
+            Some(false) if inner.files.contains_key(name) => {
+                Ok(SimulatedFile(self.clone(), name.to_owned()))
+            }
             Some(false) => Err(ErrorKind::NotFound.into()),
             _ => Err(dead()),
         }
@@ -262,7 +270,11 @@ impl DiskFile for SimulatedFile {
             inner.fired.full += 1;
             return Err(ErrorKind::StorageFull.into());
         }
-        let part = if step { inner.chance.below(bytes.len() + 1) } else { Self::part(&mut inner, bytes.len()) };
+        let part = if step {
+            inner.chance.below(bytes.len() + 1)
+        } else {
+            Self::part(&mut inner, bytes.len())
+        };
         let contents = inner.files.get_mut(&self.1).unwrap();
         put(&mut contents.now, offset as usize, &bytes[..part]);
         contents.unsynced.push((offset as usize, bytes[..part].to_vec()));

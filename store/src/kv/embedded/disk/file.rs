@@ -72,7 +72,10 @@ impl SegmentFile {
     fn write_direct(&self, bytes: &[u8], offset: u64) -> Option<io::Result<usize>> {
         let direct = self.direct.as_ref().filter(|_| self.is_direct.load(Ordering::Relaxed))?;
         let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
-        if piece.is_empty() || !piece.len().is_multiple_of(ALIGNMENT) || !offset.is_multiple_of(ALIGNMENT as u64) {
+        if piece.is_empty()
+            || !piece.len().is_multiple_of(ALIGNMENT)
+            || !offset.is_multiple_of(ALIGNMENT as u64)
+        {
             return None;
         }
         match self.scratch.with(piece, |aligned| direct.write_at(aligned, offset)) {
@@ -148,7 +151,8 @@ mod tests {
         let path = directory.path().join("segment");
         std::fs::write(&path, "").unwrap();
         let file = SegmentFile::open(&path, Scratch::default()).unwrap();
-        let bytes: Vec<u8> = (0..2 * PIECE_BYTES + 3 * ALIGNMENT).map(|at| (at / 7) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..2 * PIECE_BYTES + 3 * ALIGNMENT).map(|at| (at / 7) as u8).collect();
         write_whole(&file, &bytes, 0).unwrap();
         assert_eq!(read_whole(&file).unwrap(), bytes);
     }

@@ -42,7 +42,9 @@ impl Filter {
     }
 
     pub(super) fn may_have(&self, probe: Probe) -> bool {
-        probe.0.into_iter().all(|bit| self.0[bit / WORD_BITS].load(Ordering::Relaxed) >> (bit % WORD_BITS) & 1 == 1)
+        probe.0.into_iter().all(|bit| {
+            self.0[bit / WORD_BITS].load(Ordering::Relaxed) >> (bit % WORD_BITS) & 1 == 1
+        })
     }
 }
 
@@ -56,7 +58,8 @@ mod tests {
         let key = |number: u32| format!("p/0017/t/tenant/e/{number:032x}").into_bytes();
         (0..24_000).for_each(|number| filter.add(&key(number)));
         assert!((0..24_000).all(|number| filter.may_have(Probe::of(&key(number)))), "FILTER-1");
-        let mistaken = (24_000..124_000).filter(|number| filter.may_have(Probe::of(&key(*number)))).count();
+        let mistaken =
+            (24_000..124_000).filter(|number| filter.may_have(Probe::of(&key(*number)))).count();
         assert!(mistaken < 1_000, "{mistaken} of 100,000");
     }
 }

@@ -30,7 +30,8 @@ impl<'a> Iterator for Newest<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let key = self.0.iter_mut().filter_map(|source| source.peek().map(|(key, _)| *key)).min()?;
+        let key =
+            self.0.iter_mut().filter_map(|source| source.peek().map(|(key, _)| *key)).min()?;
         let mut found = None;
         for source in &mut self.0 {
             if let Some((_, entry)) = source.next_if(|(next, _)| *next == key) {
