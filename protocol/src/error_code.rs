@@ -1,6 +1,6 @@
 //! The error codes of the public API, and the HTTP status each one goes with.
 //!
-//! Invariant: `ERROR-1` a code always has the same status; `docs/error-codes.md` has a section for each, which a test
+//! Invariant: `ERROR-1` a code always has the same status; `docs/reference/error-codes.md` has a section for each, which a test
 //! compares. It is not the error type of any layer: actors and stores have their own, free of HTTP.
 
 /// A machine-readable code in `error.code` of an error response.

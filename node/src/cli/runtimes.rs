@@ -2,7 +2,7 @@
 //! the processors.
 //!
 //! So a connection's work stays on one thread while the inboxes work beside it: with a single runtime on two processors both
-//! threads do both, and wake each other for every request. What that is worth is in `docs/performance.md`.
+//! threads do both, and wake each other for every request. What that is worth is in `docs/operations/performance.md`.
 //! Invariant: `RUNTIMES-1` what is still blocked at the end, in asking a name server or in reading stdin, does not keep a
 //! process alive.
 

@@ -4,7 +4,7 @@
 //! style are files of their own, nothing is inline; `DOCS-2` a key that is typed in stays in the page's memory; it is
 //! neither stored nor put into an address; `DOCS-3` for each error code there is an element `error-<code>`, which the `type`
 //! of a problem document names. It knows no operation and no error by itself: operations come from `/openapi.json`, errors
-//! from the guide `docs/error-codes.md`.
+//! from the guide `docs/reference/error-codes.md`.
 
 use super::EdgeState;
 use axum::Router;
@@ -14,7 +14,7 @@ use axum::routing::{MethodRouter, get};
 const PAGE: &str = include_str!("docs/index.html");
 const SCRIPT: &str = include_str!("docs/app.js");
 const MARKDOWN: &str = include_str!("docs/markdown.js");
-const ERRORS: &str = include_str!("../../../docs/error-codes.md");
+const ERRORS: &str = include_str!("../../../docs/reference/error-codes.md");
 const STYLE: &str = include_str!("docs/style.css");
 
 /// The page and what it is made of.

@@ -4,7 +4,7 @@
 //! freezes or is cut off, every event that was answered with 201 is there once, ids grow, and what was acknowledged does not
 //! come back. CLUSTER-T-3: no epoch of a partition is served by two. Where PostgreSQL is not installed the tests say so.
 //!
-//! Not here: how long anything takes; that is measured, see docs/performance.md.
+//! Not here: how long anything takes; that is measured, see docs/operations/performance.md.
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
 

@@ -158,7 +158,7 @@ fn examples_of_requests_are_accepted() {
 /// Every code has one section, in the order of the codes, that begins with its status.
 #[test]
 fn the_guide_has_a_section_for_each_error_code() {
-    let guide = include_str!("../../../../docs/error-codes.md");
+    let guide = include_str!("../../../../docs/reference/error-codes.md");
     let sections: Vec<_> = guide.split("\n## ").skip(1).collect();
     assert_eq!(sections.len(), ErrorCode::ALL.len());
     for (section, code) in sections.into_iter().zip(ErrorCode::ALL) {
