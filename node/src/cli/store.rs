@@ -115,7 +115,9 @@ async fn backup(arguments: &BackupArguments) -> Result<(), CommandError> {
             }
             Backup::Failed { reason, .. } => return Err(CommandError::Failed(reason)),
             Backup::None => {
-                return Err(CommandError::Failed("the node was started again meanwhile".to_owned()));
+                return Err(CommandError::Failed(
+                    "the node was started again meanwhile".to_owned(),
+                ));
             }
         }
     }
