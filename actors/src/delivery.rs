@@ -5,7 +5,7 @@
 //! ```
 //! [`WebhookSender`] is the way out: HTTP in production (the node has it), a simulated receiver in tests and simulations.
 //! What an answer means is in [`verdict`], when an endpoint is left alone in [`breaker`].
-//! Invariants: `DELIVERY-A-1` no attempt begins without a [`Slot`], and a slot is held until the attempt's result is stored
+//! Invariants: `DELIVERY-A-1` no attempt begins without a [`DeliveryPermit`], and a slot is held until the attempt's result is stored
 //! or given up; `DELIVERY-A-2` slots are given in the order of asking, so that a tenant that waits gets the next free one.
 //! It stores nothing and knows no HTTP.
 
@@ -93,13 +93,13 @@ impl SendFailure {
 
 /// The places for webhooks on their way from this node.
 #[derive(Debug, Clone)]
-pub(crate) struct Slots {
+pub(crate) struct DeliveryPermits {
     free: Arc<Semaphore>,
     count: usize,
     bytes_max: usize,
     shared: Arc<Shared>,
     /// Whether none are to be taken for the time being.
-    is_resting: Arc<AtomicBool>,
+    is_quiescing: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -111,13 +111,13 @@ struct Shared {
 
 /// The right to have one webhook on its way.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct DeliveryPermit {
     permit: Option<OwnedSemaphorePermit>,
     bytes: usize,
     shared: Arc<Shared>,
 }
 
-impl Slot {
+impl DeliveryPermit {
     /// Notes the size of what is on its way.
     pub(crate) fn hold(&mut self, bytes: usize) {
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for DeliveryPermit {
     fn drop(&mut self) {
         self.shared.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         drop(self.permit.take());
@@ -133,7 +133,7 @@ impl Drop for Slot {
     }
 }
 
-impl Slots {
+impl DeliveryPermits {
     /// So many slots; none is given while so many bytes are on their way.
     pub(crate) fn new(count: usize, bytes_max: usize) -> Self {
         let count = count.clamp(1, Semaphore::MAX_PERMITS);
@@ -142,22 +142,22 @@ impl Slots {
             count,
             bytes_max,
             shared: Arc::default(),
-            is_resting: Arc::default(),
+            is_quiescing: Arc::default(),
         }
     }
 
     /// The same slots, which whoever has them is not to take while this is set.
-    pub(crate) fn resting_with(&self, is_resting: Arc<AtomicBool>) -> Self {
-        Self { is_resting, ..self.clone() }
+    pub(crate) fn quiescing_with(&self, is_quiescing: Arc<AtomicBool>) -> Self {
+        Self { is_quiescing, ..self.clone() }
     }
 
     /// Whether none are to be taken for the time being.
-    pub(crate) fn is_resting(&self) -> bool {
-        self.is_resting.load(Ordering::Relaxed)
+    pub(crate) fn is_quiescing(&self) -> bool {
+        self.is_quiescing.load(Ordering::Relaxed)
     }
 
-    fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
-        Slot { permit: Some(permit), bytes: 0, shared: self.shared.clone() }
+    fn slot(&self, permit: OwnedSemaphorePermit) -> DeliveryPermit {
+        DeliveryPermit { permit: Some(permit), bytes: 0, shared: self.shared.clone() }
     }
 
     fn is_full(&self) -> bool {
@@ -165,7 +165,7 @@ impl Slots {
     }
 
     /// Takes up to `wanted` slots that are free now.
-    pub(crate) fn take(&self, wanted: usize) -> Vec<Slot> {
+    pub(crate) fn try_acquire(&self, wanted: usize) -> Vec<DeliveryPermit> {
         if self.is_full() {
             return Vec::new();
         }
@@ -175,7 +175,7 @@ impl Slots {
     }
 
     /// Waits for one slot; none once there will be no more.
-    pub(crate) async fn wait(&self) -> Option<Slot> {
+    pub(crate) async fn acquire(&self) -> Option<DeliveryPermit> {
         let permit = self.free.clone().acquire_owned().await.ok()?;
         loop {
             // Registered before it is looked, so that nothing is missed in between.
@@ -211,32 +211,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slots_are_bounded_and_a_drain_waits_for_all() {
-        let slots = Slots::new(3, usize::MAX);
-        let held = slots.take(5);
+        let slots = DeliveryPermits::new(3, usize::MAX);
+        let held = slots.try_acquire(5);
         assert_eq!(held.len(), 3);
-        assert!(slots.take(1).is_empty());
+        assert!(slots.try_acquire(1).is_empty());
         let drained = tokio::time::timeout(Duration::from_secs(1), slots.drain()).await;
         assert!(drained.is_err(), "three are on their way");
         assert!(
-            slots.take(1).is_empty() && slots.wait().await.is_none(),
+            slots.try_acquire(1).is_empty() && slots.acquire().await.is_none(),
             "nothing more begins, also after the wait"
         );
         drop(held);
         slots.drain().await;
-        assert!(slots.take(1).is_empty() && slots.wait().await.is_none());
+        assert!(slots.try_acquire(1).is_empty() && slots.acquire().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_slot_is_given_while_too_much_is_on_its_way() {
-        let slots = Slots::new(3, 100);
-        let mut large = slots.take(1).remove(0);
+        let slots = DeliveryPermits::new(3, 100);
+        let mut large = slots.try_acquire(1).remove(0);
         large.hold(100);
-        assert!(slots.take(1).is_empty());
+        assert!(slots.try_acquire(1).is_empty());
         let waiting = slots.clone();
-        let waiting = tokio::spawn(async move { waiting.wait().await.is_some() });
+        let waiting = tokio::spawn(async move { waiting.acquire().await.is_some() });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!waiting.is_finished());
         drop(large);
-        assert!(waiting.await.unwrap() && slots.take(3).len() == 3);
+        assert!(waiting.await.unwrap() && slots.try_acquire(3).len() == 3);
     }
 }

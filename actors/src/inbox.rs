@@ -1,6 +1,6 @@
 //! The inbox actor: one per active tenant; every write of the tenant passes through it.
 //!
-//! Told by: the [`crate::Router`] (`Arrived`: requests wait beside the mailbox), its [`crate::retry`] actors (`Write`), its own
+//! Told by: the [`crate::Router`] (`Arrived`: requests wait beside the mailbox), its [`crate::delivery_attempt`] actors (`Write`), its own
 //! tasks (`Loaded`, `Ordered`, `Committed`, `Settled`, `Failed`, `Unsettled`, `Slot`), ractor when an attempt is over. Tells: the
 //! store, and each requester through its own channel, at once when its batch is durable. Supervised by its partition; it supervises the attempts that it has begun, and does not begin again
 //! what failed: the store knows when it is due.
@@ -18,10 +18,10 @@ pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
 
-use crate::delivery::Slots;
+use crate::delivery::DeliveryPermits;
 use crate::delivery::WebhookSender;
+use crate::delivery_attempt::{DeliveryAttempt, DeliveryAttemptArguments};
 use crate::options::BrokerOptions;
-use crate::retry::{Retry, RetryArguments};
 use batch::{Batch, Committed, Finished};
 use dispatch::{Dispatched, Dispatcher};
 use handle::{Arrivals, Reply};
@@ -65,13 +65,13 @@ pub(crate) struct InboxArguments {
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) delivery: Arc<Delivery>,
     /// Whether no webhook is to be begun.
-    pub(crate) is_resting: Arc<AtomicBool>,
+    pub(crate) is_quiescing: Arc<AtomicBool>,
 }
 
 /// The way of webhooks out of this node.
 pub(crate) struct Delivery {
     pub(crate) sender: Arc<dyn WebhookSender>,
-    pub(crate) slots: Slots,
+    pub(crate) slots: DeliveryPermits,
 }
 
 pub(crate) struct InboxState {
@@ -102,7 +102,7 @@ impl Actor for Inbox {
             disable_after: options.delivery.disable_after,
             subscriptions_max: options.delivery.subscriptions_max,
         };
-        let slots = arguments.delivery.slots.resting_with(arguments.is_resting.clone());
+        let slots = arguments.delivery.slots.quiescing_with(arguments.is_quiescing.clone());
         let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), slots);
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
         Ok(InboxState {
@@ -178,7 +178,7 @@ impl Actor for Inbox {
         let ended = match &event {
             SupervisionEvent::ActorTerminated(actor, ..) => actor.get_id(),
             SupervisionEvent::ActorFailed(actor, error) => {
-                metrics::counter!("triggers_retry_failures_total").increment(1);
+                metrics::counter!("triggers_delivery_attempt_failures_total").increment(1);
                 tracing::error!(tenant = %state.arguments.tenant, %error, "an attempt failed; it comes due again");
                 actor.get_id()
             }
@@ -235,7 +235,7 @@ async fn deliver(
 ) {
     let Dispatched { subscription, attempts: begun, until } = dispatched;
     for (claimed, slot) in begun {
-        let retry = RetryArguments {
+        let attempt = DeliveryAttemptArguments {
             inbox: myself.clone(),
             sender: arguments.delivery.sender.clone(),
             environment: arguments.store.environment().clone(),
@@ -245,7 +245,8 @@ async fn deliver(
             send_timeout: arguments.options.delivery.attempt_timeout,
             _slot: slot,
         };
-        match Retry::spawn_linked(None, Retry, retry, myself.get_cell()).await {
+        match DeliveryAttempt::spawn_linked(None, DeliveryAttempt, attempt, myself.get_cell()).await
+        {
             Ok((actor, _)) => drop(attempts.insert(actor.get_id(), subscription.id)),
             Err(error) => {
                 tracing::error!(tenant = %arguments.tenant, %error, "an attempt did not start; it comes due again");
@@ -257,7 +258,7 @@ async fn deliver(
 }
 
 async fn await_slot(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
-    let slot = arguments.delivery.slots.wait().await;
+    let slot = arguments.delivery.slots.acquire().await;
     // An inbox that is gone needs none.
     let _ = inbox.cast(InboxMessage::Slot(slot));
 }

@@ -18,12 +18,13 @@
 pub mod admission;
 pub mod cluster;
 mod delivery;
+mod delivery_attempt;
+mod gate;
 mod inbox;
 mod node;
 mod options;
 mod partition;
 mod partitions;
-mod retry;
 mod router;
 mod supervision;
 mod sweeper;

@@ -13,7 +13,7 @@ use crate::cluster::membership::{Membership, MembershipArguments, MembershipMess
 use crate::cluster::service::{NodeSide, Peers};
 use crate::cluster::snapshot::{MemberSnapshot, Snapshot};
 use crate::cluster::transport::{LinkState, PeerTransport};
-use crate::delivery::{Slots, WebhookSender};
+use crate::delivery::{DeliveryPermits, WebhookSender};
 use crate::inbox::Delivery;
 use crate::options::BrokerOptions;
 use crate::partitions::{Movers, Partitions, PartitionsArguments, RoutingTable};
@@ -103,8 +103,10 @@ struct Parts {
 
 impl Parts {
     fn new(sender: Arc<dyn WebhookSender>, options: BrokerOptions) -> Self {
-        let slots =
-            Slots::new(options.delivery.in_flight_max, options.delivery.in_flight_bytes_max);
+        let slots = DeliveryPermits::new(
+            options.delivery.in_flight_max,
+            options.delivery.in_flight_bytes_max,
+        );
         Self {
             options: Arc::new(options),
             routing: Arc::new(ArcSwap::from_pointee(RoutingTable::default())),

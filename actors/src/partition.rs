@@ -7,13 +7,12 @@
 //! often than allowed is refused until the window has passed, and disturbs no other tenant.
 
 mod agenda;
-mod door;
 mod table;
 
-pub(crate) use door::{Door, Entered};
 pub(crate) use table::InboxTable;
 
 use crate::admission::Admission;
+use crate::gate::Gate;
 use crate::inbox::handle::{Arrivals, InboxHandle};
 use crate::inbox::request::BrokerError;
 use crate::inbox::signals::InboxSignals;
@@ -64,7 +63,7 @@ pub(crate) struct PartitionArguments {
     pub(crate) guard: Arc<Guard>,
     pub(crate) table: Arc<InboxTable>,
     /// Whether no webhook is to be begun, because the partition is about to move.
-    pub(crate) is_resting: Arc<AtomicBool>,
+    pub(crate) is_quiescing: Arc<AtomicBool>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -198,7 +197,7 @@ impl PartitionState {
             signals: signals.clone(),
             arrivals: arrivals.clone(),
             delivery: shared.delivery.clone(),
-            is_resting: self.arguments.is_resting.clone(),
+            is_quiescing: self.arguments.is_quiescing.clone(),
         };
         let spawned = Inbox::spawn_linked(None, Inbox, arguments, myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| {
@@ -254,10 +253,10 @@ async fn start_sweeper(
     myself: &ActorRef<PartitionMessage>,
     arguments: &PartitionArguments,
 ) -> Result<(), ActorProcessingErr> {
-    let PartitionArguments { guard, table, is_resting, shared } = arguments.clone();
-    // It asks on behalf of the partition itself, for which there is no door.
+    let PartitionArguments { guard, table, is_quiescing, shared } = arguments.clone();
+    // It asks on behalf of the partition itself, for which there is no gate.
     let partition =
-        PartitionHandle { actor: myself.clone(), guard, table, door: Arc::default(), is_resting };
+        PartitionHandle { actor: myself.clone(), guard, table, gate: Arc::default(), is_quiescing };
     let sweeper = SweeperArguments {
         partition,
         store: shared.store.clone(),
@@ -287,8 +286,8 @@ pub(crate) struct PartitionHandle {
     pub(crate) actor: ActorRef<PartitionMessage>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) table: Arc<InboxTable>,
-    pub(crate) door: Arc<Door>,
-    pub(crate) is_resting: Arc<AtomicBool>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) is_quiescing: Arc<AtomicBool>,
 }
 
 impl PartitionHandle {

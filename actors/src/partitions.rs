@@ -11,9 +11,10 @@ mod hand_over;
 
 pub(crate) use hand_over::Movers;
 
+use crate::gate::Gate;
 use crate::inbox::Delivery;
 use crate::options::BrokerOptions;
-use crate::partition::{Door, InboxTable, Partition, PartitionArguments, PartitionHandle, Shared};
+use crate::partition::{InboxTable, Partition, PartitionArguments, PartitionHandle, Shared};
 use crate::supervision::RestartIntensity;
 use arc_swap::ArcSwap;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -232,16 +233,16 @@ impl PartitionsState {
         myself: &ActorRef<PartitionsMessage>,
         place: Place,
     ) -> Result<Arc<PartitionHandle>, ActorProcessingErr> {
-        let Place { guard, table, door, is_resting } = place;
+        let Place { guard, table, gate, is_quiescing } = place;
         let arguments = PartitionArguments {
             guard: guard.clone(),
             table: table.clone(),
-            is_resting: is_resting.clone(),
+            is_quiescing: is_quiescing.clone(),
             shared: self.shared.clone(),
         };
         let (actor, _) =
             Partition::spawn_linked(None, Partition, arguments, myself.get_cell()).await?;
-        Ok(Arc::new(PartitionHandle { actor, guard, table, door, is_resting }))
+        Ok(Arc::new(PartitionHandle { actor, guard, table, gate, is_quiescing }))
     }
 
     async fn restart(
@@ -267,8 +268,8 @@ impl PartitionsState {
         let place = Place {
             guard: failed.guard.clone(),
             table: failed.table.clone(),
-            door: failed.door.clone(),
-            is_resting: failed.is_resting.clone(),
+            gate: failed.gate.clone(),
+            is_quiescing: failed.is_quiescing.clone(),
         };
         let restarted = self.start(myself, place).await?;
         let mut table = routing.0.clone();
@@ -282,8 +283,8 @@ impl PartitionsState {
 struct Place {
     guard: Arc<Guard>,
     table: Arc<InboxTable>,
-    door: Arc<Door>,
-    is_resting: Arc<AtomicBool>,
+    gate: Arc<Gate>,
+    is_quiescing: Arc<AtomicBool>,
 }
 
 impl Place {
@@ -291,15 +292,15 @@ impl Place {
         Self {
             guard: Arc::new(guard),
             table: Arc::default(),
-            door: Arc::default(),
-            is_resting: Arc::default(),
+            gate: Arc::default(),
+            is_quiescing: Arc::default(),
         }
     }
 }
 
 /// Sends away what waits, and ends the partition's actor with its inboxes.
 fn end(handle: &PartitionHandle) {
-    handle.door.close();
+    handle.gate.close();
     handle.table.close_all();
     handle.actor.stop(None);
 }

@@ -10,6 +10,7 @@ mod subscriptions;
 pub use subscriptions::{Ping, Subscribed};
 
 use crate::admission::{Admission, Permit, Refused};
+use crate::gate::GatePass;
 use crate::inbox::Delivery;
 use crate::inbox::handle::{InboxHandle, Reply};
 use crate::inbox::machine::Request;
@@ -17,7 +18,7 @@ use crate::inbox::request::{
     Answer, BrokerError, Change, LeaseRequest, RefuseRequest, Write, WriteResult,
 };
 use crate::options::BrokerOptions;
-use crate::partition::{Entered, InboxTable, PartitionHandle, PartitionMessage};
+use crate::partition::{InboxTable, PartitionHandle, PartitionMessage};
 use crate::partitions::RoutingTable;
 use arc_swap::ArcSwap;
 use std::collections::HashSet;
@@ -83,7 +84,7 @@ struct Place {
     guard: Arc<Guard>,
     keys: TenantKeys,
     table: Arc<InboxTable>,
-    _entered: Entered,
+    _entered: GatePass,
 }
 
 impl Router {
@@ -363,14 +364,14 @@ impl Router {
         self.0.routing.load().0.get(&partition).cloned().ok_or(BrokerError::NotOwner)
     }
 
-    /// The partition of a tenant, and the right to be behind its door.
+    /// The partition of a tenant, and the right to be behind its gate.
     async fn enter(
         &self,
         tenant: &TenantId,
         deadline: Instant,
-    ) -> Result<(Arc<PartitionHandle>, Entered), BrokerError> {
+    ) -> Result<(Arc<PartitionHandle>, GatePass), BrokerError> {
         let partition = self.partition(tenant)?;
-        let entered = partition.door.enter(deadline).await.ok_or(BrokerError::NotOwner)?;
+        let entered = partition.gate.enter(deadline).await.ok_or(BrokerError::NotOwner)?;
         Ok((partition, entered))
     }
 
@@ -415,7 +416,7 @@ impl Router {
     async fn submit_to(
         &self,
         partition: &PartitionHandle,
-        entered: Entered,
+        entered: GatePass,
         tenant: &TenantId,
         writes: Vec<Write>,
         waiting_events_max: Option<u64>,

@@ -11,7 +11,7 @@
 use super::request::Write;
 use crate::delivery::breaker::{Breaker, BreakerLimits};
 use crate::delivery::verdict::Health;
-use crate::delivery::{Slot, Slots};
+use crate::delivery::{DeliveryPermit, DeliveryPermits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) struct DispatchLimits {
 #[derive(Debug)]
 pub(crate) struct Dispatched {
     pub(crate) subscription: Arc<SubscriptionRow>,
-    pub(crate) attempts: Vec<(Claimed, Slot)>,
+    pub(crate) attempts: Vec<(Claimed, DeliveryPermit)>,
     /// Until when something must be heard of them.
     pub(crate) until: Timestamp,
 }
@@ -56,23 +56,23 @@ struct Lane {
     /// Whether a claim or a clearing is under way.
     is_asking: bool,
     /// For the claim that is under way.
-    reserved: Vec<Slot>,
+    reserved: Vec<DeliveryPermit>,
     breaker: Breaker,
 }
 
 pub(crate) struct Dispatcher {
     limits: DispatchLimits,
-    slots: Slots,
+    slots: DeliveryPermits,
     lanes: BTreeMap<SubscriptionId, Lane>,
     running: usize,
     served_last: Option<SubscriptionId>,
     /// Whether the shell waits for a slot on behalf of this inbox.
     awaits_slot: bool,
-    granted: Option<Slot>,
+    granted: Option<DeliveryPermit>,
 }
 
 impl Dispatcher {
-    pub(crate) fn new(limits: DispatchLimits, slots: Slots) -> Self {
+    pub(crate) fn new(limits: DispatchLimits, slots: DeliveryPermits) -> Self {
         Self {
             limits,
             slots,
@@ -155,7 +155,8 @@ impl Dispatcher {
     pub(crate) fn plan(&mut self, now: Now) -> (Vec<Write>, bool) {
         let mut writes = Vec::new();
         let mut wants_slot = false;
-        let tenant_max = if self.slots.is_resting() { 0 } else { self.limits.tenant_in_flight_max };
+        let tenant_max =
+            if self.slots.is_quiescing() { 0 } else { self.limits.tenant_in_flight_max };
         for id in self.in_turn() {
             let room = tenant_max.saturating_sub(self.running + self.reserved());
             let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.is_due(now)) else {
@@ -170,8 +171,8 @@ impl Dispatcher {
             if wanted == 0 {
                 continue;
             }
-            let mut reserved: Vec<Slot> = self.granted.take().into_iter().collect();
-            reserved.extend(self.slots.take(wanted - reserved.len()));
+            let mut reserved: Vec<DeliveryPermit> = self.granted.take().into_iter().collect();
+            reserved.extend(self.slots.try_acquire(wanted - reserved.len()));
             if reserved.is_empty() {
                 wants_slot = !self.awaits_slot;
                 self.awaits_slot = true;
@@ -198,7 +199,7 @@ impl Dispatcher {
     }
 
     /// The slot that was waited for has come; none if there will be no more.
-    pub(crate) fn granted(&mut self, slot: Option<Slot>) {
+    pub(crate) fn granted(&mut self, slot: Option<DeliveryPermit>) {
         // After the last one nothing is claimed any more, so that nobody needs to wait again.
         self.awaits_slot = slot.is_none();
         self.granted = slot;

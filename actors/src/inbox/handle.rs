@@ -1,6 +1,6 @@
-//! The way to an open inbox: its mailbox, the door in front of it, and the reply that a request carries.
+//! The way to an open inbox: its mailbox, the gate in front of it, and the reply that a request carries.
 //!
-//! Invariant: `HANDLE-1` a request holds its permits until it is answered or dropped, so that a door that closes while no
+//! Invariant: `HANDLE-1` a request holds its permits until it is answered or dropped, so that a gate that closes while no
 //! permit is out has an idle inbox behind it.
 
 use super::machine::{Request, Requester};
@@ -8,7 +8,7 @@ use super::message::InboxMessage;
 use super::request::Answer;
 use super::signals::InboxSignals;
 use crate::admission::{Admission, Permit};
-use crate::partition::Entered;
+use crate::gate::GatePass;
 use ractor::ActorRef;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -113,16 +113,16 @@ impl Arrivals {
 pub(crate) struct Reply {
     channel: oneshot::Sender<Answer>,
     deadline: Instant,
-    /// The places of the request with its tenant, on its node and behind the partition's door; none if the inbox has it
+    /// The places of the request with its tenant, on its node and behind the partition's gate; none if the inbox has it
     /// from its own.
-    _permits: Option<([Permit; 2], Entered)>,
+    _permits: Option<([Permit; 2], GatePass)>,
 }
 
 impl Reply {
     pub(crate) fn new(
         deadline: Instant,
         permits: [Permit; 2],
-        entered: Entered,
+        entered: GatePass,
     ) -> (Self, oneshot::Receiver<Answer>) {
         Self::with(deadline, Some((permits, entered)))
     }
@@ -134,7 +134,7 @@ impl Reply {
 
     fn with(
         deadline: Instant,
-        permits: Option<([Permit; 2], Entered)>,
+        permits: Option<([Permit; 2], GatePass)>,
     ) -> (Self, oneshot::Receiver<Answer>) {
         let (channel, answer) = oneshot::channel();
         (Self { channel, deadline, _permits: permits }, answer)

@@ -180,7 +180,10 @@ impl<R: Requester> InboxMachine<R> {
     }
 
     /// The slot that was waited for; none if there will be no more.
-    pub(crate) fn granted(&mut self, slot: Option<delivery::Slot>) -> Vec<InboxEffect<R>> {
+    pub(crate) fn granted(
+        &mut self,
+        slot: Option<delivery::DeliveryPermit>,
+    ) -> Vec<InboxEffect<R>> {
         self.dispatcher.granted(slot);
         self.proceed()
     }

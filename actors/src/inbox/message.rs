@@ -3,7 +3,7 @@
 use super::batch::{Batch, Committed, Finished};
 use super::handle::Reply;
 use super::machine::Request;
-use crate::delivery::Slot;
+use crate::delivery::DeliveryPermit;
 use triggers_protocol::SubscriptionId;
 use triggers_store::tables::TableError;
 use triggers_store::tables::inbox::InboxState;
@@ -30,7 +30,7 @@ pub(crate) enum InboxMessage {
     /// Leases may have run out, or webhooks may be due.
     Tick,
     /// The slot that was waited for; none if there will be no more.
-    Slot(Option<Slot>),
+    Slot(Option<DeliveryPermit>),
     /// An attempt to this subscription did not start.
     AttemptLost(SubscriptionId),
     /// A task of the inbox ended without a result.

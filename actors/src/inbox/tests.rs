@@ -10,7 +10,7 @@ use super::machine::{BatchLimits, InboxEffect, InboxMachine, Request, Requester}
 use super::request::{
     Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult,
 };
-use crate::delivery::Slots;
+use crate::delivery::DeliveryPermits;
 use crate::options::DeliveryOptions;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -82,8 +82,10 @@ fn machine() -> InboxMachine<Caller> {
 }
 
 fn machine_with(limits: BatchLimits) -> InboxMachine<Caller> {
-    let dispatcher =
-        Dispatcher::new(DeliveryOptions::default().dispatch_limits(), Slots::new(10, usize::MAX));
+    let dispatcher = Dispatcher::new(
+        DeliveryOptions::default().dispatch_limits(),
+        DeliveryPermits::new(10, usize::MAX),
+    );
     InboxMachine::new(Environment::system(), limits, dispatcher)
 }
 

@@ -28,7 +28,7 @@ const PREPARE_TIMEOUT: Duration = Duration::from_secs(1);
 /// For webhooks on their way; those that take longer are sent again by the new owner.
 const REST_MAX: Duration = Duration::from_secs(3);
 const REST_POLL: Duration = Duration::from_millis(20);
-/// What waits in front of the door waits no longer than this before the fence changes.
+/// What waits in front of the gate waits no longer than this before the fence changes.
 const PARK_MAX: Duration = Duration::from_secs(1);
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 const SERVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,23 +55,23 @@ pub(crate) async fn hand_over(
     if !ask(movers, to, prepare, PREPARE_TIMEOUT).await {
         return None;
     }
-    handle.is_resting.store(true, Ordering::Relaxed);
+    handle.is_quiescing.store(true, Ordering::Relaxed);
     rest(handle).await;
     let parks = !is_planted(Bug::DrainWithoutParking);
     if parks {
-        handle.door.park();
+        handle.gate.park();
     }
-    let moved = if !parks || handle.door.emptied(Instant::now() + PARK_MAX).await {
+    let moved = if !parks || handle.gate.emptied(Instant::now() + PARK_MAX).await {
         transfer(store, handle, to).await
     } else {
         tracing::info!(%partition, to, "a partition does not come to rest; it is handed over later");
         Ok(None)
     };
-    handle.is_resting.store(false, Ordering::Relaxed);
+    handle.is_quiescing.store(false, Ordering::Relaxed);
     let fence = match moved {
         Ok(Some(fence)) => fence,
         Ok(None) => {
-            handle.door.open();
+            handle.gate.open();
             return None;
         }
         Err(error) => {

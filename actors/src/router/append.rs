@@ -1,6 +1,6 @@
 //! Events that come in, through the router: into the tenant's inbox, in parts that fit a commit each.
 //!
-//! Invariants: `ROUTER-APPEND-1` the parts of a request go in their order and pass one door;
+//! Invariants: `ROUTER-APPEND-1` the parts of a request go in their order and pass one gate;
 //! `ROUTER-APPEND-2` once a part was sent, each event has an outcome of its own. A part that was lost is an unknown one.
 
 use super::{Router, receive};
@@ -20,7 +20,7 @@ impl Router {
         waiting_events_max: Option<u64>,
         deadline: Instant,
     ) -> Result<Vec<Result<Accepted, Refusal>>, BrokerError> {
-        // Behind one door, so that no part is left in front of it.
+        // Behind one gate, so that no part is left in front of it.
         let (partition, entered) = self.enter(tenant, deadline).await?;
         let mut sent = Vec::new();
         for (index, part) in self.split(events).into_iter().enumerate() {

@@ -110,7 +110,7 @@ fn describe_broker() {
         "Time from an event's acceptance to the end of the attempt that delivered it"
     );
     metrics::describe_counter!(
-        "triggers_retry_failures_total",
+        "triggers_delivery_attempt_failures_total",
         "Attempts that broke inside the node"
     );
     metrics::describe_counter!(

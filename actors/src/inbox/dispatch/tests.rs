@@ -57,7 +57,7 @@ fn now(seconds: u64) -> Now {
     }
 }
 
-fn dispatcher(lanes: Vec<SubscriptionRow>, slots: &Slots) -> Dispatcher {
+fn dispatcher(lanes: Vec<SubscriptionRow>, slots: &DeliveryPermits) -> Dispatcher {
     let mut dispatcher = Dispatcher::new(LIMITS, slots.clone());
     dispatcher.load(lanes.into_iter().map(|row| (row, None)).collect());
     dispatcher
@@ -74,7 +74,7 @@ fn claims(writes: &[Write]) -> Vec<(SubscriptionId, usize)> {
 
 #[test]
 fn nothing_is_claimed_before_it_is_due_nor_twice_at_once() {
-    let mut dispatcher = dispatcher(vec![row(1, 2)], &Slots::new(SLOTS, usize::MAX));
+    let mut dispatcher = dispatcher(vec![row(1, 2)], &DeliveryPermits::new(SLOTS, usize::MAX));
     dispatcher.added(&[(id(1), now(5).wall)].into());
     assert!(dispatcher.plan(now(4)).0.is_empty());
     assert_eq!(dispatcher.next(now(4)), Some(now(5).wall));
@@ -90,19 +90,19 @@ fn nothing_is_claimed_before_it_is_due_nor_twice_at_once() {
 
 #[test]
 fn what_fails_to_be_claimed_is_claimed_again() {
-    let slots = Slots::new(SLOTS, usize::MAX);
+    let slots = DeliveryPermits::new(SLOTS, usize::MAX);
     let mut dispatcher = dispatcher(vec![row(1, 9)], &slots);
     dispatcher.added(&[(id(1), AT_ONCE)].into());
     assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 4)], "DISPATCH-2: the tenant's places");
     dispatcher.answered(id(1));
-    assert_eq!(slots.take(SLOTS).len(), SLOTS, "the slots are back");
+    assert_eq!(slots.try_acquire(SLOTS).len(), SLOTS, "the slots are back");
     assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 4)]);
 }
 
 #[test]
 fn without_slots_it_asks_for_one_once() {
-    let slots = Slots::new(1, usize::MAX);
-    let held = slots.take(1);
+    let slots = DeliveryPermits::new(1, usize::MAX);
+    let held = slots.try_acquire(1);
     let mut dispatcher = dispatcher(vec![row(1, 9), row(2, 9)], &slots);
     dispatcher.added(&[(id(1), AT_ONCE), (id(2), AT_ONCE)].into());
     let (writes, wants_slot) = dispatcher.plan(now(1));
@@ -125,7 +125,7 @@ fn without_slots_it_asks_for_one_once() {
 
 #[test]
 fn what_is_not_delivered_to_is_cleared_away() {
-    let mut dispatcher = dispatcher(vec![row(1, 9)], &Slots::new(SLOTS, usize::MAX));
+    let mut dispatcher = dispatcher(vec![row(1, 9)], &DeliveryPermits::new(SLOTS, usize::MAX));
     let disabled = SubscriptionStatus::Disabled { reason: DisabledReason::Requested, at: AT_ONCE };
     dispatcher.changed(SubscriptionRow { status: disabled, ..row(1, 9) });
     assert!(matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]));
@@ -169,11 +169,11 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn bounds_hold_and_it_never_stops_while_something_is_due(steps in prop::collection::vec(step(), 1..150)) {
-        let slots = Slots::new(SLOTS, usize::MAX);
+        let slots = DeliveryPermits::new(SLOTS, usize::MAX);
         let rows: Vec<_> = (0..3).map(|number| row(number, u32::from(number) + 1)).collect();
         let mut dispatcher = dispatcher(rows.clone(), &slots);
         let (mut seconds, mut asked, mut waiting) = (0, BTreeMap::new(), [0usize; 3]);
-        let mut running: Vec<(u8, Slot)> = Vec::new();
+        let mut running: Vec<(u8, DeliveryPermit)> = Vec::new();
         // In the end everything is answered and ends well.
         let lanes = || (0..3u8).flat_map(|lane| [Step::Answered(lane, Some(1)), Step::Ended(lane, true), Step::Later(3)]);
         let end: Vec<Step> = (0..200).flat_map(|_| lanes()).collect();
@@ -216,7 +216,7 @@ proptest! {
             let all: usize = (0..3).map(of).sum();
             prop_assert!(all <= LIMITS.tenant_in_flight_max, "DISPATCH-2");
             prop_assert!((0..3).all(|lane| of(lane) <= usize::from(lane) + 1), "DISPATCH-2");
-            let free = slots.take(SLOTS).len();
+            let free = slots.try_acquire(SLOTS).len();
             prop_assert_eq!(free + all, SLOTS, "DISPATCH-1");
             let is_under_way = !running.is_empty() || !asked.is_empty();
             let waits = waiting.iter().any(|count| *count > 0);

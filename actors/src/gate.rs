@@ -1,19 +1,19 @@
-//! The door of an owned partition: what is asked of its tenants passes it, and waits in front of it while it moves.
+//! The gate of an owned partition: what is asked of its tenants passes it, and waits in front of it while it moves.
 //!
 //! ```text
 //! open ──park──▶ parked ──▶ gone (the partition is another's now)
 //!   ◀──open────────┘
 //! ```
-//! Invariants: `DOOR-1` nobody enters a door that is parked or gone; `DOOR-2` who has entered is counted until it is answered,
-//! so that a door that is parked and empty has nothing under way behind it; `DOOR-3` a door that is gone stays so.
+//! Invariants: `GATE-1` nobody enters a gate that is parked or gone; `GATE-2` who has entered is counted until it is answered,
+//! so that a gate that is parked and empty has nothing under way behind it; `GATE-3` a gate that is gone stays so.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// The door.
+/// The gate.
 #[derive(Debug, Default)]
-pub(crate) struct Door {
+pub(crate) struct Gate {
     inside: Mutex<Inside>,
     changed: Notify,
 }
@@ -32,13 +32,13 @@ enum State {
     Gone,
 }
 
-/// The right to be behind a door.
+/// The right to be behind a gate.
 #[derive(Debug)]
-pub(crate) struct Entered(Arc<Door>);
+pub(crate) struct GatePass(Arc<Gate>);
 
-impl Door {
+impl Gate {
     /// Enters, after a wait if the partition moves; none if it is gone or time is up.
-    pub(crate) async fn enter(self: &Arc<Self>, deadline: Instant) -> Option<Entered> {
+    pub(crate) async fn enter(self: &Arc<Self>, deadline: Instant) -> Option<GatePass> {
         loop {
             // Registered before it is looked, so that nothing is missed in between.
             let changed = self.changed.notified();
@@ -47,7 +47,7 @@ impl Door {
                 match inside.state {
                     State::Open => {
                         inside.entered += 1;
-                        return Some(Entered(self.clone()));
+                        return Some(GatePass(self.clone()));
                     }
                     State::Gone => return None,
                     State::Parked => {}
@@ -100,15 +100,15 @@ impl Door {
     }
 }
 
-impl Entered {
-    /// Another one for a part of the same request: it passes a door that is parked, which waits for the whole request.
+impl GatePass {
+    /// Another one for a part of the same request: it passes a gate that is parked, which waits for the whole request.
     pub(crate) fn again(&self) -> Self {
         self.0.lock().entered += 1;
         Self(self.0.clone())
     }
 }
 
-impl Drop for Entered {
+impl Drop for GatePass {
     fn drop(&mut self) {
         let mut inside = self.0.lock();
         inside.entered -= 1;
@@ -131,32 +131,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_while_it_moves_waits_and_is_let_in_or_sent_away() {
-        let door = Arc::new(Door::default());
-        let inside = door.enter(soon()).await.unwrap();
-        door.park();
-        assert!(!door.emptied(soon()).await, "DOOR-2");
+        let gate = Arc::new(Gate::default());
+        let inside = gate.enter(soon()).await.unwrap();
+        gate.park();
+        assert!(!gate.emptied(soon()).await, "GATE-2");
         let part = inside.again();
         drop(inside);
-        assert!(!door.emptied(soon()).await, "DOOR-2");
+        assert!(!gate.emptied(soon()).await, "GATE-2");
         drop(part);
-        assert!(door.emptied(soon()).await);
+        assert!(gate.emptied(soon()).await);
         let waiting = tokio::spawn({
-            let door = door.clone();
-            async move { door.enter(soon()).await.is_some() }
+            let gate = gate.clone();
+            async move { gate.enter(soon()).await.is_some() }
         });
         tokio::task::yield_now().await;
-        assert!(!waiting.is_finished(), "DOOR-1");
-        door.open();
+        assert!(!waiting.is_finished(), "GATE-1");
+        gate.open();
         assert!(waiting.await.unwrap());
-        door.park();
+        gate.park();
         let waiting = tokio::spawn({
-            let door = door.clone();
-            async move { door.enter(soon()).await.is_some() }
+            let gate = gate.clone();
+            async move { gate.enter(soon()).await.is_some() }
         });
         tokio::task::yield_now().await;
-        door.close();
+        gate.close();
         assert!(!waiting.await.unwrap());
-        door.open();
-        assert!(door.enter(soon()).await.is_none(), "DOOR-3");
+        gate.open();
+        assert!(gate.enter(soon()).await.is_none(), "GATE-3");
     }
 }

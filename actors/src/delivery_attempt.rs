@@ -8,7 +8,7 @@
 //! A crash leaves the claim to run out, after which the attempt is made again with the same webhook id.
 
 use crate::delivery::verdict::{Health, verdict};
-use crate::delivery::{SendFailure, SendOutcome, Slot, Webhook, WebhookSender};
+use crate::delivery::{DeliveryPermit, SendFailure, SendOutcome, Webhook, WebhookSender};
 use crate::inbox::handle::Reply;
 use crate::inbox::machine::Request;
 use crate::inbox::message::InboxMessage;
@@ -29,17 +29,17 @@ const STORE_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The shell's type.
-pub(crate) struct Retry;
+pub(crate) struct DeliveryAttempt;
 
 /// A message to an attempt.
 #[derive(ractor_cluster::RactorMessage)]
-pub(crate) enum RetryMessage {
+pub(crate) enum DeliveryAttemptMessage {
     /// Send, and store what comes of it.
     Run,
 }
 
 /// What an attempt needs.
-pub(crate) struct RetryArguments {
+pub(crate) struct DeliveryAttemptArguments {
     pub(crate) inbox: ActorRef<InboxMessage>,
     pub(crate) sender: Arc<dyn WebhookSender>,
     pub(crate) environment: Environment,
@@ -50,38 +50,38 @@ pub(crate) struct RetryArguments {
     /// How long sending may take.
     pub(crate) send_timeout: Duration,
     /// Held to the end.
-    pub(crate) _slot: Slot,
+    pub(crate) _slot: DeliveryPermit,
 }
 
-impl Actor for Retry {
-    type Msg = RetryMessage;
-    type State = RetryArguments;
-    type Arguments = RetryArguments;
+impl Actor for DeliveryAttempt {
+    type Msg = DeliveryAttemptMessage;
+    type State = DeliveryAttemptArguments;
+    type Arguments = DeliveryAttemptArguments;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<RetryMessage>,
-        arguments: RetryArguments,
-    ) -> Result<RetryArguments, ActorProcessingErr> {
-        myself.cast(RetryMessage::Run)?;
+        myself: ActorRef<DeliveryAttemptMessage>,
+        arguments: DeliveryAttemptArguments,
+    ) -> Result<DeliveryAttemptArguments, ActorProcessingErr> {
+        myself.cast(DeliveryAttemptMessage::Run)?;
         Ok(arguments)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<RetryMessage>,
-        message: RetryMessage,
-        attempt: &mut RetryArguments,
+        myself: ActorRef<DeliveryAttemptMessage>,
+        message: DeliveryAttemptMessage,
+        attempt: &mut DeliveryAttemptArguments,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RetryMessage::Run => attempt.run().await,
+            DeliveryAttemptMessage::Run => attempt.run().await,
         }
         myself.stop(None);
         Ok(())
     }
 }
 
-impl RetryArguments {
+impl DeliveryAttemptArguments {
     async fn run(&self) {
         if let Some((result, health)) = self.send().await {
             self.store(result, health).await;
