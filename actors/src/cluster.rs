@@ -37,7 +37,7 @@ pub struct ClusterOptions {
     /// A member whose beat was seen unchanged for so long is taken from.
     pub steal_after: Duration,
     /// Partitions that are handed over at the same time.
-    pub moves_max: usize,
+    pub transfers_in_flight_max: usize,
 }
 
 /// The process behind an incarnation: an incarnation is `name@boot.generation`, and a process that lost its partitions goes

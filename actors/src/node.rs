@@ -179,7 +179,7 @@ impl Node {
         let movers = Movers {
             transport: transport.clone(),
             directory: directory.clone(),
-            moves_max: cluster.moves_max,
+            transfers_in_flight_max: cluster.transfers_in_flight_max,
         };
         let partitions_arguments =
             PartitionsArguments { movers: Some(movers), ..parts.arguments(&store, partitions) };

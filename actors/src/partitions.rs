@@ -5,7 +5,7 @@
 //! when a partition ends. Tells: the routing table, the directory. Supervised by [`crate::node`].
 //! Invariants: `ROUTING-1` the table has a partition only while its actor runs under a guard of this node;
 //! `ROUTING-2` a partition that fails too often ends this actor, and with it the node: it is not left half served;
-//! `ROUTING-3` a partition moves once at a time, and no more than `moves_max` of them.
+//! `ROUTING-3` a partition moves once at a time, and no more than `transfers_in_flight_max` of them.
 
 mod hand_over;
 
@@ -204,7 +204,7 @@ impl PartitionsState {
     /// `ROUTING-3`.
     fn hand_over(&mut self, myself: &ActorRef<PartitionsMessage>) {
         let Some(movers) = self.movers.clone() else { return };
-        while self.moving.len() < movers.moves_max
+        while self.moving.len() < movers.transfers_in_flight_max
             && let Some((partition, to)) = self.to_move.pop_front()
         {
             let routing = self.routing.load();

@@ -84,13 +84,17 @@ impl Field {
 
     /// The unit of a number in words, read off the end of the name.
     pub(crate) fn unit(&self) -> Option<&'static str> {
-        match self.kind {
-            Kind::Integer if self.name.ends_with("_ms") => Some("milliseconds"),
-            Kind::Integer if self.name.ends_with("_s") => Some("seconds"),
-            Kind::Integer if self.name.ends_with("_per_minute") => Some("a minute"),
-            Kind::Integer if self.name.ends_with("bytes_max") => Some("bytes"),
-            _ => None,
-        }
+        let quantity = self.name.strip_suffix("_max").unwrap_or(self.name);
+        let units = [
+            ("_ms", "milliseconds"),
+            ("_seconds", "seconds"),
+            ("_per_minute", "per minute"),
+            ("_bytes", "bytes"),
+        ];
+        let number = self.kind == Kind::Integer;
+        units
+            .into_iter()
+            .find_map(|(end, unit)| (number && quantity.ends_with(end)).then_some(unit))
     }
 
     /// What the field may hold, in words that follow "must be".

@@ -134,7 +134,7 @@ impl NodeOptions {
         options.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         options.admin.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
         options.store.data_directory = data_directory.into();
-        options.delivery.https_required = false;
+        options.delivery.is_https_required = false;
         options.delivery.allowed_targets = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
         options.log.format = LogFormat::Human;
         options.log.filter = "info".to_owned();

@@ -49,7 +49,7 @@ pub fn router(state: AdminState) -> Router {
     let listen = ListenOptions {
         tls_certificate_file: None,
         tls_key_file: None,
-        behind_tls_proxy: false,
+        is_behind_tls_proxy: false,
         cors_origins: Vec::new(),
         ..state.edge.options.listen.clone()
     };

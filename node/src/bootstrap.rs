@@ -37,7 +37,7 @@ use triggers_store::kv::Store;
 
 /// A receiver on the same machine is what a first try has: what `dev` allows unless the environment says otherwise.
 const DEV_DELIVERY: [(&str, &str, &str); 2] = [
-    ("delivery.https_required", "TRIGGERS__DELIVERY__HTTPS_REQUIRED", "false"),
+    ("delivery.is_https_required", "TRIGGERS__DELIVERY__IS_HTTPS_REQUIRED", "false"),
     ("delivery.allowed_targets", "TRIGGERS__DELIVERY__ALLOWED_TARGETS", "127.0.0.0/8, ::1/128"),
 ];
 

@@ -73,7 +73,7 @@ run_node() {
   export TRIGGERS__STORE__ENGINE=postgres
   export TRIGGERS__STORE__POSTGRES_URL="postgresql:///postgres?user=triggers&host=${data// /%20}"
   # A receiver on the same machine is what a first try has, as with `triggers dev`.
-  export TRIGGERS__DELIVERY__HTTPS_REQUIRED=${TRIGGERS__DELIVERY__HTTPS_REQUIRED:-false}
+  export TRIGGERS__DELIVERY__IS_HTTPS_REQUIRED=${TRIGGERS__DELIVERY__IS_HTTPS_REQUIRED:-false}
   export TRIGGERS__DELIVERY__ALLOWED_TARGETS=${TRIGGERS__DELIVERY__ALLOWED_TARGETS:-127.0.0.0/8, ::1/128}
   TRIGGERS_ADMIN_KEY=$(cat "$directory/admin.key")
   export TRIGGERS_ADMIN_KEY

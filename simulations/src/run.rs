@@ -484,8 +484,8 @@ fn options(plan: &Plan) -> NodeOptions {
         options.broker.sweep_interval_ms = SWEEP_INTERVAL_MS;
     }
     // Otherwise a probe a second is all that a dead receiver gets.
-    options.delivery.breaker_pause_max_ms = 100;
-    options.delivery.https_required = false;
+    options.delivery.breaker_pause_ms_max = 100;
+    options.delivery.is_https_required = false;
     options.delivery.allowed_targets = vec!["10.0.0.0/8".to_owned()];
     options
 }

@@ -39,7 +39,7 @@ pub(crate) struct Movers {
     pub(crate) transport: Arc<dyn PeerTransport>,
     pub(crate) directory: Directory,
     /// Moves at the same time.
-    pub(crate) moves_max: usize,
+    pub(crate) transfers_in_flight_max: usize,
 }
 
 /// Hands a partition over; the fence of its owner if that is not this node any more.

@@ -92,8 +92,8 @@ fn make_rules_hold(options: &mut NodeOptions) {
     if tls_files.iter().any(|file| file.is_none()) {
         tls_files.into_iter().for_each(|file| *file = None);
     }
-    cluster.beat_interval_ms = cluster.beat_interval_ms.min(cluster.stop_after_ms / 3);
-    cluster.steal_after_ms = cluster.steal_after_ms.max(cluster.stop_after_ms + 1);
+    cluster.heartbeat_interval_ms = cluster.heartbeat_interval_ms.min(cluster.stop_after_ms / 3);
+    cluster.take_over_after_ms = cluster.take_over_after_ms.max(cluster.stop_after_ms + 1);
     broker.node_bytes_max = broker.node_bytes_max.max(broker.tenant_bytes_max);
     broker.reads_in_flight_max = broker.reads_in_flight_max.min(store.readers_max as usize);
     broker.commit_timeout_ms = broker.commit_timeout_ms.min(listen.request_timeout_ms);
@@ -101,9 +101,9 @@ fn make_rules_hold(options: &mut NodeOptions) {
     delivery.tenant_in_flight_max = delivery.tenant_in_flight_max.min(delivery.in_flight_max);
     delivery.subscriptions_max =
         delivery.subscriptions_max.min((50_000 / broker.batch_events_max).max(1));
-    delivery.connect_timeout_ms = delivery.connect_timeout_ms.min(delivery.timeout_ms);
-    delivery.read_timeout_ms = delivery.read_timeout_ms.min(delivery.timeout_ms);
-    delivery.breaker_pause_ms = delivery.breaker_pause_ms.min(delivery.breaker_pause_max_ms);
+    delivery.connect_timeout_ms = delivery.connect_timeout_ms.min(delivery.attempt_timeout_ms);
+    delivery.read_timeout_ms = delivery.read_timeout_ms.min(delivery.attempt_timeout_ms);
+    delivery.breaker_pause_ms = delivery.breaker_pause_ms.min(delivery.breaker_pause_ms_max);
     limits.batch_bytes_max = limits.batch_bytes_max.max(limits.payload_bytes_max);
     limits.page_events_default = limits.page_events_default.min(limits.page_events_max);
 }

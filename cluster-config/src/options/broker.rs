@@ -34,7 +34,7 @@ section! {
         /// Wait for a commit, after which the outcome is unknown and 503 is answered.
         commit_timeout_ms: u64 = 5_000, Bounds::Whole(100, 60_000);
         /// Time for which an idempotency key is remembered. Clients rely on a day.
-        idempotency_retention_s: u64 = 86_400, Bounds::Whole(1, 604_800);
+        idempotency_retention_seconds: u64 = 86_400, Bounds::Whole(1, 604_800);
         /// Restarts of one component within restart_window_ms, after which the node stops.
         restarts_max: u32 = 5, Bounds::Whole(0, 1_000);
         /// Window in which restarts are counted.
@@ -60,7 +60,7 @@ impl BrokerOptions {
             commits_in_flight_max: 2,
             reads_in_flight_max: 4,
             commit_timeout_ms: 1_000,
-            idempotency_retention_s: 60,
+            idempotency_retention_seconds: 60,
             scan_rows_max: 20,
             sweep_interval_ms: 5_000,
             ..Self::default()

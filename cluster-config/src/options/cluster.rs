@@ -1,7 +1,7 @@
 //! Options of section `cluster`: how the nodes that share a store reach each other, and when one takes over from another.
 //!
 //! Each node writes a beat into the store. A node that could not do so for `stop_after_ms` stops serving; only after
-//! `steal_after_ms` do the others take its partitions. The order of the two times spares clients refused requests; that
+//! `take_over_after_ms` do the others take its partitions. The order of the two times spares clients refused requests; that
 //! nothing is written twice does not hang on it, since the store refuses an owner of the past.
 //!
 //! Who reaches the listener of the cluster can act as any tenant, so both sides show a certificate unless it is on
@@ -32,13 +32,13 @@ section! {
         /// Certificates, PEM, of the authority that the certificates of all nodes come from. It should sign for nobody else.
         tls_ca_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
         /// How often a node writes into the store that it is there.
-        beat_interval_ms: u64 = 2_000, Bounds::Whole(100, 60_000);
+        heartbeat_interval_ms: u64 = 2_000, Bounds::Whole(100, 60_000);
         /// A node that could not write its beat for this long stops serving.
         stop_after_ms: u64 = 8_000, Bounds::Whole(300, 300_000);
         /// The others take over from a node whose beat they have seen unchanged for this long.
-        steal_after_ms: u64 = 10_000, Bounds::Whole(301, 600_000);
+        take_over_after_ms: u64 = 10_000, Bounds::Whole(301, 600_000);
         /// Partitions that this node hands over at the same time.
-        moves_max: usize = 8, Bounds::Whole(1, 256);
+        transfers_in_flight_max: usize = 8, Bounds::Whole(1, 256);
         /// Requests of one other node that are under way here at the same time; more are refused for the moment with 503.
         peer_requests_max: usize = 4_096, Bounds::Whole(1, 1_048_576);
         /// Size of the requests of one other node that are under way here at the same time.
@@ -50,10 +50,10 @@ impl ClusterOptions {
     /// Short times, so that a node is missed within a second, and few requests.
     pub(crate) fn simulation() -> Self {
         Self {
-            beat_interval_ms: 100,
+            heartbeat_interval_ms: 100,
             stop_after_ms: 400,
-            steal_after_ms: 600,
-            moves_max: 2,
+            take_over_after_ms: 600,
+            transfers_in_flight_max: 2,
             peer_requests_max: 16,
             peer_bytes_max: 9 << 20,
             ..Self::default()
@@ -111,18 +111,18 @@ pub(crate) const RULES: &[Rule] = &[
         },
     },
     Rule {
-        fields: &["cluster.beat_interval_ms", "cluster.stop_after_ms"],
+        fields: &["cluster.heartbeat_interval_ms", "cluster.stop_after_ms"],
         broken: |options| {
-            (options.cluster.beat_interval_ms * 3 > options.cluster.stop_after_ms).then(|| {
+            (options.cluster.heartbeat_interval_ms * 3 > options.cluster.stop_after_ms).then(|| {
                 "must be at most a third of cluster.stop_after_ms: one late beat must not stop a node".to_owned()
             })
         },
     },
     Rule {
-        fields: &["cluster.stop_after_ms", "cluster.steal_after_ms"],
+        fields: &["cluster.stop_after_ms", "cluster.take_over_after_ms"],
         broken: |options| {
-            (options.cluster.stop_after_ms >= options.cluster.steal_after_ms).then(|| {
-                "must be less than cluster.steal_after_ms: a node stops before others take over from it".to_owned()
+            (options.cluster.stop_after_ms >= options.cluster.take_over_after_ms).then(|| {
+                "must be less than cluster.take_over_after_ms: a node stops before others take over from it".to_owned()
             })
         },
     },
@@ -245,15 +245,15 @@ mod tests {
     #[test]
     fn a_node_stops_before_others_take_over_and_not_for_one_late_beat() {
         assert_eq!(
-            blamed(|options| options.cluster.steal_after_ms = 8_000),
+            blamed(|options| options.cluster.take_over_after_ms = 8_000),
             ["cluster.stop_after_ms"]
         );
-        assert!(blamed(|options| options.cluster.steal_after_ms = 8_001).is_empty());
+        assert!(blamed(|options| options.cluster.take_over_after_ms = 8_001).is_empty());
         assert_eq!(
-            blamed(|options| options.cluster.beat_interval_ms = 2_667),
-            ["cluster.beat_interval_ms"]
+            blamed(|options| options.cluster.heartbeat_interval_ms = 2_667),
+            ["cluster.heartbeat_interval_ms"]
         );
-        assert!(blamed(|options| options.cluster.beat_interval_ms = 2_666).is_empty());
+        assert!(blamed(|options| options.cluster.heartbeat_interval_ms = 2_666).is_empty());
     }
 
     #[test]

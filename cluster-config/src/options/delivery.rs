@@ -34,11 +34,11 @@ section! {
         /// Wait for the next byte of an answer, also for the first one.
         read_timeout_ms: u64 = 15_000, Bounds::Whole(100, 120_000);
         /// Time for a whole attempt, after which it has failed.
-        timeout_ms: u64 = 15_000, Bounds::Whole(100, 120_000);
+        attempt_timeout_ms: u64 = 15_000, Bounds::Whole(100, 120_000);
         /// Size up to which the body of an answer is read. What is in it does not matter.
         response_bytes_max: usize = 65_536, Bounds::Whole(1_024, 16 << 20);
         /// Refuse targets that are not https.
-        https_required: bool = true, Bounds::Free;
+        is_https_required: bool = true, Bounds::Free;
         /// Networks that may be called though they are private. Empty: none. Without this no webhook reaches a service
         /// that only this machine or its network can reach.
         allowed_targets: Vec<String> = Vec::new(),
@@ -48,13 +48,13 @@ section! {
         /// Subscriptions of a tenant.
         subscriptions_max: usize = 100, Bounds::Whole(1, 200);
         /// A subscription whose every attempt has failed for this long is disabled.
-        disable_after_s: u64 = 432_000, Bounds::Whole(60, 31_536_000);
+        disable_after_seconds: u64 = 432_000, Bounds::Whole(60, 31_536_000);
         /// Failures in a row after which an endpoint is left alone for breaker_pause_ms.
         breaker_failures_max: u32 = 10, Bounds::Whole(1, 10_000);
         /// First pause of an endpoint that keeps failing; the next ones are longer.
         breaker_pause_ms: u64 = 1_000, Bounds::Whole(10, 600_000);
         /// Longest pause of an endpoint that keeps failing.
-        breaker_pause_max_ms: u64 = 30_000, Bounds::Whole(10, 3_600_000);
+        breaker_pause_ms_max: u64 = 30_000, Bounds::Whole(10, 3_600_000);
     }
 }
 
@@ -67,13 +67,13 @@ impl DeliveryOptions {
             tenant_in_flight_max: 4,
             connect_timeout_ms: 500,
             read_timeout_ms: 1_000,
-            timeout_ms: 1_500,
+            attempt_timeout_ms: 1_500,
             response_bytes_max: 1_024,
             subscriptions_max: 4,
-            disable_after_s: 60,
+            disable_after_seconds: 60,
             breaker_failures_max: 3,
             breaker_pause_ms: 100,
-            breaker_pause_max_ms: 1_000,
+            breaker_pause_ms_max: 1_000,
             ..Self::default()
         }
     }
@@ -89,24 +89,24 @@ pub(crate) const RULES: &[Rule] = &[
         },
     },
     Rule {
-        fields: &["delivery.connect_timeout_ms", "delivery.timeout_ms"],
+        fields: &["delivery.connect_timeout_ms", "delivery.attempt_timeout_ms"],
         broken: |options| {
-            (options.delivery.connect_timeout_ms > options.delivery.timeout_ms)
-                .then(|| "must be at most delivery.timeout_ms".to_owned())
+            (options.delivery.connect_timeout_ms > options.delivery.attempt_timeout_ms)
+                .then(|| "must be at most delivery.attempt_timeout_ms".to_owned())
         },
     },
     Rule {
-        fields: &["delivery.read_timeout_ms", "delivery.timeout_ms"],
+        fields: &["delivery.read_timeout_ms", "delivery.attempt_timeout_ms"],
         broken: |options| {
-            (options.delivery.read_timeout_ms > options.delivery.timeout_ms)
-                .then(|| "must be at most delivery.timeout_ms".to_owned())
+            (options.delivery.read_timeout_ms > options.delivery.attempt_timeout_ms)
+                .then(|| "must be at most delivery.attempt_timeout_ms".to_owned())
         },
     },
     Rule {
-        fields: &["delivery.breaker_pause_ms", "delivery.breaker_pause_max_ms"],
+        fields: &["delivery.breaker_pause_ms", "delivery.breaker_pause_ms_max"],
         broken: |options| {
-            (options.delivery.breaker_pause_ms > options.delivery.breaker_pause_max_ms)
-                .then(|| "must be at most delivery.breaker_pause_max_ms".to_owned())
+            (options.delivery.breaker_pause_ms > options.delivery.breaker_pause_ms_max)
+                .then(|| "must be at most delivery.breaker_pause_ms_max".to_owned())
         },
     },
     Rule {

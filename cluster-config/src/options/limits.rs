@@ -13,10 +13,10 @@ section! {
     "limits" => LimitOptions {
         /// Requests of a key that has no rate of its own.
         rate_limit_per_minute: u32 = 1_000, Bounds::Whole(1, 100_000_000);
-        /// Requests without a good key from one address within unauthenticated_window_s; more get 429.
+        /// Requests without a good key from one address within unauthenticated_window_seconds; more get 429.
         unauthenticated_requests_max: u32 = 2_000, Bounds::Whole(1, 100_000_000);
         /// Window in which requests without a good key are counted.
-        unauthenticated_window_s: u64 = 300, Bounds::Whole(1, 86_400);
+        unauthenticated_window_seconds: u64 = 300, Bounds::Whole(1, 86_400);
         /// Addresses for which requests without a good key are counted; beyond it the oldest is forgotten.
         unauthenticated_addresses_max: usize = 65_536, Bounds::Whole(1, 16_777_216);
         /// Keys that are remembered after they were looked up, good ones and bad ones.
@@ -42,7 +42,7 @@ impl LimitOptions {
         Self {
             rate_limit_per_minute: 120,
             unauthenticated_requests_max: 20,
-            unauthenticated_window_s: 10,
+            unauthenticated_window_seconds: 10,
             unauthenticated_addresses_max: 4,
             key_cache_max: 4,
             key_cache_ttl_ms: 200,

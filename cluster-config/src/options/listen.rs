@@ -27,7 +27,7 @@ section! {
         tls_key_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
         /// A proxy in front terminates TLS: send Strict-Transport-Security, trust its X-Forwarded-For.
         /// Never set it where clients can reach this listener directly: they could claim any address.
-        behind_tls_proxy: bool = false, Bounds::Free;
+        is_behind_tls_proxy: bool = false, Bounds::Free;
         /// Open connections; more wait in the backlog of the operating system.
         connections_max: usize = 10_000, Bounds::Whole(1, 1_000_000);
         /// Open connections of one address (IPv6: of one /64); more are closed at once.

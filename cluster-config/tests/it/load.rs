@@ -75,14 +75,14 @@ fn stronger_sources_win() {
 #[test]
 fn texts_are_typed_as_the_field_is() {
     let environment = [
-        ("TRIGGERS__LISTEN__BEHIND_TLS_PROXY", "true"),
+        ("TRIGGERS__LISTEN__IS_BEHIND_TLS_PROXY", "true"),
         ("TRIGGERS__LISTEN__CONNECTIONS_MAX", "1_000"),
         ("TRIGGERS__LISTEN__CORS_ORIGINS", "https://a.example, http://localhost:3000"),
         ("TRIGGERS__LISTEN__ADDRESS", "[::1]:0"),
         ("TRIGGERS__ADMIN__KEY_FILE", "/run/secrets/admin"),
     ];
     let options = load("", &environment, &["store.data_directory=12"]).unwrap();
-    assert!(options.listen.behind_tls_proxy);
+    assert!(options.listen.is_behind_tls_proxy);
     assert_eq!(options.listen.connections_max, 1_000);
     assert_eq!(options.listen.cors_origins, ["https://a.example", "http://localhost:3000"]);
     assert_eq!(options.listen.address.to_string(), "[::1]:0");
@@ -146,13 +146,13 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
 #[test]
 fn values_of_a_wrong_type_are_refused() {
     let file = "log = 'debug'\n[listen]\naddress = 'localhost'\nconnections_max = 1.5\ncors_origins = 'https://a.example'\n\
-                behind_tls_proxy = 'yes'\n[node]\nname = 1\npartitions = 70000\n";
+                is_behind_tls_proxy = 'yes'\n[node]\nname = 1\npartitions = 70000\n";
     let environment = [("TRIGGERS__LISTEN__HEADERS_MAX", ""), ("TRIGGERS__ADMIN__ADDRESS", "")];
     let expected = [
         "node.toml: listen.address: must be an IP address and port, such as 127.0.0.1:8080, but is \"localhost\"",
-        "node.toml: listen.behind_tls_proxy: must be true or false, but is a string",
         "node.toml: listen.connections_max: must be a whole number, but is a decimal number",
         "node.toml: listen.cors_origins: must be a list of strings, but is a string",
+        "node.toml: listen.is_behind_tls_proxy: must be true or false, but is a string",
         "node.toml: log: must be a section, written as [log]",
         "node.toml: node.name: must be a string, but is a whole number",
         "node.toml: node.partitions: must be 1 to 4_096, but is 70_000",

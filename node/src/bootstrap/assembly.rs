@@ -192,8 +192,10 @@ impl Assembly {
             self.node.stop().await;
             if members.is_some() {
                 // Members that have not heard of the moves, or of the end, are told by this one, for as long as they read the map.
-                tokio::time::sleep(Duration::from_millis(self.options.cluster.beat_interval_ms))
-                    .await;
+                tokio::time::sleep(Duration::from_millis(
+                    self.options.cluster.heartbeat_interval_ms,
+                ))
+                .await;
             }
             tracing::info!("stopped");
         };
@@ -223,11 +225,11 @@ fn delivery_options(options: &triggers_cluster_config::DeliveryOptions) -> Deliv
         in_flight_max: options.in_flight_max,
         in_flight_bytes_max: options.in_flight_bytes_max,
         tenant_in_flight_max: options.tenant_in_flight_max,
-        attempt_timeout: Duration::from_millis(options.timeout_ms),
-        disable_after: Duration::from_secs(options.disable_after_s),
+        attempt_timeout: Duration::from_millis(options.attempt_timeout_ms),
+        disable_after: Duration::from_secs(options.disable_after_seconds),
         breaker_failures_max: options.breaker_failures_max,
         breaker_pause: Duration::from_millis(options.breaker_pause_ms),
-        breaker_pause_max: Duration::from_millis(options.breaker_pause_max_ms),
+        breaker_pause_max: Duration::from_millis(options.breaker_pause_ms_max),
         subscriptions_max: u32::try_from(options.subscriptions_max).unwrap_or(u32::MAX),
     }
 }
@@ -245,7 +247,7 @@ fn broker_options(options: &NodeOptions) -> BrokerOptions {
         commits_in_flight_max: broker.commits_in_flight_max,
         reads_in_flight_max: broker.reads_in_flight_max,
         commit_timeout: Duration::from_millis(broker.commit_timeout_ms),
-        idempotency_retention: Duration::from_secs(broker.idempotency_retention_s),
+        idempotency_retention: Duration::from_secs(broker.idempotency_retention_seconds),
         restarts_max: broker.restarts_max as usize,
         restart_window: Duration::from_millis(broker.restart_window_ms),
         sweep_interval: Duration::from_millis(broker.sweep_interval_ms),

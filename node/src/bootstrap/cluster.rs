@@ -123,10 +123,10 @@ pub(super) async fn joining(
         name: options.node.name.clone(),
         address: client_address.to_string(),
         peer_address: cluster.advertised_address.clone().unwrap_or_else(|| address.to_string()),
-        beat_interval: Duration::from_millis(cluster.beat_interval_ms),
+        beat_interval: Duration::from_millis(cluster.heartbeat_interval_ms),
         stop_after: Duration::from_millis(cluster.stop_after_ms),
-        steal_after: Duration::from_millis(cluster.steal_after_ms),
-        moves_max: cluster.moves_max,
+        steal_after: Duration::from_millis(cluster.take_over_after_ms),
+        transfers_in_flight_max: cluster.transfers_in_flight_max,
     };
     Ok(Joining { options, transport: Arc::new(transport), peers })
 }

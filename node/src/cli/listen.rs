@@ -42,7 +42,7 @@ Examples:
 
 A webhook with a bad signature is answered 400, every other one as --answer says. Events answered 2xx count as \
 delivered and leave the inbox. The node must be allowed to call this address over http; its options \
-delivery.https_required and delivery.allowed_targets say so.")]
+delivery.is_https_required and delivery.allowed_targets say so.")]
 pub struct ListenArguments {
     /// How to reach the node.
     #[command(flatten)]

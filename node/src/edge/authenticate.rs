@@ -46,7 +46,7 @@ pub struct Gate {
 impl Gate {
     /// Counters with the limits of a node.
     pub fn new(limits: &LimitOptions) -> Self {
-        let window = Duration::from_secs(limits.unauthenticated_window_s);
+        let window = Duration::from_secs(limits.unauthenticated_window_seconds);
         Self {
             rates: RateLimits::new(limits.rate_limit_per_minute, limits.key_cache_max),
             flood: Flood::new(

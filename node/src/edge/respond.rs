@@ -73,7 +73,7 @@ impl Responder {
             gate: Arc::new(Gate::new(&options.limits)),
             common: CommonHeaders::new(listen),
             measures: Measures::default(),
-            behind_proxy: listen.behind_tls_proxy,
+            behind_proxy: listen.is_behind_tls_proxy,
             header_bytes_max: listen.header_bytes_max,
             headers_max: listen.headers_max,
             timeout: Duration::from_millis(listen.request_timeout_ms),

@@ -52,7 +52,7 @@ pub async fn serve<L>(
     L: Listener<Addr = SocketAddr>,
 {
     let shared = Arc::new(Connections::new(router, tls, &options, shutdown.clone()));
-    let addresses = Addresses::new(if options.behind_tls_proxy {
+    let addresses = Addresses::new(if options.is_behind_tls_proxy {
         usize::MAX
     } else {
         options.connections_per_address_max

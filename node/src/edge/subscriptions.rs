@@ -233,7 +233,7 @@ async fn delete_subscription(
 /// Panics unless the parsers accept these bodies.
 #[cfg(test)]
 pub(crate) fn accepts_examples(subscription: &str, patch: &str, rotation: &str) {
-    let targets = crate::webhook::TargetPolicy { https_required: true, allowed: Vec::new() };
+    let targets = crate::webhook::TargetPolicy { is_https_required: true, allowed: Vec::new() };
     let rules = Rules { targets: &targets, is_admin: false };
     request::new_subscription(subscription.as_bytes(), rules).unwrap();
     request::change(patch.as_bytes(), rules).unwrap();

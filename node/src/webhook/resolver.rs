@@ -135,7 +135,7 @@ mod tests {
 
     fn policy(allowed: &[&str]) -> Arc<TargetPolicy> {
         let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
-        Arc::new(TargetPolicy { https_required: true, allowed })
+        Arc::new(TargetPolicy { is_https_required: true, allowed })
     }
 
     async fn look_up(name: &str, allowed: &[&str]) -> Result<Addresses, LookupError> {

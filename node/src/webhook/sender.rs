@@ -1,6 +1,6 @@
 //! Sends webhooks over HTTP, one attempt at a time.
 //!
-//! Invariants: `SENDER-1` an attempt ends within `timeout_ms`, and with it what it was waiting for; `SENDER-2` the status is the
+//! Invariants: `SENDER-1` an attempt ends within `attempt_timeout_ms`, and with it what it was waiting for; `SENDER-2` the status is the
 //! answer: the body says nothing, and is read up to `response_bytes_max` only so that the connection can be used again, but
 //! an answer that does not end in time is none; no answer is followed anywhere; `SENDER-3` the
 //! target is checked at each attempt, for the policy may be another than when it was set; `SENDER-4` a connection whose
@@ -74,7 +74,7 @@ impl<C: TcpConnector> HttpSender<C> {
             pool: connector::pool(options, tcp)?,
             policy,
             read_wait: Duration::from_millis(options.read_timeout_ms),
-            whole_wait: Duration::from_millis(options.timeout_ms),
+            whole_wait: Duration::from_millis(options.attempt_timeout_ms),
             response_bytes_max: options.response_bytes_max,
             environment,
         })

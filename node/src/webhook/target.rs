@@ -21,7 +21,7 @@ const HOST_CHARACTERS_MAX: usize = 253;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetPolicy {
     /// Refuse `http`.
-    pub https_required: bool,
+    pub is_https_required: bool,
     /// Networks that may be called though they are not public.
     pub allowed: Vec<IpNet>,
 }
@@ -36,7 +36,7 @@ impl TargetPolicy {
             text.parse::<IpNet>().map_err(|_| SenderError::Network { network: text.clone() })
         };
         let allowed = options.allowed_targets.iter().map(network).collect::<Result<_, _>>()?;
-        Ok(Self { https_required: options.https_required, allowed })
+        Ok(Self { is_https_required: options.is_https_required, allowed })
     }
 
     /// Whether a connection to the address may be made.
@@ -56,7 +56,7 @@ impl Target {
     /// [`Malformed`]; the message follows the name of the field: "must be an https:// URL …".
     pub fn parse(text: &str, policy: &TargetPolicy) -> Result<Self, Malformed> {
         let kind =
-            if policy.https_required { "an https:// URL" } else { "an http:// or https:// URL" };
+            if policy.is_https_required { "an https:// URL" } else { "an http:// or https:// URL" };
         check(text, policy).map(Self).map_err(|rule| Malformed(format!("must be {kind} {rule}")))
     }
 
@@ -80,7 +80,7 @@ fn check(text: &str, policy: &TargetPolicy) -> Result<Uri, &'static str> {
     }
     let uri: Uri = text.parse().map_err(|_| SHAPE)?;
     if !matches!(
-        (uri.scheme_str(), policy.https_required),
+        (uri.scheme_str(), policy.is_https_required),
         (Some("https"), _) | (Some("http"), false)
     ) {
         return Err(SHAPE);
@@ -131,8 +131,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STRICT: TargetPolicy = TargetPolicy { https_required: true, allowed: Vec::new() };
-    const LAX: TargetPolicy = TargetPolicy { https_required: false, allowed: Vec::new() };
+    const STRICT: TargetPolicy = TargetPolicy { is_https_required: true, allowed: Vec::new() };
+    const LAX: TargetPolicy = TargetPolicy { is_https_required: false, allowed: Vec::new() };
 
     #[test]
     fn targets_that_may_be_called_are_taken_as_they_are() {
@@ -202,7 +202,7 @@ mod tests {
         let networks = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
         let options = DeliveryOptions {
             allowed_targets: networks,
-            https_required: false,
+            is_https_required: false,
             ..DeliveryOptions::default()
         };
         let policy = TargetPolicy::from_options(&options).unwrap();

@@ -27,7 +27,7 @@ const PAYLOAD: &str = r#"{ "a" : 1.0 }"#;
 /// Everything as usual, but that endpoints on this machine may be called, without TLS too.
 fn options() -> DeliveryOptions {
     let allowed_targets = vec!["127.0.0.0/8".to_owned()];
-    DeliveryOptions { https_required: false, allowed_targets, ..DeliveryOptions::default() }
+    DeliveryOptions { is_https_required: false, allowed_targets, ..DeliveryOptions::default() }
 }
 
 fn sender(options: &DeliveryOptions) -> HttpSender {
@@ -196,7 +196,8 @@ async fn nobody_there_is_no_connection() {
 #[tokio::test]
 async fn a_name_without_address_is_told() {
     // Only a resolver that answers late could make it another failure.
-    let patient = DeliveryOptions { connect_timeout_ms: 60_000, timeout_ms: 60_000, ..options() };
+    let patient =
+        DeliveryOptions { connect_timeout_ms: 60_000, attempt_timeout_ms: 60_000, ..options() };
     let outcome = failed(send(&patient, "http://nothing.invalid/").await);
     assert_eq!(outcome, (None, SendFailure::Dns, "the host name has no address".to_owned()));
 }
@@ -220,7 +221,7 @@ async fn what_may_not_be_called_is_not_connected_to() {
         assert_eq!((status, failure), (None, SendFailure::Forbidden), "SENDER-3: {host}: {reason}");
         assert!(!reason.contains("127.0.0.1") && !reason.contains("::1"), "FAULT-1: {reason}");
     }
-    let secure = DeliveryOptions { https_required: true, ..options() };
+    let secure = DeliveryOptions { is_https_required: true, ..options() };
     let (_, failure, reason) = failed(send(&secure, endpoint.url("http", "/")).await);
     assert_eq!(failure, SendFailure::Forbidden, "SENDER-3: {reason}");
     assert!(reason.starts_with("target_url must be an https:// URL"), "{reason}");
@@ -233,7 +234,7 @@ async fn an_endpoint_that_hangs_is_left() {
     let read = DeliveryOptions { read_timeout_ms: 200, ..options() };
     let outcome = failed(send(&read, endpoint.url("http", "/")).await);
     assert_eq!(outcome, (None, SendFailure::Timeout, "no answer within 200 ms".to_owned()));
-    let whole = DeliveryOptions { timeout_ms: 200, ..options() };
+    let whole = DeliveryOptions { attempt_timeout_ms: 200, ..options() };
     let (status, failure, reason) = failed(send(&whole, endpoint.url("http", "/")).await);
     assert_eq!((status, failure), (None, SendFailure::Timeout), "SENDER-1: {reason}");
     // A handshake that nobody answers counts as connecting.
@@ -256,7 +257,7 @@ async fn a_body_without_end_is_left() {
     );
     let drip =
         Endpoint::start(Behaviour::Chunks { bytes: 1, pause: Duration::from_millis(20) }).await;
-    let short = DeliveryOptions { timeout_ms: 500, ..options() };
+    let short = DeliveryOptions { attempt_timeout_ms: 500, ..options() };
     let (_, failure, reason) = failed(send(&short, drip.url("http", "/")).await);
     assert_eq!(failure, SendFailure::Timeout, "SENDER-1: {reason}");
     let pausing =
@@ -326,7 +327,7 @@ async fn a_certificate_needs_an_authority_that_is_known() {
     assert_eq!(endpoint.requests().len(), 0);
     let known = DeliveryOptions {
         tls_ca_file: ca_file(directory.path()),
-        https_required: true,
+        is_https_required: true,
         ..options()
     };
     assert_eq!(send(&known, url).await, answered(200), "CONNECTOR-2");

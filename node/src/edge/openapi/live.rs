@@ -134,7 +134,7 @@ impl LiveEdge {
 /// Options of a node whose webhooks reach this machine, and of its actors.
 fn options() -> (NodeOptions, BrokerOptions) {
     let (mut options, mut broker) = (NodeOptions::default(), BrokerOptions::default());
-    options.delivery.https_required = false;
+    options.delivery.is_https_required = false;
     options.delivery.allowed_targets = vec!["127.0.0.0/8".to_owned()];
     options.delivery.subscriptions_max = SUBSCRIPTIONS_MAX as usize;
     broker.delivery.subscriptions_max = SUBSCRIPTIONS_MAX;

@@ -53,7 +53,7 @@ impl CommonHeaders {
     pub(super) fn new(options: &ListenOptions) -> Self {
         let origin = |origin: &String| HeaderValue::from_str(origin).ok();
         Self {
-            is_tls: options.behind_tls_proxy || options.tls_certificate_file.is_some(),
+            is_tls: options.is_behind_tls_proxy || options.tls_certificate_file.is_some(),
             origins: options.cors_origins.iter().filter_map(origin).collect(),
         }
     }
@@ -132,7 +132,7 @@ mod tests {
     fn listen(origins: &[&str], is_tls: bool) -> CommonHeaders {
         let options = ListenOptions {
             cors_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
-            behind_tls_proxy: is_tls,
+            is_behind_tls_proxy: is_tls,
             ..ListenOptions::default()
         };
         CommonHeaders::new(&options)

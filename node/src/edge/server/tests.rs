@@ -118,7 +118,8 @@ async fn an_address_has_its_places_and_no_more() {
     first.write_all(GET).await.unwrap();
     assert!(some(&mut first).await.starts_with("HTTP/1.1 200"));
     assert_eq!(rest(&mut running.connect().await).await, "", "SERVER-1");
-    let proxied = Running::start(echo(), ListenOptions { behind_tls_proxy: true, ..options }).await;
+    let proxied =
+        Running::start(echo(), ListenOptions { is_behind_tls_proxy: true, ..options }).await;
     let mut both = [proxied.connect().await, proxied.connect().await];
     for stream in &mut both {
         stream.write_all(GET).await.unwrap();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// A node on which nothing takes long.
 const HASTY: [(&str, &str); 4] = [
-    ("TRIGGERS__DELIVERY__TIMEOUT_MS", "1500"),
+    ("TRIGGERS__DELIVERY__ATTEMPT_TIMEOUT_MS", "1500"),
     ("TRIGGERS__DELIVERY__READ_TIMEOUT_MS", "1000"),
     ("TRIGGERS__DELIVERY__CONNECT_TIMEOUT_MS", "1000"),
     ("TRIGGERS__DELIVERY__RESPONSE_BYTES_MAX", "10000"),

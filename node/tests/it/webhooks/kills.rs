@@ -11,7 +11,7 @@ use std::time::Duration;
 const ROUNDS: u64 = 12;
 /// A claim of a killed node runs out after the attempt's time and twice that of a commit.
 const QUICK: [(&str, &str); 4] = [
-    ("TRIGGERS__DELIVERY__TIMEOUT_MS", "1000"),
+    ("TRIGGERS__DELIVERY__ATTEMPT_TIMEOUT_MS", "1000"),
     ("TRIGGERS__DELIVERY__READ_TIMEOUT_MS", "1000"),
     ("TRIGGERS__DELIVERY__CONNECT_TIMEOUT_MS", "1000"),
     ("TRIGGERS__BROKER__COMMIT_TIMEOUT_MS", "500"),

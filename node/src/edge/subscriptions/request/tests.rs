@@ -4,7 +4,7 @@
 
 use super::*;
 
-static TARGETS: TargetPolicy = TargetPolicy { https_required: true, allowed: Vec::new() };
+static TARGETS: TargetPolicy = TargetPolicy { is_https_required: true, allowed: Vec::new() };
 const SYMMETRIC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn rules(is_admin: bool) -> Rules<'static> {
