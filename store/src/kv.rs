@@ -21,12 +21,12 @@ mod overlay;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod range;
-mod run;
 pub mod simulated;
+mod store;
 
 pub use error::{Fault, StoreError};
 pub use range::{KeyRange, Page, RangeRead};
-pub use run::{RetryClass, Run, Store};
+pub use store::{RetryClass, Run, Store};
 
 use bytes::Bytes;
 use std::future::Future;

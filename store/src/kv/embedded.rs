@@ -14,22 +14,22 @@
 //! Conflicts are found by sequence: a commit fails if a key that it has read was written after its snapshot.
 
 mod backup;
-mod base;
+mod base_store;
 mod committer;
 #[cfg(test)]
 mod crashes;
 mod directory;
 mod disk;
+mod engine_core;
 mod flusher;
 mod inspect;
-mod memory;
+mod memtable;
 mod merge;
-mod reader;
 mod record;
 mod recovery;
 mod residency;
 mod segment;
-mod shared;
+mod snapshot;
 mod transaction;
 
 pub use directory::OpenError;
@@ -37,15 +37,15 @@ pub use inspect::{Inspection, inspect};
 pub use recovery::Recovered;
 
 use super::{BoxFuture, Copied, Engine, Fault, StoreError, Transaction};
-use base::Lmdb;
+use base_store::Lmdb;
 use committer::Message;
 use directory::DataDirectory;
 use disk::LogDirectory;
+use engine_core::LogOptions;
 use heed::Database;
 use heed::types::Bytes as Raw;
-use reader::State;
 use recovery::{Opened, RecoveryError};
-use shared::LogOptions;
+use snapshot::State;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -54,8 +54,8 @@ use transaction::EmbeddedTransaction;
 
 /// The key space: raw bytes to raw bytes.
 type Pairs = Database<Raw, Raw>;
-type Shared = shared::Shared<LogDirectory, Lmdb>;
-type Snapshot = reader::Snapshot<LogDirectory, Lmdb>;
+type Shared = engine_core::Shared<LogDirectory, Lmdb>;
+type Snapshot = snapshot::Snapshot<LogDirectory, Lmdb>;
 
 /// How to open a data directory.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@
 
 mod faults;
 mod observer;
-mod state;
+mod store;
 mod transaction;
 mod versions;
 
@@ -22,9 +22,9 @@ pub use observer::{Commit, Observer};
 
 use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
 use bytes::Bytes;
-use state::State;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use store::State;
 use tokio::time::Instant;
 use transaction::SimulatedTransaction;
 

@@ -4,7 +4,7 @@
 //! data directory, and counts as one only when it is whole: its format file is written last; `BACKUP-3` nothing that is there is
 //! written over. Pages that are freed meanwhile are not used again until it ends.
 
-use super::base::{Base, Lmdb, Mark};
+use super::base_store::{Base, Lmdb, Mark};
 use super::directory::DataDirectory;
 use super::{EmbeddedOptions, OpenError, Shared, Snapshot};
 use crate::kv::{Copied, Fault, KeyRange, RangeRead, StoreError, limits};

@@ -9,14 +9,14 @@
 //! While a group is synced the next one gathers; there is no timer. If few have gathered, whoever is about to commit and waits for
 //! a processor only goes first: where processors are idle that takes no time.
 
-use super::base::{Base, Room};
+use super::base_store::{Base, Room};
 use super::disk::Disk;
+use super::engine_core::Shared;
 use super::is_full;
-use super::memory::{bounds, page_bytes};
-use super::reader::Snapshot;
+use super::memtable::{bounds, page_bytes};
 use super::record::{Encoder, Pair};
 use super::segment::Active;
-use super::shared::Shared;
+use super::snapshot::Snapshot;
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, decode_counter};
 use bytes::Bytes;

@@ -9,19 +9,19 @@
 //! TRIGGERS_STORE_CRASH_SEEDS=0..500000 cargo test --release -p triggers-store --lib crashes -- --nocapture
 //! ```
 
-mod base;
+mod base_store;
 mod disk;
 
-use super::base::Base;
+use super::base_store::Base;
 use super::committer::{Commit, Committer, Read};
 use super::disk::Disk;
-use super::reader::{self, State};
+use super::engine_core::{self, LogOptions};
 use super::record;
 use super::recovery::{self, Opened, RecoveryError};
-use super::shared::{self, LogOptions};
+use super::snapshot::{self, State};
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, decode_counter};
-use base::SimulatedBase;
+use base_store::SimulatedBase;
 use bytes::Bytes;
 use disk::{Chance, Fired, SimulatedDisk};
 use std::collections::BTreeMap;
@@ -29,8 +29,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
-type Shared = shared::Shared<SimulatedDisk, SimulatedBase>;
-type Snapshot = reader::Snapshot<SimulatedDisk, SimulatedBase>;
+type Shared = engine_core::Shared<SimulatedDisk, SimulatedBase>;
+type Snapshot = snapshot::Snapshot<SimulatedDisk, SimulatedBase>;
 type Model = BTreeMap<Bytes, Bytes>;
 
 const SECRET: u32 = 0x005e_c2e7;

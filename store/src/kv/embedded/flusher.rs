@@ -5,11 +5,11 @@
 //! `FLUSHER-3` what a full base cannot take stays in the log; when that is full too, commits are refused.
 //! Small transactions, because one large one would keep the log's own syncs waiting for tens of milliseconds.
 
-use super::base::{Base, Change, Mark};
+use super::base_store::{Base, Change, Mark};
 use super::committer::Message;
 use super::disk::Disk;
-use super::memory::{Held, Table};
-use super::shared::Shared;
+use super::engine_core::Shared;
+use super::memtable::{Held, Table};
 use crate::kv::{Fault, StoreError};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: `INSPECT-1` nothing in the directory is changed, except for its locks (`LOCK`, `lock.mdb`).
 
-use super::base::{Base, Lmdb};
+use super::base_store::{Base, Lmdb};
 use super::directory::DataDirectory;
 use super::disk::LogDirectory;
 use super::{EmbeddedOptions, OpenError, Recovered, open_error, recovery};

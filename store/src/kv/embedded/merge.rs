@@ -3,7 +3,7 @@
 //! Invariants: `MERGE-1` keys come once, in order or in reverse; `MERGE-2` what an earlier source has cleared does not come from a
 //! later one: it comes as cleared.
 
-use super::memory::TableRange;
+use super::memtable::TableRange;
 use crate::kv::StoreError;
 use bytes::Bytes;
 
@@ -113,7 +113,7 @@ impl<'a> Merge<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::memory::Table;
+    use super::super::memtable::Table;
     use super::*;
     use crate::kv::KeyRange;
     use proptest::prelude::*;

@@ -11,13 +11,13 @@
 //! record is written again. A cut record's beginning is written over, so that the next start reads the same.
 //! What cannot be told apart: the very last record damaged later, and one that was never whole.
 
-use super::base::{Base, Marks};
+use super::base_store::{Base, Marks};
 use super::committer::Committer;
 use super::disk::{Disk, DiskFile, read_whole, write_whole, write_zeros};
-use super::memory::Table;
+use super::engine_core::{Beginning, LogOptions, Sealed, Shared};
+use super::memtable::Table;
 use super::record::{self, BLOCK_BYTES, Header};
 use super::segment::{Active, Segment, name_of, number_of};
-use super::shared::{Beginning, LogOptions, Sealed, Shared};
 use crate::kv::StoreError;
 use bytes::Bytes;
 use std::collections::VecDeque;

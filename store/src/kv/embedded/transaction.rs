@@ -7,7 +7,7 @@
 //! It never blocks: reads are memory accesses, and the commit waits for the committer without holding a thread.
 
 use super::committer::{Commit, Message, Read};
-use super::reader::State;
+use super::snapshot::State;
 use super::{Shared, Snapshot};
 use crate::kv::limits::{TRANSACTION_MS_MAX, check_key};
 use crate::kv::overlay::{Overlay, Seen};

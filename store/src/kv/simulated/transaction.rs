@@ -5,7 +5,7 @@
 //! while it waits has taken effect or has not, and the caller cannot know which.
 
 use super::Handle;
-use super::state::Opened;
+use super::store::Opened;
 use super::versions::Proposal;
 use crate::kv::limits::check_key;
 use crate::kv::overlay::{Overlay, Seen};

@@ -8,9 +8,9 @@
 //! It knows neither log nor base; what is in no table is in the base.
 
 mod filter;
-mod newest;
+mod newest_values;
 
-pub(super) use newest::Held;
+pub(super) use newest_values::Held;
 
 use super::record::Pair;
 use crate::kv::KeyRange;

@@ -4,11 +4,11 @@
 //! second: what was flushed in between is in both. If by then something newer may be in the base, both are taken anew;
 //! `READER-2` values that a snapshot can see stay in the tables as long as it is there.
 
-use super::base::Base;
+use super::base_store::Base;
 use super::disk::Disk;
-use super::memory::{TableRange, View};
+use super::engine_core::Shared;
+use super::memtable::{TableRange, View};
 use super::merge::Merge;
-use super::shared::Shared;
 use crate::kv::limits::PAGE_BYTES_MAX;
 use crate::kv::{Page, RangeRead, StoreError};
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! A base in memory: each `apply` is done or not done when the machine dies in it, and it may be full.
 
-use super::super::base::{Base, Change, Mark, Marks, Room};
-use super::super::memory::bounds;
+use super::super::base_store::{Base, Change, Mark, Marks, Room};
+use super::super::memtable::bounds;
 use super::super::merge::BaseRange;
 use super::disk::{Chance, SimulatedDisk};
 use crate::kv::{Fault, KeyRange, StoreError};

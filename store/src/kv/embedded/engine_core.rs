@@ -8,11 +8,11 @@
 //! all of it is in the base, the oldest first; `SHARED-3` after an error that leaves it open what is on the disk, nothing is
 //! written any more until a restart; `SHARED-4` there are never more segments than the most, but for what a recovery needs.
 
-use super::base::Base;
+use super::base_store::Base;
 use super::disk::{Disk, DiskFile};
-use super::memory::{Table, View};
-use super::reader;
+use super::memtable::{Table, View};
 use super::segment::{Segment, name_of};
+use super::snapshot;
 use crate::kv::{Fault, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,11 +130,11 @@ impl<D: Disk, B: Base> Shared<D, B> {
     }
 
     /// Begins to read: the tables, and the sequence to read at.
-    pub(super) fn enter(&self, of: reader::State) -> (Arc<View>, u64) {
+    pub(super) fn enter(&self, of: snapshot::State) -> (Arc<View>, u64) {
         let mut state = self.state();
         let sequence = match of {
-            reader::State::Durable => state.visible,
-            reader::State::Ordered => state.ordered,
+            snapshot::State::Durable => state.visible,
+            snapshot::State::Ordered => state.ordered,
         };
         *state.readers.entry(sequence).or_default() += 1;
         (state.view.clone(), sequence)
