@@ -459,7 +459,7 @@ impl<'a> Running<'a> {
             ("late commit applied", store.late_applied),
             ("late commit dropped", store.late_dropped),
             ("store stall", store.stalls),
-            ("store outage", store.outage_refusals),
+            ("store outage", store.outage_rejections),
             ("message dropped", weather.dropped),
             ("message duplicated", weather.duplicated),
             ("message delayed", weather.delayed),

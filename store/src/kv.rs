@@ -66,7 +66,7 @@ pub trait Engine: Send + Sync + 'static {
     /// `Fatal` if the engine keeps its data elsewhere, or if the copy cannot be made.
     fn backup(&self, _target: PathBuf) -> BoxFuture<'_, Result<Copied, StoreError>> {
         let reason = "the data is in a database, which has backups of its own";
-        Box::pin(std::future::ready(Err(StoreError::fatal(Fault::Refused, reason))))
+        Box::pin(std::future::ready(Err(StoreError::fatal(Fault::Unsupported, reason))))
     }
 }
 

@@ -3,5 +3,8 @@
 //!
 //! It knows events, tenants and keys, and no actors and no HTTP.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kv;
 pub mod tables;

@@ -54,8 +54,15 @@ impl Directory {
         let files = tempfile::tempdir().unwrap();
         let clock = Arc::new(Hand::default());
         let environment = Environment::new(clock.clone(), Arc::new(Counting::default()));
-        let options =
-            EmbeddedOptions { map_bytes_max: 16 << 20, ..EmbeddedOptions::new(files.path()) };
+        let options = EmbeddedOptions {
+            directory: files.path().to_owned(),
+            map_bytes_max: 16 << 20,
+            log_bytes_max: 384 << 20,
+            commit_queue_max: 64,
+            group_transactions_max: 64,
+            group_bytes_max: 1 << 20,
+            readers_max: 64,
+        };
         let store =
             Store::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), environment.clone());
         let access = Access::new(store, &LimitOptions::default());

@@ -43,13 +43,13 @@ async fn postgres(options: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> 
             .map_err(|source| StartError::File { path: path.clone(), source })
     });
     let postgres = PostgresOptions {
+        url: store.postgres_url.clone().unwrap_or_default(),
         password: password.transpose()?,
         ca_file: store.postgres_ca_file.clone(),
         connections_max: store.postgres_connections_max,
         commit_queue_max: store.commit_queue_max,
         group_transactions_max: store.group_transactions_max,
         group_bytes_max: store.group_bytes_max,
-        ..PostgresOptions::new(store.postgres_url.clone().unwrap_or_default())
     };
     match PostgresEngine::open(&postgres).await {
         Ok(engine) => Ok(Arc::new(engine)),

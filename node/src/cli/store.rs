@@ -11,7 +11,7 @@ use crate::client::Call;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
-use triggers_store::kv::embedded::{Inspection, Recovered, inspect};
+use triggers_store::kv::embedded::{Inspection, RecoveryReport, inspect};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -68,8 +68,9 @@ pub async fn run(command: StoreCommand) -> Result<(), CommandError> {
 fn look(arguments: &DirectoryArguments, reads_pairs: bool) -> Result<(), CommandError> {
     let failed = |error: &dyn std::error::Error| CommandError::Failed(error.to_string());
     let inspection = inspect(&arguments.directory, reads_pairs).map_err(|error| failed(&error))?;
-    let Inspection { pairs, file_bytes, used_bytes, segments, segment_bytes, waiting } = inspection;
-    let Recovered { records, bytes, cut, .. } = waiting;
+    let Inspection { pairs, file_bytes, used_bytes, segments, segment_bytes, unflushed } =
+        inspection;
+    let RecoveryReport { records, bytes, cut, .. } = unflushed;
     let cut = cut.map(|(file, offset)| format!("{file}, offset {offset}"));
     if arguments.json {
         return output::json(&serde_json::json!({

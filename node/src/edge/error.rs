@@ -164,7 +164,7 @@ impl From<StoreError> for ApiError {
                 ..
             } => Self::unavailable(error),
             StoreError::Fatal {
-                fault: Fault::LimitExceeded | Fault::Corrupt | Fault::Refused,
+                fault: Fault::LimitExceeded | Fault::Corrupt | Fault::Unsupported,
                 ..
             } => Self::internal(error),
         }

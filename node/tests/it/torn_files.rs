@@ -172,7 +172,7 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
 fn records(segment: &Path) -> Vec<(u64, u64)> {
     let bytes = fs::read(segment).expect("the segment is readable");
     let (mut at, mut records) = (0, Vec::new());
-    while bytes.get(at..at + 4) == Some(b"TrL3") {
+    while bytes.get(at..at + 4) == Some(b"TrL\x01") {
         let body =
             u32::from_le_bytes(bytes[at + BODY_BYTES_AT..][..4].try_into().expect("four bytes"));
         let length = (HEADER_BYTES + body as usize).next_multiple_of(PAGE_BYTES as usize);

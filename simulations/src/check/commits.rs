@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use triggers_actors::cluster::peer_of;
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
 use triggers_store::kv::decode_counter;
-use triggers_store::kv::simulated::{Commit, Observer};
+use triggers_store::kv::simulated::{ObservedCommit, Observer};
 use triggers_store::tables::keys::{self, TenantKeys};
 use triggers_store::tables::rows::{Delivery, EventRow, Fence, Row};
 
@@ -37,7 +37,7 @@ impl CommitChecks {
         Self { found, quota: plan.quota, pushed, last_ids: BTreeMap::new() }
     }
 
-    fn report(&self, rule: &'static str, commit: &Commit<'_>, account: String) {
+    fn report(&self, rule: &'static str, commit: &ObservedCommit<'_>, account: String) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.push(Violation::new(
             rule,
@@ -45,7 +45,7 @@ impl CommitChecks {
         ));
     }
 
-    fn fence(&self, commit: &Commit<'_>, partition: PartitionId) {
+    fn fence(&self, commit: &ObservedCommit<'_>, partition: PartitionId) {
         let fence =
             commit.after(&keys::fence(partition)).and_then(|bytes| Fence::from_bytes(&bytes).ok());
         match fence {
@@ -58,7 +58,7 @@ impl CommitChecks {
         }
     }
 
-    fn epoch(&self, commit: &Commit<'_>, partition: PartitionId, key: &[u8]) {
+    fn epoch(&self, commit: &ObservedCommit<'_>, partition: PartitionId, key: &[u8]) {
         let fence = |bytes: Option<Bytes>| bytes.and_then(|bytes| Fence::from_bytes(&bytes).ok());
         if let (Some(before), Some(after)) = (fence(commit.before(key)), fence(commit.after(key)))
             && after.epoch <= before.epoch
@@ -72,7 +72,13 @@ impl CommitChecks {
         }
     }
 
-    fn event(&mut self, commit: &Commit<'_>, tenant: &[u8], id: EventId, (before, after): Change) {
+    fn event(
+        &mut self,
+        commit: &ObservedCommit<'_>,
+        tenant: &[u8],
+        id: EventId,
+        (before, after): Change,
+    ) {
         use EventStatus::{Delivered, Failed, Queued, Received};
         let is_pushed = self.pushed.contains(tenant);
         let is_legal = match (before, after) {
@@ -96,7 +102,12 @@ impl CommitChecks {
         }
     }
 
-    fn quota(&self, commit: &Commit<'_>, keys: &TenantKeys, changes: &BTreeMap<EventId, Change>) {
+    fn quota(
+        &self,
+        commit: &ObservedCommit<'_>,
+        keys: &TenantKeys,
+        changes: &BTreeMap<EventId, Change>,
+    ) {
         let Some(quota) = self.quota else { return };
         let count = |status| {
             decode_counter(commit.after(&keys.counter(status)).as_deref()).unwrap_or(i64::MAX)
@@ -118,7 +129,7 @@ impl CommitChecks {
         }
     }
 
-    fn tenant(&mut self, commit: &Commit<'_>, partition: PartitionId, tenant: &[u8]) {
+    fn tenant(&mut self, commit: &ObservedCommit<'_>, partition: PartitionId, tenant: &[u8]) {
         self.fence(commit, partition);
         let Some(keys) = keys_of(partition, tenant) else { return };
         let changes = changes(commit, &keys);
@@ -130,7 +141,7 @@ impl CommitChecks {
 }
 
 impl Observer for CommitChecks {
-    fn committed(&mut self, commit: &Commit<'_>) {
+    fn committed(&mut self, commit: &ObservedCommit<'_>) {
         let mut checked = None;
         for key in commit.keys {
             let Some(partition) = partition_of(key) else { continue };
@@ -155,7 +166,7 @@ fn keys_of(partition: PartitionId, tenant: &[u8]) -> Option<TenantKeys> {
 type Change = (Option<EventStatus>, Option<EventStatus>);
 
 /// The events of a tenant of which a commit has written something.
-fn changes(commit: &Commit<'_>, keys: &TenantKeys) -> BTreeMap<EventId, Change> {
+fn changes(commit: &ObservedCommit<'_>, keys: &TenantKeys) -> BTreeMap<EventId, Change> {
     let tenant = keys.tenant().as_str().as_bytes();
     let of_events = commit.keys.iter().filter(|key| {
         parts(key).is_some_and(|parts| parts.tenant == tenant && matches!(parts.table, b'e' | b'v'))

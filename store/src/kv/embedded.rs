@@ -18,10 +18,13 @@ mod base_store;
 mod committer;
 #[cfg(test)]
 mod crashes;
+mod data_file;
 mod directory;
 mod disk;
 mod engine_core;
 mod flusher;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod inspect;
 mod memtable;
 mod merge;
@@ -34,18 +37,18 @@ mod transaction;
 
 pub use directory::OpenError;
 pub use inspect::{Inspection, inspect};
-pub use recovery::Recovered;
+pub use recovery::RecoveryReport;
 
 use super::{BoxFuture, Copied, Engine, Fault, StoreError, Transaction};
-use base_store::Lmdb;
-use committer::Message;
+use base_store::LmdbStore;
+use committer::CommitterMessage;
 use directory::DataDirectory;
 use disk::LogDirectory;
 use engine_core::LogOptions;
 use heed::Database;
 use heed::types::Bytes as Raw;
-use recovery::{Opened, RecoveryError};
-use snapshot::State;
+use recovery::{OpenedLog, RecoveryError};
+use snapshot::Visibility;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -53,9 +56,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use transaction::EmbeddedTransaction;
 
 /// The key space: raw bytes to raw bytes.
-type Pairs = Database<Raw, Raw>;
-type Shared = engine_core::Shared<LogDirectory, Lmdb>;
-type Snapshot = snapshot::Snapshot<LogDirectory, Lmdb>;
+type PairDatabase = Database<Raw, Raw>;
+type EngineCore = engine_core::EngineCore<LogDirectory, LmdbStore>;
+type EmbeddedSnapshot = snapshot::EmbeddedSnapshot<LogDirectory, LmdbStore>;
 
 /// How to open a data directory.
 #[derive(Debug, Clone)]
@@ -78,19 +81,6 @@ pub struct EmbeddedOptions {
 }
 
 impl EmbeddedOptions {
-    /// Default limits for a directory.
-    pub fn new(directory: impl AsRef<Path>) -> Self {
-        Self {
-            directory: directory.as_ref().to_owned(),
-            map_bytes_max: 64 << 30,
-            log_bytes_max: 384 << 20,
-            commit_queue_max: 8_192,
-            group_transactions_max: 1_024,
-            group_bytes_max: 8 << 20,
-            readers_max: 1_024,
-        }
-    }
-
     fn log(&self) -> LogOptions {
         let segment_bytes =
             (self.log_bytes_max / SEGMENTS_MAX as u64).next_multiple_of(record::BLOCK_BYTES as u64);
@@ -111,11 +101,11 @@ const FLUSH_SEGMENTS: usize = 6;
 
 /// The engine. Dropping it finishes what waits, flushes the log, and closes the directory.
 pub struct EmbeddedEngine {
-    shared: Arc<Shared>,
-    commits: Option<mpsc::Sender<Message>>,
+    core: Arc<EngineCore>,
+    commits: Option<mpsc::Sender<CommitterMessage>>,
     committer: Option<JoinHandle<()>>,
     flusher: Option<JoinHandle<()>>,
-    recovered: Recovered,
+    recovered: RecoveryReport,
     map_bytes_max: u64,
     /// It ends when the flusher has.
     flushed: watch::Receiver<()>,
@@ -129,20 +119,17 @@ impl EmbeddedEngine {
     pub fn open(options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
         let mut directory = DataDirectory::open(&options.directory)?;
-        let (env, pairs) = directory.open_environment(options)?;
-        let base = Lmdb::new(env, pairs, options)?;
+        let (env, pairs) =
+            directory.open_environment(options.map_bytes_max, options.readers_max)?;
+        let base = LmdbStore::new(env, pairs, options.map_bytes_max)?;
         let secret = directory.begin_log()?;
-        let is_of_version_before = directory.is_of_version_before();
         let log = LogDirectory::open(directory).map_err(failed)?;
-        let Opened { shared, committer, recovered } =
+        let OpenedLog { core, committer, recovered } =
             recovery::open(log, base, options.log(), secret)
                 .map_err(|error| open_error(&options.directory, error))?;
-        if recovered != Recovered::default() {
-            let Recovered { records, bytes, segments, ref cut } = recovered;
+        if recovered != RecoveryReport::default() {
+            let RecoveryReport { records, bytes, segments, ref cut } = recovered;
             tracing::info!(records, bytes, segments, ?cut, "the log was read back");
-        }
-        if is_of_version_before {
-            directory::write_format(&options.directory, secret).map_err(failed)?;
         }
         let map_bytes_max = options.map_bytes_max;
         let (commits, queue) = mpsc::channel(options.commit_queue_max);
@@ -152,17 +139,17 @@ impl EmbeddedEngine {
             .name("committer".into())
             .spawn(move || committer.run(queue, transactions_max, bytes_max))
             .map_err(failed)?;
-        let (of_flusher, weak) = (shared.clone(), commits.downgrade());
+        let (flusher_core, weak) = (core.clone(), commits.downgrade());
         let (until_flushed, flushed) = watch::channel(());
         let flusher = std::thread::Builder::new()
             .name("flusher".into())
             .spawn(move || {
                 let _until_flushed = until_flushed;
-                flusher::run(&of_flusher, &weak);
+                flusher::run(&flusher_core, &weak);
             })
             .map_err(failed)?;
         Ok(Self {
-            shared,
+            core,
             commits: Some(commits),
             committer: Some(committer),
             flusher: Some(flusher),
@@ -173,21 +160,21 @@ impl EmbeddedEngine {
     }
 
     /// What was read back from the log when the directory was opened.
-    pub fn recovered(&self) -> &Recovered {
+    pub fn recovered(&self) -> &RecoveryReport {
         &self.recovered
     }
 
-    fn transaction(&self, of: State) -> Box<dyn Transaction> {
+    fn transaction(&self, visibility: Visibility) -> Box<dyn Transaction> {
         let commits =
             self.commits.as_ref().expect("the sender is there until the engine is dropped");
-        Box::new(EmbeddedTransaction::new(self.shared.clone(), commits.downgrade(), of))
+        Box::new(EmbeddedTransaction::new(self.core.clone(), commits.downgrade(), visibility))
     }
 }
 
 fn open_error(directory: &Path, error: RecoveryError) -> OpenError {
     match error {
         RecoveryError::Damaged { file, reason } => {
-            OpenError::Log { file: directory.join("wal").join(file), reason }
+            OpenError::DamagedLog { file: directory.join("wal").join(file), reason }
         }
         RecoveryError::Io { file, source } => OpenError::Io {
             directory: directory.to_owned(),
@@ -201,11 +188,11 @@ fn open_error(directory: &Path, error: RecoveryError) -> OpenError {
 
 impl Engine for EmbeddedEngine {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
-        Box::pin(std::future::ready(Ok(self.transaction(State::Durable))))
+        Box::pin(std::future::ready(Ok(self.transaction(Visibility::Durable))))
     }
 
     fn begin_pipelined(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
-        Box::pin(std::future::ready(Ok(self.transaction(State::Ordered))))
+        Box::pin(std::future::ready(Ok(self.transaction(Visibility::Ordered))))
     }
 
     fn health(&self) -> Result<(), StoreError> {
@@ -215,14 +202,14 @@ impl Engine for EmbeddedEngine {
         if self.flusher.as_ref().is_none_or(JoinHandle::is_finished) {
             return Err(StoreError::fatal(Fault::Stopped, "the flusher thread has ended"));
         }
-        self.shared.check_writable()
+        self.core.check_writable()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if let Some(commits) = &self.commits {
                 // A committer that is gone has closed already.
-                let _ = commits.send(Message::Close).await;
+                let _ = commits.send(CommitterMessage::Close).await;
             }
             let mut flushed = self.flushed.clone();
             while flushed.changed().await.is_ok() {}
@@ -230,11 +217,11 @@ impl Engine for EmbeddedEngine {
     }
 
     fn backup(&self, target: PathBuf) -> BoxFuture<'_, Result<Copied, StoreError>> {
-        let (shared, map_bytes_max) = (self.shared.clone(), self.map_bytes_max);
+        let (core, map_bytes_max) = (self.core.clone(), self.map_bytes_max);
         let (done, copied) = oneshot::channel();
         let copy = move || {
             // Whoever asked may be gone; the copy stands all the same.
-            let _ = done.send(backup::copy(&shared, &target, map_bytes_max));
+            let _ = done.send(backup::copy(&core, &target, map_bytes_max));
         };
         let spawned = std::thread::Builder::new().name("backup".into()).spawn(copy);
         Box::pin(async move {
@@ -254,7 +241,7 @@ impl Drop for EmbeddedEngine {
             tracing::error!("the committer thread had panicked");
         }
         // After a committer that has panicked.
-        self.shared.close();
+        self.core.close();
         if let Some(flusher) = self.flusher.take()
             && flusher.join().is_err()
         {

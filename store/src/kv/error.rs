@@ -38,8 +38,8 @@ pub enum Fault {
     #[error("store corrupt")]
     Corrupt,
     /// The engine cannot do this, or not here.
-    #[error("not possible")]
-    Refused,
+    #[error("not supported")]
+    Unsupported,
     /// The engine stopped, or stopped writing after an I/O error.
     #[error("store stopped")]
     Stopped,

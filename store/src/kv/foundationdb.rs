@@ -85,12 +85,12 @@ impl FoundationOptions {
 
 /// The engine. Dropping it ends its probe; commits on their way come to their end in the background.
 pub struct FoundationEngine {
-    shared: Arc<Shared>,
+    client: Arc<ClusterClient>,
     probe: JoinHandle<()>,
 }
 
 /// What transactions, commits and the probe have in common.
-struct Shared {
+struct ClusterClient {
     database: Database,
     keys: Keyspace,
     options: FoundationOptions,
@@ -106,10 +106,10 @@ impl FoundationEngine {
     /// [`FoundationOpenError`] if the options cannot be used, or the cluster does not answer within
     /// [`FoundationOptions::read_ms_max`].
     pub async fn open(options: &FoundationOptions) -> Result<Self, FoundationOpenError> {
-        let shared = Arc::new(Shared::connect(options)?);
-        shared.ask().await.map_err(|failed| options.unusable(failed))?;
-        let probe = tokio::spawn(shared.clone().probe());
-        Ok(Self { shared, probe })
+        let client = Arc::new(ClusterClient::connect(options)?);
+        client.check().await.map_err(|failed| options.unusable(failed))?;
+        let probe = tokio::spawn(client.clone().probe());
+        Ok(Self { client, probe })
     }
 }
 
@@ -121,7 +121,7 @@ impl Drop for FoundationEngine {
 
 impl Engine for FoundationEngine {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
-        let transaction = FoundationTransaction::new(self.shared.clone());
+        let transaction = FoundationTransaction::new(self.client.clone());
         Box::pin(std::future::ready(
             transaction.map(|begun| Box::new(begun) as Box<dyn Transaction>),
         ))
@@ -130,12 +130,12 @@ impl Engine for FoundationEngine {
     /// Whether the cluster has answered the last question. A cluster that takes no writes answers no reads either: it
     /// gives out no read versions.
     fn health(&self) -> Result<(), StoreError> {
-        let down = self.shared.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = self.client.down.lock().unwrap_or_else(PoisonError::into_inner);
         down.as_ref().map_or(Ok(()), |reason| Err(StoreError::Retryable(reason.clone())))
     }
 }
 
-impl Shared {
+impl ClusterClient {
     /// Everything of an engine but the cluster's answer.
     fn connect(options: &FoundationOptions) -> Result<Self, FoundationOpenError> {
         let keys = Keyspace::new(&options.prefix)?;
@@ -153,7 +153,7 @@ impl Shared {
     }
 
     /// Asks whether the cluster is there, again while that can help, until the timeout of the transaction.
-    async fn ask(&self) -> FdbResult<()> {
+    async fn check(&self) -> FdbResult<()> {
         let mut transaction = self.database.create_trx()?;
         loop {
             let Err(failed) = transaction.get(&self.keys.probe(), true).await else {
@@ -168,7 +168,7 @@ impl Shared {
     async fn probe(self: Arc<Self>) {
         loop {
             tokio::time::sleep(PROBE_INTERVAL).await;
-            self.note(self.ask().await.err().map(error::text));
+            self.note(self.check().await.err().map(error::text));
         }
     }
 
@@ -205,8 +205,8 @@ mod tests {
             commit_ms_max: 400,
             ..FoundationOptions::new(Some(file.path().to_owned()))
         };
-        let shared = Arc::new(Shared::connect(&options).unwrap());
-        let begin = || Box::new(FoundationTransaction::new(shared.clone()).unwrap());
+        let client = Arc::new(ClusterClient::connect(&options).unwrap());
+        let begin = || Box::new(FoundationTransaction::new(client.clone()).unwrap());
         let case = async {
             let error = begin().get(b"a").await.unwrap_err();
             assert!(matches!(error, StoreError::Retryable(_)), "{error}");
@@ -214,8 +214,8 @@ mod tests {
             open.set(b"a", b"1");
             let error = open.commit().await.unwrap_err();
             assert!(matches!(error, StoreError::MaybeCommitted(_)), "{error}");
-            shared.note(shared.ask().await.err().map(error::text));
-            assert!(shared.down.lock().unwrap().is_some());
+            client.note(client.check().await.err().map(error::text));
+            assert!(client.down.lock().unwrap().is_some());
         };
         tokio::time::timeout(Duration::from_secs(60), case).await.expect("the waits end");
     }

@@ -28,7 +28,7 @@ pub(super) struct Overlay {
 }
 
 /// What the overlay says of one key.
-pub(super) enum Seen {
+pub(super) enum OverlayRead {
     /// The value is known without the base.
     Known(Option<Bytes>),
     /// The base's value plus this.
@@ -76,8 +76,8 @@ impl Overlay {
         self.note(limits::check_key(key));
         self.bytes += key.len() + 8;
         let write = match self.seen(key) {
-            Seen::BasePlus(before) => Write::Add(before.wrapping_add(delta)),
-            Seen::Known(value) => match decode_counter(value.as_deref()) {
+            OverlayRead::BasePlus(before) => Write::Add(before.wrapping_add(delta)),
+            OverlayRead::Known(value) => match decode_counter(value.as_deref()) {
                 Ok(before) => {
                     Write::Set(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes()))
                 }
@@ -88,13 +88,15 @@ impl Overlay {
     }
 
     /// What a read of `key` gives, as far as the overlay knows.
-    pub(super) fn seen(&self, key: &[u8]) -> Seen {
+    pub(super) fn seen(&self, key: &[u8]) -> OverlayRead {
         match self.writes.get(key) {
-            Some(Write::Set(value)) => Seen::Known(Some(value.clone())),
-            Some(Write::Clear) => Seen::Known(None),
-            Some(Write::Add(delta)) => Seen::BasePlus(*delta),
-            None if self.cleared.iter().any(|range| range.contains(key)) => Seen::Known(None),
-            None => Seen::BasePlus(0),
+            Some(Write::Set(value)) => OverlayRead::Known(Some(value.clone())),
+            Some(Write::Clear) => OverlayRead::Known(None),
+            Some(Write::Add(delta)) => OverlayRead::BasePlus(*delta),
+            None if self.cleared.iter().any(|range| range.contains(key)) => {
+                OverlayRead::Known(None)
+            }
+            None => OverlayRead::BasePlus(0),
         }
     }
 
@@ -105,9 +107,11 @@ impl Overlay {
         base: Option<Bytes>,
     ) -> Result<Option<Bytes>, StoreError> {
         match self.seen(key) {
-            Seen::Known(value) => Ok(value),
-            Seen::BasePlus(0) if !matches!(self.writes.get(key), Some(Write::Add(_))) => Ok(base),
-            Seen::BasePlus(delta) => {
+            OverlayRead::Known(value) => Ok(value),
+            OverlayRead::BasePlus(0) if !matches!(self.writes.get(key), Some(Write::Add(_))) => {
+                Ok(base)
+            }
+            OverlayRead::BasePlus(delta) => {
                 let sum = decode_counter(base.as_deref())?.wrapping_add(delta);
                 Ok(Some(Bytes::copy_from_slice(&sum.to_le_bytes())))
             }
@@ -120,9 +124,9 @@ impl Overlay {
         read: RangeRead,
         mut fetch: impl FnMut(RangeRead) -> Result<Page, StoreError>,
     ) -> Result<(Page, KeyRange), StoreError> {
-        let mut reading = RangeReading::new(read);
-        while !reading.take(self, fetch(reading.next())?)? {}
-        Ok(reading.finish())
+        let mut reader = RangeReader::new(read);
+        while !reader.add_page(self, fetch(reader.next())?)? {}
+        Ok(reader.finish())
     }
 
     /// Base pairs of a fully read section with this transaction's writes on top.
@@ -176,15 +180,15 @@ impl Overlay {
     }
 }
 
-/// A page of a range that grows from base pages: those that [`RangeReading::next`] asks for, until one is the last.
-pub(super) struct RangeReading {
+/// A page of a range that grows from base pages: those that [`RangeReader::next`] asks for, until one is the last.
+pub(super) struct RangeReader {
     whole: KeyRange,
     rest: RangeRead,
     page: Page,
     bytes: usize,
 }
 
-impl RangeReading {
+impl RangeReader {
     pub(super) fn new(read: RangeRead) -> Self {
         let rest = RangeRead { limit: read.limit.max(1), ..read };
         Self { whole: rest.range.clone(), rest, page: Page::default(), bytes: 0 }
@@ -196,7 +200,7 @@ impl RangeReading {
     }
 
     /// Takes what that gave; whether the page is whole now.
-    pub(super) fn take(&mut self, overlay: &Overlay, base: Page) -> Result<bool, StoreError> {
+    pub(super) fn add_page(&mut self, overlay: &Overlay, base: Page) -> Result<bool, StoreError> {
         let section = section_of(&self.rest, &base);
         for (key, value) in overlay.merged(&section, base.pairs, self.rest.reverse)? {
             self.bytes += key.len() + value.len();

@@ -8,7 +8,7 @@
 //! Invariants: `POSTGRES-1` groups are committed one after the other, each behind a lock that its whole check and its
 //! writes are made under, so that a transaction is serialized where its group is; the lock is held by the server alone,
 //! never while it waits for a node; `POSTGRES-2` a commit is answered after the server has made it durable, and a server
-//! that does not (`fsync`, `full_page_writes` off) is refused; `POSTGRES-3` every wait for the server ends.
+//! that does not (`fsync`, `full_page_writes` off) is rejected; `POSTGRES-3` every wait for the server ends.
 //! Conflicts are found by value, as in the embedded engine. Why it is not `SERIALIZABLE`:
 //! docs/adr/0009-postgresql-commits-in-groups.md.
 //! It makes its table and functions itself (`schema.sql` beside this file); it manages no server, backup or replica.
@@ -23,7 +23,7 @@ pub use error::PostgresOpenError;
 
 use super::{BoxFuture, Engine, StoreError, Transaction};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
-use group::Commit;
+use group::PendingCommit;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::path::PathBuf;
@@ -69,19 +69,6 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// Default limits for a database.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            password: None,
-            ca_file: None,
-            connections_max: 32,
-            commit_queue_max: 8_192,
-            group_transactions_max: 1_024,
-            group_bytes_max: 8 << 20,
-        }
-    }
-
     fn config(&self) -> Result<Config, PostgresOpenError> {
         let mut config: Config = self.url.parse().map_err(|failed| {
             PostgresOpenError::Options(format!("the URL: {}", error::text(&failed)))
@@ -140,12 +127,12 @@ fn is_local(config: &Config) -> bool {
 
 /// The engine. Dropping it lets what waits finish in the background.
 pub struct PostgresEngine {
-    shared: Arc<Shared>,
-    commits: mpsc::Sender<Commit>,
+    pools: Arc<PostgresPools>,
+    commits: mpsc::Sender<PendingCommit>,
 }
 
 /// What transactions and the committer have in common.
-struct Shared {
+struct PostgresPools {
     readers: Pool,
     committers: Pool,
     runtime: Handle,
@@ -160,16 +147,16 @@ impl PostgresEngine {
     /// [`PostgresOpenError`] if the options cannot be used, the server cannot be reached, or it is not durable.
     pub async fn open(options: &PostgresOptions) -> Result<Self, PostgresOpenError> {
         let readers = pool(options, options.connections_max)?;
-        let shared = Arc::new(Shared {
+        let pools = Arc::new(PostgresPools {
             readers,
             committers: pool(options, 1)?,
             runtime: Handle::current(),
             down: Mutex::new(None),
         });
-        prepare(&shared).await?;
+        prepare(&pools).await?;
         let (commits, queue) = mpsc::channel(options.commit_queue_max);
-        tokio::spawn(committer::run(shared.clone(), queue, options.clone()));
-        Ok(Self { shared, commits })
+        tokio::spawn(committer::run(pools.clone(), queue, options.clone()));
+        Ok(Self { pools, commits })
     }
 }
 
@@ -194,10 +181,10 @@ fn pool(options: &PostgresOptions, size: usize) -> Result<Pool, PostgresOpenErro
 }
 
 /// The server's settings and the schema.
-async fn prepare(shared: &Shared) -> Result<(), PostgresOpenError> {
+async fn prepare(pools: &PostgresPools) -> Result<(), PostgresOpenError> {
     let failed =
         |error: &(dyn std::error::Error + 'static)| PostgresOpenError::Connect(error::text(error));
-    let client = shared.committers.get().await.map_err(|error| failed(&error))?;
+    let client = pools.committers.get().await.map_err(|error| failed(&error))?;
     for setting in ["fsync", "full_page_writes"] {
         let row = client
             .query_one(&format!("SHOW {setting}"), &[])
@@ -214,17 +201,17 @@ async fn prepare(shared: &Shared) -> Result<(), PostgresOpenError> {
 
 impl Engine for PostgresEngine {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
-        let transaction = PostgresTransaction::new(self.shared.clone(), self.commits.downgrade());
+        let transaction = PostgresTransaction::new(self.pools.clone(), self.commits.downgrade());
         Box::pin(std::future::ready(Ok(Box::new(transaction) as Box<dyn Transaction>)))
     }
 
     fn health(&self) -> Result<(), StoreError> {
-        let down = self.shared.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = self.pools.down.lock().unwrap_or_else(PoisonError::into_inner);
         down.as_ref().map_or(Ok(()), |reason| Err(StoreError::Retryable(reason.clone())))
     }
 }
 
-impl Shared {
+impl PostgresPools {
     /// Asks whether the database is there, and remembers the answer.
     async fn probe(&self) {
         let answered = async {
@@ -237,7 +224,7 @@ impl Shared {
         self.note(outcome.as_ref().err());
     }
 
-    /// Remembers how the last question went; refused commits are answers as well.
+    /// Remembers how the last question went; rejected commits are answers as well.
     fn note(&self, failed: Option<&StoreError>) {
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         match (failed, &*down) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SimulatedEngine ── clone ──▶ another handle on the same data, for a node that starts again
-//!      └─ handle: the clock of its runtime ──▶ State: versions, late commits, faults, outage
+//!      └─ handle: the clock of its runtime ──▶ SimulatedStore: versions, late commits, faults, outage
 //! ```
 //! Invariants: `SIMULATED-1` one seed, one schedule of calls: one trace of results; each kind of fault draws from a
 //! stream of its own, so that changing one probability does not shift the others; `SIMULATED-2` conflicts are found by
@@ -12,21 +12,20 @@
 //! different runtimes do not compare, so each runtime uses a clone of its own.
 
 mod faults;
-mod observer;
 mod store;
 mod transaction;
 mod versions;
 
 pub use faults::{FaultsFired, Stream};
-pub use observer::{Commit, Observer};
 
 use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use store::State;
+use store::SimulatedStore;
 use tokio::time::Instant;
 use transaction::SimulatedTransaction;
+use versions::Versions;
 
 /// Which faults come how often. Probabilities are per mille of the calls that they apply to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,12 +61,12 @@ impl SimulatedOptions {
 
 /// The engine. A clone shares the data and takes its time from the runtime that first uses it.
 pub struct SimulatedEngine {
-    handle: Arc<Handle>,
+    handle: Arc<SimulatedHandle>,
 }
 
 /// One runtime's way to the shared state.
-struct Handle {
-    state: Arc<Mutex<State>>,
+struct SimulatedHandle {
+    state: Arc<Mutex<SimulatedStore>>,
     /// Who uses it, for the observer.
     name: Arc<str>,
     /// An instant of this runtime's clock and the store's time at it.
@@ -77,7 +76,7 @@ struct Handle {
 impl SimulatedEngine {
     /// An empty store.
     pub fn new(options: SimulatedOptions) -> Self {
-        Self::on(Arc::new(Mutex::new(State::new(options))), "".into())
+        Self::on(Arc::new(Mutex::new(SimulatedStore::new(options))), "".into())
     }
 
     /// Another handle on the same data, whose commits an observer knows by this name.
@@ -115,8 +114,8 @@ impl SimulatedEngine {
         self.handle.peek().faults.fired
     }
 
-    fn on(state: Arc<Mutex<State>>, name: Arc<str>) -> Self {
-        let handle = Arc::new(Handle { state, name, anchor: OnceLock::new() });
+    fn on(state: Arc<Mutex<SimulatedStore>>, name: Arc<str>) -> Self {
+        let handle = Arc::new(SimulatedHandle { state, name, anchor: OnceLock::new() });
         Self { handle }
     }
 }
@@ -145,14 +144,14 @@ impl Engine for SimulatedEngine {
     }
 }
 
-impl Handle {
+impl SimulatedHandle {
     /// The state as it is, without looking at the clock.
-    fn peek(&self) -> MutexGuard<'_, State> {
+    fn peek(&self) -> MutexGuard<'_, SimulatedStore> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state at this moment: whatever was due by now has happened.
-    fn now(&self) -> MutexGuard<'_, State> {
+    fn now(&self) -> MutexGuard<'_, SimulatedStore> {
         let mut state = self.peek();
         let (instant, at) = self.anchor.get_or_init(|| (Instant::now(), state.now));
         let now = *at + instant.elapsed();
@@ -170,5 +169,34 @@ impl Handle {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
+    }
+}
+
+/// Looks at commits.
+pub trait Observer: Send {
+    /// This commit has taken effect.
+    fn committed(&mut self, commit: &ObservedCommit<'_>);
+}
+
+/// A commit that has taken effect.
+pub struct ObservedCommit<'a> {
+    /// The name of the handle that it came by.
+    pub writer: &'a str,
+    /// When it took effect, on the store's clock.
+    pub at: Duration,
+    /// The keys that it has set, cleared one by one, or added to, in their order.
+    pub keys: &'a [Bytes],
+    versions: &'a Versions,
+}
+
+impl ObservedCommit<'_> {
+    /// The value of a key before.
+    pub fn before(&self, key: &[u8]) -> Option<Bytes> {
+        self.versions.value_at(self.versions.newest().saturating_sub(1), key)
+    }
+
+    /// The value of a key now.
+    pub fn after(&self, key: &[u8]) -> Option<Bytes> {
+        self.versions.value_at(self.versions.newest(), key)
     }
 }

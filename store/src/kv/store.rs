@@ -1,8 +1,8 @@
 //! Running a transaction to its end: begin, closure, commit, and again while that can help.
 //!
-//! Invariants: `RUN-1` the closure may run several times, so it takes ids, times and random bytes from outside;
-//! `RUN-2` nothing runs past the deadline; a deadline that passes during the commit is `MaybeCommitted`, never a failure;
-//! `RUN-3` `MaybeCommitted` is retried only when the caller says that its transaction is idempotent.
+//! Invariants: `STORE-RUN-1` the closure may run several times, so it takes ids, times and random bytes from outside;
+//! `STORE-RUN-2` nothing runs past the deadline; a deadline that passes during the commit is `MaybeCommitted`, never a failure;
+//! `STORE-RUN-3` `MaybeCommitted` is retried only when the caller says that its transaction is idempotent.
 
 use super::{BoxFuture, Engine, Fault, Ordered, StoreError, Transaction};
 use std::sync::Arc;

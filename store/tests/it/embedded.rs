@@ -10,14 +10,14 @@ mod files;
 mod full;
 mod pipeline;
 
-use crate::subject::Subject;
+use crate::subject::{Subject, embedded_options};
 use std::path::Path;
 use std::sync::Arc;
-use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
+use triggers_store::kv::embedded::EmbeddedEngine;
 use triggers_store::kv::{KeyRange, RangeRead};
 
 fn open(directory: &Path) -> Arc<EmbeddedEngine> {
-    Arc::new(EmbeddedEngine::open(&EmbeddedOptions::new(directory)).unwrap())
+    Arc::new(EmbeddedEngine::open(&embedded_options(directory)).unwrap())
 }
 
 fn subject(directory: &Path) -> Subject {

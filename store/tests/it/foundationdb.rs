@@ -6,8 +6,8 @@
 //! Each test process has a prefix of its own, which begins with the time: what it leaves there is cleared by a test
 //! process that comes an hour later.
 
+use crate::conformance::serializability::shared_store;
 use crate::conformance::within_deadline;
-use crate::nodes;
 use crate::subject::Subject;
 use futures_util::FutureExt;
 use std::path::PathBuf;
@@ -71,8 +71,12 @@ async fn refusal(options: FoundationOptions) -> FoundationOpenError {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_share_a_cluster_are_serialized() {
     let Some(options) = options() else { return };
-    nodes::are_serialized(vec![open(&options).await, open(&options).await, open(&options).await])
-        .await;
+    shared_store::assert_serialized(vec![
+        open(&options).await,
+        open(&options).await,
+        open(&options).await,
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

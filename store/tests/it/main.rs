@@ -17,8 +17,6 @@ mod embedded;
 #[cfg(feature = "foundationdb")]
 mod foundationdb;
 mod history;
-#[cfg(any(feature = "postgres", feature = "foundationdb"))]
-mod nodes;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod scripted;

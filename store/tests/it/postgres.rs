@@ -3,8 +3,8 @@
 
 mod server;
 
+use crate::conformance::serializability::shared_store;
 use crate::conformance::within_deadline;
-use crate::nodes;
 use crate::subject::Subject;
 use server::Server;
 use std::path::PathBuf;
@@ -20,9 +20,20 @@ pub async fn subject() -> Option<Subject> {
     Some(Subject::new(Arc::new(open(server).await), None))
 }
 
+fn options(url: impl Into<String>) -> PostgresOptions {
+    PostgresOptions {
+        url: url.into(),
+        password: None,
+        ca_file: None,
+        connections_max: 128,
+        commit_queue_max: 1_024,
+        group_transactions_max: 1_024,
+        group_bytes_max: 8 << 20,
+    }
+}
+
 async fn open(server: &Server) -> PostgresEngine {
-    let options = PostgresOptions { connections_max: 128, ..PostgresOptions::new(server.url()) };
-    PostgresEngine::open(&options).await.unwrap()
+    PostgresEngine::open(&options(server.url())).await.unwrap()
 }
 
 async fn refusal(options: PostgresOptions) -> PostgresOpenError {
@@ -32,7 +43,12 @@ async fn refusal(options: PostgresOptions) -> PostgresOpenError {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_share_a_database_are_serialized() {
     let Some(server) = server::shared() else { return };
-    nodes::are_serialized(vec![open(server).await, open(server).await, open(server).await]).await;
+    shared_store::assert_serialized(vec![
+        open(server).await,
+        open(server).await,
+        open(server).await,
+    ])
+    .await;
 }
 
 /// Adds one to a counter and sets a pair, again and again; how many of these are known to be there, and how many may be.
@@ -114,20 +130,19 @@ async fn its_health_is_that_of_the_database() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_forgets_is_refused() {
     let Some(server) = Server::start(&["-c", "fsync=off"]) else { return };
-    let error = refusal(PostgresOptions::new(server.url())).await;
+    let error = refusal(options(server.url())).await;
     assert_eq!(error.to_string(), "the database does not keep what is committed: fsync is off");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn options_that_cannot_be_used_are_refused() {
-    let options = |error: PostgresOpenError| matches!(error, PostgresOpenError::Options(_));
-    assert!(options(refusal(PostgresOptions::new("mysql://localhost")).await));
-    assert!(options(refusal(PostgresOptions::new("postgresql://u:secret@localhost/db")).await));
+    let is_of_options = |error: PostgresOpenError| matches!(error, PostgresOpenError::Options(_));
+    assert!(is_of_options(refusal(options("mysql://localhost")).await));
+    assert!(is_of_options(refusal(options("postgresql://u:secret@localhost/db")).await));
     let ca_file = Some(PathBuf::from("/nowhere/ca.pem"));
-    assert!(options(
-        refusal(PostgresOptions { ca_file, ..PostgresOptions::new("postgresql://u@db.example/x") })
-            .await
+    assert!(is_of_options(
+        refusal(PostgresOptions { ca_file, ..options("postgresql://u@db.example/x") }).await
     ));
-    let error = refusal(PostgresOptions::new("postgresql://u@127.0.0.1:9/x")).await;
+    let error = refusal(options("postgresql://u@127.0.0.1:9/x")).await;
     assert!(matches!(error, PostgresOpenError::Connect(_)), "{error}");
 }

@@ -4,6 +4,7 @@
 //! a store that is shared. A function here opens each engine; the data directory goes when the subject goes.
 
 use bytes::Bytes;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,9 +23,22 @@ pub struct Subject {
     _directory: Option<TempDir>,
 }
 
+/// Options of an embedded engine with ample limits, for tests to reduce.
+pub fn embedded_options(directory: &Path) -> EmbeddedOptions {
+    EmbeddedOptions {
+        directory: directory.to_owned(),
+        map_bytes_max: 1 << 30,
+        log_bytes_max: 384 << 20,
+        commit_queue_max: 1_024,
+        group_transactions_max: 1_024,
+        group_bytes_max: 8 << 20,
+        readers_max: 1_024,
+    }
+}
+
 pub async fn embedded() -> Subject {
     let directory = TempDir::new().unwrap();
-    let engine = EmbeddedEngine::open(&EmbeddedOptions::new(directory.path())).unwrap();
+    let engine = EmbeddedEngine::open(&embedded_options(directory.path())).unwrap();
     Subject::new(Arc::new(engine), Some(directory))
 }
 

@@ -1,12 +1,12 @@
 //! A copy of everything, while the node runs.
 //!
-//! Invariants: `BACKUP-1` the copy is one state: everything that was committed before it began, and nothing after; `BACKUP-2` it is a
-//! data directory, and counts as one only when it is whole: its format file is written last; `BACKUP-3` nothing that is there is
+//! Invariants: `EMBEDDED-BACKUP-1` the copy is one state: everything that was committed before it began, and nothing after; `EMBEDDED-BACKUP-2` it is a
+//! data directory, and counts as one only when it is whole: its format file is written last; `EMBEDDED-BACKUP-3` nothing that is there is
 //! written over. Pages that are freed meanwhile are not used again until it ends.
 
-use super::base_store::{Base, Lmdb, Mark};
+use super::base_store::{BaseStore, FlushMark, LmdbStore};
 use super::directory::DataDirectory;
-use super::{EmbeddedOptions, OpenError, Shared, Snapshot};
+use super::{EmbeddedSnapshot, EngineCore, OpenError};
 use crate::kv::{Copied, Fault, KeyRange, RangeRead, StoreError, limits};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,22 +18,21 @@ const PAGE_PAIRS: usize = 2_000;
 /// # Errors
 /// If there is something at `target`, or it cannot be written.
 pub(super) fn copy(
-    shared: &Arc<Shared>,
+    core: &Arc<EngineCore>,
     target: &Path,
     map_bytes_max: u64,
 ) -> Result<Copied, StoreError> {
     let failed = |error: OpenError| StoreError::fatal(Fault::Stopped, error.to_string());
     if std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(StoreError::fatal(
-            Fault::Refused,
+            Fault::Unsupported,
             format!("{} is not empty", target.display()),
         ));
     }
-    let options = EmbeddedOptions { map_bytes_max, ..EmbeddedOptions::new(target) };
     let mut directory = DataDirectory::open(target).map_err(failed)?;
-    let (env, pairs) = directory.open_environment(&options).map_err(failed)?;
-    let base = Lmdb::new(env, pairs, &options).map_err(failed)?;
-    let snapshot = Snapshot::open(shared)?;
+    let (env, pairs) = directory.open_environment(map_bytes_max, 1).map_err(failed)?;
+    let base = LmdbStore::new(env, pairs, map_bytes_max).map_err(failed)?;
+    let snapshot = EmbeddedSnapshot::open(core)?;
     let mut copied = Copied::default();
     let mut rest =
         RangeRead::first(KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]), PAGE_PAIRS);
@@ -47,7 +46,7 @@ pub(super) fn copy(
         copied.bytes += bytes as u64;
         let pairs: Vec<_> =
             page.pairs.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
-        base.apply(&pairs, Mark::Done(0))?;
+        base.apply(&pairs, FlushMark::Done(0))?;
         if !page.more {
             break;
         }

@@ -6,10 +6,10 @@
 //! last used page, so that a shorter one is known to be cut.
 //! It does not checksum pages: a disk that changes them unnoticed is not noticed here either.
 
-use super::directory::{Growth, used_bytes};
+use super::data_file::{DataFileGrowth, used_bytes};
 use super::merge::BaseRange;
 use super::residency::Residency;
-use super::{EmbeddedOptions, OpenError, Pairs, is_full};
+use super::{OpenError, PairDatabase, is_full};
 use crate::kv::{Fault, KeyRange, StoreError};
 use bytes::Bytes;
 use heed::{Env, RoTxn, WithoutTls};
@@ -23,23 +23,23 @@ const MARKS: &[u8] = &[0xff; 511];
 
 /// Whether there is room for commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum Headroom {
     /// For all.
     Enough,
     /// For those that do not grow what is stored.
-    Shrinking,
+    OnlyForShrinking,
 }
 
 /// How far the log is in the base, with what is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum FlushMark {
     /// Some of up to this sequence.
     Begun(u64),
     /// All of up to this sequence.
     Done(u64),
 }
 
-impl Mark {
+impl FlushMark {
     pub(super) fn sequence(self) -> u64 {
         match self {
             Self::Begun(sequence) | Self::Done(sequence) => sequence,
@@ -49,17 +49,17 @@ impl Mark {
 
 /// How far the log is in the base: all up to `done`, and some up to `begun`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(super) struct FlushMarks {
     pub(super) done: u64,
     pub(super) begun: u64,
 }
 
-impl Marks {
+impl FlushMarks {
     /// With what was applied.
-    pub(super) fn with(self, mark: Mark) -> Self {
+    pub(super) fn with(self, mark: FlushMark) -> Self {
         match mark {
-            Mark::Begun(begun) => Self { begun, ..self },
-            Mark::Done(done) => Self { begun: done, done },
+            FlushMark::Begun(begun) => Self { begun, ..self },
+            FlushMark::Done(done) => Self { begun: done, done },
         }
     }
 }
@@ -68,7 +68,7 @@ impl Marks {
 pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// What the log is flushed into.
-pub(super) trait Base: Send + Sync + 'static {
+pub(super) trait BaseStore: Send + Sync + 'static {
     /// An unchanging look at it.
     type Snapshot: Send;
 
@@ -82,41 +82,42 @@ pub(super) trait Base: Send + Sync + 'static {
     ) -> Result<BaseRange<'a>, StoreError>;
 
     /// Applies pairs in the order of their keys.
-    fn apply(&self, pairs: &[Change<'_>], mark: Mark) -> Result<(), StoreError>;
+    fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError>;
 
     /// What the marks of everything that was applied come to.
-    fn marks(&self) -> Result<Marks, StoreError>;
+    fn marks(&self) -> Result<FlushMarks, StoreError>;
 
     /// Makes sure that pages of `upcoming` bytes can be added.
-    fn room(&self, upcoming: u64) -> Result<Room, StoreError>;
+    fn room(&self, upcoming: u64) -> Result<Headroom, StoreError>;
 }
 
 /// LMDB.
-pub(super) struct Lmdb {
+pub(super) struct LmdbStore {
     env: Env<WithoutTls>,
-    pairs: Pairs,
-    growth: Mutex<Growth>,
+    pairs: PairDatabase,
+    growth: Mutex<DataFileGrowth>,
     residency: Mutex<Residency>,
     /// Pages used beyond which only commits that do not grow what is stored are taken (`BASE-3`).
     growth_bytes_max: u64,
 }
 
-impl Lmdb {
+impl LmdbStore {
     pub(super) fn new(
         env: Env<WithoutTls>,
-        pairs: Pairs,
-        options: &EmbeddedOptions,
+        pairs: PairDatabase,
+        map_bytes_max: u64,
     ) -> Result<Self, OpenError> {
-        let growth = Growth::new(&env, options.map_bytes_max).map_err(|error| OpenError::Io {
-            directory: options.directory.clone(),
+        let directory = env.path().to_owned();
+        let growth = DataFileGrowth::new(&env, map_bytes_max).map_err(|error| OpenError::Io {
+            directory: directory.clone(),
             source: std::io::Error::other(error.to_string()),
         })?;
         Ok(Self {
             env,
             pairs,
             growth: Mutex::new(growth),
-            residency: Mutex::new(Residency::new(&options.directory)),
-            growth_bytes_max: options.map_bytes_max - reserve_bytes(options.map_bytes_max),
+            residency: Mutex::new(Residency::new(&directory)),
+            growth_bytes_max: map_bytes_max - reserve_bytes(map_bytes_max),
         })
     }
 
@@ -129,12 +130,12 @@ impl Lmdb {
         Ok(((pages * tree.page_size as usize) as u64, tree.entries as u64 - u64::from(has_marker)))
     }
 
-    fn marks_in(&self, transaction: &RoTxn<'_, WithoutTls>) -> Result<Marks, StoreError> {
+    fn marks_in(&self, transaction: &RoTxn<'_, WithoutTls>) -> Result<FlushMarks, StoreError> {
         let Some(row) = self.pairs.get(transaction, MARKS).map_err(store_error)? else {
-            return Ok(Marks::default());
+            return Ok(FlushMarks::default());
         };
         let number = |at: usize| Some(u64::from_le_bytes(row.get(at..at + 8)?.try_into().ok()?));
-        let marks = number(0).zip(number(8)).map(|(done, begun)| Marks { done, begun });
+        let marks = number(0).zip(number(8)).map(|(done, begun)| FlushMarks { done, begun });
         let malformed = || {
             StoreError::fatal(
                 Fault::Corrupt,
@@ -167,7 +168,7 @@ fn reserve_bytes(map_bytes_max: u64) -> u64 {
     (map_bytes_max / 4).min(RESERVE_BYTES)
 }
 
-impl Base for Lmdb {
+impl BaseStore for LmdbStore {
     type Snapshot = RoTxn<'static, WithoutTls>;
 
     fn snapshot(&self) -> Result<Self::Snapshot, StoreError> {
@@ -202,7 +203,7 @@ impl Base for Lmdb {
         Ok(Box::new(found.map(|pair| pair.map_err(store_error))))
     }
 
-    fn apply(&self, pairs: &[Change<'_>], mark: Mark) -> Result<(), StoreError> {
+    fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError> {
         // At most a page for each key is copied, besides what its value takes.
         let bytes: usize =
             pairs.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
@@ -223,13 +224,17 @@ impl Base for Lmdb {
         Ok(())
     }
 
-    fn marks(&self) -> Result<Marks, StoreError> {
+    fn marks(&self) -> Result<FlushMarks, StoreError> {
         self.marks_in(&self.snapshot()?)
     }
 
-    fn room(&self, upcoming: u64) -> Result<Room, StoreError> {
+    fn room(&self, upcoming: u64) -> Result<Headroom, StoreError> {
         self.make_room(upcoming)?;
-        Ok(if self.is_nearly_full(upcoming)? { Room::Shrinking } else { Room::Enough })
+        Ok(if self.is_nearly_full(upcoming)? {
+            Headroom::OnlyForShrinking
+        } else {
+            Headroom::Enough
+        })
     }
 }
 

@@ -9,14 +9,14 @@
 //! While a group is synced the next one gathers; there is no timer. If few have gathered, whoever is about to commit and waits for
 //! a processor only goes first: where processors are idle that takes no time.
 
-use super::base_store::{Base, Room};
+use super::base_store::{BaseStore, Headroom};
 use super::disk::Disk;
-use super::engine_core::Shared;
+use super::engine_core::EngineCore;
 use super::is_full;
 use super::memtable::{bounds, page_bytes};
 use super::record::{Encoder, Pair};
-use super::segment::Active;
-use super::snapshot::Snapshot;
+use super::segment::ActiveSegment;
+use super::snapshot::EmbeddedSnapshot;
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, decode_counter};
 use bytes::Bytes;
@@ -34,8 +34,8 @@ const YIELD_BELOW: usize = 4;
 const CLEARED_PAGE: usize = 1_000;
 
 /// What the committer's thread is told.
-pub(super) enum Message {
-    Commit(Commit),
+pub(super) enum CommitterMessage {
+    Commit(QueuedCommit),
     /// Nothing was written for a while: what is in the log shall be flushed.
     Seal,
     /// Nothing more comes.
@@ -43,10 +43,10 @@ pub(super) enum Message {
 }
 
 /// What one transaction hands over.
-pub(super) struct Commit {
+pub(super) struct QueuedCommit {
     /// The sequence that it has read at, if it has read at all.
     pub(super) read_at: Option<u64>,
-    pub(super) reads: Vec<Read>,
+    pub(super) reads: Vec<CheckedRead>,
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
     pub(super) bytes: usize,
@@ -57,7 +57,7 @@ pub(super) struct Commit {
 
 /// What must not have changed since it was read.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(super) enum CheckedRead {
     Key(Bytes),
     Range(KeyRange),
 }
@@ -66,24 +66,28 @@ pub(super) enum Read {
 type Staged = BTreeMap<Bytes, Option<Bytes>>;
 
 /// The committer.
-pub(super) struct Committer<D: Disk, B: Base> {
-    shared: Arc<Shared<D, B>>,
-    active: Active<D::File>,
+pub(super) struct Committer<D: Disk, B: BaseStore> {
+    core: Arc<EngineCore<D, B>>,
+    active: ActiveSegment<D::File>,
     encoder: Encoder,
     /// The sequence of the last record.
     sequence: u64,
 }
 
-impl<D: Disk, B: Base> Committer<D, B> {
-    pub(super) fn new(shared: Arc<Shared<D, B>>, active: Active<D::File>, secret: u32) -> Self {
-        let sequence = shared.visible();
-        Self { shared, active, encoder: Encoder::new(secret), sequence }
+impl<D: Disk, B: BaseStore> Committer<D, B> {
+    pub(super) fn new(
+        core: Arc<EngineCore<D, B>>,
+        active: ActiveSegment<D::File>,
+        secret: u32,
+    ) -> Self {
+        let sequence = core.visible();
+        Self { core, active, encoder: Encoder::new(secret), sequence }
     }
 
     /// The thread: until it is closed, or the last sender of the queue is gone.
     pub(super) fn run(
         mut self,
-        mut queue: mpsc::Receiver<Message>,
+        mut queue: mpsc::Receiver<CommitterMessage>,
         transactions_max: usize,
         bytes_max: usize,
     ) {
@@ -96,9 +100,9 @@ impl<D: Disk, B: Base> Committer<D, B> {
             let (mut group, mut bytes, mut next) = (Vec::new(), 0, Some(first));
             while let Some(message) = next.take() {
                 match message {
-                    Message::Close => is_closing = true,
-                    Message::Seal => self.seal_if_possible(),
-                    Message::Commit(commit) => {
+                    CommitterMessage::Close => is_closing = true,
+                    CommitterMessage::Seal => self.seal_if_possible(),
+                    CommitterMessage::Commit(commit) => {
                         bytes += commit.bytes;
                         group.push(commit);
                     }
@@ -112,7 +116,7 @@ impl<D: Disk, B: Base> Committer<D, B> {
             }
             last = group.len();
             metrics::histogram!("triggers_store_group_transactions").record(last as f64);
-            let pause = self.shared.pause(bytes);
+            let pause = self.core.pause(bytes);
             if !pause.is_zero() {
                 metrics::counter!("triggers_store_paced_groups_total").increment(1);
                 std::thread::sleep(pause);
@@ -122,7 +126,7 @@ impl<D: Disk, B: Base> Committer<D, B> {
         // What is still in the queue comes too late.
         queue.close();
         while let Ok(message) = queue.try_recv() {
-            if let Message::Commit(commit) = message {
+            if let CommitterMessage::Commit(commit) = message {
                 let _ = commit
                     .answer
                     .send(Err(StoreError::fatal(Fault::Stopped, "the engine is closed")));
@@ -132,7 +136,7 @@ impl<D: Disk, B: Base> Committer<D, B> {
     }
 
     /// Commits a group and answers it.
-    pub(super) fn commit_group(&mut self, mut group: Vec<Commit>) {
+    pub(super) fn commit_group(&mut self, mut group: Vec<QueuedCommit>) {
         let verdicts = self.try_group(&mut group);
         match verdicts {
             Ok(verdicts) => {
@@ -152,21 +156,21 @@ impl<D: Disk, B: Base> Committer<D, B> {
     /// The outer error means that nothing of the group is there, or may be.
     fn try_group(
         &mut self,
-        group: &mut [Commit],
+        group: &mut [QueuedCommit],
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        self.shared.check_writable()?;
+        self.core.check_writable()?;
         let has_room = self.has_room_for_all(group)?;
-        let mut grouping = Grouping {
-            snapshot: Snapshot::open(&self.shared)?,
-            shared: &self.shared,
-            dropped: self.shared.dropped(),
+        let mut builder = GroupBuilder {
+            snapshot: EmbeddedSnapshot::open(&self.core)?,
+            core: &self.core,
+            dropped: self.core.dropped(),
             staged: Staged::new(),
             page_bytes: 0,
         };
         let mut verdicts: Vec<_> =
-            group.iter_mut().map(|commit| grouping.take(commit, has_room)).collect();
-        let staged = std::mem::take(&mut grouping.staged);
-        drop(grouping);
+            group.iter_mut().map(|commit| builder.take(commit, has_room)).collect();
+        let staged = std::mem::take(&mut builder.staged);
+        drop(builder);
         if staged.is_empty() {
             return Ok(verdicts);
         }
@@ -185,23 +189,23 @@ impl<D: Disk, B: Base> Committer<D, B> {
 
     /// Whether everything that waits for the base and all of a group have room there. If it does not look so, what waits is
     /// flushed first, so that it is known exactly.
-    fn has_room_for_all(&mut self, group: &[Commit]) -> Result<bool, StoreError> {
+    fn has_room_for_all(&mut self, group: &[QueuedCommit]) -> Result<bool, StoreError> {
         let group_bytes: u64 = group.iter().map(commit_page_bytes).sum();
-        let room = |shared: &Shared<D, B>| shared.room(shared.view().page_bytes() + group_bytes);
-        if room(&self.shared)? == Room::Enough {
+        let room = |core: &EngineCore<D, B>| core.room(core.view().page_bytes() + group_bytes);
+        if room(&self.core)? == Headroom::Enough {
             return Ok(true);
         }
-        match self.settle() {
+        match self.flush_everything() {
             Err(error) if error.fault() != Some(Fault::Full) => return Err(error),
             _ => {}
         }
-        Ok(room(&self.shared)? == Room::Enough)
+        Ok(room(&self.core)? == Headroom::Enough)
     }
 
     /// Flushes everything that waits.
-    fn settle(&mut self) -> Result<(), StoreError> {
+    fn flush_everything(&mut self) -> Result<(), StoreError> {
         self.seal()?;
-        while self.shared.flush_some()? {}
+        while self.core.flush_some()? {}
         Ok(())
     }
 
@@ -220,24 +224,24 @@ impl<D: Disk, B: Base> Committer<D, B> {
             if is_full(&error) {
                 StoreError::fatal(Fault::Full, reason)
             } else {
-                self.shared.stop(reason)
+                self.core.stop(reason)
             }
         })?;
         self.sequence += 1;
         let record = self.encoder.finish(self.active.generation, self.sequence);
         // From here on it becomes durable, or the store stops.
-        let (table, readers) = self.shared.active();
-        table.apply(self.sequence, staged, &readers);
-        self.shared.order(self.sequence);
+        let (memtable, readers) = self.core.active();
+        memtable.apply(self.sequence, staged, &readers);
+        self.core.order(self.sequence);
         for ordered in ordered {
             ordered();
         }
         self.active.append(record).map_err(|error| {
             let reason = format!("{} could not be written: {error}", self.active.segment.name);
-            self.shared.stop(reason.clone());
+            self.core.stop(reason.clone());
             StoreError::MaybeCommitted(reason)
         })?;
-        self.shared.publish(self.sequence);
+        self.core.publish(self.sequence);
         Ok(())
     }
 
@@ -249,16 +253,16 @@ impl<D: Disk, B: Base> Committer<D, B> {
 
     /// Goes on in another segment, if there is something in this one.
     pub(super) fn seal(&mut self) -> Result<(), StoreError> {
-        self.shared.check_writable()?;
-        if self.shared.active().0.is_empty() {
+        self.core.check_writable()?;
+        if self.core.active().0.is_empty() {
             return Ok(());
         }
         let segment = loop {
-            match self.shared.take_segment() {
+            match self.core.take_segment() {
                 Ok(Some(segment)) => break segment,
                 // All are sealed: one becomes free when it is flushed.
-                Ok(None) if self.shared.flush_for_a_segment()? => {}
-                Err(error) if self.shared.flush_for_a_segment()? => {
+                Ok(None) if self.core.flush_for_a_segment()? => {}
+                Err(error) if self.core.flush_for_a_segment()? => {
                     tracing::warn!(%error, "no further segment could be made; the ones that are there go on");
                 }
                 Ok(None) => {
@@ -272,28 +276,28 @@ impl<D: Disk, B: Base> Committer<D, B> {
                 }
             }
         };
-        let next = Active::new(segment, self.active.generation + 1);
+        let next = ActiveSegment::new(segment, self.active.generation + 1);
         let full = std::mem::replace(&mut self.active, next);
-        self.shared.seal(full.segment);
+        self.core.seal(full.segment);
         Ok(())
     }
 
     /// Leaves everything to the flusher, and lets it end.
     pub(super) fn close(self) {
-        if self.shared.active().0.is_empty() {
-            self.shared.give_back(self.active.segment);
-        } else if self.shared.check_writable().is_ok() {
-            self.shared.seal(self.active.segment);
+        if self.core.active().0.is_empty() {
+            self.core.give_back(self.active.segment);
+        } else if self.core.check_writable().is_ok() {
+            self.core.seal(self.active.segment);
         }
-        self.shared.close();
+        self.core.close();
     }
 }
 
-impl<D: Disk, B: Base> Shared<D, B> {
+impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     /// Whether there is room for so many bytes of pages. A full disk has room for what does not grow.
-    fn room(&self, upcoming: u64) -> Result<Room, StoreError> {
+    fn room(&self, upcoming: u64) -> Result<Headroom, StoreError> {
         self.base.room(upcoming).or_else(|error| match error.fault() {
-            Some(Fault::Full) => Ok(Room::Shrinking),
+            Some(Fault::Full) => Ok(Headroom::OnlyForShrinking),
             // Too many read at the moment.
             None => Err(error),
             Some(_) => Err(self.stop(error.to_string())),
@@ -302,7 +306,7 @@ impl<D: Disk, B: Base> Shared<D, B> {
 }
 
 /// What the pages of a commit's pairs take, about.
-fn commit_page_bytes(commit: &Commit) -> u64 {
+fn commit_page_bytes(commit: &QueuedCommit) -> u64 {
     let bytes = |(key, write): (&Bytes, &Write)| match write {
         Write::Set(value) => page_bytes(key.len(), Some(value.len())),
         Write::Add(_) => page_bytes(key.len(), Some(8)),
@@ -312,18 +316,22 @@ fn commit_page_bytes(commit: &Commit) -> u64 {
 }
 
 /// A group that is being put together.
-struct Grouping<'a, D: Disk, B: Base> {
+struct GroupBuilder<'a, D: Disk, B: BaseStore> {
     /// Everything before the group.
-    snapshot: Snapshot<D, B>,
-    shared: &'a Shared<D, B>,
+    snapshot: EmbeddedSnapshot<D, B>,
+    core: &'a EngineCore<D, B>,
     dropped: u64,
     staged: Staged,
     page_bytes: u64,
 }
 
-impl<D: Disk, B: Base> Grouping<'_, D, B> {
+impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
     /// Adds a commit to the group, or says why not.
-    fn take(&mut self, commit: &mut Commit, has_room_for_all: bool) -> Result<(), StoreError> {
+    fn take(
+        &mut self,
+        commit: &mut QueuedCommit,
+        has_room_for_all: bool,
+    ) -> Result<(), StoreError> {
         if self.has_conflict(commit) {
             return Err(StoreError::Retryable("what was read has changed since".into()));
         }
@@ -331,7 +339,7 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
         let pairs = self.effects(commit)?;
         if !has_room_for_all {
             let upcoming = self.snapshot.view().page_bytes() + self.page_bytes + page_bytes;
-            if self.shared.room(upcoming)? != Room::Enough && self.is_growing(&pairs)? {
+            if self.core.room(upcoming)? != Headroom::Enough && self.is_growing(&pairs)? {
                 return Err(StoreError::fatal(
                     Fault::Full,
                     "the data file has reached its configured maximum",
@@ -349,18 +357,18 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
     }
 
     /// `COMMITTER-4`.
-    fn has_conflict(&self, commit: &Commit) -> bool {
+    fn has_conflict(&self, commit: &QueuedCommit) -> bool {
         let Some(since) = commit.read_at else { return false };
-        let tables = &self.snapshot.view().tables;
-        let is_changed = |read: &Read| match read {
-            Read::Key(key) => {
+        let memtables = &self.snapshot.view().memtables;
+        let is_changed = |read: &CheckedRead| match read {
+            CheckedRead::Key(key) => {
                 self.staged.contains_key(key)
-                    || tables.iter().any(|table| table.is_key_changed(key, since))
+                    || memtables.iter().any(|memtable| memtable.is_key_changed(key, since))
             }
-            Read::Range(range) => {
+            CheckedRead::Range(range) => {
                 let is_staged = !range.is_empty()
                     && self.staged.range::<[u8], _>(bounds(range)).next().is_some();
-                is_staged || tables.iter().any(|table| table.is_changed(range, since))
+                is_staged || memtables.iter().any(|memtable| memtable.is_changed(range, since))
             }
         };
         !commit.reads.is_empty() && (since < self.dropped || commit.reads.iter().any(is_changed))
@@ -374,7 +382,7 @@ impl<D: Disk, B: Base> Grouping<'_, D, B> {
     }
 
     /// What a commit leaves of each key that it writes. Its writes are taken out of it.
-    fn effects(&self, commit: &mut Commit) -> Result<Vec<Pair>, StoreError> {
+    fn effects(&self, commit: &mut QueuedCommit) -> Result<Vec<Pair>, StoreError> {
         let mut pairs: Vec<Pair> = Vec::with_capacity(commit.writes.len());
         for range in &commit.cleared {
             self.clear(range, &mut pairs)?;

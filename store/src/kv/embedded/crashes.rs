@@ -12,16 +12,16 @@
 mod base_store;
 mod disk;
 
-use super::base_store::Base;
-use super::committer::{Commit, Committer, Read};
+use super::base_store::BaseStore;
+use super::committer::{CheckedRead, Committer, QueuedCommit};
 use super::disk::Disk;
 use super::engine_core::{self, LogOptions};
 use super::record;
-use super::recovery::{self, Opened, RecoveryError};
-use super::snapshot::{self, State};
+use super::recovery::{self, OpenedLog, RecoveryError};
+use super::snapshot::{self, Visibility};
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, decode_counter};
-use base_store::SimulatedBase;
+use base_store::SimulatedBaseStore;
 use bytes::Bytes;
 use disk::{Chance, Fired, SimulatedDisk};
 use std::collections::BTreeMap;
@@ -29,8 +29,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
-type Shared = engine_core::Shared<SimulatedDisk, SimulatedBase>;
-type Snapshot = snapshot::Snapshot<SimulatedDisk, SimulatedBase>;
+type EngineCore = engine_core::EngineCore<SimulatedDisk, SimulatedBaseStore>;
+type EmbeddedSnapshot = snapshot::EmbeddedSnapshot<SimulatedDisk, SimulatedBaseStore>;
 type Model = BTreeMap<Bytes, Bytes>;
 
 const SECRET: u32 = 0x005e_c2e7;
@@ -49,7 +49,7 @@ enum Verdict {
 struct Machine {
     chance: Chance,
     disk: SimulatedDisk,
-    base: SimulatedBase,
+    base: SimulatedBaseStore,
     options: LogOptions,
     /// What must be there.
     model: Model,
@@ -64,9 +64,9 @@ struct Machine {
 
 /// A log that is open, and what is read of it.
 struct Life {
-    shared: Arc<Shared>,
-    committer: Committer<SimulatedDisk, SimulatedBase>,
-    snapshots: Vec<(Snapshot, Model, u64)>,
+    core: Arc<EngineCore>,
+    committer: Committer<SimulatedDisk, SimulatedBaseStore>,
+    snapshots: Vec<(EmbeddedSnapshot, Model, u64)>,
 }
 
 impl Machine {
@@ -79,7 +79,7 @@ impl Machine {
             flush_segments: 1 + chance.below(2),
             readers_max: usize::MAX,
         };
-        let base = SimulatedBase::new(seed, disk.clone());
+        let base = SimulatedBaseStore::new(seed, disk.clone());
         let (model, written) = (Model::new(), BTreeMap::new());
         Self { chance, disk, base, options, model, maybe: None, groups: 0, written, is_clean: true }
     }
@@ -110,14 +110,14 @@ impl Machine {
             let dies_in = (attempt < 2 && self.chance.one_in(3)).then(|| self.chance.below(30));
             self.disk.set(dies_in, None, false);
             match recovery::open(self.disk.clone(), self.base.clone(), self.options, SECRET) {
-                Ok(Opened { shared, committer, recovered }) if !self.disk.is_dead() => {
+                Ok(OpenedLog { core, committer, recovered }) if !self.disk.is_dead() => {
                     self.disk.set(None, None, false);
                     assert!(
                         !self.is_clean || recovered.records == 0,
                         "closed well, and yet {recovered:?}"
                     );
                     self.is_clean = false;
-                    let life = Life { shared, committer, snapshots: Vec::new() };
+                    let life = Life { core, committer, snapshots: Vec::new() };
                     self.compare(&life);
                     return life;
                 }
@@ -132,7 +132,7 @@ impl Machine {
     }
 
     fn compare(&mut self, life: &Life) {
-        let found = all(&Snapshot::open(&life.shared).unwrap());
+        let found = all(&EmbeddedSnapshot::open(&life.core).unwrap());
         match self.maybe.take() {
             Some(maybe) if found == maybe => self.model = maybe,
             _ => assert_eq!(found, self.model, "what is there is not what was answered"),
@@ -145,7 +145,7 @@ impl Machine {
             11..=13 => self.flush(life),
             14 => drop(life.committer.seal()),
             15..=16 => {
-                let snapshot = Snapshot::open(&life.shared).unwrap();
+                let snapshot = EmbeddedSnapshot::open(&life.core).unwrap();
                 life.snapshots.push((snapshot, self.model.clone(), self.groups));
             }
             17 if !life.snapshots.is_empty() => {
@@ -162,11 +162,11 @@ impl Machine {
     }
 
     fn flush(&mut self, life: &Life) {
-        match life.shared.flush_some() {
+        match life.core.flush_some() {
             Ok(_) => {}
             Err(error) if error.fault() == Some(Fault::Full) => {}
             Err(error) => {
-                let is_stopped = life.shared.check_writable().is_err();
+                let is_stopped = life.core.check_writable().is_err();
                 assert!(
                     is_stopped || self.disk.is_dead(),
                     "a flush failed and the store goes on: {error}"
@@ -176,14 +176,14 @@ impl Machine {
     }
 
     fn commit(&mut self, life: &mut Life) {
-        let was_stopped = life.shared.check_writable().is_err();
+        let was_stopped = life.core.check_writable().is_err();
         let count = 1 + self.chance.below(4);
         let commits: Vec<_> = (0..count).map(|_| self.a_commit(life)).collect();
         let (mut group, mut answers) = (Vec::new(), Vec::new());
         let (seen, looks) = (Seen::default(), self.chance.one_in(4));
         for (mut commit, answer, since) in commits {
             let told = (describe(&commit), since);
-            commit.ordered = looks.then(|| look(&life.shared, &seen));
+            commit.ordered = looks.then(|| look(&life.core, &seen));
             group.push(commit);
             answers.push((told, answer));
         }
@@ -219,14 +219,14 @@ impl Machine {
             self.written.insert(key, self.groups);
         }
         if is_unknown {
-            assert!(life.shared.check_writable().is_err(), "an unknown end stops the store");
+            assert!(life.core.check_writable().is_err(), "an unknown end stops the store");
             self.maybe = Some(maybe);
         } else if !was_stopped {
             self.model = maybe;
         }
         // Not visible before it is durable, and then at once.
         if !self.disk.is_dead() {
-            assert_eq!(all(&Snapshot::open(&life.shared).unwrap()), self.model);
+            assert_eq!(all(&EmbeddedSnapshot::open(&life.core).unwrap()), self.model);
         }
         if let Some((durable, ordered)) = seen {
             assert_eq!(all(&durable), before, "it was visible before it was durable");
@@ -250,9 +250,9 @@ impl Machine {
     fn a_commit(
         &mut self,
         life: &Life,
-    ) -> (Commit, oneshot::Receiver<Result<(), StoreError>>, Option<u64>) {
+    ) -> (QueuedCommit, oneshot::Receiver<Result<(), StoreError>>, Option<u64>) {
         let (answer, answered) = oneshot::channel();
-        let mut commit = Commit {
+        let mut commit = QueuedCommit {
             read_at: None,
             reads: Vec::new(),
             cleared: Vec::new(),
@@ -266,14 +266,14 @@ impl Machine {
             let old = life.snapshots.len();
             let (sequence, groups) = match self.chance.below(old + 1) {
                 at if at < old => (life.snapshots[at].0.sequence(), life.snapshots[at].2),
-                _ => (life.shared.visible(), self.groups),
+                _ => (life.core.visible(), self.groups),
             };
             (commit.read_at, since) = (Some(sequence), Some(groups));
             for _ in 0..1 + self.chance.below(2) {
                 let read = if self.chance.one_in(3) {
-                    Read::Range(self.range())
+                    CheckedRead::Range(self.range())
                 } else {
-                    Read::Key(key(self.chance.below(KEYS)))
+                    CheckedRead::Key(key(self.chance.below(KEYS)))
                 };
                 commit.reads.push(read);
             }
@@ -313,17 +313,17 @@ impl Machine {
     }
 
     fn end(&mut self, life: Life) {
-        let Life { shared, committer, snapshots } = life;
+        let Life { core, committer, snapshots } = life;
         drop(snapshots);
         self.base.set(None);
         if !self.disk.is_dead() && self.chance.one_in(3) {
             self.disk.set(None, None, false);
-            let is_stopped = shared.check_writable().is_err();
+            let is_stopped = core.check_writable().is_err();
             committer.close();
-            while let Ok(true) = shared.flush_some() {}
-            self.is_clean = !is_stopped && shared.check_writable().is_ok();
+            while let Ok(true) = core.flush_some() {}
+            self.is_clean = !is_stopped && core.check_writable().is_ok();
         }
-        drop(shared);
+        drop(core);
         self.disk.end(self.chance.one_in(2));
     }
 
@@ -374,13 +374,13 @@ impl Machine {
 }
 
 /// What is seen when a group has its place in the order: what is durable, and what a pipelined transaction sees.
-type Seen = Arc<Mutex<Option<(Snapshot, Snapshot)>>>;
+type Seen = Arc<Mutex<Option<(EmbeddedSnapshot, EmbeddedSnapshot)>>>;
 
-fn look(shared: &Arc<Shared>, seen: &Seen) -> Ordered {
-    let (shared, seen) = (shared.clone(), seen.clone());
+fn look(core: &Arc<EngineCore>, seen: &Seen) -> Ordered {
+    let (core, seen) = (core.clone(), seen.clone());
     Box::new(move || {
-        let states =
-            [State::Durable, State::Ordered].map(|of| Snapshot::open_state(&shared, of).unwrap());
+        let states = [Visibility::Durable, Visibility::Ordered]
+            .map(|visibility| EmbeddedSnapshot::open_with(&core, visibility).unwrap());
         *seen.lock().unwrap() = Some(states.into());
     })
 }
@@ -393,10 +393,10 @@ struct Told {
     writes: BTreeMap<Bytes, Write>,
 }
 
-fn describe(commit: &Commit) -> Told {
-    let range = |read: &Read| match read {
-        Read::Key(key) => KeyRange::key(key),
-        Read::Range(range) => range.clone(),
+fn describe(commit: &QueuedCommit) -> Told {
+    let range = |read: &CheckedRead| match read {
+        CheckedRead::Key(key) => KeyRange::key(key),
+        CheckedRead::Range(range) => range.clone(),
     };
     Told {
         reads: commit.reads.iter().map(range).collect(),
@@ -439,7 +439,7 @@ fn is_counter(number: usize) -> bool {
 }
 
 /// Everything that a snapshot sees, in both directions, in pages.
-fn all(snapshot: &Snapshot) -> Model {
+fn all(snapshot: &EmbeddedSnapshot) -> Model {
     let whole = KeyRange::new("", "z");
     let mut rest = RangeRead::first(whole.clone(), 5);
     let mut pairs = Vec::new();

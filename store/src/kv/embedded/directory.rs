@@ -7,11 +7,12 @@
 //! data.mdb   the pairs that are not only in the log; kept longer than its last used page (BASE-4)
 //! lock.mdb   LMDB's table of readers; worthless when no process is running
 //! ```
-//! Invariants: `DIRECTORY-1` a directory that this version cannot read is refused and left as it is; `DIRECTORY-2` one of format 1,
+//! Invariants: `DATA-DIRECTORY-1` a directory that this version cannot read is refused and left as it is; `DATA-DIRECTORY-2` one of format 1,
 //! which has no log, or of format 2, whose log has other records, becomes one of format 3 before a record is added to its log,
 //! so that earlier versions refuse it from then on.
 
-use super::{EmbeddedOptions, Pairs};
+use super::PairDatabase;
+use super::data_file::used_bytes;
 use heed::{Env, EnvOpenOptions, WithoutTls};
 use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -21,11 +22,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const FORMAT: &str = "triggers-data 3 log\n";
-/// The format whose log has no records but those with whole keys.
-const FORMAT_2: &str = "triggers-data 2 log\n";
-/// The format without a log.
-const FORMAT_1: &str = "triggers-data 1 lmdb\n";
+const FORMAT: &str = "triggers-data 1\n";
 /// Payloads and secrets are nobody else's business.
 pub(super) const FILE_MODE: u32 = 0o600;
 pub(super) const DIRECTORY_MODE: u32 = 0o700;
@@ -35,9 +32,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const READERS_OWN: u32 = 16;
 /// The smallest page that LMDB uses; two of them are the least that a data file has.
 const PAGE_BYTES_MIN: u64 = 4_096;
-/// The data file grows in steps of at least and at most this size, ahead of what LMDB uses.
-const GROWTH_BYTES_MIN: u64 = 8 << 20;
-const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +67,7 @@ pub enum OpenError {
         "log segment {file} is damaged: {reason}; nothing was changed. Events that were accepted are lost with it: \
          repair the disk, or restore the data directory from a backup"
     )]
-    Log {
+    DamagedLog {
         /// The file.
         file: PathBuf,
         /// Where, and what is wrong.
@@ -92,22 +86,10 @@ pub enum OpenError {
 /// An open, locked data directory.
 pub(super) struct DataDirectory {
     path: PathBuf,
-    format: Format,
+    /// The log's secret; none while the directory has no format file.
+    secret: Option<u32>,
     /// The lock goes with the file.
     _lock: File,
-}
-
-/// What a directory says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    /// Nothing yet.
-    New,
-    /// LMDB and nothing else.
-    Plain,
-    /// LMDB and a log with this secret, as the version before has it.
-    Log2(u32),
-    /// LMDB and a log with this secret.
-    Log(u32),
 }
 
 impl DataDirectory {
@@ -135,8 +117,8 @@ impl DataDirectory {
             }
             tries_left -= 1;
         }
-        let mut directory = Self { path: path.to_owned(), format: Format::New, _lock: lock };
-        directory.format = directory.read_format()?;
+        let mut directory = Self { path: path.to_owned(), secret: None, _lock: lock };
+        directory.secret = directory.read_format()?;
         Ok(directory)
     }
 
@@ -151,24 +133,21 @@ impl DataDirectory {
 
     /// The log's secret, if there is a log.
     pub(super) fn secret(&self) -> Option<u32> {
-        match self.format {
-            Format::Log(secret) | Format::Log2(secret) => Some(secret),
-            Format::New | Format::Plain => None,
-        }
+        self.secret
     }
 
     /// Opens LMDB.
     pub(super) fn open_environment(
         &self,
-        options: &EmbeddedOptions,
-    ) -> Result<(Env<WithoutTls>, Pairs), OpenError> {
+        map_bytes_max: u64,
+        readers_max: u32,
+    ) -> Result<(Env<WithoutTls>, PairDatabase), OpenError> {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
-        let map_bytes =
-            usize::try_from(options.map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
+        let map_bytes = usize::try_from(map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
         self.check_meta_pages()?;
         let mut builder = EnvOpenOptions::new().read_txn_without_tls();
         // The committer reads as well, and so do backups.
-        builder.map_size(map_bytes).max_readers(options.readers_max.saturating_add(READERS_OWN));
+        builder.map_size(map_bytes).max_readers(readers_max.saturating_add(READERS_OWN));
         #[expect(
             unsafe_code,
             reason = "LMDB maps the file; the flock makes sure that no other process truncates it"
@@ -200,16 +179,11 @@ impl DataDirectory {
         // From the operating system's random source, by way of what the standard library seeds its hash maps with.
         let secret = RandomState::new().build_hasher().finish() as u32;
         write_format(&self.path, secret).map_err(io)?;
-        self.format = Format::Log(secret);
+        self.secret = Some(secret);
         Ok(secret)
     }
 
-    /// Whether the log is still that of the version before: [`write_format`] says when it is not any more.
-    pub(super) fn is_of_version_before(&self) -> bool {
-        matches!(self.format, Format::Log2(_))
-    }
-
-    fn open_pairs(&self, env: &Env<WithoutTls>) -> Result<Pairs, OpenError> {
+    fn open_pairs(&self, env: &Env<WithoutTls>) -> Result<PairDatabase, OpenError> {
         let mut transaction = env.write_txn().map_err(|error| self.open_failed(error))?;
         let pairs =
             env.create_database(&mut transaction, None).map_err(|error| self.open_failed(error))?;
@@ -228,34 +202,26 @@ impl DataDirectory {
         }
     }
 
-    fn read_format(&self) -> Result<Format, OpenError> {
+    fn read_format(&self) -> Result<Option<u32>, OpenError> {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
         let mut found = Vec::new();
         match File::open(self.path.join("FORMAT")) {
             Ok(file) => file.take(1_024).read_to_end(&mut found).map(|_| ()).map_err(io)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.holds_data()? => {
-                return Ok(Format::New);
+                return Ok(None);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
         }
         let found = String::from_utf8_lossy(&found);
-        if found == FORMAT_1 {
-            return Ok(Format::Plain);
-        }
-        let secret_of = |format| {
-            let secret = u32::from_str_radix(found.strip_prefix(format)?.get(..8)?, 16).ok()?;
-            (found == format_text(format, secret)).then_some(secret)
-        };
-        let known =
-            secret_of(FORMAT).map(Format::Log).or_else(|| secret_of(FORMAT_2).map(Format::Log2));
-        known.ok_or_else(|| {
-            let directory = self.path.clone();
-            OpenError::Format {
-                directory,
-                found: found.trim().into(),
-                expected: FORMAT.trim().into(),
-            }
+        let secret = found
+            .strip_prefix(FORMAT)
+            .and_then(|rest| u32::from_str_radix(rest.get(..8)?, 16).ok())
+            .filter(|secret| found == format_text(*secret));
+        secret.map(Some).ok_or_else(|| OpenError::Format {
+            directory: self.path.clone(),
+            found: found.trim().into(),
+            expected: FORMAT.trim().into(),
         })
     }
 
@@ -285,7 +251,7 @@ impl DataDirectory {
 
     /// `BASE-4`: a file that ends before its last used page was cut after it was written.
     fn check_length(&self, env: &Env<WithoutTls>) -> Result<(), OpenError> {
-        let length = file_length(env).map_err(|error| self.open_failed(error))?;
+        let length = env.real_disk_size().map_err(|error| self.open_failed(error))?;
         let used = used_bytes(env);
         if self.path.join("FORMAT").exists() && length < used {
             return Err(self.too_short(length, used));
@@ -300,89 +266,18 @@ impl DataDirectory {
 }
 
 /// Says that a directory is one of this version's, with the secret of its log.
-pub(super) fn write_format(directory: &Path, secret: u32) -> std::io::Result<()> {
+fn write_format(directory: &Path, secret: u32) -> std::io::Result<()> {
     let (path, new) = (directory.join("FORMAT"), directory.join("FORMAT.new"));
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
-    file.write_all(format_text(FORMAT, secret).as_bytes())?;
+    file.write_all(format_text(secret).as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, &path)?;
     File::open(directory)?.sync_all()
 }
 
 /// The format file: with another secret than its own, a log would look empty.
-fn format_text(format: &str, secret: u32) -> String {
-    let text = format!("{format}{secret:08x}");
+fn format_text(secret: u32) -> String {
+    let text = format!("{FORMAT}{secret:08x}");
     format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
-}
-
-/// Bytes up to the end of the last page that LMDB has used.
-pub(super) fn used_bytes(env: &Env<WithoutTls>) -> u64 {
-    // The page size is the operating system's when the file is made, and stays with the file.
-    (env.info().last_page_number as u64 + 1) * u64::from(env.stat().page_size)
-}
-
-fn file_length(env: &Env<WithoutTls>) -> Result<u64, heed::Error> {
-    env.real_disk_size()
-}
-
-/// Keeps the data file longer than what a group of `upcoming` bytes can use, and makes the new length durable.
-pub(super) struct Growth {
-    file: File,
-    length: u64,
-    map_bytes_max: u64,
-}
-
-impl Growth {
-    pub(super) fn new(env: &Env<WithoutTls>, map_bytes_max: u64) -> Result<Self, heed::Error> {
-        // Its own, so that an error of a write is told to whoever syncs what was written.
-        let file = OpenOptions::new().write(true).open(env.path().join("data.mdb"))?;
-        Ok(Self { file, length: file_length(env)?, map_bytes_max })
-    }
-
-    /// Makes room ahead of a group.
-    ///
-    /// # Errors
-    /// What the file system says, when it has no room.
-    pub(super) fn make_room(
-        &mut self,
-        env: &Env<WithoutTls>,
-        upcoming: u64,
-    ) -> std::io::Result<()> {
-        // Copy-on-write touches pages besides.
-        let least = used_bytes(env) + upcoming + upcoming / 4 + (1 << 20);
-        let needed = (least + (15 << 20)).min(self.map_bytes_max);
-        if needed <= self.length {
-            return Ok(());
-        }
-        let step = (needed / 4).clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX);
-        let length = (needed + step).min(self.map_bytes_max);
-        if let Err(error) = self.extend(length) {
-            // What the file has already may still be enough, for deletions above all.
-            return if least <= self.length && super::is_full(&error) {
-                Ok(())
-            } else {
-                Err(error)
-            };
-        }
-        self.length = length;
-        Ok(())
-    }
-
-    /// Takes the space from the file system now: a full disk shows here, where nothing is half done, and not as a short
-    /// write inside a commit. The file never becomes shorter.
-    fn extend(&self, length: u64) -> std::io::Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
-        let present = self.file.metadata()?.len();
-        if length > present {
-            match fallocate(&self.file, FallocateFlags::empty(), present, length - present) {
-                Ok(()) => {}
-                // Such a file system has no reservations; the length alone must do.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.file.set_len(length)?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.file.sync_all()
-    }
 }

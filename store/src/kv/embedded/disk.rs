@@ -89,7 +89,7 @@ pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::
 pub(super) struct LogDirectory {
     path: PathBuf,
     scratch: Scratch,
-    /// Held for its lock.
+    /// LockedMemtables for its lock.
     _directory: Option<DataDirectory>,
 }
 

@@ -8,11 +8,11 @@
 //! all of it is in the base, the oldest first; `SHARED-3` after an error that leaves it open what is on the disk, nothing is
 //! written any more until a restart; `SHARED-4` there are never more segments than the most, but for what a recovery needs.
 
-use super::base_store::Base;
+use super::base_store::BaseStore;
 use super::disk::{Disk, DiskFile};
-use super::memtable::{Table, View};
+use super::memtable::{Memtable, View};
 use super::segment::{Segment, name_of};
-use super::snapshot;
+use super::snapshot::Visibility;
 use crate::kv::{Fault, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,13 +32,13 @@ pub(super) struct LogOptions {
 
 /// A table whose segment is full.
 pub(super) struct Sealed<F> {
-    pub(super) table: Arc<Table>,
+    pub(super) memtable: Arc<Memtable>,
     pub(super) segment: Segment<F>,
 }
 
 /// What changes together.
-pub(super) struct State<F> {
-    active: Arc<Table>,
+pub(super) struct LogState<F> {
+    active: Arc<Memtable>,
     view: Arc<View>,
     /// The sequence of the last group that is durable.
     visible: u64,
@@ -57,15 +57,15 @@ pub(super) struct State<F> {
     is_closing: bool,
 }
 
-pub(super) struct Shared<D: Disk, B: Base> {
+pub(super) struct EngineCore<D: Disk, B: BaseStore> {
     pub(super) base: B,
     pub(super) disk: D,
     pub(super) options: LogOptions,
-    state: Mutex<State<D::File>>,
+    state: Mutex<LogState<D::File>>,
     changed: Condvar,
     /// Something of up to this sequence may be in the base.
     flushing: AtomicU64,
-    /// Held by whoever flushes.
+    /// LockedMemtables by whoever flushes.
     pub(super) flush: Mutex<()>,
     /// Bytes of keys and values that are flushed in a second, about.
     flush_rate: AtomicU64,
@@ -73,7 +73,7 @@ pub(super) struct Shared<D: Disk, B: Base> {
 }
 
 /// What a recovery begins with.
-pub(super) struct Beginning<F> {
+pub(super) struct InitialState<F> {
     pub(super) sealed: VecDeque<Sealed<F>>,
     pub(super) free: Vec<Segment<F>>,
     /// All segments with the active one, and the greatest number of one.
@@ -88,16 +88,16 @@ const FLUSH_RATE_AT_FIRST: u64 = 50 << 20;
 /// A flush of less says nothing about the rate.
 const FLUSH_BYTES_TELLING: u64 = 4 << 20;
 
-impl<D: Disk, B: Base> Shared<D, B> {
+impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     pub(super) fn new(
         disk: D,
         base: B,
         options: LogOptions,
-        beginning: Beginning<D::File>,
+        initial: InitialState<D::File>,
     ) -> Self {
-        let Beginning { sealed, free, segments, greatest, last, flushed } = beginning;
-        let active = Arc::new(Table::default());
-        let mut state = State {
+        let InitialState { sealed, free, segments, greatest, last, flushed } = initial;
+        let active = Arc::new(Memtable::default());
+        let mut state = LogState {
             active,
             view: Arc::default(),
             visible: last,
@@ -125,16 +125,16 @@ impl<D: Disk, B: Base> Shared<D, B> {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<D::File>> {
+    fn state(&self) -> MutexGuard<'_, LogState<D::File>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to read: the tables, and the sequence to read at.
-    pub(super) fn enter(&self, of: snapshot::State) -> (Arc<View>, u64) {
+    pub(super) fn enter(&self, visibility: Visibility) -> (Arc<View>, u64) {
         let mut state = self.state();
-        let sequence = match of {
-            snapshot::State::Durable => state.visible,
-            snapshot::State::Ordered => state.ordered,
+        let sequence = match visibility {
+            Visibility::Durable => state.visible,
+            Visibility::Ordered => state.ordered,
         };
         *state.readers.entry(sequence).or_default() += 1;
         (state.view.clone(), sequence)
@@ -150,7 +150,7 @@ impl<D: Disk, B: Base> Shared<D, B> {
         self.state().view.clone()
     }
 
-    /// Ends reading.
+    /// Ends reader.
     pub(super) fn leave(&self, sequence: u64) {
         let mut state = self.state();
         if let Some(count) = state.readers.get_mut(&sequence) {
@@ -167,7 +167,7 @@ impl<D: Disk, B: Base> Shared<D, B> {
     }
 
     /// The table that is written, and the sequences that are read at, also by whoever begins now.
-    pub(super) fn active(&self) -> (Arc<Table>, Vec<u64>) {
+    pub(super) fn active(&self) -> (Arc<Memtable>, Vec<u64>) {
         let state = self.state();
         let mut readers: Vec<u64> = state.readers.keys().copied().collect();
         if readers.last() != Some(&state.visible) {
@@ -198,8 +198,8 @@ impl<D: Disk, B: Base> Shared<D, B> {
     /// Puts a new table in the place of the one that was written to `segment`.
     pub(super) fn seal(&self, segment: Segment<D::File>) {
         let mut state = self.state();
-        let table = std::mem::take(&mut state.active);
-        state.sealed.push_back(Sealed { table, segment });
+        let memtable = std::mem::take(&mut state.active);
+        state.sealed.push_back(Sealed { memtable, segment });
         state.renew_view();
         drop(state);
         self.changed.notify_all();
@@ -245,13 +245,13 @@ impl<D: Disk, B: Base> Shared<D, B> {
     }
 
     /// The oldest sealed tables, as many as are flushed at once.
-    pub(super) fn next_sealed(&self) -> Vec<Arc<Table>> {
+    pub(super) fn next_sealed(&self) -> Vec<Arc<Memtable>> {
         let state = self.state();
         state
             .sealed
             .iter()
             .take(self.options.flush_segments)
-            .map(|sealed| sealed.table.clone())
+            .map(|sealed| sealed.memtable.clone())
             .collect()
     }
 
@@ -261,9 +261,9 @@ impl<D: Disk, B: Base> Shared<D, B> {
     }
 
     /// The oldest sealed tables, these, are in the base (`SHARED-2`).
-    pub(super) fn end_flush(&self, tables: &[Arc<Table>], last: u64, took: Duration) {
+    pub(super) fn end_flush(&self, memtables: &[Arc<Memtable>], last: u64, took: Duration) {
         let mut state = self.state();
-        for _ in tables {
+        for _ in memtables {
             let flushed = state.sealed.pop_front();
             state.free.extend(flushed.map(|sealed| sealed.segment));
         }
@@ -271,7 +271,7 @@ impl<D: Disk, B: Base> Shared<D, B> {
         state.renew_view();
         drop(state);
         // Pages are half empty, about.
-        let bytes = tables.iter().map(|table| table.page_bytes()).sum::<u64>() / 2;
+        let bytes = memtables.iter().map(|memtable| memtable.page_bytes()).sum::<u64>() / 2;
         if !took.is_zero() && bytes >= FLUSH_BYTES_TELLING {
             let rate = (bytes as f64 / took.as_secs_f64()) as u64;
             let before = self.flush_rate.load(Ordering::Relaxed);
@@ -301,7 +301,8 @@ impl<D: Disk, B: Base> Shared<D, B> {
     /// Waits until so many segments are sealed, the store closes, or the time is over.
     pub(super) fn wait_for_sealed(&self, segments: usize, timeout: Duration) {
         let state = self.state();
-        let waits = |state: &mut State<D::File>| state.sealed.len() < segments && !state.is_closing;
+        let waits =
+            |state: &mut LogState<D::File>| state.sealed.len() < segments && !state.is_closing;
         drop(self.changed.wait_timeout_while(state, timeout, waits));
     }
 
@@ -335,11 +336,12 @@ impl<D: Disk, B: Base> Shared<D, B> {
 
 const PAUSE_MAX_SECONDS: f64 = 0.05;
 
-impl<F> State<F> {
+impl<F> LogState<F> {
     fn renew_view(&mut self) {
-        let sealed = self.sealed.iter().rev().map(|sealed| sealed.table.clone());
-        self.view =
-            Arc::new(View { tables: std::iter::once(self.active.clone()).chain(sealed).collect() });
+        let sealed = self.sealed.iter().rev().map(|sealed| sealed.memtable.clone());
+        self.view = Arc::new(View {
+            memtables: std::iter::once(self.active.clone()).chain(sealed).collect(),
+        });
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Invariant: `INSPECT-1` nothing in the directory is changed, except for its locks (`LOCK`, `lock.mdb`).
 
-use super::base_store::{Base, Lmdb};
+use super::base_store::{BaseStore, LmdbStore};
 use super::directory::DataDirectory;
 use super::disk::LogDirectory;
-use super::{EmbeddedOptions, OpenError, Recovered, open_error, recovery};
+use super::{OpenError, RecoveryReport, open_error, recovery};
 use crate::kv::{KeyRange, StoreError, limits};
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub struct Inspection {
     /// Their bytes.
     pub segment_bytes: u64,
     /// What waits in the log: it is read back at the next start.
-    pub waiting: Recovered,
+    pub unflushed: RecoveryReport,
 }
 
 /// Looks at a data directory. The log is read whole; with `reads_pairs` the data file is too.
@@ -37,10 +37,9 @@ pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenEr
     let io = |source| OpenError::Io { directory: directory.to_owned(), source };
     let file_bytes = std::fs::metadata(&data_file).map_err(io)?.len();
     let map_bytes_max = file_bytes.max(MAP_BYTES_MIN).next_multiple_of(1 << 20);
-    let options = EmbeddedOptions { map_bytes_max, ..EmbeddedOptions::new(directory) };
     let opened = DataDirectory::open(directory)?;
-    let (env, pairs) = opened.open_environment(&options)?;
-    let base = Lmdb::new(env, pairs, &options)?;
+    let (env, pairs) = opened.open_environment(map_bytes_max, 1)?;
+    let base = LmdbStore::new(env, pairs, map_bytes_max)?;
     let damaged = |error: StoreError| OpenError::Damaged {
         file: data_file.clone(),
         reason: error.to_string(),
@@ -55,13 +54,13 @@ pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenEr
         let log = recovery::read(&LogDirectory::of(&opened), marks, secret);
         let log = log.map_err(|error| open_error(directory, error))?;
         (inspection.segments, inspection.segment_bytes) = log.segments();
-        inspection.waiting = log.recovered;
+        inspection.unflushed = log.recovered;
     }
     Ok(inspection)
 }
 
 /// Reads every pair of the data file.
-fn count(base: &Lmdb) -> Result<u64, StoreError> {
+fn count(base: &LmdbStore) -> Result<u64, StoreError> {
     let snapshot = base.snapshot()?;
     let everything = KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]);
     let mut pairs = 0;

@@ -10,7 +10,7 @@
 mod filter;
 mod newest_values;
 
-pub(super) use newest_values::Held;
+pub(super) use newest_values::LockedMemtables;
 
 use super::record::Pair;
 use crate::kv::KeyRange;
@@ -66,7 +66,7 @@ type Entries = BTreeMap<Bytes, Entry>;
 
 /// The keys of one segment.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct Memtable {
     entries: RwLock<Entries>,
     /// Knows every key in it.
     filter: Filter,
@@ -76,7 +76,7 @@ pub(super) struct Table {
     page_bytes: AtomicU64,
 }
 
-impl Table {
+impl Memtable {
     pub(super) fn last(&self) -> u64 {
         self.last.load(Ordering::Acquire)
     }
@@ -167,25 +167,25 @@ pub(super) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
 /// The tables that there are at a moment, the newest first.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    pub(super) tables: Vec<Arc<Table>>,
+    pub(super) memtables: Vec<Arc<Memtable>>,
 }
 
 impl View {
     /// The value at a sequence, as far as it is not in the base.
     pub(super) fn get(&self, key: &[u8], sequence: u64) -> Option<Option<Bytes>> {
         let probe = Probe::of(key);
-        self.tables.iter().find_map(|table| table.get(key, probe, sequence))
+        self.memtables.iter().find_map(|memtable| memtable.get(key, probe, sequence))
     }
 
     pub(super) fn page_bytes(&self) -> u64 {
-        self.tables.iter().map(|table| table.page_bytes()).sum()
+        self.memtables.iter().map(|memtable| memtable.page_bytes()).sum()
     }
 }
 
 /// The pairs of a range of a table as they were at a sequence, a few at a time: whoever writes the table does not wait for what is
 /// done between two of them. That changes nothing, since they stay as they are for as long as somebody reads at that sequence.
-pub(super) struct TableRange<'a> {
-    table: &'a Table,
+pub(super) struct MemtableRange<'a> {
+    memtable: &'a Memtable,
     rest: Option<KeyRange>,
     sequence: u64,
     reverse: bool,
@@ -195,14 +195,19 @@ pub(super) struct TableRange<'a> {
 /// Keys that are read at once.
 const CHUNK: usize = 128;
 
-impl<'a> TableRange<'a> {
-    pub(super) fn new(table: &'a Table, range: &KeyRange, sequence: u64, reverse: bool) -> Self {
-        let rest = (!range.is_empty() && !table.is_empty()).then(|| range.clone());
-        Self { table, rest, sequence, reverse, read: VecDeque::new() }
+impl<'a> MemtableRange<'a> {
+    pub(super) fn new(
+        memtable: &'a Memtable,
+        range: &KeyRange,
+        sequence: u64,
+        reverse: bool,
+    ) -> Self {
+        let rest = (!range.is_empty() && !memtable.is_empty()).then(|| range.clone());
+        Self { memtable, rest, sequence, reverse, read: VecDeque::new() }
     }
 
     fn read_more(&mut self, mut rest: KeyRange) {
-        let entries = self.table.read();
+        let entries = self.memtable.read();
         let mut found = entries.range::<[u8], _>(bounds(&rest));
         let mut last = None;
         for _ in 0..CHUNK {
@@ -222,7 +227,7 @@ impl<'a> TableRange<'a> {
     }
 }
 
-impl Iterator for TableRange<'_> {
+impl Iterator for MemtableRange<'_> {
     type Item = Pair;
 
     fn next(&mut self) -> Option<Pair> {
@@ -245,7 +250,7 @@ mod tests {
         fn reads_at_what_is_read_are_right(
             writes in prop::collection::vec((0u8..4, prop::option::of(any::<u8>()), 0usize..6), 1..40),
         ) {
-            let table = Table::default();
+            let memtable = Memtable::default();
             let mut all: Vec<(u64, u8, Option<u8>)> = Vec::new();
             let mut readers: Vec<u64> = Vec::new();
             for (number, (key, value, ended)) in writes.into_iter().enumerate() {
@@ -256,32 +261,32 @@ mod tests {
                 // Somebody may begin to read now.
                 readers.push(sequence - 1);
                 let bytes = value.map(|value| Bytes::from(vec![value]));
-                table.apply(sequence, [(Bytes::from(vec![key]), bytes)], &readers);
+                memtable.apply(sequence, [(Bytes::from(vec![key]), bytes)], &readers);
                 all.push((sequence, key, value));
                 for at in readers.iter().copied().chain([sequence]) {
                     for key in 0..4 {
                         let expected = all.iter().rev().find(|(s, k, _)| *s <= at && *k == key).map(|(_, _, v)| *v);
-                        let found = table.get(&[key], Probe::of(&[key]), at).map(|value| value.map(|value| value[0]));
+                        let found = memtable.get(&[key], Probe::of(&[key]), at).map(|value| value.map(|value| value[0]));
                         prop_assert_eq!(found, expected, "key {} at {}", key, at);
                     }
                 }
             }
-            let most = table.read().values().map(|entry| entry.older.len()).max();
+            let most = memtable.read().values().map(|entry| entry.older.len()).max();
             prop_assert!(most <= Some(readers.len()), "MEMORY-2: {:?} for {:?}", most, readers);
         }
 
         #[test]
         fn a_range_comes_whole_in_both_directions(count in 0usize..400, begin in 0usize..400, length in 0usize..400) {
-            let table = Table::default();
+            let memtable = Memtable::default();
             let key = |number: usize| Bytes::from(format!("{number:05}"));
-            table.apply(1, (0..count).map(|number| (key(number), Some(Bytes::new()))), &[]);
-            table.apply(2, (0..count).map(|number| (key(number), None)), &[1]);
+            memtable.apply(1, (0..count).map(|number| (key(number), Some(Bytes::new()))), &[]);
+            memtable.apply(2, (0..count).map(|number| (key(number), None)), &[1]);
             let range = KeyRange::new(key(begin), key(begin + length));
             let expected: Vec<Bytes> = (begin..begin + length).filter(|number| *number < count).map(key).collect();
             for sequence in [1, 2] {
-                let found: Vec<Pair> = TableRange::new(&table, &range, sequence, false).collect();
+                let found: Vec<Pair> = MemtableRange::new(&memtable, &range, sequence, false).collect();
                 prop_assert!(found.iter().all(|(_, value)| value.is_some() == (sequence == 1)));
-                let mut reversed: Vec<Pair> = TableRange::new(&table, &range, sequence, true).collect();
+                let mut reversed: Vec<Pair> = MemtableRange::new(&memtable, &range, sequence, true).collect();
                 reversed.reverse();
                 prop_assert_eq!(&found, &reversed);
                 prop_assert_eq!(found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), expected.clone());

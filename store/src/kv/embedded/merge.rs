@@ -3,7 +3,7 @@
 //! Invariants: `MERGE-1` keys come once, in order or in reverse; `MERGE-2` what an earlier source has cleared does not come from a
 //! later one: it comes as cleared.
 
-use super::memtable::TableRange;
+use super::memtable::MemtableRange;
 use crate::kv::StoreError;
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 #[derive(Clone)]
 pub(super) enum Found<'a> {
     /// In a table; without a value if the key was cleared.
-    Table(Bytes, Option<Bytes>),
+    Memtable(Bytes, Option<Bytes>),
     /// In the base.
     Base(&'a [u8], &'a [u8]),
 }
@@ -19,7 +19,7 @@ pub(super) enum Found<'a> {
 impl<'a> Found<'a> {
     pub(super) fn key(&self) -> &[u8] {
         match self {
-            Self::Table(key, _) => key,
+            Self::Memtable(key, _) => key,
             Self::Base(key, _) => key,
         }
     }
@@ -27,7 +27,7 @@ impl<'a> Found<'a> {
     /// The pair, if the key is not cleared.
     pub(super) fn pair(self) -> Option<(Bytes, Bytes)> {
         match self {
-            Self::Table(key, value) => Some((key, value?)),
+            Self::Memtable(key, value) => Some((key, value?)),
             Self::Base(key, value) => {
                 Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
             }
@@ -40,14 +40,16 @@ pub(super) type BaseRange<'a> =
     Box<dyn Iterator<Item = Result<(&'a [u8], &'a [u8]), StoreError>> + 'a>;
 
 enum Source<'a> {
-    Table(TableRange<'a>),
+    Memtable(MemtableRange<'a>),
     Base(BaseRange<'a>),
 }
 
 impl<'a> Source<'a> {
     fn next(&mut self) -> Result<Option<Found<'a>>, StoreError> {
         match self {
-            Self::Table(range) => Ok(range.next().map(|(key, value)| Found::Table(key, value))),
+            Self::Memtable(range) => {
+                Ok(range.next().map(|(key, value)| Found::Memtable(key, value)))
+            }
             Self::Base(range) => {
                 Ok(range.next().transpose()?.map(|(key, value)| Found::Base(key, value)))
             }
@@ -67,8 +69,8 @@ impl<'a> Merge<'a> {
         Self { sources: Vec::new(), reverse }
     }
 
-    pub(super) fn table(&mut self, range: TableRange<'a>) -> Result<(), StoreError> {
-        self.add(Source::Table(range))
+    pub(super) fn memtable(&mut self, range: MemtableRange<'a>) -> Result<(), StoreError> {
+        self.add(Source::Memtable(range))
     }
 
     pub(super) fn base(&mut self, range: BaseRange<'a>) -> Result<(), StoreError> {
@@ -113,16 +115,16 @@ impl<'a> Merge<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::memtable::Table;
+    use super::super::memtable::Memtable;
     use super::*;
     use crate::kv::KeyRange;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    pub(in super::super) type Pairs = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+    pub(in super::super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
     /// What a source may have: few keys, so that several have the same.
-    pub(in super::super) fn some() -> impl Strategy<Value = Pairs> {
+    pub(in super::super) fn some() -> impl Strategy<Value = Changes> {
         let bytes = || prop::collection::vec(0u8..3, 1..3);
         prop::collection::btree_map(bytes(), prop::option::of(bytes()), 0..10)
     }
@@ -131,19 +133,19 @@ pub(super) mod tests {
         #[test]
         fn the_first_source_has_the_last_word(all in prop::collection::vec(some(), 0..4), base in some(), reverse: bool) {
             let base: Vec<_> = base.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-            let mut expected: Pairs = base.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+            let mut expected: Changes = base.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
             for pairs in all.iter().rev() {
                 expected.extend(pairs.clone());
             }
-            let tables: Vec<Table> = all.into_iter().map(|pairs| {
-                let table = Table::default();
-                table.apply(1, pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into))), &[]);
-                table
+            let memtables: Vec<Memtable> = all.into_iter().map(|pairs| {
+                let memtable = Memtable::default();
+                memtable.apply(1, pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into))), &[]);
+                memtable
             }).collect();
             let mut merge = Merge::new(reverse);
             let whole = KeyRange::new("", vec![9]);
-            for table in &tables {
-                merge.table(TableRange::new(table, &whole, 1, reverse)).unwrap();
+            for memtable in &memtables {
+                merge.memtable(MemtableRange::new(memtable, &whole, 1, reverse)).unwrap();
             }
             let in_order = base.iter().map(|(key, value)| Ok((&key[..], &value[..])));
             merge.base(if reverse { Box::new(in_order.rev()) } else { Box::new(in_order) }).unwrap();

@@ -11,13 +11,13 @@
 //! record is written again. A cut record's beginning is written over, so that the next start reads the same.
 //! What cannot be told apart: the very last record damaged later, and one that was never whole.
 
-use super::base_store::{Base, Marks};
+use super::base_store::{BaseStore, FlushMarks};
 use super::committer::Committer;
 use super::disk::{Disk, DiskFile, read_whole, write_whole, write_zeros};
-use super::engine_core::{Beginning, LogOptions, Sealed, Shared};
-use super::memtable::Table;
+use super::engine_core::{EngineCore, InitialState, LogOptions, Sealed};
+use super::memtable::Memtable;
 use super::record::{self, BLOCK_BYTES, Header};
-use super::segment::{Active, Segment, name_of, number_of};
+use super::segment::{ActiveSegment, Segment, name_of, number_of};
 use crate::kv::StoreError;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -37,7 +37,7 @@ pub(super) enum RecoveryError {
 
 /// What was found at a start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
+pub struct RecoveryReport {
     /// Records that were not in the data file yet.
     pub records: u64,
     /// Their bytes.
@@ -49,11 +49,11 @@ pub struct Recovered {
 }
 
 /// The records of one segment that are not in the base.
-struct Run<F> {
+struct SegmentRecords<F> {
     segment: Segment<F>,
     generation: u64,
     first: u64,
-    table: Table,
+    memtable: Memtable,
     last: u64,
     records: u64,
     end: u64,
@@ -66,26 +66,26 @@ struct Run<F> {
 enum Scanned<F> {
     /// Nothing that is not in the base; the greatest generation that was seen.
     Free(Segment<F>, u64, Option<u64>),
-    Run(Run<F>),
+    Records(SegmentRecords<F>),
 }
 
 /// What a log holds.
-pub(super) struct Log<F> {
-    runs: Vec<Run<F>>,
+pub(super) struct RecoveredLog<F> {
+    runs: Vec<SegmentRecords<F>>,
     free: Vec<Segment<F>>,
     flushed: u64,
     last: u64,
     generation: u64,
     /// What was found.
-    pub(super) recovered: Recovered,
+    pub(super) recovered: RecoveryReport,
 }
 
 /// Reads a log without changing anything.
 pub(super) fn read<D: Disk>(
     disk: &D,
-    marks: Marks,
+    marks: FlushMarks,
     secret: u32,
-) -> Result<Log<D::File>, RecoveryError> {
+) -> Result<RecoveredLog<D::File>, RecoveryError> {
     let flushed = marks.done;
     let io = |file: &str| {
         let file = file.to_owned();
@@ -94,20 +94,20 @@ pub(super) fn read<D: Disk>(
     let mut names = disk.names().map_err(io("the log"))?;
     names.retain(|name| number_of(name).is_some());
     names.sort();
-    let mut log = Log {
+    let mut log = RecoveredLog {
         runs: Vec::new(),
         free: Vec::new(),
         flushed,
         last: flushed,
         generation: 0,
-        recovered: Recovered::default(),
+        recovered: RecoveryReport::default(),
     };
     let mut free_cut = None;
     for name in names {
         let segment = Segment::open(disk, name.clone()).map_err(io(&name))?;
         let bytes = read_whole(&segment.file).map_err(io(&name))?;
         match scan(segment, bytes.into(), flushed, secret)? {
-            Scanned::Run(run) => log.runs.push(run),
+            Scanned::Records(run) => log.runs.push(run),
             Scanned::Free(segment, generation, cut) => {
                 log.generation = log.generation.max(generation);
                 free_cut = free_cut.or(cut.map(|at| (segment.name.clone(), at)));
@@ -127,7 +127,7 @@ pub(super) fn read<D: Disk>(
     let of_run =
         log.runs.iter().find(|run| run.is_cut).map(|run| (run.segment.name.clone(), run.end));
     log.generation = log.runs.last().map_or(0, |run| run.generation).max(log.generation);
-    log.recovered = Recovered {
+    log.recovered = RecoveryReport {
         records: log.runs.iter().map(|run| run.records).sum(),
         bytes: log.runs.iter().map(|run| run.end).sum(),
         segments: log.runs.len(),
@@ -136,7 +136,7 @@ pub(super) fn read<D: Disk>(
     Ok(log)
 }
 
-impl<F: DiskFile> Log<F> {
+impl<F: DiskFile> RecoveredLog<F> {
     /// Whether it ends before a sequence.
     #[cfg(test)]
     pub(super) fn is_shorter_than(&self, sequence: u64) -> bool {
@@ -160,7 +160,7 @@ impl<F: DiskFile> Log<F> {
 
     /// `RECOVERY-3`: no record is missing between those that are there.
     fn check_order(&mut self, free_cut: Option<&(String, u64)>) -> Result<(), RecoveryError> {
-        let mut before: Option<&Run<F>> = None;
+        let mut before: Option<&SegmentRecords<F>> = None;
         for run in &self.runs {
             if run.first != self.last + 1 {
                 // What begins a segment and is not whole may be what is missing; otherwise it was behind the run before.
@@ -192,7 +192,7 @@ fn scan<F: DiskFile>(
         file: segment.name.clone(),
         reason: format!("the record at offset {at} {what}"),
     };
-    let table = Table::default();
+    let memtable = Memtable::default();
     let (mut at, mut records, mut first, mut last): (usize, u64, Option<Header>, u64) =
         (0, 0, None, 0);
     let mut tail = Bytes::new();
@@ -206,11 +206,19 @@ fn scan<F: DiskFile>(
         }
         first = first.or(Some(header));
         last = header.sequence;
+        if header.version != record::VERSION {
+            let reason = format!(
+                "has format version {}; this program reads version {}",
+                header.version,
+                record::VERSION
+            );
+            return Err(damaged(at, &reason));
+        }
         if header.sequence > flushed {
             let record = bytes.slice(at..at + header.record_bytes());
             let pairs = record::pairs(&record, &header)
                 .ok_or_else(|| damaged(at, "says another length than it has"))?;
-            table.apply(header.sequence, pairs, &[]);
+            memtable.apply(header.sequence, pairs, &[]);
             tail = record;
             records += 1;
         }
@@ -240,11 +248,11 @@ fn scan<F: DiskFile>(
         None => Ok(Scanned::Free(segment, generation, is_cut.then_some(at as u64))),
         Some(first) => {
             let first = first.sequence.max(flushed + 1);
-            Ok(Scanned::Run(Run {
+            Ok(Scanned::Records(SegmentRecords {
                 segment,
                 generation,
                 first,
-                table,
+                memtable,
                 last,
                 records,
                 end: at as u64,
@@ -256,19 +264,19 @@ fn scan<F: DiskFile>(
 }
 
 /// A log that goes on.
-pub(super) struct Opened<D: Disk, B: Base> {
-    pub(super) shared: Arc<Shared<D, B>>,
+pub(super) struct OpenedLog<D: Disk, B: BaseStore> {
+    pub(super) core: Arc<EngineCore<D, B>>,
     pub(super) committer: Committer<D, B>,
-    pub(super) recovered: Recovered,
+    pub(super) recovered: RecoveryReport,
 }
 
 /// Reads a log back and goes on with it.
-pub(super) fn open<D: Disk, B: Base>(
+pub(super) fn open<D: Disk, B: BaseStore>(
     disk: D,
     base: B,
     options: LogOptions,
     secret: u32,
-) -> Result<Opened<D, B>, RecoveryError> {
+) -> Result<OpenedLog<D, B>, RecoveryError> {
     let mut log = read(&disk, base.marks()?, secret)?;
     let io = |file: &str| {
         let file = file.to_owned();
@@ -276,7 +284,7 @@ pub(super) fn open<D: Disk, B: Base>(
     };
     // `RECOVERY-4`.
     for run in &log.runs {
-        let Run { segment, end, tail, .. } = run;
+        let SegmentRecords { segment, end, tail, .. } = run;
         if run.last == log.last {
             write_whole(&segment.file, tail, end - tail.len() as u64).map_err(io(&segment.name))?;
         }
@@ -311,9 +319,9 @@ pub(super) fn open<D: Disk, B: Base>(
     let sealed: VecDeque<_> = log
         .runs
         .into_iter()
-        .map(|run| Sealed { table: Arc::new(run.table), segment: run.segment })
+        .map(|run| Sealed { memtable: Arc::new(run.memtable), segment: run.segment })
         .collect();
-    let beginning = Beginning {
+    let initial = InitialState {
         sealed,
         free: log.free,
         segments,
@@ -321,7 +329,8 @@ pub(super) fn open<D: Disk, B: Base>(
         last: log.last,
         flushed: log.flushed,
     };
-    let shared = Arc::new(Shared::new(disk, base, options, beginning));
-    let committer = Committer::new(shared.clone(), Active::new(active, log.generation + 1), secret);
-    Ok(Opened { shared, committer, recovered: log.recovered })
+    let core = Arc::new(EngineCore::new(disk, base, options, initial));
+    let committer =
+        Committer::new(core.clone(), ActiveSegment::new(active, log.generation + 1), secret);
+    Ok(OpenedLog { core, committer, recovered: log.recovered })
 }

@@ -52,7 +52,7 @@ fn drop_from_page_tables(start: usize, length: usize) {
     let start = std::ptr::with_exposed_provenance_mut(start);
     #[expect(
         unsafe_code,
-        reason = "a shared, read-only file map loses its page table entries and nothing else"
+        reason = "a shared, read-only file map loses its page memtable entries and nothing else"
     )]
     let advised = unsafe { madvise(start, length, Advice::LinuxDontNeed) };
     if let Err(error) = advised {

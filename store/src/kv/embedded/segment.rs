@@ -29,13 +29,13 @@ pub(super) struct Segment<F> {
 }
 
 /// The segment that is written.
-pub(super) struct Active<F> {
+pub(super) struct ActiveSegment<F> {
     pub(super) segment: Segment<F>,
     pub(super) generation: u64,
     position: u64,
 }
 
-impl<F: DiskFile> Active<F> {
+impl<F: DiskFile> ActiveSegment<F> {
     pub(super) fn new(segment: Segment<F>, generation: u64) -> Self {
         Self { segment, generation, position: 0 }
     }

@@ -4,10 +4,10 @@
 //! second: what was flushed in between is in both. If by then something newer may be in the base, both are taken anew;
 //! `READER-2` values that a snapshot can see stay in the tables as long as it is there.
 
-use super::base_store::Base;
+use super::base_store::BaseStore;
 use super::disk::Disk;
-use super::engine_core::Shared;
-use super::memtable::{TableRange, View};
+use super::engine_core::EngineCore;
+use super::memtable::{MemtableRange, View};
 use super::merge::Merge;
 use crate::kv::limits::PAGE_BYTES_MAX;
 use crate::kv::{Page, RangeRead, StoreError};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Which commits a snapshot sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum Visibility {
     /// Those that are durable.
     Durable,
     /// Also the group that is being made durable.
@@ -24,28 +24,31 @@ pub(super) enum State {
 }
 
 /// A state to read from.
-pub(super) struct Snapshot<D: Disk, B: Base> {
+pub(super) struct EmbeddedSnapshot<D: Disk, B: BaseStore> {
     /// Declared before what it is of, so that it is closed first.
     base: B::Snapshot,
     view: Arc<View>,
     sequence: u64,
-    shared: Arc<Shared<D, B>>,
+    core: Arc<EngineCore<D, B>>,
 }
 
-impl<D: Disk, B: Base> Snapshot<D, B> {
+impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
     /// Of the newest durable state.
-    pub(super) fn open(shared: &Arc<Shared<D, B>>) -> Result<Self, StoreError> {
-        Self::open_state(shared, State::Durable)
+    pub(super) fn open(core: &Arc<EngineCore<D, B>>) -> Result<Self, StoreError> {
+        Self::open_with(core, Visibility::Durable)
     }
 
     /// Of the newest state of a kind.
-    pub(super) fn open_state(shared: &Arc<Shared<D, B>>, of: State) -> Result<Self, StoreError> {
+    pub(super) fn open_with(
+        core: &Arc<EngineCore<D, B>>,
+        visibility: Visibility,
+    ) -> Result<Self, StoreError> {
         loop {
-            let (view, sequence) = shared.enter(of);
-            let opened = shared.base.snapshot();
-            let base = opened.inspect_err(|_| shared.leave(sequence))?;
-            let snapshot = Self { base, view, sequence, shared: shared.clone() };
-            if shared.is_base_at_most(sequence) {
+            let (view, sequence) = core.enter(visibility);
+            let opened = core.base.snapshot();
+            let base = opened.inspect_err(|_| core.leave(sequence))?;
+            let snapshot = Self { base, view, sequence, core: core.clone() };
+            if core.is_base_at_most(sequence) {
                 return Ok(snapshot);
             }
         }
@@ -64,7 +67,7 @@ impl<D: Disk, B: Base> Snapshot<D, B> {
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         match self.view.get(key, self.sequence) {
             Some(value) => Ok(value),
-            None => self.shared.base.get(&self.base, key),
+            None => self.core.base.get(&self.base, key),
         }
     }
 
@@ -75,10 +78,15 @@ impl<D: Disk, B: Base> Snapshot<D, B> {
             return Ok(page);
         }
         let mut merge = Merge::new(read.reverse);
-        for table in &self.view.tables {
-            merge.table(TableRange::new(table, &read.range, self.sequence, read.reverse))?;
+        for memtable in &self.view.memtables {
+            merge.memtable(MemtableRange::new(
+                memtable,
+                &read.range,
+                self.sequence,
+                read.reverse,
+            ))?;
         }
-        merge.base(self.shared.base.range(&self.base, &read.range, read.reverse)?)?;
+        merge.base(self.core.base.range(&self.base, &read.range, read.reverse)?)?;
         let mut bytes = 0;
         while let Some(found) = merge.next()? {
             let Some((key, value)) = found.pair() else { continue };
@@ -93,8 +101,8 @@ impl<D: Disk, B: Base> Snapshot<D, B> {
     }
 }
 
-impl<D: Disk, B: Base> Drop for Snapshot<D, B> {
+impl<D: Disk, B: BaseStore> Drop for EmbeddedSnapshot<D, B> {
     fn drop(&mut self) {
-        self.shared.leave(self.sequence);
+        self.core.leave(self.sequence);
     }
 }

@@ -6,11 +6,11 @@
 //! `EMBEDDED-TX-4` what was read before it was durable is durable when the commit is answered.
 //! It never blocks: reads are memory accesses, and the commit waits for the committer without holding a thread.
 
-use super::committer::{Commit, Message, Read};
-use super::snapshot::State;
-use super::{Shared, Snapshot};
+use super::committer::{CheckedRead, CommitterMessage, QueuedCommit};
+use super::snapshot::Visibility;
+use super::{EmbeddedSnapshot, EngineCore};
 use crate::kv::limits::{TRANSACTION_MS_MAX, check_key};
-use crate::kv::overlay::{Overlay, Seen};
+use crate::kv::overlay::{Overlay, OverlayRead};
 use crate::kv::{BoxFuture, Fault, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -19,22 +19,26 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 pub(super) struct EmbeddedTransaction {
-    snapshot: Option<Snapshot>,
-    of: State,
-    shared: Arc<Shared>,
+    snapshot: Option<EmbeddedSnapshot>,
+    visibility: Visibility,
+    core: Arc<EngineCore>,
     /// Weak, so that a transaction left open does not keep the engine from closing.
-    commits: mpsc::WeakSender<Message>,
+    commits: mpsc::WeakSender<CommitterMessage>,
     overlay: Overlay,
-    reads: Vec<Read>,
+    reads: Vec<CheckedRead>,
     begun_at: Instant,
 }
 
 impl EmbeddedTransaction {
-    pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Message>, of: State) -> Self {
+    pub(super) fn new(
+        core: Arc<EngineCore>,
+        commits: mpsc::WeakSender<CommitterMessage>,
+        visibility: Visibility,
+    ) -> Self {
         Self {
             snapshot: None,
-            of,
-            shared,
+            visibility,
+            core,
             commits,
             overlay: Overlay::default(),
             reads: Vec::new(),
@@ -42,25 +46,25 @@ impl EmbeddedTransaction {
         }
     }
 
-    fn snapshot(&mut self) -> Result<&Snapshot, StoreError> {
+    fn snapshot(&mut self) -> Result<&EmbeddedSnapshot, StoreError> {
         check_age(self.begun_at)?;
         if self.snapshot.is_none() {
-            if self.shared.is_read_by_too_many() {
+            if self.core.is_read_by_too_many() {
                 return Err(StoreError::Retryable("too many transactions read at once".into()));
             }
-            self.snapshot = Some(Snapshot::open_state(&self.shared, self.of)?);
+            self.snapshot = Some(EmbeddedSnapshot::open_with(&self.core, self.visibility)?);
         }
         Ok(self.snapshot.as_ref().expect("it was opened just above"))
     }
 
     fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
         check_key(key)?;
-        if let Seen::Known(value) = self.overlay.seen(key) {
+        if let OverlayRead::Known(value) = self.overlay.seen(key) {
             return Ok(value);
         }
         let base = self.snapshot()?.get(key)?;
         if checked {
-            self.reads.push(Read::Key(Bytes::copy_from_slice(key)));
+            self.reads.push(CheckedRead::Key(Bytes::copy_from_slice(key)));
         }
         self.overlay.resolve(key, base)
     }
@@ -70,7 +74,7 @@ impl EmbeddedTransaction {
         let snapshot = self.snapshot.as_ref().expect("it was opened just above");
         let (page, looked_at) = self.overlay.range(read, |read| snapshot.page(&read))?;
         if checked {
-            self.reads.push(Read::Range(looked_at));
+            self.reads.push(CheckedRead::Range(looked_at));
         }
         Ok(page)
     }
@@ -78,7 +82,7 @@ impl EmbeddedTransaction {
     /// Remembers a range of the snapshot, for the committer to check.
     fn check_range(&mut self, range: KeyRange) -> Result<(), StoreError> {
         self.snapshot()?;
-        self.reads.push(Read::Range(range));
+        self.reads.push(CheckedRead::Range(range));
         Ok(())
     }
 }
@@ -133,41 +137,41 @@ impl Transaction for EmbeddedTransaction {
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.hand_over(None)
+        self.send_commit(None)
     }
 
     fn commit_pipelined(
         self: Box<Self>,
         ordered: Ordered,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.hand_over(Some(ordered))
+        self.send_commit(Some(ordered))
     }
 }
 
 impl EmbeddedTransaction {
     /// Gives the committer what it is to do, and waits for its answer.
-    fn hand_over(self, ordered: Option<Ordered>) -> BoxFuture<'static, Result<(), StoreError>> {
-        let Self { snapshot, of: _, shared, commits, overlay, mut reads, begun_at } = self;
-        let read_at = snapshot.as_ref().map(Snapshot::sequence);
+    fn send_commit(self, ordered: Option<Ordered>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let Self { snapshot, visibility: _, core, commits, overlay, mut reads, begun_at } = self;
+        let read_at = snapshot.as_ref().map(EmbeddedSnapshot::sequence);
         // The snapshot would keep old values and pages while the commit waits.
         drop(snapshot);
         Box::pin(async move {
             if overlay.is_empty() {
-                if read_at.is_none_or(|sequence| sequence <= shared.visible()) {
+                if read_at.is_none_or(|sequence| sequence <= core.visible()) {
                     return Ok(());
                 }
                 // It only waits until what it has read is durable (`EMBEDDED-TX-4`).
                 reads.clear();
             }
             check_age(begun_at)?;
-            shared.check_writable()?;
+            core.check_writable()?;
             let bytes = overlay.approximate_size();
             let (cleared, writes) = overlay.finish()?;
             let (answer, outcome) = oneshot::channel();
-            let commit = Commit { read_at, reads, cleared, writes, bytes, ordered, answer };
+            let commit = QueuedCommit { read_at, reads, cleared, writes, bytes, ordered, answer };
             let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
             let queue = commits.upgrade().ok_or_else(stopped)?;
-            queue.send(Message::Commit(commit)).await.map_err(|_| stopped())?;
+            queue.send(CommitterMessage::Commit(commit)).await.map_err(|_| stopped())?;
             // Waiting for the answer must not keep the engine from closing either.
             drop(queue);
             let unknown = |_| StoreError::MaybeCommitted("the committer thread ended".into());

@@ -10,7 +10,7 @@
 //! no fence in time leaves it on its way, at most for the five seconds that its reads are valid.
 //! The client does the same by itself before it says `commit_unknown_result`; not so when the timeout cuts it short.
 
-use super::{Shared, error, millis};
+use super::{ClusterClient, error, millis};
 use crate::kv::overlay::Write;
 use crate::kv::{KeyRange, StoreError};
 use bytes::Bytes;
@@ -26,18 +26,18 @@ const FENCE_MS_MAX: u64 = 5_000;
 static FENCES: AtomicU64 = AtomicU64::new(0);
 
 /// What one transaction hands over: ranges to clear first, then keys.
-pub(super) struct Commit {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct NativeCommit {
+    pub(super) client: Arc<ClusterClient>,
     pub(super) transaction: Transaction,
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
 }
 
-impl Commit {
+impl NativeCommit {
     pub(super) async fn run(self) -> Result<(), StoreError> {
         let fence =
-            self.shared.keys.fence(std::process::id(), FENCES.fetch_add(1, Ordering::Relaxed));
-        let (shared, transaction) = self.write(&fence).map_err(error::of_read)?;
+            self.client.keys.fence(std::process::id(), FENCES.fetch_add(1, Ordering::Relaxed));
+        let (client, transaction) = self.write(&fence).map_err(error::of_read)?;
         let Err(failed) = transaction.commit().await else { return Ok(()) };
         let cause = *failed;
         // Before the fence: as long as the transaction is there, the client may still send it.
@@ -45,7 +45,7 @@ impl Commit {
         let outcome = error::of_commit(cause);
         if matches!(outcome, StoreError::MaybeCommitted(_))
             && !error::is_fenced(cause)
-            && let Err(unfenced) = shared.fence(&fence).await
+            && let Err(unfenced) = client.fence(&fence).await
         {
             tracing::warn!(
                 error = error::text(unfenced),
@@ -56,16 +56,16 @@ impl Commit {
     }
 
     /// Hands everything to the client, which keeps it until the commit.
-    fn write(self, fence: &[u8]) -> FdbResult<(Arc<Shared>, Transaction)> {
-        let Self { shared, transaction, cleared, writes } = self;
-        transaction.set_option(TransactionOption::Timeout(millis(shared.options.commit_ms_max)))?;
+    fn write(self, fence: &[u8]) -> FdbResult<(Arc<ClusterClient>, Transaction)> {
+        let Self { client, transaction, cleared, writes } = self;
+        transaction.set_option(TransactionOption::Timeout(millis(client.options.commit_ms_max)))?;
         transaction.add_conflict_range(fence, &behind(fence), ConflictRangeType::Read)?;
         for range in cleared {
-            let (begin, end) = shared.keys.range(&range);
+            let (begin, end) = client.keys.range(&range);
             transaction.clear_range(&begin, &end);
         }
         for (key, write) in writes {
-            let key = shared.keys.pair(&key);
+            let key = client.keys.pair(&key);
             match write {
                 Write::Set(value) => transaction.set(&key, &value),
                 Write::Clear => transaction.clear(&key),
@@ -74,11 +74,11 @@ impl Commit {
                 }
             }
         }
-        Ok((shared, transaction))
+        Ok((client, transaction))
     }
 }
 
-impl Shared {
+impl ClusterClient {
     /// Commits a write to a fence key: whoever has read that key before cannot commit any more.
     async fn fence(&self, fence: &[u8]) -> FdbResult<()> {
         let mut transaction = self.database.create_trx()?;

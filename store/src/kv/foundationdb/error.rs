@@ -85,9 +85,9 @@ fn read_class(code: i32, reason: String) -> StoreError {
 }
 
 fn commit_class(code: i32, reason: String) -> StoreError {
-    let is_refused =
+    let is_rejected =
         NOT_COMMITTED.contains(&code) || ILLEGAL.contains(&code) && code != USED_DURING_COMMIT;
-    if is_refused { read_class(code, reason) } else { StoreError::MaybeCommitted(reason) }
+    if is_rejected { read_class(code, reason) } else { StoreError::MaybeCommitted(reason) }
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@
 //! makes no conflict; a value of another kind that somebody sets in between is added to unnoticed, and nobody does.
 //! Own writes are read through the overlay, whose rules are those of all engines, not through the client's.
 
-use super::commit::Commit;
-use super::{Shared, error};
+use super::commit::NativeCommit;
+use super::{ClusterClient, error};
 use crate::kv::limits::{PAGE_BYTES_MAX, check_key};
-use crate::kv::overlay::{Overlay, RangeReading, Seen, Write};
+use crate::kv::overlay::{Overlay, OverlayRead, RangeReader, Write};
 use crate::kv::{BoxFuture, KeyRange, Page, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
 use foundationdb::RangeOption;
@@ -22,21 +22,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) struct FoundationTransaction {
-    shared: Arc<Shared>,
+    client: Arc<ClusterClient>,
     reads: foundationdb::Transaction,
     overlay: Overlay,
     begun_at: Instant,
 }
 
 impl FoundationTransaction {
-    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, StoreError> {
-        let reads = shared.database.create_trx().map_err(error::of_read)?;
-        Ok(Self { shared, reads, overlay: Overlay::default(), begun_at: Instant::now() })
+    pub(super) fn new(client: Arc<ClusterClient>) -> Result<Self, StoreError> {
+        let reads = client.database.create_trx().map_err(error::of_read)?;
+        Ok(Self { client, reads, overlay: Overlay::default(), begun_at: Instant::now() })
     }
 
     async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
         check_key(key)?;
-        if let Seen::Known(value) = self.overlay.seen(key) {
+        if let OverlayRead::Known(value) = self.overlay.seen(key) {
             return Ok(value);
         }
         self.check_age()?;
@@ -50,7 +50,7 @@ impl FoundationTransaction {
         checked: bool,
     ) -> Result<[Option<Bytes>; 2], StoreError> {
         keys.into_iter().try_for_each(check_key)?;
-        if keys.iter().any(|key| matches!(self.overlay.seen(key), Seen::Known(_))) {
+        if keys.iter().any(|key| matches!(self.overlay.seen(key), OverlayRead::Known(_))) {
             return Ok([
                 self.read_key(keys[0], checked).await?,
                 self.read_key(keys[1], checked).await?,
@@ -63,16 +63,16 @@ impl FoundationTransaction {
     }
 
     async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
-        let mut reading = RangeReading::new(read);
+        let mut reader = RangeReader::new(read);
         loop {
-            let next = reading.next();
+            let next = reader.next();
             let base =
                 if next.range.is_empty() { Page::default() } else { self.base_page(&next).await? };
-            if reading.take(&self.overlay, base)? {
+            if reader.add_page(&self.overlay, base)? {
                 break;
             }
         }
-        let (page, looked_at) = reading.finish();
+        let (page, looked_at) = reader.finish();
         if checked {
             self.check_range(&looked_at)?;
         }
@@ -88,7 +88,7 @@ impl FoundationTransaction {
 
     async fn base(&self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
         let found =
-            self.reads.get(&self.shared.keys.pair(key), !checked).await.map_err(error::of_read)?;
+            self.reads.get(&self.client.keys.pair(key), !checked).await.map_err(error::of_read)?;
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -100,7 +100,7 @@ impl FoundationTransaction {
             target_bytes: PAGE_BYTES_MAX,
             mode: StreamingMode::Exact,
             reverse: read.reverse,
-            ..RangeOption::from(self.shared.keys.range(&read.range))
+            ..RangeOption::from(self.client.keys.range(&read.range))
         };
         let found = self.reads.get_range(&options, 1, true).await.map_err(error::of_read)?;
         if found.is_empty() && found.more() {
@@ -110,13 +110,13 @@ impl FoundationTransaction {
         }
         let pairs = found
             .iter()
-            .map(|pair| (self.shared.keys.strip(pair.key()), Bytes::copy_from_slice(pair.value())));
+            .map(|pair| (self.client.keys.strip(pair.key()), Bytes::copy_from_slice(pair.value())));
         Ok(Page { pairs: pairs.collect(), more: found.more() })
     }
 
     /// `FOUNDATION-TX-3`.
     fn check_age(&self) -> Result<(), StoreError> {
-        if self.begun_at.elapsed() > Duration::from_millis(self.shared.options.read_ms_max) {
+        if self.begun_at.elapsed() > Duration::from_millis(self.client.options.read_ms_max) {
             return Err(StoreError::Retryable("the transaction is too old".into()));
         }
         Ok(())
@@ -127,7 +127,7 @@ impl FoundationTransaction {
         if range.is_empty() {
             return Ok(());
         }
-        let (begin, end) = self.shared.keys.range(range);
+        let (begin, end) = self.client.keys.range(range);
         self.reads.add_conflict_range(&begin, &end, ConflictRangeType::Read).map_err(error::of_read)
     }
 
@@ -199,11 +199,12 @@ impl Transaction for FoundationTransaction {
             self.check_age()?;
             let (cleared, writes) = std::mem::take(&mut self.overlay).finish()?;
             self.check_counters(&writes).await?;
-            let Self { shared, reads, .. } = *self;
-            let runtime = shared.runtime.clone();
+            let Self { client, reads, .. } = *self;
+            let runtime = client.runtime.clone();
             // A task of its own, so that a caller who stops waiting does not cancel what may be on its way.
-            let outcome =
-                runtime.spawn(Commit { shared, transaction: reads, cleared, writes }.run()).await;
+            let outcome = runtime
+                .spawn(NativeCommit { client, transaction: reads, cleared, writes }.run())
+                .await;
             outcome
                 .map_err(|_| StoreError::MaybeCommitted("the task of the commit ended".into()))?
         })

@@ -5,8 +5,8 @@
 //! `POSTGRES-COMMITTER-2` a group whose outcome is not known is `MaybeCommitted` for each of its commits; it is never sent
 //! again from here. While a group is on its way the next one gathers; there is no timer.
 
-use super::group::{Commit, Group};
-use super::{PostgresOptions, Shared, TIMEOUT, error};
+use super::group::{CommitGroup, PendingCommit};
+use super::{PostgresOptions, PostgresPools, TIMEOUT, error};
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, StoreError};
 use deadpool_postgres::Object;
@@ -22,8 +22,8 @@ const COMMIT: &str = "SELECT * FROM triggers.commit_v1($1, $2, $3, $4, $5, $6, $
 
 /// Runs until the last sender of the queue is gone and everything in it is answered.
 pub(super) async fn run(
-    shared: Arc<Shared>,
-    mut queue: mpsc::Receiver<Commit>,
+    pools: Arc<PostgresPools>,
+    mut queue: mpsc::Receiver<PendingCommit>,
     options: PostgresOptions,
 ) {
     let mut waiting = VecDeque::new();
@@ -33,7 +33,7 @@ pub(super) async fn run(
                 Ok(Some(commit)) => waiting.push_back(commit),
                 Ok(None) => return,
                 Err(_) => {
-                    shared.probe().await;
+                    pools.probe().await;
                     continue;
                 }
             }
@@ -43,14 +43,17 @@ pub(super) async fn run(
         {
             waiting.push_back(next);
         }
-        let group =
-            Group::gather(&mut waiting, options.group_transactions_max, options.group_bytes_max);
+        let group = CommitGroup::gather(
+            &mut waiting,
+            options.group_transactions_max,
+            options.group_bytes_max,
+        );
         metrics::histogram!("triggers_store_group_transactions").record(group.commits.len() as f64);
-        let verdicts = commit(&shared, &group.commits).await;
-        shared.note(verdicts.as_ref().err());
+        let verdicts = commit(&pools, &group.commits).await;
+        pools.note(verdicts.as_ref().err());
         for (number, commit) in (0..).zip(group.commits) {
             let verdict = match &verdicts {
-                Ok(refused) => refused.verdict(number),
+                Ok(rejected) => rejected.verdict(number),
                 Err(failed) => Err(failed.clone()),
             };
             // A receiver that is gone has given up waiting; the commit stands all the same.
@@ -60,12 +63,12 @@ pub(super) async fn run(
 }
 
 /// Members of a group that had no effect.
-struct Refused {
+struct Rejections {
     conflicts: Vec<i32>,
     corrupt: Vec<i32>,
 }
 
-impl Refused {
+impl Rejections {
     fn verdict(&self, number: i32) -> Result<(), StoreError> {
         if self.corrupt.contains(&number) {
             return Err(StoreError::fatal(
@@ -80,8 +83,11 @@ impl Refused {
     }
 }
 
-async fn commit(shared: &Shared, commits: &[Commit]) -> Result<Refused, StoreError> {
-    let client = shared.committers.get().await.map_err(|failed| shared.unreachable(&failed))?;
+async fn commit(
+    pools: &PostgresPools,
+    commits: &[PendingCommit],
+) -> Result<Rejections, StoreError> {
+    let client = pools.committers.get().await.map_err(|failed| pools.unreachable(&failed))?;
     let statement = timeout(TIMEOUT, client.prepare_cached(COMMIT)).await;
     let statement = match statement {
         Ok(prepared) => prepared.map_err(|failed| error::of_read(&failed))?,
@@ -115,7 +121,7 @@ async fn commit(shared: &Shared, commits: &[Commit]) -> Result<Refused, StoreErr
             let unreadable =
                 |failed: tokio_postgres::Error| StoreError::MaybeCommitted(error::text(&failed));
             let column = |number: usize| row.try_get::<_, Vec<i32>>(number).map_err(unreadable);
-            Ok(Refused { conflicts: column(0)?, corrupt: column(1)? })
+            Ok(Rejections { conflicts: column(0)?, corrupt: column(1)? })
         }
         Ok(Err(failed)) => Err(error::of_commit(&failed)),
         Err(_) => {
@@ -144,7 +150,7 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(commits: &'a [Commit]) -> Self {
+    fn of(commits: &'a [PendingCommit]) -> Self {
         let mut columns = Self::default();
         for (number, commit) in (0..).zip(commits) {
             columns.push(number, commit);
@@ -152,7 +158,7 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    fn push(&mut self, number: i32, commit: &'a Commit) {
+    fn push(&mut self, number: i32, commit: &'a PendingCommit) {
         let [keys, ranges, clears, writes, adds] = &mut self.numbers;
         for (key, value) in &commit.keys {
             keys.push(number);

@@ -1,7 +1,7 @@
 //! Which commits go to the database together: a group whose members do not touch what another one of them writes.
 //!
-//! Invariants: `GROUP-1` whatever becomes of one member, the others do the same: reads of each are of keys that no other
-//! one writes, and writes of two are of different keys, unless both add; `GROUP-2` a commit that does not fit in is first
+//! Invariants: `POSTGRES-GROUP-1` whatever becomes of one member, the others do the same: reads of each are of keys that no other
+//! one writes, and writes of two are of different keys, unless both add; `POSTGRES-GROUP-2` a commit that does not fit in is first
 //! in the next group, so that each one gets its turn. It knows nothing of the database.
 
 use crate::kv::overlay::Write;
@@ -12,7 +12,7 @@ use std::ops::Bound;
 use tokio::sync::oneshot;
 
 /// What one transaction hands over.
-pub(super) struct Commit {
+pub(super) struct PendingCommit {
     /// Keys that must have the same value still.
     pub(super) keys: Vec<(Bytes, Option<Bytes>)>,
     /// Ranges that must have the same digest still.
@@ -25,18 +25,18 @@ pub(super) struct Commit {
 
 /// Commits that go together.
 #[derive(Default)]
-pub(super) struct Group {
-    pub(super) commits: Vec<Commit>,
+pub(super) struct CommitGroup {
+    pub(super) commits: Vec<PendingCommit>,
     bytes: usize,
     /// Every key that is written, and whether it is only added to.
     written: BTreeMap<Bytes, bool>,
     cleared: Vec<KeyRange>,
 }
 
-impl Group {
+impl CommitGroup {
     /// Takes from those that wait as many as fit together, in their order, at least one if there is one.
     pub(super) fn gather(
-        waiting: &mut VecDeque<Commit>,
+        waiting: &mut VecDeque<PendingCommit>,
         transactions_max: usize,
         bytes_max: usize,
     ) -> Self {
@@ -54,7 +54,7 @@ impl Group {
         group
     }
 
-    fn admits(&self, commit: &Commit) -> bool {
+    fn admits(&self, commit: &PendingCommit) -> bool {
         let reads = commit.keys.iter().all(|(key, _)| !self.changes(key))
             && commit.ranges.iter().all(|(range, _)| !self.changes_in(range));
         let clears = commit.cleared.iter().all(|range| !self.writes_in(range));
@@ -65,7 +65,7 @@ impl Group {
         reads && clears && writes
     }
 
-    fn add(&mut self, commit: Commit) {
+    fn add(&mut self, commit: PendingCommit) {
         self.bytes += commit.bytes;
         for (key, write) in &commit.writes {
             self.written.insert(key.clone(), matches!(write, Write::Add(_)));
@@ -123,14 +123,14 @@ mod tests {
         KeyRange::new(vec![begin], vec![end])
     }
 
-    fn commit(plan: &Plan, number: usize) -> Commit {
+    fn commit(plan: &Plan, number: usize) -> PendingCommit {
         let write = |kind: u8| match kind {
             0 => Write::Set(Bytes::new()),
             1 => Write::Clear,
             _ => Write::Add(1),
         };
         let key = |key: u8| Bytes::from(vec![key]);
-        Commit {
+        PendingCommit {
             keys: plan.keys.iter().map(|read| (key(*read), None)).collect(),
             ranges: plan.ranges.iter().map(|read| (range(*read), Bytes::new())).collect(),
             // As an overlay gives them: never an empty one.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     /// Keys that a commit reads, sets or clears, and adds to.
-    fn touched(commit: &Commit) -> [BTreeSet<u8>; 3] {
+    fn touched(commit: &PendingCommit) -> [BTreeSet<u8>; 3] {
         let inside = |ranges: Vec<KeyRange>| {
             (0..12u8).filter(move |key| ranges.iter().any(|range| range.contains(&[*key])))
         };
@@ -177,23 +177,23 @@ mod tests {
         fn members_are_independent_and_each_gets_its_turn(
             plans in proptest::collection::vec(plan(), 1..12), transactions_max in 1usize..6, bytes_max in 1usize..40,
         ) {
-            let mut waiting: VecDeque<Commit> = plans.iter().enumerate().map(|(number, plan)| commit(plan, number)).collect();
+            let mut waiting: VecDeque<PendingCommit> = plans.iter().enumerate().map(|(number, plan)| commit(plan, number)).collect();
             let mut seen = Vec::new();
             while let Some(first) = waiting.front().map(|commit| commit.bytes) {
-                let group = Group::gather(&mut waiting, transactions_max, bytes_max);
+                let group = CommitGroup::gather(&mut waiting, transactions_max, bytes_max);
                 prop_assert!(group.commits.len() <= transactions_max);
-                prop_assert_eq!(group.commits[0].bytes, first, "GROUP-2");
+                prop_assert_eq!(group.commits[0].bytes, first, "POSTGRES-GROUP-2");
                 prop_assert!(group.commits.is_sorted_by_key(|commit| commit.bytes));
                 for (at, late) in group.commits.iter().enumerate() {
                     for early in &group.commits[..at] {
                         let ([reads, sets, adds], [_, early_sets, early_adds]) = (touched(late), touched(early));
                         let early_changes: BTreeSet<u8> = early_sets.union(&early_adds).copied().collect();
-                        prop_assert!(reads.is_disjoint(&early_changes), "GROUP-1");
+                        prop_assert!(reads.is_disjoint(&early_changes), "POSTGRES-GROUP-1");
                         let both_clear = |key: &u8| [late, early].iter().all(|one| {
                             one.cleared.iter().any(|range| range.contains(&[*key])) && !one.writes.contains_key(&[*key][..])
                         });
-                        prop_assert!(sets.intersection(&early_changes).all(both_clear), "GROUP-1");
-                        prop_assert!(adds.is_disjoint(&early_sets), "GROUP-1");
+                        prop_assert!(sets.intersection(&early_changes).all(both_clear), "POSTGRES-GROUP-1");
+                        prop_assert!(adds.is_disjoint(&early_sets), "POSTGRES-GROUP-1");
                     }
                 }
                 seen.extend(group.commits.iter().map(|commit| commit.bytes));

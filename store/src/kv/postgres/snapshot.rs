@@ -1,9 +1,9 @@
 //! A snapshot of the database: one connection of the pool with a read-only transaction open.
 //!
-//! Invariants: `SNAPSHOT-1` the transaction begins with the first read, in the same round trip; `SNAPSHOT-2` a connection
+//! Invariants: `POSTGRES-SNAPSHOT-1` the transaction begins with the first read, in the same round trip; `POSTGRES-SNAPSHOT-2` a connection
 //! goes back to the pool only after its transaction has ended; one that does not end it in time is closed.
 
-use super::{Shared, TIMEOUT, error};
+use super::{PostgresPools, TIMEOUT, error};
 use crate::kv::limits::PAGE_BYTES_MAX;
 use crate::kv::{KeyRange, Page, RangeRead, StoreError};
 use bytes::Bytes;
@@ -29,17 +29,17 @@ const PAGE_REVERSE: &str = "SELECT key, value FROM (
     FROM (SELECT key, value FROM triggers.kv WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) AS pairs
 ) AS summed WHERE before < $4 ORDER BY key DESC";
 
-pub(super) struct Snapshot {
+pub(super) struct PostgresSnapshot {
     /// There until it is dropped.
     client: Option<Object>,
     begun: bool,
     runtime: Handle,
 }
 
-impl Snapshot {
-    pub(super) async fn open(shared: &Shared) -> Result<Self, StoreError> {
-        let client = shared.readers.get().await.map_err(|error| shared.unreachable(&error))?;
-        Ok(Self { client: Some(client), begun: false, runtime: shared.runtime.clone() })
+impl PostgresSnapshot {
+    pub(super) async fn open(pools: &PostgresPools) -> Result<Self, StoreError> {
+        let client = pools.readers.get().await.map_err(|error| pools.unreachable(&error))?;
+        Ok(Self { client: Some(client), begun: false, runtime: pools.runtime.clone() })
     }
 
     pub(super) async fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -106,13 +106,13 @@ impl Snapshot {
     }
 }
 
-impl Drop for Snapshot {
+impl Drop for PostgresSnapshot {
     fn drop(&mut self) {
         let Some(client) = self.client.take().filter(|_| self.begun) else { return };
         self.runtime.spawn(async move {
             let ended = tokio::time::timeout(TIMEOUT, client.batch_execute("COMMIT")).await;
             if !matches!(ended, Ok(Ok(()))) {
-                // `SNAPSHOT-2`: out of the pool, and closed.
+                // `POSTGRES-SNAPSHOT-2`: out of the pool, and closed.
                 drop(Object::take(client));
             }
         });

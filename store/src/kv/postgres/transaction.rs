@@ -2,13 +2,13 @@
 //!
 //! Invariants: `POSTGRES-TX-1` all reads come from one snapshot (`REPEATABLE READ`, read only), opened by the first of
 //! them; `POSTGRES-TX-2` every plain read of the base is in the list that is checked at commit; `POSTGRES-TX-3` a
-//! transaction older than five seconds is refused, as on every engine.
+//! transaction older than five seconds is rejected, as on every engine.
 
-use super::Shared;
-use super::group::Commit;
-use super::snapshot::Snapshot;
+use super::PostgresPools;
+use super::group::PendingCommit;
+use super::snapshot::PostgresSnapshot;
 use crate::kv::limits::{TRANSACTION_MS_MAX, check_key};
-use crate::kv::overlay::{Overlay, RangeReading, Seen};
+use crate::kv::overlay::{Overlay, OverlayRead, RangeReader};
 use crate::kv::{BoxFuture, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 pub(super) struct PostgresTransaction {
-    shared: Arc<Shared>,
+    pools: Arc<PostgresPools>,
     /// Weak, so that a transaction left open does not keep the engine from closing.
-    commits: mpsc::WeakSender<Commit>,
-    snapshot: Option<Snapshot>,
+    commits: mpsc::WeakSender<PendingCommit>,
+    snapshot: Option<PostgresSnapshot>,
     overlay: Overlay,
     keys: Vec<(Bytes, Option<Bytes>)>,
     ranges: Vec<(KeyRange, Bytes)>,
@@ -28,9 +28,9 @@ pub(super) struct PostgresTransaction {
 }
 
 impl PostgresTransaction {
-    pub(super) fn new(shared: Arc<Shared>, commits: mpsc::WeakSender<Commit>) -> Self {
+    pub(super) fn new(pools: Arc<PostgresPools>, commits: mpsc::WeakSender<PendingCommit>) -> Self {
         Self {
-            shared,
+            pools,
             commits,
             snapshot: None,
             overlay: Overlay::default(),
@@ -40,18 +40,18 @@ impl PostgresTransaction {
         }
     }
 
-    async fn snapshot(&mut self) -> Result<&mut Snapshot, StoreError> {
+    async fn snapshot(&mut self) -> Result<&mut PostgresSnapshot, StoreError> {
         check_age(self.begun_at)?;
         let snapshot = match self.snapshot.take() {
             Some(snapshot) => snapshot,
-            None => Snapshot::open(&self.shared).await?,
+            None => PostgresSnapshot::open(&self.pools).await?,
         };
         Ok(self.snapshot.insert(snapshot))
     }
 
     async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
         check_key(key)?;
-        if let Seen::Known(value) = self.overlay.seen(key) {
+        if let OverlayRead::Known(value) = self.overlay.seen(key) {
             return Ok(value);
         }
         let base = self.snapshot().await?.get(key).await?;
@@ -67,7 +67,7 @@ impl PostgresTransaction {
         checked: bool,
     ) -> Result<[Option<Bytes>; 2], StoreError> {
         keys.into_iter().try_for_each(check_key)?;
-        if keys.iter().any(|key| matches!(self.overlay.seen(key), Seen::Known(_))) {
+        if keys.iter().any(|key| matches!(self.overlay.seen(key), OverlayRead::Known(_))) {
             return Ok([
                 self.read_key(keys[0], checked).await?,
                 self.read_key(keys[1], checked).await?,
@@ -82,19 +82,19 @@ impl PostgresTransaction {
     }
 
     async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
-        let mut reading = RangeReading::new(read);
+        let mut reader = RangeReader::new(read);
         loop {
-            let next = reading.next();
+            let next = reader.next();
             let base = if next.range.is_empty() {
                 Page::default()
             } else {
                 self.snapshot().await?.page(&next).await?
             };
-            if reading.take(&self.overlay, base)? {
+            if reader.add_page(&self.overlay, base)? {
                 break;
             }
         }
-        let (page, looked_at) = reading.finish();
+        let (page, looked_at) = reader.finish();
         if checked {
             self.check_range(looked_at).await?;
         }
@@ -178,7 +178,7 @@ impl Transaction for PostgresTransaction {
             let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
             let queue = commits.upgrade().ok_or_else(stopped)?;
             queue
-                .send(Commit { keys, ranges, cleared, writes, bytes, answer })
+                .send(PendingCommit { keys, ranges, cleared, writes, bytes, answer })
                 .await
                 .map_err(|_| stopped())?;
             drop(queue);

@@ -1,6 +1,6 @@
 //! Which fault comes next: one seeded stream of numbers for each kind, and counters of what has come.
 //!
-//! Invariant: `FAULTS-1` every commit draws once from each commit stream, whatever the others say, so that the streams
+//! Invariant: `SIMULATED-FAULTS-1` every commit draws once from each commit stream, whatever the others say, so that the streams
 //! stay in step when a probability changes. The numbers are splitmix64's: reproducible, and not fit for secrets.
 
 use super::SimulatedOptions;
@@ -24,12 +24,12 @@ pub struct FaultsFired {
     /// Calls that took longer.
     pub stalls: u64,
     /// Calls refused, or left unknown, during an outage.
-    pub outage_refusals: u64,
+    pub outage_rejections: u64,
 }
 
 /// What happens to one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum CommitFate {
     Normal,
     Conflict,
     UnknownCommitted,
@@ -39,7 +39,7 @@ pub(super) enum Fate {
 
 /// All streams and counters.
 #[derive(Debug)]
-pub(super) struct Faults {
+pub(super) struct FaultStreams {
     pub(super) fired: FaultsFired,
     latency: Stream,
     stall: Stream,
@@ -50,7 +50,7 @@ pub(super) struct Faults {
     outage: Stream,
 }
 
-impl Faults {
+impl FaultStreams {
     pub(super) fn new(seed: u64) -> Self {
         let stream = |kind| Stream::new(seed, kind);
         Self {
@@ -78,27 +78,27 @@ impl Faults {
     }
 
     /// What happens to the next commit.
-    pub(super) fn fate(&mut self, options: &SimulatedOptions) -> Fate {
+    pub(super) fn fate(&mut self, options: &SimulatedOptions) -> CommitFate {
         let conflict = self.conflict.hit(options.conflict_per_mille);
         let committed = self.unknown_committed.hit(options.unknown_committed_per_mille);
         let not_committed = self.unknown_not_committed.hit(options.unknown_not_committed_per_mille);
         let late = self.late.hit(options.late_commit_per_mille);
         let late_us = 1 + self.late.below(options.late_commit_ms_max.max(1) * 1_000);
         if conflict {
-            Fate::Conflict
+            CommitFate::Conflict
         } else if committed {
-            Fate::UnknownCommitted
+            CommitFate::UnknownCommitted
         } else if not_committed {
-            Fate::UnknownNotCommitted
+            CommitFate::UnknownNotCommitted
         } else if late {
-            Fate::Late(Duration::from_micros(late_us))
+            CommitFate::Late(Duration::from_micros(late_us))
         } else {
-            Fate::Normal
+            CommitFate::Normal
         }
     }
 
     /// Whether a commit during an outage is refused in so many words; left unknown otherwise.
-    pub(super) fn outage_refuses(&mut self) -> bool {
+    pub(super) fn is_rejected_in_outage(&mut self) -> bool {
         self.outage.hit(500)
     }
 }

@@ -1,13 +1,13 @@
 //! Everything that the handles of one simulated store share, as a machine without waiting: time comes in, answers go out.
 //!
-//! Invariants: `STATE-1` time never goes back; `STATE-2` late commits are applied in the order in which they fall due and
-//! before anything that is asked after; `STATE-3` a transaction older than five seconds reads nothing and commits
-//! nothing, late or not; `STATE-4` during an outage nothing that is asked takes effect.
+//! Invariants: `SIMULATED-STORE-1` time never goes back; `SIMULATED-STORE-2` late commits are applied in the order in which they fall due and
+//! before anything that is asked after; `SIMULATED-STORE-3` a transaction older than five seconds reads nothing and commits
+//! nothing, late or not; `SIMULATED-STORE-4` during an outage nothing that is asked takes effect.
 
 use super::SimulatedOptions;
-use super::faults::{Fate, Faults};
-use super::observer::{Commit, Observer};
+use super::faults::{CommitFate, FaultStreams};
 use super::versions::{Proposal, Versions};
+use super::{ObservedCommit, Observer};
 use crate::kv::limits::TRANSACTION_MS_MAX;
 use crate::kv::{Ordered, StoreError};
 use bytes::Bytes;
@@ -18,30 +18,30 @@ const AGE_MAX: Duration = Duration::from_millis(TRANSACTION_MS_MAX);
 
 /// A transaction that has begun.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Opened {
+pub(super) struct OpenTransaction {
     pub(super) id: u64,
     pub(super) version: u64,
     pub(super) begun: Duration,
 }
 
-pub(super) struct State {
+pub(super) struct SimulatedStore {
     pub(super) observer: Option<Box<dyn Observer>>,
     pub(super) options: SimulatedOptions,
-    pub(super) faults: Faults,
+    pub(super) faults: FaultStreams,
     pub(super) outage: bool,
     /// Since the store was made, on whichever clock is ahead.
     pub(super) now: Duration,
     versions: Versions,
-    open: BTreeMap<u64, Opened>,
+    open: BTreeMap<u64, OpenTransaction>,
     late: BTreeMap<(Duration, u64), Proposal>,
     ids: u64,
 }
 
-impl State {
+impl SimulatedStore {
     pub(super) fn new(options: SimulatedOptions) -> Self {
         Self {
             observer: None,
-            faults: Faults::new(options.seed),
+            faults: FaultStreams::new(options.seed),
             options,
             outage: false,
             now: Duration::ZERO,
@@ -68,22 +68,23 @@ impl State {
         }
     }
 
-    pub(super) fn begin(&mut self) -> Result<Opened, StoreError> {
-        self.refuse_in_outage()?;
+    pub(super) fn begin(&mut self) -> Result<OpenTransaction, StoreError> {
+        self.reject_in_outage()?;
         self.ids += 1;
-        let opened = Opened { id: self.ids, version: self.versions.newest(), begun: self.now };
+        let opened =
+            OpenTransaction { id: self.ids, version: self.versions.newest(), begun: self.now };
         self.open.insert(opened.id, opened);
         Ok(opened)
     }
 
     /// A transaction has ended, one way or the other.
-    pub(super) fn close(&mut self, opened: &Opened) {
+    pub(super) fn close(&mut self, opened: &OpenTransaction) {
         self.open.remove(&opened.id);
     }
 
     /// The versions to read from.
-    pub(super) fn read(&mut self, opened: &Opened) -> Result<&Versions, StoreError> {
-        self.refuse_in_outage()?;
+    pub(super) fn read(&mut self, opened: &OpenTransaction) -> Result<&Versions, StoreError> {
+        self.reject_in_outage()?;
         check_age(self.now, opened.begun)?;
         Ok(&self.versions)
     }
@@ -95,28 +96,28 @@ impl State {
         ordered: Ordered,
     ) -> Result<(), StoreError> {
         if self.outage {
-            self.faults.fired.outage_refusals += 1;
-            if self.faults.outage_refuses() {
+            self.faults.fired.outage_rejections += 1;
+            if self.faults.is_rejected_in_outage() {
                 return Err(StoreError::Retryable("simulated outage".into()));
             }
             return Err(unknown("simulated outage"));
         }
         match self.faults.fate(&self.options) {
-            Fate::Normal => self.attempt(proposal, self.now).map(|()| ordered()),
-            Fate::Conflict => {
+            CommitFate::Normal => self.attempt(proposal, self.now).map(|()| ordered()),
+            CommitFate::Conflict => {
                 self.faults.fired.conflicts += 1;
                 Err(StoreError::Retryable("simulated conflict".into()))
             }
-            Fate::UnknownCommitted => {
+            CommitFate::UnknownCommitted => {
                 self.attempt(proposal, self.now)?;
                 self.faults.fired.unknown_committed += 1;
                 Err(unknown("simulated unknown result"))
             }
-            Fate::UnknownNotCommitted => {
+            CommitFate::UnknownNotCommitted => {
                 self.faults.fired.unknown_not_committed += 1;
                 Err(unknown("simulated unknown result"))
             }
-            Fate::Late(delay) => {
+            CommitFate::Late(delay) => {
                 self.faults.fired.late_answered += 1;
                 self.ids += 1;
                 self.late.insert((self.now + delay, self.ids), proposal);
@@ -137,7 +138,7 @@ impl State {
         self.versions.apply(proposal, at)?;
         if let (Some(observer), Some((writer, keys))) = (&mut self.observer, observed) {
             let keys: Vec<Bytes> = keys;
-            observer.committed(&Commit {
+            observer.committed(&ObservedCommit {
                 writer: &writer,
                 at,
                 keys: &keys,
@@ -166,9 +167,9 @@ impl State {
         self.versions.all()
     }
 
-    fn refuse_in_outage(&mut self) -> Result<(), StoreError> {
+    fn reject_in_outage(&mut self) -> Result<(), StoreError> {
         if self.outage {
-            self.faults.fired.outage_refusals += 1;
+            self.faults.fired.outage_rejections += 1;
             return Err(StoreError::Retryable("simulated outage".into()));
         }
         Ok(())

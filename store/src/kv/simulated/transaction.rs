@@ -4,11 +4,11 @@
 //! is among the ranges that the commit checks, those of own writes are not; `SIMULATED-TX-3` a commit that is abandoned
 //! while it waits has taken effect or has not, and the caller cannot know which.
 
-use super::Handle;
-use super::store::Opened;
+use super::SimulatedHandle;
+use super::store::OpenTransaction;
 use super::versions::Proposal;
 use crate::kv::limits::check_key;
-use crate::kv::overlay::{Overlay, Seen};
+use crate::kv::overlay::{Overlay, OverlayRead};
 use crate::kv::{BoxFuture, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(super) struct SimulatedTransaction {
 
 /// The version that a transaction reads at; dropping it lets the store forget it.
 struct Snapshot {
-    handle: Arc<Handle>,
-    opened: Opened,
+    handle: Arc<SimulatedHandle>,
+    opened: OpenTransaction,
 }
 
 impl Drop for Snapshot {
@@ -32,7 +32,7 @@ impl Drop for Snapshot {
 }
 
 impl SimulatedTransaction {
-    pub(super) fn new(handle: Arc<Handle>, opened: Opened) -> Self {
+    pub(super) fn new(handle: Arc<SimulatedHandle>, opened: OpenTransaction) -> Self {
         Self {
             snapshot: Snapshot { handle, opened },
             overlay: Overlay::default(),
@@ -42,7 +42,7 @@ impl SimulatedTransaction {
 
     async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
         check_key(key)?;
-        if let Seen::Known(value) = self.overlay.seen(key) {
+        if let OverlayRead::Known(value) = self.overlay.seen(key) {
             return Ok(value);
         }
         let Snapshot { handle, opened } = &self.snapshot;
@@ -129,7 +129,7 @@ impl Transaction for SimulatedTransaction {
                 return Ok(());
             }
             let (cleared, writes) = overlay.finish()?;
-            let Opened { version, begun, .. } = snapshot.opened;
+            let OpenTransaction { version, begun, .. } = snapshot.opened;
             let writer = snapshot.handle.name.clone();
             let proposal = Proposal { writer, version, begun, reads, cleared, writes };
             snapshot.handle.travel().await;

@@ -4,8 +4,7 @@
 //! every line that was written before the kill counts.
 
 use super::children::command;
-use super::copies::of_format_2;
-use super::{open, pairs, subject};
+use super::{pairs, subject};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -15,8 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 use triggers_protocol::Environment;
-use triggers_store::kv::embedded::inspect;
-use triggers_store::kv::{Engine, decode_counter};
+use triggers_store::kv::decode_counter;
 
 /// Reads lines until `wanted` commits are acknowledged, kills the child then, and reads the rest.
 fn acknowledged(mut child: Child, wanted: Option<u64>) -> (BTreeSet<String>, Vec<String>) {
@@ -76,29 +74,6 @@ async fn a_killed_process_loses_nothing_acknowledged() {
         let lost: Vec<_> = acked_before.difference(&found).collect();
         assert!(lost.is_empty(), "round {round}, killed after {wanted}: lost {lost:?}");
     }
-}
-
-#[tokio::test]
-async fn a_log_with_records_of_two_versions_is_read_back() {
-    // A process that is held up for long flushes the older one before it is killed.
-    for _ in 0..10 {
-        let directory = TempDir::new().unwrap();
-        open(directory.path()).close().await;
-        of_format_2(directory.path(), b"old/key", b"1");
-        let child = command("writes_until_killed", directory.path(), None).spawn().unwrap();
-        let (acked, _) = acknowledged(child, Some(20));
-        if inspect(directory.path(), true).unwrap().waiting.segments < 2 {
-            continue;
-        }
-        let found = found(directory.path(), 500).await;
-        assert!(acked.is_subset(&found), "lost {:?}", acked.difference(&found));
-        assert_eq!(
-            pairs(&subject(directory.path()), "old/").await,
-            [("old/key".to_owned(), b"1".to_vec())]
-        );
-        return;
-    }
-    panic!("the older record was never in the log when the process was killed");
 }
 
 #[tokio::test]

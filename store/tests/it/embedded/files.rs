@@ -3,6 +3,7 @@
 //! A directory that is refused is left byte for byte as it was, except for its `LOCK`, which is empty.
 
 use super::{open, pairs, subject};
+use crate::subject::embedded_options;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -25,7 +26,7 @@ async fn filled() -> TempDir {
 }
 
 fn open_error(directory: &Path) -> OpenError {
-    let outcome = EmbeddedEngine::open(&EmbeddedOptions::new(directory));
+    let outcome = EmbeddedEngine::open(&embedded_options(directory));
     outcome.err().expect("the directory is refused")
 }
 
@@ -85,7 +86,7 @@ async fn a_second_open_is_refused() {
 #[tokio::test]
 async fn another_format_is_refused() {
     let directory = filled().await;
-    for format in [&b"triggers-data 3 log\n"[..], b"triggers-data 2 log\n", b"", b"\xff\xfe\x00"] {
+    for format in [&b"triggers-data 1\n"[..], b"triggers-data 2\n", b"", b"\xff\xfe\x00"] {
         std::fs::write(directory.path().join("FORMAT"), format).unwrap();
         let before = contents(directory.path());
         let error = open_error(directory.path());
@@ -152,7 +153,7 @@ async fn too_many_readers_hold_up_nobody_who_writes() {
     let options = EmbeddedOptions {
         readers_max: 4,
         log_bytes_max: 1 << 20,
-        ..EmbeddedOptions::new(directory.path())
+        ..embedded_options(directory.path())
     };
     let engine = EmbeddedEngine::open(&options).unwrap();
     let mut readers = Vec::new();

@@ -3,7 +3,7 @@
 //! A model takes part: what was answered `Ok` is in it, what was answered `Full` is not, and any other answer is wrong.
 
 use super::pairs;
-use crate::subject::Subject;
+use crate::subject::{Subject, embedded_options};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use triggers_store::kv::{Fault, Transaction};
 type Model = BTreeMap<String, Vec<u8>>;
 
 fn small(directory: &Path) -> Subject {
-    let options = EmbeddedOptions { map_bytes_max: 4 << 20, ..EmbeddedOptions::new(directory) };
+    let options = EmbeddedOptions { map_bytes_max: 4 << 20, ..embedded_options(directory) };
     Subject::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), None)
 }
 
@@ -137,8 +137,7 @@ async fn acknowledge(
 #[tokio::test]
 async fn a_full_store_can_be_acknowledged_and_deleted_from() {
     let directory = TempDir::new().unwrap();
-    let options =
-        EmbeddedOptions { map_bytes_max: 16 << 20, ..EmbeddedOptions::new(directory.path()) };
+    let options = EmbeddedOptions { map_bytes_max: 16 << 20, ..embedded_options(directory.path()) };
     let subject = Subject::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), None);
     let mut stored = 0;
     let append = async |first: usize, count: usize| {
@@ -219,10 +218,7 @@ async fn a_full_disk_refuses_writes_and_keeps_what_there_is() {
     let directory = disk.0.path().join("data");
     let mut model = Model::new();
     let open = || {
-        Subject::new(
-            Arc::new(EmbeddedEngine::open(&EmbeddedOptions::new(&directory)).unwrap()),
-            None,
-        )
+        Subject::new(Arc::new(EmbeddedEngine::open(&embedded_options(&directory)).unwrap()), None)
     };
     let subject = open();
     let large = fill(&subject, &mut model, 80_000).await;

@@ -178,7 +178,7 @@ async fn an_outage() {
     engine.health().unwrap();
     assert_eq!(subject.value("b").await, None);
     assert_eq!(reader.get(&subject.key("a")).await.unwrap().unwrap(), "1");
-    assert_eq!(engine.faults_fired().outage_refusals, 43);
+    assert_eq!(engine.faults_fired().outage_rejections, 43);
 }
 
 #[tokio::test(start_paused = true)]

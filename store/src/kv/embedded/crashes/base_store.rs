@@ -1,6 +1,6 @@
 //! A base in memory: each `apply` is done or not done when the machine dies in it, and it may be full.
 
-use super::super::base_store::{Base, Change, Mark, Marks, Room};
+use super::super::base_store::{BaseStore, Change, FlushMark, FlushMarks, Headroom};
 use super::super::memtable::bounds;
 use super::super::merge::BaseRange;
 use super::disk::{Chance, SimulatedDisk};
@@ -12,21 +12,25 @@ use std::sync::{Arc, Mutex};
 struct Inner {
     chance: Chance,
     pairs: Arc<BTreeMap<Bytes, Bytes>>,
-    marks: Marks,
+    marks: FlushMarks,
     full_one_in: Option<usize>,
 }
 
 #[derive(Clone)]
-pub(super) struct SimulatedBase {
+pub(super) struct SimulatedBaseStore {
     disk: SimulatedDisk,
     inner: Arc<Mutex<Inner>>,
 }
 
-impl SimulatedBase {
+impl SimulatedBaseStore {
     pub(super) fn new(seed: u64, disk: SimulatedDisk) -> Self {
         let chance = Chance::new(seed ^ 0xba5e);
-        let inner =
-            Inner { chance, pairs: Arc::default(), marks: Marks::default(), full_one_in: None };
+        let inner = Inner {
+            chance,
+            pairs: Arc::default(),
+            marks: FlushMarks::default(),
+            full_one_in: None,
+        };
         Self { disk, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -35,7 +39,7 @@ impl SimulatedBase {
     }
 }
 
-impl Base for SimulatedBase {
+impl BaseStore for SimulatedBaseStore {
     type Snapshot = Arc<BTreeMap<Bytes, Bytes>>;
 
     fn snapshot(&self) -> Result<Self::Snapshot, StoreError> {
@@ -57,7 +61,7 @@ impl Base for SimulatedBase {
         Ok(if reverse { Box::new(found.rev()) } else { Box::new(found) })
     }
 
-    fn apply(&self, pairs: &[Change<'_>], mark: Mark) -> Result<(), StoreError> {
+    fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError> {
         let dead = || StoreError::fatal(Fault::Stopped, "the machine is dead");
         let dies = self.disk.step().ok_or_else(dead)?;
         let mut inner = self.inner.lock().unwrap();
@@ -82,16 +86,16 @@ impl Base for SimulatedBase {
         if dies { Err(dead()) } else { Ok(()) }
     }
 
-    fn marks(&self) -> Result<Marks, StoreError> {
+    fn marks(&self) -> Result<FlushMarks, StoreError> {
         Ok(self.inner.lock().unwrap().marks)
     }
 
-    fn room(&self, _: u64) -> Result<Room, StoreError> {
+    fn room(&self, _: u64) -> Result<Headroom, StoreError> {
         let mut inner = self.inner.lock().unwrap();
         let is_full = match inner.full_one_in {
             Some(bound) => inner.chance.one_in(bound),
             None => false,
         };
-        Ok(if is_full { Room::Shrinking } else { Room::Enough })
+        Ok(if is_full { Headroom::OnlyForShrinking } else { Headroom::Enough })
     }
 }
