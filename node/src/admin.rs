@@ -11,12 +11,11 @@ mod cluster;
 mod cross_site;
 mod log_level;
 
-pub(crate) use backup::BackupRequest;
-pub use backup::{Backup, Backups};
+pub use backup::{Backup, BackupRequest, Backups};
 pub use cluster::ClusterSource;
 
-use crate::edge::EdgeState;
-use crate::edge::respond::{self, Responder};
+use crate::http::edge::EdgeState;
+use crate::http::respond::{self, Responder};
 use crate::telemetry::Telemetry;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;

@@ -1,16 +1,17 @@
-//! What the binary `triggers` is made of: the HTTP edge, the admin listener, the command line, telemetry, and the order in
-//! which a node starts and stops.
+//! The server library: everything a node consists of, assembled from a `NodeOptions` value.
 //!
-//! Invariant: `NODE-1` a node is a value that is built from its options and dependencies and can be built twice in one
-//! process; what is process-wide (log subscriber, metrics recorder) is in [`telemetry`] alone.
-//! It holds no broker logic: events are the business of `triggers-actors`, what is durable that of `triggers-store`.
+//! ```text
+//! run ─▶ api, forward, admin, telemetry ─▶ http ─▶ webhook, access
+//! ```
+//! `NODE-1`: a node is a value built from its options and dependencies, and one process can build several. Only
+//! [`telemetry`] installs something process-wide (log subscriber, metrics recorder).
+//! The crate contains no broker logic: `triggers-actors` handles events, `triggers-store` makes them durable.
 
 pub mod access;
 pub mod admin;
-pub mod bench;
-pub mod bootstrap;
-pub mod cli;
-pub mod client;
-pub mod edge;
+pub mod api;
+pub mod forward;
+pub mod http;
+pub mod run;
 pub mod telemetry;
 pub mod webhook;

@@ -10,12 +10,9 @@ mod log;
 mod measures;
 mod process;
 
-pub(crate) use log::within_request;
 pub use log::{FilterError, LastLines, LogHandle};
 pub use measures::MetricsHandle;
 
-use crate::admin::{AdminState, Backups, ClusterSource};
-use crate::edge::EdgeState;
 use triggers_cluster_config::LogOptions;
 
 /// Why logs or metrics could not be set up.
@@ -42,13 +39,6 @@ pub struct Telemetry {
     pub log: LogHandle,
     /// Renders the metrics.
     pub metrics: MetricsHandle,
-}
-
-impl Telemetry {
-    /// What the admin listener works with, on the public listener's state and the cluster as it is now.
-    pub fn admin_state(&self, edge: EdgeState, cluster: ClusterSource) -> AdminState {
-        AdminState { telemetry: self.clone(), edge, cluster, backups: Backups::default() }
-    }
 }
 
 /// Installs the subscriber of log lines and the recorder of metrics. Inside a tokio runtime, as a node calls it, the

@@ -4,7 +4,7 @@
 //! there is one at a time; `ADMIN-BACKUP-2` a directory that is not empty is refused, and nothing of it is changed.
 
 use super::AdminState;
-use crate::edge::error::ApiError;
+use crate::http::error::ApiError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -50,8 +50,9 @@ pub enum Backup {
 
 /// The body of a request.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct BackupRequest {
-    pub(crate) directory: PathBuf,
+pub struct BackupRequest {
+    /// Directory on the node's machine: empty, or not there yet.
+    pub directory: PathBuf,
 }
 
 impl Backups {

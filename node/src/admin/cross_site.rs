@@ -6,7 +6,7 @@
 //! `Origin`, which they put on every such request, and by `Sec-Fetch-Site`. Tools send neither. Reading is not refused:
 //! without CORS headers a page does not get to see the answer.
 
-use crate::edge::error::ApiError;
+use crate::http::error::ApiError;
 use axum::extract::Request;
 use axum::http::header::ORIGIN;
 use axum::http::{HeaderMap, Method};

@@ -5,7 +5,7 @@
 //! configured filter again.
 
 use super::AdminState;
-use crate::edge::error::ApiError;
+use crate::http::error::ApiError;
 use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;

@@ -18,8 +18,6 @@ use super::TelemetryError;
 use lines::Lines;
 use request::WithRequest;
 
-pub(crate) use request::within as within_request;
-
 /// Characters that a filter may have.
 const FILTER_LENGTH_MAX: usize = 1_024;
 

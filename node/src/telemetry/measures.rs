@@ -6,7 +6,7 @@
 
 use super::log::lines::LINES_DROPPED;
 use super::process;
-use crate::edge::server::CONNECTIONS_REFUSED;
+use crate::http::server::CONNECTIONS_REFUSED;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
 

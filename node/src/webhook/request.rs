@@ -5,7 +5,7 @@
 //! It has nothing to do with the connection: `Host` and the length are the pool's business.
 
 use super::fault::SendFault;
-use crate::edge::event_json::EventJson;
+use crate::api::event_json::EventJson;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};

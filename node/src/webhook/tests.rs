@@ -76,7 +76,7 @@ async fn secure_endpoint(name: &str) -> (Endpoint, tempfile::TempDir) {
         std::fs::write(&file, text).unwrap();
         Some(file)
     };
-    let tls: TlsAcceptor = crate::edge::tls::load(&ListenOptions {
+    let tls: TlsAcceptor = crate::http::tls::load(&ListenOptions {
         tls_certificate_file: write("ca.pem", made.cert.pem()),
         tls_key_file: write("key.pem", made.signing_key.serialize_pem()),
         ..ListenOptions::default()

@@ -13,7 +13,7 @@ use triggers_actors::Joining;
 use triggers_actors::cluster::ClusterOptions;
 use triggers_actors::cluster::service::Peers;
 use triggers_cluster_config::NodeOptions;
-use triggers_node::bootstrap::{Assembly, Public, peer};
+use triggers_node::run::{Assembly, Public, peer};
 use triggers_node::webhook::{HttpSender, TargetPolicy};
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;

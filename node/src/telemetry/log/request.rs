@@ -4,26 +4,12 @@
 //! only where there is a line. Invariant: `REQUEST-LINE-1` a line of the task that handles a request has the request's id,
 //! a line of another task has none.
 
-use crate::edge::respond::{RequestContext, TraceParent};
+use crate::http::request_context::{TraceParent, current};
 use std::fmt;
-use std::sync::Arc;
-use tokio::task::futures::TaskLocalFuture;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
-
-tokio::task_local! {
-    static REQUEST: Arc<RequestContext>;
-}
-
-/// Handles a request.
-pub(crate) fn within<F: Future>(
-    request: Arc<RequestContext>,
-    handler: F,
-) -> TaskLocalFuture<Arc<RequestContext>, F> {
-    REQUEST.scope(request, handler)
-}
 
 /// Writes lines as `format` does, which ends each with a line feed, with what is known of the request.
 pub(super) struct WithRequest<F> {
@@ -43,7 +29,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Ok(request) = REQUEST.try_with(Clone::clone) else {
+        let Some(request) = current() else {
             return self.format.format_event(context, writer, event);
         };
         let mut line = String::new();
@@ -75,11 +61,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::respond::{Responder, around};
+    use crate::http::respond::{Responder, around};
     use axum::body::Body;
     use axum::routing::get;
     use std::io;
-    use std::sync::{Mutex, MutexGuard};
+    use std::sync::{Arc, Mutex, MutexGuard};
     use tower::ServiceExt as _;
     use tracing_subscriber::fmt::MakeWriter;
     use tracing_subscriber::layer::SubscriberExt as _;

@@ -1,0 +1,162 @@
+//! The mode ceiling: a bare HTTP server in this process, on the same runtime as the load, that stores nothing.
+//!
+//! It takes the requests a node takes and answers with bodies of the shape and size a node answers with, so its rate is
+//! what HTTP, the kernel and this load generator allow on this machine. A node's rate is to be read against it.
+//! Invariants: it listens on loopback only, on a port the system chose, and ends with the load.
+//!
+//! It is not a test double of the API: it checks no key and no body.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::BenchError;
+use super::material::{EVENT_HEAD, payload};
+use super::plan::Plan;
+
+/// Which answer is imitated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CeilingShape {
+    /// The answer to one event.
+    Single,
+    /// The answer to a batch.
+    Batch,
+    /// A page of the inbox.
+    Read,
+}
+
+const EVENT_ID: &str = "019a0000-0000-7000-8000-000000000001";
+const BEFORE_PAYLOAD: &[u8] = br#"{"event_id":"019a0000-0000-7000-8000-000000000001","event_type":"bench.event","timestamp":"2026-01-01T00:00:00.000Z","payload":"#;
+const AFTER_PAYLOAD: &[u8] = br#","status":"received","created_at":"2026-01-01T00:00:00.000Z","attempts":0,"last_attempt_at":null,"next_retry_at":null,"delivered_at":null,"failed_at":null,"last_error":null,"metadata":{"source_ip":"127.0.0.1","user_agent":"triggers-cli/0.1.0","api_version":"v1","correlation_id":"019a0000-0000-7000-8000-000000000002","idempotency_key":null}}"#;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Ceiling {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl Ceiling {
+    /// Starts the server for a shape.
+    ///
+    /// # Errors
+    /// `BenchError::Ceiling` when loopback cannot be listened on.
+    pub async fn start(shape: CeilingShape, plan: &Plan) -> Result<Self, BenchError> {
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(BenchError::Ceiling)?;
+        let address = listener.local_addr().map_err(BenchError::Ceiling)?;
+        let listener = listener.tap_io(|stream| {
+            // A socket that keeps its delay is slower and still right.
+            let _ = stream.set_nodelay(true);
+        });
+        let router = router(shape, plan);
+        let server = tokio::spawn(async move {
+            // It runs until it is aborted with the load; accepting errors are retried inside.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { address, server })
+    }
+
+    /// Its base address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Ceiling {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn router(shape: CeilingShape, plan: &Plan) -> Router {
+    match shape {
+        CeilingShape::Single => Router::new().route("/v1/events", post(single)),
+        CeilingShape::Batch => {
+            let answer = Bytes::from(batch_answer(plan.batch_size));
+            let handler = move |body: Bytes| async move {
+                drop(body);
+                json(StatusCode::CREATED, answer)
+            };
+            Router::new()
+                .route("/v1/events/batch", post(handler))
+                .layer(axum::extract::DefaultBodyLimit::max(8 * 1024 * 1024 + 64 * 1024))
+        }
+        CeilingShape::Read => {
+            let answer = Bytes::from(page_answer(plan.payload_bytes));
+            Router::new()
+                .route("/v1/inbox", get(move || async move { json(StatusCode::OK, answer) }))
+        }
+    }
+}
+
+async fn single(body: Bytes) -> Response {
+    json(StatusCode::CREATED, Bytes::from(event_answer(&body)))
+}
+
+/// A node's answer to one event: the event, with the payload that was sent.
+fn event_answer(body: &[u8]) -> Vec<u8> {
+    let payload = body.get(EVENT_HEAD.len()..body.len().saturating_sub(1)).unwrap_or(b"{}");
+    [BEFORE_PAYLOAD, payload, AFTER_PAYLOAD].concat()
+}
+
+fn batch_answer(events: u32) -> String {
+    let results: Vec<String> = (0..events)
+        .map(|index| {
+            format!(
+                r#"{{"index":{index},"event_id":"{EVENT_ID}","status":"received","timestamp":"2026-01-01T00:00:00.000Z"}}"#
+            )
+        })
+        .collect();
+    format!(r#"{{"success_count":{events},"failure_count":0,"results":[{}]}}"#, results.join(","))
+}
+
+fn page_answer(payload_bytes: usize) -> Vec<u8> {
+    let event = [BEFORE_PAYLOAD, &payload(payload_bytes), AFTER_PAYLOAD].concat();
+    let cursor = "A".repeat(64);
+    let mut page = b"{\"events\":[".to_vec();
+    page.extend(vec![event; 50].join(&b','));
+    page.extend_from_slice(
+        format!(
+            r#"],"cursor":"{cursor}","has_more":true,"pagination":{{"limit":50,"cursor":"{cursor}","has_more":true,"total_count":1000000}}}}"#
+        )
+        .as_bytes(),
+    );
+    page
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::material::single_bodies;
+    use super::*;
+    use triggers_client::resources::{BatchOutcome, Event, InboxPage};
+
+    #[test]
+    fn answers_have_the_shape_of_a_node_s() {
+        let body = &single_bodies(1_024)[0];
+        let sent: Value = serde_json::from_slice(body).unwrap();
+        let event: Event = serde_json::from_slice(&event_answer(body)).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Value>(event.payload.unwrap().get()).unwrap(),
+            sent["payload"]
+        );
+        let batch: BatchOutcome = serde_json::from_str(&batch_answer(100)).unwrap();
+        assert_eq!((batch.success_count, batch.results.len()), (100, 100));
+        let page: InboxPage = serde_json::from_slice(&page_answer(1_024)).unwrap();
+        assert_eq!(page.events.len(), 50);
+        serde_json::from_str::<Event>(page.events[49].get()).unwrap();
+    }
+}

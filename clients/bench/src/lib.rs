@@ -1,0 +1,165 @@
+//! The load generator: holds connections open, sends requests, measures what comes back.
+//!
+//! ```text
+//! run ── Ceiling (mode ceiling only)     a bare HTTP server in this process
+//!     ├─ Pacer thread (with a rate)      hands out the slots of a fixed schedule
+//!     └─ Worker × connections            one keep-alive connection, one request at a time
+//! ```
+//! Invariants:
+//! - BENCH-1: load is bounded by the plan: so many connections, so long, at most one request a connection, a deadline each.
+//! - BENCH-2: with a rate, latency counts from the intended time, so a stall of the node is seen by every request it
+//!   delayed (no coordinated omission); a schedule that could not be kept is reported.
+//! - BENCH-3: rates count answers that arrived inside the measured window, latencies requests under way inside it.
+//!
+//! It writes nothing itself: progress goes to a callback, the result is a `Report`. It is no correctness check.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use ceiling::Ceiling;
+use clock::Clock;
+use connection::Dialer;
+use pace::Pace;
+use script::Material;
+use tally::{Tallies, Window};
+use worker::{Load, Worker};
+
+pub use ceiling::CeilingShape;
+pub use plan::{Mode, Plan};
+pub use report::{Report, Summary};
+
+mod ceiling;
+mod clock;
+mod connection;
+mod material;
+mod pace;
+mod plan;
+mod report;
+mod schedule;
+mod script;
+mod tally;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+/// How long requests that are under way at the end may still take.
+const DRAIN_SECONDS: u64 = 10;
+
+/// Why a load could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The plan contradicts itself.
+    #[error("{0}")]
+    Plan(String),
+    /// Address, key or TLS.
+    #[error(transparent)]
+    Client(#[from] triggers_client::ClientError),
+    /// Not one connection could be made.
+    #[error("cannot reach {url}: {reason}")]
+    Unreachable {
+        /// The base address.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server of the mode ceiling could not listen.
+    #[error("the server for the mode ceiling cannot listen on loopback: {0}")]
+    Ceiling(std::io::Error),
+    /// The pacing thread could not be started.
+    #[error("the thread that keeps the schedule cannot be started: {0}")]
+    Pacer(std::io::Error),
+}
+
+/// Carries out a plan: connects, warms up, measures, drains. `progress` gets a line a second.
+///
+/// # Errors
+/// When the load could not begin. What fails later is part of the report.
+pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchError> {
+    plan.check().map_err(BenchError::Plan)?;
+    let ceiling = match plan.mode {
+        Mode::Ceiling(shape) => Some(Ceiling::start(shape, &plan).await?),
+        _ => None,
+    };
+    let url = match &ceiling {
+        Some(ceiling) => ceiling.url(),
+        None => plan.url.clone().unwrap_or_default(),
+    };
+    progress(&format!("opening {} connections to {url}", plan.connections));
+    let dialer = Dialer::new(&url)?;
+    let connections = dialer.dial_all(plan.connections as usize).await?;
+    let material = Material::new(&plan, dialer.address())?;
+
+    let clock = Clock::start();
+    let window = Window::new(plan.warmup_seconds, plan.duration_seconds);
+    let pace = Pace::new(&plan, window);
+    let tallies = Tallies::new(plan.connections as usize);
+    let load = Arc::new(Load { clock, window, pace, tallies, dialer });
+    let pacer = load.clone().start_pacer().map_err(BenchError::Pacer)?;
+
+    let mut workers = JoinSet::new();
+    for (index, connection) in connections.into_iter().enumerate() {
+        let worker = Worker::new(
+            index,
+            load.clone(),
+            connection,
+            script::Script::new(material.clone(), plan.mode, index),
+        );
+        workers.spawn(worker.run());
+    }
+    let interrupted = watch(&load, &progress).await;
+    let end_ns = load.clock.elapsed_ns().min(window.end_ns);
+    load.pace.stop();
+    let unanswered = drain(workers).await;
+    if let Some(pacer) = pacer {
+        // The thread ends within its longest pause once the pace has stopped; its result is nothing.
+        let _ = tokio::task::spawn_blocking(move || pacer.join()).await;
+    }
+    let measured_ns = end_ns.saturating_sub(window.begin_ns);
+    Ok(Report::new(
+        &plan,
+        &load.tallies,
+        measured_ns,
+        load.pace.keeping(end_ns),
+        unanswered,
+        interrupted,
+    ))
+}
+
+/// Waits for the end of the window or Ctrl-C, reporting every second; true if interrupted.
+async fn watch(load: &Load, progress: &impl Fn(&str)) -> bool {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    second.tick().await;
+    let interrupt = tokio::signal::ctrl_c();
+    tokio::pin!(interrupt);
+    let mut before = load.tallies.answered();
+    let mut before_ns = load.clock.elapsed_ns();
+    loop {
+        let left = Duration::from_nanos(load.window.end_ns.saturating_sub(load.clock.elapsed_ns()));
+        tokio::select! {
+            _ = &mut interrupt => return true,
+            () = tokio::time::sleep(left) => return false,
+            _ = second.tick() => {
+                let (now, now_ns) = (load.tallies.answered(), load.clock.elapsed_ns());
+                progress(&report::progress_line(load.window, now_ns, before, now, now_ns - before_ns));
+                (before, before_ns) = (now, now_ns);
+            }
+        }
+    }
+}
+
+/// Lets the workers finish what is under way; gives the number of those that had no answer in time.
+async fn drain(mut workers: JoinSet<()>) -> u64 {
+    let finish = async { while workers.join_next().await.is_some() {} };
+    match tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS), finish).await {
+        Ok(()) => 0,
+        Err(_) => {
+            let unanswered = workers.len() as u64;
+            workers.shutdown().await;
+            unanswered
+        }
+    }
+}

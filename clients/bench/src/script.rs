@@ -1,0 +1,356 @@
+//! What a worker sends next, and what it takes from the answers.
+//!
+//! A script is a fixed cycle of operations, shifted from worker to worker so that they do not march in step; it follows
+//! inbox cursors and remembers ids to acknowledge. Invariants: SCRIPT-1 the shares of the mode mixed are exact over ten
+//! requests, except that an acknowledgement without an id at hand reads a page instead; SCRIPT-2 at most one page of ids
+//! is remembered; SCRIPT-3 in the mode drain nine of ten events are acknowledged, each once.
+//!
+//! It performs nothing and knows no clock.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Uri};
+use serde::Deserialize;
+
+use triggers_client::address::{BaseAddress, percent_encoded};
+use triggers_client::{ClientError, USER_AGENT_TEXT, authorization};
+
+use super::BenchError;
+use super::ceiling::CeilingShape;
+use super::material::{batch_bodies, single_bodies};
+use super::plan::{Mode, Plan};
+
+/// One request of a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Send one event.
+    Single,
+    /// Send a batch.
+    Batch,
+    /// Read a page of the inbox.
+    Page,
+    /// Acknowledge the events whose ids are remembered.
+    Acknowledge,
+}
+
+use Operation::{Acknowledge, Batch, Page, Single};
+
+/// 60 % single, 20 % batch, 10 % page, 10 % acknowledgement; the page comes before the acknowledgement of its events.
+const MIXED: [Operation; 10] =
+    [Single, Single, Batch, Single, Page, Single, Batch, Single, Acknowledge, Single];
+
+/// Ten single events and one acknowledgement of nine of them.
+const DRAIN: [Operation; 11] =
+    [Single, Single, Single, Single, Single, Single, Single, Single, Single, Single, Acknowledge];
+const DRAINED: usize = 9;
+
+/// What all scripts share.
+#[derive(Debug)]
+pub struct Material {
+    base: BaseAddress,
+    single_uri: Uri,
+    batch_uri: Uri,
+    acknowledge_uri: Uri,
+    heads: Vec<HeaderMap>,
+    singles: Vec<Bytes>,
+    batches: Vec<Bytes>,
+    reads_count: bool,
+}
+
+impl Material {
+    /// Everything a load of this plan needs.
+    ///
+    /// # Errors
+    /// `ClientError::Key` when a key cannot be one.
+    pub fn new(plan: &Plan, address: &BaseAddress) -> Result<Arc<Self>, BenchError> {
+        let keyless: Result<Vec<HeaderMap>, ClientError> = Ok(vec![head(address, None)?]);
+        let heads = if plan.keys.is_empty() {
+            keyless?
+        } else {
+            plan.keys.iter().map(|key| head(address, Some(key))).collect::<Result<Vec<_>, _>>()?
+        };
+        Ok(Arc::new(Self {
+            base: address.clone(),
+            single_uri: target(address, "/v1/events")?,
+            batch_uri: target(address, "/v1/events/batch")?,
+            acknowledge_uri: target(address, "/v1/events/acknowledge/batch")?,
+            heads,
+            singles: single_bodies(plan.payload_bytes),
+            batches: batch_bodies(plan.payload_bytes, plan.batch_events()),
+            reads_count: matches!(plan.mode, Mode::Read | Mode::Ceiling(CeilingShape::Read)),
+        }))
+    }
+}
+
+fn head(address: &BaseAddress, key: Option<&str>) -> Result<HeaderMap, ClientError> {
+    let mut head = HeaderMap::with_capacity(4);
+    let host = HeaderValue::from_str(address.authority())
+        .map_err(|_| ClientError::Header { name: "host" })?;
+    head.insert(HOST, host);
+    head.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
+    head.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(key) = key {
+        head.insert(AUTHORIZATION, authorization(key)?);
+    }
+    Ok(head)
+}
+
+fn target(address: &BaseAddress, path: &str) -> Result<Uri, ClientError> {
+    let text = address.target(path);
+    text.parse()
+        .map_err(|_| ClientError::Address { url: text, reason: "it is not a URL".to_owned() })
+}
+
+/// What an answer was worth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Events accepted, or read in a load that reads.
+    pub events: u64,
+    /// Items refused in a batch.
+    pub items_failed: u64,
+}
+
+#[derive(Deserialize)]
+struct PageAnswer {
+    #[serde(default)]
+    events: Vec<EventId>,
+    cursor: Option<String>,
+    #[serde(default)]
+    has_more: bool,
+}
+
+#[derive(Deserialize)]
+struct EventId {
+    event_id: String,
+}
+
+#[derive(Deserialize)]
+struct BatchAnswer {
+    success_count: u64,
+    failure_count: u64,
+}
+
+/// What one worker sends.
+#[derive(Debug)]
+pub struct Script {
+    material: Arc<Material>,
+    cycle: &'static [Operation],
+    worker: usize,
+    sequence: usize,
+    cursor: Option<String>,
+    ids: Vec<String>,
+}
+
+impl Script {
+    /// The script of one worker.
+    pub fn new(material: Arc<Material>, mode: Mode, worker: usize) -> Self {
+        let cycle: &'static [Operation] = match mode {
+            Mode::Single | Mode::Ceiling(CeilingShape::Single) => &[Single],
+            Mode::Batch | Mode::Ceiling(CeilingShape::Batch) => &[Batch],
+            Mode::Read | Mode::Ceiling(CeilingShape::Read) => &[Page],
+            Mode::Mixed => &MIXED,
+            Mode::Drain => &DRAIN,
+        };
+        Self { material, cycle, worker, sequence: worker, cursor: None, ids: Vec::new() }
+    }
+
+    /// What comes next.
+    pub fn next_operation(&mut self) -> Operation {
+        self.sequence = self.sequence.wrapping_add(1);
+        match self.cycle[self.sequence % self.cycle.len()] {
+            Acknowledge if self.ids.is_empty() && self.cycle.contains(&Page) => Page,
+            Acknowledge if self.ids.is_empty() => Single,
+            operation => operation,
+        }
+    }
+
+    /// Whether the answer's body has something that is needed here.
+    pub fn wants_body(&self, operation: Operation) -> bool {
+        operation != Single || self.is_draining()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.cycle.contains(&Acknowledge) && !self.cycle.contains(&Page)
+    }
+
+    /// The request of an operation; asking again gives the same request.
+    pub fn request(&self, operation: Operation) -> Request<Full<Bytes>> {
+        let material = &*self.material;
+        let (uri, body) = match operation {
+            Single => (material.single_uri.clone(), self.body_of(&material.singles)),
+            Batch => (material.batch_uri.clone(), self.body_of(&material.batches)),
+            Page => (self.page_uri(), None),
+            Acknowledge => (material.acknowledge_uri.clone(), Some(self.acknowledgement())),
+        };
+        let mut request = Request::new(Full::new(body.unwrap_or_default()));
+        if operation != Page {
+            *request.method_mut() = Method::POST;
+        }
+        *request.uri_mut() = uri;
+        *request.headers_mut() = material.heads[self.worker % material.heads.len()].clone();
+        request
+    }
+
+    fn body_of(&self, pool: &[Bytes]) -> Option<Bytes> {
+        pool.get(self.sequence % pool.len().max(1)).cloned()
+    }
+
+    fn page_uri(&self) -> Uri {
+        let path = match &self.cursor {
+            Some(cursor) => format!("/v1/inbox?limit=50&cursor={}", percent_encoded(cursor)),
+            None => "/v1/inbox?limit=50".to_owned(),
+        };
+        // A cursor too long for a URI begins the inbox anew.
+        target(&self.material.base, &path)
+            .unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
+    }
+
+    fn acknowledgement(&self) -> Bytes {
+        // Ids come out of an answer; writing them through the encoder keeps the request well-formed whatever they hold.
+        Bytes::from(serde_json::json!({ "event_ids": self.ids }).to_string())
+    }
+
+    /// Takes from an answer in 2xx what the script needs, and says what it was worth.
+    pub fn absorb(&mut self, operation: Operation, body: &[u8]) -> Moved {
+        match operation {
+            Single => {
+                if self.is_draining() && self.ids.len() < DRAINED {
+                    self.ids.extend(
+                        serde_json::from_slice::<EventId>(body).ok().map(|event| event.event_id),
+                    );
+                }
+                Moved { events: 1, items_failed: 0 }
+            }
+            Batch => match serde_json::from_slice::<BatchAnswer>(body) {
+                Ok(answer) => {
+                    Moved { events: answer.success_count, items_failed: answer.failure_count }
+                }
+                Err(_) => Moved { events: 0, items_failed: 1 },
+            },
+            Page => self.absorb_page(body),
+            Acknowledge => {
+                self.ids.clear();
+                let answer = serde_json::from_slice::<BatchAnswer>(body);
+                Moved { events: 0, items_failed: answer.map_or(1, |answer| answer.failure_count) }
+            }
+        }
+    }
+
+    fn absorb_page(&mut self, body: &[u8]) -> Moved {
+        let Ok(page) = serde_json::from_slice::<PageAnswer>(body) else {
+            self.cursor = None;
+            return Moved { events: 0, items_failed: 1 };
+        };
+        self.cursor = if page.has_more { page.cursor } else { None };
+        let events = if self.material.reads_count { page.events.len() as u64 } else { 0 };
+        if self.cycle.contains(&Acknowledge) {
+            self.ids = page.events.into_iter().map(|event| event.event_id).collect();
+        }
+        Moved { events, items_failed: 0 }
+    }
+
+    /// Takes note of an answer outside 2xx: what it may have been about is let go.
+    pub fn refused(&mut self, operation: Operation) {
+        match operation {
+            Page => self.cursor = None,
+            Acknowledge => self.ids.clear(),
+            Single | Batch => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(mode: Mode, worker: usize) -> Script {
+        let plan = Plan {
+            mode,
+            url: Some("http://127.0.0.1:1/prefix".to_owned()),
+            keys: vec!["trg_test_a".to_owned(), "trg_test_b".to_owned()],
+            connections: 2,
+            duration_seconds: 1,
+            warmup_seconds: 0,
+            rate_events_per_second: 0,
+            payload_bytes: 64,
+            batch_size: 3,
+        };
+        let address = BaseAddress::parse("http://127.0.0.1:1/prefix").unwrap();
+        Script::new(Material::new(&plan, &address).unwrap(), mode, worker)
+    }
+
+    const PAGE: &[u8] =
+        br#"{"events":[{"event_id":"a","payload":{}},{"event_id":"b"}],"cursor":"c+1","has_more":true}"#;
+
+    #[test]
+    fn the_shares_of_mixed_are_exact_once_ids_are_known() {
+        let mut script = script(Mode::Mixed, 3);
+        script.ids = vec!["a".to_owned()];
+        let mut counts = [0; 4];
+        for _ in 0..100 {
+            counts[script.next_operation() as usize] += 1;
+        }
+        assert_eq!(counts, [60, 20, 10, 10]);
+    }
+
+    #[test]
+    fn without_ids_a_page_is_read_instead_of_an_acknowledgement() {
+        let mut script = script(Mode::Mixed, 0);
+        assert!((0..100).all(|_| script.next_operation() != Acknowledge));
+    }
+
+    #[test]
+    fn nine_of_ten_are_drained() {
+        let mut script = script(Mode::Drain, 3);
+        let (mut sent, mut acknowledged) = (0, Vec::new());
+        for _ in 0..1_100 {
+            let operation = script.next_operation();
+            assert!(script.wants_body(operation));
+            let body = format!(r#"{{"event_id":"{sent}","payload":{{}}}}"#);
+            if operation == Acknowledge {
+                acknowledged.extend(script.ids.clone());
+                script.absorb(operation, br#"{"results":[],"failure_count":0,"success_count":9}"#);
+            } else {
+                sent += script.absorb(operation, body.as_bytes()).events;
+            }
+        }
+        let distinct: std::collections::BTreeSet<_> = acknowledged.iter().collect();
+        assert_eq!((sent, acknowledged.len()), (1_000, distinct.len()), "SCRIPT-3");
+        assert!((890..=900).contains(&acknowledged.len()), "SCRIPT-3: {}", acknowledged.len());
+    }
+
+    #[test]
+    fn pages_are_followed_and_their_ids_acknowledged() {
+        let mut script = script(Mode::Mixed, 0);
+        assert_eq!(script.absorb(Page, PAGE), Moved::default());
+        assert_eq!(
+            script.request(Page).uri().to_string(),
+            "/prefix/v1/inbox?limit=50&cursor=c%2B1"
+        );
+        assert_eq!(script.acknowledgement(), r#"{"event_ids":["a","b"]}"#);
+        let moved =
+            script.absorb(Acknowledge, br#"{"success_count":1,"failure_count":1,"results":[]}"#);
+        assert_eq!(moved.items_failed, 1);
+        assert!(script.ids.is_empty());
+    }
+
+    #[test]
+    fn keys_are_used_in_turn_and_refused_items_are_counted() {
+        let mut first = script(Mode::Batch, 0);
+        let second = script(Mode::Batch, 1);
+        assert_eq!(first.request(Batch).headers()[AUTHORIZATION], "Bearer trg_test_a");
+        assert_eq!(second.request(Batch).headers()[AUTHORIZATION], "Bearer trg_test_b");
+        let moved = first.absorb(Batch, br#"{"results":[],"failure_count":1,"success_count":2}"#);
+        assert_eq!(moved, Moved { events: 2, items_failed: 1 });
+    }
+
+    #[test]
+    fn a_load_that_reads_counts_what_it_read() {
+        let mut script = script(Mode::Read, 0);
+        assert_eq!(script.absorb(Page, PAGE).events, 2);
+        assert!(script.ids.is_empty());
+    }
+}

@@ -1,0 +1,214 @@
+//! `triggers bench`: the arguments, and the way from them to a load and a printed result.
+//!
+//! Every number has its bounds here, so a typing mistake does not become a load nobody asked for. Invariants: with
+//! `--json` stdout holds exactly one line; progress, warnings and hints go to stderr.
+//!
+//! The load itself is `bench`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum, value_parser};
+
+use triggers_bench::{CeilingShape, Mode, Plan, Report};
+
+use super::connection::{ConnectionArguments, Role};
+use super::exit::CommandError;
+use super::output;
+
+/// Keys that are read from a file, at most.
+const KEYS_MAX: usize = 100_000;
+
+/// Arguments of `triggers bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  triggers bench
+      64 connections, one event a request, as fast as it goes
+  triggers bench --mode batch --batch-size 500 --duration 30
+  triggers bench --rate 2000 --duration 60
+      2,000 events/s on schedule; latency counts from the intended time
+  triggers bench --mode ceiling --connections 256
+      what HTTP alone can do here, without a node
+
+Modes:
+  single   POST /v1/events
+  batch    POST /v1/events/batch with --batch-size events
+  read     GET /v1/inbox?limit=50, following the cursor
+  mixed    60 % single, 20 % batches of 10, 10 % pages, 10 % acknowledgements
+  drain    POST /v1/events, and nine of each connection's ten last acknowledged in one request
+  ceiling  a bare HTTP server in this process: answers of the same size, no store
+
+Latency and requests/s count answers in 2xx only; the rest is listed by status. events/s counts \
+events accepted, in the mode read events read. If the node runs on this machine, both share its cores.
+
+The node's rate limit applies. The key of `triggers dev` has a high one; elsewhere an admin key makes \
+a key for a load test:
+  triggers keys create --name load --tenant acme --rate-limit-per-minute 100000000")]
+pub struct BenchArguments {
+    /// How to reach the node.
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    /// What the load consists of
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = ModeName::Single)]
+    pub mode: ModeName,
+    /// Connections held open, each with one request at a time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
+    /// How long is measured, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = value_parser!(u64).range(1..=86_400))]
+    pub duration: u64,
+    /// Events a second on a fixed schedule (in the mode read: requests); 0 is as fast as the connections allow
+    #[arg(long, value_name = "EVENTS_PER_S", default_value_t = 0, value_parser = value_parser!(u64).range(0..=10_000_000))]
+    pub rate: u64,
+    /// Size of a payload, in bytes
+    #[arg(long, value_name = "N", default_value_t = 1_024, value_parser = value_parser!(u32).range(16..=1_048_576))]
+    pub payload_bytes: u32,
+    /// Events in a batch, in the mode batch
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..=1_000))]
+    pub batch_size: u32,
+    /// How long the load runs before measuring begins, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = value_parser!(u64).range(0..=3_600))]
+    pub warmup: u64,
+    /// A file with one key a line (of many tenants, say), which the connections use in turn
+    #[arg(long, value_name = "FILE")]
+    pub keys_file: Option<PathBuf>,
+    /// Which answer the mode ceiling imitates
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = CeilingName::Single)]
+    pub ceiling_of: CeilingName,
+}
+
+/// The modes as they are typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeName {
+    /// One event a request
+    Single,
+    /// Many events a request
+    Batch,
+    /// Writing, reading and acknowledging
+    Mixed,
+    /// Writing, and acknowledging most of it at once
+    Drain,
+    /// Reading the inbox
+    Read,
+    /// HTTP without a node
+    Ceiling,
+}
+
+/// What the mode ceiling imitates, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CeilingName {
+    /// The answer to one event
+    Single,
+    /// The answer to a batch
+    Batch,
+    /// A page of the inbox
+    Read,
+}
+
+impl BenchArguments {
+    fn mode(&self) -> Mode {
+        match (self.mode, self.ceiling_of) {
+            (ModeName::Single, _) => Mode::Single,
+            (ModeName::Batch, _) => Mode::Batch,
+            (ModeName::Mixed, _) => Mode::Mixed,
+            (ModeName::Drain, _) => Mode::Drain,
+            (ModeName::Read, _) => Mode::Read,
+            (ModeName::Ceiling, CeilingName::Single) => Mode::Ceiling(CeilingShape::Single),
+            (ModeName::Ceiling, CeilingName::Batch) => Mode::Ceiling(CeilingShape::Batch),
+            (ModeName::Ceiling, CeilingName::Read) => Mode::Ceiling(CeilingShape::Read),
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, CommandError> {
+        let mode = self.mode();
+        let (url, keys) = match (&self.keys_file, mode) {
+            (_, Mode::Ceiling(_)) => (None, Vec::new()),
+            (Some(file), _) => {
+                let url = self.connection.url.clone();
+                (
+                    Some(url.unwrap_or_else(|| super::connection::URL_DEFAULT.to_owned())),
+                    keys(file)?,
+                )
+            }
+            (None, _) => {
+                let target = self.connection.target(Role::Tenant)?;
+                (Some(target.url), target.key.into_iter().collect())
+            }
+        };
+        let plan = Plan {
+            mode,
+            url,
+            keys,
+            connections: self.connections,
+            duration_seconds: self.duration,
+            warmup_seconds: self.warmup,
+            rate_events_per_second: self.rate,
+            payload_bytes: self.payload_bytes as usize,
+            batch_size: self.batch_size,
+        };
+        plan.check().map_err(CommandError::Usage)?;
+        Ok(plan)
+    }
+}
+
+/// Runs the load and prints what was measured.
+///
+/// # Errors
+/// `CommandError::Usage` for arguments that do not fit each other, `BenchError` when the load could not begin,
+/// `CommandError::Failed` when not one request succeeded.
+pub async fn run(arguments: BenchArguments) -> Result<(), CommandError> {
+    let plan = arguments.plan()?;
+    let result = triggers_bench::run(plan, output::progress).await;
+    output::progress_end();
+    let report = result?;
+    for note in report.notes() {
+        output::note(&note);
+    }
+    if arguments.connection.json {
+        output::json(&report.summary())?
+    } else {
+        output::line(&report.to_string())?
+    }
+    verdict(&report)
+}
+
+fn verdict(report: &Report) -> Result<(), CommandError> {
+    if report.requests == 0 && report.duration_seconds > 0.0 {
+        return Err(CommandError::Failed("not one request succeeded".to_owned()));
+    }
+    Ok(())
+}
+
+fn keys(file: &Path) -> Result<Vec<String>, CommandError> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        CommandError::Usage(format!("cannot read the keys from {name}: {error}"))
+    })?;
+    let keys: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    if keys.is_empty() || keys.len() > KEYS_MAX {
+        return Err(CommandError::Usage(format!(
+            "{name} must hold 1 to {KEYS_MAX} keys, one a line"
+        )));
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keys_file_has_one_key_a_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("keys");
+        std::fs::write(&file, "# tenants\ntrg_live_a\n\n  trg_live_b \n").unwrap();
+        assert_eq!(keys(&file).unwrap(), ["trg_live_a", "trg_live_b"]);
+        std::fs::write(&file, "\n").unwrap();
+        assert!(keys(&file).is_err());
+    }
+}

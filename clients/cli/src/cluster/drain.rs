@@ -1,0 +1,97 @@
+//! `triggers cluster drain`: marks a node as draining, and waits if asked until others own its partitions.
+//!
+//! The node serves on and turns load balancers away; it is stopped by whoever runs it. Invariants: the wait has an end, and
+//! reaching it is a failure; a node that does not answer is asked again until then, since it may only be busy.
+//!
+//! A drain is not taken back: start the node again for that.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::super::connection::AdminArguments;
+use super::super::exit::CommandError;
+use super::super::output;
+use super::view::View;
+use triggers_client::{Call, Client};
+
+/// Between two looks at the node.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Arguments of `triggers cluster drain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  triggers cluster drain --wait && systemctl restart triggers
+
+The node serves on while others take over its partitions. With --wait the exit code is 1 if it still \
+owns some when the time is up.")]
+pub struct DrainArguments {
+    /// Which node to drain.
+    #[command(flatten)]
+    pub admin: AdminArguments,
+    /// Wait until the node owns no partition
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait, in seconds
+    #[arg(long, value_name = "N", default_value_t = 120, requires = "wait")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+/// Asks the node to drain, and waits if that is asked for.
+///
+/// # Errors
+/// Why the node could not be reached, and `CommandError::Failed` if it owns partitions when the time is up.
+pub async fn run(arguments: &DrainArguments) -> Result<(), CommandError> {
+    let client = arguments.admin.client()?;
+    client.execute(Call::post(&["cluster", "drain"])).await?;
+    if !arguments.wait {
+        return output::line("draining");
+    }
+    wait(&client, Duration::from_secs(arguments.timeout), POLL_INTERVAL).await?;
+    output::line("drained")
+}
+
+/// Waits until the node owns nothing.
+pub(super) async fn wait(
+    client: &Client,
+    timeout: Duration,
+    interval: Duration,
+) -> Result<(), CommandError> {
+    let mut last = "no answer".to_owned();
+    let mut owned_before = None;
+    let drained = async {
+        loop {
+            match View::ask(client).await {
+                Ok((view, _)) => {
+                    let Some(owned) = view.owned_by_node() else {
+                        return Err(CommandError::Failed(
+                            "the node does not say what it owns".to_owned(),
+                        ));
+                    };
+                    if owned == 0 {
+                        return Ok(());
+                    }
+                    last = remaining(&view, owned);
+                    if owned_before.replace(owned) != Some(owned) {
+                        output::progress(&last);
+                    }
+                }
+                Err(error) if error.is_temporary() => last = error.to_string(),
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(interval).await;
+        }
+    };
+    let outcome = tokio::time::timeout(timeout, drained).await;
+    output::progress_end();
+    outcome.unwrap_or_else(|_| {
+        Err(CommandError::Failed(format!("not drained within {} s: {last}", timeout.as_secs())))
+    })
+}
+
+fn remaining(view: &View, owned: u64) -> String {
+    let takers = if view.others_up() == 0 { ", and no other node is up to take over" } else { "" };
+    format!("it owns {owned} of {} partitions{takers}", view.partitions.count)
+}

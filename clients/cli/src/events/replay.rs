@@ -1,0 +1,282 @@
+//! `triggers events replay`: events that are delivered again, named one by one or selected by a filter.
+//!
+//! A filtered request replays some events and says where it stopped; it is then made again from there. `Progress`
+//! decides whether and when; it is a machine without I/O. Invariants: a node that asks to wait is not asked earlier, and is
+//! asked at most `WAITS_MAX` times in a row without getting on; what was replayed before an error is said.
+//!
+//! It does not choose events itself: which ones fit is the node's decision.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::json;
+
+use triggers_client::resources::ReplayOutcome;
+use triggers_client::{Call, Client, ClientError};
+
+use super::super::exit::CommandError;
+use super::super::output;
+
+/// Waits in a row, at most.
+const WAITS_MAX: u32 = 100;
+/// Longest wait, in seconds.
+const PAUSE_SECONDS_MAX: u64 = 3_600;
+
+/// Arguments of `triggers events replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  triggers events replay 019b76da-a800-7000-8000-000000000001
+  triggers events replay --status failed
+  triggers events replay --status delivered --type 'order.*' --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z
+
+Give ids or a status. The times are those of acceptance.")]
+pub struct ReplayArguments {
+    /// The events' ids
+    #[arg(value_name = "ID", required_unless_present = "status",
+        conflicts_with_all = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"])]
+    ids: Vec<String>,
+    /// Instead of ids.
+    #[command(flatten)]
+    filter: FilterArguments,
+}
+
+/// What selects events, as arguments and as the request body.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct FilterArguments {
+    /// All events in this status
+    #[arg(long, value_enum, value_name = "STATUS")]
+    status: Option<ReplayStatus>,
+    /// Only events of this type, exact or such as 'order.*'
+    #[arg(long = "type", value_name = "PATTERN", requires = "status")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_type: Option<String>,
+    /// Only events from this time on, RFC 3339
+    #[arg(long = "from", value_name = "TIME", requires = "status")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_timestamp: Option<String>,
+    /// Only events up to this time, RFC 3339
+    #[arg(long = "to", value_name = "TIME", requires = "status")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_timestamp: Option<String>,
+    /// Go on where an earlier command was stopped
+    #[arg(long, value_name = "CURSOR", requires = "status")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+/// The statuses that an event can be replayed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayStatus {
+    /// Given up after the last attempt.
+    Failed,
+    /// Acknowledged.
+    Delivered,
+}
+
+/// What to do after an answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Done,
+    /// Ask again after so many seconds.
+    After(u64),
+    GiveUp,
+}
+
+/// What has been replayed, and how long nothing has been.
+#[derive(Debug, Default)]
+struct Progress {
+    replayed: u64,
+    waits: u32,
+}
+
+impl Progress {
+    fn answered(&mut self, outcome: &ReplayOutcome) -> Next {
+        self.replayed += outcome.replayed;
+        match outcome {
+            ReplayOutcome { has_more: false, .. } => Next::Done,
+            ReplayOutcome { replayed: 0, .. } => self.wait(1),
+            ReplayOutcome { .. } => {
+                self.waits = 0;
+                Next::After(0)
+            }
+        }
+    }
+
+    fn refused(&mut self, error: &ClientError) -> Next {
+        match error {
+            ClientError::Api(failure) if matches!(failure.status, 429 | 503) => {
+                self.wait(failure.retry_after_seconds.unwrap_or(1))
+            }
+            _ => Next::GiveUp,
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) -> Next {
+        self.waits += 1;
+        if self.waits > WAITS_MAX {
+            Next::GiveUp
+        } else {
+            Next::After(seconds.clamp(1, PAUSE_SECONDS_MAX))
+        }
+    }
+}
+
+pub(super) async fn run(
+    client: &Client,
+    arguments: &ReplayArguments,
+    json: bool,
+) -> Result<(), CommandError> {
+    match arguments.filter.status {
+        Some(_) => selected(client, &arguments.filter, json).await,
+        None => named(client, &arguments.ids, json).await,
+    }
+}
+
+/// Replays one after another; what the node refuses does not keep the others from it.
+async fn named(client: &Client, ids: &[String], json: bool) -> Result<(), CommandError> {
+    let mut failed = 0;
+    for id in ids {
+        match client.execute(Call::post(&["events", id, "replay"])).await {
+            Ok(reply) if json => output::line(reply.text()?)?,
+            Ok(_) => output::line(&format!("replayed {id}"))?,
+            Err(error @ ClientError::Api(_)) if ids.len() > 1 => {
+                failed += 1;
+                output::note(&format!("{id}: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        failed => {
+            Err(CommandError::Failed(format!("{failed} of {} events were not replayed", ids.len())))
+        }
+    }
+}
+
+async fn selected(
+    client: &Client,
+    filter: &FilterArguments,
+    json: bool,
+) -> Result<(), CommandError> {
+    let mut filter = filter.clone();
+    let mut progress = Progress::default();
+    loop {
+        let call = Call::post(&["inbox", "replay"]).json(&filter)?;
+        let (next, refusal) = match client.execute(call).await {
+            Ok(reply) => match reply.decode::<ReplayOutcome>() {
+                Ok(outcome) => {
+                    filter.cursor = outcome.cursor.clone().or(filter.cursor);
+                    (progress.answered(&outcome), None)
+                }
+                Err(error) => (Next::GiveUp, Some(error)),
+            },
+            Err(error) => (progress.refused(&error), Some(error)),
+        };
+        match next {
+            Next::Done => return print(progress.replayed, json),
+            Next::GiveUp => {
+                return Err(given_up(progress.replayed, filter.cursor.as_deref(), refusal));
+            }
+            Next::After(0) => {}
+            Next::After(seconds) => {
+                output::note(&format!(
+                    "replayed {} so far; going on in {seconds} s",
+                    progress.replayed
+                ));
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+            }
+        }
+    }
+}
+
+fn print(replayed: u64, json: bool) -> Result<(), CommandError> {
+    if json {
+        output::json(&json!({ "replayed": replayed }))
+    } else {
+        output::line(&format!("replayed {replayed} events"))
+    }
+}
+
+fn given_up(replayed: u64, cursor: Option<&str>, refusal: Option<ClientError>) -> CommandError {
+    if replayed > 0 {
+        output::note(&format!("replayed {replayed} events before it ended"));
+    }
+    if let Some(cursor) = cursor {
+        output::note(&format!("to go on: --cursor {}", output::printable(cursor)));
+    }
+    match refusal {
+        Some(error) => error.into(),
+        None => CommandError::Failed(
+            "the node says that there are more events and replays none".to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use triggers_client::ApiFailure;
+
+    fn refusal(status: u16, retry_after_seconds: Option<u64>) -> ClientError {
+        ClientError::Api(Box::new(ApiFailure {
+            status,
+            code: "CODE".to_owned(),
+            message: "message".to_owned(),
+            details: Vec::new(),
+            request_id: None,
+            retry_after_seconds,
+        }))
+    }
+
+    #[test]
+    fn it_goes_on_until_there_is_no_more() {
+        let mut progress = Progress::default();
+        assert_eq!(
+            progress.answered(&ReplayOutcome { replayed: 10_000, has_more: true, cursor: None }),
+            Next::After(0)
+        );
+        assert_eq!(progress.refused(&refusal(429, Some(7))), Next::After(7));
+        assert_eq!(progress.refused(&refusal(503, None)), Next::After(1));
+        assert_eq!(progress.refused(&refusal(503, Some(0))), Next::After(1));
+        assert_eq!(
+            progress.answered(&ReplayOutcome { replayed: 5, has_more: false, cursor: None }),
+            Next::Done
+        );
+        assert_eq!(progress.replayed, 10_005);
+    }
+
+    #[test]
+    fn waits_in_a_row_are_bounded() {
+        let mut progress = Progress::default();
+        for _ in 0..WAITS_MAX {
+            assert_eq!(progress.refused(&refusal(429, Some(1))), Next::After(1));
+        }
+        assert_eq!(
+            progress.answered(&ReplayOutcome { replayed: 0, has_more: true, cursor: None }),
+            Next::GiveUp
+        );
+        assert_eq!(
+            progress.answered(&ReplayOutcome { replayed: 1, has_more: true, cursor: None }),
+            Next::After(0)
+        );
+        assert_eq!(progress.refused(&refusal(429, Some(1))), Next::After(1));
+        assert_eq!(progress.refused(&refusal(400, None)), Next::GiveUp);
+    }
+
+    #[test]
+    fn only_what_was_given_is_sent() {
+        let filter = FilterArguments {
+            status: Some(ReplayStatus::Failed),
+            event_type: None,
+            from_timestamp: Some("2026-01-01T00:00:00Z".to_owned()),
+            to_timestamp: None,
+            cursor: None,
+        };
+        let body = serde_json::to_string(&filter).unwrap();
+        assert_eq!(body, r#"{"status":"failed","from_timestamp":"2026-01-01T00:00:00Z"}"#);
+    }
+}

@@ -1,0 +1,150 @@
+//! `triggers events send`: one event, from an argument, a file or stdin.
+//!
+//! Invariants: the payload goes out byte for byte as it was given (it is only checked to be a JSON object, so that the
+//! mistake is explained here); an answer out of the idempotency record is said to be one.
+//!
+//! It does not repeat a failed call. Whoever repeats gives an idempotency key.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::value::RawValue;
+
+use triggers_client::resources::{Event, NewEvent};
+use triggers_client::{Call, Client};
+
+use super::super::exit::CommandError;
+use super::super::output;
+
+/// Largest payload that is read, in bytes; the node takes 1 MiB.
+const PAYLOAD_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Arguments of `triggers events send`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  triggers events send --type order.created --payload '{\"order\":7}'
+  triggers events send --type order.created --payload-file order.json --idempotency-key order-7
+  jq -c .order input.json | triggers events send --type order.created -
+
+Without a payload an empty object is sent. Repeating a command with the same idempotency key sends nothing twice.")]
+pub struct SendArguments {
+    /// Type of the event: dot-separated words, such as order.created
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: String,
+    /// The payload, a JSON object
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["payload_file", "stdin"])]
+    payload: Option<String>,
+    /// A file with the payload; `-` is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "stdin")]
+    payload_file: Option<PathBuf>,
+    /// Write `-` to read the payload from stdin
+    #[arg(value_name = "-", value_parser = ["-"])]
+    stdin: Option<String>,
+    /// A key under which the node accepts this event once (kept 24 h)
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// When it happened, RFC 3339 [default: the time of acceptance]
+    #[arg(long, value_name = "TIME")]
+    timestamp: Option<String>,
+}
+
+pub(super) async fn run(
+    client: &Client,
+    arguments: &SendArguments,
+    json: bool,
+) -> Result<(), CommandError> {
+    let payload = payload(arguments)?;
+    let body = NewEvent {
+        event_type: &arguments.event_type,
+        payload: &payload,
+        timestamp: arguments.timestamp.as_deref(),
+    };
+    let mut call = Call::post(&["events"]).json(&body)?;
+    if let Some(key) = &arguments.idempotency_key {
+        call = call.header("x-idempotency-key", key)?;
+    }
+    let reply = client.execute(call).await?;
+    if reply.replayed {
+        output::note(
+            "this idempotency key was used before: nothing new was sent, this is the first answer again",
+        );
+    }
+    if json {
+        return output::line(reply.text()?);
+    }
+    let event: Event = reply.decode()?;
+    output::line(&event.event_id)
+}
+
+fn payload(arguments: &SendArguments) -> Result<Box<RawValue>, CommandError> {
+    let from_stdin = arguments.stdin.is_some()
+        || arguments.payload_file.as_deref().is_some_and(|file| file.as_os_str() == "-");
+    let (text, origin) = match (&arguments.payload, &arguments.payload_file) {
+        (Some(text), _) => (text.clone(), "--payload".to_owned()),
+        _ if from_stdin => (read(std::io::stdin().lock(), "stdin")?, "stdin".to_owned()),
+        (None, Some(file)) => {
+            let name = file.display().to_string();
+            let opened = std::fs::File::open(file)
+                .map_err(|error| CommandError::Usage(format!("cannot open {name}: {error}")))?;
+            (read(opened, &name)?, name)
+        }
+        (None, None) => ("{}".to_owned(), "the default".to_owned()),
+    };
+    checked(text, &origin)
+}
+
+fn read(source: impl std::io::Read, name: &str) -> Result<String, CommandError> {
+    let mut text = String::new();
+    source.take(PAYLOAD_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| {
+        CommandError::Usage(format!("cannot read the payload from {name}: {error}"))
+    })?;
+    if text.len() as u64 > PAYLOAD_BYTES_MAX {
+        return Err(CommandError::Usage(format!(
+            "the payload from {name} is larger than {PAYLOAD_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(text)
+}
+
+fn checked(text: String, origin: &str) -> Result<Box<RawValue>, CommandError> {
+    let trimmed = text.trim();
+    let payload = RawValue::from_string(trimmed.to_owned()).map_err(|error| {
+        CommandError::Usage(format!("the payload from {origin} is not JSON: {error}"))
+    })?;
+    if !trimmed.starts_with('{') {
+        return Err(CommandError::Usage(format!(
+            "the payload from {origin} must be a JSON object, such as '{{\"n\":1}}'"
+        )));
+    }
+    Ok(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_kept_byte_for_byte() {
+        let payload = checked(" {\"b\": 1.0,  \"a\":1e3}\n".to_owned(), "stdin").unwrap();
+        assert_eq!(payload.get(), "{\"b\": 1.0,  \"a\":1e3}");
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_explained() {
+        for (text, word) in
+            [("[1]", "object"), ("{", "not JSON"), ("", "not JSON"), ("{} {}", "not JSON")]
+        {
+            let error = checked(text.to_owned(), "--payload").unwrap_err();
+            assert!(error.to_string().contains(word), "{text}: {error}");
+            assert_eq!(error.exit_code(), super::super::super::exit::USAGE);
+        }
+    }
+
+    #[test]
+    fn an_endless_input_is_not_read_to_its_end() {
+        let error = read(std::io::repeat(b' '), "stdin").unwrap_err();
+        assert!(error.to_string().contains("larger"), "{error}");
+    }
+}

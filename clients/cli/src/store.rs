@@ -1,0 +1,125 @@
+//! `triggers store …`: the data directory of the embedded engine.
+//!
+//! `check` and `stats` read the directory of a stopped node; `backup` asks a running one, by its admin listener, to copy its own.
+//! Invariants: what is damaged is named with its file and the exit code is 1; nothing that is there is written over.
+
+use super::connection::AdminArguments;
+use super::exit::CommandError;
+use super::output;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+use triggers_client::Call;
+use triggers_node::admin::{Backup, BackupRequest};
+use triggers_store::kv::embedded::{Inspection, RecoveryReport, inspect};
+
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The commands on a data directory.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Read all of a stopped node's data directory, and say whether it is whole
+    Check(DirectoryArguments),
+    /// Show how much is in a stopped node's data directory
+    Stats(DirectoryArguments),
+    /// Have a running node copy its data into a new directory of its machine
+    Backup(BackupArguments),
+}
+
+/// Arguments of `triggers store check` and `stats`.
+#[derive(Debug, Args)]
+pub struct DirectoryArguments {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `triggers store backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  triggers store backup /var/backups/triggers-2026-11-25
+
+The copy is one state of the store and a data directory of its own: to restore it, start a node on it.")]
+pub struct BackupArguments {
+    /// Where the copy goes: a directory that is empty or not there yet
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub admin: AdminArguments,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// What is damaged, or what the node refused.
+pub async fn run(command: StoreCommand) -> Result<(), CommandError> {
+    match command {
+        StoreCommand::Check(arguments) => look(&arguments, true),
+        StoreCommand::Stats(arguments) => look(&arguments, false),
+        StoreCommand::Backup(arguments) => backup(&arguments).await,
+    }
+}
+
+fn look(arguments: &DirectoryArguments, reads_pairs: bool) -> Result<(), CommandError> {
+    let failed = |error: &dyn std::error::Error| CommandError::Failed(error.to_string());
+    let inspection = inspect(&arguments.directory, reads_pairs).map_err(|error| failed(&error))?;
+    let Inspection { pairs, file_bytes, used_bytes, segments, segment_bytes, unflushed } =
+        inspection;
+    let RecoveryReport { records, bytes, cut, .. } = unflushed;
+    let cut = cut.map(|(file, offset)| format!("{file}, offset {offset}"));
+    if arguments.json {
+        return output::json(&serde_json::json!({
+            "pairs": pairs,
+            "data_file_bytes": file_bytes,
+            "data_file_used_bytes": used_bytes,
+            "log_segments": segments,
+            "log_bytes": segment_bytes,
+            "log_waiting_records": records,
+            "log_waiting_bytes": bytes,
+            "log_cut": cut,
+        }));
+    }
+    output::line(&format!(
+        "data file   {pairs} pairs, {used_bytes} of {file_bytes} bytes in use\n\
+         log         {segments} segments, {segment_bytes} bytes\n\
+         waiting     {records} records, {bytes} bytes: read back at the next start"
+    ))?;
+    if let Some(cut) = cut {
+        output::line(&format!("cut         a record that was never whole: {cut}"))?;
+    }
+    if reads_pairs {
+        return output::line("whole");
+    }
+    Ok(())
+}
+
+async fn backup(arguments: &BackupArguments) -> Result<(), CommandError> {
+    let directory = std::path::absolute(&arguments.directory).map_err(|error| {
+        CommandError::Usage(format!("{}: {error}", arguments.directory.display()))
+    })?;
+    let client = arguments.admin.client()?;
+    let request = BackupRequest { directory: directory.clone() };
+    client.execute(Call::post(&["store", "backup"]).json(&request)?).await?;
+    loop {
+        match client.execute(Call::get(&["store", "backup"])).await?.decode()? {
+            Backup::Running { .. } => tokio::time::sleep(POLL_INTERVAL).await,
+            Backup::Done { pairs, bytes, .. } => {
+                return output::line(&format!(
+                    "{}: {pairs} pairs, {bytes} bytes",
+                    directory.display()
+                ));
+            }
+            Backup::Failed { reason, .. } => return Err(CommandError::Failed(reason)),
+            Backup::None => {
+                return Err(CommandError::Failed(
+                    "the node was started again meanwhile".to_owned(),
+                ));
+            }
+        }
+    }
+}

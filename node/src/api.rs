@@ -1,0 +1,62 @@
+//! The HTTP API: one file or folder for each resource, and the routes put together.
+//!
+//! Each resource (`ingest`, `inbox`, …) has a `routes()` that returns its routes with their part of the OpenAPI document.
+//! `EDGE-3`: every handler passes on `Edge::deadline`.
+
+pub mod audit;
+pub mod cursor;
+pub mod docs;
+pub mod event_json;
+pub mod events;
+pub mod health;
+pub mod inbox;
+pub mod ingest;
+pub mod keys;
+pub(crate) mod lease_token;
+pub mod openapi;
+pub mod stats;
+pub mod subscriptions;
+pub mod tenants;
+
+use crate::forward;
+use crate::http::edge::EdgeState;
+use crate::http::respond::{self, Responder};
+use utoipa_axum::router::OpenApiRouter;
+
+/// Every route that is part of the OpenAPI document, with that document: those of tenants, and the node's own.
+fn resources() -> OpenApiRouter<EdgeState> {
+    tenant_resources().merge(health::routes())
+}
+
+fn tenant_resources() -> OpenApiRouter<EdgeState> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(ingest::routes())
+        .merge(inbox::routes())
+        .merge(events::routes())
+        .merge(subscriptions::routes())
+        .merge(keys::routes())
+        .merge(tenants::routes())
+        .merge(audit::routes())
+        .merge(stats::routes())
+}
+
+/// The OpenAPI document of the public listener.
+pub fn document() -> utoipa::openapi::OpenApi {
+    resources().split_for_parts().1
+}
+
+/// Everything that the public listener serves.
+pub fn router(state: EdgeState) -> axum::Router {
+    let mut resources = tenant_resources();
+    if state.cluster.is_some() {
+        resources = resources
+            .route_layer(axum::middleware::from_fn_with_state(state.clone(), forward::to_owner));
+    }
+    let (resources, document) = resources.merge(health::routes()).split_for_parts();
+    let responder = Responder::new(state.environment.clone(), &state.options);
+    let router = resources
+        .merge(openapi::routes(document))
+        .merge(docs::routes())
+        .fallback(respond::no_such_route);
+    respond::around(router, responder).with_state(state)
+}

@@ -1,0 +1,309 @@
+//! What a consumer does with one event: acknowledge it, give it back, hold it longer, have it delivered again.
+//!
+//! Invariants: `DELIVERY-1` a token that is not that of a lease that holds now is 409 and changes nothing, whatever its
+//! text; `DELIVERY-2` an event that is not there is 404 or 410 before anything is said of tokens. Who holds what is
+//! decided by the tenant's inbox, in the transaction that changes it.
+
+use super::{event_id, gone, not_found, present};
+use crate::api::event_json::{EventJson, respond, respond_event};
+use crate::api::inbox::lease::{LeasedJson, VISIBILITY_S};
+use crate::api::lease_token;
+use crate::api::openapi::schemas::Acknowledgement;
+use crate::api::openapi::schemas::leases::{LeaseExtension, Refusal};
+use crate::http::authenticate::{Authorized, Caller, InboxAck};
+use crate::http::body::faults::Faults;
+use crate::http::body::members::members;
+use crate::http::body::path_id::PathId;
+use crate::http::body::{self, read_small_json};
+use crate::http::edge::{Edge, EdgeState};
+use crate::http::error::{ApiError, ErrorBody};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use std::borrow::Cow;
+use std::time::Duration;
+use triggers_actors::{Change, RefuseRequest};
+use triggers_protocol::{ErrorCode, Event, EventId};
+use triggers_store::tables::rows::LeaseToken;
+
+/// Characters of a reason.
+const REASON_CHARACTERS_MAX: usize = 1_024;
+/// Seconds after which a consumer may want an event again.
+const RETRY_AFTER_S_MAX: u64 = 86_400;
+
+const STALE: &str = "lease_token is not that of a current lease of the event";
+
+/// Acknowledge an event
+///
+/// The event becomes `delivered`. Acknowledging it again answers the same.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/ack",
+    tag = "inbox",
+    operation_id = "acknowledgeEvent",
+    params(("id" = String, Path, description = "The event's id", format = "uuid")),
+    request_body(content = Option<Acknowledgement>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The event, delivered", body = EventJson<'static>),
+        (status = 409, description = "The lease token is not the current one", body = ErrorBody),
+        (status = 410, description = "It was deleted", body = ErrorBody),
+    ),
+    security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
+)]
+pub(crate) async fn acknowledge_event(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<InboxAck>,
+    id: PathId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = event_id(&id)?;
+    let (head, body) = request.into_parts();
+    let body = read_small_json(&head.headers, body, &edge).await?;
+    let token = given_token(body.as_deref())?;
+    let token = current_form(&edge, &caller, id, token).await?;
+    let change = edge.router.acknowledge_leased(&caller.tenant, id, token, edge.deadline()).await?;
+    respond_event(StatusCode::OK, &*changed(change, STALE)?)
+}
+
+/// Give a leased event back
+///
+/// The attempt counts as failed. The next one is due by the retry policy, or after `retry_after_seconds`; after the last
+/// one the event is `failed`.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/nack",
+    tag = "inbox",
+    operation_id = "refuseEvent",
+    params(("id" = String, Path, description = "The event's id", format = "uuid")),
+    request_body(content = Option<Refusal>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The event, waiting for its next attempt or failed", body = EventJson<'static>),
+        (status = 409, description = "It is not leased, or the token is not the current one", body = ErrorBody),
+        (status = 410, description = "It was deleted", body = ErrorBody),
+    ),
+    security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
+)]
+pub(crate) async fn refuse_event(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<InboxAck>,
+    id: PathId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = event_id(&id)?;
+    let (head, body) = request.into_parts();
+    let body = read_small_json(&head.headers, body, &edge).await?;
+    let asked = refusal(body.as_deref())?;
+    let token = current_form(&edge, &caller, id, asked.token).await?;
+    let RefusalAsked { reason, retry_after, .. } = asked;
+    let request = RefuseRequest { id, token, reason, retry_after };
+    let change = edge.router.refuse(&caller.tenant, request, edge.deadline()).await?;
+    respond_event(
+        StatusCode::OK,
+        &*changed(change, "the event is not leased, or not under this lease_token")?,
+    )
+}
+
+/// Hold a leased event longer
+///
+/// The lease ends `visibility_timeout_seconds` from now.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/lease",
+    tag = "inbox",
+    operation_id = "extendLease",
+    params(("id" = String, Path, description = "The event's id", format = "uuid")),
+    request_body(content = LeaseExtension, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The event with its token", body = LeasedJson<'static>),
+        (status = 409, description = "The lease token is not the current one", body = ErrorBody),
+        (status = 410, description = "It was deleted", body = ErrorBody),
+    ),
+    security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
+)]
+pub(crate) async fn extend_lease(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<InboxAck>,
+    id: PathId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = event_id(&id)?;
+    let (head, body) = request.into_parts();
+    let body = read_small_json(&head.headers, body, &edge).await?;
+    let (token, visibility) = extension(body.as_deref().unwrap_or_default())?;
+    let token =
+        current_form(&edge, &caller, id, Some(token)).await?.ok_or_else(|| conflict(STALE))?;
+    let change = edge.router.extend(&caller.tenant, id, token, visibility, edge.deadline()).await?;
+    let event = changed(change, STALE)?;
+    let leased = LeasedJson::new(&event, &token)?;
+    respond(StatusCode::OK, &leased, leased.bytes_hint())
+}
+
+/// Deliver an event again
+///
+/// A failed or delivered event becomes `received`; its attempts are kept, and the retry policy begins anew.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/replay",
+    tag = "inbox",
+    operation_id = "replayEvent",
+    params(("id" = String, Path, description = "The event's id", format = "uuid")),
+    responses(
+        (status = 202, description = "The event, received again", body = EventJson<'static>),
+        (status = 409, description = "It is neither failed nor delivered", body = ErrorBody),
+        (status = 410, description = "It was deleted", body = ErrorBody),
+    ),
+    security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
+)]
+pub(crate) async fn replay_event(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<InboxAck>,
+    id: PathId,
+) -> Result<Response, ApiError> {
+    let change = edge.router.replay(&caller.tenant, event_id(&id)?, edge.deadline()).await?;
+    respond_event(
+        StatusCode::ACCEPTED,
+        &*changed(change, "only a failed or delivered event can be replayed")?,
+    )
+}
+
+/// The event after a change, or the error that says why there was none.
+fn changed(change: Change, refused: &str) -> Result<Box<Event>, ApiError> {
+    match change {
+        Change::Event(event) => Ok(event),
+        Change::Conflict => Err(conflict(refused)),
+        Change::Gone => Err(gone()),
+        Change::NotFound => Err(not_found()),
+    }
+}
+
+fn conflict(message: &str) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, message)
+}
+
+/// The token of a text. One that is malformed is that of no lease, but whether the event is there is said first.
+async fn current_form(
+    edge: &Edge,
+    caller: &Caller,
+    id: EventId,
+    text: Option<String>,
+) -> Result<Option<LeaseToken>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    if let Some(token) = lease_token::parse(&text) {
+        return Ok(Some(token));
+    }
+    present(edge.router.find(&caller.tenant, id, edge.deadline()).await?)?;
+    Err(conflict(STALE))
+}
+
+fn given_token(body: Option<&[u8]>) -> Result<Option<String>, ApiError> {
+    let Some(body) = body else { return Ok(None) };
+    let mut faults = Faults::default();
+    let [lease_token] = members(body::text(body)?, ["lease_token"], &mut faults)?;
+    let token = lease_token.text(&mut faults).map(Cow::into_owned);
+    faults.check().map(|()| token)
+}
+
+/// What a refusal says.
+#[derive(Debug, Default)]
+struct RefusalAsked {
+    token: Option<String>,
+    reason: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+fn refusal(body: Option<&[u8]>) -> Result<RefusalAsked, ApiError> {
+    let Some(body) = body else { return Ok(RefusalAsked::default()) };
+    let mut faults = Faults::default();
+    let names = ["reason", "retry_after_seconds", "lease_token"];
+    let [reason, retry_after, token] = members(body::text(body)?, names, &mut faults)?;
+    let asked = RefusalAsked {
+        token: token.text(&mut faults).map(Cow::into_owned),
+        reason: reason.text(&mut faults).map(Cow::into_owned),
+        retry_after: retry_after
+            .whole_number(&mut faults, 0..=RETRY_AFTER_S_MAX)
+            .map(Duration::from_secs),
+    };
+    if asked.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARACTERS_MAX) {
+        faults.add("reason", format!("must have at most {REASON_CHARACTERS_MAX} characters"));
+    }
+    faults.check().map(|()| asked)
+}
+
+/// The token and the time of an extension.
+fn extension(body: &[u8]) -> Result<(String, Duration), ApiError> {
+    let mut faults = Faults::default();
+    let [token, visibility] =
+        members(body::text(body)?, ["lease_token", "visibility_timeout_seconds"], &mut faults)?;
+    token.required(&mut faults);
+    visibility.required(&mut faults);
+    let token = token.text(&mut faults).map(Cow::into_owned).unwrap_or_default();
+    let visibility_s = visibility.whole_number(&mut faults, VISIBILITY_S).unwrap_or_default();
+    faults.check().map(|()| (token, Duration::from_secs(visibility_s)))
+}
+
+/// `SCHEMAS-1`
+#[cfg(test)]
+pub(crate) fn accepts_examples(
+    acknowledgement_example: &str,
+    extension_example: &str,
+    refusal_example: &str,
+) {
+    given_token(Some(acknowledgement_example.as_bytes())).unwrap();
+    extension(extension_example.as_bytes()).unwrap();
+    refusal(Some(refusal_example.as_bytes())).unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(error: ApiError) -> Vec<String> {
+        assert_eq!(error.code, ErrorCode::ValidationError);
+        error.details.into_iter().map(|detail| detail.field).collect()
+    }
+
+    #[test]
+    fn a_lease_token_is_a_string_or_not_there() {
+        assert_eq!(given_token(None).unwrap(), None);
+        for none in [&b"{}"[..], br#"{"lease_token":null}"#, br#"{"other":1}"#] {
+            assert_eq!(given_token(Some(none)).unwrap(), None);
+        }
+        assert_eq!(given_token(Some(br#"{"lease_token":"x"}"#)).unwrap().as_deref(), Some("x"));
+        assert_eq!(
+            fields(given_token(Some(br#"{"lease_token":1}"#)).unwrap_err()),
+            ["lease_token"]
+        );
+        assert_eq!(given_token(Some(b"nonsense")).unwrap_err().code, ErrorCode::InvalidJson);
+    }
+
+    #[test]
+    fn a_refusal_has_bounds() {
+        let asked = refusal(Some(br#"{"reason":"later","retry_after_seconds":0}"#)).unwrap();
+        assert_eq!(
+            (asked.reason.as_deref(), asked.retry_after),
+            (Some("later"), Some(Duration::ZERO))
+        );
+        assert!(refusal(None).unwrap().retry_after.is_none());
+        let long = format!(
+            r#"{{"reason":"{}","retry_after_seconds":86401,"lease_token":[]}}"#,
+            "ä".repeat(1_025)
+        );
+        assert_eq!(
+            fields(refusal(Some(long.as_bytes())).unwrap_err()),
+            ["lease_token", "retry_after_seconds", "reason"]
+        );
+        let fits = format!(r#"{{"reason":"{}"}}"#, "ä".repeat(1_024));
+        assert!(refusal(Some(fits.as_bytes())).is_ok());
+    }
+
+    #[test]
+    fn an_extension_needs_both_members() {
+        assert_eq!(
+            fields(extension(b"{}").unwrap_err()),
+            ["lease_token", "visibility_timeout_seconds"]
+        );
+        let zero = br#"{"lease_token":"x","visibility_timeout_seconds":0}"#;
+        assert_eq!(fields(extension(zero).unwrap_err()), ["visibility_timeout_seconds"]);
+        assert_eq!(extension(b"").unwrap_err().code, ErrorCode::InvalidJson);
+    }
+}

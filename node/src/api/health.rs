@@ -1,0 +1,107 @@
+//! Whether the node lives, is ready for traffic, and is healthy. No key is needed.
+//!
+//! Invariants: `HEALTH-1` `/livez` depends on nothing but the process answering: a restart cures only what it shows;
+//! `HEALTH-2` `/readyz` fails while the node drains or its store cannot write, so that a load balancer sends requests
+//! elsewhere; serving goes on meanwhile; `HEALTH-3` nothing is told about the reason: that is in the log.
+
+use crate::http::edge::EdgeState;
+use crate::http::error::{ApiError, ErrorBody};
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use std::sync::atomic::Ordering;
+use triggers_protocol::Timestamp;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The answer of a healthy node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// Always `healthy`: any other state is an error.
+    #[schema(example = "healthy")]
+    status: &'static str,
+    /// The node's time.
+    #[schema(value_type = String, format = "date-time", example = "2026-01-01T00:00:00.000Z")]
+    timestamp: Timestamp,
+    /// The version of the software.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    /// The node's name.
+    #[schema(example = "node-1")]
+    node: String,
+}
+
+/// The answer of a probe.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Probe {
+    /// `alive` or `ready`.
+    #[schema(example = "ready")]
+    status: &'static str,
+}
+
+/// The routes of this file.
+pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
+    OpenApiRouter::new()
+        .routes(routes!(get_health))
+        .routes(routes!(get_livez))
+        .routes(routes!(get_readyz))
+}
+
+/// Health of the node
+///
+/// 200 if the node can take and keep events.
+#[utoipa::path(
+    get,
+    path = "/v1/health",
+    tag = "operations",
+    security(()),
+    responses(
+        (status = 200, description = "The node is healthy", body = Health),
+        (status = 503, description = "The store cannot take events now", body = ErrorBody),
+    )
+)]
+async fn get_health(State(state): State<EdgeState>) -> Result<Json<Health>, ApiError> {
+    state.store.health()?;
+    Ok(Json(Health {
+        status: "healthy",
+        timestamp: state.environment.now(),
+        version: env!("CARGO_PKG_VERSION"),
+        node: state.node_name.clone(),
+    }))
+}
+
+/// Liveness
+///
+/// 200 as long as the process answers.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "operations",
+    security(()),
+    responses((status = 200, description = "The process answers", body = Probe))
+)]
+async fn get_livez() -> Json<Probe> {
+    Json(Probe { status: "alive" })
+}
+
+/// Readiness
+///
+/// 200 if the node should be sent requests.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    security(()),
+    responses(
+        (status = 200, description = "The node takes requests", body = Probe),
+        (status = 503, description = "The node drains, or its store cannot take events", body = ErrorBody),
+    )
+)]
+async fn get_readyz(State(state): State<EdgeState>) -> Result<Json<Probe>, ApiError> {
+    if state.draining.load(Ordering::Relaxed) {
+        return Err(ApiError::unavailable("the node drains"));
+    }
+    state.store.health()?;
+    Ok(Json(Probe { status: "ready" }))
+}

@@ -1,0 +1,155 @@
+//! `POST /v1/events/acknowledge/batch`: many acknowledgements in one request.
+//!
+//! Invariants: `ACK-1` the request is answered 200 whatever became of the single ids, each with a result of its own, in
+//! their order; `ACK-2` an id that is no UUID, or of another tenant, is not found. Repeating the request answers the same.
+
+use crate::api::event_json::{Status, respond};
+use crate::api::events::present;
+use crate::api::ingest::batch_answer::ItemError;
+use crate::api::openapi::schemas::Acknowledgements;
+use crate::http::authenticate::{Authorized, InboxAck};
+use crate::http::body;
+use crate::http::body::faults::Faults;
+use crate::http::body::members::members;
+use crate::http::edge::EdgeState;
+use crate::http::error::ApiError;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use triggers_protocol::EventId;
+use triggers_store::tables::inbox::Found;
+use utoipa::ToSchema;
+
+/// Bytes of one result, about.
+const RESULT_BYTES: usize = 80;
+
+/// What became of the acknowledgements.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AcknowledgeAnswer)]
+struct AcknowledgeAnswer<'a> {
+    /// Events that are delivered now.
+    success_count: usize,
+    /// Ids that are not.
+    failure_count: usize,
+    /// One for each id, in order.
+    #[schema(value_type = Vec<AcknowledgeResult<'static>>)]
+    results: Vec<AcknowledgeResult<'a>>,
+}
+
+/// What became of one acknowledgement.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = AcknowledgeResult)]
+enum AcknowledgeResult<'a> {
+    /// The event is delivered, by this request or before.
+    Delivered {
+        /// The id as it was sent.
+        #[schema(format = "uuid")]
+        event_id: &'a str,
+        /// `delivered`.
+        #[schema(value_type = Status)]
+        status: &'static str,
+    },
+    /// There is no such event, or not any more.
+    Refused {
+        /// The id as it was sent.
+        event_id: &'a str,
+        /// Why not.
+        #[schema(value_type = ItemError<'static>)]
+        error: ItemError<'a>,
+    },
+}
+
+/// Acknowledge up to 1,000 events
+#[utoipa::path(
+    post,
+    path = "/v1/events/acknowledge/batch",
+    tag = "inbox",
+    operation_id = "acknowledgeEvents",
+    request_body(content = Acknowledgements, content_type = "application/json"),
+    responses((status = 200, description = "What became of each", body = AcknowledgeAnswer<'static>)),
+    security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
+)]
+pub(crate) async fn acknowledge_events(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<InboxAck>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let texts =
+        event_ids(body.as_deref().unwrap_or_default(), edge.options.limits.batch_events_max)?;
+    let parsed: Vec<_> = texts.iter().map(|text| EventId::parse(text).ok()).collect();
+    let known: Vec<_> = parsed.iter().copied().flatten().collect();
+    let found = if known.is_empty() {
+        Vec::new()
+    } else {
+        edge.router.acknowledge(&caller.tenant, known, edge.deadline()).await?
+    };
+    let mut found = found.into_iter();
+    let outcomes: Vec<Result<&'static str, ApiError>> = parsed
+        .iter()
+        .map(|id| id.and_then(|_| found.next()).unwrap_or(Found::NotFound))
+        .map(|found| present(found).map(|event| event.state.status.as_str()))
+        .collect();
+    answer(&texts, &outcomes)
+}
+
+fn answer(
+    texts: &[String],
+    outcomes: &[Result<&'static str, ApiError>],
+) -> Result<Response, ApiError> {
+    let success_count = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let results = texts.iter().zip(outcomes).map(|(event_id, outcome)| match outcome {
+        Ok(status) => AcknowledgeResult::Delivered { event_id, status },
+        Err(error) => AcknowledgeResult::Refused { event_id, error: error.into() },
+    });
+    let failure_count = outcomes.len() - success_count;
+    let answer = AcknowledgeAnswer { success_count, failure_count, results: results.collect() };
+    respond(StatusCode::OK, &answer, RESULT_BYTES * texts.len() + 64)
+}
+
+/// The ids of a request.
+fn event_ids(body: &[u8], ids_max: usize) -> Result<Vec<String>, ApiError> {
+    let mut faults = Faults::default();
+    let [event_ids] = members(body::text(body)?, ["event_ids"], &mut faults)?;
+    let given = event_ids.required(&mut faults);
+    let ids: Option<Vec<String>> =
+        given.and_then(|_| event_ids.decoded(&mut faults, "must be an array of strings"));
+    match ids.as_ref().map(Vec::len) {
+        Some(0) => faults.add("event_ids", "must have at least one id"),
+        Some(count) if count > ids_max => {
+            faults.add("event_ids", format!("must have at most {ids_max} ids, but has {count}"));
+        }
+        _ => {}
+    }
+    faults.check().map(|()| ids.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use triggers_protocol::ErrorCode;
+
+    #[test]
+    fn ids_are_one_to_as_many_as_allowed() {
+        assert_eq!(event_ids(br#"{"event_ids":["a","b"]}"#, 2).unwrap(), ["a", "b"]);
+        let bad = [
+            "{}",
+            r#"{"event_ids":[]}"#,
+            r#"{"event_ids":"x"}"#,
+            r#"{"event_ids":[1]}"#,
+            r#"{"event_ids":["a","b","c"]}"#,
+        ];
+        for bad in bad {
+            let error = event_ids(bad.as_bytes(), 2).unwrap_err();
+            assert_eq!(
+                (error.code, error.details[0].field.as_str()),
+                (ErrorCode::ValidationError, "event_ids"),
+                "{bad}"
+            );
+        }
+        assert_eq!(event_ids(b"", 2).unwrap_err().code, ErrorCode::InvalidJson);
+    }
+}

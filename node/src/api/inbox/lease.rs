@@ -1,0 +1,236 @@
+//! `POST /v1/inbox/lease`: events for one consumer alone, for a time; a long poll if there are none yet.
+//!
+//! Invariants: `LEASE-EDGE-1` an answer has events, or time is up, or the node is about to stop; `LEASE-EDGE-2` a wait ends
+//! early enough for what it began to end within the request's time; `LEASE-EDGE-3` a key that is revoked during a wait
+//! leases nothing a second later.
+//! Every lease is a commit, and every commit of a tenant ends the waits of its consumers. So a consumer whose wait has
+//! ended looks before it leases: otherwise two that wait for an empty inbox would keep each other awake. Only once a
+//! second it leases without looking, for events whose next attempt has become due.
+
+use super::patterns;
+use crate::api::event_json::{EventJson, respond};
+use crate::api::lease_token;
+use crate::api::openapi::schemas::leases::LeaseRequest as LeaseRequestSchema;
+use crate::http::authenticate::{Authorized, Caller, InboxAck};
+use crate::http::body;
+use crate::http::body::faults::Faults;
+use crate::http::body::members::members;
+use crate::http::edge::{Edge, EdgeState};
+use crate::http::error::ApiError;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use triggers_actors::LeaseRequest;
+use triggers_cluster_config::LimitOptions;
+use triggers_protocol::{Event, EventId, EventStatus, Scope};
+use triggers_store::tables::batch::Leased;
+use triggers_store::tables::inbox::PageQuery;
+use triggers_store::tables::rows::LeaseToken;
+use utoipa::ToSchema;
+
+/// Seconds for which a consumer may hold an event.
+pub(crate) const VISIBILITY_S: RangeInclusive<u64> = 1..=43_200;
+const VISIBILITY_DEFAULT_S: u64 = 30;
+const WAIT_S: RangeInclusive<u64> = 0..=20;
+/// How long a wait goes on without a lease.
+const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a wait goes on without a look, however much is committed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Rows of a look.
+const LOOK_ROWS_MAX: usize = 1_000;
+
+/// What a consumer holds now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LeaseAnswer)]
+struct LeaseAnswer<'a> {
+    /// Those whose next attempt was due first, then the oldest; empty if there are none.
+    #[schema(value_type = Vec<LeasedJson<'static>>)]
+    events: Vec<LeasedJson<'a>>,
+}
+
+/// An event and the token of its lease.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LeasedEvent)]
+pub(crate) struct LeasedJson<'a> {
+    #[serde(flatten)]
+    #[schema(value_type = EventJson<'static>)]
+    event: EventJson<'a>,
+    /// What acknowledges, gives back and holds longer, until the lease ends.
+    #[schema(pattern = "^[0-9a-f]{32}$", example = "0123456789abcdef0123456789abcdef")]
+    lease_token: String,
+}
+
+impl<'a> LeasedJson<'a> {
+    /// An event under its lease.
+    ///
+    /// # Errors
+    /// 500 if the stored payload is not what was accepted.
+    pub(crate) fn new(event: &'a Event, token: &LeaseToken) -> Result<Self, ApiError> {
+        Ok(Self { event: EventJson::whole(event)?, lease_token: lease_token::text(token) })
+    }
+
+    /// Bytes of its JSON, about.
+    pub(crate) fn bytes_hint(&self) -> usize {
+        self.event.bytes_hint() + 64
+    }
+}
+
+/// Lease events
+///
+/// The events become `queued` and invisible to other leases until they are acknowledged or given back, or until the time
+/// is over, when the attempt counts as failed and the retry policy applies. With `wait_seconds` the answer comes as soon as
+/// there is an event.
+#[utoipa::path(
+    post,
+    path = "/v1/inbox/lease",
+    tag = "inbox",
+    operation_id = "leaseEvents",
+    request_body(content = Option<LeaseRequestSchema>, content_type = "application/json"),
+    responses((status = 200, description = "The leased events", body = LeaseAnswer<'static>)),
+    security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
+)]
+pub(crate) async fn lease_events(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<InboxAck>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (last_start, deadline) = (edge.last_start(), edge.deadline());
+    let (head, body) = request.into_parts();
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let (request, wait) = lease_request(body.as_deref(), &edge.options.limits)?;
+    let poll = Poll { edge: &edge, caller: &caller, request, deadline };
+    let leased = poll.lease_until((Instant::now() + wait).min(last_start)).await?;
+    let events = leased.iter().map(|leased| LeasedJson::new(&leased.event, &leased.token));
+    let events: Vec<_> = events.collect::<Result<_, _>>()?;
+    let bytes_hint = events.iter().map(LeasedJson::bytes_hint).sum::<usize>() + 16;
+    respond(StatusCode::OK, &LeaseAnswer { events }, bytes_hint)
+}
+
+/// A consumer that leases, and waits if there is nothing.
+struct Poll<'a> {
+    edge: &'a Edge,
+    caller: &'a Caller,
+    request: LeaseRequest,
+    deadline: Instant,
+}
+
+impl Poll<'_> {
+    async fn lease_until(&self, end: Instant) -> Result<Vec<Leased>, ApiError> {
+        loop {
+            let leased = self
+                .edge
+                .router
+                .lease(&self.caller.tenant, self.request.clone(), self.deadline)
+                .await?;
+            if !leased.is_empty() || !self.wait(end).await? {
+                return Ok(leased);
+            }
+        }
+    }
+
+    /// Waits until there may be something to lease; false at the end.
+    async fn wait(&self, end: Instant) -> Result<bool, ApiError> {
+        let lease_at = Instant::now() + LEASE_INTERVAL;
+        loop {
+            let now = Instant::now();
+            if now >= end || self.edge.is_draining() {
+                return Ok(false);
+            }
+            if now >= lease_at {
+                break;
+            }
+            self.edge.router.changed(&self.caller.tenant, lease_at.min(end)).await;
+            sleep_until((now + LOOK_INTERVAL).min(end)).await;
+            if self.sees_an_event().await? {
+                break;
+            }
+        }
+        self.caller.check_still(Scope::InboxAck, self.edge).await?;
+        Ok(true)
+    }
+
+    async fn sees_an_event(&self) -> Result<bool, ApiError> {
+        let query = PageQuery {
+            status: EventStatus::Received,
+            after: EventId::ZERO,
+            limit: 1,
+            event_types: self.request.event_types.clone(),
+            from: None,
+            to: None,
+            scan_rows_max: LOOK_ROWS_MAX,
+            page_bytes_max: 1,
+        };
+        Ok(!self
+            .edge
+            .router
+            .list(&self.caller.tenant, query, self.deadline)
+            .await?
+            .events
+            .is_empty())
+    }
+}
+
+/// What is asked for, and how long to wait for it.
+fn lease_request(
+    body: Option<&[u8]>,
+    limits: &LimitOptions,
+) -> Result<(LeaseRequest, Duration), ApiError> {
+    let mut faults = Faults::default();
+    let names = ["limit", "event_types", "visibility_timeout_seconds", "wait_seconds"];
+    let text = body.map_or(Ok("{}"), body::text)?;
+    let [limit, event_types, visibility, wait] = members(text, names, &mut faults)?;
+    let limit_max = u64::try_from(limits.page_events_max).unwrap_or(u64::MAX);
+    let limit = limit
+        .whole_number(&mut faults, 1..=limit_max)
+        .and_then(|limit| usize::try_from(limit).ok());
+    let types: Vec<String> =
+        event_types.decoded(&mut faults, "must be an array of strings").unwrap_or_default();
+    let visibility_s =
+        visibility.whole_number(&mut faults, VISIBILITY_S).unwrap_or(VISIBILITY_DEFAULT_S);
+    let wait_s = wait.whole_number(&mut faults, WAIT_S).unwrap_or(0);
+    let request = LeaseRequest {
+        limit: limit.unwrap_or(limits.page_events_default),
+        event_types: patterns("event_types", types.iter().map(String::as_str), &mut faults),
+        visibility: Duration::from_secs(visibility_s),
+    };
+    faults.check().map(|()| (request, Duration::from_secs(wait_s)))
+}
+
+/// `SCHEMAS-1`
+#[cfg(test)]
+pub(crate) fn accepts_example(example: &str) {
+    lease_request(Some(example.as_bytes()), &LimitOptions::default()).unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(body: &str) -> Result<(LeaseRequest, Duration), ApiError> {
+        lease_request(Some(body.as_bytes()), &LimitOptions::default())
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        let (request, wait) = lease_request(None, &LimitOptions::default()).unwrap();
+        assert_eq!(
+            (request.limit, request.visibility, wait),
+            (50, Duration::from_secs(30), Duration::ZERO)
+        );
+        assert!(request.event_types.is_empty());
+        assert_eq!(parsed(r#"{"limit":null,"unknown":1}"#).unwrap().0, request);
+    }
+
+    #[test]
+    fn bad_members_are_all_named() {
+        let body = r#"{"limit":201,"event_types":["a..b"],"visibility_timeout_seconds":43201,"wait_seconds":21}"#;
+        let fields: Vec<_> =
+            parsed(body).unwrap_err().details.into_iter().map(|detail| detail.field).collect();
+        assert_eq!(fields, ["limit", "visibility_timeout_seconds", "wait_seconds", "event_types"]);
+        assert!(parsed(r#"{"event_types":"a.b"}"#).is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! `GET /v1/triggers/poll`: the newest received events as a bare array, for polling triggers of automation services.
+//!
+//! Such services ask every few minutes, take the first array they get and tell new items from old by `id`. Invariants:
+//! `POLL-1` newest first; `POLL-2` nothing is leased or acknowledged by asking.
+
+use super::{PAGE_BYTES_MAX, patterns};
+use crate::api::event_json::{EventJson, respond};
+use crate::http::authenticate::{Authorized, InboxRead};
+use crate::http::body::faults::Faults;
+use crate::http::body::query::{self, Value};
+use crate::http::edge::EdgeState;
+use crate::http::error::ApiError;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern};
+use triggers_store::tables::inbox::{PageQuery, newest_first};
+use utoipa::ToSchema;
+
+/// Events of one answer.
+const EVENTS_MAX: usize = 50;
+
+/// An event with its id where polling services look for it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolledEvent)]
+struct PolledJson<'a> {
+    /// The same as `event_id`.
+    #[schema(value_type = String, format = "uuid")]
+    id: EventId,
+    #[serde(flatten)]
+    #[schema(value_type = EventJson<'static>)]
+    event: EventJson<'a>,
+}
+
+impl<'a> PolledJson<'a> {
+    fn new(event: &'a Event) -> Result<Self, ApiError> {
+        Ok(Self { id: event.id, event: EventJson::whole(event)? })
+    }
+}
+
+/// Poll for the newest events
+///
+/// For polling triggers: a bare array of received events, newest first, each with an `id` to tell it from others.
+#[utoipa::path(
+    get,
+    path = "/v1/triggers/poll",
+    tag = "inbox",
+    operation_id = "pollEvents",
+    params(
+        ("event_type" = Option<Vec<String>>, Query, description = "An event type, or a prefix such as `order.*`; repeatable, any of them", style = Form, explode),
+        ("limit" = Option<u32>, Query, description = "Events at most; 50 if absent", minimum = 1, maximum = 50),
+    ),
+    responses((status = 200, description = "The newest events", body = Vec<PolledJson<'static>>)),
+    security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),
+)]
+pub(crate) async fn poll_events(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<InboxRead>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let (event_types, limit) = selection(query.as_deref())?;
+    let query = PageQuery {
+        status: EventStatus::Received,
+        after: newest_first(),
+        limit,
+        event_types,
+        from: None,
+        to: None,
+        scan_rows_max: edge.options.broker.scan_rows_max,
+        page_bytes_max: PAGE_BYTES_MAX,
+    };
+    let page = edge.router.list(&caller.tenant, query, edge.deadline()).await?;
+    let events: Vec<_> = page.events.iter().map(PolledJson::new).collect::<Result<_, _>>()?;
+    let bytes_hint = events.iter().map(|polled| polled.event.bytes_hint() + 64).sum();
+    respond(StatusCode::OK, &events, bytes_hint)
+}
+
+fn selection(query: Option<&str>) -> Result<(Vec<EventTypePattern>, usize), ApiError> {
+    let [event_types, limit] = query::parameters(query, ["event_type", "limit"]);
+    let mut faults = Faults::default();
+    let event_types = patterns("event_type", event_types.iter().map(Value::as_str), &mut faults);
+    let limit = query::once("limit", &limit, &mut faults).map_or(Some(EVENTS_MAX), |text| {
+        let limit = query::whole_number(text, EVENTS_MAX);
+        if limit.is_none() {
+            faults.add("limit", format!("must be a whole number from 1 to {EVENTS_MAX}"));
+        }
+        limit
+    });
+    faults.check().map(|()| (event_types, limit.unwrap_or(EVENTS_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_optional_and_checked() {
+        assert_eq!(selection(None).unwrap(), (Vec::new(), 50));
+        assert_eq!(selection(Some("limit=3&event_type=a.*")).unwrap().1, 3);
+        let error = selection(Some("limit=51&event_type=a..b")).unwrap_err();
+        assert_eq!(error.details.len(), 2);
+    }
+}

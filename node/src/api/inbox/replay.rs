@@ -1,0 +1,194 @@
+//! `POST /v1/inbox/replay`: failed or delivered events that are to be delivered again, many at once.
+//!
+//! Invariants: `REPLAY-1` one request replays at most [`EVENTS_MAX`] events, begins nothing late in its time, and says how
+//! many there were; `REPLAY-2` what it replays is charged as events, [`STEP`] by step, before each; when the rate or the
+//! time is used up after a first step, the answer tells of what was done and that there is more; `REPLAY-3` with the cursor
+//! of an answer the next request goes on behind the events that were looked at, so that an event which is quickly delivered
+//! again is not replayed twice.
+
+use super::{PAGE_BYTES_MAX, patterns};
+use crate::api::cursor;
+use crate::api::event_json::respond;
+use crate::api::openapi::schemas::leases::InboxReplay;
+use crate::http::authenticate::{Authorized, Caller, InboxAck};
+use crate::http::body;
+use crate::http::body::faults::Faults;
+use crate::http::body::members::members;
+use crate::http::edge::{Edge, EdgeState};
+use crate::http::error::ApiError;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::future::join_all;
+use serde::Serialize;
+use std::borrow::Cow;
+use tokio::time::Instant;
+use triggers_actors::{BrokerError, Change};
+use triggers_protocol::{EventId, EventStatus, Malformed, Timestamp};
+use triggers_store::tables::inbox::PageQuery;
+use utoipa::ToSchema;
+
+/// Events of one request.
+const EVENTS_MAX: u64 = 10_000;
+/// Events that are charged and replayed together.
+const STEP: usize = 50;
+
+/// How many were replayed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReplayAnswer)]
+struct ReplayAnswer {
+    /// Events that wait to be delivered again.
+    replayed: u64,
+    /// Whether the request stopped before the last event: with `cursor` the same request goes on.
+    has_more: bool,
+    /// Where it goes on; null if there is no more.
+    #[schema(required = true)]
+    cursor: Option<String>,
+}
+
+/// Deliver many events again
+///
+/// At most 10,000 in one request. Each costs an event token.
+#[utoipa::path(
+    post,
+    path = "/v1/inbox/replay",
+    tag = "inbox",
+    operation_id = "replayInbox",
+    request_body(content = InboxReplay, content_type = "application/json"),
+    responses((status = 202, description = "How many were replayed", body = ReplayAnswer)),
+    security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
+)]
+pub(crate) async fn replay_inbox(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<InboxAck>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (last_start, deadline) = (edge.last_start(), edge.deadline());
+    let (head, body) = request.into_parts();
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let (mut query, cursor) =
+        selection(body.as_deref().unwrap_or_default(), edge.options.broker.scan_rows_max)?;
+    if let Some(cursor) = cursor {
+        query.after = cursor::open_replay(&edge.cursor_secret, &caller.tenant, &cursor)?;
+    }
+    let mut walk = Walk { edge: &edge, caller: &caller, query, deadline, replayed: 0 };
+    let outcome = walk.run(last_start).await;
+    let replayed = walk.replayed;
+    let has_more = match outcome {
+        Ok(has_more) => has_more,
+        Err(error) if replayed == 0 => return Err(error),
+        Err(_) => true,
+    };
+    let cursor = has_more
+        .then(|| cursor::seal_replay(&edge.cursor_secret, &caller.tenant, walk.query.after));
+    respond(StatusCode::ACCEPTED, &ReplayAnswer { replayed, has_more, cursor }, 128)
+}
+
+/// A walk through the events of a status.
+struct Walk<'a> {
+    edge: &'a Edge,
+    caller: &'a Caller,
+    query: PageQuery,
+    deadline: Instant,
+    replayed: u64,
+}
+
+impl Walk<'_> {
+    /// Replays step by step; whether there may be more.
+    async fn run(&mut self, last_start: Instant) -> Result<bool, ApiError> {
+        loop {
+            if self.replayed >= EVENTS_MAX
+                || Instant::now() >= last_start
+                || self.edge.is_draining()
+            {
+                return Ok(true);
+            }
+            let page = self
+                .edge
+                .router
+                .list(&self.caller.tenant, self.query.clone(), self.deadline)
+                .await?;
+            let ids: Vec<_> = page.events.into_iter().map(|event| event.id).collect();
+            if !ids.is_empty() {
+                self.caller.charge_events(ids.len(), self.edge.environment.monotonic())?;
+                self.step(ids).await?;
+            }
+            match page.next {
+                Some(next) => self.query.after = next,
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// Replays these; events that have changed meanwhile are passed over.
+    async fn step(&mut self, ids: Vec<EventId>) -> Result<(), ApiError> {
+        let (router, tenant) = (&self.edge.router, &self.caller.tenant);
+        let replays = ids.into_iter().map(|id| router.replay(tenant, id, self.deadline));
+        let mut failure = None;
+        for outcome in join_all(replays).await {
+            match outcome {
+                Ok(Change::Event(_)) => self.replayed += 1,
+                Ok(Change::Conflict | Change::Gone | Change::NotFound) => {}
+                // What may have been done outweighs what was not.
+                Err(error) if failure != Some(BrokerError::Unknown) => failure = Some(error),
+                Err(_) => {}
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// What is asked for, and the cursor to go on from.
+fn selection(body: &[u8], scan_rows_max: usize) -> Result<(PageQuery, Option<String>), ApiError> {
+    let mut faults = Faults::default();
+    let names = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"];
+    let [status, event_type, from, to, cursor] = members(body::text(body)?, names, &mut faults)?;
+    status.required(&mut faults);
+    let status = status.parsed(&mut faults, |text| match EventStatus::parse(text) {
+        Some(status @ (EventStatus::Failed | EventStatus::Delivered)) => Ok(status),
+        _ => Err(Malformed("must be failed or delivered".to_owned())),
+    });
+    let event_type = event_type.text(&mut faults);
+    let event_types =
+        patterns("event_type", event_type.as_deref().as_slice().iter().copied(), &mut faults);
+    let from = from.parsed(&mut faults, Timestamp::parse);
+    let to = to.parsed(&mut faults, Timestamp::parse);
+    let cursor = cursor.text(&mut faults).map(Cow::into_owned);
+    faults.check()?;
+    let query = PageQuery {
+        status: status.unwrap_or(EventStatus::Failed),
+        after: EventId::ZERO,
+        limit: STEP,
+        event_types,
+        from,
+        to,
+        scan_rows_max,
+        page_bytes_max: PAGE_BYTES_MAX,
+    };
+    Ok((query, cursor))
+}
+
+/// `SCHEMAS-1`
+#[cfg(test)]
+pub(crate) fn accepts_example(example: &str) {
+    selection(example.as_bytes(), 1).unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_one_that_can_be_replayed() {
+        let (query, _) = selection(br#"{"status":"delivered","event_type":"a.*"}"#, 7).unwrap();
+        assert_eq!((query.status, query.event_types.len()), (EventStatus::Delivered, 1));
+        for bad in [r#"{"status":"received"}"#, r#"{"status":"x"}"#, r#"{"status":1}"#, "{}"] {
+            let error = selection(bad.as_bytes(), 7).unwrap_err();
+            assert_eq!(error.details[0].field, "status", "{bad}");
+        }
+        let error = selection(br#"{"event_type":"a..b","from_timestamp":"x","to_timestamp":1}"#, 7)
+            .unwrap_err();
+        let fields: Vec<_> = error.details.into_iter().map(|detail| detail.field).collect();
+        assert_eq!(fields, ["status", "event_type", "from_timestamp", "to_timestamp"]);
+    }
+}

@@ -1,0 +1,235 @@
+//! `POST /v1/events/batch`: many events in one request, each with an outcome of its own.
+//!
+//! The body is JSON `{"events": […]}`, NDJSON, or an array of CloudEvents. Invariants: `BATCH-1` good items are accepted in
+//! the order in which they were sent, whatever is beside them; `BATCH-2` an item's index counts all items; `BATCH-3` the
+//! idempotency key of item `i` is the batch's together with `i`, or its own if the batch has none; `BATCH-4` event tokens
+//! are taken for every item before any is parsed. What the outcomes become as a response is in [`batch_answer`].
+
+use super::batch_answer::{self, BatchAnswer};
+use super::idempotency::Key;
+use super::{Draft, Form, Sender, append, cloud_events, envelope, idempotency, ndjson};
+use crate::api::openapi::schemas::{CloudEvent, NewBatch};
+use crate::http::authenticate::{Authorized, Caller, EventsWrite};
+use crate::http::body::faults::Faults;
+use crate::http::body::members::{items, members};
+use crate::http::body::{self, Reading};
+use crate::http::edge::EdgeState;
+use crate::http::error::{ApiError, ErrorBody};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::value::RawValue;
+use triggers_actors::Accepted;
+
+/// Accept up to 1,000 events
+///
+/// Items succeed or fail one by one; the response tells each by its index. If no item succeeds the whole request is an
+/// error. With an idempotency key, item `i` has the key `key/i`.
+#[utoipa::path(
+    post,
+    path = "/v1/events/batch",
+    tag = "events",
+    operation_id = "createEvents",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same", min_length = 1, max_length = 255),
+    ),
+    request_body(
+        description = "The events; as `application/x-ndjson`, one a line.",
+        content(
+            (NewBatch = "application/json"),
+            (String = "application/x-ndjson"),
+            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        ),
+    ),
+    responses(
+        (status = 201, description = "At least one event is durable", body = BatchAnswer<'static>),
+        (status = 409, description = "An event with this idempotency key is being accepted right now", body = ErrorBody),
+        (status = 422, description = "The idempotency key was used with another event", body = ErrorBody),
+    ),
+    security(("api_key" = ["events:write"]), ("bearer" = ["events:write"])),
+)]
+pub(crate) async fn create_events(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<EventsWrite>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let form = match Form::of(&head.headers)? {
+        Form::BinaryCloudEvent => Form::Json,
+        Form::CloudEvent => {
+            return Err(body::unsupported("application/cloudevents+json is for POST /v1/events"));
+        }
+        other => other,
+    };
+    accept(&edge, &caller, &head.headers, body, form).await
+}
+
+/// Accepts a batch in one of its forms.
+///
+/// # Errors
+/// As the contract says for a request as a whole.
+pub(super) async fn accept(
+    edge: &EdgeState,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+    form: Form,
+) -> Result<Response, ApiError> {
+    let header_key = idempotency::header_key(headers)?;
+    let limits = &edge.options.limits;
+    let reading = Reading::up_to(limits.batch_bytes_max, edge).of(&caller.tenant, edge);
+    let body = body::read(body, reading).await?;
+    let items = items_of(&body, form, limits.batch_events_max)?;
+    let count = items.len();
+    caller.charge_events(count, edge.environment.monotonic())?;
+    let drafts = items.into_iter().map(|item| parse(item, form, limits.payload_bytes_max));
+    let mut outcomes = Vec::with_capacity(count);
+    let mut events = Vec::with_capacity(count);
+    let sender = Sender::of(caller, headers);
+    for (index, draft) in drafts.enumerate() {
+        outcomes.push(draft.map(|mut draft| {
+            let key = key_of(header_key.as_deref(), index, draft.key.take());
+            events.push(draft.into_new_event(&body, key, &sender));
+        }));
+    }
+    drop(body);
+    let accepted =
+        if events.is_empty() { Vec::new() } else { append(edge, caller, events).await? };
+    batch_answer::answer(&merged(outcomes, accepted))
+}
+
+/// `BATCH-3`
+fn key_of(of_batch: Option<&str>, index: usize, own: Option<String>) -> Option<Key> {
+    of_batch.map(|key| Key::Item(key.to_owned(), index)).or_else(|| own.map(Key::CloudEvent))
+}
+
+/// The outcome of every item: its own fault, or what the router said of it.
+fn merged(
+    drafted: Vec<Result<(), ApiError>>,
+    accepted: Vec<Result<Accepted, ApiError>>,
+) -> Vec<Result<Accepted, ApiError>> {
+    let mut accepted = accepted.into_iter();
+    let mut next = || {
+        accepted
+            .next()
+            .unwrap_or_else(|| Err(ApiError::internal("the router gave too few outcomes")))
+    };
+    drafted.into_iter().map(|draft| draft.and_then(|()| next())).collect()
+}
+
+/// The items, not looked into.
+fn items_of(body: &[u8], form: Form, events_max: usize) -> Result<Vec<&[u8]>, ApiError> {
+    let (items, count) = match form {
+        Form::Lines => ndjson::lines(body, events_max),
+        Form::CloudEvents => bytes_of(items(body::text(body)?, events_max)?),
+        _ => bytes_of(events_member(body::text(body)?, events_max)?),
+    };
+    if count == 0 {
+        return Err(ApiError::validation("events", "must have at least one event"));
+    }
+    if count > events_max {
+        return Err(ApiError::validation(
+            "events",
+            format!("must have at most {events_max} events, but has {count}"),
+        ));
+    }
+    Ok(items)
+}
+
+/// One item as a draft, or why it is none.
+fn parse(item: &[u8], form: Form, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
+    let text = body::text(item)?;
+    match form {
+        Form::CloudEvents => cloud_events::structured(text, payload_bytes_max),
+        _ => envelope::parse(text, payload_bytes_max),
+    }
+}
+
+/// The items of `{"events": […]}`.
+fn events_member(text: &str, events_max: usize) -> Result<(Vec<&RawValue>, usize), ApiError> {
+    let mut faults = Faults::default();
+    let [events] = members(text, ["events"], &mut faults)?;
+    let given = events.required(&mut faults);
+    faults.check()?;
+    items(given.unwrap_or_default(), events_max)
+        .map_err(|_| ApiError::validation("events", "must be an array"))
+}
+
+fn bytes_of((items, count): (Vec<&RawValue>, usize)) -> (Vec<&[u8]>, usize) {
+    (items.into_iter().map(|item| item.get().as_bytes()).collect(), count)
+}
+
+/// Panics unless every item of this body is accepted.
+#[cfg(test)]
+pub(super) fn accepts(body: &str) {
+    for item in items_of(body.as_bytes(), Form::Json, 1_000).unwrap() {
+        parse(item, Form::Json, 1_000).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::openapi::live::LiveEdge;
+    use triggers_protocol::{ErrorCode, Scope, Scopes};
+
+    fn codes(body: &str, form: Form) -> Result<Vec<Option<ErrorCode>>, ErrorCode> {
+        let items = items_of(body.as_bytes(), form, 3).map_err(|error| error.code)?;
+        Ok(items
+            .into_iter()
+            .map(|item| parse(item, form, 100).err().map(|error| error.code))
+            .collect())
+    }
+
+    #[test]
+    fn items_of_json_fail_one_by_one() {
+        let body = r#"{"events":[{"event_type":"a","payload":{}},7,{"payload":{}}]}"#;
+        let bad = Some(ErrorCode::ValidationError);
+        assert_eq!(codes(body, Form::Json), Ok(vec![None, bad, bad]));
+        for body in [
+            "{}",
+            r#"{"events":null}"#,
+            r#"{"events":{}}"#,
+            r#"{"events":[]}"#,
+            r#"{"events":[1,2,3,4]}"#,
+            "[]",
+        ] {
+            assert_eq!(codes(body, Form::Json), Err(ErrorCode::ValidationError), "{body}");
+        }
+        for body in ["", "[", r#"{"events":[}"#, r#"{"events":[]} x"#] {
+            assert_eq!(codes(body, Form::Json), Err(ErrorCode::InvalidJson), "{body}");
+        }
+    }
+
+    #[test]
+    fn lines_and_cloud_events_are_items() {
+        let lines = "{\"event_type\":\"a\",\"payload\":{}}\r\n\nnonsense\n";
+        assert_eq!(codes(lines, Form::Lines), Ok(vec![None, Some(ErrorCode::InvalidJson)]));
+        assert_eq!(codes("\n", Form::Lines), Err(ErrorCode::ValidationError));
+        let event = r#"{"specversion":"1.0","id":"1","source":"/","type":"a","data":{}}"#;
+        let body = format!("[{event},{{}}]");
+        assert_eq!(
+            codes(&body, Form::CloudEvents),
+            Ok(vec![None, Some(ErrorCode::ValidationError)])
+        );
+        assert_eq!(codes(event, Form::CloudEvents), Err(ErrorCode::ValidationError));
+    }
+
+    #[test]
+    fn the_key_of_the_batch_goes_before_an_items_own() {
+        let own = || Some("/shop\n1".to_owned());
+        assert_eq!(key_of(Some("k"), 3, own()), Some(Key::Item("k".into(), 3)), "BATCH-3");
+        assert_eq!(key_of(None, 3, own()), Some(Key::CloudEvent("/shop\n1".into())));
+        assert_eq!(key_of(None, 3, None), None);
+    }
+
+    #[tokio::test]
+    async fn bad_items_cost_as_much_as_good_ones() {
+        let live = LiveEdge::start().await;
+        let key = live.key("acme", Scopes::from_iter([Scope::EventsWrite])).await;
+        let body = format!("{{\"events\":[{}]}}", vec!["0"; 1_000].join(","));
+        assert_eq!(live.send("POST", "/v1/events/batch", &key, &body).await.status, 400);
+        assert_eq!(live.send("POST", "/v1/events/batch", &key, &body).await.status, 429, "BATCH-4");
+    }
+}

@@ -1,0 +1,223 @@
+//! What the outcomes of a batch become: a list of results, or one error if nothing was accepted.
+//!
+//! Invariants: `ANSWER-1` with at least one accepted item the status is 201 and every item has its result; `ANSWER-2` with
+//! none it is an error, and one that a client may act upon: if a later attempt could help for any item, the error says
+//! so, otherwise 400 names the faults of the items by their index, or the one code that all of them share.
+
+use super::single::REPLAYED_HEADER;
+use crate::api::event_json::{Status, respond};
+use crate::http::error::{ApiError, Detail};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+use triggers_actors::Accepted;
+use triggers_protocol::{ErrorCode, EventId, Timestamp};
+use utoipa::ToSchema;
+
+/// Bytes of one result, about.
+const RESULT_BYTES: usize = 160;
+/// Faults that an error of a whole batch lists.
+const DETAILS_MAX: usize = 1_000;
+
+/// What became of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BatchAnswer)]
+pub(crate) struct BatchAnswer<'a> {
+    /// Items that were accepted.
+    success_count: usize,
+    /// Items that were not.
+    failure_count: usize,
+    /// One for each item, in order.
+    results: Vec<BatchResult<'a>>,
+}
+
+/// What became of one item.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = BatchResult)]
+enum BatchResult<'a> {
+    /// It is durable.
+    Accepted {
+        /// The item's place in the batch, from 0.
+        index: usize,
+        /// The event's id.
+        #[schema(value_type = String, format = "uuid")]
+        event_id: EventId,
+        /// `received`.
+        #[schema(value_type = Status)]
+        status: &'static str,
+        /// The event's time.
+        #[schema(value_type = String, format = "date-time")]
+        timestamp: Timestamp,
+    },
+    /// It is not.
+    Refused {
+        /// The item's place in the batch, from 0.
+        index: usize,
+        /// Why not.
+        error: ItemError<'a>,
+    },
+}
+
+/// Why one item failed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ItemError)]
+pub(crate) struct ItemError<'a> {
+    /// One of the documented codes.
+    #[schema(example = "VALIDATION_ERROR")]
+    code: &'static str,
+    /// A sentence for people; it may change.
+    message: &'a str,
+    /// The members that are wrong; only with validation errors.
+    #[serde(skip_serializing_if = "<[Detail]>::is_empty")]
+    #[schema(value_type = Vec<Detail>, required = false)]
+    details: &'a [Detail],
+}
+
+impl<'a> From<&'a ApiError> for ItemError<'a> {
+    fn from(error: &'a ApiError) -> Self {
+        Self { code: error.code.as_str(), message: &error.message, details: &error.details }
+    }
+}
+
+/// The response to a batch with these outcomes, of which there is at least one.
+///
+/// # Errors
+/// `ANSWER-2`, if nothing was accepted.
+pub(super) fn answer(outcomes: &[Result<Accepted, ApiError>]) -> Result<Response, ApiError> {
+    let success_count = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    if success_count == 0 {
+        let errors: Vec<&ApiError> =
+            outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+        return Err(whole_error(&errors));
+    }
+    let results = outcomes.iter().enumerate().map(|(index, outcome)| match outcome {
+        Ok(Accepted { event, .. }) => BatchResult::Accepted {
+            index,
+            event_id: event.id,
+            status: event.state.status.as_str(),
+            timestamp: event.timestamp,
+        },
+        Err(error) => BatchResult::Refused { index, error: error.into() },
+    });
+    let failure_count = outcomes.len() - success_count;
+    let answer = BatchAnswer { success_count, failure_count, results: results.collect() };
+    let mut response = respond(StatusCode::CREATED, &answer, RESULT_BYTES * outcomes.len())?;
+    if outcomes.iter().flatten().all(|accepted| accepted.replayed) {
+        response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// `ANSWER-2`
+fn whole_error(errors: &[&ApiError]) -> ApiError {
+    let temporary =
+        [ErrorCode::Unavailable, ErrorCode::TenantQuotaExceeded, ErrorCode::InternalError];
+    let helped_by_time =
+        temporary.iter().find_map(|code| errors.iter().find(|error| error.code == *code));
+    if let Some(error) = helped_by_time {
+        return (*error).clone();
+    }
+    let shared = errors
+        .first()
+        .map(|first| first.code)
+        .filter(|code| errors.iter().all(|error| error.code == *code));
+    let code =
+        shared.filter(|code| *code != ErrorCode::InvalidJson).unwrap_or(ErrorCode::ValidationError);
+    let details = errors
+        .iter()
+        .enumerate()
+        .flat_map(|(index, error)| item_details(index, error))
+        .take(DETAILS_MAX);
+    let retry_after_s = errors.iter().filter_map(|error| error.retry_after_s).max();
+    let message = match errors {
+        [only] => format!("the only event was not accepted: {}", only.message),
+        several => format!("none of the {} events was accepted", several.len()),
+    };
+    ApiError { details: details.collect(), retry_after_s, ..ApiError::new(code, message) }
+}
+
+/// The faults of one item, with its index in front.
+fn item_details(index: usize, error: &ApiError) -> Vec<Detail> {
+    let item = format!("events[{index}]");
+    if error.details.is_empty() {
+        return vec![Detail { field: item, message: error.message.clone() }];
+    }
+    let named = |detail: &Detail| match detail.field.as_str() {
+        "body" => item.clone(),
+        field => format!("{item}.{field}"),
+    };
+    error
+        .details
+        .iter()
+        .map(|detail| Detail { field: named(detail), message: detail.message.clone() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use triggers_protocol::event::EventState;
+    use triggers_protocol::{Event, EventType};
+
+    fn accepted(replayed: bool) -> Result<Accepted, ApiError> {
+        let event = Event {
+            id: EventId::ZERO,
+            event_type: EventType::parse("a").unwrap(),
+            timestamp: Timestamp::from_millis(0),
+            payload: bytes::Bytes::from_static(b"{}"),
+            metadata: std::sync::Arc::default(),
+            state: EventState::ACCEPTED,
+        };
+        Ok(Accepted { event, replayed })
+    }
+
+    #[test]
+    fn a_batch_is_a_replay_if_all_that_was_accepted_is() {
+        let is_replay =
+            |outcomes: &[_]| answer(outcomes).unwrap().headers().contains_key(REPLAYED_HEADER);
+        let bad = || Err(ApiError::validation("payload", "is required"));
+        assert!(is_replay(&[accepted(true), accepted(true)]));
+        assert!(is_replay(&[accepted(true), bad()]), "the same bad item is as bad as before");
+        assert!(!is_replay(&[accepted(true), accepted(false)]));
+        assert!(!is_replay(&[accepted(false), bad()]));
+    }
+
+    fn whole(errors: &[ApiError]) -> ApiError {
+        whole_error(&errors.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn faults_are_named_by_index() {
+        let bad =
+            ApiError::validation("payload", "is required").with_detail("event_type", "is required");
+        let error = whole(&[
+            bad,
+            ApiError::validation("body", "must be a JSON object"),
+            ApiError::new(ErrorCode::InvalidJson, "no JSON"),
+        ]);
+        assert_eq!(error.code, ErrorCode::ValidationError);
+        let fields: Vec<_> = error.details.iter().map(|detail| detail.field.as_str()).collect();
+        assert_eq!(fields, ["events[0].payload", "events[0].event_type", "events[1]", "events[2]"]);
+    }
+
+    #[test]
+    fn what_time_may_help_is_told_first() {
+        let bad = || ApiError::validation("payload", "is required");
+        let of = ApiError::new;
+        assert_eq!(
+            whole(&[bad(), of(ErrorCode::TenantQuotaExceeded, "full")]).code,
+            ErrorCode::TenantQuotaExceeded
+        );
+        let both = [of(ErrorCode::TenantQuotaExceeded, "full"), of(ErrorCode::Unavailable, "x")];
+        assert_eq!(whole(&both).code, ErrorCode::Unavailable);
+        let reused =
+            [of(ErrorCode::IdempotencyKeyReused, "x"), of(ErrorCode::IdempotencyKeyReused, "x")];
+        assert_eq!(whole(&reused).code, ErrorCode::IdempotencyKeyReused);
+        assert_eq!(
+            whole(&[bad(), of(ErrorCode::PayloadTooLarge, "x")]).code,
+            ErrorCode::ValidationError
+        );
+        assert_eq!(whole(&[of(ErrorCode::InvalidJson, "x")]).code, ErrorCode::ValidationError);
+    }
+}

@@ -1,0 +1,218 @@
+//! CloudEvents 1.0 over HTTP: `type` is the event type, `time` the timestamp, `data` the payload.
+//!
+//! In the binary mode the attributes are `ce-` headers, percent-encoded as the HTTP binding says, and the body is the data.
+//! Invariants: `CE-1` an event without its four required attributes is refused, each missing one named; `CE-2` `source` and
+//! `id` together are the idempotency key, as they identify the event in the sender's world. Extension attributes are
+//! ignored. Data that is no JSON object is refused: it could be no payload.
+
+use super::Draft;
+use super::envelope::{checked_payload, draft, parsed_time};
+use crate::http::body::faults::Faults;
+use crate::http::body::members::{Member, members};
+use crate::http::body::query::percent_decoded;
+use crate::http::error::ApiError;
+use axum::http::HeaderMap;
+use std::borrow::Cow;
+use triggers_protocol::EventType;
+
+/// The header whose presence makes a request a binary CloudEvent.
+pub(super) const SPECVERSION_HEADER: &str = "ce-specversion";
+/// `source` and `id` are kept with the event as its idempotency key.
+const IDENTITY_BYTES_MAX: usize = 1_024;
+
+/// Reads one event in JSON.
+///
+/// # Errors
+/// 400 that names every fault; 413 if the data is too large.
+pub(super) fn structured(text: &str, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
+    let mut faults = Faults::default();
+    let names = ["specversion", "id", "source", "type", "time", "data", "data_base64"];
+    let [specversion, id, source, event_type, time, data, base64] =
+        members(text, names, &mut faults)?;
+    let specversion = required_text(specversion, &mut faults);
+    check_version("specversion", specversion.as_deref(), &mut faults);
+    let id = required_text(id, &mut faults);
+    let source = required_text(source, &mut faults);
+    if base64.given().is_some() {
+        faults.add("data_base64", "is not taken: send data as a JSON object");
+    }
+    let key = identity(("source", source.as_deref()), ("id", id.as_deref()), &mut faults);
+    let draft = draft(event_type, time, data, payload_bytes_max, faults)?;
+    Ok(Draft { key, ..draft })
+}
+
+/// Reads one event whose attributes are headers.
+///
+/// # Errors
+/// 400 that names every fault; 413 if the body is too large.
+pub(super) fn binary<'a>(
+    headers: &HeaderMap,
+    body: &'a str,
+    payload_bytes_max: usize,
+) -> Result<Draft<'a>, ApiError> {
+    let mut faults = Faults::default();
+    let specversion = required_attribute(headers, SPECVERSION_HEADER, &mut faults);
+    check_version(SPECVERSION_HEADER, specversion.as_deref(), &mut faults);
+    let id = required_attribute(headers, "ce-id", &mut faults);
+    let source = required_attribute(headers, "ce-source", &mut faults);
+    let type_text = required_attribute(headers, "ce-type", &mut faults);
+    let event_type = type_text.and_then(|text| match EventType::parse(&text) {
+        Ok(event_type) => Some(event_type),
+        Err(reason) => {
+            faults.add("ce-type", reason.0);
+            None
+        }
+    });
+    let timestamp_text = attribute(headers, "ce-time", &mut faults);
+    let timestamp =
+        timestamp_text.as_deref().and_then(|text| parsed_time("ce-time", text, &mut faults));
+    let body = body.trim_matches([' ', '\t', '\r', '\n']);
+    let payload = checked_payload("data", body, payload_bytes_max, &mut faults)?;
+    let key = identity(("ce-source", source.as_deref()), ("ce-id", id.as_deref()), &mut faults);
+    match event_type {
+        Some(event_type) if faults.is_empty() => Ok(Draft {
+            event_type,
+            timestamp,
+            timestamp_text: timestamp_text.map(Cow::Owned),
+            payload,
+            key,
+        }),
+        _ => Err(faults.into_error()),
+    }
+}
+
+fn required_text<'a>(member: Member<'a>, faults: &mut Faults) -> Option<Cow<'a, str>> {
+    member.required(faults)?;
+    let text = member.text(faults)?;
+    if text.is_empty() {
+        faults.add(member.name, "must not be empty");
+        return None;
+    }
+    Some(text)
+}
+
+fn check_version(name: &str, version: Option<&str>, faults: &mut Faults) {
+    if version.is_some_and(|version| version != "1.0") {
+        faults.add(name, "must be 1.0");
+    }
+}
+
+/// The idempotency key. No header value has a line feed, so that it is never equal to a key that was sent as one.
+fn identity(
+    source: (&str, Option<&str>),
+    id: (&str, Option<&str>),
+    faults: &mut Faults,
+) -> Option<String> {
+    for (name, value) in [source, id] {
+        if value.is_some_and(|value| value.len() > IDENTITY_BYTES_MAX) {
+            faults.add(name, format!("must have at most {IDENTITY_BYTES_MAX} bytes"));
+        }
+    }
+    Some(format!("{}\n{}", source.1?, id.1?))
+}
+
+fn required_attribute(headers: &HeaderMap, name: &str, faults: &mut Faults) -> Option<String> {
+    if !headers.contains_key(name) {
+        faults.add(name, "is required");
+    }
+    attribute(headers, name, faults)
+}
+
+/// The attribute in a header; a fault if it is empty, repeated or not UTF-8 once decoded.
+fn attribute(headers: &HeaderMap, name: &str, faults: &mut Faults) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        faults.add(name, "must not be there twice");
+    }
+    let decoded = String::from_utf8(percent_decoded(&unquoted(value.as_bytes()))).ok();
+    let decoded = decoded.filter(|text| !text.is_empty());
+    if decoded.is_none() {
+        faults.add(name, "must be percent-encoded UTF-8, and not empty");
+    }
+    decoded
+}
+
+/// The content of a quoted string; anything else as it is.
+fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
+    let [b'"', inner @ .., b'"'] = value else { return Cow::Borrowed(value) };
+    let mut text = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(&byte) = bytes.next() {
+        text.push(if byte == b'\\' { bytes.next().copied().unwrap_or(byte) } else { byte });
+    }
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+    use triggers_protocol::ErrorCode;
+
+    const WHOLE: &str =
+        r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.created","data":{ "n":1}}"#;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn fields(error: ApiError) -> Vec<String> {
+        error.details.into_iter().map(|detail| detail.field).collect()
+    }
+
+    #[test]
+    fn a_structured_event_needs_its_attributes() {
+        let draft = structured(WHOLE, 100).unwrap();
+        assert_eq!((draft.event_type.as_str(), draft.payload), ("order.created", "{ \"n\":1}"));
+        assert_eq!(draft.key.as_deref(), Some("/shop\n1"));
+        let missing = fields(structured("{}", 100).unwrap_err());
+        assert_eq!(missing, ["specversion", "id", "source", "type", "data"]);
+        assert_eq!(
+            fields(structured(&WHOLE.replace("1.0", "0.3"), 100).unwrap_err()),
+            ["specversion"]
+        );
+        assert_eq!(fields(structured(&WHOLE.replace("/shop", ""), 100).unwrap_err()), ["source"]);
+        let base64 = WHOLE.replace("\"data\"", "\"data_base64\":\"e30=\",\"data\"");
+        assert_eq!(fields(structured(&base64, 100).unwrap_err()), ["data_base64"]);
+        assert_eq!(structured(WHOLE, 5).unwrap_err().code, ErrorCode::PayloadTooLarge);
+    }
+
+    #[test]
+    fn a_binary_event_is_decoded() {
+        let whole = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "\"a%20\\\"b\""),
+            ("ce-source", "/caf%C3%A9"),
+            ("ce-type", "a.b"),
+        ];
+        let draft = binary(&headers(&whole), " { \"n\" : 1 }\n", 100).unwrap();
+        assert_eq!((draft.payload, draft.key.as_deref()), ("{ \"n\" : 1 }", Some("/café\na \"b")));
+        let bad =
+            [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];
+        let faults = fields(binary(&headers(&bad), "[]", 100).unwrap_err());
+        assert_eq!(faults, ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "data"]);
+    }
+
+    proptest! {
+        #[test]
+        fn encoded_attributes_come_back(text in "\\PC{1,30}", quoted: bool) {
+            let encode = |c: char| {
+                let plain = c.is_ascii_graphic() && !matches!(c, '"' | '%' | '\\');
+                let mut buffer = [0; 4];
+                let bytes = c.encode_utf8(&mut buffer).bytes();
+                if plain { c.to_string() } else { bytes.map(|byte| format!("%{byte:02x}")).collect() }
+            };
+            let encoded: String = text.chars().map(encode).collect();
+            let value = if quoted { format!("\"{encoded}\"") } else { encoded };
+            let mut faults = Faults::default();
+            let headers = headers(&[("ce-id", &value)]);
+            prop_assert_eq!(attribute(&headers, "ce-id", &mut faults), Some(text));
+            prop_assert!(faults.is_empty());
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! API keys: make, list, rotate, revoke.
+//!
+//! Invariants: `KEYS-EDGE-1` no key gives more than it has: neither scopes, nor tenant, nor rate, nor time, whether it
+//! makes a key or rotates one; an admin's may;
+//! `KEYS-EDGE-2` the plain key is in the response that makes it and nowhere else; `KEYS-EDGE-3` another tenant's key is as
+//! one that never was, except to an admin. What a request may contain is in `request`, what a key
+//! looks like in `json`.
+
+mod json;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use super::event_json::respond;
+use super::openapi::schemas::{KeyRotation, NewKey};
+use crate::access::{Created, Rotation, Successor};
+use crate::http::authenticate::{Authorized, Caller, KeysManage};
+use crate::http::body;
+use crate::http::body::faults::Faults;
+use crate::http::body::path_id::PathId;
+use crate::http::body::query;
+use crate::http::edge::EdgeState;
+use crate::http::error::{ApiError, ErrorBody};
+use crate::http::rate_limit::Rate;
+use axum::extract::{RawQuery, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use json::{KEY_BYTES, KeyJson, KeyList};
+use std::time::Duration;
+use triggers_protocol::{ApiKey, ErrorCode, EventId, Scope, Scopes, TenantId, Timestamp};
+use triggers_store::tables::access::KEYS_PER_TENANT_MAX;
+use triggers_store::tables::rows::KeyRow;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes of this resource.
+pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
+    OpenApiRouter::new()
+        .routes(routes!(create_key, list_keys))
+        .routes(routes!(revoke_key))
+        .routes(routes!(rotate_key))
+}
+
+/// Make a key
+///
+/// The response is the only place that ever shows the key. Without `scopes` it gets those of the key that makes it, but
+/// never `admin`. A key of another tenant can be made by an admin.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    tag = "keys",
+    operation_id = "createKey",
+    request_body(content = NewKey, content_type = "application/json"),
+    responses(
+        (status = 201, description = "The key, shown this once", body = KeyJson<'static>),
+        (status = 404, description = "There is no such tenant", body = ErrorBody),
+        (status = 409, description = "The tenant has as many keys as it may", body = ErrorBody),
+    ),
+    security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
+)]
+async fn create_key(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<KeysManage>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let now = edge.environment.now();
+    let asked = request::new_key(body.as_deref().unwrap_or_default(), now)?;
+    let tenant = tenant_of(&caller, asked.tenant)?;
+    let scopes = asked.scopes.unwrap_or_else(|| default_scopes(&caller));
+    allow_scopes(&caller, scopes)?;
+    let own = (!caller.is_admin()).then_some(&caller.key.key);
+    let rate_limit_per_minute =
+        asked.rate_limit_per_minute.or(own.and_then(|own| own.rate_limit_per_minute));
+    allow_rate(&caller, rate_limit_per_minute, edge.options.limits.rate_limit_per_minute)?;
+    let own_end = own.and_then(KeyRow::ends_at);
+    let key = ApiKey::generate(caller.key.key.kind, &edge.environment);
+    let row = KeyRow {
+        id: new_id(&edge),
+        hash: key.hash(),
+        tenant,
+        name: asked.name,
+        kind: caller.key.key.kind,
+        hint: key.hint(),
+        scopes,
+        rate_limit_per_minute,
+        created_at: now,
+        expires_at: [asked.expires_at, own_end].into_iter().flatten().min(),
+        replaced_at: None,
+    };
+    match edge.access.create_key(row.clone(), edge.deadline()).await? {
+        Created::Yes => respond(StatusCode::CREATED, &KeyJson::of(&row, Some(&key)), KEY_BYTES),
+        Created::NoTenant => Err(ApiError::not_found("tenant")),
+        Created::TooMany => Err(too_many()),
+        Created::Exists => Err(ApiError::internal("a key's hash was made twice")),
+    }
+}
+
+fn too_many() -> ApiError {
+    let message = format!(
+        "the tenant has {KEYS_PER_TENANT_MAX} keys, which is as many as it may; revoke one first"
+    );
+    ApiError::new(ErrorCode::Conflict, message)
+}
+
+/// A UUIDv7, as events have them.
+fn new_id(edge: &EdgeState) -> [u8; 16] {
+    EventId::mint(EventId::ZERO, edge.environment.now(), edge.environment.bytes()).to_bytes()
+}
+
+/// The tenant to act for: the caller's own, or the one that an admin names.
+fn tenant_of(caller: &Caller, named: Option<TenantId>) -> Result<TenantId, ApiError> {
+    match named {
+        Some(named) if named != caller.tenant && !caller.is_admin() => {
+            Err(ApiError::not_found("tenant"))
+        }
+        Some(named) => Ok(named),
+        None => Ok(caller.tenant.clone()),
+    }
+}
+
+/// What the caller's key may do, short of `admin`.
+fn default_scopes(caller: &Caller) -> Scopes {
+    let own = caller.key.key.scopes;
+    Scopes::tenant_default().iter().filter(|scope| own.allows(*scope)).collect()
+}
+
+fn allow_scopes(caller: &Caller, scopes: Scopes) -> Result<(), ApiError> {
+    if caller.key.key.scopes.covers(scopes) {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::Forbidden, "a key cannot give scopes that it does not have"))
+}
+
+/// Only an admin hands out a rate above the caller's own; without one, a key has its tier's.
+fn allow_rate(caller: &Caller, rate: Option<u32>, default: u32) -> Result<(), ApiError> {
+    let per_minute = |own| Rate::of(own, caller.key.tenant.tier, default).per_minute;
+    let most = per_minute(caller.key.key.rate_limit_per_minute);
+    if caller.is_admin() || per_minute(rate) <= most {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::Forbidden,
+        format!("only an admin can set a rate above {most} requests a minute"),
+    ))
+}
+
+/// Only an admin renews a key that lasts longer than the caller's own. One in its grace cannot renew itself for good.
+fn allow_end(caller: &Caller, end: Option<Timestamp>) -> Result<(), ApiError> {
+    let own = caller.key.key.ends_at();
+    if caller.is_admin() || own.is_none_or(|own| end.is_some_and(|end| end <= own)) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::Forbidden,
+        "only an admin can rotate a key that lasts longer than the caller's own",
+    ))
+}
+
+/// List the keys
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    tag = "keys",
+    operation_id = "listKeys",
+    params(("tenant_id" = Option<String>, Query, description = "Another tenant's keys, for an admin")),
+    responses(
+        (status = 200, description = "The keys, without their secrets", body = KeyList<'static>),
+        (status = 404, description = "There is no such tenant", body = ErrorBody),
+    ),
+    security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
+)]
+async fn list_keys(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<KeysManage>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let [values] = query::parameters(query.as_deref(), ["tenant_id"]);
+    let mut faults = Faults::default();
+    let named = query::once("tenant_id", &values, &mut faults);
+    faults.check()?;
+    let named = named
+        .map(|text| TenantId::parse(text).map_err(|_| ApiError::not_found("tenant")))
+        .transpose()?;
+    let tenant = tenant_of(&caller, named)?;
+    let deadline = edge.deadline();
+    if tenant != caller.tenant && edge.access.get_tenant(&tenant, deadline).await?.is_none() {
+        return Err(ApiError::not_found("tenant"));
+    }
+    let rows = edge.access.list_keys(&tenant, deadline).await?;
+    let keys = rows.iter().map(|row| KeyJson::of(row, None)).collect();
+    respond(StatusCode::OK, &KeyList { keys }, KEY_BYTES * rows.len() + 16)
+}
+
+/// The key's id of a path.
+fn key_id(PathId(text): &PathId) -> Result<[u8; 16], ApiError> {
+    EventId::parse(text).map(EventId::to_bytes).map_err(|_| ApiError::not_found("key"))
+}
+
+/// The tenant whose keys the caller may change; none for all of them.
+fn reach(caller: &Caller) -> Option<&TenantId> {
+    (!caller.is_admin()).then_some(&caller.tenant)
+}
+
+/// The key, if the caller may know of it.
+async fn reachable(edge: &EdgeState, caller: &Caller, id: [u8; 16]) -> Result<KeyRow, ApiError> {
+    let row = edge.access.get_key(id, edge.deadline()).await?;
+    let row = row.filter(|row| reach(caller).is_none_or(|tenant| row.tenant == *tenant));
+    row.ok_or_else(|| ApiError::not_found("key"))
+}
+
+/// Rotate a key
+///
+/// Makes a successor with the same name, scopes and rate. The old key works on for the grace period.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    tag = "keys",
+    operation_id = "rotateKey",
+    params(("id" = String, Path, description = "The key's id", format = "uuid")),
+    request_body(content = Option<KeyRotation>, content_type = "application/json"),
+    responses(
+        (status = 201, description = "The new key, shown this once", body = KeyJson<'static>),
+        (status = 409, description = "The tenant has as many keys as it may", body = ErrorBody),
+    ),
+    security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
+)]
+async fn rotate_key(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<KeysManage>,
+    id: PathId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = key_id(&id)?;
+    let (head, body) = request.into_parts();
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let grace = Duration::from_secs(request::grace_seconds(body.as_deref())?);
+    let old = reachable(&edge, &caller, id).await?;
+    allow_scopes(&caller, old.scopes)?;
+    allow_rate(&caller, old.rate_limit_per_minute, edge.options.limits.rate_limit_per_minute)?;
+    allow_end(&caller, old.expires_at)?;
+    let key = ApiKey::generate(old.kind, &edge.environment);
+    let successor = Successor {
+        id: new_id(&edge),
+        hash: key.hash(),
+        hint: key.hint(),
+        created_at: edge.environment.now(),
+    };
+    match edge.access.rotate_key(id, reach(&caller), successor, grace, edge.deadline()).await? {
+        Rotation::Rotated(row) => {
+            respond(StatusCode::CREATED, &KeyJson::of(&row, Some(&key)), KEY_BYTES)
+        }
+        Rotation::NotFound => Err(ApiError::not_found("key")),
+        Rotation::TooMany => Err(too_many()),
+    }
+}
+
+/// Revoke a key
+///
+/// Every node refuses it within a second.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    tag = "keys",
+    operation_id = "revokeKey",
+    params(("id" = String, Path, description = "The key's id", format = "uuid")),
+    responses((status = 204, description = "It is revoked")),
+    security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
+)]
+async fn revoke_key(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<KeysManage>,
+    id: PathId,
+) -> Result<StatusCode, ApiError> {
+    let id = key_id(&id)?;
+    let row = reachable(&edge, &caller, id).await?;
+    if row.scopes.allows(Scope::Admin) && !caller.is_admin() {
+        return Err(ApiError::new(ErrorCode::Forbidden, "only an admin can revoke an admin's key"));
+    }
+    let revoked = edge.access.revoke_key(id, reach(&caller), edge.deadline()).await?;
+    revoked.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| ApiError::not_found("key"))
+}
+
+/// Panics unless the parsers accept these bodies.
+#[cfg(test)]
+pub(crate) fn accepts_examples(key: &str, rotation: &str) {
+    request::new_key(key.as_bytes(), triggers_protocol::Timestamp::from_millis(0)).unwrap();
+    request::grace_seconds(Some(rotation.as_bytes())).unwrap();
+}

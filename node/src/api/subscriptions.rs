@@ -1,0 +1,241 @@
+//! Subscriptions: where a tenant's events are pushed to. Make, list, read, change, remove.
+//!
+//! Invariants: `SUBSCRIPTIONS-EDGE-1` another tenant's subscription is as one that never was: 404;
+//! `SUBSCRIPTIONS-EDGE-2` a secret is in the response that makes it and nowhere else; `SUBSCRIPTIONS-EDGE-3` every
+//! change says who made it, for the audit; `SUBSCRIPTIONS-EDGE-4` a target that may not be called is refused when it is
+//! set. What a request may contain is in `request`, what a subscription looks like in `json`; rotating its key, trying
+//! it out and its attempts have a file each. Nothing is sent here: the broker pushes.
+
+mod attempts;
+mod json;
+pub(super) mod page;
+mod ping;
+mod request;
+mod rotate;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use json::{SchemeName, StatusName};
+
+use super::event_json::respond;
+use super::openapi::schemas::subscriptions::{NewSubscription, SubscriptionPatch};
+use crate::http::authenticate::{Authorized, Caller, SubscriptionsManage};
+use crate::http::body;
+use crate::http::body::path_id::PathId;
+use crate::http::edge::{Edge, EdgeState};
+use crate::http::error::{ApiError, ErrorBody};
+use axum::extract::{Request, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use json::{SUBSCRIPTION_BYTES, SubscriptionJson, SubscriptionList};
+use request::Rules;
+use triggers_actors::Subscribed;
+use triggers_protocol::{ErrorCode, SubscriptionId};
+use triggers_store::tables::batch::By;
+use triggers_store::tables::rows::{Actor, SubscriptionRow};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes of this resource.
+pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
+    OpenApiRouter::new()
+        .routes(routes!(create_subscription, list_subscriptions))
+        .routes(routes!(get_subscription, update_subscription, delete_subscription))
+        .routes(routes!(rotate::rotate_secret))
+        .routes(routes!(ping::test_subscription))
+        .routes(routes!(attempts::list_attempts))
+}
+
+/// Make a subscription
+///
+/// From now on events of its types are sent to its target instead of waiting in the inbox. The response is the only
+/// place that ever shows the secret. `targetUrl` is another name of `target_url`.
+#[utoipa::path(
+    post,
+    path = "/v1/subscriptions",
+    tag = "subscriptions",
+    operation_id = "createSubscription",
+    request_body(content = NewSubscription, content_type = "application/json"),
+    responses(
+        (
+            status = 201,
+            description = "The subscription, its secret shown this once",
+            body = SubscriptionJson<'static>,
+            headers(("Location" = String, description = "The subscription's path")),
+        ),
+        (status = 409, description = "The tenant has as many subscriptions as it may", body = ErrorBody),
+    ),
+    security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
+)]
+async fn create_subscription(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<SubscriptionsManage>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let asked =
+        request::new_subscription(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
+    let row = asked.into_row(&edge.environment);
+    match edge.router.subscribe(&caller.tenant, row, by(&edge, &caller), edge.deadline()).await? {
+        Subscribed::Yes(row) => created(&row),
+        Subscribed::TooMany => Err(too_many(edge.options.delivery.subscriptions_max)),
+    }
+}
+
+fn created(row: &SubscriptionRow) -> Result<Response, ApiError> {
+    let mut response =
+        respond(StatusCode::CREATED, &SubscriptionJson::with_secret(row), SUBSCRIPTION_BYTES)?;
+    let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", row.id))
+        .map_err(ApiError::internal)?;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+fn too_many(subscriptions_max: usize) -> ApiError {
+    let message = format!(
+        "the tenant has {subscriptions_max} subscriptions, as many as it may; delete one first"
+    );
+    ApiError::new(ErrorCode::Conflict, message)
+}
+
+/// By what a request is judged.
+fn rules<'a>(edge: &'a Edge, caller: &Caller) -> Rules<'a> {
+    Rules { targets: &edge.targets, is_admin: caller.is_admin() }
+}
+
+/// Who asks, for the audit.
+fn by(edge: &Edge, caller: &Caller) -> By {
+    By {
+        actor: Actor::Key(caller.key.key.id),
+        source_ip: caller.context.address.to_string(),
+        request_id: caller.context.request_id.as_str().to_owned(),
+        nonce: u64::from_be_bytes(edge.environment.bytes()),
+    }
+}
+
+/// List the subscriptions
+#[utoipa::path(
+    get,
+    path = "/v1/subscriptions",
+    tag = "subscriptions",
+    operation_id = "listSubscriptions",
+    responses((status = 200, description = "The subscriptions, without secrets", body = SubscriptionList<'static>)),
+    security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
+)]
+async fn list_subscriptions(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<SubscriptionsManage>,
+) -> Result<Response, ApiError> {
+    let rows = edge.router.subscriptions(&caller.tenant, edge.deadline()).await?;
+    let subscriptions = rows.iter().map(SubscriptionJson::of).collect();
+    respond(
+        StatusCode::OK,
+        &SubscriptionList { subscriptions },
+        SUBSCRIPTION_BYTES * rows.len() + 32,
+    )
+}
+
+/// The subscription's id of a path, which names nothing if it is no UUID.
+fn subscription_id(PathId(text): &PathId) -> Result<SubscriptionId, ApiError> {
+    SubscriptionId::parse(text).map_err(|_| not_found())
+}
+
+fn not_found() -> ApiError {
+    ApiError::not_found("subscription")
+}
+
+/// The caller's subscription of a path.
+async fn present(edge: &Edge, caller: &Caller, id: &PathId) -> Result<SubscriptionRow, ApiError> {
+    let found = edge
+        .router
+        .find_subscription(&caller.tenant, subscription_id(id)?, edge.deadline())
+        .await?;
+    found.ok_or_else(not_found)
+}
+
+/// Read a subscription
+#[utoipa::path(
+    get,
+    path = "/v1/subscriptions/{id}",
+    tag = "subscriptions",
+    operation_id = "getSubscription",
+    params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
+    responses((status = 200, description = "The subscription, without its secret", body = SubscriptionJson<'static>)),
+    security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
+)]
+async fn get_subscription(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<SubscriptionsManage>,
+    id: PathId,
+) -> Result<Response, ApiError> {
+    let row = present(&edge, &caller, &id).await?;
+    respond(StatusCode::OK, &SubscriptionJson::of(&row), SUBSCRIPTION_BYTES)
+}
+
+/// Change a subscription
+///
+/// Members that are absent stay as they are; `null` sets one back to its default. What waits for a subscription that is
+/// disabled is given up. `targetUrl` is another name of `target_url`.
+#[utoipa::path(
+    patch,
+    path = "/v1/subscriptions/{id}",
+    tag = "subscriptions",
+    operation_id = "updateSubscription",
+    params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
+    request_body(content = SubscriptionPatch, content_type = "application/json"),
+    responses((status = 200, description = "The subscription as it is now", body = SubscriptionJson<'static>)),
+    security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
+)]
+async fn update_subscription(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<SubscriptionsManage>,
+    id: PathId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = subscription_id(&id)?;
+    let (head, body) = request.into_parts();
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let change = request::change(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
+    let by = by(&edge, &caller);
+    let changed =
+        edge.router.change_subscription(&caller.tenant, id, change, by, edge.deadline()).await?;
+    respond(
+        StatusCode::OK,
+        &SubscriptionJson::of(&changed.ok_or_else(not_found)?),
+        SUBSCRIPTION_BYTES,
+    )
+}
+
+/// Remove a subscription
+///
+/// What waits for it is given up.
+#[utoipa::path(
+    delete,
+    path = "/v1/subscriptions/{id}",
+    tag = "subscriptions",
+    operation_id = "deleteSubscription",
+    params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
+    responses((status = 204, description = "It is removed")),
+    security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
+)]
+async fn delete_subscription(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<SubscriptionsManage>,
+    id: PathId,
+) -> Result<StatusCode, ApiError> {
+    let (id, by) = (subscription_id(&id)?, by(&edge, &caller));
+    let was_there = edge.router.unsubscribe(&caller.tenant, id, by, edge.deadline()).await?;
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
+}
+
+/// Panics unless the parsers accept these bodies.
+#[cfg(test)]
+pub(crate) fn accepts_examples(subscription: &str, patch: &str, rotation: &str) {
+    let targets = crate::webhook::TargetPolicy { is_https_required: true, allowed: Vec::new() };
+    let rules = Rules { targets: &targets, is_admin: false };
+    request::new_subscription(subscription.as_bytes(), rules).unwrap();
+    request::change(patch.as_bytes(), rules).unwrap();
+    request::rotation(Some(rotation.as_bytes())).unwrap();
+}

@@ -1,0 +1,77 @@
+//! `POST /v1/subscriptions/{id}/test`: a webhook that stands for no event, and what the endpoint does with it.
+//!
+//! Invariants: `TEST-SUBSCRIPTION-1` an endpoint that refuses is no error of the request: the answer is 200 and says
+//! so; `TEST-SUBSCRIPTION-2` a disabled subscription is tried like every other, so that one can be mended before it is
+//! enabled. Nothing is stored: neither the subscription nor its attempts know of it.
+
+use super::present;
+use crate::api::event_json::respond;
+use crate::http::authenticate::{Authorized, SubscriptionsManage};
+use crate::http::body::path_id::PathId;
+use crate::http::edge::EdgeState;
+use crate::http::error::{ApiError, ErrorBody};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use triggers_actors::{Ping, SendOutcome};
+use utoipa::ToSchema;
+
+/// Bytes of the response, about.
+const TEST_BYTES: usize = 256;
+
+/// What became of a webhook that was sent to try a subscription out.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SubscriptionTest)]
+struct TestJson {
+    /// Whether the endpoint took it.
+    delivered: bool,
+    /// The endpoint's HTTP status; null if no answer came.
+    #[schema(required = true)]
+    http_status: Option<u16>,
+    /// What went wrong.
+    #[schema(required = true)]
+    error: Option<String>,
+    /// How long it took, in milliseconds.
+    duration_ms: u64,
+}
+
+impl From<Ping> for TestJson {
+    fn from(Ping { outcome, took }: Ping) -> Self {
+        let (http_status, error) = match outcome {
+            SendOutcome::Answered { status: status @ 200..=299, .. } => (Some(status), None),
+            SendOutcome::Answered { status, .. } => {
+                (Some(status), Some(format!("the endpoint answered {status}")))
+            }
+            SendOutcome::Failed { status, reason, .. } => (status, Some(reason)),
+        };
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Self { delivered: error.is_none(), http_status, error, duration_ms }
+    }
+}
+
+/// Test a subscription
+///
+/// Sends a `ping` to the endpoint, signed like every webhook, and answers with what the endpoint did. The `ping` is no
+/// event: it is sent once and kept nowhere.
+#[utoipa::path(
+    post,
+    path = "/v1/subscriptions/{id}/test",
+    tag = "subscriptions",
+    operation_id = "testSubscription",
+    params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
+    responses(
+        (status = 200, description = "What the endpoint did, also if it refused", body = TestJson),
+        (status = 429, description = "The tenant has a `ping` on its way already", body = ErrorBody),
+    ),
+    security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
+)]
+pub(crate) async fn test_subscription(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<SubscriptionsManage>,
+    id: PathId,
+) -> Result<Response, ApiError> {
+    let row = present(&edge, &caller, &id).await?;
+    let ping = edge.router.ping(&caller.tenant, &row, edge.deadline()).await?;
+    respond(StatusCode::OK, &TestJson::from(ping), TEST_BYTES)
+}

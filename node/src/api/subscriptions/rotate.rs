@@ -1,0 +1,62 @@
+//! `POST /v1/subscriptions/{id}/rotate`: a new key, beside which the older ones sign for a while.
+//!
+//! Invariants: `ROTATE-SECRET-1` without a key of the caller's the new one has the scheme of the newest, so that a
+//! receiver goes on checking as it does; `ROTATE-SECRET-2` the older keys sign until the grace is over, so that a
+//! receiver can change over without refusing a webhook. How many keys sign at once is bounded where they are stored.
+
+use super::json::{SUBSCRIPTION_BYTES, SubscriptionJson, scheme};
+use super::{by, not_found, present, request, subscription_id};
+use crate::api::event_json::respond;
+use crate::api::openapi::schemas::subscriptions::SecretRotation;
+use crate::http::authenticate::{Authorized, SubscriptionsManage};
+use crate::http::body;
+use crate::http::body::path_id::PathId;
+use crate::http::edge::EdgeState;
+use crate::http::error::ApiError;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use triggers_protocol::webhook::SigningKey;
+use triggers_store::tables::batch::SubscriptionChange;
+
+/// Rotate a subscription's secret
+///
+/// Until the grace period is over webhooks have a signature of each key. The response is the only place that ever shows
+/// the new secret.
+#[utoipa::path(
+    post,
+    path = "/v1/subscriptions/{id}/rotate",
+    tag = "subscriptions",
+    operation_id = "rotateSubscriptionSecret",
+    params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
+    request_body(content = Option<SecretRotation>, content_type = "application/json"),
+    responses((status = 200, description = "The subscription and its new secret", body = SubscriptionJson<'static>)),
+    security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
+)]
+pub(crate) async fn rotate_secret(
+    State(edge): State<EdgeState>,
+    Authorized(caller, _): Authorized<SubscriptionsManage>,
+    id: PathId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let asked = request::rotation(body.as_deref())?;
+    let key = match asked.key {
+        Some(key) => key,
+        None => {
+            SigningKey::generate(scheme(&present(&edge, &caller, &id).await?), &edge.environment)
+        }
+    };
+    let older_end = edge.environment.now().plus(asked.grace);
+    let change =
+        SubscriptionChange { key: Some((key, older_end)), ..SubscriptionChange::default() };
+    let (id, by) = (subscription_id(&id)?, by(&edge, &caller));
+    let changed =
+        edge.router.change_subscription(&caller.tenant, id, change, by, edge.deadline()).await?;
+    respond(
+        StatusCode::OK,
+        &SubscriptionJson::with_secret(&changed.ok_or_else(not_found)?),
+        SUBSCRIPTION_BYTES,
+    )
+}

@@ -1,0 +1,226 @@
+//! Answers what clients asked of other members: the same routes as the public listener, without a connection.
+//!
+//! Invariants: `SERVE-1` at most [`STREAMS_MAX`] responses that are not whole are open, each for a member that pulls: one that
+//! nobody pulls for [`IDLE_TIMEOUT`] is given up; `SERVE-2` a part has at most [`PART_BYTES_MAX`] and one frame more, so that
+//! many share a link; `SERVE-3` a member only reaches the responses that it asked for; `SERVE-4` before the node ends, what has
+//! begun is answered, and what comes then is told that nothing was done.
+
+use super::send::malformed;
+use crate::http::client_address::Peer;
+use crate::http::forwarded::{Elsewhere, Forwarded};
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{RwLock, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::ServiceExt;
+use triggers_actors::cluster::directory::Directory;
+use triggers_actors::cluster::service::HttpService;
+use triggers_protocol::PartitionId;
+use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply};
+use triggers_store::kv::BoxFuture;
+
+/// Bytes of one part of a response.
+const PART_BYTES_MAX: usize = 512 * 1024;
+/// A response of which as much is known to come is sent whole.
+const WHOLE_BYTES_MAX: u64 = 1024 * 1024;
+const STREAMS_MAX: usize = 4_096;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A wait for the next bytes of a response.
+const PULL_WAIT: Duration = Duration::from_secs(1);
+
+type Puller = mpsc::Sender<oneshot::Sender<PeerReply>>;
+
+/// What answers the other members' requests.
+pub struct PeerRequests {
+    router: Router,
+    directory: Directory,
+    streams: Arc<Mutex<BTreeMap<(String, u64), Puller>>>,
+    next: AtomicU64,
+    /// Whether none begins any more. Those that are being answered hold it.
+    is_over: RwLock<bool>,
+}
+
+impl PeerRequests {
+    /// Answers with the public listener's routes.
+    pub fn new(router: Router, directory: Directory) -> Self {
+        Self {
+            router,
+            directory,
+            streams: Arc::default(),
+            next: AtomicU64::new(1),
+            is_over: RwLock::new(false),
+        }
+    }
+
+    /// Lets no more begin, and waits for those that have, until then (`SERVE-4`).
+    pub async fn end(&self, until: Instant) {
+        match timeout_at(until, self.is_over.write()).await {
+            Ok(mut is_over) => *is_over = true,
+            Err(_) => tracing::warn!("requests of members are not answered in time"),
+        }
+    }
+
+    async fn answer(&self, from: String, request: HttpRequest) -> PeerReply {
+        let partition = request.partition;
+        // It fails while the end waits as well, so that nobody slips in.
+        let Some(_under_way) = self.is_over.try_read().ok().filter(|is_over| !**is_over) else {
+            return self.not_here(partition);
+        };
+        let response = match http_request(request) {
+            // The error of a router is that of no service.
+            Some(request) => {
+                self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+            }
+            None => malformed().into_response(),
+        };
+        if response.extensions().get::<Elsewhere>().is_some() {
+            return self.not_here(partition);
+        }
+        self.reply(from, response).await
+    }
+
+    fn not_here(&self, partition: PartitionId) -> PeerReply {
+        PeerReply::NotOwner {
+            owner: self.directory.owner(partition).map(|fence| (fence.incarnation, fence.epoch)),
+        }
+    }
+
+    async fn reply(&self, from: String, response: Response) -> PeerReply {
+        let (parts, body) = response.into_parts();
+        let headers = parts.headers.iter();
+        let headers = headers
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+            .collect();
+        let mut reply =
+            HttpResponse { status: parts.status.as_u16(), headers, body: Vec::new(), stream: None };
+        if body.size_hint().upper().is_some_and(|bytes| bytes <= WHOLE_BYTES_MAX) {
+            match body.collect().await {
+                Ok(whole) => reply.body = whole.to_bytes().to_vec(),
+                Err(error) => {
+                    tracing::warn!(%error, "a response for a member ended early");
+                    return PeerReply::Refused;
+                }
+            }
+        } else {
+            let Some(stream) = self.open(from, body) else { return PeerReply::Busy };
+            reply.stream = Some(stream);
+        }
+        PeerReply::Http(Box::new(reply))
+    }
+
+    /// Keeps a response that is pulled; its number.
+    fn open(&self, from: String, body: Body) -> Option<u64> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (puller, pulls) = mpsc::channel(1);
+        let key = (from, number);
+        let mut streams = self.lock();
+        if streams.len() >= STREAMS_MAX {
+            return None;
+        }
+        streams.insert(key.clone(), puller);
+        drop(streams);
+        let streams = self.streams.clone();
+        tokio::spawn(async move {
+            feed(body, pulls).await;
+            streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        });
+        Some(number)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, u64), Puller>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn next_part(&self, from: String, stream: u64) -> PeerReply {
+        let puller = self.lock().get(&(from, stream)).cloned();
+        let Some(puller) = puller else { return PeerReply::Refused };
+        let (reply, part) = oneshot::channel();
+        if puller.send(reply).await.is_err() {
+            return PeerReply::Refused;
+        }
+        part.await.unwrap_or(PeerReply::Refused)
+    }
+}
+
+impl HttpService for PeerRequests {
+    fn request(&self, from: String, request: HttpRequest) -> BoxFuture<'_, PeerReply> {
+        Box::pin(self.answer(from, request))
+    }
+
+    fn pull(&self, from: String, stream: u64) -> BoxFuture<'_, PeerReply> {
+        Box::pin(self.next_part(from, stream))
+    }
+
+    fn close(&self, from: &str, stream: u64) {
+        self.lock().remove(&(from.to_owned(), stream));
+    }
+}
+
+fn http_request(request: HttpRequest) -> Option<Request> {
+    let HttpRequest { time_left_ms, partition: _, address, method, target, headers, body } =
+        request;
+    let mut http = Request::new(Body::from(body));
+    *http.method_mut() = Method::from_bytes(method.as_bytes()).ok()?;
+    *http.uri_mut() = target.parse::<Uri>().ok()?;
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        http.headers_mut().append(name, HeaderValue::from_bytes(&value).ok()?);
+    }
+    let address = address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    http.extensions_mut().insert(Peer { address: SocketAddr::new(address, 0), sending: None });
+    http.extensions_mut()
+        .insert(Forwarded { time_left: Duration::from_millis(time_left_ms.into()) });
+    Some(http)
+}
+
+/// Answers pulls until the response has ended, or nobody pulls any more.
+async fn feed(mut body: Body, mut pulls: mpsc::Receiver<oneshot::Sender<PeerReply>>) {
+    while let Ok(Some(pull)) = timeout(IDLE_TIMEOUT, pulls.recv()).await {
+        let Some((bytes, is_last)) = part(&mut body).await else {
+            // Broken off: the client's response is to end the same way.
+            let _ = pull.send(PeerReply::Refused);
+            return;
+        };
+        // A member that is gone pulls no more.
+        let _ = pull.send(PeerReply::Part { bytes, is_last });
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// What is there of a body, after a wait for the first of it; none if it broke off.
+async fn part(body: &mut Body) -> Option<(Vec<u8>, bool)> {
+    let mut bytes = Vec::new();
+    let mut frame = match timeout(PULL_WAIT, body.frame()).await {
+        Ok(frame) => frame,
+        Err(_) => return Some((bytes, false)),
+    };
+    loop {
+        match frame {
+            None => return Some((bytes, true)),
+            Some(frame) => {
+                if let Ok(data) = frame.ok()?.into_data() {
+                    bytes.extend_from_slice(&data);
+                }
+            }
+        }
+        if bytes.len() >= PART_BYTES_MAX {
+            return Some((bytes, false));
+        }
+        match body.frame().now_or_never() {
+            Some(next) => frame = next,
+            None => return Some((bytes, false)),
+        }
+    }
+}

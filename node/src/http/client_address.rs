@@ -1,0 +1,75 @@
+//! Where a request comes from: the peer of its connection, or what the proxy in front says.
+//!
+//! Invariants: `ADDRESS-1` `X-Forwarded-For` is believed only if the options say that a proxy is in front, and then only
+//! its last hop, which that proxy wrote itself: everything before it is the client's claim; `ADDRESS-2` an IPv4 address
+//! has one form, however it came. The address is for limits, audit and metadata, never for permission.
+
+use crate::http::sending::Sending;
+use axum::http::{HeaderMap, HeaderName};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The other end of the connection that a request came by. It is among the request's extensions until the outermost middleware
+/// takes it.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What is being sent to it; none if the request came through another node.
+    pub(crate) sending: Option<Arc<Sending>>,
+}
+
+/// The address of the client. Without a peer (requests made inside the process) it is `0.0.0.0`.
+pub fn client_address(peer: Option<&Peer>, headers: &HeaderMap, behind_proxy: bool) -> IpAddr {
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+    let forwarded = if behind_proxy { last_hop(headers) } else { None };
+    forwarded.unwrap_or(peer).to_canonical()
+}
+
+/// The last address of the last `X-Forwarded-For`, with or without a port.
+fn last_hop(headers: &HeaderMap) -> Option<IpAddr> {
+    let value = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
+    let hop = value.rsplit(',').next()?.trim();
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn address(values: &[&str], behind_proxy: bool) -> String {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
+        }
+        let peer = Peer { address: "192.0.2.9:1234".parse().unwrap(), sending: None };
+        client_address(Some(&peer), &headers, behind_proxy).to_string()
+    }
+
+    #[test]
+    fn a_claim_counts_for_nothing_without_a_proxy() {
+        assert_eq!(address(&["203.0.113.1"], false), "192.0.2.9");
+    }
+
+    #[test]
+    fn the_last_hop_is_taken_behind_a_proxy() {
+        assert_eq!(address(&["203.0.113.1, 198.51.100.7"], true), "198.51.100.7");
+        assert_eq!(address(&["203.0.113.1", "198.51.100.7:80"], true), "198.51.100.7");
+        assert_eq!(address(&["[2001:db8::1]:80"], true), "2001:db8::1");
+        assert_eq!(address(&["[2001:db8::1]"], true), "2001:db8::1");
+        assert_eq!(address(&["2001:db8::1"], true), "2001:db8::1");
+        assert_eq!(address(&["::ffff:198.51.100.7"], true), "198.51.100.7");
+    }
+
+    #[test]
+    fn what_is_no_address_leaves_the_peer() {
+        for value in ["", "unknown", "203.0.113.1,", "_hidden", "1.2.3"] {
+            assert_eq!(address(&[value], true), "192.0.2.9", "{value}");
+        }
+        assert_eq!(client_address(None, &HeaderMap::new(), true).to_string(), "0.0.0.0");
+    }
+}

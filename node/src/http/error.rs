@@ -1,0 +1,240 @@
+//! The one error of the edge: a code, what to tell the client, and nothing else.
+//!
+//! Invariants: `API-ERROR-1` the status follows from the code alone; `API-ERROR-2` messages are written for clients:
+//! reasons of actors and stores go to the log when they are turned into an [`ApiError`], never into it; `API-ERROR-3`
+//! 429 and 503 always carry `Retry-After`. As a response it is only a status and itself among the extensions: the body
+//! is rendered by [`super::respond`], which knows the request's id, the time and what the client accepts.
+
+use crate::http::forwarded::Elsewhere;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use triggers_actors::BrokerError;
+use triggers_protocol::ErrorCode;
+use triggers_store::kv::{Fault, StoreError};
+use triggers_store::tables::TableError;
+use utoipa::ToSchema;
+
+/// Seconds after which a client may try again when nothing more exact is known.
+const RETRY_AFTER_S: u64 = 1;
+
+/// A refused or failed request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct ApiError {
+    /// The code, which sets the status.
+    pub code: ErrorCode,
+    /// A sentence for people.
+    pub message: String,
+    /// The fields that are wrong, for validation errors.
+    pub details: Vec<Detail>,
+    /// Whole seconds for `Retry-After`, at least 1.
+    pub retry_after_s: Option<u64>,
+    /// The methods for `Allow`, with 405.
+    pub allow: Option<String>,
+    /// Whether nothing was done because another node owns the tenant.
+    pub is_elsewhere: bool,
+}
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Detail {
+    /// The field: a path into the body, or the name of a parameter or header.
+    #[schema(example = "payload")]
+    pub field: String,
+    /// Which rule it breaks.
+    #[schema(example = "must be a JSON object")]
+    pub message: String,
+}
+
+/// The body of every error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorMember,
+}
+
+/// The `error` member of an error's body.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorMember {
+    /// One of the documented codes.
+    #[schema(example = "VALIDATION_ERROR")]
+    pub code: String,
+    /// A sentence for people; it may change.
+    pub message: String,
+    /// The fields that are wrong; only with validation errors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub details: Vec<Detail>,
+    /// When the error was answered.
+    #[schema(format = "date-time", example = "2026-01-01T00:00:00.000Z")]
+    pub timestamp: String,
+    /// The request's id, as in `X-Request-ID`.
+    pub request_id: String,
+}
+
+impl ApiError {
+    /// An error with a message for the client; 429 and 503 get a `Retry-After` of one second.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let retry_after_s = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER_S);
+        Self {
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            retry_after_s,
+            allow: None,
+            is_elsewhere: false,
+        }
+    }
+
+    /// A validation error of one field. The message follows the field's name: "must be …".
+    pub fn validation(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let (field, message) = (field.into(), message.into());
+        Self::new(ErrorCode::ValidationError, format!("{field} {message}"))
+            .with_detail(field, message)
+    }
+
+    /// Adds a field that is wrong.
+    pub fn with_detail(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
+        self.details.push(Detail { field: field.into(), message: message.into() });
+        self
+    }
+
+    /// Sets `Retry-After`, in whole seconds; 0 becomes 1.
+    pub fn with_retry_after_s(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds.max(1));
+        self
+    }
+
+    /// 503; the reason is logged and not told.
+    pub fn unavailable(reason: impl std::fmt::Display) -> Self {
+        tracing::warn!(%reason, "request refused as unavailable");
+        Self::new(ErrorCode::Unavailable, "the service cannot take this request now; try again")
+    }
+
+    /// 503: nothing was done, since another node owns the tenant.
+    pub(crate) fn elsewhere() -> Self {
+        let message = "the service cannot take this request now; try again";
+        Self { is_elsewhere: true, ..Self::new(ErrorCode::Unavailable, message) }
+    }
+
+    /// 500; the reason is logged and not told.
+    pub fn internal(reason: impl std::fmt::Display) -> Self {
+        tracing::error!(%reason, "request failed");
+        Self::new(ErrorCode::InternalError, "the request failed because of a fault of the service")
+    }
+
+    /// 404 of a resource that this tenant does not have.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(ErrorCode::NotFound, format!("no such {what}"))
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// 503 after a write whose outcome is not known.
+    pub(crate) fn unknown_outcome(reason: impl std::fmt::Display) -> Self {
+        tracing::warn!(%reason, "outcome of a request is unknown");
+        let message = "the outcome is not known: the request may have been accepted; \
+                       try again, with the same idempotency key if it creates something";
+        Self::new(ErrorCode::Unavailable, message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        if self.is_elsewhere {
+            response.extensions_mut().insert(Elsewhere);
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Retryable(_) => Self::unavailable(error),
+            StoreError::MaybeCommitted(_) => Self::unknown_outcome(error),
+            StoreError::Fatal {
+                fault: Fault::Full | Fault::DeadlinePassed | Fault::Stopped,
+                ..
+            } => Self::unavailable(error),
+            StoreError::Fatal {
+                fault: Fault::LimitExceeded | Fault::Corrupt | Fault::Unsupported,
+                ..
+            } => Self::internal(error),
+        }
+    }
+}
+
+impl From<TableError> for ApiError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Store(error) => error.into(),
+            TableError::NotOwner { .. } => Self::elsewhere(),
+            TableError::HeadMoved { .. } => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<BrokerError> for ApiError {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::TenantBusy => Self::new(
+                ErrorCode::TenantQuotaExceeded,
+                "the tenant has as many requests in flight as it may; try again",
+            ),
+            BrokerError::Unknown => Self::unknown_outcome("the broker does not know"),
+            BrokerError::Store(error) => error.into(),
+            BrokerError::NotOwner => Self::elsewhere(),
+            BrokerError::NodeBusy | BrokerError::DeadlinePassed => Self::unavailable(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_for_a_while_say_for_how_long() {
+        for code in ErrorCode::ALL {
+            let error = ApiError::new(code, "x");
+            assert_eq!(
+                error.retry_after_s.is_some(),
+                matches!(error.status().as_u16(), 429 | 503),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            ApiError::new(ErrorCode::Unavailable, "x").with_retry_after_s(0).retry_after_s,
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn reasons_of_the_store_are_not_told() {
+        let faults = [
+            Fault::Full,
+            Fault::DeadlinePassed,
+            Fault::LimitExceeded,
+            Fault::Corrupt,
+            Fault::Stopped,
+        ];
+        for fault in faults {
+            let error = ApiError::from(StoreError::fatal(fault, "/var/secret"));
+            assert!(!error.message.contains("secret"), "{error}");
+            assert!(error.status().is_server_error(), "{error}");
+        }
+        let unknown = ApiError::from(StoreError::MaybeCommitted("/var/secret".into()));
+        assert_eq!(unknown.code, ErrorCode::Unavailable);
+        assert!(
+            unknown.message.contains("may have been accepted")
+                && !unknown.message.contains("secret")
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! Bodies of errors: the error JSON, or a problem of RFC 9457 for who asks for one.
+//!
+//! Invariants: `RENDER-1` an error's body has the same `error` member in both formats; `RENDER-2` a failed response that
+//! no handler made (an unknown route, a method that a route does not have, an extractor's refusal) gets the body of the
+//! code that belongs to its status, and nothing of what the framework wrote.
+//! Which codes there are is decided in `triggers-protocol`.
+
+use crate::http::error::{ApiError, ErrorBody, ErrorMember};
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+use triggers_protocol::{ErrorCode, Timestamp};
+
+const PROBLEM: &str = "application/problem+json";
+/// Where the codes are explained: a section a code.
+const PROBLEM_TYPE_BASE: &str = "/docs#error-";
+
+/// An RFC 9457 problem.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    instance: String,
+    error: &'a ErrorMember,
+}
+
+/// Whether the client asks for RFC 9457.
+pub(super) fn accepts_problem(headers: &HeaderMap) -> bool {
+    let asks = |value: &HeaderValue| {
+        let Ok(text) = value.to_str() else { return false };
+        text.split(',').any(|range| {
+            let name = range.split(';').next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case(PROBLEM)
+        })
+    };
+    headers.get_all(ACCEPT).iter().any(asks)
+}
+
+/// The error that a failed response stands for: a handler's own, or the one of its status.
+pub(super) fn error_of(response: &mut Response) -> ApiError {
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        return error;
+    }
+    of_status(response.status())
+}
+
+/// The error of a response that the framework made.
+fn of_status(status: StatusCode) -> ApiError {
+    match status {
+        StatusCode::NOT_FOUND => ApiError::new(ErrorCode::NotFound, "no such route"),
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            ErrorCode::MethodNotAllowed,
+            "the route does not have this method; Allow names those it has",
+        ),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => ApiError::validation(
+            "request",
+            "has a path, a query or a header that does not have the expected form",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(ErrorCode::PayloadTooLarge, "the body is too large")
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the route does not take this content type",
+        ),
+        status if status.is_server_error() => {
+            ApiError::internal(format_args!("a response of status {status}"))
+        }
+        status => {
+            let code = ErrorCode::ALL.into_iter().find(|code| code.status() == status.as_u16());
+            let code = code.unwrap_or(ErrorCode::ValidationError);
+            ApiError::new(code, "the request cannot be served")
+        }
+    }
+}
+
+/// Gives a response the status, the headers and the body of an error.
+pub(super) fn render(
+    response: &mut Response,
+    error: ApiError,
+    now: Timestamp,
+    request_id: &str,
+    as_problem: bool,
+) {
+    *response.status_mut() = error.status();
+    let content_type = if as_problem { PROBLEM } else { "application/json" };
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(seconds) = error.retry_after_s {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(allow) = error.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+        headers.insert(ALLOW, allow);
+    }
+    if error.code == ErrorCode::Unauthorized {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"triggers\""));
+    }
+    *response.body_mut() = Body::from(body(error, now, request_id, as_problem));
+}
+
+fn body(error: ApiError, now: Timestamp, request_id: &str, as_problem: bool) -> Vec<u8> {
+    let code = error.code;
+    let member = ErrorMember {
+        code: code.as_str().to_owned(),
+        message: error.message,
+        details: error.details,
+        timestamp: now.to_string(),
+        request_id: request_id.to_owned(),
+    };
+    let body = if as_problem {
+        serde_json::to_vec(&Problem {
+            r#type: format!(
+                "{PROBLEM_TYPE_BASE}{}",
+                code.as_str().to_ascii_lowercase().replace('_', "-")
+            ),
+            title: title(code),
+            status: code.status(),
+            detail: &member.message,
+            instance: format!("#request-{}", percent_encoded(request_id)),
+            error: &member,
+        })
+    } else {
+        serde_json::to_vec(&ErrorBody { error: member })
+    };
+    body.expect("texts and numbers always have a JSON form")
+}
+
+/// A short text that is the same for every problem of a code.
+fn title(code: ErrorCode) -> &'static str {
+    let status = StatusCode::from_u16(code.status()).ok();
+    status.and_then(|status| status.canonical_reason()).unwrap_or("Error")
+}
+
+/// A request id may hold characters that a URI reference may not.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse;
+    use serde_json::Value;
+
+    fn rendered(error: ApiError, as_problem: bool) -> Value {
+        serde_json::from_slice(&body(error, Timestamp::from_millis(0), "r\"1", as_problem)).unwrap()
+    }
+
+    #[test]
+    fn both_formats_have_the_error_member() {
+        let error = ApiError::validation("payload", "must be a JSON object");
+        let plain = rendered(error.clone(), false);
+        assert_eq!(plain["error"]["code"], "VALIDATION_ERROR");
+        assert_eq!(plain["error"]["details"][0]["field"], "payload");
+        assert_eq!(plain["error"]["timestamp"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(plain["error"]["request_id"], "r\"1");
+        let problem = rendered(error, true);
+        assert_eq!(problem["error"], plain["error"], "RENDER-1");
+        assert_eq!(problem["status"], 400);
+        assert_eq!(problem["type"], "/docs#error-validation-error");
+        assert_eq!(problem["instance"], "#request-r%221");
+        assert!(
+            rendered(ApiError::new(ErrorCode::Gone, "x"), false)["error"].get("details").is_none()
+        );
+    }
+
+    #[test]
+    fn what_the_framework_refuses_gets_a_code() {
+        for status in 400..600 {
+            let mut response = StatusCode::from_u16(status).unwrap().into_response();
+            let error = error_of(&mut response);
+            assert_eq!(error.status().is_server_error(), status >= 500, "RENDER-2: {status}");
+        }
+        assert_eq!(of_status(StatusCode::METHOD_NOT_ALLOWED).code, ErrorCode::MethodNotAllowed);
+    }
+
+    #[test]
+    fn problems_are_for_who_names_them() {
+        let asks = |value: &'static str| {
+            accepts_problem(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]))
+        };
+        assert!(asks("application/problem+json"));
+        assert!(asks("application/json;q=0.5, Application/Problem+JSON;q=0.9"));
+        assert!(!asks("*/*") && !asks("application/json") && !asks("application/problem+json-not"));
+    }
+}
