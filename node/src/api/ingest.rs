@@ -15,7 +15,7 @@ pub(crate) mod idempotency;
 mod ndjson;
 pub(crate) mod single;
 
-use self::idempotency::Key;
+use self::idempotency::{CloudEventIdentity, Key};
 use crate::http::authenticate::Caller;
 use crate::http::body;
 use crate::http::edge::EdgeState;
@@ -24,7 +24,6 @@ use crate::http::request_context::TraceParent;
 use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
 use bytes::Bytes;
-use std::borrow::Cow;
 use std::sync::Arc;
 use triggers_actors::{Accepted, NewEvent, Refusal};
 use triggers_protocol::{ErrorCode, EventType, Metadata, Timestamp};
@@ -90,11 +89,9 @@ impl Form {
 struct Draft<'a> {
     event_type: EventType,
     timestamp: Option<Timestamp>,
-    /// As sent: two spellings of one time are two requests.
-    timestamp_text: Option<Cow<'a, str>>,
     payload: &'a str,
-    /// An idempotency key of its own, as CloudEvents have.
-    key: Option<String>,
+    /// The identity of a CloudEvent.
+    identity: Option<CloudEventIdentity>,
 }
 
 /// Who sent it: the metadata of an event without an idempotency key.

@@ -6,7 +6,7 @@
 //! are taken for every item before any is parsed. What the outcomes become as a response is in [`batch_answer`].
 
 use super::batch_answer::{self, BatchAnswer};
-use super::idempotency::Key;
+use super::idempotency::{CloudEventIdentity, Key};
 use super::{Draft, Form, Sender, append, cloud_events, envelope, idempotency, ndjson};
 use crate::api::openapi::schemas::{CloudEvent, NewBatch};
 use crate::http::authenticate::{Authorized, Caller, EventsWrite};
@@ -89,7 +89,7 @@ pub(super) async fn accept(
     let sender = Sender::of(caller, headers);
     for (index, draft) in drafts.enumerate() {
         outcomes.push(draft.map(|mut draft| {
-            let key = key_of(header_key.as_deref(), index, draft.key.take());
+            let key = key_of(header_key.as_deref(), index, draft.identity.take());
             events.push(draft.into_new_event(&body, key, &sender));
         }));
     }
@@ -100,7 +100,7 @@ pub(super) async fn accept(
 }
 
 /// `BATCH-3`
-fn key_of(of_batch: Option<&str>, index: usize, own: Option<String>) -> Option<Key> {
+fn key_of(of_batch: Option<&str>, index: usize, own: Option<CloudEventIdentity>) -> Option<Key> {
     of_batch.map(|key| Key::Item(key.to_owned(), index)).or_else(|| own.map(Key::CloudEvent))
 }
 
@@ -218,9 +218,10 @@ mod tests {
 
     #[test]
     fn the_key_of_the_batch_goes_before_an_items_own() {
-        let own = || Some("/shop\n1".to_owned());
+        let identity = CloudEventIdentity { source: "/shop".into(), id: "1".into() };
+        let own = || Some(identity.clone());
         assert_eq!(key_of(Some("k"), 3, own()), Some(Key::Item("k".into(), 3)), "BATCH-3");
-        assert_eq!(key_of(None, 3, own()), Some(Key::CloudEvent("/shop\n1".into())));
+        assert_eq!(key_of(None, 3, own()), own().map(Key::CloudEvent));
         assert_eq!(key_of(None, 3, None), None);
     }
 

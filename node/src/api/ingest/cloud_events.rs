@@ -1,12 +1,18 @@
 //! CloudEvents 1.0 over HTTP: `type` is the event type, `time` the timestamp, `data` the payload.
 //!
-//! In the binary mode the attributes are `ce-` headers, percent-encoded as the HTTP binding says, and the body is the data.
-//! Invariants: `CE-1` an event without its four required attributes is refused, each missing one named; `CE-2` `source` and
-//! `id` together are the idempotency key, as they identify the event in the sender's world. Extension attributes are
-//! ignored. Data that is no JSON object is refused: it could be no payload.
+//! In the binary mode the attributes are `ce-` headers, percent-encoded as the HTTP binding says,
+//! and the body is the data.
+//!
+//! - `CE-1`: an event without its four required attributes is rejected; each missing one is named.
+//! - `CE-2`: `source` and `id` together are the idempotency key, as they identify the event in the
+//!   producer's world. The same event has the same identity in every mode.
+//!
+//! Extension attributes are ignored. Data that is not a JSON object is rejected: it cannot be a
+//! payload.
 
 use super::Draft;
 use super::envelope::{checked_payload, draft, parsed_time};
+use super::idempotency::CloudEventIdentity;
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
 use crate::http::body::query::percent_decoded;
@@ -36,9 +42,9 @@ pub(super) fn structured(text: &str, payload_bytes_max: usize) -> Result<Draft<'
     if base64.given().is_some() {
         faults.add("data_base64", "is not taken: send data as a JSON object");
     }
-    let key = identity(("source", source.as_deref()), ("id", id.as_deref()), &mut faults);
+    let identity = identity(("source", source.as_deref()), ("id", id.as_deref()), &mut faults);
     let draft = draft(event_type, time, data, payload_bytes_max, faults)?;
-    Ok(Draft { key, ..draft })
+    Ok(Draft { identity, ..draft })
 }
 
 /// Reads one event whose attributes are headers.
@@ -63,20 +69,16 @@ pub(super) fn binary<'a>(
             None
         }
     });
-    let timestamp_text = attribute(headers, "ce-time", &mut faults);
-    let timestamp =
-        timestamp_text.as_deref().and_then(|text| parsed_time("ce-time", text, &mut faults));
+    let timestamp = attribute(headers, "ce-time", &mut faults)
+        .and_then(|text| parsed_time("ce-time", &text, &mut faults));
     let body = body.trim_matches([' ', '\t', '\r', '\n']);
     let payload = checked_payload("data", body, payload_bytes_max, &mut faults)?;
-    let key = identity(("ce-source", source.as_deref()), ("ce-id", id.as_deref()), &mut faults);
+    let identity =
+        identity(("ce-source", source.as_deref()), ("ce-id", id.as_deref()), &mut faults);
     match event_type {
-        Some(event_type) if faults.is_empty() => Ok(Draft {
-            event_type,
-            timestamp,
-            timestamp_text: timestamp_text.map(Cow::Owned),
-            payload,
-            key,
-        }),
+        Some(event_type) if faults.is_empty() => {
+            Ok(Draft { event_type, timestamp, payload, identity })
+        }
         _ => Err(faults.into_error()),
     }
 }
@@ -97,18 +99,18 @@ fn check_version(name: &str, version: Option<&str>, faults: &mut Faults) {
     }
 }
 
-/// The idempotency key. No header value has a line feed, so that it is never equal to a key that was sent as one.
+/// The identity, if both of its parts are there; a fault for each part that is too long.
 fn identity(
     source: (&str, Option<&str>),
     id: (&str, Option<&str>),
     faults: &mut Faults,
-) -> Option<String> {
+) -> Option<CloudEventIdentity> {
     for (name, value) in [source, id] {
         if value.is_some_and(|value| value.len() > IDENTITY_BYTES_MAX) {
             faults.add(name, format!("must have at most {IDENTITY_BYTES_MAX} bytes"));
         }
     }
-    Some(format!("{}\n{}", source.1?, id.1?))
+    Some(CloudEventIdentity { source: source.1?.to_owned(), id: id.1?.to_owned() })
 }
 
 fn required_attribute(headers: &HeaderMap, name: &str, faults: &mut Faults) -> Option<String> {
@@ -161,6 +163,10 @@ mod tests {
         pairs.iter().map(pair).collect()
     }
 
+    fn identity_of(source: &str, id: &str) -> Option<CloudEventIdentity> {
+        Some(CloudEventIdentity { source: source.into(), id: id.into() })
+    }
+
     fn fields(error: ApiError) -> Vec<String> {
         error.details.into_iter().map(|detail| detail.field).collect()
     }
@@ -169,7 +175,7 @@ mod tests {
     fn a_structured_event_needs_its_attributes() {
         let draft = structured(WHOLE, 100).unwrap();
         assert_eq!((draft.event_type.as_str(), draft.payload), ("order.created", "{ \"n\":1}"));
-        assert_eq!(draft.key.as_deref(), Some("/shop\n1"));
+        assert_eq!(draft.identity, identity_of("/shop", "1"));
         let missing = fields(structured("{}", 100).unwrap_err());
         assert_eq!(missing, ["specversion", "id", "source", "type", "data"]);
         assert_eq!(
@@ -191,7 +197,8 @@ mod tests {
             ("ce-type", "a.b"),
         ];
         let draft = binary(&headers(&whole), " { \"n\" : 1 }\n", 100).unwrap();
-        assert_eq!((draft.payload, draft.key.as_deref()), ("{ \"n\" : 1 }", Some("/café\na \"b")));
+        assert_eq!(draft.payload, "{ \"n\" : 1 }");
+        assert_eq!(draft.identity, identity_of("/café", "a \"b"), "CE-2");
         let bad =
             [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];
         let faults = fields(binary(&headers(&bad), "[]", 100).unwrap_err());

@@ -33,21 +33,17 @@ pub(super) fn draft<'a>(
     let parsed_type = event_type
         .required(&mut faults)
         .and_then(|_| event_type.parsed(&mut faults, EventType::parse));
-    let timestamp_text = timestamp.given().and_then(|_| timestamp.text(&mut faults));
-    let parsed_timestamp =
-        timestamp_text.as_deref().and_then(|text| parsed_time(timestamp.name, text, &mut faults));
+    let parsed_timestamp = timestamp
+        .text(&mut faults)
+        .and_then(|text| parsed_time(timestamp.name, &text, &mut faults));
     let payload = match payload.required(&mut faults) {
         Some(raw) => checked_payload(payload.name, raw, payload_bytes_max, &mut faults)?,
         None => "",
     };
     match parsed_type {
-        Some(event_type) if faults.is_empty() => Ok(Draft {
-            event_type,
-            timestamp: parsed_timestamp,
-            timestamp_text,
-            payload,
-            key: None,
-        }),
+        Some(event_type) if faults.is_empty() => {
+            Ok(Draft { event_type, timestamp: parsed_timestamp, payload, identity: None })
+        }
         _ => Err(faults.into_error()),
     }
 }
@@ -100,7 +96,6 @@ mod tests {
         assert_eq!(draft.payload, r#"{ "a" : 1.0 }"#);
         assert_eq!(draft.event_type.as_str(), "order.created");
         assert_eq!(draft.timestamp.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
-        assert_eq!(draft.timestamp_text.as_deref(), Some("2026-01-01T01:00:00+01:00"));
         assert_eq!(
             parse(r#"{"payload":{},"event_type":"a","timestamp":null}"#, 2).unwrap().timestamp,
             None

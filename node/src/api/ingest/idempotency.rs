@@ -1,10 +1,15 @@
-//! Idempotency keys: reading them from headers, and what the store remembers of a key and of its request.
+//! Idempotency keys: reads them from headers and computes what the store remembers of them.
 //!
-//! Invariants: `KEYED-1` a key is 1 to 255 printable ASCII characters, the same whether sent bare or quoted (a Structured
-//! Field string, RFC 9651); `KEYED-2` two requests have the same digest only if type, timestamp as sent, and payload are
-//! the same byte for byte: every part has its length in front; `KEYED-3` the key of a batch's item, the key of a single
-//! event and the identity of a CloudEvent are never the same key, whatever their text. It does not know which keys were
-//! used: the store does.
+//! - `KEYED-1`: a key is 1 to 255 printable ASCII characters, the same whether it is sent bare or
+//!   quoted (a Structured Field string, RFC 9651).
+//! - `KEYED-2`: under a key sent in a header, two requests are the same only if type and payload
+//!   are equal byte for byte. The `timestamp` is not compared: clients stamp each try anew.
+//! - `KEYED-3`: the key of a batch's item, the key of a single event and the identity of a
+//!   CloudEvent are never the same key, whatever their text.
+//! - `KEYED-4`: CloudEvents with the same `source` and `id` are one event, in whatever mode and
+//!   white space they are sent. Nothing else is compared: producers guarantee it.
+//!
+//! The store knows which keys were used; this module does not.
 
 use super::Draft;
 use crate::http::error::ApiError;
@@ -69,38 +74,50 @@ fn unquoted(text: &str) -> Result<String, &'static str> {
     Err(MALFORMED)
 }
 
+/// The `source` and `id` of a CloudEvent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CloudEventIdentity {
+    pub(super) source: String,
+    pub(super) id: String,
+}
+
 /// The key of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Key {
-    /// As it was sent with the event.
+    /// The key of a single event's header.
     Sent(String),
-    /// Source and id of a CloudEvent, a line feed between them.
-    CloudEvent(String),
-    /// As it was sent with a batch, and the position of the event in it.
+    /// The identity of a CloudEvent that was sent without a key in a header.
+    CloudEvent(CloudEventIdentity),
+    /// The key of a batch's header, and the index of the event in the batch.
     Item(String, usize),
 }
 
 impl Key {
-    /// The key for people, as it is kept with the event.
+    /// The text form that is kept with the event and shown in its metadata.
     pub(super) fn text(&self) -> String {
         match self {
-            Self::Sent(key) | Self::CloudEvent(key) => key.clone(),
+            Self::Sent(key) => key.clone(),
+            Self::CloudEvent(CloudEventIdentity { source, id }) => format!("{source}\n{id}"),
             Self::Item(key, index) => format!("{key}/{index}"),
         }
     }
 
     /// What the store knows the key by: `KEYED-3`.
     fn hash(&self) -> [u8; 16] {
-        let (kind, key, index) = match self {
-            Self::Sent(key) => (0, key, 0),
-            Self::CloudEvent(key) => (1, key, 0),
-            Self::Item(key, index) => (2, key, *index),
+        let index_bytes;
+        let (kind, first, second) = match self {
+            Self::Sent(key) => (0, key, &[][..]),
+            Self::CloudEvent(identity) => (1, &identity.source, identity.id.as_bytes()),
+            Self::Item(key, index) => {
+                index_bytes = (*index as u64).to_be_bytes();
+                (2, key, &index_bytes[..])
+            }
         };
         let mut digest = Sha256::new();
         digest.update([kind]);
-        digest.update((key.len() as u64).to_be_bytes());
-        digest.update(key.as_bytes());
-        digest.update((index as u64).to_be_bytes());
+        digest.update((first.len() as u64).to_be_bytes());
+        digest.update(first.as_bytes());
+        digest.update(second);
         let mut hash = [0; 16];
         hash.copy_from_slice(&digest.finalize()[..16]);
         hash
@@ -109,14 +126,22 @@ impl Key {
 
 /// What the store remembers of a key and of the event that was sent with it.
 pub(super) fn request(key: &Key, draft: &Draft<'_>) -> IdempotencyRequest {
+    let request_digest = match key {
+        // `KEYED-4`: all requests with this identity have the same digest.
+        Key::CloudEvent(_) => [0; 32],
+        Key::Sent(_) | Key::Item(..) => content_digest(draft),
+    };
+    IdempotencyRequest { hash: key.hash(), request_digest }
+}
+
+/// `KEYED-2`: the length in front of the type keeps type and payload apart.
+fn content_digest(draft: &Draft<'_>) -> [u8; 32] {
+    let event_type = draft.event_type.as_str();
     let mut digest = Sha256::new();
-    let timestamp = draft.timestamp_text.as_deref();
-    digest.update([u8::from(timestamp.is_some())]);
-    for part in [draft.event_type.as_str(), timestamp.unwrap_or_default(), draft.payload] {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part.as_bytes());
-    }
-    IdempotencyRequest { hash: key.hash(), request_digest: digest.finalize().into() }
+    digest.update((event_type.len() as u64).to_be_bytes());
+    digest.update(event_type.as_bytes());
+    digest.update(draft.payload.as_bytes());
+    digest.finalize().into()
 }
 
 #[cfg(test)]
@@ -124,7 +149,7 @@ mod tests {
     use super::*;
     use axum::http::HeaderName;
     use proptest::prelude::*;
-    use triggers_protocol::EventType;
+    use triggers_protocol::{EventType, Timestamp};
 
     fn key_of(pairs: &[(&'static str, &str)]) -> Result<Option<String>, ()> {
         let mut headers = HeaderMap::new();
@@ -170,14 +195,19 @@ mod tests {
         assert_eq!(key_of(&[("idempotency-key", "a"), ("idempotency-key", "b")]), Err(()));
     }
 
-    fn digest(event_type: &str, timestamp: Option<&str>, payload: &str) -> [u8; 32] {
+    fn digest(
+        key: &Key,
+        event_type: &str,
+        timestamp: Option<Timestamp>,
+        payload: &str,
+    ) -> [u8; 32] {
         let event_type = EventType::parse(event_type).unwrap();
-        let timestamp_text = timestamp.map(Into::into);
-        request(
-            &Key::Sent("k".into()),
-            &Draft { event_type, timestamp: None, timestamp_text, payload, key: None },
-        )
-        .request_digest
+        let draft = Draft { event_type, timestamp, payload, identity: None };
+        request(key, &draft).request_digest
+    }
+
+    fn cloud_event(source: &str, id: &str) -> Key {
+        Key::CloudEvent(CloudEventIdentity { source: source.into(), id: id.into() })
     }
 
     #[test]
@@ -186,8 +216,12 @@ mod tests {
         let keys = [
             Key::Sent("a".into()),
             Key::Sent("a/1".into()),
-            Key::CloudEvent("a".into()),
-            Key::CloudEvent("a/1".into()),
+            cloud_event("a", ""),
+            cloud_event("a", "1"),
+            cloud_event("a/1", ""),
+            cloud_event("a\nb", "c"),
+            cloud_event("a", "b\nc"),
+            cloud_event("a", "\0\0\0\0\0\0\0\u{1}"),
             item("a", 0),
             item("a", 1),
             item("a", 11),
@@ -207,10 +241,18 @@ mod tests {
         }
 
         #[test]
-        fn requests_differ_in_every_part(a in "[a-c]{1,3}", b in "[a-c]{1,3}", t in "[a-c]{0,2}", u in "[a-c]{0,2}", p in "[a-c]{0,2}", q in "[a-c]{0,2}") {
-            let same = (&a, &t, &p) == (&b, &u, &q);
-            prop_assert_eq!(digest(&a, Some(&t), &p) == digest(&b, Some(&u), &q), same);
-            prop_assert!(digest(&a, None, &p) != digest(&a, Some(""), &p));
+        fn type_and_payload_are_compared_and_the_timestamp_is_not(
+            a in "[a-c]{1,3}", b in "[a-c]{1,3}", p in "[a-c]{0,2}", q in "[a-c]{0,2}",
+            t in 0i64..3, u in 0i64..3,
+        ) {
+            let (t, u) = (Some(Timestamp::from_millis(t)), Some(Timestamp::from_millis(u)));
+            for key in [Key::Sent("k".into()), Key::Item("k".into(), 0)] {
+                let first = digest(&key, &a, t, &p);
+                prop_assert_eq!(first == digest(&key, &b, u, &q), (&a, &p) == (&b, &q), "KEYED-2");
+                prop_assert_eq!(first, digest(&key, &a, None, &p), "KEYED-2");
+            }
+            let key = cloud_event("s", "1");
+            prop_assert_eq!(digest(&key, &a, t, &p), digest(&key, &b, u, &q), "KEYED-4");
         }
     }
 }

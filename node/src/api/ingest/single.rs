@@ -102,7 +102,7 @@ async fn read_event(
         }
     };
     caller.charge_events(1, edge.environment.monotonic())?;
-    let key = header_key.map(Key::Sent).or_else(|| draft.key.take().map(Key::CloudEvent));
+    let key = header_key.map(Key::Sent).or_else(|| draft.identity.take().map(Key::CloudEvent));
     Ok(draft.into_new_event(&body, key, &Sender::of(caller, headers)))
 }
 

@@ -1,7 +1,7 @@
-//! CloudEvents 1.0 over HTTP, in all three shapes: taken when they are whole, refused when an attribute is missing.
+//! CloudEvents 1.0 over HTTP in all modes: complete ones are accepted, others are rejected.
 //!
-//! `type` becomes the event type, `time` the timestamp, `data` the payload, and `source` with `id` the idempotency key
-//! when none is sent.
+//! `type` becomes the event type, `time` the timestamp, `data` the payload, and `source` with `id`
+//! the idempotency key when no key is sent.
 //!
 //! Not here: bodies that are no JSON at all, beyond one of each shape; see `bodies.rs`.
 
@@ -100,7 +100,74 @@ async fn binary_events_need_their_headers() {
     for body in ["[1]", "\"text\"", "nonsense"] {
         probe.refuses(binary("", body), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
     }
-    probe.refuses(binary("", "{\"n\":2}"), 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
+}
+
+/// Ways to send one CloudEvent; each differs from the others in white space, data and `time`.
+fn spellings(id: &str) -> Vec<(&'static str, Call)> {
+    let spaced = format!(
+        "{{ \"data\" : {{ \"n\" : 1.0 }}, \"type\":\"order.changed\", \"id\":\"{id}\", \
+         \"source\":\"\\u002fshop\", \"specversion\":\"1.0\" }}"
+    );
+    let spaced = || Call::post("/v1/events", spaced.clone());
+    let type_of_batch = "application/cloudevents-batch+json";
+    let batch = |path: &str| {
+        Call::post(path, format!("[ {} ]", whole(id))).header("content-type", type_of_batch)
+    };
+    let headers = [("ce-specversion", "1.0"), ("ce-source", "%2Fshop"), ("ce-type", "order.new")];
+    let binary = headers
+        .iter()
+        .fold(Call::post("/v1/events", "{\"n\":2}"), |call, (name, value)| call.header(name, value))
+        .header("ce-id", &format!("\"{id}\""));
+    vec![
+        ("structured", structured(&whole(id))),
+        ("spaced", spaced().header("content-type", "application/cloudevents+json")),
+        ("binary", binary.clone()),
+        ("binary with a time", binary.header("ce-time", "2026-02-01T00:00:00Z")),
+        ("batch", batch("/v1/events/batch")),
+        ("batch to the single path", batch("/v1/events")),
+    ]
+}
+
+#[tokio::test]
+async fn source_and_id_are_one_event_in_every_mode() {
+    let mut probe = Probe::start(&[]).await;
+    let event_id = |answer: &Answer| {
+        let json = answer.json();
+        json.pointer("/results/0/event_id").or(json.pointer("/event_id")).cloned()
+    };
+    for first_mode in 0..spellings("").len() {
+        let id = format!("same-{first_mode}");
+        let (first_name, call) = spellings(&id).swap_remove(first_mode);
+        let first = probe.accepts(call, 1).await;
+        assert_eq!(first.header("idempotent-replayed"), "", "{first_name}");
+        for (name, call) in spellings(&id) {
+            let what = format!("{first_name}, then {name}");
+            let again = probe.accepts(call, 0).await;
+            assert_eq!(again.header("idempotent-replayed"), "true", "{what}");
+            assert_eq!(event_id(&again), event_id(&first), "{what}");
+            if first.json().get("payload").is_some() && again.json().get("payload").is_some() {
+                assert_eq!(again.body, first.body, "{what}: byte for byte");
+            }
+        }
+    }
+    for (source, id) in [("/shop", "other"), ("/other", "same-0"), ("/sho", "p\nsame-0")] {
+        let mut event = whole(id);
+        event["source"] = json!(source);
+        let other = probe.accepts(structured(&event), 1).await;
+        assert_eq!(other.header("idempotent-replayed"), "", "{source} {id}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_in_a_header_goes_before_source_and_id() {
+    let mut probe = Probe::start(&[]).await;
+    let keyed = |event: &Value| structured(event).header("idempotency-key", "key-1");
+    let first = probe.accepts(keyed(&whole("1")), 1).await;
+    let again = probe.accepts(keyed(&whole("2")), 0).await;
+    assert_eq!(again.body, first.body);
+    let mut changed = whole("1");
+    changed["data"] = json!({ "n": 2 });
+    probe.refuses(keyed(&changed), 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
 }
 
 #[tokio::test]

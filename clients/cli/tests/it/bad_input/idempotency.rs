@@ -1,8 +1,9 @@
-//! Idempotency keys: the same request again, another request under the same key, keys that are none.
+//! Idempotency keys: the same request again, another request under the same key, malformed keys.
 //!
 //! IDEMPOTENCY-1: a replay gives the first response again, byte for byte, and says that it is one.
-//! IDEMPOTENCY-2: another body under the key is refused and changes nothing.
-//! IDEMPOTENCY-3: a refused request does not use its key up; one key raced by many is one event.
+//! IDEMPOTENCY-2: another type or payload under the key is rejected and changes nothing; another
+//! timestamp is the same request.
+//! IDEMPOTENCY-3: a rejected request does not use its key up; one key raced by many is one event.
 //!
 //! Not here: keys whose first POST a crash left unanswered; see the durability tests.
 
@@ -42,6 +43,42 @@ async fn another_body_under_the_key_is_refused() {
     probe.refuses(other_type, 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
     probe.accepts(keyed("{\"n\":2}", "order-2"), 1).await;
     probe.accepts(keyed("{\"n\":1}", "order-1"), 0).await;
+}
+
+#[tokio::test]
+async fn another_timestamp_under_the_key_is_the_same_request() {
+    let mut probe = Probe::start(&[]).await;
+    let event = |timestamp: &str| {
+        format!(r#"{{"event_type":"keyed.event","payload":{{"n":1}}{timestamp}}}"#)
+    };
+    let timestamps = [
+        "",
+        r#","timestamp":null"#,
+        r#","timestamp":"2026-01-01T00:00:00Z""#,
+        r#","timestamp":"2026-01-01T01:00:00+01:00""#,
+        r#","timestamp":"2026-01-01T00:00:05Z""#,
+    ];
+    for (index, timestamp) in timestamps.iter().enumerate() {
+        let single = |timestamp: &str| {
+            let key = format!("single-{index}");
+            Call::post("/v1/events", event(timestamp)).header("idempotency-key", &key)
+        };
+        let batch = |timestamp: &str| {
+            let body = format!(r#"{{"events":[{}]}}"#, event(timestamp));
+            let key = format!("batch-{index}");
+            Call::post("/v1/events/batch", body).header("idempotency-key", &key)
+        };
+        let firsts =
+            [probe.accepts(single(timestamp), 1).await, probe.accepts(batch(timestamp), 1).await];
+        for other in timestamps {
+            let again =
+                [probe.accepts(single(other), 0).await, probe.accepts(batch(other), 0).await];
+            for (first, again) in firsts.iter().zip(again) {
+                assert_eq!(again.header("idempotent-replayed"), "true", "{timestamp} {other}");
+                assert_eq!(again.body, first.body, "{timestamp} {other}: byte for byte");
+            }
+        }
+    }
 }
 
 #[tokio::test]
