@@ -196,7 +196,7 @@ fn parsed_target(
     Target::parse(&text, policy)
         .map_err(|reason| faults.add(name, reason.0))
         .ok()
-        .map(|_| text.into_owned())
+        .map(|target| target.uri().to_string())
 }
 
 fn parsed_types(member: Member<'_>, faults: &mut Faults) -> Option<Vec<EventTypePattern>> {

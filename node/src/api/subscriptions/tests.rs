@@ -165,13 +165,17 @@ async fn a_target_that_may_not_be_called_is_refused() {
         ("target_url", "PATCH", path.as_str()),
     ];
     for (member, method, path) in refused {
-        let body = json!({member: "http://10.0.0.1/"}).to_string();
-        let refused = live.send(method, path, &key, &body).await;
-        assert_eq!(refused.status, 400, "SUBSCRIPTIONS-EDGE-4: {method} {member}");
-        let details = refused.json["error"]["details"].as_array().unwrap();
-        assert_eq!(details.len(), 1, "{}", refused.json);
-        assert_eq!(details[0]["field"], member, "{}", refused.json);
+        for host in ["10.0.0.1", "0x0a000001", "167772161", "10.1", "0x0a.1", "%31%30.0.0.1."] {
+            let body = json!({member: format!("http://{host}/")}).to_string();
+            let refused = live.send(method, path, &key, &body).await;
+            assert_eq!(refused.status, 400, "SUBSCRIPTIONS-EDGE-4: {method} {member} {host}");
+            let details = refused.json["error"]["details"].as_array().unwrap();
+            assert_eq!(details.len(), 1, "{}", refused.json);
+            assert_eq!(details[0]["field"], member, "{}", refused.json);
+        }
     }
+    let (normalised, _) = made(&live, &key, json!({"target_url": "http://127.1:9/é"})).await;
+    assert_eq!(normalised["target_url"], "http://127.0.0.1:9/%C3%A9");
 }
 
 #[tokio::test]
