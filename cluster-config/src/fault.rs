@@ -1,26 +1,24 @@
-//! Faults: what is wrong with a configuration, and where it was written.
+//! Faults: descriptions of what is wrong with a configuration, and in which source.
 //!
-//! A fault names its source (a file, an environment variable, a flag or the defaults), the dotted field and what the
-//! field has to be. Whoever starts a node prints a `ConfigError` as it is: one fault a line, ready to be corrected.
+//! A fault names its source (a file, an environment variable, a flag or the defaults), the dotted
+//! name of the field and the accepted values. `ConfigError` prints one fault per line.
 //!
-//! Values are quoted only where they are needed to understand the fault; the value of an unknown name is never quoted,
-//! because somebody may have written a secret under it. Names are escaped, so that a fault stays on its line.
-//!
-//! It is not a log record, and it carries no exit code: the command line chooses that.
+//! A message quotes a value only where that helps. The value of an unknown name is never quoted: it
+//! may be a secret. Names are escaped, so that each fault stays on one line.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value, or a name that no field has, was written.
+/// The source of a value or of an unknown name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultSource {
-    /// The TOML file at this path.
+    /// The TOML file with this path.
     File(PathBuf),
-    /// The environment variable of this name.
+    /// The environment variable with this name.
     Environment(String),
     /// The flag that sets this dotted field.
     Flag(String),
-    /// The defaults, or options that were built in code.
+    /// The defaults, or options that were constructed in code.
     Default,
 }
 
@@ -35,14 +33,14 @@ impl fmt::Display for FaultSource {
     }
 }
 
-/// One thing that is wrong.
+/// One fault of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where it was written.
+    /// Source of the rejected value.
     pub source: FaultSource,
-    /// The dotted field, such as `listen.address`; empty if the whole source is at fault (a file that does not parse).
+    /// Dotted name, such as `listen.address`; empty for a file that cannot be read or parsed.
     pub field: String,
-    /// What is wrong and what would be right, in one line.
+    /// What is wrong and which values are accepted, in one line.
     pub message: String,
 }
 
@@ -56,12 +54,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A configuration that was refused. `Display` prints one fault a line.
+/// The faults of a rejected configuration. `Display` prints one fault per line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.faults))]
 pub struct ConfigError {
-    /// Every fault that was found, at least one: first those of the file, then of the environment, then of the flags,
-    /// then those that come from values which do not fit each other.
+    /// At least one fault: those of the file, the environment, the flags, then of broken rules.
     pub faults: Vec<Fault>,
 }
 

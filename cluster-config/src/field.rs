@@ -1,11 +1,11 @@
-//! Declarations of fields: the one table from which structs, defaults, bounds, comments and checks come.
+//! The `section!` macro, which declares the options of one section, and the table it generates.
 //!
-//! A section file states its fields once with `section!`: doc lines, name, type, default, bounds. The macro makes the
-//! struct (the doc lines become its rustdoc), its `Default`, and a table of `Field`. Loading finds names and types in the
-//! table, validation its bounds, and the template writes it out as comments.
+//! Each section file declares its fields once: doc lines, name, type, default, bounds. The macro
+//! generates the struct (the doc lines become its rustdoc), its `Default`, and a table of `Field`.
+//! Loading, validation and the default file all read that table.
 //!
-//! Units are the last part of a name (`body_timeout_ms`, `group_bytes_max`), so the unit is read off the name.
-//! Rules between fields, and rules that a range cannot say, are in `rule.rs`.
+//! The unit of a number is derived from its name (`body_timeout_ms`, `group_bytes_max`).
+//! `rule.rs` holds the checks that involve several fields or that a range cannot express.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use toml::Value;
 
-/// How much of a refused text a fault shows.
+/// Characters of a rejected text that a fault message quotes at most.
 const SHOWN_CHARACTERS_MAX: usize = 80;
 
-/// How a field is written in TOML.
+/// The TOML type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Boolean,
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The kind in words, for faults.
+    /// The kind in words, for fault messages.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Boolean => "true or false",
@@ -46,33 +46,33 @@ impl Kind {
     }
 }
 
-/// What a field may hold.
+/// The values that a field accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bounds {
-    /// Whatever the kind allows.
+    /// Every value of the field's kind.
     Free,
-    /// A whole number from the first to the second, both included, in the unit of the field.
-    Whole(i64, i64),
+    /// Whole numbers from the first to the second bound, both included, in the unit of the field.
+    Range(i64, i64),
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// What a range cannot say, in words that follow "must be"; the type or a rule checks it.
+    /// A condition in words that follow "must be"; the field's type or a rule checks it.
     Described(&'static str),
 }
 
 /// The declaration of one field.
 #[derive(Debug)]
 pub(crate) struct Field {
-    /// Name in its section.
+    /// Name within the section.
     pub(crate) name: &'static str,
     /// Dotted name: `section.name`.
     pub(crate) path: &'static str,
-    /// Doc lines, as in the source.
+    /// Doc lines of the declaration.
     pub(crate) doc: &'static [&'static str],
     pub(crate) kind: Kind,
-    /// May be left out; an empty string means the same.
-    pub(crate) optional: bool,
+    /// The value may be absent; an empty string means absent.
+    pub(crate) is_optional: bool,
     pub(crate) bounds: Bounds,
-    /// Tells whether the type of the field takes a value.
+    /// Tests whether a value converts to the type of the field.
     pub(crate) accepts: fn(&Value) -> bool,
 }
 
@@ -82,7 +82,7 @@ impl Field {
         format!("TRIGGERS__{}", self.path.replace('.', "__").to_uppercase())
     }
 
-    /// The unit of a number in words, read off the end of the name.
+    /// The unit of a number in words, derived from the end of the name.
     pub(crate) fn unit(&self) -> Option<&'static str> {
         let quantity = self.name.strip_suffix("_max").unwrap_or(self.name);
         let units = [
@@ -97,11 +97,11 @@ impl Field {
             .find_map(|(end, unit)| (number && quantity.ends_with(end)).then_some(unit))
     }
 
-    /// What the field may hold, in words that follow "must be".
+    /// The accepted values, in words that follow "must be".
     pub(crate) fn allowed(&self) -> String {
         match self.bounds {
             Bounds::Free => self.kind.words().to_owned(),
-            Bounds::Whole(min, max) => {
+            Bounds::Range(min, max) => {
                 let unit = self.unit().map(|unit| format!(" {unit}")).unwrap_or_default();
                 format!("{} to {}{unit}", grouped(min), grouped(max))
             }
@@ -111,13 +111,13 @@ impl Field {
         }
     }
 
-    /// What is wrong with a value, or nothing. Rules are not asked: they may need other fields.
+    /// Describes what is wrong with a value, checked without the other fields.
     pub(crate) fn fault(&self, value: &Value) -> Option<String> {
         if !self.kind.holds(value) {
             return Some(format!("must be {}, but is {}", self.kind.words(), kind_found(value)));
         }
         let in_bounds = match (self.bounds, value) {
-            (Bounds::Whole(min, max), Value::Integer(number)) => (min..=max).contains(number),
+            (Bounds::Range(min, max), Value::Integer(number)) => (min..=max).contains(number),
             (Bounds::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
             _ => true,
         };
@@ -126,7 +126,7 @@ impl Field {
         }
         let shown = match value {
             Value::Integer(number) => grouped(*number),
-            // Debug keeps a text with line breaks on the one line that a fault has.
+            // Debug formatting escapes line breaks: a fault is one line.
             Value::String(text) => {
                 format!("{:?}", text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>())
             }
@@ -143,12 +143,12 @@ fn kind_found(value: &Value) -> &'static str {
         Value::Float(_) => "a decimal number",
         Value::Boolean(_) => "a boolean",
         Value::Datetime(_) => "a date",
-        Value::Array(_) => "a list of something else",
+        Value::Array(_) => "a list with items that are not strings",
         Value::Table(_) => "a table",
     }
 }
 
-/// A number with its digits in groups of three, which TOML reads as it is.
+/// Formats a number with its digits in groups of three (`10_000`), as TOML accepts it.
 pub(crate) fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::from(if number < 0 { "-" } else { "" });
@@ -164,13 +164,13 @@ pub(crate) fn grouped(number: i64) -> String {
 /// A type that a field can have.
 pub(crate) trait FieldType: DeserializeOwned {
     const KIND: Kind;
-    const OPTIONAL: bool = false;
+    const IS_OPTIONAL: bool = false;
 
-    /// The value as TOML; nothing for an absent optional. Numbers that TOML cannot hold become its largest.
+    /// The value as TOML, `None` if absent. Numbers above `i64::MAX` become `i64::MAX`.
     fn to_value(&self) -> Option<Value>;
 }
 
-/// Tells whether `T` can be made of a value.
+/// Tests whether a value converts to `T`.
 pub(crate) fn accepts<T: FieldType>(value: &Value) -> bool {
     value.clone().try_into::<T>().is_ok()
 }
@@ -223,7 +223,7 @@ impl FieldType for PathBuf {
 
 impl<T: FieldType> FieldType for Option<T> {
     const KIND: Kind = T::KIND;
-    const OPTIONAL: bool = true;
+    const IS_OPTIONAL: bool = true;
 
     fn to_value(&self) -> Option<Value> {
         self.as_ref().and_then(FieldType::to_value)
@@ -242,7 +242,7 @@ impl FieldType for Vec<String> {
 #[derive(Debug)]
 pub(crate) struct Section {
     pub(crate) name: &'static str,
-    /// Doc lines, as in the source.
+    /// Doc lines of the declaration.
     pub(crate) doc: &'static [&'static str],
     pub(crate) fields: &'static [Field],
 }
@@ -272,7 +272,7 @@ macro_rules! section {
         }
 
         impl $options {
-            /// The declaration of this section, its fields in the order of the struct.
+            /// The declaration of this section; the fields are in the order of the struct.
             pub(crate) const SECTION: $crate::field::Section = $crate::field::Section {
                 name: $section,
                 doc: &[$($section_doc),+],
@@ -281,13 +281,13 @@ macro_rules! section {
                     path: concat!($section, ".", stringify!($name)),
                     doc: &[$($doc),+],
                     kind: <$type as $crate::field::FieldType>::KIND,
-                    optional: <$type as $crate::field::FieldType>::OPTIONAL,
+                    is_optional: <$type as $crate::field::FieldType>::IS_OPTIONAL,
                     bounds: $bounds,
                     accepts: $crate::field::accepts::<$type>,
                 }),+],
             };
 
-            /// The values of the fields, in the order of the declaration.
+            /// The values of the fields, in the order of declaration.
             pub(crate) fn values(&self) -> Vec<Option<toml::Value>> {
                 vec![$($crate::field::FieldType::to_value(&self.$name)),+]
             }

@@ -1,15 +1,17 @@
-//! Options of a node: what they are, where they come from and when they are refused.
+//! Typed options of a node: their declarations, how they are loaded and how they are validated.
 //!
-//! `NodeOptions` is the one tree of typed options, a section a component. `NodeOptions::load` lays the sources over each
-//! other, weakest first: defaults, a TOML file, `TRIGGERS__SECTION__NAME` environment variables, flags. `default_toml`
-//! writes the commented default file from the same table that declares the fields, so that the two cannot disagree.
+//! `NodeOptions` is the tree of all options, with one section per component. `NodeOptions::load`
+//! merges four sources; a later source overrides an earlier one: defaults, a TOML file,
+//! `TRIGGERS__SECTION__NAME` environment variables, command-line flags. `default_toml` generates
+//! the commented default file from the declarations of the fields.
 //!
 //! Invariants:
-//! - CONFIG-1: `NodeOptions::load` gives options without a fault, or every fault it found at once, each with its source.
-//! - CONFIG-2: a name that no field has is refused in every source, never ignored.
-//! - CONFIG-3: each field is declared once; its type, default, bounds and comment come from that declaration.
+//! - `CONFIG-1`: `NodeOptions::load` returns valid options, or every fault with its source.
+//! - `CONFIG-2`: an unknown name is rejected in every source, never ignored.
+//! - `CONFIG-3`: each field is declared once, with its type, default, bounds and comment.
 //!
-//! It is not a watcher (options are read once, at start), and it holds no secret: keys are named by their file.
+//! Options are read once, at start; this crate does not watch files. Options hold no secrets: a
+//! key or a password is given by the path of its file.
 
 #[macro_use]
 mod field;

@@ -1,13 +1,13 @@
-//! Loading: lays the sources over each other and collects every fault on the way.
+//! Loading: merges the file, the environment and the flags, and collects every fault.
 //!
-//! Each source offers values to `Layers`, weakest source first: the file, the environment, the flags; what nobody set keeps its
-//! default. A value is checked alone when it is offered; rules between fields are asked once, on the result.
+//! Each source sets values in `Layers`; a later source overrides an earlier one. `Layers` checks
+//! each value by itself when it is set, and the rules over several fields once, at the end.
 //!
 //! Invariants:
-//! - LOAD-1: a fault in a weak source is reported even if a stronger source sets the field.
-//! - LOAD-2: a rule between fields is blamed on the source that set the field, not on the defaults it clashes with.
+//! - `LOAD-1`: a fault in an early source is reported even if a later source sets the field.
+//! - `LOAD-2`: the fault of a broken rule names the source that set the field, not the default.
 //!
-//! It reads one file and nothing else: whether other files that options name exist is found by who opens them.
+//! Loading reads one file. It does not check that the files which options name exist.
 
 mod environment;
 mod file;
@@ -23,38 +23,38 @@ use crate::options::NodeOptions;
 pub use environment::process_environment;
 use layers::Layers;
 
-/// Where options come from. `Sources::default()` is the defaults alone.
+/// The sources of options. `Sources::default()` leaves every option at its default.
 #[derive(Clone, Debug, Default)]
 pub struct Sources<'a, E = Vec<(String, String)>> {
-    /// A TOML file of at most 1 MiB.
+    /// Path of a TOML file of at most 1 MiB.
     pub file: Option<&'a Path>,
-    /// Environment variables as (name, value); those that do not begin with `TRIGGERS__` are ignored.
+    /// Environment variables as (name, value); names without the prefix `TRIGGERS__` are ignored.
     pub environment: E,
-    /// Flags, weakest first.
+    /// Flags in the order of the command line; a later flag overrides an earlier one.
     pub flags: Vec<Override>,
 }
 
-/// A field that a flag sets. Parses from `section.name=value`.
+/// A field and the value that a flag sets; parses from `section.name=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// Dotted field, such as `listen.address`.
+    /// Dotted name, such as `listen.address`.
     pub field: String,
-    /// The value as text: lists comma-separated, empty for an optional field that shall have none.
+    /// The value as text: lists are comma-separated; an empty text unsets an optional field.
     pub value: String,
 }
 
 impl Override {
-    /// Sets `field` to `value`.
+    /// Creates an override that sets `field` to `value`.
     pub fn new(field: impl Into<String>, value: impl ToString) -> Self {
         Self { field: field.into(), value: value.to_string() }
     }
 }
 
-/// A text that is no override.
+/// The error for a text that is not an override.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} must be written as section.name=value")]
 pub struct OverrideError {
-    /// What was given.
+    /// The rejected text.
     pub text: String,
 }
 
@@ -69,21 +69,21 @@ impl FromStr for Override {
     }
 }
 
-/// See `NodeOptions::load`.
+/// Implements `NodeOptions::load`.
 pub(crate) fn load<E>(sources: Sources<'_, E>) -> Result<NodeOptions, ConfigError>
 where
     E: IntoIterator<Item = (String, String)>,
 {
     let mut layers = Layers::default();
     if let Some(path) = sources.file {
-        file::offer(path, &mut layers);
+        file::set_fields(path, &mut layers);
     }
-    environment::offer(sources.environment, &mut layers);
+    environment::set_fields(sources.environment, &mut layers);
     for flag in sources.flags {
         let source = FaultSource::Flag(flag.field.clone());
         match layers::find(&flag.field) {
-            Some(field) => layers.offer_text(field, &flag.value, source),
-            None => layers.refuse(source, &flag.field, nearest::unknown_field(&flag.field)),
+            Some(field) => layers.set_text(field, &flag.value, source),
+            None => layers.reject(source, &flag.field, nearest::unknown_field(&flag.field)),
         }
     }
     layers.finish()

@@ -1,13 +1,11 @@
-//! The tree of options: one struct a section, each in its own file.
+//! `NodeOptions`, the tree of all options: one struct per section, each in its own file.
 //!
-//! `NodeOptions` is what a node is started with. Its default is a node for one machine that is bound to loopback;
-//! `dev` and `simulation` are the presets that differ from it in code, profiles are TOML files beside this crate.
+//! The defaults describe a single node that is bound to loopback. `dev` and `simulation` are
+//! presets in code; the profiles for production are TOML files beside this crate's `src` folder.
 //!
 //! Invariants:
-//! - OPTIONS-1: the defaults and every preset are without fault.
-//! - OPTIONS-2: `SECTIONS` and `values` list the same fields in the same order.
-//!
-//! It is not the place of a rule between sections: those are in `rule.rs`.
+//! - `OPTIONS-2`: the defaults and every preset are valid.
+//! - `OPTIONS-3`: `SECTIONS` and `values` list the same fields in the same order.
 
 mod admin;
 mod broker;
@@ -53,7 +51,7 @@ pub(crate) const SECTIONS: [&Section; 9] = [
     &LogOptions::SECTION,
 ];
 
-/// The rules of the sections that have any.
+/// The rules that are declared in the section files.
 pub(crate) const RULES: [&[Rule]; 8] = [
     node::RULES,
     listen::RULES,
@@ -70,36 +68,36 @@ pub(crate) fn fields() -> impl Iterator<Item = &'static Field> {
     SECTIONS.into_iter().flat_map(|section| section.fields)
 }
 
-/// Everything a node is started with.
+/// All options of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeOptions {
-    /// Who this node is.
+    /// Identity of this node.
     pub node: NodeIdentityOptions,
     /// The public listener.
     pub listen: ListenOptions,
     /// The listener for operators.
     pub admin: AdminOptions,
-    /// Where events are kept.
+    /// The storage engine.
     pub store: StoreOptions,
     /// The nodes that share the store.
     pub cluster: ClusterOptions,
-    /// Inboxes, commits and admission.
+    /// Inboxes, commits and admission limits.
     pub broker: BrokerOptions,
-    /// Webhooks.
+    /// Delivery of webhooks.
     pub delivery: DeliveryOptions,
-    /// What clients may ask for.
+    /// Limits on requests of clients.
     pub limits: LimitOptions,
-    /// Log lines.
+    /// Logging of the node.
     pub log: LogOptions,
 }
 
 impl NodeOptions {
-    /// Lays the sources over each other (defaults, file, environment, flags; the later wins) and checks the result.
+    /// Merges the sources (defaults, file, environment, flags; the later wins) and validates.
     ///
     /// # Errors
-    /// `ConfigError` with every fault of every source: unreadable or malformed file, unknown names, values of a wrong
-    /// type or out of bounds, values that do not fit each other.
+    /// `ConfigError` with every fault of every source: an unreadable or malformed file, unknown
+    /// names, values of the wrong type or out of bounds, values that contradict each other.
     pub fn load<E>(sources: Sources<'_, E>) -> Result<Self, ConfigError>
     where
         E: IntoIterator<Item = (String, String)>,
@@ -107,16 +105,16 @@ impl NodeOptions {
         load::load(sources)
     }
 
-    /// Everything that is wrong with these options; empty if they can be used. Sources are `FaultSource::Default`.
+    /// Every fault in these options; empty if they are valid. The source of each is `Default`.
     pub fn validate(&self) -> Vec<Fault> {
         let single = fields().zip(self.values()).filter_map(|(field, value)| {
             let message = field.fault(&value?)?;
             Some((field.path, message))
         });
         let mut faults: Vec<(&'static str, String)> = single.collect();
-        let refused = faults.iter().map(|(path, _)| *path).collect();
+        let rejected = faults.iter().map(|(path, _)| *path).collect();
         faults.extend(
-            rule::broken(self, &refused)
+            rule::broken(self, &rejected)
                 .into_iter()
                 .map(|(rule, message)| (rule.fields[0], message)),
         );
@@ -128,7 +126,7 @@ impl NodeOptions {
         faults.into_iter().map(fault).collect()
     }
 
-    /// A node on a developer's machine: loopback, webhooks to it too, lines for people, everything in `data_directory`.
+    /// Options for a developer's machine: listeners and webhooks on loopback, readable log lines.
     pub fn dev(data_directory: impl Into<PathBuf>) -> Self {
         let mut options = Self::default();
         options.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
@@ -141,7 +139,7 @@ impl NodeOptions {
         options
     }
 
-    /// Limits so small that a simulated workload meets all of them within a few hundred requests.
+    /// Limits so small that a simulated workload reaches each within a few hundred requests.
     pub fn simulation() -> Self {
         Self {
             node: NodeIdentityOptions { partitions: 8, ..NodeIdentityOptions::default() },

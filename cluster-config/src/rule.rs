@@ -1,20 +1,20 @@
-//! Rules: what a range of one field cannot say.
+//! Rules: validation that the bounds of a single field cannot express.
 //!
-//! A rule names the fields it looks at, the one to blame first, and says what is wrong. Rules of a section are in the file of
-//! the section that is to blame; those that belong to no section, because listeners must differ, are here.
+//! A rule names the fields it reads, starting with the one that its fault is reported for. Each
+//! rule is in the file of that field's section; the rules that compare listeners are here.
 //!
-//! Invariant RULE-1: a rule is not asked if one of its fields was refused already, since it would judge a default that
-//! nobody chose and report a fault that goes away with the first one.
+//! Invariant `RULE-1`: a rule is skipped if one of its fields was already rejected. It would see
+//! the default instead of the rejected value and report a misleading second fault.
 
 use std::collections::BTreeSet;
 
 use crate::options::NodeOptions;
 
-/// One rule.
+/// A check over one or more fields.
 pub(crate) struct Rule {
-    /// Dotted fields it looks at; the first is the one at fault.
+    /// Dotted names of the fields it reads; a fault is reported for the first.
     pub(crate) fields: &'static [&'static str],
-    /// What is wrong, or nothing.
+    /// Describes what is wrong with the options, if the rule is broken.
     pub(crate) broken: fn(&NodeOptions) -> Option<String>,
 }
 
@@ -40,18 +40,18 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// The rules that the options break, without those that look at a refused field.
+/// The rules that the options break, except those that read a rejected field (`RULE-1`).
 pub(crate) fn broken(
     options: &NodeOptions,
-    refused: &BTreeSet<&'static str>,
+    rejected: &BTreeSet<&'static str>,
 ) -> Vec<(&'static Rule, String)> {
     all()
-        .filter(|rule| rule.fields.iter().all(|field| !refused.contains(field)))
+        .filter(|rule| rule.fields.iter().all(|field| !rejected.contains(field)))
         .filter_map(|rule| Some((rule, (rule.broken)(options)?)))
         .collect()
 }
 
-/// Every rule of every section.
+/// All rules: those of the sections, then those of this file.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
     crate::options::RULES.into_iter().chain([RULES]).flatten()
 }

@@ -1,24 +1,26 @@
-//! The commented default file, written from the declarations of the fields.
+//! Generates the commented default file from the declarations of the fields.
 //!
-//! Each field comes with its doc lines, with what it may hold in its unit, and with the environment variable that sets it.
-//! Numbers are grouped as people read them. An optional field without a value is written as an empty string, which loading
-//! takes for "none". `default.toml` beside this crate is this text; a test compares.
-//!
-//! It is not a serializer of arbitrary options: serde does that, without comments.
+//! Each field is written with its doc lines, its accepted values, its environment variable and its
+//! default. An absent optional field is written as an empty string. A test compares the result
+//! with `default.toml` in this crate's folder.
 
 use toml::Value;
 
 use crate::field::{Field, grouped};
 use crate::options::{NodeOptions, SECTIONS};
 
+/// Columns of a comment in the file.
+const COLUMNS_MAX: usize = 100;
+
 const HEAD: &str = "\
 # Options of a Triggers node, with their defaults.
 #
-# What is left out keeps its default. An environment variable beats this file, a flag beats the environment.
-# Unknown names are refused. `triggers config check --config FILE` lists everything that is wrong with a file.
+# An option that is left out has its default. An environment variable overrides this file, and a
+# command-line flag overrides the environment. Unknown names are rejected.
+# `triggers config check --config FILE` lists every fault of a file.
 ";
 
-/// The commented default file: valid TOML, a comment a field, every value the default.
+/// Returns the default file: valid TOML with every field at its default, each with a comment.
 pub fn default_toml() -> String {
     let mut text = HEAD.to_owned();
     let mut values = NodeOptions::default().values().into_iter();
@@ -41,7 +43,10 @@ fn push_field(text: &mut String, field: &Field, value: Option<Value>) {
     };
     text.push('\n');
     push_comment(text, field.doc);
-    text.push_str(&format!("# Must be {}. {}\n", field.allowed(), field.variable()));
+    let (allowed, variable) = (field.allowed(), field.variable());
+    let is_one_line = allowed.len() + variable.len() <= COLUMNS_MAX - "# Must be . ".len();
+    let separator = if is_one_line { " " } else { "\n# " };
+    text.push_str(&format!("# Must be {allowed}.{separator}{variable}\n"));
     text.push_str(&format!("{} = {shown}\n", field.name));
 }
 

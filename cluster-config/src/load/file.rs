@@ -1,9 +1,9 @@
-//! The TOML file as a source.
+//! Loads options from a TOML file.
 //!
-//! Sections are tables, fields their keys. A file that cannot be read or parsed is one fault and offers nothing; otherwise each
-//! unknown section, unknown field and refused value is a fault of its own.
+//! Sections are tables and fields are their keys. A file that cannot be read or parsed is one
+//! fault. Otherwise each unknown section, unknown field and rejected value is a fault of its own.
 //!
-//! It reads at most 1 MiB, so that a wrong path (a disk image, a device) cannot fill the memory.
+//! At most 1 MiB is read, so that a wrong path (a disk image, a device) cannot exhaust memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,36 +18,36 @@ use crate::options::SECTIONS;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Offers what the file holds.
-pub(super) fn offer(path: &Path, layers: &mut Layers) {
+/// Sets the fields that the file contains.
+pub(super) fn set_fields(path: &Path, layers: &mut Layers) {
     let source = FaultSource::File(path.to_owned());
     let table = match read(path) {
         Ok(table) => table,
-        Err(message) => return layers.refuse(source, "", message),
+        Err(message) => return layers.reject(source, "", message),
     };
     for (name, value) in table {
         let known = SECTIONS.into_iter().any(|section| section.name == name);
         match value {
-            Value::Table(values) if known => offer_section(&name, values, &source, layers),
-            _ if known => layers.refuse(
+            Value::Table(values) if known => set_section(&name, values, &source, layers),
+            _ if known => layers.reject(
                 source.clone(),
                 &name,
                 format!("must be a section, written as [{name}]"),
             ),
             Value::Table(_) => {
-                layers.refuse(source.clone(), &name, nearest::unknown_section(&name))
+                layers.reject(source.clone(), &name, nearest::unknown_section(&name))
             }
-            _ => layers.refuse(source.clone(), &name, nearest::unknown_field(&name)),
+            _ => layers.reject(source.clone(), &name, nearest::unknown_field(&name)),
         }
     }
 }
 
-fn offer_section(section: &str, values: Table, source: &FaultSource, layers: &mut Layers) {
+fn set_section(section: &str, values: Table, source: &FaultSource, layers: &mut Layers) {
     for (name, value) in values {
         let path = format!("{section}.{name}");
         match find(&path) {
-            Some(field) => layers.offer(field, value, source.clone()),
-            None => layers.refuse(source.clone(), &path, nearest::unknown_field(&path)),
+            Some(field) => layers.set(field, value, source.clone()),
+            None => layers.reject(source.clone(), &path, nearest::unknown_field(&path)),
         }
     }
 }

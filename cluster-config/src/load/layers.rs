@@ -1,9 +1,10 @@
-//! Layers: the value of each field that some source set, and the faults so far.
+//! `Layers` collects the values that the sources set, and the faults found so far.
 //!
-//! A stronger source replaces what a weaker one offered. A value that its field refuses is recorded as a fault and dropped, so that
-//! the rest can still be checked: one run shows everything there is to correct.
+//! A later source replaces the value of an earlier one. A rejected value is recorded as a fault and
+//! dropped, so that loading continues and one run reports every fault.
 //!
-//! Invariant LAYERS-1: the kept values all pass `Field::fault`, so that building the options of them cannot fail.
+//! Invariant `LAYERS-1`: every kept value passes `Field::fault`, so that constructing the options
+//! from them cannot fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,49 +15,50 @@ use crate::field::{Field, Kind};
 use crate::options::{NodeOptions, SECTIONS, fields};
 use crate::rule::{self, Rule};
 
-/// The field of a dotted name.
+/// Finds a field by its dotted name.
 pub(super) fn find(path: &str) -> Option<&'static Field> {
     fields().find(|field| field.path == path)
 }
 
+/// The values and faults of the sources merged so far.
 #[derive(Default)]
 pub(super) struct Layers {
     values: BTreeMap<&'static str, (Value, FaultSource)>,
-    refused: BTreeSet<&'static str>,
+    rejected: BTreeSet<&'static str>,
     faults: Vec<Fault>,
 }
 
 impl Layers {
-    /// Records a fault that belongs to no known field, or to a whole source (an empty `field`).
-    pub(super) fn refuse(&mut self, source: FaultSource, field: &str, message: String) {
+    /// Records a fault of an unknown field, or of a complete source (`field` is empty).
+    pub(super) fn reject(&mut self, source: FaultSource, field: &str, message: String) {
         self.faults.push(Fault { source, field: field.to_owned(), message });
     }
 
-    /// Takes a value over what weaker sources set, or records what is wrong with it.
-    pub(super) fn offer(&mut self, field: &'static Field, value: Value, source: FaultSource) {
+    /// Sets a field, overriding earlier sources, or records why the value is rejected.
+    pub(super) fn set(&mut self, field: &'static Field, value: Value, source: FaultSource) {
         match field.fault(&value) {
             None => {
                 self.values.insert(field.path, (value, source));
             }
             Some(message) => {
-                self.refused.insert(field.path);
-                self.refuse(source, field.path, message);
+                self.rejected.insert(field.path);
+                self.reject(source, field.path, message);
             }
         }
     }
 
-    /// Like `offer`, with the text typed as the field is.
-    pub(super) fn offer_text(&mut self, field: &'static Field, text: &str, source: FaultSource) {
-        self.offer(field, typed(field.kind, text), source);
+    /// Converts the text to the kind of the field, then sets the field.
+    pub(super) fn set_text(&mut self, field: &'static Field, text: &str, source: FaultSource) {
+        self.set(field, typed(field.kind, text), source);
     }
 
-    /// The options, if there was no fault and no rule is broken.
+    /// Checks the rules and returns the options, or all faults.
     pub(super) fn finish(mut self) -> Result<NodeOptions, ConfigError> {
         match self.table().try_into::<NodeOptions>() {
             Ok(options) => {
-                for (rule, message) in rule::broken(&options, &self.refused) {
+                for (rule, message) in rule::broken(&options, &self.rejected) {
                     let source = self.source(rule);
-                    self.refuse(source, rule.fields[0], message);
+                    self.reject(source, rule.fields[0], message);
                 }
                 if self.faults.is_empty() {
                     Ok(options)
@@ -65,7 +67,7 @@ impl Layers {
                 }
             }
             Err(error) => {
-                self.refuse(FaultSource::Default, "", error.message().to_owned());
+                self.reject(FaultSource::Default, "", error.message().to_owned());
                 Err(ConfigError { faults: self.faults })
             }
         }
@@ -77,7 +79,7 @@ impl Layers {
             let mut values = Table::new();
             for field in section.fields {
                 match self.values.get(field.path) {
-                    Some((Value::String(text), _)) if field.optional && text.is_empty() => {}
+                    Some((Value::String(text), _)) if field.is_optional && text.is_empty() => {}
                     Some((value, _)) => {
                         values.insert(field.name.to_owned(), value.clone());
                     }
@@ -90,12 +92,12 @@ impl Layers {
     }
 
     fn source(&self, rule: &Rule) -> FaultSource {
-        let set = rule.fields.iter().find_map(|field| self.values.get(field));
-        set.map_or(FaultSource::Default, |(_, source)| source.clone())
+        let found = rule.fields.iter().find_map(|field| self.values.get(field));
+        found.map_or(FaultSource::Default, |(_, source)| source.clone())
     }
 }
 
-/// A text as a value of a kind; a text that is none stays text, which the field then refuses.
+/// Converts a text to a kind. A text that does not convert stays text, so the field rejects it.
 fn typed(kind: Kind, text: &str) -> Value {
     let plain = || Value::String(text.to_owned());
     match kind {

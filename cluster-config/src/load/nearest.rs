@@ -1,17 +1,15 @@
-//! Suggestions: the known name that an unknown one was probably meant to be.
+//! Suggests the most similar known name in the fault message of an unknown one.
 //!
-//! The right name in the wrong section comes first, then the name with the fewest changed characters, if they are few. A
-//! name that resembles nothing gets no suggestion: a wrong one costs more than none.
-//!
-//! It is not tolerance: the unknown name is refused in every case.
+//! The same name in another section is preferred, then the name with the smallest edit distance,
+//! if that is small. A name that resembles nothing gets no suggestion.
 
 use crate::field::Field;
 use crate::options::{SECTIONS, fields};
 
-/// Longer names are not compared, which bounds the work on a hostile file.
+/// Longer names get no suggestion, which bounds the work for a hostile file.
 const NAME_BYTES_MAX: usize = 128;
 
-/// The message for an unknown field of a file or a flag.
+/// The fault message for an unknown field of a file or a flag.
 pub(super) fn unknown_field(path: &str) -> String {
     match nearest_field(path) {
         Some(field) => format!("unknown field; did you mean {}?", field.path),
@@ -19,7 +17,7 @@ pub(super) fn unknown_field(path: &str) -> String {
     }
 }
 
-/// The message for an unknown environment variable; `path` is the dotted name it would set.
+/// The fault message for an unknown variable; `path` is the dotted name it would set.
 pub(super) fn unknown_variable(path: &str) -> String {
     match nearest_field(path) {
         Some(field) => format!("unknown field; did you mean {}?", field.variable()),
@@ -27,7 +25,7 @@ pub(super) fn unknown_variable(path: &str) -> String {
     }
 }
 
-/// The message for an unknown section of a file.
+/// The fault message for an unknown section of a file.
 pub(super) fn unknown_section(name: &str) -> String {
     match nearest(name, SECTIONS.into_iter().map(|section| (section.name, section))) {
         Some(section) => format!("unknown section; did you mean [{}]?", section.name),
@@ -61,7 +59,7 @@ fn nearest<T>(name: &str, known: impl Iterator<Item = (&'static str, T)>) -> Opt
         .map(|(_, item)| item)
 }
 
-/// Characters to insert, delete or replace to get from one text to the other (Levenshtein).
+/// The Levenshtein distance of two texts.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();

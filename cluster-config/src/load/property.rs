@@ -1,9 +1,7 @@
-//! Property: options that are valid come back from every source as they were.
+//! Property tests: valid options survive a round trip through a file and the environment.
 //!
-//! Values are drawn from the bounds of the declarations, so a new field is covered as soon as it is declared; then the
-//! few rules between fields are made to hold. The options go through TOML and a file, and through the environment.
-//!
-//! A failure prints the shrunken options; proptest keeps the seed.
+//! Values are generated from the bounds of the declarations, so a new field is covered at once.
+//! Then a few values are adjusted to satisfy the rules over several fields.
 
 use std::io::Write;
 
@@ -31,7 +29,7 @@ fn text_of(field: &Field) -> BoxedStrategy<Value> {
 
 fn value_of(field: &'static Field) -> BoxedStrategy<Option<Value>> {
     let value = match (field.bounds, field.kind) {
-        (Bounds::Whole(min, max), _) => (min..=max).prop_map(Value::Integer).boxed(),
+        (Bounds::Range(min, max), _) => (min..=max).prop_map(Value::Integer).boxed(),
         (Bounds::Choice(words), _) => {
             proptest::sample::select(words).prop_map(|word| Value::String(word.into())).boxed()
         }
@@ -50,7 +48,11 @@ fn value_of(field: &'static Field) -> BoxedStrategy<Option<Value>> {
         }
         _ => text_of(field),
     };
-    if field.optional { proptest::option::of(value).boxed() } else { value.prop_map(Some).boxed() }
+    if field.is_optional {
+        proptest::option::of(value).boxed()
+    } else {
+        value.prop_map(Some).boxed()
+    }
 }
 
 fn valid_options() -> impl Strategy<Value = NodeOptions> {
@@ -69,12 +71,12 @@ fn valid_options() -> impl Strategy<Value = NodeOptions> {
             .zip(tables)
             .map(|(section, table)| (section.name.to_owned(), Value::Table(table)));
         let mut options: NodeOptions = named.collect::<Table>().try_into().unwrap();
-        make_rules_hold(&mut options);
+        satisfy_rules(&mut options);
         options
     })
 }
 
-fn make_rules_hold(options: &mut NodeOptions) {
+fn satisfy_rules(options: &mut NodeOptions) {
     let NodeOptions { node, listen, store, cluster, broker, delivery, limits, .. } = options;
     node.partitions = node.partitions.next_power_of_two();
     if listen.tls_certificate_file.is_none() {
@@ -118,18 +120,20 @@ fn as_text(value: Value) -> String {
 
 proptest! {
     #[test]
-    fn valid_options_come_back_from_a_file(options in valid_options()) {
+    fn valid_options_survive_a_file(options in valid_options()) {
         prop_assert_eq!(options.validate(), Vec::new());
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(toml::to_string(&options).unwrap().as_bytes()).unwrap();
-        let loaded = NodeOptions::load(Sources { file: Some(file.path()), ..Sources::<Vec<_>>::default() });
+        let sources = Sources { file: Some(file.path()), ..Sources::<Vec<_>>::default() };
+        let loaded = NodeOptions::load(sources);
         prop_assert_eq!(loaded, Ok(options));
     }
 
     #[test]
-    fn valid_options_come_back_from_the_environment(options in valid_options()) {
+    fn valid_options_survive_the_environment(options in valid_options()) {
         let values = fields().zip(options.values());
-        let environment = values.filter_map(|(field, value)| Some((field.variable(), as_text(value?))));
+        let environment =
+            values.filter_map(|(field, value)| Some((field.variable(), as_text(value?))));
         let loaded = NodeOptions::load(Sources { file: None, environment, flags: Vec::new() });
         prop_assert_eq!(loaded, Ok(options));
     }

@@ -1,53 +1,55 @@
 //! Options of section `broker`: inboxes, commits and admission.
 //!
-//! Admission is before any message is sent: permits for a tenant, then for the node. A tenant over its own gets 429, a
-//! node over its own 503, both with `Retry-After`. While a commit of an inbox is in flight, arrivals gather; the next
-//! commit takes all of them up to the limits of a batch.
+//! Before a request is sent to an inbox, it acquires permits: of its tenant, then of the node.
+//! Without a permit of the tenant it is rejected with 429, without one of the node with 503.
+//! Requests that arrive during a commit of their inbox are gathered into the next commit.
 //!
-//! It is not what one request may contain: that is in section `limits`.
+//! Limits on a single request are in section `limits`.
 
 use crate::field::Bounds;
 use crate::rule::Rule;
 
 section! {
-    /// Inboxes, commits and admission.
+    /// Inboxes, commits and admission limits.
     "broker" => BrokerOptions {
-        /// An inbox without requests for this long leaves memory; its events stay in the store.
-        inbox_idle_timeout_ms: u64 = 60_000, Bounds::Whole(100, 86_400_000);
-        /// Inboxes in memory; beyond it the least recently used one leaves.
-        inboxes_max: usize = 50_000, Bounds::Whole(1, 10_000_000);
-        /// Events of one tenant that one commit takes.
-        batch_events_max: usize = 500, Bounds::Whole(1, 1_000);
-        /// Size of the events of one tenant that one commit takes. A single larger event is committed alone.
-        batch_bytes_max: usize = 524_288, Bounds::Whole(1_024, 4 << 20);
-        /// Requests of one tenant that are admitted at the same time; more get 429.
-        tenant_requests_max: usize = 1_024, Bounds::Whole(1, 1_048_576);
-        /// Size of the bodies of one tenant that are held at the same time; more get 429.
-        /// A full batch request has to fit in.
-        tenant_bytes_max: usize = 16 << 20, Bounds::Whole(9 << 20, 1 << 30);
-        /// Size of all bodies that are held at the same time; more get 503.
-        node_bytes_max: usize = 256 << 20, Bounds::Whole(9 << 20, 64 << 30);
-        /// Commits that are in flight at the same time, over all tenants, who take turns.
-        commits_in_flight_max: usize = 64, Bounds::Whole(1, 4_096);
-        /// Reads that run at the same time, over all tenants. At most store.readers_max.
-        reads_in_flight_max: usize = 256, Bounds::Whole(1, 65_536);
-        /// Wait for a commit, after which the outcome is unknown and 503 is answered.
-        commit_timeout_ms: u64 = 5_000, Bounds::Whole(100, 60_000);
-        /// Time for which an idempotency key is remembered. Clients rely on a day.
-        idempotency_retention_seconds: u64 = 86_400, Bounds::Whole(1, 604_800);
-        /// Restarts of one component within restart_window_ms, after which the node stops.
-        restarts_max: u32 = 5, Bounds::Whole(0, 1_000);
-        /// Window in which restarts are counted.
-        restart_window_ms: u64 = 60_000, Bounds::Whole(1_000, 3_600_000);
-        /// Rows that one inbox page may look at before it is answered with what was found.
-        scan_rows_max: usize = 10_000, Bounds::Whole(10, 1_000_000);
-        /// Time between two looks for events, idempotency keys and traces of deletions that have reached their age.
-        sweep_interval_ms: u64 = 600_000, Bounds::Whole(1_000, 86_400_000);
+        /// An inbox without requests for this long is removed from memory; its events stay in the
+        /// store.
+        inbox_idle_timeout_ms: u64 = 60_000, Bounds::Range(100, 86_400_000);
+        /// Inboxes in memory; for a further one the least recently used one is removed.
+        inboxes_max: usize = 50_000, Bounds::Range(1, 10_000_000);
+        /// Events of one commit of a tenant.
+        batch_events_max: usize = 500, Bounds::Range(1, 1_000);
+        /// Total size of the events of one commit of a tenant. A larger event is committed alone.
+        batch_bytes_max: usize = 524_288, Bounds::Range(1_024, 4 << 20);
+        /// Requests of one tenant in progress; more are rejected with 429.
+        tenant_requests_max: usize = 1_024, Bounds::Range(1, 1_048_576);
+        /// Total body size of the requests of one tenant in progress; more are rejected with 429.
+        /// A full batch request must fit.
+        tenant_bytes_max: usize = 16 << 20, Bounds::Range(9 << 20, 1 << 30);
+        /// Total body size of all requests in progress; more are rejected with 503.
+        node_bytes_max: usize = 256 << 20, Bounds::Range(9 << 20, 64 << 30);
+        /// Commits in flight over all tenants; further ones wait in turn.
+        commits_in_flight_max: usize = 64, Bounds::Range(1, 4_096);
+        /// Reads in progress over all tenants; at most store.readers_max.
+        reads_in_flight_max: usize = 256, Bounds::Range(1, 65_536);
+        /// Time for a commit; after it the outcome is unknown and the node answers 503.
+        commit_timeout_ms: u64 = 5_000, Bounds::Range(100, 60_000);
+        /// Time for which an idempotency key is kept. Clients rely on one day.
+        idempotency_retention_seconds: u64 = 86_400, Bounds::Range(1, 604_800);
+        /// Restarts of one component within restart_window_ms; at one more the node stops.
+        restarts_max: u32 = 5, Bounds::Range(0, 1_000);
+        /// Time window in which restarts are counted.
+        restart_window_ms: u64 = 60_000, Bounds::Range(1_000, 3_600_000);
+        /// Rows that are read for one inbox page; then the page is returned, full or not.
+        scan_rows_max: usize = 10_000, Bounds::Range(10, 1_000_000);
+        /// Interval between two sweeps, which remove expired events, idempotency keys and deletion
+        /// records.
+        sweep_interval_ms: u64 = 600_000, Bounds::Range(1_000, 86_400_000);
     }
 }
 
 impl BrokerOptions {
-    /// A handful of everything; commits and idle inboxes time out within a short run.
+    /// Small limits; commits and idle inboxes time out within a short run.
     pub(crate) fn simulation() -> Self {
         Self {
             inbox_idle_timeout_ms: 2_000,
@@ -68,7 +70,7 @@ impl BrokerOptions {
     }
 }
 
-/// What the declarations above cannot say, with the sections that it has to fit.
+/// Checks that the bounds above cannot express, some of them across sections.
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["broker.node_bytes_max", "broker.tenant_bytes_max"],

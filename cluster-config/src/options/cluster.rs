@@ -1,13 +1,14 @@
-//! Options of section `cluster`: how the nodes that share a store reach each other, and when one takes over from another.
+//! Options of section `cluster`: how nodes reach each other, and when one takes over from another.
 //!
-//! Each node writes a beat into the store. A node that could not do so for `stop_after_ms` stops serving; only after
-//! `take_over_after_ms` do the others take its partitions. The order of the two times spares clients refused requests; that
-//! nothing is written twice does not hang on it, since the store refuses an owner of the past.
+//! Each node writes a heartbeat into the store. A node that fails to do so for `stop_after_ms`
+//! stops serving; after `take_over_after_ms` the other nodes take over its partitions. The order of
+//! the two times avoids failed requests. Correctness does not depend on it: the store rejects
+//! writes of a former owner.
 //!
-//! Who reaches the listener of the cluster can act as any tenant, so both sides show a certificate unless it is on
-//! loopback. With the embedded engine there are no other nodes: the values are checked alone and have no effect.
+//! A client of the cluster listener can act as any tenant. Off loopback, therefore, both sides of
+//! a connection must present a certificate. With the embedded engine the section has no effect.
 //!
-//! It is not the list of members: nodes find each other in the store.
+//! The section does not list the nodes: they find each other in the store.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,37 +18,41 @@ use crate::field::Bounds;
 use crate::rule::Rule;
 
 section! {
-    /// The nodes of a cluster among each other. Used only with a store.engine that nodes share.
+    /// Communication between the nodes of a cluster. Used only with a store.engine that nodes
+    /// share.
     "cluster" => ClusterOptions {
-        /// Address and port to listen on for the other nodes; port 0 takes a free one. No client may reach it.
+        /// Address and port to listen on for the other nodes; port 0 selects a free port.
+        /// Clients must not be able to reach it.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             Bounds::Described("an IP address and port, such as 10.0.0.1:7400");
-        /// Where the other nodes reach this one. Without it: at address.
+        /// Host and port at which the other nodes reach this one. Defaults to address.
         advertised_address: Option<String> = None,
             Bounds::Described("a host and port, such as node-1.internal:7400; empty: none");
-        /// Certificate chain of this node, PEM, for node.name. Each node shows one, as a server and as a client.
+        /// Certificate chain of this node in PEM, issued for node.name. The node presents it both
+        /// as a server and as a client.
         tls_certificate_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
-        /// Private key of the certificate, PEM.
+        /// Private key of the certificate in PEM.
         tls_key_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
-        /// Certificates, PEM, of the authority that the certificates of all nodes come from. It should sign for nobody else.
+        /// CA certificates in PEM that the certificates of all nodes are verified with. The CA
+        /// should issue certificates for the nodes of this cluster only.
         tls_ca_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
-        /// How often a node writes into the store that it is there.
-        heartbeat_interval_ms: u64 = 2_000, Bounds::Whole(100, 60_000);
-        /// A node that could not write its beat for this long stops serving.
-        stop_after_ms: u64 = 8_000, Bounds::Whole(300, 300_000);
-        /// The others take over from a node whose beat they have seen unchanged for this long.
-        take_over_after_ms: u64 = 10_000, Bounds::Whole(301, 600_000);
-        /// Partitions that this node hands over at the same time.
-        transfers_in_flight_max: usize = 8, Bounds::Whole(1, 256);
-        /// Requests of one other node that are under way here at the same time; more are refused for the moment with 503.
-        peer_requests_max: usize = 4_096, Bounds::Whole(1, 1_048_576);
-        /// Size of the requests of one other node that are under way here at the same time.
-        peer_bytes_max: usize = 64 << 20, Bounds::Whole(9 << 20, 16 << 30);
+        /// Interval at which a node writes its heartbeat into the store.
+        heartbeat_interval_ms: u64 = 2_000, Bounds::Range(100, 60_000);
+        /// A node that fails to write its heartbeat for this long stops serving.
+        stop_after_ms: u64 = 8_000, Bounds::Range(300, 300_000);
+        /// The other nodes take over from a node whose heartbeat is unchanged for this long.
+        take_over_after_ms: u64 = 10_000, Bounds::Range(301, 600_000);
+        /// Partitions that this node transfers to other nodes at the same time.
+        transfers_in_flight_max: usize = 8, Bounds::Range(1, 256);
+        /// Requests of one other node in progress on this node; more are rejected with 503.
+        peer_requests_max: usize = 4_096, Bounds::Range(1, 1_048_576);
+        /// Total size of the requests of one other node in progress on this node.
+        peer_bytes_max: usize = 64 << 20, Bounds::Range(9 << 20, 16 << 30);
     }
 }
 
 impl ClusterOptions {
-    /// Short times, so that a node is missed within a second, and few requests.
+    /// Short times, so that other nodes take over within a second, and few requests.
     pub(crate) fn simulation() -> Self {
         Self {
             heartbeat_interval_ms: 100,
@@ -61,14 +66,14 @@ impl ClusterOptions {
     }
 }
 
-/// What the declarations above cannot say.
+/// Checks that the bounds above cannot express.
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["cluster.advertised_address"],
         broken: |options| {
             let address = options.cluster.advertised_address.as_deref()?;
             (!peer_address_fits(address))
-                .then(|| "must be a host and port that other nodes can reach, such as node-1.internal:7400".to_owned())
+                .then(|| "must be a host and port, such as node-1.internal:7400".to_owned())
         },
     },
     Rule {
@@ -88,8 +93,9 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["cluster.tls_certificate_file", "cluster.tls_key_file", "cluster.tls_ca_file"],
         broken: |options| {
-            (1..=2).contains(&tls_files(&options.cluster)).then(|| {
-                "must be set together with cluster.tls_key_file and cluster.tls_ca_file, or none of them".to_owned()
+            (1..=2).contains(&tls_files_set(&options.cluster)).then(|| {
+                "must be set together with cluster.tls_key_file and cluster.tls_ca_file, or none"
+                    .to_owned()
             })
         },
     },
@@ -104,8 +110,9 @@ pub(crate) const RULES: &[Rule] = &[
         broken: |options| {
             let cluster = &options.cluster;
             let is_needed = options.store.engine.is_shared() && !cluster.address.ip().is_loopback();
-            (is_needed && tls_files(cluster) == 0).then(|| {
-                "must be set with cluster.tls_key_file and cluster.tls_ca_file, since cluster.address is not on loopback"
+            (is_needed && tls_files_set(cluster) == 0).then(|| {
+                "must be set with cluster.tls_key_file and cluster.tls_ca_file, \
+                 since cluster.address is not on loopback"
                     .to_owned()
             })
         },
@@ -114,7 +121,9 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["cluster.heartbeat_interval_ms", "cluster.stop_after_ms"],
         broken: |options| {
             (options.cluster.heartbeat_interval_ms * 3 > options.cluster.stop_after_ms).then(|| {
-                "must be at most a third of cluster.stop_after_ms: one late beat must not stop a node".to_owned()
+                "must be at most a third of cluster.stop_after_ms: \
+                 one late heartbeat must not stop a node"
+                    .to_owned()
             })
         },
     },
@@ -122,19 +131,21 @@ pub(crate) const RULES: &[Rule] = &[
         fields: &["cluster.stop_after_ms", "cluster.take_over_after_ms"],
         broken: |options| {
             (options.cluster.stop_after_ms >= options.cluster.take_over_after_ms).then(|| {
-                "must be less than cluster.take_over_after_ms: a node stops before others take over from it".to_owned()
+                "must be less than cluster.take_over_after_ms: \
+                 a node stops before others take over from it"
+                    .to_owned()
             })
         },
     },
 ];
 
-/// How many of the three files of TLS are named.
-fn tls_files(cluster: &ClusterOptions) -> usize {
+/// The number of TLS files that are set, of three.
+fn tls_files_set(cluster: &ClusterOptions) -> usize {
     let files = [&cluster.tls_certificate_file, &cluster.tls_key_file, &cluster.tls_ca_file];
     files.into_iter().flatten().count()
 }
 
-/// Whether a text is a host and a port from 1 to 65535, and the host is not the one that stands for all addresses.
+/// Tests whether a text is a port from 1 to 65535 on a host that is not the unspecified address.
 fn peer_address_fits(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
@@ -152,7 +163,7 @@ mod tests {
     use super::*;
     use crate::options::{NodeOptions, StoreEngine};
 
-    /// A node of a cluster as it should be, off loopback.
+    /// Valid options of a clustered node that does not listen on loopback.
     fn clustered() -> NodeOptions {
         let mut options = NodeOptions::default();
         options.store.engine = StoreEngine::Foundationdb;
@@ -164,7 +175,7 @@ mod tests {
         options
     }
 
-    /// The fields that are blamed once the options are changed.
+    /// The fields whose faults `validate` reports after the change.
     fn blamed(change: impl FnOnce(&mut NodeOptions)) -> Vec<String> {
         let mut options = clustered();
         change(&mut options);
@@ -172,12 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_of_a_cluster_is_without_fault() {
+    fn options_of_a_clustered_node_are_valid() {
         assert_eq!(clustered().validate(), Vec::new());
     }
 
     #[test]
-    fn an_address_that_is_none_needs_one_to_advertise() {
+    fn an_unspecified_address_requires_an_advertised_one() {
         assert_eq!(
             blamed(|options| options.cluster.advertised_address = None),
             ["cluster.advertised_address"]
@@ -196,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn all_files_of_tls_or_none_and_none_only_on_loopback() {
+    fn tls_files_are_set_together_and_required_off_loopback() {
         assert_eq!(
             blamed(|options| options.cluster.tls_key_file = None),
             ["cluster.tls_certificate_file"]
@@ -219,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_node_can_be_in_a_certificate() {
+    fn the_node_name_must_be_valid_in_a_certificate() {
         for name in ["1", "0xff", "1-a", "-a", "a-"] {
             assert_eq!(
                 blamed(|options| options.node.name = name.to_owned()),
@@ -243,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_stops_before_others_take_over_and_not_for_one_late_beat() {
+    fn stop_after_lies_between_three_heartbeats_and_take_over() {
         assert_eq!(
             blamed(|options| options.cluster.take_over_after_ms = 8_000),
             ["cluster.stop_after_ms"]
@@ -257,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_listener_of_the_cluster_is_a_third_one() {
+    fn the_cluster_listener_needs_its_own_address() {
         assert_eq!(
             blamed(|options| options.listen.address = options.cluster.address),
             ["cluster.address"]
@@ -269,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_stands_alone_needs_nothing_of_this() {
+    fn the_embedded_engine_requires_no_cluster_options() {
         let alone = |options: &mut NodeOptions| {
             options.store.engine = StoreEngine::Embedded;
             options.cluster =
@@ -280,11 +291,11 @@ mod tests {
     }
 
     #[test]
-    fn hosts_with_a_port_are_taken_and_everything_else_is_refused() {
+    fn advertised_addresses_are_a_host_and_a_port() {
         for text in ["node-1:7400", "node-1.internal:1", "10.0.0.1:65535", "[fd00::1]:7400"] {
             assert!(peer_address_fits(text), "{text}");
         }
-        let refused = [
+        let rejected = [
             "",
             "node-1",
             "node-1:",
@@ -301,7 +312,7 @@ mod tests {
             "node-1:7400/",
             "a b:7400",
         ];
-        for text in refused {
+        for text in rejected {
             assert!(!peer_address_fits(text), "{text}");
         }
     }

@@ -1,11 +1,11 @@
-//! Options of section `delivery`: webhooks, where they may go, and when they are given up.
+//! Options of section `delivery`: permitted webhook targets, timeouts and failing endpoints.
 //!
-//! A partner names the target, so a target is checked: it must be `https`, and no address of it may be private, unless
-//! an option allows it. Every wait on an endpoint has an end here, and so has everything an endpoint can make the node
-//! hold. An endpoint that keeps failing is left alone for a pause that grows, a subscription that failed for long is
-//! disabled.
+//! A tenant chooses the target of a webhook, so the node checks it: unless an option allows it, the
+//! target must use `https` and none of its addresses may be private. The section bounds every wait
+//! for an endpoint and everything an endpoint makes the node hold. After repeated failures the node
+//! pauses deliveries to an endpoint, and finally disables the subscription.
 //!
-//! It is not the retry policy of an event: a tenant sets that.
+//! The retry policy is not an option of the node: each subscription has its own.
 
 use std::path::PathBuf;
 
@@ -14,52 +14,53 @@ use ipnet::IpNet;
 use crate::field::Bounds;
 use crate::rule::Rule;
 
-/// Networks that may be allowed; each address of a target is compared with all of them.
+/// Bound on the allowed networks: each address of a target is compared with all of them.
 const NETWORKS_MAX: usize = 64;
 
-/// Webhooks that one commit may add, by the limits of a transaction.
+/// Webhooks that one commit may add, given the limits of a transaction.
 const BATCH_WEBHOOKS_MAX: usize = 50_000;
 
 section! {
-    /// Webhooks: where they may go, how long they may take, when they are given up.
+    /// Delivery of webhooks: permitted targets, timeouts and failing endpoints.
     "delivery" => DeliveryOptions {
-        /// Webhooks of this node that are on their way at the same time; more wait.
-        in_flight_max: usize = 1_024, Bounds::Whole(1, 65_536);
-        /// Size of the payloads that are on their way at the same time; while it is reached no webhook begins.
-        in_flight_bytes_max: usize = 128 << 20, Bounds::Whole(1 << 20, 64 << 30);
-        /// Webhooks of one tenant that are on their way at the same time.
-        tenant_in_flight_max: usize = 256, Bounds::Whole(1, 65_536);
-        /// Wait for a connection: looking the host name up, TCP and TLS.
-        connect_timeout_ms: u64 = 5_000, Bounds::Whole(100, 60_000);
-        /// Wait for the next byte of an answer, also for the first one.
-        read_timeout_ms: u64 = 15_000, Bounds::Whole(100, 120_000);
-        /// Time for a whole attempt, after which it has failed.
-        attempt_timeout_ms: u64 = 15_000, Bounds::Whole(100, 120_000);
-        /// Size up to which the body of an answer is read. What is in it does not matter.
-        response_bytes_max: usize = 65_536, Bounds::Whole(1_024, 16 << 20);
-        /// Refuse targets that are not https.
+        /// Delivery attempts in progress on this node; further ones wait.
+        in_flight_max: usize = 1_024, Bounds::Range(1, 65_536);
+        /// Total payload size of the delivery attempts in progress; at this size no further attempt
+        /// starts.
+        in_flight_bytes_max: usize = 128 << 20, Bounds::Range(1 << 20, 64 << 30);
+        /// Delivery attempts of one tenant in progress; further ones wait.
+        tenant_in_flight_max: usize = 256, Bounds::Range(1, 65_536);
+        /// Time to connect: name resolution, TCP and TLS.
+        connect_timeout_ms: u64 = 5_000, Bounds::Range(100, 60_000);
+        /// Time to wait for the next byte of a response, including the first.
+        read_timeout_ms: u64 = 15_000, Bounds::Range(100, 120_000);
+        /// Time for a complete attempt; after it the attempt has failed.
+        attempt_timeout_ms: u64 = 15_000, Bounds::Range(100, 120_000);
+        /// Bytes of a response body that are read; its content is ignored.
+        response_bytes_max: usize = 65_536, Bounds::Range(1_024, 16 << 20);
+        /// Reject targets that do not use https.
         is_https_required: bool = true, Bounds::Free;
-        /// Networks that may be called though they are private. Empty: none. Without this no webhook reaches a service
-        /// that only this machine or its network can reach.
+        /// Private networks that webhooks may be sent to. Without it, targets on this machine or in
+        /// its private network are rejected.
         allowed_targets: Vec<String> = Vec::new(),
             Bounds::Described("a list of at most 64 networks, such as 10.1.0.0/16");
-        /// Certificates, PEM, that endpoints may have theirs from, besides the public authorities.
+        /// CA certificates in PEM that are trusted for endpoints, besides public CAs.
         tls_ca_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
-        /// Subscriptions of a tenant.
-        subscriptions_max: usize = 100, Bounds::Whole(1, 200);
-        /// A subscription whose every attempt has failed for this long is disabled.
-        disable_after_seconds: u64 = 432_000, Bounds::Whole(60, 31_536_000);
-        /// Failures in a row after which an endpoint is left alone for breaker_pause_ms.
-        breaker_failures_max: u32 = 10, Bounds::Whole(1, 10_000);
-        /// First pause of an endpoint that keeps failing; the next ones are longer.
-        breaker_pause_ms: u64 = 1_000, Bounds::Whole(10, 600_000);
-        /// Longest pause of an endpoint that keeps failing.
-        breaker_pause_ms_max: u64 = 30_000, Bounds::Whole(10, 3_600_000);
+        /// Subscriptions per tenant.
+        subscriptions_max: usize = 100, Bounds::Range(1, 200);
+        /// A subscription is disabled once all its attempts have failed for this long.
+        disable_after_seconds: u64 = 432_000, Bounds::Range(60, 31_536_000);
+        /// Consecutive failures after which deliveries to an endpoint pause.
+        breaker_failures_max: u32 = 10, Bounds::Range(1, 10_000);
+        /// First pause of deliveries to a failing endpoint; the following pauses are longer.
+        breaker_pause_ms: u64 = 1_000, Bounds::Range(10, 600_000);
+        /// Longest pause of deliveries to a failing endpoint.
+        breaker_pause_ms_max: u64 = 30_000, Bounds::Range(10, 3_600_000);
     }
 }
 
 impl DeliveryOptions {
-    /// A handful of webhooks at once, short waits and pauses, subscriptions that are soon disabled.
+    /// Few attempts at once, short timeouts and pauses, subscriptions that are soon disabled.
     pub(crate) fn simulation() -> Self {
         Self {
             in_flight_max: 8,
@@ -79,7 +80,7 @@ impl DeliveryOptions {
     }
 }
 
-/// What the declarations above cannot say.
+/// Checks that the bounds above cannot express.
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["delivery.tenant_in_flight_max", "delivery.in_flight_max"],
@@ -114,7 +115,9 @@ pub(crate) const RULES: &[Rule] = &[
         broken: |options| {
             let webhooks = options.delivery.subscriptions_max * options.broker.batch_events_max;
             (webhooks > BATCH_WEBHOOKS_MAX).then(|| {
-                "must be at most 50_000 divided by broker.batch_events_max: a commit has room for no more".to_owned()
+                "must be at most 50_000 divided by broker.batch_events_max: \
+                 one commit cannot add more webhooks"
+                    .to_owned()
             })
         },
     },
@@ -124,7 +127,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
 ];
 
-/// What is wrong with a list of networks, or nothing.
+/// Describes what is wrong with a list of networks.
 fn networks_fault(networks: &[String]) -> Option<String> {
     if networks.len() > NETWORKS_MAX {
         return Some(format!(
@@ -144,7 +147,7 @@ mod tests {
     use super::networks_fault;
 
     #[test]
-    fn networks_are_taken_and_everything_else_is_named() {
+    fn faults_name_the_texts_that_are_not_networks() {
         let fault = |networks: &[&str]| {
             networks_fault(&networks.iter().map(|text| text.to_string()).collect::<Vec<_>>())
         };
@@ -159,7 +162,8 @@ mod tests {
             let expected = format!("{text:?} must be a network, such as 10.1.0.0/16");
             assert_eq!(fault(&["10.1.0.0/16", text]), Some(expected), "{text}");
         }
-        let expected = "\"a\" must be a network, such as 10.1.0.0/16; \"b\" must be a network, such as 10.1.0.0/16";
+        let expected = "\"a\" must be a network, such as 10.1.0.0/16; \
+                        \"b\" must be a network, such as 10.1.0.0/16";
         assert_eq!(fault(&["a", "b"]).as_deref(), Some(expected));
         let expected = "must be at most 64 networks, but are 65";
         assert_eq!(fault(&["10.0.0.0/8"; 65]).as_deref(), Some(expected));

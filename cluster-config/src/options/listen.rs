@@ -1,10 +1,10 @@
-//! Options of section `listen`: the public listener, where partners post and consumers pull.
+//! Options of section `listen`: the public listener for producers and consumers.
 //!
-//! Every wait on a client has an end here (header, body, request, response), and so has everything a client can make the node
-//! hold (connections, header bytes). TLS is on if both files are given; whether they exist and fit each other is
-//! found when the listener starts.
+//! The section bounds every wait for a client (header, body, request, response) and everything a
+//! client makes the node hold (connections, header bytes). TLS is on if both files are given; the
+//! listener reads them when it starts.
 //!
-//! It is not the place of limits on what a request may contain: those are in section `limits`.
+//! Limits on the contents of a request are in section `limits`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,49 +12,53 @@ use std::path::PathBuf;
 use crate::field::Bounds;
 use crate::rule::Rule;
 
-/// Origins that CORS may name; each response is compared with all of them.
+/// Bound on the CORS origins: the origin of each request is compared with all of them.
 const ORIGINS_MAX: usize = 64;
 
 section! {
-    /// The public listener: partners post events here, consumers pull them.
+    /// The public listener: producers post events here, consumers read them.
     "listen" => ListenOptions {
-        /// Address and port to listen on; port 0 takes a free one.
+        /// Address and port to listen on; port 0 selects a free port.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             Bounds::Described("an IP address and port, such as 127.0.0.1:8080");
-        /// Certificate chain, PEM. Together with tls_key_file it turns TLS on.
+        /// Certificate chain in PEM. Together with tls_key_file it turns TLS on.
         tls_certificate_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
-        /// Private key of the certificate, PEM.
+        /// Private key of the certificate in PEM.
         tls_key_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
-        /// A proxy in front terminates TLS: send Strict-Transport-Security, trust its X-Forwarded-For.
-        /// Never set it where clients can reach this listener directly: they could claim any address.
+        /// A proxy in front of the node terminates TLS. The node then sends
+        /// Strict-Transport-Security and trusts the header X-Forwarded-For. Never set it where
+        /// clients can reach this listener directly: they could forge their address.
         is_behind_tls_proxy: bool = false, Bounds::Free;
-        /// Open connections; more wait in the backlog of the operating system.
-        connections_max: usize = 10_000, Bounds::Whole(1, 1_000_000);
-        /// Open connections of one address (IPv6: of one /64); more are closed at once.
-        /// It does not count behind a proxy, whose address all connections have.
-        connections_per_address_max: usize = 1_000, Bounds::Whole(1, 1_000_000);
-        /// Wait for the head of a request, from its first byte; on a new connection from its beginning.
-        header_timeout_ms: u64 = 10_000, Bounds::Whole(100, 600_000);
-        /// How long a connection is kept without a request. Proxies in front should keep theirs for less.
-        idle_timeout_ms: u64 = 75_000, Bounds::Whole(100, 3_600_000);
-        /// Size of the head of a request.
-        header_bytes_max: usize = 16_384, Bounds::Whole(8_192, 1_048_576);
-        /// Header fields of a request. With more than 72, each request takes memory for as many.
-        headers_max: usize = 72, Bounds::Whole(16, 1_024);
-        /// Wait for the whole body of a request.
-        body_timeout_ms: u64 = 20_000, Bounds::Whole(100, 600_000);
-        /// Time for a whole request, after which 503 is answered.
-        request_timeout_ms: u64 = 30_000, Bounds::Whole(100, 600_000);
-        /// Time in which a client has to take a whole answer, after which its connection is closed. Streams have no end.
-        response_timeout_ms: u64 = 60_000, Bounds::Whole(100, 3_600_000);
-        /// Time between readiness failing and the end of accepting, when the node stops. Behind a load balancer: at least
-        /// as long as it takes to notice.
-        drain_delay_ms: u64 = 0, Bounds::Whole(0, 600_000);
-        /// Time that running requests get to finish when the node stops.
-        drain_timeout_ms: u64 = 25_000, Bounds::Whole(100, 600_000);
-        /// Origins that browsers may call from. Empty: none.
+        /// Open connections; further ones wait in the backlog of the operating system.
+        connections_max: usize = 10_000, Bounds::Range(1, 1_000_000);
+        /// Open connections per client address (IPv6: per /64); further ones are closed at once.
+        /// Without effect behind a proxy, from whose address all connections come.
+        connections_per_address_max: usize = 1_000, Bounds::Range(1, 1_000_000);
+        /// Time to receive the header of a request, from its first byte; for the first request of a
+        /// connection from the start of the connection.
+        header_timeout_ms: u64 = 10_000, Bounds::Range(100, 600_000);
+        /// A connection without a request is closed after this time. A proxy in front should use a
+        /// shorter one.
+        idle_timeout_ms: u64 = 75_000, Bounds::Range(100, 3_600_000);
+        /// Size of the header of a request.
+        header_bytes_max: usize = 16_384, Bounds::Range(8_192, 1_048_576);
+        /// Header fields of a request. Above 72, each request allocates memory for all of them.
+        headers_max: usize = 72, Bounds::Range(16, 1_024);
+        /// Time to receive the body of a request.
+        body_timeout_ms: u64 = 20_000, Bounds::Range(100, 600_000);
+        /// Time to handle a request; after it the node answers 503.
+        request_timeout_ms: u64 = 30_000, Bounds::Range(100, 600_000);
+        /// Time for a client to receive a response; after it the connection is closed. Without
+        /// effect on event streams.
+        response_timeout_ms: u64 = 60_000, Bounds::Range(100, 3_600_000);
+        /// When the node stops, readiness fails for this time before the node stops accepting
+        /// connections. Set it to the time in which a load balancer notices.
+        drain_delay_ms: u64 = 0, Bounds::Range(0, 600_000);
+        /// When the node stops, time for requests in progress to finish.
+        drain_timeout_ms: u64 = 25_000, Bounds::Range(100, 600_000);
+        /// Origins of web pages that may call the API from a browser.
         cors_origins: Vec<String> = Vec::new(),
-            Bounds::Described("a list of at most 64 exact origins, such as https://app.example.com");
+            Bounds::Described("a list of at most 64 origins, such as https://app.example.com");
     }
 }
 
@@ -76,7 +80,7 @@ impl ListenOptions {
     }
 }
 
-/// What the declarations above cannot say.
+/// Checks that the bounds above cannot express.
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["listen.tls_certificate_file", "listen.tls_key_file"],
@@ -106,7 +110,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
 ];
 
-/// What keeps a text from being an origin as browsers send it, or nothing.
+/// Describes why a text is not an origin in the form that browsers send.
 fn origin_fault(origin: &str) -> Option<&'static str> {
     let (authority, port_omitted) = match origin.split_once("://") {
         Some(("http", authority)) => (authority, ":80"),
@@ -133,7 +137,7 @@ fn origin_fault(origin: &str) -> Option<&'static str> {
     (!host_fits(host)).then_some("must have a lowercase host name or an IP address")
 }
 
-/// Whether a text is a lowercase host name, an IPv4 address, or an IPv6 address in brackets.
+/// Tests for a lowercase host name, an IPv4 address, or an IPv6 address in brackets.
 pub(super) fn host_fits(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return address.parse::<std::net::Ipv6Addr>().is_ok();
@@ -150,7 +154,7 @@ mod tests {
     use super::origin_fault;
 
     #[test]
-    fn origins_as_browsers_send_them_are_taken() {
+    fn origins_in_the_form_of_browsers_are_accepted() {
         let origins = [
             "https://app.example.com",
             "http://localhost:3000",
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn other_texts_are_rejected() {
         let origins = [
             "",
             "*",

@@ -1,9 +1,9 @@
-//! Options of section `log`: the lines a node writes about itself.
+//! Options of section `log`: the log of the node.
 //!
-//! The filter has the syntax of the tracing directives (`info`, `info,triggers_store=debug`). It is checked here for
-//! being present and short; the node parses it when it starts and refuses it there.
+//! The filter has the syntax of `tracing` directives (`info`, `info,triggers_store=debug`). Only
+//! its length is checked here; the node parses it at start.
 //!
-//! It is not the audit: that is data of a tenant and kept in the store.
+//! The audit log of a tenant is something else: it is kept in the store.
 
 use serde::{Deserialize, Serialize};
 use toml::Value;
@@ -11,19 +11,19 @@ use toml::Value;
 use crate::field::{Bounds, FieldType, Kind};
 use crate::rule::Rule;
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Readable lines for a terminal.
     #[default]
     Human,
-    /// One JSON object a line, for machines.
+    /// One JSON object per line.
     Json,
 }
 
 impl LogFormat {
-    /// The name that a configuration gives the format.
+    /// The name of the format in a configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Human => "human",
@@ -41,16 +41,18 @@ impl FieldType for LogFormat {
 }
 
 section! {
-    /// Log lines. They go to the standard error stream.
+    /// Log of the node, written to standard error.
     "log" => LogOptions {
-        /// human: lines for people; json: one object a line.
-        format: LogFormat = LogFormat::Human, Bounds::Choice(&[LogFormat::Human.name(), LogFormat::Json.name()]);
-        /// What is logged: a level (error, warn, info, debug, trace), or levels by module: "info,triggers_store=debug".
+        /// human: readable lines for a terminal; json: one JSON object per line.
+        format: LogFormat = LogFormat::Human,
+            Bounds::Choice(&[LogFormat::Human.name(), LogFormat::Json.name()]);
+        /// Logged levels: a level (error, warn, info, debug, trace), or levels by module, such as
+        /// "info,triggers_store=debug".
         filter: String = "info".to_owned(), Bounds::Described("1 to 1_024 characters");
     }
 }
 
-/// What the declarations above cannot say.
+/// Checks that the bounds above cannot express.
 pub(crate) const RULES: &[Rule] = &[Rule {
     fields: &["log.filter"],
     broken: |options| {

@@ -1,26 +1,27 @@
-//! Options of section `node`: who this node is.
+//! Options of section `node`: the node's identity.
 //!
-//! The name appears in log lines, metrics and the health answer; in a cluster it also tells nodes apart, and the other
-//! nodes look for it in the certificate of this one. The number of partitions belongs to the data rather
-//! than to the process: the store remembers the number it was created with, and a node with another one is refused
-//! at start by the store, not here.
+//! The name appears in log lines, metrics and the health response. In a cluster it identifies the
+//! node, and the other nodes verify that its certificate is issued for this name.
 //!
-//! It is not the incarnation: that is made anew at each start.
+//! The number of partitions is a property of the data: the store records it when it is created,
+//! and a node with another number fails to start.
 
 use crate::field::Bounds;
 use crate::rule::Rule;
 
 section! {
-    /// Who this node is.
+    /// Identity of this node.
     "node" => NodeIdentityOptions {
-        /// Name of this node in log lines, metrics and the cluster view. In a cluster each node needs a name of its own.
-        name: String = "node-1".to_owned(), Bounds::Described("1 to 63 characters of a-z, 0-9 and -");
-        /// Partitions that tenants are spread over: a power of two. Fixed when the store is created: it cannot be changed afterwards.
-        partitions: u16 = 256, Bounds::Whole(1, 4_096);
+        /// Name of this node in log lines, metrics and the cluster view; unique in a cluster.
+        name: String = "node-1".to_owned(),
+            Bounds::Described("1 to 63 characters of a-z, 0-9 and -");
+        /// Number of partitions that tenants are distributed over: a power of two. It is fixed
+        /// when the store is created and cannot be changed afterwards.
+        partitions: u16 = 256, Bounds::Range(1, 4_096);
     }
 }
 
-/// What the declarations above cannot say.
+/// Checks that the bounds above cannot express.
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["node.name"],
@@ -39,7 +40,8 @@ pub(crate) const RULES: &[Rule] = &[
             let misfits = name.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-')
                 || name.ends_with(b"-");
             (options.store.engine.is_shared() && misfits).then(|| {
-                "must begin with a letter and not end with -, since the certificate of a node in a cluster bears it"
+                "must begin with a letter and not end with -, \
+                 since the certificate of a clustered node is issued for it"
                     .to_owned()
             })
         },

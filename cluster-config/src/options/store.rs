@@ -1,16 +1,15 @@
-//! Options of section `store`: where events are kept, and how many may wait to be written.
+//! Options of section `store`: the storage engine and its limits.
 //!
-//! One engine keeps them for a node that stands alone, the others in a database that the nodes of a cluster share. An
-//! option of an engine that is not chosen is checked alone and has no effect.
+//! The embedded engine stores events for a single node. The other engines use a database that the
+//! nodes of a cluster share. An option of an engine that is not selected has no effect.
 //!
-//! The embedded engine gathers waiting transactions into a group, and makes the group durable with one write to its log. What is
-//! in the log is in memory as well until it is flushed into the data file. That file is mapped: the size of the map is address
-//! space and an upper bound of the file, not memory that is taken.
+//! The embedded engine makes a group of waiting transactions durable with one write to its log. The
+//! contents of the log are also kept in memory until they are flushed into the data file. The data
+//! file is memory-mapped: `map_bytes_max` reserves address space and bounds the file, but does not
+//! allocate memory.
 //!
-//! Invariant STORE-OPTIONS-1: no password is an option. The URL of PostgreSQL must not hold one, and a fault in the URL
-//! does not quote it.
-//!
-//! It is not the place of what one inbox gathers before it commits: that is in section `broker`.
+//! Invariant `STORE-OPTIONS-1`: a password is never an option. The URL of PostgreSQL must not
+//! contain one, and a fault in the URL does not quote it.
 
 use std::path::PathBuf;
 
@@ -20,24 +19,24 @@ use toml::Value;
 use crate::field::{Bounds, FieldType, Kind};
 use crate::rule::Rule;
 
-/// Size of a page of the map: 4 KiB.
+/// Size of a page of the data file.
 const PAGE_BYTES: u64 = 4_096;
 
-/// What keeps the events.
+/// The storage engine of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreEngine {
-    /// A file in `data_directory`, for a node that stands alone.
+    /// Files in `data_directory`, for a single node.
     #[default]
     Embedded,
-    /// A PostgreSQL database, for the nodes of a cluster.
+    /// A PostgreSQL database that the nodes of a cluster share.
     Postgres,
-    /// FoundationDB, for the nodes of a cluster.
+    /// A FoundationDB cluster that the nodes of a cluster share.
     Foundationdb,
 }
 
 impl StoreEngine {
-    /// The name that a configuration gives the engine.
+    /// The name of the engine in a configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
@@ -46,7 +45,7 @@ impl StoreEngine {
         }
     }
 
-    /// Whether several nodes use it at the same time, and so need section `cluster`.
+    /// Tests whether several nodes can share the store; they then need section `cluster`.
     pub const fn is_shared(self) -> bool {
         !matches!(self, Self::Embedded)
     }
@@ -61,46 +60,51 @@ impl FieldType for StoreEngine {
 }
 
 section! {
-    /// Where events are kept.
+    /// The storage engine and its limits.
     "store" => StoreOptions {
-        /// What keeps the events. embedded: a file in data_directory, for a node that stands alone.
-        /// postgres, foundationdb: a database that the nodes of a cluster share.
+        /// embedded: files in data_directory, for a single node. postgres, foundationdb: a database
+        /// that the nodes of a cluster share.
         engine: StoreEngine = StoreEngine::Embedded, Bounds::Choice(&[
             StoreEngine::Embedded.name(),
             StoreEngine::Postgres.name(),
             StoreEngine::Foundationdb.name(),
         ]);
-        /// Directory of the embedded engine; it is made if it is not there. One node at a time can use it.
+        /// Directory of the embedded engine; it is created if missing. One node at a time uses it.
         data_directory: PathBuf = PathBuf::from("data"), Bounds::Described("a path");
-        /// Size of the log of the embedded engine, in 24 segments that are made when they are needed. What waits in it is in memory
-        /// too, with about a third on top, until it is in the data file; writers slow down from half of it on.
-        log_bytes_max: u64 = 384 << 20, Bounds::Whole(1 << 20, 64 << 30);
-        /// Size to which the data file of the embedded engine may grow. A multiple of 4_096; it may be raised later.
-        map_bytes_max: u64 = 64 << 30, Bounds::Whole(16 << 20, 64 << 40);
-        /// Transactions that wait to be written; more wait for a place, and are refused with 503 at their deadline.
-        commit_queue_max: usize = 8_192, Bounds::Whole(1, 1_048_576);
-        /// Size of the transactions that are made durable with one write.
-        group_bytes_max: usize = 8 << 20, Bounds::Whole(1 << 16, 1 << 30);
-        /// Transactions that are made durable with one write.
-        group_transactions_max: usize = 1_024, Bounds::Whole(1, 65_536);
-        /// Read transactions that are open at the same time.
-        readers_max: u32 = 1_024, Bounds::Whole(1, 65_536);
-        /// Database of the engine postgres, as libpq has it: postgresql://user@host:port/database, without a password.
-        postgres_url: Option<String> = None, Bounds::Described("a URL without a password; empty: none");
-        /// File with the password of the user of PostgreSQL, if the server asks for one. Read at start.
+        /// Size of the log of the embedded engine, in 24 segments that are created when needed.
+        /// Transactions that are not yet in the data file are also held in memory, which takes
+        /// about 4/3 of their size in the log. Writers are slowed down once half the log is used.
+        log_bytes_max: u64 = 384 << 20, Bounds::Range(1 << 20, 64 << 30);
+        /// Size to which the data file of the embedded engine may grow: a multiple of 4_096. It
+        /// can be raised later.
+        map_bytes_max: u64 = 64 << 30, Bounds::Range(16 << 20, 64 << 40);
+        /// Transactions in the queue of the committer. Further ones wait to enter the queue; their
+        /// requests are answered with 503 at the deadline.
+        commit_queue_max: usize = 8_192, Bounds::Range(1, 1_048_576);
+        /// Total size of the transactions that one write makes durable.
+        group_bytes_max: usize = 8 << 20, Bounds::Range(1 << 16, 1 << 30);
+        /// Number of transactions that one write makes durable.
+        group_transactions_max: usize = 1_024, Bounds::Range(1, 65_536);
+        /// Read transactions open at the same time.
+        readers_max: u32 = 1_024, Bounds::Range(1, 65_536);
+        /// Database of the engine postgres, in the form of libpq without a password:
+        /// postgresql://user@host:port/database
+        postgres_url: Option<String> = None,
+            Bounds::Described("a URL without a password; empty: none");
+        /// File with the password of the PostgreSQL user, read at start.
         postgres_password_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
-        /// Certificates, PEM, that the server of PostgreSQL may have its own from, besides the public authorities.
+        /// CA certificates in PEM that are trusted for the PostgreSQL server, besides public CAs.
         postgres_ca_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
-        /// Connections to PostgreSQL for reading; a node has one more for writing. All nodes together must stay below the
-        /// max_connections of the server.
-        postgres_connections_max: usize = 32, Bounds::Whole(1, 10_000);
-        /// Cluster file of the engine foundationdb. Without it: the default of the client.
+        /// Connections to PostgreSQL for reading; a node opens one more for writing. The sum over
+        /// all nodes must stay below max_connections of the server.
+        postgres_connections_max: usize = 32, Bounds::Range(1, 10_000);
+        /// Cluster file of the engine foundationdb. Defaults to that of the client library.
         foundationdb_cluster_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
     }
 }
 
 impl StoreOptions {
-    /// A small map, short queues and groups, few connections.
+    /// A small data file, short queues, small groups and few connections.
     pub(crate) fn simulation() -> Self {
         Self {
             map_bytes_max: 16 << 20,
@@ -115,7 +119,7 @@ impl StoreOptions {
     }
 }
 
-/// What the declarations above cannot say.
+/// Checks that the bounds above cannot express.
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         fields: &["store.data_directory"],
@@ -162,7 +166,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
 ];
 
-/// What is wrong with a URL of PostgreSQL as far as it can be told here, or nothing. The engine reads the rest of it.
+/// Describes a wrong scheme or a password in a PostgreSQL URL. The engine parses the rest.
 fn postgres_url_fault(url: &str) -> Option<&'static str> {
     let rest = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://"));
     let Some(rest) = rest else {
@@ -173,7 +177,7 @@ fn postgres_url_fault(url: &str) -> Option<&'static str> {
     let mut settings = rest.split_once('?').map_or("", |(_, settings)| settings).split('&');
     let in_settings = settings.any(|setting| setting.starts_with("password="));
     (in_credentials || in_settings)
-        .then_some("must not hold a password: put it into store.postgres_password_file")
+        .then_some("must not contain a password: put it into store.postgres_password_file")
 }
 
 #[cfg(test)]
@@ -181,7 +185,7 @@ mod tests {
     use super::postgres_url_fault;
 
     #[test]
-    fn urls_without_a_password_are_taken() {
+    fn urls_without_a_password_are_accepted() {
         let urls = [
             "postgresql://triggers@db.example:5432/triggers",
             "postgres://triggers@10.0.0.5/triggers?sslmode=require",
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_and_another_scheme_are_refused_without_being_quoted() {
+    fn faults_of_urls_do_not_quote_the_password() {
         let urls = [
             "",
             "mysql://triggers@db/triggers",

@@ -1,9 +1,7 @@
-//! Tests of the declarations: that they say the same as the structs, and that defaults and presets keep them.
+//! Tests of the declarations: they match the structs, and the defaults and presets satisfy them.
 //!
-//! The structs as serde sees them are compared with the table of fields, so that neither can have a field the other lacks.
-//! Bounds are tried at their edges, for every field that has some.
-//!
-//! The wording of faults as people see them is tested through the public interface.
+//! The structs as serde serializes them are compared with the table of fields. The bounds of every
+//! field are tested at both edges. The wording of faults is tested through the public interface.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,7 +13,7 @@ use crate::fault::{Fault, FaultSource};
 use crate::field::{Bounds, Kind};
 use crate::rule;
 
-/// Options in which every optional field has a value, so that serde writes all of them.
+/// Valid options in which every optional field has a value, so that serde writes all fields.
 fn full() -> NodeOptions {
     let mut options = NodeOptions::default();
     options.listen.tls_certificate_file = Some(PathBuf::from("certificate.pem"));
@@ -58,7 +56,7 @@ fn descriptions_agree_with_the_serialized_values() {
         assert!(field.doc.iter().all(|line| !line.trim().is_empty()), "{}", field.path);
         assert_eq!(
             field.kind == Kind::Integer,
-            matches!(field.bounds, Bounds::Whole(..)),
+            matches!(field.bounds, Bounds::Range(..)),
             "{}",
             field.path
         );
@@ -66,7 +64,7 @@ fn descriptions_agree_with_the_serialized_values() {
 }
 
 #[test]
-fn numbers_that_measure_something_name_their_unit_last() {
+fn quantities_end_with_their_unit() {
     for field in fields().filter(|field| field.kind == Kind::Integer && field.unit().is_none()) {
         let counts = ["max", "default", "partitions"];
         assert!(counts.iter().any(|end| field.name.ends_with(end)), "{}", field.path);
@@ -81,7 +79,7 @@ fn rules_name_known_fields() {
 }
 
 #[test]
-fn defaults_and_presets_are_without_fault() {
+fn defaults_and_presets_are_valid() {
     assert_eq!(NodeOptions::default().validate(), Vec::new());
     assert_eq!(NodeOptions::dev("somewhere").validate(), Vec::new());
     assert_eq!(NodeOptions::simulation().validate(), Vec::new());
@@ -89,7 +87,7 @@ fn defaults_and_presets_are_without_fault() {
 }
 
 #[test]
-fn simulation_is_nowhere_larger_than_the_defaults() {
+fn no_limit_of_the_simulation_exceeds_its_default() {
     let pairs = NodeOptions::simulation().values().into_iter().zip(NodeOptions::default().values());
     for (field, pair) in fields().zip(pairs) {
         if let (Some(Value::Integer(simulated)), Some(Value::Integer(default))) = pair {
@@ -123,7 +121,7 @@ fn validation_lists_every_fault_at_once() {
 }
 
 #[test]
-fn an_engine_that_is_chosen_needs_its_options() {
+fn the_selected_engine_requires_its_options() {
     let mut options = NodeOptions::default();
     options.store.engine = StoreEngine::Postgres;
     let blamed: Vec<String> = options.validate().into_iter().map(|fault| fault.field).collect();
@@ -135,7 +133,7 @@ fn an_engine_that_is_chosen_needs_its_options() {
 }
 
 #[test]
-fn every_engine_can_be_named() {
+fn every_engine_has_a_name() {
     let field = fields().find(|field| field.path == "store.engine").unwrap();
     for engine in [StoreEngine::Embedded, StoreEngine::Postgres, StoreEngine::Foundationdb] {
         assert_eq!(field.fault(&Value::String(engine.name().to_owned())), None, "{engine:?}");
@@ -144,9 +142,9 @@ fn every_engine_can_be_named() {
 }
 
 #[test]
-fn bounds_are_included_and_one_beyond_is_refused() {
+fn bounds_are_accepted_and_values_beyond_are_rejected() {
     for field in fields() {
-        if let Bounds::Whole(min, max) = field.bounds {
+        if let Bounds::Range(min, max) = field.bounds {
             assert_eq!(field.fault(&Value::Integer(min)), None, "{}", field.path);
             assert_eq!(field.fault(&Value::Integer(max)), None, "{}", field.path);
             assert!(field.fault(&Value::Integer(min - 1)).is_some(), "{}", field.path);
@@ -156,7 +154,7 @@ fn bounds_are_included_and_one_beyond_is_refused() {
 }
 
 #[test]
-fn a_fault_names_what_is_allowed_in_its_unit() {
+fn a_fault_names_the_accepted_range_with_its_unit() {
     let mut options = NodeOptions::default();
     options.broker.tenant_bytes_max = 4 << 20;
     let expected = Fault {

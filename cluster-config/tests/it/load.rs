@@ -1,44 +1,25 @@
-//! Loading: precedence of the sources, and what is refused with which words.
+//! Tests of loading: precedence of the sources, and the wording of faults.
 //!
-//! Faults are compared as people see them, one a line, so that these tests also hold the wording.
-//! The file of a test is in a directory of its own, and its path is cut from the faults.
-//!
-//! What every field does alike (its bounds, its way through TOML) is not repeated here.
+//! Faults are compared as printed, one per line, with the directory of the file removed.
 
 use std::path::PathBuf;
 
 use triggers_cluster_config::{ConfigError, LogFormat, NodeOptions, Override, Sources};
-
-/// A TOML file in a directory of its own, which goes with it.
-struct Written {
-    directory: tempfile::TempDir,
-}
-
-impl Written {
-    fn new(text: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("node.toml"), text).unwrap();
-        Self { directory }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("node.toml")
-    }
-}
 
 fn load(
     file: &str,
     environment: &[(&str, &str)],
     flags: &[&str],
 ) -> Result<NodeOptions, ConfigError> {
-    let written = Written::new(file);
-    let path = written.path();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("node.toml");
+    std::fs::write(&path, file).unwrap();
     let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let flags: Vec<Override> = flags.iter().map(|flag| flag.parse().unwrap()).collect();
     NodeOptions::load(Sources { file: Some(&path), environment, flags })
 }
 
-/// The faults as printed, with the path of the file shortened to its name.
+/// The printed faults, with the path of the file shortened to its name.
 fn faults(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Vec<String> {
     let printed = load(file, environment, flags).unwrap_err().to_string();
     let shorten = |line: &str| match line.split_once("node.toml: ") {
@@ -49,7 +30,7 @@ fn faults(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Vec<Strin
 }
 
 #[test]
-fn nothing_set_gives_the_defaults() {
+fn empty_sources_give_the_defaults() {
     assert_eq!(NodeOptions::load(Sources::<Vec<_>>::default()), Ok(NodeOptions::default()));
     assert_eq!(load("", &[], &[]), Ok(NodeOptions::default()));
     assert_eq!(
@@ -73,7 +54,7 @@ fn stronger_sources_win() {
 }
 
 #[test]
-fn texts_are_typed_as_the_field_is() {
+fn texts_are_converted_to_the_type_of_the_field() {
     let environment = [
         ("TRIGGERS__LISTEN__IS_BEHIND_TLS_PROXY", "true"),
         ("TRIGGERS__LISTEN__CONNECTIONS_MAX", "1_000"),
@@ -91,7 +72,7 @@ fn texts_are_typed_as_the_field_is() {
 }
 
 #[test]
-fn an_empty_text_unsets_what_a_weaker_source_set() {
+fn an_empty_text_unsets_the_value_of_an_earlier_source() {
     let file = "[admin]\nkey_file = 'admin.key'\n[listen]\ncors_origins = ['https://a.example']\n";
     assert_eq!(
         load(file, &[], &["admin.key_file=", "listen.cors_origins="]),
@@ -108,7 +89,8 @@ fn every_fault_of_every_source_is_listed_at_once() {
     let expected = [
         "node.toml: listen.adress: unknown field; did you mean listen.address?",
         "node.toml: listen.body_timeout_ms: must be a whole number, but is a string",
-        "environment TRIGGERS__STORE__ENGINE: store.engine: must be one of embedded, postgres, foundationdb, but is \"rocks\"",
+        "environment TRIGGERS__STORE__ENGINE: store.engine: \
+         must be one of embedded, postgres, foundationdb, but is \"rocks\"",
         "flag broker.restarts_max: broker.restarts_max: must be 0 to 1_000, but is -1",
         "node.toml: node.name: must be 1 to 63 characters of a-z, 0-9 and -",
         "node.toml: node.partitions: must be a power of two, but is 3",
@@ -119,7 +101,7 @@ fn every_fault_of_every_source_is_listed_at_once() {
 }
 
 #[test]
-fn unknown_names_are_refused_with_the_nearest_known_one() {
+fn unknown_names_are_rejected_with_a_suggestion() {
     let file = "address = '127.0.0.1:1'\nconnections_max = 5\n[brokr]\nrestarts_max = 1\n[xyz]\n\
                 [store]\ncommits_in_flight_max = 1\nsomething_else = 1\n";
     let environment = [
@@ -131,25 +113,29 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
         "node.toml: address: unknown field; did you mean listen.address?",
         "node.toml: brokr: unknown section; did you mean [broker]?",
         "node.toml: connections_max: unknown field; did you mean listen.connections_max?",
-        "node.toml: store.commits_in_flight_max: unknown field; did you mean broker.commits_in_flight_max?",
+        "node.toml: store.commits_in_flight_max: unknown field; \
+         did you mean broker.commits_in_flight_max?",
         "node.toml: store.something_else: unknown field",
-        "node.toml: xyz: unknown section; \
-         known are [node], [listen], [admin], [store], [cluster], [broker], [delivery], [limits], [log]",
+        "node.toml: xyz: unknown section; known are [node], [listen], [admin], [store], [cluster], \
+         [broker], [delivery], [limits], [log]",
         "environment TRIGGERS__: unknown field",
         "environment TRIGGERS__ADMIN__KEY: admin.key: unknown field",
-        "environment TRIGGERS__LISTEN__ADRESS: listen.adress: unknown field; did you mean TRIGGERS__LISTEN__ADDRESS?",
+        "environment TRIGGERS__LISTEN__ADRESS: listen.adress: unknown field; \
+         did you mean TRIGGERS__LISTEN__ADDRESS?",
         "flag log.fliter: log.fliter: unknown field; did you mean log.filter?",
     ];
     assert_eq!(faults(file, &environment, &["log.fliter=debug"]), expected);
 }
 
 #[test]
-fn values_of_a_wrong_type_are_refused() {
-    let file = "log = 'debug'\n[listen]\naddress = 'localhost'\nconnections_max = 1.5\ncors_origins = 'https://a.example'\n\
-                is_behind_tls_proxy = 'yes'\n[node]\nname = 1\npartitions = 70000\n";
+fn values_of_a_wrong_type_are_rejected() {
+    let file = "log = 'debug'\n[listen]\naddress = 'localhost'\nconnections_max = 1.5\n\
+                cors_origins = 'https://a.example'\nis_behind_tls_proxy = 'yes'\n\
+                [node]\nname = 1\npartitions = 70000\n";
     let environment = [("TRIGGERS__LISTEN__HEADERS_MAX", ""), ("TRIGGERS__ADMIN__ADDRESS", "")];
     let expected = [
-        "node.toml: listen.address: must be an IP address and port, such as 127.0.0.1:8080, but is \"localhost\"",
+        "node.toml: listen.address: \
+         must be an IP address and port, such as 127.0.0.1:8080, but is \"localhost\"",
         "node.toml: listen.connections_max: must be a whole number, but is a decimal number",
         "node.toml: listen.cors_origins: must be a list of strings, but is a string",
         "node.toml: listen.is_behind_tls_proxy: must be true or false, but is a string",
@@ -158,13 +144,14 @@ fn values_of_a_wrong_type_are_refused() {
         "node.toml: node.partitions: must be 1 to 4_096, but is 70_000",
         "environment TRIGGERS__ADMIN__ADDRESS: admin.address: \
          must be an IP address and port, such as 127.0.0.1:9090, but is \"\"",
-        "environment TRIGGERS__LISTEN__HEADERS_MAX: listen.headers_max: must be a whole number, but is a string",
+        "environment TRIGGERS__LISTEN__HEADERS_MAX: listen.headers_max: \
+         must be a whole number, but is a string",
     ];
     assert_eq!(faults(file, &environment, &[]), expected);
 }
 
 #[test]
-fn a_refused_value_does_not_cause_a_second_fault() {
+fn a_rejected_value_does_not_cause_a_second_fault() {
     let file = "[listen]\ntls_certificate_file = 1\ntls_key_file = 'key.pem'\n";
     let expected =
         ["node.toml: listen.tls_certificate_file: must be a string, but is a whole number"];
@@ -172,7 +159,7 @@ fn a_refused_value_does_not_cause_a_second_fault() {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_one_fault_and_the_rest_is_still_checked() {
+fn an_unreadable_file_is_one_fault_beside_those_of_other_sources() {
     let printed = faults("[node]\nname = = 1\n", &[], &["log.format=xml"]);
     assert_eq!(printed.len(), 2, "{printed:?}");
     assert!(printed[0].starts_with("node.toml: line 2: "), "{printed:?}");
@@ -192,12 +179,13 @@ fn a_file_that_cannot_be_used_is_one_fault_and_the_rest_is_still_checked() {
 }
 
 #[test]
-fn a_fault_stays_on_its_line() {
+fn a_fault_is_printed_on_one_line() {
     let environment = [("TRIGGERS__LOG__FORMAT", "a\nb"), ("TRIGGERS__A\nB", "")];
     let expected = [
         "node.toml: node.a\\nb: unknown field",
         "environment TRIGGERS__A\\nB: a\\nb: unknown field",
-        "environment TRIGGERS__LOG__FORMAT: log.format: must be one of human, json, but is \"a\\nb\"",
+        "environment TRIGGERS__LOG__FORMAT: log.format: \
+         must be one of human, json, but is \"a\\nb\"",
     ];
     assert_eq!(faults("[node]\n\"a\\nb\" = 1\n", &environment, &[]), expected);
 }

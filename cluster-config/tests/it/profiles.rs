@@ -1,10 +1,8 @@
-//! The files beside the crate: the golden default file and the profiles.
+//! Tests of the default file and the profiles in this crate's folder.
 //!
-//! `default.toml` is generated; UPDATE_GOLDEN=1 writes it anew. The profiles are written by hand and have to load.
-//! The profiles of a cluster are one file for all nodes: alone they are refused, with what differs from node to node in the
-//! environment they load. `dev.toml` and the preset of the same name say the same, so that whoever starts from either gets one node.
-//!
-//! Whether a node really starts with a profile is a test of the node.
+//! `default.toml` is generated; `UPDATE_GOLDEN=1` rewrites it. The profiles are written by hand.
+//! All nodes of a cluster share one profile file, which is valid only together with the environment
+//! variables that differ per node.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +10,12 @@ use triggers_cluster_config::{
     ConfigError, LogFormat, NodeOptions, Sources, StoreEngine, default_toml,
 };
 
-fn beside_the_crate(name: &str) -> PathBuf {
+fn profile_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 fn load_with(name: &str, environment: Vec<(String, String)>) -> Result<NodeOptions, ConfigError> {
-    let path = beside_the_crate(name);
+    let path = profile_path(name);
     NodeOptions::load(Sources { file: Some(&path), environment, flags: Vec::new() })
 }
 
@@ -25,17 +23,17 @@ fn load(name: &str) -> NodeOptions {
     load_with(name, Vec::new()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What the head of a cluster's profile says a node needs: its lines `#   TRIGGERS__…=…`.
+/// The environment variables in the head of a cluster profile: its lines `#   TRIGGERS__…=…`.
 fn environment_of(name: &str) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(beside_the_crate(name)).unwrap();
+    let text = std::fs::read_to_string(profile_path(name)).unwrap();
     let lines =
         text.lines().filter_map(|line| line.strip_prefix("#   TRIGGERS__")?.split_once('='));
     lines.map(|(name, value)| (format!("TRIGGERS__{name}"), value.to_owned())).collect()
 }
 
 #[test]
-fn default_file_is_the_one_the_code_writes() {
-    let path = beside_the_crate("default.toml");
+fn default_file_equals_the_generated_one() {
+    let path = profile_path("default.toml");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, default_toml()).unwrap();
     }
@@ -57,7 +55,7 @@ fn dev_profile_is_the_preset() {
 }
 
 #[test]
-fn single_profile_is_valid_and_logs_for_machines() {
+fn single_profile_is_valid_and_logs_json() {
     let options = load("single.toml");
     assert_eq!(options.validate(), Vec::new());
     assert_eq!(options.log.format, LogFormat::Json);
@@ -65,7 +63,7 @@ fn single_profile_is_valid_and_logs_for_machines() {
 }
 
 #[test]
-fn cluster_profiles_are_valid_with_what_differs_from_node_to_node() {
+fn cluster_profiles_are_valid_with_the_variables_of_a_node() {
     for (name, engine) in
         [("postgres.toml", StoreEngine::Postgres), ("foundationdb.toml", StoreEngine::Foundationdb)]
     {
@@ -84,12 +82,12 @@ fn cluster_profiles_are_valid_with_what_differs_from_node_to_node() {
 }
 
 #[test]
-fn cluster_profiles_alone_are_refused() {
+fn cluster_profiles_alone_are_rejected() {
     for name in ["postgres.toml", "foundationdb.toml"] {
         let error = load_with(name, Vec::new()).unwrap_err();
-        let refused: Vec<&str> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+        let rejected: Vec<&str> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(
-            refused,
+            rejected,
             ["cluster.advertised_address", "cluster.tls_certificate_file"],
             "{name}"
         );
