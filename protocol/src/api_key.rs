@@ -1,8 +1,10 @@
-//! API keys: `trg_<env>_<43 base62 characters of secret><6 of checksum>`.
+//! API keys of the form `trg_<kind>_<secret><checksum>`, 43 and 6 base62 characters.
 //!
-//! Invariants: `KEY-1` only the SHA-256 of a key is ever stored (the secret has 256 bits, so nothing slower is needed);
-//! `KEY-2` the plain key never appears in `Debug` output; `KEY-3` a key whose checksum does not fit is refused before any
-//! look-up, so that typing errors and random guesses cost nothing.
+//! Invariants:
+//! - `KEY-1`: only the SHA-256 of a key is stored. The secret has 256 random bits, so a fast hash
+//!   suffices.
+//! - `KEY-2`: the plain key never appears in `Debug` output.
+//! - `KEY-3`: a key with a wrong checksum is rejected before it is looked up in the store.
 
 use crate::{Environment, Malformed};
 use bincode::{Decode, Encode};
@@ -12,17 +14,17 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 const SECRET_LENGTH: usize = 43;
 const CHECKSUM_LENGTH: usize = 6;
 
-/// What a key is for. It is part of the key's text and changes nothing else.
+/// The purpose of a key. It is part of the key's text and has no other effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum KeyKind {
-    /// Production.
+    /// A key for production: `trg_live_…`.
     Live,
-    /// Trying things out.
+    /// A key for development: `trg_test_…`.
     Test,
 }
 
 impl KeyKind {
-    /// The `<env>` part of the key's text.
+    /// The `<kind>` part of the key's text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -31,7 +33,7 @@ impl KeyKind {
     }
 }
 
-/// A plain API key. It exists only in the response that makes it and in requests.
+/// A plain API key. It exists only in the response that creates it and in requests.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
@@ -40,7 +42,7 @@ pub struct ApiKey(String);
 pub struct KeyHash(pub [u8; 32]);
 
 impl ApiKey {
-    /// Makes a new key.
+    /// Generates a new key.
     pub fn generate(kind: KeyKind, environment: &Environment) -> Self {
         let secret = base62(&environment.bytes::<32>());
         let stem = format!("trg_{}_{secret}", kind.as_str());
@@ -48,7 +50,7 @@ impl ApiKey {
         Self(stem + &String::from_iter(checksum))
     }
 
-    /// Checks the form and the checksum of a key.
+    /// Parses a key and verifies its checksum.
     ///
     /// # Errors
     /// [`Malformed`], without the key in the message.
@@ -57,7 +59,7 @@ impl ApiKey {
         Ok(Self(text.to_owned()))
     }
 
-    /// What the key says that it is for.
+    /// The kind that the key's text names.
     pub fn kind(&self) -> KeyKind {
         if self.0.starts_with("trg_live_") { KeyKind::Live } else { KeyKind::Test }
     }
@@ -67,29 +69,29 @@ impl ApiKey {
         hash(&self.0)
     }
 
-    /// The plain text, to be shown once.
+    /// The plain text of the key, which is shown to the client once.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// The first characters, which may be shown in lists: `trg_live_` and four of the secret.
+    /// The part of the key that lists may show: `trg_live_` and four characters of the secret.
     pub fn hint(&self) -> String {
         self.0.chars().take(13).collect()
     }
 }
 
 impl KeyHash {
-    /// The hash of a key's text, of which nothing is kept.
+    /// Verifies a key's text like [`ApiKey::parse`] and hashes it.
     ///
     /// # Errors
-    /// As [`ApiKey::parse`].
+    /// [`Malformed`], without the key in the message.
     pub fn of(text: &str) -> Result<Self, Malformed> {
         check(text)?;
         Ok(hash(text))
     }
 }
 
-/// `KEY-3`
+/// Verifies the form and the checksum (`KEY-3`).
 fn check(text: &str) -> Result<(), Malformed> {
     let malformed =
         || Malformed("is not a Triggers API key (trg_live_… or trg_test_… with a checksum)".into());
@@ -97,8 +99,8 @@ fn check(text: &str) -> Result<(), Malformed> {
         .strip_prefix("trg_live_")
         .or_else(|| text.strip_prefix("trg_test_"))
         .ok_or_else(malformed)?;
-    let long_enough = (SECRET_LENGTH + CHECKSUM_LENGTH..=128).contains(&body.len());
-    if !long_enough || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
+    let length_fits = (SECRET_LENGTH + CHECKSUM_LENGTH..=128).contains(&body.len());
+    if !length_fits || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(malformed());
     }
     let (stem, found) = text.split_at(text.len() - CHECKSUM_LENGTH);
@@ -115,7 +117,7 @@ impl std::fmt::Debug for ApiKey {
     }
 }
 
-/// 256 bits as 43 base62 digits, most significant first.
+/// Formats 256 bits as 43 base62 digits, most significant first.
 fn base62(bytes: &[u8; 32]) -> String {
     let mut number = *bytes;
     let mut digits = [b'0'; SECRET_LENGTH];
@@ -132,7 +134,7 @@ fn base62(bytes: &[u8; 32]) -> String {
     digits.iter().map(|&digit| char::from(digit)).collect()
 }
 
-/// CRC-32 of the text before it as six base62 digits.
+/// The CRC-32 of `stem` as six base62 digits.
 fn checksum(stem: &str) -> [u8; CHECKSUM_LENGTH] {
     let mut number = crc32fast::hash(stem.as_bytes()) as usize;
     let mut digits = [b'0'; CHECKSUM_LENGTH];
@@ -170,12 +172,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_wrong_character_is_noticed(position in 9usize..58, replacement in "[0-9A-Za-z]") {
+        fn a_wrong_character_is_detected(position in 9usize..58, replacement in "[0-9A-Za-z]") {
             let key = ApiKey::generate(KeyKind::Live, &Environment::system()).reveal().to_owned();
             let mut wrong = key.clone();
             wrong.replace_range(position..=position, &replacement);
             prop_assert_eq!(ApiKey::parse(&wrong).is_ok(), wrong == key);
-            prop_assert_eq!(KeyHash::of(&wrong).ok(), ApiKey::parse(&wrong).ok().map(|key| key.hash()));
+            let hash = ApiKey::parse(&wrong).ok().map(|key| key.hash());
+            prop_assert_eq!(KeyHash::of(&wrong).ok(), hash);
         }
 
         #[test]

@@ -1,36 +1,39 @@
-//! The one place that knows how rows and messages become bytes: a format version byte, then bincode 2.
+//! The binary encoding of rows and messages: a version byte, then the value in bincode 2.
 //!
-//! Invariants: `CODEC-1` decoding what was encoded gives the value back; `CODEC-2` bytes of another version, cut short or
-//! damaged give an error, never a panic and never an allocation beyond [`DECODE_BYTES_MAX`].
-//! It is not self-describing: a type whose fields change gets a new version, and its reader keeps the old one.
+//! Invariants:
+//! - `CODEC-1`: decoding an encoded value returns an equal value.
+//! - `CODEC-2`: bytes of another version, truncated or damaged bytes return an error. Decoding
+//!   never panics and never allocates more than [`DECODE_BYTES_MAX`].
+//!
+//! The encoding does not describe itself: a type whose fields change needs a new version.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::{Decode, Encode};
 
-/// The most that one decoded value may allocate.
+/// Bytes that the decoding of one value allocates at most.
 pub const DECODE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 const CONFIGURATION: Configuration<LittleEndian, Varint, Limit<DECODE_BYTES_MAX>> =
     bincode::config::standard().with_limit::<DECODE_BYTES_MAX>();
 
-/// Bytes that are not what they should be.
+/// The error for bytes that cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// No bytes at all, where at least the version was due.
-    #[error("empty value where version {expected} was due")]
+    /// There are no bytes, not even a version byte.
+    #[error("empty value, expected format version {expected}")]
     Empty {
-        /// The version that the reader knows.
+        /// The version that the reader supports.
         expected: u8,
     },
-    /// Written by a version that this reader does not know.
-    #[error("format version {found} where version {expected} was due")]
+    /// The value has a version that the reader does not support.
+    #[error("format version {found}, expected {expected}")]
     Version {
         /// The version byte that was read.
         found: u8,
-        /// The version that the reader knows.
+        /// The version that the reader supports.
         expected: u8,
     },
-    /// Cut short or damaged.
+    /// The bytes are truncated or damaged.
     #[error("malformed value: {0}")]
     Malformed(String),
 }
@@ -39,20 +42,20 @@ pub enum CodecError {
 pub fn encode_into<T: Encode>(out: &mut Vec<u8>, version: u8, value: &T) {
     out.push(version);
     bincode::encode_into_std_write(value, out, CONFIGURATION)
-        .expect("writing to a vector cannot fail, and no row type refuses its own values");
+        .expect("writing to a vector cannot fail, and encoding a row type cannot fail");
 }
 
-/// The version byte and the value.
+/// Encodes the version byte and the value.
 pub fn encode<T: Encode>(version: u8, value: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     encode_into(&mut out, version, value);
     out
 }
 
-/// Decodes a value and returns the bytes behind it.
+/// Decodes a value and returns the remaining bytes after it.
 ///
 /// # Errors
-/// [`CodecError`] if the version is another one or the bytes are cut short or damaged.
+/// [`CodecError`] if the version differs or the bytes are truncated or damaged.
 pub fn decode_prefix<T: Decode<()>>(version: u8, bytes: &[u8]) -> Result<(T, &[u8]), CodecError> {
     let (&found, body) = bytes.split_first().ok_or(CodecError::Empty { expected: version })?;
     if found != version {
@@ -63,14 +66,16 @@ pub fn decode_prefix<T: Decode<()>>(version: u8, bytes: &[u8]) -> Result<(T, &[u
     Ok((value, &body[used..]))
 }
 
-/// Decodes a value that fills the bytes to their end.
+/// Decodes a value that consumes all bytes.
 ///
 /// # Errors
-/// As [`decode_prefix`], and if bytes are left over.
+/// [`CodecError`] as for [`decode_prefix`], and if bytes remain after the value.
 pub fn decode<T: Decode<()>>(version: u8, bytes: &[u8]) -> Result<T, CodecError> {
     match decode_prefix(version, bytes)? {
         (value, []) => Ok(value),
-        (_, rest) => Err(CodecError::Malformed(format!("{} bytes too many", rest.len()))),
+        (_, remaining) => {
+            Err(CodecError::Malformed(format!("{} bytes after the value", remaining.len())))
+        }
     }
 }
 
@@ -79,23 +84,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Sample = (u64, String, Option<Vec<u8>>);
+
     proptest! {
         #[test]
-        fn values_come_back(value: (u64, String, Option<Vec<u8>>)) {
+        fn encoded_values_decode_to_themselves(value: Sample) {
             let bytes = encode(3, &value);
-            prop_assert_eq!(decode::<(u64, String, Option<Vec<u8>>)>(3, &bytes).unwrap(), value);
-            prop_assert_eq!(decode::<(u64, String, Option<Vec<u8>>)>(4, &bytes), Err(CodecError::Version { found: 3, expected: 4 }));
-            prop_assert!(decode::<(u64, String, Option<Vec<u8>>)>(3, &bytes[..bytes.len() - 1]).is_err());
-        }
-
-        #[test]
-        fn damage_never_panics(bytes: Vec<u8>) {
-            let _ = decode::<(u64, String, Option<Vec<u8>>)>(bytes.first().copied().unwrap_or(0), &bytes);
+            prop_assert_eq!(decode::<Sample>(3, &bytes), Ok(value));
+            let wrong_version = CodecError::Version { found: 3, expected: 4 };
+            prop_assert_eq!(decode::<Sample>(4, &bytes), Err(wrong_version));
+            prop_assert!(decode::<Sample>(3, &bytes[..bytes.len() - 1]).is_err());
         }
     }
 
     #[test]
-    fn a_lying_length_is_refused_before_memory_is_taken() {
+    fn a_false_length_is_rejected_before_memory_is_allocated() {
         let mut bytes = vec![1, 253];
         bytes.extend_from_slice(&u64::MAX.to_le_bytes());
         assert!(decode::<Vec<u8>>(1, &bytes).is_err());

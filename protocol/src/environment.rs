@@ -1,22 +1,25 @@
-//! Time and randomness as values that are handed to constructors, so that a simulation can replace both.
+//! `Environment`, the source of time and randomness, which a simulation can replace.
 //!
-//! Measure with the monotonic clock, persist the wall clock. Ids, times and random bytes are taken from here
-//! before a transaction's closure starts, so that a retry of the closure repeats them.
-//! It is not a scheduler: waiting is tokio's, whose clock a simulation replaces by itself.
+//! Use the monotonic clock to measure durations and the wall clock for times that are stored. Read
+//! times and random bytes before the closure of a transaction starts, so that a retry of the
+//! closure repeats them.
+//!
+//! The environment does not schedule: code waits with tokio timers, which a simulation controls
+//! separately.
 
 use crate::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where time comes from.
+/// A source of time.
 pub trait Clock: Send + Sync {
-    /// The wall clock. It may jump in both directions.
+    /// The time of the wall clock, which may jump in both directions.
     fn now(&self) -> Timestamp;
-    /// Time since an arbitrary start of this process; never goes back.
+    /// Time since an arbitrary start; it never decreases.
     fn monotonic(&self) -> Duration;
 }
 
-/// Where random bytes come from. In production they must be fit for secrets.
+/// A source of random bytes. In production they must be suitable for secrets.
 pub trait Random: Send + Sync {
     /// Fills `bytes` with random bytes.
     fn fill(&self, bytes: &mut [u8]);
@@ -30,39 +33,41 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// An environment over the given clock and random source.
+    /// Creates an environment from a clock and a random source.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self { clock, random }
     }
 
-    /// The operating system's clocks and random source.
+    /// Creates an environment from the operating system's clocks and random source.
     pub fn system() -> Self {
         Self::new(Arc::new(system::SystemClock::new()), Arc::new(system::SystemRandom))
     }
 
-    /// The wall clock.
+    /// The time of the wall clock, which may jump in both directions.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Time since an arbitrary start of this process; never goes back.
+    /// Time since an arbitrary start; it never decreases.
     pub fn monotonic(&self) -> Duration {
         self.clock.monotonic()
     }
 
-    /// Fills `bytes` with random bytes fit for secrets.
+    /// Fills `bytes` with random bytes suitable for secrets.
     pub fn fill(&self, bytes: &mut [u8]) {
         self.random.fill(bytes);
     }
 
-    /// `N` random bytes fit for secrets.
+    /// Returns `N` random bytes suitable for secrets.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.fill(&mut bytes);
         bytes
     }
 
-    /// A random number below `bound`, which must not be zero; the bias is below 2⁻³² for bounds under 2³².
+    /// A random number below `bound`, which must not be zero.
+    ///
+    /// The bias is below 2⁻³² for bounds under 2³².
     pub fn below(&self, bound: u64) -> u64 {
         u64::from_le_bytes(self.bytes()) % bound
     }
@@ -75,8 +80,8 @@ impl std::fmt::Debug for Environment {
 }
 
 mod system {
-    //! The one place of the product that reads the operating system's clocks and random source.
-    #![expect(clippy::disallowed_methods, reason = "this module is what the ban points to")]
+    //! The only code of the product that reads the operating system's clocks and random source.
+    #![expect(clippy::disallowed_methods, reason = "all other code must use Environment")]
 
     use super::{Clock, Random, Timestamp};
     use std::cell::RefCell;
@@ -104,18 +109,19 @@ mod system {
         }
     }
 
-    /// Random bytes that the operating system has given this thread and nobody has had yet: a call of it for every id would cost
-    /// more than all that is done with the id.
-    struct Pool {
+    /// Unused random bytes of this thread. A system call for each id would cost more than the rest
+    /// of the work on that id.
+    struct RandomPool {
         bytes: [u8; POOL_BYTES],
-        /// So many at the front are left.
-        left: usize,
+        /// Number of unused bytes, at the front of `bytes`.
+        unused: usize,
     }
 
     const POOL_BYTES: usize = 512;
 
     thread_local! {
-        static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL_BYTES], left: 0 }) };
+        static POOL: RefCell<RandomPool> =
+            const { RefCell::new(RandomPool { bytes: [0; POOL_BYTES], unused: 0 }) };
     }
 
     pub(super) struct SystemRandom;
@@ -126,24 +132,22 @@ mod system {
                 return fill_from_system(bytes);
             }
             POOL.with_borrow_mut(|pool| {
-                if pool.left < bytes.len() {
+                if pool.unused < bytes.len() {
                     fill_from_system(&mut pool.bytes);
-                    pool.left = POOL_BYTES;
+                    pool.unused = POOL_BYTES;
                 }
-                let rest = pool.left - bytes.len();
-                let taken = &mut pool.bytes[rest..pool.left];
-                bytes.copy_from_slice(taken);
-                // What has become a secret stays nowhere else.
-                taken.fill(0);
-                pool.left = rest;
+                let unused = pool.unused - bytes.len();
+                let used = &mut pool.bytes[unused..pool.unused];
+                bytes.copy_from_slice(used);
+                // The caller may use the bytes as a secret, so no copy stays here.
+                used.fill(0);
+                pool.unused = unused;
             });
         }
     }
 
     fn fill_from_system(bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect(
-            "the operating system's random source is there: nothing secret can be made without",
-        );
+        getrandom::fill(bytes).expect("the operating system provides random bytes");
     }
 }
 
@@ -153,7 +157,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn no_random_bytes_come_twice() {
+    fn random_bytes_never_repeat() {
         let draw = || {
             let environment = Environment::system();
             let short = (0..1_000).map(|_| environment.bytes::<16>().to_vec());

@@ -1,51 +1,53 @@
-//! The error codes of the public API, and the HTTP status each one goes with.
+//! The error codes of the public API and the HTTP status of each code.
 //!
-//! Invariant: `ERROR-1` a code always has the same status; `docs/reference/error-codes.md` has a section for each, which a test
-//! compares. It is not the error type of any layer: actors and stores have their own, free of HTTP.
+//! Invariant: `ERROR-1` a code always has the same status, and `docs/reference/error-codes.md` has a
+//! section for each code (checked by a test).
+//!
+//! Other layers have error types of their own, without HTTP.
 
-/// A machine-readable code in `error.code` of an error response.
+/// The machine-readable code in `error.code` of an error response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// A field or parameter breaks a rule; `details` names it.
     ValidationError,
-    /// The body is not JSON.
+    /// The body is not valid JSON.
     InvalidJson,
-    /// The cursor is not one that this API gave to this tenant.
+    /// The API did not issue this cursor to this tenant.
     InvalidCursor,
-    /// No valid API key.
+    /// The request has no valid API key.
     Unauthorized,
-    /// The key lacks the scope.
+    /// The key lacks the required scope.
     Forbidden,
-    /// No such route or resource for this tenant.
+    /// The tenant has no such resource, or the route does not exist.
     NotFound,
-    /// The route exists, the method does not.
+    /// The route does not support the method.
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// The resource is in a state that does not allow this.
+    /// The state of the resource does not permit the operation.
     Conflict,
-    /// Deleted before.
+    /// The resource was deleted.
     Gone,
-    /// The body or payload is over its limit.
+    /// The body or payload exceeds its limit.
     PayloadTooLarge,
-    /// The content type is none that this route takes.
+    /// The route does not accept the content type.
     UnsupportedMediaType,
-    /// The idempotency key was used with another body.
+    /// The idempotency key was used for a different request.
     IdempotencyKeyReused,
-    /// The key's or the address's request rate is used up.
+    /// The key or the client address exceeded its request rate.
     RateLimitExceeded,
-    /// The tenant has as much stored or in flight as it may.
+    /// The tenant reached its limit of stored events or of requests in progress.
     TenantQuotaExceeded,
-    /// Too many or too large header fields.
+    /// The request has too many or too large header fields.
     HeaderFieldsTooLarge,
-    /// A fault of the node.
+    /// The node failed unexpectedly.
     InternalError,
-    /// The node or its store cannot take this now.
+    /// The node or its store cannot handle the request at present.
     Unavailable,
 }
 
 impl ErrorCode {
-    /// Every code, in the order of their statuses.
+    /// Every code, in the order of the statuses.
     pub const ALL: [ErrorCode; 18] = [
         Self::ValidationError,
         Self::InvalidJson,
@@ -67,7 +69,7 @@ impl ErrorCode {
         Self::Unavailable,
     ];
 
-    /// The code as it stands in `error.code`, and its HTTP status.
+    /// The code as written in `error.code`, and its HTTP status.
     const fn row(self) -> (&'static str, u16) {
         match self {
             Self::ValidationError => ("VALIDATION_ERROR", 400),
@@ -91,12 +93,12 @@ impl ErrorCode {
         }
     }
 
-    /// The code as it stands in `error.code`.
+    /// The code as written in `error.code`.
     pub const fn as_str(self) -> &'static str {
         self.row().0
     }
 
-    /// The HTTP status it goes with.
+    /// The HTTP status of a response with this code.
     pub const fn status(self) -> u16 {
         self.row().1
     }

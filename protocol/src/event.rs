@@ -1,24 +1,27 @@
-//! The event: what a partner sent, and what has become of it since.
+//! Events and their delivery state.
 //!
-//! Invariants: `EVENT-1` id, type, timestamp, payload and metadata never change once accepted; `EVENT-2` the payload's
-//! bytes are the sender's; `EVENT-3` `created_at` is the time inside the id. It is not the stored row (that is
-//! `triggers-store`) nor the JSON form (that is the node's edge).
+//! Invariants:
+//! - `EVENT-1`: id, type, timestamp, payload and metadata never change after acceptance.
+//! - `EVENT-2`: the bytes of the payload are those that the producer sent.
+//! - `EVENT-3`: `created_at` is the time in the id.
+//!
+//! The stored row is defined in `triggers-store`.
 
 use crate::{EventId, EventType, Timestamp};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Where an event stands.
+/// The delivery status of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum EventStatus {
-    /// Accepted, waiting to be pulled or pushed.
+    /// Accepted, and not leased or pushed yet.
     Received,
-    /// Leased, being pushed, or waiting for its next attempt.
+    /// Leased, in delivery, or waiting for the next attempt.
     Queued,
-    /// Acknowledged.
+    /// Acknowledged by a consumer or by every endpoint.
     Delivered,
-    /// Given up after the last attempt: the dead letter state.
+    /// Failed in the last attempt; the event is a dead letter.
     Failed,
 }
 
@@ -26,7 +29,7 @@ impl EventStatus {
     /// Every status, in the order of the life cycle.
     pub const ALL: [EventStatus; 4] = [Self::Received, Self::Queued, Self::Delivered, Self::Failed];
 
-    /// The status as it stands in JSON.
+    /// The status as written in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Received => "received",
@@ -36,7 +39,7 @@ impl EventStatus {
         }
     }
 
-    /// Parses the form in JSON and in query parameters.
+    /// Parses a status as written in JSON and in query parameters.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
@@ -48,59 +51,59 @@ impl std::fmt::Display for EventStatus {
     }
 }
 
-/// How an event came in.
+/// Data about the request that posted an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Metadata {
-    /// The sender's address.
+    /// Address of the producer.
     pub source_ip: String,
-    /// The sender's `User-Agent`, if it sent one.
+    /// The header `User-Agent` of the request.
     pub user_agent: Option<String>,
-    /// The request id of the request that brought it.
+    /// Id of the request.
     pub correlation_id: String,
-    /// The idempotency key that it was sent with.
+    /// Idempotency key of the request.
     pub idempotency_key: Option<String>,
-    /// The `traceparent` (W3C) of the request that brought it, for the webhooks that carry it on.
+    /// The header `traceparent` (W3C) of the request; webhooks propagate it.
     pub trace_parent: Option<String>,
 }
 
-/// An event with its life so far.
+/// An event with its delivery state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The id: order, age and address.
+    /// Id, from which order and age follow.
     pub id: EventId,
-    /// The type.
+    /// Type, such as `order.created`.
     pub event_type: EventType,
-    /// The sender's time, or the time of acceptance if it sent none.
+    /// Time that the producer sent, or else the time of acceptance.
     pub timestamp: Timestamp,
-    /// The JSON object as it was sent, byte for byte.
+    /// JSON object, byte for byte as sent.
     pub payload: Bytes,
-    /// How it came in.
+    /// Data about the request that posted the event.
     pub metadata: Arc<Metadata>,
-    /// Where it stands.
+    /// State of the delivery.
     pub state: EventState,
 }
 
-/// The part of an event that changes.
+/// The mutable part of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct EventState {
-    /// Where it stands.
+    /// Status of the delivery.
     pub status: EventStatus,
-    /// Attempts begun so far.
+    /// Number of attempts started so far.
     pub attempts: u32,
-    /// When the last attempt began.
+    /// Time at which the last attempt started.
     pub last_attempt_at: Option<Timestamp>,
-    /// When the next attempt is due.
+    /// Time at which the next attempt is due.
     pub next_retry_at: Option<Timestamp>,
-    /// When it was acknowledged.
+    /// Time at which the event was acknowledged.
     pub delivered_at: Option<Timestamp>,
-    /// When it was given up.
+    /// Time at which the last attempt failed.
     pub failed_at: Option<Timestamp>,
-    /// What went wrong last.
+    /// Error of the last failed attempt.
     pub last_error: Option<String>,
 }
 
 impl EventState {
-    /// The state of an event that was just accepted.
+    /// The state of a newly accepted event.
     pub const ACCEPTED: EventState = EventState {
         status: EventStatus::Received,
         attempts: 0,

@@ -1,30 +1,35 @@
-//! Event ids: UUIDv7 (RFC 9562), minted so that they only grow within a tenant.
+//! Event ids: UUIDv7 (RFC 9562) that strictly increase within a tenant.
 //!
-//! Invariants: `ID-1` a minted id is greater than the id it was minted after, whatever the clock says; `ID-2` it is a
-//! valid UUIDv7 whose time is the clock's, or the predecessor's if the clock stands or went back; `ID-3` the big-endian
-//! bytes order as the ids do. The id is the order, the age and the address of an event: there is no other sequence.
+//! Invariants:
+//! - `ID-1`: a minted id is greater than its predecessor, even if the clock stands still or goes
+//!   back.
+//! - `ID-2`: an id is a valid UUIDv7. Its time is that of the clock, or that of the predecessor if
+//!   the clock stands still or goes back.
+//! - `ID-3`: the order of the big-endian bytes is the order of the ids.
+//!
+//! The order of events in an inbox is the order of their ids; there is no other sequence number.
 
 use crate::{Malformed, Timestamp};
 use bincode::{Decode, Encode};
 
-/// The bits of a UUIDv7 that are neither time, version nor variant.
+/// Bits of a UUIDv7 besides time, version and variant.
 const TAIL_BITS: u32 = 74;
 const TAIL_MAX: u128 = (1 << TAIL_BITS) - 1;
 const MILLIS_MAX: u64 = (1 << 48) - 1;
-/// Fresh milliseconds start in the lower half of the tail, so that ids of one millisecond have room to grow.
+/// Largest tail of the first id in a millisecond: half the range, which leaves room to increase.
 const FRESH_TAIL_MAX: u128 = TAIL_MAX >> 1;
-/// Steps within one millisecond are random up to this, so that ids cannot be counted by outsiders.
+/// Bound on the random step between ids of one millisecond, so that clients cannot count events.
 const STEP_MASK: u128 = (1 << 32) - 1;
 
-/// An event's id.
+/// The id of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct EventId(u128);
 
 impl EventId {
-    /// The smallest value: before every event.
+    /// The smallest id, before that of every event.
     pub const ZERO: EventId = EventId(0);
 
-    /// Mints the next id after `last` at time `now` out of 16 random bytes.
+    /// Creates an id that is greater than `last`, from the time `now` and 16 random bytes.
     pub fn mint(last: EventId, now: Timestamp, random: [u8; 16]) -> Self {
         let random = u128::from_le_bytes(random);
         let millis = u64::try_from(now.as_millis()).unwrap_or(0).min(MILLIS_MAX);
@@ -40,30 +45,30 @@ impl EventId {
         }
     }
 
-    /// The time of acceptance that is part of the id, in whole milliseconds.
+    /// The time of acceptance, in whole milliseconds, as contained in the id.
     pub fn created_at(self) -> Timestamp {
         Timestamp::from_millis(i64::try_from(self.millis()).expect("48 bits fit an i64"))
     }
 
-    /// The smallest id that an event accepted at or after `time` can have.
+    /// The smallest possible id of an event accepted at or after `time`.
     pub fn first_at(time: Timestamp) -> Self {
         Self(u128::from(u64::try_from(time.as_millis()).unwrap_or(0).min(MILLIS_MAX)) << 80)
     }
 
-    /// Bytes of the text form.
+    /// Length of the text form in bytes.
     pub const TEXT_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
-    /// The text form, written into a buffer.
+    /// Writes the text form into a buffer and returns it.
     pub fn write_to(self, buffer: &mut [u8; Self::TEXT_BYTES]) -> &str {
         uuid::Uuid::from_u128(self.0).hyphenated().encode_lower(buffer)
     }
 
-    /// Sixteen bytes, big-endian, ordered as the ids are.
+    /// The id as 16 big-endian bytes, which have the order of the ids.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
 
-    /// From sixteen big-endian bytes.
+    /// Creates an id from 16 big-endian bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(bytes))
     }
@@ -71,7 +76,7 @@ impl EventId {
     /// Parses the hyphenated form.
     ///
     /// # Errors
-    /// [`Malformed`] if the text is no hyphenated UUID.
+    /// [`Malformed`] if the text is not a hyphenated UUID.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let malformed =
             || Malformed("must be a UUID, like 019a8b3c-0000-7000-8000-000000000000".into());
@@ -117,7 +122,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn minted_ids_grow_and_are_version_7(steps in prop::collection::vec((0i64..5_000_000_000_000, any::<[u8; 16]>()), 1..50)) {
+        fn minted_ids_increase_and_are_version_7(
+            steps in prop::collection::vec((0i64..5_000_000_000_000, any::<[u8; 16]>()), 1..50),
+        ) {
             let mut last = EventId::ZERO;
             let mut clock_max = 0;
             for (millis, random) in steps {
@@ -137,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_millisecond_moves_to_the_next() {
+    fn an_exhausted_millisecond_is_followed_by_the_next() {
         let full = EventId::compose(1_000, TAIL_MAX);
         let next = EventId::mint(full, Timestamp::from_millis(900), [7; 16]);
         assert!(next > full);
@@ -145,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_forms_of_a_uuid_are_refused() {
+    fn other_text_forms_of_a_uuid_are_rejected() {
         for text in [
             "",
             "019a8b3c000070008000000000000000",

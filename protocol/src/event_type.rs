@@ -1,7 +1,10 @@
-//! Event types (`order.created`) and the patterns that select them (`order.*`).
+//! Event types (`order.created`) and the patterns that match them (`order.*`).
 //!
-//! Invariants: `TYPE-1` 1 to 128 characters, dot-separated segments of `[A-Za-z0-9_-]+`; `TYPE-2` a pattern is an event
-//! type, or one with `.*` behind it (everything below that prefix, however deep), or `*` (everything).
+//! Invariants:
+//! - `TYPE-1`: an event type has 1 to 128 characters: segments of `[A-Za-z0-9_-]+` separated by
+//!   dots.
+//! - `TYPE-2`: a pattern is an event type, or an event type followed by `.*` (matches every type
+//!   that has further segments), or `*` (matches every type).
 
 use crate::Malformed;
 use bincode::{Decode, Encode};
@@ -9,25 +12,27 @@ use std::sync::Arc;
 
 const LENGTH_MAX: usize = 128;
 
-/// The type of an event; cheap to clone.
+/// The type of an event. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct EventType(Arc<str>);
 
 impl EventType {
-    /// Checks and takes an event type.
+    /// Parses an event type.
     ///
     /// # Errors
-    /// [`Malformed`] if `TYPE-1` does not hold.
+    /// [`Malformed`] if the text violates `TYPE-1`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         if is_event_type(text) {
             return Ok(Self(text.into()));
         }
         Err(Malformed(
-            "must be 1 to 128 characters: segments of A-Z, a-z, 0-9, '_' and '-', separated by single dots".into(),
+            "must be 1 to 128 characters: \
+             segments of A-Z, a-z, 0-9, '_' and '-', separated by single dots"
+                .into(),
         ))
     }
 
-    /// The type as text.
+    /// The text of the event type.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,14 +50,14 @@ impl std::fmt::Display for EventType {
     }
 }
 
-/// Selects event types: exact, by prefix, or all.
+/// A pattern that matches one event type, all types with a prefix, or all types.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum EventTypePattern {
-    /// `*`
+    /// `*`, which matches every type.
     Any,
-    /// `order.created`
+    /// An event type, such as `order.created`.
     Exact(String),
-    /// `order.*`, kept as `order.`
+    /// A prefix with its last dot: `order.*` is stored as `order.`.
     Prefix(String),
 }
 
@@ -60,7 +65,7 @@ impl EventTypePattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// [`Malformed`] if `TYPE-2` does not hold.
+    /// [`Malformed`] if the text violates `TYPE-2`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         if text == "*" {
             return Ok(Self::Any);
@@ -75,7 +80,7 @@ impl EventTypePattern {
         }
     }
 
-    /// Whether the pattern selects this event type.
+    /// Tests whether the pattern matches an event type.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {
             Self::Any => true,
@@ -101,9 +106,9 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn types_have_segments() {
+    fn types_consist_of_segments() {
         for good in ["a", "order.created", "A-1_b.c.d", &"x".repeat(128)] {
-            assert!(EventType::parse(good).is_ok(), "{good} was refused");
+            assert!(EventType::parse(good).is_ok(), "{good} was rejected");
         }
         for bad in ["", ".", "a.", ".a", "a..b", "a b", "a\0", "ä", "order.*", &"x".repeat(129)] {
             assert!(EventType::parse(bad).is_err(), "{bad:?} was accepted");
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_selects_what_is_below_it_only() {
+    fn a_prefix_matches_only_types_with_further_segments() {
         let pattern = EventTypePattern::parse("order.*").unwrap();
         assert!(pattern.matches("order.created") && pattern.matches("order.line.added"));
         assert!(!pattern.matches("order") && !pattern.matches("orders.created"));
@@ -122,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn patterns_print_and_parse_back(text in "([a-z]{1,5}\\.){0,3}([a-z]{1,5}|\\*)") {
+        fn printed_patterns_parse_to_themselves(text in "([a-z]{1,5}\\.){0,3}([a-z]{1,5}|\\*)") {
             if let Ok(pattern) = EventTypePattern::parse(&text) {
                 prop_assert_eq!(EventTypePattern::parse(&pattern.to_string()).unwrap(), pattern);
             }

@@ -1,23 +1,25 @@
-//! Checks that a payload is an I-JSON object (RFC 7493): valid UTF-8, no lone surrogates, no duplicate member names,
-//! numbers within a double, and nested at most 127 levels deep.
+//! Validates that a payload is an I-JSON object (RFC 7493) with at most 127 levels of nesting.
 //!
-//! Why: payloads are handed on byte for byte to consumers written with every JSON library there is. What RFC 8259 leaves
-//! open (which duplicate wins, what `"\ud800"` means) differs between them, and one such payload would break a whole page.
-//! Invariants: `JSON-1` no input panics or overflows the stack; `JSON-2` what is accepted parses in every I-JSON reader.
-//! It keeps nothing and changes nothing: the bytes stay the sender's.
+//! I-JSON forbids lone surrogates, duplicate member names and numbers beyond a double. JSON
+//! libraries differ in how they treat these, and payloads are passed unchanged to consumers that
+//! use any library. A single such payload could make a consumer reject a complete inbox page.
+//!
+//! Invariants:
+//! - `JSON-1`: no input causes a panic or a stack overflow.
+//! - `JSON-2`: every accepted payload parses in every I-JSON parser.
 
 use crate::Malformed;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// Objects with more members than this are checked with a hash set, smaller ones by comparing.
+/// Up to this number of members, duplicates are found by comparison, beyond it with a hash set.
 const COMPARED_MEMBERS_MAX: usize = 16;
 
-/// Checks one payload.
+/// Validates one payload.
 ///
 /// # Errors
-/// [`Malformed`] with the reason and, where the parser knows it, line and column within the payload.
+/// [`Malformed`] with the reason and, if known, the line and column in the payload.
 pub fn check_payload(text: &str) -> Result<(), Malformed> {
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return Err(Malformed("must be a JSON object".into()));
@@ -28,7 +30,7 @@ pub fn check_payload(text: &str) -> Result<(), Malformed> {
     }
 }
 
-/// A value that was looked at and dropped.
+/// A valid value, whose content is discarded.
 struct Checked;
 
 impl<'de> Deserialize<'de> for Checked {
@@ -87,7 +89,7 @@ impl<'de> Visitor<'de> for CheckedVisitor {
     }
 }
 
-/// A member name, borrowed from the input where it has no escapes.
+/// A member name; it is borrowed from the input if it has no escape sequences.
 struct Name<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
@@ -109,7 +111,7 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
-/// The member names of one object so far.
+/// The member names of one object seen so far.
 #[derive(Default)]
 struct Names<'de> {
     few: Vec<Cow<'de, str>>,
@@ -117,7 +119,7 @@ struct Names<'de> {
 }
 
 impl<'de> Names<'de> {
-    /// Adds a name; whether it was there before.
+    /// Adds a name and returns whether it is a duplicate.
     fn insert(&mut self, name: Cow<'de, str>) -> bool {
         if !self.many.is_empty() {
             return !self.many.insert(name);
@@ -139,7 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn objects_pass_as_they_are() {
+    fn i_json_objects_are_accepted() {
         for good in [
             "{}",
             " {\"a\" : [1, 2.5e3, null, true, \"\\u0000 \\ud83d\\ude00 ü\"] }\n",
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_readers_disagree_on_is_refused() {
+    fn json_outside_i_json_is_rejected() {
         for bad in [
             "",
             "[]",
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused_and_never_overflows() {
+    fn deep_nesting_is_rejected_without_overflow() {
         let nested = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
         assert!(check_payload(&nested(127)).is_ok());
         assert!(check_payload(&nested(128)).is_err());

@@ -1,9 +1,10 @@
-//! What every other crate shares: ids, the event, its statuses, policies, error codes, API keys, and the
-//! [`Environment`] that hands out time and randomness.
+//! The types that all crates share: ids, events, policies, error codes, API keys, messages between
+//! nodes, and the [`Environment`] that provides time and randomness.
 //!
-//! Invariants: nothing here does I/O except [`environment::Environment::system`], which reads the operating
-//! system's clocks and random source; every text form parses back to the value it came from.
-//! It is not a place for HTTP (that is the node's edge), storage layouts (`triggers-store`) or actors.
+//! Invariants:
+//! - `PROTOCOL-1`: the crate does no I/O, except that [`Environment::system`] reads the operating
+//!   system's clocks and random source.
+//! - `PROTOCOL-2`: every printed value parses to an equal value.
 
 pub mod api_key;
 pub mod codec;
@@ -12,6 +13,9 @@ pub mod error_code;
 pub mod event;
 pub mod event_id;
 pub mod event_type;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod json;
 pub mod partition;
 pub mod peer;
@@ -36,7 +40,7 @@ pub use subscription_id::SubscriptionId;
 pub use tenant_id::TenantId;
 pub use timestamp::Timestamp;
 
-/// A text or value that does not have the form its type demands; the message names the rule that it breaks.
+/// The error for a text or value that its type does not accept; the message names the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub String);

@@ -1,149 +1,154 @@
-//! What members of a cluster say to each other: one request, one reply, each with a version byte in front.
+//! Messages between the nodes of a cluster: a request and its reply, each after a version byte.
 //!
-//! Invariants: `PEER-1` a member answers a version that it does not speak with [`PeerReply::Unsupported`], which every
-//! version can read; `PEER-2` a new version adds variants at the end, so that the one before it reads what it knows: for one
-//! release both are spoken. What a client asked for travels as HTTP, so that the owner's program decides what it means.
-//! It does not say who may be asked what: members trust each other.
+//! A client's request is forwarded as HTTP, so that the owner of the tenant interprets it.
+//!
+//! Invariants:
+//! - `PEER-1`: a node answers an unsupported version with [`PeerReply::Unsupported`], which every
+//!   version can decode.
+//! - `PEER-2`: a new version only appends variants, so that the previous version decodes those that
+//!   it knows. For one release both versions are supported.
+//!
+//! The messages carry no permissions: nodes trust each other.
 
 use crate::PartitionId;
 use crate::codec::{self, CodecError};
 use bincode::{Decode, Encode};
 
-/// The newest version that this program speaks.
+/// The newest supported version.
 pub const VERSION: u8 = 1;
-/// The version of [`PeerReply::Unsupported`], for ever.
-const VERSION_OF_REFUSALS: u8 = 0;
+/// The version of [`PeerReply::Unsupported`], which never changes.
+const UNSUPPORTED_VERSION: u8 = 0;
 
-/// A request to a member.
+/// A request to another node.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum PeerRequest {
-    /// Whether it is there.
+    /// Asks for a sign of life.
     Ping,
-    /// Whether this incarnation would serve more partitions now.
+    /// Asks whether the node accepts another partition.
     Prepare {
-        /// Who is meant: a member that has begun anew since says no.
+        /// Incarnation that is addressed; a node that has restarted rejects the request.
         incarnation: String,
     },
-    /// The partition is yours as of this epoch: serve it.
+    /// Tells the node to serve a partition that it owns as of this epoch.
     Serve {
-        /// Who is meant.
+        /// Incarnation that is addressed; a node that has restarted rejects the request.
         incarnation: String,
-        /// Which partition.
+        /// Partition to serve.
         partition: PartitionId,
-        /// The epoch of the fence that names it.
+        /// Epoch of the fence that names the node as owner.
         epoch: u64,
     },
-    /// A client's request.
+    /// Forwards a client's request.
     Http(Box<HttpRequest>),
-    /// The next part of a response.
+    /// Asks for the next part of a response.
     Pull {
-        /// The response's number.
+        /// Number of the response.
         stream: u64,
     },
-    /// Nobody waits for the rest of a response any more.
+    /// Discards the remainder of a response.
     Close {
-        /// The response's number.
+        /// Number of the response.
         stream: u64,
     },
 }
 
-/// A client's request on its way to the owner of its tenant.
+/// A client's request, forwarded to the owner of its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct HttpRequest {
-    /// Milliseconds that are left for the answer.
+    /// Milliseconds until the response is due.
     pub time_left_ms: u32,
-    /// Which partition its tenant is in.
+    /// Partition of the tenant.
     pub partition: PartitionId,
-    /// The client's address.
+    /// Address of the client.
     pub address: String,
-    /// The method.
+    /// HTTP method of the request.
     pub method: String,
-    /// Path and query.
+    /// Path and query of the request.
     pub target: String,
-    /// Header fields, the request's id among them.
+    /// Header fields, including the request id.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The body, whole.
+    /// The complete body.
     pub body: Vec<u8>,
 }
 
-/// A member's answer.
+/// The reply of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum PeerReply {
-    /// The version of the request is not spoken here.
+    /// The node does not support the version of the request.
     Unsupported {
-        /// The newest that is.
+        /// Newest supported version.
         newest: u8,
     },
-    /// Yes.
+    /// The request succeeded.
     Done,
-    /// No, and nothing was done.
-    Refused,
-    /// Too much is under way from this member; nothing was done.
+    /// The node rejected the request and did nothing.
+    Rejected,
+    /// The sender has too many requests in progress on this node; the node did nothing.
     Busy,
-    /// The partition is not served here; nothing was done.
+    /// The node does not serve the partition and did nothing.
     NotOwner {
-        /// Who owns it, as far as is known: the incarnation and its epoch.
+        /// Incarnation and epoch of the owner, if known.
         owner: Option<(String, u64)>,
     },
-    /// The answer to a client's request.
+    /// The response to a client's request.
     Http(Box<HttpResponse>),
-    /// A part of a response.
+    /// A part of a response body.
     Part {
-        /// Its bytes; none if there was nothing yet.
+        /// Bytes of the part; empty if none are available yet.
         bytes: Vec<u8>,
-        /// Whether it is the last one.
+        /// The part is the last one.
         is_last: bool,
     },
 }
 
-/// The answer to a client's request.
+/// The response to a client's request.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct HttpResponse {
-    /// The status.
+    /// HTTP status code.
     pub status: u16,
-    /// Header fields.
+    /// Header fields of the response.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The first part of the body.
+    /// First part of the body.
     pub body: Vec<u8>,
-    /// The number under which the rest is to be pulled; none if there is no more.
+    /// Number with which [`PeerRequest::Pull`] reads further parts; `None` if there are none.
     pub stream: Option<u64>,
 }
 
 impl PeerRequest {
-    /// The bytes of the request.
+    /// Encodes the request.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(VERSION, self)
     }
 
-    /// Reads a request.
+    /// Decodes a request.
     ///
     /// # Errors
-    /// [`CodecError`]; `Version` is to be answered with [`PeerReply::unsupported`].
+    /// [`CodecError`]. The node answers `Version` with [`PeerReply::unsupported`].
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(VERSION, bytes)
     }
 }
 
 impl PeerReply {
-    /// The bytes of the reply.
+    /// Encodes the reply.
     pub fn encode(&self) -> Vec<u8> {
         let version =
-            if matches!(self, Self::Unsupported { .. }) { VERSION_OF_REFUSALS } else { VERSION };
+            if matches!(self, Self::Unsupported { .. }) { UNSUPPORTED_VERSION } else { VERSION };
         codec::encode(version, self)
     }
 
-    /// The refusal of a version.
+    /// The encoded reply to a request of an unsupported version.
     pub fn unsupported() -> Vec<u8> {
         Self::Unsupported { newest: VERSION }.encode()
     }
 
-    /// Reads a reply.
+    /// Decodes a reply.
     ///
     /// # Errors
-    /// [`CodecError`].
+    /// [`CodecError`] if the version is unsupported or the bytes are damaged.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         match bytes.first() {
-            Some(&VERSION_OF_REFUSALS) => codec::decode(VERSION_OF_REFUSALS, bytes),
+            Some(&UNSUPPORTED_VERSION) => codec::decode(UNSUPPORTED_VERSION, bytes),
             _ => codec::decode(VERSION, bytes),
         }
     }
@@ -160,31 +165,43 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_come_back(time_left_ms: u32, partition: u16, target in "/[a-z?=]{0,40}", headers in fields(), body: Vec<u8>) {
+        fn encoded_requests_decode_to_themselves(
+            time_left_ms: u32,
+            partition: u16,
+            target in "/[a-z?=]{0,40}",
+            headers in fields(),
+            body: Vec<u8>,
+        ) {
             let request = PeerRequest::Http(Box::new(HttpRequest {
-                time_left_ms, partition: PartitionId(partition), address: "::1".into(), method: "POST".into(), target, headers, body,
+                time_left_ms,
+                partition: PartitionId(partition),
+                address: "::1".into(),
+                method: "POST".into(),
+                target,
+                headers,
+                body,
             }));
             prop_assert_eq!(PeerRequest::decode(&request.encode()).unwrap(), request);
         }
 
         #[test]
-        fn replies_come_back(status: u16, headers in fields(), body: Vec<u8>, stream: Option<u64>) {
+        fn encoded_replies_decode_to_themselves(
+            status: u16,
+            headers in fields(),
+            body: Vec<u8>,
+            stream: Option<u64>,
+        ) {
             let reply = PeerReply::Http(Box::new(HttpResponse { status, headers, body, stream }));
             prop_assert_eq!(PeerReply::decode(&reply.encode()).unwrap(), reply);
-        }
-
-        #[test]
-        fn no_bytes_are_a_panic(bytes: Vec<u8>) {
-            let _ = (PeerRequest::decode(&bytes), PeerReply::decode(&bytes));
         }
     }
 
     #[test]
-    fn versions_are_refused_in_a_form_that_all_can_read() {
+    fn every_version_decodes_the_reply_to_an_unsupported_one() {
         let mut newer = PeerRequest::Ping.encode();
         newer[0] = VERSION + 1;
         assert!(matches!(PeerRequest::decode(&newer), Err(CodecError::Version { .. })), "PEER-1");
-        assert_eq!(PeerReply::unsupported(), [0, 0, VERSION], "its bytes are fixed for ever");
+        assert_eq!(PeerReply::unsupported(), [0, 0, VERSION], "these bytes never change");
         assert_eq!(
             PeerReply::decode(&PeerReply::unsupported()),
             Ok(PeerReply::Unsupported { newest: VERSION })

@@ -1,61 +1,67 @@
-//! Bugs that are planted on purpose, so that a simulation can show that it finds them.
+//! Bugs that a test build can enable, to demonstrate that the simulation finds them.
 //!
-//! Each is one condition at one place of the product, [`is_planted`] of its [`Bug`]; where that place is, a search for the
-//! variant's name tells. Invariants: `PLANTED-1` without the feature `planted-bugs` no bug can be planted: the condition is
-//! the constant `false`, and nothing of it is left in the program; `PLANTED-2` with the feature every bug is off until
-//! `plant` is called for it; `PLANTED-3` what is planted stays so for the whole process, in all of its nodes.
-//! It is not a way to inject faults of networks, stores or clocks: those are around the product, a planted bug is in it.
+//! Each bug is one condition in the product, `is_planted(Bug::…)`; search for the variant to find
+//! it.
+//!
+//! Invariants:
+//! - `PLANTED-1`: without the feature `planted-bugs`, [`is_planted`] is the constant `false`, so
+//!   the compiler removes the bugs.
+//! - `PLANTED-2`: with the feature, every bug is off until `plant` enables it.
+//! - `PLANTED-3`: a planted bug stays enabled in all nodes of the process until the process ends.
+//!
+//! Faults of the network, the store and the clock are not planted bugs; the simulation injects
+//! them.
 
 use crate::Malformed;
 
-/// A mistake that the product does not make.
+/// A bug that can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bug {
-    /// Writes of an inbox do not check the fence: an owner that was deposed goes on committing.
+    /// Writes of an inbox do not check the fence, so a former owner continues to commit.
     FenceNotChecked,
-    /// A commit of unknown result counts as done instead of being run again.
+    /// A commit with an unknown outcome counts as successful instead of being repeated.
     UnknownTakenForSuccess,
-    /// A batch of appends is answered as stored although its commit has failed.
+    /// A batch of appends is reported as stored although its commit failed.
     AnsweredBeforeCommit,
-    /// An idempotency key that was used more than two seconds ago counts as new.
+    /// An idempotency key that was used more than two seconds ago is treated as new.
     IdempotencyNotFound,
-    /// An idempotency key that was used with another request counts as used with this one.
+    /// A reused idempotency key returns the first result although the request differs.
     ReusedKeyReplayed,
-    /// An append whose idempotency key is known adds to the counters all the same.
+    /// An append with a known idempotency key increments the counters again.
     CounterAddedOnReplay,
-    /// A tenant may have any number of events waiting.
+    /// The quota of waiting events per tenant is not enforced.
     QuotaNotChecked,
-    /// While the clock is behind the last id, the next one is minted from the clock alone.
+    /// If the clock is behind the last id, the next id is minted from the clock alone.
     IdsFollowTheClock,
-    /// A page that is followed by another one gives a cursor that skips an event.
+    /// The cursor of a page skips one event.
     CursorOffByOne,
-    /// A lease takes events that others hold, or that wait for their next attempt.
+    /// A lease includes events that are already leased or wait for their next attempt.
     LeasedTwice,
-    /// Any token is that of a lease that holds.
+    /// Every lease token is accepted.
     LeaseTokenNotCompared,
-    /// An acknowledgement does not end the lease, which runs out later as a failure.
+    /// An acknowledgement does not end the lease, whose expiry later counts as a failure.
     AcknowledgedComesBack,
-    /// An inbox that is closed while idle forgets when its first lease ends.
+    /// An inbox that closes while idle does not store when its first lease expires.
     IdleForgetsLeases,
-    /// A deletion leaves no trace.
+    /// A deletion writes no tombstone.
     TombstoneNotWritten,
-    /// A webhook that has failed has no place in the order of what is due.
+    /// A failed webhook is not added to the due index.
     RetryForgotten,
-    /// A webhook is tried once more than its policy allows.
+    /// A webhook gets one more attempt than its policy allows.
     OneAttemptTooMany,
-    /// An event is delivered when the first of its subscriptions has it.
+    /// An event becomes delivered when the first of its subscriptions has received it.
     DeliveredByTheFirst,
-    /// A wake-up pointer that is there is not moved when something is due earlier.
+    /// An existing wake-up pointer is not moved when something becomes due earlier.
     PointerNotMoved,
-    /// A partition does not read its wake-up pointers when it begins.
+    /// A partition does not read its wake-up pointers when it starts.
     TakeoverForgetsDue,
-    /// A partition is handed over while requests enter it and are under way.
+    /// A partition is transferred while it still accepts and handles requests.
     DrainWithoutParking,
-    /// What was once read of a key is used for ever, unless it is changed through this node.
+    /// A cached key never expires, unless it is changed through the same node.
     RevokedKeyCached,
-    /// The list of a tenant's keys has those of tenants whose ids begin with its own.
+    /// The list of a tenant's keys includes keys of tenants whose ids start with its id.
     WrongTenantPage,
-    /// The sweeper keeps the events that wait, however old they are.
+    /// The sweeper never removes waiting events, however old.
     WaitingKeptForever,
 }
 
@@ -87,7 +93,7 @@ impl Bug {
         Self::WaitingKeptForever,
     ];
 
-    /// The name by which it is asked for.
+    /// The name of the bug on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::FenceNotChecked => "fence-not-checked",
@@ -116,7 +122,7 @@ impl Bug {
         }
     }
 
-    /// Parses a name.
+    /// Parses the name of a bug.
     ///
     /// # Errors
     /// [`Malformed`] with the list of names.
@@ -132,7 +138,7 @@ pub use set::{is_planted, plant};
 
 #[cfg(feature = "planted-bugs")]
 mod set {
-    //! The bugs of this process, one bit each.
+    //! The enabled bugs of this process, one bit each.
 
     use super::Bug;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -143,19 +149,19 @@ mod set {
         1 << bug as u32
     }
 
-    /// Makes the product have this bug from now on (`PLANTED-3`).
+    /// Enables a bug for the rest of the process (`PLANTED-3`).
     pub fn plant(bug: Bug) {
         PLANTED.fetch_or(bit(bug), Ordering::SeqCst);
     }
 
-    /// Whether the product has this bug.
+    /// Tests whether a bug is enabled.
     #[inline]
     pub fn is_planted(bug: Bug) -> bool {
         PLANTED.load(Ordering::Relaxed) & bit(bug) != 0
     }
 }
 
-/// Whether the product has this bug: never, in a build without the feature `planted-bugs`.
+/// Tests whether a bug is enabled: never in a build without the feature `planted-bugs`.
 #[cfg(not(feature = "planted-bugs"))]
 #[inline(always)]
 pub const fn is_planted(_: Bug) -> bool {
@@ -180,8 +186,8 @@ mod tests {
 
     #[cfg(feature = "planted-bugs")]
     #[test]
-    fn a_bug_is_planted_by_itself() {
-        // The only test that plants: what is planted stays.
+    fn each_bug_is_planted_separately() {
+        // No other test may plant a bug, because it stays enabled.
         assert!(Bug::ALL.iter().all(|bug| !is_planted(*bug)), "PLANTED-2");
         for (index, bug) in Bug::ALL.into_iter().enumerate() {
             plant(bug);

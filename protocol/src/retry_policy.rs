@@ -1,7 +1,9 @@
-//! When a failed attempt is tried again.
+//! Retry policies: the delays between delivery attempts.
 //!
-//! Invariants: `RETRY-1` a policy has 1 to 21 attempts; `RETRY-2` its delays sum to at most 24 hours unless an admin set
-//! it (then 30 days); `RETRY-3` the default is 1 min, 5 min, 30 min, 2 h. It does not know what an attempt is.
+//! Invariants:
+//! - `RETRY-1`: a policy has 1 to 21 attempts.
+//! - `RETRY-2`: the delays add up to at most 24 hours, or 30 days if an admin sets the policy.
+//! - `RETRY-3`: the default delays are 1 min, 5 min, 30 min and 2 h.
 
 use crate::Malformed;
 use bincode::{Decode, Encode};
@@ -11,25 +13,27 @@ use std::time::Duration;
 const DELAYS_MAX: usize = 20;
 const DAY_SECONDS: u64 = 86_400;
 
-/// The delays between attempts. The JSON forms are `{"delays_seconds": […]}` and
-/// `{"initial", "factor", "max", "max_attempts"}` (seconds; `max_attempts` counts the first one).
+/// The delays between attempts.
+///
+/// The JSON forms are `{"delays_seconds": […]}` and `{"initial", "factor", "max", "max_attempts"}`;
+/// delays are in seconds, and `max_attempts` includes the first attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[serde(untagged)]
 pub enum RetryPolicy {
-    /// One delay after each failed attempt; the attempt after the last delay is the last.
+    /// A list of delays; the attempt after the last delay is the last attempt.
     Delays {
-        /// Seconds, up to 20 entries.
+        /// Delays in seconds, at most 20.
         delays_seconds: Vec<u32>,
     },
-    /// Delays that grow by a factor up to a maximum.
+    /// Delays that increase by a factor up to a maximum.
     Exponential {
-        /// Seconds before the second attempt.
+        /// Delay before the second attempt, in seconds.
         initial: u32,
-        /// At least 1.
+        /// Factor between consecutive delays, 1 to 1000.
         factor: f64,
-        /// Seconds that no delay exceeds.
+        /// Maximum delay, in seconds.
         max: u32,
-        /// Attempts in all, 1 to 21.
+        /// Total number of attempts, 1 to 21.
         max_attempts: u32,
     },
 }
@@ -41,7 +45,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delay after attempt number `attempt` (1 is the first) failed; `None` if it was the last.
+    /// The delay after attempt number `attempt` (from 1); `None` if it was the last attempt.
     pub fn delay_after(&self, attempt: u32) -> Option<Duration> {
         let index = attempt.checked_sub(1)?;
         match self {
@@ -57,16 +61,16 @@ impl RetryPolicy {
         }
     }
 
-    /// All delays together.
+    /// The sum of all delays.
     pub fn total(&self) -> Duration {
         (1..=21).map_while(|attempt| self.delay_after(attempt)).sum()
     }
 
-    /// Checks the rules of the file header.
+    /// Checks `RETRY-1` and `RETRY-2`.
     ///
     /// # Errors
-    /// [`Malformed`] that names the rule.
-    pub fn validate(&self, set_by_admin: bool) -> Result<(), Malformed> {
+    /// [`Malformed`] with the violated rule.
+    pub fn validate(&self, is_set_by_admin: bool) -> Result<(), Malformed> {
         match self {
             Self::Delays { delays_seconds } if delays_seconds.len() > DELAYS_MAX => {
                 return Err(Malformed(format!(
@@ -84,7 +88,7 @@ impl RetryPolicy {
             }
         }
         let total = self.total();
-        let days = if set_by_admin { 30 } else { 1 };
+        let days = if is_set_by_admin { 30 } else { 1 };
         if total > Duration::from_secs(days * DAY_SECONDS) {
             return Err(Malformed(format!("the delays must sum to at most {} hours", days * 24)));
         }
@@ -98,7 +102,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_default_is_one_five_thirty_minutes_and_two_hours() {
+    fn the_default_delays_are_as_documented() {
         let policy = RetryPolicy::default();
         let delays: Vec<u64> =
             (1..=9).map_while(|n| policy.delay_after(n)).map(|d| d.as_secs()).collect();
@@ -107,14 +111,19 @@ mod tests {
     }
 
     #[test]
-    fn too_long_is_for_admins() {
+    fn only_admins_may_set_delays_of_more_than_a_day() {
         let policy = RetryPolicy::Delays { delays_seconds: vec![86_401] };
         assert!(policy.validate(false).is_err() && policy.validate(true).is_ok());
     }
 
     proptest! {
         #[test]
-        fn a_valid_policy_ends_within_its_bounds(initial: u32, factor in -1.0f64..1e6, max: u32, max_attempts: u32) {
+        fn a_valid_policy_ends_within_its_bounds(
+            initial: u32,
+            factor in -1.0f64..1e6,
+            max: u32,
+            max_attempts: u32,
+        ) {
             let policy = RetryPolicy::Exponential { initial, factor, max, max_attempts };
             if policy.validate(false).is_ok() {
                 let delays: Vec<_> = (1..).map_while(|n| policy.delay_after(n)).collect();

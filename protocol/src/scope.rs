@@ -1,16 +1,18 @@
-//! What an API key may do.
+//! Scopes: the permissions of an API key.
 //!
-//! Invariant: `SCOPE-1` `admin` includes every other scope; a set of scopes prints in one fixed order.
+//! Invariants:
+//! - `SCOPE-1`: `admin` includes every other scope.
+//! - `SCOPE-2`: a set of scopes is printed in a fixed order.
 
 use crate::Malformed;
 use bincode::{Decode, Encode};
 
-/// One permission.
+/// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Post events.
     EventsWrite,
-    /// List the inbox, read events and statistics.
+    /// List the inbox, and read events and statistics.
     InboxRead,
     /// Acknowledge and delete events.
     InboxAck,
@@ -18,12 +20,12 @@ pub enum Scope {
     SubscriptionsManage,
     /// Manage the tenant's keys.
     KeysManage,
-    /// Everything, for all tenants.
+    /// Every operation, for all tenants.
     Admin,
 }
 
 impl Scope {
-    /// Every scope, in the order in which a set prints.
+    /// Every scope, in the order in which a set is printed.
     pub const ALL: [Scope; 6] = [
         Self::EventsWrite,
         Self::InboxRead,
@@ -33,7 +35,7 @@ impl Scope {
         Self::Admin,
     ];
 
-    /// The scope as it stands in JSON.
+    /// The scope as written in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EventsWrite => "events:write",
@@ -45,7 +47,7 @@ impl Scope {
         }
     }
 
-    /// Parses the form in JSON.
+    /// Parses a scope as written in JSON.
     ///
     /// # Errors
     /// [`Malformed`] with the list of scopes.
@@ -56,27 +58,27 @@ impl Scope {
     }
 }
 
-/// A set of scopes, one bit each.
+/// A set of scopes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Scopes(u16);
 
 impl Scopes {
-    /// What a tenant's key gets when none are named: everything but `admin`.
+    /// The default scopes of a tenant's key: all except `admin`.
     pub fn tenant_default() -> Self {
         Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect()
     }
 
-    /// Whether the set includes `scope`, by itself or through `admin`.
+    /// Tests whether the set includes `scope` or `admin`.
     pub fn allows(self, scope: Scope) -> bool {
         self.0 & (1 << scope as u16) != 0 || self.0 & (1 << Scope::Admin as u16) != 0
     }
 
-    /// Whether everything in `other` is allowed by this set.
+    /// Tests whether this set allows every scope of `other`.
     pub fn covers(self, other: Scopes) -> bool {
         other.iter().all(|scope| self.allows(scope))
     }
 
-    /// The scopes of the set in their fixed order.
+    /// The scopes of the set, in the fixed order.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & (1 << *scope as u16) != 0)
     }

@@ -1,26 +1,27 @@
-//! The id of a subscription: a UUIDv7 that says nothing but when it was made.
+//! Subscription ids: UUIDv7 with the time of creation.
 //!
-//! Invariant: `SUBSCRIPTION-1` the big-endian bytes order as the ids do, so that a list in key order is oldest first.
+//! Invariant `SUBSCRIPTION-1`: the order of the big-endian bytes is the order of the ids, so a list
+//! in key order starts with the oldest subscription.
 
 use crate::{EventId, Malformed, Timestamp};
 use bincode::{Decode, Encode};
 
-/// A subscription's id.
+/// The id of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct SubscriptionId(EventId);
 
 impl SubscriptionId {
-    /// A new id at time `now` out of 16 random bytes.
+    /// Creates an id from the time `now` and 16 random bytes.
     pub fn mint(now: Timestamp, random: [u8; 16]) -> Self {
         Self(EventId::mint(EventId::ZERO, now, random))
     }
 
-    /// Sixteen bytes, big-endian, ordered as the ids are.
+    /// The id as 16 big-endian bytes, which have the order of the ids.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_bytes()
     }
 
-    /// From sixteen big-endian bytes.
+    /// Creates an id from 16 big-endian bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(EventId::from_bytes(bytes))
     }
@@ -28,7 +29,7 @@ impl SubscriptionId {
     /// Parses the hyphenated form.
     ///
     /// # Errors
-    /// [`Malformed`] if the text is no hyphenated UUID.
+    /// [`Malformed`] if the text is not a hyphenated UUID.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         EventId::parse(text).map(Self)
     }

@@ -1,21 +1,22 @@
-//! The name of a tenant: the unit of isolation, ordering and ownership.
+//! Tenant ids. A tenant is the unit of isolation and of the order of events.
 //!
-//! Invariant: `TENANT-1` 1 to 63 characters of `[a-z0-9_-]`, the first a letter or digit. No tenant id therefore
-//! contains the zero byte that ends it inside a store key, and none is a prefix of another once so ended.
+//! Invariant `TENANT-1`: an id has 1 to 63 characters of `[a-z0-9_-]` and starts with a letter or
+//! digit. It contains no zero byte. A store key ends the id with a zero byte, so that no encoded id
+//! is a prefix of another.
 
 use crate::Malformed;
 use bincode::{Decode, Encode};
 use std::sync::Arc;
 
-/// A tenant's id; cheap to clone.
+/// The id of a tenant. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
-    /// Checks and takes a tenant id.
+    /// Parses a tenant id.
     ///
     /// # Errors
-    /// [`Malformed`] if `TENANT-1` does not hold.
+    /// [`Malformed`] if the text violates `TENANT-1`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let allowed =
             |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
@@ -23,19 +24,21 @@ impl TenantId {
             text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !first_fits || text.len() > 63 || !text.bytes().all(allowed) {
             return Err(Malformed(
-                "must be 1 to 63 characters of a-z, 0-9, '_' and '-', starting with a letter or digit".into(),
+                "must be 1 to 63 characters of a-z, 0-9, '_' and '-', \
+                 starting with a letter or digit"
+                    .into(),
             ));
         }
         Ok(Self(text.into()))
     }
 
-    /// An id made from 10 random bytes: `t` and 20 hexadecimal digits.
+    /// Creates an id from 10 random bytes: `t` and 20 hexadecimal digits.
     pub fn from_random(bytes: [u8; 10]) -> Self {
         let digits: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         Self(format!("t{digits}").into())
     }
 
-    /// The id as text.
+    /// The text of the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_slugs_and_refuses_the_rest() {
+    fn only_valid_ids_are_accepted() {
         for good in ["a", "dev", "t0", "acme-corp_2", &"a".repeat(63)] {
             assert_eq!(TenantId::parse(good).unwrap().as_str(), good);
         }

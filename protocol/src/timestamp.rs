@@ -1,8 +1,10 @@
-//! A point in time on the wall clock, in microseconds since the Unix epoch.
+//! Timestamps of the wall clock, in microseconds since the Unix epoch.
 //!
-//! Invariants: `TIME-1` a timestamp lies in the years 0001 to 9999, so it always has an RFC 3339 form;
-//! `TIME-2` the text form parses back to the same value. It is not a monotonic clock: durations are
-//! measured with [`crate::Environment::monotonic`].
+//! Invariants:
+//! - `TIME-1`: a timestamp is within the years 0001 to 9999, so it always has an RFC 3339 form.
+//! - `TIME-2`: the text form parses to an equal value.
+//!
+//! To measure durations use [`crate::Environment::monotonic`]: the wall clock may jump.
 
 use crate::Malformed;
 use bincode::{Decode, Encode};
@@ -15,20 +17,20 @@ const PRINTER: jiff::fmt::temporal::DateTimePrinter =
 const PRINTER_MICROS: jiff::fmt::temporal::DateTimePrinter =
     jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
 
-/// Microseconds since 1970-01-01T00:00:00Z; printed as RFC 3339 in UTC with three or six decimals.
+/// Microseconds since 1970-01-01T00:00:00Z, printed as RFC 3339 in UTC with 3 or 6 decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// 1970-01-01T00:00:00Z.
+    /// The Unix epoch, 1970-01-01T00:00:00Z.
     pub const EPOCH: Timestamp = Timestamp(0);
 
-    /// From whole milliseconds since the Unix epoch, clamped to the years 0001 to 9999.
+    /// Converts milliseconds since the Unix epoch, clamped to the years 0001 to 9999.
     pub fn from_millis(millis: i64) -> Self {
         Self::from_micros(millis.saturating_mul(1_000))
     }
 
-    /// From microseconds since the Unix epoch, clamped to the years 0001 to 9999.
+    /// Converts microseconds since the Unix epoch, clamped to the years 0001 to 9999.
     pub fn from_micros(micros: i64) -> Self {
         Self(micros.clamp(MICROS_MIN, MICROS_MAX))
     }
@@ -48,27 +50,27 @@ impl Timestamp {
         self.0
     }
 
-    /// This time moved into the future, clamped to the year 9999.
+    /// The timestamp `duration` later, clamped to the year 9999.
     pub fn plus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_micros(self.0.saturating_add(micros))
     }
 
-    /// This time moved into the past, clamped to the year 0001.
+    /// The timestamp `duration` earlier, clamped to the year 0001.
     pub fn minus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_micros(self.0.saturating_sub(micros))
     }
 
-    /// The time from `earlier` to this one; zero if `earlier` is later.
+    /// The duration from `earlier` to this timestamp; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Parses an RFC 3339 date-time with any offset; digits past the microsecond are cut off.
+    /// Parses an RFC 3339 date-time with any offset; decimals beyond microseconds are dropped.
     ///
     /// # Errors
-    /// [`Malformed`] if the text is no RFC 3339 date-time or lies outside the years 0001 to 9999.
+    /// [`Malformed`] if the text is not an RFC 3339 date-time in the years 0001 to 9999.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let malformed =
             || Malformed("must be an RFC 3339 date-time, like 2026-01-31T12:00:00.000Z".into());
@@ -84,7 +86,7 @@ impl Timestamp {
     }
 }
 
-/// jiff accepts Temporal's wider grammar (annotations, no seconds, other separators); the API promises RFC 3339.
+/// Tests the shape of RFC 3339. `jiff` also accepts annotations, other separators and no seconds.
 fn has_rfc3339_shape(text: &[u8]) -> bool {
     let digits = |range: std::ops::Range<usize>| text[range].iter().all(u8::is_ascii_digit);
     if text.len() < 20 || text.len() > 40 || !digits(0..4) || !digits(5..7) || !digits(8..10) {
@@ -124,7 +126,7 @@ impl serde::Serialize for Timestamp {
     }
 }
 
-/// The text form of a time, in place.
+/// The text form of a timestamp, without heap allocation.
 struct Text {
     bytes: [u8; Text::BYTES_MAX],
     length: usize,
@@ -140,20 +142,22 @@ impl Text {
         let mut text = Self { bytes: [0; Self::BYTES_MAX], length: 0 };
         printer
             .print_timestamp(&moment, &mut text)
-            .expect("TIME-1: years have four digits, so that it fits");
+            .expect("TIME-1: years have four digits, so the text fits");
         text
     }
 
     fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.length]).expect("it is written by whole texts")
+        std::str::from_utf8(&self.bytes[..self.length])
+            .expect("the printer writes complete strings")
     }
 }
 
 impl jiff::fmt::Write for Text {
     fn write_str(&mut self, text: &str) -> Result<(), jiff::Error> {
         let end = self.length + text.len();
-        let room = self.bytes.get_mut(self.length..end);
-        room.ok_or_else(|| jiff::Error::from_args(format_args!("no room")))?
+        let target = self.bytes.get_mut(self.length..end);
+        target
+            .ok_or_else(|| jiff::Error::from_args(format_args!("buffer too small")))?
             .copy_from_slice(text.as_bytes());
         self.length = end;
         Ok(())
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_rfc_3339() {
+    fn rejects_other_formats_than_rfc_3339() {
         for text in [
             "",
             "now",
@@ -195,14 +199,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_form_parses_back(micros in MICROS_MIN..=MICROS_MAX) {
+        fn printed_timestamps_parse_to_themselves(micros in MICROS_MIN..=MICROS_MAX) {
             let time = Timestamp::from_micros(micros);
             prop_assert_eq!(Timestamp::parse(&time.to_string()).unwrap(), time);
-        }
-
-        #[test]
-        fn parse_never_panics(text in "\\PC{0,40}") {
-            let _ = Timestamp::parse(&text);
         }
     }
 }

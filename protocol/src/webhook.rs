@@ -1,11 +1,15 @@
-//! Standard Webhooks: the keys that sign a webhook, its signature header, and how a receiver checks one.
+//! Signing and verification of webhooks according to Standard Webhooks.
 //!
-//! The scheme is that of <https://www.standardwebhooks.com>, version 1.0.0: the signed text is `id.timestamp.body`; a
-//! symmetric key (`whsec_…`) gives `v1,` and an HMAC-SHA256, an asymmetric one (`whsk_…`, public `whpk_…`) gives `v1a,` and
-//! an ed25519 signature (RFC 8032), each in base64.
-//! Invariants: `WEBHOOK-1` what a key signs its verifying key accepts, and no other; `WEBHOOK-2` a secret never appears in
-//! `Debug` output or in an error; `WEBHOOK-3` a signature whose time is more than the tolerance away is refused, so that a
-//! recorded webhook cannot be sent again later. It sends nothing.
+//! The scheme is version 1.0.0 of <https://www.standardwebhooks.com>. The signed text is
+//! `id.timestamp.body`. A symmetric key (`whsec_…`) produces `v1,` and an HMAC-SHA256. An
+//! asymmetric key (`whsk_…`, public part `whpk_…`) produces `v1a,` and an ed25519 signature (RFC
+//! 8032). Keys and signatures are in base64.
+//!
+//! Invariants:
+//! - `WEBHOOK-1`: a signature is accepted by the verifying key of its signing key, and by no other.
+//! - `WEBHOOK-2`: a secret never appears in `Debug` output or in an error.
+//! - `WEBHOOK-3`: a webhook is rejected if its time differs by more than [`TOLERANCE`], so that a
+//!   recorded webhook cannot be replayed later.
 
 use crate::{Environment, Malformed, Timestamp};
 use base64::Engine;
@@ -16,52 +20,52 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::Sha256;
 use std::time::Duration;
 
-/// The header with the webhook's id: the same in every attempt.
+/// Header with the id of the webhook, which is the same in every attempt.
 pub const ID_HEADER: &str = "webhook-id";
-/// The header with the attempt's time, in seconds since 1970.
+/// Header with the time of the attempt, in seconds since the Unix epoch.
 pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
-/// The header with the signatures, separated by spaces.
+/// Header with the signatures, separated by spaces.
 pub const SIGNATURE_HEADER: &str = "webhook-signature";
-/// How far a webhook's time may be from the receiver's.
+/// Accepted difference between the time of a webhook and the receiver's clock.
 pub const TOLERANCE: Duration = Duration::from_secs(300);
 
 const SECRET_PREFIX: &str = "whsec_";
 const PRIVATE_PREFIX: &str = "whsk_";
 const PUBLIC_PREFIX: &str = "whpk_";
-/// Bytes of a symmetric secret, as the specification bounds them.
+/// Length of a symmetric secret in bytes, according to the specification.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-const SECRET_BYTES_MADE: usize = 32;
+const SECRET_BYTES_GENERATED: usize = 32;
 
-/// How a webhook is signed.
+/// A signature scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// `v1`
+    /// HMAC-SHA256 with a shared secret; its signatures start with `v1`.
     HmacSha256,
-    /// `v1a`
+    /// Ed25519 with a key pair; its signatures start with `v1a`.
     Ed25519,
 }
 
-/// What a webhook is signed with.
+/// The key that signs a webhook.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub enum SigningKey {
-    /// Shared with the receiver.
+    /// A secret that the receiver shares.
     HmacSha256(Vec<u8>),
-    /// The seed of a key pair whose public half the receiver has.
+    /// The seed of a key pair; the receiver has the public key.
     Ed25519([u8; 32]),
 }
 
 impl SigningKey {
-    /// Makes a new key.
+    /// Generates a new key.
     pub fn generate(scheme: Scheme, environment: &Environment) -> Self {
         match scheme {
             Scheme::HmacSha256 => {
-                Self::HmacSha256(environment.bytes::<SECRET_BYTES_MADE>().to_vec())
+                Self::HmacSha256(environment.bytes::<SECRET_BYTES_GENERATED>().to_vec())
             }
             Scheme::Ed25519 => Self::Ed25519(environment.bytes()),
         }
     }
 
-    /// Parses `whsec_…` (24 to 64 bytes) or `whsk_…` (a seed, or a seed and its public key).
+    /// Parses `whsec_…` (24 to 64 bytes) or `whsk_…` (a seed, optionally with its public key).
     ///
     /// # Errors
     /// [`Malformed`], without the key in the message.
@@ -87,7 +91,7 @@ impl SigningKey {
         fits.then_some(Self::Ed25519(*seed)).ok_or_else(malformed)
     }
 
-    /// The scheme.
+    /// The scheme of the key.
     pub fn scheme(&self) -> Scheme {
         match self {
             Self::HmacSha256(_) => Scheme::HmacSha256,
@@ -95,18 +99,18 @@ impl SigningKey {
         }
     }
 
-    /// The text that [`SigningKey::parse`] reads, to be shown once.
+    /// The plain text of the key, which is shown to the client once.
     pub fn reveal(&self) -> String {
         match self {
             Self::HmacSha256(secret) => format!("{SECRET_PREFIX}{}", STANDARD.encode(secret)),
             Self::Ed25519(seed) => {
-                let whole = [&seed[..], pair(seed).public_key().as_ref()].concat();
-                format!("{PRIVATE_PREFIX}{}", STANDARD.encode(whole))
+                let pair = [&seed[..], pair(seed).public_key().as_ref()].concat();
+                format!("{PRIVATE_PREFIX}{}", STANDARD.encode(pair))
             }
         }
     }
 
-    /// The public half, `whpk_…`, of an asymmetric key.
+    /// The public key `whpk_…` of an asymmetric key.
     pub fn public(&self) -> Option<String> {
         match self {
             Self::HmacSha256(_) => None,
@@ -116,7 +120,7 @@ impl SigningKey {
         }
     }
 
-    /// The key that a receiver checks with.
+    /// The key with which a receiver verifies signatures.
     pub fn verifying_key(&self) -> VerifyingKey {
         match self {
             Self::HmacSha256(secret) => VerifyingKey::HmacSha256(secret.clone()),
@@ -144,12 +148,12 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-/// What a receiver checks signatures with.
+/// The key that verifies signatures.
 #[derive(Clone, PartialEq, Eq)]
 pub enum VerifyingKey {
-    /// The shared secret.
+    /// The secret shared with the sender.
     HmacSha256(Vec<u8>),
-    /// The public key.
+    /// The public key of the sender.
     Ed25519([u8; 32]),
 }
 
@@ -168,7 +172,7 @@ impl VerifyingKey {
             .ok_or_else(|| Malformed("must be whpk_ and 32 bytes in base64".into()))
     }
 
-    /// Whether this is a signature of the text.
+    /// Tests whether a signature of the text is valid.
     fn accepts(&self, text: &[u8], version: &str, signature: &[u8]) -> bool {
         match self {
             Self::HmacSha256(secret) => {
@@ -188,47 +192,59 @@ impl std::fmt::Debug for VerifyingKey {
     }
 }
 
-/// The value of [`SIGNATURE_HEADER`]: one signature for each key.
+/// The value of [`SIGNATURE_HEADER`]: one signature per key.
 pub fn signatures(keys: &[SigningKey], id: &str, at: Timestamp, body: &[u8]) -> String {
     let text = signed_text(id, &at.as_seconds().to_string(), body);
     keys.iter().map(|key| key.sign(&text)).collect::<Vec<_>>().join(" ")
 }
 
-/// Why a webhook is not believed.
+/// The reason why a webhook is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// The time is not a number of seconds.
+    /// The timestamp is not a number of seconds.
     #[error("webhook-timestamp is not a number of seconds")]
     Timestamp,
-    /// The time is too far away.
-    #[error("webhook-timestamp is more than five minutes away from this machine's time")]
-    Late,
-    /// No signature fits.
-    #[error("no signature fits the key and the body")]
+    /// The timestamp differs from the clock by more than [`TOLERANCE`].
+    #[error("webhook-timestamp differs from this machine's clock by more than five minutes")]
+    OutsideTolerance,
+    /// No signature is valid.
+    #[error("no signature is valid for the key and the body")]
     Signature,
 }
 
-/// Checks a webhook as a receiver does; the texts are those of the three headers.
+/// The values of the three headers of a webhook.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedHeaders<'a> {
+    /// Value of [`ID_HEADER`].
+    pub id: &'a str,
+    /// Value of [`TIMESTAMP_HEADER`].
+    pub timestamp: &'a str,
+    /// Value of [`SIGNATURE_HEADER`].
+    pub signatures: &'a str,
+}
+
+/// Verifies a received webhook.
 ///
 /// # Errors
-/// [`VerifyError`].
+/// [`VerifyError`] with the reason why the webhook is rejected.
 pub fn verify(
     key: &VerifyingKey,
-    (id, timestamp, signatures): (&str, &str, &str),
+    headers: SignedHeaders<'_>,
     body: &[u8],
     now: Timestamp,
 ) -> Result<(), VerifyError> {
+    let SignedHeaders { id, timestamp, signatures } = headers;
     let sent = timestamp.parse::<u32>().map_err(|_| VerifyError::Timestamp)?;
-    let away = now.as_seconds().abs_diff(i64::from(sent));
-    if away > TOLERANCE.as_secs() {
-        return Err(VerifyError::Late);
+    let difference = now.as_seconds().abs_diff(i64::from(sent));
+    if difference > TOLERANCE.as_secs() {
+        return Err(VerifyError::OutsideTolerance);
     }
     let text = signed_text(id, timestamp, body);
-    let fits = |signature: &str| {
+    let is_valid = |signature: &str| {
         let Some((version, encoded)) = signature.split_once(',') else { return false };
         STANDARD.decode(encoded).is_ok_and(|bytes| key.accepts(&text, version, &bytes))
     };
-    signatures.split(' ').any(fits).then_some(()).ok_or(VerifyError::Signature)
+    signatures.split(' ').any(is_valid).then_some(()).ok_or(VerifyError::Signature)
 }
 
 fn signed_text(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
@@ -236,7 +252,8 @@ fn signed_text(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn mac(secret: &[u8], text: &[u8]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of every length");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret).expect("HMAC accepts keys of every length");
     mac.update(text);
     mac
 }
@@ -264,17 +281,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_signed_verifies_and_nothing_else(key in key(), other in key(), body: Vec<u8>, changed: Vec<u8>) {
+        fn only_unchanged_webhooks_verify(
+            key in key(),
+            other in key(),
+            body: Vec<u8>,
+            changed: Vec<u8>,
+        ) {
             let now = Timestamp::from_millis(1_700_000_000_000);
             let seconds = now.as_seconds().to_string();
             let both = header(&[other.clone(), key.clone()], now, &body);
             let check = |id: &str, signatures: &str, body: &[u8]| {
-                verify(&key.verifying_key(), (id, &seconds, signatures), body, now)
+                let headers = SignedHeaders { id, timestamp: &seconds, signatures };
+                verify(&key.verifying_key(), headers, body, now)
             };
             prop_assert_eq!(check("msg", &both, &body), Ok(()));
             prop_assert_eq!(check("msg2", &both, &body), Err(VerifyError::Signature));
             prop_assert_eq!(check("msg", &both, &changed).is_ok(), body == changed);
-            prop_assert_eq!(check("msg", &header(std::slice::from_ref(&other), now, &body), &body).is_ok(), key == other);
+            let of_other = header(std::slice::from_ref(&other), now, &body);
+            prop_assert_eq!(check("msg", &of_other, &body).is_ok(), key == other);
             prop_assert_eq!(SigningKey::parse(&key.reveal()).unwrap(), key.clone());
             let public = key.public().unwrap_or_else(|| key.reveal());
             prop_assert_eq!(VerifyingKey::parse(&public).unwrap(), key.verifying_key());
@@ -283,11 +307,15 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "(wh(sec|sk|pk)_)?[A-Za-z0-9+/=]{0,100}", signatures in "\\PC{0,60}") {
+        fn arbitrary_texts_never_panic(
+            text in "(wh(sec|sk|pk)_)?[A-Za-z0-9+/=]{0,100}",
+            signatures in "\\PC{0,60}",
+        ) {
             let _ = SigningKey::parse(&text);
             if let Ok(key) = VerifyingKey::parse(&text) {
-                let refused = verify(&key, ("msg", "0", &signatures), b"", Timestamp::from_millis(0));
-                prop_assert_eq!(refused, Err(VerifyError::Signature));
+                let headers = SignedHeaders { id: "msg", timestamp: "0", signatures: &signatures };
+                let result = verify(&key, headers, b"", Timestamp::from_millis(0));
+                prop_assert_eq!(result, Err(VerifyError::Signature));
             }
         }
     }
@@ -302,20 +330,21 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_webhook_is_refused_later() {
+    fn a_recorded_webhook_is_rejected_later() {
         let key = SigningKey::Ed25519([7; 32]);
         let sent = Timestamp::from_millis(1_700_000_000_000);
         let (seconds, signature) =
             (sent.as_seconds().to_string(), header(std::slice::from_ref(&key), sent, b"{}"));
         let at = |seconds_later: u64| {
             let now = sent.plus(Duration::from_secs(seconds_later));
-            verify(&key.verifying_key(), ("msg", &seconds, &signature), b"{}", now)
+            let headers = SignedHeaders { id: "msg", timestamp: &seconds, signatures: &signature };
+            verify(&key.verifying_key(), headers, b"{}", now)
         };
-        assert_eq!((at(300), at(301)), (Ok(()), Err(VerifyError::Late)));
+        assert_eq!((at(300), at(301)), (Ok(()), Err(VerifyError::OutsideTolerance)));
     }
 
     #[test]
-    fn keys_of_the_wrong_length_are_refused() {
+    fn keys_of_the_wrong_length_are_rejected() {
         for text in ["", "whsec_", "whsec_AAAA", "whsk_AAAA", "whpk_AAAA", "secret"] {
             assert!(
                 SigningKey::parse(text).is_err() && VerifyingKey::parse(text).is_err(),

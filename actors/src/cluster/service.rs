@@ -64,7 +64,7 @@ impl Peers {
                 if self.is_meant(&incarnation) {
                     PeerReply::Done
                 } else {
-                    PeerReply::Refused
+                    PeerReply::Rejected
                 }
             }
             PeerRequest::Serve { incarnation, partition, epoch } => {
@@ -72,11 +72,11 @@ impl Peers {
             }
             PeerRequest::Http(request) => match self.0.http.get() {
                 Some(http) => http.request(from, *request).await,
-                None => PeerReply::Refused,
+                None => PeerReply::Rejected,
             },
             PeerRequest::Pull { stream } => match self.0.http.get() {
                 Some(http) => http.pull(from, stream).await,
-                None => PeerReply::Refused,
+                None => PeerReply::Rejected,
             },
             PeerRequest::Close { stream } => {
                 if let Some(http) = self.0.http.get() {
@@ -93,7 +93,7 @@ impl Peers {
 
     async fn serve(&self, incarnation: String, partition: PartitionId, epoch: u64) -> PeerReply {
         let Some(node) = self.0.node.get().filter(|_| self.is_meant(&incarnation)) else {
-            return PeerReply::Refused;
+            return PeerReply::Rejected;
         };
         let (done, served) = oneshot::channel();
         let guard = Guard::new(partition, Fence { epoch, incarnation });
@@ -101,7 +101,7 @@ impl Peers {
         let _ = node.partitions.cast(PartitionsMessage::Serve(vec![guard], Some(done)));
         match timeout(SERVE_TIMEOUT, served).await {
             Ok(Ok(())) => PeerReply::Done,
-            _ => PeerReply::Refused,
+            _ => PeerReply::Rejected,
         }
     }
 }
@@ -114,7 +114,7 @@ impl PeerService for Peers {
                 Err(CodecError::Version { .. }) => PeerReply::unsupported(),
                 Err(error) => {
                     tracing::warn!(from, %error, "a member sent what cannot be read");
-                    PeerReply::Refused.encode()
+                    PeerReply::Rejected.encode()
                 }
             }
         })

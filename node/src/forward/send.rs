@@ -74,7 +74,7 @@ pub(super) async fn relay(errand: &Errand<'_>, peer: &str, until: Instant) -> Re
         Ok(PeerReply::Busy) => Relayed::Answer(
             ApiError::unavailable("the owner has too much under way").into_response(),
         ),
-        Ok(PeerReply::Refused | PeerReply::Unsupported { .. }) => Relayed::Nothing,
+        Ok(PeerReply::Rejected | PeerReply::Unsupported { .. }) => Relayed::Nothing,
         Ok(PeerReply::Done | PeerReply::Part { .. }) | Err(_) => Relayed::Unknown,
     }
 }

@@ -108,7 +108,7 @@ impl PeerRequests {
                 Ok(whole) => reply.body = whole.to_bytes().to_vec(),
                 Err(error) => {
                     tracing::warn!(%error, "a response for a member ended early");
-                    return PeerReply::Refused;
+                    return PeerReply::Rejected;
                 }
             }
         } else {
@@ -143,12 +143,12 @@ impl PeerRequests {
 
     async fn next_part(&self, from: String, stream: u64) -> PeerReply {
         let puller = self.lock().get(&(from, stream)).cloned();
-        let Some(puller) = puller else { return PeerReply::Refused };
+        let Some(puller) = puller else { return PeerReply::Rejected };
         let (reply, part) = oneshot::channel();
         if puller.send(reply).await.is_err() {
-            return PeerReply::Refused;
+            return PeerReply::Rejected;
         }
-        part.await.unwrap_or(PeerReply::Refused)
+        part.await.unwrap_or(PeerReply::Rejected)
     }
 }
 
@@ -188,7 +188,7 @@ async fn feed(mut body: Body, mut pulls: mpsc::Receiver<oneshot::Sender<PeerRepl
     while let Ok(Some(pull)) = timeout(IDLE_TIMEOUT, pulls.recv()).await {
         let Some((bytes, is_last)) = part(&mut body).await else {
             // Broken off: the client's response is to end the same way.
-            let _ = pull.send(PeerReply::Refused);
+            let _ = pull.send(PeerReply::Rejected);
             return;
         };
         // A member that is gone pulls no more.

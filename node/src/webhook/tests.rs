@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use triggers_actors::{SendFailure, SendOutcome, Webhook, WebhookSender as _};
 use triggers_cluster_config::{DeliveryOptions, ListenOptions};
 use triggers_protocol::event::EventState;
-use triggers_protocol::webhook::{SigningKey, verify};
+use triggers_protocol::webhook::{SignedHeaders, SigningKey, verify};
 use triggers_protocol::{Environment, Event, EventId, EventType, Metadata, Timestamp};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -104,8 +104,12 @@ async fn an_event_is_sent_whole_and_signed() {
     assert_eq!(header("user-agent"), concat!("Triggers/", env!("CARGO_PKG_VERSION")));
     assert_eq!(header("host"), endpoint.address().to_string());
     assert_eq!(header("traceparent"), TRACE);
-    let signed = (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
-    assert_eq!((signed.0, signed.1), (ID, "1767225601"), "REQUEST-1");
+    let signed = SignedHeaders {
+        id: header("webhook-id"),
+        timestamp: header("webhook-timestamp"),
+        signatures: header("webhook-signature"),
+    };
+    assert_eq!((signed.id, signed.timestamp), (ID, "1767225601"), "REQUEST-1");
     let sent = webhook("");
     for key in &sent.keys {
         assert_eq!(

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use triggers_protocol::webhook::{
-    ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyingKey, verify,
+    ID_HEADER, SIGNATURE_HEADER, SignedHeaders, TIMESTAMP_HEADER, VerifyingKey, verify,
 };
 use triggers_protocol::{Environment, Timestamp};
 
@@ -193,7 +193,11 @@ fn checked(
     let needed = |name: &'static str| {
         text(headers, name).ok_or_else(|| format!("the header {name} is missing"))
     };
-    let headers = (needed(ID_HEADER)?, needed(TIMESTAMP_HEADER)?, needed(SIGNATURE_HEADER)?);
+    let headers = SignedHeaders {
+        id: needed(ID_HEADER)?,
+        timestamp: needed(TIMESTAMP_HEADER)?,
+        signatures: needed(SIGNATURE_HEADER)?,
+    };
     verify(key, headers, body, now).map_err(|error| error.to_string())
 }
 

@@ -20,7 +20,7 @@ use crate::harness::receiver::{Manner, Receiver};
 use crate::harness::{Answer, Call, Client, Node, STATE_DEADLINE_MS, listing, wait_until};
 use serde_json::{Value, json};
 use triggers_protocol::Timestamp;
-use triggers_protocol::webhook::{VerifyingKey, verify};
+use triggers_protocol::webhook::{SignedHeaders, VerifyingKey, verify};
 
 /// Makes a subscription to everything; the answer, with its secret.
 async fn subscribe(client: &Client, url: &str, delays_seconds: &[u32]) -> Answer {
@@ -73,11 +73,11 @@ async fn an_event_arrives_signed_and_is_delivered() {
         String::from_utf8_lossy(&arrived.body).contains("{ \"n\" : 1.0 }"),
         "byte for byte: {arrived:?}"
     );
-    let headers = (
-        arrived.header("webhook-id"),
-        arrived.header("webhook-timestamp"),
-        arrived.header("webhook-signature"),
-    );
+    let headers = SignedHeaders {
+        id: arrived.header("webhook-id"),
+        timestamp: arrived.header("webhook-timestamp"),
+        signatures: arrived.header("webhook-signature"),
+    };
     let now = Timestamp::parse(event["last_attempt_at"].as_str().expect("a time")).expect("a time");
     let key = VerifyingKey::parse(&secret).expect("the shown secret is a key");
     assert_eq!(verify(&key, headers, &arrived.body, now), Ok(()), "WEBHOOKS-1");
@@ -115,11 +115,11 @@ async fn a_rotated_secret_signs_beside_the_new_one() {
     let id = client.accepted("order.created", "{}").await;
     reaches(&client, &id, "delivered").await;
     let arrived = receiver.arrived().remove(0);
-    let headers = (
-        arrived.header("webhook-id"),
-        arrived.header("webhook-timestamp"),
-        arrived.header("webhook-signature"),
-    );
+    let headers = SignedHeaders {
+        id: arrived.header("webhook-id"),
+        timestamp: arrived.header("webhook-timestamp"),
+        signatures: arrived.header("webhook-signature"),
+    };
     let at = arrived.event()["last_attempt_at"]
         .as_str()
         .map(|text| Timestamp::parse(text).expect("a time"));
@@ -129,7 +129,7 @@ async fn a_rotated_secret_signs_beside_the_new_one() {
             verify(&key, headers, &arrived.body, at.expect("a time")),
             Ok(()),
             "{}",
-            headers.2
+            headers.signatures
         );
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use triggers_protocol::webhook::{
-    ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyingKey, verify,
+    ID_HEADER, SIGNATURE_HEADER, SignedHeaders, TIMESTAMP_HEADER, VerifyingKey, verify,
 };
 use triggers_protocol::{Environment, Scopes};
 
@@ -49,7 +49,8 @@ fn is_signed((headers, body): &Received, key: &Value) -> bool {
     let key = VerifyingKey::parse(key.as_str().unwrap()).unwrap();
     let [id, timestamp, signatures] =
         [ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER].map(|name| headers[name].to_str().unwrap());
-    verify(&key, (id, timestamp, signatures), body, Environment::system().now()).is_ok()
+    verify(&key, SignedHeaders { id, timestamp, signatures }, body, Environment::system().now())
+        .is_ok()
 }
 
 /// The attempts of a subscription, once there are so many.
