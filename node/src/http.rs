@@ -13,11 +13,13 @@
 pub mod authenticate;
 pub mod body;
 pub mod client_address;
+pub mod counters;
 pub(crate) mod deadline;
 pub mod edge;
 pub mod error;
 pub mod flood;
 pub(crate) mod forwarded;
+pub(crate) mod json;
 pub mod open_streams;
 pub mod rate_limit;
 pub mod request_context;
@@ -25,3 +27,9 @@ pub mod respond;
 pub(crate) mod sending;
 pub mod server;
 pub mod tls;
+
+use axum::http::HeaderName;
+
+/// The headers that carry an idempotency key.
+pub(crate) static IDEMPOTENCY_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("idempotency-key"), HeaderName::from_static("x-idempotency-key")];

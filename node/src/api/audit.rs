@@ -5,13 +5,13 @@
 //! Entries are written together with what they tell of, by the tenant's inbox; nothing here writes or removes one.
 
 use super::cursor;
-use super::event_json::respond;
 use super::subscriptions::page;
 use crate::http::authenticate::{Authorized, Caller, KeysManage};
 use crate::http::body::faults::Faults;
 use crate::http::body::query;
 use crate::http::edge::EdgeState;
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;

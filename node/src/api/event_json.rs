@@ -1,14 +1,12 @@
-//! The JSON form of an event, and of responses as a whole.
+//! The JSON form of an event.
 //!
 //! Invariants: `EVENT-JSON-1` the payload is the sender's bytes, spliced in as they are; `EVENT-JSON-2` every member is
 //! always there, `null` where there is nothing, except a payload that the client asked to leave out; `EVENT-JSON-3`
 //! `created_at` is the time inside the id. It borrows from the event: nothing is copied before it is written.
 
 use crate::http::error::ApiError;
-use crate::http::respond::HEADERS_ADDED;
-use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
+use crate::http::json::respond;
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -16,8 +14,6 @@ use triggers_protocol::{Event, EventId, EventStatus, Metadata, Timestamp};
 use triggers_store::tables::rows::AttemptOutcome;
 use utoipa::ToSchema;
 
-/// Headers of such a response, those of all responses among them.
-const HEADERS_MAX: usize = HEADERS_ADDED + 4;
 /// Bytes of an event's JSON beside its payload, about.
 const ENVELOPE_BYTES: usize = 640;
 
@@ -178,24 +174,6 @@ impl<'a> MetadataJson<'a> {
             idempotency_key: metadata.idempotency_key.as_deref(),
         }
     }
-}
-
-/// A response with a JSON body of about so many bytes.
-///
-/// # Errors
-/// 500 if the value has no JSON form.
-pub(crate) fn respond<T: Serialize>(
-    status: StatusCode,
-    value: &T,
-    bytes_hint: usize,
-) -> Result<Response, ApiError> {
-    let mut body = Vec::with_capacity(bytes_hint);
-    serde_json::to_writer(&mut body, value).map_err(ApiError::internal)?;
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().reserve(HEADERS_MAX);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
 }
 
 /// A response with an event.

@@ -15,12 +15,13 @@ mod stream;
 pub use stream::StreamSlots;
 
 use super::cursor;
-use super::event_json::{EventJson, Status, respond, status_names};
+use super::event_json::{EventJson, Status, status_names};
 use crate::http::authenticate::{Authorized, InboxRead};
 use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
+use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;

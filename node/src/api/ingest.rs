@@ -11,7 +11,7 @@ pub(crate) mod batch;
 pub(crate) mod batch_answer;
 mod cloud_events;
 mod envelope;
-pub(crate) mod idempotency;
+mod idempotency;
 mod ndjson;
 pub(crate) mod single;
 

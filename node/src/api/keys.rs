@@ -11,7 +11,6 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use super::event_json::respond;
 use super::openapi::schemas::{KeyRotation, NewKey};
 use crate::access::{Created, Rotation, Successor};
 use crate::http::authenticate::{Authorized, Caller, KeysManage};
@@ -21,6 +20,7 @@ use crate::http::body::path_id::PathId;
 use crate::http::body::query;
 use crate::http::edge::EdgeState;
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::json::respond;
 use crate::http::rate_limit::Rate;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;

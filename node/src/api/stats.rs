@@ -3,10 +3,10 @@
 //! Invariant: `STATS-1` the counts are the stored ones, exact at the moment of reading; rates are of the last minute, as
 //! the node saw it. It is not monitoring of the node, which is the admin listener's `/metrics`.
 
-use super::event_json::respond;
 use crate::http::authenticate::{Authorized, InboxRead};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
+use crate::http::json::respond;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -17,13 +17,13 @@ mod tests;
 
 pub(crate) use json::{SchemeName, StatusName};
 
-use super::event_json::respond;
 use super::openapi::schemas::subscriptions::{NewSubscription, SubscriptionPatch};
 use crate::http::authenticate::{Authorized, Caller, SubscriptionsManage};
 use crate::http::body;
 use crate::http::body::path_id::PathId;
 use crate::http::edge::{Edge, EdgeState};
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};

@@ -9,7 +9,6 @@ mod request;
 mod tests;
 
 use super::cursor;
-use super::event_json::respond;
 use super::openapi::schemas::{NewTenant, RetryPolicySchema, TenantPatch, TierSchema};
 use crate::access::Created;
 use crate::http::authenticate::{Admin, Authorized};
@@ -19,6 +18,7 @@ use crate::http::body::path_id::PathId;
 use crate::http::body::query;
 use crate::http::edge::EdgeState;
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::json::respond;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

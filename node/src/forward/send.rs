@@ -1,10 +1,10 @@
-//! Sends a request to the owner of its tenant, and makes a response of the answer.
+//! Sends a request to the owner of its tenant and turns the answer into a response.
 //!
-//! Invariants: `RELAY-1` a body is gathered under the limits of every body before it is sent, and held under them; `RELAY-2` what belongs to one
-//! connection stays there; the client's address and the request's id go along; `RELAY-3` a response that is not whole is
-//! pulled as the client takes it, and given up with it.
+//! Invariants: `FORWARD-1` a body is read, and held, within the limits that hold for every body; `FORWARD-2`
+//! headers of one connection are not forwarded, while the client's address and the request id are; `FORWARD-3` a response
+//! that streams is pulled as the client reads it, and closed when the client leaves.
 
-use super::Errand;
+use super::pending_request::PendingRequest;
 use crate::http::body::{self, Reading};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
@@ -18,15 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::cluster::transport::{PeerError, PeerTransport};
-use triggers_protocol::ErrorCode;
 use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply, PeerRequest};
 use triggers_store::tables::rows::Fence;
 
-/// What the owner gets less of the time than the client's node, so that its answer can still arrive.
+/// The owner gets this much less time than is left here, so that its answer still arrives in time.
 const MARGIN: Duration = Duration::from_millis(50);
-/// For the next part of a response; the owner answers much sooner, if only that there is nothing yet.
+/// Timeout of a request for the next part of a response. The owner answers much sooner, if need be with an empty part.
 const PULL_TIMEOUT: Duration = Duration::from_secs(10);
-/// What belongs to a connection, and what the owner is told otherwise.
+/// Headers that belong to one connection, or that travel in other fields of the message.
 const NOT_SENT: [HeaderName; 9] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -39,54 +38,60 @@ const NOT_SENT: [HeaderName; 9] = [
     HeaderName::from_static("x-forwarded-for"),
 ];
 
-/// What came of it.
-pub(super) enum Relayed {
-    /// The response, the owner's or that of a fault of the request.
-    Answer(Response),
-    /// Nothing was done: another one owns the tenant.
+/// The outcome of forwarding.
+pub(super) enum ForwardOutcome {
+    /// The owner's response, or an error of the request itself.
+    Answered(Response),
+    /// The owner did nothing: another node owns the tenant.
     NotOwner(Option<Fence>),
-    /// Nothing was done: there is no way to the owner now.
-    Nothing,
-    /// It may have been done.
+    /// Nothing was done: the owner cannot be reached.
+    NotReached,
+    /// The owner may have carried out the request.
     Unknown,
 }
 
-pub(super) async fn relay(errand: &Errand<'_>, peer: &str, until: Instant) -> Relayed {
-    let request = match request(errand, until).await {
+pub(super) async fn forward(
+    pending: &PendingRequest<'_>,
+    peer: &str,
+    until: Instant,
+) -> ForwardOutcome {
+    let request = match request(pending, until).await {
         Ok(request) => request,
-        Err(error) => return Relayed::Answer(error.into_response()),
+        Err(error) => return ForwardOutcome::Answered(error.into_response()),
     };
     let message = PeerRequest::Http(Box::new(request)).encode();
     let time_left = until.saturating_duration_since(Instant::now());
-    let transport = &errand.cluster.transport;
+    let transport = &pending.cluster.transport;
     let began = Instant::now();
     let reply = match transport.call(peer, message, time_left).await {
         Ok(reply) => PeerReply::decode(&reply),
-        Err(PeerError::Unreachable) => return Relayed::Nothing,
-        Err(PeerError::Unknown) => return Relayed::Unknown,
+        Err(PeerError::Unreachable) => return ForwardOutcome::NotReached,
+        Err(PeerError::Unknown) => return ForwardOutcome::Unknown,
     };
     metrics::histogram!("triggers_relay_seconds").record(began.elapsed().as_secs_f64());
     match reply {
-        Ok(PeerReply::Http(response)) => Relayed::Answer(whole(*response, errand, peer)),
-        Ok(PeerReply::NotOwner { owner }) => {
-            Relayed::NotOwner(owner.map(|(incarnation, epoch)| Fence { epoch, incarnation }))
+        Ok(PeerReply::Http(response)) => {
+            ForwardOutcome::Answered(response_of(*response, pending, peer))
         }
-        Ok(PeerReply::Busy) => Relayed::Answer(
-            ApiError::unavailable("the owner has too much under way").into_response(),
+        Ok(PeerReply::NotOwner { owner }) => {
+            ForwardOutcome::NotOwner(owner.map(|(incarnation, epoch)| Fence { epoch, incarnation }))
+        }
+        Ok(PeerReply::Busy) => ForwardOutcome::Answered(
+            ApiError::unavailable("the owner has too many requests in flight").into_response(),
         ),
-        Ok(PeerReply::Rejected | PeerReply::Unsupported { .. }) => Relayed::Nothing,
-        Ok(PeerReply::Done | PeerReply::Part { .. }) | Err(_) => Relayed::Unknown,
+        Ok(PeerReply::Rejected | PeerReply::Unsupported { .. }) => ForwardOutcome::NotReached,
+        Ok(PeerReply::Done | PeerReply::Part { .. }) | Err(_) => ForwardOutcome::Unknown,
     }
 }
 
-async fn request(errand: &Errand<'_>, until: Instant) -> Result<HttpRequest, ApiError> {
-    let Errand { edge, tenant, partition, parts, body, places, .. } = errand;
+async fn request(pending: &PendingRequest<'_>, until: Instant) -> Result<HttpRequest, ApiError> {
+    let PendingRequest { edge, tenant, partition, parts, body, places, .. } = pending;
     let context = RequestContext::of(&parts.extensions)?;
     let bytes_max = edge.options.limits.batch_bytes_max;
     let reading = Reading::up_to(bytes_max, edge).of(tenant, edge);
     let body = body::read(body.again(), reading).await?;
     if !body.is_empty() && places.get().is_none() {
-        // One errand runs once at a time: nobody has set it meanwhile.
+        // Attempts run one after the other, so the cell is still empty.
         let _ = places.set(reading.places(body.len())?);
     }
     let fields =
@@ -106,13 +111,14 @@ async fn request(errand: &Errand<'_>, until: Instant) -> Result<HttpRequest, Api
     })
 }
 
-fn whole(response: HttpResponse, errand: &Errand<'_>, peer: &str) -> Response {
+fn response_of(response: HttpResponse, pending: &PendingRequest<'_>, peer: &str) -> Response {
     let HttpResponse { status, headers, body, stream } = response;
     let body = match stream {
         None => Body::from(body),
         Some(stream) => {
-            let (edge, transport) = (errand.edge.clone(), errand.cluster.transport.clone());
-            let rest = Rest { edge, transport, peer: peer.to_owned(), stream, is_over: false };
+            let (edge, transport) = (pending.edge.clone(), pending.cluster.transport.clone());
+            let rest =
+                ForwardedBody { edge, transport, peer: peer.to_owned(), stream, is_over: false };
             pulled(Bytes::from(body), rest)
         }
     };
@@ -139,8 +145,8 @@ fn fields(headers: Vec<(String, Vec<u8>)>) -> HeaderMap {
     map
 }
 
-/// A response that goes on at the owner; giving it up tells the owner.
-struct Rest {
+/// The part of a response body that the owner still holds. Dropping it closes the stream at the owner.
+struct ForwardedBody {
     edge: EdgeState,
     transport: Arc<dyn PeerTransport>,
     peer: String,
@@ -148,8 +154,8 @@ struct Rest {
     is_over: bool,
 }
 
-impl Rest {
-    /// The next bytes; none at the end.
+impl ForwardedBody {
+    /// The next bytes, or `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, std::io::Error> {
         while !self.is_over {
             let request = PeerRequest::Pull { stream: self.stream }.encode();
@@ -164,14 +170,14 @@ impl Rest {
                     if !bytes.is_empty() {
                         return Ok(Some(bytes.into()));
                     }
-                    // Between events, as a stream of this node would end.
+                    // End between events, as a stream of this node would when it drains.
                     if self.edge.is_draining() {
                         return Ok(None);
                     }
                 }
                 _ => {
                     self.is_over = true;
-                    return Err(std::io::Error::other("the owner has given the response up"));
+                    return Err(std::io::Error::other("the owner has closed the response"));
                 }
             }
         }
@@ -179,21 +185,21 @@ impl Rest {
     }
 }
 
-impl Drop for Rest {
+impl Drop for ForwardedBody {
     fn drop(&mut self) {
         if self.is_over {
             return;
         }
         let (transport, peer, stream) = (self.transport.clone(), self.peer.clone(), self.stream);
         tokio::spawn(async move {
-            // An owner that does not hear of it gives the response up by itself, a little later.
+            // An owner that misses this message closes the response after its idle timeout.
             let _ =
                 transport.call(&peer, PeerRequest::Close { stream }.encode(), PULL_TIMEOUT).await;
         });
     }
 }
 
-fn pulled(first: Bytes, rest: Rest) -> Body {
+fn pulled(first: Bytes, rest: ForwardedBody) -> Body {
     let first = (!first.is_empty()).then_some(first);
     Body::from_stream(stream::try_unfold((first, rest), async |(first, mut rest)| {
         let bytes = match first {
@@ -202,9 +208,4 @@ fn pulled(first: Bytes, rest: Rest) -> Body {
         };
         Ok::<_, std::io::Error>(bytes.map(|bytes| (bytes, (None, rest))))
     }))
-}
-
-/// The refusal of a request whose method or target is none.
-pub(super) fn malformed() -> ApiError {
-    ApiError::new(ErrorCode::ValidationError, "the request has no valid method or target")
 }

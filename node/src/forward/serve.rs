@@ -5,7 +5,7 @@
 //! many share a link; `SERVE-3` a member only reaches the responses that it asked for; `SERVE-4` before the node ends, what has
 //! begun is answered, and what comes then is told that nothing was done.
 
-use super::send::malformed;
+use super::pending_request::malformed;
 use crate::http::client_address::Peer;
 use crate::http::forwarded::{Elsewhere, Forwarded};
 use axum::Router;

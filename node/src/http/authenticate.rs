@@ -14,11 +14,9 @@ pub use permission::{
 };
 
 use super::error::ApiError;
-use super::flood::Flood;
-use super::rate_limit::{Budget, RateLimits};
+use super::rate_limit::Budget;
 use crate::access::AccessRow;
 use crate::http::edge::{Edge, EdgeState};
-use crate::http::open_streams::StreamSlots;
 use crate::http::request_context::RequestContext;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -27,36 +25,9 @@ use axum::http::{HeaderMap, HeaderName};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use triggers_cluster_config::LimitOptions;
 use triggers_protocol::{ErrorCode, KeyHash, Scope, TenantId};
 
 const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
-
-/// The counters that requests pass: rates of keys, bad keys by address, open streams by tenant.
-pub struct Gate {
-    /// Rates of keys.
-    pub rates: RateLimits,
-    /// Bad keys by address.
-    pub flood: Flood,
-    /// Open streams by tenant.
-    pub streams: StreamSlots,
-}
-
-impl Gate {
-    /// Counters with the limits of a node.
-    pub fn new(limits: &LimitOptions) -> Self {
-        let window = Duration::from_secs(limits.unauthenticated_window_seconds);
-        Self {
-            rates: RateLimits::new(limits.rate_limit_per_minute, limits.key_cache_max),
-            flood: Flood::new(
-                limits.unauthenticated_requests_max,
-                window,
-                limits.unauthenticated_addresses_max,
-            ),
-            streams: StreamSlots::default(),
-        }
-    }
-}
 
 /// An authenticated sender.
 #[derive(Clone)]
@@ -144,7 +115,7 @@ pub(crate) async fn identify(
     state: &EdgeState,
 ) -> Result<Arc<AccessRow>, ApiError> {
     let now = context.came.monotonic;
-    let flood = &context.gate.flood;
+    let flood = &context.counters.flood;
     let Some(hash) = key_hash(headers) else {
         return Err(flood.record(context.address, now).map_or_else(flooded, |()| unauthorized()));
     };
@@ -161,7 +132,7 @@ pub(crate) async fn identify(
 /// Takes one request token and notes for the response whose it was.
 fn charge_request(key: Arc<AccessRow>, context: Arc<RequestContext>) -> Result<Caller, ApiError> {
     let now = context.came.monotonic;
-    let budget = context.gate.rates.budget(&key.key, key.tenant.tier, now);
+    let budget = context.counters.rates.budget(&key.key, key.tenant.tier, now);
     let charge = budget.lock().unwrap_or_else(PoisonError::into_inner).take_request(now);
     context.identify(key.key.tenant.clone(), charge.state);
     if let Some(wait_s) = charge.refused_for_s {

@@ -5,8 +5,8 @@
 //! Invariants: `CONTEXT-1` a request id has 1 to 128 visible ASCII characters: the client's if it fits, else a new one;
 //! `CONTEXT-2` a trace that does not have the form of W3C Trace Context is as good as none.
 
-use crate::http::authenticate::Gate;
 use crate::http::client_address::{Peer, client_address};
+use crate::http::counters::Counters;
 use crate::http::error::ApiError;
 use crate::http::rate_limit::RateState;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
@@ -146,7 +146,7 @@ pub struct RequestContext {
     /// The trace that it is part of.
     pub trace_parent: Option<TraceParent>,
     /// The counters that it has to pass.
-    pub gate: Arc<Gate>,
+    pub counters: Arc<Counters>,
     identity: OnceLock<Identity>,
     /// The key's rate after what was taken besides the request itself.
     charged: Mutex<Option<RateState>>,
@@ -159,7 +159,7 @@ impl RequestContext {
         headers: &HeaderMap,
         environment: &Environment,
         behind_proxy: bool,
-        gate: &Arc<Gate>,
+        counters: &Arc<Counters>,
     ) -> Self {
         let came = Came { at: environment.now(), monotonic: environment.monotonic() };
         Self {
@@ -167,7 +167,7 @@ impl RequestContext {
             came,
             address: client_address(peer, headers, behind_proxy),
             trace_parent: headers.get(TRACE_PARENT).and_then(TraceParent::parse),
-            gate: gate.clone(),
+            counters: counters.clone(),
             identity: OnceLock::new(),
             charged: Mutex::new(None),
         }

@@ -14,8 +14,8 @@ mod render;
 
 pub(crate) use headers::HEADERS_ADDED;
 
-use super::authenticate::Gate;
 use super::client_address::Peer;
+use super::counters::Counters;
 use super::deadline;
 use super::error::ApiError;
 use super::request_context::{REQUEST_ID, RequestContext, within};
@@ -48,7 +48,7 @@ const FIELD_OVERHEAD_BYTES: usize = 4;
 /// What the middleware works with: one for each listener.
 pub struct Responder {
     environment: Environment,
-    gate: Arc<Gate>,
+    counters: Arc<Counters>,
     common: CommonHeaders,
     measures: Measures,
     behind_proxy: bool,
@@ -66,7 +66,7 @@ impl Responder {
         let listen = &options.listen;
         Self {
             environment,
-            gate: Arc::new(Gate::new(&options.limits)),
+            counters: Arc::new(Counters::new(&options.limits)),
             common: CommonHeaders::new(listen),
             measures: Measures::default(),
             behind_proxy: listen.is_behind_tls_proxy,
@@ -171,9 +171,9 @@ fn respond(
 ) -> impl Future<Output = Response> + Send + use<> {
     let environment = &responder.environment;
     let peer = request.extensions_mut().remove::<Peer>();
-    let (headers, gate) = (request.headers(), &responder.gate);
+    let (headers, counters) = (request.headers(), &responder.counters);
     let context =
-        RequestContext::new(peer.as_ref(), headers, environment, responder.behind_proxy, gate);
+        RequestContext::new(peer.as_ref(), headers, environment, responder.behind_proxy, counters);
     let context = Arc::new(context);
     let noted = Noted {
         method: request.method().clone(),

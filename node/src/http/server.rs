@@ -17,7 +17,7 @@ mod stream;
 use addresses::Addresses;
 use axum::Router;
 use axum::serve::{Listener, ListenerExt as _};
-use connection::Connections;
+use connection::{Connections, stopped};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -80,12 +80,6 @@ fn refuse<S>(stream: S, peer: SocketAddr) {
     metrics::counter!(CONNECTIONS_REFUSED).increment(1);
     tracing::debug!(%peer, "connection refused: its address has as many as it may");
     drop(stream);
-}
-
-/// Ends when the node is told to stop.
-async fn stopped(mut shutdown: watch::Receiver<bool>) {
-    // An error means that the sender is gone: then nobody could tell any more.
-    drop(shutdown.wait_for(|stop| *stop).await);
 }
 
 /// Waits for the connections to end, and ends them when time is up.

@@ -4,7 +4,7 @@
 //! written to one file only, which nobody but its owner can read; `FIRST-3` a key that was revoked or replaced does not
 //! come back with a restart, unless without it no admin key of the system's tenant would work.
 
-use super::StartError;
+use super::error::StartError;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;

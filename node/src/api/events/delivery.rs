@@ -5,7 +5,7 @@
 //! decided by the tenant's inbox, in the transaction that changes it.
 
 use super::{event_id, gone, not_found, present};
-use crate::api::event_json::{EventJson, respond, respond_event};
+use crate::api::event_json::{EventJson, respond_event};
 use crate::api::inbox::lease::{LeasedJson, VISIBILITY_S};
 use crate::api::lease_token;
 use crate::api::openapi::schemas::Acknowledgement;
@@ -17,6 +17,7 @@ use crate::http::body::path_id::PathId;
 use crate::http::body::{self, read_small_json};
 use crate::http::edge::{Edge, EdgeState};
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

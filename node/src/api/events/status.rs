@@ -4,11 +4,12 @@
 //! `retry_count` counts them all; `STATUS-2` the answer is one snapshot. It has no payload: that is the event's.
 
 use super::{event_id, present};
-use crate::api::event_json::{AttemptOutcomeName, Status, outcome_name, respond};
+use crate::api::event_json::{AttemptOutcomeName, Status, outcome_name};
 use crate::http::authenticate::{Authorized, InboxRead};
 use crate::http::body::path_id::PathId;
 use crate::http::edge::EdgeState;
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::json::respond;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -3,7 +3,7 @@
 //! Invariants: `ACK-1` the request is answered 200 whatever became of the single ids, each with a result of its own, in
 //! their order; `ACK-2` an id that is no UUID, or of another tenant, is not found. Repeating the request answers the same.
 
-use crate::api::event_json::{Status, respond};
+use crate::api::event_json::Status;
 use crate::api::events::present;
 use crate::api::ingest::batch_answer::ItemError;
 use crate::api::openapi::schemas::Acknowledgements;
@@ -13,6 +13,7 @@ use crate::http::body::faults::Faults;
 use crate::http::body::members::members;
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
+use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -8,7 +8,7 @@
 //! second it leases without looking, for events whose next attempt has become due.
 
 use super::patterns;
-use crate::api::event_json::{EventJson, respond};
+use crate::api::event_json::EventJson;
 use crate::api::lease_token;
 use crate::api::openapi::schemas::leases::LeaseRequest as LeaseRequestSchema;
 use crate::http::authenticate::{Authorized, Caller, InboxAck};
@@ -17,6 +17,7 @@ use crate::http::body::faults::Faults;
 use crate::http::body::members::members;
 use crate::http::edge::{Edge, EdgeState};
 use crate::http::error::ApiError;
+use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -4,12 +4,13 @@
 //! `POLL-1` newest first; `POLL-2` nothing is leased or acknowledged by asking.
 
 use super::{PAGE_BYTES_MAX, patterns};
-use crate::api::event_json::{EventJson, respond};
+use crate::api::event_json::EventJson;
 use crate::http::authenticate::{Authorized, InboxRead};
 use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
+use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -8,7 +8,6 @@
 
 use super::{PAGE_BYTES_MAX, patterns};
 use crate::api::cursor;
-use crate::api::event_json::respond;
 use crate::api::openapi::schemas::leases::InboxReplay;
 use crate::http::authenticate::{Authorized, Caller, InboxAck};
 use crate::http::body;
@@ -16,6 +15,7 @@ use crate::http::body::faults::Faults;
 use crate::http::body::members::members;
 use crate::http::edge::{Edge, EdgeState};
 use crate::http::error::ApiError;
+use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -73,7 +73,7 @@ pub(crate) async fn stream_inbox(
     if edge.is_draining() {
         return Err(ApiError::unavailable("the node is about to stop, and so would a stream"));
     }
-    let slot = caller.context.gate.streams.enter(&caller.tenant).ok_or_else(|| {
+    let slot = caller.context.counters.streams.enter(&caller.tenant).ok_or_else(|| {
         let message = format!(
             "the tenant has {STREAMS_MAX} streams open on this node, which is as many as it may"
         );

@@ -5,8 +5,9 @@
 //! so, otherwise 400 names the faults of the items by their index, or the one code that all of them share.
 
 use super::single::REPLAYED_HEADER;
-use crate::api::event_json::{Status, respond};
+use crate::api::event_json::Status;
 use crate::http::error::{ApiError, Detail};
+use crate::http::json::respond;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;

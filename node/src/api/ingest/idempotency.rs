@@ -12,13 +12,12 @@
 //! The store knows which keys were used; this module does not.
 
 use super::Draft;
+use crate::http::IDEMPOTENCY_HEADERS;
 use crate::http::error::ApiError;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 use triggers_actors::IdempotencyRequest;
 
-pub(crate) static HEADERS: [HeaderName; 2] =
-    [HeaderName::from_static("idempotency-key"), HeaderName::from_static("x-idempotency-key")];
 const LENGTH_MAX: usize = 255;
 
 /// The key that a request was sent with.
@@ -27,7 +26,7 @@ const LENGTH_MAX: usize = 255;
 /// 400 if it is malformed, or if there are two that differ.
 pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut found: Option<String> = None;
-    for name in &HEADERS {
+    for name in &IDEMPOTENCY_HEADERS {
         for value in headers.get_all(name) {
             let key = parse(value).map_err(|reason| ApiError::validation(name.as_str(), reason))?;
             if found.as_ref().is_some_and(|other| *other != key) {

@@ -9,12 +9,13 @@ use super::idempotency::Key;
 use super::{
     ENVELOPE_BYTES_MAX, Form, Sender, batch, cloud_events, envelope, idempotency, refused,
 };
-use crate::api::event_json::{EventJson, respond};
+use crate::api::event_json::EventJson;
 use crate::api::openapi::schemas::{self, CloudEvent};
 use crate::http::authenticate::{Authorized, Caller, EventsWrite};
 use crate::http::body::{self, Reading};
 use crate::http::edge::EdgeState;
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::json::respond;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;

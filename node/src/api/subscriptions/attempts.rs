@@ -6,13 +6,14 @@
 
 use super::{not_found, page, subscription_id};
 use crate::api::cursor;
-use crate::api::event_json::{AttemptOutcomeName, outcome_name, respond};
+use crate::api::event_json::{AttemptOutcomeName, outcome_name};
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body::faults::Faults;
 use crate::http::body::path_id::PathId;
 use crate::http::body::query;
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
+use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;

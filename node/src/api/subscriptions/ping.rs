@@ -5,11 +5,11 @@
 //! enabled. Nothing is stored: neither the subscription nor its attempts know of it.
 
 use super::present;
-use crate::api::event_json::respond;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body::path_id::PathId;
 use crate::http::edge::EdgeState;
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::json::respond;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -6,13 +6,13 @@
 
 use super::json::{SUBSCRIPTION_BYTES, SubscriptionJson, scheme};
 use super::{by, not_found, present, request, subscription_id};
-use crate::api::event_json::respond;
 use crate::api::openapi::schemas::subscriptions::SecretRotation;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body;
 use crate::http::body::path_id::PathId;
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
+use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -9,7 +9,6 @@
 use super::activity::Activity;
 use super::addresses::Place;
 use super::open_body::OpenBody;
-use super::stopped;
 use super::stream::{TimedStream, Waits};
 use crate::http::client_address::Peer;
 use crate::http::sending::Sending;
@@ -138,6 +137,12 @@ impl Connections {
             }
         }
     }
+}
+
+/// Ends when the node is told to stop.
+pub(super) async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // An error means that the sender is gone: then nobody could tell any more.
+    drop(shutdown.wait_for(|stop| *stop).await);
 }
 
 /// What ends a connection from outside.

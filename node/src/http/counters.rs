@@ -1,0 +1,33 @@
+//! The counters that every request of a listener passes.
+
+use super::flood::Flood;
+use super::open_streams::StreamSlots;
+use super::rate_limit::RateLimits;
+use std::time::Duration;
+use triggers_cluster_config::LimitOptions;
+
+/// Request rates by key, bad keys by address, and open streams by tenant.
+pub struct Counters {
+    /// Rates of keys.
+    pub rates: RateLimits,
+    /// Bad keys by address.
+    pub flood: Flood,
+    /// Open streams by tenant.
+    pub streams: StreamSlots,
+}
+
+impl Counters {
+    /// Makes counters with the limits of a node.
+    pub fn new(limits: &LimitOptions) -> Self {
+        let window = Duration::from_secs(limits.unauthenticated_window_seconds);
+        Self {
+            rates: RateLimits::new(limits.rate_limit_per_minute, limits.key_cache_max),
+            flood: Flood::new(
+                limits.unauthenticated_requests_max,
+                window,
+                limits.unauthenticated_addresses_max,
+            ),
+            streams: StreamSlots::default(),
+        }
+    }
+}

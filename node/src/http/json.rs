@@ -1,0 +1,30 @@
+//! Responses with a JSON body.
+
+use super::error::ApiError;
+use super::respond::HEADERS_ADDED;
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+
+/// Room for the headers of a JSON response, including those of all responses.
+const HEADERS_MAX: usize = HEADERS_ADDED + 4;
+
+/// Makes a response with a JSON body. `bytes_hint` is the expected size of the body.
+///
+/// # Errors
+/// 500 if the value has no JSON form.
+pub(crate) fn respond<T: Serialize>(
+    status: StatusCode,
+    value: &T,
+    bytes_hint: usize,
+) -> Result<Response, ApiError> {
+    let mut body = Vec::with_capacity(bytes_hint);
+    serde_json::to_writer(&mut body, value).map_err(ApiError::internal)?;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().reserve(HEADERS_MAX);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
