@@ -21,6 +21,10 @@ mod options;
 mod rule;
 mod template;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use load::fuzzing;
+
 pub use fault::{ConfigError, Fault, FaultSource};
 pub use load::{Override, OverrideError, Sources, process_environment};
 pub use options::{

@@ -11,6 +11,8 @@
 
 mod environment;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod layers;
 mod nearest;
 
@@ -69,7 +71,7 @@ impl FromStr for Override {
     }
 }
 
-/// Implements `NodeOptions::load`.
+/// The implementation of `NodeOptions::load`.
 pub(crate) fn load<E>(sources: Sources<'_, E>) -> Result<NodeOptions, ConfigError>
 where
     E: IntoIterator<Item = (String, String)>,

@@ -1,7 +1,7 @@
 //! The error codes of the public API and the HTTP status of each code.
 //!
-//! Invariant: `ERROR-1` a code always has the same status, and `docs/reference/error-codes.md` has a
-//! section for each code (checked by a test).
+//! Invariant: `ERROR-1` a code always has the same status, and `docs/reference/error-codes.md` has
+//! a section for each code (checked by a test).
 //!
 //! Other layers have error types of their own, without HTTP.
 

@@ -66,7 +66,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// Every bug.
+    /// Every bug, in the order of declaration.
     pub const ALL: [Bug; 23] = [
         Self::FenceNotChecked,
         Self::UnknownTakenForSuccess,

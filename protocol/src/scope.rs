@@ -10,13 +10,13 @@ use bincode::{Decode, Encode};
 /// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Post events.
+    /// Post events to the inbox.
     EventsWrite,
     /// List the inbox, and read events and statistics.
     InboxRead,
     /// Acknowledge and delete events.
     InboxAck,
-    /// Manage subscriptions.
+    /// Manage the tenant's subscriptions.
     SubscriptionsManage,
     /// Manage the tenant's keys.
     KeysManage,

@@ -21,7 +21,15 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Sets the fields that the file contains.
 pub(super) fn set_fields(path: &Path, layers: &mut Layers) {
     let source = FaultSource::File(path.to_owned());
-    let table = match read(path) {
+    match read_text(path) {
+        Ok(text) => set_fields_of_text(&text, source, layers),
+        Err(error) => layers.reject(source, "", format!("cannot be read: {error}")),
+    }
+}
+
+/// Sets the fields that a TOML text contains.
+pub(super) fn set_fields_of_text(text: &str, source: FaultSource, layers: &mut Layers) {
+    let table = match parse(text) {
         Ok(table) => table,
         Err(message) => return layers.reject(source, "", message),
     };
@@ -52,8 +60,7 @@ fn set_section(section: &str, values: Table, source: &FaultSource, layers: &mut 
     }
 }
 
-fn read(path: &Path) -> Result<Table, String> {
-    let text = read_text(path).map_err(|error| format!("cannot be read: {error}"))?;
+fn parse(text: &str) -> Result<Table, String> {
     text.parse::<Table>().map_err(|error| {
         let line = error.span().map(|span| {
             text.as_bytes()[..span.start.min(text.len())].split(|&byte| byte == b'\n').count()
