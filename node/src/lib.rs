@@ -3,7 +3,7 @@
 //! ```text
 //! run ─▶ api, forward, admin, telemetry ─▶ http ─▶ webhook, access
 //! ```
-//! `NODE-1`: a node is a value built from its options and dependencies, and one process can build several. Only
+//! `NODE-LIBRARY-1`: a node is a value built from its options and dependencies, and one process can build several. Only
 //! [`telemetry`] installs something process-wide (log subscriber, metrics recorder).
 //! The crate contains no broker logic: `triggers-actors` handles events, `triggers-store` makes them durable.
 

@@ -1,7 +1,7 @@
 //! Making, listing, rotating and revoking keys.
 //!
-//! Invariants: `KEYS-1` every transaction can run again after an unknown outcome and gives the same answer; `KEYS-2` an
-//! answered change is in effect on this node; `KEYS-3` expired keys make room when a tenant has as many keys as it may.
+//! Invariants: `KEY-LOOKUP-1` every transaction can run again after an unknown outcome and gives the same answer; `KEY-LOOKUP-2` an
+//! answered change is in effect on this node; `KEY-LOOKUP-3` expired keys make room when a tenant has as many keys as it may.
 //! Whoever calls decides who may do it; a `tenant` of `Some` limits a call to that tenant's keys, so that another
 //! tenant's key is as unknown as one that never was.
 

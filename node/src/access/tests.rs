@@ -187,7 +187,7 @@ async fn a_rotated_key_lives_for_its_grace() {
     let rotate = || directory.access.rotate_key(row.id, None, successor.clone(), grace, deadline());
     let Rotation::Rotated(new) = rotate().await.unwrap() else { panic!("the key is there") };
     assert_eq!((new.id, new.scopes, &new.name), (successor.id, row.scopes, &row.name));
-    assert_eq!(rotate().await, Ok(Rotation::Rotated(new.clone())), "KEYS-1");
+    assert_eq!(rotate().await, Ok(Rotation::Rotated(new.clone())), "KEY-LOOKUP-1");
     let old = directory.access.get_key(row.id, deadline()).await.unwrap().unwrap();
     assert_eq!(old.ends_at(), Some(directory.environment.now().plus(grace)));
     assert_eq!(
@@ -240,5 +240,5 @@ async fn expired_keys_make_room() {
     );
     directory.clock.advance_ms(1_000);
     directory.stored("one").await;
-    assert_eq!(directory.access.get_key(expiring.id, deadline()).await, Ok(None), "KEYS-3");
+    assert_eq!(directory.access.get_key(expiring.id, deadline()).await, Ok(None), "KEY-LOOKUP-3");
 }

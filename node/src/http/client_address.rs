@@ -1,7 +1,7 @@
 //! Where a request comes from: the peer of its connection, or what the proxy in front says.
 //!
-//! Invariants: `ADDRESS-1` `X-Forwarded-For` is believed only if the options say that a proxy is in front, and then only
-//! its last hop, which that proxy wrote itself: everything before it is the client's claim; `ADDRESS-2` an IPv4 address
+//! Invariants: `CLIENT-ADDRESS-1` `X-Forwarded-For` is believed only if the options say that a proxy is in front, and then only
+//! its last hop, which that proxy wrote itself: everything before it is the client's claim; `CLIENT-ADDRESS-2` an IPv4 address
 //! has one form, however it came. The address is for limits, audit and metadata, never for permission.
 
 use crate::http::sending::Sending;

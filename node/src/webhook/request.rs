@@ -1,7 +1,7 @@
 //! The request of a webhook: the event as JSON, with the headers of Standard Webhooks.
 //!
-//! Invariants: `REQUEST-1` what is signed is what is sent, byte for byte, and the id is the event's in every attempt, so
-//! that a receiver can tell a repetition; `REQUEST-2` nothing of the sender's request goes along but its `traceparent`.
+//! Invariants: `WEBHOOK-REQUEST-1` what is signed is what is sent, byte for byte, and the id is the event's in every attempt, so
+//! that a receiver can tell a repetition; `WEBHOOK-REQUEST-2` nothing of the sender's request goes along but its `traceparent`.
 //! It has nothing to do with the connection: `Host` and the length are the pool's business.
 
 use super::fault::SendFault;

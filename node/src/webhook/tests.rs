@@ -109,19 +109,19 @@ async fn an_event_is_sent_whole_and_signed() {
         timestamp: header("webhook-timestamp"),
         signatures: header("webhook-signature"),
     };
-    assert_eq!((signed.id, signed.timestamp), (ID, "1767225601"), "REQUEST-1");
+    assert_eq!((signed.id, signed.timestamp), (ID, "1767225601"), "WEBHOOK-REQUEST-1");
     let sent = webhook("");
     for key in &sent.keys {
         assert_eq!(
             verify(&key.verifying_key(), signed, &received.body, sent.at),
             Ok(()),
-            "REQUEST-1"
+            "WEBHOOK-REQUEST-1"
         );
     }
     let body = String::from_utf8(received.body.clone()).unwrap();
     assert!(
         body.starts_with(&format!("{{\"event_id\":\"{ID}\",")) && body.contains(PAYLOAD),
-        "REQUEST-1: {body}"
+        "WEBHOOK-REQUEST-1: {body}"
     );
 }
 
@@ -138,7 +138,7 @@ async fn a_trace_that_cannot_be_in_a_header_is_left_out() {
     assert_eq!(
         (received.header("traceparent"), received.header("x-injected")),
         (None, None),
-        "REQUEST-2"
+        "WEBHOOK-REQUEST-2"
     );
 }
 

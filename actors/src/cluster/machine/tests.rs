@@ -1,3 +1,5 @@
+//! Tests of the membership machine: what it takes over, transfers and adopts.
+
 use super::*;
 use proptest::prelude::*;
 use triggers_store::tables::rows::MemberRow;

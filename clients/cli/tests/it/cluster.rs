@@ -1,8 +1,8 @@
 //! Whole clusters: three nodes as processes over a PostgreSQL server of the test, under load all the while.
 //!
-//! CLUSTER-T-1: a planned move (a stop, a node more, a restart of all) is no failed request. CLUSTER-T-2: whatever dies,
+//! CLUSTERS-T-1: a planned move (a stop, a node more, a restart of all) is no failed request. CLUSTERS-T-2: whatever dies,
 //! freezes or is cut off, every event that was answered with 201 is there once, ids grow, and what was acknowledged does not
-//! come back. CLUSTER-T-3: no epoch of a partition is served by two. Where PostgreSQL is not installed the tests say so.
+//! come back. CLUSTERS-T-3: no epoch of a partition is served by two. Where PostgreSQL is not installed the tests say so.
 //!
 //! Not here: how long anything takes; that is measured, see docs/operations/performance.md.
 
@@ -36,7 +36,7 @@ fn nothing_failed(running: &Running, during: &str) {
     let failures = running.load.take_failures();
     assert!(
         failures.is_empty(),
-        "CLUSTER-T-1: {} requests failed during {during}: {:?}",
+        "CLUSTERS-T-1: {} requests failed during {during}: {:?}",
         failures.len(),
         &failures[0]
     );

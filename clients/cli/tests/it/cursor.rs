@@ -1,10 +1,10 @@
 //! Following the cursor: nothing accepted before a read began is ever skipped, nothing is shown twice, and no tenant
 //! sees what belongs to another.
 //!
-//! CURSOR-1: a pass from the beginning returns every event that was answered before the pass began, oldest first, each
+//! CURSOR-T-1: a pass from the beginning returns every event that was answered before the pass began, oldest first, each
 //! once, however many writers run beside it.
-//! CURSOR-2: a cursor goes on where it was after the node was killed and started again.
-//! CURSOR-3: acknowledging what was read does not make a reader skip what it has not read.
+//! CURSOR-T-2: a cursor goes on where it was after the node was killed and started again.
+//! CURSOR-T-3: acknowledging what was read does not make a reader skip what it has not read.
 //!
 //! Filters are in `cursor/filters.rs`, tenants in `cursor/tenants.rs`. Not here: cursors that are no cursors; see the
 //! tests of bad input.
@@ -76,10 +76,10 @@ async fn a_pass_beside_writers_skips_and_repeats_nothing() {
         .await;
         let expected = answered_now(&answered);
         let seen = pass(&reader, &expected, 7 + number * 13).await;
-        assert!(seen.is_sorted_by(|a, b| a < b), "CURSOR-1: oldest first, each once");
+        assert!(seen.is_sorted_by(|a, b| a < b), "CURSOR-T-1: oldest first, each once");
         let seen: HashSet<_> = seen.into_iter().collect();
         let missing: Vec<_> = expected.iter().filter(|id| !seen.contains(*id)).collect();
-        assert!(missing.is_empty(), "CURSOR-1: pass {number} skipped {missing:?}");
+        assert!(missing.is_empty(), "CURSOR-T-1: pass {number} skipped {missing:?}");
     }
     stop.store(true, Ordering::Relaxed);
     for writer in writers {
@@ -88,7 +88,11 @@ async fn a_pass_beside_writers_skips_and_repeats_nothing() {
     let everything = listing::all(&reader, "limit=200").await;
     let mut expected = answered_now(&answered);
     expected.sort();
-    assert_eq!(ids(&everything.events), expected, "CURSOR-1: in the end exactly what was answered");
+    assert_eq!(
+        ids(&everything.events),
+        expected,
+        "CURSOR-T-1: in the end exactly what was answered"
+    );
 }
 
 fn ids(events: &[Listed]) -> Vec<String> {
@@ -135,7 +139,7 @@ async fn a_pass_goes_on_after_a_kill() {
     let rest = listing::follow(&node.client(), "limit=30", cursor).await;
     seen.extend(ids(&rest.events));
     let expected: Vec<String> = expected.into_iter().chain([late]).collect();
-    assert_eq!(seen, expected, "CURSOR-2: each once, in order, across restarts");
+    assert_eq!(seen, expected, "CURSOR-T-2: each once, in order, across restarts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,7 +162,7 @@ async fn acknowledging_between_pages_skips_nothing() {
             break;
         }
     }
-    assert_eq!(seen, expected, "CURSOR-3: each once");
+    assert_eq!(seen, expected, "CURSOR-T-3: each once");
     assert_eq!(listing::received_count(&client).await, 0, "all were acknowledged");
     let delivered = listing::all(&client, "limit=50&status=delivered").await;
     assert_eq!(ids(&delivered.events), expected, "all are listed as delivered");

@@ -1,9 +1,9 @@
 //! A node's life as an operator sees it: starting, refusing to start, being looked at, stopping.
 //!
-//! LIFECYCLE-1: one node a data directory; a second one refuses with exit code 4 and says which directory.
-//! LIFECYCLE-2: `dev.json` is readable by its owner alone; its keys stay, however the node ended.
-//! LIFECYCLE-3: SIGTERM finishes what was begun and ends with exit code 0.
-//! LIFECYCLE-4: a wrong configuration ends with exit code 3 and lists every fault at once.
+//! LIFECYCLE-T-1: one node a data directory; a second one refuses with exit code 4 and says which directory.
+//! LIFECYCLE-T-2: `dev.json` is readable by its owner alone; its keys stay, however the node ended.
+//! LIFECYCLE-T-3: SIGTERM finishes what was begun and ends with exit code 0.
+//! LIFECYCLE-T-4: a wrong configuration ends with exit code 3 and lists every fault at once.
 //!
 //! The command line against a live node is in `lifecycle/command_line.rs`, `serve` in `lifecycle/serve.rs`.
 
@@ -18,11 +18,11 @@ async fn a_directory_belongs_to_one_node() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     let refusal = Node::refusal(directory.path(), &[]).await;
-    assert_eq!(refusal.code, 4, "LIFECYCLE-1: {refusal:?}");
+    assert_eq!(refusal.code, 4, "LIFECYCLE-T-1: {refusal:?}");
     let shown = directory.path().to_string_lossy().into_owned();
     assert!(
         refusal.stderr.contains(&shown),
-        "LIFECYCLE-1: the message names the directory: {refusal:?}"
+        "LIFECYCLE-T-1: the message names the directory: {refusal:?}"
     );
     node.client().accepted("still.serving", "{}").await;
 }
@@ -50,15 +50,15 @@ async fn the_keys_of_a_directory_stay() {
     for is_hard in [true, false, true] {
         let metadata =
             std::fs::metadata(directory.path().join("dev.json")).expect("the file is there");
-        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "LIFECYCLE-2");
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "LIFECYCLE-T-2");
         if is_hard {
             node.kill_hard();
         } else {
-            assert_eq!(node.terminate().await, 0, "LIFECYCLE-3");
+            assert_eq!(node.terminate().await, 0, "LIFECYCLE-T-3");
         }
         node = Node::start(directory.path(), &[]).await;
         let keys = (&node.dev.tenant_id, &node.dev.api_key, &node.dev.admin_key);
-        assert_eq!(keys, (&first.tenant_id, &first.api_key, &first.admin_key), "LIFECYCLE-2");
+        assert_eq!(keys, (&first.tenant_id, &first.api_key, &first.admin_key), "LIFECYCLE-T-2");
         node.client().get(&format!("/v1/events/{id}")).await.expect(200);
     }
     assert_ne!(first.api_key, first.admin_key);
@@ -109,10 +109,10 @@ async fn termination_finishes_what_was_begun() {
     let client = node.client();
     wait_until(STATE_DEADLINE_MS, "the node drains", || is_unready(&client)).await;
     Client::new(&node.dev.admin_url, "").anonymous().get("/livez").await.expect(200);
-    assert!(wire.write(&BEGUN[20..]).await, "LIFECYCLE-3: the connection is still open");
-    let answer = wire.answer().await.expect("LIFECYCLE-3: the begun request is answered");
+    assert!(wire.write(&BEGUN[20..]).await, "LIFECYCLE-T-3: the connection is still open");
+    let answer = wire.answer().await.expect("LIFECYCLE-T-3: the begun request is answered");
     let id = answer.expect(201).string("/event_id");
-    assert_eq!(node.exit_code().await, 0, "LIFECYCLE-3");
+    assert_eq!(node.exit_code().await, 0, "LIFECYCLE-T-3");
 
     let node = Node::start(directory.path(), &[]).await;
     let listed = listing::all(&node.client(), "").await.events;
@@ -129,7 +129,7 @@ async fn termination_ends_idle_connections() {
     }
     let _silent = Wire::connect(&node.dev.url).await;
     node.client().get("/v1/inbox").await.expect(200);
-    assert_eq!(node.terminate().await, 0, "LIFECYCLE-3");
+    assert_eq!(node.terminate().await, 0, "LIFECYCLE-T-3");
 }
 
 #[tokio::test]

@@ -20,5 +20,6 @@ mod layers;
 mod leases;
 mod lifecycle;
 mod rates;
+mod style;
 mod torn_files;
 mod webhooks;

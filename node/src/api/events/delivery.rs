@@ -1,7 +1,7 @@
 //! What a consumer does with one event: acknowledge it, give it back, hold it longer, have it delivered again.
 //!
-//! Invariants: `DELIVERY-1` a token that is not that of a lease that holds now is 409 and changes nothing, whatever its
-//! text; `DELIVERY-2` an event that is not there is 404 or 410 before anything is said of tokens. Who holds what is
+//! Invariants: `DELIVERY-REQUEST-1` a token that is not that of a lease that holds now is 409 and changes nothing, whatever its
+//! text; `DELIVERY-REQUEST-2` an event that is not there is 404 or 410 before anything is said of tokens. Who holds what is
 //! decided by the tenant's inbox, in the transaction that changes it.
 
 use super::{event_id, gone, not_found, present};

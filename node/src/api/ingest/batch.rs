@@ -1,8 +1,8 @@
 //! `POST /v1/events/batch`: many events in one request, each with an outcome of its own.
 //!
-//! The body is JSON `{"events": […]}`, NDJSON, or an array of CloudEvents. Invariants: `BATCH-1` good items are accepted in
-//! the order in which they were sent, whatever is beside them; `BATCH-2` an item's index counts all items; `BATCH-3` the
-//! idempotency key of item `i` is the batch's together with `i`, or its own if the batch has none; `BATCH-4` event tokens
+//! The body is JSON `{"events": […]}`, NDJSON, or an array of CloudEvents. Invariants: `BATCH-REQUEST-1` good items are accepted in
+//! the order in which they were sent, whatever is beside them; `BATCH-REQUEST-2` an item's index counts all items; `BATCH-REQUEST-3` the
+//! idempotency key of item `i` is the batch's together with `i`, or its own if the batch has none; `BATCH-REQUEST-4` event tokens
 //! are taken for every item before any is parsed. What the outcomes become as a response is in [`batch_answer`].
 
 use super::batch_answer::{self, BatchAnswer};
@@ -99,7 +99,7 @@ pub(super) async fn accept(
     batch_answer::answer(&merged(outcomes, accepted))
 }
 
-/// `BATCH-3`
+/// `BATCH-REQUEST-3`
 fn key_of(of_batch: Option<&str>, index: usize, own: Option<CloudEventIdentity>) -> Option<Key> {
     of_batch.map(|key| Key::Item(key.to_owned(), index)).or_else(|| own.map(Key::CloudEvent))
 }
@@ -220,7 +220,7 @@ mod tests {
     fn the_key_of_the_batch_goes_before_an_items_own() {
         let identity = CloudEventIdentity { source: "/shop".into(), id: "1".into() };
         let own = || Some(identity.clone());
-        assert_eq!(key_of(Some("k"), 3, own()), Some(Key::Item("k".into(), 3)), "BATCH-3");
+        assert_eq!(key_of(Some("k"), 3, own()), Some(Key::Item("k".into(), 3)), "BATCH-REQUEST-3");
         assert_eq!(key_of(None, 3, own()), own().map(Key::CloudEvent));
         assert_eq!(key_of(None, 3, None), None);
     }
@@ -231,6 +231,10 @@ mod tests {
         let key = live.key("acme", Scopes::from_iter([Scope::EventsWrite])).await;
         let body = format!("{{\"events\":[{}]}}", vec!["0"; 1_000].join(","));
         assert_eq!(live.send("POST", "/v1/events/batch", &key, &body).await.status, 400);
-        assert_eq!(live.send("POST", "/v1/events/batch", &key, &body).await.status, 429, "BATCH-4");
+        assert_eq!(
+            live.send("POST", "/v1/events/batch", &key, &body).await.status,
+            429,
+            "BATCH-REQUEST-4"
+        );
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of the simulated network: connections, delays, cuts and limits of buffers.
+
 use super::*;
 use axum::serve::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,8 +1,8 @@
 //! Keys that are missing, wrong, withdrawn or not enough.
 //!
-//! ACCESS-1: without a valid key the answer is 401, whatever else is wrong with the request.
-//! ACCESS-2: a valid key without the scope is 403; nothing happens.
-//! ACCESS-3: a withdrawn key stops working by itself, soon.
+//! ACCESS-T-1: without a valid key the answer is 401, whatever else is wrong with the request.
+//! ACCESS-T-2: a valid key without the scope is 403; nothing happens.
+//! ACCESS-T-3: a withdrawn key stops working by itself, soon.
 
 use super::probe::{Probe, check_refusal};
 use crate::harness::{Call, Client, STATE_DEADLINE_MS, wait_until};

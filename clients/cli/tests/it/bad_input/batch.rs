@@ -1,7 +1,7 @@
 //! Batches that are empty, too large, or good in parts, as JSON and as lines.
 //!
-//! BATCH-1: items fail one by one: the good ones are accepted, the bad ones say why at their index.
-//! BATCH-2: a batch without a single good item is refused as a whole.
+//! BATCH-T-1: items fail one by one: the good ones are accepted, the bad ones say why at their index.
+//! BATCH-T-2: a batch without a single good item is refused as a whole.
 //!
 //! Not here: batches of CloudEvents; see `cloud_events.rs`.
 

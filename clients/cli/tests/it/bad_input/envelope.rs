@@ -1,7 +1,7 @@
 //! Single events whose members are missing, of the wrong type or out of bounds.
 //!
-//! ENVELOPE-1: every refusal names the member in `details`, and all bad members at once.
-//! ENVELOPE-2: bounds hold from both sides: the last good value is taken, the first bad one is not.
+//! ENVELOPE-T-1: every refusal names the member in `details`, and all bad members at once.
+//! ENVELOPE-T-2: bounds hold from both sides: the last good value is taken, the first bad one is not.
 //!
 //! Not here: bodies that are no JSON at all; see `bodies.rs`.
 

@@ -1,8 +1,8 @@
 //! Headers: what every response carries, and what a client may ask for by them.
 //!
-//! HEADERS-1: every response has the security headers, whatever it answers.
-//! HEADERS-2: a request id of 1 to 128 visible ASCII characters is echoed, anything else replaced.
-//! HEADERS-3: `Accept: application/problem+json` gets RFC 9457, with the same `error` member.
+//! HEADERS-T-1: every response has the security headers, whatever it answers.
+//! HEADERS-T-2: a request id of 1 to 128 visible ASCII characters is echoed, anything else replaced.
+//! HEADERS-T-3: `Accept: application/problem+json` gets RFC 9457, with the same `error` member.
 //!
 //! Not here: rate headers (`limits.rs`), idempotency keys (`idempotency.rs`).
 

@@ -1,7 +1,7 @@
 //! Query parameters of the inbox that mean nothing: limits, cursors, filters.
 //!
-//! QUERY-1: a known parameter with a bad value is refused and named; an unknown one is ignored.
-//! QUERY-2: a cursor is tamper-evident: not one character of it may change.
+//! QUERY-T-1: a known parameter with a bad value is refused and named; an unknown one is ignored.
+//! QUERY-T-2: a cursor is tamper-evident: not one character of it may change.
 //!
 //! Not here: what good filters select, and foreign cursors; see the tests of the cursor.
 

@@ -1,9 +1,9 @@
 //! Two tenants side by side: neither sees, changes or even learns of what belongs to the other.
 //!
-//! TENANTS-1: a listing shows the key's own tenant only, while both write.
-//! TENANTS-2: another tenant's event is 404 on every path, exactly as one that never was.
-//! TENANTS-3: another tenant's cursor is no cursor.
-//! TENANTS-4: an idempotency key belongs to its tenant.
+//! TENANTS-T-1: a listing shows the key's own tenant only, while both write.
+//! TENANTS-T-2: another tenant's event is 404 on every path, exactly as one that never was.
+//! TENANTS-T-3: another tenant's cursor is no cursor.
+//! TENANTS-T-4: an idempotency key belongs to its tenant.
 //!
 //! Not here: keys without the scope; see the tests of bad input.
 
@@ -38,7 +38,7 @@ async fn tenants_in_parallel_never_see_each_other() {
                 let page = listing::page(&client, "limit=200", None).await;
                 assert!(
                     page.events.iter().all(|event| event.event_type == own),
-                    "TENANTS-1: {name} sees its own"
+                    "TENANTS-T-1: {name} sees its own"
                 );
             }
         })
@@ -47,9 +47,9 @@ async fn tenants_in_parallel_never_see_each_other() {
         task.await.expect("a writer does not panic");
     }
     for client in [left, right] {
-        assert_eq!(listing::all(&client, "limit=7").await.total_count, 80, "TENANTS-1");
+        assert_eq!(listing::all(&client, "limit=7").await.total_count, 80, "TENANTS-T-1");
     }
-    assert_eq!(listing::received_count(&node.client()).await, 0, "TENANTS-1: nor does a third");
+    assert_eq!(listing::received_count(&node.client()).await, 0, "TENANTS-T-1: nor does a third");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,16 +70,16 @@ async fn a_foreign_event_is_as_one_that_never_was() {
     ];
     for call in calls {
         let answer = stranger.send(call.clone()).await;
-        assert_eq!(answer.status, 404, "TENANTS-2: {call:?}: {}", answer.text());
-        assert_eq!(answer.string("/error/code"), "NOT_FOUND", "TENANTS-2: {call:?}");
+        assert_eq!(answer.status, 404, "TENANTS-T-2: {call:?}: {}", answer.text());
+        assert_eq!(answer.string("/error/code"), "NOT_FOUND", "TENANTS-T-2: {call:?}");
     }
     let together = stranger
         .post("/v1/events/acknowledge/batch", &json!({ "event_ids": [id] }))
         .await
         .expect(200);
-    assert_eq!(together.json()["success_count"], 0, "TENANTS-2: {}", together.text());
+    assert_eq!(together.json()["success_count"], 0, "TENANTS-T-2: {}", together.text());
     let after = owner.get(&event).await.expect(200);
-    assert_eq!(after.string("/status"), "received", "TENANTS-2: nothing was changed");
+    assert_eq!(after.string("/status"), "received", "TENANTS-T-2: nothing was changed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,11 +92,11 @@ async fn cursors_and_idempotency_keys_belong_to_their_tenant() {
     super::fill(&stranger, 5).await;
     let cursor = listing::page(&owner, "limit=2", None).await.cursor.expect("there is more");
     let answer = stranger.get(&format!("/v1/inbox?cursor={cursor}")).await.expect(400);
-    assert_eq!(answer.string("/error/code"), "INVALID_CURSOR", "TENANTS-3");
+    assert_eq!(answer.string("/error/code"), "INVALID_CURSOR", "TENANTS-T-3");
 
     let call = Call::event("same.key", "{\"a\":1}").header("x-idempotency-key", "shared");
     let first = owner.send(call.clone()).await.expect(201);
     let second = stranger.send(call).await.expect(201);
-    assert_ne!(first.string("/event_id"), second.string("/event_id"), "TENANTS-4");
-    assert_eq!(second.header("idempotent-replayed"), "", "TENANTS-4");
+    assert_ne!(first.string("/event_id"), second.string("/event_id"), "TENANTS-T-4");
+    assert_eq!(second.header("idempotent-replayed"), "", "TENANTS-T-4");
 }

@@ -34,11 +34,11 @@ async fn every_fault_of_a_configuration_is_listed() {
     for arguments in [vec!["serve", "--config", &file], vec!["config", "check", "--config", &file]]
     {
         let finished = process::run(&arguments, &envs).await;
-        assert_eq!(finished.code, 3, "LIFECYCLE-4: {finished:?}");
+        assert_eq!(finished.code, 3, "LIFECYCLE-T-4: {finished:?}");
         for name in named {
             assert!(
                 finished.stderr.contains(name),
-                "LIFECYCLE-4: {name} is not listed: {finished:?}"
+                "LIFECYCLE-T-4: {name} is not listed: {finished:?}"
             );
         }
     }
@@ -53,10 +53,10 @@ async fn a_configuration_that_is_not_there_or_no_toml_is_refused() {
     let broken = broken.to_string_lossy().into_owned();
     for file in [&missing, &broken] {
         let finished = process::run(&["serve", "--config", file.as_str()], &[]).await;
-        assert_eq!(finished.code, 3, "LIFECYCLE-4: {finished:?}");
+        assert_eq!(finished.code, 3, "LIFECYCLE-T-4: {finished:?}");
         assert!(
             finished.stderr.contains(file.as_str()),
-            "LIFECYCLE-4: the file is named: {finished:?}"
+            "LIFECYCLE-T-4: the file is named: {finished:?}"
         );
     }
 }
@@ -140,7 +140,7 @@ async fn a_production_node_begins_with_the_admin_key_of_its_environment() {
         Command::new("kill").args(["-TERM", &pid]).status().expect("kill is installed").success()
     );
     let status = process::wait(&mut serving.child).await.expect("serve ends");
-    assert_eq!(status.code(), Some(0), "LIFECYCLE-3");
+    assert_eq!(status.code(), Some(0), "LIFECYCLE-T-3");
 
     let serving = serve(&envs).await;
     serving.client.with_key(&key).get(&format!("/v1/events/{id}")).await.expect(200);

@@ -1,6 +1,6 @@
 //! What requests of consumers that lease look like, for the OpenAPI document.
 //!
-//! Invariant: `SCHEMAS-1` the example of each type is accepted by the parser of its handler, which tests check. They are
+//! Invariant: `LEASE-SCHEMAS-1` the example of each type is accepted by the parser of its handler, which tests check. They are
 //! not used at run time; handlers read bodies member by member.
 
 use utoipa::ToSchema;
