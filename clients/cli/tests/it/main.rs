@@ -13,6 +13,7 @@ mod backup;
 mod bad_input;
 mod cluster;
 mod cursor;
+mod documents;
 mod drain;
 mod durability;
 mod harness;
