@@ -5,15 +5,33 @@
 //! - `EVENT-2`: the bytes of the payload are those that the producer sent.
 //! - `EVENT-3`: `created_at` is the time in the id.
 //!
-//! The stored row is defined in `triggers-store`.
+//! The stored row is defined in `triggers-store`, the JSON form in [`crate::api`].
 
 use crate::{EventId, EventType, Timestamp};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-/// The delivery status of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+/// `received` → `queued` (leased, being pushed, or waiting for its next attempt) → `delivered`, or → `failed`.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
+    ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Status)]
 pub enum EventStatus {
     /// Accepted, and not leased or pushed yet.
     Received,

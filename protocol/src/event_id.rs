@@ -109,6 +109,8 @@ impl std::fmt::Display for EventId {
     }
 }
 
+crate::text_form::deserialize_text!(EventId);
+
 impl serde::Serialize for EventId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.write_to(&mut [0; EventId::TEXT_BYTES]))

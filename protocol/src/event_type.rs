@@ -50,6 +50,9 @@ impl std::fmt::Display for EventType {
     }
 }
 
+crate::text_form::serialize_text!(EventType);
+crate::text_form::deserialize_text!(EventType);
+
 /// A pattern that matches one event type, all types with a prefix, or all types.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum EventTypePattern {
@@ -99,6 +102,9 @@ impl std::fmt::Display for EventTypePattern {
         }
     }
 }
+
+crate::text_form::serialize_text!(EventTypePattern);
+crate::text_form::deserialize_text!(EventTypePattern);
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 //!   system's clocks and random source.
 //! - `PROTOCOL-2`: every printed value parses to an equal value.
 
+pub mod api;
 pub mod api_key;
 pub mod codec;
 pub mod environment;
@@ -24,6 +25,7 @@ pub mod retry_policy;
 pub mod scope;
 pub mod subscription_id;
 pub mod tenant_id;
+mod text_form;
 pub mod timestamp;
 pub mod webhook;
 

@@ -9,31 +9,32 @@ use crate::Malformed;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use utoipa::ToSchema;
 
 const DELAYS_MAX: usize = 20;
 const DAY_SECONDS: u64 = 86_400;
 
-/// The delays between attempts.
-///
-/// The JSON forms are `{"delays_seconds": […]}` and `{"initial", "factor", "max", "max_attempts"}`;
-/// delays are in seconds, and `max_attempts` includes the first attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+/// When a failed delivery is tried again, in seconds. The delays sum to at most 30 days.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema, Encode, Decode)]
 #[serde(untagged)]
 pub enum RetryPolicy {
-    /// A list of delays; the attempt after the last delay is the last attempt.
+    /// One delay after each failed attempt.
     Delays {
-        /// Delays in seconds, at most 20.
+        /// Up to 20 delays.
+        #[schema(max_items = 20)]
         delays_seconds: Vec<u32>,
     },
-    /// Delays that increase by a factor up to a maximum.
+    /// Delays that grow by a factor up to a maximum.
     Exponential {
-        /// Delay before the second attempt, in seconds.
+        /// Before the second attempt.
         initial: u32,
-        /// Factor between consecutive delays, 1 to 1000.
+        /// At least 1.
+        #[schema(minimum = 1, maximum = 1000)]
         factor: f64,
-        /// Maximum delay, in seconds.
+        /// No delay exceeds it.
         max: u32,
-        /// Total number of attempts, 1 to 21.
+        /// The first one included.
+        #[schema(minimum = 1, maximum = 21)]
         max_attempts: u32,
     },
 }

@@ -6,21 +6,29 @@
 
 use crate::Malformed;
 use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// A permission of an API key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum Scope {
     /// Post events to the inbox.
+    #[serde(rename = "events:write")]
     EventsWrite,
     /// List the inbox, and read events and statistics.
+    #[serde(rename = "inbox:read")]
     InboxRead,
     /// Acknowledge and delete events.
+    #[serde(rename = "inbox:ack")]
     InboxAck,
     /// Manage the tenant's subscriptions.
+    #[serde(rename = "subscriptions:manage")]
     SubscriptionsManage,
     /// Manage the tenant's keys.
+    #[serde(rename = "keys:manage")]
     KeysManage,
     /// Every operation, for all tenants.
+    #[serde(rename = "admin")]
     Admin,
 }
 
@@ -101,6 +109,7 @@ mod tests {
         assert!(!Scopes::tenant_default().allows(Scope::Admin));
         for scope in Scope::ALL {
             assert_eq!(Scope::parse(scope.as_str()).unwrap(), scope);
+            assert_eq!(serde_json::json!(scope), scope.as_str());
         }
         assert!(Scope::parse("root").is_err());
     }

@@ -41,6 +41,8 @@ impl std::fmt::Display for SubscriptionId {
     }
 }
 
+crate::text_form::deserialize_text!(SubscriptionId);
+
 impl serde::Serialize for SubscriptionId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)

@@ -50,6 +50,8 @@ impl std::fmt::Display for TenantId {
     }
 }
 
+crate::text_form::deserialize_text!(TenantId);
+
 impl serde::Serialize for TenantId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)

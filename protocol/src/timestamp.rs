@@ -120,6 +120,8 @@ impl std::fmt::Display for Timestamp {
     }
 }
 
+crate::text_form::deserialize_text!(Timestamp);
+
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(Text::of(*self).as_str())

@@ -17,8 +17,10 @@ use base64::engine::general_purpose::STANDARD;
 use bincode::{Decode, Encode};
 use hmac::{Hmac, Mac};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// Header with the id of the webhook, which is the same in every attempt.
 pub const ID_HEADER: &str = "webhook-id";
@@ -36,12 +38,14 @@ const PUBLIC_PREFIX: &str = "whpk_";
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 const SECRET_BYTES_GENERATED: usize = 32;
 
-/// A signature scheme.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+/// How webhooks are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum SignatureScheme {
     /// HMAC-SHA256 with a shared secret; its signatures start with `v1`.
+    #[serde(rename = "hmac-sha256")]
     HmacSha256,
     /// Ed25519 with a key pair; its signatures start with `v1a`.
+    #[serde(rename = "ed25519")]
     Ed25519,
 }
 
@@ -56,12 +60,12 @@ pub enum SigningKey {
 
 impl SigningKey {
     /// Generates a new key.
-    pub fn generate(scheme: Scheme, environment: &Environment) -> Self {
+    pub fn generate(scheme: SignatureScheme, environment: &Environment) -> Self {
         match scheme {
-            Scheme::HmacSha256 => {
+            SignatureScheme::HmacSha256 => {
                 Self::HmacSha256(environment.bytes::<SECRET_BYTES_GENERATED>().to_vec())
             }
-            Scheme::Ed25519 => Self::Ed25519(environment.bytes()),
+            SignatureScheme::Ed25519 => Self::Ed25519(environment.bytes()),
         }
     }
 
@@ -92,10 +96,10 @@ impl SigningKey {
     }
 
     /// The scheme of the key.
-    pub fn scheme(&self) -> Scheme {
+    pub fn scheme(&self) -> SignatureScheme {
         match self {
-            Self::HmacSha256(_) => Scheme::HmacSha256,
-            Self::Ed25519(_) => Scheme::Ed25519,
+            Self::HmacSha256(_) => SignatureScheme::HmacSha256,
+            Self::Ed25519(_) => SignatureScheme::Ed25519,
         }
     }
 

@@ -1,22 +1,17 @@
-//! The embedded engine, for a single node: a write-ahead log, memtables in memory, and LMDB below.
+//! The embedded engine: a log, what is in it and not yet flushed in memory, and LMDB below, for a node that needs nothing else.
 //!
 //! ```text
-//! transaction ── reads ──▶ snapshot: memtables over an LMDB snapshot
-//!      └─ commit ──▶ queue ──▶ committer: drain the queue, check conflicts, write memtable and record, fdatasync, answer
-//!                                 segment full ──▶ sealed memtable ──▶ flusher ──▶ LMDB; the segment is free again
-//! start: recovery reads back the records that LMDB does not have
+//! transaction ── reads ──▶ reader: tables in memory over an LMDB snapshot
+//!      └─ commit ──▶ queue ──▶ committer: drain what waits, check each, table, one record, one fdatasync, publish, answer all
+//!                                 segment full ──▶ sealed table ──▶ flusher ──▶ LMDB; the segment is free again
+//! start: recovery reads back what the log has and LMDB has not
 //! ```
-//! Invariants:
-//! - `EMBEDDED-1`: only one process at a time has a data directory open (`LOCK`).
-//! - `EMBEDDED-2`: a commit is answered only after fdatasync.
-//! - `EMBEDDED-3`: after the first I/O error the engine writes nothing until a restart.
-//! - `EMBEDDED-4`: memory and log are bounded, and writers slow down before the bound is reached.
-//!
-//! Conflicts are found by sequence: a commit fails if a key that it read was written after its
-//! snapshot.
-//! A commit passes through `transaction`, `committer`, `record`, `segment` and `memtable`; a read
-//! through `snapshot` and `merge`; the `flusher` writes to `base_store`. `engine_core` is the state
-//! that they share.
+//! Invariants: `EMBEDDED-1` one process at a time has a data directory open (`LOCK`); `EMBEDDED-2` a commit is answered
+//! only after fdatasync; `EMBEDDED-3` after the first I/O error nothing is written any more until a restart; `EMBEDDED-4` memory
+//! and log have a most, and writers slow down before it is reached.
+//! The files of `embedded/` are in the order of a commit's way: `transaction`, `committer`, `record`, `segment`, `memory`, `reader`,
+//! `merge`, `flusher`, `base`; what they share is in `shared`; then `recovery`, `disk`, `directory`, `residency`, `backup`, `inspect`.
+//! Conflicts are found by sequence: a commit fails if a key that it has read was written after its snapshot.
 
 mod backup;
 mod base_store;
@@ -60,29 +55,28 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 use transaction::EmbeddedTransaction;
 
-/// LMDB's database of raw keys and values.
+/// The key space: raw bytes to raw bytes.
 type PairDatabase = Database<Raw, Raw>;
 type EngineCore = engine_core::EngineCore<LogDirectory, LmdbStore>;
 type EmbeddedSnapshot = snapshot::EmbeddedSnapshot<LogDirectory, LmdbStore>;
 
-/// Location and limits of a data directory.
+/// How to open a data directory.
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
-    /// Directory of the data; created if absent.
+    /// Where the data is.
     pub directory: PathBuf,
-    /// Maximum bytes of the data file, a multiple of the page size. It reserves address space, not
-    /// memory.
+    /// The size that the data file never exceeds, in bytes, a multiple of the page size. Only address space is taken.
     pub map_bytes_max: u64,
-    /// Maximum bytes of the log, split into [`SEGMENTS_MAX`] segments. Unflushed pairs are also in
-    /// memory. A start replaces free segments of another size.
+    /// Bytes of the log, in [`SEGMENTS_MAX`] segments; what is in them is in memory as well until it is flushed. Free
+    /// segments of another size are made anew at the start.
     pub log_bytes_max: u64,
-    /// Commits that may wait for the committer; further callers wait to enqueue theirs.
+    /// Commits that may wait for the committer thread; further ones wait for a place.
     pub commit_queue_max: usize,
-    /// Maximum number of commits that share one fdatasync.
+    /// Commits that share one fsync at most.
     pub group_transactions_max: usize,
-    /// Maximum bytes of commits that share one fdatasync.
+    /// Bytes of commits that share one fsync at most.
     pub group_bytes_max: usize,
-    /// Maximum number of transactions that read at the same time.
+    /// Transactions that may read at the same time.
     pub readers_max: u32,
 }
 
@@ -100,14 +94,12 @@ impl EmbeddedOptions {
     }
 }
 
-/// Maximum number of segments in a log.
+/// Segments of a log at most.
 pub const SEGMENTS_MAX: usize = 24;
-/// Segments flushed together: a key that is set and soon cleared or set again reaches LMDB at most
-/// once.
+/// So many are flushed at once: a key that is set and soon cleared, or set again, never reaches the data file, or only once.
 const FLUSH_SEGMENTS: usize = 6;
 
-/// The embedded engine. Dropping it finishes queued commits, flushes the log and closes the
-/// directory.
+/// The engine. Dropping it finishes what waits, flushes the log, and closes the directory.
 pub struct EmbeddedEngine {
     core: Arc<EngineCore>,
     commits: Option<mpsc::Sender<CommitterMessage>>,
@@ -115,17 +107,15 @@ pub struct EmbeddedEngine {
     flusher: Option<JoinHandle<()>>,
     recovered: RecoveryReport,
     map_bytes_max: u64,
-    /// Closes when the flusher has ended.
+    /// It ends when the flusher has.
     flushed: watch::Receiver<()>,
 }
 
 impl EmbeddedEngine {
-    /// Opens or creates a data directory, and reads back the records of the log that LMDB does not
-    /// have.
+    /// Opens a data directory, or makes one. What the log has that the data file has not is read back.
     ///
     /// # Errors
-    /// [`OpenError`] if another process has it open, its format is unknown, or its files are
-    /// damaged.
+    /// [`OpenError`] if another process has it open, its format is another one, or its files are damaged.
     pub fn open(options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
         let mut directory = DataDirectory::open(&options.directory)?;
@@ -169,7 +159,7 @@ impl EmbeddedEngine {
         })
     }
 
-    /// What the engine read back from the log when it opened.
+    /// What was read back from the log when the directory was opened.
     pub fn recovered(&self) -> &RecoveryReport {
         &self.recovered
     }
@@ -218,7 +208,7 @@ impl Engine for EmbeddedEngine {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if let Some(commits) = &self.commits {
-                // If the committer has ended, the engine is closed already.
+                // A committer that is gone has closed already.
                 let _ = commits.send(CommitterMessage::Close).await;
             }
             let mut flushed = self.flushed.clone();
@@ -230,7 +220,7 @@ impl Engine for EmbeddedEngine {
         let (core, map_bytes_max) = (self.core.clone(), self.map_bytes_max);
         let (done, copied) = oneshot::channel();
         let copy = move || {
-            // The caller may have stopped waiting; the copy is valid all the same.
+            // Whoever asked may be gone; the copy stands all the same.
             let _ = done.send(backup::copy(&core, &target, map_bytes_max));
         };
         let spawned = std::thread::Builder::new().name("backup".into()).spawn(copy);
@@ -243,15 +233,14 @@ impl Engine for EmbeddedEngine {
 
 impl Drop for EmbeddedEngine {
     fn drop(&mut self) {
-        // The committer ends when all senders are gone: this one and those of transactions that are
-        // sending.
+        // The committer ends when the last sender is gone: this one, and those of commits not yet queued.
         drop(self.commits.take());
         if let Some(committer) = self.committer.take()
             && committer.join().is_err()
         {
             tracing::error!("the committer thread had panicked");
         }
-        // If the committer panicked, it has not told the flusher to end.
+        // After a committer that has panicked.
         self.core.close();
         if let Some(flusher) = self.flusher.take()
             && flusher.join().is_err()
@@ -261,7 +250,7 @@ impl Drop for EmbeddedEngine {
     }
 }
 
-/// The disk, the quota or the process's file size limit is exhausted.
+/// No space, quota used up, or the process's file size limit.
 fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)

@@ -1,25 +1,21 @@
-//! Limits that every engine enforces, so that a transaction that runs on one engine runs on all.
+//! The limits of every engine: FoundationDB's, so that what runs on one engine runs on all.
 //!
-//! Keys are limited by LMDB (511 bytes in its standard build). Values, transactions and transaction
-//! time are limited by FoundationDB.
-//!
-//! Invariant: `LIMIT-1`: a transaction that exceeds a limit fails at commit with
-//! `Fatal(LimitExceeded)` and has no effect.
+//! Invariant: `LIMIT-1` a transaction that exceeds a limit fails at commit with `Fatal(LimitExceeded)` and has no effect.
 
 use super::{Fault, StoreError};
 
-/// Maximum bytes of a key.
+/// Bytes of a key at most. LMDB's own limit is 511 with its standard build; engines must refuse above this one.
 pub const KEY_BYTES_MAX: usize = 500;
-/// Maximum bytes of a value.
+/// Bytes of a value at most.
 pub const VALUE_BYTES_MAX: usize = 90_000;
-/// Maximum total bytes of the keys and values in one transaction.
+/// Bytes of keys and values that one transaction may carry at most.
 pub const TRANSACTION_BYTES_MAX: usize = 10_000_000;
-/// Approximate maximum bytes of keys and values in one page of a range.
+/// Bytes of keys and values that one page of a range holds at most, about.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Maximum age of a transaction, in milliseconds from its first read to its commit.
+/// How long a transaction may take from its first read to its commit, in milliseconds.
 pub const TRANSACTION_MS_MAX: u64 = 5_000;
 
-/// Checks the length of a key.
+/// Checks a key.
 ///
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is empty or too long.
@@ -33,7 +29,7 @@ pub fn check_key(key: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks the length of a value.
+/// Checks a value.
 ///
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is too long.
@@ -47,7 +43,7 @@ pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks the size of a transaction in bytes.
+/// Checks the size of a whole transaction.
 ///
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is too large.

@@ -1,12 +1,8 @@
-//! The uncommitted writes of one transaction, and reads that see them.
+//! The writes of one transaction before its commit, and reading through them.
 //!
-//! Invariants:
-//! - `OVERLAY-1`: applying the cleared ranges first and the writes second has the same effect as
-//!   the calls in their original order.
-//! - `OVERLAY-2`: a range read through the overlay equals the same read after commit on the same
-//!   base.
-//!
-//! The overlay knows no engine: callers pass in what the engine stores (the "base").
+//! Invariants: `OVERLAY-1` applying the cleared ranges first and the writes second gives the same as the calls in their
+//! order; `OVERLAY-2` a range read through the overlay equals one after commit on the same base.
+//! It knows no engine: the base is read through a closure.
 
 use super::range::after;
 use super::{KeyRange, Page, RangeRead, StoreError, decode_counter, limits};
@@ -14,7 +10,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// A write to one key.
+/// What happens to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Write {
     Set(Bytes),
@@ -22,7 +18,7 @@ pub(super) enum Write {
     Add(i64),
 }
 
-/// All writes of one transaction.
+/// Everything that a commit carries.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     cleared: Vec<KeyRange>,
@@ -31,11 +27,11 @@ pub(super) struct Overlay {
     violation: Option<StoreError>,
 }
 
-/// What the overlay knows about the value of one key.
+/// What the overlay says of one key.
 pub(super) enum OverlayRead {
-    /// The value does not depend on the base.
+    /// The value is known without the base.
     Known(Option<Bytes>),
-    /// The value is the base's counter plus this delta.
+    /// The base's value plus this.
     BasePlus(i64),
 }
 
@@ -91,7 +87,7 @@ impl Overlay {
         self.writes.insert(Bytes::copy_from_slice(key), write);
     }
 
-    /// Reads `key` as far as the overlay determines its value.
+    /// What a read of `key` gives, as far as the overlay knows.
     pub(super) fn seen(&self, key: &[u8]) -> OverlayRead {
         match self.writes.get(key) {
             Some(Write::Set(value)) => OverlayRead::Known(Some(value.clone())),
@@ -104,7 +100,7 @@ impl Overlay {
         }
     }
 
-    /// Computes the value of a key from its value in the base.
+    /// The value of a key whose base value is `base`.
     pub(super) fn resolve(
         &self,
         key: &[u8],
@@ -122,8 +118,7 @@ impl Overlay {
         }
     }
 
-    /// Reads one page of a range from base pages that `fetch` returns. Also returns the part of the
-    /// range that the page covers.
+    /// One page of a range, merged from base pages that `fetch` reads. Also returns the range that was looked at.
     pub(super) fn range(
         &self,
         read: RangeRead,
@@ -134,7 +129,7 @@ impl Overlay {
         Ok(reader.finish())
     }
 
-    /// Applies this transaction's writes to the base pairs of a section that was read completely.
+    /// Base pairs of a fully read section with this transaction's writes on top.
     fn merged(
         &self,
         section: &KeyRange,
@@ -175,7 +170,7 @@ impl Overlay {
         }
     }
 
-    /// Returns the ranges to clear and then the writes to apply.
+    /// Hands the writes to the commit: ranges to clear first, then keys.
     pub(super) fn finish(self) -> Result<(Vec<KeyRange>, BTreeMap<Bytes, Write>), StoreError> {
         if let Some(violation) = self.violation {
             return Err(violation);
@@ -185,7 +180,7 @@ impl Overlay {
     }
 }
 
-/// Collects one page of a range from base pages until it is full or the range ends.
+/// A page of a range that grows from base pages: those that [`RangeReader::next`] asks for, until one is the last.
 pub(super) struct RangeReader {
     whole: KeyRange,
     rest: RangeRead,
@@ -199,12 +194,12 @@ impl RangeReader {
         Self { whole: rest.range.clone(), rest, page: Page::default(), bytes: 0 }
     }
 
-    /// The next base page to read.
+    /// What to read of the base.
     pub(super) fn next(&self) -> RangeRead {
         self.rest.clone()
     }
 
-    /// Adds a base page; returns true when the page is complete.
+    /// Takes what that gave; whether the page is whole now.
     pub(super) fn add_page(&mut self, overlay: &Overlay, base: Page) -> Result<bool, StoreError> {
         let section = section_of(&self.rest, &base);
         for (key, value) in overlay.merged(&section, base.pairs, self.rest.reverse)? {
@@ -224,7 +219,7 @@ impl RangeReader {
         Ok(!base.more)
     }
 
-    /// Returns the page and the part of the range that it covers.
+    /// The page, and the range that was looked at for it.
     pub(super) fn finish(self) -> (Page, KeyRange) {
         let Self { whole, rest, page, .. } = self;
         let looked_at = match page.pairs.last() {
@@ -236,7 +231,7 @@ impl RangeReader {
     }
 }
 
-/// The part of `rest` that a base page covers completely.
+/// The part of `rest` that a base page has covered completely.
 fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
     match base.pairs.last() {
         Some((last, _)) if base.more && rest.reverse => {
@@ -312,7 +307,7 @@ mod tests {
         model.insert(key.clone(), counter(before.wrapping_add(delta)));
     }
 
-    /// One page of a model, with at most `pairs_max` pairs even if the limit is higher.
+    /// One page of a model, of `pairs_max` pairs at most whatever the limit.
     fn page_of(model: &Model, read: &RangeRead, pairs_max: usize) -> Page {
         let mut pairs: Vec<(Bytes, Bytes)> = model
             .iter()

@@ -1,26 +1,25 @@
-//! Half-open ranges of keys, and the pages that range reads return.
+//! Half-open ranges of keys and the pages that reading them gives.
 //!
-//! Invariant: `RANGE-1`: a range contains `begin` but not `end`; it is empty if `begin >= end`.
+//! Invariant: `RANGE-1` a range contains `begin` and not `end`; one whose `begin` is not below `end` is empty.
 
 use bytes::Bytes;
 
 /// The keys from `begin` (included) to `end` (not included).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
-    /// First key of the range.
+    /// The first key.
     pub begin: Bytes,
-    /// First key after the range.
+    /// The first key behind the range.
     pub end: Bytes,
 }
 
 impl KeyRange {
-    /// Makes a range from `begin` up to, but not including, `end`.
+    /// From `begin` to before `end`.
     pub fn new(begin: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
         Self { begin: begin.into(), end: end.into() }
     }
 
-    /// The range of all keys that start with `prefix`. It is empty if the prefix has only `0xff`
-    /// bytes.
+    /// Every key that starts with `prefix`. A prefix of nothing but `0xff` bytes has no end and gives an empty range.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let begin = prefix.into();
         let mut end = begin.to_vec();
@@ -33,7 +32,7 @@ impl KeyRange {
         Self { begin, end: end.into() }
     }
 
-    /// The range of exactly one key.
+    /// Just one key.
     pub fn key(key: &[u8]) -> Self {
         Self { begin: Bytes::copy_from_slice(key), end: after(key) }
     }
@@ -49,7 +48,7 @@ impl KeyRange {
     }
 }
 
-/// Returns the smallest key greater than `key`.
+/// The first key behind `key`.
 pub(super) fn after(key: &[u8]) -> Bytes {
     let mut next = Vec::with_capacity(key.len() + 1);
     next.extend_from_slice(key);
@@ -57,14 +56,14 @@ pub(super) fn after(key: &[u8]) -> Bytes {
     next.into()
 }
 
-/// A request for one page of a range.
+/// What to read of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeRead {
-    /// Range to read from.
+    /// The range.
     pub range: KeyRange,
-    /// Maximum number of pairs, at least 1.
+    /// Pairs at most; at least one.
     pub limit: usize,
-    /// Read from the end towards the beginning.
+    /// From the end towards the beginning.
     pub reverse: bool,
 }
 
@@ -74,18 +73,18 @@ impl RangeRead {
         Self { range, limit: limit.max(1), reverse: false }
     }
 
-    /// The last `limit` pairs of a range, in reverse order.
+    /// The last `limit` pairs of a range, the last one first.
     pub fn last(range: KeyRange, limit: usize) -> Self {
         Self { range, limit: limit.max(1), reverse: true }
     }
 }
 
-/// Pairs of a range, in the requested order.
+/// Pairs of a range in the order they were asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Keys with their values.
+    /// Keys and values.
     pub pairs: Vec<(Bytes, Bytes)>,
-    /// The page is not the last one: more pairs may follow.
+    /// Whether the page ended at its limit, so that there may be more behind it.
     pub more: bool,
 }
 
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Keys made mostly of the lowest and highest bytes, so that ranges meet at their edges.
+    /// Bytes that are often at an edge.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![Just(0u8), Just(1), Just(0xfe), Just(0xff), any::<u8>()];
         proptest::collection::vec(byte, 0..5)

@@ -1,19 +1,15 @@
-//! The simulated engine: a multi-version store in memory with seeded faults, for tests.
+//! The simulated engine: a multi-version store in memory that fails when its seed says so.
 //!
 //! ```text
-//! SimulatedEngine ── clone ──▶ another handle on the same data, for a node that restarts
+//! SimulatedEngine ── clone ──▶ another handle on the same data, for a node that starts again
 //!      └─ handle: the clock of its runtime ──▶ SimulatedStore: versions, late commits, faults, outage
 //! ```
-//! Invariants:
-//! - `SIMULATED-1`: one seed and one schedule of calls give one trace of results. Each kind of
-//!   fault has a random stream of its own, so that changing one probability does not shift the
-//!   others.
-//! - `SIMULATED-2`: conflicts are found by version, as in FoundationDB.
-//! - `SIMULATED-3`: a late commit is checked when it is applied, not when it is sent.
-//!
-//! The engine has no threads or tasks: the next call applies late commits that are due. Time is
-//! tokio's. The clocks of two runtimes are not comparable, so each runtime needs a clone of its
-//! own.
+//! Invariants: `SIMULATED-1` one seed, one schedule of calls: one trace of results; each kind of fault draws from a
+//! stream of its own, so that changing one probability does not shift the others; `SIMULATED-2` conflicts are found by
+//! version, as FoundationDB finds them; `SIMULATED-3` a late commit is checked when it is applied, not when it is sent.
+//! Tests may look at every commit as it takes effect, and at the whole content.
+//! It has no threads and no tasks: what is due late is applied by the next call that looks. Time is tokio's. Clocks of
+//! different runtimes do not compare, so each runtime uses a clone of its own.
 
 mod faults;
 mod store;
@@ -31,92 +27,89 @@ use tokio::time::Instant;
 use transaction::SimulatedTransaction;
 use versions::Versions;
 
-/// Latency and fault probabilities, in per mille of the affected calls.
+/// Which faults come how often. Probabilities are per mille of the calls that they apply to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SimulatedOptions {
-    /// Seed of all random streams. Used only when the engine is created.
+    /// Where all randomness begins. Read once, when the engine is made.
     pub seed: u64,
-    /// Minimum latency of a call in each direction, in microseconds.
+    /// The shortest time that one call takes each way, in microseconds.
     pub latency_us_min: u64,
-    /// Maximum latency of a call in each direction, in microseconds.
+    /// The longest time that one call takes each way, in microseconds.
     pub latency_us_max: u64,
-    /// Commits that are rejected with a false conflict.
+    /// Commits refused as conflicts without being one.
     pub conflict_per_mille: u32,
-    /// Commits that take effect and return `MaybeCommitted`.
+    /// Commits that take effect and are answered `MaybeCommitted`.
     pub unknown_committed_per_mille: u32,
-    /// Commits that take no effect and return `MaybeCommitted`.
+    /// Commits that take no effect and are answered `MaybeCommitted`.
     pub unknown_not_committed_per_mille: u32,
-    /// Commits that return `MaybeCommitted` at once and are applied later, unless they conflict by
-    /// then.
+    /// Commits answered `MaybeCommitted` at once and applied later, unless a conflicting one came first.
     pub late_commit_per_mille: u32,
-    /// Maximum delay of such a commit, in milliseconds.
+    /// How late such a commit is applied at most, in milliseconds.
     pub late_commit_ms_max: u64,
     /// Calls that take `stall_ms` longer.
     pub stall_per_mille: u32,
-    /// Length of a stall in milliseconds.
+    /// How much longer they take, in milliseconds.
     pub stall_ms: u64,
 }
 
 impl SimulatedOptions {
-    /// Options without latency and faults.
+    /// No latency and no faults.
     pub fn new(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }
 }
 
-/// The simulated engine. A clone shares the data, and takes its time from the runtime that first
-/// uses it.
+/// The engine. A clone shares the data and takes its time from the runtime that first uses it.
 pub struct SimulatedEngine {
     handle: Arc<SimulatedHandle>,
 }
 
-/// Access of one runtime to the shared store.
+/// One runtime's way to the shared state.
 struct SimulatedHandle {
     state: Arc<Mutex<SimulatedStore>>,
-    /// Name of the writer, for the observer.
+    /// Who uses it, for the observer.
     name: Arc<str>,
-    /// An instant of this runtime's clock, and the store's time at that instant.
+    /// An instant of this runtime's clock and the store's time at it.
     anchor: OnceLock<(Instant, Duration)>,
 }
 
 impl SimulatedEngine {
-    /// Makes an empty store.
+    /// An empty store.
     pub fn new(options: SimulatedOptions) -> Self {
         Self::on(Arc::new(Mutex::new(SimulatedStore::new(options))), "".into())
     }
 
-    /// Makes another handle on the same data; the observer sees its commits under `name`.
+    /// Another handle on the same data, whose commits an observer knows by this name.
     pub fn named(&self, name: &str) -> Self {
         Self::on(self.handle.state.clone(), name.into())
     }
 
-    /// Installs the observer of all commits.
+    /// From now on this one looks at every commit, in the order in which they take effect.
     pub fn observe(&self, observer: Box<dyn Observer>) {
         self.handle.peek().observer = Some(observer);
     }
 
-    /// Returns all pairs of the newest version, in key order.
+    /// The newest version of everything, in the order of keys.
     pub fn dump(&self) -> Vec<(Bytes, Bytes)> {
         self.handle.peek().dump()
     }
 
-    /// Replaces all options but the seed.
+    /// Replaces the options, except for the seed.
     pub fn set_options(&self, options: SimulatedOptions) {
         self.handle.peek().options = options;
     }
 
-    /// Returns the current options.
+    /// The options in force.
     pub fn options(&self) -> SimulatedOptions {
         self.handle.peek().options
     }
 
-    /// Begins or ends an outage. Meanwhile begins and reads fail, and commits fail or stay unknown
-    /// without taking effect.
+    /// Begins or ends an outage: begins and reads are refused, commits are refused or left unknown, none takes effect.
     pub fn set_outage(&self, outage: bool) {
         self.handle.peek().outage = outage;
     }
 
-    /// Number of faults so far, by kind.
+    /// How often each kind of fault has come.
     pub fn faults_fired(&self) -> FaultsFired {
         self.handle.peek().faults.fired
     }
@@ -152,12 +145,12 @@ impl Engine for SimulatedEngine {
 }
 
 impl SimulatedHandle {
-    /// The store, without advancing its time.
+    /// The state as it is, without looking at the clock.
     fn peek(&self) -> MutexGuard<'_, SimulatedStore> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store at the present time: everything that was due has happened.
+    /// The state at this moment: whatever was due by now has happened.
     fn now(&self) -> MutexGuard<'_, SimulatedStore> {
         let mut state = self.peek();
         let (instant, at) = self.anchor.get_or_init(|| (Instant::now(), state.now));
@@ -166,7 +159,7 @@ impl SimulatedHandle {
         state
     }
 
-    /// Waits for the latency of one direction.
+    /// The way to the store, or back.
     async fn travel(&self) {
         let delay = {
             let mut state = self.peek();
@@ -179,31 +172,30 @@ impl SimulatedHandle {
     }
 }
 
-/// Observes commits as they take effect, including late ones. `OBSERVER-1`: it sees each effective
-/// commit once, in order. `OBSERVER-2`: observing changes nothing and draws no random numbers.
+/// Looks at commits.
 pub trait Observer: Send {
-    /// Called after a commit has taken effect.
+    /// This commit has taken effect.
     fn committed(&mut self, commit: &ObservedCommit<'_>);
 }
 
 /// A commit that has taken effect.
 pub struct ObservedCommit<'a> {
-    /// Name of the handle that committed.
+    /// The name of the handle that it came by.
     pub writer: &'a str,
-    /// Time of the commit on the store's clock.
+    /// When it took effect, on the store's clock.
     pub at: Duration,
-    /// Keys that the commit set, cleared one by one, or added to, in key order.
+    /// The keys that it has set, cleared one by one, or added to, in their order.
     pub keys: &'a [Bytes],
     versions: &'a Versions,
 }
 
 impl ObservedCommit<'_> {
-    /// The value of a key before the commit.
+    /// The value of a key before.
     pub fn before(&self, key: &[u8]) -> Option<Bytes> {
         self.versions.value_at(self.versions.newest().saturating_sub(1), key)
     }
 
-    /// The value of a key after the commit.
+    /// The value of a key now.
     pub fn after(&self, key: &[u8]) -> Option<Bytes> {
         self.versions.value_at(self.versions.newest(), key)
     }

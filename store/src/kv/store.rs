@@ -1,12 +1,8 @@
-//! Runs transactions: begin, closure, commit, and retries until the deadline.
+//! Running a transaction to its end: begin, closure, commit, and again while that can help.
 //!
-//! Invariants:
-//! - `STORE-RUN-1`: the closure may run several times, so callers draw ids, times and random bytes
-//!   outside it.
-//! - `STORE-RUN-2`: nothing runs past the deadline; a deadline that passes during the commit yields
-//!   `MaybeCommitted`.
-//! - `STORE-RUN-3`: `MaybeCommitted` is retried only if the caller declares its transaction
-//!   idempotent.
+//! Invariants: `STORE-RUN-1` the closure may run several times, so it takes ids, times and random bytes from outside;
+//! `STORE-RUN-2` nothing runs past the deadline; a deadline that passes during the commit is `MaybeCommitted`, never a failure;
+//! `STORE-RUN-3` `MaybeCommitted` is retried only when the caller says that its transaction is idempotent.
 
 use super::{BoxFuture, Engine, Fault, Ordered, StoreError, Transaction};
 use std::sync::Arc;
@@ -18,58 +14,57 @@ use triggers_protocol::planted::{Bug, is_planted};
 const BACKOFF_MS_FIRST: u64 = 1;
 const BACKOFF_MS_MAX: u64 = 250;
 
-/// An engine and the way to run transactions on it. Cheap to clone.
+/// A store: an engine and the way to run transactions on it. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<dyn Engine>,
     environment: Environment,
 }
 
-/// Builds, from a transaction's value, the callback that runs once its commit is ordered.
+/// Makes of a transaction's value what is called when its commit has its place in the order.
 type OrderedOf<'a, T> = dyn Fn(&T) -> Ordered + Send + Sync + 'a;
 
-/// Deadline of a transaction, and whether it may run again after an unknown outcome.
+/// How long a transaction may take, and whether it may run again after an unknown outcome.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// Time at which to give up.
+    /// When to give up.
     pub deadline: Instant,
-    /// Running the transaction again after it committed changes nothing and returns the same
-    /// result.
+    /// Whether the transaction, run a second time after it committed, changes nothing and gives the same result.
     pub idempotent: bool,
 }
 
 impl Run {
-    /// For transactions that must not run again after an unknown outcome.
+    /// Once committed, or unknown: for transactions whose repetition would change something.
     pub fn once(deadline: Instant) -> Self {
         Self { deadline, idempotent: false }
     }
 
-    /// For transactions that may run again after an unknown outcome.
+    /// For transactions whose repetition changes nothing.
     pub fn idempotent(deadline: Instant) -> Self {
         Self { deadline, idempotent: true }
     }
 }
 
 impl Store {
-    /// Makes a store on an engine.
+    /// A store on an engine.
     pub fn new(engine: Arc<dyn Engine>, environment: Environment) -> Self {
         Self { engine, environment }
     }
 
-    /// Checks that the engine can write.
+    /// Whether the engine can still write; the reason if not.
     ///
     /// # Errors
-    /// The fault that stopped the engine.
+    /// The fault that stopped it.
     pub fn health(&self) -> Result<(), StoreError> {
         self.engine.health()
     }
 
-    /// Closes the engine; see [`Engine::close`].
+    /// Ends the engine's work; see [`Engine::close`].
     pub async fn close(&self) {
         self.engine.close().await;
     }
 
-    /// Copies all committed pairs into a new directory on this machine.
+    /// Copies everything into a new directory of this machine.
     ///
     /// # Errors
     /// See [`Engine::backup`].
@@ -77,18 +72,18 @@ impl Store {
         self.engine.backup(target).await
     }
 
-    /// The environment that supplies the randomness of retry pauses.
+    /// The environment that the store waits and draws jitter with.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
     /// Runs a transaction until it commits, fails for good, or the deadline passes.
     ///
-    /// `'env` is the lifetime of the closure's borrows, which outlives every single call.
+    /// `'env` is what the closure borrows from its surroundings; it outlives every single call.
     ///
     /// # Errors
-    /// The closure's own error, or `E::from(StoreError)`. `Retryable` is never returned: if the
-    /// deadline passes between attempts, the error is `Fatal(DeadlinePassed)`.
+    /// The closure's own error; `E::from(StoreError)` of the engine's otherwise. `Retryable` never comes out: when the
+    /// deadline passes between attempts the error is `Fatal(DeadlinePassed)`.
     pub async fn run<'env, T, E, F>(&self, run: Run, transaction: F) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
@@ -100,11 +95,8 @@ impl Store {
         self.run_to_end(run, None, transaction).await
     }
 
-    /// As [`Store::run`] with [`Engine::begin_pipelined`]: the transaction sees ordered commits
-    /// that are not yet durable.
-    ///
-    /// `ordered` builds, from the transaction's value, the callback of
-    /// [`Transaction::commit_pipelined`]. The result is returned when the commit is durable.
+    /// As [`Store::run`], in a pipeline: the transaction sees what is committed in order and not yet durable, and `ordered` makes of
+    /// its value what is called once that is true of itself ([`Transaction::commit_pipelined`]). The result comes when it is durable.
     ///
     /// # Errors
     /// As [`Store::run`].
@@ -147,7 +139,7 @@ impl Store {
             match error.retry_class() {
                 Some(StoreError::Retryable(_)) => {}
                 Some(StoreError::MaybeCommitted(_)) if run.idempotent => unknown = true,
-                // An earlier attempt may have committed, whatever this attempt returned.
+                // An earlier attempt may have committed whatever this one says.
                 Some(fatal) if unknown => {
                     return Err(E::from(StoreError::MaybeCommitted(fatal.to_string())));
                 }
@@ -194,8 +186,7 @@ impl Store {
             Ok::<_, E>((open, value))
         };
         let (open, value) = tokio::time::timeout_at(deadline, work).await.map_err(|_| late())??;
-        // `timeout_at` polls its future once even after the deadline, so it would still send the
-        // commit.
+        // A timeout polls what it guards first, so that a commit would still be sent after the deadline.
         if Instant::now() >= deadline {
             return Err(late());
         }
@@ -216,12 +207,12 @@ impl Store {
     }
 }
 
-/// Tells [`Store::run`] which errors of a caller come from the store.
+/// Tells [`Store::run`] which of a caller's errors come from the store.
 pub trait RetryClass {
-    /// The store's error inside this one, if there is one.
+    /// The store's error inside this one, if that is what it is.
     fn retry_class(&self) -> Option<&StoreError>;
 
-    /// Converts this error when an earlier attempt of the transaction may have committed.
+    /// This error when an earlier attempt of the same transaction may have committed.
     fn after_unknown(self) -> Self
     where
         Self: Sized,

@@ -7,13 +7,13 @@ mod delivery;
 mod subscription;
 
 pub use delivery::{
-    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Claim, Delivery, LeaseToken, Push, PushState,
-    RecentLeases,
+    ATTEMPTS_KEPT_MAX, Attempt, Claim, Delivery, LeaseToken, Push, PushState, RecentLeases,
 };
 pub use subscription::{
-    Actor, AuditAction, AuditRow, DisabledReason, LoggedAttempt, SubscriptionKey, SubscriptionRow,
-    SubscriptionStatus,
+    Actor, AuditRow, LoggedAttempt, SubscriptionKey, SubscriptionRow, SubscriptionStatus,
 };
+
+pub use triggers_protocol::api::{AttemptOutcome, AuditAction, DisabledReason, Tier};
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -159,15 +159,6 @@ impl KeyRow {
     pub fn ends_at(&self) -> Option<Timestamp> {
         [self.expires_at, self.replaced_at].into_iter().flatten().min()
     }
-}
-
-/// What a tenant pays for, which sets the request rate of its keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum Tier {
-    /// 10 requests a second.
-    Standard,
-    /// 100 requests a second.
-    Beta,
 }
 
 /// A tenant.

@@ -1,6 +1,7 @@
-//! An engine that wraps another one and ends commits as a script says.
+//! An engine around another one whose commits end as a script says, for what callers do about each ending.
 //!
-//! Each commit takes the next line of the script; the last line repeats. It wraps any engine.
+//! A commit takes the next line of the script, or the last one again when the script is through. It works on every
+//! engine, because it needs nothing of the one inside but the trait.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ pub enum Ending {
     UnknownCommitted,
     UnknownNotCommitted,
     Full,
-    /// The commit never ends.
+    /// Never.
     Hang,
 }
 
@@ -39,7 +40,7 @@ impl Scripted {
         })
     }
 
-    /// An engine whose transactions never begin.
+    /// One that never gets as far as a transaction.
     pub fn hanging(inner: Arc<dyn Engine>) -> Arc<Self> {
         Arc::new(Self {
             inner,
@@ -49,7 +50,7 @@ impl Scripted {
         })
     }
 
-    /// Number of transactions begun.
+    /// Transactions begun.
     pub fn begins(&self) -> usize {
         self.begins.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
-//! An engine under test with a key prefix of its own, and helpers to read and write under it.
+//! An engine under test with a part of the key space of its own, and short ways to write and read in it.
 //!
-//! Invariant: `SUBJECT-1`: no two tests share a key prefix, so that the suite can run on a shared
-//! store. Dropping a subject removes its data directory.
+//! Invariant: `SUBJECT-1` every key of a test begins with a prefix that no other test uses, so that the suite can run on
+//! a store that is shared. A function here opens each engine; the data directory goes when the subject goes.
 
 use bytes::Bytes;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub async fn simulated_with_latency() -> Subject {
     Subject::new(Arc::new(SimulatedEngine::new(options)), None)
 }
 
-/// A deadline that only a hanging test reaches.
+/// A deadline that no test reaches unless something hangs.
 pub fn far() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
@@ -83,7 +83,7 @@ impl Subject {
         KeyRange::new(self.key(begin), self.key(end))
     }
 
-    /// The range of all keys of this test.
+    /// Everything of this test.
     pub fn all(&self) -> KeyRange {
         KeyRange::prefix(self.prefix.clone())
     }
@@ -98,7 +98,7 @@ impl Subject {
         open.commit().await.unwrap();
     }
 
-    /// Commits one transaction once.
+    /// One transaction, committed once.
     pub async fn commit<F>(&self, writes: F) -> Result<(), StoreError>
     where
         F: AsyncFnOnce(&mut dyn Transaction),
@@ -113,7 +113,7 @@ impl Subject {
         open.get(&self.key(name)).await.unwrap()
     }
 
-    /// Reads all pairs of this test, by name.
+    /// Every name of this test that is there, with its value, however many pages that takes.
     pub async fn pairs(&self) -> Vec<(Vec<u8>, Bytes)> {
         let mut open = self.begin().await;
         let mut rest = self.all();
@@ -131,14 +131,14 @@ impl Subject {
         }
     }
 
-    /// Removes the prefix of this test from the keys.
+    /// Pairs without the prefix of this test.
     pub fn names(&self, pairs: Vec<(Bytes, Bytes)>) -> Vec<(Vec<u8>, Bytes)> {
         let name = |key: Bytes| key.strip_prefix(&self.prefix[..]).unwrap().to_vec();
         pairs.into_iter().map(|(key, value)| (name(key), value)).collect()
     }
 }
 
-/// An idempotent run with a deadline that only a hanging test reaches.
+/// A run that ends only when something hangs, for a transaction that may be repeated.
 pub fn patient() -> Run {
     Run::idempotent(far())
 }

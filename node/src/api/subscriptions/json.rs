@@ -7,7 +7,7 @@
 
 use crate::api::openapi::schemas::RetryPolicySchema;
 use serde::Serialize;
-use triggers_protocol::webhook::{Scheme, SigningKey};
+use triggers_protocol::webhook::{SignatureScheme, SigningKey};
 use triggers_protocol::{EventTypePattern, RetryPolicy, SubscriptionId, Timestamp};
 use triggers_store::tables::rows::{DisabledReason, SubscriptionRow, SubscriptionStatus};
 use utoipa::ToSchema;
@@ -144,14 +144,14 @@ impl<'a> SubscriptionJson<'a> {
 
     /// The subscription with the secret of its newest key, if that is one that a receiver needs.
     pub(super) fn with_secret(row: &'a SubscriptionRow) -> Self {
-        let shared = newest(row).filter(|key| key.scheme() == Scheme::HmacSha256);
+        let shared = newest(row).filter(|key| key.scheme() == SignatureScheme::HmacSha256);
         Self { secret: shared.map(SigningKey::reveal), ..Self::of(row) }
     }
 }
 
 /// The scheme of the newest key.
-pub(super) fn scheme(row: &SubscriptionRow) -> Scheme {
-    newest(row).map_or(Scheme::HmacSha256, SigningKey::scheme)
+pub(super) fn scheme(row: &SubscriptionRow) -> SignatureScheme {
+    newest(row).map_or(SignatureScheme::HmacSha256, SigningKey::scheme)
 }
 
 fn newest(row: &SubscriptionRow) -> Option<&SigningKey> {
@@ -168,11 +168,11 @@ impl From<DisabledReason> for ReasonName {
     }
 }
 
-impl From<Scheme> for SchemeName {
-    fn from(scheme: Scheme) -> Self {
+impl From<SignatureScheme> for SchemeName {
+    fn from(scheme: SignatureScheme) -> Self {
         match scheme {
-            Scheme::HmacSha256 => Self::HmacSha256,
-            Scheme::Ed25519 => Self::Ed25519,
+            SignatureScheme::HmacSha256 => Self::HmacSha256,
+            SignatureScheme::Ed25519 => Self::Ed25519,
         }
     }
 }

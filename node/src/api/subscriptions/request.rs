@@ -13,7 +13,7 @@ use crate::http::body::members::{Member, members};
 use crate::http::error::ApiError;
 use crate::webhook::{Target, TargetPolicy};
 use std::time::Duration;
-use triggers_protocol::webhook::{Scheme, SigningKey};
+use triggers_protocol::webhook::{SignatureScheme, SigningKey};
 use triggers_protocol::{Environment, EventTypePattern, Malformed, RetryPolicy, SubscriptionId};
 use triggers_store::tables::batch::SubscriptionChange;
 use triggers_store::tables::rows::{SubscriptionKey, SubscriptionRow, SubscriptionStatus};
@@ -41,7 +41,7 @@ pub(super) struct Rules<'a> {
 pub(super) struct AskedSubscription {
     settings: SubscriptionChange,
     key: Option<SigningKey>,
-    scheme: Scheme,
+    scheme: SignatureScheme,
 }
 
 impl AskedSubscription {
@@ -232,10 +232,14 @@ fn parsed_policy(member: Member<'_>, is_admin: bool, faults: &mut Faults) -> Opt
 }
 
 /// The scheme: the one that is named, which must fit the key, else the key's, else the symmetric one.
-fn parsed_scheme(member: Member<'_>, key: Option<&SigningKey>, faults: &mut Faults) -> Scheme {
+fn parsed_scheme(
+    member: Member<'_>,
+    key: Option<&SigningKey>,
+    faults: &mut Faults,
+) -> SignatureScheme {
     let named = member.parsed(faults, |text| match text {
-        "hmac-sha256" => Ok(Scheme::HmacSha256),
-        "ed25519" => Ok(Scheme::Ed25519),
+        "hmac-sha256" => Ok(SignatureScheme::HmacSha256),
+        "ed25519" => Ok(SignatureScheme::Ed25519),
         _ => Err(Malformed("must be hmac-sha256 or ed25519".to_owned())),
     });
     let of_key = key.map(SigningKey::scheme);
@@ -243,5 +247,5 @@ fn parsed_scheme(member: Member<'_>, key: Option<&SigningKey>, faults: &mut Faul
         faults
             .add(member.name, "must fit the secret: hmac-sha256 with whsec_…, ed25519 with whsk_…");
     }
-    named.or(of_key).unwrap_or(Scheme::HmacSha256)
+    named.or(of_key).unwrap_or(SignatureScheme::HmacSha256)
 }

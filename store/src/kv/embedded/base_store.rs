@@ -1,14 +1,10 @@
-//! The base store: where the log is flushed to; LMDB in production.
+//! The base: what the log is flushed into, and an LMDB environment that is one.
 //!
-//! Invariants:
-//! - `BASE-1`: a snapshot sees one state, never a part of an `apply`.
-//! - `BASE-2`: an `apply` that returns `Ok` is durable; one that fails has changed everything or
-//!   nothing.
-//! - `BASE-3`: the last part of the file is reserved for commits that do not grow the store, so
-//!   that clients can acknowledge and delete in a full store.
-//! - `BASE-4`: the data file extends past its last used page, so that a truncated file is detected.
-//!
-//! LMDB does not checksum pages: pages that the disk corrupts silently are not detected.
+//! Invariants: `BASE-1` a snapshot sees one state, and never a part of an `apply`; `BASE-2` an `apply` that has returned well is
+//! durable, and one that has not has changed nothing, or all; `BASE-3` the last part of the file is kept for commits that do not
+//! grow what is stored, so that a full store can still be acknowledged and deleted from; `BASE-4` the data file reaches past its
+//! last used page, so that a shorter one is known to be cut.
+//! It does not checksum pages: a disk that changes them unnoticed is not noticed here either.
 
 use super::data_file::{DataFileGrowth, used_bytes};
 use super::merge::BaseRange;
@@ -22,24 +18,24 @@ use std::sync::{Mutex, PoisonError};
 
 const RESERVE_BYTES: u64 = 64 << 20;
 const PAGE_BYTES: usize = 4_096;
-/// Key of the flush marks. It is longer than every user key and sorts after all of them.
+/// Longer than every key of a user and behind all of them: how far the log is in the base.
 const MARKS: &[u8] = &[0xff; 511];
 
-/// Which commits have room in the base store.
+/// Whether there is room for commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Headroom {
-    /// Every commit has room.
+    /// For all.
     Enough,
-    /// Only commits that do not grow the store have room.
+    /// For those that do not grow what is stored.
     OnlyForShrinking,
 }
 
-/// Progress of a flush, stored with each `apply`.
+/// How far the log is in the base, with what is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FlushMark {
-    /// Some records up to this sequence are applied.
+    /// Some of up to this sequence.
     Begun(u64),
-    /// All records up to this sequence are applied.
+    /// All of up to this sequence.
     Done(u64),
 }
 
@@ -51,7 +47,7 @@ impl FlushMark {
     }
 }
 
-/// How much of the log is in the base store: all records up to `done`, some up to `begun`.
+/// How far the log is in the base: all up to `done`, and some up to `begun`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct FlushMarks {
     pub(super) done: u64,
@@ -59,7 +55,7 @@ pub(super) struct FlushMarks {
 }
 
 impl FlushMarks {
-    /// The marks after an `apply` with this mark.
+    /// With what was applied.
     pub(super) fn with(self, mark: FlushMark) -> Self {
         match mark {
             FlushMark::Begun(begun) => Self { begun, ..self },
@@ -68,12 +64,12 @@ impl FlushMarks {
     }
 }
 
-/// A key with its new value, or `None` if it was cleared.
+/// A key and what it has now: nothing if it was cleared.
 pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// The store that the log is flushed into.
+/// What the log is flushed into.
 pub(super) trait BaseStore: Send + Sync + 'static {
-    /// A consistent, read-only view.
+    /// An unchanging look at it.
     type Snapshot: Send;
 
     fn snapshot(&self) -> Result<Self::Snapshot, StoreError>;
@@ -85,23 +81,23 @@ pub(super) trait BaseStore: Send + Sync + 'static {
         reverse: bool,
     ) -> Result<BaseRange<'a>, StoreError>;
 
-    /// Applies pairs, which are sorted by key, and the mark in one durable transaction.
+    /// Applies pairs in the order of their keys.
     fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError>;
 
-    /// The marks after the last `apply`.
+    /// What the marks of everything that was applied come to.
     fn marks(&self) -> Result<FlushMarks, StoreError>;
 
-    /// Makes room for `upcoming` bytes of pages, and tells which commits may use it.
+    /// Makes sure that pages of `upcoming` bytes can be added.
     fn room(&self, upcoming: u64) -> Result<Headroom, StoreError>;
 }
 
-/// An LMDB environment as the base store.
+/// LMDB.
 pub(super) struct LmdbStore {
     env: Env<WithoutTls>,
     pairs: PairDatabase,
     growth: Mutex<DataFileGrowth>,
     residency: Mutex<Residency>,
-    /// Used bytes above which only commits that do not grow the store are accepted (`BASE-3`).
+    /// Pages used beyond which only commits that do not grow what is stored are taken (`BASE-3`).
     growth_bytes_max: u64,
 }
 
@@ -125,7 +121,7 @@ impl LmdbStore {
         })
     }
 
-    /// Bytes of pages in use, and number of pairs.
+    /// Bytes of pages in use, and pairs.
     pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
         let snapshot = self.snapshot()?;
         let tree = self.pairs.stat(&snapshot).map_err(store_error)?;
@@ -161,13 +157,13 @@ impl LmdbStore {
         if used_bytes(&self.env) + upcoming < self.growth_bytes_max {
             return Ok(false);
         }
-        // LMDB reuses freed pages before the file grows.
+        // Pages that were freed are used again before the file grows.
         let (in_use, _) = self.size()?;
         Ok(in_use + upcoming >= self.growth_bytes_max - reserve_bytes(self.growth_bytes_max))
     }
 }
 
-/// Bytes reserved for commits that do not grow the store.
+/// What is kept for commits that do not grow what is stored.
 fn reserve_bytes(map_bytes_max: u64) -> u64 {
     (map_bytes_max / 4).min(RESERVE_BYTES)
 }
@@ -192,7 +188,7 @@ impl BaseStore for LmdbStore {
         if range.is_empty() {
             return Ok(Box::new(std::iter::empty()));
         }
-        // LMDB rejects empty keys, so a range from the empty key is unbounded below.
+        // LMDB knows no empty key, so a range from the empty key on begins at whichever key is first.
         let begin = if range.begin.is_empty() {
             Bound::Unbounded
         } else {
@@ -208,12 +204,12 @@ impl BaseStore for LmdbStore {
     }
 
     fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError> {
-        // LMDB copies at most one page per key, besides the space of the value.
+        // At most a page for each key is copied, besides what its value takes.
         let bytes: usize =
             pairs.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
         self.make_room((bytes + pairs.len() * PAGE_BYTES) as u64)?;
         let mut transaction = self.env.write_txn().map_err(store_error)?;
-        // Read in the write transaction: a flush must work even when all reader slots are taken.
+        // Not by a snapshot: when all of them are taken, what is in the log has to be flushed all the same.
         let marks = self.marks_in(&transaction)?.with(mark);
         for (key, value) in pairs {
             match value {
@@ -242,7 +238,7 @@ impl BaseStore for LmdbStore {
     }
 }
 
-/// Maps an LMDB error to the matching class of store error.
+/// A failed LMDB call as a store error of the right class.
 fn store_error(error: heed::Error) -> StoreError {
     use heed::MdbError;
     match error {

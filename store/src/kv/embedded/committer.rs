@@ -1,18 +1,13 @@
-//! The committer thread: groups queued commits, checks their reads, writes one record per group,
-//! and answers them.
+//! The committer: takes the commits that wait, checks each one's reads, puts what they write into the table and into one
+//! record, makes that durable, and answers all.
 //!
-//! Invariants:
-//! - `COMMITTER-1`: commits take effect in queue order; each sees the ones before it, also within
-//!   its group.
-//! - `COMMITTER-2`: a commit is answered, and visible to plain transactions, only after the sync of
-//!   its group.
-//! - `COMMITTER-3`: a commit that cannot be applied (no room, a malformed counter) does not fail
-//!   the others of its group.
-//! - `COMMITTER-4`: a commit fails if a key that it read was written after its snapshot, or if the
-//!   engine no longer knows.
-//!
-//! While one group syncs, the next one gathers; there is no timer. If few commits are queued, the
-//! thread yields once, so that tasks about to commit join the group.
+//! Invariants: `COMMITTER-1` commits take effect in the order of the queue; each sees the ones before it, also those of its own
+//! group; `COMMITTER-2` no commit is answered before the sync of its group, nor visible but to pipelined
+//! transactions; `COMMITTER-3` one commit that cannot be
+//! applied (there is no room, a counter is none) does not fail the others of its group; `COMMITTER-4` a commit fails if a key
+//! that it has read was written after its snapshot, or if that is not known any more.
+//! While a group is synced the next one gathers; there is no timer. If few have gathered, whoever is about to commit and waits for
+//! a processor only goes first: where processors are idle that takes no time.
 
 use super::base_store::{BaseStore, Headroom};
 use super::disk::Disk;
@@ -29,53 +24,53 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// Growth per write up to which a commit does not count as growing the store. An acknowledgement
-/// adds about 100 bytes over three writes; a new event adds more.
+/// A commit that grows what is stored by less than this for each of its writes does not count as growing: about 100 bytes come
+/// with an acknowledgement, whose other two writes move the event's place, and fewer with a deletion, while a new event is larger.
 const GROWTH_BYTES_FREE: usize = 64;
-/// The thread yields once if fewer commits than this are queued and the last group was larger:
-/// small groups cost a sync each.
+/// With fewer commits than this in the queue, and fewer than the last group had, the thread gives up its processor once: many small
+/// groups cost more than they are worth.
 const YIELD_BELOW: usize = 4;
-/// Keys that are read at a time when a range is cleared.
+/// Keys of a range that is cleared are looked up so many at a time.
 const CLEARED_PAGE: usize = 1_000;
 
-/// Messages to the committer thread.
+/// What the committer's thread is told.
 pub(super) enum CommitterMessage {
     Commit(QueuedCommit),
-    /// Seal the current segment, because no commit has arrived for a while.
+    /// Nothing was written for a while: what is in the log shall be flushed.
     Seal,
-    /// No more commits follow.
+    /// Nothing more comes.
     Close,
 }
 
-/// The commit of one transaction, in the queue.
+/// What one transaction hands over.
 pub(super) struct QueuedCommit {
-    /// Sequence of the snapshot; `None` if the transaction has read nothing.
+    /// The sequence that it has read at, if it has read at all.
     pub(super) read_at: Option<u64>,
     pub(super) reads: Vec<CheckedRead>,
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
     pub(super) bytes: usize,
-    /// Runs when the commit is ordered.
+    /// Called when it has its place in the order.
     pub(super) ordered: Option<Ordered>,
     pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// A read that must not have changed since the snapshot.
+/// What must not have changed since it was read.
 #[derive(Debug)]
 pub(super) enum CheckedRead {
     Key(Bytes),
     Range(KeyRange),
 }
 
-/// Writes of the group so far; `None` is a cleared key.
+/// What the commits of a group have written so far.
 type Staged = BTreeMap<Bytes, Option<Bytes>>;
 
-/// State of the committer thread.
+/// The committer.
 pub(super) struct Committer<D: Disk, B: BaseStore> {
     core: Arc<EngineCore<D, B>>,
     active: ActiveSegment<D::File>,
     encoder: Encoder,
-    /// Sequence of the last record.
+    /// The sequence of the last record.
     sequence: u64,
 }
 
@@ -89,7 +84,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         Self { core, active, encoder: Encoder::new(secret), sequence }
     }
 
-    /// Body of the thread: runs until [`CommitterMessage::Close`], or until all senders are gone.
+    /// The thread: until it is closed, or the last sender of the queue is gone.
     pub(super) fn run(
         mut self,
         mut queue: mpsc::Receiver<CommitterMessage>,
@@ -128,7 +123,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
             }
             self.commit_group(group);
         }
-        // The engine is closed: reject the commits that are still queued.
+        // What is still in the queue comes too late.
         queue.close();
         while let Ok(message) = queue.try_recv() {
             if let CommitterMessage::Commit(commit) = message {
@@ -140,13 +135,13 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         self.close();
     }
 
-    /// Commits a group and answers each of its commits.
+    /// Commits a group and answers it.
     pub(super) fn commit_group(&mut self, mut group: Vec<QueuedCommit>) {
         let verdicts = self.try_group(&mut group);
         match verdicts {
             Ok(verdicts) => {
                 for (commit, verdict) in group.into_iter().zip(verdicts) {
-                    // The caller may have stopped waiting; the commit stands all the same.
+                    // A receiver that is gone has given up waiting; the commit stands all the same.
                     let _ = commit.answer.send(verdict);
                 }
             }
@@ -158,8 +153,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         }
     }
 
-    /// Returns one verdict per commit. An outer error means that no commit of the group took
-    /// effect.
+    /// The outer error means that nothing of the group is there, or may be.
     fn try_group(
         &mut self,
         group: &mut [QueuedCommit],
@@ -193,8 +187,8 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         }
     }
 
-    /// Whether all unflushed pairs and the whole group fit into the base store. If an estimate says
-    /// no, flushes everything to get exact figures.
+    /// Whether everything that waits for the base and all of a group have room there. If it does not look so, what waits is
+    /// flushed first, so that it is known exactly.
     fn has_room_for_all(&mut self, group: &[QueuedCommit]) -> Result<bool, StoreError> {
         let group_bytes: u64 = group.iter().map(commit_page_bytes).sum();
         let room = |core: &EngineCore<D, B>| core.room(core.view().page_bytes() + group_bytes);
@@ -208,15 +202,14 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         Ok(room(&self.core)? == Headroom::Enough)
     }
 
-    /// Flushes all unflushed pairs.
+    /// Flushes everything that waits.
     fn flush_everything(&mut self) -> Result<(), StoreError> {
         self.seal()?;
         while self.core.flush_some()? {}
         Ok(())
     }
 
-    /// Writes a group as one record. After an error nothing was written, except for
-    /// `MaybeCommitted`.
+    /// Nothing of the group is there after an error, unless that says so.
     fn append(&mut self, staged: Staged, ordered: Vec<Ordered>) -> Result<(), StoreError> {
         self.encoder.begin();
         for (key, value) in &staged {
@@ -236,7 +229,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         })?;
         self.sequence += 1;
         let record = self.encoder.finish(self.active.generation, self.sequence);
-        // From here on the group becomes durable, or the engine stops.
+        // From here on it becomes durable, or the store stops.
         let (memtable, readers) = self.core.active();
         memtable.apply(self.sequence, staged, &readers);
         self.core.order(self.sequence);
@@ -258,7 +251,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         }
     }
 
-    /// Switches to another segment, unless the current one is empty.
+    /// Goes on in another segment, if there is something in this one.
     pub(super) fn seal(&mut self) -> Result<(), StoreError> {
         self.core.check_writable()?;
         if self.core.active().0.is_empty() {
@@ -267,7 +260,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         let segment = loop {
             match self.core.take_segment() {
                 Ok(Some(segment)) => break segment,
-                // All segments are in use; a flush frees one.
+                // All are sealed: one becomes free when it is flushed.
                 Ok(None) if self.core.flush_for_a_segment()? => {}
                 Err(error) if self.core.flush_for_a_segment()? => {
                     tracing::warn!(%error, "no further segment could be made; the ones that are there go on");
@@ -289,7 +282,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         Ok(())
     }
 
-    /// Leaves the unflushed pairs to the flusher, and tells it to end.
+    /// Leaves everything to the flusher, and lets it end.
     pub(super) fn close(self) {
         if self.core.active().0.is_empty() {
             self.core.give_back(self.active.segment);
@@ -301,19 +294,18 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
 }
 
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
-    /// Whether the base store has room for `upcoming` bytes of pages. On a full disk, commits that
-    /// do not grow the store still fit.
+    /// Whether there is room for so many bytes of pages. A full disk has room for what does not grow.
     fn room(&self, upcoming: u64) -> Result<Headroom, StoreError> {
         self.base.room(upcoming).or_else(|error| match error.fault() {
             Some(Fault::Full) => Ok(Headroom::OnlyForShrinking),
-            // Too many readers at the moment.
+            // Too many read at the moment.
             None => Err(error),
             Some(_) => Err(self.stop(error.to_string())),
         })
     }
 }
 
-/// Estimated bytes of pages that a commit's pairs take.
+/// What the pages of a commit's pairs take, about.
 fn commit_page_bytes(commit: &QueuedCommit) -> u64 {
     let bytes = |(key, write): (&Bytes, &Write)| match write {
         Write::Set(value) => page_bytes(key.len(), Some(value.len())),
@@ -323,9 +315,9 @@ fn commit_page_bytes(commit: &QueuedCommit) -> u64 {
     commit.writes.iter().map(bytes).sum()
 }
 
-/// A group under construction.
+/// A group that is being put together.
 struct GroupBuilder<'a, D: Disk, B: BaseStore> {
-    /// The state before the group.
+    /// Everything before the group.
     snapshot: EmbeddedSnapshot<D, B>,
     core: &'a EngineCore<D, B>,
     dropped: u64,
@@ -334,7 +326,7 @@ struct GroupBuilder<'a, D: Disk, B: BaseStore> {
 }
 
 impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
-    /// Adds a commit to the group, or returns why it is rejected.
+    /// Adds a commit to the group, or says why not.
     fn take(
         &mut self,
         commit: &mut QueuedCommit,
@@ -356,8 +348,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         }
         self.page_bytes += page_bytes;
         if self.staged.is_empty() && commit.cleared.is_empty() {
-            // Most groups have one commit, whose pairs are sorted: building the map at once is much
-            // faster.
+            // In order, and most groups have one commit only: made at once it takes far fewer comparisons.
             self.staged = pairs.into_iter().collect();
         } else {
             self.staged.extend(pairs);
@@ -365,7 +356,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         Ok(())
     }
 
-    /// Checks `COMMITTER-4`.
+    /// `COMMITTER-4`.
     fn has_conflict(&self, commit: &QueuedCommit) -> bool {
         let Some(since) = commit.read_at else { return false };
         let memtables = &self.snapshot.view().memtables;
@@ -390,7 +381,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         }
     }
 
-    /// Computes the new value of each key that a commit writes. Drains the commit's writes.
+    /// What a commit leaves of each key that it writes. Its writes are taken out of it.
     fn effects(&self, commit: &mut QueuedCommit) -> Result<Vec<Pair>, StoreError> {
         let mut pairs: Vec<Pair> = Vec::with_capacity(commit.writes.len());
         for range in &commit.cleared {
@@ -401,8 +392,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
                 Write::Set(value) => Some(value),
                 Write::Clear => None,
                 Write::Add(delta) => {
-                    // The key is not in `cleared`: the overlay turns an `Add` to a cleared key into
-                    // a `Set`.
+                    // Not of a key in `cleared`: there an overlay sets the sum.
                     let sum = decode_counter(self.newest(&key)?.as_deref())?.wrapping_add(delta);
                     Some(Bytes::copy_from_slice(&sum.to_le_bytes()))
                 }
@@ -432,7 +422,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         }
     }
 
-    /// Whether the pairs grow the store by more than [`GROWTH_BYTES_FREE`] per write.
+    /// Whether pairs add to what is stored.
     fn is_growing(&self, pairs: &[Pair]) -> Result<bool, StoreError> {
         let bytes = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
         let mut growth = 0;

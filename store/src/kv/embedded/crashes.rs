@@ -1,11 +1,9 @@
-//! Crash tests of the log on a simulated disk, compared with a model: answered commits survive,
-//! rejected ones leave nothing, and commits with an unknown outcome are present completely or not
-//! at all.
+//! Lives and deaths of the log over a simulated disk, against a model: whatever happens to the machine, what was answered is there,
+//! what was refused is not, and what was neither is there as a whole or not at all.
 //!
-//! A seed is a sequence of lives. Each life opens the log (and may crash while opening), compares
-//! it with the model, commits groups, reads through long-lived snapshots, seals, flushes, and ends
-//! by a clean close, a kill or a power loss. At the end, damage before the end of the log must make
-//! the start fail.
+//! A seed is a sequence of lives. In each, the log is opened (perhaps dying in that, several times), compared with the model, written
+//! to in groups, read through snapshots that stay open, sealed, flushed, and ends: closed well, killed, or without power. At the end
+//! something in the middle of the log is damaged, and the start must be refused.
 //!
 //! ```sh
 //! TRIGGERS_STORE_CRASH_SEEDS=0..500000 cargo test --release -p triggers-store --lib crashes -- --nocapture
@@ -37,10 +35,10 @@ type Model = BTreeMap<Bytes, Bytes>;
 
 const SECRET: u32 = 0x005e_c2e7;
 const KEYS: usize = 24;
-/// Seeds of an ordinary test run.
+/// Seeds of every run of the tests.
 const SEEDS: Range<u64> = 0..5_000;
 
-/// Outcome of one commit.
+/// What one group of commits did.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Done,
@@ -53,18 +51,18 @@ struct Machine {
     disk: SimulatedDisk,
     base: SimulatedBaseStore,
     options: LogOptions,
-    /// Pairs that must be present.
+    /// What must be there.
     model: Model,
-    /// Alternative state: the model plus the group whose outcome is unknown.
+    /// What may be there besides: the model with the group whose end is not known.
     maybe: Option<Model>,
-    /// Number of committed groups; `written` has the group that last wrote each key.
+    /// When each key was last written: the number of the group.
     groups: u64,
     written: BTreeMap<Bytes, u64>,
-    /// The last life ended with a clean close.
+    /// The last life was closed well.
     is_clean: bool,
 }
 
-/// An open log and the snapshots on it.
+/// A log that is open, and what is read of it.
 struct Life {
     core: Arc<EngineCore>,
     committer: Committer<SimulatedDisk, SimulatedBaseStore>,
@@ -105,10 +103,10 @@ impl Machine {
         self.damage();
     }
 
-    /// Opens the log, despite crashes while opening, and compares it with the model.
+    /// Opens the log, in spite of what happens meanwhile, and compares.
     fn open(&mut self) -> Life {
         for attempt in 0.. {
-            // At most two crashes in a row.
+            // Two deaths in a row at most.
             let dies_in = (attempt < 2 && self.chance.one_in(3)).then(|| self.chance.below(30));
             self.disk.set(dies_in, None, false);
             match recovery::open(self.disk.clone(), self.base.clone(), self.options, SECRET) {
@@ -226,7 +224,7 @@ impl Machine {
         } else if !was_stopped {
             self.model = maybe;
         }
-        // A group becomes visible exactly when it is durable.
+        // Not visible before it is durable, and then at once.
         if !self.disk.is_dead() {
             assert_eq!(all(&EmbeddedSnapshot::open(&life.core).unwrap()), self.model);
         }
@@ -240,7 +238,7 @@ impl Machine {
         }
     }
 
-    /// Returns a key that was written after the commit read it.
+    /// A key that was read before it was written.
     fn conflict(&self, told: &Told, since: Option<u64>, staged: &[Bytes]) -> Option<Bytes> {
         let since = since?;
         let is_read = |key: &Bytes| told.reads.iter().any(|range| range.contains(key));
@@ -248,7 +246,7 @@ impl Machine {
         newer.chain(staged).find(|key| is_read(key)).cloned()
     }
 
-    /// Draws a commit; also returns the number of groups at its snapshot.
+    /// A commit, with the number of groups at its snapshot.
     fn a_commit(
         &mut self,
         life: &Life,
@@ -283,12 +281,12 @@ impl Machine {
         if self.chance.one_in(10) {
             commit.cleared.push(self.range());
         }
-        // A commit without writes only waits until its reads are durable.
+        // One without writes waits for what it has read.
         for _ in 0..self.chance.below(6) {
             let at = self.chance.below(KEYS);
             let is_cleared = commit.cleared.iter().any(|range| range.contains(&key(at)));
             let write = match self.chance.below(10) {
-                // An overlay turns an addition to a cleared key into a set.
+                // An overlay has the sum of what it has cleared itself.
                 _ if is_counter(at) && !is_cleared => {
                     Write::Add(self.chance.below(100) as i64 - 50)
                 }
@@ -302,7 +300,7 @@ impl Machine {
             commit.writes.insert(key(at), write);
         }
         if self.chance.one_in(60) {
-            // A value longer than any segment.
+            // Longer than every segment.
             let bytes = self.options.segment_bytes as usize + self.chance.below(20_000);
             commit.writes.insert(key(1), Write::Set(vec![7; bytes].into()));
         }
@@ -329,7 +327,7 @@ impl Machine {
         self.disk.end(self.chance.one_in(2));
     }
 
-    /// Damages a record before the last one; the start must fail and name the place.
+    /// Damages something that is not at the end: the start is refused and says where.
     fn damage(&mut self) {
         let marks = self.base.marks().unwrap();
         let names = self.disk.names().unwrap();
@@ -365,7 +363,7 @@ impl Machine {
             }
             Err(other) => panic!("{other}"),
             Ok(log) => {
-                // The removed file may have held the end of the log.
+                // What was removed may have been the end of the log.
                 assert!(
                     is_removed && log.is_shorter_than(self.groups),
                     "damage at {name} {at} was not noticed"
@@ -375,8 +373,7 @@ impl Machine {
     }
 }
 
-/// Snapshots taken when a group is ordered: the durable state, and the one that pipelined
-/// transactions see.
+/// What is seen when a group has its place in the order: what is durable, and what a pipelined transaction sees.
 type Seen = Arc<Mutex<Option<(EmbeddedSnapshot, EmbeddedSnapshot)>>>;
 
 fn look(core: &Arc<EngineCore>, seen: &Seen) -> Ordered {
@@ -388,7 +385,7 @@ fn look(core: &Arc<EngineCore>, seen: &Seen) -> Ordered {
     })
 }
 
-/// Reads and writes of a commit, for the model.
+/// What a commit does, as the model sees it.
 #[derive(Debug)]
 struct Told {
     reads: Vec<KeyRange>,
@@ -408,7 +405,7 @@ fn describe(commit: &QueuedCommit) -> Told {
     }
 }
 
-/// Applies a commit to the model; returns the keys that it wrote.
+/// Applies a commit to the model; the keys that it has written.
 fn apply(told: &Told, model: &mut Model) -> Vec<Bytes> {
     let cleared: Vec<Bytes> = model
         .keys()
@@ -441,7 +438,7 @@ fn is_counter(number: usize) -> bool {
     number.is_multiple_of(8)
 }
 
-/// Reads all pairs of a snapshot in pages, and checks that the reverse order agrees.
+/// Everything that a snapshot sees, in both directions, in pages.
 fn all(snapshot: &EmbeddedSnapshot) -> Model {
     let whole = KeyRange::new("", "z");
     let mut rest = RangeRead::first(whole.clone(), 5);

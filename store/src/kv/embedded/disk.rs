@@ -1,11 +1,8 @@
-//! The disk operations that the log needs, as a trait and on a real directory. Crash tests use a
-//! simulated disk.
+//! The few things that the log asks of a disk, and a directory that does them.
 //!
-//! Invariants:
-//! - `DISK-1`: bytes written before a successful `sync` survive a power loss.
-//! - `DISK-2`: a file that `create` returned survives a power loss with its full length.
-//!
-//! Bytes written after the last `sync` may survive in part: any of their sectors, in any order.
+//! Invariants: `DISK-1` what was written before a `sync` that has returned well is there after a loss of power; `DISK-2` a file
+//! that `create` has returned is there then as well, with all of its length. What a `write` leaves that no `sync` has followed
+//! is not known: some of its sectors, in any order. Tests put another disk in the place of this one.
 
 mod file;
 
@@ -17,35 +14,35 @@ use std::path::PathBuf;
 
 use file::{Scratch, SegmentFile};
 
-/// A directory of segments.
+/// Where segments are.
 pub(super) trait Disk: Send + Sync + 'static {
-    /// Type of an open segment.
+    /// An open segment.
     type File: DiskFile;
 
-    /// Names of all files.
+    /// The names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Opens an existing file.
+    /// Opens a file that is there.
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
-    /// Removes a file. It may reappear after a power loss.
+    /// Removes a file. It may come back after a loss of power.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Creates a file of zeros. If it fails, the log ignores whatever remains.
+    /// Makes a file of zeros. One that fails leaves nothing that counts.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
 }
 
-/// An open file. Reads and writes may be short.
+/// A file. Reads and writes may be short.
 pub(super) trait DiskFile: Send + Sync + 'static {
     fn length(&self) -> io::Result<u64>;
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Makes all written bytes durable.
+    /// Makes durable what was written.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Reads a file to its end.
+/// Reads a whole file.
 pub(super) fn read_whole(file: &impl DiskFile) -> io::Result<Vec<u8>> {
     let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
@@ -61,7 +58,7 @@ pub(super) fn read_whole(file: &impl DiskFile) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes all of `bytes` at `offset`.
+/// Writes all of `bytes`.
 pub(super) fn write_whole(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
@@ -75,7 +72,7 @@ pub(super) fn write_whole(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io
     Ok(())
 }
 
-/// Overwrites a part of a file with zeros.
+/// Writes zeros over a part of a file.
 pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::Result<()> {
     const STEP: u64 = 1 << 20;
     let zeros = vec![0; STEP.min(bytes) as usize];
@@ -88,18 +85,18 @@ pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::
     Ok(())
 }
 
-/// The directory of segments in a data directory.
+/// The subdirectory of a data directory that the segments are in.
 pub(super) struct LogDirectory {
     path: PathBuf,
     scratch: Scratch,
-    /// Keeps the data directory locked.
+    /// LockedMemtables for its lock.
     _directory: Option<DataDirectory>,
 }
 
 const UNFINISHED: &str = ".new";
 
 impl LogDirectory {
-    /// Opens the directory, creating it if absent, and keeps the data directory locked.
+    /// Opens the subdirectory, or makes it, and keeps the data directory's lock with it.
     pub(super) fn open(directory: DataDirectory) -> io::Result<Self> {
         let path = directory.log();
         if !path.exists() {
@@ -115,7 +112,7 @@ impl LogDirectory {
         Ok(Self { path, scratch: Scratch::default(), _directory: Some(directory) })
     }
 
-    /// Gives read-only access; the caller keeps the data directory locked.
+    /// The subdirectory of a data directory that somebody else holds the lock of. It is read only.
     pub(super) fn of(directory: &DataDirectory) -> Self {
         Self { path: directory.log(), scratch: Scratch::default(), _directory: None }
     }
@@ -149,10 +146,10 @@ impl Disk for LogDirectory {
                 .truncate(true)
                 .mode(FILE_MODE)
                 .open(&unfinished)?;
-            // With a buffer of its own, so that the committer does not wait for this.
+            // With memory of its own: whoever writes records does not wait for this.
             let file = SegmentFile::open(&unfinished, Scratch::default())?;
-            // Written zeros, not reserved space: overwriting them does not involve the file
-            // system's journal.
+            // Zeros, and not just reserved space: only what was written before is overwritten without a word to the file
+            // system's own log.
             write_zeros(&file, 0, bytes)?;
             file.sync_all()?;
             std::fs::rename(&unfinished, self.path.join(name))?;
@@ -160,7 +157,7 @@ impl Disk for LogDirectory {
             Ok(file.with(self.scratch.clone()))
         };
         made().inspect_err(|_| {
-            // If this fails too, the next start removes the file.
+            // What is left of it is removed at the next start otherwise.
             let _ = std::fs::remove_file(&unfinished);
         })
     }

@@ -1,15 +1,12 @@
-//! State that transactions, the committer and the flusher share.
+//! What transactions, the committer and the flusher have in common.
 //!
 //! ```text
-//! active memtable and segment ─(full)─▶ sealed memtables and segments ─(flushed)─▶ base store; segments are free
+//! active table, its segment ─(full)─▶ sealed tables with their segments ─(flushed)─▶ base; segments free
 //! ```
-//! Invariants:
-//! - `SHARED-1`: a commit is visible once it is durable; only pipelined transactions see it
-//!   earlier.
-//! - `SHARED-2`: a sealed memtable leaves the view once the base store has all of it, oldest first.
-//! - `SHARED-3`: after an error that leaves the disk in an unknown state, nothing is written until
-//!   a restart.
-//! - `SHARED-4`: there are at most `segments_max` segments, except for those that a recovery finds.
+//! Invariants: `SHARED-1` a commit is visible when it is durable, and not before, except to pipelined
+//! transactions, which commit after it; `SHARED-2` a sealed table leaves the view when
+//! all of it is in the base, the oldest first; `SHARED-3` after an error that leaves it open what is on the disk, nothing is
+//! written any more until a restart; `SHARED-4` there are never more segments than the most, but for what a recovery needs.
 
 use super::base_store::BaseStore;
 use super::disk::{Disk, DiskFile};
@@ -22,40 +19,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Sizes and bounds of the log.
+/// Sizes of the log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogOptions {
     pub(super) segment_bytes: u64,
     pub(super) segments_max: usize,
-    /// Number of sealed segments that are flushed together.
+    /// So much is gathered in sealed segments before it is flushed.
     pub(super) flush_segments: usize,
-    /// Maximum number of transactions that read at once. The committer and backups are not counted.
+    /// Transactions that may read at once. The committer and backups read besides.
     pub(super) readers_max: usize,
 }
 
-/// A memtable whose segment is full.
+/// A table whose segment is full.
 pub(super) struct Sealed<F> {
     pub(super) memtable: Arc<Memtable>,
     pub(super) segment: Segment<F>,
 }
 
-/// State behind one lock.
+/// What changes together.
 pub(super) struct LogState<F> {
     active: Arc<Memtable>,
     view: Arc<View>,
-    /// Sequence of the last durable group.
+    /// The sequence of the last group that is durable.
     visible: u64,
-    /// Sequence of the last group in the memtables: `visible`, or the next.
+    /// The sequence of the last group that is in the tables: that one, or the next.
     ordered: u64,
-    /// Number of readers at each sequence.
+    /// Sequences that are being read at, and how often.
     readers: BTreeMap<u64, usize>,
-    /// Sealed memtables, oldest first.
+    /// The oldest first.
     sealed: VecDeque<Sealed<F>>,
     free: Vec<Segment<F>>,
-    /// Number of segments; `greatest` is their highest number.
+    /// All of them, and the greatest number of one.
     segments: usize,
     greatest: usize,
-    /// Memtables up to this sequence have left the view.
+    /// Tables up to this sequence have left the view.
     dropped: u64,
     is_closing: bool,
 }
@@ -66,29 +63,29 @@ pub(super) struct EngineCore<D: Disk, B: BaseStore> {
     pub(super) options: LogOptions,
     state: Mutex<LogState<D::File>>,
     changed: Condvar,
-    /// The base store may hold pairs of records up to this sequence.
+    /// Something of up to this sequence may be in the base.
     flushing: AtomicU64,
-    /// Held during a flush.
+    /// LockedMemtables by whoever flushes.
     pub(super) flush: Mutex<()>,
-    /// Approximate bytes of keys and values flushed per second.
+    /// Bytes of keys and values that are flushed in a second, about.
     flush_rate: AtomicU64,
     stopped: OnceLock<String>,
 }
 
-/// State of the log after a recovery.
+/// What a recovery begins with.
 pub(super) struct InitialState<F> {
     pub(super) sealed: VecDeque<Sealed<F>>,
     pub(super) free: Vec<Segment<F>>,
-    /// Number of segments with the active one; `greatest` is their highest number.
+    /// All segments with the active one, and the greatest number of one.
     pub(super) segments: usize,
     pub(super) greatest: usize,
-    /// Sequence of the last record; `flushed` is that of the last one in the base store.
+    /// The sequence of the last record, and of the last one that is in the base.
     pub(super) last: u64,
     pub(super) flushed: u64,
 }
 
 const FLUSH_RATE_AT_FIRST: u64 = 50 << 20;
-/// Smaller flushes are not used to estimate the rate.
+/// A flush of less says nothing about the rate.
 const FLUSH_BYTES_TELLING: u64 = 4 << 20;
 
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
@@ -120,7 +117,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
             options,
             state: Mutex::new(state),
             changed: Condvar::new(),
-            // The marks of flushes before the start are unknown. No snapshot is older than `last`.
+            // What was flushed before the last end is not known. Nothing is read at less than all of it.
             flushing: AtomicU64::new(last),
             flush: Mutex::new(()),
             flush_rate: AtomicU64::new(FLUSH_RATE_AT_FIRST),
@@ -132,7 +129,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a reader; returns the memtables and the sequence to read at.
+    /// Begins to read: the tables, and the sequence to read at.
     pub(super) fn enter(&self, visibility: Visibility) -> (Arc<View>, u64) {
         let mut state = self.state();
         let sequence = match visibility {
@@ -143,17 +140,17 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         (state.view.clone(), sequence)
     }
 
-    /// Whether the maximum number of transactions is reading.
+    /// Whether no further transaction may read.
     pub(super) fn is_read_by_too_many(&self) -> bool {
         self.state().readers.values().sum::<usize>() >= self.options.readers_max
     }
 
-    /// The memtables, newest first.
+    /// The tables, the newest first.
     pub(super) fn view(&self) -> Arc<View> {
         self.state().view.clone()
     }
 
-    /// Unregisters a reader.
+    /// Ends reader.
     pub(super) fn leave(&self, sequence: u64) {
         let mut state = self.state();
         if let Some(count) = state.readers.get_mut(&sequence) {
@@ -164,12 +161,12 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         }
     }
 
-    /// Whether the base store held nothing newer than `sequence` a moment ago.
+    /// Whether nothing newer than this was in the base a moment ago.
     pub(super) fn is_base_at_most(&self, sequence: u64) -> bool {
         self.flushing.load(Ordering::SeqCst) <= sequence
     }
 
-    /// The active memtable, and the sequences at which transactions read or may begin to read.
+    /// The table that is written, and the sequences that are read at, also by whoever begins now.
     pub(super) fn active(&self) -> (Arc<Memtable>, Vec<u64>) {
         let state = self.state();
         let mut readers: Vec<u64> = state.readers.keys().copied().collect();
@@ -179,17 +176,17 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         (state.active.clone(), readers)
     }
 
-    /// The sequence up to which conflicts can no longer be checked.
+    /// The sequence up to which it is not known any more what has changed.
     pub(super) fn dropped(&self) -> u64 {
         self.state().dropped
     }
 
-    /// Makes a group in the memtables visible to pipelined transactions.
+    /// Lets pipelined transactions see the next group, which is in the tables.
     pub(super) fn order(&self, sequence: u64) {
         self.state().ordered = sequence;
     }
 
-    /// Makes all groups up to a sequence visible.
+    /// Makes everything up to a sequence visible.
     pub(super) fn publish(&self, sequence: u64) {
         self.state().visible = sequence;
     }
@@ -198,7 +195,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.state().visible
     }
 
-    /// Seals the active memtable, which was logged in `segment`, and starts a new one.
+    /// Puts a new table in the place of the one that was written to `segment`.
     pub(super) fn seal(&self, segment: Segment<D::File>) {
         let mut state = self.state();
         let memtable = std::mem::take(&mut state.active);
@@ -208,12 +205,12 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.changed.notify_all();
     }
 
-    /// Returns an unused segment.
+    /// Gives back a segment that nothing was written to.
     pub(super) fn give_back(&self, segment: Segment<D::File>) {
         self.state().free.push(segment);
     }
 
-    /// Takes a free segment, or creates one. Returns `None` if the maximum is reached.
+    /// Takes a free segment, or makes one if there may be more; nothing if neither.
     pub(super) fn take_segment(&self) -> std::io::Result<Option<Segment<D::File>>> {
         if let Some(segment) = self.state().free.pop() {
             return Ok(Some(segment));
@@ -221,7 +218,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.make_segment()
     }
 
-    /// Creates a segment if none is free, so that the committer need not.
+    /// Makes a segment if there is none that is free, so that the committer need not.
     pub(super) fn make_spare(&self) -> std::io::Result<()> {
         if self.state().free.is_empty()
             && let Some(segment) = self.make_segment()?
@@ -247,7 +244,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         Ok(Some(Segment { name, file, bytes: self.options.segment_bytes }))
     }
 
-    /// The oldest sealed memtables, as many as are flushed together.
+    /// The oldest sealed tables, as many as are flushed at once.
     pub(super) fn next_sealed(&self) -> Vec<Arc<Memtable>> {
         let state = self.state();
         state
@@ -258,12 +255,12 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
             .collect()
     }
 
-    /// Announces that the base store may hold records up to `last`.
+    /// From now on something of up to this sequence may be in the base.
     pub(super) fn begin_flush(&self, last: u64) {
         self.flushing.fetch_max(last, Ordering::SeqCst);
     }
 
-    /// Removes flushed memtables, which are the oldest (`SHARED-2`), and frees their segments.
+    /// The oldest sealed tables, these, are in the base (`SHARED-2`).
     pub(super) fn end_flush(&self, memtables: &[Arc<Memtable>], last: u64, took: Duration) {
         let mut state = self.state();
         for _ in memtables {
@@ -273,7 +270,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         state.dropped = last;
         state.renew_view();
         drop(state);
-        // Page estimates assume half-empty pages.
+        // Pages are half empty, about.
         let bytes = memtables.iter().map(|memtable| memtable.page_bytes()).sum::<u64>() / 2;
         if !took.is_zero() && bytes >= FLUSH_BYTES_TELLING {
             let rate = (bytes as f64 / took.as_secs_f64()) as u64;
@@ -283,8 +280,8 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.changed.notify_all();
     }
 
-    /// How long the committer should wait before it writes `bytes`. The pause is zero while half of
-    /// the log is free, and grows until writers are no faster than the flusher.
+    /// How long the committer waits before `bytes` more, so that writers slow down before the log is full: not at all while half of
+    /// it is free, then more and more, until they write no faster than what is written is flushed.
     pub(super) fn pause(&self, bytes: usize) -> Duration {
         let sealed = self.state().sealed.len() as f64;
         let pressure = (sealed / self.options.segments_max as f64 - 0.5) / 0.3;
@@ -295,13 +292,13 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         Duration::from_secs_f64((bytes as f64 / rate * pressure).min(PAUSE_MAX_SECONDS))
     }
 
-    /// Numbers of segments.
+    /// Sealed segments, free ones, all.
     pub(super) fn segments(&self) -> (usize, usize, usize) {
         let state = self.state();
         (state.sealed.len(), state.free.len(), state.segments)
     }
 
-    /// Waits until `segments` are sealed, the engine closes, or the timeout passes.
+    /// Waits until so many segments are sealed, the store closes, or the time is over.
     pub(super) fn wait_for_sealed(&self, segments: usize, timeout: Duration) {
         let state = self.state();
         let waits =
@@ -309,7 +306,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         drop(self.changed.wait_timeout_while(state, timeout, waits));
     }
 
-    /// Tells the flusher that no more commits follow.
+    /// No commit comes any more.
     pub(super) fn close(&self) {
         self.state().is_closing = true;
         self.changed.notify_all();
@@ -326,7 +323,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         }
     }
 
-    /// Stops all writing (`SHARED-3`): after a failed sync nobody knows what the disk holds.
+    /// `SHARED-3`: what a failed sync has left on the disk is not known to anybody, so nothing is built on it.
     pub(super) fn stop(&self, reason: String) -> StoreError {
         tracing::error!(
             reason,
@@ -349,7 +346,7 @@ impl<F> LogState<F> {
 }
 
 impl<F: DiskFile> Segment<F> {
-    /// Opens an existing segment.
+    /// Opens a segment that is there.
     pub(super) fn open<D: Disk<File = F>>(disk: &D, name: String) -> std::io::Result<Self> {
         let file = disk.open(&name)?;
         let bytes = file.length()?;

@@ -1,20 +1,15 @@
-//! Reads the log back when the engine starts: records that the base store does not have become
-//! memtables.
+//! The start: what is in the log and not in the base is read back into tables.
 //!
 //! ```text
-//! each segment: consecutive records of one generation from its beginning ─▶ sorted by generation ─▶ one sequence
+//! each segment: records from its beginning, of one generation, their sequences one after the other ─▶ runs ─▶ in order
 //! ```
-//! Invariants:
-//! - `RECOVERY-1`: every synced record is read back, in order, or the start fails.
-//! - `RECOVERY-2`: an incomplete record at the end is cut. No complete record can follow it,
-//!   because each record is synced before the next is written.
-//! - `RECOVERY-3`: a complete record after an incomplete one, or a gap between segments, is damage.
-//!   The start fails and changes nothing.
-//! - `RECOVERY-4`: records are made durable before anybody sees them. The last one is written
-//!   again, since after a failed sync another sync writes nothing. The block of a cut record is
-//!   zeroed, so that the next start reads the same.
-//!
-//! Damage to the very last record cannot be distinguished from an incomplete write.
+//! Invariants: `RECOVERY-1` every record that was synced is read back, in order, or the start is refused; `RECOVERY-2` a record
+//! that was being written when the machine died is cut if it is not whole: nothing whole stands behind it, since a record is
+//! synced before the next is written; `RECOVERY-3` something whole behind something that is not, or a gap between segments, is
+//! damage, and nothing is changed then; `RECOVERY-4` what is read back is made durable before anybody sees it: a process may have
+//! died between writing and syncing, or because a sync has failed, after which another sync alone writes nothing. So the last
+//! record is written again. A cut record's beginning is written over, so that the next start reads the same.
+//! What cannot be told apart: the very last record damaged later, and one that was never whole.
 
 use super::base_store::{BaseStore, FlushMarks};
 use super::committer::Committer;
@@ -40,20 +35,20 @@ pub(super) enum RecoveryError {
     Store(#[from] StoreError),
 }
 
-/// What a start read back from the log.
+/// What was found at a start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// Records that the data file did not have.
+    /// Records that were not in the data file yet.
     pub records: u64,
-    /// Total bytes of these records.
+    /// Their bytes.
     pub bytes: u64,
-    /// Number of segments that held them.
+    /// Segments that they were in.
     pub segments: usize,
-    /// File and offset of an incomplete record that was cut.
+    /// The file and the offset of a record that was not whole and was cut.
     pub cut: Option<(String, u64)>,
 }
 
-/// The records of one segment that the base store does not have.
+/// The records of one segment that are not in the base.
 struct SegmentRecords<F> {
     segment: Segment<F>,
     generation: u64,
@@ -62,26 +57,26 @@ struct SegmentRecords<F> {
     last: u64,
     records: u64,
     end: u64,
-    /// Bytes of the last record.
+    /// The last record.
     tail: Bytes,
     is_cut: bool,
 }
 
-/// Result of scanning a segment.
+/// What is in a segment.
 enum Scanned<F> {
-    /// No record is missing in the base store; the generation is the segment's newest, the offset
-    /// that of a cut record.
+    /// Nothing that is not in the base; the greatest generation that was seen.
     Free(Segment<F>, u64, Option<u64>),
     Records(SegmentRecords<F>),
 }
 
-/// A log that was read and not yet changed.
+/// What a log holds.
 pub(super) struct RecoveredLog<F> {
     runs: Vec<SegmentRecords<F>>,
     free: Vec<Segment<F>>,
     flushed: u64,
     last: u64,
     generation: u64,
+    /// What was found.
     pub(super) recovered: RecoveryReport,
 }
 
@@ -142,13 +137,13 @@ pub(super) fn read<D: Disk>(
 }
 
 impl<F: DiskFile> RecoveredLog<F> {
-    /// Whether the log ends before `sequence`.
+    /// Whether it ends before a sequence.
     #[cfg(test)]
     pub(super) fn is_shorter_than(&self, sequence: u64) -> bool {
         self.last < sequence
     }
 
-    /// Number of segments, and their total bytes.
+    /// How many segments there are, and their bytes.
     pub(super) fn segments(&self) -> (usize, u64) {
         let all = self.runs.iter().map(|run| &run.segment).chain(&self.free);
         all.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.bytes))
@@ -163,13 +158,12 @@ impl<F: DiskFile> RecoveredLog<F> {
         names.filter_map(|name| number_of(name)).max().unwrap_or(0)
     }
 
-    /// Checks that no record is missing between segments (`RECOVERY-3`).
+    /// `RECOVERY-3`: no record is missing between those that are there.
     fn check_order(&mut self, free_cut: Option<&(String, u64)>) -> Result<(), RecoveryError> {
         let mut before: Option<&SegmentRecords<F>> = None;
         for run in &self.runs {
             if run.first != self.last + 1 {
-                // A cut record at a segment's beginning may be the missing one; otherwise it
-                // followed the previous segment.
+                // What begins a segment and is not whole may be what is missing; otherwise it was behind the run before.
                 let end = before.map(|run| (run.segment.name.clone(), run.end));
                 let (file, offset) =
                     free_cut.cloned().or(end).unwrap_or((run.segment.name.clone(), 0));
@@ -202,8 +196,7 @@ fn scan<F: DiskFile>(
     let (mut at, mut records, mut first, mut last): (usize, u64, Option<Header>, u64) =
         (0, 0, None, 0);
     let mut tail = Bytes::new();
-    // A record that the base store has is not checked: later records may have overwritten parts of
-    // it.
+    // A record that is in the base is not checked: it may be an old one that is partly overwritten.
     while let Some(header) = bytes.get(at..).and_then(|rest| record::decode(rest, secret)) {
         let belongs = first.is_none_or(|first| {
             header.generation == first.generation && header.sequence == last + 1
@@ -270,14 +263,14 @@ fn scan<F: DiskFile>(
     }
 }
 
-/// A log that is ready for commits.
+/// A log that goes on.
 pub(super) struct OpenedLog<D: Disk, B: BaseStore> {
     pub(super) core: Arc<EngineCore<D, B>>,
     pub(super) committer: Committer<D, B>,
     pub(super) recovered: RecoveryReport,
 }
 
-/// Reads a log back and makes it ready for commits.
+/// Reads a log back and goes on with it.
 pub(super) fn open<D: Disk, B: BaseStore>(
     disk: D,
     base: B,
@@ -289,7 +282,7 @@ pub(super) fn open<D: Disk, B: BaseStore>(
         let file = file.to_owned();
         move |source| RecoveryError::Io { file, source }
     };
-    // Make the records durable (`RECOVERY-4`).
+    // `RECOVERY-4`.
     for run in &log.runs {
         let SegmentRecords { segment, end, tail, .. } = run;
         if run.last == log.last {

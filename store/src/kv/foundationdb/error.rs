@@ -1,12 +1,9 @@
-//! Classifies error codes of the FoundationDB client.
+//! What an error of the client library means for a transaction.
 //!
-//! Invariants:
-//! - `FOUNDATION-ERR-1`: a commit counts as failed only for codes known to mean that; all other
-//!   codes leave the outcome unknown.
-//! - `FOUNDATION-ERR-2`: reads have no effect, so every transient error of a read is retryable.
-//!
-//! The codes are those of FoundationDB's `error_definitions.h`, whose meaning is stable between
-//! versions.
+//! Invariants: `FOUNDATION-ERR-1` a commit failed for certain only if its code is known to say so: every other one leaves it
+//! open; `FOUNDATION-ERR-2` a read has no effect, so that whatever may pass by itself is worth another attempt.
+//! The classes are functions of the code. Codes are those of FoundationDB's `error_definitions.h`, of which clients see
+//! those that keep their meaning from version to version.
 
 use crate::kv::{Fault, StoreError};
 use foundationdb::FdbError;
@@ -15,23 +12,23 @@ use std::ops::RangeInclusive;
 /// Why the engine could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum FoundationOpenError {
-    /// The options are invalid.
+    /// The options cannot be used.
     #[error("{0}")]
     Options(String),
     /// The client library cannot be started in this process.
     #[error("the client of FoundationDB cannot be started: {0}")]
     Client(String),
-    /// The cluster is unreachable, or does not answer in time.
+    /// The cluster cannot be reached, or gives no answer in time.
     #[error("the FoundationDB cluster of {cluster_file} cannot be used: {reason}")]
     Connect {
-        /// Path of the cluster file.
+        /// The file that says where the cluster is.
         cluster_file: String,
-        /// Description of the failure.
+        /// What happened.
         reason: String,
     },
 }
 
-/// Commits that did not take effect, but may succeed when run again.
+/// Commits that did not take effect, and may when their transaction runs again.
 const NOT_COMMITTED: [i32; 10] = [
     1007, // transaction_too_old
     1009, // future_version
@@ -44,16 +41,15 @@ const NOT_COMMITTED: [i32; 10] = [
     1213, // tag_throttled
     1223, // proxy_tag_throttled
 ];
-/// The only unknown outcome that the client reports after a fence of its own.
+/// The one unknown outcome that the client reports after a fence of its own.
 const COMMIT_UNKNOWN_RESULT: i32 = 1021;
-/// Class "normal failure": failures of a running cluster, and timeouts and cancellations of the
-/// client.
+/// "Normal failure": what can happen to a running cluster, and the timeouts and cancellations of the client.
 const NORMAL: RangeInclusive<i32> = 1000..=1499;
-/// Class "attempt to do something illegal": rejected before it takes effect.
+/// "Attempt to do something illegal": refused before it takes effect.
 const ILLEGAL: RangeInclusive<i32> = 2000..=2999;
-/// The one code of [`ILLEGAL`] that can end a commit in flight.
+/// Of those: may end a commit that is on its way.
 const USED_DURING_COMMIT: i32 = 2017;
-/// The codes transaction_too_large, key_too_large and value_too_large.
+/// Of those: transaction_too_large, key_too_large, value_too_large.
 const TOO_LARGE: RangeInclusive<i32> = 2101..=2103;
 
 /// An error in one line.
@@ -61,21 +57,21 @@ pub(super) fn text(failed: FdbError) -> String {
     format!("{} (FoundationDB {})", failed.message(), failed.code())
 }
 
-/// Classifies a failed read, or any other failure without effect.
+/// A failed read, or anything else that has no effect.
 pub(super) fn of_read(failed: FdbError) -> StoreError {
     read_class(failed.code(), text(failed))
 }
 
-/// Classifies a failed commit.
+/// A failed commit.
 pub(super) fn of_commit(failed: FdbError) -> StoreError {
-    // A newer library may know more codes.
+    // A newer library may know of more.
     if failed.is_retryable_not_committed() {
         return StoreError::Retryable(text(failed));
     }
     commit_class(failed.code(), text(failed))
 }
 
-/// Whether a commit with this error can no longer arrive.
+/// Whether a commit that ended so is not on its way any more.
 pub(super) fn is_fenced(failed: FdbError) -> bool {
     failed.code() == COMMIT_UNKNOWN_RESULT
 }
@@ -117,7 +113,7 @@ mod tests {
     fn every_code_has_its_class() {
         use Class::{Fatal, MaybeCommitted, Retryable};
         let table = [
-            // Not committed.
+            // Nothing was committed.
             (1007, Retryable, Retryable),
             (1009, Retryable, Retryable),
             (1020, Retryable, Retryable),
@@ -128,8 +124,7 @@ mod tests {
             (1078, Retryable, Retryable),
             (1213, Retryable, Retryable),
             (1223, Retryable, Retryable),
-            // Outcome unknown: unknown result, cancelled, maybe delivered, timed out, other
-            // version, internal.
+            // The outcome is not known: unknown, cancelled, maybe delivered, timed out, another version, internal.
             (1021, Retryable, MaybeCommitted),
             (1022, Retryable, MaybeCommitted),
             (1025, Retryable, MaybeCommitted),
@@ -145,7 +140,7 @@ mod tests {
             (4100, Fatal(Fault::Stopped), MaybeCommitted),
             (6000, Fatal(Fault::Stopped), MaybeCommitted),
             (9999, Fatal(Fault::Stopped), MaybeCommitted),
-            // Rejected for good.
+            // Refused for good.
             (2000, Fatal(Fault::Stopped), Fatal(Fault::Stopped)),
             (2004, Fatal(Fault::Stopped), Fatal(Fault::Stopped)),
             (2101, Fatal(Fault::LimitExceeded), Fatal(Fault::LimitExceeded)),

@@ -1,10 +1,8 @@
-//! Groups commits that do not touch each other's writes.
+//! Which commits go to the database together: a group whose members do not touch what another one of them writes.
 //!
-//! Invariants:
-//! - `POSTGRES-GROUP-1`: commits of a group are independent. None reads a key that another writes,
-//!   and no two write the same key, unless both add to it.
-//! - `POSTGRES-GROUP-2`: the first commit that does not fit starts the next group, so that no
-//!   commit starves.
+//! Invariants: `POSTGRES-GROUP-1` whatever becomes of one member, the others do the same: reads of each are of keys that no other
+//! one writes, and writes of two are of different keys, unless both add; `POSTGRES-GROUP-2` a commit that does not fit in is first
+//! in the next group, so that each one gets its turn. It knows nothing of the database.
 
 use crate::kv::overlay::Write;
 use crate::kv::{KeyRange, StoreError};
@@ -13,11 +11,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use tokio::sync::oneshot;
 
-/// The commit of one transaction, in the queue.
+/// What one transaction hands over.
 pub(super) struct PendingCommit {
-    /// Keys that were read, with the value found.
+    /// Keys that must have the same value still.
     pub(super) keys: Vec<(Bytes, Option<Bytes>)>,
-    /// Ranges that were read, with the digest of their content.
+    /// Ranges that must have the same digest still.
     pub(super) ranges: Vec<(KeyRange, Bytes)>,
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
@@ -25,19 +23,18 @@ pub(super) struct PendingCommit {
     pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Independent commits that are sent together.
+/// Commits that go together.
 #[derive(Default)]
 pub(super) struct CommitGroup {
     pub(super) commits: Vec<PendingCommit>,
     bytes: usize,
-    /// All written keys; true if the key is only added to.
+    /// Every key that is written, and whether it is only added to.
     written: BTreeMap<Bytes, bool>,
     cleared: Vec<KeyRange>,
 }
 
 impl CommitGroup {
-    /// Moves as many independent commits as fit from `waiting`, in order; at least one if there is
-    /// one.
+    /// Takes from those that wait as many as fit together, in their order, at least one if there is one.
     pub(super) fn gather(
         waiting: &mut VecDeque<PendingCommit>,
         transactions_max: usize,
@@ -136,7 +133,7 @@ mod tests {
         PendingCommit {
             keys: plan.keys.iter().map(|read| (key(*read), None)).collect(),
             ranges: plan.ranges.iter().map(|read| (range(*read), Bytes::new())).collect(),
-            // As from an overlay: never empty.
+            // As an overlay gives them: never an empty one.
             cleared: plan
                 .cleared
                 .iter()
@@ -153,7 +150,7 @@ mod tests {
         }
     }
 
-    /// Keys that a commit reads, that it sets or clears, and that it adds to.
+    /// Keys that a commit reads, sets or clears, and adds to.
     fn touched(commit: &PendingCommit) -> [BTreeSet<u8>; 3] {
         let inside = |ranges: Vec<KeyRange>| {
             (0..12u8).filter(move |key| ranges.iter().any(|range| range.contains(&[*key])))

@@ -1,13 +1,8 @@
-//! The state that all handles of a simulated store share, as a machine without I/O: the caller
-//! passes in the time.
+//! Everything that the handles of one simulated store share, as a machine without waiting: time comes in, answers go out.
 //!
-//! Invariants:
-//! - `SIMULATED-STORE-1`: time never goes back.
-//! - `SIMULATED-STORE-2`: late commits are applied in the order in which they are due, before any
-//!   later call.
-//! - `SIMULATED-STORE-3`: a transaction older than five seconds reads and commits nothing, late or
-//!   not.
-//! - `SIMULATED-STORE-4`: during an outage no call takes effect.
+//! Invariants: `SIMULATED-STORE-1` time never goes back; `SIMULATED-STORE-2` late commits are applied in the order in which they fall due and
+//! before anything that is asked after; `SIMULATED-STORE-3` a transaction older than five seconds reads nothing and commits
+//! nothing, late or not; `SIMULATED-STORE-4` during an outage nothing that is asked takes effect.
 
 use super::SimulatedOptions;
 use super::faults::{CommitFate, FaultStreams};
@@ -21,7 +16,7 @@ use std::time::Duration;
 
 const AGE_MAX: Duration = Duration::from_millis(TRANSACTION_MS_MAX);
 
-/// An open transaction.
+/// A transaction that has begun.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenTransaction {
     pub(super) id: u64,
@@ -34,7 +29,7 @@ pub(super) struct SimulatedStore {
     pub(super) options: SimulatedOptions,
     pub(super) faults: FaultStreams,
     pub(super) outage: bool,
-    /// Time since the store was created, on the most advanced clock.
+    /// Since the store was made, on whichever clock is ahead.
     pub(super) now: Duration,
     versions: Versions,
     open: BTreeMap<u64, OpenTransaction>,
@@ -57,7 +52,7 @@ impl SimulatedStore {
         }
     }
 
-    /// Advances the time and applies late commits that are due.
+    /// Lets time pass.
     pub(super) fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
         while let Some(first) = self.late.first_entry() {
@@ -82,19 +77,19 @@ impl SimulatedStore {
         Ok(opened)
     }
 
-    /// Removes a transaction that has ended.
+    /// A transaction has ended, one way or the other.
     pub(super) fn close(&mut self, opened: &OpenTransaction) {
         self.open.remove(&opened.id);
     }
 
-    /// Returns the versions to read from.
+    /// The versions to read from.
     pub(super) fn read(&mut self, opened: &OpenTransaction) -> Result<&Versions, StoreError> {
         self.reject_in_outage()?;
         check_age(self.now, opened.begun)?;
         Ok(&self.versions)
     }
 
-    /// Commits a proposal; calls `ordered` if it takes effect and the caller is told so.
+    /// `ordered` is called if it takes effect and is answered so.
     pub(super) fn commit(
         &mut self,
         proposal: Proposal,
@@ -154,8 +149,8 @@ impl SimulatedStore {
         Ok(())
     }
 
-    /// Drops versions that only transactions too old at `at` could need. The store's time may be
-    /// later than `at`, but a late commit due in between must still be checked.
+    /// Drops what only transactions could need that are too old at `at`. The store's time may be further already, but
+    /// a late commit that falls due in between still has to be checked.
     fn trim(&mut self, at: Duration) {
         let since = at.saturating_sub(AGE_MAX);
         while let Some(first) = self.open.first_entry() {

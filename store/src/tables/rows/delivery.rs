@@ -4,6 +4,7 @@
 
 use super::Row;
 use bincode::{Decode, Encode};
+use triggers_protocol::api::AttemptOutcome;
 use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
@@ -34,17 +35,6 @@ pub enum Claim {
         /// When that is due.
         due: Timestamp,
     },
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum AttemptOutcome {
-    /// It has not ended.
-    InProgress,
-    /// Acknowledged.
-    Succeeded,
-    /// Refused, or run out.
-    Failed,
 }
 
 /// One attempt to deliver an event.

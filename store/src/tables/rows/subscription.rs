@@ -2,19 +2,9 @@
 
 use super::{Attempt, Row};
 use bincode::{Decode, Encode};
+use triggers_protocol::api::{AuditAction, DisabledReason};
 use triggers_protocol::webhook::SigningKey;
 use triggers_protocol::{EventType, EventTypePattern, RetryPolicy, SubscriptionId, Timestamp};
-
-/// Why a subscription is not delivered to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum DisabledReason {
-    /// Its endpoint answered 410.
-    Gone,
-    /// Every attempt has failed for as long as is put up with.
-    Failing,
-    /// Whoever manages it wanted so.
-    Requested,
-}
 
 /// Whether a subscription is delivered to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -109,21 +99,6 @@ pub enum Actor {
     Key([u8; 16]),
     /// The broker itself.
     Broker,
-}
-
-/// What was done to a subscription, for the audit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum AuditAction {
-    /// Made.
-    SubscriptionCreated,
-    /// Changed.
-    SubscriptionUpdated,
-    /// A new secret.
-    SubscriptionRotated,
-    /// No longer delivered to.
-    SubscriptionDisabled,
-    /// Removed.
-    SubscriptionDeleted,
 }
 
 /// Who did what to what, when, from where.

@@ -1,7 +1,7 @@
-//! Cases: a transaction reads its own writes, and otherwise one state of the store.
+//! Cases: what a transaction reads: its own writes, and besides them one state of the store.
 //!
-//! That state is the newest at some moment between the begin and the first read. Later commits do
-//! not change it.
+//! The state is the newest one at some moment between the begin and the first read, and stays the same until the
+//! transaction ends, whatever is committed meanwhile.
 
 use crate::subject::Subject;
 use triggers_store::kv::{RangeRead, Transaction};

@@ -36,7 +36,7 @@ fn a_subscription_needs_a_target_alone() {
         assert!(
             row.event_types.is_empty() && row.description.is_none() && row.retry_policy.is_none()
         );
-        assert_eq!(row.keys[0].key.scheme(), Scheme::HmacSha256);
+        assert_eq!(row.keys[0].key.scheme(), SignatureScheme::HmacSha256);
     }
     assert_eq!(made("{}").unwrap_err(), ["target_url"]);
     let differing = r#"{"target_url":"https://example.com/","targetUrl":"https://example.com/a"}"#;
@@ -51,11 +51,11 @@ fn the_scheme_is_that_of_the_secret() {
         row.map(|row| row.keys[0].key.scheme())
     };
     let asymmetric = SigningKey::Ed25519([7; 32]).reveal();
-    assert_eq!(scheme(r#""signature_scheme":"ed25519""#), Ok(Scheme::Ed25519));
-    assert_eq!(scheme(&format!(r#""secret":"{asymmetric}""#)), Ok(Scheme::Ed25519));
+    assert_eq!(scheme(r#""signature_scheme":"ed25519""#), Ok(SignatureScheme::Ed25519));
+    assert_eq!(scheme(&format!(r#""secret":"{asymmetric}""#)), Ok(SignatureScheme::Ed25519));
     assert_eq!(
         scheme(&format!(r#""secret":"{SYMMETRIC}","signature_scheme":"hmac-sha256""#)),
-        Ok(Scheme::HmacSha256)
+        Ok(SignatureScheme::HmacSha256)
     );
     for (secret, named) in [(asymmetric.as_str(), "hmac-sha256"), (SYMMETRIC, "ed25519")] {
         let refused = scheme(&format!(r#""secret":"{secret}","signature_scheme":"{named}""#));

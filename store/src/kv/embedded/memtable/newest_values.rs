@@ -1,9 +1,7 @@
-//! The newest value of every key over several sealed memtables, in key order, without copying.
+//! What sealed tables come to together: the newest value of every key, in the order of the keys, where it is.
 //!
-//! Invariants:
-//! - `NEWEST-1`: each key appears once; an earlier memtable overrides a later one.
-//! - `NEWEST-2`: nothing is copied. Sealed memtables do not change, so the read locks make nobody
-//!   wait.
+//! Invariants: `NEWEST-1` keys come once; of a key that several tables have, the first table has the last word; `NEWEST-2` nothing is
+//! copied: sealed tables do not change, so nobody waits for whoever holds on to them.
 
 use super::{Entries, Entry, Memtable};
 use bytes::Bytes;
@@ -11,16 +9,16 @@ use std::collections::btree_map;
 use std::iter::Peekable;
 use std::sync::{Arc, RwLockReadGuard};
 
-/// Read locks on sealed memtables.
+/// Sealed tables, held.
 pub(in super::super) struct LockedMemtables<'a>(Vec<RwLockReadGuard<'a, Entries>>);
 
 impl<'a> LockedMemtables<'a> {
-    /// Locks memtables, newest first.
+    /// Of tables, the newest first.
     pub(in super::super) fn of(memtables: impl Iterator<Item = &'a Arc<Memtable>>) -> Self {
         Self(memtables.map(|memtable| memtable.read()).collect())
     }
 
-    /// Iterates over each key with its newest value, `None` if it was cleared.
+    /// Each key with its value; without one if it was cleared.
     pub(in super::super) fn newest(&self) -> NewestValues<'_> {
         NewestValues(self.0.iter().map(|entries| entries.iter().peekable()).collect())
     }

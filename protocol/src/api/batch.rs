@@ -1,0 +1,111 @@
+//! Many events, or many acknowledgements, in one request: each item has a result of its own.
+
+use super::error::Detail;
+use super::event::NewEvent;
+use crate::{EventId, EventStatus, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Events to accept.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(example = json!({"events": [
+    {"event_type": "order.created", "payload": {"order_id": 17}},
+    {"event_type": "order.paid", "payload": {"order_id": 17}},
+]}))]
+pub struct NewBatch<'a> {
+    /// 1 to 1,000 events.
+    #[schema(value_type = Vec<NewEvent<'static>>, min_items = 1, max_items = 1_000)]
+    pub events: Vec<NewEvent<'a>>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct BatchAnswer {
+    /// Items that were accepted.
+    pub success_count: usize,
+    /// Items that were not.
+    pub failure_count: usize,
+    /// One for each item, in order.
+    pub results: Vec<BatchResult>,
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum BatchResult {
+    /// It is durable.
+    Accepted {
+        /// The item's place in the batch, from 0.
+        index: usize,
+        /// The event's id.
+        #[schema(value_type = String, format = "uuid")]
+        event_id: EventId,
+        /// `received`.
+        status: EventStatus,
+        /// The event's time.
+        #[schema(value_type = String, format = "date-time")]
+        timestamp: Timestamp,
+    },
+    /// It is not.
+    Rejected {
+        /// The item's place in the batch, from 0.
+        index: usize,
+        /// Why not.
+        error: ItemError,
+    },
+}
+
+/// Why one item failed.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ItemError {
+    /// One of the documented codes.
+    #[schema(example = "VALIDATION_ERROR")]
+    pub code: String,
+    /// A sentence for people; it may change.
+    pub message: String,
+    /// The members that are wrong; only with validation errors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub details: Vec<Detail>,
+}
+
+/// Events to acknowledge.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(example = json!({"event_ids": ["019b76da-a800-7000-8000-000000000001"]}))]
+pub struct Acknowledgements {
+    /// 1 to 1,000 ids.
+    #[schema(min_items = 1, max_items = 1_000)]
+    pub event_ids: Vec<String>,
+}
+
+/// What became of the acknowledgements.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AcknowledgeAnswer {
+    /// Events that are delivered now.
+    pub success_count: usize,
+    /// Ids that are not.
+    pub failure_count: usize,
+    /// One for each id, in order.
+    pub results: Vec<AcknowledgeResult>,
+}
+
+/// What became of one acknowledgement.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum AcknowledgeResult {
+    /// The event is delivered, by this request or before.
+    Delivered {
+        /// The id as it was sent.
+        #[schema(format = "uuid")]
+        event_id: String,
+        /// `delivered`.
+        status: EventStatus,
+    },
+    /// There is no such event, or not any more.
+    Rejected {
+        /// The id as it was sent.
+        event_id: String,
+        /// Why not.
+        error: ItemError,
+    },
+}

@@ -1,0 +1,86 @@
+//! Pages of the inbox, and the replay of many events, which goes on from a cursor as pages do.
+
+use super::event::EventJson;
+use crate::{EventTypePattern, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A page of events.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct InboxPage<'a> {
+    /// Oldest first.
+    #[schema(value_type = Vec<EventJson<'static>>)]
+    pub events: Vec<EventJson<'a>>,
+    /// Where the next page begins; null if there is none now.
+    #[schema(required = true)]
+    pub cursor: Option<String>,
+    /// Whether there may be a next page.
+    pub has_more: bool,
+    /// The page in numbers.
+    pub pagination: Pagination,
+}
+
+/// A page in numbers.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Pagination {
+    /// Events that the page could have had.
+    #[schema(example = 50)]
+    pub limit: usize,
+    /// As beside it.
+    #[schema(required = true)]
+    pub cursor: Option<String>,
+    /// As beside it.
+    pub has_more: bool,
+    /// The tenant's events in that status, whatever else was asked for.
+    #[schema(minimum = 0)]
+    pub total_count: i64,
+}
+
+/// Which events to deliver again.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(example = json!({
+    "status": "failed",
+    "event_type": "order.*",
+    "from_timestamp": "2026-01-01T00:00:00Z",
+}))]
+pub struct InboxReplay {
+    /// Events in this status.
+    pub status: ReplayedStatus,
+    /// An event type, or a prefix such as `order.*`; everything if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub event_type: Option<EventTypePattern>,
+    /// Accepted at this time or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub from_timestamp: Option<Timestamp>,
+    /// Accepted at this time or earlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub to_timestamp: Option<Timestamp>,
+    /// Where to go on, from the answer before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// What can be delivered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayedStatus {
+    /// Given up after the last attempt.
+    Failed,
+    /// Acknowledged.
+    Delivered,
+}
+
+/// How many were replayed.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ReplayAnswer {
+    /// Events that wait to be delivered again.
+    pub replayed: u64,
+    /// Whether the request stopped before the last event: with `cursor` the same request goes on.
+    pub has_more: bool,
+    /// Where it goes on; null if there is no more.
+    #[schema(required = true)]
+    pub cursor: Option<String>,
+}
