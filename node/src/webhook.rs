@@ -1,16 +1,21 @@
-//! Webhooks over HTTP: where one may go, and the sender that takes it there.
+//! Sends webhooks over HTTP and decides which targets may be called.
 //!
 //! ```text
 //! HttpSender ─ target: check the URL ─ request: body, signatures ─ pool of connections
-//!   └ connector: time, TLS ─ TCP ─ resolver: look the name up ─ addresses: may it be called?
+//!   └ connector: timeout, TLS ─ TCP ─ resolver: look up the name ─ addresses: may it be called?
 //! ```
-//! A partner names the target, so each webhook is a request that a stranger aims from inside the operator's network. The
-//! URL is checked when it is set and again at each attempt, the addresses behind its name whenever a connection is made.
-//! Invariants: `WEBHOOK-HTTP-1` no connection is opened to an address that was not checked; `WEBHOOK-HTTP-2` every attempt
-//! ends within its time, and what an endpoint answers never takes more memory than the options say; `WEBHOOK-HTTP-3`
-//! reasons are for partners: they name nothing of this node or its network.
-//! It follows no redirects, reads no proxy settings, repeats nothing, and does not judge an answer: that is the business
-//! of `triggers-actors`.
+//! Partners choose the targets, so each webhook is a request that a stranger aims from inside the
+//! operator's network. The URL is checked when it is set and again at each attempt. The addresses
+//! of its host name are checked whenever a connection is opened.
+//!
+//! - `WEBHOOK-HTTP-1`: no connection is opened to an unchecked address.
+//! - `WEBHOOK-HTTP-2`: every attempt ends within its timeout. Reading an answer never takes more
+//!   memory than the options allow.
+//! - `WEBHOOK-HTTP-3`: failure reasons are shown to partners. They say nothing about this node or
+//!   its network.
+//!
+//! The sender follows no redirects, reads no proxy settings and repeats nothing. It does not judge
+//! answers: `triggers-actors` does.
 
 use std::path::PathBuf;
 
@@ -33,21 +38,21 @@ mod tests;
 /// Why the sender could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SenderError {
-    /// An allowed network is none.
+    /// An entry of `delivery.allowed_targets` is not a network.
     #[error("delivery.allowed_targets: {network:?} must be a network, such as 10.1.0.0/16")]
     Network {
-        /// The text in its place.
+        /// The configured text.
         network: String,
     },
-    /// The file with certificates cannot be read, or has none that can be used.
+    /// The certificate file cannot be read or contains no usable certificate.
     #[error("delivery.tls_ca_file {}: {reason}", file.display())]
     CaFile {
-        /// The file.
+        /// Path of the certificate file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
-    /// The TLS provider refuses its own defaults.
+    /// The TLS provider rejects its own default settings.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
 }

@@ -1,9 +1,10 @@
-//! Opens connections to endpoints: lookup, TCP and TLS, all within one wait; and the pool that keeps them.
+//! Opens connections to endpoints (look-up, TCP, TLS) and pools them.
 //!
-//! Invariants: `CONNECTOR-1` opening a connection takes at most `connect_timeout_ms`, whatever part of it hangs;
-//! `CONNECTOR-2` an endpoint shows a certificate of a public authority (the roots are compiled in) or of one in
-//! `tls_ca_file`, for the host that the URL names. HTTP/1.1 is the one protocol: a webhook gains nothing from another.
-//! It checks no addresses: the resolver does.
+//! - `CONNECTOR-1`: opening a connection takes at most `connect_timeout_ms`, whichever step hangs.
+//! - `CONNECTOR-2`: an endpoint must present a certificate for the host in the URL, issued by a
+//!   public authority (the roots are compiled in) or by one in `tls_ca_file`.
+//!
+//! HTTP/1.1 is the only protocol. Addresses are checked by the resolver, not here.
 
 use super::SenderError;
 use super::resolver::CheckedResolver;
@@ -28,17 +29,17 @@ use tower::{BoxError, Service};
 use triggers_cluster_config::DeliveryOptions;
 use triggers_store::kv::BoxFuture;
 
-/// How long a connection is kept without a webhook.
+/// An idle connection is closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections of one endpoint that are kept without a webhook.
+/// Idle connections kept for one endpoint.
 const IDLE_MAX: usize = 8;
-/// Bytes of an answer that a connection holds, so also the largest head.
+/// Read buffer of a connection in bytes. A larger response head is an error.
 const BUFFER_BYTES_MAX: usize = 65_536;
 
-/// The connections to all endpoints.
+/// The connection pool for all endpoints.
 pub(super) type Pool<C> = Client<Connector<C>, Full<Bytes>>;
 
-/// Opens TCP connections: the operating system's, or those of a simulation.
+/// Opens TCP connections: over the operating system, or in a simulation.
 pub trait TcpConnector:
     Service<Uri, Response = Self::Stream, Error: Into<BoxError>, Future: Send>
     + Clone
@@ -46,7 +47,7 @@ pub trait TcpConnector:
     + Sync
     + 'static
 {
-    /// A connection.
+    /// The connection type.
     type Stream: Read + Write + Connection + Unpin + Send + 'static;
 }
 
@@ -62,24 +63,24 @@ where
     type Stream = S;
 }
 
-/// The operating system's connections, to addresses that may be called.
+/// Opens connections over the operating system, only to addresses that may be called.
 pub type SystemTcp = HttpConnector<CheckedResolver>;
 
-/// Opens connections.
+/// Opens plain and TLS connections within `connect_timeout`.
 #[derive(Debug, Clone)]
 pub(super) struct Connector<C> {
     https: HttpsConnector<C>,
-    wait: Duration,
+    connect_timeout: Duration,
 }
 
-/// No connection in time.
+/// No connection was established in time.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection within {} ms", wait.as_millis())]
+#[error("no connection within {} ms", timeout.as_millis())]
 pub(super) struct ConnectTimeout {
-    wait: Duration,
+    timeout: Duration,
 }
 
-/// A pool without connections yet.
+/// Creates an empty pool.
 ///
 /// # Errors
 /// [`SenderError::CaFile`] or [`SenderError::Tls`].
@@ -93,24 +94,24 @@ pub(super) fn pool<C: TcpConnector>(
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_MAX);
-    // An endpoint that closed an idle connection has seen nothing of the request: it goes out again on another.
+    // An endpoint that closed an idle connection saw nothing of the request: send it once more.
     builder.retry_canceled_requests(true).http1_max_buf_size(BUFFER_BYTES_MAX);
     Ok(builder.build(connector))
 }
 
-/// Connections of the operating system.
+/// Connector over the operating system.
 pub(super) fn system(options: &DeliveryOptions, policy: Arc<TargetPolicy>) -> SystemTcp {
     let mut tcp = HttpConnector::new_with_resolver(CheckedResolver::new(policy));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    // It is divided among the addresses of a name, so that one that is silent leaves time for the next.
+    // hyper divides this time among the addresses of a name.
     tcp.set_connect_timeout(Some(Duration::from_millis(options.connect_timeout_ms)));
     tcp
 }
 
 impl<C: TcpConnector> Connector<C> {
     fn new(options: &DeliveryOptions, tcp: C) -> Result<Self, SenderError> {
-        let wait = Duration::from_millis(options.connect_timeout_ms);
+        let connect_timeout = Duration::from_millis(options.connect_timeout_ms);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -118,7 +119,7 @@ impl<C: TcpConnector> Connector<C> {
             .with_no_client_auth();
         let builder =
             HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
-        Ok(Self { https: builder.wrap_connector(tcp), wait })
+        Ok(Self { https: builder.wrap_connector(tcp), connect_timeout })
     }
 }
 
@@ -132,17 +133,17 @@ impl<C: TcpConnector> Service<Uri> for Connector<C> {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (opening, wait) = (self.https.call(uri), self.wait);
+        let (opening, limit) = (self.https.call(uri), self.connect_timeout);
         Box::pin(async move {
-            match timeout(wait, opening).await {
+            match timeout(limit, opening).await {
                 Ok(opened) => opened,
-                Err(_) => Err(ConnectTimeout { wait }.into()),
+                Err(_) => Err(ConnectTimeout { timeout: limit }.into()),
             }
         })
     }
 }
 
-/// The public authorities, and those of the file.
+/// The public certificate authorities and those in the file.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, SenderError> {
     let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     let Some(file) = file else { return Ok(roots) };
@@ -155,7 +156,7 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, SenderError> {
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
     }
     if roots.len() == public {
-        return Err(fault("there is no certificate in it".to_owned()));
+        return Err(fault("the file contains no certificate".to_owned()));
     }
     Ok(roots)
 }
@@ -165,24 +166,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_faulty_file_is_named() {
+    fn the_error_names_a_faulty_file() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
-        let refused = |text: Option<&str>| {
+        let assert_rejected = |text: Option<&str>| {
             if let Some(text) = text {
                 std::fs::write(&file, text).unwrap();
             }
             let message = roots(Some(&file)).unwrap_err().to_string();
             assert!(message.starts_with("delivery.tls_ca_file "), "CONNECTOR-2: {message}");
         };
-        refused(None);
-        refused(Some(""));
-        refused(Some("nonsense"));
-        refused(Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+        assert_rejected(None);
+        assert_rejected(Some(""));
+        assert_rejected(Some("nonsense"));
+        assert_rejected(Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
     }
 
     #[test]
-    fn the_certificates_of_the_file_are_added_to_the_public_ones() {
+    fn certificates_of_the_file_are_added_to_the_public_ones() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
         let made = ["a.example", "b.example"]

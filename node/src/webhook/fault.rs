@@ -1,8 +1,10 @@
-//! What went wrong with an attempt, from the libraries' chains of errors.
+//! Classifies failed attempts from the error chains of the HTTP and TLS libraries.
 //!
-//! Invariants: `FAULT-1` a reason is short and for partners: it tells of their endpoint, never of this node or of addresses
-//! in its network; `FAULT-2` what no rule knows is a fault of the protocol, so that nothing is left without a name.
-//! The whole chain goes to the log, for debugging only: it is the endpoint's doing.
+//! - `FAULT-1`: a reason is short and written for partners. It describes their endpoint, never this
+//!   node or addresses in its network.
+//! - `FAULT-2`: an error that no rule matches is a protocol fault, so every failure has a kind.
+//!
+//! The full chain is logged at debug level only, because endpoints control it.
 
 use super::connector::ConnectTimeout;
 use super::resolver::LookupError;
@@ -14,10 +16,10 @@ use std::io;
 use std::iter::successors;
 use triggers_actors::{SendFailure, SendOutcome};
 
-/// How much of a library's words on TLS a reason repeats: a certificate's names are in them.
+/// Longest TLS reason in characters: the library's text may contain many certificate names.
 const REASON_CHARACTERS_MAX: usize = 200;
 
-/// A failure and its reason.
+/// A failed attempt: the kind of failure and a reason for the partner.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SendFault {
     failure: SendFailure,
@@ -29,14 +31,14 @@ impl SendFault {
         Self { failure, reason: reason.into() }
     }
 
-    /// There was no head of an answer.
+    /// Classifies a request that got no response head.
     pub(super) fn of_request(error: &legacy::Error) -> Self {
-        tracing::debug!(?error, "webhook not answered");
+        tracing::debug!(?error, "webhook got no response");
         if let Some(lookup) = find::<LookupError>(error) {
             return Self::of_lookup(*lookup);
         }
-        if let Some(late) = find::<ConnectTimeout>(error) {
-            return Self::new(SendFailure::Timeout, late.to_string());
+        if let Some(timeout) = find::<ConnectTimeout>(error) {
+            return Self::new(SendFailure::Timeout, timeout.to_string());
         }
         if let Some(reason) = tls_reason(error) {
             return Self::new(SendFailure::Tls, reason);
@@ -53,7 +55,7 @@ impl SendFault {
     }
 
     fn of_connection(error: &legacy::Error) -> Self {
-        // The connector puts faults of the handshake, and no others, into an I/O error of its own.
+        // Only handshake faults are wrapped in an I/O error directly below the connect error.
         if error.source().is_some_and(|cause| cause.is::<io::Error>()) {
             return Self::new(SendFailure::Tls, "the connection ended during the TLS handshake");
         }
@@ -74,24 +76,25 @@ impl SendFault {
     fn of_exchange(error: &legacy::Error) -> Self {
         let reason = match find::<hyper::Error>(error) {
             Some(error) if error.is_parse_too_large() => "the head of the answer is too large",
-            Some(error) if error.is_parse() => "the answer is no HTTP",
+            Some(error) if error.is_parse() => "the answer is not HTTP",
             _ => "the connection ended before the answer",
         };
         Self::new(SendFailure::Protocol, reason)
     }
 
-    /// The outcome of the attempt; the status, if the head of an answer came.
+    /// The outcome of the attempt. `status` is that of the response head, if one arrived.
     pub(super) fn outcome(self, status: Option<u16>) -> SendOutcome {
         SendOutcome::Failed { status, failure: self.failure, reason: self.reason }
     }
 }
 
-/// The first error of a kind in the chain.
+/// The first error of type `E` in the chain.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// The error and what caused it, outermost first. An I/O error leaves what it wraps out of its own chain.
+/// The error and its causes, outermost first. `io::Error::source` skips the error that it wraps, so
+/// that one is inserted here.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -103,7 +106,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 fn tls_reason(error: &(dyn Error + 'static)) -> Option<String> {
     if find::<InvalidDnsNameError>(error).is_some() {
-        return Some("the host name is none that a certificate can be for".to_owned());
+        return Some("no certificate can be issued for this host name".to_owned());
     }
     let reason = match find::<rustls::Error>(error)? {
         rustls::Error::InvalidCertificate(fault) => certificate_reason(fault),
@@ -117,7 +120,9 @@ fn certificate_reason(fault: &CertificateError) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("the certificate is not valid for this host: {fault}")
         }
-        CertificateError::UnknownIssuer => "the certificate is of no known authority".to_owned(),
+        CertificateError::UnknownIssuer => {
+            "the certificate was issued by an unknown authority".to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the certificate has expired".to_owned()
         }
@@ -130,19 +135,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_found_however_it_is_wrapped() {
+    fn a_wrapped_error_is_found() {
         let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls.clone()));
         assert_eq!(find::<rustls::Error>(&wrapped), Some(&tls));
         assert_eq!(
             tls_reason(&wrapped).as_deref(),
-            Some("the certificate is of no known authority")
+            Some("the certificate was issued by an unknown authority")
         );
         assert_eq!(tls_reason(&io::Error::other("something else")), None);
     }
 
     #[test]
-    fn a_reason_is_short() {
+    fn a_reason_has_a_maximum_length() {
         let long = rustls::Error::General("x".repeat(1_000));
         let reason = tls_reason(&io::Error::other(long)).unwrap();
         assert_eq!(reason.chars().count(), REASON_CHARACTERS_MAX, "FAULT-1");

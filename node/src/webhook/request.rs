@@ -1,8 +1,10 @@
-//! The request of a webhook: the event as JSON, with the headers of Standard Webhooks.
+//! Builds the HTTP request of a webhook: the event as JSON with the headers of Standard Webhooks.
 //!
-//! Invariants: `WEBHOOK-REQUEST-1` what is signed is what is sent, byte for byte, and the id is the event's in every attempt, so
-//! that a receiver can tell a repetition; `WEBHOOK-REQUEST-2` nothing of the sender's request goes along but its `traceparent`.
-//! It has nothing to do with the connection: `Host` and the length are the pool's business.
+//! - `WEBHOOK-REQUEST-1`: the signed bytes are the sent bytes. `webhook-id` is the event's id in every
+//!   attempt, so that a receiver can recognise a repetition.
+//! - `WEBHOOK-REQUEST-2`: of the headers of the original request only `traceparent` is passed on.
+//!
+//! The connection pool sets `Host` and the content length.
 
 use super::fault::SendFault;
 use crate::api::event_json::EventJson;
@@ -14,16 +16,16 @@ use std::fmt::Display;
 use triggers_actors::{SendFailure, Webhook};
 use triggers_protocol::webhook::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signatures};
 
-/// How this node names itself to endpoints.
+/// `User-Agent` of webhooks.
 const USER_AGENT_TEXT: &str = concat!("Triggers/", env!("CARGO_PKG_VERSION"));
-/// The trace that the webhook belongs to (W3C Trace Context).
+/// W3C Trace Context header.
 const TRACE_PARENT_HEADER: &str = "traceparent";
 
-/// The request that takes a webhook to its target.
+/// Builds the request for a webhook.
 ///
 /// # Errors
-/// If the stored event has no JSON form.
-pub(super) fn of(webhook: &Webhook, target: &Uri) -> Result<Request<Full<Bytes>>, SendFault> {
+/// If the stored event cannot be written as JSON.
+pub(super) fn build(webhook: &Webhook, target: &Uri) -> Result<Request<Full<Bytes>>, SendFault> {
     let body = body(webhook)?;
     let headers = headers(webhook, &body);
     let mut request = Request::new(Full::new(body));
@@ -41,7 +43,7 @@ fn body(webhook: &Webhook) -> Result<Bytes, SendFault> {
 }
 
 fn unwritable(webhook: &Webhook, error: &dyn Display) -> SendFault {
-    tracing::error!(event_id = %webhook.event.id, %error, "webhook cannot be written");
+    tracing::error!(event_id = %webhook.event.id, %error, "event cannot be written as JSON");
     SendFault::new(SendFailure::Protocol, "the event cannot be written as JSON")
 }
 

@@ -1,11 +1,15 @@
-//! Looks host names up, and hands on only addresses that may be called.
+//! Looks up host names and returns only addresses that may be called.
 //!
-//! The connector connects to what it is given here and asks nobody else, so a name that stands for another address a
-//! moment later (DNS rebinding) leads nowhere else.
-//! Invariants: `RESOLVER-1` every address of the answer is checked, and one that may not be called refuses all of them;
-//! `RESOLVER-2` at most [`LOOKUPS_MAX`] lookups run at once, those included that nobody waits for any more, and of them at
-//! most [`ZONE_LOOKUPS_MAX`] for names with the same last two labels: a zone whose servers are silent delays itself.
-//! It remembers no address, and bounds no wait: the connector does. Addresses in place of names do not come here, see `target`.
+//! The connector connects to exactly the addresses returned here, so a name that resolves to
+//! another address a moment later (DNS rebinding) gains nothing.
+//!
+//! - `RESOLVER-1`: every address of a name is checked; one forbidden address rejects the name.
+//! - `RESOLVER-2`: at most [`LOOKUPS_MAX`] lookups run at once, abandoned ones included, and at most
+//!   [`ZONE_LOOKUPS_MAX`] for names with the same last two labels: silent name servers delay only
+//!   their own zone.
+//!
+//! Nothing is cached. The connector bounds the waiting time. IP addresses in place of names do not
+//! reach the resolver; `target` checks them.
 
 use super::target::TargetPolicy;
 use hyper_util::client::legacy::connect::dns::Name;
@@ -18,47 +22,47 @@ use tokio::sync::Semaphore;
 use tower::Service;
 use triggers_store::kv::BoxFuture;
 
-/// Lookups that run at once: each takes a thread of those for blocking work.
+/// Concurrent lookups. Each occupies a thread of the blocking pool.
 const LOOKUPS_MAX: usize = 256;
-/// Lookups of one zone that run at once. More are refused: where lookups take milliseconds there never are.
+/// Concurrent lookups in one zone; more are rejected.
 const ZONE_LOOKUPS_MAX: usize = 16;
 
-/// The addresses of a host name.
+/// The resolved addresses of a host name.
 pub type Addresses = std::vec::IntoIter<SocketAddr>;
 
-/// Why a host name leads nowhere.
+/// Why a host name has no usable address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
-    /// It has no address, or nobody could be asked.
+    /// The name has no address, or the resolver failed.
     #[error("the host name has no address")]
     NoAddress,
-    /// Too many names of its zone are being looked up already.
+    /// Too many lookups are running in the zone of the name.
     #[error("the host name's servers do not answer in time")]
     TooMany,
-    /// One of its addresses may not be called.
+    /// At least one of the addresses may not be called.
     #[error("the host name stands for an address that may not be called")]
     Forbidden,
 }
 
-/// Looks host names up with the operating system's resolver.
+/// Looks up host names with the resolver of the operating system.
 #[derive(Debug, Clone)]
 pub struct CheckedResolver {
     policy: Arc<TargetPolicy>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     zones: Arc<Zones>,
 }
 
-/// How many lookups run in each zone.
+/// Running lookups by zone.
 type Zones = Mutex<HashMap<String, usize>>;
 
-/// A lookup's place in its zone.
-struct ZonePlace {
+/// Permit for one lookup in a zone; dropping it frees the permit.
+struct ZonePermit {
     zones: Arc<Zones>,
     zone: String,
 }
 
-impl ZonePlace {
-    fn enter(zones: &Arc<Zones>, name: &str) -> Result<Self, LookupError> {
+impl ZonePermit {
+    fn acquire(zones: &Arc<Zones>, name: &str) -> Result<Self, LookupError> {
         let labels = name.trim_end_matches('.').rsplit('.').take(2);
         let zone = labels.collect::<Vec<_>>().join(".").to_ascii_lowercase();
         let mut running = zones.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +75,7 @@ impl ZonePlace {
     }
 }
 
-impl Drop for ZonePlace {
+impl Drop for ZonePermit {
     fn drop(&mut self) {
         let mut running = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = running.get_mut(&self.zone) {
@@ -85,34 +89,34 @@ impl Drop for ZonePlace {
 
 impl CheckedResolver {
     pub(super) fn new(policy: Arc<TargetPolicy>) -> Self {
-        Self { policy, places: Arc::new(Semaphore::new(LOOKUPS_MAX)), zones: Arc::default() }
+        Self { policy, permits: Arc::new(Semaphore::new(LOOKUPS_MAX)), zones: Arc::default() }
     }
 
     async fn look_up(self, name: Name) -> Result<Addresses, LookupError> {
-        let zone = ZonePlace::enter(&self.zones, name.as_str())?;
-        let place = self.places.acquire_owned().await.expect("the semaphore is never closed");
-        let ask = move || -> io::Result<Vec<SocketAddr>> {
-            // A lookup cannot be stopped: its place is free when its thread is.
-            let _places = (place, zone);
+        let zone = ZonePermit::acquire(&self.zones, name.as_str())?;
+        let permit = self.permits.acquire_owned().await.expect("the semaphore is never closed");
+        let resolve = move || -> io::Result<Vec<SocketAddr>> {
+            // A lookup cannot be cancelled: its permits are held until its thread ends.
+            let _permits = (permit, zone);
             Ok((name.as_str(), 0).to_socket_addrs()?.collect())
         };
         let answer =
-            tokio::task::spawn_blocking(ask).await.unwrap_or_else(|error| Err(error.into()));
+            tokio::task::spawn_blocking(resolve).await.unwrap_or_else(|error| Err(error.into()));
         let addresses = answer.map_err(|error| {
-            tracing::debug!(%error, "host name of a webhook not found");
+            tracing::debug!(%error, "webhook host name lookup failed");
             LookupError::NoAddress
         })?;
         checked(addresses, &self.policy)
     }
 }
 
-/// All of the addresses, if all of them may be called.
+/// The addresses, if every one of them may be called.
 fn checked(addresses: Vec<SocketAddr>, policy: &TargetPolicy) -> Result<Addresses, LookupError> {
     if addresses.is_empty() {
         return Err(LookupError::NoAddress);
     }
-    let all_fit = addresses.iter().all(|address| policy.may_be_called(address.ip()));
-    if all_fit { Ok(addresses.into_iter()) } else { Err(LookupError::Forbidden) }
+    let are_all_callable = addresses.iter().all(|address| policy.may_be_called(address.ip()));
+    if are_all_callable { Ok(addresses.into_iter()) } else { Err(LookupError::Forbidden) }
 }
 
 impl Service<Name> for CheckedResolver {
@@ -143,18 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn one_address_that_may_not_be_called_refuses_all() {
+    fn one_forbidden_address_rejects_all() {
         let addresses = |texts: &[&str]| {
             texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>()
         };
         let public = addresses(&["8.8.8.8:0", "[2606:4700:4700::1111]:0"]);
-        let taken = checked(public.clone(), &policy(&[])).unwrap();
-        assert_eq!(taken.collect::<Vec<_>>(), public);
+        let accepted = checked(public.clone(), &policy(&[])).unwrap();
+        assert_eq!(accepted.collect::<Vec<_>>(), public);
         for mixed in
             [["8.8.8.8:0", "10.0.0.1:0"], ["127.0.0.1:0", "8.8.8.8:0"], ["8.8.8.8:0", "[::1]:0"]]
         {
-            let refused = checked(addresses(&mixed), &policy(&[]));
-            assert_eq!(refused.unwrap_err(), LookupError::Forbidden, "RESOLVER-1: {mixed:?}");
+            let rejected = checked(addresses(&mixed), &policy(&[]));
+            assert_eq!(rejected.unwrap_err(), LookupError::Forbidden, "RESOLVER-1: {mixed:?}");
         }
         assert_eq!(checked(Vec::new(), &policy(&[])).unwrap_err(), LookupError::NoAddress);
     }
@@ -172,18 +176,22 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_does_not_answer_delays_itself_alone() {
+    fn a_silent_zone_delays_only_itself() {
         let zones = Arc::default();
-        let enter = |name: &str| ZonePlace::enter(&zones, name);
+        let acquire = |name: &str| ZonePermit::acquire(&zones, name);
         let mut held: Vec<_> = (0..ZONE_LOOKUPS_MAX)
-            .map(|n| enter(&format!("host-{n}.Slow.example")).unwrap())
+            .map(|n| acquire(&format!("host-{n}.Slow.example")).unwrap())
             .collect();
-        assert_eq!(enter("another.slow.example.").err(), Some(LookupError::TooMany), "RESOLVER-2");
-        assert!(enter("host.quick.example").is_ok(), "RESOLVER-2");
+        assert_eq!(
+            acquire("another.slow.example.").err(),
+            Some(LookupError::TooMany),
+            "RESOLVER-2"
+        );
+        assert!(acquire("host.quick.example").is_ok(), "RESOLVER-2");
         held.pop();
-        assert!(enter("another.slow.example").is_ok());
+        assert!(acquire("another.slow.example").is_ok());
         held.clear();
-        assert!(zones.lock().unwrap().is_empty(), "nothing is remembered of what has ended");
+        assert!(zones.lock().unwrap().is_empty(), "zones without lookups are forgotten");
     }
 
     #[tokio::test]

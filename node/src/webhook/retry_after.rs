@@ -1,17 +1,20 @@
-//! What an endpoint asks to wait, from `Retry-After` (RFC 9110, 10.2.3).
+//! Reads the wait that an endpoint requests with `Retry-After` (RFC 9110, section 10.2.3).
 //!
-//! Invariant: `RETRY-AFTER-1` what is given back is at most [`WAIT_MAX`]: an endpoint cannot put its webhooks off for ever.
-//! It is asked for the statuses that promise a better time only; with others the header is left alone.
+//! - `RETRY-AFTER-1`: the result is at most [`WAIT_MAX`], so an endpoint cannot postpone its
+//!   webhooks for ever.
+//!
+//! The header counts only with statuses 429 and 503.
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 use std::time::{Duration, UNIX_EPOCH};
 use triggers_protocol::Timestamp;
 
-/// The longest wait that an endpoint can ask for.
+/// Longest wait that an endpoint can request.
 const WAIT_MAX: Duration = Duration::from_secs(86_400);
 
-/// The wait that the head of an answer asks for at `now`, if it can be read. None at all is no wish: the policy decides.
+/// The requested wait as of `now`. `None` for no, zero or unreadable values: the retry policy
+/// decides then.
 pub(super) fn read(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let is_temporary =
         matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
@@ -22,7 +25,7 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> O
 
 fn seconds(text: &str) -> Option<Duration> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // More seconds than fit are too many anyway.
+    // A number that overflows exceeds the maximum anyway.
     is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
 }
 
@@ -37,14 +40,14 @@ mod tests {
     use hyper::header::HeaderValue;
     use proptest::prelude::*;
 
-    fn asked(status: u16, value: &str) -> Option<Duration> {
+    fn requested(status: u16, value: &str) -> Option<Duration> {
         let at = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
         read(StatusCode::from_u16(status).unwrap(), &headers, at)
     }
 
     #[test]
-    fn seconds_and_dates_are_read() {
+    fn seconds_and_dates_are_parsed() {
         for (value, seconds) in [
             ("0", None),
             ("120", Some(120)),
@@ -63,7 +66,7 @@ mod tests {
             ("soon", None),
         ] {
             assert_eq!(
-                asked(429, value),
+                requested(429, value),
                 seconds.map(Duration::from_secs),
                 "RETRY-AFTER-1: {value:?}"
             );
@@ -71,11 +74,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_statuses_that_mean_it_are_asked() {
+    fn only_temporary_statuses_are_considered() {
         for status in [200, 301, 400, 413, 500, 502] {
-            assert_eq!(asked(status, "5"), None, "{status}");
+            assert_eq!(requested(status, "5"), None, "{status}");
         }
-        assert_eq!(asked(503, "5"), Some(Duration::from_secs(5)));
+        assert_eq!(requested(503, "5"), Some(Duration::from_secs(5)));
         assert_eq!(
             read(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), Timestamp::from_millis(0)),
             None
@@ -84,8 +87,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_or_asks_for_too_much(text in "[ -~]{0,40}") {
-            prop_assert!(asked(429, &text).is_none_or(|wait| wait <= WAIT_MAX), "RETRY-AFTER-1");
+        fn no_text_panics_or_exceeds_the_maximum(text in "[ -~]{0,40}") {
+            let wait = requested(429, &text);
+            prop_assert!(wait.is_none_or(|wait| wait <= WAIT_MAX), "RETRY-AFTER-1");
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Sends webhooks over HTTP, one attempt at a time.
 //!
-//! Invariants: `SENDER-1` an attempt ends within `attempt_timeout_ms`, and with it what it was waiting for; `SENDER-2` the status is the
-//! answer: the body says nothing, and is read up to `response_bytes_max` only so that the connection can be used again, but
-//! an answer that does not end in time is none; no answer is followed anywhere; `SENDER-3` the
-//! target is checked at each attempt, for the policy may be another than when it was set; `SENDER-4` a connection whose
-//! answer came whole is used again, any other is closed.
-//! It tries nothing twice; a request that never went out because its idle connection had ended is no attempt yet.
+//! - `SENDER-1`: an attempt ends within `attempt_timeout_ms` and releases everything it waited for.
+//! - `SENDER-2`: the status is the answer. The body is read, up to `response_bytes_max`, only so
+//!   that the connection can be reused; an answer that does not end in time is a timeout. No redirect is
+//!   followed.
+//! - `SENDER-3`: the target is checked at each attempt, because the policy may have changed.
+//! - `SENDER-4`: only a connection whose answer was read completely is reused.
+//!
+//! The sender retries nothing, except a request that was never sent because its idle connection had
+//! closed.
 
 use super::connector::{self, Pool, SystemTcp, TcpConnector};
 use super::fault::SendFault;
@@ -23,24 +26,24 @@ use triggers_cluster_config::DeliveryOptions;
 use triggers_protocol::Environment;
 use triggers_store::kv::BoxFuture;
 
-/// Attempts, by what became of them.
+/// Metric: attempts by outcome.
 const REQUESTS_TOTAL: &str = "triggers_webhook_requests_total";
-/// How long attempts took.
+/// Metric: duration of attempts.
 const DURATION_SECONDS: &str = "triggers_webhook_duration_seconds";
 
-/// The sender of a node; cheap to clone, clones share their connections.
+/// The webhook sender of a node. Cheap to clone; clones share the connection pool.
 #[derive(Debug, Clone)]
 pub struct HttpSender<C = SystemTcp> {
     pool: Pool<C>,
     policy: Arc<TargetPolicy>,
-    read_wait: Duration,
-    whole_wait: Duration,
+    read_timeout: Duration,
+    attempt_timeout: Duration,
     response_bytes_max: usize,
     environment: Environment,
 }
 
 impl HttpSender {
-    /// A sender over the operating system's connections.
+    /// A sender that connects over the operating system.
     ///
     /// # Errors
     /// [`SenderError`] naming the option at fault.
@@ -51,7 +54,7 @@ impl HttpSender {
 }
 
 impl<C: TcpConnector> HttpSender<C> {
-    /// A sender without connections yet, which opens them with `tcp`.
+    /// A sender that opens connections with `tcp`.
     ///
     /// # Errors
     /// [`SenderError`] naming the option at fault.
@@ -73,28 +76,31 @@ impl<C: TcpConnector> HttpSender<C> {
         Ok(Self {
             pool: connector::pool(options, tcp)?,
             policy,
-            read_wait: Duration::from_millis(options.read_timeout_ms),
-            whole_wait: Duration::from_millis(options.attempt_timeout_ms),
+            read_timeout: Duration::from_millis(options.read_timeout_ms),
+            attempt_timeout: Duration::from_millis(options.attempt_timeout_ms),
             response_bytes_max: options.response_bytes_max,
             environment,
         })
     }
 
-    /// Which targets it calls.
+    /// The policy that targets must satisfy.
     pub fn policy(&self) -> &TargetPolicy {
         &self.policy
     }
 
     async fn attempt(&self, webhook: &Webhook) -> SendOutcome {
-        let deadline = Instant::now() + self.whole_wait;
-        let response = match self.in_time(deadline, "no answer", self.ask(webhook)).await {
+        let deadline = Instant::now() + self.attempt_timeout;
+        let response = match self.in_time(deadline, "no answer", self.exchange(webhook)).await {
             Ok(response) => response,
             Err(fault) => return fault.outcome(None),
         };
         let status = response.status().as_u16();
         let retry_after =
             retry_after::read(response.status(), response.headers(), self.environment.now());
-        match self.in_time(deadline, "no whole answer", self.take(response.into_body())).await {
+        match self
+            .in_time(deadline, "no complete answer", self.read_body(response.into_body()))
+            .await
+        {
             Ok(()) => SendOutcome::Answered { status, retry_after },
             Err(fault) => fault.outcome(Some(status)),
         }
@@ -106,41 +112,45 @@ impl<C: TcpConnector> HttpSender<C> {
         missing: &str,
         step: impl Future<Output = Result<T, SendFault>>,
     ) -> Result<T, SendFault> {
-        timeout_at(deadline, step).await.unwrap_or_else(|_| Err(late(missing, self.whole_wait)))
+        timeout_at(deadline, step)
+            .await
+            .unwrap_or_else(|_| Err(timed_out(missing, self.attempt_timeout)))
     }
 
-    /// Sends the request and waits for the head of the answer.
-    async fn ask(&self, webhook: &Webhook) -> Result<Response<Incoming>, SendFault> {
+    /// Sends the request and waits for the response head.
+    async fn exchange(&self, webhook: &Webhook) -> Result<Response<Incoming>, SendFault> {
         let target = Target::parse(&webhook.target_url, &self.policy).map_err(|malformed| {
             SendFault::new(SendFailure::Forbidden, format!("target_url {malformed}"))
         })?;
-        let mut request: Request<Full<Bytes>> = request::of(webhook, target.uri())?;
+        let mut request: Request<Full<Bytes>> = request::build(webhook, target.uri())?;
         let mut connection = capture_connection(&mut request);
-        // The wait for the head begins with the connection, which has its own wait.
-        let silence = async {
+        // The read timeout starts once connected; connecting has its own timeout.
+        let read_timeout = async {
             drop(connection.wait_for_connection_metadata().await);
-            sleep(self.read_wait).await;
+            sleep(self.read_timeout).await;
         };
         tokio::select! {
             biased;
-            answer = self.pool.request(request) => answer.map_err(|error| SendFault::of_request(&error)),
-            () = silence => Err(late("no answer", self.read_wait)),
+            answer = self.pool.request(request) => {
+                answer.map_err(|error| SendFault::of_request(&error))
+            }
+            () = read_timeout => Err(timed_out("no answer", self.read_timeout)),
         }
     }
 
-    /// Reads the body of the answer and keeps nothing of it. One that is too large, or breaks off, is left alone with its
-    /// connection: its status has come.
-    async fn take(&self, mut body: Incoming) -> Result<(), SendFault> {
+    /// Reads and discards the response body so that the connection can be reused. A body that is
+    /// too large or breaks off is not an error, because the status has already arrived.
+    async fn read_body(&self, mut body: Incoming) -> Result<(), SendFault> {
         if body.size_hint().lower() > self.response_bytes_max as u64 {
             return Ok(());
         }
-        let mut left = self.response_bytes_max;
+        let mut remaining = self.response_bytes_max;
         loop {
-            let frame = timeout(self.read_wait, body.frame()).await;
-            let frame = frame.map_err(|_| late("nothing more of the answer", self.read_wait))?;
+            let frame = timeout(self.read_timeout, body.frame()).await;
+            let frame = frame.map_err(|_| timed_out("no more of the answer", self.read_timeout))?;
             let Some(Ok(frame)) = frame else { return Ok(()) };
-            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-                Some(rest) => left = rest,
+            match remaining.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => remaining = rest,
                 None => return Ok(()),
             }
         }
@@ -150,21 +160,21 @@ impl<C: TcpConnector> HttpSender<C> {
 impl<C: TcpConnector> WebhookSender for HttpSender<C> {
     fn send(&self, webhook: Webhook) -> BoxFuture<'_, SendOutcome> {
         Box::pin(async move {
-            let begun = self.environment.monotonic();
+            let started = self.environment.monotonic();
             let outcome = self.attempt(&webhook).await;
-            let took = self.environment.monotonic().saturating_sub(begun);
+            let duration = self.environment.monotonic().saturating_sub(started);
             metrics::counter!(REQUESTS_TOTAL, "outcome" => label(&outcome)).increment(1);
-            metrics::histogram!(DURATION_SECONDS).record(took.as_secs_f64());
+            metrics::histogram!(DURATION_SECONDS).record(duration.as_secs_f64());
             outcome
         })
     }
 }
 
-fn late(missing: &str, wait: Duration) -> SendFault {
-    SendFault::new(SendFailure::Timeout, format!("{missing} within {} ms", wait.as_millis()))
+fn timed_out(missing: &str, limit: Duration) -> SendFault {
+    SendFault::new(SendFailure::Timeout, format!("{missing} within {} ms", limit.as_millis()))
 }
 
-/// The outcome as it stands in metrics.
+/// Metric label of an outcome.
 fn label(outcome: &SendOutcome) -> &'static str {
     match outcome {
         SendOutcome::Answered { status, .. } => match status / 100 {

@@ -1,8 +1,7 @@
-//! The sender against endpoints of its own: what it sends, and what it makes of every way to answer or not to.
+//! Runs the sender against real endpoints: what it sends and how it classifies each behaviour.
 //!
-//! The endpoints are real ones on ports that the system chose (see `endpoint`). Where an endpoint is slow, only the outcome
-//! is compared, never how long it took.
-//! What an answer means for the event is tested where it is decided.
+//! Tests with a slow endpoint compare the outcome only, never the elapsed time. `triggers-actors`
+//! tests what an outcome means for the event.
 
 mod endpoint;
 
@@ -24,7 +23,7 @@ const ID: &str = "019b76da-a800-7000-8000-000000000001";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const PAYLOAD: &str = r#"{ "a" : 1.0 }"#;
 
-/// Everything as usual, but that endpoints on this machine may be called, without TLS too.
+/// The defaults, but loopback endpoints may be called, also without TLS.
 fn options() -> DeliveryOptions {
     let allowed_targets = vec!["127.0.0.0/8".to_owned()];
     DeliveryOptions { is_https_required: false, allowed_targets, ..DeliveryOptions::default() }
@@ -59,7 +58,7 @@ fn answered(status: u16) -> SendOutcome {
     SendOutcome::Answered { status, retry_after: None }
 }
 
-/// Status, failure and reason of an attempt without a whole answer.
+/// Status, failure and reason of a failed attempt.
 fn failed(outcome: SendOutcome) -> (Option<u16>, SendFailure, String) {
     match outcome {
         SendOutcome::Failed { status, failure, reason } => (status, failure, reason),
@@ -67,7 +66,7 @@ fn failed(outcome: SendOutcome) -> (Option<u16>, SendFailure, String) {
     }
 }
 
-/// An endpoint with a certificate for the name; the directory holds the certificate as `ca.pem`.
+/// Starts an endpoint with a certificate for `name`; the directory contains it as `ca.pem`.
 async fn secure_endpoint(name: &str) -> (Endpoint, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -91,7 +90,7 @@ fn ca_file(directory: &Path) -> Option<PathBuf> {
 }
 
 #[tokio::test]
-async fn an_event_is_sent_whole_and_signed() {
+async fn the_event_is_sent_and_signed() {
     let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
     let url = endpoint.url("http", "/hooks?key=a%20b");
     assert_eq!(send(&options(), url).await, answered(200));
@@ -126,7 +125,7 @@ async fn an_event_is_sent_whole_and_signed() {
 }
 
 #[tokio::test]
-async fn a_trace_that_cannot_be_in_a_header_is_left_out() {
+async fn a_malformed_trace_parent_is_not_sent() {
     let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
     let mut webhook = webhook(endpoint.url("http", "/"));
     webhook.event.metadata = Arc::new(Metadata {
@@ -173,7 +172,7 @@ async fn every_status_is_an_answer_and_none_is_followed() {
 async fn a_connection_is_used_again() {
     let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
     let sender = sender(&options());
-    // A connection is free again a moment after its answer was taken; until then a webhook opens another.
+    // A connection returns to the pool a moment after its answer was read.
     let used_again = async {
         loop {
             assert_eq!(sender.send(webhook(endpoint.url("http", "/"))).await, answered(200));
@@ -198,8 +197,8 @@ async fn nobody_there_is_no_connection() {
 }
 
 #[tokio::test]
-async fn a_name_without_address_is_told() {
-    // Only a resolver that answers late could make it another failure.
+async fn a_name_without_address_is_a_dns_failure() {
+    // Long timeouts, so that a slow resolver does not make this a timeout.
     let patient =
         DeliveryOptions { connect_timeout_ms: 60_000, attempt_timeout_ms: 60_000, ..options() };
     let outcome = failed(send(&patient, "http://nothing.invalid/").await);
@@ -207,7 +206,7 @@ async fn a_name_without_address_is_told() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_called_is_not_connected_to() {
+async fn no_connection_is_opened_to_a_forbidden_target() {
     let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
     let port = endpoint.address().port();
     let strict = DeliveryOptions { allowed_targets: Vec::new(), ..options() };
@@ -233,15 +232,15 @@ async fn what_may_not_be_called_is_not_connected_to() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_hangs_is_left() {
+async fn a_silent_endpoint_times_out() {
     let endpoint = Endpoint::start(Behaviour::Silence).await;
     let read = DeliveryOptions { read_timeout_ms: 200, ..options() };
     let outcome = failed(send(&read, endpoint.url("http", "/")).await);
     assert_eq!(outcome, (None, SendFailure::Timeout, "no answer within 200 ms".to_owned()));
-    let whole = DeliveryOptions { attempt_timeout_ms: 200, ..options() };
-    let (status, failure, reason) = failed(send(&whole, endpoint.url("http", "/")).await);
+    let attempt = DeliveryOptions { attempt_timeout_ms: 200, ..options() };
+    let (status, failure, reason) = failed(send(&attempt, endpoint.url("http", "/")).await);
     assert_eq!((status, failure), (None, SendFailure::Timeout), "SENDER-1: {reason}");
-    // A handshake that nobody answers counts as connecting.
+    // An unanswered TLS handshake counts as connecting.
     let connect = DeliveryOptions { connect_timeout_ms: 200, ..options() };
     let outcome = failed(send(&connect, endpoint.url("https", "/")).await);
     assert_eq!(
@@ -252,12 +251,12 @@ async fn an_endpoint_that_hangs_is_left() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_left() {
+async fn an_endless_body_does_not_hold_the_attempt() {
     let endless = Endpoint::start(Behaviour::Chunks { bytes: 1_024, pause: Duration::ZERO }).await;
     assert_eq!(
         send(&options(), endless.url("http", "/")).await,
         answered(200),
-        "SENDER-2: the status has come"
+        "SENDER-2: the status has arrived"
     );
     let drip =
         Endpoint::start(Behaviour::Chunks { bytes: 1, pause: Duration::from_millis(20) }).await;
@@ -272,17 +271,17 @@ async fn a_body_without_end_is_left() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_too_large_is_not_read() {
+async fn a_body_announced_as_too_large_is_not_read() {
     let head = "HTTP/1.1 400 No\r\ncontent-length: 65537\r\n\r\n";
     let endpoint = Endpoint::start(Behaviour::Answer(head.to_owned())).await;
     assert_eq!(send(&options(), endpoint.url("http", "/")).await, answered(400), "SENDER-2");
 }
 
 #[tokio::test]
-async fn what_is_no_whole_http_is_told() {
+async fn malformed_answers_are_protocol_failures() {
     let large = format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(20_000));
     for (text, expected) in [
-        ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "the answer is no HTTP"),
+        ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "the answer is not HTTP"),
         ("", "the connection ended before the answer"),
         (large.as_str(), "the head of the answer is too large"),
     ] {
@@ -297,9 +296,8 @@ async fn what_is_no_whole_http_is_told() {
     }
 }
 
-/// The status is the answer: an endpoint that took the event is not asked to take it again for its body's sake.
 #[tokio::test]
-async fn a_body_that_is_cut_short_takes_nothing_from_the_status() {
+async fn a_truncated_body_does_not_change_the_status() {
     for text in [
         "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
@@ -314,7 +312,7 @@ async fn a_body_that_is_cut_short_takes_nothing_from_the_status() {
 }
 
 #[tokio::test]
-async fn an_endpoint_without_tls_is_no_secure_one() {
+async fn an_endpoint_without_tls_is_a_tls_failure() {
     let refusal = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
     let endpoint = Endpoint::start(Behaviour::AnswerAtOnce(refusal.to_owned())).await;
     let (status, failure, reason) = failed(send(&options(), endpoint.url("https", "/")).await);
@@ -322,11 +320,11 @@ async fn an_endpoint_without_tls_is_no_secure_one() {
 }
 
 #[tokio::test]
-async fn a_certificate_needs_an_authority_that_is_known() {
+async fn a_certificate_needs_a_known_authority() {
     let (endpoint, directory) = secure_endpoint("127.0.0.1").await;
     let url = endpoint.url("https", "/");
     let outcome = failed(send(&options(), url.clone()).await);
-    let reason = "the certificate is of no known authority".to_owned();
+    let reason = "the certificate was issued by an unknown authority".to_owned();
     assert_eq!(outcome, (None, SendFailure::Tls, reason), "CONNECTOR-2");
     assert_eq!(endpoint.requests().len(), 0);
     let known = DeliveryOptions {
@@ -339,7 +337,7 @@ async fn a_certificate_needs_an_authority_that_is_known() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_host_is_refused() {
+async fn a_certificate_for_another_host_is_rejected() {
     let (endpoint, directory) = secure_endpoint("other.example").await;
     let known = DeliveryOptions { tls_ca_file: ca_file(directory.path()), ..options() };
     let (status, failure, reason) = failed(send(&known, endpoint.url("https", "/")).await);

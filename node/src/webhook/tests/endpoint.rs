@@ -1,6 +1,5 @@
-//! An endpoint as a partner might have one, well-behaved or not: it speaks HTTP by hand, so that it can break it.
-//!
-//! It keeps what it received, and counts connections. It ends with the runtime of its test.
+//! A webhook endpoint for tests. It writes raw HTTP, so that it can also break the protocol. It
+//! records the requests and counts the connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,22 +14,22 @@ use tokio::io::{BufReader, copy, sink};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// What an endpoint does with each connection or request.
+/// How an endpoint treats each connection or request.
 #[derive(Debug, Clone)]
 pub(super) enum Behaviour {
-    /// It writes this, and keeps the connection.
+    /// Write this text and keep the connection.
     Answer(String),
-    /// It writes this, and closes the connection.
+    /// Write this text and close the connection.
     AnswerAndClose(String),
-    /// It writes this without waiting for a request.
+    /// Write this text without waiting for a request.
     AnswerAtOnce(String),
-    /// It neither reads nor writes, and keeps the connection.
+    /// Neither read nor write, and keep the connection.
     Silence,
-    /// It begins a body and adds a chunk of so many bytes after each pause, without end.
+    /// Send an endless chunked body: one chunk of `bytes` bytes after each `pause`.
     Chunks { bytes: usize, pause: Duration },
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub(super) head: String,
@@ -44,14 +43,14 @@ impl Received {
     }
 }
 
-/// A listening endpoint.
+/// A listening endpoint; it ends with the runtime of its test.
 pub(super) struct Endpoint {
     address: SocketAddr,
-    seen: Arc<Seen>,
+    seen: Arc<Observed>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Observed {
     connections: AtomicUsize,
     requests: Mutex<Vec<Received>>,
 }
@@ -68,7 +67,7 @@ impl Endpoint {
     async fn listen(behaviour: Behaviour, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(Observed::default());
         tokio::spawn(accept(listener, tls, behaviour, seen.clone()));
         Self { address, seen }
     }
@@ -94,12 +93,12 @@ async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     behaviour: Behaviour,
-    seen: Arc<Seen>,
+    seen: Arc<Observed>,
 ) {
     while let Ok((stream, _)) = listener.accept().await {
         seen.connections.fetch_add(1, Ordering::SeqCst);
         let (tls, behaviour, seen) = (tls.clone(), behaviour.clone(), seen.clone());
-        // What goes wrong here is what the test wants, or what it finds at the other end.
+        // Errors here are intended by the test or visible to it at the other end.
         tokio::spawn(async move {
             match tls {
                 None => converse(stream, &behaviour, &seen).await,
@@ -112,7 +111,7 @@ async fn accept(
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     behaviour: &Behaviour,
-    seen: &Seen,
+    seen: &Observed,
 ) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     match behaviour {
@@ -156,7 +155,7 @@ async fn write_chunks(
     }
 }
 
-/// The next request; none if the other side has closed the connection.
+/// The next request; `None` if the client closed the connection.
 async fn receive(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Received>> {
     let mut received = Received { head: String::new(), body: Vec::new() };
     while !received.head.ends_with("\r\n\r\n") {
