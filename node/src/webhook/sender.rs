@@ -2,8 +2,8 @@
 //!
 //! - `SENDER-1`: an attempt ends within `attempt_timeout_ms` and releases everything it waited for.
 //! - `SENDER-2`: the status is the answer. The body is read, up to `response_bytes_max`, only so
-//!   that the connection can be reused; an answer that does not end in time is a timeout. No redirect is
-//!   followed.
+//!   that the connection can be reused; an answer that does not end in time is a timeout. No
+//!   redirect is followed.
 //! - `SENDER-3`: the target is checked at each attempt, because the policy may have changed.
 //! - `SENDER-4`: only a connection whose answer was read completely is reused.
 //!

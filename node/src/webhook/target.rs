@@ -339,8 +339,10 @@ mod tests {
                 let uri = target.uri();
                 let authority = uri.authority().unwrap().as_str();
                 prop_assert_eq!(uri.scheme_str(), Some("https"), "TARGET-1");
-                prop_assert!(!authority.contains('@') && !uri.to_string().contains('#'), "TARGET-1");
-                prop_assert!(!uri.host().unwrap().is_empty() && uri.port_u16() != Some(0), "TARGET-1");
+                prop_assert!(!authority.contains('@'), "TARGET-1");
+                prop_assert!(!uri.to_string().contains('#'), "TARGET-1");
+                prop_assert!(!uri.host().unwrap().is_empty(), "TARGET-1");
+                prop_assert!(uri.port_u16() != Some(0), "TARGET-1");
                 prop_assert_eq!(Target::parse(&uri.to_string(), &STRICT), Ok(target), "TARGET-3");
             }
         }
