@@ -5,8 +5,8 @@
 //!
 //! - `RESOLVER-1`: every address of a name is checked; one forbidden address rejects the name.
 //! - `RESOLVER-2`: at most [`LOOKUPS_MAX`] lookups run at once, abandoned ones included, and at
-//!   most [`ZONE_LOOKUPS_MAX`] for names with the same last two labels: silent name servers delay only
-//!   their own zone.
+//!   most [`ZONE_LOOKUPS_MAX`] for names with the same last two labels: silent name servers delay
+//!   only their own zone.
 //!
 //! Nothing is cached. The connector bounds the waiting time. IP addresses in place of names do not
 //! reach the resolver; `target` checks them.
