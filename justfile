@@ -30,7 +30,7 @@ sim *arguments="sweep --seeds 0..1000":
 
 # Check the simulator: it must find every planted bug, and the same seed must give the same run.
 sim-check:
-    cargo clippy -p triggers-simulations --all-targets --features planted-bugs --locked -- -D warnings
+    cargo clippy -p triggers-simulations --all-targets --features planted-bugs -- -D warnings
     cargo test -p triggers-simulations --features planted-bugs --locked
     cargo run -p triggers-simulations --features planted-bugs --locked -- ci
 
@@ -41,6 +41,15 @@ bench *arguments="--workspace":
 # Measure a fresh node against a bare HTTP handler on this machine.
 load rounds="3" seconds="5":
     ops/load/compare.sh {{ rounds }} {{ seconds }}
+
+# Fuzz one target of simulations/fuzz for some seconds. Needs cargo-fuzz and a nightly toolchain.
+fuzz target seconds="60":
+    cargo +nightly fuzz run --fuzz-dir simulations/fuzz {{ target }} -- -max_total_time={{ seconds }}
+
+# Compile the fuzz targets with the stable toolchain and the versions of the workspace.
+fuzz-check:
+    cp Cargo.lock simulations/fuzz/Cargo.lock
+    cargo check --manifest-path simulations/fuzz/Cargo.toml --no-default-features --target-dir target
 
 # Build the documentation of the crates.
 doc:

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Three nodes and a PostgreSQL server of their own, on loopback, for a try.
+# Runs three nodes and their own PostgreSQL server on loopback, to try a cluster.
 #
 #   ops/cluster/local.sh                 starts everything and waits; Ctrl-C stops it in order
-#   ops/cluster/local.sh status [...]    shows `triggers cluster status`, with its arguments
-#   ops/cluster/local.sh node N          starts node N again, 1 to 3, after you have killed it
+#   ops/cluster/local.sh status [...]    runs `triggers cluster status` with these arguments
+#   ops/cluster/local.sh node N          starts node N (1 to 3) again, after you have killed it
 #
-# Data, keys and logs are in target/cluster/ and stay there: the next start goes on with them. PostgreSQL is looked for in
-# PATH and in /usr/lib/postgresql/*/bin, and listens on a socket in that folder only. It does not run as root: for root the
-# user postgres runs it.
+# Data, keys and logs stay in target/cluster/ for the next start. The script finds PostgreSQL in
+# PATH and in /usr/lib/postgresql/*/bin. The server listens only on a socket in that folder.
+# PostgreSQL does not run as root: for root the user postgres runs it.
 #
-# TRIGGERS_BINARY   another binary than target/release/triggers, which is built if it is missing
-# PORT_BASE         8080: the nodes take the three ports behind it, and those that are 1010 above and 680 below them
+# TRIGGERS_BINARY   default target/release/triggers, which is built if it is missing
+# PORT_BASE         default 8080: the nodes use the next three ports for clients, the ports 1010
+#                   above them for operators and the ports 680 below them for each other
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -29,7 +30,7 @@ if ! "$triggers" cluster --help >/dev/null 2>&1; then
   cargo build --release
 fi
 
-# Runs a program of PostgreSQL, where its user can stand.
+# Runs a program of PostgreSQL in a directory that its user can enter.
 postgres() (
   program=$binaries/$1
   shift
@@ -56,15 +57,15 @@ start_postgres() {
       fail "no database could be made; see $directory/postgres.log"
   fi
   if postgres pg_ctl -D "$data/data" status >/dev/null 2>&1; then
-    echo "PostgreSQL of an earlier start still runs: it is used"
+    echo "using PostgreSQL of an earlier start, which still runs"
     return
   fi
-  # Three nodes take up to 99 connections; of the 100 that are the default, 97 are for them.
+  # Three nodes use up to 99 connections, and the default of 100 leaves 97 for them.
   postgres pg_ctl -D "$data/data" -w -l "$data/log" -o "-k '$data' -c listen_addresses= -c max_connections=150" start \
     >>"$directory/postgres.log" 2>&1 || fail "PostgreSQL did not start; see $data/log"
 }
 
-# Becomes a node.
+# Replaces this process with a node.
 run_node() {
   export TRIGGERS__NODE__NAME=node-$1
   export TRIGGERS__LISTEN__ADDRESS=127.0.0.1:$((base + $1))
@@ -72,7 +73,7 @@ run_node() {
   export TRIGGERS__CLUSTER__ADDRESS=127.0.0.1:$((base - 680 + $1))
   export TRIGGERS__STORE__ENGINE=postgres
   export TRIGGERS__STORE__POSTGRES_URL="postgresql:///postgres?user=triggers&host=${data// /%20}"
-  # A receiver on the same machine is what a first try has, as with `triggers dev`.
+  # Allows receivers of webhooks on the same machine, as `triggers dev` does.
   export TRIGGERS__DELIVERY__IS_HTTPS_REQUIRED=${TRIGGERS__DELIVERY__IS_HTTPS_REQUIRED:-false}
   export TRIGGERS__DELIVERY__ALLOWED_TARGETS=${TRIGGERS__DELIVERY__ALLOWED_TARGETS:-127.0.0.0/8, ::1/128}
   TRIGGERS_ADMIN_KEY=$(cat "$directory/admin.key")
@@ -82,7 +83,7 @@ run_node() {
 
 is_ready() { curl -fs "$(url "$1")/readyz" >/dev/null; }
 
-# Makes a key once and keeps it in a file that nobody else can read.
+# Creates a key once and keeps it in a file that only this user can read.
 keep_key() {
   local file=$directory/$1
   shift
@@ -95,7 +96,7 @@ demo() { TRIGGERS_API_KEY=$(cat "$directory/admin.key") TRIGGERS_URL=$(url 1) "$
 
 make_demo_key() {
   [ -s "$directory/demo.key" ] && return
-  # A tenant that is there already is the one of a start that was interrupted.
+  # The tenant exists already if an earlier start was interrupted.
   demo "$triggers" tenants create --name Demo --id demo >/dev/null 2>&1 || true
   demo keep_key demo.key keys create --name demo --tenant demo
 }
@@ -104,7 +105,7 @@ declare -A pids=()
 stop() {
   trap '' INT TERM HUP
   local node code
-  # All at the same time: there is nobody left to hand anything over to.
+  # All at the same time: no node would be left to transfer partitions to.
   for node in "${!pids[@]}"; do kill -TERM "${pids[$node]}" 2>/dev/null || true; done
   for node in "${!pids[@]}"; do
     code=0
@@ -120,7 +121,7 @@ up() {
   command -v curl >/dev/null || fail "curl is not installed"
   mkdir -p "$directory"
   keep_key admin.key keys generate
-  # Jobs get groups of their own, so that Ctrl-C in the terminal reaches this script and not the nodes beside it.
+  # Jobs get process groups of their own, so that Ctrl-C reaches this script and not the nodes.
   set -m
   trap stop EXIT
   trap 'exit 130' INT TERM HUP
@@ -150,14 +151,14 @@ up() {
     curl -i $(url 1)/v1/events -H 'X-API-Key: $key' -H 'Content-Type: application/json' -d '{"event_type":"order.created","payload":{"order":42}}'
     curl $(url 2)/v1/inbox -H 'X-API-Key: $key'
 
-  ops/cluster/local.sh status   shows who owns what. Kill a node and look again:
+  ops/cluster/local.sh status   shows which node serves what. Kill a node and look again:
 
     kill -9 ${pids[2]}   # node-2; ops/cluster/local.sh node 2 starts it again
 
-  Ctrl-C stops everything; what was acknowledged stays.
+  Ctrl-C stops everything; accepted events stay.
 
 TEXT
-  # Nodes that end are noticed and left to whoever killed them.
+  # Reports nodes that end; does not start them again.
   local ended
   while [ ${#pids[@]} -gt 0 ]; do
     wait -n -p ended "${pids[@]}" || true
@@ -167,7 +168,7 @@ TEXT
       echo "node-$node has ended; ops/cluster/local.sh node $node starts it again"
     done
   done
-  # A node that was started again in another terminal needs the database.
+  # A node that was started in another terminal still needs the database.
   echo "no node of this start is left; Ctrl-C stops PostgreSQL"
   while sleep 1 & wait $!; do :; done
 }

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Measures the cluster that `ops/cluster/local.sh` runs: the cost of the hop through a node that does not own the tenant, and
-# how long a tenant is not served when its owner drains and when it is killed.
+# Measures the cluster that `ops/cluster/local.sh` runs: the cost of forwarding through a node that
+# does not serve the tenant, and how long a tenant is not served when its node drains and when it is
+# killed.
 #
 #   TRIGGERS__LIMITS__RATE_LIMIT_PER_MINUTE=100000000 ops/cluster/local.sh      in another terminal
-#   ops/load/cluster.sh [ROUNDS] [SECONDS]                                      default: 3 rounds of 5 seconds
+#   ops/load/cluster.sh [ROUNDS] [SECONDS]                default: 3 rounds of 5 seconds
 #
-# Everything shares the machine: nodes, database and load. Owner and other node are loaded in turn, so that what else the
-# machine does hits both. The owner is drained, started again, killed and started again.
+# Nodes, database and load share the machine. The serving node and another one are loaded in turn,
+# so that other load on the machine affects both. The serving node is drained, started, killed and
+# started again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-3} seconds=${2:-5}
@@ -14,7 +16,7 @@ triggers=${TRIGGERS_BINARY:-target/release/triggers}
 key=$(cat target/cluster/demo.key)
 number() { sed -n "s/.*\"$1\": *\([0-9.]*\).*/\1/p"; }
 
-# The number of the node that owns the tenant of the key, as node N sees it.
+# The number of the node that serves the tenant of the key, as node N sees it.
 owner() {
   curl -fs "http://127.0.0.1:$((9090 + $1))/v1/cluster" | python3 -c '
 import hashlib, json, sys
@@ -36,7 +38,7 @@ for round in $(seq "$rounds"); do
   printf '%5s %12.0f %12.0f %6.2f\n' "$round" "$here" "$there" "$(awk "BEGIN {print $there / $here}")"
 done
 for signal in TERM KILL; do
-  echo "SIG$signal to node-$owner, which owns the tenant; events through the two others:"
+  echo "SIG$signal to node-$owner, which serves the tenant; events through the two others:"
   python3 ops/load/stall.py 25 "$key" "http://127.0.0.1:$((8080 + other))" "http://127.0.0.1:$((8080 + third))" &
   probe=$!
   sleep 3
@@ -46,4 +48,4 @@ for signal in TERM KILL; do
   ready "$owner"
   balanced
 done
-echo "node-$owner runs on as a job of this script's; stop it with the cluster"
+echo "node-$owner still runs as a job of this script; stop it together with the cluster"

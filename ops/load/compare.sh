@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Measures a fresh node against a bare axum handler on the same machine, interleaved, and prints the ratios.
+# Measures a fresh node beside a bare axum handler on the same machine and prints the ratios.
 #
 #   ops/load/compare.sh [ROUNDS] [SECONDS]      default: 3 rounds of 5 seconds
 #
-# Each round loads the bare handler and the node in turn, so that what else the machine does hits both. The node and the
-# load generator share the machine. Results go to stdout as a table, one line a measurement, medians at the end.
+# Each round loads the handler and the node in turn, so that other load on the machine affects both.
+# The node and the load generator share the machine. Prints a table with one line a measurement, and
+# medians at the end.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-3} seconds=${2:-5}

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Loads a node that holds many events in turn with one that holds few, then kills the full one in the middle of batches and
-# measures how long it takes to serve again.
+# Loads a node that holds many events in turn with one that holds few. Then kills the full one while
+# it takes batches, and measures how long it takes to serve again.
 #
-#   ops/load/full.sh [MILLIONS] [ROUNDS] [SECONDS]      default: 10 million events, 5 rounds of 4 seconds
+#   ops/load/full.sh [MILLIONS] [ROUNDS] [SECONDS]      default: 10 million, 5 rounds of 4 seconds
 #
-# Nodes and load generator share the machine. It needs about 1.7 GB of disk and of page cache for each million.
+# The nodes and the load generator share the machine. Each million events needs about 1.7 GB of disk
+# and of page cache.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 millions=${1:-10} rounds=${2:-5} seconds=${3:-4}
@@ -47,7 +48,7 @@ for round in $(seq "$rounds"); do
   for node in $order; do
     result=$(load "$node" single 64 "$seconds")
     printf '%s %.0f %s\n' "$node" "$(number events_per_second <<<"$result")" "$(number p99 <<<"$result")" >>"$data/results"
-    # What is in the log is flushed when nothing was written for a second; that should not fall on the next one.
+    # The node flushes its log after a second without writes; keep that out of the next measurement.
     sleep 2.5
   done
 done

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Posts events one after the other and tells how long none was accepted, and what failed.
+"""Posts events one after the other. Prints the longest time without an accepted event, and the failures.
 
     stall.py SECONDS KEY URL [URL ...]
 
-Each event goes to the addresses in turn until it is accepted, with the same idempotency key. Run it while a node is
-stopped, killed or added. Needs nothing but Python 3.
+Each event goes to the URLs in turn, with the same idempotency key, until one accepts it. Run it while
+a node is stopped, killed or added. Needs only Python 3.
 """
 
 import http.client
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 
 def post(connections, url, key, body, idempotency_key):
-    """Whether it was accepted; else why not."""
+    """Posts one event; returns None if it was accepted, else the status or the name of the error."""
     connection = connections.get(url)
     if connection is None:
         parts = urlsplit(url)

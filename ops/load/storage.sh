@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Measures the embedded store under a node: what is written to the disk for each byte that was accepted, memory under load and
-# idle, stalls, a hundred tenants, a load of which nine of ten events are acknowledged at once, and how long a start takes after
-# kill -9 with much in the log.
+# Measures the embedded store of a node: bytes written to disk for each byte accepted, memory under
+# load and idle, stalls, a hundred tenants, a load whose events are mostly acknowledged at once, and
+# the time of a start after kill -9 with a full log.
 #
 #   ops/load/storage.sh [SECONDS]      default: 15 seconds of each load
 #
-# Node and load generator share the machine. Bytes written are those of the whole disk, from /proc/diskstats, since what a process
-# writes is counted by whole folios of the page cache; accepted are payloads of 1 KiB.
+# The node and the load generator share the machine. Bytes written are those of the whole disk, from
+# /proc/diskstats, because the kernel counts the writes of a process in whole folios of the page
+# cache. Payloads have 1 KiB.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-15}
@@ -25,13 +26,13 @@ start_node() {
 }
 resident() { awk '/^RssAnon/ {printf "%d", $2 / 1024}' "/proc/$node/status"; }
 disk=$(basename "$(df --output=source "$data" | tail -1)")
-# What is in the log is flushed when nothing was written for a second; it belongs to the load that has written it.
-settle() {
+# Waits until the log is flushed, so that its bytes count for the load that wrote them.
+flushed() {
   sleep 2.5
   until curl -fs "$(field admin_url)/metrics" | grep -q '^triggers_store_log_segments_sealed 0'; do sleep 0.2; done
 }
-written() { settle && sync && awk -v disk="$disk" '$3 == disk {printf "%.0f", $10 * 512}' /proc/diskstats; }
-load() { # mode connections keys, of each of them one a line
+written() { flushed && sync && awk -v disk="$disk" '$3 == disk {printf "%.0f", $10 * 512}' /proc/diskstats; }
+load() { # mode connections [file with one key a line]
   local before peak=0 result="$data/result"
   before=$(written)
   "$triggers" bench --json --url "$(field url)" --keys-file "${3:-$data/key}" --mode "$1" --connections "$2" --warmup 0 \
@@ -64,7 +65,7 @@ mkdir "$data/node"
 start_node
 field api_key >"$data/key"
 echo "idle: $(resident) MiB"
-# The segments of the log are made once.
+# Creates the segments of the log, which happens once.
 "$triggers" bench --url "$(field url)" --keys-file "$data/key" --mode batch --connections 16 --duration 5 >/dev/null 2>&1
 load single 64
 load single 256
@@ -88,6 +89,6 @@ while kill -0 "$node" 2>/dev/null; do sleep 0.01; done
 begun=$(date +%s%N)
 start_node
 echo "start after kill -9 under load: $((($(date +%s%N) - begun) / 1000000)) ms; $(grep -o 'the log was read back.*' "$data/log" | tail -1)"
-# What was read back is flushed, then what that took is given back, which is looked after every ten seconds.
+# The node flushes what it read back, and returns freed memory every ten seconds.
 sleep 25
 echo "idle after it: $(resident) MiB; data file $(($(stat -c %s "$data/node/data.mdb") >> 20)) MiB"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Loads several builds of the node in turn, in short rounds, and prints each one's rate beside the first one's: the mean of the rounds'
-# ratios and its standard error. For changes that are smaller than what a shared machine's speed moves by.
+# Loads several builds of the node in turn, in short rounds. Prints the rate of each build relative
+# to the first one: the mean of the ratios of all rounds, and its standard error. Use it for changes
+# that are smaller than the noise of a shared machine.
 #
 #   ops/load/versions.sh MODE CONNECTIONS ROUNDS SECONDS BINARY BINARY...
 #   ops/load/versions.sh single 64 12 2 /tmp/before target/release/triggers
 #
-# All nodes run all the time; those that are not loaded rest. Every second round goes through them backwards. The first binary's load
-# generator loads all of them.
+# All nodes run all the time; only one is loaded. Every second round goes through them backwards.
+# The load generator of the first binary loads all of them.
 set -euo pipefail
 mode=$1 connections=$2 rounds=$3 seconds=$4
 shift 4
@@ -29,7 +30,7 @@ for at in "${!binaries[@]}"; do
   "${binaries[$at]}" dev --data-dir "$data/$at" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 >/dev/null 2>"$data/$at.log" &
   nodes+=($!)
   until [ -s "$data/$at/dev.json" ]; do sleep 0.1; done
-  # The segments of the log are made once.
+  # Creates the segments of the log, which happens once.
   load "$at" batch 16 3 >/dev/null
 done
 sleep 3
@@ -40,7 +41,7 @@ for round in $(seq "$rounds"); do
     before=$(used "${nodes[$at]}")
     load "$at" "$mode" "$connections" "$seconds" >"$data/result"
     echo "$round $at $(number events_per_second <"$data/result") $(($(used "${nodes[$at]}") - before)) $(number p99 <"$data/result")"
-    # What is in the log is flushed when nothing was written for a second; that should not fall on the next one.
+    # The node flushes its log after a second without writes; keep that out of the next measurement.
     sleep 2.5
   done
   order=($(printf '%s\n' "${order[@]}" | tac))

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Measures webhooks on a fresh node: how long they take, what an endpoint that hangs changes for other tenants, and what a
-# great number of waiting ones costs.
+# Measures webhooks on a fresh node: their latency, alone and beside another tenant's endpoint that
+# hangs, and the memory that a great number of waiting webhooks takes.
 #
-#   ops/load/webhooks.sh [SECONDS] [WAITING]      default: 15 seconds a measurement, 1,000,000 waiting webhooks
+#   ops/load/webhooks.sh [SECONDS] [WAITING]    default: 15 seconds each, 1,000,000 waiting
 #
-# Node, receivers and load generator share the machine. The latency of a delivery is the time from the event's acceptance
-# (in its id, whole milliseconds) to its arrival at the receiver. Needs python3 for the arithmetic and the endpoint that hangs.
+# Node, receivers and load generator share the machine. The latency of a delivery is the time from
+# the acceptance of the event (in its id, whole milliseconds) to its arrival at the receiver. Needs
+# python3.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-15} waiting=${2:-1000000}
@@ -23,7 +24,7 @@ start_node() {
   jobs_of_ours+=("$node")
   until [ -s "$data/node/dev.json" ] && curl -fs "$(field url)/readyz" >/dev/null; do sleep 0.02; done
 }
-# A tenant and a key of it.
+# Creates a tenant and prints a key for it.
 tenant() {
   "$triggers" tenants create --url "$(field url)" --key "$(field admin_key)" --id "$1" --name "$1" >/dev/null 2>&1
   "$triggers" keys create --url "$(field url)" --key "$(field admin_key)" --name load --tenant "$1" \
@@ -39,7 +40,8 @@ fill() { # key events
       --payload-bytes 256 --duration 2 >/dev/null 2>&1
   done
 }
-# Sends 1,000 events a second of a tenant to a receiver; prints mean, p50, p95, p99 of the delivery in milliseconds.
+# Sends 1,000 events a second of a tenant to a receiver; prints mean, p50, p95, p99 of the delivery
+# in milliseconds.
 latency() { # key name
   "$triggers" listen --json --url "$(field url)" --key "$1" >"$data/$2" 2>/dev/null &
   local listener=$!
@@ -61,7 +63,7 @@ PYTHON
 start_node
 quiet=$(tenant quiet) hanging=$(tenant hanging)
 printf '%-34s %8s %6s %6s %6s %8s\n' 'delivery at 1,000 events/s' mean_ms p50_ms p95_ms p99_ms events
-# The last tenant's webhooks do not end: connections are taken by the system, and nobody ever reads or answers.
+# An endpoint that hangs: the system accepts connections, and no program ever reads or answers.
 python3 -c 'import socket,time; s=socket.socket(); s.bind(("127.0.0.1",0)); s.listen(4096); print(s.getsockname()[1],flush=True); time.sleep(86400)' >"$data/port" &
 jobs_of_ours+=($!)
 until [ -s "$data/port" ]; do sleep 0.05; done
@@ -75,7 +77,7 @@ for round in 1 2 3; do
   printf '%-34s %8s %6s %6s %6s %8s\n' "beside $(total "$hanging" queued) that hang" $(latency "$quiet" "beside$round")
 done
 
-# A closed port: every attempt fails at once, and the breaker leaves the endpoint alone.
+# A closed port: every attempt fails at once, and the breaker pauses the subscription.
 dead=$(tenant dead)
 "$triggers" subscriptions create --url "$(field url)" --key "$dead" --target-url http://127.0.0.1:9/ \
   --retry-delays 3600,3600,3600 >/dev/null 2>&1
