@@ -1,12 +1,14 @@
-//! What of the operating system reaches into a run: random numbers, clocks and addresses. In a simulated process all three
-//! are a function of the seed.
+//! Replaces what the operating system brings into a run: random numbers, clocks and addresses. In a
+//! simulated process all three depend on the seed only.
 //!
-//! The C functions `getrandom` and `clock_gettime` are defined here, before the C library's: the seeds of hash maps and of
-//! tokio's `select!`, and every `Instant` and `SystemTime`, come through them. The same way is gone by other deterministic
-//! simulators (madsim). Addresses are fixed by a second start of the program with address space randomization switched off.
-//! Invariants: `DETERMINISM-1` until [`begin`] both functions do what the kernel does; `DETERMINISM-2` afterwards nothing of
-//! the machine is in their answers; `DETERMINISM-3` one run a process: task ids and actor ids count on from run to run.
-//! It is not a source of secrets.
+//! The C functions `getrandom` and `clock_gettime` are defined here and take precedence over those
+//! of the C library. The seeds of hash maps and of tokio's `select!`, and every `Instant` and
+//! `SystemTime`, come from them. Other deterministic simulators (madsim) do the same. Addresses are
+//! fixed by a restart of the program without address space randomization.
+//! Invariants: `DETERMINISM-1` until [`begin`] both functions ask the kernel; `DETERMINISM-2` after
+//! it their results do not depend on the machine; `DETERMINISM-3` a process makes one run, because
+//! task ids and actor ids are counted per process.
+//! The random numbers are not secret.
 #![allow(unsafe_code, reason = "the C library's functions have the C library's types")]
 
 use std::ffi::{c_int, c_uint, c_void};
@@ -14,28 +16,29 @@ use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// 2026-01-01T00:00:00Z: when every run begins.
+/// 2026-01-01T00:00:00Z, the time at which every run begins.
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
 
 static IS_SIMULATED: AtomicBool = AtomicBool::new(false);
 static RANDOM: AtomicU64 = AtomicU64::new(0);
 static NOW_NS: AtomicU64 = AtomicU64::new(0);
 
-/// From now on randomness comes from the seed and time from [`set_now`].
+/// Switches the process to random numbers from `seed` and to the time of [`set_now`].
 pub fn begin(seed: u64) {
     RANDOM.store(seed, Ordering::SeqCst);
     set_now(Duration::ZERO);
     IS_SIMULATED.store(true, Ordering::SeqCst);
 }
 
-/// Sets the time since the run began.
+/// Sets the simulated time since the run began.
 pub fn set_now(now: Duration) {
     let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
     NOW_NS.store(EPOCH_MS * 1_000_000 + now_ns, Ordering::SeqCst);
 }
 
-/// Starts the program again without randomized addresses, unless that is so already. Programs that it starts inherit it.
-/// Where the kernel refuses, the run goes on: then only the order of addresses could differ.
+/// Restarts the program without address space randomization, unless it is off already. Child
+/// processes inherit the setting. If the kernel does not allow it, the program goes on: then only
+/// the order of addresses may differ between runs.
 pub fn fix_addresses() {
     const ASK: libc::c_ulong = 0xffff_ffff;
     // SAFETY: `personality` takes a number and touches no memory of this process.
@@ -53,18 +56,18 @@ pub fn fix_addresses() {
     }
 }
 
-/// Replaces the C library's function of this name.
+/// Replaces the C library's `getrandom`.
 ///
 /// # Safety
 /// `buffer` must be writable for `length` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_uint) -> isize {
     if !IS_SIMULATED.load(Ordering::SeqCst) {
-        // SAFETY: the arguments are the caller's.
+        // SAFETY: the caller guarantees valid arguments.
         let written = unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) };
         return written as isize;
     }
-    // SAFETY: the caller says so.
+    // SAFETY: the caller guarantees it.
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
     for chunk in bytes.chunks_mut(8) {
         let state = RANDOM.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
@@ -75,18 +78,18 @@ pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_
     length as isize
 }
 
-/// Replaces the C library's function of this name.
+/// Replaces the C library's `clock_gettime`.
 ///
 /// # Safety
 /// `time` must point to a `timespec`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
     if !IS_SIMULATED.load(Ordering::SeqCst) {
-        // SAFETY: the arguments are the caller's.
+        // SAFETY: the caller guarantees valid arguments.
         return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as c_int;
     }
     let now_ns = NOW_NS.load(Ordering::SeqCst);
-    // SAFETY: the caller says so.
+    // SAFETY: the caller guarantees it.
     let time = unsafe { &mut *time };
     time.tv_sec = (now_ns / 1_000_000_000) as libc::time_t;
     time.tv_nsec = (now_ns % 1_000_000_000) as libc::c_long;

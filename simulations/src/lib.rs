@@ -1,17 +1,20 @@
-//! What the product is checked against: whole clusters of real nodes, on one thread, through failures, repeatable from a
-//! seed.
+//! Simulates whole clusters of real nodes on one thread, with faults, repeatable from a seed.
 //!
 //! ```text
-//! plan      what clients do and what goes wrong, made of a scenario and a seed
-//! world     hosts, time in steps, network, links between members     determinism: what of the system reaches into a run
-//! workload  tenants, clients, receivers of webhooks, and their memory
-//! check     at every commit, in the answers, in the rows             linearize: the answers about one event
-//! run       one run of a plan       shrink: a smaller plan that still fails       trace: its account
-//! cli       the program `triggers-sim`
+//! plan         what clients do and which faults happen, generated from a scenario and a seed
+//! world        hosts, time in steps, the network, and the links between nodes
+//! determinism  replaces the randomness, clocks and addresses of the operating system
+//! workload     tenants, clients and webhook receivers, and the history that they record
+//! check        rules at every commit, in the answers and in the rows
+//! linearize    checks the answers about one event
+//! run          one run of a plan
+//! shrink       finds a smaller plan that still fails
+//! trace        the record of a run
+//! cli          the program `triggers-sim`
 //! ```
-//! [`model::InboxModel`] is the life of a tenant's events in its plainest form: random histories of commands run against it
-//! and against the real tables on the simulated store (`tests/it`).
-//! Nothing of the product depends on this crate.
+//! [`model::InboxModel`] is a plain reference model of one inbox. `tests/it` compares it with the
+//! real tables, for random commands on the simulated store.
+//! The product does not depend on this crate.
 
 pub mod check;
 pub mod cli;

@@ -1,74 +1,78 @@
-//! Checks that the history of one event is linearizable: that the answers which clients got, some of them at the same time,
-//! are those of some order of the operations in which each took effect at one moment between its begin and its end.
+//! Checks that the history of one event is linearizable: the answers of concurrent operations equal
+//! those of some order in which each operation takes effect at one moment between begin and end.
 //!
-//! The search is that of Wing and Gong ("Testing and Verifying Concurrent Objects", 1993) with the memoization of Lowe
-//! ("Testing for Linearizability", 2017): depth first over configurations, each a set of placed operations and a state.
-//! Invariants: `LINEAR-1` an operation that ended before another began is placed before it; equal times are no order;
-//! `LINEAR-2` each answered operation is placed exactly once, one without an answer at most once, however late;
-//! `LINEAR-3` no configuration is looked at twice, nor more than [`CONFIGURATIONS_MAX`] of them: a history that needs more
-//! is a violation called undecided, never a pass; `LINEAR-4` only orders are left out for which there is one as good: an
-//! answer that changes nothing is placed as soon as it is right, and of those alike that may be next only the one that ended
-//! first; `LINEAR-5` it draws no randomness: a history always gives the same account.
-//! It is not a check across events, nor of payloads, idempotency keys, lease tokens or the order of the queue: an answer that
-//! depends on a token is right in the states named in [`step`]. It shares no code with what it checks.
+//! The search is that of Wing and Gong ("Testing and Verifying Concurrent Objects", 1993) with the
+//! memoization of Lowe ("Testing for Linearizability", 2017): depth first over configurations, each
+//! a set of placed operations and a state.
+//! Invariants: `LINEAR-1` an operation that ended before another began is placed before it; equal
+//! times are no order; `LINEAR-2` each answered operation is placed exactly once, an unanswered one
+//! at most once, however late; `LINEAR-3` no configuration is visited twice, and no more than
+//! [`CONFIGURATIONS_MAX`]: a history that needs more is reported as undecided, never as passed;
+//! `LINEAR-4` the search skips an order only if another one is as good: an operation that changes
+//! nothing is placed as soon as its answer is right, and of equal operations that may be next, the
+//! one that ended first is placed; `LINEAR-5` the search draws no randomness, so that a history
+//! always has the same result.
+//! The check does not cover payloads, idempotency keys, lease tokens or the order of events. It
+//! shares no code with the product.
 
 mod specification;
 
-pub use specification::{Action, Seen, Spontaneous, State, step};
+pub use specification::{Action, EventState, Seen, Spontaneous, step};
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// How many configurations are looked at for one history.
+/// Upper bound on the configurations visited for one history.
 pub const CONFIGURATIONS_MAX: usize = 500_000;
 
-/// One operation; times in microseconds of simulated time.
+/// One operation on the event; times are microseconds of simulated time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Operation {
-    /// When the client sent it.
+pub struct EventOperation {
+    /// Time at which the client sent the request.
     pub begin: u64,
-    /// When the client had the answer; `u64::MAX`, and not looked at, if there was none.
+    /// Time at which the client had the answer; ignored if there was none.
     pub end: u64,
-    /// What was asked for.
+    /// The operation that was asked for.
     pub action: Action,
-    /// What was told.
+    /// The answer.
     pub seen: Seen,
 }
 
-/// Why a history is not right.
+/// Why a history is not linearizable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The operations, in order of their begin.
-    pub operations: Vec<Operation>,
-    /// The longest order that is right: what was placed, by index (none: it happened without a client), and the state after.
-    pub prefix: Vec<(Option<usize>, State)>,
-    /// It needs more than [`CONFIGURATIONS_MAX`], so that nothing was shown.
+pub struct Counterexample {
+    /// All operations, in order of their begin.
+    pub operations: Vec<EventOperation>,
+    /// The longest order that fits the answers: the index of each operation, or none for a change
+    /// without a client, with the state after it.
+    pub prefix: Vec<(Option<usize>, EventState)>,
+    /// The search was given up after [`CONFIGURATIONS_MAX`], so that nothing was shown.
     pub is_undecided: bool,
 }
 
-impl std::error::Error for Violation {}
+impl std::error::Error for Counterexample {}
 
-impl fmt::Display for Violation {
+impl fmt::Display for Counterexample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.is_undecided {
             "undecided: too many orders"
         } else {
-            "not linearizable: no order is right"
+            "not linearizable: no order fits the answers"
         };
         writeln!(f, "{verdict}; operations:")?;
         let line = |at: usize| {
             format!("[{at}] {:?}: {:?}", self.operations[at].action, self.operations[at].seen)
         };
-        for (at, Operation { begin, end, .. }) in self.operations.iter().enumerate() {
+        for (at, EventOperation { begin, end, .. }) in self.operations.iter().enumerate() {
             let end = if *end == u64::MAX { "?".to_owned() } else { end.to_string() };
             writeln!(f, "  {} ({begin}..{end} us)", line(at))?;
         }
-        writeln!(f, "longest order that is right:")?;
+        writeln!(f, "longest order that fits:")?;
         for (step, state) in &self.prefix {
             writeln!(f, "  {} -> {state:?}", step.map_or("without a client".to_owned(), line))?;
         }
         let placed: BTreeSet<usize> = self.prefix.iter().filter_map(|(step, _)| *step).collect();
-        let state = self.prefix.last().map_or(State::Absent, |(_, state)| *state);
+        let state = self.prefix.last().map_or(EventState::Absent, |(_, state)| *state);
         let open = enabled(&self.operations, |at| placed.contains(&at));
         let open: Vec<_> = open
             .into_iter()
@@ -79,17 +83,17 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A configuration, and how it was reached.
-struct Node {
+/// A configuration and the step that led to it.
+struct SearchNode {
     parent: usize,
     step: Option<usize>,
-    state: State,
-    /// A bit an operation.
+    state: EventState,
+    /// One bit for each operation.
     placed: Vec<u64>,
     answered: usize,
 }
 
-impl Node {
+impl SearchNode {
     fn has(&self, at: usize) -> bool {
         self.placed[at / 64] >> (at % 64) & 1 == 1
     }
@@ -98,13 +102,14 @@ impl Node {
 /// Checks that the history of one event, which is absent at first, is linearizable.
 ///
 /// # Errors
-/// A [`Violation`] if it is not, or if that takes too long to tell.
-pub fn check(history: &[Operation], spontaneous: Spontaneous) -> Result<(), Violation> {
+/// A [`Counterexample`] if it is not, or if the search takes too long.
+pub fn check(history: &[EventOperation], spontaneous: Spontaneous) -> Result<(), Counterexample> {
     let operations = in_order(history);
     let answered = operations.iter().filter(|operation| operation.seen != Seen::Unknown).count();
     let placed = vec![0; operations.len().div_ceil(64)];
-    let mut seen = BTreeSet::from([(placed.clone(), State::Absent)]);
-    let mut nodes = vec![Node { parent: 0, step: None, state: State::Absent, placed, answered: 0 }];
+    let mut seen = BTreeSet::from([(placed.clone(), EventState::Absent)]);
+    let mut nodes =
+        vec![SearchNode { parent: 0, step: None, state: EventState::Absent, placed, answered: 0 }];
     let (mut open, mut best) = (vec![0], 0);
     while let Some(parent) = open.pop() {
         if nodes[parent].answered == answered {
@@ -113,8 +118,10 @@ pub fn check(history: &[Operation], spontaneous: Spontaneous) -> Result<(), Viol
         if nodes[parent].answered > nodes[best].answered {
             best = parent;
         }
-        // The last one is looked at first: operations in order of time, then what happens without them.
-        for (step, state) in moves(&operations, spontaneous, &nodes[parent]).into_iter().rev() {
+        // The last one is visited first: operations in order of time, then changes without a
+        // client.
+        for (step, state) in next_steps(&operations, spontaneous, &nodes[parent]).into_iter().rev()
+        {
             let (mut placed, mut answered) = (nodes[parent].placed.clone(), nodes[parent].answered);
             if let Some(at) = step {
                 placed[at / 64] |= 1 << (at % 64);
@@ -122,17 +129,21 @@ pub fn check(history: &[Operation], spontaneous: Spontaneous) -> Result<(), Viol
             }
             if seen.insert((placed.clone(), state)) {
                 open.push(nodes.len());
-                nodes.push(Node { parent, step, state, placed, answered });
+                nodes.push(SearchNode { parent, step, state, placed, answered });
             }
         }
         if nodes.len() > CONFIGURATIONS_MAX {
-            return Err(Violation { prefix: way(&nodes, best), operations, is_undecided: true });
+            return Err(Counterexample {
+                prefix: path_to(&nodes, best),
+                operations,
+                is_undecided: true,
+            });
         }
     }
-    Err(Violation { prefix: way(&nodes, best), operations, is_undecided: false })
+    Err(Counterexample { prefix: path_to(&nodes, best), operations, is_undecided: false })
 }
 
-fn in_order(history: &[Operation]) -> Vec<Operation> {
+fn in_order(history: &[EventOperation]) -> Vec<EventOperation> {
     let mut operations = history.to_vec();
     for operation in &mut operations {
         operation.end = if operation.seen == Seen::Unknown {
@@ -145,43 +156,47 @@ fn in_order(history: &[Operation]) -> Vec<Operation> {
     operations
 }
 
-/// The operations that may be next (`LINEAR-1`): none of the others ended before they began.
-fn enabled(operations: &[Operation], is_placed: impl Fn(usize) -> bool) -> Vec<usize> {
+/// The operations that may be next: no other open operation ended before they began (`LINEAR-1`).
+fn enabled(operations: &[EventOperation], is_placed: impl Fn(usize) -> bool) -> Vec<usize> {
     let open: Vec<usize> = (0..operations.len()).filter(|at| !is_placed(*at)).collect();
     let first_end = open.iter().map(|at| operations[*at].end).min().unwrap_or(u64::MAX);
     open.into_iter().take_while(|at| operations[*at].begin <= first_end).collect()
 }
 
-/// What may be next, and the state after it (`LINEAR-4`).
-fn moves(
-    operations: &[Operation],
+/// The steps that may be next, with the state after each (`LINEAR-4`).
+fn next_steps(
+    operations: &[EventOperation],
     spontaneous: Spontaneous,
-    node: &Node,
-) -> Vec<(Option<usize>, State)> {
+    node: &SearchNode,
+) -> Vec<(Option<usize>, EventState)> {
     let enabled = enabled(operations, |at| node.has(at));
     let after = |at: usize| step(node.state, operations[at].action, operations[at].seen);
-    let changes_nothing = |at: usize| !matches!(operations[at].seen, Seen::Done | Seen::Unknown);
+    let changes_nothing = |at: usize| match operations[at].seen {
+        Seen::Unknown => false,
+        Seen::Done => matches!(operations[at].action, Action::Lease | Action::Extend),
+        Seen::Conflict | Seen::Gone | Seen::NotFound | Seen::Status(_) => true,
+    };
     if let Some(at) =
         enabled.iter().find(|at| changes_nothing(**at) && after(**at).next().is_some())
     {
         return vec![(Some(*at), node.state)];
     }
-    let mut moves = Vec::new();
+    let mut next_steps = Vec::new();
     for at in &enabled {
-        let Operation { action, seen, end, .. } = operations[*at];
+        let EventOperation { action, seen, end, .. } = operations[*at];
         let mut alike = enabled
             .iter()
             .filter(|at| operations[**at].action == action && operations[**at].seen == seen);
         if alike.all(|other| (end, at) <= (operations[*other].end, other)) {
-            let is_of_use = |next: &State| seen != Seen::Unknown || *next != node.state;
-            moves.extend(after(*at).filter(is_of_use).map(|next| (Some(*at), next)));
+            let is_useful = |next: &EventState| seen != Seen::Unknown || *next != node.state;
+            next_steps.extend(after(*at).filter(is_useful).map(|next| (Some(*at), next)));
         }
     }
-    moves.extend(spontaneous.after(node.state).map(|state| (None, state)));
-    moves
+    next_steps.extend(spontaneous.after(node.state).map(|state| (None, state)));
+    next_steps
 }
 
-fn way(nodes: &[Node], mut at: usize) -> Vec<(Option<usize>, State)> {
+fn path_to(nodes: &[SearchNode], mut at: usize) -> Vec<(Option<usize>, EventState)> {
     let mut way = Vec::new();
     while at != 0 {
         way.push((nodes[at].step, nodes[at].state));

@@ -1,28 +1,29 @@
-//! The reference model of one tenant's inbox: what each command must give, without storage, batches or failures.
+//! Reference model of one tenant's inbox: the result of each command, without storage, batches or
+//! failures.
 //!
-//! Invariants: `MODEL-1` an event is in one status; `MODEL-2` an acknowledged event never waits again; `MODEL-3` a deleted id
-//! stays deleted; `MODEL-4` a key stands for its first event until it expires.
-//! It is written for reading, not for speed, and shares no code with what it checks.
+//! Invariants: `MODEL-1` an event has one status; `MODEL-2` an acknowledged event never waits
+//! again; `MODEL-3` a deleted id stays deleted; `MODEL-4` a key stands for its first event.
+//! The model is written to be read, not to be fast, and shares no code with the product.
 
 use std::collections::{BTreeMap, BTreeSet};
 use triggers_protocol::{EventId, EventStatus};
 
-/// What a command gives.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// A new event.
+    /// The event is new.
     Appended,
-    /// The event that the key stands for.
+    /// The key stands for this event.
     Replayed(EventId),
     /// The key stands for another request.
     KeyReused,
-    /// Delivered now or before.
+    /// The event is delivered, by this command or an earlier one.
     Acknowledged,
-    /// Removed now.
+    /// This command removed the event.
     Deleted,
-    /// Removed before.
+    /// An earlier command removed the event.
     Gone,
-    /// Never there.
+    /// There never was such an event.
     NotFound,
 }
 
@@ -35,7 +36,7 @@ pub struct InboxModel {
 }
 
 impl InboxModel {
-    /// Accepts an event under `id`, with an idempotency key and the digest of its request.
+    /// Accepts an event under `id`. `key` is an idempotency key with the digest of the request.
     pub fn append(&mut self, id: EventId, key: Option<(u8, u8)>) -> Expected {
         if let Some((key, digest)) = key {
             match self.keys.get(&key) {
@@ -70,12 +71,12 @@ impl InboxModel {
         }
     }
 
-    /// The ids in a status, oldest first.
+    /// The ids of the events with a status, oldest first.
     pub fn in_status(&self, status: EventStatus) -> Vec<EventId> {
         self.events.iter().filter(|(_, has)| **has == status).map(|(id, _)| *id).collect()
     }
 
-    /// Every id that was ever accepted.
+    /// The ids of all events that were accepted, also of deleted ones.
     pub fn ids(&self) -> Vec<EventId> {
         self.events.keys().chain(&self.deleted).copied().collect()
     }

@@ -1,8 +1,9 @@
-//! What a run does, decided before it begins: operations of clients and faults, each at its time. A plan is a file that can
-//! be kept, made smaller, and run again without the generator.
+//! The plan of a run: client operations and faults, each with its time. A plan is a file that can
+//! be kept, edited, made smaller, and run again without the generator.
 //!
-//! Invariants: `PLAN-1` a run is a function of its plan: what a plan leaves open is drawn from its seed in streams of their
-//! own; `PLAN-2` leaving out a fault or an operation changes nothing of the others, except what they find.
+//! Invariants: `PLAN-1` a run depends only on its plan: what the plan leaves open is drawn from its
+//! seed, in separate streams; `PLAN-2` removing a fault or an operation does not change the others,
+//! only their results.
 
 pub mod generate;
 pub mod scenario;
@@ -12,56 +13,57 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use triggers_protocol::Timestamp;
 
-/// How far the clocks go on when a day passes.
+/// Length of a `DayPasses` clock jump: a little more than [`RETENTION`].
 pub const DAY: Duration = Duration::from_secs(26 * 3_600);
-/// How long events are kept where days pass.
+/// Retention of events in plans with `DayPasses` faults.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3_600);
-/// A run takes less.
+/// Upper bound on the simulated length of a run, apart from clock jumps.
 const RUN_MAX: Duration = Duration::from_secs(3_600);
 
-/// A run.
+/// Everything that happens in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The scenario that it was made of.
+    /// The scenario that the plan was generated from.
     pub scenario: String,
-    /// The seed of everything that the plan leaves open.
+    /// Seed of everything that the plan leaves open.
     pub seed: u64,
-    /// Nodes at the start.
+    /// Number of nodes at the start.
     pub nodes: usize,
-    /// Partitions.
+    /// Number of partitions.
     pub partitions: u16,
-    /// Tenants; those from `tenants - pushed` on have a subscription.
+    /// Number of tenants; the last [`subscribed_tenants`](Self::subscribed_tenants) have webhooks.
     pub tenants: usize,
-    /// Tenants with a subscription.
-    pub pushed: usize,
-    /// Events that may wait in an inbox.
+    /// Number of tenants with webhook subscriptions.
+    pub subscribed_tenants: usize,
+    /// Upper bound on the waiting events of a tenant.
     pub quota: Option<u64>,
-    /// When operations and faults end and everything is mended.
+    /// Time at which operations and faults end and everything is repaired.
     pub run_ms: u64,
-    /// How the wall clocks of the nodes differ at the start.
+    /// Initial skew of each node's wall clock.
     pub skew_ms: Vec<i64>,
-    /// What goes wrong.
+    /// The faults, in order of time.
     pub faults: Vec<Fault>,
-    /// What clients do.
+    /// The client operations, in order of time.
     pub operations: Vec<Operation>,
 }
 
 impl Plan {
-    /// Whether days pass, so that events are kept for one only.
-    pub fn days_pass(&self) -> bool {
+    /// Whether the tenant has webhook subscriptions.
+    pub fn is_subscribed(&self, tenant: usize) -> bool {
+        tenant >= self.tenants - self.subscribed_tenants
+    }
+
+    /// Whether the plan has `DayPasses` faults, so that events expire.
+    pub fn has_expiry(&self) -> bool {
         self.days() > 0
     }
 
     fn days(&self) -> u32 {
-        let days = self
-            .faults
-            .iter()
-            .filter(|fault| matches!(fault.kind, FaultKind::DayPasses {}))
-            .count();
-        u32::try_from(days).unwrap_or(u32::MAX)
+        let days = self.faults.iter().filter(|fault| fault.kind == FaultKind::DayPasses {});
+        u32::try_from(days.count()).unwrap_or(u32::MAX)
     }
 
-    /// No node's wall clock is ever later, but for its own skew.
+    /// Upper bound on every node's wall clock during the run, apart from the node's own skew.
     pub fn latest_clock(&self) -> Timestamp {
         Timestamp::from_millis(EPOCH_MS.cast_signed())
             .plus(DAY.saturating_mul(self.days()))
@@ -69,54 +71,55 @@ impl Plan {
     }
 }
 
-/// Something that goes wrong.
+/// A fault at its time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
-    /// When.
+    /// Time at which the fault begins.
     pub at_ms: u64,
-    /// What.
+    /// What goes wrong, and for how long.
     #[serde(flatten)]
     pub kind: FaultKind,
 }
 
-/// What goes wrong. `node` counts from 0; one that is not there means the last one.
+/// What goes wrong. `node` counts from 0; a number without a node means the last node.
+/// Probabilities are per mille.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "a kind's line says what its fields are")]
+#[expect(missing_docs, reason = "the description of a variant covers its fields")]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum FaultKind {
     /// A process is killed and starts again.
     Kill { node: usize, back_after_ms: u64 },
     /// A machine loses power and starts again.
     PowerLoss { node: usize, back_after_ms: u64 },
-    /// A process stands still: afterwards it believes that no time has passed.
+    /// A process is suspended. Its monotonic clock jumps when it resumes.
     Freeze { node: usize, for_ms: u64 },
-    /// A node is asked to stop, and started again when it has.
+    /// A node is asked to stop, and starts again once it has stopped.
     Restart { node: usize },
     /// A node is asked to stop for good.
     ScaleIn { node: usize },
-    /// A node more.
+    /// A new node joins.
     ScaleOut {},
-    /// A node and all others cannot speak; with `is_one_way` it can still be heard.
+    /// A node is cut off from the other nodes; with `is_one_way` it can still send to them.
     Partition { node: usize, for_ms: u64, is_one_way: bool },
-    /// A node and the clients cannot speak.
+    /// A node is cut off from clients and webhook receivers.
     Unreachable { node: usize, for_ms: u64 },
-    /// Packets take up to so many steps.
+    /// Packets take up to `steps_max` steps.
     SlowNetwork { steps_max: u64, for_ms: u64 },
-    /// Messages between members are lost, late or doubled; per mille.
-    PeerWeather { dropped: u32, duplicated: u32, delayed: u32, for_ms: u64 },
-    /// Commits conflict without a reason; per mille.
+    /// Messages between nodes are lost, delivered twice or delayed.
+    PeerMessages { dropped: u32, duplicated: u32, delayed: u32, for_ms: u64 },
+    /// Commits fail with a conflict although there is none.
     Conflicts { per_mille: u32, for_ms: u64 },
-    /// Commits take effect, or not, or later, and are answered as unknown; per mille.
+    /// Commits take effect, do not, or do so later, and always return an unknown outcome.
     Unknown { committed: u32, not_committed: u32, late: u32, for_ms: u64 },
-    /// Calls of the store stall; per mille.
+    /// Store calls stall.
     Stalls { per_mille: u32, stall_ms: u64, for_ms: u64 },
-    /// The store is away.
+    /// The store is unavailable.
     Outage { for_ms: u64 },
     /// A node's wall clock jumps.
     ClockJump { node: usize, by_ms: i64 },
-    /// More than a day passes on every clock at once: events are kept for one.
+    /// All wall clocks jump ahead by [`DAY`], so that events expire.
     DayPasses {},
-    /// A webhook receiver behaves otherwise.
+    /// A tenant's first webhook receiver changes its behaviour.
     Receiver { tenant: usize, behaviour: Behaviour, for_ms: u64 },
 }
 
@@ -124,102 +127,102 @@ pub enum FaultKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Behaviour {
-    /// 200.
-    Well,
-    /// 500.
+    /// Answers 200.
+    Healthy,
+    /// Answers 500.
     Failing,
-    /// Nothing, until the sender gives up.
+    /// Never answers; the sender times out.
     Silent,
-    /// 200 after a while.
+    /// Answers 200 after a delay.
     Slow,
-    /// 200 and 500 in turn.
+    /// Answers 200 and 503 in turn.
     Flapping,
-    /// It takes the webhook and breaks the connection off.
-    Lying,
+    /// Receives the webhook, then closes the connection without an answer.
+    Aborting,
 }
 
-/// Something that a client does.
+/// A client operation at its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
-    /// When.
+    /// Time at which the client begins.
     pub at_ms: u64,
-    /// Its number, which names its events.
+    /// The operation's number, which also identifies the events that it sends.
     pub number: u64,
-    /// For which tenant.
+    /// The tenant that the client belongs to.
     pub tenant: usize,
-    /// At which node.
+    /// The node that the client calls.
     pub node: usize,
-    /// Chooses among what the client knows at that time.
+    /// Random number that picks an event or lease among those the client knows by then.
     pub pick: u64,
-    /// If it gives up after so long.
+    /// Time after which the client disconnects, if it does not wait for the answer.
     pub disconnects_after_ms: Option<u64>,
-    /// What.
+    /// What the client does.
     #[serde(flatten)]
     pub kind: OperationKind,
 }
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "a kind's line says what its fields are")]
+#[expect(missing_docs, reason = "the description of a variant covers its fields")]
 #[serde(tag = "operation", rename_all = "snake_case")]
 pub enum OperationKind {
-    /// Sends an event; with a key if it says so.
+    /// Sends an event, with an idempotency key if `has_key` is set.
     Send { has_key: bool, bytes: usize },
-    /// Sends an event again that was sent with a key.
+    /// Repeats an earlier request that had an idempotency key.
     SendAgain {},
-    /// Sends another event with a key that was used before.
+    /// Sends a different event with an idempotency key that was used before.
     SendOther {},
-    /// Sends some at once.
+    /// Sends a batch of events.
     SendBatch { count: usize },
-    /// Acknowledges an event; as leased with the token of its lease, which may be an old one.
+    /// Acknowledges an event; with `is_leased` under a lease token, which may have expired.
     Acknowledge { is_leased: bool },
-    /// Acknowledges some at once.
+    /// Acknowledges a batch of events.
     AcknowledgeBatch { count: usize },
-    /// Leases some.
-    Lease { limit: usize, visibility_s: u64 },
-    /// Acknowledges, extends or gives back an event with a token that nobody has.
+    /// Leases up to `limit` events.
+    Lease { limit: usize, visibility_seconds: u64 },
+    /// Acknowledges, nacks or extends an event with a token that was never granted.
     WrongToken {},
-    /// Holds a lease for longer, with a token that may be an old one.
-    Extend { visibility_s: u64 },
+    /// Extends a lease, whose token may have expired.
+    Extend { visibility_seconds: u64 },
     /// Gives a leased event back.
-    Refuse {},
+    Nack {},
     /// Deletes an event.
     Delete {},
     /// Replays an event.
     Replay {},
-    /// Replays all that have failed.
+    /// Replays all failed events.
     ReplayFailed {},
     /// Reads one event.
     Read {},
-    /// Follows the pages of a status to their end.
+    /// Reads all pages of the events with one status.
     Walk { status: Status },
-    /// Lists the tenant's keys.
+    /// Lists the tenant's API keys.
     ListKeys {},
-    /// Asks for the numbers.
+    /// Reads the tenant's event counts.
     Statistics {},
-    /// Revokes the tenant's second key, and goes on using it.
+    /// Revokes the tenant's second API key, then tries to use it.
     RevokeKey {},
 }
 
-/// A status.
+/// The status of an event, as the API shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Waits.
+    /// Waits for a consumer.
     Received,
-    /// Leased or pushed.
+    /// Is leased, or waits for webhooks.
     Queued,
-    /// Done.
+    /// Was acknowledged, or accepted by its webhooks.
     Delivered,
-    /// Given up.
+    /// Ran out of attempts.
     Failed,
 }
 
 impl Status {
-    /// All.
+    /// All statuses.
     pub const ALL: [Self; 4] = [Self::Received, Self::Queued, Self::Delivered, Self::Failed];
 
-    /// As it stands in URLs and answers.
+    /// The name in URLs and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Received => "received",

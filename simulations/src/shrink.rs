@@ -1,20 +1,22 @@
-//! Makes a failing plan small: takes items away for as long as what is left still fails.
+//! Makes a failing plan small: removes items while the rest still fails.
 //!
-//! Delta debugging, the `ddmin` of Zeller and Hildebrandt ("Simplifying and Isolating Failure-Inducing Input", 2002): the
-//! plan is cut into parts; a part that fails alone, or the rest that fails without a part, is the next plan; if there is
-//! none, the parts are halved, down to single items. Unlike there, the parts are tried alone only when they are new, and
-//! after a removal it goes on behind it, so that one pass takes away all that is of no matter.
-//! Invariants: `SHRINK-1` the result failed when it was run, or is the whole plan; `SHRINK-2` it is a subsequence: nothing is
-//! added, changed or moved; `SHRINK-3` no more runs than the budget, and none of the same items twice; `SHRINK-4` if the
-//! budget sufficed, the result is 1-minimal: without any one of its items it does not fail.
-//! It is not a search for the smallest failing plan, which may be another; it does not make items themselves simpler; and a
-//! run must depend on its items only, or else nothing but `SHRINK-2` and the budget holds.
+//! The algorithm is delta debugging: `ddmin` of Zeller and Hildebrandt ("Simplifying and Isolating
+//! Failure-Inducing Input", 2002). The plan is cut into parts. If one part fails alone, or the plan
+//! fails without one part, that is the next plan. Otherwise the parts are halved, down to single
+//! items. Two differences: parts are tried alone only when they are new, and after a removal the
+//! search continues behind it, so that one pass removes everything that does not matter.
+//! Invariants: `SHRINK-1` the result failed when it was run, or is the full plan; `SHRINK-2` the
+//! result is a subsequence of the plan; `SHRINK-3` there are no more runs than the budget allows,
+//! and no two runs of the same items; `SHRINK-4` if the budget sufficed, the result is 1-minimal:
+//! without any one of its items it does not fail.
+//! The result is not the smallest failing plan, and its items are not made simpler. A run must
+//! depend only on its items; otherwise only `SHRINK-2` and the budget hold.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// A smaller failing plan. `items` must fail, which is not run again; `fails` runs a plan; `budget` is how many runs are
-/// allowed, and afterwards how many are left: the result is 1-minimal if that is not 0.
+/// Returns a smaller failing plan. `items` must fail; `fails` runs a plan; `budget` is the number
+/// of runs allowed, and afterwards the number left. The result is 1-minimal if that is not 0.
 pub fn minimize<T: Clone>(
     items: Vec<T>,
     fails: &mut dyn FnMut(&[T]) -> bool,
@@ -34,7 +36,7 @@ pub fn minimize<T: Clone>(
         parts = parts.min(kept.len());
         let ranges: Vec<Range<usize>> =
             (0..parts).map(|part| range(kept.len(), part, parts)).collect();
-        // Of two parts, one alone is the rest without the other.
+        // With two parts, each part alone equals the plan without the other.
         let mut alone = ranges
             .iter()
             .filter(|_| are_new && parts > 2)
@@ -61,7 +63,7 @@ fn pick<T: Clone>(items: &[T], kept: &[usize]) -> Vec<T> {
     kept.iter().map(|at| items[*at].clone()).collect()
 }
 
-/// One of `parts` parts of about the same length.
+/// The range of one of `parts` parts of about the same length.
 fn range(length: usize, part: usize, parts: usize) -> Range<usize> {
     length * part / parts..length * (part + 1) / parts
 }
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_what_always_fails() {
+    fn a_plan_that_always_fails_shrinks_to_nothing() {
         for length in [0, 1, 2, 7] {
             let mut budget = 100;
             assert_eq!(minimize(vec![1; length], &mut |_| true, &mut budget), Vec::<i32>::new());
@@ -109,7 +111,8 @@ mod tests {
             length in 3..300_usize,
             planted in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
         ) {
-            let planted: BTreeSet<usize> = planted.iter().map(|index| index.index(length)).collect();
+            let planted: BTreeSet<usize> =
+                planted.iter().map(|index| index.index(length)).collect();
             let mut budget = 2000;
             let mut fails = |plan: &[usize]| planted.iter().all(|item| plan.contains(item));
             let found = minimize((0..length).collect(), &mut fails, &mut budget);
@@ -117,13 +120,15 @@ mod tests {
             prop_assert!(2000 - budget < 150, "{} runs", 2000 - budget);
         }
 
-        /// For failures that come and go with any item: a sum with a remainder.
+        /// For failures that depend on every item: a sum modulo a number.
         #[test]
         fn the_result_is_a_failing_subsequence_and_1_minimal(
             items in prop::collection::vec(any::<u16>(), 0..80),
             (modulus, budget) in (1..9_u16, 0..400_usize),
         ) {
-            let remainder = |plan: &[u16]| plan.iter().fold(0, |sum, item| (sum + item % modulus) % modulus);
+            let remainder = |plan: &[u16]| {
+                plan.iter().fold(0, |sum, item| (sum + item % modulus) % modulus)
+            };
             let wanted = remainder(&items);
             let (mut left, mut runs, mut seen) = (budget, 0, BTreeSet::new());
             let indexed: Vec<(usize, u16)> = items.iter().copied().enumerate().collect();
@@ -132,7 +137,8 @@ mod tests {
                 assert!(seen.insert(plan.to_vec()), "SHRINK-3");
                 remainder(&plan.iter().map(|(_, item)| *item).collect::<Vec<_>>()) == wanted
             };
-            let found: Vec<u16> = minimize(indexed, &mut fails, &mut left).into_iter().map(|(_, item)| item).collect();
+            let found = minimize(indexed, &mut fails, &mut left);
+            let found: Vec<u16> = found.into_iter().map(|(_, item)| item).collect();
             prop_assert_eq!(runs, budget - left);
             prop_assert_eq!(remainder(&found), wanted);
             prop_assert!(is_subsequence(&found, &items));

@@ -1,80 +1,92 @@
-//! The account of a run: every event of it goes into a digest, so that two runs can be compared, and into lines of text if
-//! somebody wants to read them.
+//! The record of a run. Every event goes into a digest, so that two runs can be compared, and on
+//! request into lines of text.
 //!
-//! Invariants: `TRACE-1` the digest is the same whether lines are kept or not; `TRACE-2` nothing is in it that is not of the
-//! run: no address, no real time.
+//! Invariants: `TRACE-1` the digest does not depend on whether lines are kept; `TRACE-2` the trace
+//! contains nothing from outside the run: no memory address and no real time.
 
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// One line.
+/// One line of a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// Since the run began.
+pub struct TraceLine {
+    /// Simulated time since the run began.
     pub at: Duration,
-    /// The host, or what else it is about.
+    /// The host, or the part of the world, that the event belongs to.
     pub subject: String,
-    /// What happened.
+    /// Description of the event.
     pub text: String,
+}
+
+/// Digest of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceDigest {
+    /// Hash over all events.
+    pub hash: u64,
+    /// Number of events.
+    pub events: u64,
 }
 
 /// A trace; cheap to clone.
 #[derive(Clone)]
-pub struct Trace(Arc<Mutex<Inner>>);
+pub struct Trace(Arc<Mutex<TraceBuffer>>);
 
-struct Inner {
+struct TraceBuffer {
     hasher: DefaultHasher,
-    count: u64,
-    lines: Option<Vec<Line>>,
+    events: u64,
+    lines: Option<Vec<TraceLine>>,
     text: String,
 }
 
 impl Trace {
-    /// An empty trace, which keeps lines if it is told to.
+    /// Creates an empty trace, which keeps its lines if `keeps_lines` is set.
     pub fn new(keeps_lines: bool) -> Self {
-        let lines = keeps_lines.then(Vec::new);
-        Self(Arc::new(Mutex::new(Inner {
+        Self(Arc::new(Mutex::new(TraceBuffer {
             hasher: DefaultHasher::new(),
-            count: 0,
-            lines,
+            events: 0,
+            lines: keeps_lines.then(Vec::new),
             text: String::new(),
         })))
     }
 
-    /// Takes note of what happened.
+    fn lock(&self) -> MutexGuard<'_, TraceBuffer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event.
     pub fn note(&self, at: Duration, subject: &str, text: fmt::Arguments<'_>) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let inner = &mut *inner;
-        inner.text.clear();
-        // Writing to a text cannot fail.
-        let _ = inner.text.write_fmt(text);
-        inner.hasher.write_u128(at.as_nanos());
-        inner.hasher.write(subject.as_bytes());
-        inner.hasher.write(inner.text.as_bytes());
-        inner.count += 1;
-        if let Some(lines) = &mut inner.lines {
-            lines.push(Line { at, subject: subject.to_owned(), text: inner.text.clone() });
+        let mut buffer = self.lock();
+        let buffer = &mut *buffer;
+        buffer.text.clear();
+        // Writing to a string cannot fail.
+        let _ = buffer.text.write_fmt(text);
+        buffer.hasher.write_u128(at.as_nanos());
+        buffer.hasher.write(subject.as_bytes());
+        buffer.hasher.write(buffer.text.as_bytes());
+        buffer.events += 1;
+        if let Some(lines) = &mut buffer.lines {
+            lines.push(TraceLine { at, subject: subject.to_owned(), text: buffer.text.clone() });
         }
     }
 
-    /// The digest of everything so far, and how many events it is of.
-    pub fn digest(&self) -> (u64, u64) {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (inner.hasher.finish(), inner.count)
+    /// The digest of all events so far.
+    pub fn digest(&self) -> TraceDigest {
+        let buffer = self.lock();
+        TraceDigest { hash: buffer.hasher.finish(), events: buffer.events }
     }
 
-    /// The lines, if they were kept.
-    pub fn take_lines(&self) -> Vec<Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).lines.take().unwrap_or_default()
+    /// Removes and returns the lines, if they were kept.
+    pub fn take_lines(&self) -> Vec<TraceLine> {
+        self.lock().lines.take().unwrap_or_default()
     }
 }
 
-/// Bytes as they stand in a trace: how many, and a digest.
-pub struct Digest<'a>(pub &'a [u8]);
+/// Formats bytes for a trace: their number and a hash.
+pub struct BytesDigest<'a>(pub &'a [u8]);
 
-impl fmt::Display for Digest<'_> {
+impl fmt::Display for BytesDigest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut hasher = DefaultHasher::new();
         hasher.write(self.0);

@@ -1,5 +1,5 @@
-//! What goes on around the nodes: tenants and keys that are there before, clients, receivers of webhooks, and what they
-//! remember of it.
+//! Everything around the nodes: the tenants that exist before the run, clients, webhook receivers,
+//! and the history that they record.
 
 pub mod clients;
 pub mod history;

@@ -1,14 +1,15 @@
-//! Simulated hosts, and time: in steps, each host's runtime goes on in its turn, on one thread.
+//! Simulated hosts and time. Time goes in steps; in each step the runtime of every host runs in
+//! turn, on one thread.
 //!
 //! ```text
-//! step: deliver what is due on the network ─▶ host 0: its runtime, clock paused, goes on by one step ─▶ host 1 ─▶ …
+//! step: deliver due packets ─▶ host 0: its runtime, clock paused, runs one step ─▶ host 1 ─▶ …
 //! ```
-//! A host is a tokio runtime of its own with a paused clock: a crash drops it with all its tasks, a freeze does not let it
-//! go on, and afterwards its clock jumps, as after SIGSTOP and SIGCONT.
-//! Invariants: `WORLD-1` whatever one host does to another takes effect in a later step; `WORLD-2` hosts go on in the same
-//! order in every step; `WORLD-3` a process that was killed or whose machine lost power sends nothing more.
+//! Each host is a tokio runtime with a paused clock. A crash drops the runtime with all its tasks.
+//! A frozen host does not run, and its clock jumps when it resumes, as after SIGSTOP and SIGCONT.
+//! Invariants: `WORLD-1` an effect of one host on another takes place in a later step; `WORLD-2`
+//! hosts run in the same order in every step; `WORLD-3` a process that was killed, or whose machine
+//! lost power, sends nothing more.
 
-pub mod clock;
 pub mod http;
 pub mod network;
 pub mod node;
@@ -29,35 +30,36 @@ use tokio::task::JoinHandle;
 use triggers_cluster_config::NodeOptions;
 use triggers_store::kv::simulated::{SimulatedEngine, Stream};
 
-/// One step: the shortest way over the network.
+/// Length of a step, which is the lowest latency of the network.
 pub const STEP: Duration = Duration::from_millis(2);
-/// A process that has ended by itself is started again after so long, as a service manager does.
+/// Delay before a process that ended by itself starts again, as under a service manager.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
 
-/// A host's number, which is in its address.
+/// A host's number, from which its address is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostId(pub usize);
 
 thread_local! {
-    static NOW: RefCell<(Duration, String)> = const { RefCell::new((Duration::ZERO, String::new())) };
+    static CURRENT: RefCell<(Duration, String)> =
+        const { RefCell::new((Duration::ZERO, String::new())) };
 }
 
-/// When it is, and which host's turn: for log lines.
-pub fn turn() -> (Duration, String) {
-    NOW.with_borrow(Clone::clone)
+/// The simulated time and the name of the host that runs now, for log lines.
+pub fn current_host() -> (Duration, String) {
+    CURRENT.with_borrow(Clone::clone)
 }
 
-/// What all hosts share.
+/// All hosts, and what they share.
 pub struct World {
-    /// The seed of everything.
+    /// Seed of all random streams.
     pub seed: u64,
-    /// The network.
+    /// Network between all hosts.
     pub network: Network,
-    /// The links between members.
+    /// Links between the nodes.
     pub peers: PeerNetwork,
-    /// The store.
+    /// Store that all nodes share.
     pub engine: SimulatedEngine,
-    /// The account of the run.
+    /// Trace of the run.
     pub trace: Trace,
     options: NodeOptions,
     hosts: Vec<Host>,
@@ -70,22 +72,22 @@ struct Host {
     boots: u32,
     skew_ms: Arc<AtomicI64>,
     frozen_until: Option<Duration>,
-    /// When a node's process is to be there again.
+    /// Time at which the process starts again; `Duration::MAX` if it never does.
     starts_at: Option<Duration>,
-    /// Whether it is a node, or where clients and receivers are.
+    /// Distinguishes nodes from the host of clients and webhook receivers.
     is_node: bool,
 }
 
 struct Process {
     runtime: Runtime,
-    /// How far its runtime has come.
+    /// Simulated time up to which the runtime has run.
     reached: Duration,
     node: Option<JoinHandle<Result<(), String>>>,
     stop: watch::Sender<bool>,
 }
 
 impl World {
-    /// A world without hosts.
+    /// Creates a world without hosts.
     pub fn new(seed: u64, engine: SimulatedEngine, options: NodeOptions, trace: Trace) -> Self {
         let network = Network::new(seed, STEP, 2, trace.clone());
         let peers = PeerNetwork::new(seed, network.clone(), trace.clone());
@@ -101,12 +103,12 @@ impl World {
         }
     }
 
-    /// The time since the run began.
+    /// Simulated time since the run began.
     pub fn now(&self) -> Duration {
         self.now
     }
 
-    /// A host for clients and receivers; what runs in its runtime is the caller's.
+    /// Adds a host for clients and receivers; the caller spawns tasks in its runtime.
     pub fn add_outside(&mut self) -> (HostId, tokio::runtime::Handle) {
         let host = self.add("outside".to_owned(), false);
         let process = self.process(host);
@@ -115,7 +117,7 @@ impl World {
         (host, runtime)
     }
 
-    /// A node's host; its process begins at once.
+    /// Adds the host of a node and starts its process.
     pub fn add_node(&mut self) -> HostId {
         let name = format!("node-{}", self.hosts.iter().filter(|host| host.is_node).count() + 1);
         let host = self.add(name, true);
@@ -136,22 +138,22 @@ impl World {
         HostId(self.hosts.len() - 1)
     }
 
-    /// All hosts of nodes.
+    /// The hosts of all nodes.
     pub fn nodes(&self) -> Vec<HostId> {
         (0..self.hosts.len()).map(HostId).filter(|host| self.hosts[host.0].is_node).collect()
     }
 
-    /// Whether a node's process runs and is not frozen.
+    /// Whether the host's process exists and is not frozen.
     pub fn is_up(&self, host: HostId) -> bool {
         self.hosts[host.0].process.is_some() && self.hosts[host.0].frozen_until.is_none()
     }
 
-    /// A host's name.
+    /// The name of a host.
     pub fn name(&self, host: HostId) -> &str {
         &self.hosts[host.0].name
     }
 
-    /// The skew of a host's wall clock.
+    /// The skew of a host's wall clock, in milliseconds.
     pub fn skew(&self, host: HostId) -> Arc<AtomicI64> {
         self.hosts[host.0].skew_ms.clone()
     }
@@ -165,7 +167,7 @@ impl World {
         Process { runtime, reached: self.now, node: None, stop: watch::channel(false).0 }
     }
 
-    /// Starts a node's process, if it does not run.
+    /// Starts a node's process, unless it runs already.
     pub fn start(&mut self, host: HostId) {
         self.hosts[host.0].starts_at = None;
         if self.hosts[host.0].process.is_some() {
@@ -179,7 +181,7 @@ impl World {
             name: name.clone(),
             options: self.options.clone(),
             engine: self.engine.clone(),
-            environment: clock::environment(self.now, skew_ms.clone(), random),
+            environment: node::environment(self.now, skew_ms.clone(), random),
             network: self.network.clone(),
             peers: self.peers.clone(),
             stop: process.stop.subscribe(),
@@ -189,7 +191,7 @@ impl World {
         self.hosts[host.0].process = Some(process);
     }
 
-    /// Ends a process without warning. It starts again after a while, if that is said.
+    /// Kills a process; it starts again after `restart_after`, or not at all if there is none.
     pub fn kill(&mut self, host: HostId, is_power_lost: bool, restart_after: Option<Duration>) {
         self.trace.note(
             self.now,
@@ -204,13 +206,13 @@ impl World {
         self.hosts[host.0].frozen_until = None;
         self.peers.set_frozen(host, false);
         let Some(process) = self.hosts[host.0].process.take() else { return };
-        // First, so that nothing of what is dropped is sent.
+        // Before the runtime is dropped, so that dropped connections send nothing (`WORLD-3`).
         self.network.process_ended(host, is_power_lost);
         self.peers.process_ended(host);
         drop(process);
     }
 
-    /// Asks a node to stop, as SIGTERM does. It starts again some time after it has ended, if that is said.
+    /// Asks a node to stop, as SIGTERM does. With `is_started_again` it starts again afterwards.
     pub fn stop(&mut self, host: HostId, is_started_again: bool) {
         self.trace.note(self.now, self.name(host), format_args!("is asked to stop"));
         if let Some(process) = &self.hosts[host.0].process {
@@ -219,7 +221,7 @@ impl World {
         self.hosts[host.0].starts_at = (!is_started_again).then_some(Duration::MAX);
     }
 
-    /// Lets a host stand still until then.
+    /// Suspends a host until the given time.
     pub fn freeze(&mut self, host: HostId, until: Duration) {
         self.trace.note(self.now, self.name(host), format_args!("freezes until {until:?}"));
         if self.hosts[host.0].process.is_some() {
@@ -228,25 +230,25 @@ impl World {
         }
     }
 
-    /// Lets everything run that does not.
+    /// Resumes and starts all nodes, except those that were stopped for good.
     pub fn heal(&mut self) {
         for host in self.nodes() {
             if let Some(until) = &mut self.hosts[host.0].frozen_until {
                 *until = self.now;
             }
-            let is_gone_for_good = self.hosts[host.0].starts_at == Some(Duration::MAX);
-            if !is_gone_for_good {
+            let is_stopped_for_good = self.hosts[host.0].starts_at == Some(Duration::MAX);
+            if !is_stopped_for_good {
                 self.start(host);
             }
         }
     }
 
-    /// One step of everything.
+    /// Runs one step of all hosts.
     pub fn step(&mut self) {
         self.step_by(STEP);
     }
 
-    /// One step that is longer, when nobody measures how long anything takes.
+    /// Runs one longer step, for phases in which latencies do not matter.
     pub fn step_by(&mut self, step: Duration) {
         let begun = self.now;
         determinism::set_now(begun);
@@ -272,9 +274,9 @@ impl World {
         }
         let own = &mut self.hosts[host.0];
         let Some(process) = &mut own.process else { return };
-        NOW.with_borrow_mut(|turn| {
-            turn.0 = begun;
-            turn.1.clone_from(&own.name);
+        CURRENT.with_borrow_mut(|current| {
+            current.0 = begun;
+            current.1.clone_from(&own.name);
         });
         let (missed, reached) = (begun.saturating_sub(process.reached), now.saturating_sub(begun));
         process.reached = now;
@@ -286,13 +288,14 @@ impl World {
         });
         if process.node.as_ref().is_some_and(JoinHandle::is_finished) {
             let node = process.node.take();
-            let ended = process.runtime.block_on(async { node.expect("it was there").await });
-            let said = match ended {
+            let ended =
+                process.runtime.block_on(async { node.expect("checked to be there").await });
+            let result = match ended {
                 Ok(Ok(())) => "stopped".to_owned(),
                 Ok(Err(error)) => format!("ended: {error}"),
                 Err(error) => format!("panicked: {error}"),
             };
-            self.trace.note(now, &own.name, format_args!("{said}"));
+            self.trace.note(now, &own.name, format_args!("{result}"));
             own.starts_at = own.starts_at.or(Some(now + RESTART_AFTER));
             self.end(host, false);
         }

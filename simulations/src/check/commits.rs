@@ -1,8 +1,12 @@
-//! Looks at every commit as it takes effect.
+//! Checks every commit of the store as it takes effect.
 //!
-//! Rules: `COMMIT-FENCE` who writes into a partition is who its fence names at that moment; `COMMIT-EPOCH` an epoch only grows,
-//! and is one owner's; `COMMIT-STATUS` an event's status changes only as its life allows; `COMMIT-ID` a new event's id is
-//! greater than every one of its tenant before; `COMMIT-QUOTA` an inbox with a quota has no more events than that.
+//! | rule | what must hold |
+//! |---|---|
+//! | `COMMIT-FENCE` | only the owner that a partition's fence names writes into the partition |
+//! | `COMMIT-EPOCH` | the epoch of a fence grows with every change of owner |
+//! | `COMMIT-STATUS` | an event's status changes only along the allowed transitions |
+//! | `COMMIT-ID` | a new event's id is greater than all earlier ids of its tenant |
+//! | `COMMIT-QUOTA` | an inbox does not accept more waiting events than its quota |
 
 use super::Violation;
 use crate::plan::Plan;
@@ -16,32 +20,33 @@ use triggers_store::kv::simulated::{ObservedCommit, Observer};
 use triggers_store::tables::keys::{self, TenantKeys};
 use triggers_store::tables::rows::{Delivery, EventRow, Fence, Row};
 
-/// What was found; shared with whoever runs the simulation.
-pub type Found = Arc<Mutex<Vec<Violation>>>;
+/// The violations found so far, shared with the run.
+pub type SharedViolations = Arc<Mutex<Vec<Violation>>>;
 
-/// The checks.
+/// The checks, with what they remember between commits.
 pub struct CommitChecks {
-    found: Found,
+    found: SharedViolations,
     quota: Option<u64>,
-    /// Tenants with a subscription: their events are pushed from the start.
-    pushed: BTreeSet<Bytes>,
+    /// Tenants with webhook subscriptions.
+    subscribed: BTreeSet<Bytes>,
     last_ids: BTreeMap<Bytes, EventId>,
 }
 
 impl CommitChecks {
-    /// Checks that report to `found`.
-    pub fn new(found: Found, plan: &Plan) -> Self {
-        let pushed = (plan.tenants - plan.pushed..plan.tenants)
+    /// Creates checks that report to `found`.
+    pub fn new(found: SharedViolations, plan: &Plan) -> Self {
+        let subscribed = (0..plan.tenants)
+            .filter(|tenant| plan.is_subscribed(*tenant))
             .map(|tenant| format!("t-{tenant}").into())
             .collect();
-        Self { found, quota: plan.quota, pushed, last_ids: BTreeMap::new() }
+        Self { found, quota: plan.quota, subscribed, last_ids: BTreeMap::new() }
     }
 
-    fn report(&self, rule: &'static str, commit: &ObservedCommit<'_>, account: String) {
+    fn report(&self, rule: &'static str, commit: &ObservedCommit<'_>, details: String) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.push(Violation::new(
             rule,
-            format!("at {} ms, {}: {account}", commit.at.as_millis(), commit.writer),
+            format!("at {} ms, {}: {details}", commit.at.as_millis(), commit.writer),
         ));
     }
 
@@ -72,15 +77,10 @@ impl CommitChecks {
         }
     }
 
-    fn event(
-        &mut self,
-        commit: &ObservedCommit<'_>,
-        tenant: &[u8],
-        id: EventId,
-        (before, after): Change,
-    ) {
+    fn event(&mut self, commit: &ObservedCommit<'_>, tenant: &[u8], id: EventId, change: Change) {
         use EventStatus::{Delivered, Failed, Queued, Received};
-        let is_pushed = self.pushed.contains(tenant);
+        let is_subscribed = self.subscribed.contains(tenant);
+        let Change { before, after } = change;
         let is_legal = match (before, after) {
             (None, Some(Received | Queued)) => {
                 let last = self.last_ids.get(tenant).copied().unwrap_or(EventId::ZERO);
@@ -94,7 +94,7 @@ impl CommitChecks {
             (None, Some(_)) => false,
             (Some(Received | Queued), Some(_)) => true,
             (Some(Delivered), Some(Delivered)) | (Some(Failed), Some(Failed | Delivered)) => true,
-            (Some(Delivered | Failed), Some(Queued)) => is_pushed,
+            (Some(Delivered | Failed), Some(Queued)) => is_subscribed,
             (Some(Delivered), Some(Failed)) => false,
         };
         if !is_legal {
@@ -112,19 +112,19 @@ impl CommitChecks {
         let count = |status| {
             decode_counter(commit.after(&keys.counter(status)).as_deref()).unwrap_or(i64::MAX)
         };
-        let grew = changes.values().any(|(before, after)| before.is_none() && after.is_some());
+        let grew = changes.values().any(|change| change.before.is_none() && change.after.is_some());
         let waiting = count(EventStatus::Received).saturating_add(count(EventStatus::Queued));
-        // Replays are not refused, and may come in the same commit.
+        // Replays are not limited by the quota, and may be in the same commit.
         let is_done = |status| matches!(status, Some(EventStatus::Delivered | EventStatus::Failed));
         let revived =
-            changes.values().filter(|(before, after)| is_done(*before) && !is_done(*after));
+            changes.values().filter(|change| is_done(change.before) && !is_done(change.after));
         let most = quota.saturating_add(revived.count() as u64);
         if grew && waiting > i64::try_from(most).unwrap_or(i64::MAX) {
             let id = keys.tenant();
             self.report(
                 "COMMIT-QUOTA",
                 commit,
-                format!("{id} has {waiting} events that wait, {quota} are allowed"),
+                format!("{id} has {waiting} waiting events, the quota is {quota}"),
             );
         }
     }
@@ -162,10 +162,14 @@ fn keys_of(partition: PartitionId, tenant: &[u8]) -> Option<TenantKeys> {
     Some(TenantKeys::new(partition, &tenant))
 }
 
-/// An event's status before a commit and after it; none where it is not there.
-type Change = (Option<EventStatus>, Option<EventStatus>);
+/// An event's status before and after a commit; none if the event does not exist.
+#[derive(Clone, Copy)]
+struct Change {
+    before: Option<EventStatus>,
+    after: Option<EventStatus>,
+}
 
-/// The events of a tenant of which a commit has written something.
+/// The changes of the events that a commit wrote to.
 fn changes(commit: &ObservedCommit<'_>, keys: &TenantKeys) -> BTreeMap<EventId, Change> {
     let tenant = keys.tenant().as_str().as_bytes();
     let of_events = commit.keys.iter().filter(|key| {
@@ -175,7 +179,8 @@ fn changes(commit: &ObservedCommit<'_>, keys: &TenantKeys) -> BTreeMap<EventId, 
     let change = |id: EventId| {
         let (event, delivery) = (keys.event(id), keys.delivery(id));
         let before = status_of(commit.before(&event), commit.before(&delivery));
-        (before, status_of(commit.after(&event), commit.after(&delivery)))
+        let after = status_of(commit.after(&event), commit.after(&delivery));
+        Change { before, after }
     };
     ids.map(|id| (id, change(id))).collect()
 }
@@ -189,7 +194,7 @@ fn status_of(event: Option<Bytes>, delivery: Option<Bytes>) -> Option<EventStatu
     Some(row.event.state.status)
 }
 
-/// The partition that a key is of.
+/// The partition that a key belongs to.
 pub(super) fn partition_of(key: &[u8]) -> Option<PartitionId> {
     match key {
         [b'p', high, low, ..] => Some(PartitionId(u16::from_be_bytes([*high, *low]))),
@@ -197,12 +202,13 @@ pub(super) fn partition_of(key: &[u8]) -> Option<PartitionId> {
     }
 }
 
-/// What a tenant's key is made of.
+/// The parts of a key of a tenant.
 pub(super) struct Parts<'a> {
     pub(super) tenant: &'a [u8],
     pub(super) table: u8,
 }
 
+/// Splits a key of a tenant; none if the key is of another kind.
 pub(super) fn parts(key: &[u8]) -> Option<Parts<'_>> {
     partition_of(key)?;
     let (kind, rest) = key.get(3..)?.split_first()?;

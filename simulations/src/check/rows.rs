@@ -1,10 +1,14 @@
-//! Looks at what is in the store when everything has come to rest.
+//! Checks the rows in the store, during the run and after the cluster has quiesced.
 //!
-//! Rules: `ROWS-QUEUE` every event has its place in the order of its status, and there is no other place; `ROWS-COUNT` the
-//! counters are what a recount gives; `ROWS-DUE` an event that is leased, pushed or waits for its next attempt has an entry
-//! for when that is due; an event that is done has none; `ROWS-DELIVERY` there is no delivery without its event, and none that has the
-//! state of a received one; `ROWS-WAKE` a tenant with a lease or a webhook has a wake-up pointer that is not later than the first of them;
-//! `ROWS-OVERDUE` and `ROWS-EXPIRED`, below.
+//! | rule | what must hold |
+//! |---|---|
+//! | `ROWS-QUEUE` | every event has exactly one queue row, that of its status |
+//! | `ROWS-COUNT` | the counters equal a recount |
+//! | `ROWS-DUE` | a queued event has a due row; a delivered or failed event has none |
+//! | `ROWS-DELIVERY` | every delivery row belongs to an event, and does not say `received` |
+//! | `ROWS-WAKE` | the wake-up pointer of a tenant is not later than its first due row |
+//! | `ROWS-OVERDUE` | after quiescing, no work is overdue |
+//! | `ROWS-EXPIRED` | after quiescing, no expired event is left |
 
 use super::Violation;
 use super::commits::{partition_of, parts};
@@ -17,19 +21,19 @@ use triggers_store::tables::rows::{Delivery, EventRow, Row};
 
 /// The rows of one tenant.
 #[derive(Default)]
-struct Tenant {
+struct TenantRows {
     partition: Option<PartitionId>,
     events: BTreeMap<EventId, EventRow>,
     deliveries: BTreeMap<EventId, Delivery>,
-    places: BTreeSet<Vec<u8>>,
+    queue_keys: BTreeSet<Vec<u8>>,
     counters: BTreeMap<Vec<u8>, Bytes>,
     due: BTreeSet<EventId>,
-    /// The second of the first lease or webhook.
+    /// Time in seconds at which the first lease or webhook is due.
     first_due: Option<u64>,
 }
 
-/// `ROWS-OVERDUE`: at rest, no lease has ended and no webhook been due before this without anything done about it. Tenants in
-/// `busy` are still getting their webhooks, one after the other.
+/// `ROWS-OVERDUE`: no lease and no webhook was due before this time and is still there. Tenants in
+/// `busy` may have a backlog of webhooks.
 pub fn overdue(
     dump: &[(Bytes, Bytes)],
     before: Timestamp,
@@ -56,13 +60,13 @@ pub fn overdue(
             let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
             Violation::new(
                 "ROWS-OVERDUE",
-                format!("{tenant}: {id} was due at {time}, and it is past {before}"),
+                format!("{tenant}: {id} was due at {time}, which is before {before}"),
             )
         })
         .collect()
 }
 
-/// `ROWS-EXPIRED`: at rest, no event is left of those that came before `horizon`, which is longer ago than they are kept.
+/// `ROWS-EXPIRED`: no event is left that was created before `horizon`.
 pub fn expired(dump: &[(Bytes, Bytes)], horizon: Timestamp) -> Vec<Violation> {
     let events = dump
         .iter()
@@ -72,15 +76,18 @@ pub fn expired(dump: &[(Bytes, Bytes)], horizon: Timestamp) -> Vec<Violation> {
     old.map(|id| {
         Violation::new(
             "ROWS-EXPIRED",
-            format!("{id} is of {}, kept is what came since {horizon}", id.created_at()),
+            format!(
+                "{id} was created at {}, events before {horizon} have expired",
+                id.created_at()
+            ),
         )
     })
     .collect()
 }
 
-/// Checks a dump of the store.
+/// Checks a dump of the store against the rules that hold at every moment.
 pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
-    let mut tenants: BTreeMap<Vec<u8>, Tenant> = BTreeMap::new();
+    let mut tenants: BTreeMap<Vec<u8>, TenantRows> = BTreeMap::new();
     let mut pointers: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let mut found = Vec::new();
     for (key, value) in dump {
@@ -104,7 +111,7 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
                     found.push(Violation::new("ROWS-QUEUE", format!("{id}, delivery: {error}")))
                 }
             },
-            (b'q', _) => drop(tenant.places.insert(key.to_vec())),
+            (b'q', _) => drop(tenant.queue_keys.insert(key.to_vec())),
             (b'c', _) => drop(tenant.counters.insert(key.to_vec(), value.clone())),
             (b'w', Some(id)) => drop(tenant.due.insert(id)),
             (b'r' | b'd', Some(id)) => {
@@ -127,14 +134,14 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
             let pointed = pointers.get(&name);
             found.push(Violation::new(
                 "ROWS-WAKE",
-                format!("{text} has something due at {due} s, pointer {pointed:?}"),
+                format!("{text} has work due at {due} s, its wake-up pointer is {pointed:?}"),
             ));
         }
     }
     found
 }
 
-fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) {
+fn check_tenant(keys: &TenantKeys, tenant: &TenantRows, found: &mut Vec<Violation>) {
     let name = keys.tenant();
     let mut events: BTreeMap<EventId, EventStatus> =
         tenant.events.iter().map(|(id, row)| (*id, row.event.state.status)).collect();
@@ -142,27 +149,26 @@ fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) 
         let Some(status) = events.get_mut(id) else {
             found.push(Violation::new(
                 "ROWS-DELIVERY",
-                format!("{name}: {id} is gone and its delivery is there"),
+                format!("{name}: {id} has a delivery row and no event row"),
             ));
             continue;
         };
         if let Some(state) = &delivery.state {
             *status = state.status;
             if state.status == EventStatus::Received {
-                let account =
-                    format!("{name}: {id} is received, and its own row does not have its state");
-                found.push(Violation::new("ROWS-DELIVERY", account));
+                let details = format!("{name}: the delivery row of {id} says that it is received");
+                found.push(Violation::new("ROWS-DELIVERY", details));
             }
         }
     }
     let expected: BTreeSet<Vec<u8>> =
         events.iter().map(|(id, status)| keys.queue(*status, *id)).collect();
-    for key in expected.symmetric_difference(&tenant.places) {
+    for key in expected.symmetric_difference(&tenant.queue_keys) {
         let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
         let status = events.get(&id);
         found.push(Violation::new(
             "ROWS-QUEUE",
-            format!("{name}: {id} is {status:?}, its places say otherwise"),
+            format!("{name}: {id} is {status:?}, its queue rows say otherwise"),
         ));
     }
     for status in EventStatus::ALL {
@@ -172,26 +178,15 @@ fn check_tenant(keys: &TenantKeys, tenant: &Tenant, found: &mut Vec<Violation>) 
         if i64::try_from(recount).unwrap_or(i64::MAX) != counted {
             found.push(Violation::new(
                 "ROWS-COUNT",
-                format!("{name}: {counted} are {status}, a recount gives {recount}"),
+                format!("{name}: the counter of {status} is {counted}, a recount gives {recount}"),
             ));
         }
     }
     for (id, status) in &events {
         let is_due = tenant.due.contains(id);
-        match status {
-            EventStatus::Queued if !is_due => {
-                found.push(Violation::new(
-                    "ROWS-DUE",
-                    format!("{name}: {id} is queued and nothing is due for it"),
-                ));
-            }
-            EventStatus::Delivered | EventStatus::Failed if is_due => {
-                found.push(Violation::new(
-                    "ROWS-DUE",
-                    format!("{name}: {id} is {status} and something is due for it"),
-                ));
-            }
-            _ => {}
+        if is_due != (*status == EventStatus::Queued) {
+            let has = if is_due { "has a due row" } else { "has no due row" };
+            found.push(Violation::new("ROWS-DUE", format!("{name}: {id} is {status} and {has}")));
         }
     }
 }

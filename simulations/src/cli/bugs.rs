@@ -1,93 +1,82 @@
-//! Finds each planted bug: the simulator's own test.
+//! Finds each planted bug: this tests the simulator itself.
 //!
-//! Invariant: `BUGS-1` a bug counts as found by a run that fails with it and does not without it.
+//! Invariant: `BUGS-1` a bug counts as found if one plan fails with it and passes without it.
 
-use super::{Which, child, report, sweep};
-use clap::Args;
+use super::arguments::BugsArguments;
+use super::{RunSpec, child, report, sweep};
 use triggers_protocol::Environment;
+use triggers_protocol::planted::Bug;
 
 const NO_BUGS: &str = "this build has no bugs to plant: build it with --features planted-bugs";
 
-#[derive(Debug, Args)]
-pub(super) struct BugsArguments {
-    /// Seeds that are tried for each bug, over all scenarios
-    #[arg(long, default_value_t = 300)]
-    seeds: u64,
-    /// One bug only
-    #[arg(long)]
-    bug: Option<String>,
-}
-
-/// Plants a bug.
+/// Plants a bug in this process, if one is named.
 ///
 /// # Errors
-/// If there is no such bug, or none in this build.
+/// If the bug is unknown, or this build has no bugs.
 #[cfg(feature = "planted-bugs")]
 pub(super) fn plant(bug: Option<&str>) -> Result<(), String> {
-    use triggers_protocol::planted::{self, Bug};
     let Some(name) = bug else { return Ok(()) };
-    let bug = Bug::parse(name).map_err(|_| {
-        let all: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
-        format!("there is no bug {name:?}; there are {}", all.join(", "))
-    })?;
-    planted::plant(bug);
+    let bug = Bug::parse(name).map_err(|error| format!("bug {name:?}: {error}"))?;
+    triggers_protocol::planted::plant(bug);
     Ok(())
 }
 
-/// Plants no bug: this build has none.
+/// Plants no bug, because this build has none.
 ///
 /// # Errors
-/// If one is asked for.
+/// If a bug is named.
 #[cfg(not(feature = "planted-bugs"))]
 pub(super) fn plant(bug: Option<&str>) -> Result<(), String> {
-    match bug {
-        None => Ok(()),
-        Some(_) => Err(NO_BUGS.to_owned()),
-    }
+    bug.map_or(Ok(()), |_| Err(NO_BUGS.to_owned()))
 }
 
 pub(super) fn bugs(arguments: &BugsArguments) -> Result<bool, String> {
     if !cfg!(feature = "planted-bugs") {
         return Err(NO_BUGS.to_owned());
     }
-    let names: Vec<&str> =
-        triggers_protocol::planted::Bug::ALL.iter().map(|bug| bug.name()).collect();
-    let mut is_well = true;
-    report::say(format_args!("{:<28} {:>6} {:>8}  found by", "bug", "seeds", "time"));
-    for name in
-        names.into_iter().filter(|name| arguments.bug.as_deref().is_none_or(|only| only == *name))
-    {
+    let mut are_all_found = true;
+    report::print(format_args!("{:<28} {:>6} {:>8}  found by", "bug", "seeds", "time"));
+    let only = arguments.bug.as_deref().map(Bug::parse).transpose();
+    let only = only.map_err(|error| format!("--bug: {error}"))?;
+    for bug in Bug::ALL.into_iter().filter(|bug| only.is_none_or(|only| only == *bug)) {
+        let name = bug.name();
         let clock = Environment::system();
         match find(name, arguments.seeds)? {
-            Some((seeds, which, rule)) => {
-                let seconds = clock.monotonic().as_secs_f64();
-                report::say(format_args!(
-                    "{name:<28} {seeds:>6} {seconds:>6.1} s  {rule} in {} {}",
-                    which.scenario, which.seed
-                ));
-            }
+            Some(Finding { spec, rule }) => report::print(format_args!(
+                "{name:<28} {:>6} {:>6.1} s  {rule} in {} {}",
+                spec.seed + 1,
+                clock.monotonic().as_secs_f64(),
+                spec.scenario,
+                spec.seed
+            )),
             None => {
-                is_well = false;
-                report::say(format_args!("{name:<28} {:>6}  not found", arguments.seeds));
+                are_all_found = false;
+                report::print(format_args!("{name:<28} {:>6}  not found", arguments.seeds));
             }
         }
     }
-    Ok(is_well)
+    Ok(are_all_found)
 }
 
-/// Tries seeds until one fails with the bug and not without it; how many it took.
-fn find(name: &str, seeds: u64) -> Result<Option<(u64, Which, String)>, String> {
+/// The run that found a bug, and the rule that it broke.
+struct Finding {
+    spec: RunSpec,
+    rule: String,
+}
+
+/// Tries seeds from 0 until one fails with the bug and passes without it.
+fn find(name: &str, seeds: u64) -> Result<Option<Finding>, String> {
     let all: Vec<u64> = (0..seeds).collect();
-    for some in all.chunks(sweep::cores()) {
-        let which = |seed: &u64| Which { bug: Some(name.to_owned()), ..Which::of(*seed) };
-        let mut failures =
-            sweep::many(some.iter().map(which).collect(), some.len(), usize::MAX, false)?.failures;
-        failures.sort_by_key(|(which, _)| which.seed);
-        for (which, result) in failures {
-            let which = Which { bug: None, ..which };
-            if child::whole(&which)?.violations.is_empty() {
-                let rule = result.violations.into_iter().next().map(|violation| violation.rule);
-                return Ok(Some((which.seed + 1, which, rule.unwrap_or_default())));
+    for seeds in all.chunks(sweep::cores()) {
+        let spec = |seed: &u64| RunSpec { bug: Some(name.to_owned()), ..RunSpec::of_seed(*seed) };
+        let specs = seeds.iter().map(spec).collect();
+        let mut failures = sweep::many(specs, seeds.len(), usize::MAX, false)?.failures;
+        failures.sort_by_key(|(spec, _)| spec.seed);
+        for (spec, report) in failures {
+            let spec = RunSpec { bug: None, ..spec };
+            if child::run_to_end(&spec)?.violations.is_empty() {
+                let rule = report.violations.into_iter().next().map(|violation| violation.rule);
+                return Ok(Some(Finding { spec, rule: rule.unwrap_or_default() }));
             }
         }
     }

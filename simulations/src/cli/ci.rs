@@ -1,16 +1,17 @@
-//! What CI runs: seeds over all scenarios, the seeds that have failed before, and some of them twice.
+//! Runs what CI runs: the seeds that failed before, seeds over all scenarios, and some seeds twice.
 //!
-//! Invariant: `CI-1` every kind of fault has to come: one that never came has shown nothing.
+//! Invariant: `CI-1` every kind of fault must fire: a fault that never fired was not tested.
 
-use super::sweep::{self, Tally};
-use super::{Which, report};
-use clap::Args;
+use super::arguments::CiArguments;
+use super::sweep::{self, SweepSummary};
+use super::{RunSpec, report};
 use serde::Deserialize;
 
-/// Kinds of faults that have to come.
-pub(super) const FAULTS: [&str; 31] = [
+/// The kinds of faults that must fire.
+const FAULTS: [&str; 31] = [
     "client gives up",
     "clock jump",
+    "clock skew",
     "conflict",
     "day passes",
     "freeze",
@@ -21,13 +22,13 @@ pub(super) const FAULTS: [&str; 31] = [
     "message delayed",
     "message dropped",
     "message duplicated",
-    "partition",
     "partition one way",
+    "partition",
     "power loss",
     "quota full",
+    "receiver aborting",
     "receiver failing",
     "receiver flapping",
-    "receiver lying",
     "receiver silent",
     "receiver slow",
     "restart",
@@ -39,69 +40,53 @@ pub(super) const FAULTS: [&str; 31] = [
     "unknown, committed",
     "unknown, not committed",
     "unreachable",
-    "clock skew",
 ];
 
 const SEEDS: &str = include_str!("../../seeds.toml");
 
-#[derive(Debug, Args)]
-pub(super) struct CiArguments {
-    /// Seeds over all scenarios
-    #[arg(long, default_value_t = 200)]
-    seeds: u64,
-    /// Seeds that are run twice
-    #[arg(long, default_value_t = 20)]
-    verified: u64,
+/// The content of `seeds.toml`.
+#[derive(Debug, Deserialize)]
+struct Regressions {
+    seed: Vec<Regression>,
 }
 
-/// Seeds that have failed before.
+/// A seed that failed before.
 #[derive(Debug, Deserialize)]
-pub(super) struct Regressions {
-    pub(super) seed: Vec<Regression>,
-}
-
-/// One of them.
-#[derive(Debug, Deserialize)]
-pub(super) struct Regression {
-    pub(super) scenario: String,
-    pub(super) seed: u64,
-    /// What was wrong.
-    pub(super) about: String,
+struct Regression {
+    scenario: String,
+    seed: u64,
+    /// The fault that the seed found.
+    about: String,
 }
 
 pub(super) fn ci(arguments: &CiArguments) -> Result<bool, String> {
     let regressions: Regressions =
         toml::from_str(SEEDS).map_err(|error| format!("seeds.toml: {error}"))?;
-    let known = regressions.seed.iter().map(|regression| Which {
-        scenario: regression.scenario.clone(),
-        seed: regression.seed,
-        plan: None,
-        bug: None,
-    });
-    let known: Vec<Which> = known.collect();
-    for (regression, which) in regressions.seed.iter().zip(&known) {
-        report::say(format_args!("again: {} {}: {}", which.scenario, which.seed, regression.about));
+    let mut known = Vec::new();
+    for Regression { scenario, seed, about } in regressions.seed {
+        report::print(format_args!("failed before: {scenario} {seed}: {about}"));
+        known.push(RunSpec { scenario, seed, plan_file: None, bug: None });
     }
-    let mut is_well = true;
-    let of = |seeds: u64| (0..seeds).map(Which::of).collect();
-    for (title, which, is_twice, is_all) in [
-        ("seeds that have failed before", known, false, false),
-        ("seeds over all scenarios", of(arguments.seeds), false, true),
-        ("seeds that are run twice", of(arguments.verified), true, false),
-    ] {
-        report::say(format_args!("\n{title}"));
-        let tally = sweep::many(which, sweep::cores(), 5, is_twice)?;
-        sweep::tell(&tally);
-        is_well &= tally.failures.is_empty() && (!is_all || all_came(&tally));
-    }
-    Ok(is_well)
+    let over_all_scenarios = |seeds: u64| (0..seeds).map(RunSpec::of_seed).collect();
+    let repeated = sweep_part("seeds that failed before", known, false)?;
+    let swept = sweep_part("seeds over all scenarios", over_all_scenarios(arguments.seeds), false)?;
+    let verified = sweep_part("seeds run twice", over_all_scenarios(arguments.verified), true)?;
+    let has_failed = [&repeated, &swept, &verified].iter().any(|part| !part.failures.is_empty());
+    Ok(have_all_fired(&swept) && !has_failed)
 }
 
-fn all_came(tally: &Tally) -> bool {
+fn sweep_part(title: &str, specs: Vec<RunSpec>, is_twice: bool) -> Result<SweepSummary, String> {
+    report::print(format_args!("\n{title}"));
+    let summary = sweep::many(specs, sweep::cores(), 5, is_twice)?;
+    sweep::print(&summary);
+    Ok(summary)
+}
+
+fn have_all_fired(summary: &SweepSummary) -> bool {
     let missing: Vec<&str> =
-        FAULTS.into_iter().filter(|name| !tally.fired.contains_key(*name)).collect();
+        FAULTS.into_iter().filter(|name| !summary.fired.contains_key(*name)).collect();
     if !missing.is_empty() {
-        report::say(format_args!("CI-1: faults that did not come: {}", missing.join(", ")));
+        report::print(format_args!("CI-1: faults that did not fire: {}", missing.join(", ")));
     }
     missing.is_empty()
 }

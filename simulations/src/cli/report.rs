@@ -1,39 +1,38 @@
-//! What the program prints.
+//! Everything that the program prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program prints")]
 
-use super::Which;
+use super::RunSpec;
 use crate::plan::Plan;
-use crate::run::Outcome;
+use crate::run::RunOutcome;
 use crate::trace::Trace;
 use crate::world;
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Display};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Says a line on stdout.
-pub(super) fn say(line: fmt::Arguments<'_>) {
+/// Prints a line on stdout.
+pub(super) fn print(line: fmt::Arguments<'_>) {
     println!("{line}");
 }
 
-/// Says a line on stderr.
-pub(super) fn complain(line: impl fmt::Display) {
-    eprintln!("triggers-sim: {line}");
+/// Prints an error on stderr.
+pub(super) fn print_error(error: impl Display) {
+    eprintln!("triggers-sim: {error}");
 }
 
-/// Says a line that the next one takes the place of, if somebody looks.
-pub(super) fn progress(line: fmt::Arguments<'_>) {
+/// Replaces the progress line, if stderr is a terminal.
+pub(super) fn print_progress(line: fmt::Arguments<'_>) {
     use std::io::IsTerminal;
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[2K{line}");
     }
 }
 
-/// An outcome for people.
-pub(super) fn text(plan: &Plan, outcome: &Outcome, trace: &Trace, which: &Which) {
+/// Prints the outcome of a run for people.
+pub(super) fn text(plan: &Plan, outcome: &RunOutcome, trace: &Trace, spec: &RunSpec) {
     for line in trace.take_lines() {
         println!(
             "{:>10.3} ms  {:<10} {}",
@@ -42,89 +41,85 @@ pub(super) fn text(plan: &Plan, outcome: &Outcome, trace: &Trace, which: &Which)
             line.text
         );
     }
-    let (digest, events) = outcome.digest;
     let (faults, operations) = (plan.faults.len(), plan.operations.len());
     println!(
         "scenario {}, seed {}: {faults} faults, {operations} operations",
         plan.scenario, plan.seed
     );
     println!(
-        "{:.3} s were simulated; trace {digest:016x} of {events} events",
-        outcome.simulated.as_secs_f64()
+        "{:.3} s simulated; trace {:016x} of {} events",
+        outcome.simulated.as_secs_f64(),
+        outcome.digest.hash,
+        outcome.digest.events
     );
-    fired(&outcome.fired);
+    print_fired(outcome.fired.iter());
     if outcome.violations.is_empty() {
-        println!("nothing was found");
+        println!("no violations");
         return;
     }
     println!("\n{} violations:\n", outcome.violations.len());
     for violation in &outcome.violations {
         println!("  {violation}\n");
     }
-    println!("again, with its trace:  {}", again(which, "run"));
-    println!("smaller:                {}", again(which, "shrink").replace(" --trace", ""));
+    println!("repeat with its trace:  {}", repeat_command(spec));
+    println!("make it smaller:        {}", command("shrink", spec));
 }
 
-/// The command that repeats a run.
-pub(super) fn again(which: &Which, command: &str) -> String {
-    let plan = match &which.plan {
+/// The command that repeats a run and prints its trace.
+pub(super) fn repeat_command(spec: &RunSpec) -> String {
+    format!("{} --trace", command("run", spec))
+}
+
+fn command(name: &str, spec: &RunSpec) -> String {
+    let plan = match &spec.plan_file {
         Some(file) => format!("--plan {}", file.display()),
-        None => format!("--scenario {} --seed {}", which.scenario, which.seed),
+        None => format!("--scenario {} --seed {}", spec.scenario, spec.seed),
     };
-    let bug = which.bug.as_ref().map(|bug| format!(" --bug {bug}")).unwrap_or_default();
-    format!("triggers-sim {command} {plan}{bug} --trace")
+    let bug = spec.bug.as_ref().map(|bug| format!(" --bug {bug}")).unwrap_or_default();
+    format!("triggers-sim {name} {plan}{bug}")
 }
 
-/// How often each kind of fault has come.
-pub(super) fn fired(fired: &BTreeMap<&'static str, u64>) {
-    let all: Vec<String> = fired.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    println!(
-        "faults that came: {}",
-        if all.is_empty() { "none".to_owned() } else { all.join(", ") }
-    );
+/// Prints how often each kind of fault fired.
+pub(super) fn print_fired<'a, N: Display>(fired: impl Iterator<Item = (N, &'a u64)>) {
+    let all: Vec<String> = fired.map(|(name, count)| format!("{name} {count}")).collect();
+    println!("faults fired: {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") });
 }
 
-/// An outcome for programs: the lines of the trace if they were kept, and a last line that tells of all.
-pub(super) fn json(plan: &Plan, outcome: &Outcome, trace: &Trace) {
+/// Prints the outcome of a run for programs: the trace lines if they were kept, then the report.
+pub(super) fn json(plan: &Plan, outcome: &RunOutcome, trace: &Trace) {
     for line in trace.take_lines() {
         let at_ms = line.at.as_secs_f64() * 1_000.0;
         println!("{}", json!({ "at_ms": at_ms, "subject": line.subject, "text": line.text }));
     }
-    let violations: Vec<_> = outcome
-        .violations
-        .iter()
-        .map(|violation| json!({ "rule": violation.rule, "account": violation.account }))
-        .collect();
-    let (digest, events) = outcome.digest;
     println!(
         "{}",
         json!({
             "scenario": plan.scenario,
             "seed": plan.seed,
-            "trace": format!("{digest:016x}"),
-            "events": events,
+            "trace": format!("{:016x}", outcome.digest.hash),
+            "events": outcome.digest.events,
             "operations": outcome.operations,
             "fired": outcome.fired,
-            "violations": violations,
+            "violations": outcome.violations,
         })
     );
 }
 
-/// Puts the log lines of the nodes into the trace.
-pub(super) fn log(level: &str, trace: &Trace) -> Result<(), String> {
+/// Puts the nodes' log lines of this level and above into the trace.
+pub(super) fn trace_logs(level: &str, trace: &Trace) -> Result<(), String> {
     let filter: tracing_subscriber::filter::LevelFilter =
-        level.parse().map_err(|_| format!("no level {level:?}"))?;
-    let layer = IntoTrace(trace.clone()).with_filter(filter);
+        level.parse().map_err(|_| format!("--log {level:?}: must be a log level such as info"))?;
+    let layer = TraceLayer(trace.clone()).with_filter(filter);
     tracing_subscriber::registry().with(layer).try_init().map_err(|error| error.to_string())
 }
 
-struct IntoTrace(Trace);
+struct TraceLayer(Trace);
 
-impl<S: Subscriber> Layer<S> for IntoTrace {
+impl<S: Subscriber> Layer<S> for TraceLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fields(String::new());
+        let mut fields = FieldText(String::new());
         event.record(&mut fields);
-        let (at, host) = world::turn();
+        let (at, host) = world::current_host();
         let metadata = event.metadata();
         self.0.note(
             at,
@@ -134,12 +129,12 @@ impl<S: Subscriber> Layer<S> for IntoTrace {
     }
 }
 
-struct Fields(String);
+struct FieldText(String);
 
-impl Visit for Fields {
+impl Visit for FieldText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         use fmt::Write;
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = match field.name() {
             "message" => write!(self.0, " {value:?}"),
             name => write!(self.0, " {name}={value:?}"),

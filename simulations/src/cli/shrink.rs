@@ -1,109 +1,118 @@
-//! Makes a failing plan smaller: first without faults, then without operations, then nodes and tenants.
+//! Makes a failing plan smaller: fewer faults, then fewer operations, then fewer nodes and tenants.
 
-use super::{ShrinkArguments, Which, child, report};
+use super::arguments::ShrinkArguments;
+use super::{RunSpec, child, report};
 use crate::plan::Plan;
 use crate::shrink::minimize;
 use std::path::{Path, PathBuf};
 
 pub(super) fn shrink(arguments: &ShrinkArguments) -> Result<bool, String> {
-    let mut plan = arguments.which.plan()?;
+    let mut plan = arguments.spec.plan()?;
     let mut tries = Tries {
         file: arguments.output.with_extension("try.json"),
-        bug: arguments.which.bug.clone(),
+        bug: arguments.spec.bug.clone(),
         rule: String::new(),
+        error: None,
     };
-    let Some(rule) = tries.rule_of(&plan)? else {
-        report::say(format_args!("nothing was found: there is nothing to shrink"));
+    let Some(rule) = tries.broken_rule(&plan)? else {
+        report::print(format_args!("the plan does not fail: there is nothing to shrink"));
         return Ok(true);
     };
     tries.rule = rule;
     let mut budget = arguments.runs_max;
     let before = (plan.faults.len(), plan.operations.len());
-    let mut broken = None;
-    let whole = plan.clone();
+    let full = plan.clone();
     plan.faults = minimize(
-        whole.faults.clone(),
-        &mut |faults| tries.fails(&Plan { faults: faults.to_vec(), ..whole.clone() }, &mut broken),
+        full.faults.clone(),
+        &mut |faults| tries.fails(&Plan { faults: faults.to_vec(), ..full.clone() }),
         &mut budget,
     );
-    let whole = plan.clone();
+    let full = plan.clone();
     plan.operations = minimize(
-        whole.operations.clone(),
-        &mut |operations| {
-            tries.fails(&Plan { operations: operations.to_vec(), ..whole.clone() }, &mut broken)
-        },
+        full.operations.clone(),
+        &mut |operations| tries.fails(&Plan { operations: operations.to_vec(), ..full.clone() }),
         &mut budget,
     );
-    smaller_world(&mut plan, &tries, &mut broken, &mut budget);
-    // Nobody needs the last try; one that cannot be removed is in nobody's way.
+    shrink_cluster(&mut plan, &mut tries, &mut budget);
+    // A leftover file of the last try does no harm.
     let _ = std::fs::remove_file(&tries.file);
-    if let Some(error) = broken {
+    if let Some(error) = tries.error {
         return Err(error);
     }
     write(&arguments.output, &plan)?;
-    let after = (plan.faults.len(), plan.operations.len());
-    report::say(format_args!(
+    report::print(format_args!(
         "{} is still broken by {} of {} faults and {} of {} operations, {} nodes, {} tenants",
-        tries.rule, after.0, before.0, after.1, before.1, plan.nodes, plan.tenants
+        tries.rule,
+        plan.faults.len(),
+        before.0,
+        plan.operations.len(),
+        before.1,
+        plan.nodes,
+        plan.tenants
     ));
     for fault in &plan.faults {
-        report::say(format_args!("  {:>6} ms  {:?}", fault.at_ms, fault.kind));
+        report::print(format_args!("  {:>6} ms  {:?}", fault.at_ms, fault.kind));
     }
     for operation in &plan.operations {
         let (tenant, node) = (operation.tenant, operation.node + 1);
-        report::say(format_args!(
+        report::print(format_args!(
             "  {:>6} ms  t-{tenant} at node {node}: {:?}",
             operation.at_ms, operation.kind
         ));
     }
-    let which = Which { plan: Some(arguments.output.clone()), ..arguments.which.clone() };
-    report::say(format_args!("{}", report::again(&which, "run")));
+    let spec = RunSpec { plan_file: Some(arguments.output.clone()), ..arguments.spec.clone() };
+    report::print(format_args!("{}", report::repeat_command(&spec)));
     Ok(false)
 }
 
-/// Fewer nodes, then only the tenants that are used.
-fn smaller_world(plan: &mut Plan, tries: &Tries, broken: &mut Option<String>, budget: &mut usize) {
+/// Removes nodes, then the tenants that no operation uses.
+fn shrink_cluster(plan: &mut Plan, tries: &mut Tries, budget: &mut usize) {
     while plan.nodes > 1 && *budget > 0 {
         *budget -= 1;
         let fewer = Plan { nodes: plan.nodes - 1, ..plan.clone() };
-        if !tries.fails(&fewer, broken) {
+        if !tries.fails(&fewer) {
             break;
         }
         *plan = fewer;
     }
     let used = plan.operations.iter().map(|operation| operation.tenant + 1).max().unwrap_or(1);
-    if plan.pushed == 0 || used <= plan.tenants - plan.pushed {
-        let fewer = Plan { tenants: used, pushed: 0, ..plan.clone() };
-        if *budget > 0 && tries.fails(&fewer, broken) {
+    if plan.subscribed_tenants == 0 || used <= plan.tenants - plan.subscribed_tenants {
+        let fewer = Plan { tenants: used, subscribed_tenants: 0, ..plan.clone() };
+        if *budget > 0 && tries.fails(&fewer) {
             *plan = fewer;
         }
     }
 }
 
 struct Tries {
+    /// The plan file of the current try.
     file: PathBuf,
     bug: Option<String>,
-    /// What has to be found again.
+    /// The rule that a smaller plan must break as well.
     rule: String,
+    /// The last error that kept a plan from running.
+    error: Option<String>,
 }
 
 impl Tries {
-    fn rule_of(&self, plan: &Plan) -> Result<Option<String>, String> {
+    /// Runs a plan; the first rule that it breaks.
+    fn broken_rule(&self, plan: &Plan) -> Result<Option<String>, String> {
         write(&self.file, plan)?;
-        let which = Which {
+        let spec = RunSpec {
             scenario: plan.scenario.clone(),
             seed: plan.seed,
-            plan: Some(self.file.clone()),
+            plan_file: Some(self.file.clone()),
             bug: self.bug.clone(),
         };
-        Ok(child::whole(&which)?.violations.into_iter().next().map(|violation| violation.rule))
+        let report = child::run_to_end(&spec)?;
+        Ok(report.violations.into_iter().next().map(|violation| violation.rule))
     }
 
-    fn fails(&self, plan: &Plan, broken: &mut Option<String>) -> bool {
-        match self.rule_of(plan) {
+    fn fails(&mut self, plan: &Plan) -> bool {
+        match self.broken_rule(plan) {
             Ok(rule) => rule.as_ref() == Some(&self.rule),
             Err(error) => {
-                *broken = Some(error);
+                self.error = Some(error);
                 false
             }
         }

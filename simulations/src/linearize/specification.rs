@@ -1,106 +1,123 @@
-//! What one event may do, one operation after the other: the specification that a linearizable history keeps to.
+//! The specification of one event: what each operation may answer, and the states it leads to.
 //!
-//! Invariants: `LINEAR-S-1` an event that is there is in one state, and one that was removed stays removed; `LINEAR-S-2` an
-//! answer other than `Done` changes nothing; `LINEAR-S-3` of the answers only that to a refusal leaves it open which
-//! state is next.
-//! It knows nothing of tokens, leases and attempts: an answer that depends on them is right in the states named in [`step`].
+//! Invariants: `LINEAR-S-1` an event has one state, and a deleted event stays deleted; `LINEAR-S-2`
+//! an answer other than `Done` changes nothing; `LINEAR-S-3` only the answer to a nack leaves open
+//! which state is next.
+//! The specification knows no tokens, leases or attempts. An answer that depends on them is
+//! accepted in the states named in [`step`].
 
-/// What a client asked for.
+/// The operation that a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Accept the event.
     Append,
-    /// Mark it as delivered.
+    /// Mark the event as delivered.
     Acknowledge,
-    /// Remove it.
+    /// Remove the event.
     Delete,
-    /// Make it wait again.
+    /// Make a delivered or failed event wait again.
     Replay,
-    /// Give it back after a failed attempt.
-    Refuse,
-    /// Tell its status.
+    /// Give the event back after a failed attempt.
+    Nack,
+    /// Lease the event to a consumer.
+    Lease,
+    /// Extend the lease of the event.
+    Extend,
+    /// Read the status.
     Read,
 }
 
-/// What the client was told.
+/// The answer that the client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// The write succeeded.
+    /// The operation succeeded.
     Done,
-    /// Not in this status, or not with this token.
+    /// The status or the token does not allow the operation.
     Conflict,
-    /// Removed before.
+    /// The event was removed before.
     Gone,
-    /// Never there.
+    /// The event was never there.
     NotFound,
-    /// A read found it in this state.
-    Status(State),
-    /// No answer: it took effect at some time after its begin, or never.
+    /// A read found the event in this state.
+    Status(EventState),
+    /// No answer: the operation took effect at some time after its begin, or never.
     Unknown,
 }
 
 /// The state of the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum EventState {
     /// Not accepted yet.
     Absent,
-    /// Accepted, and neither delivered nor given up.
+    /// Accepted, and neither delivered nor failed.
     Waiting,
-    /// Acknowledged, or taken by its webhooks.
+    /// Acknowledged, or accepted by its webhooks.
     Delivered,
-    /// Given up.
+    /// Ran out of attempts.
     Failed,
-    /// Removed.
+    /// Removed by a client, or expired.
     Deleted,
 }
 
-/// What may happen to the event between operations, without any client.
+/// Changes of state that may happen between operations, without a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spontaneous {
     /// A waiting event may be delivered.
-    pub delivers: bool,
+    pub may_deliver: bool,
     /// A waiting event may fail.
-    pub fails: bool,
+    pub may_fail: bool,
     /// A delivered or failed event may be removed.
-    pub expires: bool,
+    pub may_expire: bool,
 }
 
 impl Spontaneous {
-    /// What an event in `state` may become.
-    pub(super) fn after(self, state: State) -> impl Iterator<Item = State> {
+    /// The states that an event in `state` may change to.
+    pub(super) fn after(self, state: EventState) -> impl Iterator<Item = EventState> {
         let next = match state {
-            State::Waiting => {
-                [self.delivers.then_some(State::Delivered), self.fails.then_some(State::Failed)]
+            EventState::Waiting => [
+                self.may_deliver.then_some(EventState::Delivered),
+                self.may_fail.then_some(EventState::Failed),
+            ],
+            EventState::Delivered | EventState::Failed => {
+                [self.may_expire.then_some(EventState::Deleted), None]
             }
-            State::Delivered | State::Failed => [self.expires.then_some(State::Deleted), None],
-            State::Absent | State::Deleted => [None, None],
+            EventState::Absent | EventState::Deleted => [None, None],
         };
         next.into_iter().flatten()
     }
 }
 
-/// The specification: the states in which `action`, answered with `seen`, may leave an event in `state`; none if wrong.
-pub fn step(state: State, action: Action, seen: Seen) -> impl Iterator<Item = State> {
-    use State::{Absent, Deleted, Delivered, Failed, Waiting};
+/// The states that an event in `state` may have after `action` was answered with `seen`; none if
+/// the answer is wrong.
+pub fn step(state: EventState, action: Action, seen: Seen) -> impl Iterator<Item = EventState> {
+    use EventState::{Absent, Deleted, Delivered, Failed, Waiting};
     let done = match (action, state) {
-        (Action::Append, Absent) | (Action::Replay, Delivered | Failed) => [Some(Waiting), None],
+        (Action::Append, Absent) => [Some(Waiting), None],
+        (Action::Append, Waiting | Delivered | Failed | Deleted) => [None, None],
+        (_, Absent | Deleted) => [None, None],
         (Action::Acknowledge, Waiting | Delivered | Failed) => [Some(Delivered), None],
         (Action::Delete, Waiting | Delivered | Failed) => [Some(Deleted), None],
-        (Action::Refuse, Waiting) => [Some(Waiting), Some(Failed)],
-        _ => [None, None],
+        (Action::Replay, Delivered | Failed) => [Some(Waiting), None],
+        (Action::Nack, Waiting) => [Some(Waiting), Some(Failed)],
+        (Action::Lease | Action::Extend, Waiting) => [Some(Waiting), None],
+        (Action::Replay, Waiting) => [None, None],
+        (Action::Nack | Action::Lease | Action::Extend, Delivered | Failed) => [None, None],
+        // The answer to a successful read is a status.
+        (Action::Read, Waiting | Delivered | Failed) => [None, None],
     };
-    let is_refused = match (action, seen) {
-        (Action::Append, _) => false,
+    let is_unchanged = match (action, seen) {
+        (_, Seen::Unknown) => true,
+        (_, Seen::Done) | (Action::Append | Action::Lease, _) => false,
         (_, Seen::NotFound) => state == Absent,
         (_, Seen::Gone) => state == Deleted,
-        (Action::Read, Seen::Status(status)) => state == status,
-        (Action::Acknowledge | Action::Refuse, Seen::Conflict) => {
+        (Action::Acknowledge | Action::Nack | Action::Extend, Seen::Conflict) => {
             matches!(state, Waiting | Delivered | Failed)
         }
         (Action::Replay, Seen::Conflict) => state == Waiting,
-        _ => false,
+        (Action::Delete | Action::Read, Seen::Conflict) => false,
+        (Action::Read, Seen::Status(status)) => state == status,
+        (_, Seen::Status(_)) => false,
     };
-    let same = (is_refused || seen == Seen::Unknown).then_some(state);
     let done = if matches!(seen, Seen::Done | Seen::Unknown) { done } else { [None, None] };
-    done.into_iter().chain([same]).flatten()
+    done.into_iter().chain([is_unchanged.then_some(state)]).flatten()
 }

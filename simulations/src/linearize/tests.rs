@@ -1,21 +1,24 @@
-//! Histories by hand; histories made by running the specification; and the search against one without its shortcuts.
+//! Tests with histories written by hand, with histories generated from the specification, and
+//! against a search without shortcuts.
 
-use super::Action::{Acknowledge, Append, Delete, Read, Refuse, Replay};
+use super::Action::{Acknowledge, Append, Delete, Extend, Lease, Nack, Read, Replay};
+use super::EventState::{Absent, Delivered, Failed, Waiting};
 use super::Seen::{Conflict, Done, Gone, NotFound, Status, Unknown};
-use super::State::{Absent, Delivered, Failed, Waiting};
 use super::*;
 use proptest::prelude::*;
 
 type Row = (u64, u64, Action, Seen);
 
-const ACTIONS: [Action; 6] = [Append, Acknowledge, Delete, Replay, Refuse, Read];
+const ACTIONS: [Action; 8] = [Append, Acknowledge, Delete, Replay, Nack, Read, Lease, Extend];
 const SEEN: [Seen; 8] =
     [Done, Conflict, Gone, NotFound, Status(Waiting), Status(Delivered), Status(Failed), Unknown];
-const NEVER: Spontaneous = Spontaneous { delivers: false, fails: false, expires: false };
+const NEVER: Spontaneous = Spontaneous { may_deliver: false, may_fail: false, may_expire: false };
 const APPENDED: Row = (0, 1, Append, Done);
 
-fn history(rows: &[Row]) -> Vec<Operation> {
-    rows.iter().map(|&(begin, end, action, seen)| Operation { begin, end, action, seen }).collect()
+fn history(rows: &[Row]) -> Vec<EventOperation> {
+    rows.iter()
+        .map(|&(begin, end, action, seen)| EventOperation { begin, end, action, seen })
+        .collect()
 }
 
 fn with(spontaneous: Spontaneous, rows: &[Row]) -> bool {
@@ -45,20 +48,22 @@ fn right_one_after_the_other() {
     ]));
     assert!(holds(&[
         APPENDED,
-        (2, 3, Refuse, Done),
+        (2, 3, Nack, Done),
         (4, 5, Replay, Conflict),
         (6, 7, Read, Status(Waiting))
     ]));
+    assert!(holds(&[APPENDED, (2, 3, Nack, Done), (4, 5, Nack, Conflict), (6, 7, Replay, Done)]));
     assert!(holds(&[
         APPENDED,
-        (2, 3, Refuse, Done),
-        (4, 5, Refuse, Conflict),
-        (6, 7, Replay, Done)
+        (2, 3, Lease, Done),
+        (4, 5, Extend, Done),
+        (6, 7, Acknowledge, Done),
+        (8, 9, Extend, Conflict)
     ]));
     assert!(holds(&[
         (0, 1, Acknowledge, NotFound),
         (2, 3, Delete, NotFound),
-        (4, 5, Refuse, NotFound)
+        (4, 5, Nack, NotFound)
     ]));
 }
 
@@ -72,14 +77,17 @@ fn wrong_one_after_the_other() {
     assert!(!holds(&[APPENDED, (2, 3, Replay, Done)]));
     assert!(!holds(&[APPENDED, (2, 3, Delete, Conflict)]));
     assert!(!holds(&[APPENDED, (2, 3, Read, Done)]));
+    assert!(!holds(&[APPENDED, (2, 3, Acknowledge, Done), (4, 5, Lease, Done)]));
+    assert!(!holds(&[APPENDED, (2, 3, Acknowledge, Done), (4, 5, Extend, Done)]));
+    assert!(!holds(&[APPENDED, (2, 3, Delete, Done), (4, 5, Lease, Done)]));
     assert!(!holds(&[(0, 1, Delete, Gone)]));
-    // Failed by the refusal, or not: not one and then the other.
-    let refused = [APPENDED, (2, 3, Refuse, Done)];
+    // The nack made the event fail or not: no two reads may see both.
+    let nacked = [APPENDED, (2, 3, Nack, Done)];
     assert!(!holds(
-        &[&refused[..], &[(4, 5, Read, Status(Failed)), (6, 7, Read, Status(Waiting))]].concat()
+        &[&nacked[..], &[(4, 5, Read, Status(Failed)), (6, 7, Read, Status(Waiting))]].concat()
     ));
     assert!(!holds(
-        &[&refused[..], &[(4, 5, Read, Status(Waiting)), (6, 7, Read, Status(Failed))]].concat()
+        &[&nacked[..], &[(4, 5, Read, Status(Waiting)), (6, 7, Read, Status(Failed))]].concat()
     ));
 }
 
@@ -95,10 +103,10 @@ fn at_the_same_time() {
     ]));
     assert!(!holds(&[APPENDED, (2, 4, Delete, Done), (5, 8, Acknowledge, Done)]));
     assert!(holds(&[APPENDED, (2, 6, Delete, Done), (5, 8, Acknowledge, Done)]));
-    // Of two deletions at the same time one is the first.
+    // One of two concurrent deletions is the first.
     assert!(holds(&[APPENDED, (2, 5, Delete, Gone), (3, 6, Delete, Done)]));
     assert!(!holds(&[APPENDED, (2, 5, Delete, Done), (3, 6, Delete, Done)]));
-    // Equal times are no order (`LINEAR-1`).
+    // Equal times do not order operations (`LINEAR-1`).
     assert!(holds(&[APPENDED, (1, 1, Read, NotFound)]));
 }
 
@@ -111,7 +119,7 @@ fn without_an_answer() {
     ));
     assert!(!holds(&[&lost[..], &[(4, 5, Read, Gone), (90, 91, Read, Status(Waiting))]].concat()));
     assert!(!holds(&[APPENDED, (2, 3, Read, Gone), (4, u64::MAX, Delete, Unknown)]));
-    // Its end is not looked at, and it takes effect once.
+    // The end of an unanswered operation is ignored, and it takes effect at most once.
     assert!(holds(&[
         (0, 1, Append, Unknown),
         (2, 3, Read, NotFound),
@@ -129,27 +137,27 @@ fn without_an_answer() {
 
 #[test]
 fn without_a_client() {
-    let (delivers, fails, expires) = (
-        Spontaneous { delivers: true, ..NEVER },
-        Spontaneous { fails: true, ..NEVER },
-        Spontaneous { fails: true, expires: true, ..NEVER },
+    let (may_deliver, may_fail, may_expire) = (
+        Spontaneous { may_deliver: true, ..NEVER },
+        Spontaneous { may_fail: true, ..NEVER },
+        Spontaneous { may_fail: true, may_expire: true, ..NEVER },
     );
     let delivered = [APPENDED, (2, 3, Read, Status(Waiting)), (4, 5, Read, Status(Delivered))];
-    assert!(with(delivers, &delivered) && !with(fails, &delivered) && !holds(&delivered));
+    assert!(with(may_deliver, &delivered) && !with(may_fail, &delivered) && !holds(&delivered));
     let failed = [
         APPENDED,
         (2, 3, Read, Status(Failed)),
         (4, 5, Replay, Done),
         (6, 7, Read, Status(Failed)),
     ];
-    assert!(with(fails, &failed) && !with(delivers, &failed) && !holds(&failed));
+    assert!(with(may_fail, &failed) && !with(may_deliver, &failed) && !holds(&failed));
     let gone = [APPENDED, (2, 3, Delete, Gone)];
-    assert!(with(expires, &gone) && !with(fails, &gone));
-    assert!(!with(expires, &[APPENDED, (2, 3, Read, Status(Delivered))]));
+    assert!(with(may_expire, &gone) && !with(may_fail, &gone));
+    assert!(!with(may_expire, &[APPENDED, (2, 3, Read, Status(Delivered))]));
 }
 
 #[test]
-fn the_account_tells_how_far_it_is_right() {
+fn a_counterexample_shows_the_longest_order_that_fits() {
     let rows = [
         (4, 5, Read, Status(Waiting)),
         APPENDED,
@@ -159,28 +167,23 @@ fn the_account_tells_how_far_it_is_right() {
     let violation = check(&history(&rows), NEVER).unwrap_err();
     assert_eq!(violation.prefix, [(Some(0), Waiting), (Some(1), Delivered)]);
     assert!(!violation.is_undecided);
-    let expected = "not linearizable: no order is right; operations:
+    let expected = "not linearizable: no order fits the answers; operations:
   [0] Append: Done (0..1 us)
   [1] Acknowledge: Done (2..3 us)
   [2] Delete: Unknown (3..? us)
   [3] Read: Status(Waiting) (4..5 us)
-longest order that is right:
+longest order that fits:
   [0] Append: Done -> Waiting
   [1] Acknowledge: Done -> Delivered
 then, in Delivered, one of: [3] Read: Status(Waiting)";
     assert_eq!(violation.to_string(), expected);
 }
 
-/// Sixty operations at the same time, each with other times, and then what cannot be.
+/// Sixty concurrent operations with different times are decided, also with an impossible answer.
 #[test]
-fn many_at_the_same_time_are_decided() {
-    let kinds = [
-        (Acknowledge, Done),
-        (Replay, Done),
-        (Refuse, Done),
-        (Acknowledge, Done),
-        (Replay, Unknown),
-    ];
+fn many_concurrent_operations_are_decided() {
+    let kinds =
+        [(Acknowledge, Done), (Replay, Done), (Nack, Done), (Acknowledge, Done), (Replay, Unknown)];
     let mut rows = vec![APPENDED];
     rows.extend((0..60).map(|at| {
         let (action, seen) = kinds[at as usize % kinds.len()];
@@ -193,8 +196,8 @@ fn many_at_the_same_time_are_decided() {
     assert!(!violation.is_undecided, "{violation}");
 }
 
-/// A search for the same without memory and shortcuts.
-fn plain(open: &[Operation], state: State, spontaneous: Spontaneous) -> bool {
+/// The same search without memoization and shortcuts.
+fn plain(open: &[EventOperation], state: EventState, spontaneous: Spontaneous) -> bool {
     if open.iter().all(|operation| operation.seen == Unknown) {
         return true;
     }
@@ -207,79 +210,107 @@ fn plain(open: &[Operation], state: State, spontaneous: Spontaneous) -> bool {
 }
 
 fn any_spontaneous() -> impl Strategy<Value = Spontaneous> {
-    any::<[bool; 3]>().prop_map(|[delivers, fails, expires]| Spontaneous {
-        delivers,
-        fails,
-        expires,
+    any::<[bool; 3]>().prop_map(|[may_deliver, may_fail, may_expire]| Spontaneous {
+        may_deliver,
+        may_fail,
+        may_expire,
     })
 }
 
-fn any_operation() -> impl Strategy<Value = Operation> {
+fn any_operation() -> impl Strategy<Value = EventOperation> {
     (0..70_u64, 0..40_u64, 0..ACTIONS.len(), 0..SEEN.len()).prop_map(
         |(begin, length, action, seen)| {
             let (action, seen) = (ACTIONS[action], SEEN[seen]);
-            Operation { begin, end: begin + length, action, seen }
+            EventOperation { begin, end: begin + length, action, seen }
         },
     )
 }
 
-/// What one operation draws: its action, the time since the one before, its lengths before and after the moment of its
-/// effect, its outcome, and what else happens.
-type Draw = (usize, u64, u64, u64, usize, u8);
+/// The random choices for one operation.
+#[derive(Debug, Clone, Copy)]
+struct Draw {
+    action: usize,
+    /// Time since the operation before.
+    pause: u64,
+    /// Length of the operation before its effect.
+    before: u64,
+    /// Length of the operation after its effect.
+    after: u64,
+    /// Picks the answer.
+    answer: usize,
+    /// Picks what happens beside the operation.
+    other: u8,
+}
 
-/// Runs the specification, and tells of each operation with times around the moment at which it took effect.
-fn run(draws: &[Draw], spontaneous: Spontaneous) -> Vec<Operation> {
+/// Runs the specification, and returns each operation with times around the moment of its effect.
+fn run(draws: &[Draw], spontaneous: Spontaneous) -> Vec<EventOperation> {
     let (mut state, mut now, mut history) = (Absent, 30, Vec::new());
-    for &(action, pause, before, after, choice, other) in draws {
+    for &Draw { action, pause, before, after, answer, other } in draws {
         now += pause;
         let (begin, action) = (now - before, ACTIONS[action]);
         if other % 4 == 0 {
-            state = spontaneous.after(state).nth(choice % 2).unwrap_or(state);
+            state = spontaneous.after(state).nth(answer % 2).unwrap_or(state);
         }
         let seen = SEEN.into_iter().filter(|seen| *seen != Unknown);
         let outcomes: Vec<_> =
             seen.flat_map(|seen| step(state, action, seen).map(move |next| (seen, next))).collect();
         let is_lost = other % 16 == 1;
         if !outcomes.is_empty() && !is_lost {
-            let (seen, next) = outcomes[choice % outcomes.len()];
+            let (seen, next) = outcomes[answer % outcomes.len()];
             state = next;
             let seen = if other % 16 == 2 { Unknown } else { seen };
-            history.push(Operation { begin, end: now + after, action, seen });
+            history.push(EventOperation { begin, end: now + after, action, seen });
         } else if is_lost {
-            history.push(Operation { begin, end: u64::MAX, action, seen: Unknown });
+            history.push(EventOperation { begin, end: u64::MAX, action, seen: Unknown });
         }
     }
     history
 }
 
 fn draws(actions: std::ops::Range<usize>, count: usize) -> impl Strategy<Value = Vec<Draw>> {
-    prop::collection::vec(
-        (actions, 0..10_u64, 0..30_u64, 0..30_u64, 0..8_usize, any::<u8>()),
-        0..count,
-    )
+    let draw = (actions, 0..10_u64, 0..30_u64, 0..30_u64, 0..8_usize, any::<u8>()).prop_map(
+        |(action, pause, before, after, answer, other)| Draw {
+            action,
+            pause,
+            before,
+            after,
+            answer,
+            other,
+        },
+    );
+    prop::collection::vec(draw, 0..count)
 }
 
 proptest! {
     #[test]
-    fn what_the_specification_did_is_right(draws in draws(0..6, 61), spontaneous in any_spontaneous()) {
+    fn a_history_of_the_specification_passes(
+        draws in draws(0..8, 61),
+        spontaneous in any_spontaneous(),
+    ) {
         let result = check(&run(&draws, spontaneous), spontaneous);
         prop_assert!(result.is_ok(), "{}", result.unwrap_err());
     }
 
-    /// Without refusals and replays, and if nothing fails by itself, nobody can have seen a failed event.
+    /// Without nacks and replays, and if events do not fail by themselves, no read sees a failed
+    /// event.
     #[test]
-    fn a_state_that_never_was_is_found(draws in draws(0..3, 61), begin in 0..400_u64, length in 0..400_u64) {
-        let spontaneous = Spontaneous { delivers: true, fails: false, expires: true };
+    fn an_impossible_state_is_found(
+        draws in draws(0..3, 61),
+        begin in 0..400_u64,
+        length in 0..400_u64,
+    ) {
+        let spontaneous = Spontaneous { may_deliver: true, may_fail: false, may_expire: true };
         let mut history = run(&draws, spontaneous);
-        history.push(Operation { begin, end: begin + length, action: Read, seen: Status(Failed) });
+        let (end, seen) = (begin + length, Status(Failed));
+        history.push(EventOperation { begin, end, action: Read, seen });
         let violation = check(&history, spontaneous).unwrap_err();
         prop_assert!(!violation.is_undecided);
     }
 
-    /// `LINEAR-4`: for what the specification did, with a few operations of which nobody knows.
+    /// `LINEAR-4`, for histories of the specification with a few random operations.
     #[test]
-    fn as_a_plain_search(
-        draws in draws(0..6, 9),
+    fn the_result_equals_that_of_a_plain_search(
+        draws in draws(0..8, 9),
         others in prop::collection::vec(any_operation(), 0..3),
         spontaneous in any_spontaneous(),
     ) {

@@ -1,4 +1,5 @@
-//! Scenarios: small files that say what kind of life a cluster has, and how often what goes wrong.
+//! Scenarios: small files that say how large a cluster is, what its clients do and which faults
+//! happen how often.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -16,57 +17,110 @@ const FILES: [(&str, &str); 10] = [
     ("chaos", include_str!("../../scenarios/chaos.toml")),
 ];
 
-/// A kind of life.
+/// The content of a scenario file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it is for.
+    /// One sentence on the scenario's purpose.
     pub about: String,
-    /// Nodes.
+    /// Number of nodes at the start.
     pub nodes: usize,
-    /// Tenants.
+    /// Number of tenants.
     pub tenants: usize,
-    /// Tenants with a subscription, among them.
-    pub pushed: usize,
-    /// Events that may wait in an inbox.
+    /// Number of tenants with webhook subscriptions, among all tenants.
+    pub subscribed_tenants: usize,
+    /// Upper bound on the waiting events of a tenant.
     #[serde(default)]
     pub quota: Option<u64>,
-    /// How long operations and faults go on.
+    /// Length of the phase with operations and faults.
     pub run_ms: u64,
-    /// Operations, about.
+    /// Number of client operations.
     pub operations: u64,
-    /// Per mille of the operations that are the first tenant's, besides its share.
+    /// Share of the operations, per mille, that go to the first tenant beside its even share.
     #[serde(default)]
     pub hot_per_mille: u64,
-    /// Operations come in so many bursts; none: evenly.
+    /// Number of bursts that the operations come in; 0 spreads them evenly.
     #[serde(default)]
     pub bursts: u64,
-    /// The greatest difference of a wall clock.
+    /// Upper bound on the skew of a wall clock, in both directions.
     #[serde(default)]
     pub skew_ms_max: u64,
-    /// Whether receivers are slow from the start, so that webhooks are on their way whenever something happens.
+    /// Makes all receivers slow, so that webhooks are in flight whenever a fault begins.
     #[serde(default)]
     pub slow_receivers: bool,
-    /// Faults at least.
+    /// Lower bound on the number of faults.
     pub faults_min: u64,
-    /// Faults at most.
+    /// Upper bound on the number of faults.
     pub faults_max: u64,
-    /// How often each kind of fault comes, as parts of all.
-    pub faults: BTreeMap<String, u64>,
-    /// How often each kind of operation comes, as parts of all.
-    pub mix: BTreeMap<String, u64>,
+    /// Relative frequency of each kind of fault.
+    pub faults: BTreeMap<FaultName, u64>,
+    /// Relative frequency of each kind of operation.
+    pub mix: BTreeMap<OperationName, u64>,
+}
+
+/// A kind of fault, as scenario files name it. The order of the variants is the order in which the
+/// generator draws, so changing it changes the plan of every seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[expect(missing_docs, reason = "`FaultKind` describes the faults")]
+#[serde(rename_all = "snake_case")]
+pub enum FaultName {
+    ClockJump,
+    Conflicts,
+    DayPasses,
+    DeadReceiver,
+    Freeze,
+    Kill,
+    LongOutage,
+    Outage,
+    Partition,
+    PeerMessages,
+    PowerLoss,
+    Receiver,
+    Restart,
+    ScaleIn,
+    ScaleOut,
+    SlowNetwork,
+    Stalls,
+    Unknown,
+    Unreachable,
+}
+
+/// A kind of operation, as scenario files name it. The order of the variants is the order in which
+/// the generator draws, so changing it changes the plan of every seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[expect(missing_docs, reason = "`OperationKind` describes the operations")]
+#[serde(rename_all = "snake_case")]
+pub enum OperationName {
+    Acknowledge,
+    AcknowledgeBatch,
+    Delete,
+    Extend,
+    Lease,
+    ListKeys,
+    Read,
+    Nack,
+    Replay,
+    ReplayFailed,
+    RevokeKey,
+    Send,
+    SendAgain,
+    SendBatch,
+    SendOther,
+    Statistics,
+    Walk,
+    WrongToken,
 }
 
 impl Scenario {
-    /// The names of all.
+    /// The names of all scenarios.
     pub fn names() -> impl Iterator<Item = &'static str> {
         FILES.iter().map(|(name, _)| *name)
     }
 
-    /// The scenario of a name.
+    /// Reads the scenario of this name.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// If the name is unknown, or the file malformed.
     pub fn load(name: &str) -> Result<Self, String> {
         let file = FILES.iter().find(|(known, _)| *known == name);
         let (_, text) = file.ok_or_else(|| {

@@ -1,76 +1,105 @@
-//! What clients and receivers remember: every operation with its time and answer, in the order in which they began.
+//! The history that clients and webhook receivers record: every operation with its times and its
+//! answer, in the order in which they began.
 
 use crate::plan::Status;
-use crate::world::http::Answer;
+use crate::world::http::HttpAnswer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What was asked, with everything that was chosen when it was.
+/// A request, with everything that the client chose when it sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "they are the operations of a plan, with their choices")]
-pub enum Asked {
-    Send { number: u64, key: Option<String> },
+#[expect(missing_docs, reason = "`OperationKind` describes the operations")]
+pub enum ClientCall {
+    Send { number: u64, key: Option<String>, bytes: usize },
     SendOther { number: u64, key: String },
     SendBatch { numbers: Vec<u64> },
     Acknowledge { id: String, token: Option<String> },
     AcknowledgeBatch { ids: Vec<String> },
-    Lease { visibility_s: u64 },
-    Extend { id: String, token: String, visibility_s: u64 },
-    WrongToken { id: String },
-    Refuse { id: String, token: String },
+    Lease { limit: usize, visibility_seconds: u64 },
+    Extend { id: String, token: String, visibility_seconds: u64 },
+    WrongToken { id: String, action: &'static str },
+    Nack { id: String, token: String },
     Delete { id: String },
     Replay { id: String },
     ReplayFailed,
     Read { id: String },
-    Page { status: Status, walk: u64, is_first: bool },
+    Page { status: Status, walk: u64, cursor: Option<String> },
     Statistics,
     ListKeys,
-    RevokeKey,
+    RevokeKey { id: String },
     UseRevokedKey,
+    Subscribe { target_url: String },
+    ListSubscriptions,
 }
 
-/// An operation. One that has not ended may have been done, as one without an answer.
+/// A request and its answer. A request without an answer may or may not have taken effect.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    /// When it was sent.
+pub struct CallRecord {
+    /// Simulated time at which the client sent the request.
     pub begin: Duration,
-    /// When its answer was there, or was given up; [`Duration::MAX`] until then.
+    /// Time at which the client had the answer or gave up; [`Duration::MAX`] until then.
     pub end: Duration,
-    /// For which tenant.
+    /// The tenant that the client belongs to.
     pub tenant: usize,
-    /// At which node.
+    /// The node that the client called.
     pub node: usize,
-    /// What was asked.
-    pub asked: Asked,
-    /// The status of the answer; none if there was no whole one.
+    /// The request.
+    pub call: ClientCall,
+    /// HTTP status of the answer; none without a complete answer.
     pub status: Option<u16>,
-    /// Whether the answer repeats an earlier one.
+    /// The answer says that it repeats an earlier one.
     pub is_replayed: bool,
-    /// The body of the answer, if it is JSON.
+    /// Body of the answer, if it is JSON.
     pub body: Value,
 }
 
-impl Entry {
-    /// Whether it may or may not have been done.
+impl CallRecord {
+    /// Whether the request may or may not have taken effect.
     pub fn is_unknown(&self) -> bool {
         self.status.is_none_or(|status| status >= 500 || status == 408)
     }
 
-    /// Whether it was done as it was asked.
+    /// Whether the answer says that the request succeeded.
     pub fn is_done(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    /// Whether the request succeeded, or may have.
+    pub fn may_have_happened(&self) -> bool {
+        self.is_done() || self.is_unknown()
+    }
+
+    /// Whether the request is a replay of all failed events that may have replayed some.
+    pub fn may_replay_failed(&self) -> bool {
+        self.call == ClientCall::ReplayFailed
+            && (self.is_unknown() || (self.is_done() && self.body["replayed"] != 0))
+    }
+
+    /// Whether the request was in progress at some time between `begin` and `end`.
+    pub fn overlaps(&self, begin: Duration, end: Duration) -> bool {
+        self.begin < end && self.end > begin
     }
 
     /// The id of the event in the answer.
     pub fn event_id(&self) -> Option<&str> {
         self.body["event_id"].as_str()
     }
+
+    /// The events that the answer lists.
+    pub fn events(&self) -> &[Value] {
+        self.body["events"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The results of a batch.
+    pub fn results(&self) -> &[Value] {
+        self.body["results"].as_array().map_or(&[], Vec::as_slice)
+    }
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for CallRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let begin = self.begin.as_millis();
         let end = if self.end == Duration::MAX {
@@ -83,7 +112,7 @@ impl fmt::Display for Entry {
             "{begin:>6}-{end:<6} t-{} at node {}: {:?} -> ",
             self.tenant,
             self.node + 1,
-            self.asked
+            self.call
         )?;
         match self.status {
             Some(status) => write!(f, "{status}")?,
@@ -99,104 +128,115 @@ impl fmt::Display for Entry {
     }
 }
 
-/// A webhook that came.
+/// A webhook that a receiver got.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// When.
+    /// Simulated time at which the webhook arrived.
     pub at: Duration,
-    /// For which tenant.
+    /// The tenant that the webhook belongs to.
     pub tenant: usize,
-    /// By which of its receivers.
+    /// Number of the tenant's receiver.
     pub receiver: usize,
-    /// Of which subscription: the number of the try that made it.
+    /// The subscription: the number of the client's try that created it.
     pub subscription: usize,
-    /// The event.
+    /// Id of the event.
     pub id: String,
-    /// What was answered; none if nothing was.
+    /// HTTP status of the receiver's answer, if it gave one.
     pub answered: Option<u16>,
 }
 
-/// What a client knows of its tenant.
+/// What a client knows about its tenant.
 #[derive(Debug, Default)]
-pub struct Known {
-    /// Events that were accepted.
+pub struct ClientKnowledge {
+    /// Ids of accepted events.
     pub ids: Vec<String>,
-    /// Leases that were given, with their tokens.
+    /// Event ids and tokens of granted leases.
     pub leases: Vec<(String, String)>,
-    /// Events that were sent with a key: their number, key, and length.
-    pub keyed: Vec<(u64, String, usize)>,
+    /// Events that were sent with an idempotency key.
+    pub keyed: Vec<KeyedEvent>,
 }
 
-/// All of it; cheap to clone.
-#[derive(Clone, Default)]
-pub struct History(Arc<Mutex<Inner>>);
+/// An event that a client sent with an idempotency key.
+#[derive(Debug, Clone)]
+pub struct KeyedEvent {
+    /// Number of the event.
+    pub number: u64,
+    /// The idempotency key.
+    pub key: String,
+    /// Length of the padding in the payload.
+    pub bytes: usize,
+}
 
-/// What is remembered.
+/// The history of a run; cheap to clone.
+#[derive(Clone, Default)]
+pub struct SharedHistory(Arc<Mutex<History>>);
+
+/// All that clients and receivers recorded.
 #[derive(Default)]
-pub struct Inner {
-    /// Operations.
-    pub entries: Vec<Entry>,
-    /// Webhooks.
+pub struct History {
+    /// Requests, in the order in which they began.
+    pub calls: Vec<CallRecord>,
+    /// Webhooks, in the order in which they arrived.
     pub received: Vec<Received>,
-    /// By tenant.
-    pub known: BTreeMap<usize, Known>,
-    /// Walks so far.
+    /// What clients know, by tenant.
+    pub known: BTreeMap<usize, ClientKnowledge>,
+    /// Number of walks so far.
     pub walks: u64,
 }
 
-impl History {
-    /// The memory.
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+impl SharedHistory {
+    /// Locks the history.
+    pub fn lock(&self) -> MutexGuard<'_, History> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
-    /// Remembers an operation that begins; its number.
+impl History {
+    /// Records that a request begins, and returns its index.
     pub fn begin(
         &mut self,
         begin: Duration,
-        (tenant, node): (usize, usize),
-        asked: Asked,
+        tenant: usize,
+        node: usize,
+        call: ClientCall,
     ) -> usize {
-        let (end, is_replayed, body) = (Duration::MAX, false, Value::Null);
-        self.entries.push(Entry {
+        self.calls.push(CallRecord {
             begin,
-            end,
+            end: Duration::MAX,
             tenant,
             node,
-            asked,
+            call,
             status: None,
-            is_replayed,
-            body,
+            is_replayed: false,
+            body: Value::Null,
         });
-        self.entries.len() - 1
+        self.calls.len() - 1
     }
 
-    /// Remembers how it ended, and what that tells of its tenant.
-    pub fn end(&mut self, number: usize, end: Duration, answer: Option<Answer>) -> &Entry {
-        let entry = &mut self.entries[number];
-        entry.end = end;
+    /// Records the end of a request, and what the client learns from the answer.
+    pub fn end(&mut self, index: usize, end: Duration, answer: Option<HttpAnswer>) -> &CallRecord {
+        let record = &mut self.calls[index];
+        record.end = end;
         if let Some(answer) = answer {
-            entry.body = serde_json::from_slice(&answer.body).unwrap_or_default();
-            (entry.status, entry.is_replayed) = (Some(answer.status), answer.is_replayed);
+            record.body = serde_json::from_slice(&answer.body).unwrap_or_default();
+            (record.status, record.is_replayed) = (Some(answer.status), answer.is_replayed);
         }
-        if entry.is_done() {
-            learn(self.known.entry(entry.tenant).or_default(), entry);
+        if record.is_done() {
+            learn(self.known.entry(record.tenant).or_default(), record);
         }
-        entry
+        record
     }
 }
 
-fn learn(known: &mut Known, entry: &Entry) {
+fn learn(known: &mut ClientKnowledge, record: &CallRecord) {
     let id = |value: &Value| value["event_id"].as_str().map(str::to_owned);
-    match &entry.asked {
-        Asked::Send { .. } | Asked::SendOther { .. } => known.ids.extend(id(&entry.body)),
-        Asked::SendBatch { .. } => {
-            known.ids.extend(entry.body["results"].as_array().into_iter().flatten().filter_map(id));
+    match &record.call {
+        ClientCall::Send { .. } | ClientCall::SendOther { .. } => {
+            known.ids.extend(id(&record.body))
         }
-        Asked::Lease { .. } => {
-            for event in entry.body["events"].as_array().into_iter().flatten() {
+        ClientCall::SendBatch { .. } => known.ids.extend(record.results().iter().filter_map(id)),
+        ClientCall::Lease { .. } => {
+            for event in record.events() {
                 let token = event["lease_token"].as_str().map(str::to_owned);
                 known.leases.extend(id(event).zip(token));
             }

@@ -1,6 +1,6 @@
-//! Receivers of webhooks, which behave as faults tell them to.
+//! Webhook receivers. Faults change how a tenant's first receiver answers.
 
-use super::history::{History, Received};
+use super::history::{Received, SharedHistory};
 use crate::plan::Behaviour;
 use crate::trace::Trace;
 use crate::world::HostId;
@@ -18,12 +18,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The port of the first tenant's first receiver.
+/// Port of the first receiver of tenant 0.
 const PORT: u16 = 9_000;
-/// How long a slow receiver takes.
+/// Time that a slow receiver takes to answer.
 const SLOW: Duration = Duration::from_millis(700);
 
-/// Receivers of each tenant: the first one behaves as faults tell it to, the others well.
+/// Receivers per tenant. Faults change the first one; the others stay healthy.
 pub const EACH: usize = 2;
 
 /// The port of a receiver.
@@ -31,41 +31,41 @@ pub fn port(tenant: usize, receiver: usize) -> u16 {
     PORT + u16::try_from((tenant * EACH + receiver) % 20_000).unwrap_or(0)
 }
 
-/// How each tenant's first receiver behaves; cheap to clone.
+/// The behaviour of each tenant's first receiver; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Behaviours(Arc<Mutex<BTreeMap<usize, Behaviour>>>);
 
 impl Behaviours {
-    /// Sets how a tenant's receiver behaves from now on.
+    /// Sets the behaviour of a tenant's first receiver.
     pub fn set(&self, tenant: usize, behaviour: Behaviour) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant, behaviour);
     }
 
     fn of(&self, tenant: usize) -> Behaviour {
         let behaviours = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        behaviours.get(&tenant).copied().unwrap_or(Behaviour::Well)
+        behaviours.get(&tenant).copied().unwrap_or(Behaviour::Healthy)
     }
 }
 
-/// What a receiver has.
+/// A webhook receiver.
 #[derive(Clone)]
 pub struct Receiver {
-    /// Whose.
+    /// The tenant that the receiver belongs to.
     pub tenant: usize,
-    /// Which of them.
+    /// Number among the tenant's receivers, from 0.
     pub number: usize,
-    /// How it behaves.
+    /// Behaviours of all receivers.
     pub behaviours: Behaviours,
-    /// What it remembers.
-    pub history: History,
-    /// The account of the run.
+    /// History that webhooks are recorded in.
+    pub history: SharedHistory,
+    /// Trace of the run.
     pub trace: Trace,
-    /// When the run began.
+    /// Start of the run on the clock of the receivers' host.
     pub base: Instant,
 }
 
 impl Receiver {
-    /// Receives for ever.
+    /// Receives webhooks until the run ends.
     pub async fn run(self, network: Network, host: HostId) {
         let mut listener = network.listen(host, port(self.tenant, self.number));
         loop {
@@ -76,7 +76,7 @@ impl Receiver {
 
     async fn connection(self, stream: SimStream) {
         let service = service_fn(|request: Request<Incoming>| self.clone().answer(request));
-        // Whoever breaks off is the sender's or a fault's business.
+        // Connections that break are expected: senders and faults close them.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
@@ -88,35 +88,34 @@ impl Receiver {
         let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
         let event: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let behaviour =
-            if self.number == 0 { self.behaviours.of(self.tenant) } else { Behaviour::Well };
-        let came = self.history.lock().received.len();
+            if self.number == 0 { self.behaviours.of(self.tenant) } else { Behaviour::Healthy };
+        let received = self.history.lock().received.len();
         let answered = match behaviour {
-            Behaviour::Well | Behaviour::Slow => Some(200),
+            Behaviour::Healthy | Behaviour::Slow => Some(200),
             Behaviour::Failing => Some(500),
-            Behaviour::Flapping => Some(if came.is_multiple_of(2) { 200 } else { 503 }),
-            Behaviour::Silent | Behaviour::Lying => None,
+            Behaviour::Flapping => Some(if received.is_multiple_of(2) { 200 } else { 503 }),
+            Behaviour::Silent | Behaviour::Aborting => None,
         };
+        let (at, tenant, number) = (self.base.elapsed(), self.tenant, self.number);
+        let id = event["event_id"].as_str().unwrap_or_default();
         self.history.lock().received.push(Received {
-            at: self.base.elapsed(),
-            tenant: self.tenant,
-            receiver: self.number,
+            at,
+            tenant,
+            receiver: number,
             subscription,
-            id: event["event_id"].as_str().unwrap_or_default().to_owned(),
+            id: id.to_owned(),
             answered,
         });
-        let (tenant, number, id) =
-            (self.tenant, self.number, event["event_id"].as_str().unwrap_or_default());
-        let now = self.base.elapsed();
         self.trace.note(
-            now,
+            at,
             "receiver",
             format_args!("t-{tenant}, {number}, gets {id} and is {behaviour:?}"),
         );
         match behaviour {
             Behaviour::Slow => tokio::time::sleep(SLOW).await,
             Behaviour::Silent => std::future::pending().await,
-            Behaviour::Lying => return Err(std::io::Error::other("broken off on purpose")),
-            _ => {}
+            Behaviour::Aborting => return Err(std::io::Error::other("closed on purpose")),
+            Behaviour::Healthy | Behaviour::Failing | Behaviour::Flapping => {}
         }
         let mut response = Response::new(Full::new(Bytes::new()));
         *response.status_mut() =

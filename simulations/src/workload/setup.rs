@@ -1,7 +1,8 @@
-//! What is in the store before the first node starts: tenants and their keys, written by the product's own operations.
+//! Writes the tenants and their API keys before the first node starts, with the product's own
+//! operations.
 
 use crate::plan::{OperationKind, Plan};
-use crate::world::clock;
+use crate::world::node;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -17,55 +18,65 @@ use triggers_store::tables::rows::{KeyRow, TenantRow};
 /// Tenants written in one transaction.
 const TENANTS_PER_TRANSACTION: usize = 200;
 const RATE_LIMIT_PER_MINUTE: u32 = 10_000_000;
-/// Seconds between the attempts at an event.
-pub const RETRY_DELAYS_S: [u32; 3] = [1, 1, 2];
+/// Seconds between the attempts to send a webhook.
+pub const RETRY_DELAYS_SECONDS: [u32; 3] = [1, 1, 2];
 
-/// A tenant as its client knows it.
+/// A tenant and its API keys, as its clients know them.
 #[derive(Debug, Clone)]
-pub struct Tenant {
-    /// Its id.
+pub struct SimulatedTenant {
+    /// Id of the tenant.
     pub id: TenantId,
-    /// Its key.
+    /// API key that clients use.
     pub key: String,
-    /// Another key, with its id: the one that is revoked.
-    pub second: Option<(String, String)>,
+    /// Second API key, if the plan revokes one.
+    pub second: Option<SecondKey>,
+}
+
+/// An API key that the plan revokes.
+#[derive(Debug, Clone)]
+pub struct SecondKey {
+    /// The key as clients send it.
+    pub key: String,
+    /// Id of the key in the API.
+    pub id: String,
 }
 
 /// Writes the tenants of a plan.
 ///
 /// # Errors
-/// What the store says.
-pub fn tenants(plan: &Plan, engine: &SimulatedEngine) -> Result<Vec<Tenant>, String> {
+/// If a transaction fails.
+pub fn tenants(plan: &Plan, engine: &SimulatedEngine) -> Result<Vec<SimulatedTenant>, String> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let environment =
-        clock::environment(Duration::ZERO, Arc::default(), Stream::new(plan.seed, 301));
+        node::environment(Duration::ZERO, Arc::default(), Stream::new(plan.seed, 301));
     let store = Store::new(Arc::new(engine.named("setup")), environment);
     runtime.block_on(write(plan, &store)).map_err(|error| error.to_string())
 }
 
-async fn write(plan: &Plan, store: &Store) -> Result<Vec<Tenant>, TableError> {
+async fn write(plan: &Plan, store: &Store) -> Result<Vec<SimulatedTenant>, TableError> {
     let has_second = plan
         .operations
         .iter()
         .any(|operation| matches!(operation.kind, OperationKind::RevokeKey {}));
-    let keeps_a_day = plan.days_pass();
+    let has_expiry = plan.has_expiry();
     let mut tenants = Vec::with_capacity(plan.tenants);
     let numbers: Vec<usize> = (0..plan.tenants).collect();
-    for some in numbers.chunks(TENANTS_PER_TRANSACTION) {
+    for chunk in numbers.chunks(TENANTS_PER_TRANSACTION) {
         let mut rows = Vec::new();
-        for number in some {
-            let id = TenantId::parse(&format!("t-{number}")).expect("such a name is a tenant id");
+        for number in chunk {
+            let id =
+                TenantId::parse(&format!("t-{number}")).expect("t-<number> is a valid tenant id");
             let (key, first) = key(&id, store.environment());
             let mut keys = vec![first];
             let second = has_second.then(|| {
-                let (text, row) = self::key(&id, store.environment());
-                let key_id = EventId::from_bytes(row.id).to_string();
+                let (key, row) = self::key(&id, store.environment());
+                let id = EventId::from_bytes(row.id).to_string();
                 keys.push(row);
-                (text, key_id)
+                SecondKey { key, id }
             });
-            rows.push((tenant(&id, plan, keeps_a_day, store.environment()), keys));
-            tenants.push(Tenant { id, key, second });
+            rows.push((tenant(&id, plan, has_expiry, store.environment()), keys));
+            tenants.push(SimulatedTenant { id, key, second });
         }
         let run = Run::idempotent(Instant::now() + Duration::from_secs(60));
         let rows = &rows;
@@ -86,15 +97,15 @@ async fn write(plan: &Plan, store: &Store) -> Result<Vec<Tenant>, TableError> {
     Ok(tenants)
 }
 
-fn tenant(id: &TenantId, plan: &Plan, keeps_a_day: bool, environment: &Environment) -> TenantRow {
+fn tenant(id: &TenantId, plan: &Plan, has_expiry: bool, environment: &Environment) -> TenantRow {
     let now = environment.now();
     TenantRow {
         id: id.clone(),
         name: id.to_string(),
         tier: None,
-        retention_days: if keeps_a_day { 1 } else { 30 },
+        retention_days: if has_expiry { 1 } else { 30 },
         max_inbox_events: plan.quota,
-        retry_policy: Some(RetryPolicy::Delays { delays_seconds: RETRY_DELAYS_S.to_vec() }),
+        retry_policy: Some(RetryPolicy::Delays { delays_seconds: RETRY_DELAYS_SECONDS.to_vec() }),
         flags: Default::default(),
         created_at: now,
         updated_at: now,

@@ -1,4 +1,4 @@
-//! HTTP over the simulated network: what a node's webhooks and the simulated clients go through.
+//! HTTP over the simulated network, for the webhooks of nodes and for simulated clients.
 
 use super::HostId;
 use super::network::{Network, SimStream};
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tower::Service;
 
-/// A connection as HTTP clients take it.
+/// A simulated connection in the form that the HTTP client library needs.
 pub struct HttpStream(TokioIo<SimStream>);
 
 impl Connection for HttpStream {
@@ -58,9 +58,9 @@ impl Write for HttpStream {
 /// Opens connections for the webhooks of a host.
 #[derive(Clone)]
 pub struct SimTcp {
-    /// The network.
+    /// Network to connect over.
     pub network: Network,
-    /// Where from.
+    /// Host that the connections come from.
     pub host: HostId,
 }
 
@@ -78,32 +78,32 @@ impl Service<Uri> for SimTcp {
         Box::pin(async move {
             let ip = uri.host().and_then(|host| host.parse().ok());
             let ip =
-                ip.ok_or_else(|| io::Error::other("only addresses are called in a simulation"))?;
+                ip.ok_or_else(|| io::Error::other("a simulation connects to IP addresses only"))?;
             let to = SocketAddr::new(ip, uri.port_u16().unwrap_or(80));
             Ok(HttpStream(TokioIo::new(network.connect(host, to).await?)))
         })
     }
 }
 
-/// A whole answer.
+/// A complete HTTP answer.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    /// The status.
+pub struct HttpAnswer {
+    /// HTTP status code.
     pub status: u16,
-    /// Whether it repeats an earlier answer.
+    /// The answer has the header `Idempotent-Replayed`.
     pub is_replayed: bool,
-    /// The body.
+    /// Body of the answer.
     pub body: Bytes,
 }
 
-/// Sends a request over a connection of its own; none if no whole answer came in time.
+/// Sends a request over a new connection. Returns none without a complete answer within `limit`.
 pub async fn call(
     network: &Network,
     from: HostId,
     to: SocketAddr,
     request: Request<Full<Bytes>>,
     limit: Duration,
-) -> Option<Answer> {
+) -> Option<HttpAnswer> {
     let answer = async {
         let stream = network.connect(from, to).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
@@ -112,12 +112,12 @@ pub async fn call(
             let status = response.status().as_u16();
             let is_replayed = response.headers().contains_key("idempotent-replayed");
             let body = response.into_body().collect().await.ok()?.to_bytes();
-            Some(Answer { status, is_replayed, body })
+            Some(HttpAnswer { status, is_replayed, body })
         };
         let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
             answer = &mut exchange => answer,
-            // It broke off, or ended as asked; then the answer is there.
+            // The connection ended; the answer may have arrived before.
             _ = connection => exchange.await,
         }
     };

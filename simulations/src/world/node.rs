@@ -1,62 +1,73 @@
-//! A simulated host's process: a node as it ships, over simulated sockets, store, clock and links.
+//! The process of a simulated host: the product's node over simulated sockets, store, clocks and
+//! links.
+//!
+//! Invariants: `SIM-CLOCK-1` the monotonic clock runs with the host's runtime, and jumps when a
+//! frozen host resumes; `SIM-CLOCK-2` the wall clock is the monotonic clock plus the host's skew,
+//! which faults change in both directions.
 
 use super::HostId;
 use super::http::SimTcp;
 use super::network::{Network, address_of};
 use super::peers::PeerNetwork;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::determinism::EPOCH_MS;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use triggers_actors::Joining;
 use triggers_actors::cluster::ClusterOptions;
 use triggers_actors::cluster::service::Peers;
 use triggers_cluster_config::NodeOptions;
 use triggers_node::run::{Assembly, Public, peer};
 use triggers_node::webhook::{HttpSender, TargetPolicy};
-use triggers_protocol::Environment;
+use triggers_protocol::environment::{Clock, Random};
+use triggers_protocol::{Environment, Timestamp};
 use triggers_store::kv::Store;
-use triggers_store::kv::simulated::SimulatedEngine;
+use triggers_store::kv::simulated::{SimulatedEngine, Stream};
 
 /// The port of every node.
 pub const PORT: u16 = 8080;
 
-/// What a node is made of.
+/// The parts that a node is assembled from.
 pub struct NodeParts {
-    /// The host.
+    /// Host that the process runs on.
     pub host: HostId,
     /// The node's name.
     pub name: String,
-    /// Its options.
+    /// Options of the node.
     pub options: NodeOptions,
-    /// The store that all share.
+    /// Store that all nodes share.
     pub engine: SimulatedEngine,
-    /// Clock and randomness.
+    /// Clocks and random source.
     pub environment: Environment,
-    /// The network.
+    /// Network to clients and webhook receivers.
     pub network: Network,
-    /// The links.
+    /// Links to the other nodes.
     pub peers: PeerNetwork,
-    /// Becomes true when it is asked to stop.
+    /// Becomes true when the node is asked to stop, as by SIGTERM.
     pub stop: watch::Receiver<bool>,
 }
 
-/// Runs until it is asked to stop, or gives up; what it says then.
+/// Runs a node until it is asked to stop.
+///
+/// # Errors
+/// The reason for which the node gave up.
 pub async fn run(parts: NodeParts) -> Result<(), String> {
     let NodeParts { host, name, mut options, engine, environment, network, peers, stop } = parts;
     options.node.name.clone_from(&name);
     let peer = peer(&name, &environment);
     let store = Store::new(Arc::new(engine.named(&peer)), environment.clone());
-    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let text = |error: &dyn std::fmt::Display| error.to_string();
     let policy =
-        Arc::new(TargetPolicy::from_options(&options.delivery).map_err(|error| said(&error))?);
+        Arc::new(TargetPolicy::from_options(&options.delivery).map_err(|error| text(&error))?);
     let tcp = SimTcp { network: network.clone(), host };
     let sender = HttpSender::over(&options.delivery, environment, tcp, policy)
-        .map_err(|error| said(&error))?;
+        .map_err(|error| text(&error))?;
     let settings = triggers_actors::settings(&store, options.node.partitions)
         .await
-        .map_err(|error| said(&error))?;
+        .map_err(|error| text(&error))?;
     let service = Peers::default();
     let transport = Arc::new(peers.join(host, &peer, Arc::new(service.clone())));
     let address = address_of(host, PORT);
@@ -75,13 +86,13 @@ pub async fn run(parts: NodeParts) -> Result<(), String> {
         peers: service,
     };
     let assembly = Assembly::start(options, store, sender, peer, Some((settings, joining)));
-    let assembly = assembly.await.map_err(|error| said(&error))?;
+    let assembly = assembly.await.map_err(|error| text(&error))?;
     let listener = network.listen(host, PORT);
     let was_asked = AtomicBool::new(false);
     let stop_requested = || {
         let (is_second, mut stop) = (was_asked.swap(true, Ordering::SeqCst), stop.clone());
         async move {
-            // Nobody asks a second time; neither does a sender that is gone.
+            // A second request never comes, nor does one from a sender that was dropped.
             if is_second || stop.wait_for(|is_asked| *is_asked).await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -89,5 +100,44 @@ pub async fn run(parts: NodeParts) -> Result<(), String> {
         }
     };
     let public = Public { listener, tls: None, runtime: Handle::current() };
-    assembly.serve(public, None, stop_requested).await.map_err(|error| said(&error))
+    assembly.serve(public, None, stop_requested).await.map_err(|error| text(&error))
+}
+
+struct HostClock {
+    /// Simulated time at which the process began.
+    started: Duration,
+    base: OnceLock<Instant>,
+    skew_ms: Arc<AtomicI64>,
+}
+
+impl Clock for HostClock {
+    fn now(&self) -> Timestamp {
+        let elapsed_ms = i64::try_from(self.monotonic().as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(
+            EPOCH_MS.cast_signed() + elapsed_ms + self.skew_ms.load(Ordering::SeqCst),
+        )
+    }
+
+    fn monotonic(&self) -> Duration {
+        let now = Instant::now();
+        self.started + now.saturating_duration_since(*self.base.get_or_init(|| now))
+    }
+}
+
+struct HostRandom(Mutex<Stream>);
+
+impl Random for HostRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&stream.next().to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// The clocks and random source of a process that begins at `started`. The first use must be in the
+/// process's runtime.
+pub fn environment(started: Duration, skew_ms: Arc<AtomicI64>, random: Stream) -> Environment {
+    let clock = HostClock { started, base: OnceLock::new(), skew_ms };
+    Environment::new(Arc::new(clock), Arc::new(HostRandom(Mutex::new(random))))
 }

@@ -1,14 +1,15 @@
-//! The simulated way between members: what ractor_cluster is in production.
+//! The simulated links between nodes, in place of ractor_cluster.
 //!
-//! Invariants: `SIM-PEERS-1` it keeps the contract of [`PeerTransport`]: a call ends within its time, after `Unreachable`
-//! nothing was sent; `SIM-PEERS-2` messages may be delayed and overtake each other; a message is lost with its link, as
-//! over TCP: every call under way on it ends as unknown, and for a while there is none; `SIM-PEERS-3` so it is with a link that is
-//! cut, or whose other end stands still, for as long as pings take to notice; `SIM-PEERS-4` only messages that members
-//! repeat themselves arrive twice.
+//! Invariants: `SIM-PEERS-1` it keeps the contract of [`PeerTransport`]: a call ends within its
+//! time limit, and after `Unreachable` nothing was sent; `SIM-PEERS-2` messages may be delayed and
+//! overtake each other; a message is lost only with its link, as over TCP: every call in flight on
+//! the link ends as unknown, and the link is down for a while; `SIM-PEERS-3` the same happens to a
+//! link that is cut, or whose other end is frozen, once pings would notice; `SIM-PEERS-4` only
+//! messages that nodes repeat themselves arrive twice.
 
 use super::HostId;
 use super::network::Network;
-use crate::trace::{Digest, Trace};
+use crate::trace::{BytesDigest, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,71 +21,79 @@ use triggers_protocol::peer::PeerRequest;
 use triggers_store::kv::BoxFuture;
 use triggers_store::kv::simulated::Stream;
 
-/// After so long without an answer a link is given up.
+/// Silence after which pings would declare a link lost.
 const LINK_LOST_AFTER: Duration = Duration::from_millis(300);
-/// A link that broke is there again after so long.
+/// Time for which a broken link is down.
 const LINK_BACK_AFTER: Duration = Duration::from_millis(100);
 
-/// How messages fare; per mille of them.
+/// Probabilities of faults of messages between nodes, per mille.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Weather {
-    /// Lost, with their link.
+pub struct MessageFaults {
+    /// The message is lost, and its link breaks.
     pub dropped: u32,
-    /// Delivered twice, if members repeat them themselves.
+    /// The message is delivered twice, if it is one that nodes repeat themselves.
     pub duplicated: u32,
-    /// Late, so that others overtake them.
+    /// The message is late, so that others overtake it.
     pub delayed: u32,
 }
 
-/// How often each has come.
+/// How often each fault fired.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WeatherFired {
-    /// Messages lost.
+pub struct MessageFaultsFired {
+    /// Number of messages lost.
     pub dropped: u64,
-    /// Messages delivered twice.
+    /// Number of messages delivered twice.
     pub duplicated: u64,
-    /// Messages that came late.
+    /// Number of messages delayed.
     pub delayed: u64,
 }
 
-/// All members' links; cheap to clone.
+/// The links of all nodes; cheap to clone.
 #[derive(Clone)]
 pub struct PeerNetwork {
     network: Network,
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<PeerNetworkState>>,
 }
 
-struct Inner {
+struct PeerNetworkState {
     now: Duration,
-    weather: Weather,
-    fired: WeatherFired,
-    luck: [Stream; 4],
+    faults: MessageFaults,
+    fired: MessageFaultsFired,
+    streams: FaultStreams,
     trace: Trace,
-    members: BTreeMap<String, Member>,
+    peers: BTreeMap<String, Peer>,
     messages: BTreeMap<(Duration, u64), Message>,
     calls: BTreeMap<u64, Call>,
     last: u64,
-    /// Hosts that stand still.
+    /// Suspended hosts.
     frozen: BTreeSet<HostId>,
-    /// Since when a pair of hosts has not been able to speak.
+    /// Time since which a pair of hosts cannot communicate.
     silent: BTreeMap<(HostId, HostId), Duration>,
-    /// Until when a pair of hosts has no link.
+    /// Time until which the link of a pair of hosts is down.
     broken: BTreeMap<(HostId, HostId), Duration>,
 }
 
-/// A call under way.
+struct FaultStreams {
+    dropped: Stream,
+    duplicated: Stream,
+    delayed: Stream,
+    delay_ms: Stream,
+}
+
+/// A call in flight.
 struct Call {
     pair: (HostId, HostId),
     caller: oneshot::Sender<Vec<u8>>,
 }
 
-struct Member {
+struct Peer {
     host: HostId,
     boot: u32,
     service: Arc<dyn PeerService>,
     runtime: Handle,
 }
 
+#[derive(Clone)]
 struct Message {
     from: (HostId, String),
     to: String,
@@ -94,16 +103,21 @@ struct Message {
 }
 
 impl PeerNetwork {
-    /// Links over the network.
+    /// Creates the links over a network, whose latency and cuts they share.
     pub fn new(seed: u64, network: Network, trace: Trace) -> Self {
-        let luck = [111, 112, 113, 114].map(|kind| Stream::new(seed, kind));
-        let inner = Inner {
+        let streams = FaultStreams {
+            dropped: Stream::new(seed, 111),
+            duplicated: Stream::new(seed, 112),
+            delayed: Stream::new(seed, 113),
+            delay_ms: Stream::new(seed, 114),
+        };
+        let inner = PeerNetworkState {
             now: Duration::ZERO,
-            weather: Weather::default(),
-            fired: WeatherFired::default(),
-            luck,
+            faults: MessageFaults::default(),
+            fired: MessageFaultsFired::default(),
+            streams,
             trace,
-            members: BTreeMap::new(),
+            peers: BTreeMap::new(),
             messages: BTreeMap::new(),
             calls: BTreeMap::new(),
             last: 0,
@@ -114,36 +128,41 @@ impl PeerNetwork {
         Self { network, inner: Arc::new(Mutex::new(inner)) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, PeerNetworkState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets how messages fare from now on.
-    pub fn set_weather(&self, weather: Weather) {
-        self.lock().weather = weather;
+    /// Sets the faults of messages from now on.
+    pub fn set_faults(&self, faults: MessageFaults) {
+        self.lock().faults = faults;
     }
 
-    /// How often each kind of fault has come.
-    pub fn fired(&self) -> WeatherFired {
+    /// How often each kind of fault fired.
+    pub fn fired(&self) -> MessageFaultsFired {
         self.lock().fired
     }
 
-    /// A member that is called as `peer`; its service answers in the runtime that this is called in.
+    /// Adds a node that others call as `peer`. Its service runs in the current runtime.
     pub fn join(&self, host: HostId, peer: &str, service: Arc<dyn PeerService>) -> SimTransport {
         let boot = self.network.boot(host).unwrap_or_default();
-        let member = Member { host, boot, service, runtime: Handle::current() };
-        self.lock().members.insert(peer.to_owned(), member);
-        SimTransport { peers: self.clone(), host, peer: peer.to_owned(), met: Mutex::default() }
+        let node = Peer { host, boot, service, runtime: Handle::current() };
+        self.lock().peers.insert(peer.to_owned(), node);
+        SimTransport {
+            peers: self.clone(),
+            host,
+            peer: peer.to_owned(),
+            known_peers: Mutex::default(),
+        }
     }
 
-    /// A process has ended, and with it its members.
+    /// Removes the node of a process that ended.
     pub fn process_ended(&self, host: HostId) {
         let mut inner = self.lock();
-        inner.members.retain(|_, member| member.host != host);
+        inner.peers.retain(|_, peer| peer.host != host);
         inner.calls.retain(|_, call| call.pair.0 != host && call.pair.1 != host);
     }
 
-    /// A host stands still, or goes on.
+    /// Marks a host as suspended or running.
     pub fn set_frozen(&self, host: HostId, is_frozen: bool) {
         let mut inner = self.lock();
         if is_frozen {
@@ -154,7 +173,7 @@ impl PeerNetwork {
     }
 
     /// Breaks the links that have been silent for too long.
-    fn notice(&self, now: Duration) {
+    fn break_silent_links(&self, now: Duration) {
         let mut inner = self.lock();
         let pairs: BTreeSet<(HostId, HostId)> =
             inner.calls.values().map(|call| call.pair).collect();
@@ -170,16 +189,16 @@ impl PeerNetwork {
         }
     }
 
-    fn is_silent(&self, inner: &Inner, (one, other): (HostId, HostId)) -> bool {
+    fn is_silent(&self, inner: &PeerNetworkState, (one, other): (HostId, HostId)) -> bool {
         inner.frozen.contains(&one)
             || inner.frozen.contains(&other)
             || self.network.is_cut(one, other)
             || self.network.is_cut(other, one)
     }
 
-    /// Delivers what is due.
+    /// Delivers the messages that are due.
     pub fn deliver(&self, now: Duration) {
-        self.notice(now);
+        self.break_silent_links(now);
         loop {
             let mut inner = self.lock();
             inner.now = now;
@@ -195,11 +214,9 @@ impl PeerNetwork {
 
     fn arrive(&self, now: Duration, message: Message) {
         let mut inner = self.lock();
-        let Some(member) = inner.members.get(&message.to) else { return };
-        let (host, runtime, service) =
-            (member.host, member.runtime.clone(), member.service.clone());
-        if self.network.boot(host) != Some(member.boot) || self.network.is_cut(message.from.0, host)
-        {
+        let Some(peer) = inner.peers.get(&message.to) else { return };
+        let (host, runtime, service) = (peer.host, peer.runtime.clone(), peer.service.clone());
+        if self.network.boot(host) != Some(peer.boot) || self.network.is_cut(message.from.0, host) {
             return;
         }
         let kind = if message.is_reply { "reply" } else { "call" };
@@ -207,11 +224,11 @@ impl PeerNetwork {
         inner.trace.note(
             now,
             "peers",
-            format_args!("{kind} {call} {} to {to}: {}", from.1, Digest(&body)),
+            format_args!("{kind} {call} {} to {to}: {}", from.1, BytesDigest(&body)),
         );
         if is_reply {
             if let Some(call) = inner.calls.remove(&call) {
-                // Who called may have given up.
+                // The caller may have given up.
                 let _ = call.caller.send(body);
             }
             return;
@@ -230,12 +247,12 @@ impl PeerNetwork {
     fn send(&self, message: Message, is_repeatable: bool) {
         let latency = self.network.latency();
         let mut inner = self.lock();
-        let Weather { dropped, duplicated, delayed } = inner.weather;
-        // Each draws each time, so that they do not shift each other.
-        let is_dropped = inner.luck[0].hit(dropped);
-        let is_duplicated = inner.luck[1].hit(duplicated) && is_repeatable;
-        let is_delayed = inner.luck[2].hit(delayed);
-        let delay = Duration::from_millis(inner.luck[3].below(200));
+        let MessageFaults { dropped, duplicated, delayed } = inner.faults;
+        // Every message draws from all streams, so that one kind of fault does not shift another.
+        let is_dropped = inner.streams.dropped.hit(dropped);
+        let is_duplicated = inner.streams.duplicated.hit(duplicated) && is_repeatable;
+        let is_delayed = inner.streams.delayed.hit(delayed);
+        let delay = Duration::from_millis(inner.streams.delay_ms.below(200));
         if is_dropped {
             inner.fired.dropped += 1;
             let pair = inner.calls.get(&message.call).map(|call| call.pair);
@@ -260,29 +277,21 @@ impl PeerNetwork {
         }
         if is_duplicated {
             inner.fired.duplicated += 1;
-            let Message { from, to, call, body, is_reply } = &message;
-            let twin = Message {
-                from: from.clone(),
-                to: to.clone(),
-                call: *call,
-                body: body.clone(),
-                is_reply: *is_reply,
-            };
             inner.last += 1;
             let key = (due + latency, inner.last);
-            inner.messages.insert(key, twin);
+            inner.messages.insert(key, message.clone());
         }
         inner.last += 1;
         let key = (due, inner.last);
         inner.messages.insert(key, message);
     }
 
-    /// Whether there is a link: not to a process that has ended, nor over one that has been cut for long.
+    /// Whether the link is up: its other end runs, and it was not silent for too long.
     fn is_linked(&self, from: HostId, to: &str) -> bool {
         let mut inner = self.lock();
-        let Some(member) = inner.members.get(to) else { return false };
-        let pair = pair(from, member.host);
-        let is_gone = self.network.boot(member.host) != Some(member.boot);
+        let Some(peer) = inner.peers.get(to) else { return false };
+        let pair = pair(from, peer.host);
+        let is_gone = self.network.boot(peer.host) != Some(peer.boot);
         if is_gone || inner.broken.get(&pair).is_some_and(|until| inner.now < *until) {
             return false;
         }
@@ -296,26 +305,26 @@ impl PeerNetwork {
     }
 
     fn host_of(&self, peer: &str) -> Option<HostId> {
-        self.lock().members.get(peer).map(|member| member.host)
+        self.lock().peers.get(peer).map(|peer| peer.host)
     }
 }
 
-/// Both ends of a link.
+/// The key of a link: both ends, in order.
 fn pair(one: HostId, other: HostId) -> (HostId, HostId) {
     (one.min(other), one.max(other))
 }
 
-/// One member's way to the others.
+/// The links of one node to the others.
 pub struct SimTransport {
     peers: PeerNetwork,
     host: HostId,
     peer: String,
-    met: Mutex<BTreeSet<String>>,
+    known_peers: Mutex<BTreeSet<String>>,
 }
 
 impl SimTransport {
-    fn met(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known_peers(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.known_peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -328,7 +337,7 @@ impl PeerTransport for SimTransport {
     ) -> BoxFuture<'a, Result<Vec<u8>, PeerError>> {
         Box::pin(async move {
             let Some(host) = self.peers.host_of(peer) else { return Err(PeerError::Unreachable) };
-            if !self.met().contains(peer) || !self.peers.is_linked(self.host, peer) {
+            if !self.known_peers().contains(peer) || !self.peers.is_linked(self.host, peer) {
                 return Err(PeerError::Unreachable);
             }
             let is_repeatable = matches!(
@@ -359,14 +368,14 @@ impl PeerTransport for SimTransport {
     }
 
     fn meet(&self, peers: BTreeMap<String, String>) {
-        *self.met() = peers.into_keys().collect();
+        *self.known_peers() = peers.into_keys().collect();
     }
 
     fn links(&self) -> BTreeMap<String, LinkState> {
-        let met = self.met().clone();
+        let known_peers = self.known_peers().clone();
         let state = |peer: &str| {
             if self.peers.is_linked(self.host, peer) { LinkState::Up } else { LinkState::Down }
         };
-        met.into_iter().map(|peer| (peer.clone(), state(&peer))).collect()
+        known_peers.into_iter().map(|peer| (peer.clone(), state(&peer))).collect()
     }
 }

@@ -1,5 +1,6 @@
-//! Batches of random commands, run on the tables over a store that forgets answers, give what the model gives; afterwards
-//! pages, filters, single events and counters agree with the model.
+//! Runs batches of random commands on the tables, over a store with conflicts and unknown outcomes,
+//! and compares the results with the model. Afterwards compares pages, filters, single events and
+//! counters.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -20,7 +21,7 @@ use triggers_store::tables::fence::{self, Guard};
 use triggers_store::tables::inbox::{self, EventPage, Found, PageQuery};
 use triggers_store::tables::keys::TenantKeys;
 
-/// A command before it has an id: which event it names is a position among those that exist.
+/// A command before it has ids. It names an event by its position among those that exist.
 #[derive(Debug, Clone)]
 enum Wish {
     Append { key: Option<(u8, u8)>, payload_bytes: usize, kind: usize },
@@ -34,7 +35,8 @@ fn wish() -> impl Strategy<Value = Wish> {
     let key = prop::option::weighted(0.4, (0u8..6, 0u8..2));
     let size = prop_oneof![4 => 2usize..40, 1 => 8_000usize..9_000, 1 => 20_000usize..30_000];
     prop_oneof![
-        3 => (key, size, 0..TYPES.len()).prop_map(|(key, payload_bytes, kind)| Wish::Append { key, payload_bytes, kind }),
+        3 => (key, size, 0..TYPES.len())
+            .prop_map(|(key, payload_bytes, kind)| Wish::Append { key, payload_bytes, kind }),
         2 => (0usize..40).prop_map(Wish::Acknowledge),
         1 => (0usize..40).prop_map(Wish::Delete),
     ]
@@ -79,7 +81,7 @@ impl History {
         }
     }
 
-    /// Turns wishes into commands and what the model expects of each.
+    /// Turns wishes into commands, with the result that the model expects of each.
     fn plan(&mut self, wishes: &[Wish]) -> (Vec<Command>, Vec<Expected>, EventId) {
         self.now = self.now.plus(Duration::from_millis(1));
         let (mut commands, mut expected, mut minted) = (Vec::new(), Vec::new(), self.last_id);
@@ -101,7 +103,7 @@ impl History {
                     commands
                         .push(Command::Append(Box::new(self.append(minted, key, payload, kind))));
                 }
-                // An inbox puts at most one command for an event into a batch (BATCH-5).
+                // An inbox puts at most one command for an event into a batch (`BATCH-5`).
                 Wish::Acknowledge(position) | Wish::Delete(position)
                     if !named.insert(pick(position)) => {}
                 Wish::Acknowledge(position) => {
@@ -146,7 +148,7 @@ impl History {
             .await;
         let outcomes = applied.unwrap().outcomes;
         let got: Vec<Expected> = outcomes.iter().map(simplified).collect();
-        // A batch that was repeated after an unknown outcome finds its own deletions and says the same.
+        // A batch that is run again after an unknown outcome gives the same results.
         assert_eq!(got, expected);
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_))) {
             self.last_id = minted;
@@ -253,7 +255,8 @@ proptest! {
         seed: u64,
         batches in prop::collection::vec(prop::collection::vec(wish(), 1..8), 1..15),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let mut history = History::start(seed).await;
             for wishes in &batches {

@@ -1,6 +1,6 @@
-//! Random histories against the reference model, and the simulator itself.
+//! Tests of the tables against the reference model, and of the program `triggers-sim`.
 
-#![allow(clippy::unwrap_used, reason = "fixtures of tests fail their test")]
+#![allow(clippy::unwrap_used, reason = "a failing fixture fails its test")]
 
 mod inbox_history;
 mod program;

@@ -1,8 +1,9 @@
-//! The program `triggers-sim`, as an engineer uses it.
+//! Tests of the program `triggers-sim`, run as a user runs it.
 //!
-//! PROGRAM-1: a seed, and a plan file, give the same trace each time. PROGRAM-2: seeds over all scenarios find nothing.
-//! PROGRAM-3: what is asked wrongly is refused with its reason. PROGRAM-4: every planted bug is found, and a failing plan is
-//! made smaller (in builds that have bugs to plant).
+//! `PROGRAM-1`: a seed, and its plan file, give the same trace each time. `PROGRAM-2`: seeds over
+//! all scenarios find no violation. `PROGRAM-3`: a wrong command line is rejected with its reason.
+//! `PROGRAM-4`: every planted bug is found, and a failing plan is made smaller (in builds with
+//! bugs).
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -31,7 +32,7 @@ fn a_seed_and_its_plan_file_give_the_same_trace_each_time() {
     std::fs::write(directory.path().join("plan.json"), run(&[&["plan"][..], &seed].concat()))
         .unwrap();
     assert!(first == run(&["run", "--trace", "--plan", "plan.json"]), "PROGRAM-1");
-    // Without the lines it is the same.
+    // The digest does not depend on whether the trace is kept.
     let json = |text: String| {
         serde_json::from_str::<serde_json::Value>(text.lines().last().unwrap()).unwrap()
     };
@@ -40,14 +41,14 @@ fn a_seed_and_its_plan_file_give_the_same_trace_each_time() {
 }
 
 #[test]
-fn seeds_over_all_scenarios_find_nothing() {
+fn seeds_over_all_scenarios_find_no_violation() {
     let output = sim(Path::new("."), &["sweep", "--seeds", "0..20"]);
     assert!(output.status.success(), "PROGRAM-2:\n{}", stdout(&output));
     assert!(stdout(&output).starts_with("20 runs with "), "{}", stdout(&output));
 }
 
 #[test]
-fn what_is_asked_wrongly_is_refused() {
+fn a_wrong_command_line_is_rejected() {
     for (arguments, reason) in [
         (&["run", "--scenario", "none"][..], "there is no scenario \"none\""),
         (&["run", "--plan", "/does/not/exist"], "/does/not/exist"),
@@ -55,12 +56,13 @@ fn what_is_asked_wrongly_is_refused() {
         #[cfg(not(feature = "planted-bugs"))]
         (&["bugs"], "this build has no bugs to plant"),
         (&["sweep", "--seeds", "5..5"], "must be like 0..1000"),
+        (&["fly"], "unknown command \"fly\""),
     ] {
         let output = sim(Path::new("."), arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            output.status.code() == Some(2) && said.contains(reason),
-            "PROGRAM-3: {arguments:?}: {said}"
+            output.status.code() == Some(2) && error.contains(reason),
+            "PROGRAM-3: {arguments:?}: {error}"
         );
     }
 }

@@ -1,109 +1,116 @@
-//! What receivers of webhooks saw.
+//! What webhook receivers saw: rule `ANSWER-PUSHED`.
 //!
-//! Rule: `ANSWER-PUSHED` an event is delivered only when each of its receivers has taken it or was asked often enough, or a
-//! consumer has acknowledged it; it is sent no more often than an attempt was begun, and than its policy says.
+//! An event is delivered only after each of its receivers has accepted it or used up its attempts,
+//! or after a consumer acknowledged it. It is sent no more often than attempts were begun, and no
+//! more often than the retry policy says.
 
-use super::Answers;
+use super::AnswerChecks;
 use crate::check::Violation;
 use crate::plan::FaultKind;
-use crate::workload::history::{Asked, Entry, Received};
+use crate::workload::history::{CallRecord, ClientCall, Received};
 use crate::workload::receivers::EACH;
-use crate::workload::setup::RETRY_DELAYS_S;
+use crate::workload::setup::RETRY_DELAYS_SECONDS;
 use std::collections::BTreeMap;
 
-/// Attempts of one webhook at one receiver.
-const ATTEMPTS: usize = RETRY_DELAYS_S.len() + 1;
+/// Upper bound on the attempts to send one event to one receiver.
+const ATTEMPTS_MAX: usize = RETRY_DELAYS_SECONDS.len() + 1;
 
-impl Answers<'_> {
+impl AnswerChecks<'_> {
     pub(super) fn pushed(&self, tenant: usize, found: &mut Vec<Violation>) {
-        if tenant < self.plan.tenants - self.plan.pushed || self.expires {
+        if !self.plan.is_subscribed(tenant) || self.may_expire {
             return;
         }
-        let mut report = |entry: &Entry, account: String| {
-            found.push(Violation::new("ANSWER-PUSHED", format!("{account}\n    {entry}")));
+        let is_read = |record: &&CallRecord| {
+            matches!(record.call, ClientCall::Read { .. }) && record.is_done()
         };
-        let reads = self
-            .of(tenant)
-            .filter(|entry| matches!(entry.asked, Asked::Read { .. }) && entry.is_done());
-        let mut last: BTreeMap<&str, &Entry> = BTreeMap::new();
-        for entry in reads {
-            let Some(id) = entry.event_id() else { continue };
-            last.insert(id, entry);
-            let is_by_others = self
+        let mut last_reads: BTreeMap<&str, &CallRecord> = BTreeMap::new();
+        for record in self.of(tenant).filter(is_read) {
+            let Some(id) = record.event_id() else { continue };
+            last_reads.insert(id, record);
+            let is_by_clients = self
                 .of(tenant)
-                .any(|other| other.begin < entry.end && acknowledges_or_replays(other, id));
-            if entry.body["status"] == "delivered" && !is_by_others {
-                let came =
-                    |receiver| self.came(id, receiver).filter(|received| received.at <= entry.end);
-                let is_done = |receiver: usize| {
-                    came(receiver).any(|received| received.answered == Some(200))
-                        || came(receiver).count() >= ATTEMPTS
-                };
-                let is_taken = (0..EACH)
-                    .any(|receiver| came(receiver).any(|received| received.answered == Some(200)));
-                if !is_taken || !(0..EACH).all(is_done) {
-                    report(
-                        entry,
-                        "it is delivered, and not every receiver has taken it or was asked often enough".into(),
-                    );
-                }
+                .any(|other| other.begin < record.end && acknowledges_or_replays(other, id));
+            if record.body["status"] == "delivered"
+                && !is_by_clients
+                && !self.is_delivered_by_webhooks(id, record)
+            {
+                let why = "delivered, but a receiver neither accepted it nor used up its attempts";
+                found.push(Violation::new("ANSWER-PUSHED", format!("{why}\n    {record}")));
             }
         }
-        // What interrupts an attempt makes it one that does not count.
-        let interrupts_nothing = self.plan.faults.iter().all(|fault| {
+        last_reads.retain(|id, _| {
+            !self
+                .of(tenant)
+                .any(|other| matches!(&other.call, ClientCall::Delete { id: other } if other == id))
+        });
+        for (id, record) in last_reads {
+            self.attempts(tenant, id, record, found);
+        }
+    }
+
+    fn is_delivered_by_webhooks(&self, id: &str, read: &CallRecord) -> bool {
+        let received =
+            |receiver| self.received(id, receiver).filter(|received| received.at <= read.end);
+        let is_accepted =
+            |receiver: usize| received(receiver).any(|received| received.answered == Some(200));
+        let is_done =
+            |receiver: usize| is_accepted(receiver) || received(receiver).count() >= ATTEMPTS_MAX;
+        (0..EACH).any(is_accepted) && (0..EACH).all(is_done)
+    }
+
+    /// Compares the webhooks of an event with the attempts that its last read shows.
+    fn attempts(&self, tenant: usize, id: &str, read: &CallRecord, found: &mut Vec<Violation>) {
+        let mut report = |why: String| {
+            found.push(Violation::new("ANSWER-PUSHED", format!("{why}\n    {read}")));
+        };
+        // An attempt is stored before its webhook is sent. Webhooks after the read may belong to
+        // later attempts.
+        let before_read = |receiver| {
+            self.received(id, receiver).filter(|received| received.at <= read.begin).count()
+        };
+        let received: usize = (0..EACH).map(before_read).sum();
+        if received as u64 > read.body["attempts"].as_u64().unwrap_or(0) {
+            report(format!("received {received} times"));
+        }
+        // Other faults interrupt attempts, which then do not count.
+        let are_attempts_counted = self.plan.faults.iter().all(|fault| {
             matches!(
                 fault.kind,
                 FaultKind::Receiver { .. }
                     | FaultKind::Conflicts { .. }
-                    | FaultKind::PeerWeather { .. }
+                    | FaultKind::PeerMessages { .. }
                     | FaultKind::SlowNetwork { .. }
             )
         });
-        last.retain(|id, _| {
-            !self
-                .of(tenant)
-                .any(|other| matches!(&other.asked, Asked::Delete { id: other } if other == id))
-        });
-        for (id, entry) in last {
-            let replays = 1 + self.of(tenant).filter(|other| replays(other, id)).count();
-            let attempts = entry.body["attempts"].as_u64().unwrap_or(0);
-            // An attempt is stored as begun before its webhook is sent; what came later may be of a later attempt.
-            let before = |receiver| {
-                self.came(id, receiver).filter(|received| received.at <= entry.begin).count()
-            };
-            let all: usize = (0..EACH).map(before).sum();
-            if all as u64 > attempts {
-                report(entry, format!("it came {all} times"));
-            }
-            let mut each: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-            for received in (0..EACH).flat_map(|receiver| self.came(id, receiver)) {
-                *each.entry((received.receiver, received.subscription)).or_default() += 1;
-            }
-            let most = each.into_values().max().unwrap_or(0);
-            if interrupts_nothing && most > ATTEMPTS * replays {
-                report(entry, format!("one subscription got it {most} times"));
-            }
+        let rounds = 1 + self.of(tenant).filter(|other| replays(other, id)).count();
+        let mut by_subscription: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        for received in (0..EACH).flat_map(|receiver| self.received(id, receiver)) {
+            *by_subscription.entry((received.receiver, received.subscription)).or_default() += 1;
+        }
+        let most = by_subscription.into_values().max().unwrap_or(0);
+        if are_attempts_counted && most > ATTEMPTS_MAX * rounds {
+            report(format!("one subscription received it {most} times"));
         }
     }
 
-    fn came<'b>(&'b self, id: &'b str, receiver: usize) -> impl Iterator<Item = &'b Received> {
+    fn received<'b>(&'b self, id: &'b str, receiver: usize) -> impl Iterator<Item = &'b Received> {
         let is_it = move |received: &&Received| received.receiver == receiver && received.id == id;
         self.history.received.iter().filter(is_it)
     }
 }
 
-fn replays(entry: &Entry, id: &str) -> bool {
-    match &entry.asked {
-        Asked::Replay { id: other } => other == id,
-        Asked::ReplayFailed => !entry.is_done() || entry.body["replayed"] != 0,
-        _ => false,
+fn replays(record: &CallRecord, id: &str) -> bool {
+    match &record.call {
+        ClientCall::Replay { id: other } => other == id && record.may_have_happened(),
+        _ => record.may_replay_failed(),
     }
 }
 
-fn acknowledges_or_replays(entry: &Entry, id: &str) -> bool {
-    match &entry.asked {
-        Asked::Acknowledge { id: other, .. } | Asked::WrongToken { id: other } => other == id,
-        Asked::AcknowledgeBatch { ids } => ids.iter().any(|other| other == id),
-        _ => replays(entry, id),
-    }
+fn acknowledges_or_replays(record: &CallRecord, id: &str) -> bool {
+    let acknowledges = match &record.call {
+        ClientCall::Acknowledge { id: other, .. } => other == id,
+        ClientCall::AcknowledgeBatch { ids } => ids.iter().any(|other| other == id),
+        _ => false,
+    };
+    (acknowledges && record.may_have_happened()) || replays(record, id)
 }

@@ -1,4 +1,4 @@
-//! Tests of the simulated network: connections, delays, cuts and limits of buffers.
+//! Tests of the simulated network.
 
 use super::*;
 use axum::serve::Listener;
@@ -24,7 +24,7 @@ impl Net {
         Self { network, now: Duration::ZERO }
     }
 
-    /// Lets time pass until it is done.
+    /// Runs time forward until `work` is done.
     async fn until<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -35,7 +35,7 @@ impl Net {
             }
             self.now += STEP;
             self.network.deliver(self.now);
-            assert!(self.now < Duration::from_secs(60), "it does not come to an end");
+            assert!(self.now < Duration::from_secs(60), "the work does not end");
         }
     }
 
@@ -83,7 +83,7 @@ async fn a_cut_link_delays_and_carries_the_other_way() {
 }
 
 #[tokio::test]
-async fn who_is_gone_resets_and_who_has_no_power_is_silent_until_it_is_back() {
+async fn a_process_that_ends_resets_and_a_machine_without_power_is_silent_until_it_is_back() {
     let mut net = Net::new();
     let (mut near, far, listener) = net.pair().await;
     net.network.process_ended(THERE, false);
