@@ -68,9 +68,9 @@ struct PeerNetworkState {
     /// Suspended hosts.
     frozen: BTreeSet<HostId>,
     /// Time since which a pair of hosts cannot communicate.
-    silent: BTreeMap<(HostId, HostId), Duration>,
+    silent: BTreeMap<HostPair, Duration>,
     /// Time until which the link of a pair of hosts is down.
-    broken: BTreeMap<(HostId, HostId), Duration>,
+    broken: BTreeMap<HostPair, Duration>,
 }
 
 struct FaultStreams {
@@ -80,9 +80,26 @@ struct FaultStreams {
     delay_ms: Stream,
 }
 
+/// The two ends of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct HostPair {
+    low: HostId,
+    high: HostId,
+}
+
+impl HostPair {
+    fn new(one: HostId, other: HostId) -> Self {
+        Self { low: one.min(other), high: one.max(other) }
+    }
+
+    fn contains(self, host: HostId) -> bool {
+        self.low == host || self.high == host
+    }
+}
+
 /// A call in flight.
 struct Call {
-    pair: (HostId, HostId),
+    pair: HostPair,
     caller: oneshot::Sender<Vec<u8>>,
 }
 
@@ -95,7 +112,8 @@ struct Peer {
 
 #[derive(Clone)]
 struct Message {
-    from: (HostId, String),
+    from_host: HostId,
+    from: String,
     to: String,
     call: u64,
     body: Vec<u8>,
@@ -159,7 +177,7 @@ impl PeerNetwork {
     pub fn process_ended(&self, host: HostId) {
         let mut inner = self.lock();
         inner.peers.retain(|_, peer| peer.host != host);
-        inner.calls.retain(|_, call| call.pair.0 != host && call.pair.1 != host);
+        inner.calls.retain(|_, call| !call.pair.contains(host));
     }
 
     /// Marks a host as suspended or running.
@@ -175,8 +193,7 @@ impl PeerNetwork {
     /// Breaks the links that have been silent for too long.
     fn break_silent_links(&self, now: Duration) {
         let mut inner = self.lock();
-        let pairs: BTreeSet<(HostId, HostId)> =
-            inner.calls.values().map(|call| call.pair).collect();
+        let pairs: BTreeSet<HostPair> = inner.calls.values().map(|call| call.pair).collect();
         for pair in pairs {
             if self.is_silent(&inner, pair) {
                 let since = *inner.silent.entry(pair).or_insert(now);
@@ -189,11 +206,11 @@ impl PeerNetwork {
         }
     }
 
-    fn is_silent(&self, inner: &PeerNetworkState, (one, other): (HostId, HostId)) -> bool {
-        inner.frozen.contains(&one)
-            || inner.frozen.contains(&other)
-            || self.network.is_cut(one, other)
-            || self.network.is_cut(other, one)
+    fn is_silent(&self, inner: &PeerNetworkState, HostPair { low, high }: HostPair) -> bool {
+        inner.frozen.contains(&low)
+            || inner.frozen.contains(&high)
+            || self.network.is_cut(low, high)
+            || self.network.is_cut(high, low)
     }
 
     /// Delivers the messages that are due.
@@ -216,15 +233,17 @@ impl PeerNetwork {
         let mut inner = self.lock();
         let Some(peer) = inner.peers.get(&message.to) else { return };
         let (host, runtime, service) = (peer.host, peer.runtime.clone(), peer.service.clone());
-        if self.network.boot(host) != Some(peer.boot) || self.network.is_cut(message.from.0, host) {
+        if self.network.boot(host) != Some(peer.boot)
+            || self.network.is_cut(message.from_host, host)
+        {
             return;
         }
         let kind = if message.is_reply { "reply" } else { "call" };
-        let Message { from, to, call, body, is_reply } = message;
+        let Message { from, to, call, body, is_reply, .. } = message;
         inner.trace.note(
             now,
             "peers",
-            format_args!("{kind} {call} {} to {to}: {}", from.1, BytesDigest(&body)),
+            format_args!("{kind} {call} {} to {to}: {}", from, BytesDigest(&body)),
         );
         if is_reply {
             if let Some(call) = inner.calls.remove(&call) {
@@ -236,9 +255,9 @@ impl PeerNetwork {
         drop(inner);
         let peers = self.clone();
         runtime.spawn(async move {
-            let reply = service.serve(from.1.clone(), body).await;
+            let reply = service.serve(from.clone(), body).await;
             peers.send(
-                Message { from: (host, to), to: from.1, call, body: reply, is_reply: true },
+                Message { from_host: host, from: to, to: from, call, body: reply, is_reply: true },
                 false,
             );
         });
@@ -290,7 +309,7 @@ impl PeerNetwork {
     fn is_linked(&self, from: HostId, to: &str) -> bool {
         let mut inner = self.lock();
         let Some(peer) = inner.peers.get(to) else { return false };
-        let pair = pair(from, peer.host);
+        let pair = HostPair::new(from, peer.host);
         let is_gone = self.network.boot(peer.host) != Some(peer.boot);
         if is_gone || inner.broken.get(&pair).is_some_and(|until| inner.now < *until) {
             return false;
@@ -307,11 +326,6 @@ impl PeerNetwork {
     fn host_of(&self, peer: &str) -> Option<HostId> {
         self.lock().peers.get(peer).map(|peer| peer.host)
     }
-}
-
-/// The key of a link: both ends, in order.
-fn pair(one: HostId, other: HostId) -> (HostId, HostId) {
-    (one.min(other), one.max(other))
 }
 
 /// The links of one node to the others.
@@ -352,11 +366,17 @@ impl PeerTransport for SimTransport {
                 let mut inner = self.peers.lock();
                 inner.last += 1;
                 let call = inner.last;
-                inner.calls.insert(call, Call { pair: pair(self.host, host), caller });
+                inner.calls.insert(call, Call { pair: HostPair::new(self.host, host), caller });
                 call
             };
-            let from = (self.host, self.peer.clone());
-            let sent = Message { from, to: peer.to_owned(), call, body: message, is_reply: false };
+            let sent = Message {
+                from_host: self.host,
+                from: self.peer.clone(),
+                to: peer.to_owned(),
+                call,
+                body: message,
+                is_reply: false,
+            };
             self.peers.send(sent, is_repeatable);
             let answer = timeout(limit, reply).await;
             self.peers.lock().calls.remove(&call);
