@@ -1,16 +1,20 @@
-//! The transactional, ordered key-value store that everything durable stands on, and its engines.
+//! The transactional, ordered key-value store, and the engines that implement it.
 //!
 //! ```text
 //! Store::run ──▶ Engine::begin ──▶ Transaction: reads, writes ──▶ commit
-//!                ├── embedded     a log, tables in memory, LMDB below; one node
+//!                ├── embedded     a log, memtables, LMDB below; one node
 //!                ├── postgres     a PostgreSQL database that nodes share (feature `postgres`)
 //!                ├── foundationdb a FoundationDB cluster that nodes share (feature `foundationdb`)
 //!                └── simulated    in memory, with seeded faults; tests
 //! ```
-//! Invariants: `KV-1` transactions are strictly serializable: a committed one behaves as if it ran alone at its commit;
-//! `KV-2` a transaction reads its own writes; `KV-3` `commit` returning `Ok` means durable; `KV-4` `MaybeCommitted` is the
-//! only error after which a write may exist; `KV-5` every engine has the same limits ([`limits`]), those of FoundationDB.
-//! It has no watches and no versionstamps, so that all engines run the same transactions.
+//! Invariants:
+//! - `KV-1`: transactions are strictly serializable: each behaves as if it ran alone at its commit.
+//! - `KV-2`: a transaction reads its own writes.
+//! - `KV-3`: when `commit` returns `Ok`, the writes are durable.
+//! - `KV-4`: `MaybeCommitted` is the only error after which a write may exist.
+//! - `KV-5`: all engines enforce the same [`limits`].
+//!
+//! There are no watches and no versionstamps, so that every engine runs the same transactions.
 
 pub mod embedded;
 mod error;
@@ -33,34 +37,38 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-/// A boxed future, so that engines are interchangeable at run time.
+/// A boxed future, which makes engines interchangeable at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What is called when a commit has its place in the order of commits; see [`Transaction::commit_pipelined`].
+/// Callback that runs once a commit has its position in the commit order; see
+/// [`Transaction::commit_pipelined`].
 pub type Ordered = Box<dyn FnOnce() + Send>;
 
-/// One implementation of the store.
+/// An implementation of the key-value store.
 pub trait Engine: Send + Sync + 'static {
     /// Begins a transaction on the newest committed state.
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>>;
 
-    /// Begins a transaction that sees commits from the moment at which they have their place in the order, before they are
-    /// durable, on an engine that knows that moment. Its own commit is answered after theirs, also if it writes nothing, and is
-    /// refused if they turn out not to be durable. So what it has read must not be told to anybody before it commits, but for an error
-    /// that it ends with.
+    /// Begins a transaction that also sees commits that are ordered but not yet durable, if the
+    /// engine can tell them apart.
+    ///
+    /// Its own commit returns after those commits are durable, even if it writes nothing, and fails
+    /// if they do not become durable. Until then the caller must not reveal what it has read.
     fn begin_pipelined(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
         self.begin()
     }
 
-    /// Whether the engine can still write; the reason if not. Must not block.
+    /// Returns the reason if the engine cannot write. Must not block.
     fn health(&self) -> Result<(), StoreError>;
 
-    /// Finishes what waits, and takes no further commit. What the next start would have to do first is done.
+    /// Finishes queued commits, rejects new ones, and does the work that the next start would have
+    /// to do.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Copies everything that is committed into a new directory of this machine, while work goes on.
+    /// Copies all committed pairs into a new directory on this machine while the engine keeps
+    /// working.
     ///
     /// # Errors
     /// `Fatal` if the engine keeps its data elsewhere, or if the copy cannot be made.
@@ -70,21 +78,21 @@ pub trait Engine: Send + Sync + 'static {
     }
 }
 
-/// What a backup has copied.
+/// Size of a finished backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Pairs.
+    /// Number of copied pairs.
     pub pairs: u64,
-    /// Bytes of their keys and values.
+    /// Total bytes of the copied keys and values.
     pub bytes: u64,
 }
 
 /// One transaction. Dropping it without `commit` has no effect on the store.
 ///
-/// Reads come in two kinds: plain ones are checked again at commit (a change in between makes the commit fail with
-/// `Retryable`), `…_snapshot` ones are not.
+/// The engine checks plain reads again at commit: if another commit changed one, the commit fails
+/// with `Retryable`. It does not check `…_snapshot` reads.
 pub trait Transaction: Send {
-    /// The value of a key.
+    /// Reads the value of a key.
     fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
     /// As [`Transaction::get`], without a read conflict.
@@ -93,7 +101,7 @@ pub trait Transaction: Send {
         key: &'a [u8],
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
-    /// The values of two keys, as by two reads; an engine behind a network makes them at the same time.
+    /// Reads the values of two keys. Engines behind a network send both requests at once.
     fn get_pair<'a>(
         &'a mut self,
         [first, second]: [&'a [u8]; 2],
@@ -107,44 +115,49 @@ pub trait Transaction: Send {
         })
     }
 
-    /// One page of a range in key order, or in reverse.
+    /// Reads one page of a range in key order, or in reverse.
     fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>>;
 
     /// As [`Transaction::range`], without a read conflict.
     fn range_snapshot(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>>;
 
-    /// Sets a key.
+    /// Sets the value of a key.
     fn set(&mut self, key: &[u8], value: &[u8]);
 
-    /// As [`Transaction::set`], for an engine that keeps what it is given.
+    /// As [`Transaction::set`], but lets the engine keep the buffers instead of copying them.
     fn set_owned(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.set(&key, &value);
     }
 
-    /// Clears a key.
+    /// Clears one key.
     fn clear(&mut self, key: &[u8]);
 
     /// Clears every key of a range.
     fn clear_range(&mut self, range: KeyRange);
 
-    /// Adds to the little-endian `i64` under a key (0 if absent; wraps), without a read conflict.
+    /// Adds to the little-endian `i64` under a key, without a read conflict. An absent key counts
+    /// as 0; the sum wraps.
     fn add(&mut self, key: &[u8], delta: i64);
 
-    /// Makes the commit fail if anything in the range changed since this transaction began.
+    /// Makes the commit fail if another commit changes anything in the range.
     fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Bytes of keys and values that the commit would carry, about.
+    /// Approximate bytes of keys and values that the commit would carry.
     fn approximate_size(&self) -> usize;
 
     /// Commits. A transaction without writes commits without touching the disk.
     ///
     /// # Errors
-    /// `Retryable` on a conflict; `MaybeCommitted` if the outcome is not known; `Fatal` with a [`Fault`] otherwise.
+    /// `Retryable` on a conflict; `MaybeCommitted` if the outcome is unknown; `Fatal` with a
+    /// [`Fault`] otherwise.
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>>;
 
-    /// As [`Transaction::commit`]. `ordered` is called as soon as transactions that [`Engine::begin_pipelined`] begins see this
-    /// commit: before it is durable, or never, on an engine that does not know that moment. If it then turns out not to be durable, the
-    /// engine commits nothing any more. It must return at once, and can still be called after the caller has given up waiting.
+    /// As [`Transaction::commit`], and calls `ordered` once transactions of
+    /// [`Engine::begin_pipelined`] see this commit.
+    ///
+    /// That moment is before the commit is durable. An engine that does not know it never calls
+    /// `ordered`. If the commit then does not become durable, the engine rejects all further
+    /// commits. `ordered` must return at once; it may run after the caller has stopped waiting.
     fn commit_pipelined(
         self: Box<Self>,
         ordered: Ordered,
@@ -154,10 +167,10 @@ pub trait Transaction: Send {
     }
 }
 
-/// Reads the little-endian `i64` that [`Transaction::add`] keeps.
+/// Decodes the little-endian `i64` that [`Transaction::add`] keeps; an absent value is 0.
 ///
 /// # Errors
-/// `Fatal(Corrupt)` if the value has another length than eight bytes.
+/// `Fatal(Corrupt)` if the value does not have eight bytes.
 pub fn decode_counter(value: Option<&[u8]>) -> Result<i64, StoreError> {
     match value {
         None => Ok(0),

@@ -1,7 +1,7 @@
-//! Everything durable: [`kv`], the transactional key-value store and its engines, and [`tables`], the broker's keys,
-//! rows and domain transactions on top of it.
+//! Durable state: [`kv`] is the transactional key-value store with its engines; [`tables`] holds
+//! the broker's keys, rows and transactions.
 //!
-//! It knows events, tenants and keys, and no actors and no HTTP.
+//! This crate knows events, tenants and API keys. It does not know actors or HTTP.
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

@@ -1,17 +1,22 @@
-//! The embedded engine: a log, what is in it and not yet flushed in memory, and LMDB below, for a node that needs nothing else.
+//! The embedded engine, for a single node: a write-ahead log, memtables in memory, and LMDB below.
 //!
 //! ```text
-//! transaction ── reads ──▶ reader: tables in memory over an LMDB snapshot
-//!      └─ commit ──▶ queue ──▶ committer: drain what waits, check each, table, one record, one fdatasync, publish, answer all
-//!                                 segment full ──▶ sealed table ──▶ flusher ──▶ LMDB; the segment is free again
-//! start: recovery reads back what the log has and LMDB has not
+//! transaction ── reads ──▶ snapshot: memtables over an LMDB snapshot
+//!      └─ commit ──▶ queue ──▶ committer: drain the queue, check conflicts, write memtable and record, fdatasync, answer
+//!                                 segment full ──▶ sealed memtable ──▶ flusher ──▶ LMDB; the segment is free again
+//! start: recovery reads back the records that LMDB does not have
 //! ```
-//! Invariants: `EMBEDDED-1` one process at a time has a data directory open (`LOCK`); `EMBEDDED-2` a commit is answered
-//! only after fdatasync; `EMBEDDED-3` after the first I/O error nothing is written any more until a restart; `EMBEDDED-4` memory
-//! and log have a most, and writers slow down before it is reached.
-//! The files of `embedded/` are in the order of a commit's way: `transaction`, `committer`, `record`, `segment`, `memory`, `reader`,
-//! `merge`, `flusher`, `base`; what they share is in `shared`; then `recovery`, `disk`, `directory`, `residency`, `backup`, `inspect`.
-//! Conflicts are found by sequence: a commit fails if a key that it has read was written after its snapshot.
+//! Invariants:
+//! - `EMBEDDED-1`: only one process at a time has a data directory open (`LOCK`).
+//! - `EMBEDDED-2`: a commit is answered only after fdatasync.
+//! - `EMBEDDED-3`: after the first I/O error the engine writes nothing until a restart.
+//! - `EMBEDDED-4`: memory and log are bounded, and writers slow down before the bound is reached.
+//!
+//! Conflicts are found by sequence: a commit fails if a key that it read was written after its
+//! snapshot.
+//! A commit passes through `transaction`, `committer`, `record`, `segment` and `memtable`; a read
+//! through `snapshot` and `merge`; the `flusher` writes to `base_store`. `engine_core` is the state
+//! that they share.
 
 mod backup;
 mod base_store;
@@ -55,28 +60,29 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 use transaction::EmbeddedTransaction;
 
-/// The key space: raw bytes to raw bytes.
+/// LMDB's database of raw keys and values.
 type PairDatabase = Database<Raw, Raw>;
 type EngineCore = engine_core::EngineCore<LogDirectory, LmdbStore>;
 type EmbeddedSnapshot = snapshot::EmbeddedSnapshot<LogDirectory, LmdbStore>;
 
-/// How to open a data directory.
+/// Location and limits of a data directory.
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
-    /// Where the data is.
+    /// Directory of the data; created if absent.
     pub directory: PathBuf,
-    /// The size that the data file never exceeds, in bytes, a multiple of the page size. Only address space is taken.
+    /// Maximum bytes of the data file, a multiple of the page size. It reserves address space, not
+    /// memory.
     pub map_bytes_max: u64,
-    /// Bytes of the log, in [`SEGMENTS_MAX`] segments; what is in them is in memory as well until it is flushed. Free
-    /// segments of another size are made anew at the start.
+    /// Maximum bytes of the log, split into [`SEGMENTS_MAX`] segments. Unflushed pairs are also in
+    /// memory. A start replaces free segments of another size.
     pub log_bytes_max: u64,
-    /// Commits that may wait for the committer thread; further ones wait for a place.
+    /// Commits that may wait for the committer; further callers wait to enqueue theirs.
     pub commit_queue_max: usize,
-    /// Commits that share one fsync at most.
+    /// Maximum number of commits that share one fdatasync.
     pub group_transactions_max: usize,
-    /// Bytes of commits that share one fsync at most.
+    /// Maximum bytes of commits that share one fdatasync.
     pub group_bytes_max: usize,
-    /// Transactions that may read at the same time.
+    /// Maximum number of transactions that read at the same time.
     pub readers_max: u32,
 }
 
@@ -94,12 +100,14 @@ impl EmbeddedOptions {
     }
 }
 
-/// Segments of a log at most.
+/// Maximum number of segments in a log.
 pub const SEGMENTS_MAX: usize = 24;
-/// So many are flushed at once: a key that is set and soon cleared, or set again, never reaches the data file, or only once.
+/// Segments flushed together: a key that is set and soon cleared or set again reaches LMDB at most
+/// once.
 const FLUSH_SEGMENTS: usize = 6;
 
-/// The engine. Dropping it finishes what waits, flushes the log, and closes the directory.
+/// The embedded engine. Dropping it finishes queued commits, flushes the log and closes the
+/// directory.
 pub struct EmbeddedEngine {
     core: Arc<EngineCore>,
     commits: Option<mpsc::Sender<CommitterMessage>>,
@@ -107,15 +115,17 @@ pub struct EmbeddedEngine {
     flusher: Option<JoinHandle<()>>,
     recovered: RecoveryReport,
     map_bytes_max: u64,
-    /// It ends when the flusher has.
+    /// Closes when the flusher has ended.
     flushed: watch::Receiver<()>,
 }
 
 impl EmbeddedEngine {
-    /// Opens a data directory, or makes one. What the log has that the data file has not is read back.
+    /// Opens or creates a data directory, and reads back the records of the log that LMDB does not
+    /// have.
     ///
     /// # Errors
-    /// [`OpenError`] if another process has it open, its format is another one, or its files are damaged.
+    /// [`OpenError`] if another process has it open, its format is unknown, or its files are
+    /// damaged.
     pub fn open(options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
         let mut directory = DataDirectory::open(&options.directory)?;
@@ -159,7 +169,7 @@ impl EmbeddedEngine {
         })
     }
 
-    /// What was read back from the log when the directory was opened.
+    /// What the engine read back from the log when it opened.
     pub fn recovered(&self) -> &RecoveryReport {
         &self.recovered
     }
@@ -208,7 +218,7 @@ impl Engine for EmbeddedEngine {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if let Some(commits) = &self.commits {
-                // A committer that is gone has closed already.
+                // If the committer has ended, the engine is closed already.
                 let _ = commits.send(CommitterMessage::Close).await;
             }
             let mut flushed = self.flushed.clone();
@@ -220,7 +230,7 @@ impl Engine for EmbeddedEngine {
         let (core, map_bytes_max) = (self.core.clone(), self.map_bytes_max);
         let (done, copied) = oneshot::channel();
         let copy = move || {
-            // Whoever asked may be gone; the copy stands all the same.
+            // The caller may have stopped waiting; the copy is valid all the same.
             let _ = done.send(backup::copy(&core, &target, map_bytes_max));
         };
         let spawned = std::thread::Builder::new().name("backup".into()).spawn(copy);
@@ -233,14 +243,15 @@ impl Engine for EmbeddedEngine {
 
 impl Drop for EmbeddedEngine {
     fn drop(&mut self) {
-        // The committer ends when the last sender is gone: this one, and those of commits not yet queued.
+        // The committer ends when all senders are gone: this one and those of transactions that are
+        // sending.
         drop(self.commits.take());
         if let Some(committer) = self.committer.take()
             && committer.join().is_err()
         {
             tracing::error!("the committer thread had panicked");
         }
-        // After a committer that has panicked.
+        // If the committer panicked, it has not told the flusher to end.
         self.core.close();
         if let Some(flusher) = self.flusher.take()
             && flusher.join().is_err()
@@ -250,7 +261,7 @@ impl Drop for EmbeddedEngine {
     }
 }
 
-/// No space, quota used up, or the process's file size limit.
+/// The disk, the quota or the process's file size limit is exhausted.
 fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)

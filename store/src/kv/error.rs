@@ -1,57 +1,60 @@
-//! What can go wrong in a store, in the three classes that callers must tell apart.
+//! Errors of the store, in the three classes that callers must distinguish.
 //!
-//! Invariant: `ERR-1` only `MaybeCommitted` leaves it open whether a write exists; after `Retryable` and `Fatal` it does
-//! not. The text is for logs; nothing of it reaches a client.
+//! Invariant: `ERR-1`: a write can exist only after `MaybeCommitted`, never after `Retryable` or
+//! `Fatal`.
+//!
+//! The texts are for logs. Clients never see them.
 
 /// A failed store operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The transaction did not commit; the same one may succeed when run again.
+    /// The transaction did not commit, but may succeed when run again.
     #[error("retryable: {0}")]
     Retryable(String),
-    /// The transaction may have committed, or may still. Run it again only if it is idempotent.
+    /// The transaction may have committed, or may still commit. Only idempotent transactions can
+    /// run again.
     #[error("may have committed: {0}")]
     MaybeCommitted(String),
-    /// The transaction did not commit, and running it again at once will not help.
+    /// The transaction did not commit, and an immediate retry will not help.
     #[error("{fault}: {reason}")]
     Fatal {
-        /// What kind of fault it is.
+        /// Kind of fault.
         fault: Fault,
-        /// What happened.
+        /// Description for the log.
         reason: String,
     },
 }
 
-/// Why a store refuses for good, or for longer than a retry.
+/// Why an operation failed for longer than a retry can cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The disk or the configured maximum is full.
+    /// The disk is full, or the store has reached its configured maximum.
     #[error("store full")]
     Full,
     /// The deadline passed before the commit began.
     #[error("deadline passed")]
     DeadlinePassed,
-    /// A key, value or transaction is over the limits: a fault of the caller.
+    /// A key, value or transaction exceeds a limit: an error of the caller.
     #[error("limit exceeded")]
     LimitExceeded,
-    /// Stored bytes are not what they should be.
+    /// Stored bytes are malformed.
     #[error("store corrupt")]
     Corrupt,
-    /// The engine cannot do this, or not here.
+    /// The engine does not support this operation.
     #[error("not supported")]
     Unsupported,
-    /// The engine stopped, or stopped writing after an I/O error.
+    /// The engine was closed, or stopped writing after an I/O error.
     #[error("store stopped")]
     Stopped,
 }
 
 impl StoreError {
-    /// A `Fatal` error.
+    /// Makes a `Fatal` error.
     pub fn fatal(fault: Fault, reason: impl Into<String>) -> Self {
         Self::Fatal { fault, reason: reason.into() }
     }
 
-    /// The fault of a `Fatal` error.
+    /// The fault of a `Fatal` error; `None` for other errors.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Fatal { fault, .. } => Some(*fault),

@@ -1,16 +1,20 @@
 //! The FoundationDB engine: a part of the key space of a cluster that nodes share.
 //!
 //! ```text
-//! transaction ── reads ──▶ a native transaction; its client library asks the cluster on a thread of its own
-//!      └─ commit ──▶ a task: the writes, one native commit, and a fence if the outcome is not known
+//! transaction ── reads ──▶ a native transaction; the client library has a network thread
+//!      └─ commit ──▶ a task: the writes, one native commit, and a fence if the outcome is unknown
 //! ```
-//! Invariants: `FOUNDATION-1` transactions are FoundationDB's own, with no option that loosens them, so that `KV-1` and `KV-3`
-//! are the cluster's; `FOUNDATION-2` a commit is never given up from here: a timeout inside the client makes it unknown,
-//! never failed; `FOUNDATION-3` every wait for the cluster ends, whether the cluster is there or not.
-//! After a failure the caller begins a new transaction: the client's own retries and their waits are not used for it.
-//! It counts bytes as the other engines do. FoundationDB also counts conflict ranges and some bytes for each write, so it
-//! may refuse a transaction of very many small writes that other engines take; that is `LimitExceeded` as well.
-//! It manages no cluster; to build it takes libclang, to link and run it libfdb_c, 7.1 or later.
+//! Invariants:
+//! - `FOUNDATION-1`: transactions are FoundationDB's own, with no option that weakens them, so the
+//!   cluster provides `KV-1` and `KV-3`.
+//! - `FOUNDATION-2`: the engine never abandons a commit: a timeout of the client makes its outcome
+//!   unknown, not failed.
+//! - `FOUNDATION-3`: every wait for the cluster has a timeout.
+//!
+//! After a failure the caller begins a new transaction; the client's own retries are not used.
+//! FoundationDB also counts conflict ranges and overhead per write, so it may reject a transaction
+//! of very many small writes that other engines accept, with `LimitExceeded`. Building needs
+//! libclang; linking and running need libfdb_c 7.1 or later.
 
 mod commit;
 mod error;
@@ -32,29 +36,30 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use transaction::FoundationTransaction;
 
-/// Time between two questions whether the cluster is there.
+/// Interval of health checks.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// Where the client library looks when it is given no file.
+/// Where the client library searches for a cluster file.
 const DEFAULT_CLUSTER_FILE: &str = "$FDB_CLUSTER_FILE, ./fdb.cluster or the system's default file";
 
-/// Which cluster, which part of it, and how long to wait.
+/// Cluster, key prefix and timeouts.
 #[derive(Debug, Clone)]
 pub struct FoundationOptions {
-    /// The cluster file; none for the client library's default. The client writes to it when the coordinators change.
+    /// Path of the cluster file; `None` for the client library's default. The client rewrites the
+    /// file when the coordinators change.
     pub cluster_file: Option<PathBuf>,
-    /// What every key begins with, 64 bytes at most: stores with other prefixes, none of which begins with another one,
-    /// can be in the same cluster.
+    /// Prefix of every key, at most 64 bytes. Stores can share a cluster if no prefix begins with
+    /// another.
     pub prefix: Vec<u8>,
-    /// Time from the begin of a transaction to its last read and the begin of its commit, in milliseconds;
-    /// [`TRANSACTION_MS_MAX`] if that is less. It also ends the wait for the cluster's first answer.
+    /// Maximum milliseconds from the begin of a transaction to its last read and the begin of its
+    /// commit, at most [`TRANSACTION_MS_MAX`]. Also bounds the wait for the cluster at the start.
     pub read_ms_max: u64,
-    /// Time from the begin of a transaction to the outcome of its commit, in milliseconds; after it the outcome is not
-    /// known, and the answer comes within five more seconds.
+    /// Milliseconds from the begin of a transaction after which the outcome of its commit is
+    /// unknown. The answer then comes within five more seconds.
     pub commit_ms_max: u64,
 }
 
 impl FoundationOptions {
-    /// Default limits for a cluster.
+    /// Options with default limits.
     pub fn new(cluster_file: Option<PathBuf>) -> Self {
         Self {
             cluster_file,
@@ -69,7 +74,7 @@ impl FoundationOptions {
         let refused = |reason| {
             FoundationOpenError::Options(format!("the cluster file {}: {reason}", path.display()))
         };
-        // The library would say only that there is no default one.
+        // The client's error would mention only the default file.
         std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
         path.to_str().map(Some).ok_or_else(|| refused("its path is not UTF-8".into()))
     }
@@ -83,27 +88,29 @@ impl FoundationOptions {
     }
 }
 
-/// The engine. Dropping it ends its probe; commits on their way come to their end in the background.
+/// The FoundationDB engine. Dropping it ends the health checks; commits in flight finish in the
+/// background.
 pub struct FoundationEngine {
     client: Arc<ClusterClient>,
     probe: JoinHandle<()>,
 }
 
-/// What transactions, commits and the probe have in common.
+/// Connection that transactions, commits and health checks share.
 struct ClusterClient {
     database: Database,
     keys: Keyspace,
     options: FoundationOptions,
     runtime: Handle,
-    /// Why the last question to the cluster had no answer.
+    /// Reason why the last health check failed; `None` if it succeeded.
     down: Mutex<Option<String>>,
 }
 
 impl FoundationEngine {
-    /// Starts the client, which all engines of the process share, and waits until the cluster answers.
+    /// Starts the client, which all engines of the process share, and waits until the cluster
+    /// answers.
     ///
     /// # Errors
-    /// [`FoundationOpenError`] if the options cannot be used, or the cluster does not answer within
+    /// [`FoundationOpenError`] if the options are invalid, or the cluster does not answer within
     /// [`FoundationOptions::read_ms_max`].
     pub async fn open(options: &FoundationOptions) -> Result<Self, FoundationOpenError> {
         let client = Arc::new(ClusterClient::connect(options)?);
@@ -127,8 +134,8 @@ impl Engine for FoundationEngine {
         ))
     }
 
-    /// Whether the cluster has answered the last question. A cluster that takes no writes answers no reads either: it
-    /// gives out no read versions.
+    /// Result of the last health check. A cluster that takes no writes gives out no read versions
+    /// either, so reads suffice.
     fn health(&self) -> Result<(), StoreError> {
         let down = self.client.down.lock().unwrap_or_else(PoisonError::into_inner);
         down.as_ref().map_or(Ok(()), |reason| Err(StoreError::Retryable(reason.clone())))
@@ -136,7 +143,7 @@ impl Engine for FoundationEngine {
 }
 
 impl ClusterClient {
-    /// Everything of an engine but the cluster's answer.
+    /// Opens everything that does not need an answer of the cluster.
     fn connect(options: &FoundationOptions) -> Result<Self, FoundationOpenError> {
         let keys = Keyspace::new(&options.prefix)?;
         let cluster_file = options.cluster_file_text()?;
@@ -152,19 +159,19 @@ impl ClusterClient {
         Ok(Self { database, keys, options, runtime: Handle::current(), down: Mutex::new(None) })
     }
 
-    /// Asks whether the cluster is there, again while that can help, until the timeout of the transaction.
+    /// Checks whether the cluster answers; retries until the transaction's timeout.
     async fn check(&self) -> FdbResult<()> {
         let mut transaction = self.database.create_trx()?;
         loop {
             let Err(failed) = transaction.get(&self.keys.probe(), true).await else {
                 return Ok(());
             };
-            // When that does not help, the first failure says more than the timeout.
+            // If retrying does not help, the first error says more than the timeout.
             transaction = transaction.on_error(failed).await.map_err(|_| failed)?;
         }
     }
 
-    /// Asks for ever.
+    /// Runs the health checks.
     async fn probe(self: Arc<Self>) {
         loop {
             tokio::time::sleep(PROBE_INTERVAL).await;
@@ -172,7 +179,7 @@ impl ClusterClient {
         }
     }
 
-    /// Remembers how the last question went.
+    /// Records the result of a health check.
     fn note(&self, failed: Option<String>) {
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         match (&failed, &*down) {
@@ -186,7 +193,7 @@ impl ClusterClient {
     }
 }
 
-/// A timeout as the client takes it, where 0 would be none.
+/// A timeout for the client, to which 0 means none.
 fn millis(ms: u64) -> i32 {
     i32::try_from(ms.max(1)).unwrap_or(i32::MAX)
 }
@@ -195,7 +202,7 @@ fn millis(ms: u64) -> i32 {
 mod tests {
     use super::*;
 
-    /// An engine would not open on it.
+    /// Uses the client directly, because an engine would not open.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_wait_for_a_cluster_that_is_not_there_ends() {
         let file = tempfile::NamedTempFile::new().unwrap();

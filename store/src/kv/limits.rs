@@ -1,21 +1,25 @@
-//! The limits of every engine: FoundationDB's, so that what runs on one engine runs on all.
+//! Limits that every engine enforces, so that a transaction that runs on one engine runs on all.
 //!
-//! Invariant: `LIMIT-1` a transaction that exceeds a limit fails at commit with `Fatal(LimitExceeded)` and has no effect.
+//! Keys are limited by LMDB (511 bytes in its standard build). Values, transactions and transaction
+//! time are limited by FoundationDB.
+//!
+//! Invariant: `LIMIT-1`: a transaction that exceeds a limit fails at commit with
+//! `Fatal(LimitExceeded)` and has no effect.
 
 use super::{Fault, StoreError};
 
-/// Bytes of a key at most. LMDB's own limit is 511 with its standard build; engines must refuse above this one.
+/// Maximum bytes of a key.
 pub const KEY_BYTES_MAX: usize = 500;
-/// Bytes of a value at most.
+/// Maximum bytes of a value.
 pub const VALUE_BYTES_MAX: usize = 90_000;
-/// Bytes of keys and values that one transaction may carry at most.
+/// Maximum total bytes of the keys and values in one transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 10_000_000;
-/// Bytes of keys and values that one page of a range holds at most, about.
+/// Approximate maximum bytes of keys and values in one page of a range.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a transaction may take from its first read to its commit, in milliseconds.
+/// Maximum age of a transaction, in milliseconds from its first read to its commit.
 pub const TRANSACTION_MS_MAX: u64 = 5_000;
 
-/// Checks a key.
+/// Checks the length of a key.
 ///
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is empty or too long.
@@ -29,7 +33,7 @@ pub fn check_key(key: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks a value.
+/// Checks the length of a value.
 ///
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is too long.
@@ -43,7 +47,7 @@ pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks the size of a whole transaction.
+/// Checks the size of a transaction in bytes.
 ///
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is too large.

@@ -1,8 +1,12 @@
-//! The writes of one transaction before its commit, and reading through them.
+//! The uncommitted writes of one transaction, and reads that see them.
 //!
-//! Invariants: `OVERLAY-1` applying the cleared ranges first and the writes second gives the same as the calls in their
-//! order; `OVERLAY-2` a range read through the overlay equals one after commit on the same base.
-//! It knows no engine: the base is read through a closure.
+//! Invariants:
+//! - `OVERLAY-1`: applying the cleared ranges first and the writes second has the same effect as
+//!   the calls in their original order.
+//! - `OVERLAY-2`: a range read through the overlay equals the same read after commit on the same
+//!   base.
+//!
+//! The overlay knows no engine: callers pass in what the engine stores (the "base").
 
 use super::range::after;
 use super::{KeyRange, Page, RangeRead, StoreError, decode_counter, limits};
@@ -10,7 +14,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// What happens to one key.
+/// A write to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Write {
     Set(Bytes),
@@ -18,7 +22,7 @@ pub(super) enum Write {
     Add(i64),
 }
 
-/// Everything that a commit carries.
+/// All writes of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     cleared: Vec<KeyRange>,
@@ -27,11 +31,11 @@ pub(super) struct Overlay {
     violation: Option<StoreError>,
 }
 
-/// What the overlay says of one key.
+/// What the overlay knows about the value of one key.
 pub(super) enum OverlayRead {
-    /// The value is known without the base.
+    /// The value does not depend on the base.
     Known(Option<Bytes>),
-    /// The base's value plus this.
+    /// The value is the base's counter plus this delta.
     BasePlus(i64),
 }
 
@@ -87,7 +91,7 @@ impl Overlay {
         self.writes.insert(Bytes::copy_from_slice(key), write);
     }
 
-    /// What a read of `key` gives, as far as the overlay knows.
+    /// Reads `key` as far as the overlay determines its value.
     pub(super) fn seen(&self, key: &[u8]) -> OverlayRead {
         match self.writes.get(key) {
             Some(Write::Set(value)) => OverlayRead::Known(Some(value.clone())),
@@ -100,7 +104,7 @@ impl Overlay {
         }
     }
 
-    /// The value of a key whose base value is `base`.
+    /// Computes the value of a key from its value in the base.
     pub(super) fn resolve(
         &self,
         key: &[u8],
@@ -118,7 +122,8 @@ impl Overlay {
         }
     }
 
-    /// One page of a range, merged from base pages that `fetch` reads. Also returns the range that was looked at.
+    /// Reads one page of a range from base pages that `fetch` returns. Also returns the part of the
+    /// range that the page covers.
     pub(super) fn range(
         &self,
         read: RangeRead,
@@ -129,7 +134,7 @@ impl Overlay {
         Ok(reader.finish())
     }
 
-    /// Base pairs of a fully read section with this transaction's writes on top.
+    /// Applies this transaction's writes to the base pairs of a section that was read completely.
     fn merged(
         &self,
         section: &KeyRange,
@@ -170,7 +175,7 @@ impl Overlay {
         }
     }
 
-    /// Hands the writes to the commit: ranges to clear first, then keys.
+    /// Returns the ranges to clear and then the writes to apply.
     pub(super) fn finish(self) -> Result<(Vec<KeyRange>, BTreeMap<Bytes, Write>), StoreError> {
         if let Some(violation) = self.violation {
             return Err(violation);
@@ -180,7 +185,7 @@ impl Overlay {
     }
 }
 
-/// A page of a range that grows from base pages: those that [`RangeReader::next`] asks for, until one is the last.
+/// Collects one page of a range from base pages until it is full or the range ends.
 pub(super) struct RangeReader {
     whole: KeyRange,
     rest: RangeRead,
@@ -194,12 +199,12 @@ impl RangeReader {
         Self { whole: rest.range.clone(), rest, page: Page::default(), bytes: 0 }
     }
 
-    /// What to read of the base.
+    /// The next base page to read.
     pub(super) fn next(&self) -> RangeRead {
         self.rest.clone()
     }
 
-    /// Takes what that gave; whether the page is whole now.
+    /// Adds a base page; returns true when the page is complete.
     pub(super) fn add_page(&mut self, overlay: &Overlay, base: Page) -> Result<bool, StoreError> {
         let section = section_of(&self.rest, &base);
         for (key, value) in overlay.merged(&section, base.pairs, self.rest.reverse)? {
@@ -219,7 +224,7 @@ impl RangeReader {
         Ok(!base.more)
     }
 
-    /// The page, and the range that was looked at for it.
+    /// Returns the page and the part of the range that it covers.
     pub(super) fn finish(self) -> (Page, KeyRange) {
         let Self { whole, rest, page, .. } = self;
         let looked_at = match page.pairs.last() {
@@ -231,7 +236,7 @@ impl RangeReader {
     }
 }
 
-/// The part of `rest` that a base page has covered completely.
+/// The part of `rest` that a base page covers completely.
 fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
     match base.pairs.last() {
         Some((last, _)) if base.more && rest.reverse => {
@@ -307,7 +312,7 @@ mod tests {
         model.insert(key.clone(), counter(before.wrapping_add(delta)));
     }
 
-    /// One page of a model, of `pairs_max` pairs at most whatever the limit.
+    /// One page of a model, with at most `pairs_max` pairs even if the limit is higher.
     fn page_of(model: &Model, read: &RangeRead, pairs_max: usize) -> Page {
         let mut pairs: Vec<(Bytes, Bytes)> = model
             .iter()

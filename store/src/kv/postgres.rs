@@ -2,16 +2,21 @@
 //!
 //! ```text
 //! transaction ── reads ──▶ snapshot on a pooled connection (REPEATABLE READ, read only)
-//!      └─ commit ──▶ queue ──▶ committer: a group of what waits ──▶ commit_v1 in the database: one group at a time over
-//!                              all nodes: check what was read, apply, one durable commit, one round trip
+//!      └─ commit ──▶ queue ──▶ committer: groups queued commits ──▶ commit_v1 in the database, one group at a time
+//!                              over all nodes: check the reads, apply the writes, one durable commit, one round trip
 //! ```
-//! Invariants: `POSTGRES-1` groups are committed one after the other, each behind a lock that its whole check and its
-//! writes are made under, so that a transaction is serialized where its group is; the lock is held by the server alone,
-//! never while it waits for a node; `POSTGRES-2` a commit is answered after the server has made it durable, and a server
-//! that does not (`fsync`, `full_page_writes` off) is rejected; `POSTGRES-3` every wait for the server ends.
-//! Conflicts are found by value, as in the embedded engine. Why it is not `SERIALIZABLE`:
-//! docs/adr/0009-postgresql-commits-in-groups.md.
-//! It makes its table and functions itself (`schema.sql` beside this file); it manages no server, backup or replica.
+//! Invariants:
+//! - `POSTGRES-1`: groups commit one after the other. Each holds one lock for its checks and
+//!   writes, so its transactions are serialized there. Only the server holds the lock, never while
+//!   it waits for a node.
+//! - `POSTGRES-2`: a commit is answered once the server has made it durable. A server with `fsync`
+//!   or `full_page_writes` off is rejected.
+//! - `POSTGRES-3`: every wait for the server has a timeout.
+//!
+//! Conflicts are found by value: a value that changed and changed back is no conflict. (The
+//! embedded engine finds them by sequence.) docs/adr/0009-postgresql-commits-in-groups.md explains
+//! why the engine does not use `SERIALIZABLE`. The engine creates its table and functions
+//! (`schema.sql`); it does not manage servers, backups or replicas.
 
 mod committer;
 mod error;
@@ -37,34 +42,35 @@ use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use transaction::PostgresTransaction;
 
-/// The longest wait for the server's answer to anything. Its own statements end after half of that.
+/// Maximum wait for any answer of the server. Statements of the engine end after half of that.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait for a connection, a free one or a new one.
+/// Maximum wait for a connection from the pool or a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Every statement is a look-up or a walk in key order by the primary key: no other plan is ever right, whatever the
-/// statistics say. Statements end before the node stops waiting for them, and transactions of a node that froze end too.
+/// Settings of every connection. Each statement looks up or walks the primary key, so no other
+/// query plan is ever right. Statements end before the node stops waiting for them; so do
+/// transactions of a node that froze.
 const SETTINGS: &str = "-c default_transaction_isolation=read\\ committed -c synchronous_commit=on \
     -c statement_timeout=5000 -c idle_in_transaction_session_timeout=10000 -c enable_seqscan=off \
     -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
 const SCHEMA: &str = include_str!("postgres/schema.sql");
 
-/// How to reach the database, and what may wait.
+/// Address of the database, and limits.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// As libpq has it: `postgresql://user@host:port/database?sslmode=…`, without the password. Without `sslmode` a
-    /// server on another machine must have TLS.
+    /// libpq URL without the password: `postgresql://user@host:port/database?sslmode=…`. Without
+    /// `sslmode`, a server on another machine must use TLS.
     pub url: String,
-    /// The user's password, if the server asks for one.
+    /// Password of the user, if the server asks for one.
     pub password: Option<String>,
-    /// Certificates, PEM, that the server's may be from, besides the public authorities.
+    /// PEM file of certificate authorities to trust besides the public ones.
     pub ca_file: Option<PathBuf>,
-    /// Connections for reading; as many transactions may read at the same time.
+    /// Maximum number of connections for reading, and so of transactions that read at once.
     pub connections_max: usize,
-    /// Commits that may wait; further ones wait for a place.
+    /// Commits that may wait for the committer; further callers wait to enqueue theirs.
     pub commit_queue_max: usize,
-    /// Commits of one group at most.
+    /// Maximum number of commits in one group.
     pub group_transactions_max: usize,
-    /// Bytes of one group, about.
+    /// Approximate maximum bytes of one group.
     pub group_bytes_max: usize,
 }
 
@@ -125,26 +131,27 @@ fn is_local(config: &Config) -> bool {
     })
 }
 
-/// The engine. Dropping it lets what waits finish in the background.
+/// The PostgreSQL engine. Dropping it finishes queued commits in the background.
 pub struct PostgresEngine {
     pools: Arc<PostgresPools>,
     commits: mpsc::Sender<PendingCommit>,
 }
 
-/// What transactions and the committer have in common.
+/// Connections that transactions and the committer share.
 struct PostgresPools {
     readers: Pool,
     committers: Pool,
     runtime: Handle,
-    /// Why the last question to the database had no answer.
+    /// Reason why the last request failed; `None` if it succeeded.
     down: Mutex<Option<String>>,
 }
 
 impl PostgresEngine {
-    /// Connects, checks that the server keeps what is committed, and makes the table and functions.
+    /// Connects, checks that the server is durable, and creates the table and functions.
     ///
     /// # Errors
-    /// [`PostgresOpenError`] if the options cannot be used, the server cannot be reached, or it is not durable.
+    /// [`PostgresOpenError`] if the options are invalid, or the server is unreachable or not
+    /// durable.
     pub async fn open(options: &PostgresOptions) -> Result<Self, PostgresOpenError> {
         let readers = pool(options, options.connections_max)?;
         let pools = Arc::new(PostgresPools {
@@ -162,7 +169,7 @@ impl PostgresEngine {
 
 fn pool(options: &PostgresOptions, size: usize) -> Result<Pool, PostgresOpenError> {
     let config = options.config()?;
-    // Each host in its turn, if there are several.
+    // Hosts are tried one after the other.
     let create_timeout =
         CONNECT_TIMEOUT * u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -180,7 +187,7 @@ fn pool(options: &PostgresOptions, size: usize) -> Result<Pool, PostgresOpenErro
     builder.build().map_err(|error| PostgresOpenError::Options(error.to_string()))
 }
 
-/// The server's settings and the schema.
+/// Checks the server's settings and creates the schema.
 async fn prepare(pools: &PostgresPools) -> Result<(), PostgresOpenError> {
     let failed =
         |error: &(dyn std::error::Error + 'static)| PostgresOpenError::Connect(error::text(error));
@@ -194,7 +201,8 @@ async fn prepare(pools: &PostgresPools) -> Result<(), PostgresOpenError> {
             return Err(PostgresOpenError::NotDurable(format!("{setting} is off")));
         }
     }
-    // One transaction, and one node at a time: two that make the same function at once would fail.
+    // In one locked transaction, because two nodes that create the same function at once would
+    // fail.
     let schema = format!("SELECT pg_advisory_xact_lock(7310302157342270837);\n{SCHEMA}");
     client.batch_execute(&schema).await.map_err(|error| failed(&error))
 }
@@ -212,7 +220,7 @@ impl Engine for PostgresEngine {
 }
 
 impl PostgresPools {
-    /// Asks whether the database is there, and remembers the answer.
+    /// Checks whether the database answers, and records the result.
     async fn probe(&self) {
         let answered = async {
             let client = self.committers.get().await.map_err(|failed| self.unreachable(&failed))?;
@@ -224,7 +232,7 @@ impl PostgresPools {
         self.note(outcome.as_ref().err());
     }
 
-    /// Remembers how the last question went; rejected commits are answers as well.
+    /// Records the result of the last request. A rejected commit counts as an answer.
     fn note(&self, failed: Option<&StoreError>) {
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         match (failed, &*down) {
@@ -235,7 +243,7 @@ impl PostgresPools {
         *down = failed.map(ToString::to_string);
     }
 
-    /// No connection: nothing was sent.
+    /// The error for a failed connection: nothing was sent.
     fn unreachable(&self, failed: &PoolError) -> StoreError {
         StoreError::Retryable(format!("no connection to the database: {}", error::text(failed)))
     }

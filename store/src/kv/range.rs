@@ -1,25 +1,26 @@
-//! Half-open ranges of keys and the pages that reading them gives.
+//! Half-open ranges of keys, and the pages that range reads return.
 //!
-//! Invariant: `RANGE-1` a range contains `begin` and not `end`; one whose `begin` is not below `end` is empty.
+//! Invariant: `RANGE-1`: a range contains `begin` but not `end`; it is empty if `begin >= end`.
 
 use bytes::Bytes;
 
 /// The keys from `begin` (included) to `end` (not included).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
-    /// The first key.
+    /// First key of the range.
     pub begin: Bytes,
-    /// The first key behind the range.
+    /// First key after the range.
     pub end: Bytes,
 }
 
 impl KeyRange {
-    /// From `begin` to before `end`.
+    /// Makes a range from `begin` up to, but not including, `end`.
     pub fn new(begin: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
         Self { begin: begin.into(), end: end.into() }
     }
 
-    /// Every key that starts with `prefix`. A prefix of nothing but `0xff` bytes has no end and gives an empty range.
+    /// The range of all keys that start with `prefix`. It is empty if the prefix has only `0xff`
+    /// bytes.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let begin = prefix.into();
         let mut end = begin.to_vec();
@@ -32,7 +33,7 @@ impl KeyRange {
         Self { begin, end: end.into() }
     }
 
-    /// Just one key.
+    /// The range of exactly one key.
     pub fn key(key: &[u8]) -> Self {
         Self { begin: Bytes::copy_from_slice(key), end: after(key) }
     }
@@ -48,7 +49,7 @@ impl KeyRange {
     }
 }
 
-/// The first key behind `key`.
+/// Returns the smallest key greater than `key`.
 pub(super) fn after(key: &[u8]) -> Bytes {
     let mut next = Vec::with_capacity(key.len() + 1);
     next.extend_from_slice(key);
@@ -56,14 +57,14 @@ pub(super) fn after(key: &[u8]) -> Bytes {
     next.into()
 }
 
-/// What to read of a range.
+/// A request for one page of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeRead {
-    /// The range.
+    /// Range to read from.
     pub range: KeyRange,
-    /// Pairs at most; at least one.
+    /// Maximum number of pairs, at least 1.
     pub limit: usize,
-    /// From the end towards the beginning.
+    /// Read from the end towards the beginning.
     pub reverse: bool,
 }
 
@@ -73,18 +74,18 @@ impl RangeRead {
         Self { range, limit: limit.max(1), reverse: false }
     }
 
-    /// The last `limit` pairs of a range, the last one first.
+    /// The last `limit` pairs of a range, in reverse order.
     pub fn last(range: KeyRange, limit: usize) -> Self {
         Self { range, limit: limit.max(1), reverse: true }
     }
 }
 
-/// Pairs of a range in the order they were asked for.
+/// Pairs of a range, in the requested order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Keys and values.
+    /// Keys with their values.
     pub pairs: Vec<(Bytes, Bytes)>,
-    /// Whether the page ended at its limit, so that there may be more behind it.
+    /// The page is not the last one: more pairs may follow.
     pub more: bool,
 }
 
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Bytes that are often at an edge.
+    /// Keys made mostly of the lowest and highest bytes, so that ranges meet at their edges.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![Just(0u8), Just(1), Just(0xfe), Just(0xff), any::<u8>()];
         proptest::collection::vec(byte, 0..5)

@@ -1,15 +1,19 @@
-//! The simulated engine: a multi-version store in memory that fails when its seed says so.
+//! The simulated engine: a multi-version store in memory with seeded faults, for tests.
 //!
 //! ```text
-//! SimulatedEngine ── clone ──▶ another handle on the same data, for a node that starts again
+//! SimulatedEngine ── clone ──▶ another handle on the same data, for a node that restarts
 //!      └─ handle: the clock of its runtime ──▶ SimulatedStore: versions, late commits, faults, outage
 //! ```
-//! Invariants: `SIMULATED-1` one seed, one schedule of calls: one trace of results; each kind of fault draws from a
-//! stream of its own, so that changing one probability does not shift the others; `SIMULATED-2` conflicts are found by
-//! version, as FoundationDB finds them; `SIMULATED-3` a late commit is checked when it is applied, not when it is sent.
-//! Tests may look at every commit as it takes effect, and at the whole content.
-//! It has no threads and no tasks: what is due late is applied by the next call that looks. Time is tokio's. Clocks of
-//! different runtimes do not compare, so each runtime uses a clone of its own.
+//! Invariants:
+//! - `SIMULATED-1`: one seed and one schedule of calls give one trace of results. Each kind of
+//!   fault has a random stream of its own, so that changing one probability does not shift the
+//!   others.
+//! - `SIMULATED-2`: conflicts are found by version, as in FoundationDB.
+//! - `SIMULATED-3`: a late commit is checked when it is applied, not when it is sent.
+//!
+//! The engine has no threads or tasks: the next call applies late commits that are due. Time is
+//! tokio's. The clocks of two runtimes are not comparable, so each runtime needs a clone of its
+//! own.
 
 mod faults;
 mod store;
@@ -27,89 +31,92 @@ use tokio::time::Instant;
 use transaction::SimulatedTransaction;
 use versions::Versions;
 
-/// Which faults come how often. Probabilities are per mille of the calls that they apply to.
+/// Latency and fault probabilities, in per mille of the affected calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SimulatedOptions {
-    /// Where all randomness begins. Read once, when the engine is made.
+    /// Seed of all random streams. Used only when the engine is created.
     pub seed: u64,
-    /// The shortest time that one call takes each way, in microseconds.
+    /// Minimum latency of a call in each direction, in microseconds.
     pub latency_us_min: u64,
-    /// The longest time that one call takes each way, in microseconds.
+    /// Maximum latency of a call in each direction, in microseconds.
     pub latency_us_max: u64,
-    /// Commits refused as conflicts without being one.
+    /// Commits that are rejected with a false conflict.
     pub conflict_per_mille: u32,
-    /// Commits that take effect and are answered `MaybeCommitted`.
+    /// Commits that take effect and return `MaybeCommitted`.
     pub unknown_committed_per_mille: u32,
-    /// Commits that take no effect and are answered `MaybeCommitted`.
+    /// Commits that take no effect and return `MaybeCommitted`.
     pub unknown_not_committed_per_mille: u32,
-    /// Commits answered `MaybeCommitted` at once and applied later, unless a conflicting one came first.
+    /// Commits that return `MaybeCommitted` at once and are applied later, unless they conflict by
+    /// then.
     pub late_commit_per_mille: u32,
-    /// How late such a commit is applied at most, in milliseconds.
+    /// Maximum delay of such a commit, in milliseconds.
     pub late_commit_ms_max: u64,
     /// Calls that take `stall_ms` longer.
     pub stall_per_mille: u32,
-    /// How much longer they take, in milliseconds.
+    /// Length of a stall in milliseconds.
     pub stall_ms: u64,
 }
 
 impl SimulatedOptions {
-    /// No latency and no faults.
+    /// Options without latency and faults.
     pub fn new(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }
 }
 
-/// The engine. A clone shares the data and takes its time from the runtime that first uses it.
+/// The simulated engine. A clone shares the data, and takes its time from the runtime that first
+/// uses it.
 pub struct SimulatedEngine {
     handle: Arc<SimulatedHandle>,
 }
 
-/// One runtime's way to the shared state.
+/// Access of one runtime to the shared store.
 struct SimulatedHandle {
     state: Arc<Mutex<SimulatedStore>>,
-    /// Who uses it, for the observer.
+    /// Name of the writer, for the observer.
     name: Arc<str>,
-    /// An instant of this runtime's clock and the store's time at it.
+    /// An instant of this runtime's clock, and the store's time at that instant.
     anchor: OnceLock<(Instant, Duration)>,
 }
 
 impl SimulatedEngine {
-    /// An empty store.
+    /// Makes an empty store.
     pub fn new(options: SimulatedOptions) -> Self {
         Self::on(Arc::new(Mutex::new(SimulatedStore::new(options))), "".into())
     }
 
-    /// Another handle on the same data, whose commits an observer knows by this name.
+    /// Makes another handle on the same data; the observer sees its commits under `name`.
     pub fn named(&self, name: &str) -> Self {
         Self::on(self.handle.state.clone(), name.into())
     }
 
-    /// From now on this one looks at every commit, in the order in which they take effect.
+    /// Installs the observer of all commits.
     pub fn observe(&self, observer: Box<dyn Observer>) {
         self.handle.peek().observer = Some(observer);
     }
 
-    /// The newest version of everything, in the order of keys.
+    /// Returns all pairs of the newest version, in key order.
     pub fn dump(&self) -> Vec<(Bytes, Bytes)> {
         self.handle.peek().dump()
     }
 
-    /// Replaces the options, except for the seed.
+    /// Replaces all options but the seed.
     pub fn set_options(&self, options: SimulatedOptions) {
         self.handle.peek().options = options;
     }
 
-    /// The options in force.
+    /// Returns the current options.
     pub fn options(&self) -> SimulatedOptions {
         self.handle.peek().options
     }
 
-    /// Begins or ends an outage: begins and reads are refused, commits are refused or left unknown, none takes effect.
+    /// Begins or ends an outage. Meanwhile begins and reads fail, and commits fail or stay unknown
+    /// without taking effect.
     pub fn set_outage(&self, outage: bool) {
         self.handle.peek().outage = outage;
     }
 
-    /// How often each kind of fault has come.
+    /// Number of faults so far, by kind.
     pub fn faults_fired(&self) -> FaultsFired {
         self.handle.peek().faults.fired
     }
@@ -145,12 +152,12 @@ impl Engine for SimulatedEngine {
 }
 
 impl SimulatedHandle {
-    /// The state as it is, without looking at the clock.
+    /// The store, without advancing its time.
     fn peek(&self) -> MutexGuard<'_, SimulatedStore> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state at this moment: whatever was due by now has happened.
+    /// The store at the present time: everything that was due has happened.
     fn now(&self) -> MutexGuard<'_, SimulatedStore> {
         let mut state = self.peek();
         let (instant, at) = self.anchor.get_or_init(|| (Instant::now(), state.now));
@@ -159,7 +166,7 @@ impl SimulatedHandle {
         state
     }
 
-    /// The way to the store, or back.
+    /// Waits for the latency of one direction.
     async fn travel(&self) {
         let delay = {
             let mut state = self.peek();
@@ -172,30 +179,31 @@ impl SimulatedHandle {
     }
 }
 
-/// Looks at commits.
+/// Observes commits as they take effect, including late ones. `OBSERVER-1`: it sees each effective
+/// commit once, in order. `OBSERVER-2`: observing changes nothing and draws no random numbers.
 pub trait Observer: Send {
-    /// This commit has taken effect.
+    /// Called after a commit has taken effect.
     fn committed(&mut self, commit: &ObservedCommit<'_>);
 }
 
 /// A commit that has taken effect.
 pub struct ObservedCommit<'a> {
-    /// The name of the handle that it came by.
+    /// Name of the handle that committed.
     pub writer: &'a str,
-    /// When it took effect, on the store's clock.
+    /// Time of the commit on the store's clock.
     pub at: Duration,
-    /// The keys that it has set, cleared one by one, or added to, in their order.
+    /// Keys that the commit set, cleared one by one, or added to, in key order.
     pub keys: &'a [Bytes],
     versions: &'a Versions,
 }
 
 impl ObservedCommit<'_> {
-    /// The value of a key before.
+    /// The value of a key before the commit.
     pub fn before(&self, key: &[u8]) -> Option<Bytes> {
         self.versions.value_at(self.versions.newest().saturating_sub(1), key)
     }
 
-    /// The value of a key now.
+    /// The value of a key after the commit.
     pub fn after(&self, key: &[u8]) -> Option<Bytes> {
         self.versions.value_at(self.versions.newest(), key)
     }

@@ -1,8 +1,12 @@
-//! Running a transaction to its end: begin, closure, commit, and again while that can help.
+//! Runs transactions: begin, closure, commit, and retries until the deadline.
 //!
-//! Invariants: `STORE-RUN-1` the closure may run several times, so it takes ids, times and random bytes from outside;
-//! `STORE-RUN-2` nothing runs past the deadline; a deadline that passes during the commit is `MaybeCommitted`, never a failure;
-//! `STORE-RUN-3` `MaybeCommitted` is retried only when the caller says that its transaction is idempotent.
+//! Invariants:
+//! - `STORE-RUN-1`: the closure may run several times, so callers draw ids, times and random bytes
+//!   outside it.
+//! - `STORE-RUN-2`: nothing runs past the deadline; a deadline that passes during the commit yields
+//!   `MaybeCommitted`.
+//! - `STORE-RUN-3`: `MaybeCommitted` is retried only if the caller declares its transaction
+//!   idempotent.
 
 use super::{BoxFuture, Engine, Fault, Ordered, StoreError, Transaction};
 use std::sync::Arc;
@@ -14,57 +18,58 @@ use triggers_protocol::planted::{Bug, is_planted};
 const BACKOFF_MS_FIRST: u64 = 1;
 const BACKOFF_MS_MAX: u64 = 250;
 
-/// A store: an engine and the way to run transactions on it. Cheap to clone.
+/// An engine and the way to run transactions on it. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<dyn Engine>,
     environment: Environment,
 }
 
-/// Makes of a transaction's value what is called when its commit has its place in the order.
+/// Builds, from a transaction's value, the callback that runs once its commit is ordered.
 type OrderedOf<'a, T> = dyn Fn(&T) -> Ordered + Send + Sync + 'a;
 
-/// How long a transaction may take, and whether it may run again after an unknown outcome.
+/// Deadline of a transaction, and whether it may run again after an unknown outcome.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// When to give up.
+    /// Time at which to give up.
     pub deadline: Instant,
-    /// Whether the transaction, run a second time after it committed, changes nothing and gives the same result.
+    /// Running the transaction again after it committed changes nothing and returns the same
+    /// result.
     pub idempotent: bool,
 }
 
 impl Run {
-    /// Once committed, or unknown: for transactions whose repetition would change something.
+    /// For transactions that must not run again after an unknown outcome.
     pub fn once(deadline: Instant) -> Self {
         Self { deadline, idempotent: false }
     }
 
-    /// For transactions whose repetition changes nothing.
+    /// For transactions that may run again after an unknown outcome.
     pub fn idempotent(deadline: Instant) -> Self {
         Self { deadline, idempotent: true }
     }
 }
 
 impl Store {
-    /// A store on an engine.
+    /// Makes a store on an engine.
     pub fn new(engine: Arc<dyn Engine>, environment: Environment) -> Self {
         Self { engine, environment }
     }
 
-    /// Whether the engine can still write; the reason if not.
+    /// Checks that the engine can write.
     ///
     /// # Errors
-    /// The fault that stopped it.
+    /// The fault that stopped the engine.
     pub fn health(&self) -> Result<(), StoreError> {
         self.engine.health()
     }
 
-    /// Ends the engine's work; see [`Engine::close`].
+    /// Closes the engine; see [`Engine::close`].
     pub async fn close(&self) {
         self.engine.close().await;
     }
 
-    /// Copies everything into a new directory of this machine.
+    /// Copies all committed pairs into a new directory on this machine.
     ///
     /// # Errors
     /// See [`Engine::backup`].
@@ -72,18 +77,18 @@ impl Store {
         self.engine.backup(target).await
     }
 
-    /// The environment that the store waits and draws jitter with.
+    /// The environment that supplies the randomness of retry pauses.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
     /// Runs a transaction until it commits, fails for good, or the deadline passes.
     ///
-    /// `'env` is what the closure borrows from its surroundings; it outlives every single call.
+    /// `'env` is the lifetime of the closure's borrows, which outlives every single call.
     ///
     /// # Errors
-    /// The closure's own error; `E::from(StoreError)` of the engine's otherwise. `Retryable` never comes out: when the
-    /// deadline passes between attempts the error is `Fatal(DeadlinePassed)`.
+    /// The closure's own error, or `E::from(StoreError)`. `Retryable` is never returned: if the
+    /// deadline passes between attempts, the error is `Fatal(DeadlinePassed)`.
     pub async fn run<'env, T, E, F>(&self, run: Run, transaction: F) -> Result<T, E>
     where
         E: From<StoreError> + RetryClass,
@@ -95,8 +100,11 @@ impl Store {
         self.run_to_end(run, None, transaction).await
     }
 
-    /// As [`Store::run`], in a pipeline: the transaction sees what is committed in order and not yet durable, and `ordered` makes of
-    /// its value what is called once that is true of itself ([`Transaction::commit_pipelined`]). The result comes when it is durable.
+    /// As [`Store::run`] with [`Engine::begin_pipelined`]: the transaction sees ordered commits
+    /// that are not yet durable.
+    ///
+    /// `ordered` builds, from the transaction's value, the callback of
+    /// [`Transaction::commit_pipelined`]. The result is returned when the commit is durable.
     ///
     /// # Errors
     /// As [`Store::run`].
@@ -139,7 +147,7 @@ impl Store {
             match error.retry_class() {
                 Some(StoreError::Retryable(_)) => {}
                 Some(StoreError::MaybeCommitted(_)) if run.idempotent => unknown = true,
-                // An earlier attempt may have committed whatever this one says.
+                // An earlier attempt may have committed, whatever this attempt returned.
                 Some(fatal) if unknown => {
                     return Err(E::from(StoreError::MaybeCommitted(fatal.to_string())));
                 }
@@ -186,7 +194,8 @@ impl Store {
             Ok::<_, E>((open, value))
         };
         let (open, value) = tokio::time::timeout_at(deadline, work).await.map_err(|_| late())??;
-        // A timeout polls what it guards first, so that a commit would still be sent after the deadline.
+        // `timeout_at` polls its future once even after the deadline, so it would still send the
+        // commit.
         if Instant::now() >= deadline {
             return Err(late());
         }
@@ -207,12 +216,12 @@ impl Store {
     }
 }
 
-/// Tells [`Store::run`] which of a caller's errors come from the store.
+/// Tells [`Store::run`] which errors of a caller come from the store.
 pub trait RetryClass {
-    /// The store's error inside this one, if that is what it is.
+    /// The store's error inside this one, if there is one.
     fn retry_class(&self) -> Option<&StoreError>;
 
-    /// This error when an earlier attempt of the same transaction may have committed.
+    /// Converts this error when an earlier attempt of the transaction may have committed.
     fn after_unknown(self) -> Self
     where
         Self: Sized,

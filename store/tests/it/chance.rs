@@ -1,7 +1,7 @@
-//! Seeded numbers for tests that draw what they do, and an environment made of them.
+//! Seeded random numbers (splitmix64) for tests, and an environment made of them.
 //!
-//! The numbers are splitmix64's. A failing test names its seed, so that it can be run again; nothing here reads a clock
-//! or the operating system's random source.
+//! A failing test names its seed, so that it can be repeated. Nothing here reads a clock or the
+//! operating system's random source.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `bound`.
+    /// Draws a number below `bound`.
     pub fn below(&self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
@@ -54,7 +54,7 @@ impl Clock for Stopped {
     }
 }
 
-/// An environment whose clock stands still and whose randomness is the seed's.
+/// An environment with a stopped clock and the randomness of `seed`.
 pub fn environment(seed: u64) -> Environment {
     Environment::new(Arc::new(Stopped), Arc::new(Chance::new(seed)))
 }

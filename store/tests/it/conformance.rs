@@ -1,8 +1,9 @@
-//! The conformance suite: what a transaction promises, whichever engine it runs on.
+//! The conformance suite: what transactions guarantee on every engine.
 //!
-//! `conformance!` makes one module of tests for each engine, one test for each case. A case is a function over a
-//! [`Subject`]; it uses nothing but the `kv` trait, names no engine, and keeps to the keys of its subject.
-//! Engines may find conflicts by version or by value: no case depends on a value that changes and changes back.
+//! `conformance!` makes one module per engine and one test per case. A case is a function over a
+//! [`Subject`]. It uses only the `kv` traits, names no engine, and uses only the keys of its
+//! subject. Engines may find conflicts by version or by value, so no case changes a value and
+//! changes it back.
 
 pub mod adds;
 pub mod conflicts;
@@ -16,7 +17,7 @@ pub mod serializability;
 
 use std::time::Duration;
 
-/// Ends a case that hangs.
+/// Fails a case that hangs.
 pub async fn within_deadline(case: impl Future<Output = ()>) {
     let deadline = Duration::from_secs(60);
     tokio::time::timeout(deadline, case).await.expect("the case ends before its deadline");
@@ -28,7 +29,7 @@ macro_rules! cases {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    // An engine whose server is not installed has none.
+                    // `None` if the engine's server is not installed.
                     let Some(subject) = Option::<$crate::subject::Subject>::from($make().await) else { return };
                     let case = $crate::conformance::$group::$case(&subject);
                     $crate::conformance::within_deadline(case).await;

@@ -1,7 +1,7 @@
-//! What only the embedded engine promises: files that survive, directories that are refused, disks that are full.
+//! What only the embedded engine guarantees: durable files, rejected directories, full disks.
 //!
-//! Every test has a directory of its own. Tests that need a process to die, or a limit on one, start this test binary
-//! again with the name of one test: see `children.rs`.
+//! Every test has a directory of its own. Tests that kill or limit a process start this test binary
+//! again with the name of one test; see `children.rs`.
 
 mod children;
 mod copies;
@@ -24,7 +24,7 @@ fn subject(directory: &Path) -> Subject {
     Subject::new(open(directory), None)
 }
 
-/// Everything that starts with a prefix, read to its last page.
+/// Reads all pairs whose key starts with `prefix`.
 async fn pairs(subject: &Subject, prefix: &str) -> Vec<(String, Vec<u8>)> {
     let mut open = subject.begin().await;
     let mut rest = KeyRange::prefix(prefix.to_owned());

@@ -1,10 +1,10 @@
-//! What only the FoundationDB engine promises: nodes and stores that share a cluster, commits whose outcome is not known,
-//! and clusters that are refused.
+//! What only the FoundationDB engine guarantees: sharing a cluster, unknown outcomes, and rejected
+//! clusters.
 //!
-//! The cluster is that of the cluster file that `TRIGGERS_TEST_FDB_CLUSTER_FILE` names. Where the variable is set, as in
-//! continuous integration, a cluster that does not answer fails the tests; else they say so and pass.
-//! Each test process has a prefix of its own, which begins with the time: what it leaves there is cleared by a test
-//! process that comes an hour later.
+//! `TRIGGERS_TEST_FDB_CLUSTER_FILE` names the cluster file. If it is set, as in continuous
+//! integration, a cluster that does not answer fails the tests; if not, the tests print that they
+//! are skipped and pass. Each test process has a key prefix that begins with the time; processes
+//! that start an hour later clear it.
 
 use crate::conformance::serializability::shared_store;
 use crate::conformance::within_deadline;
@@ -20,13 +20,13 @@ use triggers_store::kv::{Engine, KeyRange, RangeRead, StoreError};
 
 const CLUSTER_FILE: &str = "TRIGGERS_TEST_FDB_CLUSTER_FILE";
 
-/// An engine on the cluster that all tests share; none if there is no cluster.
+/// An engine on the cluster that all tests share; `None` without a cluster.
 pub async fn subject() -> Option<Subject> {
     let options = options()?;
     Some(Subject::new(Arc::new(open(&options).await), None))
 }
 
-/// The cluster, and the part of it that is this process's.
+/// Options for the cluster, with the prefix of this process.
 fn options() -> Option<FoundationOptions> {
     static PREFIX: OnceLock<Vec<u8>> = OnceLock::new();
     let Some(cluster_file) = std::env::var_os(CLUSTER_FILE).map(PathBuf::from) else {
@@ -44,7 +44,7 @@ fn options() -> Option<FoundationOptions> {
     Some(FoundationOptions { prefix: prefix.clone(), ..FoundationOptions::new(Some(cluster_file)) })
 }
 
-/// What the prefixes of processes begin with that start at a moment.
+/// Common prefix of the processes that started at a moment.
 fn prefix_since(start: Timestamp) -> Vec<u8> {
     format!("triggers-test/{:016x}/", start.as_millis()).into_bytes()
 }
@@ -122,7 +122,7 @@ async fn nothing_arrives_after_an_unknown_outcome() {
     let Some(options) = options() else { return };
     let mut seen = Vec::new();
     let mut unknown = 0;
-    // Some of these end before the commit is sent, some while it is on its way, some after its answer.
+    // These timeouts end before the commit is sent, while it is in flight, and after its answer.
     for commit_ms_max in [1, 2, 3, 4, 6, 8, 12] {
         let options = FoundationOptions { commit_ms_max, ..options.clone() };
         let subject = Subject::new(Arc::new(open(&options).await), None);

@@ -1,30 +1,30 @@
-//! Histories of concurrent transactions, and whether they are strictly serializable.
+//! Checks whether a history of concurrent transactions is strictly serializable.
 //!
-//! Every transaction appends its id to the lists under some of the keys that it reads, so that a list tells the order of
-//! its writers. From the lists and the reads follow the edges of the serialization graph: write after write, read after
-//! write, write after read, and from whatever ended to whatever began after it. The history is strictly serializable
-//! if, and only if, the graph has no cycle.
-//! Lists only grow: a value never comes back, so engines that compare values find the same conflicts as others.
+//! Every transaction appends its id to the lists under some keys that it reads, so that a list
+//! shows the order of its writers. Lists and reads determine the edges of the serialization graph:
+//! write after write, read after write, write after read, and from each transaction to those that
+//! began after it ended. The history is strictly serializable exactly if the graph has no cycle.
+//! Values never come back, so engines that compare values find the same conflicts as others.
 
 use std::collections::{BTreeMap, VecDeque};
 
 pub type Id = u32;
 
-/// One transaction that committed, or may have.
+/// A transaction that committed or may have.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub id: Id,
-    /// Position in the order of all begins and ends, on one clock.
+    /// Position among all begins and ends, on one clock.
     pub began: u64,
-    /// As `began`; none while the outcome is not known.
+    /// Like `began`; `None` while the outcome is unknown.
     pub ended: Option<u64>,
-    /// Keys, each with the list that was found there.
+    /// Keys that were read, with the lists found there.
     pub reads: Vec<(usize, Vec<Id>)>,
-    /// Keys that the id was appended to, all of them read.
+    /// Keys to whose lists the id was appended; all of them were read.
     pub appended: Vec<usize>,
 }
 
-/// Checks a history against the lists that are left at its end.
+/// Checks a history against the final lists.
 pub fn check(records: &[Record], lists: &[Vec<Id>]) -> Result<(), String> {
     let nodes: BTreeMap<Id, usize> = records.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
     let written =
@@ -73,7 +73,7 @@ pub fn check(records: &[Record], lists: &[Vec<Id>]) -> Result<(), String> {
     acyclic(records, &edges)
 }
 
-/// Takes away what nothing precedes until nothing is left.
+/// Removes nodes without predecessors until none is left.
 fn acyclic(records: &[Record], edges: &[Vec<usize>]) -> Result<(), String> {
     let mut incoming = vec![0; edges.len()];
     for to in edges.iter().flatten() {

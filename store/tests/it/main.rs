@@ -1,10 +1,11 @@
-//! What every engine of the store must do, and what each one must do besides.
+//! Tests of the storage engines: a conformance suite for all, and tests for what each one
+//! guarantees besides.
 //!
-//! `engines` runs the conformance suite, one line an engine: an engine that is not in the product yet needs a function
-//! in `subject.rs` that opens it, and a line here. `embedded` and `simulated` hold what only these engines promise:
-//! files, crashes and full disks there, faults and repeatable traces here; `earlier_rows` reads what older versions stored; `postgres` starts a server for its tests, and
-//! `foundationdb` uses a cluster that is there.
-//! Tests wait for states with a deadline; nothing asserts how long something takes, except on a virtual clock.
+//! `engines` runs the conformance suite, one line per engine. A new engine needs a function in
+//! `subject.rs` that opens it, and a line here. `embedded` and `simulated` test what only these
+//! engines guarantee: files, crashes and full disks; faults and repeatable traces. `postgres`
+//! starts a server; `foundationdb` uses an existing cluster. Tests wait for states with a deadline.
+//! None asserts a duration, except on a virtual clock.
 #![expect(
     clippy::unwrap_used,
     reason = "in a test binary an unwrap that fails is the report of a failed test"

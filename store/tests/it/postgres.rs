@@ -1,5 +1,5 @@
-//! What only the PostgreSQL engine promises: nodes that share a database, a database that goes away and comes back, and
-//! servers that are refused.
+//! What only the PostgreSQL engine guarantees: sharing a database, surviving its crashes, and
+//! rejecting unsafe servers.
 
 mod server;
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use triggers_store::kv::postgres::{PostgresEngine, PostgresOpenError, PostgresOptions};
 use triggers_store::kv::{Engine, StoreError, decode_counter};
 
-/// An engine on the server that all tests share; none if PostgreSQL is not installed.
+/// An engine on the server that all tests share; `None` if PostgreSQL is not installed.
 pub async fn subject() -> Option<Subject> {
     let server = server::shared()?;
     Some(Subject::new(Arc::new(open(server).await), None))
@@ -51,7 +51,8 @@ async fn nodes_that_share_a_database_are_serialized() {
     .await;
 }
 
-/// Adds one to a counter and sets a pair, again and again; how many of these are known to be there, and how many may be.
+/// Repeatedly adds one to a counter and sets a pair; returns the numbers of known and of possible
+/// commits.
 async fn work(
     engine: Arc<dyn Engine>,
     keys: [Vec<u8>; 2],
@@ -80,7 +81,7 @@ async fn work(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_outlives_the_server() {
-    // A server of its own: the others would not survive this either.
+    // A server of its own, because the test crashes it.
     let Some(server) = Server::start(&[]).map(Arc::new) else { return };
     let subject = Subject::new(Arc::new(open(&server).await), None);
     let answered = Arc::new(AtomicUsize::new(0));

@@ -1,7 +1,6 @@
-//! An engine around another one whose commits end as a script says, for what callers do about each ending.
+//! An engine that wraps another one and ends commits as a script says.
 //!
-//! A commit takes the next line of the script, or the last one again when the script is through. It works on every
-//! engine, because it needs nothing of the one inside but the trait.
+//! Each commit takes the next line of the script; the last line repeats. It wraps any engine.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -19,7 +18,7 @@ pub enum Ending {
     UnknownCommitted,
     UnknownNotCommitted,
     Full,
-    /// Never.
+    /// The commit never ends.
     Hang,
 }
 
@@ -40,7 +39,7 @@ impl Scripted {
         })
     }
 
-    /// One that never gets as far as a transaction.
+    /// An engine whose transactions never begin.
     pub fn hanging(inner: Arc<dyn Engine>) -> Arc<Self> {
         Arc::new(Self {
             inner,
@@ -50,7 +49,7 @@ impl Scripted {
         })
     }
 
-    /// Transactions begun.
+    /// Number of transactions begun.
     pub fn begins(&self) -> usize {
         self.begins.load(Ordering::Relaxed)
     }

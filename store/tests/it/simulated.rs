@@ -1,6 +1,7 @@
-//! What only the simulated engine promises: every fault has its effect, and one seed gives one trace.
+//! What only the simulated engine guarantees: every fault has its effect, and one seed gives one
+//! trace.
 //!
-//! All of it runs on tokio's paused clock in one thread, so that times are exact and a run repeats.
+//! The tests run on tokio's paused clock in one thread, so that times are exact and runs repeat.
 
 mod faults;
 mod traces;

@@ -1,7 +1,7 @@
-//! An engine under test with a part of the key space of its own, and short ways to write and read in it.
+//! An engine under test with a key prefix of its own, and helpers to read and write under it.
 //!
-//! Invariant: `SUBJECT-1` every key of a test begins with a prefix that no other test uses, so that the suite can run on
-//! a store that is shared. A function here opens each engine; the data directory goes when the subject goes.
+//! Invariant: `SUBJECT-1`: no two tests share a key prefix, so that the suite can run on a shared
+//! store. Dropping a subject removes its data directory.
 
 use bytes::Bytes;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub async fn simulated_with_latency() -> Subject {
     Subject::new(Arc::new(SimulatedEngine::new(options)), None)
 }
 
-/// A deadline that no test reaches unless something hangs.
+/// A deadline that only a hanging test reaches.
 pub fn far() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
@@ -83,7 +83,7 @@ impl Subject {
         KeyRange::new(self.key(begin), self.key(end))
     }
 
-    /// Everything of this test.
+    /// The range of all keys of this test.
     pub fn all(&self) -> KeyRange {
         KeyRange::prefix(self.prefix.clone())
     }
@@ -98,7 +98,7 @@ impl Subject {
         open.commit().await.unwrap();
     }
 
-    /// One transaction, committed once.
+    /// Commits one transaction once.
     pub async fn commit<F>(&self, writes: F) -> Result<(), StoreError>
     where
         F: AsyncFnOnce(&mut dyn Transaction),
@@ -113,7 +113,7 @@ impl Subject {
         open.get(&self.key(name)).await.unwrap()
     }
 
-    /// Every name of this test that is there, with its value, however many pages that takes.
+    /// Reads all pairs of this test, by name.
     pub async fn pairs(&self) -> Vec<(Vec<u8>, Bytes)> {
         let mut open = self.begin().await;
         let mut rest = self.all();
@@ -131,14 +131,14 @@ impl Subject {
         }
     }
 
-    /// Pairs without the prefix of this test.
+    /// Removes the prefix of this test from the keys.
     pub fn names(&self, pairs: Vec<(Bytes, Bytes)>) -> Vec<(Vec<u8>, Bytes)> {
         let name = |key: Bytes| key.strip_prefix(&self.prefix[..]).unwrap().to_vec();
         pairs.into_iter().map(|(key, value)| (name(key), value)).collect()
     }
 }
 
-/// A run that ends only when something hangs, for a transaction that may be repeated.
+/// An idempotent run with a deadline that only a hanging test reaches.
 pub fn patient() -> Run {
     Run::idempotent(far())
 }

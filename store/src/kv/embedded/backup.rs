@@ -1,8 +1,12 @@
-//! A copy of everything, while the node runs.
+//! Copies all pairs into a new data directory while the node runs.
 //!
-//! Invariants: `EMBEDDED-BACKUP-1` the copy is one state: everything that was committed before it began, and nothing after; `EMBEDDED-BACKUP-2` it is a
-//! data directory, and counts as one only when it is whole: its format file is written last; `EMBEDDED-BACKUP-3` nothing that is there is
-//! written over. Pages that are freed meanwhile are not used again until it ends.
+//! Invariants:
+//! - `EMBEDDED-BACKUP-1`: the copy is one state: every commit before it began and none after.
+//! - `EMBEDDED-BACKUP-2`: the copy is a valid data directory only once complete: its format file is
+//!   written last.
+//! - `EMBEDDED-BACKUP-3`: existing files are never overwritten.
+//!
+//! LMDB cannot reuse freed pages until the copy ends.
 
 use super::base_store::{BaseStore, FlushMark, LmdbStore};
 use super::directory::DataDirectory;
@@ -13,10 +17,10 @@ use std::sync::Arc;
 
 const PAGE_PAIRS: usize = 2_000;
 
-/// Copies everything into a new directory.
+/// Copies all pairs into a new directory.
 ///
 /// # Errors
-/// If there is something at `target`, or it cannot be written.
+/// `Unsupported` if `target` is not empty; `Stopped` if it cannot be written.
 pub(super) fn copy(
     core: &Arc<EngineCore>,
     target: &Path,

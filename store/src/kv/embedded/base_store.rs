@@ -1,10 +1,14 @@
-//! The base: what the log is flushed into, and an LMDB environment that is one.
+//! The base store: where the log is flushed to; LMDB in production.
 //!
-//! Invariants: `BASE-1` a snapshot sees one state, and never a part of an `apply`; `BASE-2` an `apply` that has returned well is
-//! durable, and one that has not has changed nothing, or all; `BASE-3` the last part of the file is kept for commits that do not
-//! grow what is stored, so that a full store can still be acknowledged and deleted from; `BASE-4` the data file reaches past its
-//! last used page, so that a shorter one is known to be cut.
-//! It does not checksum pages: a disk that changes them unnoticed is not noticed here either.
+//! Invariants:
+//! - `BASE-1`: a snapshot sees one state, never a part of an `apply`.
+//! - `BASE-2`: an `apply` that returns `Ok` is durable; one that fails has changed everything or
+//!   nothing.
+//! - `BASE-3`: the last part of the file is reserved for commits that do not grow the store, so
+//!   that clients can acknowledge and delete in a full store.
+//! - `BASE-4`: the data file extends past its last used page, so that a truncated file is detected.
+//!
+//! LMDB does not checksum pages: pages that the disk corrupts silently are not detected.
 
 use super::data_file::{DataFileGrowth, used_bytes};
 use super::merge::BaseRange;
@@ -18,24 +22,24 @@ use std::sync::{Mutex, PoisonError};
 
 const RESERVE_BYTES: u64 = 64 << 20;
 const PAGE_BYTES: usize = 4_096;
-/// Longer than every key of a user and behind all of them: how far the log is in the base.
+/// Key of the flush marks. It is longer than every user key and sorts after all of them.
 const MARKS: &[u8] = &[0xff; 511];
 
-/// Whether there is room for commits.
+/// Which commits have room in the base store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Headroom {
-    /// For all.
+    /// Every commit has room.
     Enough,
-    /// For those that do not grow what is stored.
+    /// Only commits that do not grow the store have room.
     OnlyForShrinking,
 }
 
-/// How far the log is in the base, with what is applied.
+/// Progress of a flush, stored with each `apply`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FlushMark {
-    /// Some of up to this sequence.
+    /// Some records up to this sequence are applied.
     Begun(u64),
-    /// All of up to this sequence.
+    /// All records up to this sequence are applied.
     Done(u64),
 }
 
@@ -47,7 +51,7 @@ impl FlushMark {
     }
 }
 
-/// How far the log is in the base: all up to `done`, and some up to `begun`.
+/// How much of the log is in the base store: all records up to `done`, some up to `begun`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct FlushMarks {
     pub(super) done: u64,
@@ -55,7 +59,7 @@ pub(super) struct FlushMarks {
 }
 
 impl FlushMarks {
-    /// With what was applied.
+    /// The marks after an `apply` with this mark.
     pub(super) fn with(self, mark: FlushMark) -> Self {
         match mark {
             FlushMark::Begun(begun) => Self { begun, ..self },
@@ -64,12 +68,12 @@ impl FlushMarks {
     }
 }
 
-/// A key and what it has now: nothing if it was cleared.
+/// A key with its new value, or `None` if it was cleared.
 pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// What the log is flushed into.
+/// The store that the log is flushed into.
 pub(super) trait BaseStore: Send + Sync + 'static {
-    /// An unchanging look at it.
+    /// A consistent, read-only view.
     type Snapshot: Send;
 
     fn snapshot(&self) -> Result<Self::Snapshot, StoreError>;
@@ -81,23 +85,23 @@ pub(super) trait BaseStore: Send + Sync + 'static {
         reverse: bool,
     ) -> Result<BaseRange<'a>, StoreError>;
 
-    /// Applies pairs in the order of their keys.
+    /// Applies pairs, which are sorted by key, and the mark in one durable transaction.
     fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError>;
 
-    /// What the marks of everything that was applied come to.
+    /// The marks after the last `apply`.
     fn marks(&self) -> Result<FlushMarks, StoreError>;
 
-    /// Makes sure that pages of `upcoming` bytes can be added.
+    /// Makes room for `upcoming` bytes of pages, and tells which commits may use it.
     fn room(&self, upcoming: u64) -> Result<Headroom, StoreError>;
 }
 
-/// LMDB.
+/// An LMDB environment as the base store.
 pub(super) struct LmdbStore {
     env: Env<WithoutTls>,
     pairs: PairDatabase,
     growth: Mutex<DataFileGrowth>,
     residency: Mutex<Residency>,
-    /// Pages used beyond which only commits that do not grow what is stored are taken (`BASE-3`).
+    /// Used bytes above which only commits that do not grow the store are accepted (`BASE-3`).
     growth_bytes_max: u64,
 }
 
@@ -121,7 +125,7 @@ impl LmdbStore {
         })
     }
 
-    /// Bytes of pages in use, and pairs.
+    /// Bytes of pages in use, and number of pairs.
     pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
         let snapshot = self.snapshot()?;
         let tree = self.pairs.stat(&snapshot).map_err(store_error)?;
@@ -157,13 +161,13 @@ impl LmdbStore {
         if used_bytes(&self.env) + upcoming < self.growth_bytes_max {
             return Ok(false);
         }
-        // Pages that were freed are used again before the file grows.
+        // LMDB reuses freed pages before the file grows.
         let (in_use, _) = self.size()?;
         Ok(in_use + upcoming >= self.growth_bytes_max - reserve_bytes(self.growth_bytes_max))
     }
 }
 
-/// What is kept for commits that do not grow what is stored.
+/// Bytes reserved for commits that do not grow the store.
 fn reserve_bytes(map_bytes_max: u64) -> u64 {
     (map_bytes_max / 4).min(RESERVE_BYTES)
 }
@@ -188,7 +192,7 @@ impl BaseStore for LmdbStore {
         if range.is_empty() {
             return Ok(Box::new(std::iter::empty()));
         }
-        // LMDB knows no empty key, so a range from the empty key on begins at whichever key is first.
+        // LMDB rejects empty keys, so a range from the empty key is unbounded below.
         let begin = if range.begin.is_empty() {
             Bound::Unbounded
         } else {
@@ -204,12 +208,12 @@ impl BaseStore for LmdbStore {
     }
 
     fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError> {
-        // At most a page for each key is copied, besides what its value takes.
+        // LMDB copies at most one page per key, besides the space of the value.
         let bytes: usize =
             pairs.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
         self.make_room((bytes + pairs.len() * PAGE_BYTES) as u64)?;
         let mut transaction = self.env.write_txn().map_err(store_error)?;
-        // Not by a snapshot: when all of them are taken, what is in the log has to be flushed all the same.
+        // Read in the write transaction: a flush must work even when all reader slots are taken.
         let marks = self.marks_in(&transaction)?.with(mark);
         for (key, value) in pairs {
             match value {
@@ -238,7 +242,7 @@ impl BaseStore for LmdbStore {
     }
 }
 
-/// A failed LMDB call as a store error of the right class.
+/// Maps an LMDB error to the matching class of store error.
 fn store_error(error: heed::Error) -> StoreError {
     use heed::MdbError;
     match error {

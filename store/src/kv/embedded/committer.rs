@@ -1,13 +1,18 @@
-//! The committer: takes the commits that wait, checks each one's reads, puts what they write into the table and into one
-//! record, makes that durable, and answers all.
+//! The committer thread: groups queued commits, checks their reads, writes one record per group,
+//! and answers them.
 //!
-//! Invariants: `COMMITTER-1` commits take effect in the order of the queue; each sees the ones before it, also those of its own
-//! group; `COMMITTER-2` no commit is answered before the sync of its group, nor visible but to pipelined
-//! transactions; `COMMITTER-3` one commit that cannot be
-//! applied (there is no room, a counter is none) does not fail the others of its group; `COMMITTER-4` a commit fails if a key
-//! that it has read was written after its snapshot, or if that is not known any more.
-//! While a group is synced the next one gathers; there is no timer. If few have gathered, whoever is about to commit and waits for
-//! a processor only goes first: where processors are idle that takes no time.
+//! Invariants:
+//! - `COMMITTER-1`: commits take effect in queue order; each sees the ones before it, also within
+//!   its group.
+//! - `COMMITTER-2`: a commit is answered, and visible to plain transactions, only after the sync of
+//!   its group.
+//! - `COMMITTER-3`: a commit that cannot be applied (no room, a malformed counter) does not fail
+//!   the others of its group.
+//! - `COMMITTER-4`: a commit fails if a key that it read was written after its snapshot, or if the
+//!   engine no longer knows.
+//!
+//! While one group syncs, the next one gathers; there is no timer. If few commits are queued, the
+//! thread yields once, so that tasks about to commit join the group.
 
 use super::base_store::{BaseStore, Headroom};
 use super::disk::Disk;
@@ -24,53 +29,53 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// A commit that grows what is stored by less than this for each of its writes does not count as growing: about 100 bytes come
-/// with an acknowledgement, whose other two writes move the event's place, and fewer with a deletion, while a new event is larger.
+/// Growth per write up to which a commit does not count as growing the store. An acknowledgement
+/// adds about 100 bytes over three writes; a new event adds more.
 const GROWTH_BYTES_FREE: usize = 64;
-/// With fewer commits than this in the queue, and fewer than the last group had, the thread gives up its processor once: many small
-/// groups cost more than they are worth.
+/// The thread yields once if fewer commits than this are queued and the last group was larger:
+/// small groups cost a sync each.
 const YIELD_BELOW: usize = 4;
-/// Keys of a range that is cleared are looked up so many at a time.
+/// Keys that are read at a time when a range is cleared.
 const CLEARED_PAGE: usize = 1_000;
 
-/// What the committer's thread is told.
+/// Messages to the committer thread.
 pub(super) enum CommitterMessage {
     Commit(QueuedCommit),
-    /// Nothing was written for a while: what is in the log shall be flushed.
+    /// Seal the current segment, because no commit has arrived for a while.
     Seal,
-    /// Nothing more comes.
+    /// No more commits follow.
     Close,
 }
 
-/// What one transaction hands over.
+/// The commit of one transaction, in the queue.
 pub(super) struct QueuedCommit {
-    /// The sequence that it has read at, if it has read at all.
+    /// Sequence of the snapshot; `None` if the transaction has read nothing.
     pub(super) read_at: Option<u64>,
     pub(super) reads: Vec<CheckedRead>,
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
     pub(super) bytes: usize,
-    /// Called when it has its place in the order.
+    /// Runs when the commit is ordered.
     pub(super) ordered: Option<Ordered>,
     pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// What must not have changed since it was read.
+/// A read that must not have changed since the snapshot.
 #[derive(Debug)]
 pub(super) enum CheckedRead {
     Key(Bytes),
     Range(KeyRange),
 }
 
-/// What the commits of a group have written so far.
+/// Writes of the group so far; `None` is a cleared key.
 type Staged = BTreeMap<Bytes, Option<Bytes>>;
 
-/// The committer.
+/// State of the committer thread.
 pub(super) struct Committer<D: Disk, B: BaseStore> {
     core: Arc<EngineCore<D, B>>,
     active: ActiveSegment<D::File>,
     encoder: Encoder,
-    /// The sequence of the last record.
+    /// Sequence of the last record.
     sequence: u64,
 }
 
@@ -84,7 +89,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         Self { core, active, encoder: Encoder::new(secret), sequence }
     }
 
-    /// The thread: until it is closed, or the last sender of the queue is gone.
+    /// Body of the thread: runs until [`CommitterMessage::Close`], or until all senders are gone.
     pub(super) fn run(
         mut self,
         mut queue: mpsc::Receiver<CommitterMessage>,
@@ -123,7 +128,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
             }
             self.commit_group(group);
         }
-        // What is still in the queue comes too late.
+        // The engine is closed: reject the commits that are still queued.
         queue.close();
         while let Ok(message) = queue.try_recv() {
             if let CommitterMessage::Commit(commit) = message {
@@ -135,13 +140,13 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         self.close();
     }
 
-    /// Commits a group and answers it.
+    /// Commits a group and answers each of its commits.
     pub(super) fn commit_group(&mut self, mut group: Vec<QueuedCommit>) {
         let verdicts = self.try_group(&mut group);
         match verdicts {
             Ok(verdicts) => {
                 for (commit, verdict) in group.into_iter().zip(verdicts) {
-                    // A receiver that is gone has given up waiting; the commit stands all the same.
+                    // The caller may have stopped waiting; the commit stands all the same.
                     let _ = commit.answer.send(verdict);
                 }
             }
@@ -153,7 +158,8 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         }
     }
 
-    /// The outer error means that nothing of the group is there, or may be.
+    /// Returns one verdict per commit. An outer error means that no commit of the group took
+    /// effect.
     fn try_group(
         &mut self,
         group: &mut [QueuedCommit],
@@ -187,8 +193,8 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         }
     }
 
-    /// Whether everything that waits for the base and all of a group have room there. If it does not look so, what waits is
-    /// flushed first, so that it is known exactly.
+    /// Whether all unflushed pairs and the whole group fit into the base store. If an estimate says
+    /// no, flushes everything to get exact figures.
     fn has_room_for_all(&mut self, group: &[QueuedCommit]) -> Result<bool, StoreError> {
         let group_bytes: u64 = group.iter().map(commit_page_bytes).sum();
         let room = |core: &EngineCore<D, B>| core.room(core.view().page_bytes() + group_bytes);
@@ -202,14 +208,15 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         Ok(room(&self.core)? == Headroom::Enough)
     }
 
-    /// Flushes everything that waits.
+    /// Flushes all unflushed pairs.
     fn flush_everything(&mut self) -> Result<(), StoreError> {
         self.seal()?;
         while self.core.flush_some()? {}
         Ok(())
     }
 
-    /// Nothing of the group is there after an error, unless that says so.
+    /// Writes a group as one record. After an error nothing was written, except for
+    /// `MaybeCommitted`.
     fn append(&mut self, staged: Staged, ordered: Vec<Ordered>) -> Result<(), StoreError> {
         self.encoder.begin();
         for (key, value) in &staged {
@@ -229,7 +236,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         })?;
         self.sequence += 1;
         let record = self.encoder.finish(self.active.generation, self.sequence);
-        // From here on it becomes durable, or the store stops.
+        // From here on the group becomes durable, or the engine stops.
         let (memtable, readers) = self.core.active();
         memtable.apply(self.sequence, staged, &readers);
         self.core.order(self.sequence);
@@ -251,7 +258,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         }
     }
 
-    /// Goes on in another segment, if there is something in this one.
+    /// Switches to another segment, unless the current one is empty.
     pub(super) fn seal(&mut self) -> Result<(), StoreError> {
         self.core.check_writable()?;
         if self.core.active().0.is_empty() {
@@ -260,7 +267,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         let segment = loop {
             match self.core.take_segment() {
                 Ok(Some(segment)) => break segment,
-                // All are sealed: one becomes free when it is flushed.
+                // All segments are in use; a flush frees one.
                 Ok(None) if self.core.flush_for_a_segment()? => {}
                 Err(error) if self.core.flush_for_a_segment()? => {
                     tracing::warn!(%error, "no further segment could be made; the ones that are there go on");
@@ -282,7 +289,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         Ok(())
     }
 
-    /// Leaves everything to the flusher, and lets it end.
+    /// Leaves the unflushed pairs to the flusher, and tells it to end.
     pub(super) fn close(self) {
         if self.core.active().0.is_empty() {
             self.core.give_back(self.active.segment);
@@ -294,18 +301,19 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
 }
 
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
-    /// Whether there is room for so many bytes of pages. A full disk has room for what does not grow.
+    /// Whether the base store has room for `upcoming` bytes of pages. On a full disk, commits that
+    /// do not grow the store still fit.
     fn room(&self, upcoming: u64) -> Result<Headroom, StoreError> {
         self.base.room(upcoming).or_else(|error| match error.fault() {
             Some(Fault::Full) => Ok(Headroom::OnlyForShrinking),
-            // Too many read at the moment.
+            // Too many readers at the moment.
             None => Err(error),
             Some(_) => Err(self.stop(error.to_string())),
         })
     }
 }
 
-/// What the pages of a commit's pairs take, about.
+/// Estimated bytes of pages that a commit's pairs take.
 fn commit_page_bytes(commit: &QueuedCommit) -> u64 {
     let bytes = |(key, write): (&Bytes, &Write)| match write {
         Write::Set(value) => page_bytes(key.len(), Some(value.len())),
@@ -315,9 +323,9 @@ fn commit_page_bytes(commit: &QueuedCommit) -> u64 {
     commit.writes.iter().map(bytes).sum()
 }
 
-/// A group that is being put together.
+/// A group under construction.
 struct GroupBuilder<'a, D: Disk, B: BaseStore> {
-    /// Everything before the group.
+    /// The state before the group.
     snapshot: EmbeddedSnapshot<D, B>,
     core: &'a EngineCore<D, B>,
     dropped: u64,
@@ -326,7 +334,7 @@ struct GroupBuilder<'a, D: Disk, B: BaseStore> {
 }
 
 impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
-    /// Adds a commit to the group, or says why not.
+    /// Adds a commit to the group, or returns why it is rejected.
     fn take(
         &mut self,
         commit: &mut QueuedCommit,
@@ -348,7 +356,8 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         }
         self.page_bytes += page_bytes;
         if self.staged.is_empty() && commit.cleared.is_empty() {
-            // In order, and most groups have one commit only: made at once it takes far fewer comparisons.
+            // Most groups have one commit, whose pairs are sorted: building the map at once is much
+            // faster.
             self.staged = pairs.into_iter().collect();
         } else {
             self.staged.extend(pairs);
@@ -356,7 +365,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         Ok(())
     }
 
-    /// `COMMITTER-4`.
+    /// Checks `COMMITTER-4`.
     fn has_conflict(&self, commit: &QueuedCommit) -> bool {
         let Some(since) = commit.read_at else { return false };
         let memtables = &self.snapshot.view().memtables;
@@ -381,7 +390,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         }
     }
 
-    /// What a commit leaves of each key that it writes. Its writes are taken out of it.
+    /// Computes the new value of each key that a commit writes. Drains the commit's writes.
     fn effects(&self, commit: &mut QueuedCommit) -> Result<Vec<Pair>, StoreError> {
         let mut pairs: Vec<Pair> = Vec::with_capacity(commit.writes.len());
         for range in &commit.cleared {
@@ -392,7 +401,8 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
                 Write::Set(value) => Some(value),
                 Write::Clear => None,
                 Write::Add(delta) => {
-                    // Not of a key in `cleared`: there an overlay sets the sum.
+                    // The key is not in `cleared`: the overlay turns an `Add` to a cleared key into
+                    // a `Set`.
                     let sum = decode_counter(self.newest(&key)?.as_deref())?.wrapping_add(delta);
                     Some(Bytes::copy_from_slice(&sum.to_le_bytes()))
                 }
@@ -422,7 +432,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         }
     }
 
-    /// Whether pairs add to what is stored.
+    /// Whether the pairs grow the store by more than [`GROWTH_BYTES_FREE`] per write.
     fn is_growing(&self, pairs: &[Pair]) -> Result<bool, StoreError> {
         let bytes = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
         let mut growth = 0;

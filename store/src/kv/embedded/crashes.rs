@@ -1,9 +1,11 @@
-//! Lives and deaths of the log over a simulated disk, against a model: whatever happens to the machine, what was answered is there,
-//! what was refused is not, and what was neither is there as a whole or not at all.
+//! Crash tests of the log on a simulated disk, compared with a model: answered commits survive,
+//! rejected ones leave nothing, and commits with an unknown outcome are present completely or not
+//! at all.
 //!
-//! A seed is a sequence of lives. In each, the log is opened (perhaps dying in that, several times), compared with the model, written
-//! to in groups, read through snapshots that stay open, sealed, flushed, and ends: closed well, killed, or without power. At the end
-//! something in the middle of the log is damaged, and the start must be refused.
+//! A seed is a sequence of lives. Each life opens the log (and may crash while opening), compares
+//! it with the model, commits groups, reads through long-lived snapshots, seals, flushes, and ends
+//! by a clean close, a kill or a power loss. At the end, damage before the end of the log must make
+//! the start fail.
 //!
 //! ```sh
 //! TRIGGERS_STORE_CRASH_SEEDS=0..500000 cargo test --release -p triggers-store --lib crashes -- --nocapture
@@ -35,10 +37,10 @@ type Model = BTreeMap<Bytes, Bytes>;
 
 const SECRET: u32 = 0x005e_c2e7;
 const KEYS: usize = 24;
-/// Seeds of every run of the tests.
+/// Seeds of an ordinary test run.
 const SEEDS: Range<u64> = 0..5_000;
 
-/// What one group of commits did.
+/// Outcome of one commit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Done,
@@ -51,18 +53,18 @@ struct Machine {
     disk: SimulatedDisk,
     base: SimulatedBaseStore,
     options: LogOptions,
-    /// What must be there.
+    /// Pairs that must be present.
     model: Model,
-    /// What may be there besides: the model with the group whose end is not known.
+    /// Alternative state: the model plus the group whose outcome is unknown.
     maybe: Option<Model>,
-    /// When each key was last written: the number of the group.
+    /// Number of committed groups; `written` has the group that last wrote each key.
     groups: u64,
     written: BTreeMap<Bytes, u64>,
-    /// The last life was closed well.
+    /// The last life ended with a clean close.
     is_clean: bool,
 }
 
-/// A log that is open, and what is read of it.
+/// An open log and the snapshots on it.
 struct Life {
     core: Arc<EngineCore>,
     committer: Committer<SimulatedDisk, SimulatedBaseStore>,
@@ -103,10 +105,10 @@ impl Machine {
         self.damage();
     }
 
-    /// Opens the log, in spite of what happens meanwhile, and compares.
+    /// Opens the log, despite crashes while opening, and compares it with the model.
     fn open(&mut self) -> Life {
         for attempt in 0.. {
-            // Two deaths in a row at most.
+            // At most two crashes in a row.
             let dies_in = (attempt < 2 && self.chance.one_in(3)).then(|| self.chance.below(30));
             self.disk.set(dies_in, None, false);
             match recovery::open(self.disk.clone(), self.base.clone(), self.options, SECRET) {
@@ -224,7 +226,7 @@ impl Machine {
         } else if !was_stopped {
             self.model = maybe;
         }
-        // Not visible before it is durable, and then at once.
+        // A group becomes visible exactly when it is durable.
         if !self.disk.is_dead() {
             assert_eq!(all(&EmbeddedSnapshot::open(&life.core).unwrap()), self.model);
         }
@@ -238,7 +240,7 @@ impl Machine {
         }
     }
 
-    /// A key that was read before it was written.
+    /// Returns a key that was written after the commit read it.
     fn conflict(&self, told: &Told, since: Option<u64>, staged: &[Bytes]) -> Option<Bytes> {
         let since = since?;
         let is_read = |key: &Bytes| told.reads.iter().any(|range| range.contains(key));
@@ -246,7 +248,7 @@ impl Machine {
         newer.chain(staged).find(|key| is_read(key)).cloned()
     }
 
-    /// A commit, with the number of groups at its snapshot.
+    /// Draws a commit; also returns the number of groups at its snapshot.
     fn a_commit(
         &mut self,
         life: &Life,
@@ -281,12 +283,12 @@ impl Machine {
         if self.chance.one_in(10) {
             commit.cleared.push(self.range());
         }
-        // One without writes waits for what it has read.
+        // A commit without writes only waits until its reads are durable.
         for _ in 0..self.chance.below(6) {
             let at = self.chance.below(KEYS);
             let is_cleared = commit.cleared.iter().any(|range| range.contains(&key(at)));
             let write = match self.chance.below(10) {
-                // An overlay has the sum of what it has cleared itself.
+                // An overlay turns an addition to a cleared key into a set.
                 _ if is_counter(at) && !is_cleared => {
                     Write::Add(self.chance.below(100) as i64 - 50)
                 }
@@ -300,7 +302,7 @@ impl Machine {
             commit.writes.insert(key(at), write);
         }
         if self.chance.one_in(60) {
-            // Longer than every segment.
+            // A value longer than any segment.
             let bytes = self.options.segment_bytes as usize + self.chance.below(20_000);
             commit.writes.insert(key(1), Write::Set(vec![7; bytes].into()));
         }
@@ -327,7 +329,7 @@ impl Machine {
         self.disk.end(self.chance.one_in(2));
     }
 
-    /// Damages something that is not at the end: the start is refused and says where.
+    /// Damages a record before the last one; the start must fail and name the place.
     fn damage(&mut self) {
         let marks = self.base.marks().unwrap();
         let names = self.disk.names().unwrap();
@@ -363,7 +365,7 @@ impl Machine {
             }
             Err(other) => panic!("{other}"),
             Ok(log) => {
-                // What was removed may have been the end of the log.
+                // The removed file may have held the end of the log.
                 assert!(
                     is_removed && log.is_shorter_than(self.groups),
                     "damage at {name} {at} was not noticed"
@@ -373,7 +375,8 @@ impl Machine {
     }
 }
 
-/// What is seen when a group has its place in the order: what is durable, and what a pipelined transaction sees.
+/// Snapshots taken when a group is ordered: the durable state, and the one that pipelined
+/// transactions see.
 type Seen = Arc<Mutex<Option<(EmbeddedSnapshot, EmbeddedSnapshot)>>>;
 
 fn look(core: &Arc<EngineCore>, seen: &Seen) -> Ordered {
@@ -385,7 +388,7 @@ fn look(core: &Arc<EngineCore>, seen: &Seen) -> Ordered {
     })
 }
 
-/// What a commit does, as the model sees it.
+/// Reads and writes of a commit, for the model.
 #[derive(Debug)]
 struct Told {
     reads: Vec<KeyRange>,
@@ -405,7 +408,7 @@ fn describe(commit: &QueuedCommit) -> Told {
     }
 }
 
-/// Applies a commit to the model; the keys that it has written.
+/// Applies a commit to the model; returns the keys that it wrote.
 fn apply(told: &Told, model: &mut Model) -> Vec<Bytes> {
     let cleared: Vec<Bytes> = model
         .keys()
@@ -438,7 +441,7 @@ fn is_counter(number: usize) -> bool {
     number.is_multiple_of(8)
 }
 
-/// Everything that a snapshot sees, in both directions, in pages.
+/// Reads all pairs of a snapshot in pages, and checks that the reverse order agrees.
 fn all(snapshot: &EmbeddedSnapshot) -> Model {
     let whole = KeyRange::new("", "z");
     let mut rest = RangeRead::first(whole.clone(), 5);

@@ -6,17 +6,17 @@ use super::is_full;
 use heed::{Env, WithoutTls};
 use std::fs::{File, OpenOptions};
 
-/// Smallest and largest step, in bytes, by which the data file grows ahead of what LMDB uses.
+/// Smallest and largest step, in bytes, in which the data file grows.
 const GROWTH_BYTES_MIN: u64 = 8 << 20;
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes up to the end of the last page that LMDB has used.
 pub(super) fn used_bytes(env: &Env<WithoutTls>) -> u64 {
-    // The page size is the operating system's when the file is made, and stays with the file.
+    // The page size is fixed when the file is created.
     (env.info().last_page_number as u64 + 1) * u64::from(env.stat().page_size)
 }
 
-/// Keeps the data file longer than what a group of `upcoming` bytes can use, and makes the new length durable.
+/// Keeps the data file longer than the next flush needs, and makes the new length durable.
 pub(super) struct DataFileGrowth {
     file: File,
     length: u64,
@@ -25,21 +25,21 @@ pub(super) struct DataFileGrowth {
 
 impl DataFileGrowth {
     pub(super) fn new(env: &Env<WithoutTls>, map_bytes_max: u64) -> Result<Self, heed::Error> {
-        // Its own, so that an error of a write is told to whoever syncs what was written.
+        // A separate descriptor: an I/O error of a write is reported to the descriptor that syncs.
         let file = OpenOptions::new().write(true).open(env.path().join("data.mdb"))?;
         Ok(Self { file, length: env.real_disk_size()?, map_bytes_max })
     }
 
-    /// Makes room ahead of a group.
+    /// Makes room for `upcoming` bytes of pages.
     ///
     /// # Errors
-    /// What the file system says, when it has no room.
+    /// The file system's error if it has no room.
     pub(super) fn make_room(
         &mut self,
         env: &Env<WithoutTls>,
         upcoming: u64,
     ) -> std::io::Result<()> {
-        // Copy-on-write touches pages besides.
+        // Copy-on-write touches additional pages.
         let least = used_bytes(env) + upcoming + upcoming / 4 + (1 << 20);
         let needed = (least + (15 << 20)).min(self.map_bytes_max);
         if needed <= self.length {
@@ -48,15 +48,15 @@ impl DataFileGrowth {
         let step = (needed / 4).clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX);
         let length = (needed + step).min(self.map_bytes_max);
         if let Err(error) = self.extend(length) {
-            // What the file has already may still be enough, for deletions above all.
+            // The present length may still be enough, for deletions above all.
             return if least <= self.length && is_full(&error) { Ok(()) } else { Err(error) };
         }
         self.length = length;
         Ok(())
     }
 
-    /// Takes the space from the file system now: a full disk shows here, where nothing is half done, and not as a short
-    /// write inside a commit. The file never becomes shorter.
+    /// Allocates the space now: a full disk fails here, where nothing is half done, and not inside
+    /// an LMDB commit.
     fn extend(&self, length: u64) -> std::io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
@@ -64,7 +64,7 @@ impl DataFileGrowth {
         if length > present {
             match fallocate(&self.file, FallocateFlags::empty(), present, length - present) {
                 Ok(()) => {}
-                // Such a file system has no reservations; the length alone must do.
+                // This file system cannot reserve space; setting the length must do.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.file.set_len(length)?,
                 Err(error) => return Err(error.into()),
             }

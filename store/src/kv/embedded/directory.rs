@@ -1,15 +1,13 @@
-//! The data directory: its lock, its format version, and opening LMDB inside it.
+//! The data directory: its lock, its format file, and opening LMDB in it.
 //!
 //! ```text
 //! LOCK       held (flock) while a process has the directory open
-//! FORMAT     "triggers-data 3 log" and the log's secret; made last, so that half-made directories are made again
+//! FORMAT     "triggers-data 1" and the log's secret; written last, so that a half-made directory is made again
 //! wal/       segments of the log
-//! data.mdb   the pairs that are not only in the log; kept longer than its last used page (BASE-4)
+//! data.mdb   LMDB: the pairs that are no longer only in the log; longer than its last used page (BASE-4)
 //! lock.mdb   LMDB's table of readers; worthless when no process is running
 //! ```
-//! Invariants: `DATA-DIRECTORY-1` a directory that this version cannot read is refused and left as it is; `DATA-DIRECTORY-2` one of format 1,
-//! which has no log, or of format 2, whose log has other records, becomes one of format 3 before a record is added to its log,
-//! so that earlier versions refuse it from then on.
+//! Invariant: `DATA-DIRECTORY-1`: a directory of an unknown format is rejected and left as it is.
 
 use super::PairDatabase;
 use super::data_file::used_bytes;
@@ -23,43 +21,43 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const FORMAT: &str = "triggers-data 1\n";
-/// Payloads and secrets are nobody else's business.
+/// Files hold payloads and secrets, so only the owner may read them.
 pub(super) const FILE_MODE: u32 = 0o600;
 pub(super) const DIRECTORY_MODE: u32 = 0o700;
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// Readers besides those of transactions.
+/// LMDB readers for the committer and backups, besides those of transactions.
 const READERS_OWN: u32 = 16;
-/// The smallest page that LMDB uses; two of them are the least that a data file has.
+/// LMDB's smallest page size. A data file has at least two pages.
 const PAGE_BYTES_MIN: u64 = 4_096;
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it open.
+    /// Another process has the directory open.
     #[error(
         "data directory {0} is open in another process; stop that one first, or give this one its own directory"
     )]
     Locked(PathBuf),
-    /// Written by something else, or by another version.
+    /// The format is not that of this version.
     #[error(
         "data directory {directory} has the format {found:?}; this version writes {expected:?} and reads earlier ones; \
          it was left as it is"
     )]
     Format {
-        /// The directory.
+        /// Path of the directory.
         directory: PathBuf,
-        /// What its FORMAT file says.
+        /// Content of its format file.
         found: String,
-        /// What this version writes.
+        /// The format that this version reads and writes.
         expected: String,
     },
     /// The data file is damaged.
     #[error("data file {file} is damaged: {reason}; restore it from a backup")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         reason: String,
     },
     /// A segment of the log is damaged.
@@ -68,27 +66,27 @@ pub enum OpenError {
          repair the disk, or restore the data directory from a backup"
     )]
     DamagedLog {
-        /// The file.
+        /// Path of the segment.
         file: PathBuf,
-        /// Where, and what is wrong.
+        /// Position and description of the damage.
         reason: String,
     },
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("cannot open data directory {directory}: {source}")]
     Io {
-        /// The directory.
+        /// Path of the directory.
         directory: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 }
 
-/// An open, locked data directory.
+/// A data directory that this process has locked.
 pub(super) struct DataDirectory {
     path: PathBuf,
-    /// The log's secret; none while the directory has no format file.
+    /// The log's secret; `None` while the directory has no format file.
     secret: Option<u32>,
-    /// The lock goes with the file.
+    /// Dropping the file releases the lock.
     _lock: File,
 }
 
@@ -97,7 +95,7 @@ impl DataDirectory {
         let io = |source| OpenError::Io { directory: path.to_owned(), source };
         std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(io)?;
         if let Some(parent) = path.canonicalize().map_err(io)?.parent() {
-            // The entry of a new directory must be as durable as what is in it.
+            // A new directory is durable only once its entry in the parent is.
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
         }
         let lock = OpenOptions::new()
@@ -110,7 +108,8 @@ impl DataDirectory {
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                // A process that was just started has its starter's files until it begins with its own program.
+                // A child process holds its parent's open files between fork and exec, for a
+                // moment.
                 Err(TryLockError::WouldBlock) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
                 Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
                 Err(TryLockError::Error(source)) => return Err(io(source)),
@@ -126,17 +125,17 @@ impl DataDirectory {
         &self.path
     }
 
-    /// Where the log is.
+    /// Directory of the log's segments.
     pub(super) fn log(&self) -> PathBuf {
         self.path.join("wal")
     }
 
-    /// The log's secret, if there is a log.
+    /// The log's secret; `None` if there is no log yet.
     pub(super) fn secret(&self) -> Option<u32> {
         self.secret
     }
 
-    /// Opens LMDB.
+    /// Opens the LMDB environment.
     pub(super) fn open_environment(
         &self,
         map_bytes_max: u64,
@@ -146,7 +145,6 @@ impl DataDirectory {
         let map_bytes = usize::try_from(map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
         self.check_meta_pages()?;
         let mut builder = EnvOpenOptions::new().read_txn_without_tls();
-        // The committer reads as well, and so do backups.
         builder.map_size(map_bytes).max_readers(readers_max.saturating_add(READERS_OWN));
         #[expect(
             unsafe_code,
@@ -158,7 +156,8 @@ impl DataDirectory {
         Ok((env, pairs))
     }
 
-    /// Makes the log's directory, and then the format file with the log's secret, unless both are there.
+    /// Creates the log's directory and then the format file, unless they exist. Returns the log's
+    /// secret.
     pub(super) fn begin_log(&mut self) -> Result<u32, OpenError> {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
         if let Some(secret) = self.secret() {
@@ -176,7 +175,7 @@ impl DataDirectory {
             .create(self.log())
             .map_err(io)?;
         File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(io)?;
-        // From the operating system's random source, by way of what the standard library seeds its hash maps with.
+        // Hash maps of the standard library are seeded from the operating system's random source.
         let secret = RandomState::new().build_hasher().finish() as u32;
         write_format(&self.path, secret).map_err(io)?;
         self.secret = Some(secret);
@@ -225,7 +224,7 @@ impl DataDirectory {
         })
     }
 
-    /// Whether there is a data file with more in it than its two first pages: one that was in use.
+    /// Whether the data file is longer than its two initial pages, and so was in use.
     fn holds_data(&self) -> Result<bool, OpenError> {
         match std::fs::metadata(self.data_file()) {
             Ok(metadata) => Ok(metadata.len() > 2 * PAGE_BYTES_MIN),
@@ -234,7 +233,7 @@ impl DataDirectory {
         }
     }
 
-    /// A data file cut inside its two meta pages would be read past its end through the memory map.
+    /// LMDB would read past the end of a file that is cut inside its two meta pages.
     fn check_meta_pages(&self) -> Result<(), OpenError> {
         match std::fs::metadata(self.data_file()) {
             Ok(metadata)
@@ -249,7 +248,7 @@ impl DataDirectory {
         }
     }
 
-    /// `BASE-4`: a file that ends before its last used page was cut after it was written.
+    /// Rejects a data file that ends before its last used page (`BASE-4`).
     fn check_length(&self, env: &Env<WithoutTls>) -> Result<(), OpenError> {
         let length = env.real_disk_size().map_err(|error| self.open_failed(error))?;
         let used = used_bytes(env);
@@ -265,7 +264,7 @@ impl DataDirectory {
     }
 }
 
-/// Says that a directory is one of this version's, with the secret of its log.
+/// Writes the format file, durably and at once.
 fn write_format(directory: &Path, secret: u32) -> std::io::Result<()> {
     let (path, new) = (directory.join("FORMAT"), directory.join("FORMAT.new"));
     let mut file =
@@ -276,7 +275,8 @@ fn write_format(directory: &Path, secret: u32) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// The format file: with another secret than its own, a log would look empty.
+/// Content of the format file. Its checksum protects the secret, without which a log would look
+/// empty.
 fn format_text(secret: u32) -> String {
     let text = format!("{FORMAT}{secret:08x}");
     format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))

@@ -1,8 +1,11 @@
-//! The few things that the log asks of a disk, and a directory that does them.
+//! The disk operations that the log needs, as a trait and on a real directory. Crash tests use a
+//! simulated disk.
 //!
-//! Invariants: `DISK-1` what was written before a `sync` that has returned well is there after a loss of power; `DISK-2` a file
-//! that `create` has returned is there then as well, with all of its length. What a `write` leaves that no `sync` has followed
-//! is not known: some of its sectors, in any order. Tests put another disk in the place of this one.
+//! Invariants:
+//! - `DISK-1`: bytes written before a successful `sync` survive a power loss.
+//! - `DISK-2`: a file that `create` returned survives a power loss with its full length.
+//!
+//! Bytes written after the last `sync` may survive in part: any of their sectors, in any order.
 
 mod file;
 
@@ -14,35 +17,35 @@ use std::path::PathBuf;
 
 use file::{Scratch, SegmentFile};
 
-/// Where segments are.
+/// A directory of segments.
 pub(super) trait Disk: Send + Sync + 'static {
-    /// An open segment.
+    /// Type of an open segment.
     type File: DiskFile;
 
-    /// The names of all files.
+    /// Names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Opens a file that is there.
+    /// Opens an existing file.
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
-    /// Removes a file. It may come back after a loss of power.
+    /// Removes a file. It may reappear after a power loss.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes a file of zeros. One that fails leaves nothing that counts.
+    /// Creates a file of zeros. If it fails, the log ignores whatever remains.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
 }
 
-/// A file. Reads and writes may be short.
+/// An open file. Reads and writes may be short.
 pub(super) trait DiskFile: Send + Sync + 'static {
     fn length(&self) -> io::Result<u64>;
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Makes durable what was written.
+    /// Makes all written bytes durable.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Reads a whole file.
+/// Reads a file to its end.
 pub(super) fn read_whole(file: &impl DiskFile) -> io::Result<Vec<u8>> {
     let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
@@ -58,7 +61,7 @@ pub(super) fn read_whole(file: &impl DiskFile) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes all of `bytes`.
+/// Writes all of `bytes` at `offset`.
 pub(super) fn write_whole(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
@@ -72,7 +75,7 @@ pub(super) fn write_whole(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io
     Ok(())
 }
 
-/// Writes zeros over a part of a file.
+/// Overwrites a part of a file with zeros.
 pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::Result<()> {
     const STEP: u64 = 1 << 20;
     let zeros = vec![0; STEP.min(bytes) as usize];
@@ -85,18 +88,18 @@ pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::
     Ok(())
 }
 
-/// The subdirectory of a data directory that the segments are in.
+/// The directory of segments in a data directory.
 pub(super) struct LogDirectory {
     path: PathBuf,
     scratch: Scratch,
-    /// LockedMemtables for its lock.
+    /// Keeps the data directory locked.
     _directory: Option<DataDirectory>,
 }
 
 const UNFINISHED: &str = ".new";
 
 impl LogDirectory {
-    /// Opens the subdirectory, or makes it, and keeps the data directory's lock with it.
+    /// Opens the directory, creating it if absent, and keeps the data directory locked.
     pub(super) fn open(directory: DataDirectory) -> io::Result<Self> {
         let path = directory.log();
         if !path.exists() {
@@ -112,7 +115,7 @@ impl LogDirectory {
         Ok(Self { path, scratch: Scratch::default(), _directory: Some(directory) })
     }
 
-    /// The subdirectory of a data directory that somebody else holds the lock of. It is read only.
+    /// Gives read-only access; the caller keeps the data directory locked.
     pub(super) fn of(directory: &DataDirectory) -> Self {
         Self { path: directory.log(), scratch: Scratch::default(), _directory: None }
     }
@@ -146,10 +149,10 @@ impl Disk for LogDirectory {
                 .truncate(true)
                 .mode(FILE_MODE)
                 .open(&unfinished)?;
-            // With memory of its own: whoever writes records does not wait for this.
+            // With a buffer of its own, so that the committer does not wait for this.
             let file = SegmentFile::open(&unfinished, Scratch::default())?;
-            // Zeros, and not just reserved space: only what was written before is overwritten without a word to the file
-            // system's own log.
+            // Written zeros, not reserved space: overwriting them does not involve the file
+            // system's journal.
             write_zeros(&file, 0, bytes)?;
             file.sync_all()?;
             std::fs::rename(&unfinished, self.path.join(name))?;
@@ -157,7 +160,7 @@ impl Disk for LogDirectory {
             Ok(file.with(self.scratch.clone()))
         };
         made().inspect_err(|_| {
-            // What is left of it is removed at the next start otherwise.
+            // If this fails too, the next start removes the file.
             let _ = std::fs::remove_file(&unfinished);
         })
     }

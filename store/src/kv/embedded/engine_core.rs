@@ -1,12 +1,15 @@
-//! What transactions, the committer and the flusher have in common.
+//! State that transactions, the committer and the flusher share.
 //!
 //! ```text
-//! active table, its segment ─(full)─▶ sealed tables with their segments ─(flushed)─▶ base; segments free
+//! active memtable and segment ─(full)─▶ sealed memtables and segments ─(flushed)─▶ base store; segments are free
 //! ```
-//! Invariants: `SHARED-1` a commit is visible when it is durable, and not before, except to pipelined
-//! transactions, which commit after it; `SHARED-2` a sealed table leaves the view when
-//! all of it is in the base, the oldest first; `SHARED-3` after an error that leaves it open what is on the disk, nothing is
-//! written any more until a restart; `SHARED-4` there are never more segments than the most, but for what a recovery needs.
+//! Invariants:
+//! - `SHARED-1`: a commit is visible once it is durable; only pipelined transactions see it
+//!   earlier.
+//! - `SHARED-2`: a sealed memtable leaves the view once the base store has all of it, oldest first.
+//! - `SHARED-3`: after an error that leaves the disk in an unknown state, nothing is written until
+//!   a restart.
+//! - `SHARED-4`: there are at most `segments_max` segments, except for those that a recovery finds.
 
 use super::base_store::BaseStore;
 use super::disk::{Disk, DiskFile};
@@ -19,40 +22,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Sizes of the log.
+/// Sizes and bounds of the log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogOptions {
     pub(super) segment_bytes: u64,
     pub(super) segments_max: usize,
-    /// So much is gathered in sealed segments before it is flushed.
+    /// Number of sealed segments that are flushed together.
     pub(super) flush_segments: usize,
-    /// Transactions that may read at once. The committer and backups read besides.
+    /// Maximum number of transactions that read at once. The committer and backups are not counted.
     pub(super) readers_max: usize,
 }
 
-/// A table whose segment is full.
+/// A memtable whose segment is full.
 pub(super) struct Sealed<F> {
     pub(super) memtable: Arc<Memtable>,
     pub(super) segment: Segment<F>,
 }
 
-/// What changes together.
+/// State behind one lock.
 pub(super) struct LogState<F> {
     active: Arc<Memtable>,
     view: Arc<View>,
-    /// The sequence of the last group that is durable.
+    /// Sequence of the last durable group.
     visible: u64,
-    /// The sequence of the last group that is in the tables: that one, or the next.
+    /// Sequence of the last group in the memtables: `visible`, or the next.
     ordered: u64,
-    /// Sequences that are being read at, and how often.
+    /// Number of readers at each sequence.
     readers: BTreeMap<u64, usize>,
-    /// The oldest first.
+    /// Sealed memtables, oldest first.
     sealed: VecDeque<Sealed<F>>,
     free: Vec<Segment<F>>,
-    /// All of them, and the greatest number of one.
+    /// Number of segments; `greatest` is their highest number.
     segments: usize,
     greatest: usize,
-    /// Tables up to this sequence have left the view.
+    /// Memtables up to this sequence have left the view.
     dropped: u64,
     is_closing: bool,
 }
@@ -63,29 +66,29 @@ pub(super) struct EngineCore<D: Disk, B: BaseStore> {
     pub(super) options: LogOptions,
     state: Mutex<LogState<D::File>>,
     changed: Condvar,
-    /// Something of up to this sequence may be in the base.
+    /// The base store may hold pairs of records up to this sequence.
     flushing: AtomicU64,
-    /// LockedMemtables by whoever flushes.
+    /// Held during a flush.
     pub(super) flush: Mutex<()>,
-    /// Bytes of keys and values that are flushed in a second, about.
+    /// Approximate bytes of keys and values flushed per second.
     flush_rate: AtomicU64,
     stopped: OnceLock<String>,
 }
 
-/// What a recovery begins with.
+/// State of the log after a recovery.
 pub(super) struct InitialState<F> {
     pub(super) sealed: VecDeque<Sealed<F>>,
     pub(super) free: Vec<Segment<F>>,
-    /// All segments with the active one, and the greatest number of one.
+    /// Number of segments with the active one; `greatest` is their highest number.
     pub(super) segments: usize,
     pub(super) greatest: usize,
-    /// The sequence of the last record, and of the last one that is in the base.
+    /// Sequence of the last record; `flushed` is that of the last one in the base store.
     pub(super) last: u64,
     pub(super) flushed: u64,
 }
 
 const FLUSH_RATE_AT_FIRST: u64 = 50 << 20;
-/// A flush of less says nothing about the rate.
+/// Smaller flushes are not used to estimate the rate.
 const FLUSH_BYTES_TELLING: u64 = 4 << 20;
 
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
@@ -117,7 +120,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
             options,
             state: Mutex::new(state),
             changed: Condvar::new(),
-            // What was flushed before the last end is not known. Nothing is read at less than all of it.
+            // The marks of flushes before the start are unknown. No snapshot is older than `last`.
             flushing: AtomicU64::new(last),
             flush: Mutex::new(()),
             flush_rate: AtomicU64::new(FLUSH_RATE_AT_FIRST),
@@ -129,7 +132,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to read: the tables, and the sequence to read at.
+    /// Registers a reader; returns the memtables and the sequence to read at.
     pub(super) fn enter(&self, visibility: Visibility) -> (Arc<View>, u64) {
         let mut state = self.state();
         let sequence = match visibility {
@@ -140,17 +143,17 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         (state.view.clone(), sequence)
     }
 
-    /// Whether no further transaction may read.
+    /// Whether the maximum number of transactions is reading.
     pub(super) fn is_read_by_too_many(&self) -> bool {
         self.state().readers.values().sum::<usize>() >= self.options.readers_max
     }
 
-    /// The tables, the newest first.
+    /// The memtables, newest first.
     pub(super) fn view(&self) -> Arc<View> {
         self.state().view.clone()
     }
 
-    /// Ends reader.
+    /// Unregisters a reader.
     pub(super) fn leave(&self, sequence: u64) {
         let mut state = self.state();
         if let Some(count) = state.readers.get_mut(&sequence) {
@@ -161,12 +164,12 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         }
     }
 
-    /// Whether nothing newer than this was in the base a moment ago.
+    /// Whether the base store held nothing newer than `sequence` a moment ago.
     pub(super) fn is_base_at_most(&self, sequence: u64) -> bool {
         self.flushing.load(Ordering::SeqCst) <= sequence
     }
 
-    /// The table that is written, and the sequences that are read at, also by whoever begins now.
+    /// The active memtable, and the sequences at which transactions read or may begin to read.
     pub(super) fn active(&self) -> (Arc<Memtable>, Vec<u64>) {
         let state = self.state();
         let mut readers: Vec<u64> = state.readers.keys().copied().collect();
@@ -176,17 +179,17 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         (state.active.clone(), readers)
     }
 
-    /// The sequence up to which it is not known any more what has changed.
+    /// The sequence up to which conflicts can no longer be checked.
     pub(super) fn dropped(&self) -> u64 {
         self.state().dropped
     }
 
-    /// Lets pipelined transactions see the next group, which is in the tables.
+    /// Makes a group in the memtables visible to pipelined transactions.
     pub(super) fn order(&self, sequence: u64) {
         self.state().ordered = sequence;
     }
 
-    /// Makes everything up to a sequence visible.
+    /// Makes all groups up to a sequence visible.
     pub(super) fn publish(&self, sequence: u64) {
         self.state().visible = sequence;
     }
@@ -195,7 +198,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.state().visible
     }
 
-    /// Puts a new table in the place of the one that was written to `segment`.
+    /// Seals the active memtable, which was logged in `segment`, and starts a new one.
     pub(super) fn seal(&self, segment: Segment<D::File>) {
         let mut state = self.state();
         let memtable = std::mem::take(&mut state.active);
@@ -205,12 +208,12 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.changed.notify_all();
     }
 
-    /// Gives back a segment that nothing was written to.
+    /// Returns an unused segment.
     pub(super) fn give_back(&self, segment: Segment<D::File>) {
         self.state().free.push(segment);
     }
 
-    /// Takes a free segment, or makes one if there may be more; nothing if neither.
+    /// Takes a free segment, or creates one. Returns `None` if the maximum is reached.
     pub(super) fn take_segment(&self) -> std::io::Result<Option<Segment<D::File>>> {
         if let Some(segment) = self.state().free.pop() {
             return Ok(Some(segment));
@@ -218,7 +221,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.make_segment()
     }
 
-    /// Makes a segment if there is none that is free, so that the committer need not.
+    /// Creates a segment if none is free, so that the committer need not.
     pub(super) fn make_spare(&self) -> std::io::Result<()> {
         if self.state().free.is_empty()
             && let Some(segment) = self.make_segment()?
@@ -244,7 +247,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         Ok(Some(Segment { name, file, bytes: self.options.segment_bytes }))
     }
 
-    /// The oldest sealed tables, as many as are flushed at once.
+    /// The oldest sealed memtables, as many as are flushed together.
     pub(super) fn next_sealed(&self) -> Vec<Arc<Memtable>> {
         let state = self.state();
         state
@@ -255,12 +258,12 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
             .collect()
     }
 
-    /// From now on something of up to this sequence may be in the base.
+    /// Announces that the base store may hold records up to `last`.
     pub(super) fn begin_flush(&self, last: u64) {
         self.flushing.fetch_max(last, Ordering::SeqCst);
     }
 
-    /// The oldest sealed tables, these, are in the base (`SHARED-2`).
+    /// Removes flushed memtables, which are the oldest (`SHARED-2`), and frees their segments.
     pub(super) fn end_flush(&self, memtables: &[Arc<Memtable>], last: u64, took: Duration) {
         let mut state = self.state();
         for _ in memtables {
@@ -270,7 +273,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         state.dropped = last;
         state.renew_view();
         drop(state);
-        // Pages are half empty, about.
+        // Page estimates assume half-empty pages.
         let bytes = memtables.iter().map(|memtable| memtable.page_bytes()).sum::<u64>() / 2;
         if !took.is_zero() && bytes >= FLUSH_BYTES_TELLING {
             let rate = (bytes as f64 / took.as_secs_f64()) as u64;
@@ -280,8 +283,8 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.changed.notify_all();
     }
 
-    /// How long the committer waits before `bytes` more, so that writers slow down before the log is full: not at all while half of
-    /// it is free, then more and more, until they write no faster than what is written is flushed.
+    /// How long the committer should wait before it writes `bytes`. The pause is zero while half of
+    /// the log is free, and grows until writers are no faster than the flusher.
     pub(super) fn pause(&self, bytes: usize) -> Duration {
         let sealed = self.state().sealed.len() as f64;
         let pressure = (sealed / self.options.segments_max as f64 - 0.5) / 0.3;
@@ -292,13 +295,13 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         Duration::from_secs_f64((bytes as f64 / rate * pressure).min(PAUSE_MAX_SECONDS))
     }
 
-    /// Sealed segments, free ones, all.
+    /// Numbers of segments.
     pub(super) fn segments(&self) -> (usize, usize, usize) {
         let state = self.state();
         (state.sealed.len(), state.free.len(), state.segments)
     }
 
-    /// Waits until so many segments are sealed, the store closes, or the time is over.
+    /// Waits until `segments` are sealed, the engine closes, or the timeout passes.
     pub(super) fn wait_for_sealed(&self, segments: usize, timeout: Duration) {
         let state = self.state();
         let waits =
@@ -306,7 +309,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         drop(self.changed.wait_timeout_while(state, timeout, waits));
     }
 
-    /// No commit comes any more.
+    /// Tells the flusher that no more commits follow.
     pub(super) fn close(&self) {
         self.state().is_closing = true;
         self.changed.notify_all();
@@ -323,7 +326,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         }
     }
 
-    /// `SHARED-3`: what a failed sync has left on the disk is not known to anybody, so nothing is built on it.
+    /// Stops all writing (`SHARED-3`): after a failed sync nobody knows what the disk holds.
     pub(super) fn stop(&self, reason: String) -> StoreError {
         tracing::error!(
             reason,
@@ -346,7 +349,7 @@ impl<F> LogState<F> {
 }
 
 impl<F: DiskFile> Segment<F> {
-    /// Opens a segment that is there.
+    /// Opens an existing segment.
     pub(super) fn open<D: Disk<File = F>>(disk: &D, name: String) -> std::io::Result<Self> {
         let file = disk.open(&name)?;
         let bytes = file.length()?;

@@ -1,9 +1,13 @@
-//! Flushing: what sealed tables have left of each key goes into the base, in order, a few thousand keys at a time.
+//! The flusher thread: writes the newest values of sealed memtables to the base store.
 //!
-//! Invariants: `FLUSHER-1` tables are flushed the oldest first, and the last transaction of a flush says how far it went: after a
-//! crash everything behind that is flushed again, which changes nothing; `FLUSHER-2` only what is durable in the log is flushed;
-//! `FLUSHER-3` what a full base cannot take stays in the log; when that is full too, commits are refused.
-//! Small transactions, because one large one would keep the log's own syncs waiting for tens of milliseconds.
+//! Invariants:
+//! - `FLUSHER-1`: memtables are flushed oldest first, and the last transaction of a flush stores
+//!   its progress. After a crash the rest is flushed again, which changes nothing.
+//! - `FLUSHER-2`: only pairs that are durable in the log are flushed.
+//! - `FLUSHER-3`: pairs that a full base store cannot take stay in the log; when the log is full
+//!   too, commits are rejected.
+//!
+//! Transactions are small, because a large one delays the log's syncs by tens of milliseconds.
 
 use super::base_store::{BaseStore, Change, FlushMark};
 use super::committer::CommitterMessage;
@@ -18,30 +22,31 @@ use tokio::time::Instant;
 
 const TRANSACTION_KEYS: usize = 4_000;
 const TRANSACTION_BYTES: usize = 4 << 20;
-/// The thread looks whether something is to be done at least so often.
+/// Interval at which the thread checks for work.
 const TICK: Duration = Duration::from_millis(500);
-/// After a segment could not be made.
+/// Timer intervals to wait after a segment could not be created.
 const TICKS_WITHOUT_SPARE: u32 = 60;
-/// Between two attempts at a base that is full.
+/// Pause between attempts to flush into a full base store.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
-    /// Flushes the oldest sealed tables; whether there were any.
+    /// Flushes the oldest sealed memtables; returns false if there are none.
     pub(super) fn flush_some(&self) -> Result<bool, StoreError> {
         let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush_next()
     }
 
-    /// Makes sure that a segment is free; whether there is one then.
+    /// Flushes until a segment is free; returns whether one is.
     pub(super) fn flush_for_a_segment(&self) -> Result<bool, StoreError> {
         let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have flushed while this waited.
+        // Another thread may have flushed while this one waited for the lock.
         if self.segments().1 > 0 { Ok(true) } else { self.flush_next() }
     }
 
     fn flush_next(&self) -> Result<bool, StoreError> {
         let memtables = self.next_sealed();
-        // Behind that: if the store has stopped, the last table has something that is not durable.
+        // Checked after the memtables are chosen: if the engine has stopped, the last one is not
+        // durable.
         self.check_writable()?;
         let Some(last) = memtables.last().map(|memtable| memtable.last()) else { return Ok(false) };
         let begun = Instant::now();
@@ -73,7 +78,8 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         Ok(keys)
     }
 
-    /// One transaction, or smaller ones if there is no room for it: each gives back the pages that it has replaced.
+    /// Applies pairs in one transaction, or in smaller ones if there is no room: each frees the
+    /// pages that it replaces.
     fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError> {
         match self.base.apply(pairs, mark) {
             Err(error) if error.fault() == Some(Fault::Full) && pairs.len() > 1 => {
@@ -86,7 +92,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     }
 }
 
-/// The flusher's thread: until the store is closed, and then until everything is flushed.
+/// Body of the thread: runs until the engine closes and everything is flushed.
 pub(super) fn run<D: Disk, B: BaseStore>(
     core: &EngineCore<D, B>,
     commits: &mpsc::WeakSender<CommitterMessage>,
@@ -116,14 +122,14 @@ pub(super) fn run<D: Disk, B: BaseStore>(
             && !core.active().0.is_empty()
             && let Some(commits) = commits.upgrade()
         {
-            // If the queue is full then it is not quiet.
+            // If the queue is full, the engine is not quiet.
             let _ = commits.try_send(CommitterMessage::Seal);
         }
         if ticks_without_spare > 0 {
             ticks_without_spare -= 1;
         } else if !is_closing && let Err(error) = core.make_spare() {
             tracing::warn!(%error, "no further segment could be made");
-            // On a full disk, trying takes space from others.
+            // On a full disk, each attempt takes space from others.
             ticks_without_spare = TICKS_WITHOUT_SPARE;
         }
         report(core);

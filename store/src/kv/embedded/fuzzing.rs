@@ -24,7 +24,8 @@ pub fn decode_record(record: &Bytes) -> Option<usize> {
     record::pairs(record, &header).map(|pairs| pairs.len())
 }
 
-/// Reads arbitrary bytes as a record. A record that is accepted must encode to the same pairs again.
+/// Reads arbitrary bytes as a record. A body that is accepted must encode and decode to the same
+/// pairs.
 ///
 /// # Panics
 /// If it does not.

@@ -1,6 +1,6 @@
-//! Looking at a stopped data directory: what is in it, and whether all of it can be read.
+//! Inspects the data directory of a stopped node, and checks that all of it can be read.
 //!
-//! Invariant: `INSPECT-1` nothing in the directory is changed, except for its locks (`LOCK`, `lock.mdb`).
+//! Invariant: `INSPECT-1`: an inspection changes nothing but the locks (`LOCK`, `lock.mdb`).
 
 use super::base_store::{BaseStore, LmdbStore};
 use super::directory::DataDirectory;
@@ -11,27 +11,28 @@ use std::path::Path;
 
 const MAP_BYTES_MIN: u64 = 1 << 30;
 
-/// What a data directory holds.
+/// Sizes of a data directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// Pairs in the data file. What waits in the log is not counted.
+    /// Number of pairs in the data file, without those that are only in the log.
     pub pairs: u64,
-    /// Bytes of the data file, and those of its pages that are in use.
+    /// Length of the data file in bytes.
     pub file_bytes: u64,
-    /// See `file_bytes`.
+    /// Bytes of its pages that are in use.
     pub used_bytes: u64,
-    /// Segments of the log.
+    /// Number of the log's segments.
     pub segments: usize,
-    /// Their bytes.
+    /// Total bytes of the segments.
     pub segment_bytes: u64,
-    /// What waits in the log: it is read back at the next start.
+    /// Records that are only in the log; the next start reads them back.
     pub unflushed: RecoveryReport,
 }
 
-/// Looks at a data directory. The log is read whole; with `reads_pairs` the data file is too.
+/// Inspects a data directory. Always reads the whole log; reads the whole data file if
+/// `reads_pairs`.
 ///
 /// # Errors
-/// [`OpenError`] if it is none, is in use, or is damaged.
+/// [`OpenError`] if it is no data directory, is in use, or is damaged.
 pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenError> {
     let data_file = directory.join("data.mdb");
     let io = |source| OpenError::Io { directory: directory.to_owned(), source };
@@ -59,7 +60,7 @@ pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenEr
     Ok(inspection)
 }
 
-/// Reads every pair of the data file.
+/// Reads and counts every pair of the data file.
 fn count(base: &LmdbStore) -> Result<u64, StoreError> {
     let snapshot = base.snapshot()?;
     let everything = KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]);

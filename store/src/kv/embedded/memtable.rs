@@ -1,11 +1,16 @@
-//! What is in the log and not yet in the base: ordered tables of keys with those of their values that somebody may still read.
+//! Memtables: the pairs that are in the log but not yet in the base store, with the older values
+//! that readers still need.
 //!
 //! ```text
-//! View: table being written ─ sealed tables, the newest first        one table for each segment of the log
+//! View: active memtable ─ sealed memtables, newest first        one memtable per segment of the log
 //! ```
-//! Invariants: `MEMORY-1` a read at a sequence sees the newest value at or before it, in the newest table that has one; `MEMORY-2`
-//! a value goes when nobody reads between it and the next one; `MEMORY-3` a sealed table never changes.
-//! It knows neither log nor base; what is in no table is in the base.
+//! Invariants:
+//! - `MEMORY-1`: a read at a sequence returns the newest value at or before it, from the newest
+//!   memtable that has one.
+//! - `MEMORY-2`: a value is dropped when no reader is between it and the next value.
+//! - `MEMORY-3`: a sealed memtable never changes.
+//!
+//! A key that is in no memtable is read from the base store.
 
 mod filter;
 mod newest_values;
@@ -27,7 +32,7 @@ struct Version {
     value: Option<Bytes>,
 }
 
-/// The values of a key: most have one.
+/// The values of a key; most keys have one.
 #[derive(Debug)]
 struct Entry {
     newest: Version,
@@ -46,7 +51,7 @@ impl Entry {
             .map(|version| &version.value)
     }
 
-    /// Adds a value, and forgets those that nobody reads: of two neighbours the earlier one stays if somebody reads between them.
+    /// Adds a value, and drops the older ones that no reader in `readers` can see.
     fn push(&mut self, version: Version, readers: &[u64]) {
         let before = std::mem::replace(&mut self.newest, version);
         self.older.push(before);
@@ -64,15 +69,15 @@ impl Entry {
 
 type Entries = BTreeMap<Bytes, Entry>;
 
-/// The keys of one segment.
+/// The pairs logged in one segment.
 #[derive(Debug, Default)]
 pub(super) struct Memtable {
     entries: RwLock<Entries>,
-    /// Knows every key in it.
+    /// Bloom filter of all keys.
     filter: Filter,
-    /// The sequence of the last record; 0 if there is none.
+    /// Sequence of the last record, or 0 if there is none.
     last: AtomicU64,
-    /// What its pages in the base will take, about.
+    /// Approximate bytes of pages that the pairs will take in the base store.
     page_bytes: AtomicU64,
 }
 
@@ -89,7 +94,8 @@ impl Memtable {
         self.page_bytes.load(Ordering::Relaxed)
     }
 
-    /// Adds what a record says. `readers` are the sequences that are read at, in order, also by whoever begins to read now.
+    /// Adds the pairs of a record. `readers` are the sorted sequences of all present and possible
+    /// readers.
     pub(super) fn apply(
         &self,
         sequence: u64,
@@ -115,7 +121,8 @@ impl Memtable {
         self.last.store(sequence, Ordering::Release);
     }
 
-    /// The value at a sequence: nothing if this table does not know, `Some(None)` if the key was cleared.
+    /// The value at a sequence: `None` if this memtable has none, `Some(None)` if the key was
+    /// cleared.
     fn get(&self, key: &[u8], probe: Probe, sequence: u64) -> Option<Option<Bytes>> {
         if !self.filter.may_have(probe) {
             return None;
@@ -123,7 +130,7 @@ impl Memtable {
         self.read().get(key)?.at(sequence).cloned()
     }
 
-    /// Whether a key of a range was written after a sequence.
+    /// Whether a key of a range was written after `since`.
     pub(super) fn is_changed(&self, range: &KeyRange, since: u64) -> bool {
         if self.last() <= since || range.is_empty() {
             return false;
@@ -131,7 +138,7 @@ impl Memtable {
         self.read().range::<[u8], _>(bounds(range)).any(|(_, entry)| entry.newest.sequence > since)
     }
 
-    /// Whether a key was written after a sequence.
+    /// Whether a key was written after `since`.
     pub(super) fn is_key_changed(&self, key: &[u8], since: u64) -> bool {
         self.last() > since
             && self.filter.may_have(Probe::of(key))
@@ -147,7 +154,8 @@ impl Memtable {
     }
 }
 
-/// What a pair takes in the base, about: half-full pages, or whole ones for a long value.
+/// Approximate bytes of a pair in the base store: pages are half full, and a long value has pages
+/// of its own.
 pub(super) fn page_bytes(key: usize, value: Option<usize>) -> u64 {
     const PAGE: usize = 4_096;
     let bytes = match value {
@@ -164,14 +172,14 @@ pub(super) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
     (Bound::Included(&range.begin[..]), Bound::Excluded(&range.end[..]))
 }
 
-/// The tables that there are at a moment, the newest first.
+/// The memtables at one moment, newest first.
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) memtables: Vec<Arc<Memtable>>,
 }
 
 impl View {
-    /// The value at a sequence, as far as it is not in the base.
+    /// The value at a sequence: `None` if the base store has to be read.
     pub(super) fn get(&self, key: &[u8], sequence: u64) -> Option<Option<Bytes>> {
         let probe = Probe::of(key);
         self.memtables.iter().find_map(|memtable| memtable.get(key, probe, sequence))
@@ -182,8 +190,8 @@ impl View {
     }
 }
 
-/// The pairs of a range of a table as they were at a sequence, a few at a time: whoever writes the table does not wait for what is
-/// done between two of them. That changes nothing, since they stay as they are for as long as somebody reads at that sequence.
+/// The pairs of a memtable in a range as of a sequence. It locks the memtable for a chunk at a
+/// time, so that the committer does not wait long; values at `sequence` do not change in between.
 pub(super) struct MemtableRange<'a> {
     memtable: &'a Memtable,
     rest: Option<KeyRange>,
@@ -192,7 +200,7 @@ pub(super) struct MemtableRange<'a> {
     read: VecDeque<Pair>,
 }
 
-/// Keys that are read at once.
+/// Keys read under one lock.
 const CHUNK: usize = 128;
 
 impl<'a> MemtableRange<'a> {
@@ -245,7 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// `MEMORY-1`, `MEMORY-2`: against all that was ever written.
+        /// Compares reads with the full history (`MEMORY-1`, `MEMORY-2`).
         #[test]
         fn reads_at_what_is_read_are_right(
             writes in prop::collection::vec((0u8..4, prop::option::of(any::<u8>()), 0usize..6), 1..40),
@@ -258,7 +266,7 @@ mod tests {
                 if ended < readers.len() {
                     readers.remove(ended);
                 }
-                // Somebody may begin to read now.
+                // A reader may begin now.
                 readers.push(sequence - 1);
                 let bytes = value.map(|value| Bytes::from(vec![value]));
                 memtable.apply(sequence, [(Bytes::from(vec![key]), bytes)], &readers);

@@ -1,18 +1,19 @@
-//! Several ordered sources of pairs as one: of a key that several have, the first source has the last word.
+//! Merges several sorted sources of pairs into one; an earlier source overrides a later one.
 //!
-//! Invariants: `MERGE-1` keys come once, in order or in reverse; `MERGE-2` what an earlier source has cleared does not come from a
-//! later one: it comes as cleared.
+//! Invariants:
+//! - `MERGE-1`: each key appears once, in order or in reverse.
+//! - `MERGE-2`: a key that an earlier source has cleared appears as cleared.
 
 use super::memtable::MemtableRange;
 use crate::kv::StoreError;
 use bytes::Bytes;
 
-/// A key with its value, wherever they are.
+/// A key with its value, borrowed from or shared with its source.
 #[derive(Clone)]
 pub(super) enum Found<'a> {
-    /// In a table; without a value if the key was cleared.
+    /// From a memtable; `None` if the key was cleared.
     Memtable(Bytes, Option<Bytes>),
-    /// In the base.
+    /// From the base store.
     Base(&'a [u8], &'a [u8]),
 }
 
@@ -24,7 +25,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// The pair, if the key is not cleared.
+    /// The pair; `None` if the key was cleared.
     pub(super) fn pair(self) -> Option<(Bytes, Bytes)> {
         match self {
             Self::Memtable(key, value) => Some((key, value?)),
@@ -35,7 +36,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The pairs of the base in an order.
+/// Sorted pairs of the base store.
 pub(super) type BaseRange<'a> =
     Box<dyn Iterator<Item = Result<(&'a [u8], &'a [u8]), StoreError>> + 'a>;
 
@@ -57,7 +58,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The merge. Sources that are empty are left out from the start.
+/// The merge. Empty sources are not added.
 #[derive(Default)]
 pub(super) struct Merge<'a> {
     sources: Vec<(Found<'a>, Source<'a>)>,
@@ -123,7 +124,7 @@ pub(super) mod tests {
 
     pub(in super::super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-    /// What a source may have: few keys, so that several have the same.
+    /// Pairs of one source: few keys, so that sources overlap.
     pub(in super::super) fn some() -> impl Strategy<Value = Changes> {
         let bytes = || prop::collection::vec(0u8..3, 1..3);
         prop::collection::btree_map(bytes(), prop::option::of(bytes()), 0..10)

@@ -1,53 +1,55 @@
-//! A record of the log: what one group of commits has left of each key that it wrote.
+//! A log record: the new values of all keys that one group of commits wrote.
 //!
 //! ```text
-//! 0 magic 4 · crc 4 · generation 8 · sequence 8 · bytes of the body 4 · pairs 4          32 bytes, little-endian
-//! 32 body: for each pair, bytes that its key begins with as the one before 1 · bytes of the rest of the key 2
-//!          · bytes of the value 4 (all ones: cleared) · rest of the key · value
+//!  0 "TrL" 3 · version 1 · crc 4 · generation 8 · sequence 8 · body bytes 4 · pairs 4     32 bytes, little-endian
+//! 32 body, per pair: prefix length shared with the previous key 1 · suffix length 2
+//!                    · value length 4 (all ones: cleared) · suffix · value
 //!    zeros up to a multiple of 4,096
 //! ```
-//! Records of an earlier version, which have every key whole and no first byte, are read and no longer made.
-//! Invariants: `RECORD-1` the CRC-32 covers the magic and everything after itself with the padding, and begins with the log's
-//! secret, so that what a client has sent cannot be taken for a record, wherever it stands; `RECORD-2` records begin and end at blocks, so that
-//! nothing that was made durable is ever written again, and a torn write cannot touch it.
-//! It knows nothing of files.
+//! Invariants:
+//! - `RECORD-1`: the CRC-32 covers all bytes but itself, and is seeded with the log's secret, so
+//!   that bytes chosen by a client never pass for a record.
+//! - `RECORD-2`: records begin and end at block boundaries, so that no block with durable bytes is
+//!   written again.
+//!
+//! This module knows no files.
 
 use bytes::Bytes;
 
-/// Records begin at multiples of this.
+/// Alignment and size unit of records.
 pub(super) const BLOCK_BYTES: usize = 4_096;
 const MAGIC: [u8; 3] = *b"TrL";
-/// The version of the record format that this program writes and reads.
+/// Version of the record format that this program writes and reads.
 pub(super) const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 32;
-/// What a pair has at least.
+/// Bytes of a pair's three lengths, and so the minimum of a pair.
 const PAIR_BYTES_MIN: usize = 7;
 const CLEARED: u32 = u32::MAX;
 
-/// A key and what has become of its value.
+/// A key with its new value, or `None` if it was cleared.
 pub(super) type Pair = (Bytes, Option<Bytes>);
 
-/// What begins a record.
+/// The header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Of the use of the segment that the record is in.
+    /// Generation of the segment that holds the record.
     pub(super) generation: u64,
-    /// Of the record: one more than of the one before.
+    /// Sequence of the record, one more than that of the previous record.
     pub(super) sequence: u64,
     pub(super) body_bytes: usize,
     pub(super) pairs: usize,
-    /// Version of the record format; a reader rejects every other than [`VERSION`].
+    /// Version of the record format; readers reject every version but [`VERSION`].
     pub(super) version: u8,
 }
 
 impl Header {
-    /// How many bytes the whole record takes.
+    /// Total bytes of the record with its padding.
     pub(super) fn record_bytes(&self) -> usize {
         (HEADER_BYTES + self.body_bytes).next_multiple_of(BLOCK_BYTES)
     }
 }
 
-/// A record that is being made.
+/// Encodes one record at a time into a buffer that it reuses.
 pub(super) struct Encoder {
     secret: u32,
     bytes: Vec<u8>,
@@ -60,7 +62,7 @@ impl Encoder {
         Self { secret, bytes: Vec::new(), pairs: 0, last_key: Vec::new() }
     }
 
-    /// Begins a record in the place of the one before.
+    /// Starts a new record.
     pub(super) fn begin(&mut self) {
         self.bytes.clear();
         self.bytes.resize(HEADER_BYTES, 0);
@@ -68,7 +70,7 @@ impl Encoder {
         self.last_key.clear();
     }
 
-    /// Adds a pair. In the order of their keys pairs take the least: those of one kind and tenant begin alike.
+    /// Adds a pair. Pairs sorted by key take the fewest bytes.
     pub(super) fn pair(&mut self, key: &[u8], value: Option<&[u8]>) {
         let alike = key
             .iter()
@@ -77,7 +79,7 @@ impl Encoder {
             .take_while(|(one, other)| one == other);
         let shared = alike.count();
         let rest = &key[shared..];
-        // Keys have 500 bytes at most, and values 90,000.
+        // These fit: keys have at most 500 bytes and values 90,000.
         self.bytes.push(shared as u8);
         self.bytes.extend_from_slice(&(rest.len() as u16).to_le_bytes());
         self.bytes
@@ -89,7 +91,7 @@ impl Encoder {
         self.last_key.extend_from_slice(rest);
     }
 
-    /// How many bytes the record takes that [`Encoder::finish`] gives.
+    /// Bytes of the record that [`Encoder::finish`] will return.
     pub(super) fn record_bytes(&self) -> usize {
         self.bytes.len().next_multiple_of(BLOCK_BYTES)
     }
@@ -109,7 +111,7 @@ impl Encoder {
     }
 }
 
-/// The checksum of a record: over everything but the checksum itself.
+/// Checksum over all bytes of a record but the checksum itself.
 fn crc(secret: u32, record: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(secret);
     hasher.update(&record[..4]);
@@ -117,14 +119,14 @@ fn crc(secret: u32, record: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The header of the record that begins at the beginning of `bytes`, if there is one that is whole.
+/// Returns the header if `bytes` begins with a complete, undamaged record.
 pub(super) fn decode(bytes: &[u8], secret: u32) -> Option<Header> {
     let header = peek(bytes)?;
     let record = bytes.get(..header.record_bytes())?;
     (u32::from_le_bytes(record[4..8].try_into().ok()?) == crc(secret, record)).then_some(header)
 }
 
-/// What a block says of itself, whether that is true or not.
+/// Returns the header of a block without checking that it is true.
 pub(super) fn peek(bytes: &[u8]) -> Option<Header> {
     let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let small = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
@@ -140,7 +142,8 @@ pub(super) fn peek(bytes: &[u8]) -> Option<Header> {
     })
 }
 
-/// The pairs of a record that [`decode`] has found whole; nothing if they are not what the header says.
+/// Decodes the pairs of a record that [`decode`] accepted; `None` if the body contradicts the
+/// header.
 pub(super) fn pairs(record: &Bytes, header: &Header) -> Option<Vec<Pair>> {
     let body = record.get(..HEADER_BYTES + header.body_bytes)?;
     let mut pairs = Vec::with_capacity(header.pairs.min(body.len() / PAIR_BYTES_MIN));
@@ -187,7 +190,7 @@ mod tests {
         record
     }
 
-    /// Keys of few different bytes, so that many begin alike.
+    /// Keys that often share prefixes.
     fn some_pairs() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Vec<u8>>)>> {
         let key = prop_oneof![vec(any::<u8>(), 1..40), vec(0..2u8, 1..6), vec(0..1u8, 200..400)];
         vec((key, proptest::option::of(vec(any::<u8>(), 0..3_000))), 0..12)

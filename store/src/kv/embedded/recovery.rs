@@ -1,15 +1,20 @@
-//! The start: what is in the log and not in the base is read back into tables.
+//! Reads the log back when the engine starts: records that the base store does not have become
+//! memtables.
 //!
 //! ```text
-//! each segment: records from its beginning, of one generation, their sequences one after the other ─▶ runs ─▶ in order
+//! each segment: consecutive records of one generation from its beginning ─▶ sorted by generation ─▶ one sequence
 //! ```
-//! Invariants: `RECOVERY-1` every record that was synced is read back, in order, or the start is refused; `RECOVERY-2` a record
-//! that was being written when the machine died is cut if it is not whole: nothing whole stands behind it, since a record is
-//! synced before the next is written; `RECOVERY-3` something whole behind something that is not, or a gap between segments, is
-//! damage, and nothing is changed then; `RECOVERY-4` what is read back is made durable before anybody sees it: a process may have
-//! died between writing and syncing, or because a sync has failed, after which another sync alone writes nothing. So the last
-//! record is written again. A cut record's beginning is written over, so that the next start reads the same.
-//! What cannot be told apart: the very last record damaged later, and one that was never whole.
+//! Invariants:
+//! - `RECOVERY-1`: every synced record is read back, in order, or the start fails.
+//! - `RECOVERY-2`: an incomplete record at the end is cut. No complete record can follow it,
+//!   because each record is synced before the next is written.
+//! - `RECOVERY-3`: a complete record after an incomplete one, or a gap between segments, is damage.
+//!   The start fails and changes nothing.
+//! - `RECOVERY-4`: records are made durable before anybody sees them. The last one is written
+//!   again, since after a failed sync another sync writes nothing. The block of a cut record is
+//!   zeroed, so that the next start reads the same.
+//!
+//! Damage to the very last record cannot be distinguished from an incomplete write.
 
 use super::base_store::{BaseStore, FlushMarks};
 use super::committer::Committer;
@@ -35,20 +40,20 @@ pub(super) enum RecoveryError {
     Store(#[from] StoreError),
 }
 
-/// What was found at a start.
+/// What a start read back from the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// Records that were not in the data file yet.
+    /// Records that the data file did not have.
     pub records: u64,
-    /// Their bytes.
+    /// Total bytes of these records.
     pub bytes: u64,
-    /// Segments that they were in.
+    /// Number of segments that held them.
     pub segments: usize,
-    /// The file and the offset of a record that was not whole and was cut.
+    /// File and offset of an incomplete record that was cut.
     pub cut: Option<(String, u64)>,
 }
 
-/// The records of one segment that are not in the base.
+/// The records of one segment that the base store does not have.
 struct SegmentRecords<F> {
     segment: Segment<F>,
     generation: u64,
@@ -57,26 +62,26 @@ struct SegmentRecords<F> {
     last: u64,
     records: u64,
     end: u64,
-    /// The last record.
+    /// Bytes of the last record.
     tail: Bytes,
     is_cut: bool,
 }
 
-/// What is in a segment.
+/// Result of scanning a segment.
 enum Scanned<F> {
-    /// Nothing that is not in the base; the greatest generation that was seen.
+    /// No record is missing in the base store; the generation is the segment's newest, the offset
+    /// that of a cut record.
     Free(Segment<F>, u64, Option<u64>),
     Records(SegmentRecords<F>),
 }
 
-/// What a log holds.
+/// A log that was read and not yet changed.
 pub(super) struct RecoveredLog<F> {
     runs: Vec<SegmentRecords<F>>,
     free: Vec<Segment<F>>,
     flushed: u64,
     last: u64,
     generation: u64,
-    /// What was found.
     pub(super) recovered: RecoveryReport,
 }
 
@@ -137,13 +142,13 @@ pub(super) fn read<D: Disk>(
 }
 
 impl<F: DiskFile> RecoveredLog<F> {
-    /// Whether it ends before a sequence.
+    /// Whether the log ends before `sequence`.
     #[cfg(test)]
     pub(super) fn is_shorter_than(&self, sequence: u64) -> bool {
         self.last < sequence
     }
 
-    /// How many segments there are, and their bytes.
+    /// Number of segments, and their total bytes.
     pub(super) fn segments(&self) -> (usize, u64) {
         let all = self.runs.iter().map(|run| &run.segment).chain(&self.free);
         all.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.bytes))
@@ -158,12 +163,13 @@ impl<F: DiskFile> RecoveredLog<F> {
         names.filter_map(|name| number_of(name)).max().unwrap_or(0)
     }
 
-    /// `RECOVERY-3`: no record is missing between those that are there.
+    /// Checks that no record is missing between segments (`RECOVERY-3`).
     fn check_order(&mut self, free_cut: Option<&(String, u64)>) -> Result<(), RecoveryError> {
         let mut before: Option<&SegmentRecords<F>> = None;
         for run in &self.runs {
             if run.first != self.last + 1 {
-                // What begins a segment and is not whole may be what is missing; otherwise it was behind the run before.
+                // A cut record at a segment's beginning may be the missing one; otherwise it
+                // followed the previous segment.
                 let end = before.map(|run| (run.segment.name.clone(), run.end));
                 let (file, offset) =
                     free_cut.cloned().or(end).unwrap_or((run.segment.name.clone(), 0));
@@ -196,7 +202,8 @@ fn scan<F: DiskFile>(
     let (mut at, mut records, mut first, mut last): (usize, u64, Option<Header>, u64) =
         (0, 0, None, 0);
     let mut tail = Bytes::new();
-    // A record that is in the base is not checked: it may be an old one that is partly overwritten.
+    // A record that the base store has is not checked: later records may have overwritten parts of
+    // it.
     while let Some(header) = bytes.get(at..).and_then(|rest| record::decode(rest, secret)) {
         let belongs = first.is_none_or(|first| {
             header.generation == first.generation && header.sequence == last + 1
@@ -263,14 +270,14 @@ fn scan<F: DiskFile>(
     }
 }
 
-/// A log that goes on.
+/// A log that is ready for commits.
 pub(super) struct OpenedLog<D: Disk, B: BaseStore> {
     pub(super) core: Arc<EngineCore<D, B>>,
     pub(super) committer: Committer<D, B>,
     pub(super) recovered: RecoveryReport,
 }
 
-/// Reads a log back and goes on with it.
+/// Reads a log back and makes it ready for commits.
 pub(super) fn open<D: Disk, B: BaseStore>(
     disk: D,
     base: B,
@@ -282,7 +289,7 @@ pub(super) fn open<D: Disk, B: BaseStore>(
         let file = file.to_owned();
         move |source| RecoveryError::Io { file, source }
     };
-    // `RECOVERY-4`.
+    // Make the records durable (`RECOVERY-4`).
     for run in &log.runs {
         let SegmentRecords { segment, end, tail, .. } = run;
         if run.last == log.last {

@@ -1,13 +1,16 @@
-//! Keeps the pages of the data file out of the process's own memory figures.
+//! Keeps pages of the data file out of the process's resident memory.
 //!
-//! LMDB reads through a memory map, so every page it has looked at counts as resident in this process for as long as the
-//! operating system has it cached: after gigabytes of events a node looks like one that leaks. From time to time the map
-//! is dropped from the page tables; the pages stay in the system's cache, and the next look takes a minor fault.
-//! Invariant: `RESIDENCY-1` only the read-only map of the data file is touched, and no byte of it changes.
+//! LMDB reads through a memory map. Each page that it has read counts as resident as long as the
+//! page cache holds it, so that a healthy node looks as if it leaked memory. This module
+//! periodically drops the map from the page tables. The pages stay in the cache; the next access
+//! takes a minor fault.
+//!
+//! Invariant: `RESIDENCY-1`: only the read-only map of the data file is affected, and no byte of it
+//! changes.
 
 use std::path::{Path, PathBuf};
 
-/// Bytes committed between two drops.
+/// Committed bytes between two drops.
 const PERIOD_BYTES: u64 = 256 << 20;
 
 pub(super) struct Residency {
@@ -21,21 +24,22 @@ impl Residency {
         Self { data_file: data_file.canonicalize().unwrap_or(data_file), since_bytes: 0 }
     }
 
-    /// Counts committed bytes, and drops the map when there were enough.
+    /// Counts committed bytes, and drops the map when enough have accumulated.
     pub(super) fn note(&mut self, bytes: u64) {
         self.since_bytes += bytes;
         if self.since_bytes < PERIOD_BYTES {
             return;
         }
         self.since_bytes = 0;
-        // Without /proc the figures stay as they are, and nothing else is lost.
+        // Without /proc the figures stay too high; nothing else is lost.
         let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
         for (start, length) in maps.lines().filter_map(|line| self.parse(line)) {
             drop_from_page_tables(start, length);
         }
     }
 
-    /// Start and length of a mapping of the data file, from a line like `7f…-7f… r--s 0000 08:01 12 /data/data.mdb`.
+    /// Parses start and length of a mapping of the data file from a line like `7f…-7f… r--s 0000
+    /// 08:01 12 /data/data.mdb`.
     fn parse(&self, line: &str) -> Option<(usize, usize)> {
         let (range, rest) = line.split_once(' ')?;
         let is_ours = rest.starts_with("r--s")

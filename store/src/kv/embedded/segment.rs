@@ -1,34 +1,38 @@
-//! Segments: files of the log that are written over and over, and the one that is written now.
+//! Segments: the files of the log, which are reused, and the active one.
 //!
-//! Invariants: `SEGMENT-1` a record is durable before the next one is written; `SEGMENT-2` a segment is written from its beginning
-//! again only after everything in it is in the base. Each time it gets a generation that is greater than all before; `SEGMENT-3` a
-//! record that is longer than a segment gets one of its own, which is made longer first.
-//! It does not know what records say.
+//! Invariants:
+//! - `SEGMENT-1`: a record is durable before the next one is written.
+//! - `SEGMENT-2`: a segment is reused only once the base store has all of its records. Each use
+//!   gets a greater generation.
+//! - `SEGMENT-3`: a record longer than a segment gets a segment of its own, which is extended
+//!   first.
+//!
+//! This module does not know the format of records.
 
 use super::disk::{DiskFile, write_whole, write_zeros};
 use std::io;
 
 const SUFFIX: &str = ".log";
 
-/// The name of a segment.
+/// File name of a segment number.
 pub(super) fn name_of(number: usize) -> String {
     format!("{number:06}{SUFFIX}")
 }
 
-/// The number of a name.
+/// Segment number of a file name.
 pub(super) fn number_of(name: &str) -> Option<usize> {
     let number = name.strip_suffix(SUFFIX)?.parse().ok()?;
     (name_of(number) == name).then_some(number)
 }
 
-/// A file of the log.
+/// One file of the log.
 pub(super) struct Segment<F> {
     pub(super) name: String,
     pub(super) file: F,
     pub(super) bytes: u64,
 }
 
-/// The segment that is written.
+/// The segment that is being written.
 pub(super) struct ActiveSegment<F> {
     pub(super) segment: Segment<F>,
     pub(super) generation: u64,
@@ -40,12 +44,12 @@ impl<F: DiskFile> ActiveSegment<F> {
         Self { segment, generation, position: 0 }
     }
 
-    /// Whether a record belongs here, and not into the next segment.
+    /// Whether the record belongs into this segment and not the next.
     pub(super) fn has_room(&self, record_bytes: u64) -> bool {
         self.position == 0 || self.position + record_bytes <= self.segment.bytes
     }
 
-    /// Writes a record behind the others, and makes it durable. After an error it is not known what is there.
+    /// Appends a record and makes it durable. After an error the content is unknown.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let file = &self.segment.file;
         write_whole(file, record, self.position)?;
@@ -54,7 +58,8 @@ impl<F: DiskFile> ActiveSegment<F> {
         Ok(())
     }
 
-    /// Makes the segment longer if a record has no room in it. After an error nothing of the record is there.
+    /// Extends the segment if the record does not fit. After an error nothing of the record is
+    /// written.
     pub(super) fn make_room(&mut self, record_bytes: u64) -> io::Result<()> {
         let bytes = self.position + record_bytes;
         if bytes <= self.segment.bytes {

@@ -1,8 +1,10 @@
-//! Reading: one state of tables and base together.
+//! A consistent view of memtables and base store together.
 //!
-//! Invariants: `READER-1` a snapshot sees every commit up to its sequence and none after it. The view is taken first, the base
-//! second: what was flushed in between is in both. If by then something newer may be in the base, both are taken anew;
-//! `READER-2` values that a snapshot can see stay in the tables as long as it is there.
+//! Invariants:
+//! - `READER-1`: a snapshot sees every commit up to its sequence and none after it. It takes the
+//!   memtables first and the base store second, so that pairs flushed in between are in both. If
+//!   the base store may then hold something newer, it takes both again.
+//! - `READER-2`: values that a snapshot can see stay in the memtables as long as it exists.
 
 use super::base_store::BaseStore;
 use super::disk::Disk;
@@ -17,15 +19,15 @@ use std::sync::Arc;
 /// Which commits a snapshot sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Visibility {
-    /// Those that are durable.
+    /// Only durable commits.
     Durable,
-    /// Also the group that is being made durable.
+    /// Also the group that is becoming durable.
     Ordered,
 }
 
-/// A state to read from.
+/// A consistent view of the store.
 pub(super) struct EmbeddedSnapshot<D: Disk, B: BaseStore> {
-    /// Declared before what it is of, so that it is closed first.
+    /// Declared before `core`, so that it is dropped first.
     base: B::Snapshot,
     view: Arc<View>,
     sequence: u64,
@@ -33,12 +35,12 @@ pub(super) struct EmbeddedSnapshot<D: Disk, B: BaseStore> {
 }
 
 impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
-    /// Of the newest durable state.
+    /// Opens a snapshot of the newest durable state.
     pub(super) fn open(core: &Arc<EngineCore<D, B>>) -> Result<Self, StoreError> {
         Self::open_with(core, Visibility::Durable)
     }
 
-    /// Of the newest state of a kind.
+    /// Opens a snapshot of the newest state with this visibility.
     pub(super) fn open_with(
         core: &Arc<EngineCore<D, B>>,
         visibility: Visibility,
@@ -54,12 +56,12 @@ impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
         }
     }
 
-    /// The sequence of the last commit that it sees.
+    /// Sequence of the last visible commit.
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The tables that it reads before the base.
+    /// The memtables, which are read before the base store.
     pub(super) fn view(&self) -> &View {
         &self.view
     }
@@ -71,7 +73,7 @@ impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
         }
     }
 
-    /// One page of a range, cut at the limit or at the page's size.
+    /// Reads one page of a range, bounded by its limit and by [`PAGE_BYTES_MAX`].
     pub(super) fn page(&self, read: &RangeRead) -> Result<Page, StoreError> {
         let mut page = Page::default();
         if read.range.is_empty() {

@@ -1,10 +1,16 @@
-//! A transaction on the embedded engine: a snapshot to read from, an overlay to write to, and the list of its reads.
+//! A transaction on the embedded engine: a snapshot, an overlay of writes, and the list of its
+//! reads.
 //!
-//! Invariants: `EMBEDDED-TX-1` all reads come from one snapshot, opened by the first of them; `EMBEDDED-TX-2` every
-//! plain read of the snapshot is in the list that the committer checks; reads of own writes are not, they cannot conflict;
-//! `EMBEDDED-TX-3` a transaction older than five seconds is refused, as on every engine: its snapshot keeps old values;
-//! `EMBEDDED-TX-4` what was read before it was durable is durable when the commit is answered.
-//! It never blocks: reads are memory accesses, and the commit waits for the committer without holding a thread.
+//! Invariants:
+//! - `EMBEDDED-TX-1`: all reads use one snapshot, which the first read opens.
+//! - `EMBEDDED-TX-2`: every plain read of the snapshot is in the list that the committer checks.
+//!   Reads of own writes are not, since they cannot conflict.
+//! - `EMBEDDED-TX-3`: a transaction older than five seconds fails, as on every engine: its snapshot
+//!   keeps old values in memory.
+//! - `EMBEDDED-TX-4`: when the commit is answered, everything that the transaction read is durable.
+//!
+//! The commit waits without holding a thread. Reads never wait for a lock for long, but run on the
+//! caller's thread: a page that is not in the page cache blocks it for a page fault.
 
 use super::committer::{CheckedRead, CommitterMessage, QueuedCommit};
 use super::snapshot::Visibility;
@@ -22,7 +28,7 @@ pub(super) struct EmbeddedTransaction {
     snapshot: Option<EmbeddedSnapshot>,
     visibility: Visibility,
     core: Arc<EngineCore>,
-    /// Weak, so that a transaction left open does not keep the engine from closing.
+    /// Weak, so that an open transaction does not keep the engine from closing.
     commits: mpsc::WeakSender<CommitterMessage>,
     overlay: Overlay,
     reads: Vec<CheckedRead>,
@@ -79,7 +85,7 @@ impl EmbeddedTransaction {
         Ok(page)
     }
 
-    /// Remembers a range of the snapshot, for the committer to check.
+    /// Adds a range of the snapshot to the reads that the committer checks.
     fn check_range(&mut self, range: KeyRange) -> Result<(), StoreError> {
         self.snapshot()?;
         self.reads.push(CheckedRead::Range(range));
@@ -112,7 +118,7 @@ impl Transaction for EmbeddedTransaction {
     }
 
     fn set_owned(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        // They stay in memory until they are flushed, without what the vectors have room for.
+        // Buffers stay in memory until they are flushed, so drop their spare capacity.
         self.overlay.set_owned(key.into_boxed_slice().into(), value.into_boxed_slice().into());
     }
 
@@ -149,18 +155,18 @@ impl Transaction for EmbeddedTransaction {
 }
 
 impl EmbeddedTransaction {
-    /// Gives the committer what it is to do, and waits for its answer.
+    /// Sends the commit to the committer and waits for its answer.
     fn send_commit(self, ordered: Option<Ordered>) -> BoxFuture<'static, Result<(), StoreError>> {
         let Self { snapshot, visibility: _, core, commits, overlay, mut reads, begun_at } = self;
         let read_at = snapshot.as_ref().map(EmbeddedSnapshot::sequence);
-        // The snapshot would keep old values and pages while the commit waits.
+        // While the commit waits, the snapshot would keep old values and pages.
         drop(snapshot);
         Box::pin(async move {
             if overlay.is_empty() {
                 if read_at.is_none_or(|sequence| sequence <= core.visible()) {
                     return Ok(());
                 }
-                // It only waits until what it has read is durable (`EMBEDDED-TX-4`).
+                // The commit only waits until its reads are durable (`EMBEDDED-TX-4`).
                 reads.clear();
             }
             check_age(begun_at)?;
@@ -172,7 +178,7 @@ impl EmbeddedTransaction {
             let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
             let queue = commits.upgrade().ok_or_else(stopped)?;
             queue.send(CommitterMessage::Commit(commit)).await.map_err(|_| stopped())?;
-            // Waiting for the answer must not keep the engine from closing either.
+            // A waiting commit must not keep the engine from closing either.
             drop(queue);
             let unknown = |_| StoreError::MaybeCommitted("the committer thread ended".into());
             outcome.await.map_err(unknown)?
@@ -180,7 +186,7 @@ impl EmbeddedTransaction {
     }
 }
 
-/// `EMBEDDED-TX-3`.
+/// Fails if the transaction is too old (`EMBEDDED-TX-3`).
 fn check_age(begun_at: Instant) -> Result<(), StoreError> {
     if begun_at.elapsed() > Duration::from_millis(TRANSACTION_MS_MAX) {
         return Err(StoreError::Retryable("the transaction is too old".into()));

@@ -1,14 +1,19 @@
-//! A commit from the moment on when nobody can take it back, to an outcome.
+//! A commit, from the moment when it can no longer be cancelled to its outcome.
 //!
 //! ```text
-//! set, clear, add ──▶ commit ──▶ Ok, or for certain not
-//!                       └─ not known ──▶ fence: a commit that conflicts with this one ──▶ MaybeCommitted
+//! set, clear, add ──▶ commit ──▶ committed, or certainly not
+//!                       └─ unknown ──▶ fence: a commit that conflicts with this one ──▶ MaybeCommitted
 //! ```
-//! Invariants: `FOUNDATION-COMMIT-1` it runs to its end whoever waits for it, and ends in bounded time; `FOUNDATION-COMMIT-2`
-//! it reads its fence key, and nothing but its own fence writes there; `FOUNDATION-COMMIT-3` when its outcome is not known
-//! it is answered after its fence is committed, and so has taken effect already or never will; only a cluster that takes
-//! no fence in time leaves it on its way, at most for the five seconds that its reads are valid.
-//! The client does the same by itself before it says `commit_unknown_result`; not so when the timeout cuts it short.
+//! Invariants:
+//! - `FOUNDATION-COMMIT-1`: a commit runs to its end even if the caller stops waiting, and ends in
+//!   bounded time.
+//! - `FOUNDATION-COMMIT-2`: a commit reads its fence key, which only its own fence writes.
+//! - `FOUNDATION-COMMIT-3`: an unknown outcome is answered after the fence has committed: the
+//!   commit has taken effect by then, or never will. If the cluster accepts no fence in time, the
+//!   commit can still arrive for the five seconds that its reads are valid.
+//!
+//! The client does the same before it reports `commit_unknown_result`, but not when its timeout
+//! fires.
 
 use super::{ClusterClient, error, millis};
 use crate::kv::overlay::Write;
@@ -20,12 +25,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The longest wait for a fence.
+/// Maximum wait for a fence, in milliseconds.
 const FENCE_MS_MAX: u64 = 5_000;
 
 static FENCES: AtomicU64 = AtomicU64::new(0);
 
-/// What one transaction hands over: ranges to clear first, then keys.
+/// The commit of one transaction: ranges to clear first, then writes.
 pub(super) struct NativeCommit {
     pub(super) client: Arc<ClusterClient>,
     pub(super) transaction: Transaction,
@@ -40,7 +45,7 @@ impl NativeCommit {
         let (client, transaction) = self.write(&fence).map_err(error::of_read)?;
         let Err(failed) = transaction.commit().await else { return Ok(()) };
         let cause = *failed;
-        // Before the fence: as long as the transaction is there, the client may still send it.
+        // Before the fence: the client may send the commit as long as the transaction exists.
         drop(failed);
         let outcome = error::of_commit(cause);
         if matches!(outcome, StoreError::MaybeCommitted(_))
@@ -55,7 +60,7 @@ impl NativeCommit {
         Err(outcome)
     }
 
-    /// Hands everything to the client, which keeps it until the commit.
+    /// Passes all writes to the client.
     fn write(self, fence: &[u8]) -> FdbResult<(Arc<ClusterClient>, Transaction)> {
         let Self { client, transaction, cleared, writes } = self;
         transaction.set_option(TransactionOption::Timeout(millis(client.options.commit_ms_max)))?;
@@ -79,12 +84,13 @@ impl NativeCommit {
 }
 
 impl ClusterClient {
-    /// Commits a write to a fence key: whoever has read that key before cannot commit any more.
+    /// Commits a write to a fence key, which makes every commit fail that read the key before.
     async fn fence(&self, fence: &[u8]) -> FdbResult<()> {
         let mut transaction = self.database.create_trx()?;
         transaction.set_option(TransactionOption::Timeout(millis(FENCE_MS_MAX)))?;
         loop {
-            // It reads what it writes, so that the client needs no key of its own to keep it from being sent twice.
+            // Reading what it writes makes a repeated fence conflict with itself, so the client
+            // needs no key of its own.
             for kind in [ConflictRangeType::Read, ConflictRangeType::Write] {
                 transaction.add_conflict_range(fence, &behind(fence), kind)?;
             }
@@ -96,7 +102,7 @@ impl ClusterClient {
     }
 }
 
-/// The first key behind `key`.
+/// The smallest key greater than `key`.
 fn behind(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }

@@ -1,9 +1,12 @@
-//! What an error of the client library means for a transaction.
+//! Classifies error codes of the FoundationDB client.
 //!
-//! Invariants: `FOUNDATION-ERR-1` a commit failed for certain only if its code is known to say so: every other one leaves it
-//! open; `FOUNDATION-ERR-2` a read has no effect, so that whatever may pass by itself is worth another attempt.
-//! The classes are functions of the code. Codes are those of FoundationDB's `error_definitions.h`, of which clients see
-//! those that keep their meaning from version to version.
+//! Invariants:
+//! - `FOUNDATION-ERR-1`: a commit counts as failed only for codes known to mean that; all other
+//!   codes leave the outcome unknown.
+//! - `FOUNDATION-ERR-2`: reads have no effect, so every transient error of a read is retryable.
+//!
+//! The codes are those of FoundationDB's `error_definitions.h`, whose meaning is stable between
+//! versions.
 
 use crate::kv::{Fault, StoreError};
 use foundationdb::FdbError;
@@ -12,23 +15,23 @@ use std::ops::RangeInclusive;
 /// Why the engine could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum FoundationOpenError {
-    /// The options cannot be used.
+    /// The options are invalid.
     #[error("{0}")]
     Options(String),
     /// The client library cannot be started in this process.
     #[error("the client of FoundationDB cannot be started: {0}")]
     Client(String),
-    /// The cluster cannot be reached, or gives no answer in time.
+    /// The cluster is unreachable, or does not answer in time.
     #[error("the FoundationDB cluster of {cluster_file} cannot be used: {reason}")]
     Connect {
-        /// The file that says where the cluster is.
+        /// Path of the cluster file.
         cluster_file: String,
-        /// What happened.
+        /// Description of the failure.
         reason: String,
     },
 }
 
-/// Commits that did not take effect, and may when their transaction runs again.
+/// Commits that did not take effect, but may succeed when run again.
 const NOT_COMMITTED: [i32; 10] = [
     1007, // transaction_too_old
     1009, // future_version
@@ -41,15 +44,16 @@ const NOT_COMMITTED: [i32; 10] = [
     1213, // tag_throttled
     1223, // proxy_tag_throttled
 ];
-/// The one unknown outcome that the client reports after a fence of its own.
+/// The only unknown outcome that the client reports after a fence of its own.
 const COMMIT_UNKNOWN_RESULT: i32 = 1021;
-/// "Normal failure": what can happen to a running cluster, and the timeouts and cancellations of the client.
+/// Class "normal failure": failures of a running cluster, and timeouts and cancellations of the
+/// client.
 const NORMAL: RangeInclusive<i32> = 1000..=1499;
-/// "Attempt to do something illegal": refused before it takes effect.
+/// Class "attempt to do something illegal": rejected before it takes effect.
 const ILLEGAL: RangeInclusive<i32> = 2000..=2999;
-/// Of those: may end a commit that is on its way.
+/// The one code of [`ILLEGAL`] that can end a commit in flight.
 const USED_DURING_COMMIT: i32 = 2017;
-/// Of those: transaction_too_large, key_too_large, value_too_large.
+/// The codes transaction_too_large, key_too_large and value_too_large.
 const TOO_LARGE: RangeInclusive<i32> = 2101..=2103;
 
 /// An error in one line.
@@ -57,21 +61,21 @@ pub(super) fn text(failed: FdbError) -> String {
     format!("{} (FoundationDB {})", failed.message(), failed.code())
 }
 
-/// A failed read, or anything else that has no effect.
+/// Classifies a failed read, or any other failure without effect.
 pub(super) fn of_read(failed: FdbError) -> StoreError {
     read_class(failed.code(), text(failed))
 }
 
-/// A failed commit.
+/// Classifies a failed commit.
 pub(super) fn of_commit(failed: FdbError) -> StoreError {
-    // A newer library may know of more.
+    // A newer library may know more codes.
     if failed.is_retryable_not_committed() {
         return StoreError::Retryable(text(failed));
     }
     commit_class(failed.code(), text(failed))
 }
 
-/// Whether a commit that ended so is not on its way any more.
+/// Whether a commit with this error can no longer arrive.
 pub(super) fn is_fenced(failed: FdbError) -> bool {
     failed.code() == COMMIT_UNKNOWN_RESULT
 }
@@ -113,7 +117,7 @@ mod tests {
     fn every_code_has_its_class() {
         use Class::{Fatal, MaybeCommitted, Retryable};
         let table = [
-            // Nothing was committed.
+            // Not committed.
             (1007, Retryable, Retryable),
             (1009, Retryable, Retryable),
             (1020, Retryable, Retryable),
@@ -124,7 +128,8 @@ mod tests {
             (1078, Retryable, Retryable),
             (1213, Retryable, Retryable),
             (1223, Retryable, Retryable),
-            // The outcome is not known: unknown, cancelled, maybe delivered, timed out, another version, internal.
+            // Outcome unknown: unknown result, cancelled, maybe delivered, timed out, other
+            // version, internal.
             (1021, Retryable, MaybeCommitted),
             (1022, Retryable, MaybeCommitted),
             (1025, Retryable, MaybeCommitted),
@@ -140,7 +145,7 @@ mod tests {
             (4100, Fatal(Fault::Stopped), MaybeCommitted),
             (6000, Fatal(Fault::Stopped), MaybeCommitted),
             (9999, Fatal(Fault::Stopped), MaybeCommitted),
-            // Refused for good.
+            // Rejected for good.
             (2000, Fatal(Fault::Stopped), Fatal(Fault::Stopped)),
             (2004, Fatal(Fault::Stopped), Fatal(Fault::Stopped)),
             (2101, Fatal(Fault::LimitExceeded), Fatal(Fault::LimitExceeded)),

@@ -1,18 +1,20 @@
-//! Where the keys of one store are in the cluster.
+//! Maps the keys of one store into the cluster's key space.
 //!
 //! ```text
-//! prefix 00                  read by the probe; never written
+//! prefix 00                  read by health checks; never written
 //! prefix 00 process number   the fence of one commit: in conflict ranges only, never written
 //! prefix 01 key              a pair of the store
 //! ```
-//! Invariants: `FOUNDATION-KEYS-1` pairs are in the order of their keys; `FOUNDATION-KEYS-2` stores whose prefixes do not
-//! begin with each other share no key; `FOUNDATION-KEYS-3` no key is among the cluster's own, which begin with `0xff`.
+//! Invariants:
+//! - `FOUNDATION-KEYS-1`: pairs keep the order of their keys.
+//! - `FOUNDATION-KEYS-2`: stores share no key if neither prefix begins with the other.
+//! - `FOUNDATION-KEYS-3`: no key begins with `0xff`, which the cluster reserves.
 
 use super::error::FoundationOpenError;
 use crate::kv::KeyRange;
 use bytes::Bytes;
 
-/// Bytes of a prefix at most: it is in every key, in every conflict range, and counts towards the size of a commit.
+/// Maximum bytes of a prefix, which is part of every key and conflict range.
 const PREFIX_BYTES_MAX: usize = 64;
 const NO_PAIRS: u8 = 0;
 const PAIRS: u8 = 1;
@@ -24,8 +26,10 @@ pub(super) struct Keyspace {
 }
 
 impl Keyspace {
+    /// Makes a key space.
+    ///
     /// # Errors
-    /// `Options` if the prefix is too long, or leads to the cluster's own keys.
+    /// `Options` if the prefix is too long or begins with `0xff`.
     pub(super) fn new(prefix: &[u8]) -> Result<Self, FoundationOpenError> {
         if prefix.len() > PREFIX_BYTES_MAX || prefix.first() == Some(&0xff) {
             let reason =
@@ -35,7 +39,7 @@ impl Keyspace {
         Ok(Self { prefix: prefix.to_vec() })
     }
 
-    /// The key of a pair.
+    /// The cluster's key of a pair.
     pub(super) fn pair(&self, key: &[u8]) -> Vec<u8> {
         self.join(PAIRS, key)
     }
@@ -45,7 +49,7 @@ impl Keyspace {
         (self.pair(&range.begin), self.pair(&range.end))
     }
 
-    /// The store's key of a pair that was found in a [`Keyspace::range`].
+    /// The store's key of a pair found in a [`Keyspace::range`].
     pub(super) fn strip(&self, found: &[u8]) -> Bytes {
         let bytes = self.prefix.len() + 1;
         Bytes::copy_from_slice(
@@ -53,12 +57,13 @@ impl Keyspace {
         )
     }
 
-    /// The key that the probe reads.
+    /// The key that health checks read.
     pub(super) fn probe(&self) -> Vec<u8> {
         self.join(NO_PAIRS, &[])
     }
 
-    /// A key for one commit. Two processes may come to the same one: then the fence of one is a conflict for the other.
+    /// The fence key of one commit. If two processes use the same one, their fences conflict, which
+    /// is harmless.
     pub(super) fn fence(&self, process: u32, number: u64) -> Vec<u8> {
         self.join(NO_PAIRS, &[&process.to_be_bytes()[..], &number.to_be_bytes()].concat())
     }

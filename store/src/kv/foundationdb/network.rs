@@ -1,9 +1,13 @@
 //! The client library's network thread, which all engines of the process share.
 //!
-//! Invariants: `FOUNDATION-NETWORK-1` it is started once, by the first engine, and lives as long as the process: the library
-//! cannot start it twice; `FOUNDATION-NETWORK-2` it is stopped before the process exits, since it would go on while the
-//! library's own state is taken apart. A process that is killed or aborted stops it as well.
-//! Traces, TLS and further client libraries are set with the variables `FDB_NETWORK_OPTION_…` that the library reads.
+//! Invariants:
+//! - `FOUNDATION-NETWORK-1`: the first engine starts the thread, and it runs as long as the
+//!   process: the library cannot start it twice.
+//! - `FOUNDATION-NETWORK-2`: the thread stops before the process exits, since it must not run while
+//!   the library's statics are destroyed.
+//!
+//! The library reads options for traces, TLS and further clients from variables
+//! `FDB_NETWORK_OPTION_…`.
 
 use super::error::{FoundationOpenError, text};
 use foundationdb::api::{FdbApiBuilder, NetworkAutoStop};
@@ -11,7 +15,7 @@ use std::ffi::c_int;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
-/// Taken, and so stopped, by [`stop`].
+/// Taken, and thereby stopped, by [`stop`].
 static NETWORK: Mutex<Option<NetworkAutoStop>> = Mutex::new(None);
 
 #[expect(
@@ -22,7 +26,7 @@ unsafe extern "C" {
     safe fn atexit(callback: extern "C" fn()) -> c_int;
 }
 
-/// Starts the network thread if this process has none yet.
+/// Starts the network thread if it is not running.
 ///
 /// # Errors
 /// `Client` if the library is too old or does not start.
@@ -37,7 +41,8 @@ fn boot() -> Result<(), String> {
         reason = "what it gives is dropped before the process exits: FOUNDATION-NETWORK-2"
     )]
     let network = unsafe { builder.boot() }.map_err(text)?;
-    // Handlers run in the reverse order: registered now, this one runs before what the library has set up is torn down.
+    // Exit handlers run in reverse order, so this one runs before those that the library has
+    // registered.
     if atexit(stop) != 0 {
         drop(network);
         return Err("no handler for the end of the process can be registered".into());

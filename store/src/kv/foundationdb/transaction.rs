@@ -1,11 +1,16 @@
-//! A transaction on FoundationDB: a native one to read from, and an overlay to write to until the commit.
+//! A transaction on FoundationDB: a native transaction for reads, and an overlay that keeps writes
+//! until the commit.
 //!
-//! Invariants: `FOUNDATION-TX-1` all reads are at the read version that the first of them gets; `FOUNDATION-TX-2` every plain
-//! read of the base is in a read conflict range, which for a page ends with its last pair; reads of own writes are not;
-//! `FOUNDATION-TX-3` a transaction older than five seconds, or than the options allow, is refused, as on every engine; `FOUNDATION-TX-4` what is added to
-//! is a counter, or absent, at the read version: the addition itself, which is FoundationDB's own, would not tell. The check
-//! makes no conflict; a value of another kind that somebody sets in between is added to unnoticed, and nobody does.
-//! Own writes are read through the overlay, whose rules are those of all engines, not through the client's.
+//! Invariants:
+//! - `FOUNDATION-TX-1`: all reads are at the read version that the first of them gets.
+//! - `FOUNDATION-TX-2`: every plain read of the base adds a read conflict range; that of a page
+//!   ends with its last pair. Reads of own writes add none.
+//! - `FOUNDATION-TX-3`: a transaction older than five seconds, or than the options allow, fails.
+//! - `FOUNDATION-TX-4`: the target of an `add` is a counter, or absent, at the read version,
+//!   because FoundationDB's addition does not check it. The check adds no conflict range.
+//!
+//! Own writes are read through the overlay and not the client, so that all engines follow the same
+//! rules.
 
 use super::commit::NativeCommit;
 use super::{ClusterClient, error};
@@ -81,7 +86,7 @@ impl FoundationTransaction {
 
     async fn read_conflict(&mut self, range: KeyRange) -> Result<(), StoreError> {
         self.check_age()?;
-        // Without it a transaction that has read nothing would begin at its commit.
+        // Otherwise a transaction without reads would begin at its commit.
         self.reads.get_read_version().await.map_err(error::of_read)?;
         self.check_range(&range)
     }
@@ -92,7 +97,8 @@ impl FoundationTransaction {
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// One page of the base, as far as one answer goes: there may be fewer pairs than asked for and still more behind.
+    /// Reads one page of the base in one request; it may have fewer pairs than asked for and still
+    /// not be the last.
     async fn base_page(&self, read: &RangeRead) -> Result<Page, StoreError> {
         self.check_age()?;
         let options = RangeOption {
@@ -114,7 +120,7 @@ impl FoundationTransaction {
         Ok(Page { pairs: pairs.collect(), more: found.more() })
     }
 
-    /// `FOUNDATION-TX-3`.
+    /// Fails if the transaction is too old (`FOUNDATION-TX-3`).
     fn check_age(&self) -> Result<(), StoreError> {
         if self.begun_at.elapsed() > Duration::from_millis(self.client.options.read_ms_max) {
             return Err(StoreError::Retryable("the transaction is too old".into()));
@@ -122,7 +128,7 @@ impl FoundationTransaction {
         Ok(())
     }
 
-    /// `FOUNDATION-TX-2`.
+    /// Adds a read conflict range (`FOUNDATION-TX-2`).
     fn check_range(&self, range: &KeyRange) -> Result<(), StoreError> {
         if range.is_empty() {
             return Ok(());
@@ -131,7 +137,7 @@ impl FoundationTransaction {
         self.reads.add_conflict_range(&begin, &end, ConflictRangeType::Read).map_err(error::of_read)
     }
 
-    /// `FOUNDATION-TX-4`.
+    /// Checks the targets of additions (`FOUNDATION-TX-4`).
     async fn check_counters(&self, writes: &BTreeMap<Bytes, Write>) -> Result<(), StoreError> {
         let added = writes.iter().filter(|(_, write)| matches!(write, Write::Add(_)));
         let values = try_join_all(added.map(|(key, _)| self.base(key, false))).await?;
@@ -201,7 +207,8 @@ impl Transaction for FoundationTransaction {
             self.check_counters(&writes).await?;
             let Self { client, reads, .. } = *self;
             let runtime = client.runtime.clone();
-            // A task of its own, so that a caller who stops waiting does not cancel what may be on its way.
+            // A task of its own, so that a caller that stops waiting does not cancel a commit in
+            // flight.
             let outcome = runtime
                 .spawn(NativeCommit { client, transaction: reads, cleared, writes }.run())
                 .await;

@@ -1,9 +1,13 @@
-//! The committer: takes the commits that wait, makes a group of those that fit together, and has the database check and
-//! apply it in one round trip.
+//! The committer task: groups independent commits, and sends each group to the database in one
+//! round trip.
 //!
-//! Invariants: `POSTGRES-COMMITTER-1` no commit is answered before the database has made its group durable;
-//! `POSTGRES-COMMITTER-2` a group whose outcome is not known is `MaybeCommitted` for each of its commits; it is never sent
-//! again from here. While a group is on its way the next one gathers; there is no timer.
+//! Invariants:
+//! - `POSTGRES-COMMITTER-1`: a commit is answered only after the database has made its group
+//!   durable.
+//! - `POSTGRES-COMMITTER-2`: if the outcome of a group is unknown, all of its commits get
+//!   `MaybeCommitted`, and the group is not sent again.
+//!
+//! While one group is in flight, the next one gathers; there is no timer.
 
 use super::group::{CommitGroup, PendingCommit};
 use super::{PostgresOptions, PostgresPools, TIMEOUT, error};
@@ -16,11 +20,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Time between two questions to an idle database whether it is there.
+/// Interval of health checks while no commits arrive.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const COMMIT: &str = "SELECT * FROM triggers.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
-/// Runs until the last sender of the queue is gone and everything in it is answered.
+/// Runs until all senders are gone and all queued commits are answered.
 pub(super) async fn run(
     pools: Arc<PostgresPools>,
     mut queue: mpsc::Receiver<PendingCommit>,
@@ -56,13 +60,13 @@ pub(super) async fn run(
                 Ok(rejected) => rejected.verdict(number),
                 Err(failed) => Err(failed.clone()),
             };
-            // A receiver that is gone has given up waiting; the commit stands all the same.
+            // The caller may have stopped waiting; the commit stands all the same.
             let _ = commit.answer.send(verdict);
         }
     }
 }
 
-/// Members of a group that had no effect.
+/// Commits of a group that had no effect, by their number.
 struct Rejections {
     conflicts: Vec<i32>,
     corrupt: Vec<i32>,
@@ -131,10 +135,10 @@ async fn commit(
     }
 }
 
-/// The parameters of `commit_v1`: `numbers` tells for each kind which commit a row belongs to.
+/// Parameters of `commit_v1`. `numbers` maps each row to its commit.
 #[derive(Default)]
 struct Columns<'a> {
-    /// Of keys, ranges, cleared ranges, writes, adds.
+    /// For keys, ranges, cleared ranges, writes and adds, in this order.
     numbers: [Vec<i32>; 5],
     keys: Vec<&'a [u8]>,
     key_values: Vec<Option<&'a [u8]>>,

@@ -1,7 +1,7 @@
-//! What an error of the database means for a transaction.
+//! Classifies errors of the database.
 //!
-//! Invariant: `POSTGRES-ERR-1` an `ERROR` of the server means that the statement had no effect; after anything else that ends
-//! a commit (a connection that breaks, a `FATAL`) its outcome is not known.
+//! Invariant: `POSTGRES-ERR-1`: after an `ERROR` of the server the statement had no effect. After
+//! any other failure of a commit (a broken connection, a `FATAL`) the outcome is unknown.
 
 use crate::kv::{Fault, StoreError};
 use tokio_postgres::Error;
@@ -10,18 +10,18 @@ use tokio_postgres::error::{Severity, SqlState};
 /// Why the engine could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresOpenError {
-    /// The options cannot be used.
+    /// The options are invalid.
     #[error("{0}")]
     Options(String),
-    /// The server cannot be reached or does not let the node in.
+    /// The server is unreachable or rejects the login.
     #[error("the database cannot be used: {0}")]
     Connect(String),
-    /// The server's settings do not keep what is committed.
+    /// The server's settings would lose committed data.
     #[error("the database does not keep what is committed: {0}")]
     NotDurable(String),
 }
 
-/// The whole of an error in one line; its own text names only the outermost cause.
+/// An error with all of its causes in one line; `Display` shows only the outermost.
 pub(super) fn text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -35,7 +35,7 @@ pub(super) fn text(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// A failed read, or anything else that has no effect.
+/// Classifies a failed read, or any other failure without effect.
 pub(super) fn of_read(error: &Error) -> StoreError {
     let reason = text(error);
     let Some(code) = error.code() else { return StoreError::Retryable(reason) };
@@ -45,7 +45,7 @@ pub(super) fn of_read(error: &Error) -> StoreError {
     if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED {
         return StoreError::fatal(Fault::Corrupt, reason);
     }
-    // Connections, rollbacks, locks, resources, operators, and a primary that has become a standby.
+    // Connections, rollbacks, locks, resources, operators, and a primary that became a standby.
     let passes = ["08", "40", "53", "55", "57"].iter().any(|class| code.code().starts_with(class));
     if passes || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         return StoreError::Retryable(reason);
@@ -53,7 +53,7 @@ pub(super) fn of_read(error: &Error) -> StoreError {
     StoreError::fatal(Fault::Stopped, reason)
 }
 
-/// A failed commit (`POSTGRES-ERR-1`).
+/// Classifies a failed commit (`POSTGRES-ERR-1`).
 pub(super) fn of_commit(error: &Error) -> StoreError {
     match error.as_db_error().map(tokio_postgres::error::DbError::parsed_severity) {
         Some(Some(Severity::Error)) => of_read(error),

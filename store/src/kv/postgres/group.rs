@@ -1,8 +1,10 @@
-//! Which commits go to the database together: a group whose members do not touch what another one of them writes.
+//! Groups commits that do not touch each other's writes.
 //!
-//! Invariants: `POSTGRES-GROUP-1` whatever becomes of one member, the others do the same: reads of each are of keys that no other
-//! one writes, and writes of two are of different keys, unless both add; `POSTGRES-GROUP-2` a commit that does not fit in is first
-//! in the next group, so that each one gets its turn. It knows nothing of the database.
+//! Invariants:
+//! - `POSTGRES-GROUP-1`: commits of a group are independent. None reads a key that another writes,
+//!   and no two write the same key, unless both add to it.
+//! - `POSTGRES-GROUP-2`: the first commit that does not fit starts the next group, so that no
+//!   commit starves.
 
 use crate::kv::overlay::Write;
 use crate::kv::{KeyRange, StoreError};
@@ -11,11 +13,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use tokio::sync::oneshot;
 
-/// What one transaction hands over.
+/// The commit of one transaction, in the queue.
 pub(super) struct PendingCommit {
-    /// Keys that must have the same value still.
+    /// Keys that were read, with the value found.
     pub(super) keys: Vec<(Bytes, Option<Bytes>)>,
-    /// Ranges that must have the same digest still.
+    /// Ranges that were read, with the digest of their content.
     pub(super) ranges: Vec<(KeyRange, Bytes)>,
     pub(super) cleared: Vec<KeyRange>,
     pub(super) writes: BTreeMap<Bytes, Write>,
@@ -23,18 +25,19 @@ pub(super) struct PendingCommit {
     pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Commits that go together.
+/// Independent commits that are sent together.
 #[derive(Default)]
 pub(super) struct CommitGroup {
     pub(super) commits: Vec<PendingCommit>,
     bytes: usize,
-    /// Every key that is written, and whether it is only added to.
+    /// All written keys; true if the key is only added to.
     written: BTreeMap<Bytes, bool>,
     cleared: Vec<KeyRange>,
 }
 
 impl CommitGroup {
-    /// Takes from those that wait as many as fit together, in their order, at least one if there is one.
+    /// Moves as many independent commits as fit from `waiting`, in order; at least one if there is
+    /// one.
     pub(super) fn gather(
         waiting: &mut VecDeque<PendingCommit>,
         transactions_max: usize,
@@ -133,7 +136,7 @@ mod tests {
         PendingCommit {
             keys: plan.keys.iter().map(|read| (key(*read), None)).collect(),
             ranges: plan.ranges.iter().map(|read| (range(*read), Bytes::new())).collect(),
-            // As an overlay gives them: never an empty one.
+            // As from an overlay: never empty.
             cleared: plan
                 .cleared
                 .iter()
@@ -150,7 +153,7 @@ mod tests {
         }
     }
 
-    /// Keys that a commit reads, sets or clears, and adds to.
+    /// Keys that a commit reads, that it sets or clears, and that it adds to.
     fn touched(commit: &PendingCommit) -> [BTreeSet<u8>; 3] {
         let inside = |ranges: Vec<KeyRange>| {
             (0..12u8).filter(move |key| ranges.iter().any(|range| range.contains(&[*key])))

@@ -1,5 +1,6 @@
--- The key space and the functions of the PostgreSQL engine. Run at every start, under a lock, and safe to run again.
--- A function whose meaning changes gets a new number, so that nodes of two versions can share a database.
+-- Key space and functions of the PostgreSQL engine. Every start runs this script, under a lock.
+-- A function whose meaning changes gets a new version number, so that nodes of two versions can
+-- share a database.
 
 CREATE SCHEMA IF NOT EXISTS triggers;
 
@@ -8,7 +9,7 @@ CREATE TABLE IF NOT EXISTS triggers.kv (
     value bytea NOT NULL
 );
 
--- A counter is a little-endian 64-bit number; it wraps.
+-- Decodes a counter: a little-endian 64-bit number that wraps.
 CREATE OR REPLACE FUNCTION triggers.counter_v1(value bytea) RETURNS numeric
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT ('x' || encode(
@@ -27,7 +28,7 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     )::bigint) AS b
 $$;
 
--- What a range holds, keys and values with their lengths, as a digest.
+-- Digest of all pairs in a range, with their lengths.
 CREATE OR REPLACE FUNCTION triggers.range_digest_v1(low bytea, high bytea) RETURNS bytea
 LANGUAGE sql STABLE STRICT AS $$
     SELECT sha256(coalesce(string_agg(
@@ -36,9 +37,9 @@ LANGUAGE sql STABLE STRICT AS $$
     FROM triggers.kv WHERE key >= low AND key < high
 $$;
 
--- Commits a group of transactions that do not touch what another one of the group writes. Each array of transactions
--- (`…_tx`) belongs to the arrays beside it. Gives the transactions that had no effect: those whose reads give something
--- else by now, and those that add to a value that is no counter.
+-- Commits a group of independent transactions. Arrays of one kind belong together; their `…_tx`
+-- array has the number of the transaction. Returns the transactions that had no effect: conflicts,
+-- whose reads have changed, and corrupt ones, which add to a value that is not a counter.
 CREATE OR REPLACE FUNCTION triggers.commit_v1(
     key_tx int[], key_keys bytea[], key_values bytea[],
     range_tx int[], range_lows bytea[], range_highs bytea[], range_digests bytea[],
@@ -53,8 +54,9 @@ DECLARE
     low bytea;
     high bytea;
 BEGIN
-    -- One group at a time over all nodes: what is checked below stays true until this group is committed. Every statement
-    -- of a volatile function has a snapshot of its own, so those below see all groups before this one.
+    -- One group at a time over all nodes, so that the checks below hold until this group commits.
+    -- Each statement of a volatile function has a snapshot of its own, so the ones below see all
+    -- earlier groups.
     PERFORM pg_advisory_xact_lock(7310302157342270836);
 
     conflicts := ARRAY(

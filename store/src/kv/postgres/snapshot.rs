@@ -1,7 +1,9 @@
-//! A snapshot of the database: one connection of the pool with a read-only transaction open.
+//! A snapshot of the database: a pooled connection with an open read-only transaction.
 //!
-//! Invariants: `POSTGRES-SNAPSHOT-1` the transaction begins with the first read, in the same round trip; `POSTGRES-SNAPSHOT-2` a connection
-//! goes back to the pool only after its transaction has ended; one that does not end it in time is closed.
+//! Invariants:
+//! - `POSTGRES-SNAPSHOT-1`: the transaction begins with the first read, in the same round trip.
+//! - `POSTGRES-SNAPSHOT-2`: a connection returns to the pool only after its transaction ended. If
+//!   it does not end in time, the connection is closed.
 
 use super::{PostgresPools, TIMEOUT, error};
 use crate::kv::limits::PAGE_BYTES_MAX;
@@ -17,7 +19,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const GET: &str = "SELECT value FROM triggers.kv WHERE key = $1";
 const GET_PAIR: &str = "SELECT key, value FROM triggers.kv WHERE key IN ($1, $2)";
 const DIGEST: &str = "SELECT triggers.range_digest_v1($1, $2)";
-/// Pairs until their bytes reach `$4`; those of the pair that reaches it included.
+/// Returns pairs up to and including the one whose bytes reach `$4`.
 const PAGE: &str = "SELECT key, value FROM (
     SELECT key, value, sum(octet_length(key) + octet_length(value)) OVER (ORDER BY key ROWS UNBOUNDED PRECEDING)
         - octet_length(key) - octet_length(value) AS before
@@ -30,7 +32,7 @@ const PAGE_REVERSE: &str = "SELECT key, value FROM (
 ) AS summed WHERE before < $4 ORDER BY key DESC";
 
 pub(super) struct PostgresSnapshot {
-    /// There until it is dropped.
+    /// `None` only during the drop.
     client: Option<Object>,
     begun: bool,
     runtime: Handle,
@@ -73,7 +75,7 @@ impl PostgresSnapshot {
 
     pub(super) async fn page(&mut self, read: &RangeRead) -> Result<Page, StoreError> {
         let statement = if read.reverse { PAGE_REVERSE } else { PAGE };
-        // One more than asked for tells whether there are more.
+        // One extra pair tells whether there are more.
         let limit = i64::try_from(read.limit).unwrap_or(i64::MAX).saturating_add(1);
         let bytes_max = i64::try_from(PAGE_BYTES_MAX).unwrap_or(i64::MAX);
         let (begin, end) = (&read.range.begin[..], &read.range.end[..]);
@@ -112,7 +114,7 @@ impl Drop for PostgresSnapshot {
         self.runtime.spawn(async move {
             let ended = tokio::time::timeout(TIMEOUT, client.batch_execute("COMMIT")).await;
             if !matches!(ended, Ok(Ok(()))) {
-                // `POSTGRES-SNAPSHOT-2`: out of the pool, and closed.
+                // Removes the connection from the pool and closes it (`POSTGRES-SNAPSHOT-2`).
                 drop(Object::take(client));
             }
         });

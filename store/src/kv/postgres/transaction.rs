@@ -1,8 +1,10 @@
-//! A transaction on PostgreSQL: a snapshot to read from, an overlay to write to, and the list of its reads.
+//! A transaction on PostgreSQL: a snapshot, an overlay of writes, and the list of its reads.
 //!
-//! Invariants: `POSTGRES-TX-1` all reads come from one snapshot (`REPEATABLE READ`, read only), opened by the first of
-//! them; `POSTGRES-TX-2` every plain read of the base is in the list that is checked at commit; `POSTGRES-TX-3` a
-//! transaction older than five seconds is rejected, as on every engine.
+//! Invariants:
+//! - `POSTGRES-TX-1`: all reads use one snapshot, which the first read opens.
+//! - `POSTGRES-TX-2`: every plain read of the base is in the list that the database checks at
+//!   commit.
+//! - `POSTGRES-TX-3`: a transaction older than five seconds fails, as on every engine.
 
 use super::PostgresPools;
 use super::group::PendingCommit;
@@ -18,7 +20,7 @@ use tokio::time::Instant;
 
 pub(super) struct PostgresTransaction {
     pools: Arc<PostgresPools>,
-    /// Weak, so that a transaction left open does not keep the engine from closing.
+    /// Weak, so that an open transaction does not keep the engine from closing.
     commits: mpsc::WeakSender<PendingCommit>,
     snapshot: Option<PostgresSnapshot>,
     overlay: Overlay,
@@ -101,7 +103,7 @@ impl PostgresTransaction {
         Ok(page)
     }
 
-    /// Remembers what a range of the base holds, to be compared at commit.
+    /// Adds the digest of a range to the reads that are compared at commit.
     async fn check_range(&mut self, range: KeyRange) -> Result<(), StoreError> {
         if !range.is_empty() {
             let digest = self.snapshot().await?.digest(&range).await?;
@@ -165,7 +167,7 @@ impl Transaction for PostgresTransaction {
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
         let Self { commits, snapshot, overlay, keys, ranges, begun_at, .. } = *self;
-        // Its connection is for others while the commit waits.
+        // Frees the connection for others while the commit waits.
         drop(snapshot);
         Box::pin(async move {
             if overlay.is_empty() {
@@ -187,7 +189,7 @@ impl Transaction for PostgresTransaction {
     }
 }
 
-/// `POSTGRES-TX-3`.
+/// Fails if the transaction is too old (`POSTGRES-TX-3`).
 fn check_age(begun_at: Instant) -> Result<(), StoreError> {
     if begun_at.elapsed() > Duration::from_millis(TRANSACTION_MS_MAX) {
         return Err(StoreError::Retryable("the transaction is too old".into()));

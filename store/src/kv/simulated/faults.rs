@@ -1,33 +1,35 @@
-//! Which fault comes next: one seeded stream of numbers for each kind, and counters of what has come.
+//! Draws faults from one seeded random stream per kind, and counts them.
 //!
-//! Invariant: `SIMULATED-FAULTS-1` every commit draws once from each commit stream, whatever the others say, so that the streams
-//! stay in step when a probability changes. The numbers are splitmix64's: reproducible, and not fit for secrets.
+//! Invariant: `SIMULATED-FAULTS-1`: every commit draws once from each commit stream, so that the
+//! streams stay in step when a probability changes.
+//!
+//! The numbers are splitmix64's: reproducible, and unfit for secrets.
 
 use super::SimulatedOptions;
 use std::time::Duration;
 
-/// How often each kind of fault has come.
+/// Number of faults so far, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FaultsFired {
-    /// Commits refused as conflicts without being one.
+    /// Commits that were rejected with a false conflict.
     pub conflicts: u64,
-    /// Commits that took effect and were answered `MaybeCommitted`.
+    /// Commits that took effect and returned `MaybeCommitted`.
     pub unknown_committed: u64,
-    /// Commits that took no effect and were answered `MaybeCommitted`.
+    /// Commits that took no effect and returned `MaybeCommitted`.
     pub unknown_not_committed: u64,
-    /// Commits answered `MaybeCommitted` before they were applied.
+    /// Commits that returned `MaybeCommitted` before they were applied.
     pub late_answered: u64,
-    /// Of those: applied since.
+    /// Late commits that were applied.
     pub late_applied: u64,
-    /// Of those: refused since, for a conflict or their age.
+    /// Late commits that were dropped because of a conflict or their age.
     pub late_dropped: u64,
-    /// Calls that took longer.
+    /// Calls that were stalled.
     pub stalls: u64,
-    /// Calls refused, or left unknown, during an outage.
+    /// Calls that an outage rejected or left unknown.
     pub outage_rejections: u64,
 }
 
-/// What happens to one commit.
+/// What happens to a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommitFate {
     Normal,
@@ -37,7 +39,7 @@ pub(super) enum CommitFate {
     Late(Duration),
 }
 
-/// All streams and counters.
+/// All random streams and counters.
 #[derive(Debug)]
 pub(super) struct FaultStreams {
     pub(super) fired: FaultsFired,
@@ -65,7 +67,7 @@ impl FaultStreams {
         }
     }
 
-    /// How long one way to the store takes.
+    /// Draws the latency of one direction.
     pub(super) fn delay(&mut self, options: &SimulatedOptions) -> Duration {
         let spread_us = options.latency_us_max.saturating_sub(options.latency_us_min);
         let latency_us = options.latency_us_min + self.latency.below(spread_us + 1);
@@ -77,7 +79,7 @@ impl FaultStreams {
         delay
     }
 
-    /// What happens to the next commit.
+    /// Draws what happens to the next commit.
     pub(super) fn fate(&mut self, options: &SimulatedOptions) -> CommitFate {
         let conflict = self.conflict.hit(options.conflict_per_mille);
         let committed = self.unknown_committed.hit(options.unknown_committed_per_mille);
@@ -97,13 +99,14 @@ impl FaultStreams {
         }
     }
 
-    /// Whether a commit during an outage is refused in so many words; left unknown otherwise.
+    /// Draws whether a commit during an outage is rejected; otherwise its outcome is unknown.
     pub(super) fn is_rejected_in_outage(&mut self) -> bool {
         self.outage.hit(500)
     }
 }
 
-/// One sequence of numbers: a simulation has one for each kind of choice, so that they do not shift each other.
+/// A sequence of random numbers. A simulation has one per kind of choice, so that choices do not
+/// shift each other.
 #[derive(Debug, Clone)]
 pub struct Stream(u64);
 
@@ -111,11 +114,11 @@ impl Stream {
     /// The sequence of a kind under a seed.
     pub fn new(seed: u64, kind: u64) -> Self {
         let mut stream = Self(seed ^ kind.wrapping_mul(0xd134_2543_de82_ef95));
-        // Neighbouring seeds begin far apart.
+        // Spreads neighbouring seeds.
         Self(stream.next())
     }
 
-    /// The next number.
+    /// Draws the next number.
     #[expect(
         clippy::should_implement_trait,
         reason = "a sequence without an end is no iterator to loop over"
@@ -128,12 +131,12 @@ impl Stream {
         mixed ^ (mixed >> 31)
     }
 
-    /// The next one below `bound`, which must not be zero.
+    /// Draws a number below `bound`, which must not be zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// Whether the next one is among so many of a thousand.
+    /// Draws true with a probability of `per_mille` in a thousand.
     pub fn hit(&mut self, per_mille: u32) -> bool {
         self.below(1_000) < u64::from(per_mille)
     }

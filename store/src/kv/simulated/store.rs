@@ -1,8 +1,13 @@
-//! Everything that the handles of one simulated store share, as a machine without waiting: time comes in, answers go out.
+//! The state that all handles of a simulated store share, as a machine without I/O: the caller
+//! passes in the time.
 //!
-//! Invariants: `SIMULATED-STORE-1` time never goes back; `SIMULATED-STORE-2` late commits are applied in the order in which they fall due and
-//! before anything that is asked after; `SIMULATED-STORE-3` a transaction older than five seconds reads nothing and commits
-//! nothing, late or not; `SIMULATED-STORE-4` during an outage nothing that is asked takes effect.
+//! Invariants:
+//! - `SIMULATED-STORE-1`: time never goes back.
+//! - `SIMULATED-STORE-2`: late commits are applied in the order in which they are due, before any
+//!   later call.
+//! - `SIMULATED-STORE-3`: a transaction older than five seconds reads and commits nothing, late or
+//!   not.
+//! - `SIMULATED-STORE-4`: during an outage no call takes effect.
 
 use super::SimulatedOptions;
 use super::faults::{CommitFate, FaultStreams};
@@ -16,7 +21,7 @@ use std::time::Duration;
 
 const AGE_MAX: Duration = Duration::from_millis(TRANSACTION_MS_MAX);
 
-/// A transaction that has begun.
+/// An open transaction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenTransaction {
     pub(super) id: u64,
@@ -29,7 +34,7 @@ pub(super) struct SimulatedStore {
     pub(super) options: SimulatedOptions,
     pub(super) faults: FaultStreams,
     pub(super) outage: bool,
-    /// Since the store was made, on whichever clock is ahead.
+    /// Time since the store was created, on the most advanced clock.
     pub(super) now: Duration,
     versions: Versions,
     open: BTreeMap<u64, OpenTransaction>,
@@ -52,7 +57,7 @@ impl SimulatedStore {
         }
     }
 
-    /// Lets time pass.
+    /// Advances the time and applies late commits that are due.
     pub(super) fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
         while let Some(first) = self.late.first_entry() {
@@ -77,19 +82,19 @@ impl SimulatedStore {
         Ok(opened)
     }
 
-    /// A transaction has ended, one way or the other.
+    /// Removes a transaction that has ended.
     pub(super) fn close(&mut self, opened: &OpenTransaction) {
         self.open.remove(&opened.id);
     }
 
-    /// The versions to read from.
+    /// Returns the versions to read from.
     pub(super) fn read(&mut self, opened: &OpenTransaction) -> Result<&Versions, StoreError> {
         self.reject_in_outage()?;
         check_age(self.now, opened.begun)?;
         Ok(&self.versions)
     }
 
-    /// `ordered` is called if it takes effect and is answered so.
+    /// Commits a proposal; calls `ordered` if it takes effect and the caller is told so.
     pub(super) fn commit(
         &mut self,
         proposal: Proposal,
@@ -149,8 +154,8 @@ impl SimulatedStore {
         Ok(())
     }
 
-    /// Drops what only transactions could need that are too old at `at`. The store's time may be further already, but
-    /// a late commit that falls due in between still has to be checked.
+    /// Drops versions that only transactions too old at `at` could need. The store's time may be
+    /// later than `at`, but a late commit due in between must still be checked.
     fn trim(&mut self, at: Duration) {
         let since = at.saturating_sub(AGE_MAX);
         while let Some(first) = self.open.first_entry() {

@@ -1,8 +1,11 @@
-//! A transaction on the simulated engine: one version to read at, an overlay to write to, and the ranges that it has read.
+//! A transaction on the simulated engine: a version to read at, an overlay of writes, and the
+//! ranges that it has read.
 //!
-//! Invariants: `SIMULATED-TX-1` all reads are at the version of the begin; `SIMULATED-TX-2` every plain read of the base
-//! is among the ranges that the commit checks, those of own writes are not; `SIMULATED-TX-3` a commit that is abandoned
-//! while it waits has taken effect or has not, and the caller cannot know which.
+//! Invariants:
+//! - `SIMULATED-TX-1`: all reads are at the version of the begin.
+//! - `SIMULATED-TX-2`: the commit checks the ranges of all plain reads of the base, but not of own
+//!   writes.
+//! - `SIMULATED-TX-3`: a commit that is abandoned while it waits may or may not take effect.
 
 use super::SimulatedHandle;
 use super::store::OpenTransaction;
@@ -19,7 +22,7 @@ pub(super) struct SimulatedTransaction {
     reads: Vec<KeyRange>,
 }
 
-/// The version that a transaction reads at; dropping it lets the store forget it.
+/// The version that a transaction reads at; dropping it lets the store forget the version.
 struct Snapshot {
     handle: Arc<SimulatedHandle>,
     opened: OpenTransaction,

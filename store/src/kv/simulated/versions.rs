@@ -1,9 +1,12 @@
-//! Every key's values over time, and which keys each commit has written: what reads and conflict checks look at.
+//! All values of every key over time, and the keys of each commit, for reads and conflict checks.
 //!
-//! Invariants: `VERSIONS-1` a version is never changed once it is there, so that reads at it repeat; `VERSIONS-2` a
-//! proposal conflicts if, and only if, a range that it has read was written or cleared at a version after the one that it
-//! reads at, also if the values are the same; `VERSIONS-3` what nothing open can read any more is dropped.
-//! It has no clock and no faults: the caller says what time it is.
+//! Invariants:
+//! - `VERSIONS-1`: a version never changes, so that reads at it repeat.
+//! - `VERSIONS-2`: a proposal conflicts exactly if a range that it read was written or cleared
+//!   after the version that it reads at, even with the same values.
+//! - `VERSIONS-3`: values that no open transaction can read are dropped.
+//!
+//! The caller passes in the time; faults are elsewhere.
 
 use crate::kv::limits::PAGE_BYTES_MAX;
 use crate::kv::overlay::Write;
@@ -14,7 +17,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A transaction that wants to commit.
+/// A transaction that asks to commit.
 #[derive(Debug)]
 pub(super) struct Proposal {
     pub(super) writer: Arc<str>,
@@ -25,7 +28,7 @@ pub(super) struct Proposal {
     pub(super) writes: BTreeMap<Bytes, Write>,
 }
 
-/// What one commit has written.
+/// Writes of one commit.
 #[derive(Debug)]
 struct Committed {
     version: u64,
@@ -42,7 +45,7 @@ pub(super) struct Versions {
     newest: u64,
     pairs: BTreeMap<Bytes, History>,
     log: VecDeque<Committed>,
-    /// Keys that have got a value to drop, by the version that takes its place.
+    /// Keys with a value to drop, and the version that superseded it.
     superseded: VecDeque<(u64, Bytes)>,
 }
 
@@ -64,7 +67,7 @@ impl Versions {
         newest.flatten().collect()
     }
 
-    /// One page of a range, cut at the limit or at the page's size.
+    /// Reads one page of a range, bounded by its limit and by [`PAGE_BYTES_MAX`].
     pub(super) fn page_at(&self, version: u64, read: &RangeRead) -> Page {
         if read.range.is_empty() {
             return Page::default();
@@ -76,7 +79,7 @@ impl Versions {
         if read.reverse { page_of(found.rev(), read.limit) } else { page_of(found, read.limit) }
     }
 
-    /// Whether anything that a proposal has read was written after it was read.
+    /// Whether a range that the proposal read was written since.
     pub(super) fn conflicts(&self, proposal: &Proposal) -> bool {
         let first = self.log.partition_point(|committed| committed.version <= proposal.version);
         self.log
@@ -85,10 +88,10 @@ impl Versions {
             .any(|committed| proposal.reads.iter().any(|range| committed.touches(range)))
     }
 
-    /// Makes a proposal the newest version.
+    /// Applies a proposal as the newest version.
     ///
     /// # Errors
-    /// `Fatal(Corrupt)` if it adds to something that is not a counter; then nothing is changed.
+    /// `Fatal(Corrupt)`, without any change, if it adds to a value that is not a counter.
     pub(super) fn apply(&mut self, proposal: Proposal, at: Duration) -> Result<(), StoreError> {
         let Proposal { cleared, writes, .. } = proposal;
         let mut values: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
@@ -126,7 +129,7 @@ impl Versions {
         }
     }
 
-    /// Forgets values that no read at `version` or later sees, and what was committed before `since`.
+    /// Drops values that no read at `version` or later sees, and write sets from before `since`.
     pub(super) fn trim(&mut self, version: u64, since: Duration) {
         while self.log.front().is_some_and(|first| first.at < since) {
             self.log.pop_front();

@@ -1,7 +1,7 @@
 //! Cases: `add`, alone and among the other writes of its transaction.
 //!
-//! A counter is eight bytes, little-endian; adding to anything else fails the commit as `Corrupt` and changes nothing,
-//! for this transaction and for no other.
+//! A counter has eight bytes, little-endian. Adding to anything else fails the commit as `Corrupt`,
+//! without effect on it or on other transactions.
 
 use crate::subject::Subject;
 use futures_util::future::join_all;

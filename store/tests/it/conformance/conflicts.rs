@@ -1,8 +1,9 @@
 //! Cases: which commits conflict, and which must not.
 //!
-//! A transaction conflicts when something that it read, or named with `add_conflict`, was changed by a commit since. It
-//! must not conflict over what it has only written, added to, or read as a snapshot: the broker's throughput hangs on
-//! that. An engine that finds conflicts by value does not see a value that changed and changed back; no case does that.
+//! A transaction conflicts if another commit changed something that it read or named with
+//! `add_conflict`. It must not conflict over keys that it only wrote, added to, or read as a
+//! snapshot: throughput depends on that. Engines that compare values do not see a value that
+//! changed and changed back, so no case does that.
 
 use crate::subject::Subject;
 use triggers_store::kv::{RangeRead, StoreError, Transaction, decode_counter};
@@ -26,7 +27,7 @@ pub async fn write_skew(subject: &Subject) {
     assert_eq!(subject.value("a").await, None);
 }
 
-/// Reads `a` and `b` as a pair, then lets `b` change, then writes.
+/// Reads `a` and `b` as a pair, then changes `b` in another transaction, then commits a write.
 async fn after_a_pair(subject: &Subject, is_checked: bool) -> Result<(), StoreError> {
     let [a, b] = ["a", "b"].map(|name| subject.key(name));
     let mut open = subject.begin().await;
@@ -54,7 +55,8 @@ pub async fn lost_update(subject: &Subject) {
     assert_eq!(subject.value("a").await.unwrap(), "left");
 }
 
-/// Reads one page of everything in `a..m`, then `change`s something else, then writes `z`.
+/// Reads one page of `a..m`, then commits `change` in another transaction, then commits a write to
+/// `z`.
 async fn after_a_page(
     subject: &Subject,
     limit: usize,
@@ -152,7 +154,7 @@ pub async fn adds(subject: &Subject) {
     right.commit().await.unwrap();
     let value = subject.value("n").await;
     assert_eq!(decode_counter(value.as_deref()), Ok(3));
-    // Who reads the counter does conflict.
+    // A transaction that reads the counter does conflict.
     let mut reader = subject.begin().await;
     read(&mut *reader, subject, "n").await;
     let add = async |open: &mut dyn Transaction| open.add(&subject.key("n"), 1);

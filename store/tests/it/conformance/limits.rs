@@ -1,7 +1,7 @@
 //! Cases: the limits of keys, values and transactions, which are the same on every engine.
 //!
-//! What is over a limit is refused at commit with `LimitExceeded`, and nothing of its transaction takes effect; a read
-//! of a key that cannot exist is refused at once.
+//! A transaction over a limit fails at commit with `LimitExceeded` and has no effect. Reading a key
+//! that cannot exist fails at once.
 
 use crate::subject::Subject;
 use triggers_store::kv::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};

@@ -1,7 +1,9 @@
-//! Case: random calls of one client give what a sorted map gives, inside each transaction and after it.
+//! Case: random calls of one client give the same results as a sorted map, inside each transaction
+//! and after it.
 //!
-//! One client at a time, so that every commit must succeed. Names are short and made of few bytes, among them the
-//! lowest and the highest, so that ranges begin and end on keys, between them and around them.
+//! With one client, every commit must succeed. Names are short and have few distinct bytes, among
+//! them the lowest and the highest, so that ranges begin and end on keys, between them and around
+//! them.
 
 use crate::chance::Chance;
 use crate::subject::Subject;
@@ -46,7 +48,7 @@ fn key(subject: &Subject, chance: &Chance) -> Vec<u8> {
     subject.key(bytes.collect::<Vec<u8>>())
 }
 
-/// Ranges between two keys of this test, or a prefix, or all.
+/// Draws a range: everything, a prefix, or between two keys.
 fn range(subject: &Subject, chance: &Chance) -> KeyRange {
     match chance.below(4) {
         0 => subject.all(),

@@ -1,5 +1,7 @@
-//! Cases: transactions in a pipeline, each begun when the one before has its place in the order of commits. On an engine that does not
-//! know that moment, that is when it is durable; what each transaction sees is the same.
+//! Cases: pipelined transactions, each begun when the previous commit is ordered.
+//!
+//! An engine that does not know that moment orders a commit when it is durable; transactions see
+//! the same on all engines.
 
 use crate::subject::{Subject, patient};
 use std::sync::Arc;
@@ -9,14 +11,14 @@ use triggers_store::kv::{Ordered, StoreError, Transaction, decode_counter};
 
 const COUNT: i64 = 40;
 
-/// Reads a number and writes the next one; the number.
+/// Reads a number, writes the next one, and returns the first.
 async fn next(open: &mut (dyn Transaction + '_), key: &[u8]) -> Result<i64, StoreError> {
     let number = decode_counter(open.get(key).await?.as_deref())?;
     open.set(key, &(number + 1).to_le_bytes());
     Ok(number)
 }
 
-/// Each sees the one before, whether that is durable yet or not, and nothing is lost.
+/// Each transaction sees the previous one, durable or not, and nothing is lost.
 pub async fn each_sees_the_one_before(subject: &Subject) {
     let key: Arc<[u8]> = subject.key("n").into();
     let mut running = Vec::new();
@@ -41,7 +43,7 @@ pub async fn each_sees_the_one_before(subject: &Subject) {
     assert_eq!(decode_counter(subject.value("n").await.as_deref()).unwrap(), COUNT);
 }
 
-/// What conflicts is run again in a pipeline too, and whoever waits for its place hears of it only when it has one.
+/// `ordered` does not run for a commit that conflicts.
 pub async fn a_conflict_has_no_place(subject: &Subject) {
     let key = subject.key("n");
     let was_told = Arc::new(AtomicBool::new(false));

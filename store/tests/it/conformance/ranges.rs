@@ -6,7 +6,7 @@ use crate::subject::Subject;
 use bytes::Bytes;
 use triggers_store::kv::{KeyRange, Page, RangeRead, Transaction};
 
-/// Puts one pair for each letter, the letter being its value too.
+/// Puts one pair per letter, with the letter as its value.
 async fn letters(subject: &Subject, letters: &str) {
     let write = async |open: &mut dyn Transaction| {
         for letter in letters.chars().map(String::from) {
@@ -16,7 +16,7 @@ async fn letters(subject: &Subject, letters: &str) {
     subject.commit(write).await.unwrap();
 }
 
-/// The values of a page, one behind the other.
+/// The values of a page, concatenated.
 fn values(page: &Page) -> String {
     let values = page.pairs.iter().flat_map(|(_, value)| value.to_vec());
     String::from_utf8(values.collect()).unwrap()

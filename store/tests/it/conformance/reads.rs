@@ -1,7 +1,7 @@
-//! Cases: what a transaction reads: its own writes, and besides them one state of the store.
+//! Cases: a transaction reads its own writes, and otherwise one state of the store.
 //!
-//! The state is the newest one at some moment between the begin and the first read, and stays the same until the
-//! transaction ends, whatever is committed meanwhile.
+//! That state is the newest at some moment between the begin and the first read. Later commits do
+//! not change it.
 
 use crate::subject::Subject;
 use triggers_store::kv::{RangeRead, Transaction};

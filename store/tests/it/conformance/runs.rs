@@ -1,7 +1,7 @@
-//! Cases: `Store::run` over an engine whose commits end as a script says.
+//! Cases: `Store::run` on an engine whose commits end as a script says.
 //!
-//! What must hold: a conflict is retried, an unknown result only for transactions that may be repeated, nothing is
-//! sent after the deadline, and once one attempt is unknown no later failure makes it a known one.
+//! A conflict is retried, an unknown outcome only for idempotent transactions; nothing is sent
+//! after the deadline; once the outcome of an attempt is unknown, no later failure makes it known.
 
 use crate::scripted::{Ending, Scripted};
 use crate::subject::{Subject, far, patient};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use triggers_protocol::Environment;
 use triggers_store::kv::{Fault, RetryClass, Run, Store, StoreError, decode_counter};
 
-/// An error of a caller that is not the store's.
+/// A caller's error, which may or may not come from the store.
 #[derive(Debug, PartialEq)]
 enum Refusal {
     Refused,
@@ -34,7 +34,7 @@ impl RetryClass for Refusal {
     }
 }
 
-/// Adds one to `n` on an engine that ends commits so; how that ended, and how often the closure ran.
+/// Adds one to `n` on a scripted engine; returns the outcome and how often the closure ran.
 async fn add_one(
     subject: &Subject,
     script: impl IntoIterator<Item = Ending>,
@@ -58,7 +58,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_millis(30)
 }
 
-/// Far enough for a commit to begin before it, near enough to wait for.
+/// Late enough for a commit to begin before it, and soon enough to wait for.
 fn after_the_begin() -> Instant {
     Instant::now() + Duration::from_secs(1)
 }
@@ -141,7 +141,7 @@ pub async fn unknown_is_returned(subject: &Subject) {
 pub async fn unknown_is_retried(subject: &Subject) {
     let script =
         [Ending::UnknownNotCommitted, Ending::UnknownCommitted, Ending::Conflict, Ending::Pass];
-    // The caller's word is taken for it that the addition may be repeated; here it shows how often it was.
+    // The addition is not idempotent; its sum shows how often it ran.
     let (outcome, runs) = add_one(subject, script, patient()).await;
     assert_eq!((outcome, runs), (Ok(()), 4));
     assert_eq!(counter(subject).await, 2);

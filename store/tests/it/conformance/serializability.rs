@@ -1,8 +1,9 @@
-//! Case: many tasks run random transactions over few keys, and the history that results is strictly serializable.
+//! Case: many tasks run random transactions on few keys, and the resulting history is strictly
+//! serializable.
 //!
-//! Each key holds a list of the ids of its writers and, beside it, a counter of them that is only ever added to: in every
-//! snapshot the two agree. `history.rs` says what a history is checked for. Runs on faulty engines too: an outcome that
-//! is not known is in the history as such.
+//! Each key has a list of its writers' ids and a counter that is only added to; they agree in every
+//! snapshot. `history.rs` checks the history. The case also runs on faulty engines: the history
+//! records outcomes that are unknown.
 
 use crate::chance::Chance;
 use crate::history::{Id, Record, check};
@@ -24,7 +25,7 @@ pub async fn random_transactions(subject: &Subject) {
     assert!(written >= 50, "only {written} appends: the history shows nothing");
 }
 
-/// Runs all tasks to their end; what they saw.
+/// Runs all tasks to their end; returns what they saw.
 pub async fn concurrent(subject: &Subject, seed: u64) -> Vec<Record> {
     let order = Arc::new(AtomicU64::new(0));
     let tasks = (0..TASKS).map(|task| {
@@ -45,7 +46,7 @@ pub async fn concurrent(subject: &Subject, seed: u64) -> Vec<Record> {
     records
 }
 
-/// The lists of all keys as they are now.
+/// Reads the lists of all keys.
 pub async fn final_lists(subject: &Subject) -> Vec<Vec<Id>> {
     let mut lists = Vec::new();
     for key in 0..KEYS {
@@ -70,7 +71,7 @@ fn encode(list: &[Id]) -> Vec<u8> {
 
 struct Client {
     engine: Arc<dyn triggers_store::kv::Engine>,
-    /// Names of the list and of the counter of each key.
+    /// Names of each key's list and counter.
     keys: Vec<(Vec<u8>, Vec<u8>)>,
     lists: triggers_store::kv::KeyRange,
     chance: Chance,
@@ -106,7 +107,7 @@ impl Client {
         panic!("{} of {COMMITS} commits in {ATTEMPTS} attempts", records.len());
     }
 
-    /// One attempt; false if it was given up on purpose.
+    /// Makes one attempt; returns false if it was abandoned on purpose.
     async fn transact(&self, record: &mut Record) -> Result<bool, StoreError> {
         let mut open = self.engine.begin().await?;
         if self.chance.percent(25) {

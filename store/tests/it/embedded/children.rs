@@ -1,8 +1,9 @@
-//! Starting this test binary again, as a process that can be killed or limited, and the tests that run in it.
+//! Starts this test binary again as a process that can be killed or limited; has the tests that run
+//! in it.
 //!
-//! A child is one test named on the command line, with the directory in an environment variable; without the variable
-//! it has nothing to do and passes. It talks by lines on its standard output, past the test harness's capture: one
-//! `acked` line for each commit that was answered, written after the answer.
+//! A child is one test named on the command line, with the directory in an environment variable;
+//! without the variable it passes at once. It prints lines to its standard output, past the capture
+//! of the test harness: one `acked` line after each answered commit.
 
 use super::open;
 use futures_util::future::join_all;
@@ -16,7 +17,8 @@ use triggers_store::kv::{Engine, Fault, StoreError, decode_counter};
 const DIRECTORY: &str = "TRIGGERS_STORE_TEST_DIRECTORY";
 const TASKS: u64 = 4;
 
-/// The command that runs one test of this module on a directory, perhaps by way of a shell that limits it first.
+/// The command that runs one test of this module on a directory, optionally in a shell that sets
+/// limits first.
 pub fn command(test: &str, directory: &Path, shell: Option<&str>) -> Command {
     let binary = std::env::current_exe().unwrap();
     let mut command = match shell {
@@ -39,11 +41,11 @@ fn directory() -> Option<PathBuf> {
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // The one who listens may be gone; then nobody needs the line.
+    // If the reader is gone, nobody needs the line.
     let _ = writeln!(out, "\n{line}").and_then(|()| out.flush());
 }
 
-/// One commit of two pairs that belong together.
+/// Commits two pairs that belong together.
 async fn write_pair(engine: &dyn Engine, name: &str, bytes: usize) -> Result<(), StoreError> {
     let mut open = engine.begin().await?;
     let mut value = name.as_bytes().to_vec();
@@ -64,7 +66,7 @@ async fn writes_until_killed() {
     let tasks = (0..TASKS).map(|_| {
         let (engine, numbers) = (engine.clone(), numbers.clone());
         tokio::spawn(async move {
-            // Bounded, should the parent be gone.
+            // Bounded, in case the parent is gone.
             while numbers.load(Ordering::Relaxed) < 100_000 {
                 let name = format!("{round}-{}", numbers.fetch_add(1, Ordering::Relaxed));
                 write_pair(&*engine, &name, 500).await.unwrap();
@@ -104,7 +106,7 @@ async fn writes_until_full() {
     say("done");
 }
 
-/// One thread that sends 64 commits at a time before it waits for any of them.
+/// Sends 64 commits at a time from one thread before it waits for any of them.
 #[tokio::test]
 async fn commits_in_groups() {
     let Some(directory) = directory() else { return };

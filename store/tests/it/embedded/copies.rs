@@ -1,5 +1,4 @@
-//! What is done with a whole data directory: one of the format before is taken over, a running one is copied, a stopped one is
-//! looked at.
+//! Operations on a whole data directory: backup while running, inspection while stopped.
 
 use super::{open, pairs, subject};
 use crate::subject::{Subject, embedded_options};
@@ -60,7 +59,7 @@ async fn a_backup_of_a_running_engine_is_one_state() {
             let (engine, is_over) = (engine.clone(), is_over.clone());
             tokio::spawn(async move {
                 let mut number = 0;
-                // Bounded, should a backup never end.
+                // Bounded, in case a backup never ends.
                 while !is_over.load(Ordering::Relaxed) && number < 200_000 {
                     let mut open = engine.begin().await.unwrap();
                     for side in ["a", "z"] {

@@ -1,7 +1,8 @@
-//! Processes that die, or meet a limit, with commits in flight: nothing acknowledged is lost, nothing is half there.
+//! Processes that die, or hit a limit, with commits in flight: nothing acknowledged is lost, and no
+//! commit is present in part.
 //!
-//! The processes are those of `children.rs`. What they acknowledged is read from their output to its end, so that
-//! every line that was written before the kill counts.
+//! The processes are those of `children.rs`. Their output is read to its end, so that every line
+//! printed before the kill counts.
 
 use super::children::command;
 use super::{pairs, subject};
@@ -16,19 +17,19 @@ use tempfile::TempDir;
 use triggers_protocol::Environment;
 use triggers_store::kv::decode_counter;
 
-/// Reads lines until `wanted` commits are acknowledged, kills the child then, and reads the rest.
+/// Reads lines until `wanted` commits are acknowledged, then kills the child and reads the rest.
 fn acknowledged(mut child: Child, wanted: Option<u64>) -> (BTreeSet<String>, Vec<String>) {
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let (mut names, mut others) = (BTreeSet::new(), Vec::new());
     let mut line = String::new();
     loop {
         if wanted.is_some_and(|wanted| names.len() as u64 >= wanted) {
-            // Killing it again after its end does no harm.
+            // Killing an ended process does no harm.
             child.kill().unwrap();
         }
         line.clear();
         lines.read_line(&mut line).unwrap();
-        // The last line may be cut: without its end it was not said.
+        // The kill may have cut the last line; it does not count.
         let Some(whole) = line.strip_suffix('\n') else {
             break;
         };
@@ -41,7 +42,8 @@ fn acknowledged(mut child: Child, wanted: Option<u64>) -> (BTreeSet<String>, Vec
     (names, others)
 }
 
-/// Every name is there twice or not at all, as often as is counted, with its value; the names.
+/// Checks that every name is present on both sides with its value, and that the counter agrees;
+/// returns the names.
 async fn found(directory: &Path, bytes: usize) -> BTreeSet<String> {
     let subject = subject(directory);
     let mut sides = Vec::new();
@@ -79,7 +81,7 @@ async fn a_killed_process_loses_nothing_acknowledged() {
 #[tokio::test]
 async fn a_file_size_limit_is_full_and_loses_nothing_acknowledged() {
     let directory = TempDir::new().unwrap();
-    // Blocks of 512 bytes. The file grows ahead of its data in large steps, and has to be allowed the first of them.
+    // In blocks of 512 bytes. The limit must admit the data file's first growth step.
     let limits = "trap '' XFSZ; ulimit -f 200000";
     let child = command("writes_until_full", directory.path(), Some(limits)).spawn().unwrap();
     let (acked, others) = acknowledged(child, None);
@@ -105,7 +107,7 @@ async fn commits_share_fsyncs() {
     assert!(groups <= commits / 2, "{groups} fsyncs for {commits} commits");
 }
 
-/// Groups that the committer has synced, and the commits in them.
+/// Numbers of synced groups and of the commits in them.
 #[derive(Default)]
 pub struct Groups {
     pub groups: AtomicU64,
@@ -119,7 +121,7 @@ impl metrics::HistogramFn for Groups {
     }
 }
 
-/// Listens to the one histogram that the committer keeps.
+/// Records the committer's histogram of group sizes.
 pub struct Recorder(pub Arc<Groups>);
 
 impl metrics::Recorder for Recorder {

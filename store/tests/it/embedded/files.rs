@@ -1,6 +1,6 @@
-//! The data directory: what a second process, another version and a damaged file find.
+//! The data directory: a second process, an unknown format, and damaged files.
 //!
-//! A directory that is refused is left byte for byte as it was, except for its `LOCK`, which is empty.
+//! A rejected directory stays byte for byte as it was, except for its empty `LOCK`.
 
 use super::{open, pairs, subject};
 use crate::subject::embedded_options;
@@ -35,7 +35,7 @@ fn set_length(directory: &Path, bytes: u64) {
     file.unwrap().set_len(bytes).unwrap();
 }
 
-/// Names and contents of all files, long ones by their length.
+/// Names of all files with their contents, or with the length of a long file.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = |directory: &Path| {
         std::fs::read_dir(directory).unwrap().map(Result::unwrap).collect::<Vec<_>>()
@@ -149,7 +149,7 @@ async fn a_range_from_the_empty_key_can_be_cleared() {
 #[tokio::test]
 async fn too_many_readers_hold_up_nobody_who_writes() {
     let directory = TempDir::new().unwrap();
-    // A log of less than what is written, so that it has to be flushed meanwhile.
+    // A log smaller than the data, so that it must be flushed meanwhile.
     let options = EmbeddedOptions {
         readers_max: 4,
         log_bytes_max: 1 << 20,

@@ -1,6 +1,6 @@
-//! A data file that has reached its maximum: writes are refused, and what was acknowledged stays readable.
+//! A data file at its maximum: writes fail, and acknowledged data stays readable.
 //!
-//! A model takes part: what was answered `Ok` is in it, what was answered `Full` is not, and any other answer is wrong.
+//! A model has all commits that returned `Ok`. Any error other than `Full` fails the test.
 
 use super::pairs;
 use crate::subject::{Subject, embedded_options};
@@ -18,7 +18,7 @@ fn small(directory: &Path) -> Subject {
     Subject::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), None)
 }
 
-/// Sets a key, or clears it; whether there was room.
+/// Sets or clears a key; returns whether there was room.
 async fn write(subject: &Subject, model: &mut Model, key: String, value: Option<Vec<u8>>) -> bool {
     let write = async |open: &mut dyn Transaction| match &value {
         Some(value) => open.set(key.as_bytes(), value),
@@ -39,7 +39,7 @@ async fn write(subject: &Subject, model: &mut Model, key: String, value: Option<
     }
 }
 
-/// Sets keys until there is no room; the number of them.
+/// Sets keys until there is no room; returns their number.
 async fn fill(subject: &Subject, model: &mut Model, bytes: usize) -> usize {
     for number in 0..20_000 {
         let key = format!("full/{bytes}/{number:05}");
@@ -110,7 +110,8 @@ async fn one_commit_without_room_does_not_fail_its_group() {
     assert_eq!(pairs(&subject, "full/group/").await.len(), 20);
 }
 
-/// What an acknowledgement does to the store: a row for its delivery, and one key in the place of another.
+/// The writes of an acknowledgement: a row for the delivery, and one queue entry instead of
+/// another.
 async fn acknowledge(
     subject: &Subject,
     numbers: &[usize],
@@ -186,7 +187,7 @@ async fn a_full_store_can_be_acknowledged_and_deleted_from() {
     append(0, 100).await.expect("there is room again");
 }
 
-/// A file system of its own, as small as it is; needs root, and unmounts itself.
+/// A small file system of its own, unmounted on drop; needs root.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {

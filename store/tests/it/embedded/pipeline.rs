@@ -1,5 +1,7 @@
-//! What is in order and not yet durable is seen in the pipeline and nowhere else, and nothing that rests on it is answered before it.
-//! The committer calls what waits for a commit's place between the two, so that a test can hold it there.
+//! Ordered commits that are not yet durable: only pipelined transactions see them, and no commit
+//! that read them is answered earlier.
+//!
+//! The committer calls `ordered` between the two moments, so that a test can hold it there.
 
 use super::open;
 use std::sync::Arc;
@@ -12,14 +14,15 @@ use triggers_store::kv::{Engine, StoreError, Transaction};
 
 type Answer = tokio::task::JoinHandle<Result<(), StoreError>>;
 
-/// A commit of `key` that has its place, and what lets it go on.
+/// Sends a commit of `key` and holds it while it is ordered but not durable; sending on the channel
+/// releases it.
 async fn held(engine: &Arc<EmbeddedEngine>, key: &[u8]) -> (Answer, mpsc::Sender<()>) {
     let mut open = engine.begin_pipelined().await.unwrap();
     open.set(key, b"value");
     let ((told, has_place), (go_on, may_go_on)) = (oneshot::channel(), mpsc::channel::<()>());
     let answer = tokio::spawn(open.commit_pipelined(Box::new(move || {
         told.send(()).unwrap();
-        // Whoever holds it is gone, or sends.
+        // The test sends, or has ended.
         let _ = may_go_on.recv();
     })));
     has_place.await.unwrap();
@@ -62,7 +65,7 @@ async fn what_is_not_durable_is_seen_in_the_pipeline_only_and_answered_in_order(
     assert!(sees(&mut *plain, b"a").await && sees(&mut *plain, b"b").await);
 }
 
-/// One that has read what is durable only fails if somebody came before it, durable or not.
+/// A transaction that reads only durable state conflicts with an earlier commit, durable or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_order_conflicts_with_what_has_not_seen_it() {
     let directory = TempDir::new().unwrap();

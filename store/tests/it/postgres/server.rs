@@ -1,10 +1,11 @@
-//! A PostgreSQL server of this test process, from the binaries that are installed.
+//! A PostgreSQL server for the tests of one process, from installed binaries.
 //!
-//! It is looked for in the directory that `TRIGGERS_TEST_POSTGRES` names, in `PATH`, and where Debian puts it. Where the
-//! variable is set, as in continuous integration, a missing server fails the tests; else they say so and pass.
-//! The server listens on a socket in a directory of its own, is stopped when this process ends in whatever way (its
-//! shell then reads the end of its input), and takes its directory with it. PostgreSQL does not run as root: for root
-//! the user `postgres` runs it.
+//! The binaries are searched in the directory that `TRIGGERS_TEST_POSTGRES` names, in `PATH`, and
+//! where Debian installs them. If the variable is set, as in continuous integration, a missing
+//! server fails the tests; if not, the tests print that they are skipped and pass. The server
+//! listens on a socket in its own directory. It stops however this process ends, because its shell
+//! then reads the end of its input, and it removes the directory. PostgreSQL refuses to run as
+//! root, so for root it runs as the user `postgres`.
 
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -15,7 +16,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 const BINARIES: &str = "TRIGGERS_TEST_POSTGRES";
-/// Runs the server; a line on the input is a signal that ends it, after which it is started again.
+/// Runs the server. Each line of input is a signal that stops it; then it is started again.
 const SCRIPT: &str = r#"
 run() {
   "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c max_connections=500 "$@" >>"$dir/log" 2>&1 &
@@ -31,12 +32,12 @@ kill -s QUIT $pid; wait $pid; rm -rf "$dir"
 
 pub struct Server {
     directory: PathBuf,
-    /// The end of its input ends the server.
+    /// Closing the input stops the server.
     input: Mutex<ChildStdin>,
     _shell: Child,
 }
 
-/// The server that all tests share; none if there are no binaries.
+/// The server that all tests share; `None` if there are no binaries.
 #[allow(dead_code, reason = "not every package's tests share one")]
 pub fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
@@ -44,7 +45,7 @@ pub fn shared() -> Option<&'static Server> {
 }
 
 impl Server {
-    /// Starts a server with further arguments.
+    /// Starts a server with additional arguments.
     pub fn start(arguments: &[&str]) -> Option<Self> {
         let binaries = binaries()?;
         let directory =
@@ -69,7 +70,7 @@ impl Server {
         Some(server)
     }
 
-    /// The socket that it listens on.
+    /// Path of the socket that it listens on.
     #[allow(dead_code, reason = "not every package's tests need it")]
     pub fn socket(&self) -> PathBuf {
         self.directory.join(".s.PGSQL.5432")
@@ -80,14 +81,14 @@ impl Server {
         format!("postgresql:///postgres?host={}&user=triggers", self.directory.display())
     }
 
-    /// Ends the server without a clean stop, and starts it again.
+    /// Kills the server without a clean stop, and starts it again.
     pub fn crash(&self) {
         let starts = self.starts();
         writeln!(self.input.lock().unwrap(), "QUIT").unwrap();
         self.wait_for(starts + 1);
     }
 
-    /// How often it has started, as its log says.
+    /// How often the server has started, according to its log.
     fn starts(&self) -> usize {
         self.log().matches("database system is ready to accept connections").count()
     }
@@ -108,7 +109,7 @@ impl Server {
     }
 }
 
-/// Where `initdb` and `postgres` are.
+/// Finds the directory of `initdb` and `postgres`.
 fn binaries() -> Option<PathBuf> {
     let named = std::env::var_os(BINARIES).map(PathBuf::from);
     if let Some(named) = named {
@@ -135,7 +136,7 @@ fn are_in(directory: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|name| directory.join(name).exists())
 }
 
-/// Ids of the user that Debian makes for the server.
+/// User and group id of Debian's `postgres` user.
 fn postgres_user() -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").unwrap();
     let line = users

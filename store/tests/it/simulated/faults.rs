@@ -1,6 +1,7 @@
-//! Each kind of fault, alone and always: what the caller is told, what is in the store afterwards, what is counted.
+//! Each kind of fault, alone and with certainty: what the caller gets, what is stored, and what is
+//! counted.
 //!
-//! Faults are switched on around one commit, so that the reads that look at its effect are not touched by them.
+//! Faults are switched on for one commit, so that the reads that check its effect are not affected.
 
 use super::simulated;
 use crate::subject::Subject;
@@ -17,7 +18,7 @@ fn late() -> SimulatedOptions {
     SimulatedOptions { late_commit_per_mille: 1_000, late_commit_ms_max: 500, ..quiet() }
 }
 
-/// Reads `a` and writes `b` in one transaction, with these faults for the commit only.
+/// Reads `a` and writes `b` in one transaction, with `faults` for the commit only.
 async fn read_a_write_b(
     engine: &SimulatedEngine,
     subject: &Subject,
@@ -107,7 +108,7 @@ async fn late_commits_that_conflict_with_each_other() {
     for open in both {
         assert!(is_unknown(&open.commit().await));
     }
-    // Nobody looks until both are long due.
+    // No call happens until both are long due.
     tokio::time::sleep(Duration::from_secs(1_000)).await;
     assert!(subject.value("a").await.is_some());
     let fired = engine.faults_fired();

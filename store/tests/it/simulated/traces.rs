@@ -1,6 +1,6 @@
-//! One seed, one trace; and serializable histories under all faults at once.
+//! One seed gives one trace; histories under all faults at once are serializable.
 //!
-//! A trace is every result of every call of several tasks, with the virtual time at which it came.
+//! A trace has every result of every call of several tasks, with its virtual time.
 
 use super::simulated;
 use crate::chance::environment;
@@ -32,7 +32,7 @@ fn paused() -> tokio::runtime::Runtime {
     builder.enable_time().start_paused(true).build().unwrap()
 }
 
-/// What five tasks that increment two counters are told, and when.
+/// Results, with their times, of five tasks that increment two counters.
 fn trace(seed: u64) -> (Vec<String>, FaultsFired) {
     paused().block_on(async {
         let engine = Arc::new(SimulatedEngine::new(faulty(seed)));
@@ -96,10 +96,10 @@ fn histories_under_faults_are_serializable() {
     }
 }
 
-/// Checks one history.
+/// Checks the history of one seed.
 fn history(seed: u64) -> FaultsFired {
     paused().block_on(async {
-        // Long delays would let every late commit find a conflict.
+        // With long delays every late commit would conflict.
         let late_commit_ms_max = 10;
         let options = SimulatedOptions { late_commit_ms_max, ..faulty(seed) };
         let (engine, subject) = simulated(options);
@@ -121,7 +121,7 @@ fn a_clone_in_another_runtime_sees_the_same_store() {
     for round in 0..3i64 {
         let node = engine.clone();
         paused().block_on(async {
-            // Each runtime's clock begins anew; the store's goes on.
+            // Each runtime's clock starts anew; the store's goes on.
             tokio::time::sleep(Duration::from_secs(7 * (3 - round as u64))).await;
             let mut open = node.begin().await.unwrap();
             let value = open.get(b"n").await.unwrap();

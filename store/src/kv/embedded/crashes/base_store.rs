@@ -1,4 +1,5 @@
-//! A base in memory: each `apply` is done or not done when the machine dies in it, and it may be full.
+//! A base store in memory. It can be full; when the machine crashes during an `apply`, that is done
+//! completely or not at all.
 
 use super::super::base_store::{BaseStore, Change, FlushMark, FlushMarks, Headroom};
 use super::super::memtable::bounds;

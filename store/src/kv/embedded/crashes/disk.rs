@@ -1,8 +1,9 @@
-//! A disk in memory that loses power, tears what it writes, fails, is full, and reads and writes less than it was asked to.
+//! A disk in memory that loses power, tears writes, fails, fills up, and makes short reads and
+//! writes.
 //!
-//! What was written and not synced is kept apart. A loss of power keeps some sectors of it, in no order; the end of a process keeps
-//! all of it, unsynced. A `sync` that has failed says nothing of what it has written, and the next one does not write it again: so
-//! do real systems. Everything is drawn from one seed.
+//! Unsynced writes are kept apart. A power loss keeps a random part of their sectors; a killed
+//! process keeps them all, still unsynced. A failed `sync` may have written some of its sectors,
+//! and the next `sync` does not write the rest, as on real systems. One seed determines everything.
 
 use super::super::disk::{Disk, DiskFile};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 const SECTOR_BYTES: usize = 512;
 
-/// Seeded numbers: splitmix64.
+/// Seeded random numbers: splitmix64.
 pub(super) struct Chance(u64);
 
 impl Chance {
@@ -36,7 +37,7 @@ impl Chance {
     }
 }
 
-/// How often each fault has come.
+/// Number of faults, by kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Fired {
     pub(super) short: u64,
@@ -58,7 +59,7 @@ impl Fired {
 
 #[derive(Default)]
 struct Contents {
-    /// What reads give.
+    /// Content that reads return.
     now: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<(usize, Vec<u8>)>,
@@ -67,7 +68,7 @@ struct Contents {
 struct Inner {
     chance: Chance,
     files: BTreeMap<String, Contents>,
-    /// Calls until the machine dies.
+    /// Number of calls until the machine crashes.
     dies_in: Option<usize>,
     is_dead: bool,
     sync_fails_one_in: Option<usize>,
@@ -75,7 +76,7 @@ struct Inner {
     fired: Fired,
 }
 
-/// The disk, and the machine around it.
+/// The disk together with its machine.
 #[derive(Clone)]
 pub(super) struct SimulatedDisk(Arc<Mutex<Inner>>);
 
@@ -100,7 +101,7 @@ impl SimulatedDisk {
         self.0.lock().unwrap()
     }
 
-    /// Sets what goes wrong from now on.
+    /// Sets the faults from now on.
     pub(super) fn set(
         &self,
         dies_in: Option<usize>,
@@ -120,12 +121,12 @@ impl SimulatedDisk {
         self.inner().fired
     }
 
-    /// A call that may be the last: `None` if the machine was dead, `Some(true)` if it dies in it.
+    /// Counts a call: `None` if the machine is dead, `Some(true)` if it crashes in this call.
     pub(super) fn step(&self) -> Option<bool> {
         self.inner().step()
     }
 
-    /// The process ends, and with `power` the machine too. Everything goes on afterwards.
+    /// Ends the process, with `power` also the machine, and restarts it.
     pub(super) fn end(&self, power: bool) {
         let mut inner = self.inner();
         let Inner { chance, files, fired, .. } = &mut *inner;
@@ -144,7 +145,7 @@ impl SimulatedDisk {
         inner.dies_in = None;
     }
 
-    /// The files, to look at and to damage.
+    /// Gives access to a file's content, to read or damage it.
     pub(super) fn with_file<T>(&self, name: &str, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         work(&mut self.inner().files.get_mut(name).unwrap().now)
     }
@@ -232,7 +233,7 @@ impl Disk for SimulatedDisk {
 pub(super) struct SimulatedFile(SimulatedDisk, String);
 
 impl SimulatedFile {
-    /// How much of a call is done.
+    /// Draws how much of a call is done.
     fn part(inner: &mut Inner, bytes: usize) -> usize {
         if bytes > 1 && inner.chance.one_in(8) {
             inner.fired.short += 1;

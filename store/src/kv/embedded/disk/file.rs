@@ -1,8 +1,12 @@
-//! A segment as a file: written past the system's page cache where the file system lets us.
+//! A segment as a file, written with direct I/O where the file system supports it.
 //!
-//! Records are written once and read after a crash only, so the cache has no use for them; without it a write and its sync take a
-//! quarter less time and processor. Invariants: `SEGMENT-FILE-1` what cannot be written so (a part of a block, or on a file system
-//! that does not do it) is written as usual: the file is the same; `SEGMENT-FILE-2` memory for it is bounded by [`PIECE_BYTES`].
+//! The log is read only after a crash, so caching it is useless: without the page cache, a write
+//! with its sync takes a quarter less time and CPU.
+//!
+//! Invariants:
+//! - `SEGMENT-FILE-1`: partial blocks, and all writes where direct I/O is unsupported, go through
+//!   the page cache; the file's content is the same.
+//! - `SEGMENT-FILE-2`: a write uses at most [`PIECE_BYTES`] of buffer.
 
 use super::DiskFile;
 use rustix::fs::OFlags;
@@ -13,17 +17,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What offsets, lengths and memory are multiples of: no disk has larger sectors.
+/// Alignment of offsets, lengths and memory for direct I/O; no disk has larger sectors.
 const ALIGNMENT: usize = 4_096;
-/// What is written at once.
+/// Maximum bytes of one direct write.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Memory that begins where a disk can read it, used for one write after another.
+/// An aligned buffer that successive writes share.
 #[derive(Clone, Default)]
 pub(super) struct Scratch(Arc<Mutex<Vec<u8>>>);
 
 impl Scratch {
-    /// Hands on a copy of `bytes`, at most [`PIECE_BYTES`], at an address that fits.
+    /// Calls `write` with an aligned copy of `bytes`, which has at most [`PIECE_BYTES`].
     fn with<T>(&self, bytes: &[u8], write: impl FnOnce(&[u8]) -> T) -> T {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.is_empty() {
@@ -36,17 +40,17 @@ impl Scratch {
     }
 }
 
-/// An open segment.
+/// An open segment file.
 pub(in crate::kv::embedded) struct SegmentFile {
     file: File,
-    /// The same file, past the cache; none if the file system does not know that.
+    /// The same file opened for direct I/O; `None` if the file system does not support it.
     direct: Option<File>,
     is_direct: AtomicBool,
     scratch: Scratch,
 }
 
 impl SegmentFile {
-    /// Opens a file that is there.
+    /// Opens an existing file.
     pub(super) fn open(path: &Path, scratch: Scratch) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let flags = OFlags::DIRECT.bits() as i32;
@@ -58,17 +62,17 @@ impl SegmentFile {
         Ok(Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, scratch })
     }
 
-    /// The same file, written with other memory.
+    /// The same file with another buffer.
     pub(super) fn with(self, scratch: Scratch) -> Self {
         Self { scratch, ..self }
     }
 
-    /// Makes durable what was written, and the length.
+    /// Makes the content and the length durable.
     pub(super) fn sync_all(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 
-    /// Writes whole blocks past the cache; nothing if that is not possible.
+    /// Writes whole blocks with direct I/O; returns `None` if that is not possible.
     fn write_direct(&self, bytes: &[u8], offset: u64) -> Option<io::Result<usize>> {
         let direct = self.direct.as_ref().filter(|_| self.is_direct.load(Ordering::Relaxed))?;
         let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
@@ -79,7 +83,7 @@ impl SegmentFile {
             return None;
         }
         match self.scratch.with(piece, |aligned| direct.write_at(aligned, offset)) {
-            // The file system has other rules; nothing was written.
+            // The file system has stricter rules; nothing was written.
             Err(error) if is_unknown(&error) => {
                 self.is_direct.store(false, Ordering::Relaxed);
                 None
@@ -89,7 +93,7 @@ impl SegmentFile {
     }
 }
 
-/// Whether a file system says so that it does not write past the cache, or not this.
+/// Whether the error says that direct I/O, or this kind of it, is unsupported.
 fn is_unknown(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
@@ -132,7 +136,7 @@ mod tests {
             std::fs::write(&path, &expected).unwrap();
             let file = SegmentFile::open(&path, Scratch::default()).unwrap();
             prop_assert!(file.write_direct(&[0; ALIGNMENT], 1).is_none(), "a part of a block");
-            // Where the file system opens a file so, whole blocks are written so.
+            // If the file opens for direct I/O, whole blocks are written with it.
             prop_assert_eq!(file.write_direct(&[0; ALIGNMENT], 0).is_some(), file.direct.is_some());
             for (block, within, blocks, more, fill) in writes {
                 let offset = block * ALIGNMENT as u64 + within;

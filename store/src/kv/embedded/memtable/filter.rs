@@ -1,28 +1,31 @@
-//! Tells that a key is not in a table without a look into it: most reads are of keys that few tables have, or none.
+//! A Bloom filter (Bloom 1970) per memtable, with two bits per key: most lookups skip most
+//! memtables.
 //!
-//! A Bloom filter (Bloom 1970) of two bits a key. Invariant: `FILTER-1` a key that was added may be there. With as many keys as a
-//! segment of events of 1 KiB has, one key of several hundred others is thought to be there and is not.
-//! Bits are set before what they stand for becomes visible to anybody, which orders them; they need no order of their own.
+//! Invariant: `FILTER-1`: the filter never denies a key that was added. With as many keys as a
+//! segment of 1 KiB events has, fewer than one in a hundred absent keys passes.
+//!
+//! Relaxed ordering suffices: the record that a bit belongs to is published afterwards, with
+//! ordering of its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const BITS: u32 = 20;
 const WORD_BITS: usize = u64::BITS as usize;
 
-/// A key's bits, the same in every filter.
+/// The two bits of a key, the same in every filter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Probe([usize; 2]);
 
 impl Probe {
     pub(super) fn of(key: &[u8]) -> Self {
-        // Fibonacci hashing (Knuth): the upper bits depend on all bits of the sum.
+        // Fibonacci hashing (Knuth): the upper bits depend on all bits of the product.
         let hash = u64::from(crc32fast::hash(key)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let bit = |shift: u32| (hash >> shift) as usize % (1 << BITS);
         Self([bit(u64::BITS - BITS), bit(u64::BITS - 2 * BITS)])
     }
 }
 
-/// The filter of a table.
+/// The bits of one memtable.
 #[derive(Debug)]
 pub(super) struct Filter(Box<[AtomicU64]>);
 
@@ -36,7 +39,7 @@ impl Filter {
     pub(super) fn add(&self, key: &[u8]) {
         for bit in Probe::of(key).0 {
             let word = &self.0[bit / WORD_BITS];
-            // One thread adds.
+            // Only the committer adds keys, so this is not a race.
             word.store(word.load(Ordering::Relaxed) | 1 << (bit % WORD_BITS), Ordering::Relaxed);
         }
     }

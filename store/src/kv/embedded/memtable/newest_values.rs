@@ -1,7 +1,9 @@
-//! What sealed tables come to together: the newest value of every key, in the order of the keys, where it is.
+//! The newest value of every key over several sealed memtables, in key order, without copying.
 //!
-//! Invariants: `NEWEST-1` keys come once; of a key that several tables have, the first table has the last word; `NEWEST-2` nothing is
-//! copied: sealed tables do not change, so nobody waits for whoever holds on to them.
+//! Invariants:
+//! - `NEWEST-1`: each key appears once; an earlier memtable overrides a later one.
+//! - `NEWEST-2`: nothing is copied. Sealed memtables do not change, so the read locks make nobody
+//!   wait.
 
 use super::{Entries, Entry, Memtable};
 use bytes::Bytes;
@@ -9,16 +11,16 @@ use std::collections::btree_map;
 use std::iter::Peekable;
 use std::sync::{Arc, RwLockReadGuard};
 
-/// Sealed tables, held.
+/// Read locks on sealed memtables.
 pub(in super::super) struct LockedMemtables<'a>(Vec<RwLockReadGuard<'a, Entries>>);
 
 impl<'a> LockedMemtables<'a> {
-    /// Of tables, the newest first.
+    /// Locks memtables, newest first.
     pub(in super::super) fn of(memtables: impl Iterator<Item = &'a Arc<Memtable>>) -> Self {
         Self(memtables.map(|memtable| memtable.read()).collect())
     }
 
-    /// Each key with its value; without one if it was cleared.
+    /// Iterates over each key with its newest value, `None` if it was cleared.
     pub(in super::super) fn newest(&self) -> NewestValues<'_> {
         NewestValues(self.0.iter().map(|entries| entries.iter().peekable()).collect())
     }
