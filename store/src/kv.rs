@@ -72,15 +72,15 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Fatal` if the engine keeps its data elsewhere, or if the copy cannot be made.
-    fn backup(&self, _target: PathBuf) -> BoxFuture<'_, Result<Copied, StoreError>> {
-        let reason = "the data is in a database, which has backups of its own";
+    fn backup(&self, _target: PathBuf) -> BoxFuture<'_, Result<BackupSize, StoreError>> {
+        let reason = "use the database's own backups";
         Box::pin(std::future::ready(Err(StoreError::fatal(Fault::Unsupported, reason))))
     }
 }
 
 /// Size of a finished backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Copied {
+pub struct BackupSize {
     /// Number of copied pairs.
     pub pairs: u64,
     /// Total bytes of the copied keys and values.
@@ -178,7 +178,7 @@ pub fn decode_counter(value: Option<&[u8]>) -> Result<i64, StoreError> {
             Ok(bytes) => Ok(i64::from_le_bytes(bytes)),
             Err(_) => Err(StoreError::fatal(
                 Fault::Corrupt,
-                format!("a counter has {} bytes instead of 8", bytes.len()),
+                format!("a counter must have 8 bytes, but has {}", bytes.len()),
             )),
         },
     }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! transaction ── reads ──▶ snapshot: memtables over an LMDB snapshot
-//!      └─ commit ──▶ queue ──▶ committer: drain the queue, check conflicts, write memtable and record, fdatasync, answer
-//!                                 segment full ──▶ sealed memtable ──▶ flusher ──▶ LMDB; the segment is free again
+//!      └─ commit ──▶ queue ──▶ committer: check conflicts, memtable, record, fdatasync, answer
+//!                                 segment full ──▶ sealed memtable ──▶ flusher ──▶ LMDB
 //! start: recovery reads back the records that LMDB does not have
 //! ```
 //! Invariants:
@@ -44,7 +44,7 @@ pub use directory::OpenError;
 pub use inspect::{Inspection, inspect};
 pub use recovery::RecoveryReport;
 
-use super::{BoxFuture, Copied, Engine, Fault, StoreError, Transaction};
+use super::{BackupSize, BoxFuture, Engine, Fault, StoreError, Transaction};
 use base_store::LmdbStore;
 use committer::CommitterMessage;
 use directory::DataDirectory;
@@ -62,8 +62,8 @@ use transaction::EmbeddedTransaction;
 
 /// LMDB's database of raw keys and values.
 type PairDatabase = Database<Raw, Raw>;
-type EngineCore = engine_core::EngineCore<LogDirectory, LmdbStore>;
-type EmbeddedSnapshot = snapshot::EmbeddedSnapshot<LogDirectory, LmdbStore>;
+type LmdbCore = engine_core::EngineCore<LogDirectory, LmdbStore>;
+type LmdbSnapshot = snapshot::EmbeddedSnapshot<LogDirectory, LmdbStore>;
 
 /// Location and limits of a data directory.
 #[derive(Debug, Clone)]
@@ -109,7 +109,7 @@ const FLUSH_SEGMENTS: usize = 6;
 /// The embedded engine. Dropping it finishes queued commits, flushes the log and closes the
 /// directory.
 pub struct EmbeddedEngine {
-    core: Arc<EngineCore>,
+    core: Arc<LmdbCore>,
     commits: Option<mpsc::Sender<CommitterMessage>>,
     committer: Option<JoinHandle<()>>,
     flusher: Option<JoinHandle<()>>,
@@ -139,7 +139,7 @@ impl EmbeddedEngine {
                 .map_err(|error| open_error(&options.directory, error))?;
         if recovered != RecoveryReport::default() {
             let RecoveryReport { records, bytes, segments, ref cut } = recovered;
-            tracing::info!(records, bytes, segments, ?cut, "the log was read back");
+            tracing::info!(records, bytes, segments, ?cut, "read the log back");
         }
         let map_bytes_max = options.map_bytes_max;
         let (commits, queue) = mpsc::channel(options.commit_queue_max);
@@ -226,7 +226,7 @@ impl Engine for EmbeddedEngine {
         })
     }
 
-    fn backup(&self, target: PathBuf) -> BoxFuture<'_, Result<Copied, StoreError>> {
+    fn backup(&self, target: PathBuf) -> BoxFuture<'_, Result<BackupSize, StoreError>> {
         let (core, map_bytes_max) = (self.core.clone(), self.map_bytes_max);
         let (done, copied) = oneshot::channel();
         let copy = move || {
@@ -236,7 +236,9 @@ impl Engine for EmbeddedEngine {
         let spawned = std::thread::Builder::new().name("backup".into()).spawn(copy);
         Box::pin(async move {
             spawned.map_err(|error| StoreError::fatal(Fault::Stopped, error.to_string()))?;
-            copied.await.map_err(|_| StoreError::fatal(Fault::Stopped, "the copy ended early"))?
+            copied
+                .await
+                .map_err(|_| StoreError::fatal(Fault::Stopped, "the backup thread panicked"))?
         })
     }
 }
@@ -249,14 +251,14 @@ impl Drop for EmbeddedEngine {
         if let Some(committer) = self.committer.take()
             && committer.join().is_err()
         {
-            tracing::error!("the committer thread had panicked");
+            tracing::error!("the committer thread panicked");
         }
         // If the committer panicked, it has not told the flusher to end.
         self.core.close();
         if let Some(flusher) = self.flusher.take()
             && flusher.join().is_err()
         {
-            tracing::error!("the flusher thread had panicked");
+            tracing::error!("the flusher thread panicked");
         }
     }
 }

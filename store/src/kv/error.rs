@@ -29,22 +29,22 @@ pub enum StoreError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The disk is full, or the store has reached its configured maximum.
-    #[error("store full")]
+    #[error("the store is full")]
     Full,
     /// The deadline passed before the commit began.
-    #[error("deadline passed")]
+    #[error("the deadline passed")]
     DeadlinePassed,
     /// A key, value or transaction exceeds a limit: an error of the caller.
-    #[error("limit exceeded")]
+    #[error("a limit was exceeded")]
     LimitExceeded,
     /// Stored bytes are malformed.
-    #[error("store corrupt")]
+    #[error("the store is corrupt")]
     Corrupt,
     /// The engine does not support this operation.
     #[error("not supported")]
     Unsupported,
     /// The engine was closed, or stopped writing after an I/O error.
-    #[error("store stopped")]
+    #[error("the store is stopped")]
     Stopped,
 }
 

@@ -71,12 +71,12 @@ impl FoundationOptions {
 
     fn cluster_file_text(&self) -> Result<Option<&str>, FoundationOpenError> {
         let Some(path) = &self.cluster_file else { return Ok(None) };
-        let refused = |reason| {
+        let rejected = |reason| {
             FoundationOpenError::Options(format!("the cluster file {}: {reason}", path.display()))
         };
         // The client's error would mention only the default file.
-        std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
-        path.to_str().map(Some).ok_or_else(|| refused("its path is not UTF-8".into()))
+        std::fs::File::open(path).map_err(|error| rejected(error.to_string()))?;
+        path.to_str().map(Some).ok_or_else(|| rejected("its path must be UTF-8".into()))
     }
 
     fn unusable(&self, failed: FdbError) -> FoundationOpenError {
@@ -204,7 +204,7 @@ mod tests {
 
     /// Uses the client directly, because an engine would not open.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn every_wait_for_a_cluster_that_is_not_there_ends() {
+    async fn waits_for_an_absent_cluster_end() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nobody:listens@127.0.0.1:9\n").unwrap();
         let options = FoundationOptions {

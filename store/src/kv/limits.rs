@@ -7,6 +7,8 @@
 //! `Fatal(LimitExceeded)` and has no effect.
 
 use super::{Fault, StoreError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Maximum bytes of a key.
 pub const KEY_BYTES_MAX: usize = 500;
@@ -26,7 +28,7 @@ pub const TRANSACTION_MS_MAX: u64 = 5_000;
 pub fn check_key(key: &[u8]) -> Result<(), StoreError> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(exceeded(format!(
-            "a key has {} bytes; 1 to {KEY_BYTES_MAX} are allowed",
+            "a key must have 1 to {KEY_BYTES_MAX} bytes, but has {}",
             key.len()
         )));
     }
@@ -40,7 +42,7 @@ pub fn check_key(key: &[u8]) -> Result<(), StoreError> {
 pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(exceeded(format!(
-            "a value has {} bytes; {VALUE_BYTES_MAX} are allowed",
+            "a value must have at most {VALUE_BYTES_MAX} bytes, but has {}",
             value.len()
         )));
     }
@@ -54,8 +56,19 @@ pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
 pub fn check_transaction(bytes: usize) -> Result<(), StoreError> {
     if bytes > TRANSACTION_BYTES_MAX {
         return Err(exceeded(format!(
-            "a transaction has {bytes} bytes; {TRANSACTION_BYTES_MAX} are allowed"
+            "a transaction must have at most {TRANSACTION_BYTES_MAX} bytes, but has {bytes}"
         )));
+    }
+    Ok(())
+}
+
+/// Checks that a transaction is not older than [`TRANSACTION_MS_MAX`].
+///
+/// # Errors
+/// `Retryable` if it is.
+pub(super) fn check_age(begun_at: Instant) -> Result<(), StoreError> {
+    if begun_at.elapsed() > Duration::from_millis(TRANSACTION_MS_MAX) {
+        return Err(StoreError::Retryable("the transaction is too old".into()));
     }
     Ok(())
 }

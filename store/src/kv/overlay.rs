@@ -12,7 +12,6 @@ use super::range::after;
 use super::{KeyRange, Page, RangeRead, StoreError, decode_counter, limits};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 /// A write to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,13 +52,13 @@ impl Overlay {
     }
 
     pub(super) fn set_owned(&mut self, key: Bytes, value: Bytes) {
-        self.note(limits::check_key(&key).and_then(|()| limits::check_value(&value)));
+        self.record_violation(limits::check_key(&key).and_then(|()| limits::check_value(&value)));
         self.bytes += key.len() + value.len();
         self.writes.insert(key, Write::Set(value));
     }
 
     pub(super) fn clear(&mut self, key: &[u8]) {
-        self.note(limits::check_key(key));
+        self.record_violation(limits::check_key(key));
         self.bytes += key.len();
         self.writes.insert(Bytes::copy_from_slice(key), Write::Clear);
     }
@@ -77,22 +76,22 @@ impl Overlay {
     }
 
     pub(super) fn add(&mut self, key: &[u8], delta: i64) {
-        self.note(limits::check_key(key));
+        self.record_violation(limits::check_key(key));
         self.bytes += key.len() + 8;
-        let write = match self.seen(key) {
+        let write = match self.read(key) {
             OverlayRead::BasePlus(before) => Write::Add(before.wrapping_add(delta)),
             OverlayRead::Known(value) => match decode_counter(value.as_deref()) {
                 Ok(before) => {
                     Write::Set(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes()))
                 }
-                Err(error) => return self.note(Err(error)),
+                Err(error) => return self.record_violation(Err(error)),
             },
         };
         self.writes.insert(Bytes::copy_from_slice(key), write);
     }
 
     /// Reads `key` as far as the overlay determines its value.
-    pub(super) fn seen(&self, key: &[u8]) -> OverlayRead {
+    pub(super) fn read(&self, key: &[u8]) -> OverlayRead {
         match self.writes.get(key) {
             Some(Write::Set(value)) => OverlayRead::Known(Some(value.clone())),
             Some(Write::Clear) => OverlayRead::Known(None),
@@ -110,7 +109,7 @@ impl Overlay {
         key: &[u8],
         base: Option<Bytes>,
     ) -> Result<Option<Bytes>, StoreError> {
-        match self.seen(key) {
+        match self.read(key) {
             OverlayRead::Known(value) => Ok(value),
             OverlayRead::BasePlus(0) if !matches!(self.writes.get(key), Some(Write::Add(_))) => {
                 Ok(base)
@@ -163,13 +162,11 @@ impl Overlay {
     }
 
     fn between(&self, range: &KeyRange) -> impl Iterator<Item = (&Bytes, &Write)> {
-        let bounds = (Bound::Included(&range.begin[..]), Bound::Excluded(&range.end[..]));
-        let nothing = range.is_empty();
-        let found = (!nothing).then(|| self.writes.range::<[u8], _>(bounds));
+        let found = (!range.is_empty()).then(|| self.writes.range::<[u8], _>(range.bounds()));
         found.into_iter().flatten()
     }
 
-    fn note(&mut self, check: Result<(), StoreError>) {
+    fn record_violation(&mut self, check: Result<(), StoreError>) {
         if let Err(error) = check {
             self.violation.get_or_insert(error);
         }
@@ -192,6 +189,32 @@ pub(super) struct RangeReader {
     page: Page,
     bytes: usize,
 }
+
+/// The writing methods of a `Transaction` whose field `overlay` collects its writes.
+macro_rules! write_to_overlay {
+    () => {
+        fn set(&mut self, key: &[u8], value: &[u8]) {
+            self.overlay.set(key, value);
+        }
+
+        fn clear(&mut self, key: &[u8]) {
+            self.overlay.clear(key);
+        }
+
+        fn clear_range(&mut self, range: $crate::kv::KeyRange) {
+            self.overlay.clear_range(range);
+        }
+
+        fn add(&mut self, key: &[u8], delta: i64) {
+            self.overlay.add(key, delta);
+        }
+
+        fn approximate_size(&self) -> usize {
+            self.overlay.approximate_size()
+        }
+    };
+}
+pub(super) use write_to_overlay;
 
 impl RangeReader {
     pub(super) fn new(read: RangeRead) -> Self {
@@ -227,12 +250,12 @@ impl RangeReader {
     /// Returns the page and the part of the range that it covers.
     pub(super) fn finish(self) -> (Page, KeyRange) {
         let Self { whole, rest, page, .. } = self;
-        let looked_at = match page.pairs.last() {
+        let covered = match page.pairs.last() {
             Some((last, _)) if page.more && rest.reverse => KeyRange::new(last.clone(), whole.end),
             Some((last, _)) if page.more => KeyRange::new(whole.begin, after(last)),
             _ => whole,
         };
-        (page, looked_at)
+        (page, covered)
     }
 }
 
@@ -329,7 +352,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_through_the_overlay_equal_reads_after_it(
+        fn reads_through_the_overlay_equal_reads_after_commit(
             base in base(), calls in calls(), begin in key(), end in key(),
             limit in 1usize..6, reverse: bool, pairs_max in 1usize..4,
         ) {
@@ -343,13 +366,13 @@ mod tests {
                 prop_assert_eq!(value.as_ref(), model.get(key));
             }
             let read = RangeRead { range: KeyRange::new(begin, end), limit, reverse };
-            let (page, looked_at) =
+            let (page, covered) =
                 overlay.range(read.clone(), |read| Ok(page_of(&base, &read, pairs_max))).unwrap();
             let expected = page_of(&model, &read, usize::MAX);
             prop_assert_eq!(&page.pairs, &expected.pairs);
             prop_assert!(page.more || !expected.more);
-            prop_assert!(page.pairs.iter().all(|(key, _)| looked_at.contains(key)));
-            prop_assert!(page.more || looked_at == read.range);
+            prop_assert!(page.pairs.iter().all(|(key, _)| covered.contains(key)));
+            prop_assert!(page.more || covered == read.range);
         }
 
         #[test]

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! transaction ── reads ──▶ snapshot on a pooled connection (REPEATABLE READ, read only)
-//!      └─ commit ──▶ queue ──▶ committer: groups queued commits ──▶ commit_v1 in the database, one group at a time
-//!                              over all nodes: check the reads, apply the writes, one durable commit, one round trip
+//!      └─ commit ──▶ queue ──▶ committer: groups commits ──▶ commit_v1 in the database: check the
+//!                              reads, apply the writes, one durable commit, one round trip
 //! ```
 //! Invariants:
 //! - `POSTGRES-1`: groups commit one after the other. Each holds one lock for its checks and
@@ -227,8 +227,9 @@ impl PostgresPools {
             client.batch_execute("").await.map_err(|failed| error::of_read(&failed))
         };
         let outcome = timeout(TIMEOUT, answered).await;
-        let outcome = outcome
-            .unwrap_or_else(|_| Err(StoreError::Retryable("the database does not answer".into())));
+        let outcome = outcome.unwrap_or_else(|_| {
+            Err(StoreError::Retryable("the database did not answer in time".into()))
+        });
         self.note(outcome.as_ref().err());
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: `RANGE-1`: a range contains `begin` but not `end`; it is empty if `begin >= end`.
 
 use bytes::Bytes;
+use std::ops::Bound;
 
 /// The keys from `begin` (included) to `end` (not included).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,11 @@ impl KeyRange {
     /// The range of exactly one key.
     pub fn key(key: &[u8]) -> Self {
         Self { begin: Bytes::copy_from_slice(key), end: after(key) }
+    }
+
+    /// The range as the bounds of a map of keys. Such a map panics on inverted bounds.
+    pub(super) fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (Bound::Included(&self.begin[..]), Bound::Excluded(&self.end[..]))
     }
 
     /// Whether the range contains `key`.
@@ -102,7 +108,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_prefix_range_contains_what_starts_with_it(prefix in bytes(), key in bytes(), rest in bytes()) {
+        fn a_prefix_range_contains_the_keys_with_that_prefix(
+            prefix in bytes(), key in bytes(), rest in bytes(),
+        ) {
             let range = KeyRange::prefix(prefix.clone());
             let endless = prefix.iter().all(|byte| *byte == 0xff);
             prop_assert_eq!(range.is_empty(), endless);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SimulatedEngine ── clone ──▶ another handle on the same data, for a node that restarts
-//!      └─ handle: the clock of its runtime ──▶ SimulatedStore: versions, late commits, faults, outage
+//!      └─ handle: clock of its runtime ──▶ SimulatedStore: versions, late commits, faults, outage
 //! ```
 //! Invariants:
 //! - `SIMULATED-1`: one seed and one schedule of calls give one trace of results. Each kind of
@@ -112,8 +112,8 @@ impl SimulatedEngine {
 
     /// Begins or ends an outage. Meanwhile begins and reads fail, and commits fail or stay unknown
     /// without taking effect.
-    pub fn set_outage(&self, outage: bool) {
-        self.handle.peek().outage = outage;
+    pub fn set_outage(&self, is_out: bool) {
+        self.handle.peek().is_out = is_out;
     }
 
     /// Number of faults so far, by kind.
@@ -144,7 +144,7 @@ impl Engine for SimulatedEngine {
     }
 
     fn health(&self) -> Result<(), StoreError> {
-        if self.handle.peek().outage {
+        if self.handle.peek().is_out {
             return Err(StoreError::fatal(Fault::Stopped, "simulated outage"));
         }
         Ok(())

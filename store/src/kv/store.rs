@@ -73,7 +73,10 @@ impl Store {
     ///
     /// # Errors
     /// See [`Engine::backup`].
-    pub async fn backup(&self, target: std::path::PathBuf) -> Result<super::Copied, StoreError> {
+    pub async fn backup(
+        &self,
+        target: std::path::PathBuf,
+    ) -> Result<super::BackupSize, StoreError> {
         self.engine.backup(target).await
     }
 
@@ -158,7 +161,7 @@ impl Store {
                 Duration::from_millis(backoff_ms / 2 + self.environment.below(backoff_ms / 2 + 1));
             if Instant::now() + wait >= run.deadline {
                 let reason = format!(
-                    "gave up after: {}",
+                    "the deadline passed after: {}",
                     error.retry_class().map_or_else(String::new, ToString::to_string)
                 );
                 return Err(E::from(if unknown {

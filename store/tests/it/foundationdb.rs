@@ -52,11 +52,11 @@ fn prefix_since(start: Timestamp) -> Vec<u8> {
 async fn open(options: &FoundationOptions) -> FoundationEngine {
     static CLEARED: OnceCell<()> = OnceCell::const_new();
     let engine = FoundationEngine::open(options).await.expect("the cluster can be used");
-    CLEARED.get_or_init(|| clear_what_is_old(options)).await;
+    CLEARED.get_or_init(|| clear_old_prefixes(options)).await;
     engine
 }
 
-async fn clear_what_is_old(options: &FoundationOptions) {
+async fn clear_old_prefixes(options: &FoundationOptions) {
     let cluster_file = options.cluster_file.as_ref().and_then(|path| path.to_str());
     let transaction = ::foundationdb::Database::new(cluster_file).unwrap().create_trx().unwrap();
     let an_hour_ago = Environment::system().now().minus(Duration::from_secs(3_600));
@@ -64,8 +64,8 @@ async fn clear_what_is_old(options: &FoundationOptions) {
     transaction.commit().await.unwrap();
 }
 
-async fn refusal(options: FoundationOptions) -> FoundationOpenError {
-    FoundationEngine::open(&options).await.err().expect("it is refused")
+async fn open_error(options: FoundationOptions) -> FoundationOpenError {
+    FoundationEngine::open(&options).await.err().expect("the options are rejected")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +80,7 @@ async fn nodes_that_share_a_cluster_are_serialized() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stores_that_share_a_cluster_see_nothing_of_each_other() {
+async fn stores_in_one_cluster_are_separate() {
     let Some(options) = options() else { return };
     let store = async |name: &str| {
         let prefix = [&options.prefix[..], name.as_bytes()].concat();
@@ -102,7 +102,7 @@ async fn stores_that_share_a_cluster_see_nothing_of_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_nobody_waits_for_takes_effect() {
+async fn an_abandoned_commit_takes_effect() {
     let Some(subject) = subject().await else { return };
     let mut open = subject.begin().await;
     open.set(&subject.key("a"), b"1");
@@ -148,14 +148,14 @@ async fn nothing_arrives_after_an_unknown_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_that_is_not_there_is_refused() {
+async fn an_absent_cluster_is_rejected() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_owned();
     std::fs::write(&path, "nobody:listens@127.0.0.1:9\n").unwrap();
     let options =
         FoundationOptions { read_ms_max: 500, ..FoundationOptions::new(Some(path.clone())) };
     within_deadline(async {
-        let error = refusal(options).await;
+        let error = open_error(options).await;
         assert!(matches!(error, FoundationOpenError::Connect { .. }), "{error}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     })
@@ -163,18 +163,18 @@ async fn a_cluster_that_is_not_there_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn options_that_cannot_be_used_are_refused() {
+async fn invalid_options_are_rejected() {
     let missing = FoundationOptions::new(Some(PathBuf::from("/nowhere/fdb.cluster")));
-    let error = refusal(missing.clone()).await;
+    let error = open_error(missing.clone()).await;
     assert!(matches!(error, FoundationOpenError::Options(_)), "{error}");
     assert!(error.to_string().contains("/nowhere/fdb.cluster"), "{error}");
     let prefix = vec![0xff];
     assert!(matches!(
-        refusal(FoundationOptions { prefix, ..missing }).await,
+        open_error(FoundationOptions { prefix, ..missing }).await,
         FoundationOpenError::Options(_)
     ));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "this is no cluster file\n").unwrap();
-    let error = refusal(FoundationOptions::new(Some(file.path().to_owned()))).await;
+    let error = open_error(FoundationOptions::new(Some(file.path().to_owned()))).await;
     assert!(matches!(error, FoundationOpenError::Connect { .. }), "{error}");
 }

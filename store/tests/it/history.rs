@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_one_counts_only_if_it_took_effect() {
+    fn an_unknown_transaction_counts_only_if_it_took_effect() {
         let known = record(1, (1, 2), &[(0, &[])], &[0]);
         let mut unknown = record(2, (0, 0), &[(0, &[])], &[0]);
         unknown.ended = None;

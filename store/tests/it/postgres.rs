@@ -36,8 +36,8 @@ async fn open(server: &Server) -> PostgresEngine {
     PostgresEngine::open(&options(server.url())).await.unwrap()
 }
 
-async fn refusal(options: PostgresOptions) -> PostgresOpenError {
-    PostgresEngine::open(&options).await.err().expect("it is refused")
+async fn open_error(options: PostgresOptions) -> PostgresOpenError {
+    PostgresEngine::open(&options).await.err().expect("the options are rejected")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +80,7 @@ async fn work(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_answered_outlives_the_server() {
+async fn answered_commits_survive_server_crashes() {
     // A server of its own, because the test crashes it.
     let Some(server) = Server::start(&[]).map(Arc::new) else { return };
     let subject = Subject::new(Arc::new(open(&server).await), None);
@@ -111,7 +111,7 @@ async fn what_was_answered_outlives_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_health_is_that_of_the_database() {
+async fn health_follows_the_database() {
     let Some(server) = Server::start(&[]).map(Arc::new) else { return };
     let subject = Subject::new(Arc::new(open(&server).await), None);
     subject.put("a", "1").await;
@@ -129,21 +129,21 @@ async fn its_health_is_that_of_the_database() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_forgets_is_refused() {
+async fn a_server_without_fsync_is_rejected() {
     let Some(server) = Server::start(&["-c", "fsync=off"]) else { return };
-    let error = refusal(options(server.url())).await;
-    assert_eq!(error.to_string(), "the database does not keep what is committed: fsync is off");
+    let error = open_error(options(server.url())).await;
+    assert_eq!(error.to_string(), "the database is not durable: fsync is off");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn options_that_cannot_be_used_are_refused() {
+async fn invalid_options_are_rejected() {
     let is_of_options = |error: PostgresOpenError| matches!(error, PostgresOpenError::Options(_));
-    assert!(is_of_options(refusal(options("mysql://localhost")).await));
-    assert!(is_of_options(refusal(options("postgresql://u:secret@localhost/db")).await));
+    assert!(is_of_options(open_error(options("mysql://localhost")).await));
+    assert!(is_of_options(open_error(options("postgresql://u:secret@localhost/db")).await));
     let ca_file = Some(PathBuf::from("/nowhere/ca.pem"));
     assert!(is_of_options(
-        refusal(PostgresOptions { ca_file, ..options("postgresql://u@db.example/x") }).await
+        open_error(PostgresOptions { ca_file, ..options("postgresql://u@db.example/x") }).await
     ));
-    let error = refusal(options("postgresql://u@127.0.0.1:9/x")).await;
+    let error = open_error(options("postgresql://u@127.0.0.1:9/x")).await;
     assert!(matches!(error, PostgresOpenError::Connect(_)), "{error}");
 }

@@ -10,8 +10,8 @@
 
 use super::base_store::{BaseStore, FlushMark, LmdbStore};
 use super::directory::DataDirectory;
-use super::{EmbeddedSnapshot, EngineCore, OpenError};
-use crate::kv::{Copied, Fault, KeyRange, RangeRead, StoreError, limits};
+use super::{LmdbCore, LmdbSnapshot, OpenError};
+use crate::kv::{BackupSize, Fault, KeyRange, RangeRead, StoreError, limits};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ const PAGE_PAIRS: usize = 2_000;
 /// # Errors
 /// `Unsupported` if `target` is not empty; `Stopped` if it cannot be written.
 pub(super) fn copy(
-    core: &Arc<EngineCore>,
+    core: &Arc<LmdbCore>,
     target: &Path,
     map_bytes_max: u64,
-) -> Result<Copied, StoreError> {
+) -> Result<BackupSize, StoreError> {
     let failed = |error: OpenError| StoreError::fatal(Fault::Stopped, error.to_string());
     if std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(StoreError::fatal(
@@ -36,8 +36,8 @@ pub(super) fn copy(
     let mut directory = DataDirectory::open(target).map_err(failed)?;
     let (env, pairs) = directory.open_environment(map_bytes_max, 1).map_err(failed)?;
     let base = LmdbStore::new(env, pairs, map_bytes_max).map_err(failed)?;
-    let snapshot = EmbeddedSnapshot::open(core)?;
-    let mut copied = Copied::default();
+    let snapshot = LmdbSnapshot::open(core)?;
+    let mut copied = BackupSize::default();
     let mut rest =
         RangeRead::first(KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]), PAGE_PAIRS);
     loop {

@@ -140,12 +140,8 @@ impl LmdbStore {
         };
         let number = |at: usize| Some(u64::from_le_bytes(row.get(at..at + 8)?.try_into().ok()?));
         let marks = number(0).zip(number(8)).map(|(done, begun)| FlushMarks { done, begun });
-        let malformed = || {
-            StoreError::fatal(
-                Fault::Corrupt,
-                "the row that says how far the log was flushed is malformed",
-            )
-        };
+        let malformed =
+            || StoreError::fatal(Fault::Corrupt, "the row with the flush marks is malformed");
         marks.ok_or_else(malformed)
     }
 
@@ -224,7 +220,7 @@ impl BaseStore for LmdbStore {
         let row = [marks.done.to_le_bytes(), marks.begun.to_le_bytes()].concat();
         self.pairs.put(&mut transaction, MARKS, &row).map_err(store_error)?;
         transaction.commit().map_err(store_error)?;
-        self.residency.lock().unwrap_or_else(PoisonError::into_inner).note(bytes as u64);
+        self.residency.lock().unwrap_or_else(PoisonError::into_inner).add_committed(bytes as u64);
         Ok(())
     }
 
@@ -250,7 +246,7 @@ fn store_error(error: heed::Error) -> StoreError {
             StoreError::fatal(Fault::Full, "the data file has reached its configured maximum")
         }
         heed::Error::Mdb(MdbError::ReadersFull) => {
-            StoreError::Retryable("too many transactions read at once".into())
+            StoreError::Retryable("too many transactions are reading".into())
         }
         heed::Error::Mdb(MdbError::Corrupted | MdbError::PageNotFound | MdbError::Invalid) => {
             StoreError::fatal(Fault::Corrupt, error.to_string())

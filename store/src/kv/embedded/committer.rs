@@ -18,8 +18,8 @@ use super::base_store::{BaseStore, Headroom};
 use super::disk::Disk;
 use super::engine_core::EngineCore;
 use super::is_full;
-use super::memtable::{bounds, page_bytes};
-use super::record::{Encoder, Pair};
+use super::memtable::page_bytes;
+use super::record::{Pair, RecordEncoder};
 use super::segment::ActiveSegment;
 use super::snapshot::EmbeddedSnapshot;
 use crate::kv::overlay::Write;
@@ -74,7 +74,7 @@ type Staged = BTreeMap<Bytes, Option<Bytes>>;
 pub(super) struct Committer<D: Disk, B: BaseStore> {
     core: Arc<EngineCore<D, B>>,
     active: ActiveSegment<D::File>,
-    encoder: Encoder,
+    encoder: RecordEncoder,
     /// Sequence of the last record.
     sequence: u64,
 }
@@ -86,7 +86,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         secret: u32,
     ) -> Self {
         let sequence = core.visible();
-        Self { core, active, encoder: Encoder::new(secret), sequence }
+        Self { core, active, encoder: RecordEncoder::new(secret), sequence }
     }
 
     /// Body of the thread: runs until [`CommitterMessage::Close`], or until all senders are gone.
@@ -174,7 +174,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
             page_bytes: 0,
         };
         let mut verdicts: Vec<_> =
-            group.iter_mut().map(|commit| builder.take(commit, has_room)).collect();
+            group.iter_mut().map(|commit| builder.add(commit, has_room)).collect();
         let staged = std::mem::take(&mut builder.staged);
         drop(builder);
         if staged.is_empty() {
@@ -211,7 +211,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
     /// Flushes all unflushed pairs.
     fn flush_everything(&mut self) -> Result<(), StoreError> {
         self.seal()?;
-        while self.core.flush_some()? {}
+        while self.core.flush_oldest()? {}
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
             self.seal()?;
         }
         self.active.make_room(record_bytes).map_err(|error| {
-            let reason = format!("the log cannot be made longer: {error}");
+            let reason = format!("cannot extend the log: {error}");
             if is_full(&error) {
                 StoreError::fatal(Fault::Full, reason)
             } else {
@@ -244,7 +244,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
             ordered();
         }
         self.active.append(record).map_err(|error| {
-            let reason = format!("{} could not be written: {error}", self.active.segment.name);
+            let reason = format!("cannot write log segment {}: {error}", self.active.segment.name);
             self.core.stop(reason.clone());
             StoreError::MaybeCommitted(reason)
         })?;
@@ -254,7 +254,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
 
     fn seal_if_possible(&mut self) {
         if let Err(error) = self.seal() {
-            tracing::debug!(%error, "the log goes on in the same segment");
+            tracing::debug!(%error, "cannot seal the log segment yet");
         }
     }
 
@@ -265,12 +265,12 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
             return Ok(());
         }
         let segment = loop {
-            match self.core.take_segment() {
+            match self.core.acquire_segment() {
                 Ok(Some(segment)) => break segment,
                 // All segments are in use; a flush frees one.
-                Ok(None) if self.core.flush_for_a_segment()? => {}
-                Err(error) if self.core.flush_for_a_segment()? => {
-                    tracing::warn!(%error, "no further segment could be made; the ones that are there go on");
+                Ok(None) if self.core.flush_to_free_segment()? => {}
+                Err(error) if self.core.flush_to_free_segment()? => {
+                    tracing::warn!(%error, "cannot create a log segment; reusing a flushed one");
                 }
                 Ok(None) => {
                     return Err(StoreError::fatal(Fault::Full, "the log has no free segment"));
@@ -292,7 +292,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
     /// Leaves the unflushed pairs to the flusher, and tells it to end.
     pub(super) fn close(self) {
         if self.core.active().0.is_empty() {
-            self.core.give_back(self.active.segment);
+            self.core.release_segment(self.active.segment);
         } else if self.core.check_writable().is_ok() {
             self.core.seal(self.active.segment);
         }
@@ -335,13 +335,9 @@ struct GroupBuilder<'a, D: Disk, B: BaseStore> {
 
 impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
     /// Adds a commit to the group, or returns why it is rejected.
-    fn take(
-        &mut self,
-        commit: &mut QueuedCommit,
-        has_room_for_all: bool,
-    ) -> Result<(), StoreError> {
+    fn add(&mut self, commit: &mut QueuedCommit, has_room_for_all: bool) -> Result<(), StoreError> {
         if self.has_conflict(commit) {
-            return Err(StoreError::Retryable("what was read has changed since".into()));
+            return Err(StoreError::Retryable("conflict: a key that was read has changed".into()));
         }
         let page_bytes = commit_page_bytes(commit);
         let pairs = self.effects(commit)?;
@@ -376,7 +372,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
             }
             CheckedRead::Range(range) => {
                 let is_staged = !range.is_empty()
-                    && self.staged.range::<[u8], _>(bounds(range)).next().is_some();
+                    && self.staged.range::<[u8], _>(range.bounds()).next().is_some();
                 is_staged || memtables.iter().any(|memtable| memtable.is_changed(range, since))
             }
         };
@@ -417,7 +413,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
             return Ok(());
         }
         pairs.extend(
-            self.staged.range::<[u8], _>(bounds(range)).map(|(key, _)| (key.clone(), None)),
+            self.staged.range::<[u8], _>(range.bounds()).map(|(key, _)| (key.clone(), None)),
         );
         let mut rest = range.clone();
         loop {

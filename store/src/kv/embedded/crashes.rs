@@ -8,7 +8,8 @@
 //! the start fail.
 //!
 //! ```sh
-//! TRIGGERS_STORE_CRASH_SEEDS=0..500000 cargo test --release -p triggers-store --lib crashes -- --nocapture
+//! TRIGGERS_STORE_CRASH_SEEDS=0..500000 \
+//!   cargo test --release -p triggers-store --lib crashes -- --nocapture
 //! ```
 
 mod base_store;
@@ -31,8 +32,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
-type EngineCore = engine_core::EngineCore<SimulatedDisk, SimulatedBaseStore>;
-type EmbeddedSnapshot = snapshot::EmbeddedSnapshot<SimulatedDisk, SimulatedBaseStore>;
+type SimulatedCore = engine_core::EngineCore<SimulatedDisk, SimulatedBaseStore>;
+type SimulatedSnapshot = snapshot::EmbeddedSnapshot<SimulatedDisk, SimulatedBaseStore>;
 type Model = BTreeMap<Bytes, Bytes>;
 
 const SECRET: u32 = 0x005e_c2e7;
@@ -43,8 +44,8 @@ const SEEDS: Range<u64> = 0..5_000;
 /// Outcome of one commit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    Done,
-    Refused,
+    Committed,
+    Rejected,
     Unknown,
 }
 
@@ -56,7 +57,7 @@ struct Machine {
     /// Pairs that must be present.
     model: Model,
     /// Alternative state: the model plus the group whose outcome is unknown.
-    maybe: Option<Model>,
+    alternative: Option<Model>,
     /// Number of committed groups; `written` has the group that last wrote each key.
     groups: u64,
     written: BTreeMap<Bytes, u64>,
@@ -66,9 +67,9 @@ struct Machine {
 
 /// An open log and the snapshots on it.
 struct Life {
-    core: Arc<EngineCore>,
+    core: Arc<SimulatedCore>,
     committer: Committer<SimulatedDisk, SimulatedBaseStore>,
-    snapshots: Vec<(EmbeddedSnapshot, Model, u64)>,
+    snapshots: Vec<(SimulatedSnapshot, Model, u64)>,
 }
 
 impl Machine {
@@ -83,7 +84,17 @@ impl Machine {
         };
         let base = SimulatedBaseStore::new(seed, disk.clone());
         let (model, written) = (Model::new(), BTreeMap::new());
-        Self { chance, disk, base, options, model, maybe: None, groups: 0, written, is_clean: true }
+        Self {
+            chance,
+            disk,
+            base,
+            options,
+            model,
+            alternative: None,
+            groups: 0,
+            written,
+            is_clean: true,
+        }
     }
 
     fn live(&mut self) {
@@ -116,7 +127,7 @@ impl Machine {
                     self.disk.set(None, None, false);
                     assert!(
                         !self.is_clean || recovered.records == 0,
-                        "closed well, and yet {recovered:?}"
+                        "closed cleanly, but recovered {recovered:?}"
                     );
                     self.is_clean = false;
                     let life = Life { core, committer, snapshots: Vec::new() };
@@ -125,19 +136,19 @@ impl Machine {
                 }
                 Ok(_) => self.disk.end(self.chance.one_in(2)),
                 Err(error) => {
-                    assert!(self.disk.is_dead(), "refused without a reason: {error}");
+                    assert!(self.disk.is_dead(), "failed without a crash: {error}");
                     self.disk.end(self.chance.one_in(2));
                 }
             }
         }
-        unreachable!("a machine that does not die opens its log")
+        unreachable!("without a crash the log opens")
     }
 
     fn compare(&mut self, life: &Life) {
-        let found = all(&EmbeddedSnapshot::open(&life.core).unwrap());
-        match self.maybe.take() {
-            Some(maybe) if found == maybe => self.model = maybe,
-            _ => assert_eq!(found, self.model, "what is there is not what was answered"),
+        let found = read_all(&SimulatedSnapshot::open(&life.core).unwrap());
+        match self.alternative.take() {
+            Some(alternative) if found == alternative => self.model = alternative,
+            _ => assert_eq!(found, self.model, "the content differs from the answered commits"),
         }
     }
 
@@ -147,7 +158,7 @@ impl Machine {
             11..=13 => self.flush(life),
             14 => drop(life.committer.seal()),
             15..=16 => {
-                let snapshot = EmbeddedSnapshot::open(&life.core).unwrap();
+                let snapshot = SimulatedSnapshot::open(&life.core).unwrap();
                 life.snapshots.push((snapshot, self.model.clone(), self.groups));
             }
             17 if !life.snapshots.is_empty() => {
@@ -155,7 +166,7 @@ impl Machine {
             }
             _ => {
                 for (snapshot, model, _) in &life.snapshots {
-                    assert_eq!(all(snapshot), *model, "a snapshot has changed");
+                    assert_eq!(read_all(snapshot), *model, "a snapshot has changed");
                     let key = key(self.chance.below(KEYS));
                     assert_eq!(snapshot.get(&key).unwrap(), model.get(&key).cloned());
                 }
@@ -164,14 +175,14 @@ impl Machine {
     }
 
     fn flush(&mut self, life: &Life) {
-        match life.core.flush_some() {
+        match life.core.flush_oldest() {
             Ok(_) => {}
             Err(error) if error.fault() == Some(Fault::Full) => {}
             Err(error) => {
                 let is_stopped = life.core.check_writable().is_err();
                 assert!(
                     is_stopped || self.disk.is_dead(),
-                    "a flush failed and the store goes on: {error}"
+                    "the store is writable after a failed flush: {error}"
                 );
             }
         }
@@ -180,76 +191,81 @@ impl Machine {
     fn commit(&mut self, life: &mut Life) {
         let was_stopped = life.core.check_writable().is_err();
         let count = 1 + self.chance.below(4);
-        let commits: Vec<_> = (0..count).map(|_| self.a_commit(life)).collect();
+        let commits: Vec<_> = (0..count).map(|_| self.draw_commit(life)).collect();
         let (mut group, mut answers) = (Vec::new(), Vec::new());
-        let (seen, looks) = (Seen::default(), self.chance.one_in(4));
+        let (seen, observes) = (Seen::default(), self.chance.one_in(4));
         for (mut commit, answer, since) in commits {
-            let told = (describe(&commit), since);
-            commit.ordered = looks.then(|| look(&life.core, &seen));
+            let effects = (model_of(&commit), since);
+            commit.ordered = observes.then(|| observe(&life.core, &seen));
             group.push(commit);
-            answers.push((told, answer));
+            answers.push((effects, answer));
         }
         life.committer.commit_group(group);
         self.groups += 1;
         let seen = seen.lock().unwrap().take();
-        let (before, mut maybe) = (self.model.clone(), self.model.clone());
+        let (before, mut alternative) = (self.model.clone(), self.model.clone());
         let (mut is_unknown, mut staged) = (false, Vec::new());
-        for ((told, since), mut answer) in answers {
+        for ((effects, since), mut answer) in answers {
             let answer = answer.try_recv().expect("every commit is answered");
             let verdict = match &answer {
-                Ok(()) => Verdict::Done,
+                Ok(()) => Verdict::Committed,
                 Err(StoreError::MaybeCommitted(_)) => Verdict::Unknown,
-                Err(_) => Verdict::Refused,
+                Err(_) => Verdict::Rejected,
             };
             assert!(
-                !was_stopped || verdict == Verdict::Refused,
-                "it was stopped, and goes on: {answer:?}"
+                !was_stopped || verdict == Verdict::Rejected,
+                "a stopped store accepted a commit: {answer:?}"
             );
-            if verdict == Verdict::Refused {
+            if verdict == Verdict::Rejected {
                 continue;
             }
-            let conflict = self.conflict(&told, since, &staged);
+            let conflict = self.conflict(&effects, since, &staged);
             assert_eq!(
                 conflict, None,
-                "a conflict was not found: {told:?} read at {since:?} of {}",
+                "a conflict was missed: {effects:?} read at {since:?} of {}",
                 self.groups
             );
-            staged.extend(apply(&told, &mut maybe));
+            staged.extend(apply(&effects, &mut alternative));
             is_unknown |= verdict == Verdict::Unknown;
         }
         for key in staged {
             self.written.insert(key, self.groups);
         }
         if is_unknown {
-            assert!(life.core.check_writable().is_err(), "an unknown end stops the store");
-            self.maybe = Some(maybe);
+            assert!(life.core.check_writable().is_err(), "an unknown outcome stops the store");
+            self.alternative = Some(alternative);
         } else if !was_stopped {
-            self.model = maybe;
+            self.model = alternative;
         }
         // A group becomes visible exactly when it is durable.
         if !self.disk.is_dead() {
-            assert_eq!(all(&EmbeddedSnapshot::open(&life.core).unwrap()), self.model);
+            assert_eq!(read_all(&SimulatedSnapshot::open(&life.core).unwrap()), self.model);
         }
         if let Some((durable, ordered)) = seen {
-            assert_eq!(all(&durable), before, "it was visible before it was durable");
-            let after = self.maybe.as_ref().unwrap_or(&self.model);
-            assert_eq!(all(&ordered), *after, "a group that is in order is seen whole");
-            if self.maybe.is_none() && life.snapshots.len() < 3 {
+            assert_eq!(read_all(&durable), before, "the group was visible before it was durable");
+            let after = self.alternative.as_ref().unwrap_or(&self.model);
+            assert_eq!(read_all(&ordered), *after, "an ordered group is visible completely");
+            if self.alternative.is_none() && life.snapshots.len() < 3 {
                 life.snapshots.push((ordered, self.model.clone(), self.groups));
             }
         }
     }
 
     /// Returns a key that was written after the commit read it.
-    fn conflict(&self, told: &Told, since: Option<u64>, staged: &[Bytes]) -> Option<Bytes> {
+    fn conflict(
+        &self,
+        effects: &ModelCommit,
+        since: Option<u64>,
+        staged: &[Bytes],
+    ) -> Option<Bytes> {
         let since = since?;
-        let is_read = |key: &Bytes| told.reads.iter().any(|range| range.contains(key));
+        let is_read = |key: &Bytes| effects.reads.iter().any(|range| range.contains(key));
         let newer = self.written.iter().filter(|(_, group)| **group > since).map(|(key, _)| key);
         newer.chain(staged).find(|key| is_read(key)).cloned()
     }
 
     /// Draws a commit; also returns the number of groups at its snapshot.
-    fn a_commit(
+    fn draw_commit(
         &mut self,
         life: &Life,
     ) -> (QueuedCommit, oneshot::Receiver<Result<(), StoreError>>, Option<u64>) {
@@ -322,7 +338,7 @@ impl Machine {
             self.disk.set(None, None, false);
             let is_stopped = core.check_writable().is_err();
             committer.close();
-            while let Ok(true) = core.flush_some() {}
+            while let Ok(true) = core.flush_oldest() {}
             self.is_clean = !is_stopped && core.check_writable().is_ok();
         }
         drop(core);
@@ -368,7 +384,7 @@ impl Machine {
                 // The removed file may have held the end of the log.
                 assert!(
                     is_removed && log.is_shorter_than(self.groups),
-                    "damage at {name} {at} was not noticed"
+                    "damage at {name} {at} was not detected"
                 );
             }
         }
@@ -377,31 +393,31 @@ impl Machine {
 
 /// Snapshots taken when a group is ordered: the durable state, and the one that pipelined
 /// transactions see.
-type Seen = Arc<Mutex<Option<(EmbeddedSnapshot, EmbeddedSnapshot)>>>;
+type Seen = Arc<Mutex<Option<(SimulatedSnapshot, SimulatedSnapshot)>>>;
 
-fn look(core: &Arc<EngineCore>, seen: &Seen) -> Ordered {
+fn observe(core: &Arc<SimulatedCore>, seen: &Seen) -> Ordered {
     let (core, seen) = (core.clone(), seen.clone());
     Box::new(move || {
         let states = [Visibility::Durable, Visibility::Ordered]
-            .map(|visibility| EmbeddedSnapshot::open_with(&core, visibility).unwrap());
+            .map(|visibility| SimulatedSnapshot::open_with(&core, visibility).unwrap());
         *seen.lock().unwrap() = Some(states.into());
     })
 }
 
 /// Reads and writes of a commit, for the model.
 #[derive(Debug)]
-struct Told {
+struct ModelCommit {
     reads: Vec<KeyRange>,
     cleared: Vec<KeyRange>,
     writes: BTreeMap<Bytes, Write>,
 }
 
-fn describe(commit: &QueuedCommit) -> Told {
+fn model_of(commit: &QueuedCommit) -> ModelCommit {
     let range = |read: &CheckedRead| match read {
         CheckedRead::Key(key) => KeyRange::key(key),
         CheckedRead::Range(range) => range.clone(),
     };
-    Told {
+    ModelCommit {
         reads: commit.reads.iter().map(range).collect(),
         cleared: commit.cleared.clone(),
         writes: commit.writes.clone(),
@@ -409,16 +425,16 @@ fn describe(commit: &QueuedCommit) -> Told {
 }
 
 /// Applies a commit to the model; returns the keys that it wrote.
-fn apply(told: &Told, model: &mut Model) -> Vec<Bytes> {
+fn apply(effects: &ModelCommit, model: &mut Model) -> Vec<Bytes> {
     let cleared: Vec<Bytes> = model
         .keys()
-        .filter(|key| told.cleared.iter().any(|range| range.contains(key)))
+        .filter(|key| effects.cleared.iter().any(|range| range.contains(key)))
         .cloned()
         .collect();
     for key in &cleared {
         model.remove(key);
     }
-    for (key, write) in &told.writes {
+    for (key, write) in &effects.writes {
         match write {
             Write::Set(value) => drop(model.insert(key.clone(), value.clone())),
             Write::Clear => drop(model.remove(key)),
@@ -430,7 +446,7 @@ fn apply(told: &Told, model: &mut Model) -> Vec<Bytes> {
             }
         }
     }
-    cleared.into_iter().chain(told.writes.keys().cloned()).collect()
+    cleared.into_iter().chain(effects.writes.keys().cloned()).collect()
 }
 
 fn key(number: usize) -> Bytes {
@@ -442,7 +458,7 @@ fn is_counter(number: usize) -> bool {
 }
 
 /// Reads all pairs of a snapshot in pages, and checks that the reverse order agrees.
-fn all(snapshot: &EmbeddedSnapshot) -> Model {
+fn read_all(snapshot: &SimulatedSnapshot) -> Model {
     let whole = KeyRange::new("", "z");
     let mut rest = RangeRead::first(whole.clone(), 5);
     let mut pairs = Vec::new();
@@ -472,7 +488,7 @@ fn seeds() -> Range<u64> {
 }
 
 #[test]
-fn nothing_that_was_answered_is_lost() {
+fn answered_commits_survive_crashes() {
     let seeds = seeds();
     let middle = seeds.start.midpoint(seeds.end);
     let run = |seeds: Range<u64>| {

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! LOCK       held (flock) while a process has the directory open
-//! FORMAT     "triggers-data 1" and the log's secret; written last, so that a half-made directory is made again
+//! FORMAT     "triggers-data 1" and the log's secret; written last, so that a start can repeat
+//!            the creation of a half-made directory
 //! wal/       segments of the log
-//! data.mdb   LMDB: the pairs that are no longer only in the log; longer than its last used page (BASE-4)
+//! data.mdb   LMDB: the flushed pairs; longer than its last used page (BASE-4)
 //! lock.mdb   LMDB's table of readers; worthless when no process is running
 //! ```
 //! Invariant: `DATA-DIRECTORY-1`: a directory of an unknown format is rejected and left as it is.
@@ -36,13 +37,14 @@ const PAGE_BYTES_MIN: u64 = 4_096;
 pub enum OpenError {
     /// Another process has the directory open.
     #[error(
-        "data directory {0} is open in another process; stop that one first, or give this one its own directory"
+        "data directory {0} is open in another process; stop that process or configure another \
+         directory"
     )]
     Locked(PathBuf),
     /// The format is not that of this version.
     #[error(
-        "data directory {directory} has the format {found:?}; this version writes {expected:?} and reads earlier ones; \
-         it was left as it is"
+        "data directory {directory} has format {found:?}; this version supports only {expected:?}; \
+         nothing was changed"
     )]
     Format {
         /// Path of the directory.
@@ -62,8 +64,8 @@ pub enum OpenError {
     },
     /// A segment of the log is damaged.
     #[error(
-        "log segment {file} is damaged: {reason}; nothing was changed. Events that were accepted are lost with it: \
-         repair the disk, or restore the data directory from a backup"
+        "log segment {file} is damaged: {reason}; nothing was changed. The segment holds accepted \
+         events: repair the disk, or restore the data directory from a backup"
     )]
     DamagedLog {
         /// Path of the segment.
@@ -164,7 +166,7 @@ impl DataDirectory {
             if !self.log().is_dir() {
                 return Err(OpenError::Damaged {
                     file: self.log(),
-                    reason: "it is not there".to_owned(),
+                    reason: "the log's directory is missing".to_owned(),
                 });
             }
             return Ok(secret);
@@ -259,7 +261,7 @@ impl DataDirectory {
     }
 
     fn too_short(&self, length: u64, used: u64) -> OpenError {
-        let reason = format!("it has {length} bytes and {used} are in use: its end was cut off");
+        let reason = format!("it is truncated: it has {length} bytes, but {used} are in use");
         OpenError::Damaged { file: self.data_file(), reason }
     }
 }

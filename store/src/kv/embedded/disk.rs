@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use file::{Scratch, SegmentFile};
+use file::{AlignedBuffer, SegmentFile};
 
 /// A directory of segments.
 pub(super) trait Disk: Send + Sync + 'static {
@@ -46,7 +46,7 @@ pub(super) trait DiskFile: Send + Sync + 'static {
 }
 
 /// Reads a file to its end.
-pub(super) fn read_whole(file: &impl DiskFile) -> io::Result<Vec<u8>> {
+pub(super) fn read_file(file: &impl DiskFile) -> io::Result<Vec<u8>> {
     let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
     let mut done = 0;
@@ -62,7 +62,7 @@ pub(super) fn read_whole(file: &impl DiskFile) -> io::Result<Vec<u8>> {
 }
 
 /// Writes all of `bytes` at `offset`.
-pub(super) fn write_whole(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+pub(super) fn write_fully(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
         match file.write_at(&bytes[done..], offset + done as u64) {
@@ -82,7 +82,7 @@ pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::
     let mut done = 0;
     while done < bytes {
         let step = STEP.min(bytes - done);
-        write_whole(file, &zeros[..step as usize], offset + done)?;
+        write_fully(file, &zeros[..step as usize], offset + done)?;
         done += step;
     }
     Ok(())
@@ -91,7 +91,7 @@ pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::
 /// The directory of segments in a data directory.
 pub(super) struct LogDirectory {
     path: PathBuf,
-    scratch: Scratch,
+    buffer: AlignedBuffer,
     /// Keeps the data directory locked.
     _directory: Option<DataDirectory>,
 }
@@ -112,12 +112,12 @@ impl LogDirectory {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { path, scratch: Scratch::default(), _directory: Some(directory) })
+        Ok(Self { path, buffer: AlignedBuffer::default(), _directory: Some(directory) })
     }
 
     /// Gives read-only access; the caller keeps the data directory locked.
-    pub(super) fn of(directory: &DataDirectory) -> Self {
-        Self { path: directory.log(), scratch: Scratch::default(), _directory: None }
+    pub(super) fn read_only(directory: &DataDirectory) -> Self {
+        Self { path: directory.log(), buffer: AlignedBuffer::default(), _directory: None }
     }
 }
 
@@ -133,7 +133,7 @@ impl Disk for LogDirectory {
     }
 
     fn open(&self, name: &str) -> io::Result<SegmentFile> {
-        SegmentFile::open(&self.path.join(name), self.scratch.clone())
+        SegmentFile::open(&self.path.join(name), self.buffer.clone())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -150,14 +150,14 @@ impl Disk for LogDirectory {
                 .mode(FILE_MODE)
                 .open(&unfinished)?;
             // With a buffer of its own, so that the committer does not wait for this.
-            let file = SegmentFile::open(&unfinished, Scratch::default())?;
+            let file = SegmentFile::open(&unfinished, AlignedBuffer::default())?;
             // Written zeros, not reserved space: overwriting them does not involve the file
             // system's journal.
             write_zeros(&file, 0, bytes)?;
             file.sync_all()?;
             std::fs::rename(&unfinished, self.path.join(name))?;
             File::open(&self.path)?.sync_all()?;
-            Ok(file.with(self.scratch.clone()))
+            Ok(file.with(self.buffer.clone()))
         };
         made().inspect_err(|_| {
             // If this fails too, the next start removes the file.

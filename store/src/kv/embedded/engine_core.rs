@@ -1,7 +1,7 @@
 //! State that transactions, the committer and the flusher share.
 //!
 //! ```text
-//! active memtable and segment ─(full)─▶ sealed memtables and segments ─(flushed)─▶ base store; segments are free
+//! active memtable, segment ─(full)─▶ sealed memtables, segments ─(flushed)─▶ base store
 //! ```
 //! Invariants:
 //! - `SHARED-1`: a commit is visible once it is durable; only pipelined transactions see it
@@ -12,8 +12,8 @@
 //! - `SHARED-4`: there are at most `segments_max` segments, except for those that a recovery finds.
 
 use super::base_store::BaseStore;
-use super::disk::{Disk, DiskFile};
-use super::memtable::{Memtable, View};
+use super::disk::Disk;
+use super::memtable::{Memtable, MemtableView};
 use super::segment::{Segment, name_of};
 use super::snapshot::Visibility;
 use crate::kv::{Fault, StoreError};
@@ -42,7 +42,7 @@ pub(super) struct Sealed<F> {
 /// State behind one lock.
 pub(super) struct LogState<F> {
     active: Arc<Memtable>,
-    view: Arc<View>,
+    view: Arc<MemtableView>,
     /// Sequence of the last durable group.
     visible: u64,
     /// Sequence of the last group in the memtables: `visible`, or the next.
@@ -75,6 +75,13 @@ pub(super) struct EngineCore<D: Disk, B: BaseStore> {
     stopped: OnceLock<String>,
 }
 
+/// Numbers of segments by their use.
+pub(super) struct SegmentCounts {
+    pub(super) sealed: usize,
+    pub(super) free: usize,
+    pub(super) total: usize,
+}
+
 /// State of the log after a recovery.
 pub(super) struct InitialState<F> {
     pub(super) sealed: VecDeque<Sealed<F>>,
@@ -87,9 +94,9 @@ pub(super) struct InitialState<F> {
     pub(super) flushed: u64,
 }
 
-const FLUSH_RATE_AT_FIRST: u64 = 50 << 20;
+const FLUSH_RATE_INITIAL: u64 = 50 << 20;
 /// Smaller flushes are not used to estimate the rate.
-const FLUSH_BYTES_TELLING: u64 = 4 << 20;
+const FLUSH_RATE_BYTES_MIN: u64 = 4 << 20;
 
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     pub(super) fn new(
@@ -123,7 +130,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
             // The marks of flushes before the start are unknown. No snapshot is older than `last`.
             flushing: AtomicU64::new(last),
             flush: Mutex::new(()),
-            flush_rate: AtomicU64::new(FLUSH_RATE_AT_FIRST),
+            flush_rate: AtomicU64::new(FLUSH_RATE_INITIAL),
             stopped: OnceLock::new(),
         }
     }
@@ -133,7 +140,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     }
 
     /// Registers a reader; returns the memtables and the sequence to read at.
-    pub(super) fn enter(&self, visibility: Visibility) -> (Arc<View>, u64) {
+    pub(super) fn enter(&self, visibility: Visibility) -> (Arc<MemtableView>, u64) {
         let mut state = self.state();
         let sequence = match visibility {
             Visibility::Durable => state.visible,
@@ -144,12 +151,12 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     }
 
     /// Whether the maximum number of transactions is reading.
-    pub(super) fn is_read_by_too_many(&self) -> bool {
+    pub(super) fn has_readers_max(&self) -> bool {
         self.state().readers.values().sum::<usize>() >= self.options.readers_max
     }
 
     /// The memtables, newest first.
-    pub(super) fn view(&self) -> Arc<View> {
+    pub(super) fn view(&self) -> Arc<MemtableView> {
         self.state().view.clone()
     }
 
@@ -209,12 +216,12 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     }
 
     /// Returns an unused segment.
-    pub(super) fn give_back(&self, segment: Segment<D::File>) {
+    pub(super) fn release_segment(&self, segment: Segment<D::File>) {
         self.state().free.push(segment);
     }
 
     /// Takes a free segment, or creates one. Returns `None` if the maximum is reached.
-    pub(super) fn take_segment(&self) -> std::io::Result<Option<Segment<D::File>>> {
+    pub(super) fn acquire_segment(&self) -> std::io::Result<Option<Segment<D::File>>> {
         if let Some(segment) = self.state().free.pop() {
             return Ok(Some(segment));
         }
@@ -275,7 +282,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         drop(state);
         // Page estimates assume half-empty pages.
         let bytes = memtables.iter().map(|memtable| memtable.page_bytes()).sum::<u64>() / 2;
-        if !took.is_zero() && bytes >= FLUSH_BYTES_TELLING {
+        if !took.is_zero() && bytes >= FLUSH_RATE_BYTES_MIN {
             let rate = (bytes as f64 / took.as_secs_f64()) as u64;
             let before = self.flush_rate.load(Ordering::Relaxed);
             self.flush_rate.store((before * 3 + rate) / 4, Ordering::Relaxed);
@@ -295,10 +302,10 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         Duration::from_secs_f64((bytes as f64 / rate * pressure).min(PAUSE_MAX_SECONDS))
     }
 
-    /// Numbers of segments.
-    pub(super) fn segments(&self) -> (usize, usize, usize) {
+    /// Counts the segments.
+    pub(super) fn segments(&self) -> SegmentCounts {
         let state = self.state();
-        (state.sealed.len(), state.free.len(), state.segments)
+        SegmentCounts { sealed: state.sealed.len(), free: state.free.len(), total: state.segments }
     }
 
     /// Waits until `segments` are sealed, the engine closes, or the timeout passes.
@@ -328,10 +335,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
 
     /// Stops all writing (`SHARED-3`): after a failed sync nobody knows what the disk holds.
     pub(super) fn stop(&self, reason: String) -> StoreError {
-        tracing::error!(
-            reason,
-            "the store has stopped writing; check the disk and restart the node"
-        );
+        tracing::error!(reason, "the store stopped writing; check the disk and restart the node");
         let _ = self.stopped.set(reason.clone());
         StoreError::fatal(Fault::Stopped, reason)
     }
@@ -342,17 +346,8 @@ const PAUSE_MAX_SECONDS: f64 = 0.05;
 impl<F> LogState<F> {
     fn renew_view(&mut self) {
         let sealed = self.sealed.iter().rev().map(|sealed| sealed.memtable.clone());
-        self.view = Arc::new(View {
+        self.view = Arc::new(MemtableView {
             memtables: std::iter::once(self.active.clone()).chain(sealed).collect(),
         });
-    }
-}
-
-impl<F: DiskFile> Segment<F> {
-    /// Opens an existing segment.
-    pub(super) fn open<D: Disk<File = F>>(disk: &D, name: String) -> std::io::Result<Self> {
-        let file = disk.open(&name)?;
-        let bytes = file.length()?;
-        Ok(Self { name, file, bytes })
     }
 }

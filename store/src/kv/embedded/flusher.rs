@@ -20,27 +20,27 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-const TRANSACTION_KEYS: usize = 4_000;
-const TRANSACTION_BYTES: usize = 4 << 20;
+const TRANSACTION_KEYS_MAX: usize = 4_000;
+const TRANSACTION_BYTES_TARGET: usize = 4 << 20;
 /// Interval at which the thread checks for work.
-const TICK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Timer intervals to wait after a segment could not be created.
-const TICKS_WITHOUT_SPARE: u32 = 60;
+const SPARE_RETRY_INTERVALS: u32 = 60;
 /// Pause between attempts to flush into a full base store.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     /// Flushes the oldest sealed memtables; returns false if there are none.
-    pub(super) fn flush_some(&self) -> Result<bool, StoreError> {
+    pub(super) fn flush_oldest(&self) -> Result<bool, StoreError> {
         let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush_next()
     }
 
     /// Flushes until a segment is free; returns whether one is.
-    pub(super) fn flush_for_a_segment(&self) -> Result<bool, StoreError> {
+    pub(super) fn flush_to_free_segment(&self) -> Result<bool, StoreError> {
         let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have flushed while this one waited for the lock.
-        if self.segments().1 > 0 { Ok(true) } else { self.flush_next() }
+        if self.segments().free > 0 { Ok(true) } else { self.flush_next() }
     }
 
     fn flush_next(&self) -> Result<bool, StoreError> {
@@ -53,7 +53,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.begin_flush(last);
         let keys = self.flush_memtables(&memtables, last).map_err(|error| match error.fault() {
             Some(Fault::Full) => error,
-            _ => self.stop(format!("the log could not be flushed: {error}")),
+            _ => self.stop(format!("cannot flush the log: {error}")),
         })?;
         self.end_flush(&memtables, last, begun.elapsed());
         metrics::counter!("triggers_store_flushed_keys_total").increment(keys as u64);
@@ -62,10 +62,10 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     }
 
     fn flush_memtables(&self, memtables: &[Arc<Memtable>], last: u64) -> Result<usize, StoreError> {
-        let held = LockedMemtables::of(memtables.iter().rev());
-        let (mut pairs, mut bytes, mut keys) = (Vec::with_capacity(TRANSACTION_KEYS), 0, 0);
+        let held = LockedMemtables::lock(memtables.iter().rev());
+        let (mut pairs, mut bytes, mut keys) = (Vec::with_capacity(TRANSACTION_KEYS_MAX), 0, 0);
         for (key, value) in held.newest() {
-            if pairs.len() == TRANSACTION_KEYS || bytes >= TRANSACTION_BYTES {
+            if pairs.len() == TRANSACTION_KEYS_MAX || bytes >= TRANSACTION_BYTES_TARGET {
                 self.apply(&pairs, FlushMark::Begun(last))?;
                 pairs.clear();
                 bytes = 0;
@@ -97,22 +97,22 @@ pub(super) fn run<D: Disk, B: BaseStore>(
     core: &EngineCore<D, B>,
     commits: &mpsc::WeakSender<CommitterMessage>,
 ) {
-    let (mut visible, mut ticks_without_spare) = (0, 0u32);
+    let (mut visible, mut intervals_until_spare) = (0, 0u32);
     loop {
-        core.wait_for_sealed(core.options.flush_segments, TICK);
+        core.wait_for_sealed(core.options.flush_segments, CHECK_INTERVAL);
         let (is_closing, before) = (core.is_closing(), visible);
         visible = core.visible();
-        let (sealed, ..) = core.segments();
+        let sealed = core.segments().sealed;
         let is_quiet = before == visible;
         if sealed >= core.options.flush_segments || (sealed > 0 && (is_closing || is_quiet)) {
-            match core.flush_some() {
+            match core.flush_oldest() {
                 Ok(_) => {}
                 Err(error) if error.fault() == Some(Fault::Full) && !is_closing => {
-                    tracing::error!(%error, "what is in the log has no room in the data file");
+                    tracing::error!(%error, "the data file is full; records stay in the log");
                     std::thread::sleep(FULL_PAUSE);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the log is kept, and read again at the next start");
+                    tracing::error!(%error, "cannot flush the log; the next start reads it back");
                     return;
                 }
             }
@@ -125,19 +125,19 @@ pub(super) fn run<D: Disk, B: BaseStore>(
             // If the queue is full, the engine is not quiet.
             let _ = commits.try_send(CommitterMessage::Seal);
         }
-        if ticks_without_spare > 0 {
-            ticks_without_spare -= 1;
+        if intervals_until_spare > 0 {
+            intervals_until_spare -= 1;
         } else if !is_closing && let Err(error) = core.make_spare() {
-            tracing::warn!(%error, "no further segment could be made");
+            tracing::warn!(%error, "cannot create a log segment");
             // On a full disk, each attempt takes space from others.
-            ticks_without_spare = TICKS_WITHOUT_SPARE;
+            intervals_until_spare = SPARE_RETRY_INTERVALS;
         }
         report(core);
     }
 }
 
 fn report<D: Disk, B: BaseStore>(core: &EngineCore<D, B>) {
-    let (sealed, _, segments) = core.segments();
-    metrics::gauge!("triggers_store_log_segments_sealed").set(sealed as f64);
-    metrics::gauge!("triggers_store_log_segments").set(segments as f64);
+    let segments = core.segments();
+    metrics::gauge!("triggers_store_log_segments_sealed").set(segments.sealed as f64);
+    metrics::gauge!("triggers_store_log_segments").set(segments.total as f64);
 }

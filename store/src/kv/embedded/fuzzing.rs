@@ -2,7 +2,7 @@
 //!
 //! Compiled for tests and with the feature `fuzzing` only.
 
-use super::record::{self, BLOCK_BYTES, Encoder, VERSION};
+use super::record::{self, BLOCK_BYTES, RecordEncoder, VERSION};
 use bytes::Bytes;
 
 /// Secret of the records made here.
@@ -10,7 +10,7 @@ const SECRET: u32 = 0x005e_c2e7;
 
 /// Encodes pairs as one log record. A value of `None` means that the key was cleared.
 pub fn encode_record<'a>(pairs: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Vec<u8> {
-    let mut encoder = Encoder::new(SECRET);
+    let mut encoder = RecordEncoder::new(SECRET);
     encoder.begin();
     for (key, value) in pairs {
         encoder.pair(key, value);

@@ -52,7 +52,7 @@ pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenEr
     }
     if let Some(secret) = opened.secret() {
         let marks = base.marks().map_err(damaged)?;
-        let log = recovery::read(&LogDirectory::of(&opened), marks, secret);
+        let log = recovery::read(&LogDirectory::read_only(&opened), marks, secret);
         let log = log.map_err(|error| open_error(directory, error))?;
         (inspection.segments, inspection.segment_bytes) = log.segments();
         inspection.unflushed = log.recovered;

@@ -2,7 +2,7 @@
 //! that readers still need.
 //!
 //! ```text
-//! View: active memtable ─ sealed memtables, newest first        one memtable per segment of the log
+//! view: active memtable ─ sealed memtables, newest first; one memtable per segment of the log
 //! ```
 //! Invariants:
 //! - `MEMORY-1`: a read at a sequence returns the newest value at or before it, from the newest
@@ -22,7 +22,6 @@ use crate::kv::KeyRange;
 use bytes::Bytes;
 use filter::{Filter, Probe};
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -135,7 +134,7 @@ impl Memtable {
         if self.last() <= since || range.is_empty() {
             return false;
         }
-        self.read().range::<[u8], _>(bounds(range)).any(|(_, entry)| entry.newest.sequence > since)
+        self.read().range::<[u8], _>(range.bounds()).any(|(_, entry)| entry.newest.sequence > since)
     }
 
     /// Whether a key was written after `since`.
@@ -168,17 +167,13 @@ pub(super) fn page_bytes(key: usize, value: Option<usize>) -> u64 {
     bytes as u64
 }
 
-pub(super) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    (Bound::Included(&range.begin[..]), Bound::Excluded(&range.end[..]))
-}
-
 /// The memtables at one moment, newest first.
 #[derive(Debug, Default)]
-pub(super) struct View {
+pub(super) struct MemtableView {
     pub(super) memtables: Vec<Arc<Memtable>>,
 }
 
-impl View {
+impl MemtableView {
     /// The value at a sequence: `None` if the base store has to be read.
     pub(super) fn get(&self, key: &[u8], sequence: u64) -> Option<Option<Bytes>> {
         let probe = Probe::of(key);
@@ -216,7 +211,7 @@ impl<'a> MemtableRange<'a> {
 
     fn read_more(&mut self, mut rest: KeyRange) {
         let entries = self.memtable.read();
-        let mut found = entries.range::<[u8], _>(bounds(&rest));
+        let mut found = entries.range::<[u8], _>(rest.bounds());
         let mut last = None;
         for _ in 0..CHUNK {
             let next = if self.reverse { found.next_back() } else { found.next() };
@@ -255,8 +250,11 @@ mod tests {
     proptest! {
         /// Compares reads with the full history (`MEMORY-1`, `MEMORY-2`).
         #[test]
-        fn reads_at_what_is_read_are_right(
-            writes in prop::collection::vec((0u8..4, prop::option::of(any::<u8>()), 0usize..6), 1..40),
+        fn reads_match_the_full_history(
+            writes in prop::collection::vec(
+                (0u8..4, prop::option::of(any::<u8>()), 0usize..6),
+                1..40,
+            ),
         ) {
             let memtable = Memtable::default();
             let mut all: Vec<(u64, u8, Option<u8>)> = Vec::new();
@@ -273,8 +271,11 @@ mod tests {
                 all.push((sequence, key, value));
                 for at in readers.iter().copied().chain([sequence]) {
                     for key in 0..4 {
-                        let expected = all.iter().rev().find(|(s, k, _)| *s <= at && *k == key).map(|(_, _, v)| *v);
-                        let found = memtable.get(&[key], Probe::of(&[key]), at).map(|value| value.map(|value| value[0]));
+                        let mut newest_first = all.iter().rev();
+                        let expected = newest_first.find(|(s, k, _)| *s <= at && *k == key);
+                        let expected = expected.map(|(_, _, value)| *value);
+                        let found = memtable.get(&[key], Probe::of(&[key]), at);
+                        let found = found.map(|value| value.map(|value| value[0]));
                         prop_assert_eq!(found, expected, "key {} at {}", key, at);
                     }
                 }
@@ -284,20 +285,25 @@ mod tests {
         }
 
         #[test]
-        fn a_range_comes_whole_in_both_directions(count in 0usize..400, begin in 0usize..400, length in 0usize..400) {
+        fn a_range_is_complete_in_both_directions(
+            count in 0usize..400, begin in 0usize..400, length in 0usize..400,
+        ) {
             let memtable = Memtable::default();
             let key = |number: usize| Bytes::from(format!("{number:05}"));
             memtable.apply(1, (0..count).map(|number| (key(number), Some(Bytes::new()))), &[]);
             memtable.apply(2, (0..count).map(|number| (key(number), None)), &[1]);
             let range = KeyRange::new(key(begin), key(begin + length));
-            let expected: Vec<Bytes> = (begin..begin + length).filter(|number| *number < count).map(key).collect();
+            let numbers = (begin..begin + length).filter(|number| *number < count);
+            let expected: Vec<Bytes> = numbers.map(key).collect();
             for sequence in [1, 2] {
-                let found: Vec<Pair> = MemtableRange::new(&memtable, &range, sequence, false).collect();
+                let read = |reverse| MemtableRange::new(&memtable, &range, sequence, reverse);
+                let found: Vec<Pair> = read(false).collect();
                 prop_assert!(found.iter().all(|(_, value)| value.is_some() == (sequence == 1)));
-                let mut reversed: Vec<Pair> = MemtableRange::new(&memtable, &range, sequence, true).collect();
+                let mut reversed: Vec<Pair> = read(true).collect();
                 reversed.reverse();
                 prop_assert_eq!(&found, &reversed);
-                prop_assert_eq!(found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), expected.clone());
+                let keys: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+                prop_assert_eq!(&keys, &expected);
             }
         }
     }

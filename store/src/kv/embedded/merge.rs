@@ -132,15 +132,20 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn the_first_source_has_the_last_word(all in prop::collection::vec(some(), 0..4), base in some(), reverse: bool) {
-            let base: Vec<_> = base.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-            let mut expected: Changes = base.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        fn an_earlier_source_overrides_a_later_one(
+            all in prop::collection::vec(some(), 0..4), base in some(), reverse: bool,
+        ) {
+            let mut expected = base;
+            expected.retain(|_, value| value.is_some());
+            let present = expected.clone().into_iter();
+            let base: Vec<_> = present.filter_map(|(key, value)| Some((key, value?))).collect();
             for pairs in all.iter().rev() {
                 expected.extend(pairs.clone());
             }
             let memtables: Vec<Memtable> = all.into_iter().map(|pairs| {
                 let memtable = Memtable::default();
-                memtable.apply(1, pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into))), &[]);
+                let pairs = pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into)));
+                memtable.apply(1, pairs, &[]);
                 memtable
             }).collect();
             let mut merge = Merge::new(reverse);
@@ -149,7 +154,9 @@ pub(super) mod tests {
                 merge.memtable(MemtableRange::new(memtable, &whole, 1, reverse)).unwrap();
             }
             let in_order = base.iter().map(|(key, value)| Ok((&key[..], &value[..])));
-            merge.base(if reverse { Box::new(in_order.rev()) } else { Box::new(in_order) }).unwrap();
+            let base: BaseRange<'_> =
+                if reverse { Box::new(in_order.rev()) } else { Box::new(in_order) };
+            merge.base(base).unwrap();
             let mut found = Vec::new();
             while let Some(next) = merge.next().unwrap() {
                 found.push((next.key().to_vec(), next.pair().map(|(_, value)| value.to_vec())));

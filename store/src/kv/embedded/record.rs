@@ -1,10 +1,11 @@
 //! A log record: the new values of all keys that one group of commits wrote.
 //!
 //! ```text
-//!  0 "TrL" 3 · version 1 · crc 4 · generation 8 · sequence 8 · body bytes 4 · pairs 4     32 bytes, little-endian
-//! 32 body, per pair: prefix length shared with the previous key 1 · suffix length 2
-//!                    · value length 4 (all ones: cleared) · suffix · value
-//!    zeros up to a multiple of 4,096
+//! header, 32 bytes, little-endian: "TrL" 3 · version 1 · crc 4 · generation 8 · sequence 8
+//!         · body bytes 4 · pairs 4
+//! body, per pair: prefix length shared with the previous key 1 · suffix length 2
+//!         · value length 4 (all ones: cleared) · suffix · value
+//! zeros up to a multiple of 4,096
 //! ```
 //! Invariants:
 //! - `RECORD-1`: the CRC-32 covers all bytes but itself, and is seeded with the log's secret, so
@@ -31,7 +32,7 @@ pub(super) type Pair = (Bytes, Option<Bytes>);
 
 /// The header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct RecordHeader {
     /// Generation of the segment that holds the record.
     pub(super) generation: u64,
     /// Sequence of the record, one more than that of the previous record.
@@ -42,7 +43,7 @@ pub(super) struct Header {
     pub(super) version: u8,
 }
 
-impl Header {
+impl RecordHeader {
     /// Total bytes of the record with its padding.
     pub(super) fn record_bytes(&self) -> usize {
         (HEADER_BYTES + self.body_bytes).next_multiple_of(BLOCK_BYTES)
@@ -50,14 +51,14 @@ impl Header {
 }
 
 /// Encodes one record at a time into a buffer that it reuses.
-pub(super) struct Encoder {
+pub(super) struct RecordEncoder {
     secret: u32,
     bytes: Vec<u8>,
     pairs: u32,
     last_key: Vec<u8>,
 }
 
-impl Encoder {
+impl RecordEncoder {
     pub(super) fn new(secret: u32) -> Self {
         Self { secret, bytes: Vec::new(), pairs: 0, last_key: Vec::new() }
     }
@@ -91,7 +92,7 @@ impl Encoder {
         self.last_key.extend_from_slice(rest);
     }
 
-    /// Bytes of the record that [`Encoder::finish`] will return.
+    /// Bytes of the record that [`RecordEncoder::finish`] will return.
     pub(super) fn record_bytes(&self) -> usize {
         self.bytes.len().next_multiple_of(BLOCK_BYTES)
     }
@@ -120,20 +121,20 @@ fn crc(secret: u32, record: &[u8]) -> u32 {
 }
 
 /// Returns the header if `bytes` begins with a complete, undamaged record.
-pub(super) fn decode(bytes: &[u8], secret: u32) -> Option<Header> {
+pub(super) fn decode(bytes: &[u8], secret: u32) -> Option<RecordHeader> {
     let header = peek(bytes)?;
     let record = bytes.get(..header.record_bytes())?;
     (u32::from_le_bytes(record[4..8].try_into().ok()?) == crc(secret, record)).then_some(header)
 }
 
 /// Returns the header of a block without checking that it is true.
-pub(super) fn peek(bytes: &[u8]) -> Option<Header> {
+pub(super) fn peek(bytes: &[u8]) -> Option<RecordHeader> {
     let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let small = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     if bytes.get(..3)? != MAGIC {
         return None;
     }
-    Some(Header {
+    Some(RecordHeader {
         generation: number(8)?,
         sequence: number(16)?,
         body_bytes: small(24)? as usize,
@@ -144,7 +145,7 @@ pub(super) fn peek(bytes: &[u8]) -> Option<Header> {
 
 /// Decodes the pairs of a record that [`decode`] accepted; `None` if the body contradicts the
 /// header.
-pub(super) fn pairs(record: &Bytes, header: &Header) -> Option<Vec<Pair>> {
+pub(super) fn pairs(record: &Bytes, header: &RecordHeader) -> Option<Vec<Pair>> {
     let body = record.get(..HEADER_BYTES + header.body_bytes)?;
     let mut pairs = Vec::with_capacity(header.pairs.min(body.len() / PAIR_BYTES_MIN));
     let (mut at, mut key) = (HEADER_BYTES, Vec::new());
@@ -179,7 +180,7 @@ mod tests {
         sequence: u64,
         pairs: &[(Vec<u8>, Option<Vec<u8>>)],
     ) -> Vec<u8> {
-        let mut encoder = Encoder::new(secret);
+        let mut encoder = RecordEncoder::new(secret);
         encoder.begin();
         for (key, value) in pairs {
             encoder.pair(key, value.as_deref());
@@ -199,7 +200,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_is_read_as_it_was_written(
-            some in some_pairs(), secret: u32, generation: u64, sequence: u64, behind in vec(any::<u8>(), 0..100),
+            some in some_pairs(), secret: u32, generation: u64, sequence: u64,
+            behind in vec(any::<u8>(), 0..100),
         ) {
             let bytes = record(secret, generation, sequence, &some);
             prop_assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "RECORD-2");
@@ -207,12 +209,15 @@ mod tests {
             let header = decode(&bytes, secret).unwrap();
             prop_assert_eq!((header.generation, header.sequence), (generation, sequence));
             let read = pairs(&bytes, &header).unwrap();
-            let read: Vec<_> = read.into_iter().map(|(k, v)| (k.to_vec(), v.map(|v| v.to_vec()))).collect();
+            let owned = |(k, v): Pair| (k.to_vec(), v.map(|v| v.to_vec()));
+            let read: Vec<_> = read.into_iter().map(owned).collect();
             prop_assert_eq!(read, some);
         }
 
         #[test]
-        fn a_changed_byte_or_another_secret_is_noticed(some in some_pairs(), secret: u32, at: prop::sample::Index, by in 1u8..) {
+        fn a_changed_byte_or_another_secret_is_detected(
+            some in some_pairs(), secret: u32, at: prop::sample::Index, by in 1u8..,
+        ) {
             let mut bytes = record(secret, 7, 8, &some);
             prop_assert_eq!(decode(&bytes, secret ^ u32::from(by)), None, "RECORD-1");
             let at = at.index(bytes.len());

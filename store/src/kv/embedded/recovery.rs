@@ -2,7 +2,7 @@
 //! memtables.
 //!
 //! ```text
-//! each segment: consecutive records of one generation from its beginning ─▶ sorted by generation ─▶ one sequence
+//! each segment: consecutive records of one generation ─▶ sorted by generation ─▶ one sequence
 //! ```
 //! Invariants:
 //! - `RECOVERY-1`: every synced record is read back, in order, or the start fails.
@@ -18,10 +18,10 @@
 
 use super::base_store::{BaseStore, FlushMarks};
 use super::committer::Committer;
-use super::disk::{Disk, DiskFile, read_whole, write_whole, write_zeros};
+use super::disk::{Disk, DiskFile, read_file, write_fully, write_zeros};
 use super::engine_core::{EngineCore, InitialState, LogOptions, Sealed};
 use super::memtable::Memtable;
-use super::record::{self, BLOCK_BYTES, Header};
+use super::record::{self, BLOCK_BYTES, RecordHeader};
 use super::segment::{ActiveSegment, Segment, name_of, number_of};
 use crate::kv::StoreError;
 use bytes::Bytes;
@@ -71,7 +71,11 @@ struct SegmentRecords<F> {
 enum Scanned<F> {
     /// No record is missing in the base store; the generation is the segment's newest, the offset
     /// that of a cut record.
-    Free(Segment<F>, u64, Option<u64>),
+    Free {
+        segment: Segment<F>,
+        generation: u64,
+        cut: Option<u64>,
+    },
     Records(SegmentRecords<F>),
 }
 
@@ -110,10 +114,10 @@ pub(super) fn read<D: Disk>(
     let mut free_cut = None;
     for name in names {
         let segment = Segment::open(disk, name.clone()).map_err(io(&name))?;
-        let bytes = read_whole(&segment.file).map_err(io(&name))?;
+        let bytes = read_file(&segment.file).map_err(io(&name))?;
         match scan(segment, bytes.into(), flushed, secret)? {
             Scanned::Records(run) => log.runs.push(run),
-            Scanned::Free(segment, generation, cut) => {
+            Scanned::Free { segment, generation, cut } => {
                 log.generation = log.generation.max(generation);
                 free_cut = free_cut.or(cut.map(|at| (segment.name.clone(), at)));
                 log.free.push(segment);
@@ -124,7 +128,7 @@ pub(super) fn read<D: Disk>(
     log.check_order(free_cut.as_ref())?;
     if log.last < marks.begun {
         let reason = format!(
-            "it ends with record {}, and some up to {} are in the data file",
+            "the log ends with record {}, but the data file has records up to {}",
             log.last, marks.begun
         );
         return Err(RecoveryError::Damaged { file: String::new(), reason });
@@ -176,7 +180,7 @@ impl<F: DiskFile> RecoveredLog<F> {
                 let missing =
                     format!("records {} to {}", self.last + 1, run.first.saturating_sub(1));
                 let reason = format!(
-                    "{missing} are missing at offset {offset}: {} goes on behind them",
+                    "{missing} are missing at offset {offset}: {} continues after them",
                     run.segment.name
                 );
                 return Err(RecoveryError::Damaged { file, reason });
@@ -199,8 +203,8 @@ fn scan<F: DiskFile>(
         reason: format!("the record at offset {at} {what}"),
     };
     let memtable = Memtable::default();
-    let (mut at, mut records, mut first, mut last): (usize, u64, Option<Header>, u64) =
-        (0, 0, None, 0);
+    let (mut at, mut records, mut last) = (0, 0, 0);
+    let mut first: Option<RecordHeader> = None;
     let mut tail = Bytes::new();
     // A record that the base store has is not checked: later records may have overwritten parts of
     // it.
@@ -224,7 +228,7 @@ fn scan<F: DiskFile>(
         if header.sequence > flushed {
             let record = bytes.slice(at..at + header.record_bytes());
             let pairs = record::pairs(&record, &header)
-                .ok_or_else(|| damaged(at, "says another length than it has"))?;
+                .ok_or_else(|| damaged(at, "has a body that contradicts its header"))?;
             memtable.apply(header.sequence, pairs, &[]);
             tail = record;
             records += 1;
@@ -237,11 +241,11 @@ fn scan<F: DiskFile>(
         if behind.is_some() && record::decode(&bytes[block..], secret).is_some() {
             return Err(damaged(
                 at,
-                &format!("is damaged: there are whole ones behind it, the next at offset {block}"),
+                &format!("is damaged: complete records follow it, the next at offset {block}"),
             ));
         }
     }
-    let expected = |header: &Header| match first {
+    let expected = |header: &RecordHeader| match first {
         Some(first) => {
             header.generation == first.generation
                 && header.sequence == last + 1
@@ -252,7 +256,7 @@ fn scan<F: DiskFile>(
     let is_cut = bytes.get(at..).and_then(record::peek).is_some_and(|header| expected(&header));
     let generation = first.map_or(0, |first| first.generation);
     match first.filter(|_| records > 0) {
-        None => Ok(Scanned::Free(segment, generation, is_cut.then_some(at as u64))),
+        None => Ok(Scanned::Free { segment, generation, cut: is_cut.then_some(at as u64) }),
         Some(first) => {
             let first = first.sequence.max(flushed + 1);
             Ok(Scanned::Records(SegmentRecords {
@@ -293,7 +297,7 @@ pub(super) fn open<D: Disk, B: BaseStore>(
     for run in &log.runs {
         let SegmentRecords { segment, end, tail, .. } = run;
         if run.last == log.last {
-            write_whole(&segment.file, tail, end - tail.len() as u64).map_err(io(&segment.name))?;
+            write_fully(&segment.file, tail, end - tail.len() as u64).map_err(io(&segment.name))?;
         }
         if run.is_cut {
             write_zeros(&segment.file, *end, BLOCK_BYTES as u64).map_err(io(&segment.name))?;

@@ -25,7 +25,7 @@ impl Residency {
     }
 
     /// Counts committed bytes, and drops the map when enough have accumulated.
-    pub(super) fn note(&mut self, bytes: u64) {
+    pub(super) fn add_committed(&mut self, bytes: u64) {
         self.since_bytes += bytes;
         if self.since_bytes < PERIOD_BYTES {
             return;
@@ -60,7 +60,7 @@ fn drop_from_page_tables(start: usize, length: usize) {
     )]
     let advised = unsafe { madvise(start, length, Advice::LinuxDontNeed) };
     if let Err(error) = advised {
-        tracing::debug!(%error, "the data file's map was not dropped");
+        tracing::debug!(%error, "cannot drop the data file's map from the page tables");
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_data_files_own_map_is_found() {
+    fn only_the_data_file_map_matches() {
         let residency = Residency { data_file: "/data/a b/data.mdb".into(), since_bytes: 0 };
         let line = |rights, path| {
             format!("7f0000001000-7f0000003000 {rights} 00000000 08:01 12     {path}")

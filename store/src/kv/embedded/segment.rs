@@ -9,7 +9,7 @@
 //!
 //! This module does not know the format of records.
 
-use super::disk::{DiskFile, write_whole, write_zeros};
+use super::disk::{Disk, DiskFile, write_fully, write_zeros};
 use std::io;
 
 const SUFFIX: &str = ".log";
@@ -32,6 +32,15 @@ pub(super) struct Segment<F> {
     pub(super) bytes: u64,
 }
 
+impl<F: DiskFile> Segment<F> {
+    /// Opens an existing segment.
+    pub(super) fn open<D: Disk<File = F>>(disk: &D, name: String) -> io::Result<Self> {
+        let file = disk.open(&name)?;
+        let bytes = file.length()?;
+        Ok(Self { name, file, bytes })
+    }
+}
+
 /// The segment that is being written.
 pub(super) struct ActiveSegment<F> {
     pub(super) segment: Segment<F>,
@@ -52,7 +61,7 @@ impl<F: DiskFile> ActiveSegment<F> {
     /// Appends a record and makes it durable. After an error the content is unknown.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let file = &self.segment.file;
-        write_whole(file, record, self.position)?;
+        write_fully(file, record, self.position)?;
         file.sync()?;
         self.position += record.len() as u64;
         Ok(())

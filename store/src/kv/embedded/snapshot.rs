@@ -9,7 +9,7 @@
 use super::base_store::BaseStore;
 use super::disk::Disk;
 use super::engine_core::EngineCore;
-use super::memtable::{MemtableRange, View};
+use super::memtable::{MemtableRange, MemtableView};
 use super::merge::Merge;
 use crate::kv::limits::PAGE_BYTES_MAX;
 use crate::kv::{Page, RangeRead, StoreError};
@@ -29,7 +29,7 @@ pub(super) enum Visibility {
 pub(super) struct EmbeddedSnapshot<D: Disk, B: BaseStore> {
     /// Declared before `core`, so that it is dropped first.
     base: B::Snapshot,
-    view: Arc<View>,
+    view: Arc<MemtableView>,
     sequence: u64,
     core: Arc<EngineCore<D, B>>,
 }
@@ -62,7 +62,7 @@ impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
     }
 
     /// The memtables, which are read before the base store.
-    pub(super) fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &MemtableView {
         &self.view
     }
 

@@ -14,20 +14,19 @@
 
 use super::committer::{CheckedRead, CommitterMessage, QueuedCommit};
 use super::snapshot::Visibility;
-use super::{EmbeddedSnapshot, EngineCore};
-use crate::kv::limits::{TRANSACTION_MS_MAX, check_key};
-use crate::kv::overlay::{Overlay, OverlayRead};
+use super::{LmdbCore, LmdbSnapshot};
+use crate::kv::limits::{check_age, check_key};
+use crate::kv::overlay::{Overlay, OverlayRead, write_to_overlay};
 use crate::kv::{BoxFuture, Fault, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 pub(super) struct EmbeddedTransaction {
-    snapshot: Option<EmbeddedSnapshot>,
+    snapshot: Option<LmdbSnapshot>,
     visibility: Visibility,
-    core: Arc<EngineCore>,
+    core: Arc<LmdbCore>,
     /// Weak, so that an open transaction does not keep the engine from closing.
     commits: mpsc::WeakSender<CommitterMessage>,
     overlay: Overlay,
@@ -37,7 +36,7 @@ pub(super) struct EmbeddedTransaction {
 
 impl EmbeddedTransaction {
     pub(super) fn new(
-        core: Arc<EngineCore>,
+        core: Arc<LmdbCore>,
         commits: mpsc::WeakSender<CommitterMessage>,
         visibility: Visibility,
     ) -> Self {
@@ -52,35 +51,36 @@ impl EmbeddedTransaction {
         }
     }
 
-    fn snapshot(&mut self) -> Result<&EmbeddedSnapshot, StoreError> {
+    fn snapshot(&mut self) -> Result<&LmdbSnapshot, StoreError> {
+        // `EMBEDDED-TX-3`.
         check_age(self.begun_at)?;
         if self.snapshot.is_none() {
-            if self.core.is_read_by_too_many() {
-                return Err(StoreError::Retryable("too many transactions read at once".into()));
+            if self.core.has_readers_max() {
+                return Err(StoreError::Retryable("too many transactions are reading".into()));
             }
-            self.snapshot = Some(EmbeddedSnapshot::open_with(&self.core, self.visibility)?);
+            self.snapshot = Some(LmdbSnapshot::open_with(&self.core, self.visibility)?);
         }
         Ok(self.snapshot.as_ref().expect("it was opened just above"))
     }
 
-    fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
+    fn read_key(&mut self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
         check_key(key)?;
-        if let OverlayRead::Known(value) = self.overlay.seen(key) {
+        if let OverlayRead::Known(value) = self.overlay.read(key) {
             return Ok(value);
         }
         let base = self.snapshot()?.get(key)?;
-        if checked {
+        if is_checked {
             self.reads.push(CheckedRead::Key(Bytes::copy_from_slice(key)));
         }
         self.overlay.resolve(key, base)
     }
 
-    fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
+    fn read_range(&mut self, read: RangeRead, is_checked: bool) -> Result<Page, StoreError> {
         self.snapshot()?;
         let snapshot = self.snapshot.as_ref().expect("it was opened just above");
-        let (page, looked_at) = self.overlay.range(read, |read| snapshot.page(&read))?;
-        if checked {
-            self.reads.push(CheckedRead::Range(looked_at));
+        let (page, covered) = self.overlay.range(read, |read| snapshot.page(&read))?;
+        if is_checked {
+            self.reads.push(CheckedRead::Range(covered));
         }
         Ok(page)
     }
@@ -113,33 +113,15 @@ impl Transaction for EmbeddedTransaction {
         Box::pin(std::future::ready(self.read_range(read, false)))
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.overlay.set(key, value);
-    }
+    write_to_overlay!();
 
     fn set_owned(&mut self, key: Vec<u8>, value: Vec<u8>) {
         // Buffers stay in memory until they are flushed, so drop their spare capacity.
         self.overlay.set_owned(key.into_boxed_slice().into(), value.into_boxed_slice().into());
     }
 
-    fn clear(&mut self, key: &[u8]) {
-        self.overlay.clear(key);
-    }
-
-    fn clear_range(&mut self, range: KeyRange) {
-        self.overlay.clear_range(range);
-    }
-
-    fn add(&mut self, key: &[u8], delta: i64) {
-        self.overlay.add(key, delta);
-    }
-
     fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(std::future::ready(self.check_range(range)))
-    }
-
-    fn approximate_size(&self) -> usize {
-        self.overlay.approximate_size()
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -158,7 +140,7 @@ impl EmbeddedTransaction {
     /// Sends the commit to the committer and waits for its answer.
     fn send_commit(self, ordered: Option<Ordered>) -> BoxFuture<'static, Result<(), StoreError>> {
         let Self { snapshot, visibility: _, core, commits, overlay, mut reads, begun_at } = self;
-        let read_at = snapshot.as_ref().map(EmbeddedSnapshot::sequence);
+        let read_at = snapshot.as_ref().map(LmdbSnapshot::sequence);
         // While the commit waits, the snapshot would keep old values and pages.
         drop(snapshot);
         Box::pin(async move {
@@ -184,12 +166,4 @@ impl EmbeddedTransaction {
             outcome.await.map_err(unknown)?
         })
     }
-}
-
-/// Fails if the transaction is too old (`EMBEDDED-TX-3`).
-fn check_age(begun_at: Instant) -> Result<(), StoreError> {
-    if begun_at.elapsed() > Duration::from_millis(TRANSACTION_MS_MAX) {
-        return Err(StoreError::Retryable("the transaction is too old".into()));
-    }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! set, clear, add ──▶ commit ──▶ committed, or certainly not
-//!                       └─ unknown ──▶ fence: a commit that conflicts with this one ──▶ MaybeCommitted
+//!                       └─ unknown ──▶ fence: a conflicting commit ──▶ MaybeCommitted
 //! ```
 //! Invariants:
 //! - `FOUNDATION-COMMIT-1`: a commit runs to its end even if the caller stops waiting, and ends in

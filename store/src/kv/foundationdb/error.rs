@@ -19,10 +19,10 @@ pub enum FoundationOpenError {
     #[error("{0}")]
     Options(String),
     /// The client library cannot be started in this process.
-    #[error("the client of FoundationDB cannot be started: {0}")]
+    #[error("cannot start the FoundationDB client: {0}")]
     Client(String),
     /// The cluster is unreachable, or does not answer in time.
-    #[error("the FoundationDB cluster of {cluster_file} cannot be used: {reason}")]
+    #[error("cannot use the FoundationDB cluster of {cluster_file}: {reason}")]
     Connect {
         /// Path of the cluster file.
         cluster_file: String,
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_its_class() {
+    fn codes_are_classified() {
         use Class::{Fatal, MaybeCommitted, Retryable};
         let table = [
             // Not committed.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_says_the_same() {
+    fn classes_agree_with_the_library() {
         for code in 1..10_000 {
             let failed = FdbError::from_code(code);
             let class = class(&of_commit(failed));

@@ -32,8 +32,9 @@ impl Keyspace {
     /// `Options` if the prefix is too long or begins with `0xff`.
     pub(super) fn new(prefix: &[u8]) -> Result<Self, FoundationOpenError> {
         if prefix.len() > PREFIX_BYTES_MAX || prefix.first() == Some(&0xff) {
-            let reason =
-                format!("the prefix has more than {PREFIX_BYTES_MAX} bytes or begins with 0xff");
+            let reason = format!(
+                "prefix: must have at most {PREFIX_BYTES_MAX} bytes and not begin with 0xff"
+            );
             return Err(FoundationOpenError::Options(reason));
         }
         Ok(Self { prefix: prefix.to_vec() })
@@ -83,12 +84,14 @@ mod tests {
     }
 
     fn prefix() -> impl Strategy<Value = Vec<u8>> {
-        key().prop_filter("it is refused", |prefix| prefix.first() != Some(&0xff))
+        key().prop_filter("the prefix is reserved", |prefix| prefix.first() != Some(&0xff))
     }
 
     proptest! {
         #[test]
-        fn a_range_has_the_pairs_of_its_keys(prefix in prefix(), begin in key(), end in key(), key in key()) {
+        fn a_range_has_the_pairs_of_its_keys(
+            prefix in prefix(), begin in key(), end in key(), key in key(),
+        ) {
             let keys = Keyspace::new(&prefix).unwrap();
             let pair = keys.pair(&key);
             prop_assert_eq!(&keys.strip(&pair)[..], &key[..]);
@@ -99,7 +102,9 @@ mod tests {
         }
 
         #[test]
-        fn stores_with_other_prefixes_share_nothing(prefix in prefix(), other in prefix(), key in key(), number: u64) {
+        fn stores_with_other_prefixes_share_nothing(
+            prefix in prefix(), other in prefix(), key in key(), number: u64,
+        ) {
             prop_assume!(!prefix.starts_with(&other) && !other.starts_with(&prefix));
             let [keys, others] = [&prefix, &other].map(|prefix| Keyspace::new(prefix).unwrap());
             let mine = [keys.pair(&key), keys.probe(), keys.fence(1, number)];
@@ -108,7 +113,7 @@ mod tests {
         }
 
         #[test]
-        fn a_fence_is_no_pair(prefix in prefix(), process: u32, number: u64) {
+        fn a_fence_key_is_no_pair(prefix in prefix(), process: u32, number: u64) {
             let keys = Keyspace::new(&prefix).unwrap();
             prop_assert!(keys.fence(process, number) < keys.pair(&[]));
             prop_assert!(keys.probe() < keys.fence(process, number));
@@ -116,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_cannot_be_used_is_refused() {
+    fn an_invalid_prefix_is_rejected() {
         for prefix in [&[0xff][..], &[b'p'; PREFIX_BYTES_MAX + 1]] {
             assert!(matches!(Keyspace::new(prefix), Err(FoundationOpenError::Options(_))));
         }

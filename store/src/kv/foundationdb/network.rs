@@ -45,7 +45,7 @@ fn boot() -> Result<(), String> {
     // registered.
     if atexit(stop) != 0 {
         drop(network);
-        return Err("no handler for the end of the process can be registered".into());
+        return Err("cannot register an exit handler".into());
     }
     *NETWORK.lock().unwrap_or_else(PoisonError::into_inner) = Some(network);
     Ok(())

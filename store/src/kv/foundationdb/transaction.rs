@@ -15,7 +15,7 @@
 use super::commit::NativeCommit;
 use super::{ClusterClient, error};
 use crate::kv::limits::{PAGE_BYTES_MAX, check_key};
-use crate::kv::overlay::{Overlay, OverlayRead, RangeReader, Write};
+use crate::kv::overlay::{Overlay, OverlayRead, RangeReader, Write, write_to_overlay};
 use crate::kv::{BoxFuture, KeyRange, Page, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
 use foundationdb::RangeOption;
@@ -39,35 +39,39 @@ impl FoundationTransaction {
         Ok(Self { client, reads, overlay: Overlay::default(), begun_at: Instant::now() })
     }
 
-    async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
+    async fn read_key(
+        &mut self,
+        key: &[u8],
+        is_checked: bool,
+    ) -> Result<Option<Bytes>, StoreError> {
         check_key(key)?;
-        if let OverlayRead::Known(value) = self.overlay.seen(key) {
+        if let OverlayRead::Known(value) = self.overlay.read(key) {
             return Ok(value);
         }
         self.check_age()?;
-        let base = self.base(key, checked).await?;
+        let base = self.base(key, is_checked).await?;
         self.overlay.resolve(key, base)
     }
 
     async fn read_pair(
         &mut self,
         keys: [&[u8]; 2],
-        checked: bool,
+        is_checked: bool,
     ) -> Result<[Option<Bytes>; 2], StoreError> {
         keys.into_iter().try_for_each(check_key)?;
-        if keys.iter().any(|key| matches!(self.overlay.seen(key), OverlayRead::Known(_))) {
+        if keys.iter().any(|key| matches!(self.overlay.read(key), OverlayRead::Known(_))) {
             return Ok([
-                self.read_key(keys[0], checked).await?,
-                self.read_key(keys[1], checked).await?,
+                self.read_key(keys[0], is_checked).await?,
+                self.read_key(keys[1], is_checked).await?,
             ]);
         }
         self.check_age()?;
         let (first, second) =
-            try_join(self.base(keys[0], checked), self.base(keys[1], checked)).await?;
+            try_join(self.base(keys[0], is_checked), self.base(keys[1], is_checked)).await?;
         Ok([self.overlay.resolve(keys[0], first)?, self.overlay.resolve(keys[1], second)?])
     }
 
-    async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
+    async fn read_range(&mut self, read: RangeRead, is_checked: bool) -> Result<Page, StoreError> {
         let mut reader = RangeReader::new(read);
         loop {
             let next = reader.next();
@@ -77,9 +81,9 @@ impl FoundationTransaction {
                 break;
             }
         }
-        let (page, looked_at) = reader.finish();
-        if checked {
-            self.check_range(&looked_at)?;
+        let (page, covered) = reader.finish();
+        if is_checked {
+            self.check_range(&covered)?;
         }
         Ok(page)
     }
@@ -91,9 +95,12 @@ impl FoundationTransaction {
         self.check_range(&range)
     }
 
-    async fn base(&self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
-        let found =
-            self.reads.get(&self.client.keys.pair(key), !checked).await.map_err(error::of_read)?;
+    async fn base(&self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
+        let found = self
+            .reads
+            .get(&self.client.keys.pair(key), !is_checked)
+            .await
+            .map_err(error::of_read)?;
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -111,7 +118,7 @@ impl FoundationTransaction {
         let found = self.reads.get_range(&options, 1, true).await.map_err(error::of_read)?;
         if found.is_empty() && found.more() {
             return Err(StoreError::Retryable(
-                "a page has no pairs and yet says that there are more".into(),
+                "the cluster returned an empty page that is not the last".into(),
             ));
         }
         let pairs = found
@@ -173,28 +180,10 @@ impl Transaction for FoundationTransaction {
         Box::pin(self.read_range(read, false))
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.overlay.set(key, value);
-    }
-
-    fn clear(&mut self, key: &[u8]) {
-        self.overlay.clear(key);
-    }
-
-    fn clear_range(&mut self, range: KeyRange) {
-        self.overlay.clear_range(range);
-    }
-
-    fn add(&mut self, key: &[u8], delta: i64) {
-        self.overlay.add(key, delta);
-    }
+    write_to_overlay!();
 
     fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.read_conflict(range))
-    }
-
-    fn approximate_size(&self) -> usize {
-        self.overlay.approximate_size()
     }
 
     fn commit(mut self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -212,8 +201,7 @@ impl Transaction for FoundationTransaction {
             let outcome = runtime
                 .spawn(NativeCommit { client, transaction: reads, cleared, writes }.run())
                 .await;
-            outcome
-                .map_err(|_| StoreError::MaybeCommitted("the task of the commit ended".into()))?
+            outcome.map_err(|_| StoreError::MaybeCommitted("the commit task panicked".into()))?
         })
     }
 }

@@ -22,7 +22,8 @@ use tokio::time::timeout;
 
 /// Interval of health checks while no commits arrive.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-const COMMIT: &str = "SELECT * FROM triggers.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+const COMMIT: &str = "SELECT * FROM triggers.commit_v1(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
 /// Runs until all senders are gone and all queued commits are answered.
 pub(super) async fn run(
@@ -77,11 +78,11 @@ impl Rejections {
         if self.corrupt.contains(&number) {
             return Err(StoreError::fatal(
                 Fault::Corrupt,
-                "something was added to a value that is no counter",
+                "an addition to a value that is not a counter",
             ));
         }
         if self.conflicts.contains(&number) {
-            return Err(StoreError::Retryable("what was read has changed since".into()));
+            return Err(StoreError::Retryable("conflict: a key that was read has changed".into()));
         }
         Ok(())
     }
@@ -97,7 +98,7 @@ async fn commit(
         Ok(prepared) => prepared.map_err(|failed| error::of_read(&failed))?,
         Err(_) => {
             drop(Object::take(client));
-            return Err(StoreError::Retryable("the database does not answer".into()));
+            return Err(StoreError::Retryable("the database did not answer in time".into()));
         }
     };
     let columns = Columns::of(commits);

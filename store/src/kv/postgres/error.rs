@@ -17,7 +17,7 @@ pub enum PostgresOpenError {
     #[error("the database cannot be used: {0}")]
     Connect(String),
     /// The server's settings would lose committed data.
-    #[error("the database does not keep what is committed: {0}")]
+    #[error("the database is not durable: {0}")]
     NotDurable(String),
 }
 

@@ -14,7 +14,8 @@ CREATE OR REPLACE FUNCTION triggers.counter_v1(value bytea) RETURNS numeric
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT ('x' || encode(
         substr(value, 8, 1) || substr(value, 7, 1) || substr(value, 6, 1) || substr(value, 5, 1) ||
-        substr(value, 4, 1) || substr(value, 3, 1) || substr(value, 2, 1) || substr(value, 1, 1), 'hex'
+        substr(value, 4, 1) || substr(value, 3, 1) || substr(value, 2, 1) || substr(value, 1, 1),
+        'hex'
     ))::bit(64)::bigint::numeric
 $$;
 
@@ -23,7 +24,10 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT substr(b, 8, 1) || substr(b, 7, 1) || substr(b, 6, 1) || substr(b, 5, 1) ||
            substr(b, 4, 1) || substr(b, 3, 1) || substr(b, 2, 1) || substr(b, 1, 1)
     FROM int8send((
-        mod(mod(sum + 9223372036854775808, 18446744073709551616) + 18446744073709551616, 18446744073709551616)
+        mod(
+            mod(sum + 9223372036854775808, 18446744073709551616) + 18446744073709551616,
+            18446744073709551616
+        )
         - 9223372036854775808
     )::bigint) AS b
 $$;
@@ -32,7 +36,8 @@ $$;
 CREATE OR REPLACE FUNCTION triggers.range_digest_v1(low bytea, high bytea) RETURNS bytea
 LANGUAGE sql STABLE STRICT AS $$
     SELECT sha256(coalesce(string_agg(
-        int4send(octet_length(key)) || key || int4send(octet_length(value)) || value, '' ORDER BY key
+        int4send(octet_length(key)) || key || int4send(octet_length(value)) || value,
+        '' ORDER BY key
     ), ''))
     FROM triggers.kv WHERE key >= low AND key < high
 $$;
@@ -50,7 +55,7 @@ CREATE OR REPLACE FUNCTION triggers.commit_v1(
 )
 LANGUAGE plpgsql AS $$
 DECLARE
-    refused int[];
+    rejected int[];
     low bytea;
     high bytea;
 BEGIN
@@ -64,7 +69,8 @@ BEGIN
         LEFT JOIN triggers.kv ON kv.key = r.key
         WHERE kv.value IS DISTINCT FROM r.value
         UNION
-        SELECT r.tx FROM unnest(range_tx, range_lows, range_highs, range_digests) AS r(tx, low, high, digest)
+        SELECT r.tx
+        FROM unnest(range_tx, range_lows, range_highs, range_digests) AS r(tx, low, high, digest)
         WHERE triggers.range_digest_v1(r.low, r.high) <> r.digest
     );
     corrupt := ARRAY(
@@ -72,24 +78,28 @@ BEGIN
         JOIN triggers.kv ON kv.key = a.key
         WHERE octet_length(kv.value) <> 8
     );
-    refused := conflicts || corrupt;
+    rejected := conflicts || corrupt;
 
     FOR low, high IN
-        SELECT c.low, c.high FROM unnest(clear_tx, clear_lows, clear_highs) AS c(tx, low, high) WHERE c.tx <> ALL (refused)
+        SELECT c.low, c.high FROM unnest(clear_tx, clear_lows, clear_highs) AS c(tx, low, high)
+        WHERE c.tx <> ALL (rejected)
     LOOP
         DELETE FROM triggers.kv WHERE kv.key >= low AND kv.key < high;
     END LOOP;
     DELETE FROM triggers.kv USING unnest(write_tx, write_keys, write_values) AS w(tx, key, value)
-    WHERE kv.key = w.key AND w.value IS NULL AND w.tx <> ALL (refused);
+    WHERE kv.key = w.key AND w.value IS NULL AND w.tx <> ALL (rejected);
     INSERT INTO triggers.kv (key, value)
     SELECT w.key, w.value FROM unnest(write_tx, write_keys, write_values) AS w(tx, key, value)
-    WHERE w.value IS NOT NULL AND w.tx <> ALL (refused)
+    WHERE w.value IS NOT NULL AND w.tx <> ALL (rejected)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value;
     INSERT INTO triggers.kv AS kv (key, value)
-    SELECT a.key, triggers.counter_bytes_v1(sum(a.delta)) FROM unnest(add_tx, add_keys, add_deltas) AS a(tx, key, delta)
-    WHERE a.tx <> ALL (refused)
+    SELECT a.key, triggers.counter_bytes_v1(sum(a.delta))
+    FROM unnest(add_tx, add_keys, add_deltas) AS a(tx, key, delta)
+    WHERE a.tx <> ALL (rejected)
     GROUP BY a.key
     ON CONFLICT (key) DO UPDATE
-    SET value = triggers.counter_bytes_v1(triggers.counter_v1(kv.value) + triggers.counter_v1(excluded.value));
+    SET value = triggers.counter_bytes_v1(
+        triggers.counter_v1(kv.value) + triggers.counter_v1(excluded.value)
+    );
 END
 $$;

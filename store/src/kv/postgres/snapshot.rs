@@ -21,27 +21,31 @@ const GET_PAIR: &str = "SELECT key, value FROM triggers.kv WHERE key IN ($1, $2)
 const DIGEST: &str = "SELECT triggers.range_digest_v1($1, $2)";
 /// Returns pairs up to and including the one whose bytes reach `$4`.
 const PAGE: &str = "SELECT key, value FROM (
-    SELECT key, value, sum(octet_length(key) + octet_length(value)) OVER (ORDER BY key ROWS UNBOUNDED PRECEDING)
+    SELECT key, value, sum(octet_length(key) + octet_length(value))
+        OVER (ORDER BY key ROWS UNBOUNDED PRECEDING)
         - octet_length(key) - octet_length(value) AS before
-    FROM (SELECT key, value FROM triggers.kv WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) AS pairs
+    FROM (SELECT key, value FROM triggers.kv
+        WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) AS pairs
 ) AS summed WHERE before < $4 ORDER BY key";
 const PAGE_REVERSE: &str = "SELECT key, value FROM (
-    SELECT key, value, sum(octet_length(key) + octet_length(value)) OVER (ORDER BY key DESC ROWS UNBOUNDED PRECEDING)
+    SELECT key, value, sum(octet_length(key) + octet_length(value))
+        OVER (ORDER BY key DESC ROWS UNBOUNDED PRECEDING)
         - octet_length(key) - octet_length(value) AS before
-    FROM (SELECT key, value FROM triggers.kv WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) AS pairs
+    FROM (SELECT key, value FROM triggers.kv
+        WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) AS pairs
 ) AS summed WHERE before < $4 ORDER BY key DESC";
 
 pub(super) struct PostgresSnapshot {
     /// `None` only during the drop.
     client: Option<Object>,
-    begun: bool,
+    has_begun: bool,
     runtime: Handle,
 }
 
 impl PostgresSnapshot {
     pub(super) async fn open(pools: &PostgresPools) -> Result<Self, StoreError> {
         let client = pools.readers.get().await.map_err(|error| pools.unreachable(&error))?;
-        Ok(Self { client: Some(client), begun: false, runtime: pools.runtime.clone() })
+        Ok(Self { client: Some(client), has_begun: false, runtime: pools.runtime.clone() })
     }
 
     pub(super) async fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -69,7 +73,7 @@ impl PostgresSnapshot {
         let rows = self.query(DIGEST, &[&&range.begin[..], &&range.end[..]]).await?;
         let row = rows
             .first()
-            .ok_or_else(|| StoreError::Retryable("the database gave no digest".into()))?;
+            .ok_or_else(|| StoreError::Retryable("the database returned no digest".into()))?;
         bytes(row, 0)
     }
 
@@ -96,10 +100,10 @@ impl PostgresSnapshot {
         let client = self.client.as_ref().expect("it is taken only by the drop");
         let statement =
             client.prepare_cached(statement).await.map_err(|failed| error::of_read(&failed))?;
-        let rows = if self.begun {
+        let rows = if self.has_begun {
             client.query(&statement, parameters).await
         } else {
-            self.begun = true;
+            self.has_begun = true;
             let (begun, rows) =
                 join(client.batch_execute(BEGIN), client.query(&statement, parameters)).await;
             begun.and(rows)
@@ -110,7 +114,7 @@ impl PostgresSnapshot {
 
 impl Drop for PostgresSnapshot {
     fn drop(&mut self) {
-        let Some(client) = self.client.take().filter(|_| self.begun) else { return };
+        let Some(client) = self.client.take().filter(|_| self.has_begun) else { return };
         self.runtime.spawn(async move {
             let ended = tokio::time::timeout(TIMEOUT, client.batch_execute("COMMIT")).await;
             if !matches!(ended, Ok(Ok(()))) {

@@ -9,12 +9,11 @@
 use super::PostgresPools;
 use super::group::PendingCommit;
 use super::snapshot::PostgresSnapshot;
-use crate::kv::limits::{TRANSACTION_MS_MAX, check_key};
-use crate::kv::overlay::{Overlay, OverlayRead, RangeReader};
+use crate::kv::limits::{check_age, check_key};
+use crate::kv::overlay::{Overlay, OverlayRead, RangeReader, write_to_overlay};
 use crate::kv::{BoxFuture, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -43,6 +42,7 @@ impl PostgresTransaction {
     }
 
     async fn snapshot(&mut self) -> Result<&mut PostgresSnapshot, StoreError> {
+        // `POSTGRES-TX-3`.
         check_age(self.begun_at)?;
         let snapshot = match self.snapshot.take() {
             Some(snapshot) => snapshot,
@@ -51,13 +51,17 @@ impl PostgresTransaction {
         Ok(self.snapshot.insert(snapshot))
     }
 
-    async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
+    async fn read_key(
+        &mut self,
+        key: &[u8],
+        is_checked: bool,
+    ) -> Result<Option<Bytes>, StoreError> {
         check_key(key)?;
-        if let OverlayRead::Known(value) = self.overlay.seen(key) {
+        if let OverlayRead::Known(value) = self.overlay.read(key) {
             return Ok(value);
         }
         let base = self.snapshot().await?.get(key).await?;
-        if checked {
+        if is_checked {
             self.keys.push((Bytes::copy_from_slice(key), base.clone()));
         }
         self.overlay.resolve(key, base)
@@ -66,24 +70,24 @@ impl PostgresTransaction {
     async fn read_pair(
         &mut self,
         keys: [&[u8]; 2],
-        checked: bool,
+        is_checked: bool,
     ) -> Result<[Option<Bytes>; 2], StoreError> {
         keys.into_iter().try_for_each(check_key)?;
-        if keys.iter().any(|key| matches!(self.overlay.seen(key), OverlayRead::Known(_))) {
+        if keys.iter().any(|key| matches!(self.overlay.read(key), OverlayRead::Known(_))) {
             return Ok([
-                self.read_key(keys[0], checked).await?,
-                self.read_key(keys[1], checked).await?,
+                self.read_key(keys[0], is_checked).await?,
+                self.read_key(keys[1], is_checked).await?,
             ]);
         }
         let [first, second] = self.snapshot().await?.get_pair(keys).await?;
-        if checked {
+        if is_checked {
             let pairs = keys.into_iter().zip([&first, &second]);
             self.keys.extend(pairs.map(|(key, base)| (Bytes::copy_from_slice(key), base.clone())));
         }
         Ok([self.overlay.resolve(keys[0], first)?, self.overlay.resolve(keys[1], second)?])
     }
 
-    async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
+    async fn read_range(&mut self, read: RangeRead, is_checked: bool) -> Result<Page, StoreError> {
         let mut reader = RangeReader::new(read);
         loop {
             let next = reader.next();
@@ -96,9 +100,9 @@ impl PostgresTransaction {
                 break;
             }
         }
-        let (page, looked_at) = reader.finish();
-        if checked {
-            self.check_range(looked_at).await?;
+        let (page, covered) = reader.finish();
+        if is_checked {
+            self.check_range(covered).await?;
         }
         Ok(page)
     }
@@ -141,28 +145,10 @@ impl Transaction for PostgresTransaction {
         Box::pin(self.read_range(read, false))
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.overlay.set(key, value);
-    }
-
-    fn clear(&mut self, key: &[u8]) {
-        self.overlay.clear(key);
-    }
-
-    fn clear_range(&mut self, range: KeyRange) {
-        self.overlay.clear_range(range);
-    }
-
-    fn add(&mut self, key: &[u8], delta: i64) {
-        self.overlay.add(key, delta);
-    }
+    write_to_overlay!();
 
     fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.check_range(range))
-    }
-
-    fn approximate_size(&self) -> usize {
-        self.overlay.approximate_size()
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -187,12 +173,4 @@ impl Transaction for PostgresTransaction {
             outcome.await.map_err(|_| StoreError::MaybeCommitted("the committer ended".into()))?
         })
     }
-}
-
-/// Fails if the transaction is too old (`POSTGRES-TX-3`).
-fn check_age(begun_at: Instant) -> Result<(), StoreError> {
-    if begun_at.elapsed() > Duration::from_millis(TRANSACTION_MS_MAX) {
-        return Err(StoreError::Retryable("the transaction is too old".into()));
-    }
-    Ok(())
 }

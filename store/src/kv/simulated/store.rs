@@ -33,7 +33,7 @@ pub(super) struct SimulatedStore {
     pub(super) observer: Option<Box<dyn Observer>>,
     pub(super) options: SimulatedOptions,
     pub(super) faults: FaultStreams,
-    pub(super) outage: bool,
+    pub(super) is_out: bool,
     /// Time since the store was created, on the most advanced clock.
     pub(super) now: Duration,
     versions: Versions,
@@ -48,7 +48,7 @@ impl SimulatedStore {
             observer: None,
             faults: FaultStreams::new(options.seed),
             options,
-            outage: false,
+            is_out: false,
             now: Duration::ZERO,
             versions: Versions::default(),
             open: BTreeMap::new(),
@@ -100,7 +100,7 @@ impl SimulatedStore {
         proposal: Proposal,
         ordered: Ordered,
     ) -> Result<(), StoreError> {
-        if self.outage {
+        if self.is_out {
             self.faults.fired.outage_rejections += 1;
             if self.faults.is_rejected_in_outage() {
                 return Err(StoreError::Retryable("simulated outage".into()));
@@ -134,7 +134,7 @@ impl SimulatedStore {
     fn attempt(&mut self, proposal: Proposal, at: Duration) -> Result<(), StoreError> {
         check_age(at, proposal.begun)?;
         if self.versions.conflicts(&proposal) {
-            return Err(StoreError::Retryable("what was read has changed since".into()));
+            return Err(StoreError::Retryable("conflict: a key that was read has changed".into()));
         }
         let observed = self
             .observer
@@ -173,7 +173,7 @@ impl SimulatedStore {
     }
 
     fn reject_in_outage(&mut self) -> Result<(), StoreError> {
-        if self.outage {
+        if self.is_out {
             self.faults.fired.outage_rejections += 1;
             return Err(StoreError::Retryable("simulated outage".into()));
         }
@@ -183,7 +183,7 @@ impl SimulatedStore {
 
 fn check_age(now: Duration, begun: Duration) -> Result<(), StoreError> {
     if now.saturating_sub(begun) > AGE_MAX {
-        return Err(StoreError::Retryable("transaction too old".into()));
+        return Err(StoreError::Retryable("the transaction is too old".into()));
     }
     Ok(())
 }

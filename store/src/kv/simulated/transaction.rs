@@ -11,7 +11,7 @@ use super::SimulatedHandle;
 use super::store::OpenTransaction;
 use super::versions::Proposal;
 use crate::kv::limits::check_key;
-use crate::kv::overlay::{Overlay, OverlayRead};
+use crate::kv::overlay::{Overlay, OverlayRead, write_to_overlay};
 use crate::kv::{BoxFuture, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -43,31 +43,35 @@ impl SimulatedTransaction {
         }
     }
 
-    async fn read_key(&mut self, key: &[u8], checked: bool) -> Result<Option<Bytes>, StoreError> {
+    async fn read_key(
+        &mut self,
+        key: &[u8],
+        is_checked: bool,
+    ) -> Result<Option<Bytes>, StoreError> {
         check_key(key)?;
-        if let OverlayRead::Known(value) = self.overlay.seen(key) {
+        if let OverlayRead::Known(value) = self.overlay.read(key) {
             return Ok(value);
         }
         let Snapshot { handle, opened } = &self.snapshot;
         handle.travel().await;
         let base = handle.now().read(opened)?.value_at(opened.version, key);
-        if checked {
+        if is_checked {
             self.reads.push(KeyRange::key(key));
         }
         self.overlay.resolve(key, base)
     }
 
-    async fn read_range(&mut self, read: RangeRead, checked: bool) -> Result<Page, StoreError> {
+    async fn read_range(&mut self, read: RangeRead, is_checked: bool) -> Result<Page, StoreError> {
         let Snapshot { handle, opened } = &self.snapshot;
         handle.travel().await;
-        let (page, looked_at) = {
+        let (page, covered) = {
             let mut state = handle.now();
             let versions = state.read(opened)?;
             let fetch = |read| Ok(versions.page_at(opened.version, &read));
             self.overlay.range(read, fetch)?
         };
-        if checked {
-            self.reads.push(looked_at);
+        if is_checked {
+            self.reads.push(covered);
         }
         Ok(page)
     }
@@ -93,29 +97,11 @@ impl Transaction for SimulatedTransaction {
         Box::pin(self.read_range(read, false))
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.overlay.set(key, value);
-    }
-
-    fn clear(&mut self, key: &[u8]) {
-        self.overlay.clear(key);
-    }
-
-    fn clear_range(&mut self, range: KeyRange) {
-        self.overlay.clear_range(range);
-    }
-
-    fn add(&mut self, key: &[u8], delta: i64) {
-        self.overlay.add(key, delta);
-    }
+    write_to_overlay!();
 
     fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
         self.reads.push(range);
         Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn approximate_size(&self) -> usize {
-        self.overlay.approximate_size()
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -13,7 +13,6 @@ use crate::kv::overlay::Write;
 use crate::kv::{KeyRange, Page, RangeRead, StoreError, decode_counter};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ struct Committed {
     cleared: Vec<KeyRange>,
 }
 
-/// The values of one key, oldest first; `None` where it was absent.
+/// The values of one key, oldest first; `None` where it was is_absent.
 type History = Vec<(u64, Option<Bytes>)>;
 
 #[derive(Debug, Default)]
@@ -74,7 +73,7 @@ impl Versions {
         }
         let found = self
             .pairs
-            .range::<[u8], _>(bounds(&read.range))
+            .range::<[u8], _>(read.range.bounds())
             .filter_map(|(key, history)| Some((key.clone(), live_at(history, version)?)));
         if read.reverse { page_of(found.rev(), read.limit) } else { page_of(found, read.limit) }
     }
@@ -96,7 +95,7 @@ impl Versions {
         let Proposal { cleared, writes, .. } = proposal;
         let mut values: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
         for range in &cleared {
-            let inside = self.pairs.range::<[u8], _>(bounds(range));
+            let inside = self.pairs.range::<[u8], _>(range.bounds());
             values.extend(inside.map(|(key, _)| (key.clone(), None)));
         }
         let mut keys = BTreeSet::new();
@@ -121,10 +120,10 @@ impl Versions {
     }
 
     fn put(&mut self, key: Bytes, value: Option<Bytes>) {
-        let absent = value.is_none();
+        let is_absent = value.is_none();
         let history = self.pairs.entry(key.clone()).or_default();
         history.push((self.newest, value));
-        if absent || history.len() > 1 {
+        if is_absent || history.len() > 1 {
             self.superseded.push_back((self.newest, key));
         }
     }
@@ -161,7 +160,7 @@ impl Committed {
             return false;
         }
         let overlaps = |cleared: &KeyRange| cleared.begin < range.end && range.begin < cleared.end;
-        self.keys.range::<[u8], _>(bounds(range)).next().is_some()
+        self.keys.range::<[u8], _>(range.bounds()).next().is_some()
             || self.cleared.iter().any(overlaps)
     }
 }
@@ -169,10 +168,6 @@ impl Committed {
 fn live_at(history: &History, version: u64) -> Option<Bytes> {
     let visible = history.partition_point(|(written, _)| *written <= version);
     visible.checked_sub(1).and_then(|last| history[last].1.clone())
-}
-
-fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    (Bound::Included(&range.begin[..]), Bound::Excluded(&range.end[..]))
 }
 
 fn page_of(found: impl Iterator<Item = (Bytes, Bytes)>, limit: usize) -> Page {
@@ -207,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_can_read_is_dropped() {
+    fn unreadable_values_are_dropped() {
         let mut versions = Versions::default();
         for value in ["1", "2", "3"] {
             write(&mut versions, "a", Write::Set(value.into()));
@@ -227,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_bad_addition_would_change_stays() {
+    fn a_malformed_addition_changes_nothing() {
         let mut versions = Versions::default();
         write(&mut versions, "b", Write::Set("no counter".into()));
         let proposal = Proposal {

@@ -86,7 +86,7 @@ pub async fn read_in_between(subject: &Subject) {
     assert_eq!(counter(subject, "n").await, 12);
 }
 
-pub async fn to_a_value_that_is_no_counter(subject: &Subject) {
+pub async fn to_a_malformed_counter(subject: &Subject) {
     subject.put("n", "abc").await;
     let writes = async |open: &mut dyn Transaction| {
         open.set(&subject.key("a"), b"1");
@@ -102,7 +102,7 @@ pub async fn to_a_value_that_is_no_counter(subject: &Subject) {
     assert_eq!(error.fault(), Some(Fault::Corrupt));
 }
 
-pub async fn to_an_own_value_that_is_no_counter(subject: &Subject) {
+pub async fn to_an_own_malformed_counter(subject: &Subject) {
     let writes = async |open: &mut dyn Transaction| {
         open.set(&subject.key("n"), b"abc");
         open.add(&subject.key("n"), 1);
@@ -113,7 +113,7 @@ pub async fn to_an_own_value_that_is_no_counter(subject: &Subject) {
     assert_eq!(subject.pairs().await, []);
 }
 
-pub async fn a_bad_one_among_good_ones(subject: &Subject) {
+pub async fn a_malformed_one_in_a_group(subject: &Subject) {
     subject.put("bad", "abc").await;
     for _ in 0..10 {
         let names = ["n", "n", "n", "bad", "n", "n"];

@@ -70,7 +70,7 @@ pub async fn keys_of_reads(subject: &Subject) {
     open.commit().await.unwrap();
 }
 
-pub async fn a_violation_spoils_the_transaction(subject: &Subject) {
+pub async fn a_violation_fails_the_transaction(subject: &Subject) {
     let too_long = subject.key_of_bytes(KEY_BYTES_MAX + 1);
     let writes = async |open: &mut dyn Transaction| {
         open.set(&subject.key("a"), b"1");

@@ -19,7 +19,7 @@ async fn next(open: &mut (dyn Transaction + '_), key: &[u8]) -> Result<i64, Stor
 }
 
 /// Each transaction sees the previous one, durable or not, and nothing is lost.
-pub async fn each_sees_the_one_before(subject: &Subject) {
+pub async fn each_sees_the_previous_one(subject: &Subject) {
     let key: Arc<[u8]> = subject.key("n").into();
     let mut running = Vec::new();
     for _ in 0..COUNT {
@@ -44,7 +44,7 @@ pub async fn each_sees_the_one_before(subject: &Subject) {
 }
 
 /// `ordered` does not run for a commit that conflicts.
-pub async fn a_conflict_has_no_place(subject: &Subject) {
+pub async fn a_conflict_is_not_ordered(subject: &Subject) {
     let key = subject.key("n");
     let was_told = Arc::new(AtomicBool::new(false));
     let mut open = subject.engine.begin_pipelined().await.unwrap();

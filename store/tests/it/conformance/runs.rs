@@ -14,21 +14,21 @@ use triggers_store::kv::{Fault, RetryClass, Run, Store, StoreError, decode_count
 
 /// A caller's error, which may or may not come from the store.
 #[derive(Debug, PartialEq)]
-enum Refusal {
-    Refused,
+enum CallerError {
+    Own,
     Store(StoreError),
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for CallerError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl RetryClass for Refusal {
+impl RetryClass for CallerError {
     fn retry_class(&self) -> Option<&StoreError> {
         match self {
-            Self::Refused => None,
+            Self::Own => None,
             Self::Store(error) => Some(error),
         }
     }
@@ -162,9 +162,9 @@ pub async fn errors_of_the_closure(subject: &Subject) {
     let store = subject.store();
     let outcome = store.run(patient(), |open| {
         open.add(key, 1);
-        Box::pin(std::future::ready(Err::<(), _>(Refusal::Refused)))
+        Box::pin(std::future::ready(Err::<(), _>(CallerError::Own)))
     });
-    assert_eq!(outcome.await, Err(Refusal::Refused));
+    assert_eq!(outcome.await, Err(CallerError::Own));
     assert_eq!(counter(subject).await, 0);
 }
 

@@ -20,7 +20,7 @@ async fn a_missing_log_directory_is_damage() {
 }
 
 #[tokio::test]
-async fn a_closed_directory_has_nothing_to_read_back_and_can_be_looked_at() {
+async fn a_closed_directory_has_nothing_to_read_back() {
     let directory = TempDir::new().unwrap();
     let engine = open(directory.path());
     let subject = Subject::new(engine.clone(), None);

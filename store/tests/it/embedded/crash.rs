@@ -63,7 +63,7 @@ async fn found(directory: &Path, bytes: usize) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_killed_process_loses_nothing_acknowledged() {
+async fn a_killed_process_keeps_acknowledged_commits() {
     let directory = TempDir::new().unwrap();
     let mut acked_before = BTreeSet::new();
     for round in 0..6 {
@@ -79,7 +79,7 @@ async fn a_killed_process_loses_nothing_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_file_size_limit_is_full_and_loses_nothing_acknowledged() {
+async fn a_file_size_limit_counts_as_full() {
     let directory = TempDir::new().unwrap();
     // In blocks of 512 bytes. The limit must admit the data file's first growth step.
     let limits = "trap '' XFSZ; ulimit -f 200000";

@@ -27,7 +27,7 @@ async fn filled() -> TempDir {
 
 fn open_error(directory: &Path) -> OpenError {
     let outcome = EmbeddedEngine::open(&embedded_options(directory));
-    outcome.err().expect("the directory is refused")
+    outcome.err().expect("the directory is rejected")
 }
 
 fn set_length(directory: &Path, bytes: u64) {
@@ -72,7 +72,7 @@ async fn reopening_keeps_everything() {
 }
 
 #[tokio::test]
-async fn a_second_open_is_refused() {
+async fn a_second_open_is_rejected() {
     let directory = TempDir::new().unwrap();
     let first = open(directory.path());
     assert!(
@@ -84,7 +84,7 @@ async fn a_second_open_is_refused() {
 }
 
 #[tokio::test]
-async fn another_format_is_refused() {
+async fn another_format_is_rejected() {
     let directory = filled().await;
     for format in [&b"triggers-data 1\n"[..], b"triggers-data 2\n", b"", b"\xff\xfe\x00"] {
         std::fs::write(directory.path().join("FORMAT"), format).unwrap();
@@ -96,7 +96,7 @@ async fn another_format_is_refused() {
 }
 
 #[tokio::test]
-async fn data_without_a_format_is_refused() {
+async fn data_without_a_format_is_rejected() {
     let directory = filled().await;
     std::fs::remove_file(directory.path().join("FORMAT")).unwrap();
     let before = contents(directory.path());
@@ -115,7 +115,7 @@ async fn a_half_made_directory_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_cut_data_file_is_refused() {
+async fn a_truncated_data_file_is_rejected() {
     let directory = filled().await;
     for bytes in [1_000_000, 500_001, 12_288, 8_193, 8_192, 8_191, 4_096, 4_095, 100, 1, 0] {
         set_length(directory.path(), bytes);
@@ -129,7 +129,7 @@ async fn a_cut_data_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_data_file_of_something_else_is_refused() {
+async fn a_foreign_data_file_is_rejected() {
     let directory = filled().await;
     let file = OpenOptions::new().write(true).open(directory.path().join("data.mdb"));
     file.unwrap().write_all(&[0xaa; 65_536]).unwrap();
@@ -147,7 +147,7 @@ async fn a_range_from_the_empty_key_can_be_cleared() {
 }
 
 #[tokio::test]
-async fn too_many_readers_hold_up_nobody_who_writes() {
+async fn writers_do_not_wait_for_readers() {
     let directory = TempDir::new().unwrap();
     // A log smaller than the data, so that it must be flushed meanwhile.
     let options = EmbeddedOptions {
@@ -162,8 +162,8 @@ async fn too_many_readers_hold_up_nobody_who_writes() {
         reader.get(b"a").await.unwrap();
         readers.push(reader);
     }
-    let refused = engine.begin().await.unwrap().get(b"a").await.unwrap_err();
-    assert!(matches!(refused, StoreError::Retryable(_)), "{refused}");
+    let rejected = engine.begin().await.unwrap().get(b"a").await.unwrap_err();
+    assert!(matches!(rejected, StoreError::Retryable(_)), "{rejected}");
     for number in 0..60 {
         let mut open = engine.begin().await.unwrap();
         open.set(format!("{number}").as_bytes(), &[1; 50_000]);

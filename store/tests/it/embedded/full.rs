@@ -57,7 +57,7 @@ async fn assert_equal(subject: &Subject, model: &Model) {
 }
 
 #[tokio::test]
-async fn a_full_file_goes_on_with_less() {
+async fn a_full_file_accepts_smaller_writes() {
     let directory = TempDir::new().unwrap();
     let mut model = Model::new();
     let subject = small(directory.path());
@@ -81,7 +81,7 @@ async fn a_full_file_goes_on_with_less() {
 }
 
 #[tokio::test]
-async fn one_commit_without_room_does_not_fail_its_group() {
+async fn a_commit_without_room_does_not_fail_its_group() {
     let directory = TempDir::new().unwrap();
     let subject = small(directory.path());
     let mut model = Model::new();
@@ -136,7 +136,7 @@ async fn acknowledge(
 }
 
 #[tokio::test]
-async fn a_full_store_can_be_acknowledged_and_deleted_from() {
+async fn a_full_store_accepts_acknowledgements_and_deletions() {
     let directory = TempDir::new().unwrap();
     let options = EmbeddedOptions { map_bytes_max: 16 << 20, ..embedded_options(directory.path()) };
     let subject = Subject::new(Arc::new(EmbeddedEngine::open(&options).unwrap()), None);
@@ -211,7 +211,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_writes_and_keeps_what_there_is() {
+async fn a_full_disk_rejects_writes_and_keeps_its_data() {
     let Some(disk) = SmallDisk::mount(48 << 20) else {
         eprintln!("SKIPPED: mounting a small file system needs root");
         return;

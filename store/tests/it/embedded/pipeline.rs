@@ -45,7 +45,7 @@ async fn begun(commit: impl Future<Output = Result<(), StoreError>> + Send + 'st
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_durable_is_seen_in_the_pipeline_only_and_answered_in_order() {
+async fn only_pipelined_transactions_see_ordered_commits() {
     let directory = TempDir::new().unwrap();
     let engine = open(directory.path());
     let (first, go_on) = held(&engine, b"a").await;
@@ -67,7 +67,7 @@ async fn what_is_not_durable_is_seen_in_the_pipeline_only_and_answered_in_order(
 
 /// A transaction that reads only durable state conflicts with an earlier commit, durable or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_order_conflicts_with_what_has_not_seen_it() {
+async fn an_ordered_commit_conflicts_with_durable_reads() {
     let directory = TempDir::new().unwrap();
     let engine = open(directory.path());
     let (first, go_on) = held(&engine, b"a").await;

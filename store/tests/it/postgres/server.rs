@@ -19,7 +19,8 @@ const BINARIES: &str = "TRIGGERS_TEST_POSTGRES";
 /// Runs the server. Each line of input is a signal that stops it; then it is started again.
 const SCRIPT: &str = r#"
 run() {
-  "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c max_connections=500 "$@" >>"$dir/log" 2>&1 &
+  "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c max_connections=500 "$@" \
+    >>"$dir/log" 2>&1 &
   pid=$!
 }
 "$bin/initdb" -D "$dir/data" -U triggers -A trust -E UTF8 --no-sync >>"$dir/log" 2>&1 || exit

@@ -42,7 +42,7 @@ fn is_retryable<T>(outcome: &Result<T, StoreError>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conflict_without_a_reason() {
+async fn a_false_conflict() {
     let (engine, subject) = simulated(quiet());
     let conflict_per_mille = 1_000;
     let options = SimulatedOptions { conflict_per_mille, ..quiet() };

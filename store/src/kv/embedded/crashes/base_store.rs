@@ -2,7 +2,6 @@
 //! completely or not at all.
 
 use super::super::base_store::{BaseStore, Change, FlushMark, FlushMarks, Headroom};
-use super::super::memtable::bounds;
 use super::super::merge::BaseRange;
 use super::disk::{Chance, SimulatedDisk};
 use crate::kv::{Fault, KeyRange, StoreError};
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-struct Inner {
+struct BaseState {
     chance: Chance,
     pairs: Arc<BTreeMap<Bytes, Bytes>>,
     marks: FlushMarks,
@@ -20,23 +19,23 @@ struct Inner {
 #[derive(Clone)]
 pub(super) struct SimulatedBaseStore {
     disk: SimulatedDisk,
-    inner: Arc<Mutex<Inner>>,
+    state: Arc<Mutex<BaseState>>,
 }
 
 impl SimulatedBaseStore {
     pub(super) fn new(seed: u64, disk: SimulatedDisk) -> Self {
         let chance = Chance::new(seed ^ 0xba5e);
-        let inner = Inner {
+        let state = BaseState {
             chance,
             pairs: Arc::default(),
             marks: FlushMarks::default(),
             full_one_in: None,
         };
-        Self { disk, inner: Arc::new(Mutex::new(inner)) }
+        Self { disk, state: Arc::new(Mutex::new(state)) }
     }
 
     pub(super) fn set(&self, full_one_in: Option<usize>) {
-        self.inner.lock().unwrap().full_one_in = full_one_in;
+        self.state.lock().unwrap().full_one_in = full_one_in;
     }
 }
 
@@ -44,7 +43,7 @@ impl BaseStore for SimulatedBaseStore {
     type Snapshot = Arc<BTreeMap<Bytes, Bytes>>;
 
     fn snapshot(&self) -> Result<Self::Snapshot, StoreError> {
-        Ok(self.inner.lock().unwrap().pairs.clone())
+        Ok(self.state.lock().unwrap().pairs.clone())
     }
 
     fn get(&self, snapshot: &Self::Snapshot, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -57,22 +56,23 @@ impl BaseStore for SimulatedBaseStore {
         range: &KeyRange,
         reverse: bool,
     ) -> Result<BaseRange<'a>, StoreError> {
-        let found =
-            snapshot.range::<[u8], _>(bounds(range)).map(|(key, value)| Ok((&key[..], &value[..])));
+        let found = snapshot
+            .range::<[u8], _>(range.bounds())
+            .map(|(key, value)| Ok((&key[..], &value[..])));
         Ok(if reverse { Box::new(found.rev()) } else { Box::new(found) })
     }
 
     fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError> {
         let dead = || StoreError::fatal(Fault::Stopped, "the machine is dead");
         let dies = self.disk.step().ok_or_else(dead)?;
-        let mut inner = self.inner.lock().unwrap();
-        if let Some(bound) = inner.full_one_in
-            && inner.chance.one_in(bound)
+        let mut state = self.state.lock().unwrap();
+        if let Some(bound) = state.full_one_in
+            && state.chance.one_in(bound)
         {
             return Err(StoreError::fatal(Fault::Full, "simulated"));
         }
-        if !dies || inner.chance.one_in(2) {
-            let mut all = (*inner.pairs).clone();
+        if !dies || state.chance.one_in(2) {
+            let mut all = (*state.pairs).clone();
             for (key, value) in pairs {
                 match value {
                     Some(value) => {
@@ -81,20 +81,20 @@ impl BaseStore for SimulatedBaseStore {
                     None => drop(all.remove(*key)),
                 }
             }
-            inner.pairs = Arc::new(all);
-            inner.marks = inner.marks.with(mark);
+            state.pairs = Arc::new(all);
+            state.marks = state.marks.with(mark);
         }
         if dies { Err(dead()) } else { Ok(()) }
     }
 
     fn marks(&self) -> Result<FlushMarks, StoreError> {
-        Ok(self.inner.lock().unwrap().marks)
+        Ok(self.state.lock().unwrap().marks)
     }
 
     fn room(&self, _: u64) -> Result<Headroom, StoreError> {
-        let mut inner = self.inner.lock().unwrap();
-        let is_full = match inner.full_one_in {
-            Some(bound) => inner.chance.one_in(bound),
+        let mut state = self.state.lock().unwrap();
+        let is_full = match state.full_one_in {
+            Some(bound) => state.chance.one_in(bound),
             None => false,
         };
         Ok(if is_full { Headroom::OnlyForShrinking } else { Headroom::Enough })

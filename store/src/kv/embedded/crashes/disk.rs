@@ -65,7 +65,7 @@ struct Contents {
     unsynced: Vec<(usize, Vec<u8>)>,
 }
 
-struct Inner {
+struct DiskState {
     chance: Chance,
     files: BTreeMap<String, Contents>,
     /// Number of calls until the machine crashes.
@@ -78,7 +78,7 @@ struct Inner {
 
 /// The disk together with its machine.
 #[derive(Clone)]
-pub(super) struct SimulatedDisk(Arc<Mutex<Inner>>);
+pub(super) struct SimulatedDisk(Arc<Mutex<DiskState>>);
 
 fn dead() -> io::Error {
     io::Error::other("the machine is dead")
@@ -86,7 +86,7 @@ fn dead() -> io::Error {
 
 impl SimulatedDisk {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+        Self(Arc::new(Mutex::new(DiskState {
             chance: Chance::new(seed ^ 0x5eed_d15c),
             files: BTreeMap::new(),
             dies_in: None,
@@ -97,7 +97,7 @@ impl SimulatedDisk {
         })))
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap()
     }
 
@@ -108,28 +108,28 @@ impl SimulatedDisk {
         sync_fails_one_in: Option<usize>,
         is_full: bool,
     ) {
-        let mut inner = self.inner();
-        (inner.dies_in, inner.sync_fails_one_in, inner.is_full) =
+        let mut state = self.state();
+        (state.dies_in, state.sync_fails_one_in, state.is_full) =
             (dies_in, sync_fails_one_in, is_full);
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        self.inner().is_dead
+        self.state().is_dead
     }
 
     pub(super) fn fired(&self) -> Fired {
-        self.inner().fired
+        self.state().fired
     }
 
     /// Counts a call: `None` if the machine is dead, `Some(true)` if it crashes in this call.
     pub(super) fn step(&self) -> Option<bool> {
-        self.inner().step()
+        self.state().step()
     }
 
     /// Ends the process, with `power` also the machine, and restarts it.
     pub(super) fn end(&self, power: bool) {
-        let mut inner = self.inner();
-        let Inner { chance, files, fired, .. } = &mut *inner;
+        let mut state = self.state();
+        let DiskState { chance, files, fired, .. } = &mut *state;
         for contents in files.values_mut().filter(|_| power) {
             for (offset, bytes) in std::mem::take(&mut contents.unsynced) {
                 for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
@@ -141,21 +141,21 @@ impl SimulatedDisk {
             }
             contents.now = contents.durable.clone();
         }
-        inner.is_dead = false;
-        inner.dies_in = None;
+        state.is_dead = false;
+        state.dies_in = None;
     }
 
     /// Gives access to a file's content, to read or damage it.
     pub(super) fn with_file<T>(&self, name: &str, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        work(&mut self.inner().files.get_mut(name).unwrap().now)
+        work(&mut self.state().files.get_mut(name).unwrap().now)
     }
 
     pub(super) fn lose(&self, name: &str) {
-        self.inner().files.remove(name);
+        self.state().files.remove(name);
     }
 }
 
-impl Inner {
+impl DiskState {
     fn step(&mut self) -> Option<bool> {
         if self.is_dead {
             return None;
@@ -183,17 +183,17 @@ impl Disk for SimulatedDisk {
     type File = SimulatedFile;
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut inner = self.inner();
-        match inner.step() {
-            Some(false) => Ok(inner.files.keys().cloned().collect()),
+        let mut state = self.state();
+        match state.step() {
+            Some(false) => Ok(state.files.keys().cloned().collect()),
             _ => Err(dead()),
         }
     }
 
     fn open(&self, name: &str) -> io::Result<SimulatedFile> {
-        let mut inner = self.inner();
-        match inner.step() {
-            Some(false) if inner.files.contains_key(name) => {
+        let mut state = self.state();
+        match state.step() {
+            Some(false) if state.files.contains_key(name) => {
                 Ok(SimulatedFile(self.clone(), name.to_owned()))
             }
             Some(false) => Err(ErrorKind::NotFound.into()),
@@ -202,26 +202,26 @@ impl Disk for SimulatedDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut inner = self.inner();
-        let step = inner.step().ok_or_else(dead)?;
-        if !step || inner.chance.one_in(2) {
-            inner.files.remove(name);
+        let mut state = self.state();
+        let step = state.step().ok_or_else(dead)?;
+        if !step || state.chance.one_in(2) {
+            state.files.remove(name);
         }
         if step { Err(dead()) } else { Ok(()) }
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<SimulatedFile> {
-        let mut inner = self.inner();
-        let step = inner.step();
-        if inner.is_full {
-            inner.fired.full += 1;
+        let mut state = self.state();
+        let step = state.step();
+        if state.is_full {
+            state.fired.full += 1;
             return Err(ErrorKind::StorageFull.into());
         }
         let zeros = vec![0; bytes as usize];
-        if step == Some(false) || (step == Some(true) && inner.chance.one_in(2)) {
-            assert!(!inner.files.contains_key(name), "{name} is made a second time");
+        if step == Some(false) || (step == Some(true) && state.chance.one_in(2)) {
+            assert!(!state.files.contains_key(name), "{name} is made a second time");
             let contents = Contents { now: zeros.clone(), durable: zeros, unsynced: Vec::new() };
-            inner.files.insert(name.to_owned(), contents);
+            state.files.insert(name.to_owned(), contents);
         }
         match step {
             Some(false) => Ok(SimulatedFile(self.clone(), name.to_owned())),
@@ -234,10 +234,10 @@ pub(super) struct SimulatedFile(SimulatedDisk, String);
 
 impl SimulatedFile {
     /// Draws how much of a call is done.
-    fn part(inner: &mut Inner, bytes: usize) -> usize {
-        if bytes > 1 && inner.chance.one_in(8) {
-            inner.fired.short += 1;
-            return 1 + inner.chance.below(bytes - 1);
+    fn part(state: &mut DiskState, bytes: usize) -> usize {
+        if bytes > 1 && state.chance.one_in(8) {
+            state.fired.short += 1;
+            return 1 + state.chance.below(bytes - 1);
         }
         bytes
     }
@@ -245,51 +245,51 @@ impl SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.inner().files[&self.1].now.len() as u64)
+        Ok(self.0.state().files[&self.1].now.len() as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut inner = self.0.inner();
-        if inner.step() != Some(false) {
+        let mut state = self.0.state();
+        if state.step() != Some(false) {
             return Err(dead());
         }
-        if inner.chance.one_in(20) {
+        if state.chance.one_in(20) {
             return Err(ErrorKind::Interrupted.into());
         }
-        let part = Self::part(&mut inner, buffer.len());
-        let bytes = inner.files[&self.1].now.get(offset as usize..).unwrap_or_default();
+        let part = Self::part(&mut state, buffer.len());
+        let bytes = state.files[&self.1].now.get(offset as usize..).unwrap_or_default();
         let part = part.min(bytes.len());
         buffer[..part].copy_from_slice(&bytes[..part]);
         Ok(part)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let mut inner = self.0.inner();
-        let step = inner.step().ok_or_else(dead)?;
+        let mut state = self.0.state();
+        let step = state.step().ok_or_else(dead)?;
         let end = offset as usize + bytes.len();
-        if inner.is_full && end > inner.files[&self.1].now.len() {
-            inner.fired.full += 1;
+        if state.is_full && end > state.files[&self.1].now.len() {
+            state.fired.full += 1;
             return Err(ErrorKind::StorageFull.into());
         }
         let part = if step {
-            inner.chance.below(bytes.len() + 1)
+            state.chance.below(bytes.len() + 1)
         } else {
-            Self::part(&mut inner, bytes.len())
+            Self::part(&mut state, bytes.len())
         };
-        let contents = inner.files.get_mut(&self.1).unwrap();
+        let contents = state.files.get_mut(&self.1).unwrap();
         put(&mut contents.now, offset as usize, &bytes[..part]);
         contents.unsynced.push((offset as usize, bytes[..part].to_vec()));
         if step { Err(dead()) } else { Ok(part) }
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut inner = self.0.inner();
-        let step = inner.step().ok_or_else(dead)?;
-        let fails = match inner.sync_fails_one_in {
-            Some(bound) => inner.chance.one_in(bound),
+        let mut state = self.0.state();
+        let step = state.step().ok_or_else(dead)?;
+        let fails = match state.sync_fails_one_in {
+            Some(bound) => state.chance.one_in(bound),
             None => false,
         };
-        let Inner { chance, files, fired, .. } = &mut *inner;
+        let DiskState { chance, files, fired, .. } = &mut *state;
         let contents = files.get_mut(&self.1).unwrap();
         for (offset, bytes) in std::mem::take(&mut contents.unsynced) {
             for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {

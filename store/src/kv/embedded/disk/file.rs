@@ -24,9 +24,9 @@ const PIECE_BYTES: usize = 1 << 20;
 
 /// An aligned buffer that successive writes share.
 #[derive(Clone, Default)]
-pub(super) struct Scratch(Arc<Mutex<Vec<u8>>>);
+pub(super) struct AlignedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Scratch {
+impl AlignedBuffer {
     /// Calls `write` with an aligned copy of `bytes`, which has at most [`PIECE_BYTES`].
     fn with<T>(&self, bytes: &[u8], write: impl FnOnce(&[u8]) -> T) -> T {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,25 +46,25 @@ pub(in crate::kv::embedded) struct SegmentFile {
     /// The same file opened for direct I/O; `None` if the file system does not support it.
     direct: Option<File>,
     is_direct: AtomicBool,
-    scratch: Scratch,
+    buffer: AlignedBuffer,
 }
 
 impl SegmentFile {
     /// Opens an existing file.
-    pub(super) fn open(path: &Path, scratch: Scratch) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, buffer: AlignedBuffer) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let flags = OFlags::DIRECT.bits() as i32;
         let direct = match OpenOptions::new().write(true).custom_flags(flags).open(path) {
             Ok(direct) => Some(direct),
-            Err(error) if is_unknown(&error) => None,
+            Err(error) if is_unsupported(&error) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, scratch })
+        Ok(Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, buffer })
     }
 
     /// The same file with another buffer.
-    pub(super) fn with(self, scratch: Scratch) -> Self {
-        Self { scratch, ..self }
+    pub(super) fn with(self, buffer: AlignedBuffer) -> Self {
+        Self { buffer, ..self }
     }
 
     /// Makes the content and the length durable.
@@ -82,9 +82,9 @@ impl SegmentFile {
         {
             return None;
         }
-        match self.scratch.with(piece, |aligned| direct.write_at(aligned, offset)) {
+        match self.buffer.with(piece, |aligned| direct.write_at(aligned, offset)) {
             // The file system has stricter rules; nothing was written.
-            Err(error) if is_unknown(&error) => {
+            Err(error) if is_unsupported(&error) => {
                 self.is_direct.store(false, Ordering::Relaxed);
                 None
             }
@@ -94,7 +94,7 @@ impl SegmentFile {
 }
 
 /// Whether the error says that direct I/O, or this kind of it, is unsupported.
-fn is_unknown(error: &io::Error) -> bool {
+fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
@@ -119,45 +119,48 @@ impl DiskFile for SegmentFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::embedded::disk::{read_whole, write_whole};
+    use crate::kv::embedded::disk::{read_file, write_fully};
     use proptest::prelude::*;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn whole_blocks_and_parts_of_them_come_back(
-            writes in prop::collection::vec((0u64..40, 0u64..3, 1usize..6, 0usize..2, 1u8..), 1..12),
+        fn whole_and_partial_blocks_read_back_as_written(
+            writes in prop::collection::vec(
+                (0u64..40, 0u64..3, 1usize..6, 0usize..2, 1u8..),
+                1..12,
+            ),
         ) {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("segment");
             const BLOCKS: usize = 50;
             let mut expected = vec![0; BLOCKS * ALIGNMENT];
             std::fs::write(&path, &expected).unwrap();
-            let file = SegmentFile::open(&path, Scratch::default()).unwrap();
+            let file = SegmentFile::open(&path, AlignedBuffer::default()).unwrap();
             prop_assert!(file.write_direct(&[0; ALIGNMENT], 1).is_none(), "a part of a block");
             // If the file opens for direct I/O, whole blocks are written with it.
             prop_assert_eq!(file.write_direct(&[0; ALIGNMENT], 0).is_some(), file.direct.is_some());
             for (block, within, blocks, more, fill) in writes {
                 let offset = block * ALIGNMENT as u64 + within;
                 let bytes = vec![fill; blocks * ALIGNMENT + more];
-                write_whole(&file, &bytes, offset).unwrap();
+                write_fully(&file, &bytes, offset).unwrap();
                 file.sync().unwrap();
                 expected[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
-                prop_assert_eq!(&read_whole(&file).unwrap(), &expected, "SEGMENT-FILE-1");
+                prop_assert_eq!(&read_file(&file).unwrap(), &expected, "SEGMENT-FILE-1");
             }
         }
     }
 
     #[test]
-    fn more_than_is_written_at_once_comes_back() {
+    fn a_long_write_reads_back_as_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("segment");
         std::fs::write(&path, "").unwrap();
-        let file = SegmentFile::open(&path, Scratch::default()).unwrap();
+        let file = SegmentFile::open(&path, AlignedBuffer::default()).unwrap();
         let bytes: Vec<u8> =
             (0..2 * PIECE_BYTES + 3 * ALIGNMENT).map(|at| (at / 7) as u8).collect();
-        write_whole(&file, &bytes, 0).unwrap();
-        assert_eq!(read_whole(&file).unwrap(), bytes);
+        write_fully(&file, &bytes, 0).unwrap();
+        assert_eq!(read_file(&file).unwrap(), bytes);
     }
 }

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_may_be_there_and_little_else() {
+    fn added_keys_pass_and_few_others() {
         let filter = Filter::default();
         let key = |number: u32| format!("p/0017/t/tenant/e/{number:032x}").into_bytes();
         (0..24_000).for_each(|number| filter.add(&key(number)));

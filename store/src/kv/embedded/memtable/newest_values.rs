@@ -16,7 +16,7 @@ pub(in super::super) struct LockedMemtables<'a>(Vec<RwLockReadGuard<'a, Entries>
 
 impl<'a> LockedMemtables<'a> {
     /// Locks memtables, newest first.
-    pub(in super::super) fn of(memtables: impl Iterator<Item = &'a Arc<Memtable>>) -> Self {
+    pub(in super::super) fn lock(memtables: impl Iterator<Item = &'a Arc<Memtable>>) -> Self {
         Self(memtables.map(|memtable| memtable.read()).collect())
     }
 
@@ -52,7 +52,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_table_has_the_last_word(all in prop::collection::vec((some(), some()), 0..4)) {
+        fn an_earlier_memtable_overrides_a_later_one(
+            all in prop::collection::vec((some(), some()), 0..4),
+        ) {
             let mut expected = Changes::new();
             for (earlier, later) in all.iter().rev() {
                 expected.extend(earlier.clone());
@@ -61,14 +63,17 @@ mod tests {
             let memtable = |(earlier, later): (Changes, Changes)| {
                 let memtable = Memtable::default();
                 for (sequence, pairs) in [(1, earlier), (2, later)] {
-                    memtable.apply(sequence, pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into))), &[1]);
+                    let pairs = pairs.into_iter().map(|(k, v)| (k.into(), v.map(Into::into)));
+                    memtable.apply(sequence, pairs, &[1]);
                 }
                 Arc::new(memtable)
             };
             let memtables: Vec<_> = all.into_iter().map(memtable).collect();
-            let held = LockedMemtables::of(memtables.iter());
-            let found: Vec<_> =
-                held.newest().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();
+            let held = LockedMemtables::lock(memtables.iter());
+            let owned = |(key, value): (&[u8], Option<&[u8]>)| {
+                (key.to_vec(), value.map(<[u8]>::to_vec))
+            };
+            let found: Vec<_> = held.newest().map(owned).collect();
             prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
         }
     }
