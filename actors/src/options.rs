@@ -1,109 +1,120 @@
-//! The limits and times of the actors. The node's configuration is validated before it becomes this.
+//! Limits and times of the actors, converted from the validated options of the node.
 //!
-//! Invariant: `OPTIONS-1` every queue, cache, wait and restart of this crate is bounded by a value here.
+//! Invariant `OPTIONS-1`: a value in this file bounds every queue, cache, wait and restart of this
+//! crate.
 
 use crate::delivery::breaker::BreakerLimits;
 use crate::inbox::dispatch::DispatchLimits;
 use std::time::Duration;
+use triggers_cluster_config::NodeOptions;
 
-/// Limits and times.
+/// Limits and times of inboxes, commits and admission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerOptions {
     /// An inbox without requests for this long is closed.
     pub inbox_idle_timeout: Duration,
-    /// Inboxes that may be open on this node, about; the least recently used idle one makes room.
+    /// Approximate bound on open inboxes; the least recently used idle one is closed.
     pub inboxes_max: usize,
-    /// Events of one commit, at most, unless a single request has more.
+    /// Events of one commit, unless a single request has more.
     pub batch_events_max: usize,
-    /// Payload bytes of one commit, at most, unless a single request has more.
+    /// Payload bytes of one commit, unless a single request has more.
     pub batch_bytes_max: usize,
-    /// Requests that a tenant may have in flight.
+    /// Requests of one tenant in progress.
     pub tenant_requests_max: usize,
-    /// Payload bytes that a tenant may have in flight.
+    /// Payload bytes of the requests of one tenant in progress.
     pub tenant_bytes_max: usize,
-    /// Payload bytes that all tenants together may have in flight.
+    /// Payload bytes of the requests of all tenants in progress.
     pub node_bytes_max: usize,
-    /// Commits under way at the same time; further ones wait in the order in which they came.
+    /// Commits in flight; further ones wait in the order of arrival.
     pub commits_in_flight_max: usize,
-    /// Reads under way at the same time; further ones wait until their deadline.
+    /// Reads in progress; further ones wait until their deadline.
     pub reads_in_flight_max: usize,
-    /// How long a commit may take, with its retries.
+    /// Time for a commit, including its retries.
     pub commit_timeout: Duration,
-    /// How long an idempotency key is kept.
+    /// Time for which an idempotency key is kept.
     pub idempotency_retention: Duration,
-    /// Restarts of one actor within the window before its supervisor gives up on it.
+    /// Restarts of one actor within the window; at one more its supervisor stops it.
     pub restarts_max: usize,
-    /// The window in which restarts are counted.
+    /// Time window in which restarts are counted.
     pub restart_window: Duration,
-    /// Between two looks for what has reached its age.
+    /// Interval between two sweeps, which remove expired rows.
     pub sweep_interval: Duration,
-    /// Webhooks.
+    /// Limits and times of webhooks.
     pub delivery: DeliveryOptions,
 }
 
 /// Limits and times of webhooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryOptions {
-    /// Webhooks on their way from this node at the same time.
+    /// Delivery attempts in progress on this node.
     pub in_flight_max: usize,
-    /// Payload bytes of webhooks on their way at the same time, about: no attempt begins while there are as many.
+    /// Approximate bound on the payload bytes of the delivery attempts in progress.
     pub in_flight_bytes_max: usize,
-    /// Webhooks of one tenant on their way at the same time.
+    /// Delivery attempts of one tenant in progress.
     pub tenant_in_flight_max: usize,
-    /// How long sending one may take.
+    /// Time to send one webhook.
     pub attempt_timeout: Duration,
-    /// How long every attempt to a subscription may fail before it is disabled.
+    /// A subscription is disabled once all its attempts have failed for this long.
     pub disable_after: Duration,
-    /// Failures in a row after which an endpoint is left alone for a while.
+    /// Consecutive failures after which deliveries to an endpoint pause.
     pub breaker_failures_max: u32,
-    /// How long at first.
+    /// First pause of deliveries to a failing endpoint.
     pub breaker_pause: Duration,
-    /// How long at most.
+    /// Longest pause of deliveries to a failing endpoint.
     pub breaker_pause_max: Duration,
-    /// Subscriptions of a tenant.
+    /// Subscriptions per tenant.
     pub subscriptions_max: u32,
 }
 
+/// The defaults are those of the configuration.
 impl Default for BrokerOptions {
     fn default() -> Self {
+        Self::from(&NodeOptions::default())
+    }
+}
+
+impl From<&NodeOptions> for BrokerOptions {
+    fn from(options: &NodeOptions) -> Self {
+        let broker = &options.broker;
         Self {
-            inbox_idle_timeout: Duration::from_secs(60),
-            inboxes_max: 50_000,
-            batch_events_max: 500,
-            batch_bytes_max: 512 * 1024,
-            tenant_requests_max: 1_024,
-            tenant_bytes_max: 16 << 20,
-            node_bytes_max: 256 << 20,
-            commits_in_flight_max: 64,
-            reads_in_flight_max: 256,
-            commit_timeout: Duration::from_secs(5),
-            idempotency_retention: Duration::from_secs(86_400),
-            restarts_max: 5,
-            restart_window: Duration::from_secs(60),
-            sweep_interval: Duration::from_secs(600),
-            delivery: DeliveryOptions::default(),
+            inbox_idle_timeout: Duration::from_millis(broker.inbox_idle_timeout_ms),
+            inboxes_max: broker.inboxes_max,
+            batch_events_max: broker.batch_events_max,
+            batch_bytes_max: broker.batch_bytes_max,
+            tenant_requests_max: broker.tenant_requests_max,
+            tenant_bytes_max: broker.tenant_bytes_max,
+            node_bytes_max: broker.node_bytes_max,
+            commits_in_flight_max: broker.commits_in_flight_max,
+            reads_in_flight_max: broker.reads_in_flight_max,
+            commit_timeout: Duration::from_millis(broker.commit_timeout_ms),
+            idempotency_retention: Duration::from_secs(broker.idempotency_retention_seconds),
+            restarts_max: broker.restarts_max as usize,
+            restart_window: Duration::from_millis(broker.restart_window_ms),
+            sweep_interval: Duration::from_millis(broker.sweep_interval_ms),
+            delivery: DeliveryOptions::from(&options.delivery),
         }
     }
 }
 
-impl Default for DeliveryOptions {
-    fn default() -> Self {
+impl From<&triggers_cluster_config::DeliveryOptions> for DeliveryOptions {
+    fn from(delivery: &triggers_cluster_config::DeliveryOptions) -> Self {
         Self {
-            in_flight_max: 1_024,
-            in_flight_bytes_max: 128 << 20,
-            tenant_in_flight_max: 256,
-            attempt_timeout: Duration::from_secs(15),
-            disable_after: Duration::from_secs(5 * 86_400),
-            breaker_failures_max: 10,
-            breaker_pause: Duration::from_secs(1),
-            breaker_pause_max: Duration::from_secs(30),
-            subscriptions_max: 100,
+            in_flight_max: delivery.in_flight_max,
+            in_flight_bytes_max: delivery.in_flight_bytes_max,
+            tenant_in_flight_max: delivery.tenant_in_flight_max,
+            attempt_timeout: Duration::from_millis(delivery.attempt_timeout_ms),
+            disable_after: Duration::from_secs(delivery.disable_after_seconds),
+            breaker_failures_max: delivery.breaker_failures_max,
+            breaker_pause: Duration::from_millis(delivery.breaker_pause_ms),
+            breaker_pause_max: Duration::from_millis(delivery.breaker_pause_ms_max),
+            subscriptions_max: u32::try_from(delivery.subscriptions_max).unwrap_or(u32::MAX),
         }
     }
 }
 
 impl BrokerOptions {
-    /// How long after its claim something must be heard of an attempt: time to send it and to store its end.
+    /// Time after which a claimed attempt without an outcome counts as lost: time to send the webhook
+    /// and to store the outcome.
     pub(crate) fn claim_time(&self) -> Duration {
         self.delivery.attempt_timeout + 2 * self.commit_timeout.max(Duration::from_secs(1))
     }

@@ -11,7 +11,7 @@ use super::request::{
     Answer, BrokerError, IdempotencyRequest, NewEvent, Refusal, Write, WriteResult,
 };
 use crate::delivery::DeliveryPermits;
-use crate::options::DeliveryOptions;
+use crate::options::BrokerOptions;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -83,7 +83,7 @@ fn machine() -> InboxMachine<Caller> {
 
 fn machine_with(limits: BatchLimits) -> InboxMachine<Caller> {
     let dispatcher = Dispatcher::new(
-        DeliveryOptions::default().dispatch_limits(),
+        BrokerOptions::default().delivery.dispatch_limits(),
         DeliveryPermits::new(10, usize::MAX),
     );
     InboxMachine::new(Environment::system(), limits, dispatcher)

@@ -3,7 +3,7 @@
 //! A later source replaces the value of an earlier one. A rejected value is recorded as a fault and
 //! dropped, so that loading continues and one run reports every fault.
 //!
-//! Invariant `LAYERS-1`: every kept value passes `Field::fault`, so that constructing the options
+//! Invariant `LOAD-3`: every kept value passes `Field::fault`, so that constructing the options
 //! from them cannot fail.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -25,7 +25,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use triggers_actors::admission::Admission;
-use triggers_actors::{BrokerOptions, DeliveryOptions, Joining, Node, NodeWatch};
+use triggers_actors::{BrokerOptions, Joining, Node, NodeWatch};
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
@@ -73,7 +73,7 @@ impl Assembly {
         joining: Option<(StoreSettings, Joining)>,
     ) -> Result<Self, StartError> {
         let incarnation = format!("{peer}.1");
-        let broker = broker_options(&options);
+        let broker = BrokerOptions::from(&options);
         let targets = Arc::new(sender.policy().clone());
         let sender = Arc::new(sender);
         let (node, joined) = match joining {
@@ -221,39 +221,4 @@ fn note(listener: &str, ended: Result<(), JoinError>) {
 pub fn peer(name: &str, environment: &Environment) -> String {
     let boot: [u8; 8] = environment.bytes();
     format!("{name}@{:016x}", u64::from_be_bytes(boot))
-}
-
-fn delivery_options(options: &triggers_cluster_config::DeliveryOptions) -> DeliveryOptions {
-    DeliveryOptions {
-        in_flight_max: options.in_flight_max,
-        in_flight_bytes_max: options.in_flight_bytes_max,
-        tenant_in_flight_max: options.tenant_in_flight_max,
-        attempt_timeout: Duration::from_millis(options.attempt_timeout_ms),
-        disable_after: Duration::from_secs(options.disable_after_seconds),
-        breaker_failures_max: options.breaker_failures_max,
-        breaker_pause: Duration::from_millis(options.breaker_pause_ms),
-        breaker_pause_max: Duration::from_millis(options.breaker_pause_ms_max),
-        subscriptions_max: u32::try_from(options.subscriptions_max).unwrap_or(u32::MAX),
-    }
-}
-
-fn broker_options(options: &NodeOptions) -> BrokerOptions {
-    let broker = &options.broker;
-    BrokerOptions {
-        inbox_idle_timeout: Duration::from_millis(broker.inbox_idle_timeout_ms),
-        inboxes_max: broker.inboxes_max,
-        batch_events_max: broker.batch_events_max,
-        batch_bytes_max: broker.batch_bytes_max,
-        tenant_requests_max: broker.tenant_requests_max,
-        tenant_bytes_max: broker.tenant_bytes_max,
-        node_bytes_max: broker.node_bytes_max,
-        commits_in_flight_max: broker.commits_in_flight_max,
-        reads_in_flight_max: broker.reads_in_flight_max,
-        commit_timeout: Duration::from_millis(broker.commit_timeout_ms),
-        idempotency_retention: Duration::from_secs(broker.idempotency_retention_seconds),
-        restarts_max: broker.restarts_max as usize,
-        restart_window: Duration::from_millis(broker.restart_window_ms),
-        sweep_interval: Duration::from_millis(broker.sweep_interval_ms),
-        delivery: delivery_options(&options.delivery),
-    }
 }

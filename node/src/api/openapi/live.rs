@@ -48,7 +48,8 @@ impl LiveEdge {
         let environment = Environment::system();
         let engine = SimulatedEngine::new(SimulatedOptions::new(1));
         let store = Store::new(Arc::new(engine), environment.clone());
-        let (options, broker) = options();
+        let options = options();
+        let broker = BrokerOptions::from(&options);
         let sender = HttpSender::new(&options.delivery, environment.clone()).unwrap();
         let targets = Arc::new(sender.policy().clone());
         let node = Node::start(store.clone(), Arc::new(sender), broker, 1, "test@1".to_owned())
@@ -132,14 +133,13 @@ impl LiveEdge {
     }
 }
 
-/// Options of a node whose webhooks reach this machine, and of its actors.
-fn options() -> (NodeOptions, BrokerOptions) {
-    let (mut options, mut broker) = (NodeOptions::default(), BrokerOptions::default());
+/// Options of a node that may send webhooks to this machine.
+fn options() -> NodeOptions {
+    let mut options = NodeOptions::default();
     options.delivery.is_https_required = false;
     options.delivery.allowed_targets = vec!["127.0.0.0/8".to_owned()];
     options.delivery.subscriptions_max = SUBSCRIPTIONS_MAX as usize;
-    broker.delivery.subscriptions_max = SUBSCRIPTIONS_MAX;
-    (options, broker)
+    options
 }
 
 #[tokio::test]
