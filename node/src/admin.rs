@@ -17,7 +17,7 @@ pub use cluster::ClusterSource;
 use crate::http::edge::EdgeState;
 use crate::http::respond::{self, Responder};
 use crate::telemetry::Telemetry;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -42,6 +42,18 @@ pub struct AdminState {
     /// The backup that runs.
     pub backups: Backups,
 }
+
+macro_rules! part_of_admin_state {
+    ($($part:ty: $field:ident),*) => {$(
+        impl FromRef<AdminState> for $part {
+            fn from_ref(state: &AdminState) -> Self {
+                state.$field.clone()
+            }
+        }
+    )*};
+}
+
+part_of_admin_state!(Telemetry: telemetry, EdgeState: edge, ClusterSource: cluster, Backups: backups);
 
 /// Everything that the admin listener serves.
 pub fn router(state: AdminState) -> Router {

@@ -40,9 +40,9 @@ fn tenant_resources() -> OpenApiRouter<EdgeState> {
         .merge(stats::routes())
 }
 
-/// The OpenAPI document of the public listener.
-pub fn document() -> utoipa::openapi::OpenApi {
-    resources().split_for_parts().1
+/// The OpenAPI document of the public listener, as JSON.
+pub fn document_json() -> String {
+    openapi::json_of(resources().split_for_parts().1)
 }
 
 /// Everything that the public listener serves.

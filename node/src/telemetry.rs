@@ -6,31 +6,16 @@
 //! succeeds once in a process: a second time is an error and changes nothing. A simulation does not call it: without a
 //! subscriber and a recorder everything that is logged and measured goes nowhere, at no cost.
 
+mod error;
 mod log;
 mod measures;
 mod process;
 
-pub use log::{FilterError, LastLines, LogHandle};
+pub use error::{FilterError, TelemetryError};
+pub use log::{LastLines, LogHandle};
 pub use measures::MetricsHandle;
 
 use triggers_cluster_config::LogOptions;
-
-/// Why logs or metrics could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The filter in the options.
-    #[error("log.filter {0}")]
-    Filter(#[from] FilterError),
-    /// The thread that writes lines.
-    #[error("log lines have no thread that writes them: {0}")]
-    Lines(#[source] std::io::Error),
-    /// There is a subscriber already.
-    #[error("log lines have a subscriber already: {0}")]
-    Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),
-    /// There is a recorder already, or its buckets are not usable.
-    #[error("metrics cannot be recorded: {0}")]
-    Recorder(#[from] metrics_exporter_prometheus::BuildError),
-}
 
 /// What [`start`] installed; cheap to clone.
 #[derive(Clone)]

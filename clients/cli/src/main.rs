@@ -158,7 +158,7 @@ async fn run(command: Command, connections: Handle) -> Result<(), CommandError> 
             triggers_node::run::serve(arguments.options()?, connections).await.map_err(Into::into)
         }
         Command::Config(command) => configuration::run(command),
-        Command::Openapi => output::line(triggers_node::api::openapi::document_json().trim_end()),
+        Command::Openapi => output::line(triggers_node::api::document_json().trim_end()),
         Command::Keys(arguments) => keys::run(arguments).await,
         Command::Tenants(arguments) => tenants::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,

@@ -3,7 +3,7 @@
 //! `POST /v1/store/backup` with `{"directory": "/absolute/path"}` begins one, `GET` tells how it goes. Invariants: `ADMIN-BACKUP-1`
 //! there is one at a time; `ADMIN-BACKUP-2` a directory that is not empty is refused, and nothing of it is changed.
 
-use super::AdminState;
+use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
 use axum::Json;
 use axum::extract::State;
@@ -61,14 +61,15 @@ impl Backups {
     }
 }
 
-/// How it goes.
-pub(super) async fn get_backup(State(state): State<AdminState>) -> Json<Backup> {
-    Json(state.backups.lock().clone())
+/// Answers with the state of the latest backup.
+pub(super) async fn get_backup(State(backups): State<Backups>) -> Json<Backup> {
+    Json(backups.lock().clone())
 }
 
-/// Begins one.
+/// Begins a backup.
 pub(super) async fn post_backup(
-    State(state): State<AdminState>,
+    State(backups): State<Backups>,
+    State(edge): State<EdgeState>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Backup>), ApiError> {
     let BackupRequest { directory } = serde_json::from_slice(&body).map_err(|error| {
@@ -83,7 +84,7 @@ pub(super) async fn post_backup(
     }
     let running = Backup::Running { directory: directory.clone() };
     {
-        let mut backup = state.backups.lock();
+        let mut backup = backups.lock();
         if matches!(*backup, Backup::Running { .. }) {
             return Err(ApiError::new(
                 ErrorCode::Conflict,
@@ -92,7 +93,7 @@ pub(super) async fn post_backup(
         }
         *backup = running.clone();
     }
-    let (backups, store) = (state.backups.clone(), state.edge.store.clone());
+    let store = edge.store.clone();
     tokio::spawn(async move {
         let copied = store.backup(directory.clone()).await;
         *backups.lock() = match copied {

@@ -3,7 +3,7 @@
 //! Invariant: `CLUSTER-VIEW-1` it is a view, true when it was made: nothing may be decided by it. Safety is in the
 //! fences, which the store keeps.
 
-use super::AdminState;
+use crate::http::edge::EdgeState;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -264,6 +264,9 @@ pub struct ServedView {
 }
 
 /// The cluster as this node sees it; how this node itself is, it knows best.
-pub(super) async fn get_cluster(State(state): State<AdminState>) -> Json<ClusterView> {
-    Json(state.cluster.view(state.edge.draining.load(Ordering::SeqCst)))
+pub(super) async fn get_cluster(
+    State(source): State<ClusterSource>,
+    State(edge): State<EdgeState>,
+) -> Json<ClusterView> {
+    Json(source.view(edge.draining.load(Ordering::SeqCst)))
 }

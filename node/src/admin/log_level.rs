@@ -4,8 +4,8 @@
 //! not understood is a 400 and changes nothing; `LOG-LEVEL-2` a change lasts until the next start, which takes the
 //! configured filter again.
 
-use super::AdminState;
 use crate::http::error::ApiError;
+use crate::telemetry::Telemetry;
 use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
@@ -19,13 +19,13 @@ pub(super) struct LogLevel {
 }
 
 /// The filter in effect.
-pub(super) async fn get_log_level(State(state): State<AdminState>) -> Json<LogLevel> {
-    Json(LogLevel { filter: state.telemetry.log.filter() })
+pub(super) async fn get_log_level(State(telemetry): State<Telemetry>) -> Json<LogLevel> {
+    Json(LogLevel { filter: telemetry.log.filter() })
 }
 
 /// Puts another filter into effect.
 pub(super) async fn put_log_level(
-    State(state): State<AdminState>,
+    State(telemetry): State<Telemetry>,
     body: Bytes,
 ) -> Result<Json<LogLevel>, ApiError> {
     let wanted: LogLevel = serde_json::from_slice(&body).map_err(|error| {
@@ -35,8 +35,9 @@ pub(super) async fn put_log_level(
             ApiError::new(ErrorCode::InvalidJson, "the body must be JSON")
         }
     })?;
-    let log = &state.telemetry.log;
-    log.set_filter(&wanted.filter)
+    telemetry
+        .log
+        .set_filter(&wanted.filter)
         .map_err(|error| ApiError::validation("filter", error.to_string()))?;
     tracing::info!(filter = wanted.filter, "log filter changed");
     Ok(Json(wanted))

@@ -42,12 +42,8 @@ pub(crate) fn routes(document: OpenApi) -> Router<EdgeState> {
     Router::new().route("/openapi.json", get(answer))
 }
 
-/// The document as it is served.
-pub fn document_json() -> String {
-    json_of(super::document())
-}
-
-fn json_of(mut document: OpenApi) -> String {
+/// The JSON text of the document, with everything that all operations share.
+pub(super) fn json_of(mut document: OpenApi) -> String {
     finish(&mut document);
     document
         .to_pretty_json()

@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use triggers_cluster_config::{LogFormat, LogOptions};
 
-use super::TelemetryError;
+use super::error::{FilterError, TelemetryError};
 use lines::Lines;
 use request::WithRequest;
 
@@ -26,11 +26,6 @@ const QUIET: &str = "ractor_cluster=warn,deadpool=error,tokio_postgres=warn,rust
 
 /// How long the end of a process waits for its last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A filter that is not understood; the message follows the field's name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct FilterError(String);
 
 /// Reads and changes the filter in effect; cheap to clone.
 #[derive(Clone)]

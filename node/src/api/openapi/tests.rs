@@ -1,6 +1,7 @@
 //! The document against the committed one, the contract's routes, its own references, the parsers, and the guide of errors.
 
 use super::*;
+use crate::api::document_json;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
