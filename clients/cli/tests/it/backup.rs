@@ -1,7 +1,9 @@
-//! Looking at data directories and copying them, by the command line.
+//! Tests of the commands that inspect and copy data directories.
 //!
-//! BACKUP-1: a copy of a running node has every event that was answered before, and another node serves it. BACKUP-2: what is
-//! there is not written over. BACKUP-3: `check` finds a directory whole, or names what is damaged and ends with exit code 1.
+//! - BACKUP-1: a copy of a running node contains every event that was acknowledged with 201 before,
+//!   and another node can serve it.
+//! - BACKUP-2: the commands never overwrite existing files.
+//! - BACKUP-3: `check` finds a directory intact, or names the damage and ends with exit code 1.
 
 use crate::harness::process::{self, Finished};
 use crate::harness::{Call, Client, Node, listing};
@@ -17,7 +19,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[tokio::test]
-async fn a_copy_of_a_running_node_is_served_by_another() {
+async fn another_node_serves_the_copy_of_a_running_node() {
     let (directory, copies) = (tempfile::tempdir(), tempfile::tempdir());
     let (directory, copies) =
         (directory.expect("a directory can be made"), copies.expect("a directory can be made"));

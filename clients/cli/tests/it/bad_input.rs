@@ -1,10 +1,11 @@
-//! Every error of the wire contract, reached by real bad input, and that it leaves no trace.
+//! Tests of every error of the API, caused by invalid requests.
 //!
-//! BAD-1: a refusal has the status and code of the contract, and always the same body; see `bad_input/probe.rs`.
-//! BAD-2: it changes nothing: the tenant's count stays, and the next good request works.
-//! BAD-3: nothing a client sends is answered with a 5xx, except 503 when the store is full.
+//! - BAD-1: a rejection has the documented status, code and body; see `bad_input/probe.rs`.
+//! - BAD-2: a rejected request changes nothing: the event count stays, and a valid request
+//!   succeeds.
+//! - BAD-3: no request is answered with a 5xx status, except 503 if the store is full.
 //!
-//! One file a kind of input. Not here: what good requests do, beyond showing that the node still takes them.
+//! There is one file per kind of input.
 
 mod access;
 mod batch;

@@ -1,12 +1,14 @@
-//! Whole clusters: three nodes as processes over a PostgreSQL server of the test, under load all the while.
+//! Tests of clusters: three node processes that share a PostgreSQL server, under constant load.
 //!
-//! CLUSTERS-T-1: a planned move (a stop, a node more, a restart of all) is no failed request. CLUSTERS-T-2: whatever dies,
-//! freezes or is cut off, every event that was answered with 201 is there once, ids grow, and what was acknowledged does not
-//! come back. CLUSTERS-T-3: no epoch of a partition is served by two. Where PostgreSQL is not installed the tests say so.
+//! - CLUSTERS-T-1: no request fails during a planned change: the stop of a node, an additional
+//!   node, a restart of all nodes.
+//! - CLUSTERS-T-2: if nodes die, freeze or are cut off, every event that was answered with 201
+//!   exists once, ids increase, and acknowledged events do not reappear.
+//! - CLUSTERS-T-3: no epoch of a partition is served by two nodes.
 //!
-//! Not here: how long anything takes; that is measured, see docs/operations/performance.md.
+//! Without an installed PostgreSQL the tests are skipped with a message.
 
-#![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod fleet;
 mod gate;
@@ -23,7 +25,7 @@ const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const TENANTS: usize = 6;
 const FREEZE: Duration = Duration::from_secs(30);
 
-/// Three nodes with an even share each, and load on them.
+/// Starts three nodes with equal shares of the partitions, and load on them.
 async fn loaded() -> Option<(Fleet, Running)> {
     let fleet = Fleet::start(&NODES).await?;
     fleet.balanced().await;
@@ -43,7 +45,7 @@ fn nothing_failed(running: &Running, during: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn planned_moves_are_no_failed_requests() {
+async fn no_request_fails_during_planned_transfers() {
     let Some((mut fleet, running)) = loaded().await else { return };
     nothing_failed(&running, "the start");
     assert_eq!(fleet.terminate("node-1").await, 0);
@@ -69,9 +71,9 @@ async fn planned_moves_are_no_failed_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_nodes_die_and_freeze() {
+async fn no_event_is_lost_when_nodes_die_or_freeze() {
     let Some((mut fleet, running)) = loaded().await else { return };
-    // The partition of the hot tenant, which has a consumer besides its writers.
+    // The partition of the tenant with the highest load.
     let partition = partition_of("t-0");
     let owner = fleet.owner(partition).await;
     let another = NODES.into_iter().find(|name| *name != owner).unwrap();
@@ -95,10 +97,10 @@ async fn nothing_is_lost_when_nodes_die_and_freeze() {
     })
     .await;
     running.load.answers(300).await;
-    // How long it is frozen is what is tried, no wait for anything: longer than every timeout of the database.
+    // This does not wait for a state: the node is frozen longer than every database timeout.
     tokio::time::sleep(FREEZE).await;
     fleet.member(&frozen).signal("CONT");
-    wait_until(STATE_DEADLINE_MS, "the zombie finds out and begins anew", || async {
+    wait_until(STATE_DEADLINE_MS, "the frozen node notices and restarts its actors", || async {
         fleet.member(&frozen).has_logged("no beat could be written")
     })
     .await;
@@ -108,7 +110,7 @@ async fn nothing_is_lost_when_nodes_die_and_freeze() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_the_database_restarts_or_a_node_is_cut_off() {
+async fn no_event_is_lost_when_the_database_restarts_or_a_node_is_cut_off() {
     let Some((fleet, running)) = loaded().await else { return };
     let server = fleet.server.clone();
     tokio::task::spawn_blocking(move || server.crash()).await.unwrap();
@@ -135,7 +137,7 @@ async fn nothing_is_lost_when_the_database_restarts_or_a_node_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_starts_of_one_name_the_later_stays() {
+async fn of_two_nodes_with_one_name_the_later_stays() {
     let Some(mut fleet) = Fleet::start(&["node-1"]).await else { return };
     let mut earlier = fleet.members.remove("node-1").unwrap();
     fleet.add("node-1").await;
@@ -143,7 +145,7 @@ async fn of_two_starts_of_one_name_the_later_stays() {
     fleet.balanced().await;
 }
 
-/// As the product has it: the first eight bytes of SHA-256, big-endian, modulo the number of partitions.
+/// The partition of a tenant: the first eight bytes of SHA-256 modulo the number of partitions.
 fn partition_of(tenant: &str) -> u64 {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(tenant.as_bytes());

@@ -1,13 +1,11 @@
-//! Following the cursor: nothing accepted before a read began is ever skipped, nothing is shown twice, and no tenant
-//! sees what belongs to another.
+//! Tests of reading the inbox with a cursor: no event is skipped or returned twice.
 //!
-//! CURSOR-T-1: a pass from the beginning returns every event that was answered before the pass began, oldest first, each
-//! once, however many writers run beside it.
-//! CURSOR-T-2: a cursor goes on where it was after the node was killed and started again.
-//! CURSOR-T-3: acknowledging what was read does not make a reader skip what it has not read.
+//! - CURSOR-T-1: a read of all pages returns every event that was accepted before the read began,
+//!   oldest first and exactly once, while writers run in parallel.
+//! - CURSOR-T-2: a cursor continues at the same position after the node was killed and restarted.
+//! - CURSOR-T-3: acknowledging events that were read does not make the reader skip others.
 //!
-//! Filters are in `cursor/filters.rs`, tenants in `cursor/tenants.rs`. Not here: cursors that are no cursors; see the
-//! tests of bad input.
+//! Filters are tested in `cursor/filters.rs`, the isolation of tenants in `cursor/tenants.rs`.
 
 mod filters;
 pub mod tenants;
@@ -22,11 +20,11 @@ use std::sync::{Arc, Mutex};
 const WRITERS: u64 = 6;
 const PASSES: u64 = 8;
 
-/// The ids answered so far, by any writer.
+/// The ids of the events accepted so far.
 type Answered = Arc<Mutex<Vec<String>>>;
 
 fn answered_now(answered: &Answered) -> Vec<String> {
-    answered.lock().expect("no writer panics while it holds the lock").clone()
+    answered.lock().expect("no writer panics while holding the lock").clone()
 }
 
 async fn write_until(stop: Arc<AtomicBool>, client: Client, answered: Answered, writer: u64) {
@@ -37,11 +35,11 @@ async fn write_until(stop: Arc<AtomicBool>, client: Client, answered: Answered, 
         let id = client
             .accepted("cursor.written", &format!("{{\"writer\":{writer},\"number\":{number}}}"))
             .await;
-        answered.lock().expect("no writer panics while it holds the lock").push(id);
+        answered.lock().expect("no writer panics while holding the lock").push(id);
     }
 }
 
-/// One pass: pages until all of `expected` must have been seen. The writers never stop, so the end may never come.
+/// Reads pages until the last of `expected` was returned; the writers may keep adding events.
 async fn pass(client: &Client, expected: &[String], limit: u64) -> Vec<String> {
     let until = expected.iter().max().cloned().unwrap_or_default();
     let mut seen: Vec<String> = Vec::new();
@@ -58,7 +56,7 @@ async fn pass(client: &Client, expected: &[String], limit: u64) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pass_beside_writers_skips_and_repeats_nothing() {
+async fn a_read_beside_writers_skips_and_repeats_nothing() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     let (answered, stop) = (Answered::default(), Arc::new(AtomicBool::new(false)));
@@ -99,7 +97,7 @@ fn ids(events: &[Listed]) -> Vec<String> {
     events.iter().map(|event| event.event_id.clone()).collect()
 }
 
-/// Posts `count` events in batches; their ids in order.
+/// Posts `count` events in batches and returns their ids in order.
 async fn fill(client: &Client, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     while ids.len() < count {
@@ -119,7 +117,7 @@ async fn fill(client: &Client, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pass_goes_on_after_a_kill() {
+async fn a_read_continues_after_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let mut node = Node::start(directory.path(), &[]).await;
     let expected = fill(&node.client(), 250).await;

@@ -1,10 +1,10 @@
-//! The time around a drain: what load balancers, operators and pages in a browser see and may do.
+//! Tests of draining a node, as load balancers, operators and browsers see it.
 //!
-//! DRAIN-1: after a signal readiness fails at once, while requests are taken for `listen.drain_delay_ms` more.
-//! DRAIN-2: the admin listener answers all the while. DRAIN-3: a second signal ends the node, with exit code 5.
-//! DRAIN-4: no page of a browser can drain a node.
-//!
-//! Not here: what becomes of requests that were begun; see `lifecycle.rs`.
+//! - DRAIN-1: after a signal readiness fails at once; the node accepts requests for another
+//!   `listen.drain_delay_ms`.
+//! - DRAIN-2: the admin listener answers throughout the drain.
+//! - DRAIN-3: a second signal ends the node with exit code 5.
+//! - DRAIN-4: a web page cannot drain a node.
 
 use crate::harness::{Call, Client, Node, STATE_DEADLINE_MS, wait_until};
 
@@ -24,7 +24,7 @@ async fn readiness_fails_before_accepting_ends() {
         client.get("/readyz").await.status == 503
     })
     .await;
-    // A client of its own has a connection of its own, which is accepted after the signal.
+    // A new client opens a new connection, which the node accepts after the signal.
     node.client().accepted("late.event", "{}").await;
     let cluster = admin(&node).get("/v1/cluster").await.expect(200).json();
     assert_eq!(cluster["members"][0]["state"], "draining", "DRAIN-2: {cluster}");

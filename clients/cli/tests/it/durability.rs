@@ -1,14 +1,17 @@
-//! What was answered survives: load, SIGKILL at a random moment, restart, again and again, then the reckoning.
+//! Tests of durability: load, SIGKILL at random moments, restarts, then a check of all events.
 //!
-//! DURABILITY-1: an event answered 201 exists exactly once, under the answered id, its payload byte for byte.
-//! DURABILITY-2: an event whose POST got no answer exists at most once.
-//! DURABILITY-3: an idempotency key whose POST got no answer, retried after the restart, yields exactly one event.
-//! DURABILITY-4: a POST that began after another was answered has the greater id, also across restarts.
-//! DURABILITY-5: an event whose acknowledgement was answered is `delivered`; one nobody acknowledged is `received`.
-//! DURABILITY-6: `total_count` is the number of events listed, in each status.
+//! - DURABILITY-1: an event answered with 201 exists exactly once, with its id and unchanged
+//!   payload.
+//! - DURABILITY-2: an event whose POST was not answered exists at most once.
+//! - DURABILITY-3: if a POST with an idempotency key is not answered and repeated after the
+//!   restart, there is exactly one event.
+//! - DURABILITY-4: if a POST starts after another was answered, its event has the greater id, also
+//!   across restarts.
+//! - DURABILITY-5: an event whose acknowledgement was answered is `delivered`; an event that was
+//!   never acknowledged is `received`.
+//! - DURABILITY-6: `total_count` is the number of listed events, in each status.
 //!
-//! The load is in `durability/load.rs`, the judgement in `durability/verdict.rs`. Not here: damaged files, which are
-//! more than a killed process leaves; see `torn_files.rs`.
+//! Damage to files beyond what SIGKILL causes is tested in `torn_files.rs`.
 
 mod load;
 mod verdict;
@@ -24,7 +27,7 @@ const WRITERS: u64 = 24;
 const ACKNOWLEDGERS: u64 = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_answered_is_lost_over_many_kills() {
+async fn no_answered_event_is_lost_over_many_kills() {
     let seed = Seed::choose();
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let progress = Arc::new(Progress::default());
@@ -39,14 +42,14 @@ async fn nothing_answered_is_lost_over_many_kills() {
         verdict::read_back(&client, &written).await;
         ledger.extend(written);
     }
-    // A fault that never struck proves nothing.
+    // The test is only meaningful if every kind of request was interrupted.
     let struck = [ledger.answered.len(), ledger.retried, ledger.acknowledged.len()];
     assert!(struck.iter().all(|count| *count > 0), "answered, retried, acknowledged: {struck:?}");
     verdict::ids_grow(&ledger);
     verdict::ledger_matches_listing(&node.client(), &ledger).await;
 }
 
-/// Loads the node from many connections and kills it once a random number of requests was answered.
+/// Sends requests over many connections and kills the node after a random number of answers.
 async fn load_until_killed(
     node: &mut Node,
     seed: &Seed,
@@ -55,7 +58,7 @@ async fn load_until_killed(
 ) -> Ledger {
     let mut tasks = Vec::new();
     for writer in 0..WRITERS {
-        // Each writer has connections of its own.
+        // Each writer has its own connections.
         let client = node.client();
         let random = seed.stream(round * 1_000 + writer);
         tasks.push(tokio::spawn(load::write(
@@ -75,7 +78,7 @@ async fn load_until_killed(
         progress.answered() >= goal
     })
     .await;
-    // Not a wait for a state: it moves the kill to any point of a commit.
+    // This does not wait for a state: it varies the moment of the kill.
     tokio::time::sleep(Duration::from_micros(random.below(5_000))).await;
     node.kill_hard();
     let mut ledger = Ledger::default();
@@ -85,7 +88,7 @@ async fn load_until_killed(
     ledger
 }
 
-/// Sends again what had an idempotency key and no answer: it must be accepted now, and counts as answered.
+/// Repeats the posts with an idempotency key that got no answer; now they must be accepted.
 async fn retry_unanswered(client: &Client, mut ledger: Ledger, progress: &Progress) -> Ledger {
     let unanswered = std::mem::take(&mut ledger.unanswered);
     for post in unanswered {
@@ -94,7 +97,7 @@ async fn retry_unanswered(client: &Client, mut ledger: Ledger, progress: &Progre
             continue;
         }
         let answer = client.send(post.call()).await.expect(201);
-        ledger.answered.push(post.answered(answer.string("/event_id"), progress.tick()));
+        ledger.answered.push(post.answered(answer.string("/event_id"), progress.next_step()));
     }
     let keyed: Vec<_> =
         ledger.answered.iter().filter(|answered| answered.post.key.is_some()).take(10).collect();
@@ -105,7 +108,7 @@ async fn retry_unanswered(client: &Client, mut ledger: Ledger, progress: &Progre
             answered.event_id,
             "DURABILITY-3: a key keeps its event"
         );
-        assert_eq!(again.header("idempotent-replayed"), "true", "a replay says that it is one");
+        assert_eq!(again.header("idempotent-replayed"), "true", "the header marks a replay");
     }
     ledger
 }

@@ -1,10 +1,9 @@
-//! What the black-box tests share: a node as a process, a client, and the judgement of its answers.
+//! The test harness: a node as a process, an HTTP client, and checks of responses.
 //!
-//! `Node` owns the process and kills it when dropped; `Client` speaks HTTP with kept connections; `Wire` is a bare TCP
-//! stream for what no well-behaved client would send; `Receiver` takes webhooks; `listing` walks the inbox by its cursors; `random` and `payload`
-//! make repeatable input. A failing test prints the end of the node's log.
-//!
-//! Not here: assertions about a single feature. Those stay with the tests of the feature.
+//! `Node` owns the process and kills it when dropped. `Client` sends HTTP requests over kept
+//! connections. `Wire` is a plain TCP connection for malformed requests. `Receiver` is an endpoint
+//! for webhooks. `listing` reads the inbox page by page. `random` and `payload` generate repeatable
+//! input. A failing test prints the end of the node's log.
 
 pub mod client;
 pub mod listing;
@@ -21,13 +20,12 @@ pub use wire::Wire;
 
 use std::time::Duration;
 
-/// How long a state may take to appear before a test gives up, in milliseconds. Far above what is ever needed: a
-/// loaded machine must not fail a test.
+/// Deadline for a state to appear, in milliseconds; long enough for a heavily loaded machine.
 pub const STATE_DEADLINE_MS: u64 = 30_000;
 
 const POLL_INTERVAL_MS: u64 = 10;
 
-/// Waits until `probe` answers true, and panics with `what` when `deadline_ms` have passed before it does.
+/// Waits until `probe` returns true; panics with `what` if that takes longer than `deadline_ms`.
 pub async fn wait_until<Probe, Answer>(deadline_ms: u64, what: &str, mut probe: Probe)
 where
     Probe: FnMut() -> Answer,

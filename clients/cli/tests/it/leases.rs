@@ -1,14 +1,13 @@
-//! Leased pull: an event belongs to one consumer until it is acknowledged, given back, or its time is over.
+//! Tests of leases: an event belongs to one consumer until it is acknowledged, returned or expired.
 //!
-//! LEASES-1: a leased event is `queued` and invisible to other leases.
-//! LEASES-2: a lease is held by its token alone; another token changes nothing and is 409.
-//! LEASES-3: the paths for leasing, giving back and replaying refuse bad input as all others do.
-//! LEASES-4: a long poll does not keep a node from stopping.
+//! - LEASES-1: a leased event is `queued` and is not leased again.
+//! - LEASES-2: only the lease's token is accepted; another token changes nothing and gets 409.
+//! - LEASES-3: the paths to lease, return and replay events reject invalid input like all others.
+//! - LEASES-4: a long poll does not delay the stop of a node.
 //!
-//! What becomes of an event that is not acknowledged is in `leases/attempts.rs`, following and polling the inbox without
-//! leases in `leases/followers.rs`.
-//!
-//! Not here: leases in virtual time and under faults; the actors and the simulations test those.
+//! Events that are not acknowledged are tested in `leases/attempts.rs`, streams and polls in
+//! `leases/followers.rs`. The actors and the simulation test leases in virtual time and with
+//! faults.
 
 mod attempts;
 mod crowd;
@@ -25,19 +24,19 @@ fn lease(body: &Value) -> Call {
     Call::post("/v1/inbox/lease", body.to_string())
 }
 
-/// Posts to an event's path.
+/// Posts to the path of an event.
 async fn post(client: &Client, id: &str, action: &str, body: &Value) -> Answer {
     client.post(&format!("/v1/events/{id}/{action}"), body).await
 }
 
-/// The ids of the events of an answer.
+/// The ids of the events in an answer.
 fn leased_ids(answer: &Answer) -> Vec<String> {
     let events = answer.json()["events"].as_array().expect("events").clone();
     events.iter().map(|event| event["event_id"].as_str().expect("an id").to_owned()).collect()
 }
 
 #[tokio::test]
-async fn a_lease_is_kept_by_its_token_alone() {
+async fn a_lease_accepts_only_its_token() {
     let probe = Probe::start(&[]).await;
     let id = probe.client.accepted("leased.event", "{}").await;
     probe.client.accepted("other.event", "{}").await;
@@ -71,7 +70,7 @@ fn extension(token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_lease_is_held_longer_and_types_are_chosen() {
+async fn a_lease_is_extended_and_filters_types() {
     let probe = Probe::start(&[]).await;
     probe.client.accepted("other.event", "{}").await;
     let id = probe.client.accepted("wanted.event", "{ \"n\" : 1.0 }").await;
@@ -128,7 +127,7 @@ async fn a_long_poll_is_answered_by_an_event() {
     let (waiting, other) = (probe.node.client(), probe.node.client());
     let wish = json!({ "wait_seconds": 20, "event_types": ["awaited.*"] });
     let poll = tokio::spawn(async move { waiting.send(lease(&wish)).await });
-    // A second consumer that waits for nothing that comes keeps nobody from it.
+    // A second consumer that waits for another type does not block the first.
     let idle = tokio::spawn(async move {
         other.try_send(lease(&json!({ "wait_seconds": 20, "event_types": ["never"] }))).await
     });
@@ -162,7 +161,7 @@ async fn members_of_a_lease_are_checked() {
     assert!(answer.header("allow").contains("POST"), "LEASES-3");
 }
 
-/// The calls of this file that name an event in their path.
+/// The calls that name an event in their path.
 fn calls_on(id: &str) -> [Call; 3] {
     let extend = json!({ "lease_token": "nonsense", "visibility_timeout_seconds": 30 }).to_string();
     [
@@ -186,14 +185,14 @@ async fn events_that_are_not_there_cannot_be_leased() {
 }
 
 #[tokio::test]
-async fn a_long_poll_does_not_hold_up_the_end() {
+async fn a_long_poll_does_not_delay_the_stop() {
     let mut probe = Probe::start(&[]).await;
     let poller = probe.node.client();
     let poll =
         tokio::spawn(async move { poller.try_send(lease(&json!({ "wait_seconds": 5 }))).await });
     probe.client.get("/v1/inbox").await.expect(200);
     assert_eq!(probe.node.terminate().await, 0, "LEASES-4");
-    // The poll may have been answered empty or turned away; that it does not hang is what is tested.
+    // The poll may be answered or rejected; it must not hang.
     let polled = poll.await.expect("the poller does not panic");
     assert!(polled.map_or(true, |answer| [200, 503].contains(&answer.status)), "LEASES-4");
 }

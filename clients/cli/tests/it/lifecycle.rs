@@ -1,11 +1,13 @@
-//! A node's life as an operator sees it: starting, refusing to start, being looked at, stopping.
+//! Tests of a node's start and stop, and of its health, metrics and documentation endpoints.
 //!
-//! LIFECYCLE-T-1: one node a data directory; a second one refuses with exit code 4 and says which directory.
-//! LIFECYCLE-T-2: `dev.json` is readable by its owner alone; its keys stay, however the node ended.
-//! LIFECYCLE-T-3: SIGTERM finishes what was begun and ends with exit code 0.
-//! LIFECYCLE-T-4: a wrong configuration ends with exit code 3 and lists every fault at once.
+//! - LIFECYCLE-T-1: a data directory has one node; a second one ends with exit code 4 and names the
+//!   directory.
+//! - LIFECYCLE-T-2: only the owner can read `dev.json`; its keys stay valid after any end of the
+//!   node.
+//! - LIFECYCLE-T-3: on SIGTERM the node finishes requests in progress and ends with exit code 0.
+//! - LIFECYCLE-T-4: an invalid configuration ends with exit code 3 and lists all faults.
 //!
-//! The command line against a live node is in `lifecycle/command_line.rs`, `serve` in `lifecycle/serve.rs`.
+//! The command line is tested in `lifecycle/command_line.rs`, `serve` in `lifecycle/serve.rs`.
 
 mod command_line;
 mod serve;
@@ -64,24 +66,25 @@ async fn the_keys_of_a_directory_stay() {
     assert_ne!(first.api_key, first.admin_key);
 }
 
-/// Whether the node no longer wants traffic: it says so, or does not listen any more.
+/// Tests whether the node is not ready: it says so, or it does not listen any more.
 async fn is_unready(client: &Client) -> bool {
     client.try_send(Call::get("/readyz")).await.is_ok_and(|answer| answer.status == 200).eq(&false)
 }
 
 const BEGUN: &str = "{\"event_type\":\"begun.event\",\"payload\":{ \"n\" : 1 }}";
 
-/// A connection with the first half of a request, which the node has begun.
+/// Sends the first half of a request, which the node starts to handle.
 async fn half_a_request(node: &Node) -> Wire {
     let key = &node.dev.api_key;
     let head = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
+        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\n\
+         content-type: application/json\r\n\
          content-length: {}\r\nexpect: 100-continue\r\n\r\n",
         BEGUN.len()
     );
     let mut wire = Wire::connect(&node.dev.url).await;
     assert!(wire.write(head).await);
-    let go_ahead = wire.answer().await.expect("the node asks for the body");
+    let go_ahead = wire.answer().await.expect("the node answers 100 Continue");
     assert_eq!(go_ahead.status, 100, "the request has begun: {}", go_ahead.text());
     assert!(wire.write(&BEGUN[..20]).await);
     wire
@@ -100,7 +103,7 @@ async fn a_second_signal_ends_a_drain_at_once() {
 }
 
 #[tokio::test]
-async fn termination_finishes_what_was_begun() {
+async fn termination_finishes_requests_in_progress() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let mut node = Node::start(directory.path(), &[]).await;
     let mut wire = half_a_request(&node).await;
@@ -110,7 +113,7 @@ async fn termination_finishes_what_was_begun() {
     wait_until(STATE_DEADLINE_MS, "the node drains", || is_unready(&client)).await;
     Client::new(&node.dev.admin_url, "").anonymous().get("/livez").await.expect(200);
     assert!(wire.write(&BEGUN[20..]).await, "LIFECYCLE-T-3: the connection is still open");
-    let answer = wire.answer().await.expect("LIFECYCLE-T-3: the begun request is answered");
+    let answer = wire.answer().await.expect("LIFECYCLE-T-3: the request in progress is answered");
     let id = answer.expect(201).string("/event_id");
     assert_eq!(node.exit_code().await, 0, "LIFECYCLE-T-3");
 
@@ -133,7 +136,7 @@ async fn termination_ends_idle_connections() {
 }
 
 #[tokio::test]
-async fn health_is_told_without_a_key() {
+async fn the_health_check_needs_no_key() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     let client = node.client().anonymous();
@@ -149,7 +152,7 @@ async fn health_is_told_without_a_key() {
 }
 
 #[tokio::test]
-async fn metrics_are_told_on_the_admin_listener_alone() {
+async fn only_the_admin_listener_serves_metrics() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     node.client().accepted("counted.event", "{}").await;

@@ -1,17 +1,18 @@
-//! What a power cut does to the files, and what it cannot: the node opens the first whole and refuses the second.
+//! Tests of data files after a power failure: the node opens torn files, and rejects damaged ones.
 //!
-//! The embedded store writes a record to its log, syncs it, and answers. Later it writes new pages of the data file, syncs them,
-//! then publishes them by one page at the head of the file. So what a cut can leave is a log, or a data file, with anything at all
-//! after its end: a record or pages that nobody was told about. The lock file is never synced and may come back as anything.
+//! The embedded engine appends a record to its log, syncs it, and answers. Later it writes new
+//! pages of the data file, syncs them, and publishes them by writing one page at the start of the
+//! file. A power failure can therefore leave arbitrary bytes after the end of the log or of the
+//! data file. It can also leave any contents in the lock file, which is never synced.
 //!
-//! TORN-1: whatever follows the committed part, every answered event is there byte for byte, the count is right, new
-//! events are accepted and survive the next kill.
-//! TORN-2: a store that lost committed pages, or whose format is unknown, is refused with exit code 4 and a message
-//! that names it; the node never serves from it.
+//! - TORN-1: regardless of the bytes after the committed part, every answered event exists
+//!   unchanged, the count is correct, and new events survive the next kill.
+//! - TORN-2: a store that lost committed pages or has an unknown format is rejected with exit code
+//!   4 and a message that names it.
+//! - TORN-3: a log that is damaged before its end is rejected with the file and the offset, and is
+//!   not modified.
 //!
-//! TORN-3: a log that is damaged before its end is refused with the file and the offset, and left as it is.
-//!
-//! Not here: damage inside committed pages. No crash makes it, and the operating system's checks are the place for it.
+//! No power failure damages committed pages, so that is not tested.
 
 use crate::harness::payload::{payload, size_bytes};
 use crate::harness::random::{Random, Seed};
@@ -25,23 +26,23 @@ const VARIANTS: u64 = 15;
 const EVENTS: u64 = 60;
 const PAGE_BYTES: u64 = 4_096;
 
-/// Where a page at the head of the data file keeps the number of the last page in use, and of the transaction.
+/// Offsets, in a page at the start of the data file, of the last used page and the transaction.
 const LAST_PAGE_AT: usize = 136;
 const TRANSACTION_AT: usize = 144;
 
-/// What a record of the log has in its header, and how long that is.
+/// Offsets in the header of a log record, and the length of the header.
 const SEQUENCE_AT: usize = 16;
 const BODY_BYTES_AT: usize = 24;
 const HEADER_BYTES: usize = 32;
 
-/// A directory as a killed node left it, and what it had answered.
-struct Quiet {
+/// The directory of a killed node, and the events that it had accepted.
+struct KilledNode {
     directory: TempDir,
     answered: Vec<(String, String)>,
 }
 
-/// Writes events of all sizes, every one answered, then kills the node.
-async fn quiet(random: &mut Random) -> Quiet {
+/// Posts events of all sizes, waits for the answers, and kills the node.
+async fn killed_node(random: &mut Random) -> KilledNode {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let mut node = Node::start(directory.path(), &[]).await;
     let client = node.client();
@@ -50,7 +51,7 @@ async fn quiet(random: &mut Random) -> Quiet {
         answered.push(accept(&client, random, number).await);
     }
     node.kill_hard();
-    Quiet { directory, answered }
+    KilledNode { directory, answered }
 }
 
 async fn accept(client: &Client, random: &mut Random, number: u64) -> (String, String) {
@@ -59,7 +60,7 @@ async fn accept(client: &Client, random: &mut Random, number: u64) -> (String, S
     (client.accepted("torn.written", &payload).await, payload)
 }
 
-/// TORN-1: the listing is exactly `answered`, byte for byte.
+/// TORN-1: checks that the listing is exactly `answered`.
 async fn assert_whole(client: &Client, answered: &[(String, String)]) {
     let listing = listing::all(client, "limit=200").await;
     assert_eq!(listing.total_count, answered.len() as u64, "TORN-1: the count");
@@ -74,10 +75,10 @@ async fn assert_whole(client: &Client, answered: &[(String, String)]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbage_after_the_committed_part_harms_nothing() {
+async fn garbage_after_the_committed_part_is_harmless() {
     let seed = Seed::choose();
     let mut random = seed.stream(0);
-    let quiet = quiet(&mut random).await;
+    let quiet = killed_node(&mut random).await;
     for variant in 0..VARIANTS {
         let mut answered = quiet.answered.clone();
         let copy = copy(quiet.directory.path());
@@ -90,7 +91,7 @@ async fn garbage_after_the_committed_part_harms_nothing() {
             answered.push(accept(&client, &mut random, EVENTS + number).await);
         }
         node.kill_hard();
-        // The tail of the torn transaction lies under new pages by now; a second cut tears again.
+        // New pages have replaced the torn transaction; tear the files a second time.
         tear(copy.path(), variant + 1, &mut random);
         tear_log(copy.path(), variant + 1, &mut random);
         let node = Node::start(copy.path(), &[]).await;
@@ -98,8 +99,8 @@ async fn garbage_after_the_committed_part_harms_nothing() {
     }
 }
 
-/// Leaves what a cut in the middle of an unpublished transaction could: a tail of any length and contents behind the
-/// committed part, a strange lock file.
+/// Simulates a power failure during a write of the data file: arbitrary bytes after the committed
+/// part, and arbitrary contents of the lock file.
 fn tear(directory: &Path, variant: u64, random: &mut Random) {
     let data = find(directory, "data.mdb");
     let mut file = OpenOptions::new().write(true).open(&data).expect("the data file opens");
@@ -111,7 +112,7 @@ fn tear(directory: &Path, variant: u64, random: &mut Random) {
         2 => (used_bytes + random.between(0, reserved_bytes), random.between(PAGE_BYTES, 300_000)),
         3 => (used_bytes, reserved_bytes + random.between(1, 100_000)),
         _ => {
-            // The length of a file that had just grown is lost.
+            // The new length of the file was not yet durable.
             file.set_len(used_bytes + random.between(0, reserved_bytes))
                 .expect("the data file shrinks");
             (used_bytes, 0)
@@ -131,8 +132,8 @@ fn tear(directory: &Path, variant: u64, random: &mut Random) {
     }
 }
 
-/// Leaves what a cut in the middle of a record could, behind the records of each segment: its beginning and not its end, something
-/// else, or nothing.
+/// Simulates a power failure during a write of the log: after the records of each segment there is
+/// the start of a record, other bytes, or nothing.
 fn tear_log(directory: &Path, variant: u64, random: &mut Random) {
     for segment in segments(directory) {
         let records = records(&segment);
@@ -158,7 +159,7 @@ fn tear_log(directory: &Path, variant: u64, random: &mut Random) {
     }
 }
 
-/// The segments of the log.
+/// The segment files of the log.
 fn segments(directory: &Path) -> Vec<PathBuf> {
     let log = directory_of(directory, "FORMAT").join("wal");
     let entries = fs::read_dir(log).expect("there is a log");
@@ -168,7 +169,7 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
     segments
 }
 
-/// Where the records of a segment begin, and how long they are.
+/// Offset and length of each record of a segment.
 fn records(segment: &Path) -> Vec<(u64, u64)> {
     let bytes = fs::read(segment).expect("the segment is readable");
     let (mut at, mut records) = (0, Vec::new());
@@ -183,10 +184,10 @@ fn records(segment: &Path) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_damaged_before_its_end_is_refused() {
+async fn a_log_damaged_before_its_end_is_rejected() {
     let seed = Seed::choose();
     let mut random = seed.stream(0);
-    let quiet = quiet(&mut random).await;
+    let quiet = killed_node(&mut random).await;
     for _ in 0..6 {
         let copy = copy(quiet.directory.path());
         let segments = segments(copy.path());
@@ -218,8 +219,8 @@ fn length_bytes(file: &Path) -> u64 {
     fs::metadata(file).expect("the data file is there").len()
 }
 
-/// How far the committed part reaches: the last page that the newer of the two pages at the head names. What the file
-/// has beyond it is reserved and means nothing.
+/// Length of the committed part: up to the last used page, as recorded in the newer of the two
+/// pages at the start. The file has reserved space after it.
 fn used_bytes(data: &Path) -> u64 {
     let mut head = [0; 2 * PAGE_BYTES as usize];
     File::open(data)
@@ -233,18 +234,18 @@ fn used_bytes(data: &Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_truncated_committed_part_is_refused() {
+async fn a_truncated_committed_part_is_rejected() {
     let seed = Seed::choose();
     let mut random = seed.stream(0);
-    let quiet = quiet(&mut random).await;
-    // Ended as asked, it leaves nothing in the log alone.
+    let quiet = killed_node(&mut random).await;
+    // After a regular stop all data is in the data file.
     let mut node = Node::start(quiet.directory.path(), &[]).await;
     assert_eq!(node.terminate().await, 0);
     let data = find(quiet.directory.path(), "data.mdb");
     let used_bytes = used_bytes(&data);
     assert!(
         (PAGE_BYTES * 10..=length_bytes(&data)).contains(&used_bytes),
-        "the head was read rightly: {used_bytes}"
+        "the used pages were read correctly: {used_bytes}"
     );
     let anywhere_bytes = random.between(PAGE_BYTES * 3, used_bytes - PAGE_BYTES);
     let cuts_bytes = [
@@ -268,9 +269,9 @@ async fn a_truncated_committed_part_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_format_is_refused() {
+async fn an_unknown_format_is_rejected() {
     let seed = Seed::choose();
-    let quiet = quiet(&mut seed.stream(0)).await;
+    let quiet = killed_node(&mut seed.stream(0)).await;
     let original =
         fs::read(find(quiet.directory.path(), "FORMAT")).expect("the format file is there");
     for contents in [None, Some("99999\n"), Some("not a format"), Some("")] {
@@ -281,14 +282,14 @@ async fn an_unknown_format_is_refused() {
             Some(text) => fs::write(&format, text).expect("the format file changes"),
         }
         assert_refused(copy.path()).await;
-        // A refusal leaves the store as it was: with its format back, everything is there.
+        // A rejected store is not modified: with the correct format it opens again.
         fs::write(&format, &original).expect("the format file comes back");
         let node = Node::start(copy.path(), &[]).await;
         assert_whole(&node.client(), &quiet.answered).await;
     }
 }
 
-/// TORN-2.
+/// TORN-2: checks that the node rejects the store.
 async fn assert_refused(directory: &Path) {
     let refusal = Node::refusal(directory, &[]).await;
     assert_eq!(refusal.code, 4, "TORN-2: {refusal:?}");
@@ -296,7 +297,7 @@ async fn assert_refused(directory: &Path) {
     assert!(refusal.stderr.contains(&shown), "TORN-2: the message names the store: {refusal:?}");
 }
 
-/// A copy of a directory and everything below it.
+/// Copies a directory recursively.
 fn copy(directory: &Path) -> TempDir {
     let target = tempfile::tempdir().expect("a temporary directory can be made");
     copy_into(directory, target.path());
@@ -316,7 +317,7 @@ fn copy_into(from: &Path, to: &Path) {
     }
 }
 
-/// The one file of this name under `directory`.
+/// The only file with this name below `directory`.
 fn find(directory: &Path, name: &str) -> PathBuf {
     directory_of(directory, name).join(name)
 }

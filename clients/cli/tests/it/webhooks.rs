@@ -1,15 +1,16 @@
-//! Webhooks from a real node to a real HTTP server.
+//! Tests of webhooks from a node process to an HTTP server.
 //!
-//! WEBHOOKS-1: an event is sent, signed as Standard Webhooks has it, to every subscription that selects it, and is
-//! `delivered` after a 2xx.
-//! WEBHOOKS-2: every other outcome is a failed attempt that says what happened; the next one is due by the policy, and after
-//! the last the event is `failed`.
-//! WEBHOOKS-3: a replay sends again.
-//! WEBHOOKS-4: nothing is sent to addresses that are not allowed.
-//! WEBHOOKS-5: whatever kills the node, no event is lost, none is stuck, and what is repeated has the same `webhook-id`.
-//! WEBHOOKS-6: other implementations of Standard Webhooks accept what is sent.
+//! - WEBHOOKS-1: an event is sent to every matching subscription, signed according to Standard
+//!   Webhooks, and is `delivered` after a 2xx.
+//! - WEBHOOKS-2: every other outcome is a failed attempt with its error. The retry policy
+//!   determines the next attempt; after the last one the event is `failed`.
+//! - WEBHOOKS-3: a replay sends the event again.
+//! - WEBHOOKS-4: nothing is sent to addresses that are not allowed.
+//! - WEBHOOKS-5: if nodes are killed, no event is lost or stuck, and repeated webhooks have the
+//!   same `webhook-id`.
+//! - WEBHOOKS-6: other implementations of Standard Webhooks accept the webhooks.
 //!
-//! Not here: times and rare faults, which the actors test in virtual time; the sender's parts, which have their own tests.
+//! Long delays and rare faults are tested by the actors in virtual time.
 
 mod command_line;
 mod failures;
@@ -22,13 +23,13 @@ use serde_json::{Value, json};
 use triggers_protocol::Timestamp;
 use triggers_protocol::webhook::{SignedHeaders, VerifyingKey, verify};
 
-/// Makes a subscription to everything; the answer, with its secret.
+/// Creates a subscription to all event types; the answer contains its secret.
 async fn subscribe(client: &Client, url: &str, delays_seconds: &[u32]) -> Answer {
     let body = json!({ "target_url": url, "retry_policy": { "delays_seconds": delays_seconds } });
     client.post("/v1/subscriptions", &body).await.expect(201)
 }
 
-/// Waits until an event is in a status; the event's attempts.
+/// Waits until an event has a status and returns its attempts.
 async fn reaches(client: &Client, id: &str, status: &str) -> Vec<Value> {
     let path = format!("/v1/events/{id}/status");
     wait_until(STATE_DEADLINE_MS, &format!("{id} is {status}"), || async {
@@ -84,7 +85,7 @@ async fn an_event_arrives_signed_and_is_delivered() {
 }
 
 #[tokio::test]
-async fn types_are_selected_and_the_rest_is_pulled() {
+async fn events_without_a_matching_subscription_are_pulled() {
     let (_directory, node) = started().await;
     let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(200)).await);
     let body = json!({ "targetUrl": receiver.url(), "event_types": ["order.*"] });
@@ -105,7 +106,7 @@ async fn types_are_selected_and_the_rest_is_pulled() {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_signs_beside_the_new_one() {
+async fn the_old_and_the_new_secret_sign_after_a_rotation() {
     let (_directory, node) = started().await;
     let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(200)).await);
     let made = subscribe(&client, &receiver.url(), &[]).await;
@@ -135,7 +136,7 @@ async fn a_rotated_secret_signs_beside_the_new_one() {
 }
 
 #[tokio::test]
-async fn internal_addresses_are_not_called() {
+async fn webhooks_to_internal_addresses_are_rejected() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[("TRIGGERS__DELIVERY__ALLOWED_TARGETS", "")]).await;
     let client = node.client();
@@ -157,7 +158,7 @@ async fn internal_addresses_are_not_called() {
             "{url}"
         );
     }
-    // A name is looked up when something is sent to it.
+    // A host name is resolved only when a webhook is sent.
     let made = subscribe(&client, "http://localhost:1/", &[]).await;
     let id = client.accepted("order.created", "{}").await;
     let attempts = reaches(&client, &id, "failed").await;

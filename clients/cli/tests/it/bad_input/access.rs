@@ -1,14 +1,14 @@
-//! Keys that are missing, wrong, withdrawn or not enough.
+//! Tests of API keys that are missing, invalid, revoked or without the required scope.
 //!
-//! ACCESS-T-1: without a valid key the answer is 401, whatever else is wrong with the request.
-//! ACCESS-T-2: a valid key without the scope is 403; nothing happens.
-//! ACCESS-T-3: a withdrawn key stops working by itself, soon.
+//! - ACCESS-T-1: without a valid key the answer is 401, whatever else is wrong with the request.
+//! - ACCESS-T-2: a valid key without the scope gets 403 and changes nothing.
+//! - ACCESS-T-3: a revoked or expired key stops working soon.
 
 use super::probe::{Probe, check_refusal};
 use crate::harness::{Call, Client, STATE_DEADLINE_MS, wait_until};
 use serde_json::{Value, json};
 
-/// Makes a key of the development tenant; its id and a client that uses it.
+/// Creates a key of the development tenant; returns its id and a client with the key.
 async fn key(probe: &Probe, more: Value) -> (String, Client) {
     let mut body = json!({ "name": "made by a test", "tenant_id": probe.node.dev.tenant_id });
     let more = more.as_object().expect("the test gives an object").clone();
@@ -18,7 +18,7 @@ async fn key(probe: &Probe, more: Value) -> (String, Client) {
 }
 
 #[tokio::test]
-async fn without_a_valid_key_nothing_is_told() {
+async fn without_a_valid_key_the_answer_is_always_401() {
     let mut probe = Probe::start(&[]).await;
     let mut altered = probe.node.dev.api_key.clone();
     let last = altered.pop().expect("a key has characters");
@@ -67,7 +67,7 @@ async fn both_ways_to_send_a_key_work() {
 }
 
 #[tokio::test]
-async fn a_key_does_what_its_scopes_say_and_no_more() {
+async fn a_key_permits_exactly_its_scopes() {
     let mut probe = Probe::start(&[]).await;
     let id = probe.accepts(Call::event("good.event", "{}"), 1).await.string("/event_id");
     let (_, writer) = key(&probe, json!({ "scopes": ["events:write"] })).await;
@@ -100,7 +100,7 @@ async fn a_key_does_what_its_scopes_say_and_no_more() {
 }
 
 #[tokio::test]
-async fn no_key_makes_a_key_greater_than_itself() {
+async fn no_key_creates_a_key_with_more_scopes() {
     let probe = Probe::start(&[]).await;
     let (_, client) = key(&probe, json!({ "scopes": ["keys:manage", "inbox:read"] })).await;
     for scopes in [json!(["admin"]), json!(["events:write"])] {
@@ -159,7 +159,7 @@ async fn revoked_and_expired_keys_stop_working() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_gives_way_to_its_successor() {
+async fn a_rotated_key_is_replaced_by_its_successor() {
     let probe = Probe::start(&[]).await;
     let (id, old) = key(&probe, json!({})).await;
     let rotated = probe

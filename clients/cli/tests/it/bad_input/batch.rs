@@ -1,9 +1,8 @@
-//! Batches that are empty, too large, or good in parts, as JSON and as lines.
+//! Tests of batches that are empty, too large or partly invalid, as JSON and as lines.
 //!
-//! BATCH-T-1: items fail one by one: the good ones are accepted, the bad ones say why at their index.
-//! BATCH-T-2: a batch without a single good item is refused as a whole.
-//!
-//! Not here: batches of CloudEvents; see `cloud_events.rs`.
+//! - BATCH-T-1: items are judged separately: valid items are accepted, invalid ones get an error at
+//!   their index.
+//! - BATCH-T-2: a batch without a valid item is rejected.
 
 use super::probe::Probe;
 use crate::harness::{Answer, Call, listing};
@@ -17,7 +16,7 @@ fn lines(text: &str) -> Call {
     Call::post("/v1/events/batch", text.to_owned()).header("content-type", "application/x-ndjson")
 }
 
-/// The answer names `good` and `bad` indexes, each once, and nothing else.
+/// Checks that the answer contains exactly the accepted and the rejected indexes.
 fn check_results(answer: &Answer, good: &[u64], bad: &[u64]) {
     let json = answer.json();
     assert_eq!(json["success_count"], json!(good.len()), "{json}");
@@ -37,7 +36,7 @@ fn check_results(answer: &Answer, good: &[u64], bad: &[u64]) {
 }
 
 #[tokio::test]
-async fn batches_that_are_none_are_refused() {
+async fn malformed_batches_are_rejected() {
     let mut probe = Probe::start(&[]).await;
     probe.refuses_field(batch(json!([])), "events").await;
     probe.refuses_field(Call::post("/v1/events/batch", "{}"), "events").await;
@@ -55,13 +54,17 @@ async fn batches_that_are_none_are_refused() {
 }
 
 #[tokio::test]
-async fn a_batch_without_a_good_item_is_refused() {
+async fn a_batch_without_a_valid_item_is_rejected() {
     let mut probe = Probe::start(&[]).await;
     let bad = [
         json!([1]),
         json!([null, "x", []]),
         json!([{}]),
-        json!([{ "event_type": "a..b", "payload": {} }, { "event_type": "a.b" }, { "payload": {} }]),
+        json!([
+            { "event_type": "a..b", "payload": {} },
+            { "event_type": "a.b" },
+            { "payload": {} },
+        ]),
         json!([{ "event_type": "a.b", "payload": [] }]),
     ];
     for events in bad {
@@ -71,7 +74,7 @@ async fn a_batch_without_a_good_item_is_refused() {
 }
 
 #[tokio::test]
-async fn good_items_are_accepted_beside_bad_ones() {
+async fn valid_items_are_accepted_beside_invalid_ones() {
     let mut probe = Probe::start(&[]).await;
     let large = "x".repeat(1 << 20);
     let events = json!([
@@ -90,7 +93,7 @@ async fn good_items_are_accepted_beside_bad_ones() {
 }
 
 #[tokio::test]
-async fn the_largest_batch_is_a_thousand() {
+async fn a_batch_has_at_most_a_thousand_items() {
     let mut probe = Probe::start(&[]).await;
     let events: Vec<Value> =
         (0..1_000).map(|n| json!({ "event_type": "large.batch", "payload": { "n": n } })).collect();
@@ -106,7 +109,7 @@ async fn the_largest_batch_is_a_thousand() {
 }
 
 #[tokio::test]
-async fn lines_are_taken_one_by_one() {
+async fn lines_are_judged_separately() {
     let mut probe = Probe::start(&[]).await;
     let text = concat!(
         "{\"event_type\":\"line.first\",\"payload\":{ \"kept\" : 1.0 }}\n",

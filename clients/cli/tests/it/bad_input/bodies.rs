@@ -1,9 +1,7 @@
-//! Bodies that are not the JSON they claim to be, or not a JSON every reader agrees on.
+//! Tests of bodies that are not JSON, or not I-JSON (RFC 7493).
 //!
-//! The product takes I-JSON (RFC 7493): UTF-8, no lone surrogates, no duplicate names, nesting of at most 127 levels.
-//! What RFC 8259 leaves open is refused rather than handed on to consumers who would read it differently.
-//!
-//! Not here: members of good JSON that are wrong; see `envelope.rs`.
+//! The node accepts I-JSON only: UTF-8, no lone surrogates, no duplicate names, at most 127 levels
+//! of nesting. JSON libraries interpret other JSON differently, so the node rejects it.
 
 use super::probe::Probe;
 use crate::harness::Call;
@@ -15,7 +13,7 @@ fn post(body: impl Into<bytes::Bytes>) -> Call {
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_refused() {
+async fn bodies_that_are_not_json_are_rejected() {
     let mut probe = Probe::start(&[]).await;
     let bodies = [
         "",
@@ -41,7 +39,7 @@ async fn what_is_not_json_is_refused() {
         "{\"event_type\":\"a.b\",\"payload\":{\"a\":\"\\x\"}}",
     ];
     for body in bodies {
-        // A fault inside the payload may as well be reported as the payload's.
+        // A syntax error inside the payload may be reported for the payload.
         let call = post(body).header("content-type", "application/json");
         probe.refuses(call, 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
     }
@@ -51,7 +49,7 @@ async fn what_is_not_json_is_refused() {
 }
 
 #[tokio::test]
-async fn json_that_is_no_object_is_refused() {
+async fn json_that_is_not_an_object_is_rejected() {
     let mut probe = Probe::start(&[]).await;
     for body in
         ["[]", "[{\"event_type\":\"a.b\",\"payload\":{}}]", "\"text\"", "5", "-1e3", "true", "null"]
@@ -61,7 +59,7 @@ async fn json_that_is_no_object_is_refused() {
 }
 
 #[tokio::test]
-async fn json_that_readers_disagree_about_is_refused() {
+async fn json_outside_i_json_is_rejected() {
     let mut probe = Probe::start(&[]).await;
     let bodies: [&[u8]; 12] = [
         br#"{"event_type":"a.b","event_type":"c.d","payload":{}}"#,
@@ -83,16 +81,17 @@ async fn json_that_readers_disagree_about_is_refused() {
     let many: String = (0..40).map(|name| format!("\"n{name}\":0,")).collect();
     let body = format!("{{\"event_type\":\"a.b\",\"payload\":{{{many}\"n7\":1}}}}");
     probe.refuses(post(body), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
-    probe.accepts(post(r#"{"event_type":"a.b","payload":{"x":{"x":[{"x":1},{"x":2}]},"y":"\ud83d\ude00"}}"#), 1).await;
+    let payload = r#"{"x":{"x":[{"x":1},{"x":2}]},"y":"\ud83d\ude00"}"#;
+    probe.accepts(Call::event("a.b", payload), 1).await;
 }
 
-/// A payload nested so many levels deep, the payload's own object being the first.
+/// A payload with this many levels of nesting, including its outermost object.
 fn nested(levels: usize) -> String {
     format!("{{\"n\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
 }
 
 #[tokio::test]
-async fn nesting_has_a_limit_and_no_depth_harms() {
+async fn deep_nesting_is_rejected_without_harm() {
     let mut probe = Probe::start(&[]).await;
     let codes = ["INVALID_JSON", "VALIDATION_ERROR"];
     for levels in [NESTING_MAX + 1, 1_000, 100_000] {
@@ -114,7 +113,7 @@ async fn nesting_has_a_limit_and_no_depth_harms() {
 }
 
 #[tokio::test]
-async fn other_content_types_are_refused() {
+async fn other_content_types_are_rejected() {
     let mut probe = Probe::start(&[]).await;
     let good = r#"{"event_type":"a.b","payload":{}}"#;
     let types = [

@@ -1,14 +1,14 @@
-//! Connections that break HTTP, or stop in the middle of it.
+//! Tests of connections that violate HTTP or end in the middle of a request.
 //!
-//! CONNECTIONS-1: whatever one connection does, the node answers it or closes it, and serves the next.
-//! CONNECTIONS-2: a request that did not arrive whole adds no event.
+//! - CONNECTIONS-1: the node answers or closes such a connection and continues to serve others.
+//! - CONNECTIONS-2: an incomplete request adds no event.
 //!
-//! Not here: clients that are merely slow; see `timeouts.rs`.
+//! Slow clients are tested in `timeouts.rs`.
 
 use super::probe::{Probe, check_refusal};
 use crate::harness::{Call, STATE_DEADLINE_MS, Wire, wait_until};
 
-/// The head of a POST of one event with a body of `length_bytes`.
+/// The header of a POST of one event with a body of `length_bytes`.
 pub fn head(probe: &Probe, length_bytes: usize, more: &str) -> String {
     probe.head("/v1/events", length_bytes, more)
 }
@@ -16,13 +16,13 @@ pub fn head(probe: &Probe, length_bytes: usize, more: &str) -> String {
 pub const BODY: &str = "{\"event_type\":\"wire.event\",\"payload\":{}}";
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_without_reading_it() {
+async fn a_body_that_is_too_large_is_rejected_without_reading_it() {
     let mut probe = Probe::start(&[]).await;
     let length_bytes = 10 << 20;
     let waiting = head(&probe, length_bytes, "expect: 100-continue\r\n");
     let mut wire = Wire::connect(&probe.node.dev.url).await;
     assert!(wire.write(&waiting).await);
-    let answer = wire.answer().await.expect("an answer instead of a go-ahead");
+    let answer = wire.answer().await.expect("an error instead of 100 Continue");
     check_refusal(&answer, 413, &["PAYLOAD_TOO_LARGE"], "ten mebibytes, announced");
 
     probe.goes_on("a body of ten mebibytes, announced").await;
@@ -32,11 +32,12 @@ async fn a_body_that_is_too_large_is_refused_without_reading_it() {
 }
 
 #[tokio::test]
-async fn a_body_of_unknown_length_is_cut_at_the_limit() {
+async fn a_body_of_unknown_length_is_read_up_to_the_limit() {
     let mut probe = Probe::start(&[]).await;
     let key = &probe.node.dev.api_key;
     let head = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
+        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\n\
+         content-type: application/json\r\n\
          transfer-encoding: chunked\r\n\r\n"
     );
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
@@ -60,7 +61,7 @@ async fn a_body_of_unknown_length_is_cut_at_the_limit() {
 }
 
 #[tokio::test]
-async fn half_a_body_is_no_event() {
+async fn an_incomplete_body_adds_no_event() {
     let mut probe = Probe::start(&[]).await;
     for cut in [1, BODY.len() / 2, BODY.len() - 1] {
         let mut wire = Wire::connect(&probe.node.dev.url).await;
@@ -68,7 +69,7 @@ async fn half_a_body_is_no_event() {
         drop(wire);
         probe.goes_on("half a body").await;
     }
-    // A whole event, but the announced body goes on after it.
+    // A complete event, shorter than the announced body.
     let mut wire = Wire::connect(&probe.node.dev.url).await;
     assert!(wire.write(format!("{}{BODY}", head(&probe, BODY.len() + 10, ""))).await);
     drop(wire);
@@ -77,7 +78,7 @@ async fn half_a_body_is_no_event() {
 
 #[tokio::test]
 async fn the_limit_of_header_fields_is_the_configured_one() {
-    // Over and under how many the HTTP library takes unless it is told otherwise.
+    // One value above and one below the default of the HTTP library.
     for (limit, few, many) in [("72", 60, 80), ("150", 120, 160)] {
         let mut probe = Probe::start(&[("TRIGGERS__LISTEN__HEADERS_MAX", limit)]).await;
         let with = |fields: usize| {
@@ -99,7 +100,7 @@ async fn the_limit_of_header_fields_is_the_configured_one() {
 }
 
 #[tokio::test]
-async fn too_many_or_too_large_headers_are_refused() {
+async fn too_many_or_too_large_headers_are_rejected() {
     let mut probe = Probe::start(&[]).await;
     let large = format!("x-large: {}\r\n", "x".repeat(64 * 1_024));
     let many: String = (0..500).map(|number| format!("x-many-{number}: x\r\n")).collect();
@@ -122,7 +123,7 @@ async fn too_many_or_too_large_headers_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_closed() {
+async fn connections_without_http_are_closed() {
     let mut probe = Probe::start(&[]).await;
     let garbage: [&[u8]; 8] = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -131,7 +132,8 @@ async fn what_is_not_http_is_closed() {
         b"GET /v1/inbox HTTP/9.9\r\n\r\n",
         b"GET  HTTP/1.1\r\n\r\n",
         b"POST /v1/events HTTP/1.1\r\nhost: node\r\ncontent-length: nonsense\r\n\r\n",
-        b"POST /v1/events HTTP/1.1\r\nhost: node\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
+        b"POST /v1/events HTTP/1.1\r\nhost: node\r\n\
+          content-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
         b"GET /v1/inbox HTTP/1.1\r\nbad header\r\n\r\n",
     ];
     for bytes in garbage {
@@ -152,14 +154,16 @@ async fn what_is_not_http_is_closed() {
 }
 
 #[tokio::test]
-async fn smuggled_requests_are_not_taken() {
+async fn smuggled_requests_are_rejected() {
     let mut probe = Probe::start(&[]).await;
     let key = &probe.node.dev.api_key;
     let inner = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-length: 2\r\n\r\n{{}}"
+        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\n\
+         content-length: 2\r\n\r\n{{}}"
     );
     let outer = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
+        "POST /v1/events HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\n\
+         content-type: application/json\r\n\
          content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{inner}",
         inner.len() + 5
     );
@@ -193,7 +197,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn many_idle_connections_keep_nobody_out() {
+async fn many_idle_connections_do_not_block_others() {
     let mut probe = Probe::start(&[]).await;
     let mut idle = Vec::new();
     for _ in 0..200 {

@@ -1,9 +1,8 @@
-//! Single events whose members are missing, of the wrong type or out of bounds.
+//! Tests of single events with members that are missing, of the wrong type or out of bounds.
 //!
-//! ENVELOPE-T-1: every refusal names the member in `details`, and all bad members at once.
-//! ENVELOPE-T-2: bounds hold from both sides: the last good value is taken, the first bad one is not.
-//!
-//! Not here: bodies that are no JSON at all; see `bodies.rs`.
+//! - ENVELOPE-T-1: a rejection names all invalid members in `details`.
+//! - ENVELOPE-T-2: bounds are tested from both sides: the last valid value is accepted, the first
+//!   invalid one is rejected.
 
 use super::probe::Probe;
 use crate::harness::Call;
@@ -48,7 +47,12 @@ async fn members_of_the_wrong_type_or_missing_are_named() {
         Some(2),
         "every fault at once: {both}"
     );
-    let body = json!({ "event_type": "a.b", "payload": {}, "unknown": 1, "timestamp": "2026-01-01T01:00:00.5+01:00" });
+    let body = json!({
+        "event_type": "a.b",
+        "payload": {},
+        "unknown": 1,
+        "timestamp": "2026-01-01T01:00:00.5+01:00",
+    });
     let event = probe.accepts(post(&body), 1).await;
     let timestamp: jiff::Timestamp = event.string("/timestamp").parse().expect("RFC 3339");
     assert_eq!(
@@ -60,7 +64,7 @@ async fn members_of_the_wrong_type_or_missing_are_named() {
 }
 
 #[tokio::test]
-async fn event_types_keep_to_their_alphabet_and_length() {
+async fn event_types_have_an_alphabet_and_a_maximum_length() {
     let mut probe = Probe::start(&[]).await;
     let long = "a".repeat(129);
     let bad = [
@@ -84,7 +88,7 @@ async fn event_types_keep_to_their_alphabet_and_length() {
 }
 
 #[tokio::test]
-async fn a_payload_of_a_mebibyte_is_the_largest() {
+async fn a_payload_has_at_most_one_mebibyte() {
     let mut probe = Probe::start(&[]).await;
     let payload = |length_bytes: usize| format!("{{\"p\":\"{}\"}}", "x".repeat(length_bytes - 8));
     let largest = payload(PAYLOAD_BYTES_MAX);
@@ -131,11 +135,8 @@ async fn an_answer_has_every_member_of_an_event() {
     assert_eq!(event["metadata"]["user_agent"], "tests/1");
     assert_eq!(event["metadata"]["source_ip"], "127.0.0.1");
     assert_eq!(event["metadata"]["api_version"], "v1");
-    assert_eq!(
-        event["timestamp"], event["created_at"],
-        "the time of acceptance stands in for the sender's"
-    );
+    assert_eq!(event["timestamp"], event["created_at"], "the default is the time of acceptance");
     let read =
         probe.client.get(&format!("/v1/events/{}", answer.string("/event_id"))).await.expect(200);
-    assert_eq!(read.json(), event, "what is read is what was answered");
+    assert_eq!(read.json(), event, "a GET returns the same event");
 }

@@ -1,10 +1,9 @@
-//! Headers: what every response carries, and what a client may ask for by them.
+//! Tests of response headers, and of the request headers that select a response.
 //!
-//! HEADERS-T-1: every response has the security headers, whatever it answers.
-//! HEADERS-T-2: a request id of 1 to 128 visible ASCII characters is echoed, anything else replaced.
-//! HEADERS-T-3: `Accept: application/problem+json` gets RFC 9457, with the same `error` member.
-//!
-//! Not here: rate headers (`limits.rs`), idempotency keys (`idempotency.rs`).
+//! - HEADERS-T-1: every response has the security headers.
+//! - HEADERS-T-2: a request id of 1 to 128 visible ASCII characters is echoed; another is replaced.
+//! - HEADERS-T-3: `Accept: application/problem+json` selects RFC 9457, with the same `error`
+//!   member.
 
 use super::probe::{Probe, check_error_member, check_refusal, check_security_headers};
 use crate::harness::Call;
@@ -70,7 +69,7 @@ async fn a_request_id_is_echoed_or_replaced() {
 }
 
 #[tokio::test]
-async fn problem_json_is_given_to_who_asks() {
+async fn problem_json_is_sent_on_request() {
     let probe = Probe::start(&[]).await;
     let calls = [
         (Call::event("a..b", "{}"), 400, "VALIDATION_ERROR"),
@@ -96,7 +95,7 @@ async fn problem_json_is_given_to_who_asks() {
 }
 
 #[tokio::test]
-async fn the_answer_to_a_post_can_be_short() {
+async fn the_answer_to_a_post_can_omit_the_payload() {
     let mut probe = Probe::start(&[]).await;
     let minimal = Call::event("a.b", "{\"n\":1}").header("prefer", "return=minimal");
     let answer = probe.accepts(minimal, 1).await;
@@ -109,7 +108,7 @@ async fn the_answer_to_a_post_can_be_short() {
         answer.header("location")
     );
     let read = probe.client.get(&format!("/v1/events/{id}")).await.expect(200).json();
-    assert_eq!(read["payload"]["n"], 1, "left out of the answer only");
+    assert_eq!(read["payload"]["n"], 1, "only the answer omits it");
     let full = probe
         .accepts(Call::event("a.b", "{\"n\":1}").header("prefer", "return=representation"), 1)
         .await;

@@ -1,16 +1,18 @@
-//! Limits that are reached: rates, quotas, and the store itself.
+//! Tests of limits that are reached: rates, quotas, and a full store.
 //!
-//! LIMITS-1: over a rate or a quota the answer is 429 with `Retry-After` of at least a second, and nothing happens.
-//! LIMITS-2: a full store answers 503; what was answered 201 before stays whole and readable.
+//! - LIMITS-1: a request over a rate or quota gets 429 with a `Retry-After` of at least a second,
+//!   and changes nothing.
+//! - LIMITS-2: a full store answers 503; events that were answered with 201 stay intact and
+//!   readable.
 //!
-//! Not here: how exact a rate is over time; the limiter tests that itself, on a clock of its own.
+//! The precision of rates is tested by the limiter with its own clock.
 
 use super::probe::{Probe, check_refusal};
 use crate::cursor::tenants::tenant;
 use crate::harness::{Answer, Call, Node, listing};
 use serde_json::json;
 
-/// A full store of the smallest size there is takes no more events than this, each of 64 KiB and more.
+/// Bound on the number of events, each of at least 64 KiB, that fit in the smallest store.
 const FILLING_EVENTS_MAX: usize = 1_000;
 
 fn check_rate_headers(answer: &Answer, limit: u64) {
@@ -34,12 +36,16 @@ fn check_retry_after(answer: &Answer) {
 }
 
 async fn limited_key(probe: &Probe, per_minute: u64) -> String {
-    let body = json!({ "name": "limited", "tenant_id": probe.node.dev.tenant_id, "rate_limit_per_minute": per_minute });
+    let body = json!({
+        "name": "limited",
+        "tenant_id": probe.node.dev.tenant_id,
+        "rate_limit_per_minute": per_minute,
+    });
     probe.node.admin().post("/v1/keys", &body).await.expect(201).string("/key")
 }
 
 #[tokio::test]
-async fn requests_over_the_rate_are_refused() {
+async fn requests_over_the_rate_are_rejected() {
     let mut probe = Probe::start(&[]).await;
     let client = probe.client.with_key(&limited_key(&probe, 5).await);
     let mut refused = None;
@@ -69,7 +75,7 @@ async fn the_events_of_a_batch_count_one_by_one() {
         let events = vec![json!({ "event_type": "a.b", "payload": {} }); count];
         Call::post("/v1/events/batch", json!({ "events": events }).to_string())
     };
-    // A batch larger than the rate could never pass otherwise: it passes once, and its events are owed.
+    // A batch larger than the rate must pass once; then the bucket is in debt.
     client.send(batch(100)).await.expect(201);
     for call in [batch(1), Call::event("a.b", "{}")] {
         let refused = client.send(call).await;
@@ -81,7 +87,7 @@ async fn the_events_of_a_batch_count_one_by_one() {
 }
 
 #[tokio::test]
-async fn every_authenticated_answer_tells_the_rate() {
+async fn every_authenticated_answer_has_the_rate_headers() {
     let probe = Probe::start(&[]).await;
     let client = probe.client.with_key(&limited_key(&probe, 1_000).await);
     let calls = [
@@ -96,7 +102,7 @@ async fn every_authenticated_answer_tells_the_rate() {
 }
 
 #[tokio::test]
-async fn a_flood_of_bad_keys_is_cut_off() {
+async fn a_flood_of_invalid_keys_is_rejected() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node =
         Node::start(directory.path(), &[("TRIGGERS__LIMITS__UNAUTHENTICATED_REQUESTS_MAX", "50")])
@@ -125,7 +131,7 @@ async fn a_flood_of_bad_keys_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_full_inbox_takes_no_more_until_there_is_room() {
+async fn a_full_inbox_rejects_events_until_some_are_removed() {
     let probe = Probe::start(&[]).await;
     let (id, client) = tenant(&probe.node, "small").await;
     let changed = Call::new("PATCH", format!("/v1/tenants/{id}")).body("{\"max_inbox_events\":3}");
@@ -147,7 +153,7 @@ async fn a_full_inbox_takes_no_more_until_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_store_keeps_what_it_has() {
+async fn a_full_store_keeps_its_events() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let small = [("TRIGGERS__STORE__MAP_BYTES_MAX", "16777216")];
     let mut node = Node::start(directory.path(), &small).await;
@@ -174,7 +180,7 @@ async fn a_full_store_keeps_what_it_has() {
     check_kept(&node, &answered).await;
 }
 
-/// LIMITS-2: every answered event is there, byte for byte, and no other.
+/// LIMITS-2: checks that exactly the accepted events exist, with unchanged payloads.
 async fn check_kept(node: &Node, answered: &[(String, String)]) {
     let listing = listing::all(&node.client(), "limit=50").await;
     assert_eq!(listing.total_count, answered.len() as u64, "LIMITS-2: the count");

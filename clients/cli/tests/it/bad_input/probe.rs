@@ -1,16 +1,17 @@
-//! A node and the judgement of its refusals.
+//! A node, and checks of its rejections.
 //!
-//! `Probe::refuses` sends a bad request, checks status, code and the whole shape of the error, then posts a good event
-//! and checks that the count of received events grew by that one alone. So each case shows that the refusal had no
-//! effect and that the node goes on.
+//! `Probe::refuses` sends an invalid request and checks the status, the code and the complete body
+//! of the error. Then it posts a valid event and checks that the event count increased by one. So
+//! each case shows that the rejection had no effect and that the node continues to work.
 //!
-//! Not here: refusals that end the connection; `check_refusal` judges their answer, the tests send them themselves.
+//! For a rejection that closes the connection, tests send the request themselves and use
+//! `check_refusal`.
 
 use crate::harness::{Answer, Call, Client, Node, Wire, listing};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A node, its development tenant, and how many events that tenant must have.
+/// A node, a client of its development tenant, and the expected number of events.
 pub struct Probe {
     pub node: Node,
     pub client: Client,
@@ -26,7 +27,7 @@ impl Probe {
         Self { node, client, count: 0, _directory: directory }
     }
 
-    /// BAD-1 and BAD-2 for one request; any of `codes` will do where the contract leaves it open.
+    /// Checks BAD-1 and BAD-2 for one request; each of `codes` is accepted.
     pub async fn refuses(&mut self, call: Call, status: u16, codes: &[&str]) -> Answer {
         let what = shortened(&call);
         let answer = self.client.send(call).await;
@@ -35,7 +36,7 @@ impl Probe {
         answer
     }
 
-    /// A 400 `VALIDATION_ERROR` that names `field` among its details.
+    /// Checks for a 400 `VALIDATION_ERROR` whose details name `field`.
     pub async fn refuses_field(&mut self, call: Call, field: &str) -> Answer {
         let what = shortened(&call);
         let answer = self.refuses(call, 400, &["VALIDATION_ERROR"]).await;
@@ -49,17 +50,18 @@ impl Probe {
         answer
     }
 
-    /// The head of a POST of JSON with a body of `length_bytes`; `more` is further header lines, each with its end.
+    /// The header of a POST of JSON with a body of `length_bytes`; `more` has complete lines.
     pub fn head(&self, path: &str, length_bytes: usize, more: &str) -> String {
         let key = &self.node.dev.api_key;
         format!(
-            "POST {path} HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nhost: node\r\nx-api-key: {key}\r\n\
+             content-type: application/json\r\n\
              content-length: {length_bytes}\r\n{more}\r\n"
         )
     }
 
-    /// A 413 for a body that the node may refuse to read: it is sent over a bare connection, because an ordinary
-    /// client may see the connection break before it sees the answer.
+    /// Checks for a 413, sent over a plain connection: the node may close the connection before it
+    /// has read the body, and an HTTP client would report that instead of the answer.
     pub async fn refuses_as_too_large(&mut self, path: &str, body: &str) {
         let whole = self.head(path, body.len(), "") + body;
         let answer =
@@ -69,7 +71,7 @@ impl Probe {
         self.goes_on(&what).await;
     }
 
-    /// A good request that adds `events` events.
+    /// Sends a valid request that adds `events` events.
     pub async fn accepts(&mut self, call: Call, events: u64) -> Answer {
         let what = shortened(&call);
         let answer = self.client.send(call).await;
@@ -80,7 +82,7 @@ impl Probe {
         answer
     }
 
-    /// BAD-2: a good event is accepted and is the only one that was added.
+    /// BAD-2: checks that a valid event is accepted and that no other event was added.
     pub async fn goes_on(&mut self, after: &str) {
         let answer = self.client.send(Call::event("good.event", "{}")).await;
         assert_eq!(answer.status, 201, "BAD-2: after {after}: {}", answer.text());
@@ -94,12 +96,12 @@ impl Probe {
     }
 }
 
-/// The request as a failure message can bear it.
+/// The request, shortened for a failure message.
 fn shortened(call: &Call) -> String {
     format!("{call:?}").chars().take(400).collect()
 }
 
-/// BAD-1: status, code and the body that every error has.
+/// BAD-1: checks the status, the code and the body of an error.
 pub fn check_refusal(answer: &Answer, status: u16, codes: &[&str], what: &str) {
     assert_eq!(answer.status, status, "BAD-1: {what}: {}", answer.text());
     assert_eq!(
@@ -111,12 +113,12 @@ pub fn check_refusal(answer: &Answer, status: u16, codes: &[&str], what: &str) {
     check_security_headers(answer, what);
 }
 
-/// The `error` member, in either format.
+/// Checks the `error` member, in either format.
 pub fn check_error_member(answer: &Answer, codes: &[&str], what: &str) {
     let json = answer.json();
     let error = &json["error"];
     let code = error["code"].as_str().unwrap_or_default();
-    assert!(codes.contains(&code), "BAD-1: {what}: code {code:?} is none of {codes:?}: {json}");
+    assert!(codes.contains(&code), "BAD-1: {what}: code {code:?} is not one of {codes:?}: {json}");
     assert!(
         error["message"].as_str().is_some_and(|message| !message.is_empty()),
         "BAD-1: {what}: {json}"
@@ -146,7 +148,7 @@ fn check_details(details: &Value, what: &str) {
     }
 }
 
-/// What every response carries, good or bad.
+/// Checks the headers that every response has.
 pub fn check_security_headers(answer: &Answer, what: &str) {
     assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
     assert_eq!(answer.header("x-frame-options"), "DENY", "{what}");

@@ -1,9 +1,8 @@
-//! Query parameters of the inbox that mean nothing: limits, cursors, filters.
+//! Tests of invalid query parameters of the inbox: limits, cursors, filters.
 //!
-//! QUERY-T-1: a known parameter with a bad value is refused and named; an unknown one is ignored.
-//! QUERY-T-2: a cursor is tamper-evident: not one character of it may change.
-//!
-//! Not here: what good filters select, and foreign cursors; see the tests of the cursor.
+//! - QUERY-T-1: a known parameter with an invalid value is rejected and named; an unknown parameter
+//!   is ignored.
+//! - QUERY-T-2: a cursor is rejected if any of its characters is changed.
 
 use super::probe::Probe;
 use crate::harness::{Call, listing};
@@ -13,7 +12,7 @@ fn inbox(query: &str) -> Call {
 }
 
 #[tokio::test]
-async fn known_parameters_with_bad_values_are_named() {
+async fn known_parameters_with_invalid_values_are_named() {
     let mut probe = Probe::start(&[]).await;
     for value in ["0", "-1", "201", "abc", "1.5", "", "%20", "99999999999999999999", "1e2", "0x10"]
     {
@@ -58,7 +57,7 @@ async fn known_parameters_with_bad_values_are_named() {
 }
 
 #[tokio::test]
-async fn a_cursor_bears_no_change() {
+async fn a_changed_cursor_is_rejected() {
     let mut probe = Probe::start(&[]).await;
     for _ in 0..5 {
         probe.accepts(Call::event("cursor.event", "{}"), 1).await;
@@ -87,7 +86,7 @@ async fn a_cursor_bears_no_change() {
     for bad in altered {
         probe.refuses(inbox(&format!("cursor={bad}")), 400, &["INVALID_CURSOR"]).await;
     }
-    // The last character may hold bits that mean nothing, so that a changed one may be the same cursor.
+    // The last character may have unused bits, so changing it may not change the cursor.
     for at in 0..cursor.len() - 1 {
         let other = if &cursor[at..=at] == "A" { "B" } else { "A" };
         let bad = format!("{}{other}{}", &cursor[..at], &cursor[at + 1..]);

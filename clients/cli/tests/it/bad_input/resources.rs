@@ -1,10 +1,9 @@
-//! Paths and methods that lead nowhere, and events that are not there, or not any more.
+//! Tests of unknown paths, unsupported methods, and events that do not exist or were deleted.
 //!
-//! RESOURCES-1: what never was is 404, what was deleted is 410, on every path that names an event.
-//! RESOURCES-2: a known path with another method is 405 and names the methods it has.
-//! RESOURCES-3: acknowledging again answers the same.
-//!
-//! Not here: events of another tenant (the tests of the cursor's tenants), leases (`leases.rs`).
+//! - RESOURCES-1: an event that never existed is 404 and a deleted one is 410, on every path that
+//!   names an event.
+//! - RESOURCES-2: a known path with an unsupported method is 405 and lists the supported methods.
+//! - RESOURCES-3: a repeated acknowledgement gets the same answer.
 
 use super::probe::{Probe, check_refusal};
 use crate::harness::Call;
@@ -32,7 +31,7 @@ async fn unknown_routes_are_not_found() {
 }
 
 #[tokio::test]
-async fn wrong_methods_are_told_the_right_ones() {
+async fn unsupported_methods_are_answered_with_the_supported_ones() {
     let mut probe = Probe::start(&[]).await;
     let cases = [
         ("PUT", "/v1/events", "POST"),
@@ -65,7 +64,7 @@ fn calls_on(id: &str) -> Vec<Call> {
 }
 
 #[tokio::test]
-async fn events_that_never_were_are_not_found() {
+async fn events_that_never_existed_are_not_found() {
     let mut probe = Probe::start(&[]).await;
     let strange = [
         "nonsense",
@@ -87,7 +86,7 @@ async fn events_that_never_were_are_not_found() {
     let answer = probe.client.send(together).await.expect(200).json();
     assert_eq!(answer["success_count"], 0, "{answer}");
     assert_eq!(answer["failure_count"], 2, "{answer}");
-    probe.goes_on("acknowledging events that never were").await;
+    probe.goes_on("acknowledging events that never existed").await;
 }
 
 #[tokio::test]
@@ -122,7 +121,7 @@ async fn the_ids_of_an_acknowledgement_are_checked() {
 }
 
 #[tokio::test]
-async fn acknowledging_again_answers_the_same() {
+async fn a_repeated_acknowledgement_gets_the_same_answer() {
     let probe = Probe::start(&[]).await;
     let id = probe.client.accepted("twice.acknowledged", "{ }").await;
     let acknowledge = || Call::post(format!("/v1/events/{id}/ack"), "");

@@ -1,16 +1,17 @@
-//! Clients that are slow on purpose: the node's patience ends, and only their connection with it.
+//! Tests of slow clients: their request times out, and only their connection is closed.
 //!
-//! TIMEOUTS-1: the limit is for the whole head and the whole body: a byte now and then does not extend it.
-//! TIMEOUTS-2: a slow body is told so; a slow head is closed, with or without an answer.
+//! - TIMEOUTS-1: the timeout applies to the complete header and the complete body. Sending single
+//!   bytes does not extend it.
+//! - TIMEOUTS-2: a slow body is answered with an error; a slow header may close without an answer.
 //!
-//! The limits are set low by configuration. What is tested is that they hold, not how long they take.
+//! The tests configure short timeouts and check that they apply, not how long they take.
 
 use super::connections::{BODY, head};
 use super::probe::{Probe, check_refusal};
 use crate::harness::Wire;
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_given_up() {
+async fn a_missing_body_times_out() {
     let mut probe = Probe::start(&[("TRIGGERS__LISTEN__BODY_TIMEOUT_MS", "1000")]).await;
     for sent in ["", "{\"ev", &BODY[..BODY.len() - 1]] {
         let mut wire = Wire::connect(&probe.node.dev.url).await;
@@ -23,11 +24,11 @@ async fn a_body_that_does_not_come_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_given_up() {
+async fn a_slowly_sent_body_times_out() {
     let mut probe = Probe::start(&[("TRIGGERS__LISTEN__BODY_TIMEOUT_MS", "1000")]).await;
     let mut wire = Wire::connect(&probe.node.dev.url).await;
     assert!(wire.write(head(&probe, 100_000, "")).await);
-    // The limit is for the whole body: a byte now and then does not extend it.
+    // TIMEOUTS-1: single bytes do not extend the timeout.
     while wire.write(" ").await {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         if wire.has_answer().await {
@@ -41,7 +42,7 @@ async fn a_body_that_drips_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_end_is_closed() {
+async fn an_incomplete_header_times_out() {
     let mut probe = Probe::start(&[("TRIGGERS__LISTEN__HEADER_TIMEOUT_MS", "1000")]).await;
     for start in
         ["G", "GET /v1/inbox HTTP/1.1\r\n", "GET /v1/inbox HTTP/1.1\r\nhost: node\r\nx-slow: "]
@@ -57,7 +58,7 @@ async fn a_head_that_does_not_end_is_closed() {
 }
 
 #[tokio::test]
-async fn a_head_that_drips_is_closed() {
+async fn a_slowly_sent_header_times_out() {
     let mut probe = Probe::start(&[("TRIGGERS__LISTEN__HEADER_TIMEOUT_MS", "1000")]).await;
     let mut wire = Wire::connect(&probe.node.dev.url).await;
     let mut is_open = wire.write("GET /v1/inbox HTTP/1.1\r\nhost: node\r\nx-slow: ").await;
@@ -68,6 +69,6 @@ async fn a_head_that_drips_is_closed() {
             break;
         }
     }
-    assert!(!is_open, "the connection is closed although a byte comes now and then");
+    assert!(!is_open, "TIMEOUTS-1: the connection is closed");
     probe.goes_on("a head that drips").await;
 }

@@ -1,6 +1,7 @@
-//! Nodes of one cluster as processes, over a PostgreSQL server of the test.
+//! The nodes of a cluster as processes that share a PostgreSQL server of the test.
 //!
-//! Times are a quarter of the defaults, so that a death is noticed within a few seconds.
+//! The cluster's times are a quarter of the defaults, so that a dead node is detected within
+//! seconds.
 
 use super::gate::{Gate, Target};
 use crate::harness::{Client, STATE_DEADLINE_MS, process, wait_until};
@@ -23,28 +24,28 @@ const TIMES: [(&str, &str); 5] = [
     ("TRIGGERS__LIMITS__RATE_LIMIT_PER_MINUTE", "1000000"),
 ];
 
-/// The cluster.
+/// A cluster of node processes.
 pub struct Fleet {
     pub server: Arc<Server>,
     pub members: BTreeMap<String, Member>,
-    /// More of every node's environment; `{name}` stands for its name.
+    /// Additional environment variables of every node; `{name}` stands for its name.
     more: Vec<(String, String)>,
 }
 
-/// One node.
+/// A node of the fleet.
 pub struct Member {
     child: Child,
     log: NamedTempFile,
-    /// Where clients reach it.
+    /// URL of the public listener.
     pub url: String,
     pub admin_url: String,
-    /// Between it and the database.
+    /// Gate between the node and the database.
     pub database: Gate,
-    /// Between it and members that dial it.
+    /// Gate between the node and the nodes that connect to it.
     pub peers: Gate,
 }
 
-/// The key of a new tenant, made through one node.
+/// Creates a tenant through one node.
 pub async fn tenant(admin: &Client, id: &str, more: Value) -> Value {
     admin.post("/v1/tenants", &serde_json::json!({ "id": id, "name": "Tenant" })).await.expect(201);
     let scopes = ["events:write", "inbox:read", "inbox:ack"];
@@ -54,12 +55,12 @@ pub async fn tenant(admin: &Client, id: &str, more: Value) -> Value {
 }
 
 impl Fleet {
-    /// Starts nodes of these names; none if PostgreSQL is not installed.
+    /// Starts nodes with these names; `None` if PostgreSQL is not installed.
     pub async fn start(names: &[&str]) -> Option<Self> {
         Self::start_with(names, Vec::new()).await
     }
 
-    /// The same, with more of an environment; `{name}` in it stands for each node's name.
+    /// Like `start`, with additional variables; `{name}` stands for the node's name.
     pub async fn start_with(names: &[&str], more: Vec<(String, String)>) -> Option<Self> {
         let server = tokio::task::spawn_blocking(|| Server::start(&[])).await.unwrap()?;
         let mut fleet = Self { server: Arc::new(server), members: BTreeMap::new(), more };
@@ -69,7 +70,7 @@ impl Fleet {
         Some(fleet)
     }
 
-    /// Starts a node, again or for the first time, and waits until it serves.
+    /// Starts or restarts a node and waits until it is ready.
     pub async fn add(&mut self, name: &str) {
         let database = Gate::to(Some(Target::Unix(self.server.socket()))).await;
         let peers = Gate::to(None).await;
@@ -109,7 +110,7 @@ impl Fleet {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         let Some(started) = started else {
-            // It may have ended already.
+            // The process may have ended already.
             let _ = child.kill();
             let _ = child.wait();
             panic!("{name} does not serve:\n{}", process::text(&log));
@@ -129,7 +130,7 @@ impl Fleet {
         Client::new(&self.member(name).url, ADMIN_KEY)
     }
 
-    /// Stops a node as an operator does; its exit code.
+    /// Stops a node with SIGTERM and returns its exit code.
     pub async fn terminate(&mut self, name: &str) -> i32 {
         let mut member = self.members.remove(name).unwrap();
         member.signal("TERM");
@@ -142,7 +143,7 @@ impl Fleet {
         member.child.wait().unwrap();
     }
 
-    /// Waits until all partitions are owned by the members, none of which has more than 1.3 times its share.
+    /// Waits until all partitions are owned and no node has more than 1.3 times its share.
     pub async fn balanced(&self) {
         let names: Vec<&String> = self.members.keys().collect();
         for name in &names {
@@ -169,7 +170,7 @@ impl Fleet {
         }
     }
 
-    /// Who owns a tenant's partition, as a member sees it.
+    /// The owner of a partition, as the nodes report it.
     pub async fn owner(&self, partition: u64) -> String {
         let view = self.members.values().next().unwrap().view().await.unwrap();
         let owners = view["partitions"]["owners"].as_array().unwrap();
@@ -186,23 +187,23 @@ impl Member {
         assert!(status.unwrap().success(), "the signal reached the node");
     }
 
-    /// The cluster as this node sees it.
+    /// The cluster view of this node.
     pub async fn view(&self) -> Option<Value> {
         view(&self.admin_url).await
     }
 
-    /// Waits for the process to end by itself; its exit code.
+    /// Waits for the process to end and returns its exit code.
     pub async fn exit_code(&mut self) -> i32 {
         let status = process::wait(&mut self.child).await;
         status.expect("the node ended in time").code().unwrap_or(-1)
     }
 
-    /// Whether its log has a line with this message.
+    /// Tests whether the log has a line with this message.
     pub fn has_logged(&self, message: &str) -> bool {
         line(&process::text(&self.log), message).is_some()
     }
 
-    /// How many lines of its log have this message.
+    /// The number of log lines with this message.
     pub fn times_logged(&self, message: &str) -> usize {
         process::text(&self.log).lines().filter(|line| line.contains(message)).count()
     }
@@ -216,7 +217,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // Both fail when the test has ended the process itself.
+        // Both fail if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -225,14 +226,14 @@ impl Drop for Member {
     }
 }
 
-/// What `GET /v1/cluster` answers.
+/// The answer to `GET /v1/cluster`.
 pub async fn view(admin_url: &str) -> Option<Value> {
     let answer =
         Client::new(admin_url, "").try_send(crate::harness::Call::get("/v1/cluster")).await.ok()?;
     (answer.status == 200).then(|| answer.json())
 }
 
-/// The first line of a log with this message, as JSON.
+/// The first log line with this message, as JSON.
 fn line(log: &str, message: &str) -> Option<Value> {
     log.lines()
         .filter(|line| line.contains(message))

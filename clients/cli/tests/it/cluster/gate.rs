@@ -1,4 +1,6 @@
-//! A TCP proxy that can be shut, as a broken network is: what is open hangs, what is new is accepted and hangs as well.
+//! A TCP proxy that can be shut to simulate a broken network.
+//!
+//! While the gate is shut, open connections stall; new connections are accepted and stall as well.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
-/// Where a gate leads.
+/// The target of a gate.
 #[derive(Clone)]
 pub enum Target {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// A gate; it is gone with the runtime of the test.
+/// A gate, which ends with the runtime of the test.
 pub struct Gate {
     pub address: SocketAddr,
     is_open: watch::Sender<bool>,
@@ -21,7 +23,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Where it leads may be told later; what comes until then waits.
+    /// Starts a gate; without a target, connections wait until `leads_to` sets one.
     pub async fn to(target: Option<Target>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -58,9 +60,9 @@ async fn pass(
     else {
         return;
     };
-    // A gate that is shut keeps what comes until it is opened.
+    // While the gate is shut, new connections wait.
     let _ = state.wait_for(|is_open| *is_open).await;
-    // Who is not there is as good as one that closes at once.
+    // A target that cannot be reached looks like one that closes at once.
     match target {
         Target::Tcp(address) => {
             if let Ok(server) = TcpStream::connect(address).await {
@@ -84,6 +86,6 @@ async fn join(
         _ = copy_bidirectional(&mut client, &mut server) => return,
         _ = state.wait_for(|is_open| !is_open) => {}
     }
-    // Nothing passes any more, and neither side is told, until the network is well again.
+    // Neither side notices that the gate is shut, as with a broken network.
     let _ = state.wait_for(|is_open| *is_open).await;
 }

@@ -1,8 +1,8 @@
-//! The listener for members against everybody else, with mutual TLS as it is off loopback.
+//! Tests of the cluster listener with mutual TLS against clients that are not nodes of the cluster.
 //!
-//! LINKS-T-1: who shows no certificate, or one of another authority, gets no connection. LINKS-T-2: who has a certificate but
-//! not the cookie is not let in, and cannot call. LINKS-T-3: garbage and frames that are too large close the connection they
-//! came by; the links between members stay.
+//! - LINKS-T-1: a client without a certificate, or with one from another CA, gets no connection.
+//! - LINKS-T-2: a client with a certificate but without the cookie gets no session and cannot call.
+//! - LINKS-T-3: garbage and oversized frames close their connection; the links between nodes stay.
 
 use super::fleet::Fleet;
 use crate::harness::{STATE_DEADLINE_MS, process, wait_until};
@@ -34,7 +34,7 @@ fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_file_iter(file).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-/// A client that trusts the authority in `trusts` and shows the certificate of `name` in `shows`, if any.
+/// A TLS client that trusts the CA in `trusts` and presents the certificate in `shows`, if any.
 fn connector(trusts: &Path, shows: Option<(&Path, &str)>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&trusts.join("ca.pem")) {
@@ -63,9 +63,9 @@ async fn connect(connector: &TlsConnector, address: &str) -> std::io::Result<Tls
     connector.connect(ServerName::try_from("node-1").unwrap(), stream).await
 }
 
-/// Sends bytes; the other side must close.
+/// Sends bytes and waits for the other side to close the connection.
 async fn is_closed(stream: std::io::Result<TlsStream<TcpStream>>, bytes: &[u8]) {
-    // With TLS 1.3 a refusal comes after the client's part of the handshake.
+    // With TLS 1.3 a rejection arrives after the client's part of the handshake.
     let Ok(mut stream) = stream else { return };
     if stream.write_all(bytes).await.is_err() || stream.flush().await.is_err() {
         return;
@@ -79,7 +79,7 @@ async fn is_closed(stream: std::io::Result<TlsStream<TcpStream>>, bytes: &[u8]) 
     assert!(ended.is_ok(), "the connection stays open");
 }
 
-/// Waits for lines with this message beyond those that were there `before`: members that met in the middle leave some as well.
+/// Waits for `more` lines with this message beyond those logged `before`.
 async fn tells(fleet: &Fleet, message: &str, before: usize, more: usize) {
     wait_until(STATE_DEADLINE_MS, message, || async {
         fleet.member("node-1").times_logged(message) >= before + more
@@ -97,7 +97,7 @@ async fn is_linked(fleet: &Fleet) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_members_are_let_in() {
+async fn only_nodes_of_the_cluster_are_admitted() {
     let (own, foreign) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     make_certificates(own.path(), "node-1,node-2,guest").await;
     make_certificates(foreign.path(), "node-2").await;
@@ -117,7 +117,7 @@ async fn only_members_are_let_in() {
     is_closed(connect(&connector(own.path(), None), &address).await, &hello).await;
     let stranger = connector(own.path(), Some((foreign.path(), "node-2")));
     is_closed(connect(&stranger, &address).await, &hello).await;
-    // LINKS-T-1: the line follows the end of the connection.
+    // LINKS-T-1: the node logs the line after the connection has ended.
     tells(&fleet, REFUSED, refused, 2).await;
 
     let guest = connector(own.path(), Some((own.path(), "guest")));
@@ -148,7 +148,7 @@ async fn only_members_are_let_in() {
     let incarnation =
         fleet.member("node-1").view().await.unwrap()["incarnation"].as_str().unwrap().to_owned();
     let group = format!("gw/{}", incarnation.rsplit_once('.').unwrap().0);
-    assert!(ractor::pg::get_members(&group).is_empty(), "LINKS-T-2: the gateway is not to be seen");
+    assert!(ractor::pg::get_members(&group).is_empty(), "LINKS-T-2: the gateway is not visible");
     server.stop(None);
 
     is_linked(&fleet).await;

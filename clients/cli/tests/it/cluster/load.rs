@@ -1,7 +1,8 @@
-//! Writers and consumers that go on through everything that happens to a cluster, and check what they see.
+//! Writers and consumers that run while the test changes the cluster, and check their answers.
 //!
-//! Checked all the while: ids of one writer grow; an event that was acknowledged does not come back; no epoch of a partition
-//! is served by two. At the end: every event that was answered with 201 is there, once.
+//! During the test they check that ids of one writer increase, that acknowledged events do not
+//! reappear, and that no epoch of a partition is served by two nodes. At the end they check that
+//! every event that was answered with 201 exists once.
 
 use super::fleet::{self, Fleet, view};
 use crate::harness::{Call, Client, listing};
@@ -11,24 +12,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// One node as a load balancer sees it.
+/// A node as a load balancer sees it.
 struct Backend {
     admin_url: String,
     url: String,
     is_ready: AtomicBool,
 }
 
-/// What all tasks share.
+/// The state that all tasks of the load share.
 pub struct Load {
     backends: Mutex<BTreeMap<String, Arc<Backend>>>,
     stop: AtomicBool,
-    /// Requests that a client would call failed.
+    /// Requests that failed from the view of a client.
     failures: Mutex<Vec<String>>,
     pub answered: AtomicU64,
-    /// (tenant, writer, number) of what was answered, with its id.
+    /// Tenant, writer and number of each accepted event, with its id.
     accepted: Mutex<BTreeMap<(usize, usize, u64), String>>,
     acknowledged: Mutex<BTreeSet<String>>,
-    /// Who has served (partition, epoch).
+    /// The node that has served each partition and epoch.
     served: Mutex<BTreeMap<(u64, u64), String>>,
     keys: Vec<String>,
 }
@@ -39,7 +40,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Makes tenants, and begins to write and to read.
+    /// Creates tenants and starts writers and consumers.
     pub async fn start(fleet: &Fleet, tenants: usize) -> Self {
         let name = fleet.members.keys().next().unwrap();
         let admin = fleet.client(name);
@@ -70,7 +71,7 @@ impl Running {
         Self { load, tasks }
     }
 
-    /// Ends everything and checks what is stored.
+    /// Stops the load and checks the stored events.
     pub async fn finish(self, fleet: &Fleet) {
         self.load.stop.store(true, Ordering::SeqCst);
         for task in self.tasks {
@@ -111,7 +112,7 @@ impl Running {
                 assert_eq!(*payload, payload_of(*writer, *number), "{id} is what was sent");
                 count += 1;
             }
-            // What was sent last may be there without an answer: one event a writer at most.
+            // The last event of each writer may exist without an answer.
             assert!(
                 stored.len() - count <= writers(tenant),
                 "{} events nobody was told of",
@@ -121,7 +122,7 @@ impl Running {
     }
 }
 
-/// The first tenant is a hot one.
+/// Number of writers of a tenant; the first tenant has the highest load.
 fn writers(tenant: usize) -> usize {
     if tenant == 0 { 6 } else { 2 }
 }
@@ -131,7 +132,7 @@ fn payload_of(writer: usize, number: u64) -> String {
 }
 
 impl Load {
-    /// Goes on with the nodes that are there now.
+    /// Continues with the present nodes of the fleet.
     pub fn follow(&self, fleet: &Fleet) {
         let mut backends = self.backends.lock().unwrap();
         backends.retain(|name, backend| {
@@ -145,12 +146,12 @@ impl Load {
         }
     }
 
-    /// What failed since the last time.
+    /// Returns and clears the failures since the last call.
     pub fn take_failures(&self) -> Vec<String> {
         std::mem::take(&mut *self.failures.lock().unwrap())
     }
 
-    /// Waits until so many more requests were answered.
+    /// Waits until `more` further requests are answered.
     pub async fn answers(&self, more: u64) {
         let target = self.answered.load(Ordering::Relaxed) + more;
         crate::harness::wait_until(60_000, "requests are answered", || async {
@@ -163,21 +164,21 @@ impl Load {
         self.backends.lock().unwrap().values().cloned().collect()
     }
 
-    /// Readiness, as a load balancer asks for it, and who serves what.
+    /// Polls the readiness and the served partitions of the nodes.
     async fn watch(self: Arc<Self>) {
         while !self.stop.load(Ordering::SeqCst) {
-            let looks = self.all().into_iter().map(|backend| {
+            let polls = self.all().into_iter().map(|backend| {
                 let load = self.clone();
-                tokio::spawn(async move { load.look(&backend).await })
+                tokio::spawn(async move { load.poll(&backend).await })
             });
-            for look in looks.collect::<Vec<_>>() {
-                look.await.expect("no epoch is served by two");
+            for poll in polls.collect::<Vec<_>>() {
+                poll.await.expect("no epoch is served by two");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    async fn look(&self, backend: &Backend) {
+    async fn poll(&self, backend: &Backend) {
         let client = Client::new(&backend.url, "");
         let ready =
             tokio::time::timeout(Duration::from_millis(500), client.try_send(Call::get("/readyz")))
@@ -200,7 +201,7 @@ impl Load {
         }
     }
 
-    /// The clients of the nodes that are ready, beginning with another one each time.
+    /// Clients of the ready nodes, starting with a different node for each `turn`.
     fn clients(&self, turn: u64, key: &str) -> Vec<Client> {
         let all = self.all();
         let ready: Vec<_> =
@@ -211,7 +212,7 @@ impl Load {
         chosen.into_iter().map(|backend| Client::new(&backend.url, key)).collect()
     }
 
-    /// Sends an event until it is accepted; the same one each time.
+    /// Posts events; each one is repeated until it is accepted.
     async fn write(self: Arc<Self>, tenant: usize, writer: usize) {
         let (mut last, mut number) = (String::new(), 0_u64);
         let mut turn = (tenant + writer) as u64;
@@ -252,7 +253,7 @@ impl Load {
         }
     }
 
-    /// Takes what is there and acknowledges it.
+    /// Leases and acknowledges events.
     async fn acknowledge(self: Arc<Self>, tenant: usize) {
         let mut turn = 0;
         while !self.stop.load(Ordering::SeqCst) {

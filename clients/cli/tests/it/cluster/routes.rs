@@ -1,8 +1,11 @@
-//! What a client meets at a node that does not own its tenant: the same as at the owner.
+//! Tests of requests to a node that does not own the tenant: it answers like the owner.
 //!
-//! ROUTES-1: a key's rate holds over all nodes. ROUTES-2: a key that is revoked at one node is refused at all. ROUTES-3: large
-//! pages and streams come whole through any node. ROUTES-4: so do errors, with their codes and the request's id. ROUTES-5: a
-//! stream from elsewhere ends with the node that the client reads it from, and does not hold up its stop.
+//! - ROUTES-1: the rate limit of a key applies to all nodes together.
+//! - ROUTES-2: a key that is revoked through one node is rejected by all.
+//! - ROUTES-3: large pages and streams arrive complete through any node.
+//! - ROUTES-4: errors keep their codes and the request id.
+//! - ROUTES-5: a forwarded stream ends with the node that the client is connected to, and does not
+//!   delay the stop of that node.
 
 use super::fleet::{Fleet, tenant};
 use crate::harness::{Call, Client, STATE_DEADLINE_MS, wait_until};
@@ -67,7 +70,7 @@ async fn large_pages(both: &[Client; 2]) {
     assert!(pages[0].len() > 4 << 20 && pages[0] == pages[1], "ROUTES-3");
 }
 
-/// Opens a stream at each node; an event that comes in at the other one reaches both.
+/// Opens a stream at each node; an event posted to one node arrives in both streams.
 async fn streams(both: &[Client; 2], key: &str, fleet: &Fleet) -> [Incoming; 2] {
     let http = legacy::Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
     let mut bodies = Vec::new();

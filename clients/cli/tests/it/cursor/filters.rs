@@ -1,10 +1,8 @@
-//! Filters of the inbox: by type, by time of acceptance, by status.
+//! Tests of the filters of the inbox: type, time of acceptance, status.
 //!
-//! A filter narrows what is listed and nothing else: order and paging stay, `total_count` remains the tenant's count
-//! in that status. Types are matched exactly or, with a trailing `.*`, by the segments in front of it; repeated types
-//! are alternatives.
-//!
-//! Not here: filters that are malformed; see the tests of bad input.
+//! A filter selects events but changes neither order nor paging; `total_count` stays the number of
+//! all events in that status. A type matches exactly or, with a trailing `.*`, by prefix; repeated
+//! types are alternatives.
 
 use crate::harness::{Call, Client, Node, listing};
 use std::time::Duration;
@@ -59,7 +57,7 @@ async fn types_are_matched_exactly_or_by_prefix() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rare_type_is_found_behind_many_others() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    // A page that looked at this many rows is answered, even empty, with a cursor that goes on behind them.
+    // After this many rows a page is returned, even if empty, with a cursor to continue.
     let node = Node::start(directory.path(), &[("TRIGGERS__BROKER__SCAN_ROWS_MAX", "200")]).await;
     let client = node.client();
     let first = client.accepted("rare.one", "{}").await;
@@ -70,13 +68,13 @@ async fn a_rare_type_is_found_behind_many_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn times_of_acceptance_bound_the_listing() {
+async fn the_time_of_acceptance_filters_the_listing() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     let client = node.client();
     for number in 0..3 {
         client.accepted("timed.event", &format!("{{\"number\":{number}}}")).await;
-        // Not a wait for a state: it puts whole milliseconds between neighbours, so that a bound can lie between.
+        // This does not wait for a state: a bound must fit between the times of two events.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let listed = listing::all(&client, "").await.events;
@@ -106,7 +104,7 @@ async fn times_of_acceptance_bound_the_listing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statuses_part_the_inbox() {
+async fn each_event_is_listed_under_its_status() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     let client = node.client();

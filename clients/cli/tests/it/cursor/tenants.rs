@@ -1,16 +1,15 @@
-//! Two tenants side by side: neither sees, changes or even learns of what belongs to the other.
+//! Tests of the isolation of two tenants.
 //!
-//! TENANTS-T-1: a listing shows the key's own tenant only, while both write.
-//! TENANTS-T-2: another tenant's event is 404 on every path, exactly as one that never was.
-//! TENANTS-T-3: another tenant's cursor is no cursor.
-//! TENANTS-T-4: an idempotency key belongs to its tenant.
-//!
-//! Not here: keys without the scope; see the tests of bad input.
+//! - TENANTS-T-1: a listing contains only events of the key's tenant while both tenants write.
+//! - TENANTS-T-2: another tenant's event is answered with 404 on every path, like an event that
+//!   never existed.
+//! - TENANTS-T-3: another tenant's cursor is rejected as an invalid cursor.
+//! - TENANTS-T-4: the same idempotency key of another tenant has no effect.
 
 use crate::harness::{Call, Client, Node, listing};
 use serde_json::json;
 
-/// A fresh tenant with a key of its own; `name` must be unique to the node.
+/// Creates a tenant and a key; `name` must be unique within the node.
 pub async fn tenant(node: &Node, name: &str) -> (String, Client) {
     let admin = node.admin();
     let made = admin.post("/v1/tenants", &json!({ "name": name })).await.expect(201).json();
@@ -49,11 +48,15 @@ async fn tenants_in_parallel_never_see_each_other() {
     for client in [left, right] {
         assert_eq!(listing::all(&client, "limit=7").await.total_count, 80, "TENANTS-T-1");
     }
-    assert_eq!(listing::received_count(&node.client()).await, 0, "TENANTS-T-1: nor does a third");
+    assert_eq!(
+        listing::received_count(&node.client()).await,
+        0,
+        "TENANTS-T-1: a third tenant sees nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_foreign_event_is_as_one_that_never_was() {
+async fn an_event_of_another_tenant_does_not_exist() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     let (_, owner) = tenant(&node, "owner").await;

@@ -1,11 +1,11 @@
-//! The load of the durability tests: writers and acknowledgers that note what they asked and what they were told.
+//! The load of the durability tests: writers and consumers that record their requests and answers.
 //!
-//! A writer posts single events and batches, with and without idempotency keys, until the node stops answering. Each
-//! event carries a marker of its own in `event_type`, so that an event nobody got the id of can still be told apart.
-//! A step of `Progress` is taken before each request and after each answer; comparing steps tells which POST began
-//! after which answer, over all tasks and rounds.
+//! A writer posts single events and batches, with and without idempotency keys, until the node
+//! stops answering. Each event has a unique `event_type`, which identifies it even if its id is
+//! unknown. Tasks take a step of `Progress` before each request and after each answer. The steps
+//! tell which POST started after which answer, across all tasks and rounds.
 //!
-//! Not here: what the notes must add up to; see `verdict.rs`.
+//! The checks of the records are in `verdict.rs`.
 
 use crate::harness::payload::{payload, size_bytes};
 use crate::harness::random::Random;
@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The global order of requests and answers, and how many requests were answered.
+/// The global order of requests and answers, and the number of answered requests.
 #[derive(Default)]
 pub struct Progress {
     step: AtomicU64,
@@ -23,8 +23,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The next step; steps taken later are greater.
-    pub fn tick(&self) -> u64 {
+    /// Returns the next step; later calls return greater steps.
+    pub fn next_step(&self) -> u64 {
         self.step.fetch_add(1, Ordering::SeqCst)
     }
 
@@ -33,7 +33,7 @@ impl Progress {
     }
 }
 
-/// An event that was sent.
+/// An event that a writer posted.
 #[derive(Debug)]
 pub struct Post {
     pub event_type: String,
@@ -42,7 +42,7 @@ pub struct Post {
     pub began: u64,
 }
 
-/// An event that was answered 201, with the step of the answer.
+/// An event that was answered with 201, and the step of the answer.
 #[derive(Debug)]
 pub struct Answered {
     pub post: Post,
@@ -50,15 +50,15 @@ pub struct Answered {
     pub at: u64,
 }
 
-/// What a task, a round or the whole test knows.
+/// The records of a task, a round or the complete test.
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub answered: Vec<Answered>,
     pub unanswered: Vec<Post>,
-    /// How many posts with an idempotency key were cut off and sent again.
+    /// Number of interrupted posts with an idempotency key that were repeated.
     pub retried: usize,
     pub acknowledged: HashSet<String>,
-    /// Asked to be acknowledged, with no answer: either status is right.
+    /// Events whose acknowledgement was not answered: both statuses are correct.
     pub maybe_acknowledged: HashSet<String>,
 }
 
@@ -87,7 +87,7 @@ impl Post {
         format!("{{ \"event_type\":\"{}\" ,\"payload\" : {} }}", self.event_type, self.payload)
     }
 
-    /// The request that sends this event alone.
+    /// The request that posts only this event.
     pub fn call(&self) -> Call {
         let call = Call::post("/v1/events", self.body());
         match &self.key {
@@ -101,7 +101,7 @@ impl Post {
     }
 }
 
-/// Writes until the node stops answering.
+/// Posts events until the node stops answering.
 pub async fn write(
     client: Client,
     mut random: Random,
@@ -110,7 +110,7 @@ pub async fn write(
 ) -> Ledger {
     let mut ledger = Ledger::default();
     for number in 0_u64.. {
-        let began = progress.tick();
+        let began = progress.next_step();
         let (posts, call) = if random.one_in(8) {
             batch(&mut random, &format!("{writer}-{number}"), began)
         } else {
@@ -123,13 +123,13 @@ pub async fn write(
         progress.answered.fetch_add(1, Ordering::SeqCst);
         match answer.status {
             201 => {
-                let at = progress.tick();
+                let at = progress.next_step();
                 let ids = event_ids(&answer, posts.len());
                 ledger
                     .answered
                     .extend(posts.into_iter().zip(ids).map(|(post, id)| post.answered(id, at)));
             }
-            // Overload is an honest answer; whether the event was written is then open.
+            // After a rejection because of overload the event may or may not exist.
             429 | 503 => ledger.unanswered.extend(posts),
             _ => panic!("unexpected answer {}: {}", answer.status, answer.text()),
         }
@@ -155,7 +155,7 @@ fn batch(random: &mut Random, marker: &str, began: u64) -> (Vec<Post>, Call) {
     (posts, Call::post("/v1/events/batch", body))
 }
 
-/// The ids of an answer to a single event or to a batch of `count`.
+/// The ids in an answer to a single event or to a batch of `count`.
 fn event_ids(answer: &Answer, count: usize) -> Vec<String> {
     let json = answer.json();
     let Some(results) = json["results"].as_array() else {
@@ -178,7 +178,7 @@ fn event_ids(answer: &Answer, count: usize) -> Vec<String> {
     ids
 }
 
-/// Reads the head of the inbox and acknowledges some of it, until the node stops answering.
+/// Acknowledges some of the oldest events repeatedly until the node stops answering.
 pub async fn acknowledge(client: Client, mut random: Random) -> Ledger {
     let mut ledger = Ledger::default();
     while let Ok(answer) = client.try_send(Call::get("/v1/inbox?limit=20")).await {
@@ -199,7 +199,7 @@ pub async fn acknowledge(client: Client, mut random: Random) -> Ledger {
     ledger
 }
 
-/// True when the node stopped answering.
+/// Returns true if the node stopped answering.
 async fn acknowledge_together(client: &Client, ids: Vec<String>, ledger: &mut Ledger) -> bool {
     if ids.is_empty() {
         return false;
@@ -217,7 +217,7 @@ async fn acknowledge_together(client: &Client, ids: Vec<String>, ledger: &mut Le
     false
 }
 
-/// True when the node stopped answering.
+/// Returns true if the node stopped answering.
 async fn acknowledge_singly(client: &Client, ids: Vec<String>, ledger: &mut Ledger) -> bool {
     for id in ids {
         let Ok(answer) = client.try_send(Call::post(format!("/v1/events/{id}/ack"), "")).await

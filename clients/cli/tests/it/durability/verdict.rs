@@ -1,9 +1,7 @@
-//! The judgement of the durability tests: what the writers were told against what the node has.
+//! The checks of the durability tests: the answers that the writers got against the node's state.
 //!
-//! The invariants carry their numbers from `durability.rs`. Everything is read through the public interface only:
-//! each answered event by its id, then the whole inbox in every status by its cursors.
-//!
-//! Not here: the load, and any repair. What does not add up fails the test with the event that does not.
+//! The invariants are defined in `durability.rs`. The checks use the public API: each answered
+//! event by its id, then the complete inbox in every status.
 
 use super::load::{Answered, Ledger};
 use crate::harness::listing::{self, Listed, STATUSES};
@@ -13,7 +11,7 @@ use std::collections::HashMap;
 
 const READS_IN_FLIGHT: usize = 8;
 
-/// DURABILITY-1 by id: every answered event is there, byte for byte.
+/// DURABILITY-1: reads every answered event by its id.
 pub async fn read_back(client: &Client, ledger: &Ledger) {
     futures_util::stream::iter(&ledger.answered)
         .for_each_concurrent(READS_IN_FLIGHT, |answered| read_one(client, answered))
@@ -37,7 +35,7 @@ async fn read_one(client: &Client, answered: &Answered) {
     assert_eq!(raw_payload(&answer), answered.post.payload, "DURABILITY-1: byte for byte");
 }
 
-/// DURABILITY-4: sweeps over the steps in order, keeping the greatest id answered so far.
+/// DURABILITY-4: checks the ids in the order of the steps against the greatest answered so far.
 pub fn ids_grow(ledger: &Ledger) {
     enum Step<'a> {
         Began(&'a Answered),
@@ -64,7 +62,7 @@ pub fn ids_grow(ledger: &Ledger) {
     }
 }
 
-/// DURABILITY-1, 2, 3, 5 and 6 over the listing of every status.
+/// Checks DURABILITY-1, 2, 3, 5 and 6 with the listing of every status.
 pub async fn ledger_matches_listing(client: &Client, ledger: &Ledger) {
     let events = everything(client).await;
     let mut by_type: HashMap<&str, Vec<&Listed>> = HashMap::new();
@@ -81,7 +79,7 @@ pub async fn ledger_matches_listing(client: &Client, ledger: &Ledger) {
         if ledger.acknowledged.contains(id) {
             assert_eq!(found[0].status, "delivered", "DURABILITY-5: {id} was acknowledged");
         } else if !ledger.maybe_acknowledged.contains(id) {
-            assert_eq!(found[0].status, "received", "DURABILITY-5: nobody acknowledged {id}");
+            assert_eq!(found[0].status, "received", "DURABILITY-5: {id} was not acknowledged");
         }
     }
     let mut known = ledger.answered.len();
@@ -90,11 +88,11 @@ pub async fn ledger_matches_listing(client: &Client, ledger: &Ledger) {
         assert!(found.len() <= 1, "DURABILITY-2: at most once: {}", post.event_type);
         assert!(
             found.iter().all(|event| event.payload.get() == post.payload),
-            "DURABILITY-2: whole or not at all"
+            "DURABILITY-2: complete or not at all"
         );
         known += found.len();
     }
-    assert_eq!(events.len(), known, "every event was sent by somebody");
+    assert_eq!(events.len(), known, "every event was sent by a writer");
     assert_eq!(
         listed_acknowledged(&events, ledger),
         ledger.acknowledged.len(),
@@ -102,7 +100,7 @@ pub async fn ledger_matches_listing(client: &Client, ledger: &Ledger) {
     );
 }
 
-/// Every event in every status; DURABILITY-6 on the way.
+/// Lists the events of every status and checks DURABILITY-6.
 async fn everything(client: &Client) -> Vec<Listed> {
     let mut events = Vec::new();
     for status in STATUSES {

@@ -1,12 +1,10 @@
-//! An HTTP client for tests: keep-alive, one deadline a call, nothing hidden.
+//! An HTTP client for tests: kept connections, and one deadline per call.
 //!
-//! `Call` is a request being put together, `Answer` what came back with its raw bytes. A body gets the content type
-//! `application/json` unless the call names another. `try_send` reports a broken connection, which the tests that kill
-//! nodes expect; `send` panics on it.
+//! `Call` is a request under construction, `Answer` a response with its raw bytes. A body has the
+//! content type `application/json` unless the call sets another. `try_send` returns a broken
+//! connection as an error, which tests that kill nodes expect; `send` panics.
 //!
-//! 1. A call is sent at most once: what a killed node leaves unanswered is the test's to judge.
-//!
-//! Not here: requests that break HTTP itself; see `wire.rs`.
+//! 1. A call is sent at most once; the test decides what an unanswered call means.
 
 use super::STATE_DEADLINE_MS;
 use bytes::Bytes;
@@ -19,7 +17,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use std::time::Duration;
 
-/// A request without address and key.
+/// A request, without address and key.
 #[derive(Clone, Debug)]
 pub struct Call {
     method: &'static str,
@@ -41,12 +39,12 @@ impl Call {
         Self::new("DELETE", path)
     }
 
-    /// A POST of the bytes as they are.
+    /// A POST with these bytes as its body.
     pub fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self::new("POST", path).body(body)
     }
 
-    /// A POST of one event with a payload kept as written.
+    /// A POST of one event, with the payload as written.
     pub fn event(event_type: &str, payload: &str) -> Self {
         Self::post(
             "/v1/events",
@@ -69,7 +67,7 @@ impl Call {
     }
 }
 
-/// A complete response.
+/// A complete HTTP response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -78,31 +76,31 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON; panics, showing it, when it is not.
+    /// The body as JSON; panics with the body if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| {
             panic!("not JSON ({error}), status {}: {}", self.status, self.text())
         })
     }
 
-    /// The body as text, cut to what a failure message can bear.
+    /// The body as text, shortened for a failure message.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).chars().take(2_000).collect()
     }
 
-    /// A header as text, or the empty string.
+    /// A header as text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    /// Panics, showing the answer, unless it has this status.
+    /// Panics with the answer unless it has this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "unexpected answer: {}", self.text());
         self
     }
 
-    /// The string at a JSON pointer of the body; panics when there is none.
+    /// The string at a JSON pointer in the body; panics if there is none.
     #[track_caller]
     pub fn string(&self, pointer: &str) -> String {
         let json = self.json();
@@ -111,7 +109,7 @@ impl Answer {
     }
 }
 
-/// A client of one address with one key. Clones share connections.
+/// A client with one address and one key. Clones share connections.
 #[derive(Clone)]
 pub struct Client {
     http: legacy::Client<HttpConnector, Full<Bytes>>,
@@ -139,7 +137,7 @@ impl Client {
         Self { key: None, ..self.clone() }
     }
 
-    /// Sends once; the error is the text of what broke.
+    /// Sends the call once; the error describes the broken connection.
     pub async fn try_send(&self, call: Call) -> Result<Answer, String> {
         let request = self.request(call);
         let exchange = async {
@@ -154,7 +152,7 @@ impl Client {
             .unwrap_or_else(|_| Err("no answer before the deadline".to_owned()))
     }
 
-    /// Sends once and panics when the connection breaks.
+    /// Sends the call once; panics if the connection breaks.
     pub async fn send(&self, call: Call) -> Answer {
         let what = format!("{} {}", call.method, call.path);
         self.try_send(call).await.unwrap_or_else(|error| panic!("{what}: {error}"))
@@ -173,7 +171,7 @@ impl Client {
         self.send(Call::post(path, body.to_string())).await
     }
 
-    /// Posts one event that must be accepted; its id.
+    /// Posts one event, which must be accepted, and returns its id.
     pub async fn accepted(&self, event_type: &str, payload: &str) -> String {
         self.send(Call::event(event_type, payload)).await.expect(201).string("/event_id")
     }

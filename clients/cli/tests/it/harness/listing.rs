@@ -1,18 +1,16 @@
-//! The inbox as a consumer walks it: page after page by the cursor, payloads as the bytes the node sent.
+//! Reads the inbox page by page as a consumer does, with payloads as raw bytes.
 //!
-//! Every page is judged on the way: both spellings of the cursor agree, events are in ascending order of id, a page
-//! that promises more comes with a cursor.
-//!
-//! Not here: what should be in the listing. The tests know that.
+//! Every page is checked: both forms of the cursor agree, events are in ascending order of id, and
+//! a page with `has_more` has a cursor.
 
 use super::{Answer, Client};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The statuses an event can have, as the query parameter names them.
+/// Every status of an event, as the query parameter names it.
 pub const STATUSES: [&str; 4] = ["received", "queued", "delivered", "failed"];
 
-/// An event of a page; the payload is the raw text between its braces, braces included.
+/// An event of a page, with the raw text of its payload.
 #[derive(Debug, Deserialize)]
 pub struct Listed {
     pub event_id: String,
@@ -22,7 +20,7 @@ pub struct Listed {
     pub payload: Box<RawValue>,
 }
 
-/// One page of `GET /v1/inbox`.
+/// A page of `GET /v1/inbox`.
 #[derive(Debug, Deserialize)]
 pub struct Page {
     pub events: Vec<Listed>,
@@ -31,7 +29,7 @@ pub struct Page {
     pub pagination: Pagination,
 }
 
-/// The second spelling of the paging state, and the count.
+/// The second form of the paging state, and the total count.
 #[derive(Debug, Deserialize)]
 pub struct Pagination {
     pub limit: u64,
@@ -40,14 +38,14 @@ pub struct Pagination {
     pub total_count: u64,
 }
 
-/// Everything a query matches, and the total the last page named.
+/// All events that a query matches, and the total count of the last page.
 #[derive(Debug)]
 pub struct Listing {
     pub events: Vec<Listed>,
     pub total_count: u64,
 }
 
-/// Reads one page; `query` is without the question mark and without a cursor.
+/// Reads one page; `query` has no question mark and no cursor.
 pub async fn page(client: &Client, query: &str, cursor: Option<&str>) -> Page {
     let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
     let answer = client.get(&format!("/v1/inbox?{query}{cursor}")).await.expect(200);
@@ -61,7 +59,7 @@ pub async fn page(client: &Client, query: &str, cursor: Option<&str>) -> Page {
     page
 }
 
-/// Follows the cursor from `cursor` until the node says that there is no more.
+/// Reads all pages from `cursor` on.
 pub async fn follow(client: &Client, query: &str, mut cursor: Option<String>) -> Listing {
     let mut events: Vec<Listed> = Vec::new();
     loop {
@@ -79,17 +77,17 @@ pub async fn follow(client: &Client, query: &str, mut cursor: Option<String>) ->
     }
 }
 
-/// Everything `query` matches, from the beginning.
+/// Reads all pages of a query.
 pub async fn all(client: &Client, query: &str) -> Listing {
     follow(client, query, None).await
 }
 
-/// The tenant's count of events in status `received`.
+/// The number of events of the tenant in status `received`.
 pub async fn received_count(client: &Client) -> u64 {
     page(client, "limit=1", None).await.pagination.total_count
 }
 
-/// The payload of a single event's body exactly as the node sent it.
+/// The payload of a single event exactly as the node sent it.
 pub fn raw_payload(answer: &Answer) -> String {
     #[derive(Deserialize)]
     struct Event {

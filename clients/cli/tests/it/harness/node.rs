@@ -1,11 +1,9 @@
-//! One node as a process: `triggers dev` on a directory of the test.
+//! A node as a process: `triggers dev` with a data directory of the test.
 //!
-//! 1. A node is ready once it has rewritten `dev.json` in this start and answers its health check at the address in
-//!    it. A file of an earlier start is never believed: its port may belong to another node by now.
-//! 2. `kill_hard` is SIGKILL: no handler of the node runs. `terminate` is SIGTERM and waits for the exit.
+//! 1. A node is ready once it has rewritten `dev.json` and answers the health check at the address
+//!    in it. The file of an earlier start is ignored, since another process may have its port now.
+//! 2. `kill_hard` sends SIGKILL, which the node cannot handle. `terminate` sends SIGTERM and waits.
 //! 3. Dropping a node kills it; if the test is failing, the end of its log is printed first.
-//!
-//! Not here: `serve`, which the lifecycle tests run as a plain command.
 
 use super::process::{self, Finished};
 use super::{Call, Client, STATE_DEADLINE_MS};
@@ -18,7 +16,7 @@ use tempfile::NamedTempFile;
 
 const LOG_TAIL_BYTES: usize = 6_000;
 
-/// The contents of `dev.json`.
+/// The contents of the file `dev.json`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Dev {
     pub url: String,
@@ -28,7 +26,7 @@ pub struct Dev {
     pub admin_key: String,
 }
 
-/// A serving node.
+/// A node that has started.
 pub struct Node {
     child: Child,
     log: NamedTempFile,
@@ -36,7 +34,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node on `directory` and waits until it serves.
+    /// Starts a node with the data directory `directory` and waits until it is ready.
     pub async fn start(directory: &Path, envs: &[(&str, &str)]) -> Self {
         let file = directory.join("dev.json");
         let before = modified(&file);
@@ -49,7 +47,7 @@ impl Node {
         match serving.await {
             Ok(Some(dev)) => Self { child, log, dev },
             outcome => {
-                // The child may have ended already, in which case there is nothing left to kill.
+                // Killing fails if the child has already ended.
                 let _ = child.kill();
                 let _ = child.wait();
                 let why = if outcome.is_ok() { "ended" } else { "did not serve in time" };
@@ -58,7 +56,7 @@ impl Node {
         }
     }
 
-    /// Starts a node that is expected to refuse: runs it to its end.
+    /// Runs a node that is expected to fail to start until it ends.
     pub async fn refusal(directory: &Path, envs: &[(&str, &str)]) -> Finished {
         process::run(&arguments(directory), envs).await
     }
@@ -73,7 +71,7 @@ impl Node {
         Client::new(&self.dev.url, &self.dev.admin_key)
     }
 
-    /// SIGKILL, now. The process is gone when this returns.
+    /// Kills the node with SIGKILL and waits until the process has ended.
     pub fn kill_hard(&mut self) {
         self.child.kill().expect("a running node can be killed");
         self.child.wait().expect("a killed node can be waited for");
@@ -88,13 +86,13 @@ impl Node {
         assert!(status.success(), "SIGTERM reached the node");
     }
 
-    /// Waits for the process to end by itself; its exit code.
+    /// Waits for the process to end and returns its exit code.
     pub async fn exit_code(&mut self) -> i32 {
         let status = process::wait(&mut self.child).await;
         status.expect("the node ended in time").code().unwrap_or(-1)
     }
 
-    /// SIGTERM, then the exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub async fn terminate(&mut self) -> i32 {
         self.signal_termination();
         self.exit_code().await
@@ -103,7 +101,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Both fail when the test has ended the process itself.
+        // Both fail if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -126,7 +124,9 @@ fn modified(file: &PathBuf) -> Option<SystemTime> {
     std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// Waits for `dev.json` to be newer than `before` and for its address to be healthy; `None` if the process ends.
+/// Waits until `dev.json` is newer than `before` and its address is healthy.
+///
+/// Returns `None` if the process ends.
 async fn serving(child: &mut Child, file: &PathBuf, before: Option<SystemTime>) -> Option<Dev> {
     loop {
         if child.try_wait().expect("the child can be waited for").is_some() {

@@ -1,10 +1,7 @@
-//! Payloads that come back changed from anything that parses and prints them again.
+//! Payloads that change if software parses and reprints them.
 //!
-//! A made payload is a valid JSON object (I-JSON: unique names, no lone surrogates, no noncharacters) full of what
-//! a re-serialization would alter: white space of every kind, escapes that need not be escapes, numbers with idle
-//! digits, members in no order, Unicode on both sides of every boundary.
-//!
-//! Not here: invalid input; see the tests of bad input.
+//! A generated payload is a valid I-JSON object whose form a serializer would alter: unusual white
+//! space, unnecessary escapes, redundant digits, unsorted members, unusual Unicode characters.
 
 use super::random::Random;
 
@@ -25,8 +22,7 @@ const VALUES: [&str; 12] = [
     "{\"z\":1,\"a\":2 ,\"\":3}",
 ];
 
-/// A payload of roughly `size_bytes` that carries `marker`; below 64 bytes there is no room and it is `{}` with
-/// white space inside.
+/// A payload of roughly `size_bytes` that contains `marker`; below 64 bytes only `{}` with spaces.
 pub fn payload(random: &mut Random, marker: &str, size_bytes: usize) -> String {
     if size_bytes < 64 {
         return format!("{{{}}}", random.pick(&SPACES));
@@ -51,7 +47,7 @@ pub fn payload(random: &mut Random, marker: &str, size_bytes: usize) -> String {
     text
 }
 
-/// Sizes as partners have them: mostly small, some of kilobytes, a few up to 100 KiB, some of two bytes.
+/// A realistic size: mostly small, sometimes kilobytes, rarely up to 100 KiB or only two bytes.
 pub fn size_bytes(random: &mut Random) -> usize {
     let size = match random.below(40) {
         0 => random.between(9_000, 100 * 1_024),

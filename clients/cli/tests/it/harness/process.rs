@@ -1,10 +1,8 @@
-//! The binary as a child process: started without the surrounding configuration, its output kept in files.
+//! The binary as a child process, with a clean environment and its output in files.
 //!
-//! 1. No variable whose name starts with `TRIGGERS` reaches the child unless the test names it.
-//! 2. Output goes to files rather than pipes, so that a chatty child never blocks on a reader that is not there.
-//! 3. A child that outlives its deadline is killed, and the test fails with what the child wrote.
-//!
-//! Not here: what the command line means; see `node.rs` for a node that serves.
+//! 1. No variable whose name starts with `TRIGGERS` reaches the child unless the test sets it.
+//! 2. Output goes to files, not pipes, so that the child never blocks on a missing reader.
+//! 3. A child that exceeds its deadline is killed, and the test fails with the child's output.
 
 use super::STATE_DEADLINE_MS;
 use std::ffi::OsStr;
@@ -13,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tempfile::NamedTempFile;
 
-/// What a finished command left: its exit code (-1 when a signal ended it) and both outputs.
+/// The exit code of a finished command (-1 if a signal ended it) and its output.
 #[derive(Debug)]
 pub struct Finished {
     pub code: i32,
@@ -21,7 +19,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Starts the binary with `arguments`; standard output and error go to the two files.
+/// Starts the binary with `arguments`; standard output and standard error go to the files.
 pub fn spawn<Argument: AsRef<OsStr>>(
     arguments: &[Argument],
     envs: &[(&str, &str)],
@@ -44,7 +42,7 @@ pub fn spawn<Argument: AsRef<OsStr>>(
         .expect("the binary under test starts")
 }
 
-/// Runs the binary to its end.
+/// Runs the binary until it ends.
 pub async fn run<Argument: AsRef<OsStr>>(
     arguments: &[Argument],
     envs: &[(&str, &str)],
@@ -62,7 +60,7 @@ pub async fn run<Argument: AsRef<OsStr>>(
     finished
 }
 
-/// Waits for the end of the child; at the deadline kills it and answers `None`.
+/// Waits until the child ends; at the deadline kills it and returns `None`.
 pub async fn wait(child: &mut Child) -> Option<ExitStatus> {
     let ended = tokio::time::timeout(Duration::from_millis(STATE_DEADLINE_MS), async {
         loop {
@@ -81,12 +79,12 @@ pub async fn wait(child: &mut Child) -> Option<ExitStatus> {
     None
 }
 
-/// A fresh file for the output of a child; it is gone with the value.
+/// Creates a file for the output of a child; it is deleted when dropped.
 pub fn log_file() -> NamedTempFile {
     NamedTempFile::new().expect("a temporary file can be made")
 }
 
-/// Everything written to `file` so far; bytes that are not UTF-8 are replaced.
+/// The contents of `file`; bytes that are not UTF-8 are replaced.
 pub fn text(file: &NamedTempFile) -> String {
     let mut bytes = Vec::new();
     file.reopen()

@@ -1,14 +1,12 @@
-//! Repeatable randomness for tests: a seed that tells itself when a test fails, and streams drawn from it.
+//! Repeatable randomness: a seed that is printed when a test fails, and streams derived from it.
 //!
-//! The seed comes from `TRIGGERS_TEST_SEED` or, when that is not set, from the randomness the standard library gives
-//! its hash maps. Each stream is an xorshift generator of its own, so that tasks which run side by side draw
-//! independently of how they are scheduled.
-//!
-//! Not here: anything fit for keys or secrets.
+//! The seed comes from `TRIGGERS_TEST_SEED` or else from the random state of the standard library's
+//! hash maps. Each stream is a separate xorshift generator, so that parallel tasks draw the same
+//! numbers regardless of scheduling. The streams are not suitable for secrets.
 
 use std::hash::BuildHasher;
 
-/// The seed of one test; dropped while the test is failing, it prints how to repeat it.
+/// The seed of one test. If the test panics, dropping the seed prints how to repeat it.
 pub struct Seed(u64);
 
 impl Seed {
@@ -17,10 +15,10 @@ impl Seed {
         Self(chosen.unwrap_or_else(|| std::hash::RandomState::new().hash_one("seed")))
     }
 
-    /// An independent stream; the same number gives the same stream.
+    /// Returns an independent stream; the same number returns the same stream.
     pub fn stream(&self, number: u64) -> Random {
         let mut random = Random((self.0 ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1);
-        // The first outputs of neighbouring states resemble each other.
+        // The first outputs of similar states are similar.
         for _ in 0..16 {
             random.next();
         }
@@ -57,7 +55,7 @@ impl Random {
         from + self.below(to - from + 1)
     }
 
-    /// True once in `n` on average.
+    /// Returns true with probability 1/`n`.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }

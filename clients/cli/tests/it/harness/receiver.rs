@@ -1,9 +1,10 @@
-//! A real HTTP server that takes webhooks: what it answers is set by the test, what arrives is remembered.
+//! An HTTP server that receives webhooks; the test chooses its answers.
 //!
-//! 1. A webhook is remembered before it is answered, so that what was answered 2xx is in the list.
-//! 2. It listens on a port of the system's choice until it is dropped; a receiver can be moved to another port never.
+//! 1. A webhook is recorded before it is answered, so every webhook answered with 2xx is in the
+//!    list.
+//! 2. The server listens on a free port until it is dropped.
 //!
-//! Not here: signatures. The tests that care check them.
+//! Signatures are checked by the tests.
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -17,21 +18,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
 
-/// What a receiver does with a webhook.
+/// The reaction of a receiver to a webhook.
 #[derive(Clone, Debug)]
 pub enum Manner {
+    /// Answers with this status.
     Answer(u16),
-    /// Answers with this header.
+    /// Answers with this status and header.
     With(u16, &'static str, String),
-    /// Never answers.
+    /// Never answers a webhook.
     Hang,
-    /// Answers 200 with a body of so many bytes.
+    /// Answers 200 with a body of this many bytes.
     Large(usize),
-    /// Answers 200 with a body that never ends, a byte now and then.
+    /// Answers 200 with a body that never ends, sent slowly.
     Endless,
 }
 
-/// One webhook as it arrived.
+/// A webhook that was received.
 #[derive(Clone, Debug)]
 pub struct Arrived {
     pub headers: HeaderMap,
@@ -54,7 +56,7 @@ struct Inside {
     arrived: Mutex<Vec<Arrived>>,
 }
 
-/// A receiver; it is gone when dropped.
+/// A running receiver, which stops when dropped.
 pub struct Receiver {
     pub address: SocketAddr,
     inside: Arc<Inside>,
@@ -79,19 +81,19 @@ impl Receiver {
     }
 
     pub fn set(&self, manner: Manner) {
-        *self.inside.manner.lock().expect("no test panics while it holds this") = Some(manner);
+        *self.inside.manner.lock().expect("no test panics while holding the lock") = Some(manner);
     }
 
-    /// Everything that arrived, in order.
+    /// The received webhooks, in order.
     pub fn arrived(&self) -> Vec<Arrived> {
-        self.inside.arrived.lock().expect("no test panics while it holds this").clone()
+        self.inside.arrived.lock().expect("no test panics while holding the lock").clone()
     }
 
     pub fn count(&self) -> usize {
-        self.inside.arrived.lock().expect("no test panics while it holds this").len()
+        self.inside.arrived.lock().expect("no test panics while holding the lock").len()
     }
 
-    /// How often each event arrived, by its webhook id.
+    /// The number of received webhooks per webhook id.
     pub fn ids(&self) -> BTreeMap<String, usize> {
         let mut ids = BTreeMap::new();
         for arrived in self.arrived() {
@@ -109,13 +111,13 @@ impl Drop for Receiver {
 
 async fn take(State(inside): State<Arc<Inside>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    // A sender that is killed in the middle of its body has sent no webhook.
+    // If the sender is killed before the end of the body, no webhook was received.
     let Ok(body) = axum::body::to_bytes(body, 4 << 20).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let arrived = Arrived { headers: head.headers, body };
-    inside.arrived.lock().expect("no test panics while it holds this").push(arrived);
-    let manner = inside.manner.lock().expect("no test panics while it holds this").clone();
+    inside.arrived.lock().expect("no test panics while holding the lock").push(arrived);
+    let manner = inside.manner.lock().expect("no test panics while holding the lock").clone();
     let status = |code: u16| StatusCode::from_u16(code).expect("a test answers with a status");
     match manner.unwrap_or(Manner::Answer(200)) {
         Manner::Answer(code) => status(code).into_response(),

@@ -1,12 +1,11 @@
-//! A bare TCP connection to the node, for bytes that no well-behaved client sends.
+//! A plain TCP connection to the node, for bytes that an HTTP client cannot send.
 //!
-//! Answers are read back as ordinary `Answer`s: a head, then as many bytes as `Content-Length` says, or up to the end
-//! of the stream when there is none. A reset after a complete answer is no fault: a server that refuses a body has
-//! every right to close on the rest of it.
+//! Answers are read as ordinary `Answer`s: a header, then as many bytes as `Content-Length` says,
+//! or up to the end of the stream. A connection reset after a complete answer is accepted: a server
+//! that rejects a body may close the connection before reading it.
 //!
 //! 1. Every read has a deadline; a connection that hangs fails the test.
-//!
-//! Not here: chunked answers. The node's errors are short and carry their length.
+//! 2. Chunked answers are not supported; the node's errors have a length.
 
 use super::{Answer, STATE_DEADLINE_MS};
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// One connection and what was read from it but not yet used.
+/// A connection, and the bytes read from it that are not used yet.
 pub struct Wire {
     stream: TcpStream,
     pending: Vec<u8>,
@@ -30,16 +29,16 @@ impl Wire {
         Self { stream, pending: Vec::new() }
     }
 
-    /// Writes all of it; false when the peer has closed.
+    /// Writes all bytes; returns false if the peer has closed the connection.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Writes while reading, as a client does whose large body may be refused before its end; the answer.
+    /// Reads the answer while writing, since the node may reject a large body before its end.
     pub async fn write_and_answer(self, bytes: Vec<u8>) -> Option<Answer> {
         let (read, mut write) = self.stream.into_split();
         let writing = tokio::spawn(async move {
-            // The peer may close on the rest of the body, which is what is tested.
+            // The peer may close the connection before it has read the body.
             let _ = write.write_all(&bytes).await;
             write
         });
@@ -49,7 +48,7 @@ impl Wire {
         answer
     }
 
-    /// The next answer; `None` when the connection ends before one is complete.
+    /// Reads the next answer; `None` if the connection ends before it is complete.
     pub async fn answer(&mut self) -> Option<Answer> {
         let mut reading =
             Reading { stream: &mut self.stream, pending: std::mem::take(&mut self.pending) };
@@ -58,19 +57,19 @@ impl Wire {
         answer
     }
 
-    /// Ends this side of the connection; the answer can still be read.
+    /// Shuts down the write side of the connection; answers can still be read.
     pub async fn finish(&mut self) {
-        // The peer may have closed already.
+        // The peer may have closed the connection.
         let _ = self.stream.shutdown().await;
     }
 
-    /// Whether something came that was not read yet, or the peer has closed.
+    /// Tests whether unread bytes have arrived or the peer has closed the connection.
     pub async fn has_answer(&self) -> bool {
         let readable = tokio::time::timeout(Duration::from_millis(1), self.stream.readable()).await;
         readable.is_ok()
     }
 
-    /// Waits until the peer has closed, dropping whatever else it sends.
+    /// Waits until the peer closes the connection, discarding everything it sends.
     pub async fn closed(&mut self) {
         let mut reading = Reading { stream: &mut self.stream, pending: Vec::new() };
         while reading.more().await {}
@@ -110,7 +109,7 @@ impl<Stream: tokio::io::AsyncRead + Unpin> Reading<Stream> {
         })
     }
 
-    /// Reads some bytes; false at the end of the stream or on a reset.
+    /// Reads some bytes; returns false at the end of the stream or on a reset.
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1_024];
         let reading = tokio::time::timeout(

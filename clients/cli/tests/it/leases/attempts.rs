@@ -1,21 +1,22 @@
-//! What becomes of an event that is not acknowledged: the next attempt, the dead letter, and back.
+//! Tests of events that are not acknowledged: further attempts, dead letters and replays.
 //!
-//! ATTEMPTS-1: a lease that runs out is a failed attempt; after the last one by the retry policy the event is `failed`.
-//! ATTEMPTS-2: the token of a lease that has run out is 409.
-//! ATTEMPTS-3: the status tells of every attempt.
-//! ATTEMPTS-4: a failed or delivered event can be delivered again, one or many.
-//! ATTEMPTS-5: a lease outlives the node that gave it, and so does its end.
+//! - ATTEMPTS-1: an expired lease is a failed attempt; after the last attempt of the retry policy
+//!   the event is `failed`.
+//! - ATTEMPTS-2: the token of an expired lease gets 409.
+//! - ATTEMPTS-3: the status of an event lists every attempt.
+//! - ATTEMPTS-4: failed and delivered events can be replayed, individually or together.
+//! - ATTEMPTS-5: a lease and its expiry survive a restart of the node.
 //!
-//! Not here: the default policy's hours, which the actors test in virtual time.
+//! The delays of the default policy are tested by the actors in virtual time.
 
 use super::{extension, lease, leased_ids, post};
 use crate::bad_input::probe::{Probe, check_refusal};
 use crate::harness::{Call, Client, Node, STATE_DEADLINE_MS, listing, process, wait_until};
 use serde_json::{Value, json};
 
-const WAIT_S: u64 = 20;
+const WAIT_SECONDS: u64 = 20;
 
-/// Gives the development tenant a retry policy.
+/// Sets the retry policy of the development tenant.
 async fn set_delays(node: &Node, delays_seconds: &[u32]) {
     let policy = json!({ "retry_policy": { "delays_seconds": delays_seconds } });
     let call =
@@ -23,13 +24,16 @@ async fn set_delays(node: &Node, delays_seconds: &[u32]) {
     node.admin().send(call).await.expect(200);
 }
 
-/// Leases one event for `visibility_s` seconds, waiting for it; the event.
-async fn lease_one(client: &Client, visibility_s: u32) -> Value {
-    let wish =
-        json!({ "limit": 1, "visibility_timeout_seconds": visibility_s, "wait_seconds": WAIT_S });
+/// Waits for one event, leases it for `visibility_seconds` and returns it.
+async fn lease_one(client: &Client, visibility_seconds: u32) -> Value {
+    let wish = json!({
+        "limit": 1,
+        "visibility_timeout_seconds": visibility_seconds,
+        "wait_seconds": WAIT_SECONDS,
+    });
     let answer = client.send(lease(&wish)).await.expect(200);
     let event = answer.json()["events"][0].clone();
-    assert!(event.is_object(), "nothing to lease within {WAIT_S} s");
+    assert!(event.is_object(), "nothing to lease within {WAIT_SECONDS} s");
     event
 }
 
@@ -42,7 +46,7 @@ async fn is_in(client: &Client, id: &str, status: &str) -> bool {
 }
 
 #[tokio::test]
-async fn an_event_that_nobody_acknowledges_comes_back_and_then_fails() {
+async fn an_unacknowledged_event_returns_and_finally_fails() {
     let probe = Probe::start(&[]).await;
     set_delays(&probe.node, &[0, 0]).await;
     let id = probe.client.accepted("lost.event", "{}").await;
@@ -107,7 +111,7 @@ async fn an_event_that_nobody_acknowledges_comes_back_and_then_fails() {
 }
 
 #[tokio::test]
-async fn what_a_consumer_gives_back_comes_again_when_it_says() {
+async fn a_returned_event_is_leased_again_after_its_delay() {
     let probe = Probe::start(&[]).await;
     let id = probe.client.accepted("refused.event", "{}").await;
     check_refusal(
@@ -128,7 +132,7 @@ async fn what_a_consumer_gives_back_comes_again_when_it_says() {
     assert!(refused["next_retry_at"].is_string(), "{refused}");
     let again = lease_one(&probe.client, 600).await;
     assert_eq!((&again["event_id"], &again["attempts"]), (&json!(id), &json!(2)));
-    // The default policy's first delay is a minute, so that it does not come back at once.
+    // The first delay of the default policy is a minute, so the event does not return at once.
     let refused = post(&probe.client, &id, "nack", &json!({})).await.expect(200).json();
     assert_eq!(refused["status"], "queued", "{refused}");
     assert!(
@@ -148,7 +152,7 @@ async fn what_a_consumer_gives_back_comes_again_when_it_says() {
 }
 
 #[tokio::test]
-async fn a_lease_and_its_end_outlive_the_node() {
+async fn a_lease_and_its_expiry_survive_a_restart() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let mut node = Node::start(directory.path(), &[]).await;
     set_delays(&node, &[0]).await;
@@ -169,7 +173,7 @@ async fn a_lease_and_its_end_outlive_the_node() {
     );
     assert!(
         leased_ids(&client.send(lease(&json!({}))).await.expect(200)).is_empty(),
-        "ATTEMPTS-5: the other one holds"
+        "ATTEMPTS-5: the other lease is still valid"
     );
     post(&client, &held, "ack", &json!({ "lease_token": token(&holding) })).await.expect(200);
 }
@@ -225,5 +229,5 @@ async fn the_command_line_replays() {
     assert!(is_in(&probe.client, &id, "received").await, "ATTEMPTS-4");
     let refused = process::run(&["events", "replay", &id], &envs).await;
     assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("CONFLICT"), "the node's own words: {refused:?}");
+    assert!(refused.stderr.contains("CONFLICT"), "the node's message: {refused:?}");
 }

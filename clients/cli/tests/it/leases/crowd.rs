@@ -1,6 +1,6 @@
-//! Many consumers, many events: twenty empty an inbox of a hundred thousand, and each event is handled once.
+//! Twenty consumers drain an inbox of 100,000 events, and each event is handled once.
 //!
-//! CROWD-1: while nobody fails, no event is leased twice, and none is left.
+//! CROWD-1: if no consumer fails, no event is leased twice and none is left.
 
 use super::leased_ids;
 use crate::harness::{Call, Client, Node, listing};
@@ -19,7 +19,7 @@ async fn fill(client: &Client) {
     }
 }
 
-/// Leases and acknowledges until there is nothing more; what it has handled.
+/// Leases and acknowledges until the inbox is empty; returns the ids of the handled events.
 async fn consume(client: Client) -> Vec<String> {
     let mut handled = Vec::new();
     loop {
@@ -38,7 +38,7 @@ async fn consume(client: Client) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_consumers_empty_an_inbox_and_handle_each_event_once() {
+async fn twenty_consumers_drain_an_inbox_and_handle_each_event_once() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
     fill(&node.client()).await;

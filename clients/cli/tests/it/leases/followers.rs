@@ -1,11 +1,9 @@
-//! Reading along without leasing: the stream of Server-Sent Events and the polling trigger.
+//! Tests of reading without leases: the Server-Sent Events stream and the polling endpoint.
 //!
-//! FOLLOWERS-1: a stream gives each received event once, in order, from behind the last id that was seen.
-//! FOLLOWERS-2: a stream ends, as a body ends, when the node stops or its key is revoked.
-//! FOLLOWERS-3: a tenant has at most 100 streams; one that its client leaves makes room.
-//! FOLLOWERS-4: a poll is a bare array, newest first, each event with an `id`.
-//!
-//! Not here: a client that stops reading; the server's own tests end such connections.
+//! - FOLLOWERS-1: a stream sends each received event once, in order, starting after the given id.
+//! - FOLLOWERS-2: a stream ends cleanly when the node stops or its key is revoked.
+//! - FOLLOWERS-3: a tenant has at most 100 streams; closing one permits another.
+//! - FOLLOWERS-4: a poll returns an array, newest event first, each event with an `id`.
 
 use super::post;
 use crate::bad_input::probe::{Probe, check_refusal, check_security_headers};
@@ -15,14 +13,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A stream that is being read: everything that came so far, with the marks of its chunks.
+/// An open stream, and the bytes read from it so far, including the chunk headers.
 struct Follower {
     stream: TcpStream,
     text: String,
 }
 
 impl Follower {
-    /// Opens a stream and waits for its beginning; `more` is further header lines, each with its end.
+    /// Opens a stream and waits for its first bytes; `more` has complete header lines.
     async fn open(url: &str, key: &str, query: &str, more: &str) -> Self {
         let mut follower = Self::ask(url, key, query, more).await;
         assert!(follower.text.starts_with("HTTP/1.1 200"), "{}", follower.text);
@@ -30,7 +28,7 @@ impl Follower {
         follower
     }
 
-    /// As `open`, until there is some answer.
+    /// Requests a stream and waits for the header of the answer.
     async fn ask(url: &str, key: &str, query: &str, more: &str) -> Self {
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let mut stream = TcpStream::connect(address).await.expect("the node listens");
@@ -49,19 +47,19 @@ impl Follower {
         }
     }
 
-    /// Reads some; false at the end.
+    /// Reads some bytes; returns false at the end.
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1_024];
         let reading = tokio::time::timeout(
             Duration::from_millis(STATE_DEADLINE_MS),
             self.stream.read(&mut buffer),
         );
-        let count = reading.await.expect("something comes before the deadline").unwrap_or(0);
+        let count = reading.await.expect("bytes arrive before the deadline").unwrap_or(0);
         self.text.push_str(&String::from_utf8_lossy(&buffer[..count]));
         count > 0
     }
 
-    /// The events so far, after waiting for this many.
+    /// Waits for this many events and returns all events so far.
     async fn events(&mut self, count: usize) -> Vec<Value> {
         self.read_until(|text| text.ends_with("\n\r\n") && data(text).count() >= count).await;
         data(&self.text).map(|line| serde_json::from_str(line).expect("JSON on one line")).collect()
@@ -77,7 +75,7 @@ fn data(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[tokio::test]
-async fn a_stream_gives_what_arrives_and_resumes() {
+async fn a_stream_sends_new_events_and_resumes() {
     let probe = Probe::start(&[]).await;
     let (url, key) = (&probe.node.dev.url, &probe.node.dev.api_key);
     probe.client.accepted("early.event", "{}").await;
@@ -115,7 +113,11 @@ async fn a_stream_gives_what_arrives_and_resumes() {
 #[tokio::test]
 async fn a_stream_ends_with_the_node_and_with_its_key() {
     let mut probe = Probe::start(&[]).await;
-    let wish = json!({ "name": "follower", "scopes": ["inbox:read"], "tenant_id": probe.node.dev.tenant_id });
+    let wish = json!({
+        "name": "follower",
+        "scopes": ["inbox:read"],
+        "tenant_id": probe.node.dev.tenant_id,
+    });
     let made = probe.node.admin().post("/v1/keys", &wish).await.expect(201);
     let url = probe.node.dev.url.clone();
     let mut revoked = Follower::open(&url, &made.string("/key"), "", "").await;
@@ -134,7 +136,7 @@ async fn a_stream_ends_with_the_node_and_with_its_key() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_so_many_streams() {
+async fn a_tenant_has_a_limited_number_of_streams() {
     let probe = Probe::start(&[]).await;
     let (url, key) = (&probe.node.dev.url, &probe.node.dev.api_key);
     let mut followers = Vec::new();
@@ -152,8 +154,8 @@ async fn a_tenant_has_so_many_streams() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_shows_that_it_lives() {
-    // Comments come every 15 s, and more often where connections may be silent for less.
+async fn a_stream_without_events_sends_comments() {
+    // A comment is sent every 15 s, or more often if the idle timeout is shorter.
     let probe = Probe::start(&[("TRIGGERS__LISTEN__IDLE_TIMEOUT_MS", "2000")]).await;
     let mut follower = Follower::open(&probe.node.dev.url, &probe.node.dev.api_key, "", "").await;
     follower.read_until(|text| text.matches(": keep-alive\n\n").count() >= 4).await;
@@ -163,10 +165,10 @@ async fn a_silent_stream_shows_that_it_lives() {
 }
 
 #[tokio::test]
-async fn a_poll_gives_the_newest_first() {
+async fn a_poll_returns_the_newest_first() {
     let probe = Probe::start(&[]).await;
     let first = probe.client.accepted("polled.event", "{ \"n\" : 1.0 }").await;
-    // More than are read at a time when a filter may drop most of them.
+    // More events than the node reads at once when a filter is set.
     let event = json!({ "event_type": "usual.event", "payload": {} });
     probe.client.post("/v1/events/batch", &json!({ "events": vec![event; 700] })).await.expect(201);
     let second = probe.client.accepted("polled.event", "{}").await;

@@ -1,9 +1,7 @@
-//! The command line against a live node: events, keys and tenants, for people and (with `--json`) for machines.
+//! Tests of the command line with a node: events, keys and tenants, as text and as JSON (`--json`).
 //!
-//! Results go to standard output and notes to standard error; what the node refuses ends with exit code 1 and the
-//! node's own words, what cannot be asked at all with 2.
-//!
-//! Not here: the layout of tables, which the command line tests itself.
+//! Results go to standard output, notes to standard error. A request that the node rejects ends
+//! with exit code 1 and the node's message; invalid arguments end with 2.
 
 use crate::harness::process::{self, Finished};
 use crate::harness::{Node, listing};
@@ -11,20 +9,20 @@ use serde_json::Value;
 
 const UNKNOWN_ID: &str = "019a0000-0000-7000-8000-000000000000";
 
-/// Runs a command with the address and a key of the node in its environment.
+/// Runs a command with the node's address and a key in its environment.
 async fn command(node: &Node, key: &str, arguments: &[&str]) -> Finished {
     process::run(arguments, &[("TRIGGERS_URL", node.dev.url.as_str()), ("TRIGGERS_API_KEY", key)])
         .await
 }
 
-/// As `command` with the tenant's key, and must succeed.
+/// Runs a command with the tenant's key; it must succeed.
 async fn tenant(node: &Node, arguments: &[&str]) -> Finished {
     let finished = command(node, &node.dev.api_key, arguments).await;
     assert_eq!(finished.code, 0, "{arguments:?}: {finished:?}");
     finished
 }
 
-/// As `command` with the admin key, and must succeed.
+/// Runs a command with the admin key; it must succeed.
 async fn admin(node: &Node, arguments: &[&str]) -> Finished {
     let finished = command(node, &node.dev.admin_key, arguments).await;
     assert_eq!(finished.code, 0, "{arguments:?}: {finished:?}");
@@ -66,7 +64,7 @@ async fn events_are_sent_listed_shown_and_acknowledged() {
 }
 
 #[tokio::test]
-async fn machines_get_the_json_of_the_node() {
+async fn json_output_is_that_of_the_node() {
     let (_directory, node) = start().await;
     let send = ["events", "send", "--type", "cli.sent", "--payload", "{\"n\":1}", "--json"];
     let sent = json(&tenant(&node, &send).await);
@@ -82,7 +80,7 @@ async fn machines_get_the_json_of_the_node() {
 }
 
 #[tokio::test]
-async fn keys_are_made_used_and_revoked() {
+async fn keys_are_created_used_and_revoked() {
     let (_directory, node) = start().await;
     let create = [
         "keys",
@@ -96,11 +94,11 @@ async fn keys_are_made_used_and_revoked() {
     ];
     let made = admin(&node, &create).await;
     let key = made.stdout.trim();
-    assert!(key.starts_with("trg_"), "the key alone is the result: {made:?}");
+    assert!(key.starts_with("trg_"), "the output is only the key: {made:?}");
     node.client().with_key(key).get("/v1/inbox").await.expect(200);
     let refused = command(&node, key, &["events", "send", "--type", "a.b"]).await;
     assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("FORBIDDEN"), "the node's own words: {refused:?}");
+    assert!(refused.stderr.contains("FORBIDDEN"), "the node's message: {refused:?}");
 
     let listed = admin(&node, &["keys", "list"]).await.stdout;
     assert!(!listed.contains(key), "a list shows no key: {listed}");
@@ -113,7 +111,7 @@ async fn keys_are_made_used_and_revoked() {
 }
 
 #[tokio::test]
-async fn tenants_are_made_listed_and_changed() {
+async fn tenants_are_created_listed_and_changed() {
     let (_directory, node) = start().await;
     let made = json(
         &admin(&node, &["tenants", "create", "--name", "Acme Ltd", "--id", "acme", "--json"]).await,
@@ -135,7 +133,7 @@ async fn tenants_are_made_listed_and_changed() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_has_an_exit_code() {
+async fn every_failure_has_an_exit_code() {
     let (_directory, node) = start().await;
     let key = node.dev.api_key.as_str();
     let failed: [&[&str]; 3] = [

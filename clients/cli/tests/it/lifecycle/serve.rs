@@ -1,23 +1,21 @@
-//! `serve`: the configuration it refuses, and a production node from its environment.
+//! Tests of `serve`: rejected configurations, and a production node configured by its environment.
 //!
-//! The address of a node on a free port is found in its log, where operators find it; nothing is written beside the
-//! store.
-//!
-//! Not here: each option's rules, which the crate of the configuration tests itself.
+//! The node listens on a free port; the tests find the address in the log.
 
 use crate::harness::{Client, STATE_DEADLINE_MS, process, wait_until};
 use serde_json::json;
 use std::process::{Child, Command};
 use tempfile::NamedTempFile;
 
-/// A key as an operator would make one; worth nothing outside these tests.
+/// An admin key for these tests.
 const ADMIN_KEY: &str = "trg_live_ThisKeyIsForTestsOnly00000000000000000000000o34wY";
 
 #[tokio::test]
 async fn every_fault_of_a_configuration_is_listed() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let file = directory.path().join("triggers.toml");
-    let text = "[listen]\naddress = \"nowhere\"\nadress = \"127.0.0.1:0\"\n\n[limits]\npage_events_max = 0\n\n[nonsense]\nx = 1\n";
+    let text = "[listen]\naddress = \"nowhere\"\nadress = \"127.0.0.1:0\"\n\n\
+                [limits]\npage_events_max = 0\n\n[nonsense]\nx = 1\n";
     std::fs::write(&file, text).expect("a file can be written");
     let file = file.to_string_lossy().into_owned();
     let envs =
@@ -45,7 +43,7 @@ async fn every_fault_of_a_configuration_is_listed() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_is_not_there_or_no_toml_is_refused() {
+async fn a_missing_or_malformed_configuration_is_rejected() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let missing = directory.path().join("missing.toml").to_string_lossy().into_owned();
     let broken = directory.path().join("broken.toml");
@@ -61,7 +59,7 @@ async fn a_configuration_that_is_not_there_or_no_toml_is_refused() {
     }
 }
 
-/// A serving `triggers serve`; killed when dropped.
+/// A running `triggers serve`, which is killed when dropped.
 struct Serving {
     child: Child,
     client: Client,
@@ -70,13 +68,13 @@ struct Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // Both fail when the process has ended already.
+        // Both fail if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Starts `serve` on free ports; the address is found in the log, where operators find it.
+/// Starts `serve` on free ports and reads its address from the log.
 async fn serve(envs: &[(&str, &str)]) -> Serving {
     let log = process::log_file();
     let mut all = vec![
@@ -88,7 +86,7 @@ async fn serve(envs: &[(&str, &str)]) -> Serving {
     let mut serving =
         Serving { child, client: Client::new("http://127.0.0.1:1", ADMIN_KEY), _log: log };
     let found = std::sync::Mutex::new(None);
-    wait_until(STATE_DEADLINE_MS, "serve names an address and serves there", || async {
+    wait_until(STATE_DEADLINE_MS, "serve logs its address and answers there", || async {
         for address in addresses(&process::text(&serving._log)) {
             let client = Client::new(&format!("http://{address}"), ADMIN_KEY);
             if client
@@ -96,19 +94,19 @@ async fn serve(envs: &[(&str, &str)]) -> Serving {
                 .await
                 .is_ok_and(|answer| answer.status == 200)
             {
-                *found.lock().expect("nobody panics while holding it") = Some(client);
+                *found.lock().expect("no task panics while holding the lock") = Some(client);
                 return true;
             }
         }
         false
     })
     .await;
-    let found = found.into_inner().expect("nobody panics while holding it");
+    let found = found.into_inner().expect("no task panics while holding the lock");
     serving.client = found.expect("an address was found");
     serving
 }
 
-/// Every `127.0.0.1:<port>` in a text.
+/// Finds every `127.0.0.1:<port>` in a text.
 fn addresses(log: &str) -> Vec<String> {
     let ports = log.split("127.0.0.1:").skip(1).filter_map(|rest| {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -118,7 +116,7 @@ fn addresses(log: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_production_node_begins_with_the_admin_key_of_its_environment() {
+async fn a_production_node_starts_with_the_admin_key_of_its_environment() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let data = directory.path().to_string_lossy().into_owned();
     let envs =
@@ -133,7 +131,7 @@ async fn a_production_node_begins_with_the_admin_key_of_its_environment() {
         .string("/key");
     assert!(key.starts_with("trg_"), "{key}");
     let id = admin.with_key(&key).accepted("first.event", "{ }").await;
-    assert!(!directory.path().join("dev.json").exists(), "a production node writes no keys down");
+    assert!(!directory.path().join("dev.json").exists(), "a production node stores no plain keys");
 
     let pid = serving.child.id().to_string();
     assert!(

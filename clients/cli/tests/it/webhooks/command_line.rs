@@ -1,4 +1,4 @@
-//! `triggers subscriptions …` and `triggers listen` against a real node.
+//! Tests of `triggers subscriptions …` and `triggers listen` with a real node.
 
 use super::{reaches, started};
 use crate::harness::receiver::{Manner, Receiver};
@@ -11,7 +11,7 @@ fn envs(node: &Node) -> [(&str, &str); 2] {
 }
 
 #[tokio::test]
-async fn a_subscription_lives_from_the_command_line() {
+async fn the_command_line_manages_subscriptions() {
     let (_directory, node) = started().await;
     let receiver = Receiver::start(Manner::Answer(200)).await;
     let run = async |arguments: &[&str]| process::run(arguments, &envs(&node)).await;
@@ -43,19 +43,19 @@ async fn a_subscription_lives_from_the_command_line() {
     assert_eq!(run(&["subscriptions", "show", id]).await.code, 1);
 }
 
-/// `triggers listen`, which does not outlive its test.
+/// A running `triggers listen`, which is killed when dropped.
 struct Listening(std::process::Child);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        // Both fail when it has ended by itself.
+        // Both fail if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 #[tokio::test]
-async fn listen_prints_what_arrives_and_tidies_up() {
+async fn listen_prints_webhooks_and_deletes_its_subscription() {
     let (_directory, node) = started().await;
     let client = node.client();
     let (stdout, stderr) = (process::log_file(), process::log_file());

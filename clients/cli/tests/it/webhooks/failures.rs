@@ -1,11 +1,11 @@
-//! Every kind of failure: what its attempt says, and the step that follows.
+//! Tests of every kind of failed delivery: the recorded attempt, and the next step.
 
 use super::{reaches, started, subscribe};
 use crate::harness::receiver::{Manner, Receiver};
 use crate::harness::{Client, Node, STATE_DEADLINE_MS, wait_until};
 use serde_json::{Value, json};
 
-/// A node on which nothing takes long.
+/// Options with short timeouts and limits.
 const HASTY: [(&str, &str); 4] = [
     ("TRIGGERS__DELIVERY__ATTEMPT_TIMEOUT_MS", "1500"),
     ("TRIGGERS__DELIVERY__READ_TIMEOUT_MS", "1000"),
@@ -13,7 +13,7 @@ const HASTY: [(&str, &str); 4] = [
     ("TRIGGERS__DELIVERY__RESPONSE_BYTES_MAX", "10000"),
 ];
 
-/// Sends an event to a failing target that is tried twice; both attempts.
+/// Sends an event to a failing target and returns its two attempts.
 async fn failing(client: &Client, url: &str) -> Vec<Value> {
     let made = subscribe(client, url, &[0]).await;
     let id = client.accepted("order.created", "{}").await;
@@ -34,7 +34,7 @@ async fn failing(client: &Client, url: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_kind_of_failure_says_what_it_was() {
+async fn every_kind_of_failure_is_recorded() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &HASTY).await;
     let client = node.client();
@@ -56,7 +56,7 @@ async fn every_kind_of_failure_says_what_it_was() {
         }
     }
     assert_eq!(other.count(), 0, "a redirect is not followed");
-    // The status has come, whatever follows it.
+    // The status counts, regardless of the body.
     receiver.set(Manner::Large(20_000));
     subscribe(&client, &receiver.url(), &[]).await;
     let id = client.accepted("order.created", "{}").await;
@@ -64,11 +64,11 @@ async fn every_kind_of_failure_says_what_it_was() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_there_is_told_apart() {
+async fn an_unreachable_endpoint_is_recorded_as_such() {
     let (_directory, node) = started().await;
     let client = node.client();
     let receiver = Receiver::start(Manner::Answer(200)).await;
-    // Bound but not listening, so that the port is nobody else's meanwhile.
+    // The socket is bound but not listening, so that no other process gets the port.
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket can be made");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
     let closed = socket.local_addr().expect("a bound socket has an address");
@@ -88,7 +88,7 @@ async fn an_endpoint_that_is_not_there_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_failed_event_is_sent_again_when_asked() {
+async fn a_failed_event_is_sent_again_on_request() {
     let (_directory, node) = started().await;
     let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(500)).await);
     subscribe(&client, &receiver.url(), &[]).await;
@@ -107,7 +107,7 @@ async fn a_failed_event_is_sent_again_when_asked() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_or_busy_is_believed() {
+async fn the_answers_gone_and_retry_after_are_respected() {
     let (_directory, node) = started().await;
     let (client, receiver) =
         (node.client(), Receiver::start(Manner::With(429, "retry-after", "2".to_owned())).await);
@@ -118,7 +118,7 @@ async fn an_endpoint_that_is_gone_or_busy_is_believed() {
     let attempts = reaches(&client, &id, "delivered").await;
     assert_eq!(
         attempts[0]["http_status"], 429,
-        "the policy alone would have waited for an hour: {attempts:?}"
+        "the delay of the policy would be an hour: {attempts:?}"
     );
     receiver.set(Manner::Answer(410));
     let last = client.accepted("order.created", "{}").await;

@@ -1,7 +1,8 @@
-//! Another implementation of Standard Webhooks judges what is sent: the `standardwebhooks` package of PyPI.
+//! Checks our signatures with another implementation: the PyPI package `standardwebhooks`.
 //!
-//! The interpreter that has it is named by `TRIGGERS_TEST_PYTHON`, which continuous integration sets; the test fails if it
-//! has it not. Without the variable `python3` is asked, and where that has no such package the test says so and passes.
+//! `TRIGGERS_TEST_PYTHON` names a Python interpreter with the package; if it lacks the package, the
+//! test fails. Without the variable the test uses `python3`, and is skipped if that lacks the
+//! package.
 
 use super::{reaches, started, subscribe};
 use crate::harness::receiver::{Manner, Receiver};

@@ -1,4 +1,4 @@
-//! SIGKILL at any moment of a delivery, again and again.
+//! Test with repeated SIGKILL at random moments of deliveries.
 
 use super::subscribe;
 use crate::harness::random::Seed;
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const ROUNDS: u64 = 12;
-/// A claim of a killed node runs out after the attempt's time and twice that of a commit.
+/// The claims of a killed node expire after the attempt timeout plus two commit timeouts.
 const QUICK: [(&str, &str); 4] = [
     ("TRIGGERS__DELIVERY__ATTEMPT_TIMEOUT_MS", "1000"),
     ("TRIGGERS__DELIVERY__READ_TIMEOUT_MS", "1000"),
@@ -17,7 +17,7 @@ const QUICK: [(&str, &str); 4] = [
     ("TRIGGERS__BROKER__COMMIT_TIMEOUT_MS", "500"),
 ];
 
-/// Sends events until the node is gone; those that were answered.
+/// Posts events until the node is killed; returns the ids of the accepted events.
 async fn write(client: Client) -> Vec<String> {
     let mut accepted = Vec::new();
     loop {
@@ -59,7 +59,7 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
             good.count() >= goal
         })
         .await;
-        // Not a wait for a state: it moves the kill to any point of a delivery.
+        // This does not wait for a state: it varies the moment of the kill.
         tokio::time::sleep(Duration::from_micros(random.below(20_000))).await;
         node.kill_hard();
         accepted.extend(writer.await.expect("a writer does not panic"));
@@ -77,7 +77,7 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
         })
         .await;
     }
-    assert!(accepted.len() > 100, "a load that never was proves nothing: {}", accepted.len());
+    assert!(accepted.len() > 100, "too few events for a meaningful test: {}", accepted.len());
     let delivered: BTreeSet<String> = listing::all(&client, "limit=200&status=delivered")
         .await
         .events
@@ -86,7 +86,10 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
         .collect();
     assert!(accepted.is_subset(&delivered), "WEBHOOKS-5: an event was not delivered");
     let arrived = good.ids();
-    assert!(delivered.iter().all(|id| arrived.contains_key(id)), "WEBHOOKS-5: delivered to nobody");
+    assert!(
+        delivered.iter().all(|id| arrived.contains_key(id)),
+        "WEBHOOKS-5: delivered without a webhook"
+    );
     assert!(arrived.keys().all(|id| delivered.contains(id)), "WEBHOOKS-5: a webhook of no event");
     assert!(
         flapping.ids().keys().all(|id| delivered.contains(id)),
@@ -95,7 +98,7 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
     let repeats: usize = arrived.values().map(|count| count - 1).sum();
     assert!(
         repeats < delivered.len(),
-        "what is repeated is the exception: {repeats} of {}",
+        "repeated webhooks are the exception: {repeats} of {}",
         delivered.len()
     );
 }
