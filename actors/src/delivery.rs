@@ -91,6 +91,12 @@ impl SendFailure {
     }
 }
 
+/// Sends webhooks from this node, within bounds.
+pub(crate) struct Delivery {
+    pub(crate) sender: Arc<dyn WebhookSender>,
+    pub(crate) permits: DeliveryPermits,
+}
+
 /// The places for webhooks on their way from this node.
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryPermits {

@@ -18,8 +18,7 @@ pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
 
-use crate::delivery::DeliveryPermits;
-use crate::delivery::WebhookSender;
+use crate::delivery::Delivery;
 use crate::delivery_attempt::{DeliveryAttempt, DeliveryAttemptArguments};
 use crate::options::BrokerOptions;
 use batch::{Batch, Committed, Finished};
@@ -68,12 +67,6 @@ pub(crate) struct InboxArguments {
     pub(crate) is_quiescing: Arc<AtomicBool>,
 }
 
-/// The way of webhooks out of this node.
-pub(crate) struct Delivery {
-    pub(crate) sender: Arc<dyn WebhookSender>,
-    pub(crate) slots: DeliveryPermits,
-}
-
 pub(crate) struct InboxState {
     arguments: Arc<InboxArguments>,
     machine: InboxMachine<Reply>,
@@ -102,7 +95,7 @@ impl Actor for Inbox {
             disable_after: options.delivery.disable_after,
             subscriptions_max: options.delivery.subscriptions_max,
         };
-        let slots = arguments.delivery.slots.quiescing_with(arguments.is_quiescing.clone());
+        let slots = arguments.delivery.permits.quiescing_with(arguments.is_quiescing.clone());
         let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), slots);
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
         Ok(InboxState {
@@ -258,7 +251,7 @@ async fn deliver(
 }
 
 async fn await_slot(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
-    let slot = arguments.delivery.slots.acquire().await;
+    let slot = arguments.delivery.permits.acquire().await;
     // An inbox that is gone needs none.
     let _ = inbox.cast(InboxMessage::Slot(slot));
 }

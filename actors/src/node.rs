@@ -1,22 +1,24 @@
-//! A node: starts the supervisor tree, and ends when the tree does.
+//! A node: starts the supervisor tree and ends when the tree does.
 //!
-//! It is a restartable value without statics: a simulation starts many of them in one process.
-//! Invariant: `NODE-1` no request is served before the fences are taken; `NODE-2` stopping drops nothing that was
-//! answered: what is in flight is committed or its caller sees an unknown outcome.
-//! A node that stands alone owns every partition, through the same fences that a cluster uses; one that joins a cluster
-//! has a membership that decides.
+//! A node is a restartable value without statics: a simulation starts many in one process. A node
+//! that runs alone owns every partition, through the same fences as in a cluster; a node that joins
+//! a cluster owns what its membership decides.
+//! Invariants: `NODE-1` no request is served before the fences are taken; `NODE-2` stopping loses
+//! nothing that was answered: what is in flight commits, or its caller gets an unknown outcome.
 
-use crate::cluster::ClusterOptions;
 use crate::cluster::directory::Directory;
-use crate::cluster::machine::Condition;
-use crate::cluster::membership::{Membership, MembershipArguments, MembershipMessage};
-use crate::cluster::service::{NodeSide, Peers};
-use crate::cluster::snapshot::{MemberSnapshot, Snapshot};
-use crate::cluster::transport::{LinkState, PeerTransport};
-use crate::delivery::{DeliveryPermits, WebhookSender};
-use crate::inbox::Delivery;
-use crate::options::BrokerOptions;
-use crate::partitions::{Movers, Partitions, PartitionsArguments, RoutingTable};
+use crate::cluster::{LinkState, PeerTransport};
+use crate::delivery::{Delivery, DeliveryPermits, WebhookSender};
+use crate::membership::{
+    ClusterSnapshot, Membership, MembershipArguments, MembershipMessage, NodeCondition,
+    NodeSnapshot,
+};
+use crate::options::{BrokerOptions, ClusterOptions};
+use crate::partition::RoutingTable;
+use crate::partition_supervisor::{
+    PartitionSupervisor, PartitionSupervisorArguments, PartitionSupervisorMessage, TransferContext,
+};
+use crate::peer_service::{NodePeerService, TransferTarget};
 use crate::router::Router;
 use arc_swap::ArcSwap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use triggers_protocol::PartitionId;
 use triggers_store::kv::{Run, Store};
 use triggers_store::tables::TableError;
@@ -39,15 +41,16 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// Why a node did not start.
+/// The reason why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store refused.
-    #[error("the store refused: {0}")]
+    /// The store could not be read or written.
+    #[error("the store cannot be used: {0}")]
     Store(#[from] TableError),
-    /// The configuration names another number of partitions than the store was created with.
+    /// The store was created with another number of partitions than the configured one.
     #[error(
-        "node.partitions is {configured}, but this store was created with {stored}, which never changes"
+        "node.partitions is {configured}, but this store was created with {stored}, which cannot \
+         change"
     )]
     Partitions {
         /// The configured number.
@@ -55,14 +58,37 @@ pub enum StartError {
         /// The number in the store.
         stored: u16,
     },
-    /// The cluster could not be joined.
+    /// The store did not answer in time, so the cluster could not be joined.
     #[error(
-        "the store did not answer in time: this node's beat could not be written, or the other members not be read"
+        "the store did not answer in time: this node's heartbeat could not be written, or the \
+         other nodes could not be read"
     )]
     Join,
     /// An actor did not start.
     #[error("the supervisor tree did not start: {0}")]
     Actors(#[from] ractor::SpawnErr),
+}
+
+/// What every node needs to start.
+pub struct NodeArguments {
+    /// The store that holds all data.
+    pub store: Store,
+    /// Sends webhooks to their endpoints.
+    pub sender: Arc<dyn WebhookSender>,
+    /// Limits and times of the broker.
+    pub options: BrokerOptions,
+    /// The node's name and a boot id that no other start has.
+    pub incarnation: String,
+}
+
+/// What a node needs to join a cluster.
+pub struct Joining {
+    /// Name, addresses and times.
+    pub options: ClusterOptions,
+    /// Carries calls to the peers.
+    pub transport: Arc<dyn PeerTransport>,
+    /// Answers calls of the peers; the start binds it to the node.
+    pub peers: NodePeerService,
 }
 
 /// A running node.
@@ -71,197 +97,165 @@ pub struct Node {
     settings: StoreSettings,
     delivery: Arc<Delivery>,
     routing: Arc<ArcSwap<RoutingTable>>,
-    member: Option<Member>,
+    cluster: Option<JoinedCluster>,
     supervisor: ActorRef<NodeMessage>,
-    /// Until it has ended.
+    /// The task of the supervisor; none after it has ended.
     running: Option<JoinHandle<()>>,
 }
 
-/// A node's part in a cluster.
-struct Member {
+/// The parts of a node that exist only in a cluster.
+struct JoinedCluster {
     directory: Directory,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    snapshot: Arc<ArcSwap<ClusterSnapshot>>,
     membership: ActorRef<MembershipMessage>,
 }
 
-/// How a node joins a cluster.
-pub struct Joining {
-    /// Names, addresses and times.
-    pub options: ClusterOptions,
-    /// The way to the other members.
-    pub transport: Arc<dyn PeerTransport>,
-    /// What answers them; it is bound to the node by the start.
-    pub peers: Peers,
-}
-
-/// The parts that both kinds of start make.
-struct Parts {
-    options: Arc<BrokerOptions>,
-    routing: Arc<ArcSwap<RoutingTable>>,
-    delivery: Arc<Delivery>,
-}
-
-impl Parts {
-    fn new(sender: Arc<dyn WebhookSender>, options: BrokerOptions) -> Self {
-        let slots = DeliveryPermits::new(
-            options.delivery.in_flight_max,
-            options.delivery.in_flight_bytes_max,
-        );
-        Self {
-            options: Arc::new(options),
-            routing: Arc::new(ArcSwap::from_pointee(RoutingTable::default())),
-            delivery: Arc::new(Delivery { sender, slots }),
-        }
-    }
-
-    fn arguments(&self, store: &Store, partitions: u16) -> PartitionsArguments {
-        PartitionsArguments {
-            guards: Vec::new(),
-            store: store.clone(),
-            options: self.options.clone(),
-            partitions,
-            routing: self.routing.clone(),
-            delivery: self.delivery.clone(),
-            movers: None,
-        }
-    }
-}
-
 impl Node {
-    /// Starts a node that stands alone: it takes every partition, whoever owned it. `incarnation` is the node's name and a
-    /// boot id that no other start has; `sender` is the way of its webhooks to their endpoints.
+    /// Starts a node that runs alone. It takes every partition, whichever node owned it.
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(
-        store: Store,
-        sender: Arc<dyn WebhookSender>,
-        options: BrokerOptions,
-        partitions: u16,
-        incarnation: String,
-    ) -> Result<Self, StartError> {
-        let settings = settings(&store, partitions).await?;
-        let guards = take_fences(&store, partitions, &incarnation).await?;
-        let parts = Parts::new(sender, options);
-        let partitions_arguments =
-            PartitionsArguments { guards, ..parts.arguments(&store, partitions) };
-        let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
-        Partitions::spawn_linked(None, Partitions, partitions_arguments, supervisor.get_cell())
-            .await?;
-        let Parts { options, routing, delivery } = parts;
-        let router = Router::new(store, options, partitions, routing.clone(), delivery.clone());
-        Ok(Self {
-            router,
-            settings,
-            delivery,
-            routing,
-            member: None,
-            supervisor,
-            running: Some(running),
-        })
+    pub async fn start(arguments: NodeArguments, partitions: u16) -> Result<Self, StartError> {
+        let settings = settings(&arguments.store, partitions).await?;
+        let guards = take_fences(&arguments.store, partitions, &arguments.incarnation).await?;
+        let (node, _) = Self::start_tree(&arguments, settings, guards, None).await?;
+        Ok(node)
     }
 
-    /// Starts a node that shares its store with others: it writes its beat, and owns what the members agree on.
+    /// Starts a node that shares its store with others: it writes heartbeats, and owns the
+    /// partitions that the nodes agree on.
     ///
     /// # Errors
-    /// [`StartError`]; [`StartError::Join`] if the store could not be read and written in time.
+    /// [`StartError`]; [`StartError::Join`] if the store did not answer in time.
     pub async fn join(
-        store: Store,
-        sender: Arc<dyn WebhookSender>,
-        options: BrokerOptions,
+        arguments: NodeArguments,
         settings: StoreSettings,
-        (incarnation, joining): (String, Joining),
+        joining: Joining,
     ) -> Result<Self, StartError> {
-        let Joining { options: cluster, transport, peers } = joining;
-        let partitions = settings.partitions;
-        let parts = Parts::new(sender, options);
+        let Joining { options, transport, peers } = joining;
         let directory = Directory::default();
-        let movers = Movers {
+        let transfers = TransferContext {
             transport: transport.clone(),
             directory: directory.clone(),
-            transfers_in_flight_max: cluster.transfers_in_flight_max,
+            in_flight_max: options.transfers_in_flight_max,
         };
-        let partitions_arguments =
-            PartitionsArguments { movers: Some(movers), ..parts.arguments(&store, partitions) };
-        let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
-        let (serving, _) =
-            Partitions::spawn_linked(None, Partitions, partitions_arguments, supervisor.get_cell())
-                .await?;
-        let incarnation = Arc::new(ArcSwap::from_pointee(incarnation));
-        peers.bind_node(NodeSide { partitions: serving.clone(), incarnation: incarnation.clone() });
+        let partitions_count = settings.partitions;
+        let (mut node, partitions) =
+            Self::start_tree(&arguments, settings, Vec::new(), Some(transfers)).await?;
+        let incarnation = Arc::new(ArcSwap::from_pointee(arguments.incarnation));
+        peers.bind_node(TransferTarget {
+            partitions: partitions.clone(),
+            incarnation: incarnation.clone(),
+        });
         let (joined, has_joined) = oneshot::channel();
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let snapshot = Arc::new(ArcSwap::from_pointee(ClusterSnapshot::default()));
         let membership = MembershipArguments {
-            store: store.clone(),
-            options: cluster,
-            partitions_count: partitions,
+            store: arguments.store,
+            options,
+            partitions_count,
             incarnation,
-            partitions: serving,
-            routing: parts.routing.clone(),
+            partitions,
+            routing: node.routing.clone(),
             directory: directory.clone(),
             transport,
             snapshot: snapshot.clone(),
             joined: Some(joined),
         };
-        let (membership, _) =
-            Membership::spawn_linked(None, Membership, membership, supervisor.get_cell()).await?;
+        let spawned =
+            Membership::spawn_linked(None, Membership, membership, node.supervisor.get_cell());
+        let (membership, _) = spawned.await?;
         if !matches!(timeout(START_TIMEOUT, has_joined).await, Ok(Ok(()))) {
             return Err(StartError::Join);
         }
-        let Parts { options, routing, delivery } = parts;
-        let router = Router::new(store, options, partitions, routing.clone(), delivery.clone());
-        let member = Some(Member { directory, snapshot, membership });
-        Ok(Self { router, settings, delivery, routing, member, supervisor, running: Some(running) })
+        node.cluster = Some(JoinedCluster { directory, snapshot, membership });
+        Ok(node)
     }
 
-    /// The way to the node's inboxes.
+    /// Starts the root supervisor and the partition supervisor.
+    async fn start_tree(
+        arguments: &NodeArguments,
+        settings: StoreSettings,
+        guards: Vec<Guard>,
+        transfers: Option<TransferContext>,
+    ) -> Result<(Self, ActorRef<PartitionSupervisorMessage>), StartError> {
+        let store = arguments.store.clone();
+        let options = Arc::new(arguments.options.clone());
+        let (webhooks, bytes) =
+            (options.delivery.in_flight_max, options.delivery.in_flight_bytes_max);
+        let delivery = Arc::new(Delivery {
+            sender: arguments.sender.clone(),
+            permits: DeliveryPermits::new(webhooks, bytes),
+        });
+        let routing = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
+        let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
+        let partitions = PartitionSupervisorArguments {
+            guards,
+            store: store.clone(),
+            options: options.clone(),
+            partitions: settings.partitions,
+            routing: routing.clone(),
+            delivery: delivery.clone(),
+            transfers,
+        };
+        let root = supervisor.get_cell();
+        let spawned =
+            PartitionSupervisor::spawn_linked(None, PartitionSupervisor, partitions, root);
+        let (partitions, _) = spawned.await?;
+        let router =
+            Router::new(store, options, settings.partitions, routing.clone(), delivery.clone());
+        let running = Some(running);
+        let node = Self { router, settings, delivery, routing, cluster: None, supervisor, running };
+        Ok((node, partitions))
+    }
+
+    /// The router to the node's inboxes.
     pub fn router(&self) -> Router {
         self.router.clone()
     }
 
-    /// What is fixed for the node's store.
+    /// The settings that are fixed for the node's store.
     pub fn settings(&self) -> &StoreSettings {
         &self.settings
     }
 
-    /// Who owns what, as far as is known here; none if the node stands alone.
+    /// The known owners of partitions; none if the node runs alone.
     pub fn directory(&self) -> Option<Directory> {
-        self.member.as_ref().map(|member| member.directory.clone())
+        self.cluster.as_ref().map(|cluster| cluster.directory.clone())
     }
 
-    /// What tells of the node from other tasks.
+    /// A watch that other tasks can use to observe the node.
     pub fn watch(&self) -> NodeWatch {
-        let member = self.member.as_ref();
+        let cluster = self.cluster.as_ref();
         NodeWatch {
             routing: self.routing.clone(),
-            snapshot: member.map(|member| member.snapshot.clone()),
-            membership: member.map(|member| member.membership.clone()),
+            snapshot: cluster.map(|cluster| cluster.snapshot.clone()),
+            membership: cluster.map(|cluster| cluster.membership.clone()),
         }
     }
 
-    /// Waits until the supervisor tree has given up. It does so only after repeated failures, or when another start of the
-    /// same node has taken its place.
+    /// Waits until the supervisor tree has given up: after repeated failures, or because another
+    /// start of the same node has joined the cluster.
     pub async fn ended(&mut self) {
         if let Some(running) = &mut self.running {
-            // The supervisor's task carries no result; how it ended is in the log.
+            // The supervisor's task has no result; the log has the reason.
             let _ = running.await;
             self.running = None;
         }
     }
 
-    /// Begins no more webhooks, and waits until those that are on their way have come to their end, or `until`. What has
-    /// not by then is sent again by whoever owns the tenant next.
+    /// Begins no more webhooks and waits until the ones in flight have ended, or `until`. The next
+    /// owner of the tenant sends the unfinished ones again.
     pub async fn drain_deliveries(&self, until: Instant) {
-        if tokio::time::timeout_at(until, self.delivery.slots.drain()).await.is_err() {
-            tracing::warn!("webhooks are still on their way; they will be sent again");
+        if timeout_at(until, self.delivery.permits.drain()).await.is_err() {
+            tracing::warn!("webhooks are still in flight; they will be sent again");
         }
     }
 
-    /// Stops the tree. Call it when no request is in flight any more.
+    /// Stops the tree. Call it once no request is in flight.
     pub async fn stop(self) {
-        if let Some(member) = &self.member {
-            // First, so that the row is removed while the rest still stands.
-            let _ = member.membership.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
+        if let Some(cluster) = &self.cluster {
+            // The membership stops first and removes this node's row while the rest still runs.
+            let _ = cluster.membership.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
         }
         self.supervisor.stop(None);
         if let Some(running) = self.running {
@@ -270,41 +264,41 @@ impl Node {
     }
 }
 
-/// Tells of a node from other tasks; cheap to clone.
+/// Observes a node from other tasks; cheap to clone.
 #[derive(Clone)]
 pub struct NodeWatch {
     routing: Arc<ArcSwap<RoutingTable>>,
-    snapshot: Option<Arc<ArcSwap<Snapshot>>>,
+    snapshot: Option<Arc<ArcSwap<ClusterSnapshot>>>,
     membership: Option<ActorRef<MembershipMessage>>,
 }
 
 impl NodeWatch {
-    /// The partitions that are served here, with their epochs.
+    /// The partitions that this node serves, with their epochs.
     pub fn served(&self) -> BTreeMap<PartitionId, u64> {
         self.routing.load().epochs()
     }
 
-    /// The cluster; none if the node stands alone.
-    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+    /// The observed cluster; none if the node runs alone.
+    pub fn snapshot(&self) -> Option<Arc<ClusterSnapshot>> {
         self.snapshot.as_ref().map(|snapshot| snapshot.load_full())
     }
 
-    /// Begins to give all partitions to the other members. Nothing happens if the node stands alone.
+    /// Begins to transfer all partitions to other nodes. It has no effect if the node runs alone.
     pub fn drain(&self) {
         if let Some(membership) = &self.membership {
-            // A membership that is gone has ended the node.
+            // A membership that has stopped has ended the node.
             let _ = membership.cast(MembershipMessage::Drain);
         }
     }
 
-    /// Waits until nothing is served here, there is nobody to give it to, or `until`.
+    /// Waits until this node serves nothing, no other node can take its partitions, or `until`.
     pub async fn drained(&self, until: Instant) {
+        let can_take = |node: &NodeSnapshot| {
+            node.condition == NodeCondition::Up && node.link == Some(LinkState::Up)
+        };
         while let Some(snapshot) = self.snapshot() {
-            let is_other = |member: &MemberSnapshot| {
-                member.condition == Condition::Up && member.link == Some(LinkState::Up)
-            };
             if self.served().is_empty()
-                || !snapshot.members.iter().any(is_other)
+                || !snapshot.nodes.iter().any(can_take)
                 || Instant::now() >= until
             {
                 return;
@@ -314,22 +308,20 @@ impl NodeWatch {
     }
 }
 
-/// What is fixed for a store; a new one gets this number of partitions.
+/// Reads the settings of a store; a new store gets this number of partitions.
 ///
 /// # Errors
 /// [`StartError::Partitions`] if it was created with another number; [`StartError::Store`].
 pub async fn settings(store: &Store, partitions: u16) -> Result<StoreSettings, StartError> {
-    let settings = store_settings(store, partitions).await?;
+    let proposed = StoreSettings { partitions, cursor_secret: store.environment().bytes() };
+    let run = Run::idempotent(Instant::now() + START_TIMEOUT);
+    let settings: Result<StoreSettings, TableError> =
+        store.run(run, |tx| Box::pin(settings::create_or_get(tx, &proposed))).await;
+    let settings = settings?;
     if settings.partitions != partitions {
         return Err(StartError::Partitions { configured: partitions, stored: settings.partitions });
     }
     Ok(settings)
-}
-
-async fn store_settings(store: &Store, partitions: u16) -> Result<StoreSettings, TableError> {
-    let proposed = StoreSettings { partitions, cursor_secret: store.environment().bytes() };
-    let run = Run::idempotent(Instant::now() + START_TIMEOUT);
-    store.run(run, |tx| Box::pin(settings::create_or_get(tx, &proposed))).await
 }
 
 async fn take_fences(
@@ -339,17 +331,17 @@ async fn take_fences(
 ) -> Result<Vec<Guard>, TableError> {
     let all: Vec<PartitionId> = (0..partitions).map(PartitionId).collect();
     let mut guards = Vec::with_capacity(all.len());
-    for some in all.chunks(FENCES_PER_TRANSACTION) {
+    for chunk in all.chunks(FENCES_PER_TRANSACTION) {
         let run = Run::idempotent(Instant::now() + START_TIMEOUT);
-        guards.extend(store.run(run, |tx| Box::pin(fence::take(tx, some, incarnation))).await?);
+        guards.extend(store.run(run, |tx| Box::pin(fence::take(tx, chunk, incarnation))).await?);
     }
     Ok(guards)
 }
 
-/// The root of the tree.
+/// The root of the supervisor tree.
 struct NodeSupervisor;
 
-/// There is nothing to tell it.
+/// The root supervisor takes no messages.
 #[derive(RactorMessage)]
 enum NodeMessage {}
 

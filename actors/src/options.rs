@@ -3,8 +3,6 @@
 //! Invariant `OPTIONS-1`: a value in this file bounds every queue, cache, wait and restart of this
 //! crate.
 
-use crate::delivery::breaker::BreakerLimits;
-use crate::inbox::dispatch::DispatchLimits;
 use std::time::Duration;
 use triggers_cluster_config::NodeOptions;
 
@@ -66,6 +64,25 @@ pub struct DeliveryOptions {
     pub subscriptions_max: u32,
 }
 
+/// How this node takes part in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterOptions {
+    /// The node's name.
+    pub name: String,
+    /// Address at which clients reach this node.
+    pub address: String,
+    /// Address at which peers reach this node.
+    pub peer_address: String,
+    /// Time between two heartbeats.
+    pub heartbeat_interval: Duration,
+    /// A node without a committed heartbeat for this long stops serving.
+    pub stop_after: Duration,
+    /// Other nodes take over from a node whose heartbeat has not changed for this long.
+    pub take_over_after: Duration,
+    /// Partition transfers in flight.
+    pub transfers_in_flight_max: usize,
+}
+
 /// The defaults are those of the configuration.
 impl Default for BrokerOptions {
     fn default() -> Self {
@@ -117,16 +134,5 @@ impl BrokerOptions {
     /// and to store the outcome.
     pub(crate) fn claim_time(&self) -> Duration {
         self.delivery.attempt_timeout + 2 * self.commit_timeout.max(Duration::from_secs(1))
-    }
-}
-
-impl DeliveryOptions {
-    pub(crate) fn dispatch_limits(&self) -> DispatchLimits {
-        let breaker = BreakerLimits {
-            failures_max: self.breaker_failures_max,
-            pause_min: self.breaker_pause,
-            pause_max: self.breaker_pause_max,
-        };
-        DispatchLimits { tenant_in_flight_max: self.tenant_in_flight_max, breaker }
     }
 }

@@ -1,77 +1,70 @@
 //! The partition actor: opens, closes and restarts the inboxes of one owned partition.
 //!
-//! Told by: the router and the [`crate::sweeper`] (`Open`), its own timers (`Tidy`, `Wake`) and task (`Pointers`), and ractor
-//! when an inbox or the sweeper ends. Tells: inboxes (stop, tick). Supervised by [`crate::partitions`].
-//! Invariants: `PARTITION-A-1` at most one open inbox a tenant is in the table; `PARTITION-A-2` an inbox is closed only
-//! through its admission, which closes only while nothing is in flight; `PARTITION-A-3` a tenant whose inbox fails more
-//! often than allowed is refused until the window has passed, and disturbs no other tenant.
+//! Messages come from the router and the [`sweeper`] (`Open`), from its timers (`CloseIdle`,
+//! `Wake`) and from its task that reads wake-up pointers (`Pointers`). Supervised by
+//! [`crate::partition_supervisor`].
+//! Invariants: `PARTITION-A-1` the inbox table has at most one open inbox of a tenant;
+//! `PARTITION-A-2` an inbox is closed only through its admission, which closes only while nothing is
+//! in flight; `PARTITION-A-3` requests of a tenant whose inbox fails too often are rejected until the
+//! restart window has passed; other tenants are not affected.
 
 mod agenda;
-mod table;
+mod inbox_table;
+mod routing;
+mod sweeper;
 
-pub(crate) use table::InboxTable;
+pub(crate) use inbox_table::InboxTable;
+pub(crate) use routing::{PartitionHandle, PartitionMessage, RoutingTable};
 
 use crate::admission::Admission;
+use crate::delivery::Delivery;
 use crate::gate::Gate;
 use crate::inbox::handle::{Arrivals, InboxHandle};
 use crate::inbox::request::BrokerError;
 use crate::inbox::signals::InboxSignals;
-use crate::inbox::{Delivery, Inbox, InboxArguments};
+use crate::inbox::{Inbox, InboxArguments};
 use crate::options::BrokerOptions;
 use crate::supervision::RestartIntensity;
-use crate::sweeper::{Sweeper, SweeperArguments, SweeperMessage};
 use agenda::{Agenda, ENTRIES_READ_MAX};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
-use ractor_cluster::RactorMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use sweeper::{Sweeper, SweeperArguments, SweeperMessage};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use triggers_protocol::TenantId;
 use triggers_protocol::planted::{Bug, is_planted};
-use triggers_protocol::{PartitionId, TenantId};
 use triggers_store::kv::{Run, Store};
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox;
 use triggers_store::tables::keys::TenantKeys;
 
-/// How often a partition looks for what is due in closed inboxes.
+/// Time between two checks for closed inboxes that have something due.
 const WAKE_PERIOD: Duration = Duration::from_secs(1);
-/// Inboxes opened for that at a time.
+/// Inboxes opened at one such check.
 const WAKES_MAX: usize = 100;
 
-/// The shell's type.
+/// The type of the actor.
 pub(crate) struct Partition;
 
-/// A message to a partition.
-#[derive(RactorMessage)]
-pub(crate) enum PartitionMessage {
-    /// Open the tenant's inbox, or give the open one.
-    Open(TenantId, oneshot::Sender<Result<Arc<InboxHandle>, BrokerError>>),
-    /// Close inboxes that have been idle for long.
-    Tidy,
-    /// Open inboxes that have something to do.
-    Wake,
-    /// The wake-up pointers were read, or could not be.
-    Pointers(Option<Vec<(u64, TenantId)>>),
-}
-
-/// What a partition needs to start.
+/// What a partition needs to start. A partition that is restarted keeps all of it.
 #[derive(Clone)]
 pub(crate) struct PartitionArguments {
-    pub(crate) guard: Arc<Guard>,
-    pub(crate) table: Arc<InboxTable>,
-    /// Whether no webhook is to be begun, because the partition is about to move.
-    pub(crate) is_quiescing: Arc<AtomicBool>,
-    pub(crate) shared: Arc<Shared>,
+    guard: Arc<Guard>,
+    inboxes: Arc<InboxTable>,
+    gate: Arc<Gate>,
+    is_quiescing: Arc<AtomicBool>,
+    context: Arc<PartitionContext>,
 }
 
-/// What all partitions of a node have in common.
-pub(crate) struct Shared {
+/// What all partitions of a node share.
+pub(crate) struct PartitionContext {
     pub(crate) store: Store,
     pub(crate) options: Arc<BrokerOptions>,
-    pub(crate) commit_slots: Arc<Semaphore>,
+    /// One permit for each commit in flight.
+    pub(crate) commit_permits: Arc<Semaphore>,
     pub(crate) delivery: Arc<Delivery>,
     /// Inboxes that one partition may have open.
     pub(crate) inboxes_max: usize,
@@ -81,6 +74,41 @@ pub(crate) struct PartitionState {
     arguments: PartitionArguments,
     failures: BTreeMap<TenantId, RestartIntensity>,
     agenda: Agenda,
+}
+
+impl PartitionArguments {
+    /// A partition that this node has not served under this guard before.
+    pub(crate) fn new(guard: Guard, context: Arc<PartitionContext>) -> Self {
+        Self {
+            guard: Arc::new(guard),
+            inboxes: Arc::default(),
+            gate: Arc::default(),
+            is_quiescing: Arc::default(),
+            context,
+        }
+    }
+
+    /// A partition whose actor has failed.
+    pub(crate) fn again(failed: &PartitionHandle, context: Arc<PartitionContext>) -> Self {
+        Self {
+            guard: failed.guard.clone(),
+            inboxes: failed.inboxes.clone(),
+            gate: failed.gate.clone(),
+            is_quiescing: failed.is_quiescing.clone(),
+            context,
+        }
+    }
+
+    /// The handle to the partition's actor.
+    pub(crate) fn handle(&self, actor: ActorRef<PartitionMessage>) -> PartitionHandle {
+        PartitionHandle {
+            actor,
+            guard: self.guard.clone(),
+            inboxes: self.inboxes.clone(),
+            gate: self.gate.clone(),
+            is_quiescing: self.is_quiescing.clone(),
+        }
+    }
 }
 
 impl Actor for Partition {
@@ -93,12 +121,11 @@ impl Actor for Partition {
         myself: ActorRef<PartitionMessage>,
         arguments: PartitionArguments,
     ) -> Result<PartitionState, ActorProcessingErr> {
-        // Inboxes of an earlier life of this partition ended with it.
-        arguments.table.close_all();
-        let period = arguments.shared.options.inbox_idle_timeout / 2;
-        drop(
-            myself.send_interval(period.max(Duration::from_millis(10)), || PartitionMessage::Tidy),
-        );
+        // The inboxes of a failed actor of this partition have ended with it.
+        arguments.inboxes.close_all();
+        let period = arguments.context.options.inbox_idle_timeout / 2;
+        let period = period.max(Duration::from_millis(10));
+        drop(myself.send_interval(period, || PartitionMessage::CloseIdle));
         drop(myself.send_interval(WAKE_PERIOD, || PartitionMessage::Wake));
         start_sweeper(&myself, &arguments).await?;
         Ok(PartitionState { arguments, failures: BTreeMap::new(), agenda: Agenda::default() })
@@ -113,10 +140,10 @@ impl Actor for Partition {
         match message {
             PartitionMessage::Open(tenant, reply) => {
                 let opened = state.open(&myself, tenant).await;
-                // A router that is gone finds the inbox open next time.
+                // The router may have stopped waiting; the inbox stays open for the next request.
                 let _ = reply.send(opened);
             }
-            PartitionMessage::Tidy => state.tidy(),
+            PartitionMessage::CloseIdle => state.close_idle(),
             PartitionMessage::Wake => state.wake(&myself).await,
             PartitionMessage::Pointers(pointers) => state.agenda.read(pointers),
         }
@@ -137,10 +164,10 @@ impl Actor for Partition {
                 start_sweeper(&myself, &state.arguments).await?;
             }
             SupervisionEvent::ActorFailed(actor, error) => {
-                state.inbox_failed(&actor, &error.to_string())
+                state.inbox_failed(&actor, &error.to_string());
             }
             SupervisionEvent::ActorTerminated(actor, ..) => {
-                drop(state.arguments.table.remove_actor(actor.get_id()))
+                drop(state.arguments.inboxes.remove_actor(actor.get_id()));
             }
             _ => {}
         }
@@ -150,7 +177,7 @@ impl Actor for Partition {
 
 impl PartitionState {
     fn now(&self) -> Duration {
-        self.arguments.shared.store.environment().monotonic()
+        self.arguments.context.store.environment().monotonic()
     }
 
     async fn open(
@@ -158,23 +185,23 @@ impl PartitionState {
         myself: &ActorRef<PartitionMessage>,
         tenant: TenantId,
     ) -> Result<Arc<InboxHandle>, BrokerError> {
-        if let Some(open) = self.arguments.table.get(&tenant) {
+        let inboxes = &self.arguments.inboxes;
+        if let Some(open) = inboxes.get(&tenant) {
             return Ok(open);
         }
         let now = self.now();
         if self.failures.get_mut(&tenant).is_some_and(|failures| !failures.allows(now)) {
             return Err(BrokerError::NodeBusy);
         }
-        if self.arguments.table.len() >= self.arguments.shared.inboxes_max {
+        if inboxes.len() >= self.arguments.context.inboxes_max {
             let (closed, inbox) =
-                self.arguments.table.close_least_recently_used().ok_or(BrokerError::NodeBusy)?;
+                inboxes.close_least_recently_used().ok_or(BrokerError::NodeBusy)?;
             if let Some(next) = inbox.signals.next() {
                 self.agenda.note(next, closed);
             }
         }
         let handle = Arc::new(self.spawn(myself, &tenant).await?);
-        self.arguments.table.insert(tenant, handle.clone());
-        metrics::gauge!("triggers_inboxes_open").increment(1.0);
+        self.arguments.inboxes.insert(tenant, handle.clone());
         Ok(handle)
     }
 
@@ -183,20 +210,20 @@ impl PartitionState {
         myself: &ActorRef<PartitionMessage>,
         tenant: &TenantId,
     ) -> Result<InboxHandle, BrokerError> {
-        let PartitionArguments { guard, shared, .. } = &self.arguments;
-        let options = &shared.options;
+        let PartitionArguments { guard, context, .. } = &self.arguments;
+        let options = &context.options;
         let signals = Arc::new(InboxSignals::new());
         let arrivals = Arc::<Arrivals>::default();
         let arguments = InboxArguments {
             tenant: tenant.clone(),
             guard: guard.clone(),
             keys: Arc::new(TenantKeys::new(guard.partition, tenant)),
-            store: shared.store.clone(),
+            store: context.store.clone(),
             options: options.clone(),
-            commit_slots: shared.commit_slots.clone(),
+            commit_slots: context.commit_permits.clone(),
             signals: signals.clone(),
             arrivals: arrivals.clone(),
-            delivery: shared.delivery.clone(),
+            delivery: context.delivery.clone(),
             is_quiescing: self.arguments.is_quiescing.clone(),
         };
         let spawned = Inbox::spawn_linked(None, Inbox, arguments, myself.get_cell()).await;
@@ -209,26 +236,27 @@ impl PartitionState {
     }
 
     fn inbox_failed(&mut self, actor: &ActorCell, error: &str) {
-        let Some(tenant) = self.arguments.table.remove_actor(actor.get_id()) else { return };
-        let (now, options) = (self.now(), &self.arguments.shared.options);
+        let Some(tenant) = self.arguments.inboxes.remove_actor(actor.get_id()) else { return };
+        let (now, options) = (self.now(), &self.arguments.context.options);
         let failures = self
             .failures
             .entry(tenant.clone())
             .or_insert_with(|| RestartIntensity::new(options.restarts_max, options.restart_window));
-        let restarts = failures.note_failure(now);
+        let may_restart = failures.note_failure(now);
         metrics::counter!("triggers_inbox_failures_total").increment(1);
-        tracing::error!(%tenant, error, restarts, "an inbox failed; the next request rebuilds it from the store");
-        // It may have had something to do.
-        self.agenda.note(self.arguments.shared.store.environment().now(), tenant);
+        tracing::error!(%tenant, error, may_restart, "an inbox failed");
+        // The failed inbox may have had something due.
+        self.agenda.note(self.arguments.context.store.environment().now(), tenant);
     }
 
-    /// Opens the inboxes that have something to do.
+    /// Opens closed inboxes that have something due.
     async fn wake(&mut self, myself: &ActorRef<PartitionMessage>) {
-        let now = self.arguments.shared.store.environment().now();
+        let now = self.arguments.context.store.environment().now();
         if self.agenda.begin_reading(now) && !is_planted(Bug::TakeoverForgetsDue) {
             tokio::spawn(read_pointers(myself.clone(), self.arguments.clone()));
         }
-        for tenant in self.agenda.take_due(now, WAKES_MAX.min(self.arguments.shared.inboxes_max)) {
+        let wakes_max = WAKES_MAX.min(self.arguments.context.inboxes_max);
+        for tenant in self.agenda.take_due(now, wakes_max) {
             match self.open(myself, tenant.clone()).await {
                 Ok(inbox) => {
                     inbox.touch(self.now());
@@ -239,10 +267,10 @@ impl PartitionState {
         }
     }
 
-    fn tidy(&mut self) {
+    fn close_idle(&mut self) {
         let now = self.now();
-        let since = now.saturating_sub(self.arguments.shared.options.inbox_idle_timeout);
-        for (next, tenant) in self.arguments.table.close_idle(since) {
+        let since = now.saturating_sub(self.arguments.context.options.inbox_idle_timeout);
+        for (next, tenant) in self.arguments.inboxes.close_idle(since) {
             self.agenda.note(next, tenant);
         }
         self.failures.retain(|_, failures| !failures.is_calm(now));
@@ -253,45 +281,23 @@ async fn start_sweeper(
     myself: &ActorRef<PartitionMessage>,
     arguments: &PartitionArguments,
 ) -> Result<(), ActorProcessingErr> {
-    let PartitionArguments { guard, table, is_quiescing, shared } = arguments.clone();
-    // It asks on behalf of the partition itself, for which there is no gate.
-    let partition =
-        PartitionHandle { actor: myself.clone(), guard, table, gate: Arc::default(), is_quiescing };
     let sweeper = SweeperArguments {
-        partition,
-        store: shared.store.clone(),
-        options: shared.options.clone(),
+        partition: arguments.handle(myself.clone()),
+        store: arguments.context.store.clone(),
+        options: arguments.context.options.clone(),
     };
     Sweeper::spawn_linked(None, Sweeper, sweeper, myself.get_cell()).await?;
     Ok(())
 }
 
 async fn read_pointers(partition: ActorRef<PartitionMessage>, arguments: PartitionArguments) {
-    let run = Run::idempotent(Instant::now() + arguments.shared.options.commit_timeout);
-    let guard = &arguments.guard;
-    let pointers = arguments
-        .shared
-        .store
-        .run(run, |tx| Box::pin(inbox::wakes(tx, guard, ENTRIES_READ_MAX)))
-        .await;
+    let PartitionArguments { guard, context, .. } = &arguments;
+    let run = Run::idempotent(Instant::now() + context.options.commit_timeout);
+    let pointers =
+        context.store.run(run, |tx| Box::pin(inbox::wakes(tx, guard, ENTRIES_READ_MAX))).await;
     if let Err(error) = &pointers {
         tracing::warn!(partition = %guard.partition, %error, "wake-up pointers could not be read");
     }
-    // A partition that is gone needs none.
+    // A partition that has stopped needs none.
     let _ = partition.cast(PartitionMessage::Pointers(pointers.ok()));
-}
-
-/// The way to an owned partition, as the routing table has it.
-pub(crate) struct PartitionHandle {
-    pub(crate) actor: ActorRef<PartitionMessage>,
-    pub(crate) guard: Arc<Guard>,
-    pub(crate) table: Arc<InboxTable>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) is_quiescing: Arc<AtomicBool>,
-}
-
-impl PartitionHandle {
-    pub(crate) fn id(&self) -> PartitionId {
-        self.guard.partition
-    }
 }

@@ -10,16 +10,15 @@ mod subscriptions;
 pub use subscriptions::{Ping, Subscribed};
 
 use crate::admission::{Admission, Permit, Refused};
+use crate::delivery::Delivery;
 use crate::gate::GatePass;
-use crate::inbox::Delivery;
 use crate::inbox::handle::{InboxHandle, Reply};
 use crate::inbox::machine::Request;
 use crate::inbox::request::{
     Answer, BrokerError, Change, LeaseRequest, RefuseRequest, Write, WriteResult,
 };
 use crate::options::BrokerOptions;
-use crate::partition::{InboxTable, PartitionHandle, PartitionMessage};
-use crate::partitions::RoutingTable;
+use crate::partition::{InboxTable, PartitionHandle, PartitionMessage, RoutingTable};
 use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -210,7 +209,7 @@ impl Router {
     /// Waits until there may be more for consumers in the tenant's inbox, or `until`. It may return without either.
     pub async fn changed(&self, tenant: &TenantId, until: Instant) {
         let Ok(partition) = self.partition(tenant) else { return };
-        let Some(inbox) = partition.table.get(tenant) else {
+        let Some(inbox) = partition.inboxes.get(tenant) else {
             return tokio::time::sleep_until(until).await;
         };
         inbox.touch(self.0.store.environment().monotonic());
@@ -382,7 +381,7 @@ impl Router {
         Ok(Place {
             guard: partition.guard.clone(),
             keys,
-            table: partition.table.clone(),
+            table: partition.inboxes.clone(),
             _entered: entered,
         })
     }
@@ -457,7 +456,7 @@ async fn enter(
     deadline: Instant,
 ) -> Result<(Arc<InboxHandle>, Permit), BrokerError> {
     for _ in 0..OPEN_ATTEMPTS_MAX {
-        let inbox = match partition.table.get(tenant) {
+        let inbox = match partition.inboxes.get(tenant) {
             Some(inbox) => inbox,
             None => open(partition, tenant, deadline).await?,
         };

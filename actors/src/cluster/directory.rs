@@ -1,7 +1,8 @@
-//! The owners of all partitions, as last heard of: where the edge sends a request that is not served here.
+//! The last known owner of each partition: where a request goes that is not served here.
 //!
-//! Invariant: `DIRECTORY-1` of two owners of a partition the one with the higher epoch stays, whoever told of it. It may be
-//! behind: an owner that is none any more says so, and to whom it gave the partition.
+//! The directory may be outdated: a node that is not the owner any more answers with the present
+//! owner. Invariant: `DIRECTORY-1` of two owners of a partition the one with the higher epoch is
+//! kept, in whatever order they are noted.
 
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use tokio::sync::futures::Notified;
 use triggers_protocol::PartitionId;
 use triggers_store::tables::rows::Fence;
 
-/// The owners; cheap to clone.
+/// The known owners; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Directory(Arc<Inner>);
 
@@ -22,31 +23,31 @@ struct Inner {
 }
 
 impl Directory {
-    /// Who owns a partition.
+    /// The known owner of a partition.
     pub fn owner(&self, partition: PartitionId) -> Option<Fence> {
         self.0.owners.load().get(&partition).cloned()
     }
 
-    /// All owners.
+    /// All known owners.
     pub fn owners(&self) -> Arc<BTreeMap<PartitionId, Fence>> {
         self.0.owners.load_full()
     }
 
-    /// Takes note of owners.
+    /// Adds owners that are newer than the known ones.
     pub fn note<'a>(&self, owners: impl IntoIterator<Item = (PartitionId, &'a Fence)> + Clone) {
-        let is_news =
+        let is_newer =
             |known: &BTreeMap<PartitionId, Fence>, partition: &PartitionId, fence: &Fence| {
                 known.get(partition).is_none_or(|known| known.epoch < fence.epoch)
             };
         let known = self.0.owners.load();
-        if !owners.clone().into_iter().any(|(partition, fence)| is_news(&known, &partition, fence))
+        if !owners.clone().into_iter().any(|(partition, fence)| is_newer(&known, &partition, fence))
         {
             return;
         }
         self.0.owners.rcu(|known| {
             let mut next = BTreeMap::clone(known);
             for (partition, fence) in owners.clone() {
-                if is_news(&next, &partition, fence) {
+                if is_newer(&next, &partition, fence) {
                     next.insert(partition, fence.clone());
                 }
             }
@@ -55,7 +56,7 @@ impl Directory {
         self.0.changed.notify_waiters();
     }
 
-    /// Waits for the next change of an owner.
+    /// Completes at the next change of an owner.
     pub fn changed(&self) -> Notified<'_> {
         self.0.changed.notified()
     }
@@ -66,9 +67,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_older_owner_replaces_nobody() {
+    fn an_older_owner_does_not_replace_a_newer_one() {
         let directory = Directory::default();
-        let fence = |epoch, who: &str| Fence { epoch, incarnation: who.into() };
+        let fence = |epoch, owner: &str| Fence { epoch, incarnation: owner.into() };
         let note = |fence: Fence| directory.note([(PartitionId(1), &fence)]);
         note(fence(2, "b"));
         note(fence(1, "a"));

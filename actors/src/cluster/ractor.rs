@@ -14,7 +14,7 @@ mod gateway;
 mod links;
 mod listener;
 
-use super::transport::{LinkState, PeerError, PeerService, PeerTransport};
+use super::{LinkState, PeerError, PeerService, PeerTransport};
 use crate::admission::Admission;
 use ::ractor::rpc::CallResult;
 use ::ractor::{Actor, ActorRef, ActorStatus};
@@ -135,7 +135,7 @@ impl PeerTransport for RactorTransport {
         Box::pin(self.inner.call(peer, message, timeout))
     }
 
-    fn meet(&self, peers: BTreeMap<String, String>) {
+    fn update_peers(&self, peers: BTreeMap<String, String>) {
         let mut links = self.inner.lock();
         links.retain(|peer, link| {
             let stays = peers.get(peer) == Some(&link.address);

@@ -12,6 +12,7 @@ use super::request::Write;
 use crate::delivery::breaker::{Breaker, BreakerLimits};
 use crate::delivery::verdict::Health;
 use crate::delivery::{DeliveryPermit, DeliveryPermits};
+use crate::options::DeliveryOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,17 @@ const AT_ONCE: Timestamp = Timestamp::EPOCH;
 pub(crate) struct DispatchLimits {
     pub(crate) tenant_in_flight_max: usize,
     pub(crate) breaker: BreakerLimits,
+}
+
+impl DeliveryOptions {
+    pub(crate) fn dispatch_limits(&self) -> DispatchLimits {
+        let breaker = BreakerLimits {
+            failures_max: self.breaker_failures_max,
+            pause_min: self.breaker_pause,
+            pause_max: self.breaker_pause_max,
+        };
+        DispatchLimits { tenant_in_flight_max: self.tenant_in_flight_max, breaker }
+    }
 }
 
 /// Attempts that have begun, to one subscription.

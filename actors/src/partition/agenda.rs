@@ -1,9 +1,10 @@
-//! Which tenants of a partition have something to do, and when: those whose inboxes are closed.
+//! The agenda of a partition: when which closed inbox has something due.
 //!
-//! An open inbox has a timer of its own. When it closes or fails, what it knew comes here; what an earlier owner of the
-//! partition knew is read from the wake-up pointers once, at the start.
-//! Invariants: `AGENDA-1` every tenant with a pointer has an open inbox, an entry here, or is behind the last pointer that
-//! was read; `AGENDA-2` it holds at most [`ENTRIES_READ_MAX`] entries from the store at a time.
+//! An open inbox has a timer of its own. When it closes or fails, its next due time is noted here.
+//! What an earlier owner of the partition knew is read from the wake-up pointers at the start.
+//! Invariants: `AGENDA-1` every tenant with a pointer has an open inbox or an entry here, or its
+//! pointer comes after the last one that was read; `AGENDA-2` the agenda holds at most
+//! [`ENTRIES_READ_MAX`] entries from the store at a time.
 
 use std::collections::BTreeSet;
 use triggers_protocol::{TenantId, Timestamp};
@@ -11,6 +12,7 @@ use triggers_protocol::{TenantId, Timestamp};
 /// Pointers read at a time.
 pub(super) const ENTRIES_READ_MAX: usize = 10_000;
 
+/// Due times of closed inboxes, in seconds since the epoch.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     entries: BTreeSet<(u64, TenantId)>,
@@ -19,23 +21,24 @@ pub(super) struct Agenda {
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// The store is to be asked.
+    /// The pointers have to be read.
     #[default]
     Wanted,
+    /// A read is running.
     Running,
-    /// Everything has been read.
+    /// All pointers have been read.
     Complete,
-    /// There are more pointers behind this second.
+    /// There are more pointers, due at this second or later.
     Until(u64),
 }
 
 impl Agenda {
-    /// Notes that a tenant has something to do at `at`.
+    /// Notes that a tenant has something due at `at`.
     pub(super) fn note(&mut self, at: Timestamp, tenant: TenantId) {
         self.entries.insert((second(at), tenant));
     }
 
-    /// Whether the pointers are to be read now; if so, that is taken as begun.
+    /// True if the caller must read the pointers now; the read counts as begun.
     pub(super) fn begin_reading(&mut self, now: Timestamp) -> bool {
         let is_wanted = match self.reading {
             Reading::Wanted => true,
@@ -48,7 +51,7 @@ impl Agenda {
         is_wanted
     }
 
-    /// The pointers that were read, the earliest first; none if that failed.
+    /// Adds the pointers that were read, the earliest first; none if the read failed.
     pub(super) fn read(&mut self, pointers: Option<Vec<(u64, TenantId)>>) {
         self.reading = match &pointers {
             None => Reading::Wanted,
@@ -60,7 +63,7 @@ impl Agenda {
         self.entries.extend(pointers.unwrap_or_default());
     }
 
-    /// Takes the tenants whose time has come, at most `limit`.
+    /// Removes and returns at most `limit` tenants that are due.
     pub(super) fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<TenantId> {
         let mut due = Vec::new();
         while due.len() < limit && self.entries.first().is_some_and(|(at, _)| *at <= second(now)) {
@@ -83,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_comes_once_and_in_order() {
+    fn due_tenants_are_returned_once_and_in_order() {
         let mut agenda = Agenda::default();
         for number in [3, 1, 2] {
             agenda.note(Timestamp::from_millis(number * 1_000 + 500), tenant(number as usize));

@@ -186,7 +186,7 @@ impl Router {
         deadline: Instant,
     ) -> Result<Ping, BrokerError> {
         let _pinging = Pinging::begin(&self.0.pinging, tenant).ok_or(BrokerError::TenantBusy)?;
-        let slot = timeout_at(deadline, self.0.delivery.slots.acquire()).await;
+        let slot = timeout_at(deadline, self.0.delivery.permits.acquire()).await;
         let Ok(Some(_slot)) = slot else { return Err(BrokerError::NodeBusy) };
         let environment = self.0.store.environment();
         let (at, began) = (environment.now(), environment.monotonic());

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
-use triggers_actors::{BrokerOptions, IdempotencyRequest, NewEvent, Node, Router};
+use triggers_actors::{BrokerOptions, IdempotencyRequest, NewEvent, Node, NodeArguments, Router};
 use triggers_protocol::environment::{Clock, Random};
 use triggers_protocol::{Environment, Event, EventId, EventStatus, EventType, TenantId, Timestamp};
 use triggers_store::kv::Store;
@@ -87,8 +87,13 @@ pub async fn start_with(
     options: BrokerOptions,
     incarnation: &str,
 ) -> Node {
-    let sender = Arc::new(receivers.clone());
-    Node::start(store.clone(), sender, options, PARTITIONS, incarnation.to_owned()).await.unwrap()
+    let arguments = NodeArguments {
+        store: store.clone(),
+        sender: Arc::new(receivers.clone()),
+        options,
+        incarnation: incarnation.to_owned(),
+    };
+    Node::start(arguments, PARTITIONS).await.unwrap()
 }
 
 pub fn tenant(name: &str) -> TenantId {

@@ -4,7 +4,7 @@ use crate::fixture::{PARTITIONS, event, in_seconds, list_all, start, store, tena
 use crate::receivers::Receivers;
 use std::sync::Arc;
 use std::time::Duration;
-use triggers_actors::{BrokerError, BrokerOptions, Refusal, StartError};
+use triggers_actors::{BrokerError, BrokerOptions, Node, NodeArguments, Refusal, StartError};
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::kv::{Run, Store};
@@ -132,15 +132,14 @@ async fn the_number_of_partitions_never_changes() {
     let engine = engine();
     let store = store(&engine, 6);
     start(&store, BrokerOptions::default(), "n@1").await.stop().await;
-    let refused = triggers_actors::Node::start(
+    let arguments = NodeArguments {
         store,
-        Arc::new(Receivers::default()),
-        BrokerOptions::default(),
-        PARTITIONS * 2,
-        "n@2".into(),
-    )
-    .await;
-    assert!(matches!(refused.err(), Some(StartError::Partitions { configured: 8, stored: 4 })));
+        sender: Arc::new(Receivers::default()),
+        options: BrokerOptions::default(),
+        incarnation: "n@2".into(),
+    };
+    let rejected = Node::start(arguments, PARTITIONS * 2).await;
+    assert!(matches!(rejected.err(), Some(StartError::Partitions { configured: 8, stored: 4 })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use triggers_actors::NodeWatch;
-use triggers_actors::cluster::machine::Condition;
+use triggers_actors::cluster::LinkState;
 use triggers_actors::cluster::name_of;
-use triggers_actors::cluster::snapshot::{MemberSnapshot, Snapshot};
-use triggers_actors::cluster::transport::LinkState;
+use triggers_actors::membership::NodeCondition;
+use triggers_actors::membership::{ClusterSnapshot, NodeSnapshot};
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::PartitionId;
 use triggers_store::tables::rows::Fence;
@@ -82,8 +82,8 @@ impl ClusterSource {
         self.whole(self.incarnation.clone(), vec![own], owners)
     }
 
-    fn of_members(&self, snapshot: &Snapshot, is_draining: bool) -> ClusterView {
-        let member = |member: &MemberSnapshot| {
+    fn of_members(&self, snapshot: &ClusterSnapshot, is_draining: bool) -> ClusterView {
+        let member = |member: &NodeSnapshot| {
             let is_own = member.incarnation == snapshot.incarnation;
             MemberView {
                 name: member.row.name.clone(),
@@ -91,13 +91,15 @@ impl ClusterSource {
                 address: member.row.address.clone(),
                 peer_address: Some(member.row.peer_address.clone()),
                 state: match member.condition {
-                    Condition::Up if is_own && is_draining => MemberState::Draining,
-                    Condition::Up => MemberState::Up,
-                    Condition::Draining => MemberState::Draining,
-                    Condition::Silent => MemberState::Silent,
+                    NodeCondition::Up if is_own && is_draining => MemberState::Draining,
+                    NodeCondition::Up => MemberState::Up,
+                    NodeCondition::Draining => MemberState::Draining,
+                    NodeCondition::Silent => MemberState::Silent,
                 },
-                beat: Some(member.row.beat),
-                beat_age_ms: Some(u64::try_from(member.beat_age.as_millis()).unwrap_or(u64::MAX)),
+                beat: Some(member.row.heartbeat),
+                beat_age_ms: Some(
+                    u64::try_from(member.heartbeat_age.as_millis()).unwrap_or(u64::MAX),
+                ),
                 partitions_owned: owned(&snapshot.owners, &member.incarnation),
                 link: match member.link {
                     None => Link::Own,
@@ -107,7 +109,7 @@ impl ClusterSource {
                 version: member.row.version.clone(),
             }
         };
-        let members = snapshot.members.iter().map(member).collect();
+        let members = snapshot.nodes.iter().map(member).collect();
         self.whole(snapshot.incarnation.clone(), members, snapshot.owners.clone())
     }
 

@@ -17,7 +17,7 @@ use futures_util::stream;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use triggers_actors::cluster::transport::{PeerError, PeerTransport};
+use triggers_actors::cluster::{PeerError, PeerTransport};
 use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply, PeerRequest};
 use triggers_store::tables::rows::Fence;
 

@@ -25,7 +25,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use triggers_actors::admission::Admission;
-use triggers_actors::{BrokerOptions, Joining, Node, NodeWatch};
+use triggers_actors::{BrokerOptions, Joining, Node, NodeArguments, NodeWatch};
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
@@ -76,20 +76,14 @@ impl Assembly {
         let broker = BrokerOptions::from(&options);
         let targets = Arc::new(sender.policy().clone());
         let sender = Arc::new(sender);
+        let arguments =
+            NodeArguments { store: store.clone(), sender, options: broker, incarnation };
         let (node, joined) = match joining {
             Some((settings, joining)) => {
                 let joined = (joining.transport.clone(), joining.peers.clone());
-                (
-                    Node::join(store.clone(), sender, broker, settings, (incarnation, joining))
-                        .await?,
-                    Some(joined),
-                )
+                (Node::join(arguments, settings, joining).await?, Some(joined))
             }
-            None => (
-                Node::start(store.clone(), sender, broker, options.node.partitions, incarnation)
-                    .await?,
-                None,
-            ),
+            None => (Node::start(arguments, options.node.partitions).await?, None),
         };
         let joined = joined.zip(node.directory());
         let cluster = joined.as_ref().map(|((transport, _), directory)| EdgeCluster {

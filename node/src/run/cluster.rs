@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use triggers_actors::ClusterOptions;
 use triggers_actors::Joining;
-use triggers_actors::cluster::ClusterOptions;
+use triggers_actors::NodePeerService;
 use triggers_actors::cluster::ractor::{PeerTls, RactorOptions, RactorTransport};
-use triggers_actors::cluster::service::Peers;
 use triggers_cluster_config::NodeOptions;
 use triggers_store::tables::settings::StoreSettings;
 
@@ -106,7 +106,7 @@ pub(super) async fn joining(
     (tls, client_address): (Option<PeerTls>, SocketAddr),
 ) -> Result<Joining, StartError> {
     let cluster = &options.cluster;
-    let peers = Peers::default();
+    let peers = NodePeerService::default();
     let transport = RactorTransport::start(
         RactorOptions {
             peer: peer.to_owned(),
@@ -123,9 +123,9 @@ pub(super) async fn joining(
         name: options.node.name.clone(),
         address: client_address.to_string(),
         peer_address: cluster.advertised_address.clone().unwrap_or_else(|| address.to_string()),
-        beat_interval: Duration::from_millis(cluster.heartbeat_interval_ms),
+        heartbeat_interval: Duration::from_millis(cluster.heartbeat_interval_ms),
         stop_after: Duration::from_millis(cluster.stop_after_ms),
-        steal_after: Duration::from_millis(cluster.take_over_after_ms),
+        take_over_after: Duration::from_millis(cluster.take_over_after_ms),
         transfers_in_flight_max: cluster.transfers_in_flight_max,
     };
     Ok(Joining { options, transport: Arc::new(transport), peers })

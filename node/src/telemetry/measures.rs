@@ -130,18 +130,18 @@ fn describe_broker() {
 /// What a node counts of its cluster.
 fn describe_cluster() {
     let seconds = metrics::Unit::Seconds;
-    metrics::describe_gauge!("triggers_cluster_members", "Members that have a row in the store");
+    metrics::describe_gauge!("triggers_cluster_nodes", "Members that have a row in the store");
     metrics::describe_gauge!("triggers_partitions_owned", "Partitions that this node serves");
     metrics::describe_counter!(
-        "triggers_partitions_taken_total",
+        "triggers_partition_takeovers_total",
         "Partitions taken that had no owner to serve them"
     );
     metrics::describe_counter!(
-        "triggers_partition_moves_total",
+        "triggers_partition_transfers_total",
         "Partitions handed over to another member"
     );
     metrics::describe_histogram!(
-        "triggers_partition_move_seconds",
+        "triggers_partition_transfer_seconds",
         seconds,
         "Time that a hand-over took"
     );
@@ -154,7 +154,7 @@ fn describe_cluster() {
         "Links to members that came up or went down"
     );
     metrics::describe_counter!(
-        "triggers_peer_refusals_total",
+        "triggers_peer_rejections_total",
         "Calls of members refused because of too many under way"
     );
     metrics::describe_histogram!(

@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use triggers_actors::ClusterOptions;
 use triggers_actors::Joining;
-use triggers_actors::cluster::ClusterOptions;
-use triggers_actors::cluster::service::Peers;
+use triggers_actors::NodePeerService;
 use triggers_cluster_config::NodeOptions;
 use triggers_node::run::{Assembly, Public, peer};
 use triggers_node::webhook::{HttpSender, TargetPolicy};
@@ -68,7 +68,7 @@ pub async fn run(parts: NodeParts) -> Result<(), String> {
     let settings = triggers_actors::settings(&store, options.node.partitions)
         .await
         .map_err(|error| text(&error))?;
-    let service = Peers::default();
+    let service = NodePeerService::default();
     let transport = Arc::new(peers.join(host, &peer, Arc::new(service.clone())));
     let address = address_of(host, PORT);
     let cluster = &options.cluster;
@@ -77,9 +77,9 @@ pub async fn run(parts: NodeParts) -> Result<(), String> {
             name,
             address: address.to_string(),
             peer_address: address.to_string(),
-            beat_interval: Duration::from_millis(cluster.heartbeat_interval_ms),
+            heartbeat_interval: Duration::from_millis(cluster.heartbeat_interval_ms),
             stop_after: Duration::from_millis(cluster.stop_after_ms),
-            steal_after: Duration::from_millis(cluster.take_over_after_ms),
+            take_over_after: Duration::from_millis(cluster.take_over_after_ms),
             transfers_in_flight_max: cluster.transfers_in_flight_max,
         },
         transport,

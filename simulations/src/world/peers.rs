@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use triggers_actors::cluster::transport::{LinkState, PeerError, PeerService, PeerTransport};
+use triggers_actors::cluster::{LinkState, PeerError, PeerService, PeerTransport};
 use triggers_protocol::peer::PeerRequest;
 use triggers_store::kv::BoxFuture;
 use triggers_store::kv::simulated::Stream;
@@ -387,7 +387,7 @@ impl PeerTransport for SimTransport {
         })
     }
 
-    fn meet(&self, peers: BTreeMap<String, String>) {
+    fn update_peers(&self, peers: BTreeMap<String, String>) {
         *self.known_peers() = peers.into_keys().collect();
     }
 

@@ -3,7 +3,7 @@
 //! Invariants: `CLUSTER-T-1` a member writes its own row only; `CLUSTER-T-2` the view is one snapshot, without conflicts:
 //! it decides when somebody tries to take a fence, never whether they may.
 
-use super::rows::{Fence, MemberRow, Row};
+use super::rows::{Fence, NodeRow, Row};
 use super::{TableError, keys};
 use crate::kv::{KeyRange, RangeRead, Transaction};
 use bytes::Bytes;
@@ -15,32 +15,32 @@ const PAGE: usize = 1_000;
 
 /// The cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct View {
+pub struct ClusterView {
     /// Members by incarnation.
-    pub members: BTreeMap<String, MemberRow>,
+    pub nodes: BTreeMap<String, NodeRow>,
     /// Owners by partition; one that nobody ever owned is missing.
     pub owners: BTreeMap<PartitionId, Fence>,
 }
 
 /// Writes a member's own row.
-pub fn beat(tx: &mut dyn Transaction, incarnation: &str, row: &MemberRow) {
-    tx.set(&keys::member(incarnation), &row.to_bytes());
+pub fn write_heartbeat(tx: &mut dyn Transaction, incarnation: &str, row: &NodeRow) {
+    tx.set(&keys::node(incarnation), &row.to_bytes());
 }
 
 /// Removes the row of a member that has stopped, or has been silent for long and owns nothing.
-pub fn remove(tx: &mut dyn Transaction, incarnation: &str) {
-    tx.clear(&keys::member(incarnation));
+pub fn remove_node(tx: &mut dyn Transaction, incarnation: &str) {
+    tx.clear(&keys::node(incarnation));
 }
 
 /// Reads the members and the owners.
 ///
 /// # Errors
 /// [`TableError::Store`].
-pub async fn view(tx: &mut dyn Transaction) -> Result<View, TableError> {
-    let mut view = View::default();
-    for (key, value) in read_all(tx, keys::members()).await? {
-        if let Some(incarnation) = keys::parse_member(&key) {
-            view.members.insert(incarnation.to_owned(), MemberRow::from_bytes(&value)?);
+pub async fn view(tx: &mut dyn Transaction) -> Result<ClusterView, TableError> {
+    let mut view = ClusterView::default();
+    for (key, value) in read_all(tx, keys::nodes()).await? {
+        if let Some(incarnation) = keys::parse_node(&key) {
+            view.nodes.insert(incarnation.to_owned(), NodeRow::from_bytes(&value)?);
         }
     }
     for (key, value) in read_all(tx, keys::routes()).await? {

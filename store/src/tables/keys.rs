@@ -3,7 +3,7 @@
 //! ```text
 //! sys/partitions          number of partitions, fixed when the store is created
 //! sys/cursor              secret that signs cursors
-//! n/ <incarnation>        member of the cluster                   rows::MemberRow
+//! n/ <incarnation>        member of the cluster                   rows::NodeRow
 //! map/ <p:2>              routing mirror of the fence, never trusted for safety   rows::Fence
 //! p <p:2> o               fence of partition p                    rows::Fence
 //! p <p:2> a <second:8> <T>  wake-up pointer: the tenant has a deadline then   nothing
@@ -69,17 +69,17 @@ pub fn parse_route(key: &[u8]) -> Option<PartitionId> {
 }
 
 /// The row of a member of the cluster.
-pub fn member(incarnation: &str) -> Vec<u8> {
+pub fn node(incarnation: &str) -> Vec<u8> {
     [b"n/", incarnation.as_bytes()].concat()
 }
 
 /// All members.
-pub fn members() -> KeyRange {
+pub fn nodes() -> KeyRange {
     KeyRange::prefix(&b"n/"[..])
 }
 
 /// The incarnation of a member.
-pub fn parse_member(key: &[u8]) -> Option<&str> {
+pub fn parse_node(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.strip_prefix(b"n/")?).ok()
 }
 

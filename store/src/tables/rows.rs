@@ -63,7 +63,7 @@ impl Row for Fence {}
 
 /// A member of the cluster, as it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct MemberRow {
+pub struct NodeRow {
     /// The node's name.
     pub name: String,
     /// Where clients reach it.
@@ -73,13 +73,13 @@ pub struct MemberRow {
     /// Whether it is about to stop: it wants no partitions, and gives away those that it has.
     pub is_draining: bool,
     /// Grows by one with every beat.
-    pub beat: u64,
+    pub heartbeat: u64,
     /// The newest version of the messages between members that it speaks.
     pub protocol: u8,
     /// The version of the program.
     pub version: String,
 }
-impl Row for MemberRow {}
+impl Row for NodeRow {}
 
 /// What a tenant's inbox starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

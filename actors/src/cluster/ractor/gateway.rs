@@ -6,7 +6,7 @@
 //! Every field's type can be turned into bytes; the variants' names are part of the protocol.
 
 use super::Doors;
-use crate::cluster::transport::PeerService;
+use crate::cluster::PeerService;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorClusterMessage;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Actor for Gateway {
                 });
             }
             Err(_) => {
-                metrics::counter!("triggers_peer_refusals_total").increment(1);
+                metrics::counter!("triggers_peer_rejections_total").increment(1);
                 let _ = reply.send(PeerReply::Busy.encode());
             }
         }

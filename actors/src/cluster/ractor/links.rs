@@ -6,7 +6,7 @@
 //! long as the member is there, ever more slowly up to [`BACKOFF_MAX`].
 
 use super::{Inner, server_name};
-use crate::cluster::transport::LinkState;
+use crate::cluster::LinkState;
 use ractor_cluster::{NetworkStream, NodeServerMessage};
 use std::io;
 use std::sync::Arc;

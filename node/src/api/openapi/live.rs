@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tower::ServiceExt;
 use triggers_actors::admission::Admission;
-use triggers_actors::{BrokerOptions, Node};
+use triggers_actors::{BrokerOptions, Node, NodeArguments};
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::{ApiKey, Environment, EventId, Scopes, TenantId};
@@ -52,9 +52,13 @@ impl LiveEdge {
         let broker = BrokerOptions::from(&options);
         let sender = HttpSender::new(&options.delivery, environment.clone()).unwrap();
         let targets = Arc::new(sender.policy().clone());
-        let node = Node::start(store.clone(), Arc::new(sender), broker, 1, "test@1".to_owned())
-            .await
-            .unwrap();
+        let arguments = NodeArguments {
+            store: store.clone(),
+            sender: Arc::new(sender),
+            options: broker,
+            incarnation: "test@1".to_owned(),
+        };
+        let node = Node::start(arguments, 1).await.unwrap();
         let edge = EdgeState(Arc::new(Edge {
             environment,
             router: node.router(),

@@ -1,7 +1,9 @@
-//! The open inboxes of one partition, read by the router on every request and changed by the partition alone.
+//! The open inboxes of one partition. The router reads the table on every request; only the
+//! partition changes it.
 //!
-//! Invariants: `INBOXES-1` an inbox that leaves the table has a closed admission: a router that still holds its handle is
-//! refused there and asks the partition again; `INBOXES-2` closing stops the actor, which has nothing in flight then.
+//! Invariants: `INBOXES-1` an inbox that leaves the table has a closed admission, so a router that
+//! still holds its handle is rejected and asks the partition again; `INBOXES-2` closing an inbox
+//! stops its actor, which then has nothing in flight.
 
 use crate::inbox::handle::InboxHandle;
 use crate::inbox::signals::Attachment;
@@ -13,7 +15,7 @@ use triggers_protocol::{TenantId, Timestamp};
 
 type Inboxes = BTreeMap<TenantId, Arc<InboxHandle>>;
 
-/// The table.
+/// The open inboxes by tenant.
 #[derive(Default)]
 pub(crate) struct InboxTable(RwLock<Inboxes>);
 
@@ -22,8 +24,9 @@ impl InboxTable {
         self.read().get(tenant).cloned()
     }
 
-    pub(crate) fn any(&self, is_so: impl Fn(&InboxHandle) -> bool) -> bool {
-        self.read().values().any(|inbox| is_so(inbox))
+    /// True if any inbox has webhooks in flight.
+    pub(crate) fn has_webhooks_in_flight(&self) -> bool {
+        self.read().values().any(|inbox| !inbox.signals.is_below(Attachment::Busy))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -32,9 +35,10 @@ impl InboxTable {
 
     pub(super) fn insert(&self, tenant: TenantId, handle: Arc<InboxHandle>) {
         self.write().insert(tenant, handle);
+        metrics::gauge!("triggers_inboxes_open").increment(1.0);
     }
 
-    /// Forgets the inbox of an actor that has ended, and says whose it was.
+    /// Removes the inbox whose actor has ended; returns its tenant.
     pub(super) fn remove_actor(&self, actor: ActorId) -> Option<TenantId> {
         let mut inboxes = self.write();
         let found = inboxes.iter().find(|(_, handle)| handle.actor.get_id() == actor);
@@ -45,7 +49,8 @@ impl InboxTable {
         Some(tenant)
     }
 
-    /// Closes what was not used since `since` and has nothing in flight; what of that has something to do later, and when.
+    /// Closes inboxes that were not used since `since` and have nothing in flight. Returns the
+    /// tenants that have something due, with the time.
     pub(super) fn close_idle(&self, since: Duration) -> Vec<(Timestamp, TenantId)> {
         let mut due = Vec::new();
         self.write().retain(|tenant, handle| {
@@ -58,7 +63,7 @@ impl InboxTable {
         due
     }
 
-    /// Makes room for another inbox, if that is possible: the one that was closed.
+    /// Closes the least recently used inbox that has nothing in flight, to make room for another.
     pub(super) fn close_least_recently_used(&self) -> Option<(TenantId, Arc<InboxHandle>)> {
         let mut inboxes = self.write();
         let mut by_use: Vec<_> =
@@ -72,7 +77,7 @@ impl InboxTable {
         None
     }
 
-    /// Forgets everything; what still waits sees an unknown outcome.
+    /// Closes all inboxes; requests that still wait get an unknown outcome.
     pub(crate) fn close_all(&self) {
         for handle in std::mem::take(&mut *self.write()).values() {
             leave(handle);
@@ -89,7 +94,7 @@ impl InboxTable {
     }
 }
 
-/// Closes an inbox if it is idle, and less than this would be lost.
+/// Closes an inbox if it is idle and closing it loses less than `attachment`.
 fn close(handle: &InboxHandle, attachment: Attachment) -> bool {
     if !handle.signals.is_below(attachment) || !handle.admission.close_if_idle() {
         return false;
@@ -102,7 +107,7 @@ fn close(handle: &InboxHandle, attachment: Attachment) -> bool {
 fn leave(handle: &InboxHandle) {
     handle.admission.close();
     handle.arrivals.close();
-    // Who waits for news there asks again, and is told where the tenant is by now.
+    // Consumers that wait for events ask again, and learn where the tenant is served now.
     handle.signals.committed.notify_waiters();
     metrics::gauge!("triggers_inboxes_open").decrement(1.0);
 }

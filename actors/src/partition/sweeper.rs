@@ -1,15 +1,15 @@
 //! The sweeper: looks through the tenants of a partition, now and then, for what has reached its age, and has it removed.
 //!
 //! Told by: its own timer. Tells: the inboxes of tenants in which there is something to remove, through which every write
-//! of a tenant goes. Supervised by [`crate::partition`], which starts it again.
+//! of a tenant goes. Supervised by [`super::Partition`], which starts it again.
 //! Invariants: `SWEEPER-1` an inbox is opened for it only if a read has found something; `SWEEPER-2` it has one request under
 //! way at a time, each a small transaction, so that it never holds up what tenants ask for; `SWEEPER-3` it goes through all
 //! tenants, [`TENANTS_PAGE`] by [`TENANTS_PAGE`], whatever becomes of one of them.
 //! It remembers nothing: what it did not get to is found again the next time.
 
+use super::PartitionHandle;
 use crate::inbox::request::{Write, WriteResult};
 use crate::options::BrokerOptions;
-use crate::partition::PartitionHandle;
 use crate::router;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
@@ -28,20 +28,20 @@ const PAUSE: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shell's type.
-pub(crate) struct Sweeper;
+pub(super) struct Sweeper;
 
 /// A message to a sweeper.
 #[derive(ractor_cluster::RactorMessage)]
-pub(crate) enum SweeperMessage {
+pub(super) enum SweeperMessage {
     /// Go through all tenants.
     Sweep,
 }
 
 /// What a sweeper needs.
-pub(crate) struct SweeperArguments {
-    pub(crate) partition: PartitionHandle,
-    pub(crate) store: Store,
-    pub(crate) options: Arc<BrokerOptions>,
+pub(super) struct SweeperArguments {
+    pub(super) partition: PartitionHandle,
+    pub(super) store: Store,
+    pub(super) options: Arc<BrokerOptions>,
 }
 
 impl Actor for Sweeper {
