@@ -138,7 +138,7 @@ impl Overlay {
         &self,
         section: &KeyRange,
         base: Vec<(Bytes, Bytes)>,
-        reverse: bool,
+        is_reverse: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let mut own = self.between(section).peekable();
         if own.peek().is_none() && self.cleared.is_empty() {
@@ -155,7 +155,7 @@ impl Overlay {
                 pairs.push((key, value));
             }
         }
-        if reverse {
+        if is_reverse {
             pairs.reverse();
         }
         Ok(pairs)
@@ -230,29 +230,31 @@ impl RangeReader {
     /// Adds a base page; returns true when the page is complete.
     pub(super) fn add_page(&mut self, overlay: &Overlay, base: Page) -> Result<bool, StoreError> {
         let section = section_of(&self.rest, &base);
-        for (key, value) in overlay.merged(&section, base.pairs, self.rest.reverse)? {
+        for (key, value) in overlay.merged(&section, base.pairs, self.rest.is_reverse)? {
             self.bytes += key.len() + value.len();
             self.page.pairs.push((key, value));
             if self.page.pairs.len() == self.rest.limit || self.bytes >= limits::PAGE_BYTES_MAX {
-                self.page.more = true;
+                self.page.has_more = true;
                 return Ok(true);
             }
         }
         let rest = &mut self.rest.range;
-        if self.rest.reverse {
+        if self.rest.is_reverse {
             rest.end = section.begin;
         } else {
             rest.begin = section.end;
         }
-        Ok(!base.more)
+        Ok(!base.has_more)
     }
 
     /// Returns the page and the part of the range that it covers.
     pub(super) fn finish(self) -> (Page, KeyRange) {
         let Self { whole, rest, page, .. } = self;
         let covered = match page.pairs.last() {
-            Some((last, _)) if page.more && rest.reverse => KeyRange::new(last.clone(), whole.end),
-            Some((last, _)) if page.more => KeyRange::new(whole.begin, after(last)),
+            Some((last, _)) if page.has_more && rest.is_reverse => {
+                KeyRange::new(last.clone(), whole.end)
+            }
+            Some((last, _)) if page.has_more => KeyRange::new(whole.begin, after(last)),
             _ => whole,
         };
         (page, covered)
@@ -262,10 +264,10 @@ impl RangeReader {
 /// The part of `rest` that a base page covers completely.
 fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
     match base.pairs.last() {
-        Some((last, _)) if base.more && rest.reverse => {
+        Some((last, _)) if base.has_more && rest.is_reverse => {
             KeyRange::new(last.clone(), rest.range.end.clone())
         }
-        Some((last, _)) if base.more => KeyRange::new(rest.range.begin.clone(), after(last)),
+        Some((last, _)) if base.has_more => KeyRange::new(rest.range.begin.clone(), after(last)),
         _ => rest.range.clone(),
     }
 }
@@ -342,19 +344,19 @@ mod tests {
             .filter(|(key, _)| read.range.contains(key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        if read.reverse {
+        if read.is_reverse {
             pairs.reverse();
         }
         let more = pairs.len() > read.limit.min(pairs_max);
         pairs.truncate(read.limit.min(pairs_max));
-        Page { pairs, more }
+        Page { pairs, has_more: more }
     }
 
     proptest! {
         #[test]
         fn reads_through_the_overlay_equal_reads_after_commit(
             base in base(), calls in calls(), begin in key(), end in key(),
-            limit in 1usize..6, reverse: bool, pairs_max in 1usize..4,
+            limit in 1usize..6, is_reverse: bool, pairs_max in 1usize..4,
         ) {
             let (mut overlay, mut model) = (Overlay::default(), base.clone());
             for call in &calls {
@@ -365,14 +367,14 @@ mod tests {
                 let value = overlay.resolve(key, base.get(key).cloned()).unwrap();
                 prop_assert_eq!(value.as_ref(), model.get(key));
             }
-            let read = RangeRead { range: KeyRange::new(begin, end), limit, reverse };
+            let read = RangeRead { range: KeyRange::new(begin, end), limit, is_reverse };
             let (page, covered) =
                 overlay.range(read.clone(), |read| Ok(page_of(&base, &read, pairs_max))).unwrap();
             let expected = page_of(&model, &read, usize::MAX);
             prop_assert_eq!(&page.pairs, &expected.pairs);
-            prop_assert!(page.more || !expected.more);
+            prop_assert!(page.has_more || !expected.has_more);
             prop_assert!(page.pairs.iter().all(|(key, _)| covered.contains(key)));
-            prop_assert!(page.more || covered == read.range);
+            prop_assert!(page.has_more || covered == read.range);
         }
 
         #[test]

@@ -71,18 +71,29 @@ pub struct RangeRead {
     /// Maximum number of pairs, at least 1.
     pub limit: usize,
     /// Read from the end towards the beginning.
-    pub reverse: bool,
+    pub is_reverse: bool,
 }
 
 impl RangeRead {
     /// The first `limit` pairs of a range.
     pub fn first(range: KeyRange, limit: usize) -> Self {
-        Self { range, limit: limit.max(1), reverse: false }
+        Self { range, limit: limit.max(1), is_reverse: false }
     }
 
     /// The last `limit` pairs of a range, in reverse order.
     pub fn last(range: KeyRange, limit: usize) -> Self {
-        Self { range, limit: limit.max(1), reverse: true }
+        Self { range, limit: limit.max(1), is_reverse: true }
+    }
+
+    /// Continues after `page`; returns `None` if that was the last page.
+    pub fn after(mut self, page: &Page) -> Option<Self> {
+        let (last, _) = page.pairs.last().filter(|_| page.has_more)?;
+        if self.is_reverse {
+            self.range.end = last.clone();
+        } else {
+            self.range.begin = after(last);
+        }
+        Some(self)
     }
 }
 
@@ -92,7 +103,7 @@ pub struct Page {
     /// Keys with their values.
     pub pairs: Vec<(Bytes, Bytes)>,
     /// The page is not the last one: more pairs may follow.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //!   others.
 //! - `SIMULATED-2`: conflicts are found by version, as in FoundationDB.
 //! - `SIMULATED-3`: a late commit is checked when it is applied, not when it is sent.
+//! - `OBSERVER-1`: an observer sees each commit that takes effect once, in order.
+//! - `OBSERVER-2`: observing changes nothing and draws no random numbers.
 //!
 //! The engine has no threads or tasks: the next call applies late commits that are due. Time is
 //! tokio's. The clocks of two runtimes are not comparable, so each runtime needs a clone of its
@@ -179,8 +181,7 @@ impl SimulatedHandle {
     }
 }
 
-/// Observes commits as they take effect, including late ones. `OBSERVER-1`: it sees each effective
-/// commit once, in order. `OBSERVER-2`: observing changes nothing and draws no random numbers.
+/// Observes commits as they take effect, including late ones.
 pub trait Observer: Send {
     /// Called after a commit has taken effect.
     fn committed(&mut self, commit: &ObservedCommit<'_>);

@@ -35,18 +35,18 @@ pub struct Run {
     pub deadline: Instant,
     /// Running the transaction again after it committed changes nothing and returns the same
     /// result.
-    pub idempotent: bool,
+    pub is_idempotent: bool,
 }
 
 impl Run {
     /// For transactions that must not run again after an unknown outcome.
     pub fn once(deadline: Instant) -> Self {
-        Self { deadline, idempotent: false }
+        Self { deadline, is_idempotent: false }
     }
 
     /// For transactions that may run again after an unknown outcome.
     pub fn idempotent(deadline: Instant) -> Self {
-        Self { deadline, idempotent: true }
+        Self { deadline, is_idempotent: true }
     }
 }
 
@@ -149,7 +149,7 @@ impl Store {
             };
             match error.retry_class() {
                 Some(StoreError::Retryable(_)) => {}
-                Some(StoreError::MaybeCommitted(_)) if run.idempotent => unknown = true,
+                Some(StoreError::MaybeCommitted(_)) if run.is_idempotent => unknown = true,
                 // An earlier attempt may have committed, whatever this attempt returned.
                 Some(fatal) if unknown => {
                     return Err(E::from(StoreError::MaybeCommitted(fatal.to_string())));

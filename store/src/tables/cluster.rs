@@ -57,11 +57,11 @@ async fn read_all(
 ) -> Result<Vec<(Bytes, Bytes)>, TableError> {
     let mut pairs = Vec::new();
     loop {
-        let read = RangeRead { range: range.clone(), limit: PAGE, reverse: false };
+        let read = RangeRead { range: range.clone(), limit: PAGE, is_reverse: false };
         let page = tx.range_snapshot(read).await?;
         pairs.extend(page.pairs);
         match pairs.last() {
-            Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
             _ => return Ok(pairs),
         }
     }

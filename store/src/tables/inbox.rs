@@ -315,8 +315,8 @@ async fn scan(
             }
         }
         match page.pairs.last() {
-            Some((last, _)) if page.more && reverse => range.end = last.clone(),
-            Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+            Some((last, _)) if page.has_more && reverse => range.end = last.clone(),
+            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
             _ => return Ok((ids, None)),
         }
     }
@@ -401,7 +401,7 @@ async fn read_chunks(
             payload.extend_from_slice(chunk);
         }
         match page.pairs.last() {
-            Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
             _ => break,
         }
     }

@@ -57,7 +57,7 @@ pub(super) async fn read_all(
             rows.push(SubscriptionRow::from_bytes(bytes)?);
         }
         match page.pairs.last() {
-            Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
             _ => return Ok(rows),
         }
     }
@@ -121,7 +121,7 @@ pub async fn attempts(
         Some((time, event)) => KeyRange::new(all.begin, keys.logged_attempt(id, time, event)),
         None => all,
     };
-    let page = tx.range_snapshot(RangeRead { range, limit, reverse: true }).await?;
+    let page = tx.range_snapshot(RangeRead { range, limit, is_reverse: true }).await?;
     let mut attempts = Vec::with_capacity(page.pairs.len());
     let mut last = None;
     for (key, value) in &page.pairs {
@@ -129,7 +129,7 @@ pub async fn attempts(
         attempts.push((event, LoggedAttempt::from_bytes(value)?));
         last = Some((time, event));
     }
-    Ok(Some(AttemptPage { attempts, next: last.filter(|_| page.more) }))
+    Ok(Some(AttemptPage { attempts, next: last.filter(|_| page.has_more) }))
 }
 
 /// The audit of a tenant, the newest first, before the entry with this time and number.
@@ -148,7 +148,7 @@ pub async fn audit(
         Some((time, number)) => KeyRange::new(all.begin, keys.audit(time, number)),
         None => all,
     };
-    let page = tx.range_snapshot(RangeRead { range, limit, reverse: true }).await?;
+    let page = tx.range_snapshot(RangeRead { range, limit, is_reverse: true }).await?;
     let mut entries = Vec::with_capacity(page.pairs.len());
     for (key, value) in &page.pairs {
         let (Some(time), Some(number)) = (time_of_audit(key), number_of_audit(key)) else {
@@ -156,5 +156,5 @@ pub async fn audit(
         };
         entries.push((time, number, AuditRow::from_bytes(value)?));
     }
-    Ok(AuditPage { entries, more: page.more })
+    Ok(AuditPage { entries, more: page.has_more })
 }

@@ -11,6 +11,7 @@ mod full;
 mod pipeline;
 
 use crate::subject::{Subject, embedded_options};
+use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
 use triggers_store::kv::embedded::EmbeddedEngine;
@@ -27,17 +28,13 @@ fn subject(directory: &Path) -> Subject {
 /// Reads all pairs whose key starts with `prefix`.
 async fn pairs(subject: &Subject, prefix: &str) -> Vec<(String, Vec<u8>)> {
     let mut open = subject.begin().await;
-    let mut rest = KeyRange::prefix(prefix.to_owned());
+    let mut next = Some(RangeRead::first(KeyRange::prefix(prefix.to_owned()), 1_000));
     let mut pairs = Vec::new();
-    loop {
-        let read = RangeRead::first(rest.clone(), 1_000);
-        let page = open.range_snapshot(read).await.unwrap();
-        for (key, value) in &page.pairs {
-            rest.begin = KeyRange::key(key).end;
-            pairs.push((String::from_utf8(key.to_vec()).unwrap(), value.to_vec()));
-        }
-        if !page.more {
-            return pairs;
-        }
+    while let Some(read) = next {
+        let page = open.range_snapshot(read.clone()).await.unwrap();
+        next = read.after(&page);
+        let name = |key: Bytes| String::from_utf8(key.to_vec()).unwrap();
+        pairs.extend(page.pairs.into_iter().map(|(key, value)| (name(key), value.to_vec())));
     }
+    pairs
 }

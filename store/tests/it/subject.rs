@@ -116,19 +116,14 @@ impl Subject {
     /// Reads all pairs of this test, by name.
     pub async fn pairs(&self) -> Vec<(Vec<u8>, Bytes)> {
         let mut open = self.begin().await;
-        let mut rest = self.all();
+        let mut next = Some(RangeRead::first(self.all(), 1_000));
         let mut pairs = Vec::new();
-        loop {
-            let read = RangeRead::first(rest.clone(), 1_000);
-            let page = open.range_snapshot(read).await.unwrap();
-            if let Some((last, _)) = page.pairs.last() {
-                rest.begin = KeyRange::key(last).end;
-            }
+        while let Some(read) = next {
+            let page = open.range_snapshot(read.clone()).await.unwrap();
+            next = read.after(&page);
             pairs.extend(self.names(page.pairs));
-            if !page.more {
-                return pairs;
-            }
         }
+        pairs
     }
 
     /// Removes the prefix of this test from the keys.

@@ -38,22 +38,17 @@ pub(super) fn copy(
     let base = LmdbStore::new(env, pairs, map_bytes_max).map_err(failed)?;
     let snapshot = LmdbSnapshot::open(core)?;
     let mut copied = BackupSize::default();
-    let mut rest =
-        RangeRead::first(KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]), PAGE_PAIRS);
-    loop {
-        let page = snapshot.page(&rest)?;
-        if let Some((last, _)) = page.pairs.last() {
-            rest.range.begin = KeyRange::key(last).end;
-        }
+    let everything = KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]);
+    let mut next = Some(RangeRead::first(everything, PAGE_PAIRS));
+    while let Some(read) = next {
+        let page = snapshot.page(&read)?;
         let bytes: usize = page.pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
         copied.pairs += page.pairs.len() as u64;
         copied.bytes += bytes as u64;
         let pairs: Vec<_> =
             page.pairs.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
         base.apply(&pairs, FlushMark::Done(0))?;
-        if !page.more {
-            break;
-        }
+        next = read.after(&page);
     }
     drop(base);
     directory.begin_log().map_err(failed)?;

@@ -82,7 +82,7 @@ pub(super) trait BaseStore: Send + Sync + 'static {
         &'a self,
         snapshot: &'a Self::Snapshot,
         range: &KeyRange,
-        reverse: bool,
+        is_reverse: bool,
     ) -> Result<BaseRange<'a>, StoreError>;
 
     /// Applies pairs, which are sorted by key, and the mark in one durable transaction.
@@ -183,7 +183,7 @@ impl BaseStore for LmdbStore {
         &'a self,
         snapshot: &'a Self::Snapshot,
         range: &KeyRange,
-        reverse: bool,
+        is_reverse: bool,
     ) -> Result<BaseRange<'a>, StoreError> {
         if range.is_empty() {
             return Ok(Box::new(std::iter::empty()));
@@ -195,7 +195,7 @@ impl BaseStore for LmdbStore {
             Bound::Included(&range.begin[..])
         };
         let bounds = (begin, Bound::Excluded(&range.end[..]));
-        if reverse {
+        if is_reverse {
             let found = self.pairs.rev_range(snapshot, &bounds).map_err(store_error)?;
             return Ok(Box::new(found.map(|pair| pair.map_err(store_error))));
         }

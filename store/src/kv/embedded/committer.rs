@@ -9,7 +9,7 @@
 //! - `COMMITTER-3`: a commit that cannot be applied (no room, a malformed counter) does not fail
 //!   the others of its group.
 //! - `COMMITTER-4`: a commit fails if a key that it read was written after its snapshot, or if the
-//!   engine no longer knows.
+//!   engine no longer knows whether it was.
 //!
 //! While one group syncs, the next one gathers; there is no timer. If few commits are queued, the
 //! thread yields once, so that tasks about to commit join the group.
@@ -415,17 +415,13 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         pairs.extend(
             self.staged.range::<[u8], _>(range.bounds()).map(|(key, _)| (key.clone(), None)),
         );
-        let mut rest = range.clone();
-        loop {
-            let page = self.snapshot.page(&RangeRead::first(rest.clone(), CLEARED_PAGE))?;
-            if let Some((last, _)) = page.pairs.last() {
-                rest.begin = KeyRange::key(last).end;
-            }
+        let mut next = Some(RangeRead::first(range.clone(), CLEARED_PAGE));
+        while let Some(read) = next {
+            let page = self.snapshot.page(&read)?;
+            next = read.after(&page);
             pairs.extend(page.pairs.into_iter().map(|(key, _)| (key, None)));
-            if !page.more {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Whether the pairs grow the store by more than [`GROWTH_BYTES_FREE`] per write.

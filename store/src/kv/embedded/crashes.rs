@@ -460,15 +460,12 @@ fn is_counter(number: usize) -> bool {
 /// Reads all pairs of a snapshot in pages, and checks that the reverse order agrees.
 fn read_all(snapshot: &SimulatedSnapshot) -> Model {
     let whole = KeyRange::new("", "z");
-    let mut rest = RangeRead::first(whole.clone(), 5);
+    let mut next = Some(RangeRead::first(whole.clone(), 5));
     let mut pairs = Vec::new();
-    loop {
-        let page = snapshot.page(&rest).unwrap();
+    while let Some(read) = next {
+        let page = snapshot.page(&read).unwrap();
+        next = read.after(&page);
         pairs.extend(page.pairs);
-        if !page.more {
-            break;
-        }
-        rest.range.begin = KeyRange::key(&pairs.last().unwrap().0).end;
     }
     let mut reversed = snapshot.page(&RangeRead::last(whole, 1_000)).unwrap().pairs;
     reversed.reverse();

@@ -52,9 +52,9 @@ pub(super) struct LogState<F> {
     /// Sealed memtables, oldest first.
     sealed: VecDeque<Sealed<F>>,
     free: Vec<Segment<F>>,
-    /// Number of segments; `greatest` is their highest number.
+    /// Number of segments; `number_max` is their highest number.
     segments: usize,
-    greatest: usize,
+    number_max: usize,
     /// Memtables up to this sequence have left the view.
     dropped: u64,
     is_closing: bool,
@@ -86,9 +86,9 @@ pub(super) struct SegmentCounts {
 pub(super) struct InitialState<F> {
     pub(super) sealed: VecDeque<Sealed<F>>,
     pub(super) free: Vec<Segment<F>>,
-    /// Number of segments with the active one; `greatest` is their highest number.
+    /// Number of segments with the active one; `number_max` is their highest number.
     pub(super) segments: usize,
-    pub(super) greatest: usize,
+    pub(super) number_max: usize,
     /// Sequence of the last record; `flushed` is that of the last one in the base store.
     pub(super) last: u64,
     pub(super) flushed: u64,
@@ -105,7 +105,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         options: LogOptions,
         initial: InitialState<D::File>,
     ) -> Self {
-        let InitialState { sealed, free, segments, greatest, last, flushed } = initial;
+        let InitialState { sealed, free, segments, number_max, last, flushed } = initial;
         let active = Arc::new(Memtable::default());
         let mut state = LogState {
             active,
@@ -116,7 +116,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
             sealed,
             free,
             segments,
-            greatest,
+            number_max,
             dropped: flushed,
             is_closing: false,
         };
@@ -245,8 +245,8 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
                 return Ok(None);
             }
             state.segments += 1;
-            state.greatest += 1;
-            state.greatest
+            state.number_max += 1;
+            state.number_max
         };
         let name = name_of(number);
         let made = self.disk.create(&name, self.options.segment_bytes);

@@ -191,7 +191,7 @@ pub(super) struct MemtableRange<'a> {
     memtable: &'a Memtable,
     rest: Option<KeyRange>,
     sequence: u64,
-    reverse: bool,
+    is_reverse: bool,
     read: VecDeque<Pair>,
 }
 
@@ -203,10 +203,10 @@ impl<'a> MemtableRange<'a> {
         memtable: &'a Memtable,
         range: &KeyRange,
         sequence: u64,
-        reverse: bool,
+        is_reverse: bool,
     ) -> Self {
         let rest = (!range.is_empty() && !memtable.is_empty()).then(|| range.clone());
-        Self { memtable, rest, sequence, reverse, read: VecDeque::new() }
+        Self { memtable, rest, sequence, is_reverse, read: VecDeque::new() }
     }
 
     fn read_more(&mut self, mut rest: KeyRange) {
@@ -214,13 +214,13 @@ impl<'a> MemtableRange<'a> {
         let mut found = entries.range::<[u8], _>(rest.bounds());
         let mut last = None;
         for _ in 0..CHUNK {
-            let next = if self.reverse { found.next_back() } else { found.next() };
+            let next = if self.is_reverse { found.next_back() } else { found.next() };
             let Some((key, entry)) = next else { return };
             self.read.extend(entry.at(self.sequence).map(|value| (key.clone(), value.clone())));
             last = Some(key.clone());
         }
         if let Some(last) = last {
-            if self.reverse {
+            if self.is_reverse {
                 rest.end = last;
             } else {
                 rest.begin = KeyRange::key(&last).end;
@@ -296,7 +296,7 @@ mod tests {
             let numbers = (begin..begin + length).filter(|number| *number < count);
             let expected: Vec<Bytes> = numbers.map(key).collect();
             for sequence in [1, 2] {
-                let read = |reverse| MemtableRange::new(&memtable, &range, sequence, reverse);
+                let read = |is_reverse| MemtableRange::new(&memtable, &range, sequence, is_reverse);
                 let found: Vec<Pair> = read(false).collect();
                 prop_assert!(found.iter().all(|(_, value)| value.is_some() == (sequence == 1)));
                 let mut reversed: Vec<Pair> = read(true).collect();

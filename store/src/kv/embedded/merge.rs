@@ -10,14 +10,14 @@ use bytes::Bytes;
 
 /// A key with its value, borrowed from or shared with its source.
 #[derive(Clone)]
-pub(super) enum Found<'a> {
+pub(super) enum MergedPair<'a> {
     /// From a memtable; `None` if the key was cleared.
     Memtable(Bytes, Option<Bytes>),
     /// From the base store.
     Base(&'a [u8], &'a [u8]),
 }
 
-impl<'a> Found<'a> {
+impl<'a> MergedPair<'a> {
     pub(super) fn key(&self) -> &[u8] {
         match self {
             Self::Memtable(key, _) => key,
@@ -46,13 +46,13 @@ enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn next(&mut self) -> Result<Option<Found<'a>>, StoreError> {
+    fn next(&mut self) -> Result<Option<MergedPair<'a>>, StoreError> {
         match self {
             Self::Memtable(range) => {
-                Ok(range.next().map(|(key, value)| Found::Memtable(key, value)))
+                Ok(range.next().map(|(key, value)| MergedPair::Memtable(key, value)))
             }
             Self::Base(range) => {
-                Ok(range.next().transpose()?.map(|(key, value)| Found::Base(key, value)))
+                Ok(range.next().transpose()?.map(|(key, value)| MergedPair::Base(key, value)))
             }
         }
     }
@@ -61,13 +61,13 @@ impl<'a> Source<'a> {
 /// The merge. Empty sources are not added.
 #[derive(Default)]
 pub(super) struct Merge<'a> {
-    sources: Vec<(Found<'a>, Source<'a>)>,
-    reverse: bool,
+    sources: Vec<(MergedPair<'a>, Source<'a>)>,
+    is_reverse: bool,
 }
 
 impl<'a> Merge<'a> {
-    pub(super) fn new(reverse: bool) -> Self {
-        Self { sources: Vec::new(), reverse }
+    pub(super) fn new(is_reverse: bool) -> Self {
+        Self { sources: Vec::new(), is_reverse }
     }
 
     pub(super) fn memtable(&mut self, range: MemtableRange<'a>) -> Result<(), StoreError> {
@@ -86,11 +86,11 @@ impl<'a> Merge<'a> {
     }
 
     /// The next key, cleared or not.
-    pub(super) fn next(&mut self) -> Result<Option<Found<'a>>, StoreError> {
+    pub(super) fn next(&mut self) -> Result<Option<MergedPair<'a>>, StoreError> {
         let mut first = 0;
         for at in 1..self.sources.len() {
             let (key, best) = (self.sources[at].0.key(), self.sources[first].0.key());
-            if if self.reverse { key > best } else { key < best } {
+            if if self.is_reverse { key > best } else { key < best } {
                 first = at;
             }
         }
@@ -133,7 +133,7 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn an_earlier_source_overrides_a_later_one(
-            all in prop::collection::vec(some(), 0..4), base in some(), reverse: bool,
+            all in prop::collection::vec(some(), 0..4), base in some(), is_reverse: bool,
         ) {
             let mut expected = base;
             expected.retain(|_, value| value.is_some());
@@ -148,21 +148,21 @@ pub(super) mod tests {
                 memtable.apply(1, pairs, &[]);
                 memtable
             }).collect();
-            let mut merge = Merge::new(reverse);
+            let mut merge = Merge::new(is_reverse);
             let whole = KeyRange::new("", vec![9]);
             for memtable in &memtables {
-                merge.memtable(MemtableRange::new(memtable, &whole, 1, reverse)).unwrap();
+                merge.memtable(MemtableRange::new(memtable, &whole, 1, is_reverse)).unwrap();
             }
             let in_order = base.iter().map(|(key, value)| Ok((&key[..], &value[..])));
             let base: BaseRange<'_> =
-                if reverse { Box::new(in_order.rev()) } else { Box::new(in_order) };
+                if is_reverse { Box::new(in_order.rev()) } else { Box::new(in_order) };
             merge.base(base).unwrap();
             let mut found = Vec::new();
             while let Some(next) = merge.next().unwrap() {
                 found.push((next.key().to_vec(), next.pair().map(|(_, value)| value.to_vec())));
             }
             let mut expected: Vec<_> = expected.into_iter().collect();
-            if reverse {
+            if is_reverse {
                 expected.reverse();
             }
             prop_assert_eq!(found, expected);

@@ -57,10 +57,12 @@ pub struct RecoveryReport {
 struct SegmentRecords<F> {
     segment: Segment<F>,
     generation: u64,
-    first: u64,
     memtable: Memtable,
+    /// Sequences of the first and the last of these records, and their number.
+    first: u64,
     last: u64,
     records: u64,
+    /// Offset behind the last record.
     end: u64,
     /// Bytes of the last record.
     tail: Bytes,
@@ -81,10 +83,13 @@ enum Scanned<F> {
 
 /// A log that was read and not yet changed.
 pub(super) struct RecoveredLog<F> {
-    runs: Vec<SegmentRecords<F>>,
+    /// Segments with records that the base store does not have, in log order.
+    filled: Vec<SegmentRecords<F>>,
     free: Vec<Segment<F>>,
+    /// Sequences of the last record in the base store, and of the last in the log.
     flushed: u64,
     last: u64,
+    /// The highest generation of any segment.
     generation: u64,
     pub(super) recovered: RecoveryReport,
 }
@@ -104,7 +109,7 @@ pub(super) fn read<D: Disk>(
     names.retain(|name| number_of(name).is_some());
     names.sort();
     let mut log = RecoveredLog {
-        runs: Vec::new(),
+        filled: Vec::new(),
         free: Vec::new(),
         flushed,
         last: flushed,
@@ -116,7 +121,7 @@ pub(super) fn read<D: Disk>(
         let segment = Segment::open(disk, name.clone()).map_err(io(&name))?;
         let bytes = read_file(&segment.file).map_err(io(&name))?;
         match scan(segment, bytes.into(), flushed, secret)? {
-            Scanned::Records(run) => log.runs.push(run),
+            Scanned::Records(filled_segment) => log.filled.push(filled_segment),
             Scanned::Free { segment, generation, cut } => {
                 log.generation = log.generation.max(generation);
                 free_cut = free_cut.or(cut.map(|at| (segment.name.clone(), at)));
@@ -124,7 +129,7 @@ pub(super) fn read<D: Disk>(
             }
         }
     }
-    log.runs.sort_by_key(|run| run.generation);
+    log.filled.sort_by_key(|filled_segment| filled_segment.generation);
     log.check_order(free_cut.as_ref())?;
     if log.last < marks.begun {
         let reason = format!(
@@ -133,14 +138,18 @@ pub(super) fn read<D: Disk>(
         );
         return Err(RecoveryError::Damaged { file: String::new(), reason });
     }
-    let of_run =
-        log.runs.iter().find(|run| run.is_cut).map(|run| (run.segment.name.clone(), run.end));
-    log.generation = log.runs.last().map_or(0, |run| run.generation).max(log.generation);
+    let segment_cut = log
+        .filled
+        .iter()
+        .find(|filled_segment| filled_segment.is_cut)
+        .map(|filled_segment| (filled_segment.segment.name.clone(), filled_segment.end));
+    log.generation =
+        log.filled.last().map_or(0, |filled_segment| filled_segment.generation).max(log.generation);
     log.recovered = RecoveryReport {
-        records: log.runs.iter().map(|run| run.records).sum(),
-        bytes: log.runs.iter().map(|run| run.end).sum(),
-        segments: log.runs.len(),
-        cut: of_run.or(free_cut),
+        records: log.filled.iter().map(|filled_segment| filled_segment.records).sum(),
+        bytes: log.filled.iter().map(|filled_segment| filled_segment.end).sum(),
+        segments: log.filled.len(),
+        cut: segment_cut.or(free_cut),
     };
     Ok(log)
 }
@@ -154,15 +163,16 @@ impl<F: DiskFile> RecoveredLog<F> {
 
     /// Number of segments, and their total bytes.
     pub(super) fn segments(&self) -> (usize, u64) {
-        let all = self.runs.iter().map(|run| &run.segment).chain(&self.free);
+        let all =
+            self.filled.iter().map(|filled_segment| &filled_segment.segment).chain(&self.free);
         all.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.bytes))
     }
 
-    fn greatest(&self) -> usize {
+    fn number_max(&self) -> usize {
         let names = self
-            .runs
+            .filled
             .iter()
-            .map(|run| &run.segment.name)
+            .map(|filled_segment| &filled_segment.segment.name)
             .chain(self.free.iter().map(|segment| &segment.name));
         names.filter_map(|name| number_of(name)).max().unwrap_or(0)
     }
@@ -170,23 +180,28 @@ impl<F: DiskFile> RecoveredLog<F> {
     /// Checks that no record is missing between segments (`RECOVERY-3`).
     fn check_order(&mut self, free_cut: Option<&(String, u64)>) -> Result<(), RecoveryError> {
         let mut before: Option<&SegmentRecords<F>> = None;
-        for run in &self.runs {
-            if run.first != self.last + 1 {
+        for filled_segment in &self.filled {
+            if filled_segment.first != self.last + 1 {
                 // A cut record at a segment's beginning may be the missing one; otherwise it
                 // followed the previous segment.
-                let end = before.map(|run| (run.segment.name.clone(), run.end));
+                let end = before.map(|filled_segment| {
+                    (filled_segment.segment.name.clone(), filled_segment.end)
+                });
                 let (file, offset) =
-                    free_cut.cloned().or(end).unwrap_or((run.segment.name.clone(), 0));
-                let missing =
-                    format!("records {} to {}", self.last + 1, run.first.saturating_sub(1));
+                    free_cut.cloned().or(end).unwrap_or((filled_segment.segment.name.clone(), 0));
+                let missing = format!(
+                    "records {} to {}",
+                    self.last + 1,
+                    filled_segment.first.saturating_sub(1)
+                );
                 let reason = format!(
                     "{missing} are missing at offset {offset}: {} continues after them",
-                    run.segment.name
+                    filled_segment.segment.name
                 );
                 return Err(RecoveryError::Damaged { file, reason });
             }
-            self.last = run.last;
-            before = Some(run);
+            self.last = filled_segment.last;
+            before = Some(filled_segment);
         }
         Ok(())
     }
@@ -294,12 +309,12 @@ pub(super) fn open<D: Disk, B: BaseStore>(
         move |source| RecoveryError::Io { file, source }
     };
     // Make the records durable (`RECOVERY-4`).
-    for run in &log.runs {
-        let SegmentRecords { segment, end, tail, .. } = run;
-        if run.last == log.last {
+    for filled_segment in &log.filled {
+        let SegmentRecords { segment, end, tail, .. } = filled_segment;
+        if filled_segment.last == log.last {
             write_fully(&segment.file, tail, end - tail.len() as u64).map_err(io(&segment.name))?;
         }
-        if run.is_cut {
+        if filled_segment.is_cut {
             write_zeros(&segment.file, *end, BLOCK_BYTES as u64).map_err(io(&segment.name))?;
         }
         segment.file.sync().map_err(io(&segment.name))?;
@@ -317,26 +332,29 @@ pub(super) fn open<D: Disk, B: BaseStore>(
         disk.remove(&segment.name).map_err(io(&segment.name))?;
     }
     let is_new = log.free.is_empty();
-    let greatest = log.greatest() + usize::from(is_new);
-    let segments = log.runs.len() + log.free.len() + usize::from(is_new);
+    let number_max = log.number_max() + usize::from(is_new);
+    let segments = log.filled.len() + log.free.len() + usize::from(is_new);
     let active = match log.free.pop() {
         Some(segment) => segment,
         None => {
-            let name = name_of(greatest);
+            let name = name_of(number_max);
             let file = disk.create(&name, options.segment_bytes).map_err(io(&name))?;
             Segment { name, file, bytes: options.segment_bytes }
         }
     };
     let sealed: VecDeque<_> = log
-        .runs
+        .filled
         .into_iter()
-        .map(|run| Sealed { memtable: Arc::new(run.memtable), segment: run.segment })
+        .map(|filled_segment| Sealed {
+            memtable: Arc::new(filled_segment.memtable),
+            segment: filled_segment.segment,
+        })
         .collect();
     let initial = InitialState {
         sealed,
         free: log.free,
         segments,
-        greatest,
+        number_max,
         last: log.last,
         flushed: log.flushed,
     };

@@ -79,21 +79,21 @@ impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
         if read.range.is_empty() {
             return Ok(page);
         }
-        let mut merge = Merge::new(read.reverse);
+        let mut merge = Merge::new(read.is_reverse);
         for memtable in &self.view.memtables {
             merge.memtable(MemtableRange::new(
                 memtable,
                 &read.range,
                 self.sequence,
-                read.reverse,
+                read.is_reverse,
             ))?;
         }
-        merge.base(self.core.base.range(&self.base, &read.range, read.reverse)?)?;
+        merge.base(self.core.base.range(&self.base, &read.range, read.is_reverse)?)?;
         let mut bytes = 0;
         while let Some(found) = merge.next()? {
             let Some((key, value)) = found.pair() else { continue };
             if page.pairs.len() == read.limit || bytes >= PAGE_BYTES_MAX {
-                page.more = true;
+                page.has_more = true;
                 break;
             }
             bytes += key.len() + value.len();

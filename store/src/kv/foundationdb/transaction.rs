@@ -112,7 +112,7 @@ impl FoundationTransaction {
             limit: Some(read.limit),
             target_bytes: PAGE_BYTES_MAX,
             mode: StreamingMode::Exact,
-            reverse: read.reverse,
+            reverse: read.is_reverse,
             ..RangeOption::from(self.client.keys.range(&read.range))
         };
         let found = self.reads.get_range(&options, 1, true).await.map_err(error::of_read)?;
@@ -124,7 +124,7 @@ impl FoundationTransaction {
         let pairs = found
             .iter()
             .map(|pair| (self.client.keys.strip(pair.key()), Bytes::copy_from_slice(pair.value())));
-        Ok(Page { pairs: pairs.collect(), more: found.more() })
+        Ok(Page { pairs: pairs.collect(), has_more: found.more() })
     }
 
     /// Fails if the transaction is too old (`FOUNDATION-TX-3`).

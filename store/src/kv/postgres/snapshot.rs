@@ -78,7 +78,7 @@ impl PostgresSnapshot {
     }
 
     pub(super) async fn page(&mut self, read: &RangeRead) -> Result<Page, StoreError> {
-        let statement = if read.reverse { PAGE_REVERSE } else { PAGE };
+        let statement = if read.is_reverse { PAGE_REVERSE } else { PAGE };
         // One extra pair tells whether there are more.
         let limit = i64::try_from(read.limit).unwrap_or(i64::MAX).saturating_add(1);
         let bytes_max = i64::try_from(PAGE_BYTES_MAX).unwrap_or(i64::MAX);
@@ -89,7 +89,7 @@ impl PostgresSnapshot {
         let found: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
         let more = pairs.len() > read.limit || found >= PAGE_BYTES_MAX;
         pairs.truncate(read.limit);
-        Ok(Page { pairs, more })
+        Ok(Page { pairs, has_more: more })
     }
 
     async fn query(

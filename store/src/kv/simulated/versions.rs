@@ -75,7 +75,7 @@ impl Versions {
             .pairs
             .range::<[u8], _>(read.range.bounds())
             .filter_map(|(key, history)| Some((key.clone(), live_at(history, version)?)));
-        if read.reverse { page_of(found.rev(), read.limit) } else { page_of(found, read.limit) }
+        if read.is_reverse { page_of(found.rev(), read.limit) } else { page_of(found, read.limit) }
     }
 
     /// Whether a range that the proposal read was written since.
@@ -175,7 +175,7 @@ fn page_of(found: impl Iterator<Item = (Bytes, Bytes)>, limit: usize) -> Page {
     let mut bytes = 0;
     for (key, value) in found {
         if page.pairs.len() == limit || bytes >= PAGE_BYTES_MAX {
-            page.more = true;
+            page.has_more = true;
             return page;
         }
         bytes += key.len() + value.len();

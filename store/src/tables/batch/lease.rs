@@ -155,7 +155,7 @@ impl Batch<'_> {
                 leased.push(self.hand_out(tx, lease, row, delivery).await?);
             }
             match page.pairs.last() {
-                Some((last, _)) if page.more => range.begin = [&last[..], &[0]].concat().into(),
+                Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
                 _ => return Ok(()),
             }
         }

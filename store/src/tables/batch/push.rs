@@ -207,7 +207,7 @@ impl Batch<'_> {
                 next = next.or(Some(due));
             }
         }
-        Ok(if page.more && given_up > 0 { Some(Timestamp::EPOCH) } else { next })
+        Ok(if page.has_more && given_up > 0 { Some(Timestamp::EPOCH) } else { next })
     }
 
     /// Removes a page of a subscription's attempts; when there is more to do.
@@ -222,7 +222,7 @@ impl Batch<'_> {
         for (key, _) in &page.pairs {
             tx.clear(key);
         }
-        Ok(page.more.then_some(Timestamp::EPOCH))
+        Ok(page.has_more.then_some(Timestamp::EPOCH))
     }
 
     /// Gives up one webhook; false if it is on its way, so that its end is waited for.

@@ -225,7 +225,7 @@ impl Batch<'_> {
         at: Timestamp,
         row: &AuditRow,
     ) -> Result<(), TableError> {
-        let last = RangeRead { range: self.keys.audits(), limit: 1, reverse: true };
+        let last = RangeRead { range: self.keys.audits(), limit: 1, is_reverse: true };
         let last = tx.range_snapshot(last).await?;
         let number = last
             .pairs

@@ -104,7 +104,7 @@ impl Batch<'_> {
         }
         for range in ranges {
             let page = tx.range_snapshot(RangeRead::first(range, KEYS_MAX)).await?;
-            more |= page.more;
+            more |= page.has_more;
             removed += page.pairs.len();
             for (key, _) in &page.pairs {
                 tx.clear(key);
@@ -133,7 +133,7 @@ impl Batch<'_> {
                     removed += 1;
                 }
             }
-            if page.more || removed >= EVENTS_MAX {
+            if page.has_more || removed >= EVENTS_MAX {
                 return Ok((removed, true));
             }
         }

@@ -99,7 +99,7 @@ async fn read(
     let read = RangeRead {
         range: range(subject, chance),
         limit: 1 + chance.below(8),
-        reverse: chance.percent(50),
+        is_reverse: chance.percent(50),
     };
     let page = if chance.percent(50) {
         open.range(read.clone()).await.unwrap()
@@ -107,10 +107,10 @@ async fn read(
         open.range_snapshot(read.clone()).await.unwrap()
     };
     let mut expected: Vec<_> = model.iter().filter(|(key, _)| read.range.contains(key)).collect();
-    if read.reverse {
+    if read.is_reverse {
         expected.reverse();
     }
-    assert!(page.more || expected.len() <= read.limit, "{at}: {read:?}");
+    assert!(page.has_more || expected.len() <= read.limit, "{at}: {read:?}");
     expected.truncate(read.limit);
     let found: Vec<_> = page.pairs.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
     let expected: Vec<_> = expected.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();

@@ -83,12 +83,12 @@ pub async fn limit_and_more(subject: &Subject) {
     letters(subject, "abcde").await;
     let of = |begin: &str, limit| RangeRead::first(subject.range(begin, "z"), limit);
     let two = page(subject, of("a", 2)).await;
-    assert_eq!((values(&two), two.more), ("ab".into(), true));
+    assert_eq!((values(&two), two.has_more), ("ab".into(), true));
     let exact = page(subject, of("a", 5)).await;
     assert_eq!(values(&exact), "abcde");
     assert_eq!(page(subject, of("f", 5)).await, Page::default());
     let ample = page(subject, of("a", 6)).await;
-    assert_eq!((values(&ample), ample.more), ("abcde".into(), false));
+    assert_eq!((values(&ample), ample.has_more), ("abcde".into(), false));
     let inside = RangeRead::first(subject.range("b", "d"), 9);
     assert_eq!(values(&page(subject, inside).await), "bc");
 }
@@ -97,20 +97,20 @@ pub async fn reverse(subject: &Subject) {
     letters(subject, "abcde").await;
     let of = |end: &str, limit| RangeRead::last(subject.range("a", end), limit);
     let two = page(subject, of("e", 2)).await;
-    assert_eq!((values(&two), two.more), ("dc".into(), true));
+    assert_eq!((values(&two), two.has_more), ("dc".into(), true));
     let all = page(subject, of("z", 9)).await;
-    assert_eq!((values(&all), all.more), ("edcba".into(), false));
+    assert_eq!((values(&all), all.has_more), ("edcba".into(), false));
     let whole = page(subject, RangeRead::last(subject.all(), 9)).await;
     assert_eq!(values(&whole), "edcba");
     let one = page(subject, of("b", 9)).await;
-    assert_eq!((values(&one), one.more), ("a".into(), false));
+    assert_eq!((values(&one), one.has_more), ("a".into(), false));
 }
 
 pub async fn limit_of_zero(subject: &Subject) {
     letters(subject, "ab").await;
-    let read = RangeRead { range: subject.all(), limit: 0, reverse: false };
+    let read = RangeRead { range: subject.all(), limit: 0, is_reverse: false };
     let page = page(subject, read).await;
-    assert_eq!((values(&page), page.more), ("a".into(), true));
+    assert_eq!((values(&page), page.has_more), ("a".into(), true));
 }
 
 pub async fn own_writes_merged(subject: &Subject) {
@@ -147,7 +147,7 @@ pub async fn cleared_range_inside(subject: &Subject) {
         assert_eq!(values(&page), "Dfg");
     }
     let one = open.range(RangeRead::first(subject.all(), 1)).await.unwrap();
-    assert_eq!((values(&one), one.more), ("D".into(), true));
+    assert_eq!((values(&one), one.has_more), ("D".into(), true));
     open.commit().await.unwrap();
     let after = page(subject, RangeRead::first(subject.all(), 9)).await;
     assert_eq!(values(&after), "Dfg");
@@ -177,7 +177,7 @@ pub async fn page_bytes(subject: &Subject) {
     subject.commit(write).await.unwrap();
     for read in [RangeRead::first, RangeRead::last] {
         let page = page(subject, read(subject.all(), 1_000)).await;
-        assert!(page.more && page.pairs.len() < 60, "a page holds 4 MiB, about");
+        assert!(page.has_more && page.pairs.len() < 60, "a page holds 4 MiB, about");
     }
     let pairs = subject.pairs().await;
     assert_eq!(pairs.len(), 60);

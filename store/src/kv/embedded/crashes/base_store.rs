@@ -54,12 +54,12 @@ impl BaseStore for SimulatedBaseStore {
         &'a self,
         snapshot: &'a Self::Snapshot,
         range: &KeyRange,
-        reverse: bool,
+        is_reverse: bool,
     ) -> Result<BaseRange<'a>, StoreError> {
         let found = snapshot
             .range::<[u8], _>(range.bounds())
             .map(|(key, value)| Ok((&key[..], &value[..])));
-        Ok(if reverse { Box::new(found.rev()) } else { Box::new(found) })
+        Ok(if is_reverse { Box::new(found.rev()) } else { Box::new(found) })
     }
 
     fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError> {
