@@ -61,14 +61,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Returns the reason if the engine cannot write. Must not block.
     fn health(&self) -> Result<(), StoreError>;
 
-    /// Finishes queued commits, rejects new ones, and does the work that the next start would have
-    /// to do.
+    /// Finishes queued commits, rejects new ones, and does the next start's work in advance.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Copies all committed pairs into a new directory on this machine while the engine keeps
-    /// working.
+    /// Copies all committed pairs into a new directory on this machine, while work goes on.
     ///
     /// # Errors
     /// `Fatal` if the engine keeps its data elsewhere, or if the copy cannot be made.
@@ -135,8 +133,7 @@ pub trait Transaction: Send {
     /// Clears every key of a range.
     fn clear_range(&mut self, range: KeyRange);
 
-    /// Adds to the little-endian `i64` under a key, without a read conflict. An absent key counts
-    /// as 0; the sum wraps.
+    /// Adds to the little-endian `i64` under a key (0 if absent; wraps), without a read conflict.
     fn add(&mut self, key: &[u8], delta: i64);
 
     /// Makes the commit fail if another commit changes anything in the range.

@@ -70,8 +70,7 @@ type LmdbSnapshot = snapshot::EmbeddedSnapshot<LogDirectory, LmdbStore>;
 pub struct EmbeddedOptions {
     /// Directory of the data; created if absent.
     pub directory: PathBuf,
-    /// Maximum bytes of the data file, a multiple of the page size. It reserves address space, not
-    /// memory.
+    /// Maximum bytes of the data file, a multiple of the page size. Reserves address space only.
     pub map_bytes_max: u64,
     /// Maximum bytes of the log, split into [`SEGMENTS_MAX`] segments. Unflushed pairs are also in
     /// memory. A start replaces free segments of another size.
@@ -102,8 +101,7 @@ impl EmbeddedOptions {
 
 /// Maximum number of segments in a log.
 pub const SEGMENTS_MAX: usize = 24;
-/// Segments flushed together: a key that is set and soon cleared or set again reaches LMDB at most
-/// once.
+/// Segments flushed together: a key that is soon cleared or set again reaches LMDB at most once.
 const FLUSH_SEGMENTS: usize = 6;
 
 /// The embedded engine. Dropping it finishes queued commits, flushes the log and closes the
@@ -120,12 +118,10 @@ pub struct EmbeddedEngine {
 }
 
 impl EmbeddedEngine {
-    /// Opens or creates a data directory, and reads back the records of the log that LMDB does not
-    /// have.
+    /// Opens or creates a data directory, and reads back the records that LMDB does not have.
     ///
     /// # Errors
-    /// [`OpenError`] if another process has it open, its format is unknown, or its files are
-    /// damaged.
+    /// [`OpenError`] if another process has it open, or its format or files are not usable.
     pub fn open(options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
         let mut directory = DataDirectory::open(&options.directory)?;
@@ -245,8 +241,7 @@ impl Engine for EmbeddedEngine {
 
 impl Drop for EmbeddedEngine {
     fn drop(&mut self) {
-        // The committer ends when all senders are gone: this one and those of transactions that are
-        // sending.
+        // The committer ends when all senders are gone: this one and those of sending transactions.
         drop(self.commits.take());
         if let Some(committer) = self.committer.take()
             && committer.join().is_err()

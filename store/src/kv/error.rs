@@ -1,7 +1,6 @@
 //! Errors of the store, in the three classes that callers must distinguish.
 //!
-//! Invariant: `ERR-1`: a write can exist only after `MaybeCommitted`, never after `Retryable` or
-//! `Fatal`.
+//! Invariant: `ERR-1`: a write can exist after `MaybeCommitted`, not after `Retryable` or `Fatal`.
 //!
 //! The texts are for logs. Clients never see them.
 
@@ -11,8 +10,7 @@ pub enum StoreError {
     /// The transaction did not commit, but may succeed when run again.
     #[error("retryable: {0}")]
     Retryable(String),
-    /// The transaction may have committed, or may still commit. Only idempotent transactions can
-    /// run again.
+    /// The transaction may have committed, or still commit. Run it again only if it is idempotent.
     #[error("may have committed: {0}")]
     MaybeCommitted(String),
     /// The transaction did not commit, and an immediate retry will not help.

@@ -7,8 +7,7 @@
 //! Invariants:
 //! - `FOUNDATION-1`: transactions are FoundationDB's own, with no option that weakens them, so the
 //!   cluster provides `KV-1` and `KV-3`.
-//! - `FOUNDATION-2`: the engine never abandons a commit: a timeout of the client makes its outcome
-//!   unknown, not failed.
+//! - `FOUNDATION-2`: a timeout of the client makes the outcome of a commit unknown, not failed.
 //! - `FOUNDATION-3`: every wait for the cluster has a timeout.
 //!
 //! After a failure the caller begins a new transaction; the client's own retries are not used.
@@ -47,8 +46,7 @@ pub struct FoundationOptions {
     /// Path of the cluster file; `None` for the client library's default. The client rewrites the
     /// file when the coordinators change.
     pub cluster_file: Option<PathBuf>,
-    /// Prefix of every key, at most 64 bytes. Stores can share a cluster if no prefix begins with
-    /// another.
+    /// Prefix of every key, at most 64 bytes. Stores share a cluster if no prefix begins another.
     pub prefix: Vec<u8>,
     /// Maximum milliseconds from the begin of a transaction to its last read and the begin of its
     /// commit, at most [`TRANSACTION_MS_MAX`]. Also bounds the wait for the cluster at the start.
@@ -88,8 +86,7 @@ impl FoundationOptions {
     }
 }
 
-/// The FoundationDB engine. Dropping it ends the health checks; commits in flight finish in the
-/// background.
+/// The FoundationDB engine. Dropping it ends its health checks; commits in flight finish.
 pub struct FoundationEngine {
     client: Arc<ClusterClient>,
     probe: JoinHandle<()>,
@@ -106,8 +103,7 @@ struct ClusterClient {
 }
 
 impl FoundationEngine {
-    /// Starts the client, which all engines of the process share, and waits until the cluster
-    /// answers.
+    /// Starts the client, which the process shares, and waits until the cluster answers.
     ///
     /// # Errors
     /// [`FoundationOpenError`] if the options are invalid, or the cluster does not answer within
@@ -134,8 +130,7 @@ impl Engine for FoundationEngine {
         ))
     }
 
-    /// Result of the last health check. A cluster that takes no writes gives out no read versions
-    /// either, so reads suffice.
+    /// Result of the last health check, a read: a cluster without writes gives no read versions.
     fn health(&self) -> Result<(), StoreError> {
         let down = self.client.down.lock().unwrap_or_else(PoisonError::into_inner);
         down.as_ref().map_or(Ok(()), |reason| Err(StoreError::Retryable(reason.clone())))

@@ -3,8 +3,7 @@
 //! Invariants:
 //! - `OVERLAY-1`: applying the cleared ranges first and the writes second has the same effect as
 //!   the calls in their original order.
-//! - `OVERLAY-2`: a range read through the overlay equals the same read after commit on the same
-//!   base.
+//! - `OVERLAY-2`: a range read through the overlay equals the same read after commit.
 //!
 //! The overlay knows no engine: callers pass in what the engine stores (the "base").
 
@@ -121,8 +120,7 @@ impl Overlay {
         }
     }
 
-    /// Reads one page of a range from base pages that `fetch` returns. Also returns the part of the
-    /// range that the page covers.
+    /// Reads a page of a range from base pages; also returns the part of the range it covers.
     pub(super) fn range(
         &self,
         read: RangeRead,

@@ -150,8 +150,7 @@ impl PostgresEngine {
     /// Connects, checks that the server is durable, and creates the table and functions.
     ///
     /// # Errors
-    /// [`PostgresOpenError`] if the options are invalid, or the server is unreachable or not
-    /// durable.
+    /// [`PostgresOpenError`] if the options or the server are not usable.
     pub async fn open(options: &PostgresOptions) -> Result<Self, PostgresOpenError> {
         let readers = pool(options, options.connections_max)?;
         let pools = Arc::new(PostgresPools {
@@ -201,8 +200,7 @@ async fn prepare(pools: &PostgresPools) -> Result<(), PostgresOpenError> {
             return Err(PostgresOpenError::NotDurable(format!("{setting} is off")));
         }
     }
-    // In one locked transaction, because two nodes that create the same function at once would
-    // fail.
+    // Under a lock, because two nodes that create the same function at once would fail.
     let schema = format!("SELECT pg_advisory_xact_lock(7310302157342270837);\n{SCHEMA}");
     client.batch_execute(&schema).await.map_err(|error| failed(&error))
 }

@@ -20,8 +20,7 @@ impl KeyRange {
         Self { begin: begin.into(), end: end.into() }
     }
 
-    /// The range of all keys that start with `prefix`. It is empty if the prefix has only `0xff`
-    /// bytes.
+    /// The range of all keys that start with `prefix`; empty if all of its bytes are `0xff`.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let begin = prefix.into();
         let mut end = begin.to_vec();

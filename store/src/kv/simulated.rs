@@ -48,8 +48,7 @@ pub struct SimulatedOptions {
     pub unknown_committed_per_mille: u32,
     /// Commits that take no effect and return `MaybeCommitted`.
     pub unknown_not_committed_per_mille: u32,
-    /// Commits that return `MaybeCommitted` at once and are applied later, unless they conflict by
-    /// then.
+    /// Commits that return `MaybeCommitted` at once and are applied later, unless they conflict.
     pub late_commit_per_mille: u32,
     /// Maximum delay of such a commit, in milliseconds.
     pub late_commit_ms_max: u64,
@@ -66,8 +65,7 @@ impl SimulatedOptions {
     }
 }
 
-/// The simulated engine. A clone shares the data, and takes its time from the runtime that first
-/// uses it.
+/// The simulated engine. A clone shares the data; its first user's runtime gives it the time.
 pub struct SimulatedEngine {
     handle: Arc<SimulatedHandle>,
 }
@@ -112,8 +110,7 @@ impl SimulatedEngine {
         self.handle.peek().options
     }
 
-    /// Begins or ends an outage. Meanwhile begins and reads fail, and commits fail or stay unknown
-    /// without taking effect.
+    /// Begins or ends an outage, in which reads fail and commits fail or stay unknown.
     pub fn set_outage(&self, is_out: bool) {
         self.handle.peek().is_out = is_out;
     }

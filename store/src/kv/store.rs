@@ -1,12 +1,9 @@
 //! Runs transactions: begin, closure, commit, and retries until the deadline.
 //!
 //! Invariants:
-//! - `STORE-RUN-1`: the closure may run several times, so callers draw ids, times and random bytes
-//!   outside it.
-//! - `STORE-RUN-2`: nothing runs past the deadline; a deadline that passes during the commit yields
-//!   `MaybeCommitted`.
-//! - `STORE-RUN-3`: `MaybeCommitted` is retried only if the caller declares its transaction
-//!   idempotent.
+//! - `STORE-RUN-1`: the closure may run several times, so callers draw ids and times outside it.
+//! - `STORE-RUN-2`: nothing runs past the deadline; during a commit it yields `MaybeCommitted`.
+//! - `STORE-RUN-3`: only transactions declared idempotent are retried after `MaybeCommitted`.
 
 use super::{BoxFuture, Engine, Fault, Ordered, StoreError, Transaction};
 use std::sync::Arc;
@@ -33,8 +30,7 @@ type OrderedOf<'a, T> = dyn Fn(&T) -> Ordered + Send + Sync + 'a;
 pub struct Run {
     /// Time at which to give up.
     pub deadline: Instant,
-    /// Running the transaction again after it committed changes nothing and returns the same
-    /// result.
+    /// Running the transaction again after it committed has no effect and the same result.
     pub is_idempotent: bool,
 }
 
@@ -197,8 +193,7 @@ impl Store {
             Ok::<_, E>((open, value))
         };
         let (open, value) = tokio::time::timeout_at(deadline, work).await.map_err(|_| late())??;
-        // `timeout_at` polls its future once even after the deadline, so it would still send the
-        // commit.
+        // `timeout_at` polls its future once even after the deadline, and would send it.
         if Instant::now() >= deadline {
             return Err(late());
         }

@@ -297,7 +297,7 @@ async fn scan(
     let (mut ids, mut looked_at) = (Vec::new(), 0);
     let chunk = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_CHUNK };
     loop {
-        let read = RangeRead { range: range.clone(), limit: chunk, reverse };
+        let read = RangeRead { range: range.clone(), limit: chunk, is_reverse: reverse };
         let page = tx.range_snapshot(read).await?;
         for (key, event_type) in &page.pairs {
             let id = id_of_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;

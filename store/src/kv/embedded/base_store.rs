@@ -2,8 +2,7 @@
 //!
 //! Invariants:
 //! - `BASE-1`: a snapshot sees one state, never a part of an `apply`.
-//! - `BASE-2`: an `apply` that returns `Ok` is durable; one that fails has changed everything or
-//!   nothing.
+//! - `BASE-2`: an `apply` that returns `Ok` is durable; one that fails has changed all or nothing.
 //! - `BASE-3`: the last part of the file is reserved for commits that do not grow the store, so
 //!   that clients can acknowledge and delete in a full store.
 //! - `BASE-4`: the data file extends past its last used page, so that a truncated file is detected.

@@ -2,12 +2,9 @@
 //! and answers them.
 //!
 //! Invariants:
-//! - `COMMITTER-1`: commits take effect in queue order; each sees the ones before it, also within
-//!   its group.
-//! - `COMMITTER-2`: a commit is answered, and visible to plain transactions, only after the sync of
-//!   its group.
-//! - `COMMITTER-3`: a commit that cannot be applied (no room, a malformed counter) does not fail
-//!   the others of its group.
+//! - `COMMITTER-1`: commits take effect in queue order; each sees the ones before it.
+//! - `COMMITTER-2`: a commit is answered and plainly visible only after the sync of its group.
+//! - `COMMITTER-3`: a commit that cannot be applied does not fail the others of its group.
 //! - `COMMITTER-4`: a commit fails if a key that it read was written after its snapshot, or if the
 //!   engine no longer knows whether it was.
 //!
@@ -158,8 +155,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         }
     }
 
-    /// Returns one verdict per commit. An outer error means that no commit of the group took
-    /// effect.
+    /// Returns one verdict per commit. After an outer error no commit took effect.
     fn try_group(
         &mut self,
         group: &mut [QueuedCommit],
@@ -215,8 +211,7 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         Ok(())
     }
 
-    /// Writes a group as one record. After an error nothing was written, except for
-    /// `MaybeCommitted`.
+    /// Writes a group as one record. Errors other than `MaybeCommitted` mean no effect.
     fn append(&mut self, staged: Staged, ordered: Vec<Ordered>) -> Result<(), StoreError> {
         self.encoder.begin();
         for (key, value) in &staged {
@@ -352,8 +347,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         }
         self.page_bytes += page_bytes;
         if self.staged.is_empty() && commit.cleared.is_empty() {
-            // Most groups have one commit, whose pairs are sorted: building the map at once is much
-            // faster.
+            // Most groups have one commit, with sorted pairs: building the map at once is faster.
             self.staged = pairs.into_iter().collect();
         } else {
             self.staged.extend(pairs);
@@ -397,8 +391,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
                 Write::Set(value) => Some(value),
                 Write::Clear => None,
                 Write::Add(delta) => {
-                    // The key is not in `cleared`: the overlay turns an `Add` to a cleared key into
-                    // a `Set`.
+                    // Not a key in `cleared`: the overlay turns an `Add` to one into a `Set`.
                     let sum = decode_counter(self.newest(&key)?.as_deref())?.wrapping_add(delta);
                     Some(Bytes::copy_from_slice(&sum.to_le_bytes()))
                 }

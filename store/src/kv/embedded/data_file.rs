@@ -55,8 +55,7 @@ impl DataFileGrowth {
         Ok(())
     }
 
-    /// Allocates the space now: a full disk fails here, where nothing is half done, and not inside
-    /// an LMDB commit.
+    /// Allocates the space now, so that a full disk fails here and not inside an LMDB commit.
     fn extend(&self, length: u64) -> std::io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;

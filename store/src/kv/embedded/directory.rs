@@ -110,8 +110,7 @@ impl DataDirectory {
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                // A child process holds its parent's open files between fork and exec, for a
-                // moment.
+                // Between fork and exec, a child process holds its parent's files for a moment.
                 Err(TryLockError::WouldBlock) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
                 Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
                 Err(TryLockError::Error(source)) => return Err(io(source)),
@@ -158,8 +157,7 @@ impl DataDirectory {
         Ok((env, pairs))
     }
 
-    /// Creates the log's directory and then the format file, unless they exist. Returns the log's
-    /// secret.
+    /// Creates the log's directory and the format file, unless they exist; returns the secret.
     pub(super) fn begin_log(&mut self) -> Result<u32, OpenError> {
         let io = |source| OpenError::Io { directory: self.path.clone(), source };
         if let Some(secret) = self.secret() {
@@ -277,8 +275,7 @@ fn write_format(directory: &Path, secret: u32) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Content of the format file. Its checksum protects the secret, without which a log would look
-/// empty.
+/// Content of the format file. The checksum protects the secret: with another, a log looks empty.
 fn format_text(secret: u32) -> String {
     let text = format!("{FORMAT}{secret:08x}");
     format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))

@@ -1,5 +1,4 @@
-//! The disk operations that the log needs, as a trait and on a real directory. Crash tests use a
-//! simulated disk.
+//! The disk operations that the log needs, as a trait and on a real directory.
 //!
 //! Invariants:
 //! - `DISK-1`: bytes written before a successful `sync` survive a power loss.
@@ -151,8 +150,7 @@ impl Disk for LogDirectory {
                 .open(&unfinished)?;
             // With a buffer of its own, so that the committer does not wait for this.
             let file = SegmentFile::open(&unfinished, AlignedBuffer::default())?;
-            // Written zeros, not reserved space: overwriting them does not involve the file
-            // system's journal.
+            // Writes zeros, because overwriting reserved space involves the journal.
             write_zeros(&file, 0, bytes)?;
             file.sync_all()?;
             std::fs::rename(&unfinished, self.path.join(name))?;

@@ -4,11 +4,9 @@
 //! active memtable, segment ─(full)─▶ sealed memtables, segments ─(flushed)─▶ base store
 //! ```
 //! Invariants:
-//! - `SHARED-1`: a commit is visible once it is durable; only pipelined transactions see it
-//!   earlier.
+//! - `SHARED-1`: a commit is visible once durable; only pipelined transactions see it earlier.
 //! - `SHARED-2`: a sealed memtable leaves the view once the base store has all of it, oldest first.
-//! - `SHARED-3`: after an error that leaves the disk in an unknown state, nothing is written until
-//!   a restart.
+//! - `SHARED-3`: after an error that leaves the disk unknown, nothing is written until a restart.
 //! - `SHARED-4`: there are at most `segments_max` segments, except for those that a recovery finds.
 
 use super::base_store::BaseStore;

@@ -4,8 +4,7 @@
 //! - `FLUSHER-1`: memtables are flushed oldest first, and the last transaction of a flush stores
 //!   its progress. After a crash the rest is flushed again, which changes nothing.
 //! - `FLUSHER-2`: only pairs that are durable in the log are flushed.
-//! - `FLUSHER-3`: pairs that a full base store cannot take stay in the log; when the log is full
-//!   too, commits are rejected.
+//! - `FLUSHER-3`: pairs without room in the base store stay in the log; a full log rejects commits.
 //!
 //! Transactions are small, because a large one delays the log's syncs by tens of milliseconds.
 
@@ -45,8 +44,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
 
     fn flush_next(&self) -> Result<bool, StoreError> {
         let memtables = self.next_sealed();
-        // Checked after the memtables are chosen: if the engine has stopped, the last one is not
-        // durable.
+        // After the choice of memtables: if the engine has stopped, the last may not be durable.
         self.check_writable()?;
         let Some(last) = memtables.last().map(|memtable| memtable.last()) else { return Ok(false) };
         let begun = Instant::now();
@@ -78,8 +76,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         Ok(keys)
     }
 
-    /// Applies pairs in one transaction, or in smaller ones if there is no room: each frees the
-    /// pages that it replaces.
+    /// Applies pairs in one transaction, or in smaller ones, each of which frees pages.
     fn apply(&self, pairs: &[Change<'_>], mark: FlushMark) -> Result<(), StoreError> {
         match self.base.apply(pairs, mark) {
             Err(error) if error.fault() == Some(Fault::Full) && pairs.len() > 1 => {

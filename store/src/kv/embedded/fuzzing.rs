@@ -24,8 +24,7 @@ pub fn decode_record(record: &Bytes) -> Option<usize> {
     record::pairs(record, &header).map(|pairs| pairs.len())
 }
 
-/// Reads arbitrary bytes as a record. A body that is accepted must encode and decode to the same
-/// pairs.
+/// Reads arbitrary bytes as a record. An accepted body must encode and decode to the same pairs.
 ///
 /// # Panics
 /// If it does not.

@@ -28,8 +28,7 @@ pub struct Inspection {
     pub unflushed: RecoveryReport,
 }
 
-/// Inspects a data directory. Always reads the whole log; reads the whole data file if
-/// `reads_pairs`.
+/// Inspects a data directory: always the whole log, and with `reads_pairs` the whole data file.
 ///
 /// # Errors
 /// [`OpenError`] if it is no data directory, is in use, or is damaged.

@@ -1,5 +1,4 @@
-//! Memtables: the pairs that are in the log but not yet in the base store, with the older values
-//! that readers still need.
+//! Memtables: the logged pairs that are not in the base store yet, with values readers still need.
 //!
 //! ```text
 //! view: active memtable ─ sealed memtables, newest first; one memtable per segment of the log
@@ -93,8 +92,7 @@ impl Memtable {
         self.page_bytes.load(Ordering::Relaxed)
     }
 
-    /// Adds the pairs of a record. `readers` are the sorted sequences of all present and possible
-    /// readers.
+    /// Adds the pairs of a record. `readers` are the sorted sequences of all possible readers.
     pub(super) fn apply(
         &self,
         sequence: u64,
@@ -120,8 +118,7 @@ impl Memtable {
         self.last.store(sequence, Ordering::Release);
     }
 
-    /// The value at a sequence: `None` if this memtable has none, `Some(None)` if the key was
-    /// cleared.
+    /// The value at a sequence: `None` if unknown here, `Some(None)` if the key was cleared.
     fn get(&self, key: &[u8], probe: Probe, sequence: u64) -> Option<Option<Bytes>> {
         if !self.filter.may_have(probe) {
             return None;
@@ -153,8 +150,7 @@ impl Memtable {
     }
 }
 
-/// Approximate bytes of a pair in the base store: pages are half full, and a long value has pages
-/// of its own.
+/// Approximate bytes of a pair in the base store: half-full pages, whole ones for a long value.
 pub(super) fn page_bytes(key: usize, value: Option<usize>) -> u64 {
     const PAGE: usize = 4_096;
     let bytes = match value {

@@ -10,8 +10,7 @@
 //! Invariants:
 //! - `RECORD-1`: the CRC-32 covers all bytes but itself, and is seeded with the log's secret, so
 //!   that bytes chosen by a client never pass for a record.
-//! - `RECORD-2`: records begin and end at block boundaries, so that no block with durable bytes is
-//!   written again.
+//! - `RECORD-2`: records fill whole blocks, so that no block with durable bytes is written again.
 //!
 //! This module knows no files.
 
@@ -143,8 +142,7 @@ pub(super) fn peek(bytes: &[u8]) -> Option<RecordHeader> {
     })
 }
 
-/// Decodes the pairs of a record that [`decode`] accepted; `None` if the body contradicts the
-/// header.
+/// Decodes the pairs of a record that [`decode`] accepted; `None` if they contradict the header.
 pub(super) fn pairs(record: &Bytes, header: &RecordHeader) -> Option<Vec<Pair>> {
     let body = record.get(..HEADER_BYTES + header.body_bytes)?;
     let mut pairs = Vec::with_capacity(header.pairs.min(body.len() / PAIR_BYTES_MIN));

@@ -1,5 +1,4 @@
-//! Reads the log back when the engine starts: records that the base store does not have become
-//! memtables.
+//! Reads the log back when the engine starts, into memtables.
 //!
 //! ```text
 //! each segment: consecutive records of one generation ─▶ sorted by generation ─▶ one sequence
@@ -221,8 +220,7 @@ fn scan<F: DiskFile>(
     let (mut at, mut records, mut last) = (0, 0, 0);
     let mut first: Option<RecordHeader> = None;
     let mut tail = Bytes::new();
-    // A record that the base store has is not checked: later records may have overwritten parts of
-    // it.
+    // Records in the base store are not checked: later ones may have overwritten them.
     while let Some(header) = bytes.get(at..).and_then(|rest| record::decode(rest, secret)) {
         let belongs = first.is_none_or(|first| {
             header.generation == first.generation && header.sequence == last + 1

@@ -5,8 +5,7 @@
 //! periodically drops the map from the page tables. The pages stay in the cache; the next access
 //! takes a minor fault.
 //!
-//! Invariant: `RESIDENCY-1`: only the read-only map of the data file is affected, and no byte of it
-//! changes.
+//! Invariant: `RESIDENCY-1`: only the data file's read-only map is affected, and no byte of it.
 
 use std::path::{Path, PathBuf};
 

@@ -2,10 +2,8 @@
 //!
 //! Invariants:
 //! - `SEGMENT-1`: a record is durable before the next one is written.
-//! - `SEGMENT-2`: a segment is reused only once the base store has all of its records. Each use
-//!   gets a greater generation.
-//! - `SEGMENT-3`: a record longer than a segment gets a segment of its own, which is extended
-//!   first.
+//! - `SEGMENT-2`: a flushed segment is reused, each time with a greater generation.
+//! - `SEGMENT-3`: a record longer than a segment gets one of its own, which is extended first.
 //!
 //! This module does not know the format of records.
 
@@ -67,8 +65,7 @@ impl<F: DiskFile> ActiveSegment<F> {
         Ok(())
     }
 
-    /// Extends the segment if the record does not fit. After an error nothing of the record is
-    /// written.
+    /// Extends the segment if the record does not fit. After an error nothing of it is written.
     pub(super) fn make_room(&mut self, record_bytes: u64) -> io::Result<()> {
         let bytes = self.position + record_bytes;
         if bytes <= self.segment.bytes {

@@ -1,12 +1,10 @@
-//! A transaction on the embedded engine: a snapshot, an overlay of writes, and the list of its
-//! reads.
+//! A transaction on the embedded engine: a snapshot, an overlay of writes, and a list of reads.
 //!
 //! Invariants:
 //! - `EMBEDDED-TX-1`: all reads use one snapshot, which the first read opens.
 //! - `EMBEDDED-TX-2`: every plain read of the snapshot is in the list that the committer checks.
 //!   Reads of own writes are not, since they cannot conflict.
-//! - `EMBEDDED-TX-3`: a transaction older than five seconds fails, as on every engine: its snapshot
-//!   keeps old values in memory.
+//! - `EMBEDDED-TX-3`: a transaction fails after five seconds: its snapshot keeps old values.
 //! - `EMBEDDED-TX-4`: when the commit is answered, everything that the transaction read is durable.
 //!
 //! The commit waits without holding a thread. Reads never wait for a lock for long, but run on the

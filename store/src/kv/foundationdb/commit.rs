@@ -5,15 +5,13 @@
 //!                       └─ unknown ──▶ fence: a conflicting commit ──▶ MaybeCommitted
 //! ```
 //! Invariants:
-//! - `FOUNDATION-COMMIT-1`: a commit runs to its end even if the caller stops waiting, and ends in
-//!   bounded time.
+//! - `FOUNDATION-COMMIT-1`: a commit ends in bounded time, even if the caller stops waiting.
 //! - `FOUNDATION-COMMIT-2`: a commit reads its fence key, which only its own fence writes.
 //! - `FOUNDATION-COMMIT-3`: an unknown outcome is answered after the fence has committed: the
 //!   commit has taken effect by then, or never will. If the cluster accepts no fence in time, the
 //!   commit can still arrive for the five seconds that its reads are valid.
 //!
-//! The client does the same before it reports `commit_unknown_result`, but not when its timeout
-//! fires.
+//! The client does the same before it reports `commit_unknown_result`, but not after a timeout.
 
 use super::{ClusterClient, error, millis};
 use crate::kv::overlay::Write;
@@ -89,8 +87,7 @@ impl ClusterClient {
         let mut transaction = self.database.create_trx()?;
         transaction.set_option(TransactionOption::Timeout(millis(FENCE_MS_MAX)))?;
         loop {
-            // Reading what it writes makes a repeated fence conflict with itself, so the client
-            // needs no key of its own.
+            // It reads what it writes, so that the client needs no key of its own.
             for kind in [ConflictRangeType::Read, ConflictRangeType::Write] {
                 transaction.add_conflict_range(fence, &behind(fence), kind)?;
             }

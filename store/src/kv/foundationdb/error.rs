@@ -5,8 +5,7 @@
 //!   codes leave the outcome unknown.
 //! - `FOUNDATION-ERR-2`: reads have no effect, so every transient error of a read is retryable.
 //!
-//! The codes are those of FoundationDB's `error_definitions.h`, whose meaning is stable between
-//! versions.
+//! The codes are those of `error_definitions.h`, whose meaning is stable between versions.
 
 use crate::kv::{Fault, StoreError};
 use foundationdb::FdbError;
@@ -46,8 +45,7 @@ const NOT_COMMITTED: [i32; 10] = [
 ];
 /// The only unknown outcome that the client reports after a fence of its own.
 const COMMIT_UNKNOWN_RESULT: i32 = 1021;
-/// Class "normal failure": failures of a running cluster, and timeouts and cancellations of the
-/// client.
+/// Class "normal failure": failures of a running cluster, timeouts, cancellations.
 const NORMAL: RangeInclusive<i32> = 1000..=1499;
 /// Class "attempt to do something illegal": rejected before it takes effect.
 const ILLEGAL: RangeInclusive<i32> = 2000..=2999;
@@ -128,8 +126,7 @@ mod tests {
             (1078, Retryable, Retryable),
             (1213, Retryable, Retryable),
             (1223, Retryable, Retryable),
-            // Outcome unknown: unknown result, cancelled, maybe delivered, timed out, other
-            // version, internal.
+            // Unknown result, cancelled, maybe delivered, timed out, other version, internal.
             (1021, Retryable, MaybeCommitted),
             (1022, Retryable, MaybeCommitted),
             (1025, Retryable, MaybeCommitted),

@@ -63,8 +63,7 @@ impl Keyspace {
         self.join(NO_PAIRS, &[])
     }
 
-    /// The fence key of one commit. If two processes use the same one, their fences conflict, which
-    /// is harmless.
+    /// The fence key of one commit. Two processes may use the same one: their fences conflict.
     pub(super) fn fence(&self, process: u32, number: u64) -> Vec<u8> {
         self.join(NO_PAIRS, &[&process.to_be_bytes()[..], &number.to_be_bytes()].concat())
     }

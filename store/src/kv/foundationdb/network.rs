@@ -6,8 +6,7 @@
 //! - `FOUNDATION-NETWORK-2`: the thread stops before the process exits, since it must not run while
 //!   the library's statics are destroyed.
 //!
-//! The library reads options for traces, TLS and further clients from variables
-//! `FDB_NETWORK_OPTION_…`.
+//! The library reads further options from variables `FDB_NETWORK_OPTION_…`.
 
 use super::error::{FoundationOpenError, text};
 use foundationdb::api::{FdbApiBuilder, NetworkAutoStop};
@@ -41,8 +40,7 @@ fn boot() -> Result<(), String> {
         reason = "what it gives is dropped before the process exits: FOUNDATION-NETWORK-2"
     )]
     let network = unsafe { builder.boot() }.map_err(text)?;
-    // Exit handlers run in reverse order, so this one runs before those that the library has
-    // registered.
+    // Exit handlers run in reverse order, so this one runs before those of the library.
     if atexit(stop) != 0 {
         drop(network);
         return Err("cannot register an exit handler".into());

@@ -1,5 +1,4 @@
-//! A transaction on FoundationDB: a native transaction for reads, and an overlay that keeps writes
-//! until the commit.
+//! A transaction on FoundationDB: a native transaction for reads, and an overlay of writes.
 //!
 //! Invariants:
 //! - `FOUNDATION-TX-1`: all reads are at the read version that the first of them gets.
@@ -9,8 +8,7 @@
 //! - `FOUNDATION-TX-4`: the target of an `add` is a counter, or absent, at the read version,
 //!   because FoundationDB's addition does not check it. The check adds no conflict range.
 //!
-//! Own writes are read through the overlay and not the client, so that all engines follow the same
-//! rules.
+//! Own writes are read through the overlay, so that all engines follow the same rules.
 
 use super::commit::NativeCommit;
 use super::{ClusterClient, error};
@@ -104,8 +102,7 @@ impl FoundationTransaction {
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// Reads one page of the base in one request; it may have fewer pairs than asked for and still
-    /// not be the last.
+    /// Reads one page of the base in one request; it may be short without being the last.
     async fn base_page(&self, read: &RangeRead) -> Result<Page, StoreError> {
         self.check_age()?;
         let options = RangeOption {
@@ -196,8 +193,7 @@ impl Transaction for FoundationTransaction {
             self.check_counters(&writes).await?;
             let Self { client, reads, .. } = *self;
             let runtime = client.runtime.clone();
-            // A task of its own, so that a caller that stops waiting does not cancel a commit in
-            // flight.
+            // A task of its own, so that the commit goes on if the caller stops waiting.
             let outcome = runtime
                 .spawn(NativeCommit { client, transaction: reads, cleared, writes }.run())
                 .await;

@@ -1,9 +1,7 @@
-//! The committer task: groups independent commits, and sends each group to the database in one
-//! round trip.
+//! The committer task: sends each group of independent commits to the database in one round trip.
 //!
 //! Invariants:
-//! - `POSTGRES-COMMITTER-1`: a commit is answered only after the database has made its group
-//!   durable.
+//! - `POSTGRES-COMMITTER-1`: a commit is answered after the database has made its group durable.
 //! - `POSTGRES-COMMITTER-2`: if the outcome of a group is unknown, all of its commits get
 //!   `MaybeCommitted`, and the group is not sent again.
 //!

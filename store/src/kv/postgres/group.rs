@@ -3,8 +3,7 @@
 //! Invariants:
 //! - `POSTGRES-GROUP-1`: commits of a group are independent. None reads a key that another writes,
 //!   and no two write the same key, unless both add to it.
-//! - `POSTGRES-GROUP-2`: the first commit that does not fit starts the next group, so that no
-//!   commit starves.
+//! - `POSTGRES-GROUP-2`: the first commit that does not fit starts the next group; none starves.
 
 use crate::kv::overlay::Write;
 use crate::kv::{KeyRange, StoreError};
@@ -35,8 +34,7 @@ pub(super) struct CommitGroup {
 }
 
 impl CommitGroup {
-    /// Moves as many independent commits as fit from `waiting`, in order; at least one if there is
-    /// one.
+    /// Moves as many independent commits as fit from `waiting`, in order, at least the first.
     pub(super) fn gather(
         waiting: &mut VecDeque<PendingCommit>,
         transactions_max: usize,

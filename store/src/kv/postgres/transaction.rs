@@ -2,8 +2,7 @@
 //!
 //! Invariants:
 //! - `POSTGRES-TX-1`: all reads use one snapshot, which the first read opens.
-//! - `POSTGRES-TX-2`: every plain read of the base is in the list that the database checks at
-//!   commit.
+//! - `POSTGRES-TX-2`: the database checks every plain read of the base at commit.
 //! - `POSTGRES-TX-3`: a transaction older than five seconds fails, as on every engine.
 
 use super::PostgresPools;

@@ -105,8 +105,7 @@ impl FaultStreams {
     }
 }
 
-/// A sequence of random numbers. A simulation has one per kind of choice, so that choices do not
-/// shift each other.
+/// A sequence of random numbers; one per kind of choice, so that choices stay independent.
 #[derive(Debug, Clone)]
 pub struct Stream(u64);
 

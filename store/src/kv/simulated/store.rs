@@ -1,12 +1,9 @@
-//! The state that all handles of a simulated store share, as a machine without I/O: the caller
-//! passes in the time.
+//! The state of a simulated store, as a machine without I/O: the caller passes in the time.
 //!
 //! Invariants:
 //! - `SIMULATED-STORE-1`: time never goes back.
-//! - `SIMULATED-STORE-2`: late commits are applied in the order in which they are due, before any
-//!   later call.
-//! - `SIMULATED-STORE-3`: a transaction older than five seconds reads and commits nothing, late or
-//!   not.
+//! - `SIMULATED-STORE-2`: late commits are applied in order of their due times, before later calls.
+//! - `SIMULATED-STORE-3`: a transaction older than five seconds reads and commits nothing.
 //! - `SIMULATED-STORE-4`: during an outage no call takes effect.
 
 use super::SimulatedOptions;

@@ -1,10 +1,8 @@
-//! A transaction on the simulated engine: a version to read at, an overlay of writes, and the
-//! ranges that it has read.
+//! A transaction on the simulated engine: a version, an overlay of writes, and the ranges read.
 //!
 //! Invariants:
 //! - `SIMULATED-TX-1`: all reads are at the version of the begin.
-//! - `SIMULATED-TX-2`: the commit checks the ranges of all plain reads of the base, but not of own
-//!   writes.
+//! - `SIMULATED-TX-2`: the commit checks all plain reads of the base, but not of own writes.
 //! - `SIMULATED-TX-3`: a commit that is abandoned while it waits may or may not take effect.
 
 use super::SimulatedHandle;

@@ -1,11 +1,9 @@
-//! A Bloom filter (Bloom 1970) per memtable, with two bits per key: most lookups skip most
-//! memtables.
+//! A Bloom filter (Bloom 1970) per memtable, with two bits per key, so that lookups skip memtables.
 //!
 //! Invariant: `FILTER-1`: the filter never denies a key that was added. With as many keys as a
 //! segment of 1 KiB events has, fewer than one in a hundred absent keys passes.
 //!
-//! Relaxed ordering suffices: the record that a bit belongs to is published afterwards, with
-//! ordering of its own.
+//! Relaxed ordering suffices, because the record of a bit is published afterwards.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
