@@ -39,6 +39,8 @@ pub struct Plan {
     pub quota: Option<u64>,
     /// Time at which operations and faults end and everything is repaired.
     pub run_ms: u64,
+    /// Resolution of the wall clocks: requests within one step have the same time.
+    pub clock_step_ms: u64,
     /// Initial skew of each node's wall clock.
     pub skew_ms: Vec<i64>,
     /// The faults, in order of time.
@@ -156,6 +158,9 @@ pub struct Operation {
     pub pick: u64,
     /// Time after which the client disconnects, if it does not wait for the answer.
     pub disconnects_after_ms: Option<u64>,
+    /// Two clients send the request at the same time, as two different requests. Events that are
+    /// sent without an idempotency key are sent once.
+    pub is_doubled: bool,
     /// What the client does.
     #[serde(flatten)]
     pub kind: OperationKind,

@@ -141,7 +141,7 @@ impl<'a> Simulation<'a> {
         trace: Trace,
         tenants: Vec<SimulatedTenant>,
     ) -> Self {
-        let mut world = World::new(plan.seed, engine, options(plan), trace.clone());
+        let mut world = World::new(plan, engine, options(plan), trace.clone());
         let (outside, runtime) = world.add_outside();
         for number in 0..plan.nodes {
             let node = world.add_node();
@@ -233,6 +233,7 @@ impl<'a> Simulation<'a> {
         Timestamp::from_millis(
             determinism::EPOCH_MS.cast_signed() + now_ms + skews.min().unwrap_or(0),
         )
+        .minus(Duration::from_millis(self.plan.clock_step_ms))
     }
 
     /// Tenants that received webhooks just now, so that a backlog may be left.

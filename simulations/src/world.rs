@@ -16,6 +16,7 @@ pub mod node;
 pub mod peers;
 
 use crate::determinism;
+use crate::plan::Plan;
 use crate::trace::Trace;
 use network::Network;
 use node::NodeParts;
@@ -62,6 +63,7 @@ pub struct World {
     /// Trace of the run.
     pub trace: Trace,
     options: NodeOptions,
+    clock_step_ms: u64,
     hosts: Vec<Host>,
     now: Duration,
 }
@@ -88,16 +90,17 @@ struct Process {
 
 impl World {
     /// Creates a world without hosts.
-    pub fn new(seed: u64, engine: SimulatedEngine, options: NodeOptions, trace: Trace) -> Self {
-        let network = Network::new(seed, STEP, 2, trace.clone());
-        let peers = PeerNetwork::new(seed, network.clone(), trace.clone());
+    pub fn new(plan: &Plan, engine: SimulatedEngine, options: NodeOptions, trace: Trace) -> Self {
+        let network = Network::new(plan.seed, STEP, 2, trace.clone());
+        let peers = PeerNetwork::new(plan.seed, network.clone(), trace.clone());
         Self {
-            seed,
+            seed: plan.seed,
             network,
             peers,
             engine,
             trace,
             options,
+            clock_step_ms: plan.clock_step_ms,
             hosts: Vec::new(),
             now: Duration::ZERO,
         }
@@ -181,7 +184,7 @@ impl World {
             name: name.clone(),
             options: self.options.clone(),
             engine: self.engine.clone(),
-            environment: node::environment(self.now, skew_ms.clone(), random),
+            environment: node::environment(self.now, skew_ms.clone(), self.clock_step_ms, random),
             network: self.network.clone(),
             peers: self.peers.clone(),
             stop: process.stop.subscribe(),

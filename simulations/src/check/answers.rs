@@ -68,7 +68,7 @@ struct AnswerChecks<'a> {
     may_expire: bool,
     /// Events created before this time may have expired.
     expired_before: Timestamp,
-    /// Upper bound on the difference between two wall clocks.
+    /// Upper bound on the difference between two wall clocks, and on their resolution.
     skew: Duration,
 }
 
@@ -94,7 +94,9 @@ impl<'a> AnswerChecks<'a> {
             tenants: history.calls.iter().map(|record| record.tenant).collect(),
             may_expire: plan.has_expiry(),
             expired_before: plan.latest_clock().minus(RETENTION),
-            skew: Duration::from_millis(jumps_ms.saturating_add(2 * skew_ms)),
+            skew: Duration::from_millis(
+                jumps_ms.saturating_add(2 * skew_ms).saturating_add(plan.clock_step_ms),
+            ),
         }
     }
 
@@ -237,8 +239,9 @@ impl<'a> AnswerChecks<'a> {
         }
     }
 
-    /// A revocation that begins after another one succeeded finds no key. Two concurrent revocations
-    /// may both succeed: one that runs again after an unknown commit cannot tell who removed the key.
+    /// A revocation that begins after another one succeeded finds no key. Two concurrent
+    /// revocations may both succeed: one that runs again after an unknown commit cannot tell who
+    /// removed the key.
     fn revocations(&self, tenant: usize, found: &mut Vec<Violation>) {
         let mut revoked: Option<&CallRecord> = None;
         for record in self.of(tenant).filter(|record| record.is_done()) {

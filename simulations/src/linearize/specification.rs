@@ -17,6 +17,8 @@ pub enum Action {
     Delete,
     /// Make a delivered or failed event wait again.
     Replay,
+    /// Make the event wait again if it has failed.
+    ReplayFailed,
     /// Give the event back after a failed attempt.
     Nack,
     /// Lease the event to a consumer.
@@ -97,16 +99,20 @@ pub fn step(state: EventState, action: Action, seen: Seen) -> impl Iterator<Item
         (_, Absent | Deleted) => [None, None],
         (Action::Acknowledge, Waiting | Delivered | Failed) => [Some(Delivered), None],
         (Action::Delete, Waiting | Delivered | Failed) => [Some(Deleted), None],
-        (Action::Replay, Delivered | Failed) => [Some(Waiting), None],
+        (Action::Replay, Delivered | Failed) | (Action::ReplayFailed, Failed) => {
+            [Some(Waiting), None]
+        }
         (Action::Nack, Waiting) => [Some(Waiting), Some(Failed)],
         (Action::Lease | Action::Extend, Waiting) => [Some(Waiting), None],
-        (Action::Replay, Waiting) => [None, None],
+        (Action::Replay, Waiting) | (Action::ReplayFailed, Waiting | Delivered) => [None, None],
         (Action::Nack | Action::Lease | Action::Extend, Delivered | Failed) => [None, None],
         // The answer to a successful read is a status.
         (Action::Read, Waiting | Delivered | Failed) => [None, None],
     };
     let is_unchanged = match (action, seen) {
         (_, Seen::Unknown) => true,
+        // Such a request is about all failed events: it succeeds whatever the state of this one.
+        (Action::ReplayFailed, seen) => seen == Seen::Done,
         (_, Seen::Done) | (Action::Append | Action::Lease, _) => false,
         (_, Seen::NotFound) => state == Absent,
         (_, Seen::Gone) => state == Deleted,

@@ -1,7 +1,7 @@
 //! Tests with histories written by hand, with histories generated from the specification, and
 //! against a search without shortcuts.
 
-use super::Action::{Acknowledge, Append, Delete, Extend, Lease, Nack, Read, Replay};
+use super::Action::{Acknowledge, Append, Delete, Extend, Lease, Nack, Read, Replay, ReplayFailed};
 use super::EventState::{Absent, Delivered, Failed, Waiting};
 use super::Seen::{Conflict, Done, Gone, NotFound, Status, Unknown};
 use super::*;
@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 type Row = (u64, u64, Action, Seen);
 
-const ACTIONS: [Action; 8] = [Append, Acknowledge, Delete, Replay, Nack, Read, Lease, Extend];
+const ACTIONS: [Action; 9] =
+    [Append, Acknowledge, Delete, Replay, Nack, Read, Lease, Extend, ReplayFailed];
 const SEEN: [Seen; 8] =
     [Done, Conflict, Gone, NotFound, Status(Waiting), Status(Delivered), Status(Failed), Unknown];
 const NEVER: Spontaneous = Spontaneous { may_deliver: false, may_fail: false, may_expire: false };
@@ -75,6 +76,10 @@ fn wrong_one_after_the_other() {
     assert!(!holds(&[APPENDED, (2, 3, Delete, Done), (4, 5, Acknowledge, Done)]));
     assert!(!holds(&[APPENDED, (2, 3, Delete, Done), (4, 5, Delete, Done)]));
     assert!(!holds(&[APPENDED, (2, 3, Replay, Done)]));
+    let delivered = [APPENDED, (2, 3, Acknowledge, Done), (4, 5, ReplayFailed, Done)];
+    assert!(!holds(&[&delivered[..], &[(6, 7, Read, Status(Waiting))]].concat()));
+    let failed = [APPENDED, (2, 3, Nack, Done), (4, 5, ReplayFailed, Done)];
+    assert!(!holds(&[&failed[..], &[(6, 7, Read, Status(Failed))]].concat()));
     assert!(!holds(&[APPENDED, (2, 3, Delete, Conflict)]));
     assert!(!holds(&[APPENDED, (2, 3, Read, Done)]));
     assert!(!holds(&[APPENDED, (2, 3, Acknowledge, Done), (4, 5, Lease, Done)]));
@@ -284,7 +289,7 @@ fn draws(actions: std::ops::Range<usize>, count: usize) -> impl Strategy<Value =
 proptest! {
     #[test]
     fn a_history_of_the_specification_passes(
-        draws in draws(0..8, 61),
+        draws in draws(0..9, 61),
         spontaneous in any_spontaneous(),
     ) {
         let result = check(&run(&draws, spontaneous), spontaneous);
@@ -310,7 +315,7 @@ proptest! {
     /// `LINEAR-4`, for histories of the specification with a few random operations.
     #[test]
     fn the_result_equals_that_of_a_plain_search(
-        draws in draws(0..8, 9),
+        draws in draws(0..9, 9),
         others in prop::collection::vec(any_operation(), 0..3),
         spontaneous in any_spontaneous(),
     ) {

@@ -10,6 +10,8 @@ use triggers_store::kv::simulated::Stream;
 
 /// Operations and faults begin after this time, in which the nodes start.
 const BEGIN_MS: u64 = 400;
+/// Share of the operations that two clients send at the same time.
+const DOUBLED_PER_MILLE: u32 = 100;
 
 /// Generates the plan of a seed.
 ///
@@ -27,9 +29,10 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
         subscribed_tenants: scenario.subscribed_tenants,
         quota: scenario.quota,
         run_ms: scenario.run_ms,
+        clock_step_ms: scenario.clock_step_ms.max(1),
         skew_ms: (0..scenario.nodes).map(|_| skew_ms(&scenario, &mut clocks)).collect(),
         faults: faults(&scenario, &mut Stream::new(seed, 202)),
-        operations: operations(&scenario, &mut Stream::new(seed, 201)),
+        operations: operations(&scenario, &mut Stream::new(seed, 201), &mut Stream::new(seed, 204)),
     })
 }
 
@@ -142,7 +145,7 @@ fn fault(name: FaultName, scenario: &Scenario, stream: &mut Stream) -> FaultKind
     }
 }
 
-fn operations(scenario: &Scenario, stream: &mut Stream) -> Vec<Operation> {
+fn operations(scenario: &Scenario, stream: &mut Stream, doubles: &mut Stream) -> Vec<Operation> {
     let mut operations = Vec::new();
     let span = scenario.run_ms.saturating_sub(BEGIN_MS).max(1);
     for number in 0..scenario.operations {
@@ -164,6 +167,7 @@ fn operations(scenario: &Scenario, stream: &mut Stream) -> Vec<Operation> {
             node,
             pick,
             disconnects_after_ms: disconnects.then_some(after_ms),
+            is_doubled: doubles.hit(DOUBLED_PER_MILLE),
             kind: operation(name, stream),
         });
     }

@@ -45,6 +45,10 @@ pub struct Scenario {
     /// Upper bound on the skew of a wall clock, in both directions.
     #[serde(default)]
     pub skew_ms_max: u64,
+    /// Resolution of the wall clocks. A coarse clock gives requests that follow each other the same
+    /// time.
+    #[serde(default = "default_clock_step_ms")]
+    pub clock_step_ms: u64,
     /// Makes all receivers slow, so that webhooks are in flight whenever a fault begins.
     #[serde(default)]
     pub slow_receivers: bool,
@@ -56,6 +60,10 @@ pub struct Scenario {
     pub faults: BTreeMap<FaultName, u64>,
     /// Relative frequency of each kind of operation.
     pub mix: BTreeMap<OperationName, u64>,
+}
+
+const fn default_clock_step_ms() -> u64 {
+    1
 }
 
 /// A kind of fault, as scenario files name it. The order of the variants is the order in which the

@@ -100,7 +100,15 @@ impl Clients {
             OperationKind::RevokeKey {} => caller.revoke_key().await,
             OperationKind::Walk { status } => drop(caller.walk(status).await),
             _ => {
-                if let Some(call) = self.choose_call(&operation) {
+                let Some(call) = self.choose_call(&operation) else { return };
+                // Without a key, two requests would rightly make two events of one number.
+                let makes_new_events = matches!(
+                    call,
+                    ClientCall::Send { key: None, .. } | ClientCall::SendBatch { .. }
+                );
+                if operation.is_doubled && !makes_new_events {
+                    tokio::join!(caller.call(call.clone()), caller.call(call));
+                } else {
                     caller.call(call).await;
                 }
             }

@@ -49,7 +49,7 @@ pub fn tenants(plan: &Plan, engine: &SimulatedEngine) -> Result<Vec<SimulatedTen
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let environment =
-        node::environment(Duration::ZERO, Arc::default(), Stream::new(plan.seed, 301));
+        node::environment(Duration::ZERO, Arc::default(), 1, Stream::new(plan.seed, 301));
     let store = Store::new(Arc::new(engine.named("setup")), environment);
     runtime.block_on(write(plan, &store)).map_err(|error| error.to_string())
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariants: `SIM-CLOCK-1` the monotonic clock runs with the host's runtime, and jumps when a
 //! frozen host resumes; `SIM-CLOCK-2` the wall clock is the monotonic clock plus the host's skew,
-//! which faults change in both directions.
+//! which faults change in both directions, rounded down to the resolution of the plan.
 
 use super::HostId;
 use super::http::SimTcp;
@@ -108,14 +108,14 @@ struct HostClock {
     started: Duration,
     base: OnceLock<Instant>,
     skew_ms: Arc<AtomicI64>,
+    step_ms: i64,
 }
 
 impl Clock for HostClock {
     fn now(&self) -> Timestamp {
         let elapsed_ms = i64::try_from(self.monotonic().as_millis()).unwrap_or(i64::MAX);
-        Timestamp::from_millis(
-            EPOCH_MS.cast_signed() + elapsed_ms + self.skew_ms.load(Ordering::SeqCst),
-        )
+        let now_ms = EPOCH_MS.cast_signed() + elapsed_ms + self.skew_ms.load(Ordering::SeqCst);
+        Timestamp::from_millis(now_ms - now_ms.rem_euclid(self.step_ms))
     }
 
     fn monotonic(&self) -> Duration {
@@ -135,9 +135,16 @@ impl Random for HostRandom {
     }
 }
 
-/// The clocks and random source of a process that begins at `started`. The first use must be in the
+/// The clocks and random source of a process that begins at `started`. The wall clock moves in
+/// steps of `clock_step_ms`. The first use must be in the
 /// process's runtime.
-pub fn environment(started: Duration, skew_ms: Arc<AtomicI64>, random: Stream) -> Environment {
-    let clock = HostClock { started, base: OnceLock::new(), skew_ms };
+pub fn environment(
+    started: Duration,
+    skew_ms: Arc<AtomicI64>,
+    clock_step_ms: u64,
+    random: Stream,
+) -> Environment {
+    let step_ms = i64::try_from(clock_step_ms).unwrap_or(i64::MAX).max(1);
+    let clock = HostClock { started, base: OnceLock::new(), skew_ms, step_ms };
     Environment::new(Arc::new(clock), Arc::new(HostRandom(Mutex::new(random))))
 }

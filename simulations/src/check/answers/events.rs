@@ -36,7 +36,8 @@ impl AnswerChecks<'_> {
                 continue;
             }
             for record in &replays_of_all {
-                history.push(operation(record, Action::Replay, Seen::Unknown));
+                let seen = seen(record, Action::ReplayFailed);
+                history.extend(seen.map(|seen| operation(record, Action::ReplayFailed, seen)));
             }
             if let Err(counterexample) = linearize::check(&history, spontaneous) {
                 let lines: Vec<String> =
