@@ -44,12 +44,14 @@ load rounds="3" seconds="5":
 
 # Fuzz one target of simulations/fuzz for some seconds. Needs cargo-fuzz and a nightly toolchain.
 fuzz target seconds="60":
-    cargo +nightly fuzz run --fuzz-dir simulations/fuzz {{ target }} -- -max_total_time={{ seconds }}
+    cargo +nightly fuzz run --fuzz-dir simulations/fuzz {{ target }} -- \
+        -max_total_time={{ seconds }}
 
 # Compile the fuzz targets with the stable toolchain and the versions of the workspace.
 fuzz-check:
     cp Cargo.lock simulations/fuzz/Cargo.lock
-    cargo check --manifest-path simulations/fuzz/Cargo.toml --no-default-features --target-dir target
+    cargo check --manifest-path simulations/fuzz/Cargo.toml --no-default-features \
+        --target-dir target
 
 # Build the documentation of the crates.
 doc:

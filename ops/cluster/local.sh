@@ -35,25 +35,29 @@ postgres() (
   program=$binaries/$1
   shift
   cd /
-  if [ "$(id -u)" = 0 ]; then exec runuser -u postgres -- "$program" "$@"; else exec "$program" "$@"; fi
+  if [ "$(id -u)" = 0 ]; then exec runuser -u postgres -- "$program" "$@"; fi
+  exec "$program" "$@"
 )
 
 start_postgres() {
   local candidate
-  for candidate in $(type -aP postgres | xargs -rn1 dirname) $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
+  for candidate in $(type -aP postgres | xargs -rn1 dirname) \
+    $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
     [ -x "$candidate/initdb" ] && [ -x "$candidate/pg_ctl" ] && binaries=$candidate && break
   done
   [ -n "${binaries:-}" ] || fail "no PostgreSQL is installed (Debian: apt-get install postgresql)"
   mkdir -p "$data"
   chmod 700 "$data"
   if [ "$(id -u)" = 0 ]; then
-    id postgres >/dev/null 2>&1 || fail "PostgreSQL does not run as root, and there is no user postgres"
+    id postgres >/dev/null 2>&1 ||
+      fail "PostgreSQL does not run as root, and there is no user postgres"
     chown postgres "$data"
     runuser -u postgres -- test -w "$data" || fail "the user postgres cannot reach $data"
   fi
   if [ ! -e "$data/data/PG_VERSION" ]; then
     rm -rf "$data/data"
-    postgres initdb -D "$data/data" -U triggers -A trust -E UTF8 --locale C >"$directory/postgres.log" 2>&1 ||
+    postgres initdb -D "$data/data" -U triggers -A trust -E UTF8 --locale C \
+      >"$directory/postgres.log" 2>&1 ||
       fail "no database could be made; see $directory/postgres.log"
   fi
   if postgres pg_ctl -D "$data/data" status >/dev/null 2>&1; then
@@ -61,7 +65,8 @@ start_postgres() {
     return
   fi
   # Three nodes use up to 99 connections, and the default of 100 leaves 97 for them.
-  postgres pg_ctl -D "$data/data" -w -l "$data/log" -o "-k '$data' -c listen_addresses= -c max_connections=150" start \
+  postgres pg_ctl -D "$data/data" -w -l "$data/log" \
+    -o "-k '$data' -c listen_addresses= -c max_connections=150" start \
     >>"$directory/postgres.log" 2>&1 || fail "PostgreSQL did not start; see $data/log"
 }
 
@@ -75,7 +80,8 @@ run_node() {
   export TRIGGERS__STORE__POSTGRES_URL="postgresql:///postgres?user=triggers&host=${data// /%20}"
   # Allows receivers of webhooks on the same machine, as `triggers dev` does.
   export TRIGGERS__DELIVERY__IS_HTTPS_REQUIRED=${TRIGGERS__DELIVERY__IS_HTTPS_REQUIRED:-false}
-  export TRIGGERS__DELIVERY__ALLOWED_TARGETS=${TRIGGERS__DELIVERY__ALLOWED_TARGETS:-127.0.0.0/8, ::1/128}
+  local loopback="127.0.0.0/8, ::1/128"
+  export TRIGGERS__DELIVERY__ALLOWED_TARGETS=${TRIGGERS__DELIVERY__ALLOWED_TARGETS:-$loopback}
   TRIGGERS_ADMIN_KEY=$(cat "$directory/admin.key")
   export TRIGGERS_ADMIN_KEY
   exec "$triggers" serve </dev/null >>"$directory/node-$1.log" 2>&1
@@ -88,7 +94,8 @@ keep_key() {
   local file=$directory/$1
   shift
   [ -s "$file" ] && return
-  (umask 077 && "$triggers" "$@" >"$file.new" 2>"$directory/keys.log") || fail "no key; see $directory/keys.log"
+  (umask 077 && "$triggers" "$@" >"$file.new" 2>"$directory/keys.log") ||
+    fail "no key; see $directory/keys.log"
   mv "$file.new" "$file"
 }
 
@@ -133,7 +140,8 @@ up() {
   done
   for node in "${nodes[@]}"; do
     until is_ready "$node"; do
-      kill -0 "${pids[$node]}" 2>/dev/null || fail "node-$node did not start: $(tail -n 1 "$directory/node-$node.log")"
+      kill -0 "${pids[$node]}" 2>/dev/null ||
+        fail "node-$node did not start: $(tail -n 1 "$directory/node-$node.log")"
       sleep 0.1
     done
   done
@@ -142,13 +150,15 @@ up() {
   key=$(cat "$directory/demo.key")
   printf '\n  Three nodes are running:\n\n'
   for node in "${nodes[@]}"; do
-    printf '    node-%s  %s  admin %s  log %s\n' "$node" "$(url "$node")" "$(admin_url "$node")" "target/${directory##*/}/node-$node.log"
+    printf '    node-%s  %s  admin %s  log %s\n' "$node" "$(url "$node")" "$(admin_url "$node")" \
+      "target/${directory##*/}/node-$node.log"
   done
   cat <<TEXT
 
   Send an event to one, read it from another:
 
-    curl -i $(url 1)/v1/events -H 'X-API-Key: $key' -H 'Content-Type: application/json' -d '{"event_type":"order.created","payload":{"order":42}}'
+    curl -i $(url 1)/v1/events -H 'X-API-Key: $key' -H 'Content-Type: application/json' \\
+      -d '{"event_type":"order.created","payload":{"order":42}}'
     curl $(url 2)/v1/inbox -H 'X-API-Key: $key'
 
   ops/cluster/local.sh status   shows which node serves what. Kill a node and look again:
@@ -178,13 +188,17 @@ up) up ;;
 status)
   shift
   for node in "${nodes[@]}"; do
-    if is_ready "$node"; then exec "$triggers" cluster status --admin-url "$(admin_url "$node")" "$@"; fi
+    is_ready "$node" || continue
+    exec "$triggers" cluster status --admin-url "$(admin_url "$node")" "$@"
   done
   fail "no node is ready"
   ;;
 node)
   case ${2:-} in
-  [1-3]) echo "node-$2 runs at $(url "$2") until Ctrl-C; its log is target/${directory##*/}/node-$2.log" && run_node "$2" ;;
+  [1-3])
+    echo "node-$2 runs at $(url "$2") until Ctrl-C; its log is target/${directory##*/}/node-$2.log"
+    run_node "$2"
+    ;;
   *) fail "which node? ops/cluster/local.sh node 1, 2 or 3" ;;
   esac
   ;;

@@ -21,10 +21,14 @@ owner() {
   curl -fs "http://127.0.0.1:$((9090 + $1))/v1/cluster" | python3 -c '
 import hashlib, json, sys
 partitions = json.load(sys.stdin)["partitions"]
-partition = int.from_bytes(hashlib.sha256(b"demo").digest()[:8], "big") % partitions["count"]
-print(next(o["owner"] for o in partitions["owners"] if o["partition"] == partition).removeprefix("node-"))'
+demo = int.from_bytes(hashlib.sha256(b"demo").digest()[:8], "big") % partitions["count"]
+owner = next(it["owner"] for it in partitions["owners"] if it["partition"] == demo)
+print(owner.removeprefix("node-"))'
 }
-load() { "$triggers" bench --json --url "http://127.0.0.1:$((8080 + $1))" --key "$key" --duration "$seconds" 2>/dev/null; }
+load() {
+  "$triggers" bench --json --url "http://127.0.0.1:$((8080 + $1))" --key "$key" \
+    --duration "$seconds" 2>/dev/null
+}
 pid() { pgrep -f "^$PWD/target/release/triggers serve|^$triggers serve" | while read -r it; do
   tr '\0' '\n' <"/proc/$it/environ" | grep -qx "TRIGGERS__NODE__NAME=node-$1" && echo "$it"; done; }
 ready() { until curl -fs "http://127.0.0.1:$((8080 + $1))/readyz" >/dev/null; do sleep 0.2; done; }
@@ -35,11 +39,13 @@ other=$((owner % 3 + 1)) third=$(((owner + 1) % 3 + 1))
 printf '%5s %12s %12s %6s\n' round owner/s other/s ratio
 for round in $(seq "$rounds"); do
   here=$(load "$owner" | number events_per_second) there=$(load "$other" | number events_per_second)
-  printf '%5s %12.0f %12.0f %6.2f\n' "$round" "$here" "$there" "$(awk "BEGIN {print $there / $here}")"
+  printf '%5s %12.0f %12.0f %6.2f\n' "$round" "$here" "$there" \
+    "$(awk "BEGIN {print $there / $here}")"
 done
 for signal in TERM KILL; do
   echo "SIG$signal to node-$owner, which serves the tenant; events through the two others:"
-  python3 ops/load/stall.py 25 "$key" "http://127.0.0.1:$((8080 + other))" "http://127.0.0.1:$((8080 + third))" &
+  python3 ops/load/stall.py 25 "$key" \
+    "http://127.0.0.1:$((8080 + other))" "http://127.0.0.1:$((8080 + third))" &
   probe=$!
   sleep 3
   kill -s "$signal" "$(pid "$owner")"

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Posts events one after the other. Prints the longest time without an accepted event, and the failures.
+"""Posts events one after the other. Prints the longest stall and the failures.
 
     stall.py SECONDS KEY URL [URL ...]
 
-Each event goes to the URLs in turn, with the same idempotency key, until one accepts it. Run it while
-a node is stopped, killed or added. Needs only Python 3.
+Each event goes to the URLs in turn, with the same idempotency key, until one accepts it. Run it
+while a node is stopped, killed or added. Needs only Python 3.
 """
 
 import http.client
@@ -16,12 +16,17 @@ from urllib.parse import urlsplit
 
 
 def post(connections, url, key, body, idempotency_key):
-    """Posts one event; returns None if it was accepted, else the status or the name of the error."""
+    """Posts one event; returns None if accepted, else the status or the name of the error."""
     connection = connections.get(url)
     if connection is None:
         parts = urlsplit(url)
-        connection = connections[url] = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
-    headers = {"Content-Type": "application/json", "X-API-Key": key, "Idempotency-Key": idempotency_key}
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
+        connections[url] = connection
+    headers = {
+        "Content-Type": "application/json",
+        "X-API-Key": key,
+        "Idempotency-Key": idempotency_key,
+    }
     try:
         connection.request("POST", "/v1/events", body, headers)
         answer = connection.getresponse()
@@ -41,7 +46,10 @@ def main():
     longest = 0.0
     while time.monotonic() - began < seconds:
         idempotency_key, sent = str(uuid.uuid4()), time.monotonic()
-        while (failure := post(connections, urls[turn % len(urls)], key, body, idempotency_key)) is not None:
+        while True:
+            failure = post(connections, urls[turn % len(urls)], key, body, idempotency_key)
+            if failure is None:
+                break
             failures[failure] = failures.get(failure, 0) + 1
             turn += 1
             time.sleep(0.05)
@@ -51,7 +59,8 @@ def main():
         turn += 1
         time.sleep(0.005)
     latencies.sort()
-    print(f"accepted {len(latencies)}, longest stall {longest:.3f} s, failures {failures or 'none'}")
+    stall = f"longest stall {longest:.3f} s"
+    print(f"accepted {len(latencies)}, {stall}, failures {failures or 'none'}")
 
 
 main()

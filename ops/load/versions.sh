@@ -11,36 +11,31 @@
 set -euo pipefail
 mode=$1 connections=$2 rounds=$3 seconds=$4
 shift 4
-binaries=("$@")
+binaries=()
+for binary in "$@"; do binaries+=("$(realpath "$binary")"); done
+TRIGGERS_BIN=${binaries[0]}
+source "$(dirname "$0")/node.sh"
 
-data=$(mktemp -d)
-nodes=()
-trap 'kill "${nodes[@]}" 2>/dev/null; wait 2>/dev/null; rm -rf "$data"' EXIT
-field() { sed -n "s/.*\"$2\": *\"\([^\"]*\)\".*/\1/p" "$data/$1/dev.json"; }
-number() { sed -n "s/.*\"$1\": *\([0-9.]*\).*/\1/p"; }
-load() { # node mode connections seconds
-  "${binaries[0]}" bench --json --url "$(field "$1" url)" --key "$(field "$1" api_key)" --mode "$2" --connections "$3" --warmup 0 \
-    --duration "$4" 2>/dev/null
+# Prints the microseconds of processor time that a node has used.
+used() {
+  cat /proc/"${nodes[$1]}"/task/*/schedstat | awk '{used += $1} END {printf "%.0f", used / 1000}'
 }
-# Microseconds of processor time that a process has used.
-used() { cat /proc/"$1"/task/*/schedstat | awk '{used += $1} END {printf "%.0f", used / 1000}'; }
 
 for at in "${!binaries[@]}"; do
-  mkdir "$data/$at"
-  "${binaries[$at]}" dev --data-dir "$data/$at" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 >/dev/null 2>"$data/$at.log" &
-  nodes+=($!)
-  until [ -s "$data/$at/dev.json" ]; do sleep 0.1; done
+  start_node "$at" "${binaries[$at]}"
   # Creates the segments of the log, which happens once.
-  load "$at" batch 16 3 >/dev/null
+  bench "$at" --mode batch --connections 16 --duration 3 >/dev/null
 done
 sleep 3
 
 order=("${!binaries[@]}")
 for round in $(seq "$rounds"); do
   for at in "${order[@]}"; do
-    before=$(used "${nodes[$at]}")
-    load "$at" "$mode" "$connections" "$seconds" >"$data/result"
-    echo "$round $at $(number events_per_second <"$data/result") $(($(used "${nodes[$at]}") - before)) $(number p99 <"$data/result")"
+    before=$(used "$at")
+    result=$(bench "$at" --mode "$mode" --connections "$connections" --duration "$seconds")
+    time_us=$(($(used "$at") - before))
+    rate=$(number events_per_second <<<"$result")
+    echo "$round $at $rate $time_us $(number p99 <<<"$result")"
     # The node flushes its log after a second without writes; keep that out of the next measurement.
     sleep 2.5
   done
@@ -49,10 +44,18 @@ done >"$data/results"
 
 awk -v seconds="$seconds" '
   function median(values, n,    i, j, v) {
-    for (i = 2; i <= n; i++) { v = values[i]; for (j = i - 1; j > 0 && values[j] > v; j--) values[j + 1] = values[j]; values[j + 1] = v }
+    for (i = 2; i <= n; i++) {
+      v = values[i]
+      for (j = i - 1; j > 0 && values[j] > v; j--) values[j + 1] = values[j]
+      values[j + 1] = v
+    }
     return values[int((n + 1) / 2)]
   }
-  { rate[$1, $2] = $3; used[$1, $2] = $4 / ($3 * seconds); p99[$1, $2] = $5; if ($1 > rounds) rounds = $1; if ($2 > last) last = $2 }
+  {
+    rate[$1, $2] = $3; used[$1, $2] = $4 / ($3 * seconds); p99[$1, $2] = $5
+    if ($1 > rounds) rounds = $1
+    if ($2 > last) last = $2
+  }
   END {
     for (at = 0; at <= last; at++) {
       sum = squares = 0
@@ -61,8 +64,9 @@ awk -v seconds="$seconds" '
         ratio = rate[i, at] / rate[i, 0]; sum += ratio; squares += ratio * ratio
       }
       mean = sum / rounds
-      error = rounds > 1 ? sqrt((squares - rounds * mean * mean) / (rounds - 1) / rounds + 1e-12) : 0
-      printf "%d: median %7.0f events/s, %5.1f us of the node an event, p99 %5.1f ms; rate %.3f +- %.3f\n",
-        at, median(r, rounds), median(u, rounds), median(p, rounds), mean, error
+      variance = rounds > 1 ? (squares - rounds * mean * mean) / (rounds - 1) / rounds : 0
+      printf "%d: median %7.0f events/s, %5.1f us of the node an event, p99 %5.1f ms; ",
+        at, median(r, rounds), median(u, rounds), median(p, rounds)
+      printf "rate %.3f +- %.3f\n", mean, sqrt(variance + 1e-12)
     }
   }' "$data/results"

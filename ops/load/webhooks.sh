@@ -8,85 +8,88 @@
 # the acceptance of the event (in its id, whole milliseconds) to its arrival at the receiver. Needs
 # python3.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
 seconds=${1:-15} waiting=${2:-1000000}
-triggers=${TRIGGERS_BIN:-target/release/triggers}
-[ -x "$triggers" ] || cargo build --release
+source "$(dirname "$0")/node.sh"
 
-data=$(mktemp -d)
-jobs_of_ours=()
-trap 'kill "${jobs_of_ours[@]}" 2>/dev/null; wait 2>/dev/null; rm -rf "$data"' EXIT
-field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" "$data/node/dev.json"; }
-start_node() {
-  rm -f "$data/node/dev.json"
-  "$triggers" dev --data-dir "$data/node" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 >/dev/null 2>>"$data/log" &
-  node=$!
-  jobs_of_ours+=("$node")
-  until [ -s "$data/node/dev.json" ] && curl -fs "$(field url)/readyz" >/dev/null; do sleep 0.02; done
-}
 # Creates a tenant and prints a key for it.
 tenant() {
-  "$triggers" tenants create --url "$(field url)" --key "$(field admin_key)" --id "$1" --name "$1" >/dev/null 2>&1
-  "$triggers" keys create --url "$(field url)" --key "$(field admin_key)" --name load --tenant "$1" \
-    --rate-limit-per-minute 100000000 2>/dev/null
+  local of=(--url "$(field node url)" --key "$(field node admin_key)")
+  "$triggers" tenants create "${of[@]}" --id "$1" --name "$1" >/dev/null 2>&1
+  "$triggers" keys create "${of[@]}" --name load --tenant "$1" --rate-limit-per-minute 100000000 \
+    2>/dev/null
 }
-total() { # key status
-  curl -fs "$(field url)/v1/inbox?limit=1&status=$2" -H "X-API-Key: $1" |
+get() { # key path
+  curl -fs "$(field node url)$2" -H "X-API-Key: $1"
+}
+subscribe() { # key port [arguments]
+  "$triggers" subscriptions create --url "$(field node url)" --key "$1" \
+    --target-url "http://127.0.0.1:$2/" "${@:3}" >/dev/null 2>&1
+}
+load() { # key arguments
+  "$triggers" bench --url "$(field node url)" --key "$1" --warmup 0 --payload-bytes 256 "${@:2}" \
+    >/dev/null 2>&1
+}
+queued() { # key
+  get "$1" '/v1/inbox?limit=1&status=queued' |
     python3 -c 'import json,sys; print(json.load(sys.stdin)["pagination"]["total_count"])'
 }
 fill() { # key events
-  while [ "$(total "$1" queued)" -lt "$2" ]; do
-    "$triggers" bench --url "$(field url)" --key "$1" --mode batch --batch-size 500 --connections 4 --warmup 0 \
-      --payload-bytes 256 --duration 2 >/dev/null 2>&1
+  while [ "$(queued "$1")" -lt "$2" ]; do
+    load "$1" --mode batch --batch-size 500 --connections 4 --duration 2
   done
 }
-# Sends 1,000 events a second of a tenant to a receiver; prints mean, p50, p95, p99 of the delivery
-# in milliseconds.
-latency() { # key name
-  "$triggers" listen --json --url "$(field url)" --key "$1" >"$data/$2" 2>/dev/null &
-  local listener=$!
-  until curl -fs "$(field url)/v1/subscriptions" -H "X-API-Key: $1" | grep -q target_url; do sleep 0.05; done
-  "$triggers" bench --url "$(field url)" --key "$1" --connections 16 --rate 1000 --warmup 0 --payload-bytes 256 \
-    --duration "$seconds" >/dev/null 2>&1
-  until [ "$(total "$1" queued)" = 0 ]; do sleep 0.05; done
+# Sends 1,000 events a second of a tenant to a receiver; prints a line with mean, p50, p95, p99 of
+# the delivery in milliseconds, and the number of events.
+latency() { # key label
+  local listener figures
+  "$triggers" listen --json --url "$(field node url)" --key "$1" >"$data/received" 2>/dev/null &
+  listener=$!
+  until get "$1" /v1/subscriptions | grep -q target_url; do sleep 0.05; done
+  load "$1" --connections 16 --rate 1000 --duration "$seconds"
+  until [ "$(queued "$1")" = 0 ]; do sleep 0.05; done
   kill -INT $listener && wait $listener 2>/dev/null
-  python3 - "$data/$2" <<'PYTHON'
+  figures=$(python3 - "$data/received" <<'PYTHON'
 import json, sys
 from datetime import datetime
-millis = lambda text: datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000
-waits = sorted(millis(l["received_at"]) - int(l["webhook_id"].replace("-", "")[:12], 16) for l in map(json.loads, open(sys.argv[1])))
-quantile = lambda q: waits[min(len(waits) - 1, int(len(waits) * q))]
-print(f"{sum(waits) / len(waits):.1f}", *(f"{quantile(q):.0f}" for q in (0.5, 0.95, 0.99)), len(waits))
+
+def wait_ms(line):
+    received = datetime.fromisoformat(line["received_at"].replace("Z", "+00:00"))
+    accepted_ms = int(line["webhook_id"].replace("-", "")[:12], 16)
+    return received.timestamp() * 1000 - accepted_ms
+
+waits = sorted(wait_ms(json.loads(line)) for line in open(sys.argv[1]))
+quantiles = [waits[min(len(waits) - 1, int(len(waits) * q))] for q in (0.5, 0.95, 0.99)]
+print(f"{sum(waits) / len(waits):.1f}", *(f"{wait:.0f}" for wait in quantiles), len(waits))
 PYTHON
+  )
+  printf "$row" "$2" $figures
 }
 
-start_node
-quiet=$(tenant quiet) hanging=$(tenant hanging)
-printf '%-34s %8s %6s %6s %6s %8s\n' 'delivery at 1,000 events/s' mean_ms p50_ms p95_ms p99_ms events
+start_node node
+quiet=$(tenant quiet) hanging=$(tenant hanging) dead=$(tenant dead)
+row='%-34s %8s %6s %6s %6s %8s\n'
+printf "$row" 'delivery at 1,000 events/s' mean_ms p50_ms p95_ms p99_ms events
 # An endpoint that hangs: the system accepts connections, and no program ever reads or answers.
-python3 -c 'import socket,time; s=socket.socket(); s.bind(("127.0.0.1",0)); s.listen(4096); print(s.getsockname()[1],flush=True); time.sleep(86400)' >"$data/port" &
-jobs_of_ours+=($!)
+python3 - >"$data/port" <<'PYTHON' &
+import socket, time
+listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+print(listener.getsockname()[1], flush=True)
+time.sleep(86400)
+PYTHON
+helpers+=($!)
 until [ -s "$data/port" ]; do sleep 0.05; done
-for round in 1 2 3; do
-  printf '%-34s %8s %6s %6s %6s %8s\n' "alone" $(latency "$quiet" "alone$round")
-done
-"$triggers" subscriptions create --url "$(field url)" --key "$hanging" --target-url "http://127.0.0.1:$(cat "$data/port")/" \
-  >/dev/null 2>&1
+for round in 1 2 3; do latency "$quiet" alone; done
+subscribe "$hanging" "$(cat "$data/port")"
 fill "$hanging" 100000
-for round in 1 2 3; do
-  printf '%-34s %8s %6s %6s %6s %8s\n' "beside $(total "$hanging" queued) that hang" $(latency "$quiet" "beside$round")
-done
+for round in 1 2 3; do latency "$quiet" "beside $(queued "$hanging") that hang"; done
 
 # A closed port: every attempt fails at once, and the breaker pauses the subscription.
-dead=$(tenant dead)
-"$triggers" subscriptions create --url "$(field url)" --key "$dead" --target-url http://127.0.0.1:9/ \
-  --retry-delays 3600,3600,3600 >/dev/null 2>&1
+subscribe "$dead" 9 --retry-delays 3600,3600,3600
 fill "$dead" "$waiting"
-memory() { awk '/RssAnon/ {printf "%.0f", $2 / 1024}' "/proc/$node/status"; }
-printf '\n%s webhooks wait: node has %s MiB of its own' "$(total "$dead" queued)" "$(memory)"
-kill -9 "$node" && wait "$node" 2>/dev/null || true
-began=$(date +%s%N)
-start_node
-printf '; after kill -9 it is ready in %s ms' $((($(date +%s%N) - began) / 1000000))
+printf '\n%s webhooks wait: the node has %s MiB' "$(queued "$dead")" "$(memory node)"
+kill_node node
+begun=$(date +%s%N)
+start_node node
+printf '; after kill -9 it is ready in %s ms' "$(since "$begun")"
 sleep 30
-printf ', and has %s MiB half a minute later\n' "$(memory)"
+printf ', and has %s MiB half a minute later\n' "$(memory node)"
