@@ -1,10 +1,14 @@
-//! The admin listener: what operators and their tools ask a node. It has its own address, on loopback unless set otherwise.
+//! The admin listener for operators and their tools. It has its own address, loopback by default.
 //!
 //! `GET /metrics`, `GET /v1/cluster`, `POST /v1/cluster/drain`, `GET` and `PUT /v1/log-level`,
 //! `GET` and `POST /v1/store/backup`, `GET /livez`.
-//! Invariants: `ADMIN-1` nothing here asks for a key: who reaches the listener may use it, so it must not be reachable
-//! from outside, and a browser's page may not (`cross_site`); `ADMIN-2` nothing here shows an event, a key or a tenant; `ADMIN-3` it goes on while the public listener
-//! drains, so that a drain can be watched. Errors have the same body as those of the public listener.
+//!
+//! - `ADMIN-1`: no route asks for a key. Whoever reaches the listener may use it, so it must not be
+//!   reachable from outside. Web pages in a browser are rejected (`cross_site`).
+//! - `ADMIN-2`: no route shows events, keys or tenants.
+//! - `ADMIN-3`: the listener stays open while the public one drains, so a drain can be watched.
+//!
+//! Errors have the same body as those of the public listener.
 
 mod backup;
 mod cluster;
@@ -26,20 +30,20 @@ use axum::{Json, Router};
 use std::sync::atomic::Ordering;
 use triggers_cluster_config::{ListenOptions, NodeOptions};
 
-/// The format of Prometheus's texts.
+/// Content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// What the admin listener works with.
+/// State of the admin routes; cheap to clone.
 #[derive(Clone)]
 pub struct AdminState {
-    /// Logs and metrics.
+    /// Handles to change logs and render metrics.
     pub telemetry: Telemetry,
-    /// The public listener's state.
+    /// State of the public listener.
     pub edge: EdgeState,
-    /// Where the view of the cluster comes from.
+    /// Source of the cluster view.
     pub cluster: ClusterSource,
-    /// The backup that runs.
+    /// The running or latest backup.
     pub backups: Backups,
 }
 
@@ -53,9 +57,11 @@ macro_rules! part_of_admin_state {
     )*};
 }
 
-part_of_admin_state!(Telemetry: telemetry, EdgeState: edge, ClusterSource: cluster, Backups: backups);
+part_of_admin_state!(
+    Telemetry: telemetry, EdgeState: edge, ClusterSource: cluster, Backups: backups
+);
 
-/// Everything that the admin listener serves.
+/// The routes of the admin listener.
 pub fn router(state: AdminState) -> Router {
     let listen = ListenOptions {
         tls_certificate_file: None,
@@ -75,7 +81,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/store/backup", get(backup::get_backup).post(backup::post_backup))
         .fallback(respond::no_such_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn(cross_site::refuse));
+        .layer(axum::middleware::from_fn(cross_site::reject));
     respond::around(router, responder).with_state(state)
 }
 
@@ -83,8 +89,8 @@ async fn get_metrics(State(state): State<AdminState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_TYPE)], state.telemetry.metrics.render())
 }
 
-/// Marks the node as draining: it serves on, but is not ready, so that load balancers turn away before it is stopped. In a
-/// cluster it gives its partitions to the others, and sends on what still comes.
+/// Marks the node as draining: it still serves but is not ready, so that load balancers stop using
+/// it. In a cluster it transfers its partitions and forwards the requests that still arrive.
 async fn post_drain(State(state): State<AdminState>) -> impl IntoResponse {
     state.edge.draining.store(true, Ordering::SeqCst);
     state.cluster.drain();

@@ -24,7 +24,7 @@ pub use runtimes::Runtimes;
 
 use crate::admin::{self, AdminState, Backups, ClusterSource};
 use crate::http::{server, tls};
-use crate::telemetry::{self, LastLines, Telemetry};
+use crate::telemetry::{self, FlushGuard, Telemetry};
 use crate::webhook::HttpSender;
 use first_keys::DevFile;
 use std::net::SocketAddr;
@@ -108,7 +108,7 @@ struct Running {
     assembly: Assembly,
     incarnation: String,
     /// The last to go, so that nothing is said after it.
-    _last_lines: LastLines,
+    _flush_guard: FlushGuard,
 }
 
 impl Running {
@@ -117,7 +117,7 @@ impl Running {
         let tls = tls::load(&options.listen)?;
         let telemetry = telemetry::start(&options.log)
             .map_err(|error| StartError::Telemetry(error.to_string()))?;
-        let _last_lines = telemetry.log.last_lines();
+        let _flush_guard = telemetry.log.flush_guard();
         let (listener, address) = bind(options.listen.address).await?;
         let (admin_listener, admin_address) = bind(options.admin.address).await?;
         let environment = Environment::system();
@@ -153,7 +153,7 @@ impl Running {
             store,
             assembly,
             incarnation,
-            _last_lines,
+            _flush_guard,
         })
     }
 

@@ -1,10 +1,13 @@
-//! Logs and metrics of the process: the one place where something process-wide is installed.
+//! Logs and metrics: the only module that installs something process-wide.
 //!
-//! Log lines go to the standard error stream, for people or as JSON, through a filter that can be changed while the node
-//! runs. Metrics are gathered by a recorder that the admin listener renders for Prometheus.
-//! Invariants: `TELEMETRY-1` a filter that cannot be understood is an error, never a default; `TELEMETRY-2` [`start`]
-//! succeeds once in a process: a second time is an error and changes nothing. A simulation does not call it: without a
-//! subscriber and a recorder everything that is logged and measured goes nowhere, at no cost.
+//! Log lines go to standard error, for people or as JSON, through a filter that can be changed
+//! while the node runs. The admin listener renders the metrics for Prometheus.
+//!
+//! - `TELEMETRY-1`: an invalid filter is an error, never replaced by a default.
+//! - `TELEMETRY-2`: [`start`] succeeds once in a process. A second call is an error and changes
+//!   nothing.
+//!
+//! Simulations do not call it: without a subscriber and a recorder, logs and metrics cost nothing.
 
 mod error;
 mod log;
@@ -12,22 +15,22 @@ mod measures;
 mod process;
 
 pub use error::{FilterError, TelemetryError};
-pub use log::{LastLines, LogHandle};
+pub use log::{FlushGuard, LogHandle};
 pub use measures::MetricsHandle;
 
 use triggers_cluster_config::LogOptions;
 
-/// What [`start`] installed; cheap to clone.
+/// Handles to what [`start`] installed; cheap to clone.
 #[derive(Clone)]
 pub struct Telemetry {
-    /// Changes the filter of log lines.
+    /// Reads and changes the log filter.
     pub log: LogHandle,
-    /// Renders the metrics.
+    /// Renders metrics for Prometheus.
     pub metrics: MetricsHandle,
 }
 
-/// Installs the subscriber of log lines and the recorder of metrics. Inside a tokio runtime, as a node calls it, the
-/// metrics' memory is kept bounded from then on.
+/// Installs the log subscriber and the metrics recorder. When called inside a tokio runtime, it
+/// also starts the task that bounds the memory of the metrics.
 ///
 /// # Errors
 /// [`TelemetryError`].

@@ -1,7 +1,10 @@
-//! A backup of the store, made by the node into a directory of its machine.
+//! Backups of the store, written by the node into a directory of its machine.
 //!
-//! `POST /v1/store/backup` with `{"directory": "/absolute/path"}` begins one, `GET` tells how it goes. Invariants: `ADMIN-BACKUP-1`
-//! there is one at a time; `ADMIN-BACKUP-2` a directory that is not empty is refused, and nothing of it is changed.
+//! `POST /v1/store/backup` with `{"directory": "/absolute/path"}` starts one; `GET` returns its
+//! state.
+//!
+//! - `ADMIN-BACKUP-1`: one backup runs at a time.
+//! - `ADMIN-BACKUP-2`: a directory that is not empty is rejected and left unchanged.
 
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
@@ -14,44 +17,44 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use triggers_protocol::ErrorCode;
 
-/// The backup that runs, or the last one.
+/// The running or latest backup; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Backups(Arc<Mutex<Backup>>);
 
-/// How a backup goes.
+/// State of a backup.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Backup {
-    /// There was none since the node has started.
+    /// No backup was requested since the node started.
     #[default]
     None,
-    /// It is being made.
+    /// The backup is being written.
     Running {
-        /// Where.
+        /// Target directory of the backup.
         directory: PathBuf,
     },
-    /// It was made.
+    /// The backup is complete.
     Done {
-        /// Where.
+        /// Target directory of the backup.
         directory: PathBuf,
-        /// Pairs that were copied.
+        /// Number of copied key-value pairs.
         pairs: u64,
-        /// Bytes of their keys and values.
+        /// Total size of keys and values in bytes.
         bytes: u64,
     },
-    /// It could not be made.
+    /// The backup failed.
     Failed {
-        /// Where.
+        /// Target directory of the backup.
         directory: PathBuf,
-        /// Why.
+        /// Reason of the failure.
         reason: String,
     },
 }
 
-/// The body of a request.
+/// Request body of `POST /v1/store/backup`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BackupRequest {
-    /// Directory on the node's machine: empty, or not there yet.
+    /// Absolute path on the machine of the node; empty or not yet existing.
     pub directory: PathBuf,
 }
 
@@ -61,12 +64,12 @@ impl Backups {
     }
 }
 
-/// Answers with the state of the latest backup.
+/// Returns the state of the latest backup.
 pub(super) async fn get_backup(State(backups): State<Backups>) -> Json<Backup> {
     Json(backups.lock().clone())
 }
 
-/// Begins a backup.
+/// Starts a backup.
 pub(super) async fn post_backup(
     State(backups): State<Backups>,
     State(edge): State<EdgeState>,
@@ -88,7 +91,7 @@ pub(super) async fn post_backup(
         if matches!(*backup, Backup::Running { .. }) {
             return Err(ApiError::new(
                 ErrorCode::Conflict,
-                "a backup is being made; wait for its end",
+                "a backup is running; wait until it ends",
             ));
         }
         *backup = running.clone();
@@ -98,8 +101,9 @@ pub(super) async fn post_backup(
         let copied = store.backup(directory.clone()).await;
         *backups.lock() = match copied {
             Ok(copied) => {
-                tracing::info!(directory = %directory.display(), pairs = copied.pairs, bytes = copied.bytes, "backup made");
-                Backup::Done { directory, pairs: copied.pairs, bytes: copied.bytes }
+                let (pairs, bytes) = (copied.pairs, copied.bytes);
+                tracing::info!(directory = %directory.display(), pairs, bytes, "backup complete");
+                Backup::Done { directory, pairs, bytes }
             }
             Err(error) => {
                 tracing::error!(directory = %directory.display(), %error, "backup failed");

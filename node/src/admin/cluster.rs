@@ -1,7 +1,7 @@
-//! The cluster as this node sees it: members, links, and the owners of the partitions.
+//! The cluster view of this node: nodes, links and the owners of the partitions.
 //!
-//! Invariant: `CLUSTER-VIEW-1` it is a view, true when it was made: nothing may be decided by it. Safety is in the
-//! fences, which the store keeps.
+//! `CLUSTER-VIEW-1`: the view is informational and may be outdated. No decision depends on it; the
+//! fences in the store guarantee safety.
 
 use crate::http::edge::EdgeState;
 use axum::Json;
@@ -19,7 +19,7 @@ use triggers_cluster_config::NodeOptions;
 use triggers_protocol::PartitionId;
 use triggers_store::tables::rows::Fence;
 
-/// Where the view comes from.
+/// Produces cluster views; cheap to clone.
 #[derive(Clone)]
 pub struct ClusterSource {
     watch: NodeWatch,
@@ -30,7 +30,7 @@ pub struct ClusterSource {
 }
 
 impl ClusterSource {
-    /// The view of a node that serves clients at `address`.
+    /// A source for the node that serves clients at `address`.
     pub fn new(
         watch: NodeWatch,
         options: &NodeOptions,
@@ -46,20 +46,20 @@ impl ClusterSource {
         }
     }
 
-    /// Begins to give all partitions to the other members.
+    /// Starts transferring all partitions to other nodes.
     pub(super) fn drain(&self) {
         self.watch.drain();
     }
 
     fn view(&self, is_draining: bool) -> ClusterView {
         match self.watch.snapshot() {
-            Some(snapshot) => self.of_members(&snapshot, is_draining),
-            None => self.alone(is_draining),
+            Some(snapshot) => self.cluster(&snapshot, is_draining),
+            None => self.single_node(is_draining),
         }
     }
 
-    /// One member, this node, which owns everything.
-    fn alone(&self, is_draining: bool) -> ClusterView {
+    /// The view of a node without a cluster: it owns everything it serves.
+    fn single_node(&self, is_draining: bool) -> ClusterView {
         let fence = |epoch| Fence { epoch, incarnation: self.incarnation.clone() };
         let owners = self
             .watch
@@ -79,10 +79,10 @@ impl ClusterSource {
             link: Link::Own,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        self.whole(self.incarnation.clone(), vec![own], owners)
+        self.complete(self.incarnation.clone(), vec![own], owners)
     }
 
-    fn of_members(&self, snapshot: &ClusterSnapshot, is_draining: bool) -> ClusterView {
+    fn cluster(&self, snapshot: &ClusterSnapshot, is_draining: bool) -> ClusterView {
         let member = |member: &NodeSnapshot| {
             let is_own = member.incarnation == snapshot.incarnation;
             MemberView {
@@ -110,10 +110,10 @@ impl ClusterSource {
             }
         };
         let members = snapshot.nodes.iter().map(member).collect();
-        self.whole(snapshot.incarnation.clone(), members, snapshot.owners.clone())
+        self.complete(snapshot.incarnation.clone(), members, snapshot.owners.clone())
     }
 
-    fn whole(
+    fn complete(
         &self,
         incarnation: String,
         members: Vec<MemberView>,
@@ -151,96 +151,96 @@ fn owned(owners: &BTreeMap<PartitionId, Fence>, incarnation: &str) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The answer of `GET /v1/cluster`.
+/// Response body of `GET /v1/cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClusterView {
-    /// The node that answers.
+    /// Name of the answering node.
     pub node: String,
-    /// Its incarnation.
+    /// Incarnation of the answering node.
     pub incarnation: String,
-    /// Every member that is known.
+    /// Every known node of the cluster.
     pub members: Vec<MemberView>,
-    /// The partitions.
+    /// Counts and owners of the partitions.
     pub partitions: PartitionsView,
-    /// What this node serves.
+    /// Partitions that the answering node serves.
     pub served: Vec<ServedView>,
 }
 
 /// One node of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemberView {
-    /// Its name.
+    /// Name of the node.
     pub name: String,
-    /// Its name and boot id: another one after each start.
+    /// Name and boot id, different after each start.
     pub incarnation: String,
-    /// Where it serves clients.
+    /// Address for clients.
     pub address: String,
-    /// Where it listens for other members; null if it stands alone.
+    /// Address for other nodes; null without a cluster.
     pub peer_address: Option<String>,
-    /// How it is.
+    /// State of the node.
     pub state: MemberState,
-    /// Its beat as last seen.
+    /// Number of its latest known heartbeat.
     pub beat: Option<u64>,
-    /// For how long that beat has been the same.
+    /// Milliseconds since that heartbeat changed.
     pub beat_age_ms: Option<u64>,
-    /// Partitions that it owns.
+    /// Number of partitions that it owns.
     pub partitions_owned: u32,
-    /// The link from the node that answers.
+    /// State of the link from the answering node.
     pub link: Link,
-    /// The version of its program.
+    /// Version of its binary.
     pub version: String,
 }
 
-/// How a node is.
+/// State of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberState {
-    /// It serves.
+    /// The node serves.
     Up,
-    /// It serves and is about to stop.
+    /// The node serves and is about to stop.
     Draining,
-    /// Nothing was heard of it for long.
+    /// Its heartbeat has not changed for too long.
     Silent,
 }
 
-/// How the link to a member is.
+/// State of the link to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Link {
-    /// It is the node that answers.
+    /// The answering node itself.
     #[serde(rename = "self")]
     Own,
-    /// The member answers.
+    /// The other node answers pings.
     Up,
-    /// It does not.
+    /// The other node does not answer pings.
     Down,
 }
 
-/// The partitions in numbers, and their owners.
+/// Counts and owners of the partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PartitionsView {
-    /// How many there are.
+    /// Number of partitions.
     pub count: u32,
-    /// How many are owned by a member that is known.
+    /// Partitions owned by a known node.
     pub owned: u32,
-    /// The lowest epoch among them.
+    /// Lowest epoch of all partitions.
     pub epoch_min: u64,
-    /// The highest epoch among them.
+    /// Highest epoch of all partitions.
     pub epoch_max: u64,
-    /// The owner of each.
+    /// Owner of each partition.
     pub owners: Vec<OwnerView>,
 }
 
 /// The owner of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OwnerView {
-    /// The partition's number.
+    /// Number of the partition.
     pub partition: u16,
-    /// The owner's name.
+    /// Name of the owner.
     pub owner: String,
-    /// The owner's incarnation.
+    /// Incarnation of the owner.
     pub incarnation: String,
-    /// The epoch of its ownership.
+    /// Epoch of the ownership.
     pub epoch: u64,
 }
 
@@ -259,13 +259,13 @@ impl OwnerView {
 /// A partition that a node serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ServedView {
-    /// The partition's number.
+    /// Number of the partition.
     pub partition: u16,
-    /// The epoch under which it is served.
+    /// Epoch under which the node serves it.
     pub epoch: u64,
 }
 
-/// The cluster as this node sees it; how this node itself is, it knows best.
+/// Returns the cluster view of this node.
 pub(super) async fn get_cluster(
     State(source): State<ClusterSource>,
     State(edge): State<EdgeState>,

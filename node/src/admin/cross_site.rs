@@ -1,10 +1,11 @@
-//! What a browser's page must not do: change a node through the browser of somebody who reaches the admin listener.
+//! Protects the admin listener from web pages (cross-site request forgery) and from webhooks.
 //!
-//! Nothing on the admin listener asks for a key, so a page from anywhere could make its visitor's browser drain a node, and
+//! The listener asks for no key, so any page could make the browser of a visitor drain a node, and
 //! so could a webhook whose target is this listener.
-//! Invariant: `CROSS-SITE-1` a request that may change something is refused if it is a webhook, or if a page sent it: browsers say so by
-//! `Origin`, which they put on every such request, and by `Sec-Fetch-Site`. Tools send neither. Reading is not refused:
-//! without CORS headers a page does not get to see the answer.
+//!
+//! `CROSS-SITE-1`: a request that may change something is rejected if it is a webhook or comes from
+//! a page. Browsers mark such requests with `Origin` and `Sec-Fetch-Site`; tools send neither.
+//! Reads are allowed, because without CORS headers a page cannot see the answer.
 
 use crate::http::error::ApiError;
 use axum::extract::Request;
@@ -16,20 +17,20 @@ use triggers_protocol::{ErrorCode, webhook};
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// The middleware.
-pub(super) async fn refuse(request: Request, next: Next) -> Result<Response, ApiError> {
+/// Middleware that rejects requests from web pages and webhooks.
+pub(super) async fn reject(request: Request, next: Next) -> Result<Response, ApiError> {
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !is_reading && is_from_outside(request.headers()) {
         return Err(ApiError::new(
             ErrorCode::Forbidden,
-            "pages in a browser and webhooks may not change a node",
+            "web pages and webhooks may not change a node",
         ));
     }
     Ok(next.run(request).await)
 }
 
 fn is_from_outside(headers: &HeaderMap) -> bool {
-    // `none` is a person who typed the address.
+    // `none` means that the user typed the address.
     headers.contains_key(ORIGIN)
         || headers.contains_key(webhook::ID_HEADER)
         || headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "none")
@@ -45,7 +46,7 @@ mod tests {
 
     async fn status(method: &str, header: Option<(&str, &str)>) -> u16 {
         let routes = get(async || "read").post(async || "changed").put(async || "changed");
-        let router = Router::new().route("/", routes).layer(axum::middleware::from_fn(refuse));
+        let router = Router::new().route("/", routes).layer(axum::middleware::from_fn(reject));
         let mut request = Request::builder().method(method).uri("/");
         if let Some((name, value)) = header {
             request = request.header(name, value);
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_change_nothing_and_tools_do() {
+    async fn only_tools_may_change_a_node() {
         let of_pages = [
             ("origin", "https://evil.example"),
             ("origin", "null"),
@@ -71,6 +72,6 @@ mod tests {
             }
             assert_eq!(status(method, None).await, 200);
         }
-        assert_eq!(status("GET", Some(of_pages[0])).await, 200, "reading is for everybody");
+        assert_eq!(status("GET", Some(of_pages[0])).await, 200, "reading is allowed");
     }
 }

@@ -1,8 +1,9 @@
-//! What is logged, to be changed while the node runs.
+//! Reads and changes the log filter of the running node.
 //!
-//! The body is `{"filter": "info,triggers_store=debug"}` in both directions. Invariants: `LOG-LEVEL-1` a filter that is
-//! not understood is a 400 and changes nothing; `LOG-LEVEL-2` a change lasts until the next start, which takes the
-//! configured filter again.
+//! The body is `{"filter": "info,triggers_store=debug"}` in both directions.
+//!
+//! - `LOG-LEVEL-1`: an invalid filter is a 400 and changes nothing.
+//! - `LOG-LEVEL-2`: a change lasts until the node restarts with the configured filter.
 
 use crate::http::error::ApiError;
 use crate::telemetry::Telemetry;
@@ -12,23 +13,23 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use triggers_protocol::ErrorCode;
 
-/// The filter of log lines.
+/// Body of requests and responses.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LogLevel {
     filter: String,
 }
 
-/// The filter in effect.
+/// Returns the current filter.
 pub(super) async fn get_log_level(State(telemetry): State<Telemetry>) -> Json<LogLevel> {
     Json(LogLevel { filter: telemetry.log.filter() })
 }
 
-/// Puts another filter into effect.
+/// Replaces the filter.
 pub(super) async fn put_log_level(
     State(telemetry): State<Telemetry>,
     body: Bytes,
 ) -> Result<Json<LogLevel>, ApiError> {
-    let wanted: LogLevel = serde_json::from_slice(&body).map_err(|error| {
+    let requested: LogLevel = serde_json::from_slice(&body).map_err(|error| {
         if error.is_data() {
             ApiError::validation("filter", "must be a string")
         } else {
@@ -37,8 +38,8 @@ pub(super) async fn put_log_level(
     })?;
     telemetry
         .log
-        .set_filter(&wanted.filter)
+        .set_filter(&requested.filter)
         .map_err(|error| ApiError::validation("filter", error.to_string()))?;
-    tracing::info!(filter = wanted.filter, "log filter changed");
-    Ok(Json(wanted))
+    tracing::info!(filter = requested.filter, "log filter changed");
+    Ok(Json(requested))
 }

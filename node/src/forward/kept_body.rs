@@ -1,7 +1,7 @@
-//! A body that can be read again: what was read of it is kept.
+//! A body that can be read several times, because it keeps the pieces already read.
 //!
-//! Invariant: `KEPT-1` every reader gets the same bytes, whether they were kept or are still to come. One reads at a time.
-//! The pieces are shared, not copied.
+//! `KEPT-1`: every reader gets the same bytes. One reader reads at a time. Pieces are shared, not
+//! copied.
 
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-/// The body.
+/// A request body that each attempt reads from its beginning.
 pub(super) struct KeptBody(Arc<Mutex<Kept>>);
 
 struct Kept {
@@ -22,8 +22,8 @@ impl KeptBody {
         Self(Arc::new(Mutex::new(Kept { pieces: Vec::new(), rest })))
     }
 
-    /// The body from its beginning.
-    pub(super) fn again(&self) -> Body {
+    /// A reader that starts at the beginning of the body.
+    pub(super) fn reader(&self) -> Body {
         Body::new(Reader { kept: self.0.clone(), next: 0 })
     }
 }
@@ -88,15 +88,15 @@ mod tests {
     use http_body_util::BodyExt;
 
     #[tokio::test]
-    async fn it_is_the_same_again_wherever_the_reader_before_has_stopped() {
+    async fn every_reader_gets_the_complete_body() {
         let pieces = ["ab", "cd", "ef"].map(|piece| Ok::<_, axum::Error>(Bytes::from(piece)));
         let kept = KeptBody::new(Body::from_stream(stream::iter(pieces)));
-        let mut first = kept.again();
+        let mut first = kept.reader();
         first.frame().await.unwrap().unwrap();
         drop(first);
         for _ in 0..2 {
-            assert_eq!(kept.again().collect().await.unwrap().to_bytes(), "abcdef", "KEPT-1");
+            assert_eq!(kept.reader().collect().await.unwrap().to_bytes(), "abcdef", "KEPT-1");
         }
-        assert_eq!(KeptBody::new(Body::from("abcdef")).again().size_hint().exact(), Some(6));
+        assert_eq!(KeptBody::new(Body::from("abcdef")).reader().size_hint().exact(), Some(6));
     }
 }

@@ -1,4 +1,5 @@
-//! Decides for each request whether this node answers it or forwards it, and tries again when the owner changes.
+//! Decides for each request whether this node answers it or forwards it, and tries again when the
+//! owner changes.
 
 use super::kept_body::KeptBody;
 use super::pending_request::PendingRequest;
@@ -20,8 +21,8 @@ use triggers_store::tables::rows::Fence;
 
 /// Attempts at one request.
 const ATTEMPTS_MAX: usize = 5;
-/// Longest time that one request waits for a change of owner, over all attempts. A planned transfer takes less; after a node's
-/// death the client should try again itself.
+/// Longest time that one request waits for a change of owner, over all attempts. A planned transfer
+/// takes less; after a node's death the client should try again itself.
 const OWNER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Interval at which a waiting request checks whether this node serves the partition.
 const OWNER_POLL: Duration = Duration::from_millis(200);
@@ -73,7 +74,7 @@ impl PendingRequest<'_> {
         if !self.edge.router.serves(self.partition) {
             return ApiError::elsewhere().into_response();
         }
-        next.run(Request::from_parts(self.parts.clone(), self.body.again())).await
+        next.run(Request::from_parts(self.parts.clone(), self.body.reader())).await
     }
 
     async fn run(&self, next: Next) -> Response {
@@ -114,8 +115,8 @@ impl PendingRequest<'_> {
         .into_response()
     }
 
-    /// Waits until the partition's owner differs from `before` or this node serves it. If the owner was not reached, waits no
-    /// longer than [`OWNER_POLL`].
+    /// Waits until the partition's owner differs from `before` or this node serves it. If the owner
+    /// was not reached, waits no longer than [`OWNER_POLL`].
     async fn owner_changed(&self, before: Option<&Fence>, is_unreached: bool) {
         let directory = &self.cluster.directory;
         loop {
@@ -146,7 +147,8 @@ impl PendingRequest<'_> {
                 ForwardOutcome::NotOwner(Some(fence)) if fence.epoch > owner.epoch => {
                     self.cluster.directory.note([(self.partition, &fence)]);
                 }
-                // A node that was just given the partition may not serve it yet: try again a little later.
+                // A node that was just given the partition may not serve it yet: try again a little
+                // later.
                 ForwardOutcome::NotReached | ForwardOutcome::NotOwner(_) => {
                     return Attempt::Unreached;
                 }

@@ -1,8 +1,9 @@
 //! Sends a request to the owner of its tenant and turns the answer into a response.
 //!
-//! Invariants: `FORWARD-1` a body is read, and held, within the limits that hold for every body; `FORWARD-2`
-//! headers of one connection are not forwarded, while the client's address and the request id are; `FORWARD-3` a response
-//! that streams is pulled as the client reads it, and closed when the client leaves.
+//! Invariants: `FORWARD-1` a body is read, and held, within the limits that hold for every body;
+//! `FORWARD-2` headers of one connection are not forwarded, while the client's address and the
+//! request id are; `FORWARD-3` a response that streams is pulled as the client reads it, and closed
+//! when the client leaves.
 
 use super::pending_request::PendingRequest;
 use crate::http::body::{self, Reading};
@@ -23,7 +24,8 @@ use triggers_store::tables::rows::Fence;
 
 /// The owner gets this much less time than is left here, so that its answer still arrives in time.
 const MARGIN: Duration = Duration::from_millis(50);
-/// Timeout of a request for the next part of a response. The owner answers much sooner, if need be with an empty part.
+/// Timeout of a request for the next part of a response. The owner answers much sooner, if need be
+/// with an empty part.
 const PULL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers that belong to one connection, or that travel in other fields of the message.
 const NOT_SENT: [HeaderName; 9] = [
@@ -89,7 +91,7 @@ async fn request(pending: &PendingRequest<'_>, until: Instant) -> Result<HttpReq
     let context = RequestContext::of(&parts.extensions)?;
     let bytes_max = edge.options.limits.batch_bytes_max;
     let reading = Reading::up_to(bytes_max, edge).of(tenant, edge);
-    let body = body::read(body.again(), reading).await?;
+    let body = body::read(body.reader(), reading).await?;
     if !body.is_empty() && places.get().is_none() {
         // Attempts run one after the other, so the cell is still empty.
         let _ = places.set(reading.places(body.len())?);
@@ -145,7 +147,8 @@ fn fields(headers: Vec<(String, Vec<u8>)>) -> HeaderMap {
     map
 }
 
-/// The part of a response body that the owner still holds. Dropping it closes the stream at the owner.
+/// The part of a response body that the owner still holds. Dropping it closes the stream at the
+/// owner.
 struct ForwardedBody {
     edge: EdgeState,
     transport: Arc<dyn PeerTransport>,

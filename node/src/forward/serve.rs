@@ -1,9 +1,12 @@
-//! Answers what clients asked of other members: the same routes as the public listener, without a connection.
+//! Answers requests that other nodes forward, with the routes of the public listener.
 //!
-//! Invariants: `SERVE-1` at most [`STREAMS_MAX`] responses that are not whole are open, each for a member that pulls: one that
-//! nobody pulls for [`IDLE_TIMEOUT`] is given up; `SERVE-2` a part has at most [`PART_BYTES_MAX`] and one frame more, so that
-//! many share a link; `SERVE-3` a member only reaches the responses that it asked for; `SERVE-4` before the node ends, what has
-//! begun is answered, and what comes then is told that nothing was done.
+//! - `SERVE-1`: at most [`STREAMS_MAX`] streamed responses are open. One that is not pulled for
+//!   [`IDLE_TIMEOUT`] is dropped.
+//! - `SERVE-2`: a part has at most [`PART_BYTES_MAX`] bytes and one more frame, so that many
+//!   streams share a link.
+//! - `SERVE-3`: a node can pull only the responses to its own requests.
+//! - `SERVE-4`: before the node stops, requests in flight are answered. Later ones are rejected
+//!   without effect.
 
 use super::pending_request::malformed;
 use crate::http::client_address::Peer;
@@ -29,55 +32,56 @@ use triggers_protocol::PartitionId;
 use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply};
 use triggers_store::kv::BoxFuture;
 
-/// Bytes of one part of a response.
+/// Target size in bytes of one part of a streamed response.
 const PART_BYTES_MAX: usize = 512 * 1024;
-/// A response of which as much is known to come is sent whole.
-const WHOLE_BYTES_MAX: u64 = 1024 * 1024;
+/// A response known to be at most this large, in bytes, is sent in one message.
+const COMPLETE_BYTES_MAX: u64 = 1024 * 1024;
 const STREAMS_MAX: usize = 4_096;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A wait for the next bytes of a response.
+/// How long a pull waits for the next bytes of a response.
 const PULL_WAIT: Duration = Duration::from_secs(1);
 
 type Puller = mpsc::Sender<oneshot::Sender<PeerReply>>;
 
-/// What answers the other members' requests.
+/// Answers the requests that other nodes forward.
 pub struct PeerRequests {
     router: Router,
     directory: Directory,
     streams: Arc<Mutex<BTreeMap<(String, u64), Puller>>>,
     next: AtomicU64,
-    /// Whether none begins any more. Those that are being answered hold it.
-    is_over: RwLock<bool>,
+    /// Whether new requests are rejected. Requests in flight hold a read lock.
+    is_closed: RwLock<bool>,
 }
 
 impl PeerRequests {
-    /// Answers with the public listener's routes.
+    /// Answers with the routes of the public listener.
     pub fn new(router: Router, directory: Directory) -> Self {
         Self {
             router,
             directory,
             streams: Arc::default(),
             next: AtomicU64::new(1),
-            is_over: RwLock::new(false),
+            is_closed: RwLock::new(false),
         }
     }
 
-    /// Lets no more begin, and waits for those that have, until then (`SERVE-4`).
-    pub async fn end(&self, until: Instant) {
-        match timeout_at(until, self.is_over.write()).await {
-            Ok(mut is_over) => *is_over = true,
-            Err(_) => tracing::warn!("requests of members are not answered in time"),
+    /// Rejects new requests and waits until `deadline` for those in flight (`SERVE-4`).
+    pub async fn close_requests(&self, deadline: Instant) {
+        match timeout_at(deadline, self.is_closed.write()).await {
+            Ok(mut is_closed) => *is_closed = true,
+            Err(_) => tracing::warn!("forwarded requests were not answered in time"),
         }
     }
 
     async fn answer(&self, from: String, request: HttpRequest) -> PeerReply {
         let partition = request.partition;
-        // It fails while the end waits as well, so that nobody slips in.
-        let Some(_under_way) = self.is_over.try_read().ok().filter(|is_over| !**is_over) else {
+        // This also fails while `close_requests` waits, so no request slips in.
+        let Some(_in_flight) = self.is_closed.try_read().ok().filter(|is_closed| !**is_closed)
+        else {
             return self.not_here(partition);
         };
         let response = match http_request(request) {
-            // The error of a router is that of no service.
+            // A router never fails.
             Some(request) => {
                 self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
             }
@@ -103,11 +107,11 @@ impl PeerRequests {
             .collect();
         let mut reply =
             HttpResponse { status: parts.status.as_u16(), headers, body: Vec::new(), stream: None };
-        if body.size_hint().upper().is_some_and(|bytes| bytes <= WHOLE_BYTES_MAX) {
+        if body.size_hint().upper().is_some_and(|bytes| bytes <= COMPLETE_BYTES_MAX) {
             match body.collect().await {
-                Ok(whole) => reply.body = whole.to_bytes().to_vec(),
+                Ok(collected) => reply.body = collected.to_bytes().to_vec(),
                 Err(error) => {
-                    tracing::warn!(%error, "a response for a member ended early");
+                    tracing::warn!(%error, "a response for another node ended early");
                     return PeerReply::Rejected;
                 }
             }
@@ -118,7 +122,8 @@ impl PeerRequests {
         PeerReply::Http(Box::new(reply))
     }
 
-    /// Keeps a response that is pulled; its number.
+    /// Keeps a response that the other node pulls, and returns its number. `None` if too many are
+    /// open.
     fn open(&self, from: String, body: Body) -> Option<u64> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (puller, pulls) = mpsc::channel(1);
@@ -183,15 +188,15 @@ fn http_request(request: HttpRequest) -> Option<Request> {
     Some(http)
 }
 
-/// Answers pulls until the response has ended, or nobody pulls any more.
+/// Answers pulls until the response ends or no pull arrives for [`IDLE_TIMEOUT`].
 async fn feed(mut body: Body, mut pulls: mpsc::Receiver<oneshot::Sender<PeerReply>>) {
     while let Ok(Some(pull)) = timeout(IDLE_TIMEOUT, pulls.recv()).await {
         let Some((bytes, is_last)) = part(&mut body).await else {
-            // Broken off: the client's response is to end the same way.
+            // The body failed: the response to the client must fail as well.
             let _ = pull.send(PeerReply::Rejected);
             return;
         };
-        // A member that is gone pulls no more.
+        // A node that is gone does not pull again.
         let _ = pull.send(PeerReply::Part { bytes, is_last });
         if is_last {
             return;
@@ -199,7 +204,8 @@ async fn feed(mut body: Body, mut pulls: mpsc::Receiver<oneshot::Sender<PeerRepl
     }
 }
 
-/// What is there of a body, after a wait for the first of it; none if it broke off.
+/// The available bytes of a body and whether it has ended, after waiting for the first bytes.
+/// `None` if the body failed.
 async fn part(body: &mut Body) -> Option<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
     let mut frame = match timeout(PULL_WAIT, body.frame()).await {

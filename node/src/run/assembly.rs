@@ -184,7 +184,7 @@ impl Assembly {
             }
             let members = self.members.filter(|_| outcome.is_ok());
             if let Some(members) = &members {
-                members.end(Instant::now() + drained).await;
+                members.close_requests(Instant::now() + drained).await;
             }
             self.node.stop().await;
             if members.is_some() {

@@ -1,23 +1,23 @@
-//! Why logs or metrics could not be set up.
+//! Errors of setting up logs and metrics.
 
 /// Why logs or metrics could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter in the options.
+    /// The configured filter is invalid.
     #[error("log.filter {0}")]
     Filter(#[from] FilterError),
-    /// The thread that writes lines.
-    #[error("log lines have no thread that writes them: {0}")]
+    /// The log writer thread could not be started.
+    #[error("the log writer thread cannot be started: {0}")]
     Lines(#[source] std::io::Error),
-    /// There is a subscriber already.
-    #[error("log lines have a subscriber already: {0}")]
+    /// The process already has a log subscriber.
+    #[error("a log subscriber is already installed: {0}")]
     Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),
-    /// There is a recorder already, or its buckets are not usable.
-    #[error("metrics cannot be recorded: {0}")]
+    /// The process already has a metrics recorder, or the buckets are invalid.
+    #[error("the metrics recorder cannot be installed: {0}")]
     Recorder(#[from] metrics_exporter_prometheus::BuildError),
 }
 
-/// A log filter that cannot be used. The message follows the field's name.
+/// An invalid log filter. The message follows the name of the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct FilterError(pub(super) String);

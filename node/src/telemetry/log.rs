@@ -1,8 +1,10 @@
 //! Log lines: format, filter, and the handle that changes the filter of a running node.
 //!
-//! Invariants: `LOG-1` lines go to the standard error stream only, so that what a command prints stays its own; `LOG-2`
-//! a filter that is refused leaves the one in effect. Colours are used only for people at a terminal. How lines get out
-//! without anybody waiting for them is in `lines`, what they say of the request they belong to in `request`.
+//! - `LOG-1`: lines go to standard error only, so they never mix with the output of a command.
+//! - `LOG-2`: a rejected filter leaves the current one in place.
+//!
+//! Colours are used only on a terminal. `lines` writes lines without blocking; `request` adds the
+//! id of the request to a line.
 
 pub(super) mod lines;
 mod request;
@@ -18,16 +20,16 @@ use super::error::{FilterError, TelemetryError};
 use lines::Lines;
 use request::WithRequest;
 
-/// Characters that a filter may have.
+/// Longest filter in bytes.
 const FILTER_LENGTH_MAX: usize = 1_024;
 
-/// What these tell in detail holds payloads or says nothing new, so that no filter lets it through.
+/// Directives appended to every filter: the details of these crates contain payloads or are noise.
 const QUIET: &str = "ractor_cluster=warn,deadpool=error,tokio_postgres=warn,rustls=warn";
 
-/// How long the end of a process waits for its last lines.
+/// How long a stopping process waits for its last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reads and changes the filter in effect; cheap to clone.
+/// Reads and changes the current filter; cheap to clone.
 #[derive(Clone)]
 pub struct LogHandle {
     filter: reload::Handle<EnvFilter, Registry>,
@@ -35,30 +37,30 @@ pub struct LogHandle {
     lines: Lines,
 }
 
-/// Waits for the last lines to be written when it is dropped, for a second at most.
-pub struct LastLines(Lines);
+/// Guard that, when dropped, waits up to a second for queued lines to be written.
+pub struct FlushGuard(Lines);
 
-impl Drop for LastLines {
+impl Drop for FlushGuard {
     fn drop(&mut self) {
         self.0.flush(FLUSH_TIMEOUT);
     }
 }
 
 impl LogHandle {
-    /// The filter in effect, as it was given.
+    /// The current filter as it was set.
     pub fn filter(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the end of the process has to drop last.
-    pub fn last_lines(&self) -> LastLines {
-        LastLines(self.lines.clone())
+    /// A guard that a process must drop last.
+    pub fn flush_guard(&self) -> FlushGuard {
+        FlushGuard(self.lines.clone())
     }
 
-    /// Puts another filter into effect.
+    /// Replaces the filter.
     ///
     /// # Errors
-    /// [`FilterError`] if it is not understood.
+    /// [`FilterError`] if the filter is invalid.
     pub fn set_filter(&self, text: &str) -> Result<(), FilterError> {
         let filter = parse(text)?;
         let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +72,7 @@ impl LogHandle {
     }
 }
 
-/// Installs the subscriber.
+/// Installs the log subscriber.
 pub(super) fn start(options: &LogOptions) -> Result<LogHandle, TelemetryError> {
     let (filter, handle) = reload::Layer::new(parse(&options.filter)?);
     let lines = Lines::start(std::io::stderr()).map_err(TelemetryError::Lines)?;
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_understood_or_refused() {
+    fn filters_are_parsed_or_rejected() {
         for good in ["info", "warn,triggers_store=debug", "off", "info,triggers_node::edge=trace"] {
             assert!(parse(good).is_ok(), "{good}");
         }
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_filter_leaves_the_one_in_effect() {
+    fn a_rejected_filter_changes_nothing() {
         let (layer, filter) = reload::Layer::new(parse("info").unwrap());
         let lines = Lines::start(std::io::sink()).unwrap();
         let handle = LogHandle { filter, text: Arc::new(Mutex::new("info".to_owned())), lines };
@@ -131,7 +133,7 @@ mod tests {
         assert!(handle.set_filter("x=loud").is_err());
         assert_eq!(handle.filter(), "debug", "LOG-2");
         drop(layer);
-        assert!(handle.set_filter("warn").is_err(), "the subscriber has gone");
+        assert!(handle.set_filter("warn").is_err(), "the subscriber is gone");
         assert_eq!(handle.filter(), "debug");
     }
 }

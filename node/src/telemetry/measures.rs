@@ -1,8 +1,9 @@
-//! The recorder of metrics, its buckets, and the handle that renders it.
+//! The metrics recorder, its histogram buckets, and the handle that renders it.
 //!
-//! Invariants: `MEASURES-1` a histogram's unit is the end of its name, and the unit decides the buckets: `_age_seconds`,
-//! `_seconds`, or a number of things; `MEASURES-2` what was recorded is taken into the buckets every `UPKEEP_INTERVAL`, so that memory
-//! stays bounded when nobody scrapes.
+//! - `MEASURES-1`: the suffix of the name of a histogram is its unit and selects the buckets:
+//!   `_age_seconds`, `_seconds`, or counts.
+//! - `MEASURES-2`: recorded values are aggregated every `UPKEEP_INTERVAL`, so that memory stays
+//!   bounded when nothing scrapes the metrics.
 
 use super::log::lines::LINES_DROPPED;
 use super::process;
@@ -10,42 +11,43 @@ use crate::http::server::CONNECTIONS_REFUSED;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
 
-/// Time between two upkeeps.
+/// Interval of the upkeep task.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// From a read in memory to the longest a request may take.
+/// Bucket bounds in seconds, from a read in memory to the longest request.
 const SECONDS: [f64; 18] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.025, 0.05, 0.1, 0.25,
     0.5, 1.0, 2.5, 10.0, 30.0,
 ];
-/// From the next commit to the end of the longest retry policy that is usual.
+/// Bucket bounds in seconds, from one commit to the end of a long retry policy.
 const AGES: [f64; 12] =
     [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0, 86_400.0];
+/// Bucket bounds for counts.
 const NUMBERS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
 
-/// Renders the metrics; cheap to clone.
+/// Renders all metrics; cheap to clone.
 #[derive(Clone)]
 pub struct MetricsHandle(PrometheusHandle);
 
 impl MetricsHandle {
-    /// Every metric in the text format of Prometheus, with fresh ones of the process.
+    /// All metrics in the Prometheus text format; process metrics are read now.
     pub fn render(&self) -> String {
         process::refresh();
         self.0.run_upkeep();
         self.0.render()
     }
 
-    /// Keeps memory bounded; it never ends.
+    /// Runs the upkeep that bounds memory, for ever.
     async fn keep_up(self) {
-        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
-            ticks.tick().await;
+            interval.tick().await;
             self.0.run_upkeep();
         }
     }
 }
 
-/// Installs the recorder.
+/// Installs the metrics recorder.
 pub(super) fn start() -> Result<MetricsHandle, BuildError> {
     let handle = builder()?.install_recorder()?;
     metrics::describe_histogram!(
@@ -56,9 +58,9 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
     metrics::describe_gauge!("triggers_http_connections", "Open connections");
     metrics::describe_counter!(
         CONNECTIONS_REFUSED,
-        "Connections closed because their address had as many as it may"
+        "Connections closed because their address had too many"
     );
-    metrics::describe_counter!(LINES_DROPPED, "Log lines that nobody took in time");
+    metrics::describe_counter!(LINES_DROPPED, "Log lines dropped because the queue was full");
     for counter in [CONNECTIONS_REFUSED, LINES_DROPPED] {
         metrics::counter!(counter).absolute(0);
     }
@@ -69,102 +71,97 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
     process::describe();
     let handle = MetricsHandle(handle);
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        // It ends with the runtime: like the recorder it belongs to the process and to no node.
+        // The task ends with the runtime. Like the recorder it belongs to the process, not to a
+        // node.
         runtime.spawn(handle.clone().keep_up());
     }
     Ok(handle)
 }
 
-/// What inboxes, deliveries and the store count.
+/// Describes the metrics of inboxes, deliveries and the store.
 fn describe_broker() {
     metrics::describe_gauge!("triggers_inboxes_open", "Inboxes in memory");
-    metrics::describe_counter!(
-        "triggers_inbox_failures_total",
-        "Inboxes that failed and were built again"
-    );
-    metrics::describe_histogram!("triggers_inbox_batch_events", "Events of one commit of an inbox");
+    metrics::describe_counter!("triggers_inbox_failures_total", "Inbox actors that failed");
+    metrics::describe_histogram!("triggers_inbox_batch_events", "Events in one commit of an inbox");
     metrics::describe_histogram!(
         "triggers_store_group_transactions",
-        "Transactions of one synchronised write"
+        "Transactions in one synchronised write"
     );
     metrics::describe_counter!(
         "triggers_store_paced_groups_total",
-        "Groups that waited because the log fills up"
+        "Groups that were delayed because the log is filling up"
     );
     metrics::describe_histogram!(
         "triggers_store_flush_seconds",
-        "Flushes of the log into the data file"
+        "Duration of flushing a log segment into the data file"
     );
     metrics::describe_counter!(
         "triggers_store_flushed_keys_total",
-        "Keys that were flushed into the data file"
+        "Keys flushed into the data file"
     );
     metrics::describe_gauge!("triggers_store_log_segments", "Segments of the log");
     metrics::describe_gauge!(
         "triggers_store_log_segments_sealed",
-        "Segments of the log that wait to be flushed"
+        "Segments of the log waiting to be flushed"
     );
     metrics::describe_histogram!(
         "triggers_delivery_age_seconds",
         metrics::Unit::Seconds,
-        "Time from an event's acceptance to the end of the attempt that delivered it"
+        "Time from acceptance of an event to the end of the attempt that delivered it"
     );
     metrics::describe_counter!(
         "triggers_delivery_attempt_failures_total",
-        "Attempts that broke inside the node"
+        "Delivery attempts that failed inside the node"
     );
     metrics::describe_counter!(
         "triggers_webhook_breakers_opened_total",
-        "Times an endpoint began to be left alone"
+        "Circuit breakers opened by failing endpoints"
     );
     metrics::describe_counter!(
         "triggers_subscriptions_disabled_total",
         "Subscriptions that the node disabled, by reason"
     );
-    metrics::describe_counter!(
-        "triggers_swept_total",
-        "Rows removed because they had reached their age"
-    );
+    metrics::describe_counter!("triggers_swept_total", "Rows removed by the sweeper");
 }
 
-/// What a node counts of its cluster.
+/// Describes the metrics of the cluster.
 fn describe_cluster() {
     let seconds = metrics::Unit::Seconds;
-    metrics::describe_gauge!("triggers_cluster_nodes", "Members that have a row in the store");
+    metrics::describe_gauge!("triggers_cluster_nodes", "Nodes with a row in the store");
     metrics::describe_gauge!("triggers_partitions_owned", "Partitions that this node serves");
     metrics::describe_counter!(
         "triggers_partition_takeovers_total",
-        "Partitions taken that had no owner to serve them"
+        "Partitions taken over from nodes that stopped"
     );
     metrics::describe_counter!(
         "triggers_partition_transfers_total",
-        "Partitions handed over to another member"
+        "Partitions transferred to another node"
     );
     metrics::describe_histogram!(
         "triggers_partition_transfer_seconds",
         seconds,
-        "Time that a hand-over took"
+        "Duration of a partition transfer"
     );
     metrics::describe_counter!(
         "triggers_memberships_lost_total",
-        "Times this node could not write its beat in time"
+        "Times this node could not write its heartbeat in time"
     );
     metrics::describe_counter!(
         "triggers_link_changes_total",
-        "Links to members that came up or went down"
+        "Links to other nodes that came up or went down"
     );
     metrics::describe_counter!(
         "triggers_peer_rejections_total",
-        "Calls of members refused because of too many under way"
+        "Calls of other nodes rejected because too many were in flight"
     );
     metrics::describe_histogram!(
         "triggers_relay_seconds",
         seconds,
-        "Time from sending a request to its owner to the answer"
+        "Time from forwarding a request to the answer of the owner"
     );
     metrics::describe_counter!(
         "triggers_requests_without_owner_total",
-        "Requests for which no owner answered"
+        "Requests that no owner answered"
     );
 }
 

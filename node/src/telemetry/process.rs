@@ -1,7 +1,7 @@
-//! Metrics of the process itself, read when they are asked for.
+//! Metrics of the process, read on demand from `/proc`.
 //!
-//! Invariant: `PROCESS-1` what cannot be read is left out: a metric that would be wrong is worse than one that is not
-//! there. On systems without `/proc` there are none. The names are those that Prometheus clients use everywhere.
+//! `PROCESS-1`: a value that cannot be read is left out instead of being reported wrongly. Other
+//! systems than Linux have none. The names are those of the standard Prometheus clients.
 
 #[cfg(target_os = "linux")]
 const RESIDENT: &str = "process_resident_memory_bytes";
@@ -10,7 +10,7 @@ const OPEN_FILES: &str = "process_open_fds";
 #[cfg(target_os = "linux")]
 const THREADS: &str = "process_threads";
 
-/// Says what the metrics are.
+/// Registers descriptions of the process metrics.
 pub(super) fn describe() {
     #[cfg(target_os = "linux")]
     {
@@ -24,7 +24,7 @@ pub(super) fn describe() {
     }
 }
 
-/// Reads the metrics anew.
+/// Reads the current values.
 pub(super) fn refresh() {
     #[cfg(target_os = "linux")]
     {
@@ -36,14 +36,14 @@ pub(super) fn refresh() {
             metrics::gauge!(THREADS).set(threads);
         }
         if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
-            // One of them is the directory that is being read.
+            // One entry is the descriptor of this directory.
             let count = u32::try_from(entries.count().saturating_sub(1)).unwrap_or(u32::MAX);
             metrics::gauge!(OPEN_FILES).set(f64::from(count));
         }
     }
 }
 
-/// The number behind a name in `/proc/self/status`.
+/// The number after `name` in the text of `/proc/self/status`.
 #[cfg(target_os = "linux")]
 fn number_of(status: &str, name: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,10 +1,14 @@
-//! The way of log lines out of the process: a queue, and a thread that writes what is in it.
+//! Writes log lines through a bounded queue and a thread.
 //!
-//! Whoever logs is in the middle of something else, often on a thread that drives connections, and must not wait for a
-//! terminal or a pipe that nobody reads. Invariants: `LINES-1` logging never waits: a line that finds the queue full is
-//! dropped and counted; `LINES-2` the queue holds at most [`LINES_MAX`] lines and [`BYTES_MAX`] bytes; `LINES-3` lines come
-//! out whole and in the order in which they went in. What is in the queue when the process is killed is lost; a process
-//! that ends by itself waits for it with [`Lines::flush`].
+//! Code that logs often runs on a thread that drives connections and must not wait for a terminal
+//! or a pipe that nobody reads.
+//!
+//! - `LINES-1`: logging never waits. A line that finds the queue full is dropped and counted.
+//! - `LINES-2`: the queue holds at most [`LINES_MAX`] lines and [`BYTES_MAX`] bytes.
+//! - `LINES-3`: lines are written completely and in the order in which they were queued.
+//!
+//! Queued lines are lost when the process is killed. A process that ends normally calls
+//! [`Lines::flush`].
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,30 +16,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// The metric of dropped lines.
+/// Metric: log lines dropped because the queue was full.
 pub(in crate::telemetry) const LINES_DROPPED: &str = "triggers_log_lines_dropped_total";
 const LINES_MAX: usize = 8_192;
 const BYTES_MAX: usize = 8 << 20;
 
 enum Message {
     Line(Vec<u8>),
-    /// Everything before it is to be written; its sender waits for the answer.
+    /// Write everything before this message, then answer.
     Flush(SyncSender<()>),
 }
 
-/// The end of the queue that takes lines; cheap to clone.
+/// The sending end of the queue; cheap to clone.
 #[derive(Clone)]
 pub(in crate::telemetry) struct Lines {
     queue: SyncSender<Message>,
-    /// Bytes in the queue.
+    /// Bytes now in the queue.
     queued_bytes: Arc<AtomicUsize>,
 }
 
 impl Lines {
-    /// Starts the thread that writes to `sink`. It ends when the last of these is dropped.
+    /// Starts the thread that writes to `sink`. The thread ends when the last clone is dropped.
     ///
     /// # Errors
-    /// If there is no thread to be had.
+    /// If the thread cannot be started.
     pub(in crate::telemetry) fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = sync_channel(LINES_MAX);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
@@ -46,28 +50,28 @@ impl Lines {
         Ok(Self { queue, queued_bytes })
     }
 
-    /// Waits until what was logged before is written, but no longer than `time`.
+    /// Waits up to `time` until all earlier lines are written.
     pub(in crate::telemetry) fn flush(&self, time: Duration) {
         let (done, written) = sync_channel(1);
-        // A full queue is one that is not being written: there is no use in waiting for it.
+        // A full queue means that the sink is stalled, so waiting is useless.
         if self.queue.try_send(Message::Flush(done)).is_ok() {
             let _ = written.recv_timeout(time);
         }
     }
 
-    /// Whether the line went into the queue.
+    /// Queues a line; false if the queue is full.
     fn push(&self, line: &[u8]) -> bool {
         let before = self.queued_bytes.fetch_add(line.len(), Ordering::Relaxed);
-        let is_in = before + line.len() <= BYTES_MAX
+        let is_queued = before + line.len() <= BYTES_MAX
             && self.queue.try_send(Message::Line(line.to_vec())).is_ok();
-        if !is_in {
+        if !is_queued {
             self.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
         }
-        is_in
+        is_queued
     }
 }
 
-/// The subscriber writes each line with one call.
+/// The log subscriber writes each line with one call.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if !self.push(line) {
@@ -85,7 +89,7 @@ fn write(lines: &Receiver<Message>, mut sink: impl Write, queued_bytes: &AtomicU
     while let Ok(message) = lines.recv() {
         match message {
             Message::Line(line) => {
-                // There is nowhere to complain to when the log cannot be written.
+                // A failed write to standard error cannot be reported anywhere.
                 let _ = sink.write_all(&line);
                 queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
             }
@@ -103,7 +107,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::{Sender, channel};
 
-    /// A sink that takes a line when it is told to.
+    /// A sink that writes one line for each message.
     struct Stalled {
         go_on: Receiver<()>,
         written: Arc<Mutex<Vec<u8>>>,
@@ -111,7 +115,7 @@ mod tests {
 
     impl Write for Stalled {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // The test has gone when this fails, and with it the interest in what is written.
+            // An error means that the test has ended.
             let _ = self.go_on.recv();
             self.written.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -123,24 +127,24 @@ mod tests {
     }
 
     fn stalled() -> (Lines, Sender<()>, Arc<Mutex<Vec<u8>>>) {
-        let (tell, go_on) = channel();
+        let (sender, go_on) = channel();
         let written = Arc::<Mutex<Vec<u8>>>::default();
-        (Lines::start(Stalled { go_on, written: written.clone() }).unwrap(), tell, written)
+        (Lines::start(Stalled { go_on, written: written.clone() }).unwrap(), sender, written)
     }
 
     #[test]
-    fn a_sink_that_takes_nothing_stops_nobody() {
-        let (lines, tell, written) = stalled();
+    fn a_stalled_sink_blocks_no_caller() {
+        let (lines, sender, written) = stalled();
         let queued = (0..LINES_MAX + 10)
             .filter(|number| lines.push(format!("{number}\n").as_bytes()))
             .count();
-        // One of them may be with the thread already.
+        // The thread may have received one line already.
         assert!((LINES_MAX..=LINES_MAX + 1).contains(&queued), "LINES-1, LINES-2: {queued}");
         lines.clone().write_all(b"dropped\n").unwrap();
         for _ in 0..queued {
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
         }
-        // A flush does not wait while the queue is full, and it is full until the thread has gone on.
+        // A flush does not wait while the queue is full, so wait for the thread to make room.
         for _ in 0..30_000 {
             if lines.queued_bytes.load(Ordering::Relaxed) == 0 {
                 break;
@@ -159,12 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_too_and_come_back() {
-        let (lines, tell, _) = stalled();
+    fn queued_bytes_are_bounded_and_released() {
+        let (lines, sender, _) = stalled();
         assert!(lines.push(&vec![b'x'; BYTES_MAX]));
         assert!(!lines.push(b"more"), "LINES-2");
         lines.flush(Duration::ZERO);
-        tell.send(()).unwrap();
+        sender.send(()).unwrap();
         lines.flush(Duration::from_secs(30));
         assert!(lines.push(b"more"));
     }

@@ -1,8 +1,10 @@
-//! Which request a line belongs to: its id and its trace stand at the end of every line that is logged while it is handled.
+//! Adds the request id and the trace id to every line that is logged while a request is handled.
 //!
-//! It is no span: a span is made, named and kept for every request, also for the many that log nothing; this costs something
-//! only where there is a line. Invariant: `REQUEST-LINE-1` a line of the task that handles a request has the request's id,
-//! a line of another task has none.
+//! A span would be created for every request, although most log nothing; this costs something only
+//! for lines that are written.
+//!
+//! `REQUEST-LINE-1`: lines of the task that handles a request carry its id; lines of other tasks
+//! carry none.
 
 use crate::http::request_context::{TraceParent, current};
 use std::fmt;
@@ -11,7 +13,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Writes lines as `format` does, which ends each with a line feed, with what is known of the request.
+/// Formats lines with `format` and appends the ids of the current request. `format` must end each
+/// line with a line feed.
 pub(super) struct WithRequest<F> {
     pub(super) format: F,
     pub(super) is_json: bool,
@@ -35,7 +38,7 @@ where
         let mut line = String::new();
         self.format.format_event(context, Writer::new(&mut line), event)?;
         let line = line.strip_suffix('\n').unwrap_or(&line);
-        // Both are visible ASCII; a quote or a backslash in the id is escaped.
+        // Both ids are visible ASCII; the JSON encoder escapes quotes and backslashes.
         let id = request.request_id.as_str();
         let trace = request.trace_parent.as_ref().map(TraceParent::trace_id);
         if self.is_json {
@@ -95,7 +98,7 @@ mod tests {
         }
     }
 
-    /// The lines of a request whose handler logs one, and of one that is logged outside of it.
+    /// Logs one line inside a request and one outside, and returns both.
     async fn lines(
         subscriber: impl Subscriber + Send + Sync + 'static,
         written: Written,
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_says_which_request_it_belongs_to() {
+    async fn a_line_ends_with_the_ids_of_its_request() {
         let written = Written::default();
         let layer = tracing_subscriber::fmt::layer().with_writer(written.clone()).with_ansi(false);
         let layer = layer.map_event_format(|format| WithRequest { format, is_json: false });
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_of_json_stays_json() {
+    async fn a_json_line_stays_valid_json() {
         let written = Written::default();
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(written.clone())
