@@ -1,17 +1,21 @@
-//! Keys and tenants as the edge sees them: look-ups through a bounded cache, and the writes that change them.
+//! Keys and tenants: look-ups through a bounded cache, and the writes that change them.
 //!
-//! Invariants: `ACCESS-CACHE-1` what was read from the store is used for `key_cache_ttl_ms` and then read again, so a key
-//! that was revoked anywhere stops working within that time; `ACCESS-CACHE-2` what is changed through this node is
-//! forgotten here before the change is answered, and a look-up that ran meanwhile is not remembered; `ACCESS-CACHE-3`
-//! good and unknown keys are remembered apart, each bounded, so that a flood of unknown ones pushes no good one out;
-//! `ACCESS-CACHE-4` at most [`LOOKUPS_MAX`] look-ups run at once, and those that waited look into the cache again.
-//! It decides nothing about a request: expiry, rate and scope are checked by the edge.
+//! - `ACCESS-CACHE-1`: an entry is used for `key_cache_ttl_ms` and then read again, so a key that
+//!   was revoked on another node stops working within that time.
+//! - `ACCESS-CACHE-2`: a change through this node invalidates the entry before the change is
+//!   answered. A look-up that ran concurrently is not cached.
+//! - `ACCESS-CACHE-3`: known and unknown keys have separate bounded caches, so that a flood of
+//!   unknown keys evicts no known one.
+//! - `ACCESS-CACHE-4`: at most [`LOOKUPS_MAX`] look-ups run at once. One that waited checks the
+//!   cache again.
+//!
+//! It decides nothing about a request: `http` checks expiry, rate and scope.
 
 mod gathering;
 mod keys;
 mod tenants;
 
-pub use gathering::{Gathering, Place};
+pub use gathering::{BodyPermit, Gathering};
 pub use keys::{Rotation, Successor};
 pub use triggers_store::tables::access::{Access as AccessRow, Created};
 
@@ -27,10 +31,10 @@ use triggers_protocol::{KeyHash, TenantId};
 use triggers_store::kv::{Fault, Run, Store, StoreError};
 use triggers_store::tables::{TableError, access};
 
-/// Look-ups in the store that run at the same time.
+/// Concurrent look-ups in the store.
 pub const LOOKUPS_MAX: usize = 64;
 
-/// The directory of keys and tenants; cheap to clone.
+/// Looks up and changes keys and tenants; cheap to clone.
 #[derive(Clone)]
 pub struct Access(Arc<Inner>);
 
@@ -41,11 +45,11 @@ struct Inner {
     unknown: Cache<KeyHash, Duration>,
     lookups: Semaphore,
     gathering: Arc<Gathering>,
-    /// Grows with everything that is forgotten.
+    /// Incremented by every invalidation.
     generation: AtomicU64,
 }
 
-/// A key as it was read at a monotonic time.
+/// A key and the monotonic time at which it was read.
 #[derive(Clone)]
 struct Remembered {
     row: Arc<AccessRow>,
@@ -53,7 +57,7 @@ struct Remembered {
 }
 
 impl Access {
-    /// A directory on a store, with the cache's limits.
+    /// Creates the cache over a store.
     pub fn new(store: Store, limits: &LimitOptions) -> Self {
         Self(Arc::new(Inner {
             store,
@@ -66,7 +70,7 @@ impl Access {
         }))
     }
 
-    /// The key with this hash and its tenant. Expired keys are given as well.
+    /// The key with this hash and its tenant. Expired keys are returned as well.
     ///
     /// # Errors
     /// [`TableError::Store`], also when no look-up could begin before the deadline.
@@ -77,7 +81,7 @@ impl Access {
     ) -> Result<Option<Arc<AccessRow>>, TableError> {
         match self.fresh(hash) {
             Some(known) => Ok(known),
-            // Boxed, so that what is rarely needed is no part of every request.
+            // Boxed, so that the rare case does not enlarge the future of every request.
             None => Box::pin(self.lookup_stored(hash, deadline)).await,
         }
     }
@@ -98,30 +102,30 @@ impl Access {
         self.read(hash, deadline).await
     }
 
-    /// Whether the key was good when it was last looked up, however long ago that was.
+    /// Whether the latest look-up found the key, however long ago.
     pub fn is_remembered(&self, hash: KeyHash) -> bool {
         self.0.good.contains_key(&hash)
     }
 
-    /// What tenants take of the memory for bodies that are being gathered.
+    /// The memory for request bodies, accounted by tenant.
     pub fn gathering(&self) -> &Arc<Gathering> {
         &self.0.gathering
     }
 
-    /// Makes the next use of a key look it up again.
+    /// Invalidates a key, so that its next use reads the store.
     pub fn forget(&self, hash: KeyHash) {
         self.0.generation.fetch_add(1, Ordering::SeqCst);
         self.0.good.remove(&hash);
         self.0.unknown.remove(&hash);
     }
 
-    /// Makes the next use of every key of a tenant look it up again.
+    /// Invalidates all keys of a tenant.
     pub fn forget_tenant(&self, tenant: &TenantId) {
         self.0.generation.fetch_add(1, Ordering::SeqCst);
         self.0.good.retain(|_, known| known.row.tenant.id != *tenant);
     }
 
-    /// What the cache may still be asked for; the outer option is none if the store has to be.
+    /// The cached look-up: `None` if the store must be read, `Some(None)` for an unknown key.
     fn fresh(&self, hash: KeyHash) -> Option<Option<Arc<AccessRow>>> {
         let now = self.0.store.environment().monotonic();
         let is_fresh = |read_at: Duration| {
@@ -153,7 +157,8 @@ impl Access {
                 self.0.unknown.insert(hash, read_at);
             }
         }
-        // Checked after the insertion: a change that came before it is noticed here, one that comes after it forgets.
+        // Checked after the insertion: an earlier invalidation is noticed here, a later one removes
+        // the entry itself.
         if self.0.generation.load(Ordering::SeqCst) != generation {
             self.0.good.remove(&hash);
             self.0.unknown.remove(&hash);

@@ -1,14 +1,16 @@
-//! The order in which a node starts and, reversed, stops.
+//! Starts and stops a node.
 //!
 //! ```text
-//! start: configuration ▸ telemetry ▸ listeners bound ▸ store opened ▸ fences taken or cluster joined, actors started ▸
-//!        first keys ▸ serving
-//! stop:  not ready any more ▸ in a cluster: partitions handed over ▸ public listener closed, requests in flight finish ▸ webhooks on their way finish ▸ admin
-//!        listener ▸ actors ▸ store
+//! start: configuration ▸ telemetry ▸ listeners bound ▸ store opened ▸ fences acquired or cluster
+//!        joined, actors started ▸ first keys ▸ serving
+//! stop:  not ready ▸ in a cluster: partitions transferred ▸ public listener closed, requests and
+//!        webhooks in flight finish ▸ admin listener ▸ actors ▸ store
 //! ```
-//! Invariants: `BOOTSTRAP-1` nothing is answered before everything stands; `BOOTSTRAP-2` a start that fails has changed
-//! nothing but what it says; `BOOTSTRAP-3` the store closes last, so that what was begun can be committed.
-//! It decides nothing about requests; it only puts the parts together.
+//! - `BOOTSTRAP-1`: no request is answered before every part is started.
+//! - `BOOTSTRAP-2`: a failed start has changed nothing except what its error names.
+//! - `BOOTSTRAP-3`: the store closes last, so that transactions in flight can commit.
+//!
+//! This module only connects the parts; it decides nothing about requests.
 
 mod assembly;
 mod cluster;
@@ -36,8 +38,9 @@ use triggers_cluster_config::NodeOptions;
 use triggers_protocol::{ApiKey, Environment};
 use triggers_store::kv::Store;
 
-/// Runs a development node until it is told to stop: makes a tenant and keys at the first start, writes them to `dev.json` in the
-/// data directory, and prints how to use the node. `connections` drives the public listener.
+/// Runs a development node until a stop signal. The first start creates a tenant and keys and
+/// writes them to `dev.json` in the data directory. Prints how to use the node. The runtime
+/// `connections` drives the public listener.
 ///
 /// # Errors
 /// [`StartError`].
@@ -61,13 +64,13 @@ pub async fn dev(options: NodeOptions, connections: Handle) -> Result<(), StartE
         .await
 }
 
-/// Runs a node until it is told to stop. `connections` drives the public listener.
+/// Runs a node until a stop signal. The runtime `connections` drives the public listener.
 ///
 /// # Errors
 /// [`StartError`].
 pub async fn serve(options: NodeOptions, connections: Handle) -> Result<(), StartError> {
     let key = first_keys::read_admin_key(options.admin.key_file.as_deref())?;
-    // A new store has no key yet, and nothing is to be made for a node that nobody could use.
+    // A new store has no key. Create nothing for a node that nobody could use.
     let is_embedded = !options.store.engine.is_shared();
     if key.is_none() && is_embedded && !options.store.data_directory.join("FORMAT").exists() {
         return Err(StartError::NoAdminKey);
@@ -79,23 +82,25 @@ pub async fn serve(options: NodeOptions, connections: Handle) -> Result<(), Star
     running.serve(connections, || Ok(())).await
 }
 
-/// Says on stdout how to use the node.
+/// Prints on stdout how to use the node.
 fn announce(dev: &DevFile, file: &Path) -> Result<(), StartError> {
     use std::io::Write;
     let DevFile { url, api_key, .. } = dev;
     let text = format!(
-        "\n  Triggers is running at {url}  (API page: {url}/docs)\n\n  Keys are in {file}. Send the first event:\n\n    \
-         curl -i {url}/v1/events -H 'X-API-Key: {api_key}' -H 'Content-Type: application/json' \
+        "\n  Triggers is running at {url}  (API page: {url}/docs)\n\n  Keys are in {file}. Send the first \
+         event:\n\n    curl -i {url}/v1/events -H 'X-API-Key: {api_key}' \
+         -H 'Content-Type: application/json' \
          -d '{{\"event_type\":\"order.created\",\"payload\":{{\"order\":42}}}}'\n\n  Read it back:\n\n    \
-         curl {url}/v1/inbox -H 'X-API-Key: {api_key}'\n\n  Ctrl-C stops the node; what it acknowledged stays.\n\n",
+         curl {url}/v1/inbox -H 'X-API-Key: {api_key}'\n\n  Ctrl-C stops the node; accepted events \
+         stay.\n\n",
         file = file.display(),
     );
-    // A closed stdout is no reason to stop: the file says the same.
+    // A closed stdout is not fatal: the file contains the same.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     Ok(())
 }
 
-/// A node of the operating system's parts, before it serves.
+/// A node on real sockets and a real store, before it serves.
 struct Running {
     options: NodeOptions,
     telemetry: Telemetry,
@@ -107,12 +112,13 @@ struct Running {
     store: Store,
     assembly: Assembly,
     incarnation: String,
-    /// The last to go, so that nothing is said after it.
+    /// Dropped last, so that every log line is flushed.
     _flush_guard: FlushGuard,
 }
 
 impl Running {
-    /// With a shared store the admin key is there before the node joins: one that nobody could use takes no partition.
+    /// Opens everything and starts the actors. With a shared store the admin key is stored before
+    /// the node joins, so that a node without a usable key takes over no partition.
     async fn start(options: NodeOptions, admin_key: Option<ApiKey>) -> Result<Self, StartError> {
         let tls = tls::load(&options.listen)?;
         let telemetry = telemetry::start(&options.log)
@@ -131,7 +137,7 @@ impl Running {
             let settings = triggers_actors::settings(&store, partitions).await?;
             first_keys::admin_key(&store, admin_key).await?;
             let peer_listener = bind(options.cluster.address).await?;
-            tracing::info!(address = %peer_listener.1, "members can connect");
+            tracing::info!(address = %peer_listener.1, "peer listener ready");
             let joining =
                 cluster::joining(&options, &settings, &peer, peer_listener, (peer_tls, address))
                     .await?;
@@ -161,7 +167,7 @@ impl Running {
         if self.options.listen.tls_certificate_file.is_some() { "https" } else { "http" }
     }
 
-    /// Serves until a signal, or until the actors give up. `ready` is told when connections are accepted.
+    /// Serves until a signal or a fatal fault. Calls `ready` once connections are accepted.
     async fn serve(
         self,
         connections: Handle,
@@ -176,7 +182,7 @@ impl Running {
             backups: Backups::default(),
         });
         let admin = Served { listener: server::tcp(self.admin_listener), router: admin };
-        let listener = moved(self.listener, &connections)
+        let listener = rebind(self.listener, &connections)
             .map_err(|source| StartError::Listen { address: self.address, source })?;
         ready()?;
         let public =
@@ -185,14 +191,14 @@ impl Running {
         tokio::select! {
             () = self.store.close() => Ok(()),
             _ = signals::stop_requested() => {
-                Err(StartError::Fatal("a second signal came before the store was closed".into()))
+                Err(StartError::Fatal("a second signal arrived before the store was closed".into()))
             }
         }
     }
 }
 
-/// A listener whose connections wake the threads of a runtime.
-fn moved(listener: TcpListener, runtime: &Handle) -> std::io::Result<TcpListener> {
+/// Registers a listener with a runtime, so that its connections wake the threads of that runtime.
+fn rebind(listener: TcpListener, runtime: &Handle) -> std::io::Result<TcpListener> {
     let _entered = runtime.enter();
     TcpListener::from_std(listener.into_std()?)
 }

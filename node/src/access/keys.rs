@@ -1,9 +1,11 @@
-//! Making, listing, rotating and revoking keys.
+//! Creates, lists, rotates and revokes keys.
 //!
-//! Invariants: `KEY-LOOKUP-1` every transaction can run again after an unknown outcome and gives the same answer; `KEY-LOOKUP-2` an
-//! answered change is in effect on this node; `KEY-LOOKUP-3` expired keys make room when a tenant has as many keys as it may.
-//! Whoever calls decides who may do it; a `tenant` of `Some` limits a call to that tenant's keys, so that another
-//! tenant's key is as unknown as one that never was.
+//! - `KEY-LOOKUP-1`: a transaction that runs again after an unknown outcome gives the same answer.
+//! - `KEY-LOOKUP-2`: an answered change is in effect on this node.
+//! - `KEY-LOOKUP-3`: expired keys make room when a tenant has the maximum number of keys.
+//!
+//! The caller checks the rights. `tenant: Some(_)` limits a call to the keys of that tenant: keys
+//! of others are reported as not found.
 
 use super::Access;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,27 +17,27 @@ use triggers_store::tables::TableError;
 use triggers_store::tables::access::{self, Created};
 use triggers_store::tables::rows::KeyRow;
 
-/// What is new about the key that replaces another.
+/// The new properties of a key that replaces another.
 #[derive(Debug, Clone)]
 pub struct Successor {
-    /// Its id.
+    /// Id of the new key.
     pub id: [u8; 16],
-    /// Its hash.
+    /// Hash of the new key.
     pub hash: KeyHash,
-    /// Its first characters.
+    /// First characters of the new key.
     pub hint: String,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
 }
 
-/// What became of a rotation.
+/// Outcome of a rotation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rotation {
-    /// The new key, in everything but [`Successor`]'s fields like the old one.
+    /// The new key; all fields not in [`Successor`] are those of the old one.
     Rotated(Box<KeyRow>),
-    /// There is no such key, or it has expired.
+    /// The key does not exist or has expired.
     NotFound,
-    /// The tenant has as many keys as it may.
+    /// The tenant has the maximum number of keys.
     TooMany,
 }
 
@@ -88,7 +90,7 @@ impl Access {
         list.await
     }
 
-    /// Makes a successor of a key; the old one is refused after `grace`, at once if that is zero.
+    /// Creates a successor of a key. The old key stops working after `grace`.
     ///
     /// # Errors
     /// [`TableError::Store`].
@@ -100,25 +102,25 @@ impl Access {
         grace: Duration,
         deadline: Instant,
     ) -> Result<Rotation, TableError> {
-        let turn = Arc::new(Turn {
+        let run = Arc::new(RotationRun {
             id,
             tenant: tenant.cloned(),
             grace,
             old_hash: Mutex::new(None),
             successor,
         });
-        let shared = turn.clone();
+        let shared = run.clone();
         let rotation = self.0.store.run(Run::idempotent(deadline), move |tx| {
-            let turn = shared.clone();
-            Box::pin(async move { rotate(tx, &turn).await })
+            let run = shared.clone();
+            Box::pin(async move { rotate(tx, &run).await })
         });
         let rotation = rotation.await;
-        let old_hash = *turn.old_hash.lock().unwrap_or_else(PoisonError::into_inner);
-        old_hash.into_iter().chain([turn.successor.hash]).for_each(|hash| self.forget(hash));
+        let old_hash = *run.old_hash.lock().unwrap_or_else(PoisonError::into_inner);
+        old_hash.into_iter().chain([run.successor.hash]).for_each(|hash| self.forget(hash));
         rotation
     }
 
-    /// Removes a key; it is refused at once on this node.
+    /// Removes a key. On this node it stops working at once.
     ///
     /// # Errors
     /// [`TableError::Store`].
@@ -129,7 +131,8 @@ impl Access {
         deadline: Instant,
     ) -> Result<Option<KeyRow>, TableError> {
         let tenant = tenant.cloned();
-        // Kept over the attempts: after an unknown outcome the key may be gone, and it was this call that removed it.
+        // Kept over the attempts: after an unknown outcome this call may find the key removed by
+        // itself.
         let seen = Arc::new(Mutex::new(None));
         let shared = seen.clone();
         let outcome = self.0.store.run(Run::idempotent(deadline), move |tx| {
@@ -145,8 +148,8 @@ impl Access {
     }
 }
 
-/// One rotation, over all its attempts.
-struct Turn {
+/// One rotation over all its attempts.
+struct RotationRun {
     id: [u8; 16],
     tenant: Option<TenantId>,
     successor: Successor,
@@ -154,7 +157,7 @@ struct Turn {
     old_hash: Mutex<Option<KeyHash>>,
 }
 
-/// Stores a key; if the tenant is full, its expired keys go first.
+/// Stores a key. If the tenant has the maximum number, its expired keys are removed first.
 async fn create(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Created, TableError> {
     let created = access::create_key(tx, row).await?;
     if created != Created::TooMany {
@@ -168,7 +171,7 @@ async fn create(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Created, Table
     access::create_key(tx, row).await
 }
 
-/// The key with this id, if it is of that tenant or any will do.
+/// The key with this id, if it belongs to `tenant` or `tenant` is `None`.
 async fn find(
     tx: &mut dyn Transaction,
     id: [u8; 16],
@@ -178,18 +181,18 @@ async fn find(
     Ok(row.filter(|row| tenant.is_none_or(|tenant| row.tenant == *tenant)))
 }
 
-async fn rotate(tx: &mut dyn Transaction, turn: &Turn) -> Result<Rotation, TableError> {
-    if let Some(made) = access::get_key(tx, turn.successor.id).await? {
-        return Ok(Rotation::Rotated(Box::new(made)));
+async fn rotate(tx: &mut dyn Transaction, run: &RotationRun) -> Result<Rotation, TableError> {
+    if let Some(created) = access::get_key(tx, run.successor.id).await? {
+        return Ok(Rotation::Rotated(Box::new(created)));
     }
-    let now = turn.successor.created_at;
-    let old = find(tx, turn.id, turn.tenant.as_ref()).await?.filter(|old| !old.is_expired(now));
+    let now = run.successor.created_at;
+    let old = find(tx, run.id, run.tenant.as_ref()).await?.filter(|old| !old.is_expired(now));
     let Some(old) = old else { return Ok(Rotation::NotFound) };
-    *turn.old_hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(old.hash);
-    let Successor { id, hash, hint, created_at } = turn.successor.clone();
+    *run.old_hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(old.hash);
+    let Successor { id, hash, hint, created_at } = run.successor.clone();
     let new = KeyRow { id, hash, hint, created_at, replaced_at: None, ..old.clone() };
-    if turn.grace.is_zero() {
-        // First, so that its place is free for the new one.
+    if run.grace.is_zero() {
+        // Deleted first, so that the new key fits within the maximum.
         access::delete_key(tx, &old);
     }
     match create(tx, &new).await? {
@@ -197,9 +200,9 @@ async fn rotate(tx: &mut dyn Transaction, turn: &Turn) -> Result<Rotation, Table
         Created::TooMany => return Ok(Rotation::TooMany),
         Created::Exists | Created::NoTenant => return Ok(Rotation::NotFound),
     }
-    if !turn.grace.is_zero() {
-        // Replaced twice, it ends when it was to end first.
-        let end = now.plus(turn.grace);
+    if !run.grace.is_zero() {
+        // A key that is replaced twice ends at the earlier time.
+        let end = now.plus(run.grace);
         let replaced_at = Some(old.replaced_at.map_or(end, |earlier| earlier.min(end)));
         access::update_key(tx, &KeyRow { replaced_at, ..old });
     }

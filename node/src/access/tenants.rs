@@ -1,8 +1,9 @@
-//! Making, reading, listing and changing tenants.
+//! Creates, reads, lists and changes tenants.
 //!
-//! Invariants: `TENANTS-1` every transaction can run again after an unknown outcome and gives the same answer;
-//! `TENANTS-2` an answered change of tier or settings is in effect for the tenant's next request on this node.
-//! Erasing a tenant is not here: that takes its events along and is the broker's.
+//! - `TENANTS-1`: a transaction that runs again after an unknown outcome gives the same answer.
+//! - `TENANTS-2`: an answered change is in effect for the next request of the tenant on this node.
+//!
+//! Erasing a tenant also erases its events, so it is not done here.
 
 use super::Access;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ impl Access {
         create.await
     }
 
-    /// A tenant.
+    /// The tenant with this id.
     ///
     /// # Errors
     /// [`TableError::Store`].
@@ -48,7 +49,7 @@ impl Access {
         get.await
     }
 
-    /// Up to `limit` tenants behind `after`, in the order of their ids, and whether there are more.
+    /// Up to `limit` tenants after `after` in the order of ids, and whether there are more.
     ///
     /// # Errors
     /// [`TableError::Store`].
@@ -66,8 +67,8 @@ impl Access {
         list.await
     }
 
-    /// Applies `change` to a tenant's row and gives the row as it is then; none if there is no such tenant.
-    /// `change` may be applied to several readings of the row, so it must set fields rather than add to them.
+    /// Applies `change` to the row of a tenant and returns the new row; `None` if the tenant does
+    /// not exist. `change` may run several times, so it must set fields rather than add to them.
     ///
     /// # Errors
     /// [`TableError::Store`].

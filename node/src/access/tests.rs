@@ -1,6 +1,7 @@
-//! Tests of the directory on an embedded store: what is remembered, for how long, and what makes it forget.
+//! Tests of the key cache on an embedded store: what is cached, for how long, and what invalidates
+//! it.
 //!
-//! Time is a clock that the test moves.
+//! The tests move the clock.
 
 use super::*;
 use std::sync::Mutex;
@@ -11,15 +12,15 @@ use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
 use triggers_store::tables::rows::{KeyRow, TenantRow, Tier};
 
 #[derive(Default)]
-struct Hand(Mutex<Duration>);
+struct ManualClock(Mutex<Duration>);
 
-impl Hand {
+impl ManualClock {
     fn advance_ms(&self, millis: u64) {
         *self.0.lock().unwrap() += Duration::from_millis(millis);
     }
 }
 
-impl Clock for Hand {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_000_000).plus(self.monotonic())
     }
@@ -29,7 +30,7 @@ impl Clock for Hand {
     }
 }
 
-/// Numbers that count up, so that every key differs.
+/// Counts up, so that every key differs.
 #[derive(Default)]
 struct Counting(AtomicU64);
 
@@ -45,14 +46,14 @@ impl Random for Counting {
 struct Directory {
     access: Access,
     environment: Environment,
-    clock: Arc<Hand>,
+    clock: Arc<ManualClock>,
     _files: tempfile::TempDir,
 }
 
 impl Directory {
     async fn new() -> Self {
         let files = tempfile::tempdir().unwrap();
-        let clock = Arc::new(Hand::default());
+        let clock = Arc::new(ManualClock::default());
         let environment = Environment::new(clock.clone(), Arc::new(Counting::default()));
         let options = EmbeddedOptions {
             directory: files.path().to_owned(),
@@ -148,24 +149,24 @@ async fn a_change_through_this_node_is_in_effect_at_once() {
 }
 
 #[tokio::test]
-async fn a_change_elsewhere_is_in_effect_when_time_is_up() {
+async fn a_change_elsewhere_is_in_effect_after_the_ttl() {
     let directory = Directory::new().await;
     let row = directory.stored("one").await;
     assert!(directory.is_known(&row).await);
     let elsewhere = Access::new(directory.access.0.store.clone(), &LimitOptions::default());
     elsewhere.revoke_key(row.id, None, deadline()).await.unwrap();
     directory.clock.advance_ms(999);
-    assert!(directory.is_known(&row).await, "it is still remembered");
+    assert!(directory.is_known(&row).await, "it is still cached");
     directory.clock.advance_ms(1);
     assert!(!directory.is_known(&row).await, "ACCESS-CACHE-1");
     elsewhere.create_key(row.clone(), deadline()).await.unwrap();
-    assert!(!directory.is_known(&row).await, "unknown keys are remembered as well");
+    assert!(!directory.is_known(&row).await, "unknown keys are cached as well");
     directory.clock.advance_ms(1_000);
     assert!(directory.is_known(&row).await, "ACCESS-CACHE-1");
 }
 
 #[tokio::test]
-async fn another_tenants_key_is_as_unknown_as_none() {
+async fn the_key_of_another_tenant_is_not_found() {
     let directory = Directory::new().await;
     let row = directory.stored("one").await;
     let other = TenantId::parse("two").unwrap();
@@ -179,7 +180,7 @@ async fn another_tenants_key_is_as_unknown_as_none() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_lives_for_its_grace() {
+async fn a_rotated_key_works_for_its_grace() {
     let directory = Directory::new().await;
     let row = directory.stored("one").await;
     let successor = directory.successor();
@@ -199,11 +200,11 @@ async fn a_rotated_key_lives_for_its_grace() {
     assert_eq!(listed.len(), 2);
     let next = directory.successor();
     directory.access.rotate_key(new.id, None, next, Duration::ZERO, deadline()).await.unwrap();
-    assert!(!directory.is_known(&new).await, "without grace it is gone at once");
+    assert!(!directory.is_known(&new).await, "without grace it stops at once");
 }
 
 #[tokio::test]
-async fn a_key_replaced_in_its_grace_gives_none_of_it_to_its_successor() {
+async fn a_successor_does_not_inherit_the_grace() {
     let directory = Directory::new().await;
     let wished = Some(directory.environment.now().plus(Duration::from_secs(3_600)));
     let row = KeyRow { expires_at: wished, ..directory.key("one") };
@@ -218,7 +219,7 @@ async fn a_key_replaced_in_its_grace_gives_none_of_it_to_its_successor() {
         assert_eq!((new.expires_at, new.ends_at()), (wished, wished));
         let old = directory.access.get_key(row.id, deadline()).await.unwrap().unwrap();
         let first_end = directory.environment.now().plus(Duration::from_secs(60));
-        assert_eq!(old.ends_at(), Some(first_end), "a second grace does not make it live longer");
+        assert_eq!(old.ends_at(), Some(first_end), "a second grace does not extend the first");
     }
     directory.clock.advance_ms(60_000);
     let old = directory.access.get_key(row.id, deadline()).await.unwrap().unwrap();

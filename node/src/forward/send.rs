@@ -70,7 +70,7 @@ pub(super) async fn forward(
         Err(PeerError::Unreachable) => return ForwardOutcome::NotReached,
         Err(PeerError::Unknown) => return ForwardOutcome::Unknown,
     };
-    metrics::histogram!("triggers_relay_seconds").record(began.elapsed().as_secs_f64());
+    metrics::histogram!("triggers_forward_seconds").record(began.elapsed().as_secs_f64());
     match reply {
         Ok(PeerReply::Http(response)) => {
             ForwardOutcome::Answered(response_of(*response, pending, peer))

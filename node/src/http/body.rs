@@ -1,12 +1,14 @@
-//! Reading what a client sends: its content type, the bytes of its body, the members of its JSON and its parameters.
+//! Reading what a client sends: its content type, the bytes of its body, the members of its JSON
+//! and its parameters.
 //!
-//! Invariants: `BODY-1` nothing beyond the limit is ever held: an announced length over it is refused before a byte is
-//! read, an unannounced one where it passes the limit; `BODY-2` the whole body comes within one deadline, however it
-//! drips; `BODY-3` a body that ends early is an error, so that half an event is never an event; `BODY-4` bodies that come
-//! in pieces hold places for as much as has come, of their tenant's part where it is known and of the node's memory, so
-//! that many slow ones can neither fill the memory nor take it from other tenants.
-//! A body that comes in one piece, as small ones do, is handed on without a copy.
-//! It is not the check of what the body says: that is `members` for shape and the handlers for meaning.
+//! Invariants: `BODY-1` nothing beyond the limit is ever held: an announced length over it is
+//! refused before a byte is read, an unannounced one where it passes the limit; `BODY-2` the whole
+//! body comes within one deadline, however it drips; `BODY-3` a body that ends early is an error,
+//! so that half an event is never an event; `BODY-4` bodies that come in pieces hold places for as
+//! much as has come, of their tenant's part where it is known and of the node's memory, so that
+//! many slow ones can neither fill the memory nor take it from other tenants. A body that comes in
+//! one piece, as small ones do, is handed on without a copy. It is not the check of what the body
+//! says: that is `members` for shape and the handlers for meaning.
 
 pub(crate) mod faults;
 pub(crate) mod members;
@@ -14,7 +16,7 @@ pub(crate) mod path_id;
 pub(crate) mod query;
 
 use super::error::ApiError;
-use crate::access::{Gathering, Place};
+use crate::access::{BodyPermit, Gathering};
 use crate::http::edge::Edge;
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
@@ -30,7 +32,8 @@ use triggers_protocol::{ErrorCode, TenantId};
 /// The largest body of a request that carries no events.
 pub(crate) const SMALL_BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// The first place that a body in pieces takes. The next ones grow as it does, up to [`PLACE_BYTES_MAX`].
+/// The first place that a body in pieces takes. The next ones grow as it does, up to
+/// [`PLACE_BYTES_MAX`].
 const PLACE_BYTES_MIN: usize = 4 * 1024;
 /// What a large body in pieces takes at a time.
 const PLACE_BYTES_MAX: usize = 64 * 1024;
@@ -57,7 +60,7 @@ struct Part<'a> {
 }
 
 /// Memory for bodies, of the tenant if it is known and of the node, until it is dropped.
-pub(crate) type Places = (Option<Place>, Permit);
+pub(crate) type Places = (Option<BodyPermit>, Permit);
 
 impl<'a> Reading<'a> {
     /// Reading up to `bytes_max` within the time and the memory that the node has for bodies.
@@ -76,20 +79,21 @@ impl<'a> Reading<'a> {
         Self { part: Some(Part { gathering: edge.access.gathering(), tenant, bytes_max }), ..self }
     }
 
-    /// Places for `bytes` more: the tenant's first, so that one that has its part never takes the node's.
+    /// Places for `bytes` more: the tenant's first, so that one that has its part never takes the
+    /// node's.
     ///
     /// # Errors
     /// 503 if too much is being gathered already, 429 if it is too much of one tenant.
     pub(crate) fn places(&self, bytes: usize) -> Result<Places, ApiError> {
         let of_tenant = match self.part {
             Some(Part { gathering, tenant, bytes_max }) => {
-                let place = gathering.enter(tenant, bytes, bytes_max);
+                let place = gathering.acquire(tenant, bytes, bytes_max);
                 Some(place.ok_or_else(|| ApiError::from(BrokerError::TenantBusy))?)
             }
             None => None,
         };
         let of_node =
-            self.gathering.enter(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?;
+            self.gathering.acquire(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?;
         Ok((of_tenant, of_node))
     }
 }
@@ -97,8 +101,8 @@ impl<'a> Reading<'a> {
 /// The whole body.
 ///
 /// # Errors
-/// 413 over the limit, 408 after the deadline, 400 if it ended early, 503 if too much is being gathered already,
-/// 429 if it is too much of one tenant.
+/// 413 over the limit, 408 after the deadline, 400 if it ended early, 503 if too much is being
+/// gathered already, 429 if it is too much of one tenant.
 pub(crate) async fn read(body: Body, reading: Reading<'_>) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > reading.bytes_max as u64 {
         return Err(too_large(reading.bytes_max));
@@ -117,7 +121,8 @@ async fn collect(mut body: Body, reading: Reading<'_>) -> Result<Bytes, ApiError
     let bytes_max = reading.bytes_max;
     let mut whole = Bytes::new();
     let mut gathered = BytesMut::new();
-    // Places are taken for what has come, not for what was announced: that costs nothing to announce and not to send.
+    // Places are taken for what has come, not for what was announced: that costs nothing to
+    // announce and not to send.
     let (mut places, mut places_bytes) = (Vec::new(), 0usize);
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(ended_early)?.into_data() else { continue };
@@ -252,7 +257,7 @@ mod tests {
             gathering: &gathering,
             part: None,
         };
-        let other = gathering.enter(PLACE_BYTES_MAX).unwrap();
+        let other = gathering.acquire(PLACE_BYTES_MAX).unwrap();
         assert_eq!(
             read(pieces(&["12", "34"]), reading).await.unwrap(),
             "1234",

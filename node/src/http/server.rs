@@ -1,12 +1,15 @@
-//! The accept loop of a listener: connections in, each driven by a task of its own, until it is told to stop.
+//! The accept loop of a listener: connections in, each driven by a task of its own, until it is
+//! told to stop.
 //!
-//! Stopping: accept no more, let every connection finish the requests it has, for at most `drain_timeout_ms`, then close
-//! what is left.
-//! Invariants: `SERVER-1` at most `connections_max` connections are open: the next one waits in the operating system's
-//! backlog; at most `connections_per_address_max` of them are of one address: the next one is closed, unless a proxy is
-//! in front, which all of them come from; `SERVER-2` every wait on a peer ends: for the handshake, a head, a write, a
-//! whole answer, the end (`connection`, `stream`); `SERVER-3` when [`serve`] returns no connection is left. It is not the place of limits on requests: [`super::respond`]
-//! has those, and the limits here are set wider, so that its answers are the ones clients see.
+//! Stopping: accept no more, let every connection finish the requests it has, for at most
+//! `drain_timeout_ms`, then close what is left. Invariants: `SERVER-1` at most `connections_max`
+//! connections are open: the next one waits in the operating system's backlog; at most
+//! `connections_per_address_max` of them are of one address: the next one is closed, unless a proxy
+//! is in front, which all of them come from; `SERVER-2` every wait on a peer ends: for the
+//! handshake, a head, a write, a whole answer, the end (`connection`, `stream`); `SERVER-3` when
+//! [`serve`] returns no connection is left. It is not the place of limits on requests:
+//! [`super::respond`] has those, and the limits here are set wider, so that its answers are the
+//! ones clients see.
 
 mod activity;
 mod addresses;
@@ -29,12 +32,13 @@ use tokio_rustls::TlsAcceptor;
 use triggers_cluster_config::ListenOptions;
 
 /// The metric of connections that were closed because of their address.
-pub(crate) const CONNECTIONS_REFUSED: &str = "triggers_http_connections_refused_total";
+pub(crate) const CONNECTIONS_REJECTED: &str = "triggers_http_connections_rejected_total";
 
 /// A TCP listener as [`serve`] takes it.
 pub fn tcp(listener: TcpListener) -> impl Listener<Addr = SocketAddr> {
     listener.tap_io(|stream| {
-        // Without it small answers wait for acknowledgements; with a peer that has gone it fails, and so will the rest.
+        // Without it small answers wait for acknowledgements; with a peer that has gone it fails,
+        // and so will the rest.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "nodelay not set");
         }
@@ -77,7 +81,7 @@ pub async fn serve<L>(
 
 /// Closes a connection whose sender has as many as it may.
 fn refuse<S>(stream: S, peer: SocketAddr) {
-    metrics::counter!(CONNECTIONS_REFUSED).increment(1);
+    metrics::counter!(CONNECTIONS_REJECTED).increment(1);
     tracing::debug!(%peer, "connection refused: its address has as many as it may");
     drop(stream);
 }

@@ -1,9 +1,9 @@
-//! The parts of a node, put together over what they are given: the store, the sockets and the ways to others are the
-//! operating system's or a simulation's.
+//! Connects the parts of a node over a given store, sockets and transports: real or simulated ones.
 //!
-//! Invariants: `ASSEMBLY-1` nothing here reads a clock, a random source, a file or a socket of its own, so that a simulated
-//! node is the node as it ships; `ASSEMBLY-2` a planned stop hands over first, answers what it has begun, and removes the
-//! node from the cluster last.
+//! - `ASSEMBLY-1`: nothing here reads a clock, a random source, a file or a socket of its own, so
+//!   that a simulated node runs the same code as a real one.
+//! - `ASSEMBLY-2`: a planned stop transfers partitions first, then answers requests in flight, and
+//!   removes the node from the cluster last.
 
 use super::error::StartError;
 use crate::access::Access;
@@ -31,37 +31,37 @@ use triggers_protocol::Environment;
 use triggers_store::kv::Store;
 use triggers_store::tables::settings::StoreSettings;
 
-/// A node whose parts stand, before it serves.
+/// A node with all its parts, before it serves.
 pub struct Assembly {
     options: NodeOptions,
     node: Node,
     edge: EdgeState,
     router: axum::Router,
-    /// What answers the other members' requests, if there are any.
-    members: Option<Arc<PeerRequests>>,
+    /// Answers requests that other nodes forward; `None` without a cluster.
+    peers: Option<Arc<PeerRequests>>,
 }
 
-/// Where partners' requests come from.
+/// The public listener.
 pub struct Public<L> {
-    /// The connections.
+    /// Accepts the connections.
     pub listener: L,
-    /// What they speak TLS with, if they do.
+    /// Terminates TLS, if configured.
     pub tls: Option<TlsAcceptor>,
-    /// What drives them.
+    /// The runtime that drives the connections.
     pub runtime: Handle,
 }
 
-/// A listener with what it serves.
+/// A listener and its routes.
 pub struct Served<L> {
-    /// Where connections come from.
+    /// Accepts the connections.
     pub listener: L,
-    /// What answers them.
+    /// Answers the requests.
     pub router: axum::Router,
 }
 
 impl Assembly {
-    /// Starts the actors. `peer` is this process: the node's name and a boot id that no other start has. With `joining` the
-    /// node shares its store, whose settings are these, with others; without it stands alone.
+    /// Starts the actors. `peer` names this process, see [`peer`]. `joining` has the settings of a
+    /// shared store and the cluster to join; `None` starts a single node.
     ///
     /// # Errors
     /// [`StartError`].
@@ -105,28 +105,29 @@ impl Assembly {
             draining: AtomicBool::new(false),
         }));
         let router = api::router(edge.clone());
-        let members = joined.map(|((_, peers), directory)| {
-            let members = Arc::new(PeerRequests::new(router.clone(), directory));
-            peers.bind_http(members.clone());
-            members
+        let peers = joined.map(|((_, service), directory)| {
+            let requests = Arc::new(PeerRequests::new(router.clone(), directory));
+            service.bind_http(requests.clone());
+            requests
         });
-        Ok(Self { options, node, edge, router, members })
+        Ok(Self { options, node, edge, router, peers })
     }
 
-    /// What handlers work with.
+    /// The state of the handlers.
     pub fn edge(&self) -> &EdgeState {
         &self.edge
     }
 
-    /// What tells of the node from other tasks.
+    /// A handle for observing the node from other tasks.
     pub fn watch(&self) -> NodeWatch {
         self.node.watch()
     }
 
-    /// Serves until `stop_requested` ends, or until the actors give up. Asked a second time, it stops at once.
+    /// Serves until `stop_requested` resolves or the actors give up. A second request to stop ends
+    /// the node at once.
     ///
     /// # Errors
-    /// [`StartError::Fatal`] if the node did not end as it was asked to.
+    /// [`StartError::Fatal`] if the node did not stop in order.
     pub async fn serve<L, S>(
         mut self,
         public: Public<L>,
@@ -161,34 +162,40 @@ impl Assembly {
                 }
                 Err(error) => Err(StartError::Fatal(format!("cannot wait for signals: {error}"))),
             },
-            () = self.node.ended() => Err(StartError::Fatal("its actors keep failing; see the log".into())),
+            () = self.node.ended() => {
+                Err(StartError::Fatal("its actors keep failing; see the log".into()))
+            }
         };
         self.edge.draining.store(true, Ordering::SeqCst);
-        // Load balancers are told first and accepting ends later; a node whose actors are gone has nothing to wait for.
+        // Load balancers see the failing readiness before the listener closes.
         let delay = Duration::from_millis(if outcome.is_ok() { options.drain_delay_ms } else { 0 });
-        let drained = Duration::from_millis(options.drain_timeout_ms);
+        let drain_timeout = Duration::from_millis(options.drain_timeout_ms);
         let finished = async {
             if outcome.is_ok() {
-                // While it still serves: what moves is answered by the new owners.
+                // The node still serves; new owners answer for transferred partitions.
                 watch.drain();
-                tokio::join!(watch.drained(Instant::now() + drained), tokio::time::sleep(delay));
+                tokio::join!(
+                    watch.drained(Instant::now() + drain_timeout),
+                    tokio::time::sleep(delay)
+                );
             }
             let _ = stop.send(true);
-            let deliveries = self.node.drain_deliveries(Instant::now() + drained);
+            let deliveries = self.node.drain_deliveries(Instant::now() + drain_timeout);
             let (public, ()) = tokio::join!(public, deliveries);
             note("public", public);
-            // Until here, so that the drain can be watched and a prober does not take it for a death.
+            // The admin listener closes after the public one, so that the drain can be watched.
             let _ = stop_admin.send(true);
             if let Some(admin) = admin {
                 note("admin", admin.await);
             }
-            let members = self.members.filter(|_| outcome.is_ok());
-            if let Some(members) = &members {
-                members.close_requests(Instant::now() + drained).await;
+            let peers = self.peers.filter(|_| outcome.is_ok());
+            if let Some(peers) = &peers {
+                peers.close_requests(Instant::now() + drain_timeout).await;
             }
             self.node.stop().await;
-            if members.is_some() {
-                // Members that have not heard of the moves, or of the end, are told by this one, for as long as they read the map.
+            if peers.is_some() {
+                // Nodes with an outdated directory still send requests here until their next
+                // heartbeat; this node names the new owner.
                 tokio::time::sleep(Duration::from_millis(
                     self.options.cluster.heartbeat_interval_ms,
                 ))
@@ -199,7 +206,8 @@ impl Assembly {
         tokio::select! {
             () = finished => outcome,
             _ = stop_requested() => {
-                Err(StartError::Fatal("a second signal came before its requests were finished".into()))
+                let reason = "a second signal arrived before its requests were finished";
+                Err(StartError::Fatal(reason.into()))
             }
         }
     }
@@ -207,11 +215,11 @@ impl Assembly {
 
 fn note(listener: &str, ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(listener, %error, "a listener ended badly");
+        tracing::error!(listener, %error, "a listener ended with an error");
     }
 }
 
-/// This process, as members know it: the node's name and a boot id that no other start has.
+/// The name of this process among peers: the node name and a random boot id.
 pub fn peer(name: &str, environment: &Environment) -> String {
     let boot: [u8; 8] = environment.bytes();
     format!("{name}@{:016x}", u64::from_be_bytes(boot))

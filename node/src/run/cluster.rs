@@ -1,8 +1,11 @@
-//! The parts of a node that shares its store: certificates, the listener for members, and what the options say of both.
+//! Cluster parts of a node with a shared store: certificates, peer listener and options.
 //!
-//! Invariants: `BOOT-CLUSTER-1` nothing of the cluster is begun with files that cannot be used; `BOOT-CLUSTER-2` both sides
-//! of a link show a certificate of the cluster's authority, if there are certificates; the cookie comes from the store, so
-//! that whoever cannot read the store is no member. With the embedded engine none of this is used.
+//! - `BOOT-CLUSTER-1`: no part of the cluster starts with unusable files.
+//! - `BOOT-CLUSTER-2`: if certificates are configured, both ends of a link present one of the
+//!   cluster's authority. The cookie comes from the store, so only nodes that can read the store
+//!   can join.
+//!
+//! With the embedded engine nothing of this is used.
 
 use super::error::StartError;
 use rustls::RootCertStore;
@@ -24,7 +27,7 @@ use triggers_actors::cluster::ractor::{PeerTls, RactorOptions, RactorTransport};
 use triggers_cluster_config::NodeOptions;
 use triggers_store::tables::settings::StoreSettings;
 
-/// Reads the certificates; none if the options name none.
+/// Reads the certificates for links; `None` if the options name no files.
 ///
 /// # Errors
 /// [`StartError::Option`] naming the option at fault.
@@ -83,7 +86,7 @@ fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>
     let all: Vec<_> =
         all.collect::<Result<_, _>>().map_err(|error| fault(field, Some(file), error))?;
     if all.is_empty() {
-        return Err(fault(field, Some(file), "there is no certificate in it"));
+        return Err(fault(field, Some(file), "the file contains no certificate"));
     }
     Ok(all)
 }
@@ -94,7 +97,8 @@ fn fault(field: &str, file: Option<&Path>, reason: impl std::fmt::Display) -> St
     StartError::Option { field: field.to_owned(), reason }
 }
 
-/// Listens for members and gets ready to join them. `peer` is this process: the node's name and a boot id.
+/// Starts the peer transport and collects what the node needs to join the cluster. `peer` names
+/// this process: node name and boot id.
 ///
 /// # Errors
 /// [`StartError`].
@@ -131,7 +135,7 @@ pub(super) async fn joining(
     Ok(Joining { options, transport: Arc::new(transport), peers })
 }
 
-/// The secret of the members: made from one that is in the store, and tells nothing of it.
+/// The shared secret of the nodes, derived from a secret in the store by a one-way hash.
 fn cookie(settings: &StoreSettings) -> String {
     let digest = Sha256::new()
         .chain_update("triggers: cookie of the members")

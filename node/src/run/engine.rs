@@ -1,6 +1,7 @@
-//! Opens the store's engine that the options name.
+//! Opens the storage engine that the options select.
 //!
-//! Invariant: an engine that this build does not have is refused with the option's name, and how to build it.
+//! An engine that is not part of this build is rejected with the name of the option and the way to
+//! build it.
 
 use super::error::StartError;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use triggers_cluster_config::{NodeOptions, StoreEngine};
 use triggers_store::kv::Engine;
 use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
 
-/// Opens the engine.
+/// Opens the configured engine.
 ///
 /// # Errors
 /// [`StartError`].

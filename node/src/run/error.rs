@@ -1,6 +1,4 @@
-//! Why a node did not start, or why it ended.
-//!
-//! Invariant: the message says what the operator can do; it is the only thing that most of them see.
+//! Errors of starting and running a node. Messages tell the operator what to do.
 
 use crate::http::tls::TlsError;
 use crate::webhook::SenderError;
@@ -9,61 +7,61 @@ use std::path::PathBuf;
 use triggers_store::kv::embedded::OpenError;
 use triggers_store::tables::TableError;
 
-/// A failed start, or a fatal end.
+/// A failed start or a fatal end of a node.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A value can be judged only by the part that uses it.
+    /// An option value was rejected by the part that uses it.
     #[error("{field}: {reason}")]
     Option {
-        /// The field, or the environment variable.
+        /// Name of the option or environment variable.
         field: String,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         reason: String,
     },
-    /// The certificate or its key cannot be used.
+    /// The certificate or its private key is unusable.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The way of webhooks cannot be set up as the options say.
+    /// The webhook sender cannot be set up with these options.
     #[error(transparent)]
     Sender(#[from] SenderError),
-    /// An address cannot be listened on.
+    /// A listener cannot be bound.
     #[error("cannot listen on {address}: {source}; is another node running?")]
     Listen {
-        /// The address.
+        /// Address of the listener.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The data directory cannot be opened.
     #[error(transparent)]
     DataDirectory(#[from] OpenError),
-    /// The database cannot be used.
+    /// The database of the store cannot be used.
     #[error("the store's database: {0}")]
     Database(String),
     /// The actors did not start.
     #[error("the node did not start: {0}")]
     Node(#[from] triggers_actors::StartError),
-    /// The first tenant or key could not be made.
-    #[error("the first keys could not be made: {0}")]
+    /// The first tenant or key could not be created.
+    #[error("the first keys could not be created: {0}")]
     FirstKeys(#[from] TableError),
-    /// Nobody could use the node.
+    /// Neither the store nor the configuration has an admin key.
     #[error(
-        "there is no admin key: set TRIGGERS_ADMIN_KEY or admin.key_file to a key of your own, \
-         made by `triggers keys generate`"
+        "there is no admin key: set TRIGGERS_ADMIN_KEY or admin.key_file to a key made by \
+         `triggers keys generate`"
     )]
     NoAdminKey,
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// Logs or metrics could not be set up.
     #[error("telemetry: {0}")]
     Telemetry(String),
-    /// The running node gave up.
+    /// The running node stopped because of a fault.
     #[error("the node has ended: {0}")]
     Fatal(String),
 }

@@ -1,8 +1,10 @@
-//! The tenants and keys that exist before anybody can ask for them: those of `dev`, and the first admin key.
+//! Creates the tenants and keys that must exist before the API can be used: those of `triggers dev`
+//! and the first admin key.
 //!
-//! Invariants: `FIRST-1` run again, nothing is made twice: a key that is stored stays as it is; `FIRST-2` a plain key is
-//! written to one file only, which nobody but its owner can read; `FIRST-3` a key that was revoked or replaced does not
-//! come back with a restart, unless without it no admin key of the system's tenant would work.
+//! - `FIRST-1`: running it again creates nothing twice; a stored key stays as it is.
+//! - `FIRST-2`: a plain key is written to one file only, readable only by its owner.
+//! - `FIRST-3`: a revoked or replaced key does not come back with a restart, unless no admin key of
+//!   the system tenant would work without it.
 
 use super::error::StartError;
 use serde::{Deserialize, Serialize};
@@ -22,12 +24,12 @@ use triggers_store::tables::rows::{KeyRow, TenantRow};
 const DEV_TENANT: &str = "dev";
 /// The tenant that the first admin key of a production node belongs to.
 const SYSTEM_TENANT: &str = "system";
-/// What the keys of `dev` may do a minute, so that nothing throttles a first try.
+/// Rate limit of the first keys, high enough that nothing throttles a first try.
 const DEV_RATE_LIMIT_PER_MINUTE: u32 = 10_000_000;
 const RETENTION_DAYS: u16 = 30;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What `dev.json` says.
+/// The content of `dev.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct DevFile {
     pub(super) url: String,
@@ -38,12 +40,12 @@ pub(super) struct DevFile {
 }
 
 impl DevFile {
-    /// Reads an earlier start's file; none if there is no usable one.
+    /// Reads the file of an earlier start; `None` if it is missing or unusable.
     pub(super) fn read(path: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 
-    /// Writes the file in one step, readable for its owner only.
+    /// Writes the file atomically, readable by its owner only.
     pub(super) fn write(&self, path: &Path) -> Result<(), StartError> {
         let failed = |source| StartError::File { path: path.to_owned(), source };
         let new = path.with_extension("json.new");
@@ -62,7 +64,8 @@ impl DevFile {
     }
 }
 
-/// The keys of `dev`: those of the earlier start if they still work, new ones otherwise.
+/// API key and admin key of `dev`: those of the earlier start if they still work, otherwise new
+/// ones.
 pub(super) async fn dev_keys(
     store: &Store,
     earlier: Option<&DevFile>,
@@ -80,13 +83,13 @@ pub(super) async fn dev_keys(
     Ok((api_key, admin_key))
 }
 
-/// An earlier start's key if it still works. One that was revoked since does not come back.
+/// The key of an earlier start if it still works. A revoked key does not come back.
 async fn usable(store: &Store, text: Option<&String>) -> Result<Option<ApiKey>, StartError> {
     let Some(key) = text.and_then(|text| ApiKey::parse(text).ok()) else { return Ok(None) };
     Ok(is_usable(store, &key).await?.then_some(key))
 }
 
-/// Whether a key is stored and has not ended.
+/// Whether a key is stored and has not expired.
 async fn is_usable(store: &Store, key: &ApiKey) -> Result<bool, StartError> {
     let hash = key.hash();
     let found = store.run(run(), |tx| Box::pin(access::find(tx, hash))).await?;
@@ -105,10 +108,13 @@ async fn make_key(
     Ok(key)
 }
 
-/// The first admin key of a production node, from the environment or a file.
+/// Stores the first admin key of a production node, given by the environment or a file.
 ///
-/// It is stored only while the store has no usable admin key: one that was revoked or replaced since does not come back
-/// with a restart. Without a key the node starts only if an earlier start has stored one.
+/// The key is stored only if the store has no usable admin key, so a revoked or replaced key does
+/// not come back with a restart.
+///
+/// # Errors
+/// [`StartError::NoAdminKey`] if neither the caller nor the store has one.
 pub(super) async fn admin_key(store: &Store, given: Option<ApiKey>) -> Result<(), StartError> {
     let tenant = tenant(SYSTEM_TENANT);
     let keys = store.run(run(), |tx| Box::pin(access::list_keys(tx, &tenant))).await?;
@@ -118,7 +124,7 @@ pub(super) async fn admin_key(store: &Store, given: Option<ApiKey>) -> Result<()
         Some(key) if keys.iter().any(is_admin) => {
             if !is_usable(store, &key).await? {
                 tracing::warn!(
-                    "the given admin key does not work, and is not stored again: another one is in use"
+                    "the given admin key does not work and is not stored again: another is in use"
                 );
             }
             Ok(())
@@ -133,7 +139,7 @@ pub(super) async fn admin_key(store: &Store, given: Option<ApiKey>) -> Result<()
     }
 }
 
-/// Reads the admin key from `TRIGGERS_ADMIN_KEY`, or else from the file that the configuration names.
+/// Reads the admin key from `TRIGGERS_ADMIN_KEY` or from the configured file.
 pub(super) fn read_admin_key(file: Option<&Path>) -> Result<Option<ApiKey>, StartError> {
     let (field, text) = match (std::env::var("TRIGGERS_ADMIN_KEY"), file) {
         (Ok(text), _) => ("TRIGGERS_ADMIN_KEY", text),
@@ -143,11 +149,11 @@ pub(super) fn read_admin_key(file: Option<&Path>) -> Result<Option<ApiKey>, Star
         }
         (Err(_), None) => return Ok(None),
     };
-    let refused = |reason: triggers_protocol::Malformed| StartError::Option {
+    let rejected = |reason: triggers_protocol::Malformed| StartError::Option {
         field: field.to_owned(),
         reason: reason.to_string(),
     };
-    ApiKey::parse(text.trim()).map(Some).map_err(refused)
+    ApiKey::parse(text.trim()).map(Some).map_err(rejected)
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -175,7 +181,7 @@ async fn ensure_tenant(store: &Store, id: &TenantId, name: &str) -> Result<(), T
         created_at: now,
         updated_at: now,
     };
-    // One that exists keeps its settings.
+    // An existing tenant keeps its settings.
     store.run(run(), |tx| Box::pin(access::create_tenant(tx, &row))).await.map(drop)
 }
 

@@ -1,25 +1,26 @@
-//! The runtimes of a process. A node has two: one drives its partners' connections, the other everything else. Each has half of
-//! the processors.
+//! The tokio runtimes of a process. A node has two, each with half of the processors: one drives
+//! the public connections, the other everything else.
 //!
-//! So a connection's work stays on one thread while the inboxes work beside it: with a single runtime on two processors both
-//! threads do both, and wake each other for every request. What that is worth is in `docs/operations/performance.md`.
-//! Invariant: `RUNTIMES-1` what is still blocked at the end, in asking a name server or in reading stdin, does not keep a
-//! process alive.
+//! With a single runtime on two processors, both threads do both jobs and wake each other for every
+//! request. `docs/adr/0015-two-runtimes.md` has the measurements.
+//!
+//! `RUNTIMES-1`: a thread that is blocked at the end, for example in a name lookup, does not keep
+//! the process alive.
 
 use std::io;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// The runtimes of a process.
+/// The tokio runtimes of a process.
 pub struct Runtimes {
     main: Runtime,
     connections: Option<Runtime>,
 }
 
 impl Runtimes {
-    /// Starts what a command needs.
+    /// Starts one runtime, or two for a node.
     ///
     /// # Errors
-    /// Threads or the system's notifications are not to be had.
+    /// If threads or the event notification of the system are not available.
     pub fn start(is_node: bool) -> io::Result<Self> {
         if !is_node {
             return Ok(Self {
@@ -39,19 +40,19 @@ impl Runtimes {
         Ok(Self { main, connections: Some(connections) })
     }
 
-    /// What a command runs on.
+    /// The main runtime.
     pub fn main(&self) -> &Runtime {
         &self.main
     }
 
-    /// What drives the connections of a node.
+    /// The runtime for the connections of a node.
     pub fn connections(&self) -> &Handle {
         self.connections.as_ref().unwrap_or(&self.main).handle()
     }
 
-    /// Ends what still runs, without waiting for what is blocked.
+    /// Shuts both runtimes down without waiting for blocked threads.
     pub fn shut_down(self) {
-        // First, so that no request is taken that nobody would answer.
+        // First, so that no request is accepted that nobody would answer.
         if let Some(connections) = self.connections {
             connections.shutdown_background();
         }

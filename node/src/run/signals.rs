@@ -1,7 +1,7 @@
-//! The signals that end a node: SIGTERM and SIGINT.
+//! Waits for the signals that stop a node: SIGTERM and SIGINT.
 //!
-//! The first one starts the drain; a second one, at any time of it, ends the node at once, with requests unanswered and
-//! with the exit code of a fatal fault (5), so that nobody takes it for an orderly end.
+//! The first signal starts the drain. A second one ends the node at once, with requests unanswered
+//! and the exit code of a fatal fault (5).
 
 /// Waits for SIGTERM or SIGINT.
 ///

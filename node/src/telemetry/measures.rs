@@ -7,7 +7,7 @@
 
 use super::log::lines::LINES_DROPPED;
 use super::process;
-use crate::http::server::CONNECTIONS_REFUSED;
+use crate::http::server::CONNECTIONS_REJECTED;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
 
@@ -57,11 +57,11 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
     );
     metrics::describe_gauge!("triggers_http_connections", "Open connections");
     metrics::describe_counter!(
-        CONNECTIONS_REFUSED,
+        CONNECTIONS_REJECTED,
         "Connections closed because their address had too many"
     );
     metrics::describe_counter!(LINES_DROPPED, "Log lines dropped because the queue was full");
-    for counter in [CONNECTIONS_REFUSED, LINES_DROPPED] {
+    for counter in [CONNECTIONS_REJECTED, LINES_DROPPED] {
         metrics::counter!(counter).absolute(0);
     }
     describe_broker();
@@ -155,7 +155,7 @@ fn describe_cluster() {
         "Calls of other nodes rejected because too many were in flight"
     );
     metrics::describe_histogram!(
-        "triggers_relay_seconds",
+        "triggers_forward_seconds",
         seconds,
         "Time from forwarding a request to the answer of the owner"
     );

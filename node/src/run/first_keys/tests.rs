@@ -1,4 +1,5 @@
-//! Tests of the first keys on a store in memory: what a restart makes, what it keeps, and what it must not bring back.
+//! Tests of the first keys on an in-memory store: what a restart creates, keeps and does not
+//! restore.
 
 use super::*;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ fn dev_file((api_key, admin_key): &(ApiKey, ApiKey)) -> DevFile {
 }
 
 #[tokio::test]
-async fn a_node_without_any_admin_key_does_not_start() {
+async fn a_node_without_an_admin_key_does_not_start() {
     let store = store();
     assert!(matches!(admin_key(&store, None).await, Err(StartError::NoAdminKey)));
     let first = live_key(&store);
@@ -67,7 +68,7 @@ async fn a_revoked_first_key_stays_revoked_while_another_admin_key_works() {
 }
 
 #[tokio::test]
-async fn dev_keeps_keys_that_work_and_replaces_those_that_do_not() {
+async fn dev_keeps_working_keys_and_replaces_others() {
     let store = store();
     let first = dev_keys(&store, None).await.unwrap();
     let again = dev_keys(&store, Some(&dev_file(&first))).await.unwrap();

@@ -99,7 +99,7 @@ impl Fleet {
         let mut started = None;
         for _ in 0..STATE_DEADLINE_MS / 10 {
             let text = process::text(&log);
-            if let Some(listening) = line(&text, "members can connect") {
+            if let Some(listening) = line(&text, "peer listener ready") {
                 peers
                     .leads_to(Target::Tcp(listening["address"].as_str().unwrap().parse().unwrap()));
             }
