@@ -87,12 +87,21 @@ fn announce(dev: &DevFile, file: &Path) -> Result<(), StartError> {
     use std::io::Write;
     let DevFile { url, api_key, .. } = dev;
     let text = format!(
-        "\n  Triggers is running at {url}  (API page: {url}/docs)\n\n  Keys are in {file}. Send the first \
-         event:\n\n    curl -i {url}/v1/events -H 'X-API-Key: {api_key}' \
-         -H 'Content-Type: application/json' \
-         -d '{{\"event_type\":\"order.created\",\"payload\":{{\"order\":42}}}}'\n\n  Read it back:\n\n    \
-         curl {url}/v1/inbox -H 'X-API-Key: {api_key}'\n\n  Ctrl-C stops the node; accepted events \
-         stay.\n\n",
+        r#"
+  Triggers is running at {url}  (API page: {url}/docs)
+
+  Keys are in {file}. Send the first event:
+
+    curl -i {url}/v1/events -H 'X-API-Key: {api_key}' -H 'Content-Type: application/json' \
+      -d '{{"event_type":"order.created","payload":{{"order":42}}}}'
+
+  Read it back:
+
+    curl {url}/v1/inbox -H 'X-API-Key: {api_key}'
+
+  Ctrl-C stops the node; accepted events stay.
+
+"#,
         file = file.display(),
     );
     // A closed stdout is not fatal: the file contains the same.

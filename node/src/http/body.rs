@@ -93,7 +93,7 @@ impl<'a> Reading<'a> {
             None => None,
         };
         let of_node =
-            self.gathering.acquire(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?;
+            self.gathering.enter(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?;
         Ok((of_tenant, of_node))
     }
 }
@@ -257,7 +257,7 @@ mod tests {
             gathering: &gathering,
             part: None,
         };
-        let other = gathering.acquire(PLACE_BYTES_MAX).unwrap();
+        let other = gathering.enter(PLACE_BYTES_MAX).unwrap();
         assert_eq!(
             read(pieces(&["12", "34"]), reading).await.unwrap(),
             "1234",
