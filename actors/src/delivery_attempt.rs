@@ -7,18 +7,17 @@
 //! end of the attempt is stored, is not wanted any more, or its claim has run out; `RETRY-A-3` it holds a slot until then.
 //! A crash leaves the claim to run out, after which the attempt is made again with the same webhook id.
 
-use crate::delivery::verdict::{Health, verdict};
+use crate::delivery::verdict::verdict;
 use crate::delivery::{DeliveryPermit, SendFailure, SendOutcome, Webhook, WebhookSender};
-use crate::inbox::handle::Reply;
-use crate::inbox::machine::Request;
 use crate::inbox::message::InboxMessage;
-use crate::inbox::request::{SettleRequest, Write};
+use crate::inbox::request::Request;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use triggers_protocol::{Environment, Timestamp};
-use triggers_store::tables::batch::{Claimed, PushResult};
+use triggers_store::tables::batch::{Claimed, EndpointHealth};
+use triggers_store::tables::operations::{AttemptResult, CompleteAttempt, Operation};
 use triggers_store::tables::rows::SubscriptionRow;
 
 /// How much longer than the sender's own timeout is waited for its outcome.
@@ -89,7 +88,7 @@ impl DeliveryAttemptArguments {
     }
 
     /// What comes of sending; nothing if the claim has no time left for it.
-    async fn send(&self) -> Option<(PushResult, Health)> {
+    async fn send(&self) -> Option<(AttemptResult, EndpointHealth)> {
         let began = self.environment.now();
         if began.plus(self.send_timeout + SEND_MARGIN) > self.until {
             tracing::warn!(event = %self.claimed.event.id, "an attempt came too late to be sent; it comes due again");
@@ -109,7 +108,7 @@ impl DeliveryAttemptArguments {
             reason: format!("no answer within {} ms", self.send_timeout.as_millis()),
         });
         let (result, health) = verdict(outcome);
-        if matches!(result, PushResult::Delivered { .. }) {
+        if matches!(result, AttemptResult::Delivered { .. }) {
             let age = self.environment.now().since(self.claimed.event.id.created_at());
             metrics::histogram!("triggers_delivery_age_seconds").record(age);
         }
@@ -117,8 +116,8 @@ impl DeliveryAttemptArguments {
     }
 
     /// Stores the end of the attempt, again and again while the claim holds.
-    async fn store(&self, result: PushResult, health: Health) {
-        let settle = SettleRequest {
+    async fn store(&self, result: AttemptResult, health: EndpointHealth) {
+        let complete = CompleteAttempt {
             id: self.claimed.event.id,
             subscription: self.subscription.id,
             token: self.claimed.token,
@@ -129,14 +128,14 @@ impl DeliveryAttemptArguments {
         };
         let mut wait = STORE_WAIT.0;
         while self.environment.now() < self.until {
-            let (reply, answer) = Reply::internal(Instant::now() + STORE_TIMEOUT);
-            let write = Write::Settle(Box::new(settle.clone()));
-            let request = Request { requester: Some(reply), ..Request::own(write) };
-            if self.inbox.cast(InboxMessage::Write(request)).is_err() {
+            let deadline = Instant::now() + STORE_TIMEOUT;
+            let (request, reply) =
+                Request::new(complete.clone(), complete.footprint(), deadline, None);
+            if self.inbox.cast(InboxMessage::Submit(request)).is_err() {
                 return;
             }
-            // Whether it was stored or was not wanted any more, there is nothing left to do.
-            if matches!(timeout(STORE_TIMEOUT, answer).await, Ok(Ok(Ok(_)))) {
+            // Nothing is left to do if the result is stored, or the attempt is no longer wanted.
+            if matches!(timeout(STORE_TIMEOUT, reply).await, Ok(Ok(Ok(())))) {
                 return;
             }
             tokio::time::sleep(wait).await;

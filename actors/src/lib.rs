@@ -19,6 +19,7 @@ pub mod admission;
 pub mod cluster;
 mod delivery;
 mod delivery_attempt;
+mod error;
 mod gate;
 mod inbox;
 pub mod membership;
@@ -31,11 +32,8 @@ mod router;
 mod supervision;
 
 pub use delivery::{SendFailure, SendOutcome, Webhook, WebhookSender};
-pub use inbox::request::{
-    Accepted, BrokerError, Change, IdempotencyRequest, LeaseRequest, NewEvent, Refusal,
-    RefuseRequest,
-};
+pub use error::BrokerError;
 pub use node::{Joining, Node, NodeArguments, NodeWatch, StartError, settings};
 pub use options::{BrokerOptions, ClusterOptions, DeliveryOptions};
 pub use peer_service::{HttpService, NodePeerService};
-pub use router::{Deletion, Ping, Router, Statistics, Subscribed};
+pub use router::{Ping, Router, Statistics};

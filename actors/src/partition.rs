@@ -18,9 +18,9 @@ pub(crate) use routing::{PartitionHandle, PartitionMessage, RoutingTable};
 
 use crate::admission::Admission;
 use crate::delivery::Delivery;
+use crate::error::BrokerError;
 use crate::gate::Gate;
 use crate::inbox::handle::{Arrivals, InboxHandle};
-use crate::inbox::request::BrokerError;
 use crate::inbox::signals::InboxSignals;
 use crate::inbox::{Inbox, InboxArguments};
 use crate::options::BrokerOptions;
@@ -260,7 +260,7 @@ impl PartitionState {
             match self.open(myself, tenant.clone()).await {
                 Ok(inbox) => {
                     inbox.touch(self.now());
-                    inbox.tick();
+                    inbox.wake();
                 }
                 Err(_) => self.agenda.note(now.plus(WAKE_PERIOD), tenant),
             }

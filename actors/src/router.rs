@@ -1,47 +1,46 @@
-//! The router: from a tenant to the one who serves it. The edge knows nothing else of the actors.
+//! The router: the way from a tenant to its inbox and its data. The API knows nothing else of the
+//! actors.
 //!
-//! Invariants: `ROUTER-1` every call ends by its deadline; `ROUTER-2` a write is handed to an inbox only with permits of its
-//! tenant and of the node; `ROUTER-3` a reply that is lost is reported as an unknown outcome, never as a failure;
-//! `ROUTER-4` reads check the fence in their own snapshot, so a deposed owner never answers with old data.
+//! Invariants: `ROUTER-1` every call ends by its deadline; `ROUTER-2` an operation reaches an inbox only
+//! with permits of its tenant and of the node; `ROUTER-3` a lost reply is reported as an unknown outcome,
+//! never as a failure; `ROUTER-4` reads check the fence in their own snapshot, so a deposed owner never
+//! answers with old data.
 
 mod append;
 mod subscriptions;
 
-pub use subscriptions::{Ping, Subscribed};
+pub use subscriptions::Ping;
 
 use crate::admission::{Admission, Permit, Refused};
 use crate::delivery::Delivery;
+use crate::error::BrokerError;
 use crate::gate::GatePass;
-use crate::inbox::handle::{InboxHandle, Reply};
-use crate::inbox::machine::Request;
-use crate::inbox::request::{
-    Answer, BrokerError, Change, LeaseRequest, RefuseRequest, Write, WriteResult,
-};
+use crate::inbox::handle::InboxHandle;
+use crate::inbox::request::{Request, RequestPermits};
 use crate::options::BrokerOptions;
 use crate::partition::{InboxTable, PartitionHandle, PartitionMessage, RoutingTable};
 use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
-use triggers_protocol::{EventId, PartitionId, TenantId, Timestamp};
+use triggers_protocol::{Event, EventId, PartitionId, TenantId, Timestamp};
 use triggers_store::kv::{BoxFuture, Run, Store, Transaction};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::{Counts, Leased};
 use triggers_store::tables::fence::Guard;
-use triggers_store::tables::inbox::{self, EventPage, Found, PageQuery};
+use triggers_store::tables::inbox::{self, Counts, EventPage, Found, Missing, PageQuery};
 use triggers_store::tables::keys::TenantKeys;
-use triggers_store::tables::rows::{Attempt, EventRow, LeaseToken};
+use triggers_store::tables::operations::{AcknowledgeAll, Changed, Operation, Unchanged};
+use triggers_store::tables::rows::{Attempt, EventRow};
 
 /// How often a request asks for an inbox that closes under its hands.
 const OPEN_ATTEMPTS_MAX: usize = 3;
 
 /// The way to the inboxes of a node. Cheap to clone.
 #[derive(Clone)]
-pub struct Router(Arc<Inner>);
+pub struct Router(Arc<RouterParts>);
 
-struct Inner {
+struct RouterParts {
     store: Store,
     options: Arc<BrokerOptions>,
     partitions: u16,
@@ -52,17 +51,6 @@ struct Inner {
     delivery: Arc<Delivery>,
     /// Tenants with a ping on its way.
     pinging: Arc<Mutex<HashSet<TenantId>>>,
-}
-
-/// What became of a deletion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deletion {
-    /// It was removed now.
-    Deleted,
-    /// It had been removed before.
-    Gone,
-    /// It never was.
-    NotFound,
 }
 
 /// A tenant in numbers.
@@ -79,7 +67,7 @@ pub struct Statistics {
 }
 
 /// Where a tenant's data is.
-struct Place {
+struct TenantData {
     guard: Arc<Guard>,
     keys: TenantKeys,
     table: Arc<InboxTable>,
@@ -96,7 +84,7 @@ impl Router {
     ) -> Self {
         let node = Admission::new(usize::MAX, options.node_bytes_max);
         let reads = Semaphore::new(options.reads_in_flight_max);
-        Self(Arc::new(Inner {
+        Self(Arc::new(RouterParts {
             store,
             options,
             partitions,
@@ -108,102 +96,58 @@ impl Router {
         }))
     }
 
-    /// Marks events as delivered. One result for each; payloads that are stored in chunks are left out of them.
+    /// Carries out an operation in the tenant's inbox, opening it if need be, and waits until the
+    /// operation is durable.
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn acknowledge(
+    pub async fn execute<O: Operation>(
         &self,
         tenant: &TenantId,
-        ids: Vec<EventId>,
+        operation: O,
         deadline: Instant,
-    ) -> Result<Vec<Found>, BrokerError> {
-        let (partition, entered) = self.enter(tenant, deadline).await?;
+    ) -> Result<O::Reply, BrokerError> {
+        let (partition, pass) = self.enter(tenant, deadline).await?;
+        let reply = self.submit(&partition, pass, tenant, operation, deadline).await?;
+        receive(reply, deadline).await
+    }
+
+    /// Carries out an operation that changes one event, and returns the changed event.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn change<O: Operation<Reply = Changed>>(
+        &self,
+        tenant: &TenantId,
+        operation: O,
+        deadline: Instant,
+    ) -> Result<Result<Event, Unchanged>, BrokerError> {
+        let (partition, pass) = self.enter(tenant, deadline).await?;
+        let reply = self.submit(&partition, pass.again(), tenant, operation, deadline).await?;
+        match receive(reply, deadline).await? {
+            Ok(row) => self.complete(&partition, tenant, *row, deadline).await,
+            Err(unchanged) => Ok(Err(unchanged)),
+        }
+    }
+
+    /// Marks events as delivered, in parts that fit a commit each. One result for each event.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn acknowledge_all(
+        &self,
+        tenant: &TenantId,
+        ids: &[EventId],
+        deadline: Instant,
+    ) -> Result<Vec<Result<(), Missing>>, BrokerError> {
+        let (partition, pass) = self.enter(tenant, deadline).await?;
         let mut results = Vec::with_capacity(ids.len());
-        for some in ids.chunks(self.0.options.batch_events_max) {
-            let writes = some.iter().map(|id| Write::Acknowledge(*id, None)).collect();
-            let sent =
-                self.submit_to(&partition, entered.again(), tenant, writes, None, deadline).await?;
-            let answer = receive(sent, deadline).await?;
-            results.extend(answer.into_iter().map(|result| match result {
-                WriteResult::Acknowledged(row) => Found::Event(Box::new(row.event)),
-                WriteResult::Gone => Found::Gone,
-                _ => Found::NotFound,
-            }));
+        for part in ids.chunks(self.0.options.batch_events_max) {
+            let operation = AcknowledgeAll { ids: part.to_vec() };
+            let reply = self.submit(&partition, pass.again(), tenant, operation, deadline).await?;
+            results.extend(receive(reply, deadline).await?);
         }
         Ok(results)
-    }
-
-    /// Marks one event as delivered, with the token of its lease if the consumer has one.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn acknowledge_leased(
-        &self,
-        tenant: &TenantId,
-        id: EventId,
-        token: Option<LeaseToken>,
-        deadline: Instant,
-    ) -> Result<Change, BrokerError> {
-        self.change(tenant, Write::Acknowledge(id, token), deadline).await
-    }
-
-    /// Hands events to a consumer; none if there are none for it now.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn lease(
-        &self,
-        tenant: &TenantId,
-        request: LeaseRequest,
-        deadline: Instant,
-    ) -> Result<Vec<Leased>, BrokerError> {
-        let answer = self.submit(tenant, vec![Write::Lease(request)], None, deadline).await?;
-        Ok(match receive(answer, deadline).await?.pop() {
-            Some(WriteResult::Leased(leased)) => leased,
-            _ => Vec::new(),
-        })
-    }
-
-    /// Holds an event for another `visibility` from now on.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn extend(
-        &self,
-        tenant: &TenantId,
-        id: EventId,
-        token: LeaseToken,
-        visibility: Duration,
-        deadline: Instant,
-    ) -> Result<Change, BrokerError> {
-        self.change(tenant, Write::Extend(id, token, visibility), deadline).await
-    }
-
-    /// Takes an event back from its consumer as a failed attempt.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn refuse(
-        &self,
-        tenant: &TenantId,
-        request: RefuseRequest,
-        deadline: Instant,
-    ) -> Result<Change, BrokerError> {
-        self.change(tenant, Write::Refuse(request), deadline).await
-    }
-
-    /// Makes an event wait for delivery again.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn replay(
-        &self,
-        tenant: &TenantId,
-        id: EventId,
-        deadline: Instant,
-    ) -> Result<Change, BrokerError> {
-        self.change(tenant, Write::Replay(id), deadline).await
     }
 
     /// Waits until there may be more for consumers in the tenant's inbox, or `until`. It may return without either.
@@ -217,71 +161,34 @@ impl Router {
         let _ = timeout_at(until, inbox.signals.committed.notified()).await;
     }
 
-    async fn change(
-        &self,
-        tenant: &TenantId,
-        write: Write,
-        deadline: Instant,
-    ) -> Result<Change, BrokerError> {
-        let (partition, entered) = self.enter(tenant, deadline).await?;
-        let answer = self
-            .submit_to(&partition, entered.again(), tenant, vec![write], None, deadline)
-            .await?;
-        Ok(match receive(answer, deadline).await?.pop() {
-            Some(WriteResult::Acknowledged(row) | WriteResult::Changed(row)) => {
-                return self.whole(&partition, tenant, *row, deadline).await;
-            }
-            Some(WriteResult::Conflict) => Change::Conflict,
-            Some(WriteResult::Gone) => Change::Gone,
-            _ => Change::NotFound,
-        })
-    }
-
-    /// Adds the payload of a changed event if that is stored apart. Commits do not read it, so that many of them at the
-    /// same time take no memory for it. The change is made: a loss of the partition meanwhile is no reason to repeat it.
-    async fn whole(
+    /// Reads the payload of a changed event if it is stored in chunks. Commits do not read it, so that
+    /// many of them at the same time need no memory for it.
+    async fn complete(
         &self,
         partition: &PartitionHandle,
         tenant: &TenantId,
         row: EventRow,
         deadline: Instant,
-    ) -> Result<Change, BrokerError> {
-        let mut event = row.event.clone();
-        if row.is_chunked() {
+    ) -> Result<Result<Event, Unchanged>, BrokerError> {
+        let is_chunked = row.is_chunked();
+        let mut event = row.event;
+        if is_chunked {
             let keys = &TenantKeys::new(partition.id(), tenant);
             let (id, now) = (event.id, self.0.store.environment().now());
             let found = self
                 .read(deadline, |tx| Box::pin(inbox::find(tx, &partition.guard, keys, id, now)))
                 .await;
-            match found.map_err(|error| {
-                if error == BrokerError::NotOwner { BrokerError::Unknown } else { error }
-            })? {
-                Found::Event(stored) => event.payload = stored.payload,
-                Found::Gone => return Ok(Change::Gone),
-                Found::NotFound => return Ok(Change::NotFound),
+            // The change is made, so a loss of the partition meanwhile is no reason to repeat it.
+            let found = found.map_err(|error| match error {
+                BrokerError::NotOwner => BrokerError::Unknown,
+                other => other,
+            })?;
+            match found {
+                Ok(stored) => event.payload = stored.payload,
+                Err(missing) => return Ok(Err(missing.into())),
             }
         }
-        Ok(Change::Event(Box::new(event)))
-    }
-
-    /// Removes an event.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn delete(
-        &self,
-        tenant: &TenantId,
-        id: EventId,
-        deadline: Instant,
-    ) -> Result<Deletion, BrokerError> {
-        let answer =
-            receive(self.submit(tenant, vec![Write::Delete(id)], None, deadline).await?, deadline)
-                .await?;
-        Ok(match answer.first() {
-            Some(WriteResult::Deleted) => Deletion::Deleted,
-            Some(WriteResult::Gone) => Deletion::Gone,
-            _ => Deletion::NotFound,
-        })
+        Ok(Ok(event))
     }
 
     /// One page of a tenant's inbox.
@@ -294,7 +201,7 @@ impl Router {
         query: PageQuery,
         deadline: Instant,
     ) -> Result<EventPage, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
+        let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(inbox::list(tx, guard, keys, &query))).await
     }
 
@@ -308,7 +215,7 @@ impl Router {
         id: EventId,
         deadline: Instant,
     ) -> Result<Found, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
+        let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         let now = self.0.store.environment().now();
         self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await
     }
@@ -323,7 +230,7 @@ impl Router {
         id: EventId,
         deadline: Instant,
     ) -> Result<(Found, Vec<Attempt>), BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
+        let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         let now = self.0.store.environment().now();
         self.read(deadline, |tx| Box::pin(inbox::find_with_attempts(tx, guard, keys, id, now)))
             .await
@@ -338,7 +245,7 @@ impl Router {
         tenant: &TenantId,
         deadline: Instant,
     ) -> Result<Statistics, BrokerError> {
-        let Place { guard, keys, table, .. } = &self.place(tenant, deadline).await?;
+        let TenantData { guard, keys, table, .. } = &self.data(tenant, deadline).await?;
         let (counts, oldest_waiting) =
             self.read(deadline, |tx| Box::pin(inbox::statistics(tx, guard, keys))).await?;
         let open = table.get(tenant);
@@ -375,10 +282,10 @@ impl Router {
     }
 
     /// What a read of a tenant's data needs.
-    async fn place(&self, tenant: &TenantId, deadline: Instant) -> Result<Place, BrokerError> {
+    async fn data(&self, tenant: &TenantId, deadline: Instant) -> Result<TenantData, BrokerError> {
         let (partition, entered) = self.enter(tenant, deadline).await?;
         let keys = TenantKeys::new(partition.id(), tenant);
-        Ok(Place {
+        Ok(TenantData {
             guard: partition.guard.clone(),
             keys,
             table: partition.inboxes.clone(),
@@ -400,52 +307,43 @@ impl Router {
         Ok(self.0.store.run(Run::idempotent(deadline), read).await?)
     }
 
-    /// Puts a request into the tenant's inbox, opening it if need be.
-    async fn submit(
-        &self,
-        tenant: &TenantId,
-        writes: Vec<Write>,
-        waiting_events_max: Option<u64>,
-        deadline: Instant,
-    ) -> Result<oneshot::Receiver<Answer>, BrokerError> {
-        let (partition, entered) = self.enter(tenant, deadline).await?;
-        self.submit_to(&partition, entered, tenant, writes, waiting_events_max, deadline).await
-    }
-
-    async fn submit_to(
+    /// Sends a request to the tenant's inbox, opening it if need be.
+    async fn submit<O: Operation>(
         &self,
         partition: &PartitionHandle,
-        entered: GatePass,
+        pass: GatePass,
         tenant: &TenantId,
-        writes: Vec<Write>,
-        waiting_events_max: Option<u64>,
+        operation: O,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<Answer>, BrokerError> {
-        let bytes = writes.iter().map(|write| match write {
-            Write::Append(event) => event.payload.len(),
-            _ => 0,
-        });
-        let bytes = bytes.sum();
+    ) -> Result<Reply<O>, BrokerError> {
+        let footprint = operation.footprint();
+        let bytes = footprint.bytes;
         let node = self.0.node.enter(bytes).map_err(|_| BrokerError::NodeBusy)?;
         let (inbox, permit) = enter(partition, tenant, bytes, deadline).await?;
         inbox.touch(self.0.store.environment().monotonic());
-        let (requester, answer) = Reply::new(deadline, [permit, node], entered);
-        inbox.send(Request { writes, bytes, waiting_events_max, requester: Some(requester) });
-        Ok(answer)
+        let permits = RequestPermits { _admitted: [permit, node], _pass: pass };
+        let (request, reply) = Request::new(operation, footprint, deadline, Some(permits));
+        inbox.send(request);
+        Ok(reply)
     }
 }
 
-/// Asks one thing of a tenant's inbox on behalf of its partition. It does not count as a use of the inbox.
-pub(crate) async fn ask(
+/// The receiver of an operation's reply.
+type Reply<O> = oneshot::Receiver<Result<<O as Operation>::Reply, BrokerError>>;
+
+/// Carries out an operation in a tenant's inbox on behalf of its partition. It does not count as a use
+/// of the inbox.
+pub(crate) async fn execute_in<O: Operation>(
     partition: &PartitionHandle,
     tenant: &TenantId,
-    write: Write,
+    operation: O,
     deadline: Instant,
-) -> Answer {
+) -> Result<O::Reply, BrokerError> {
     let (inbox, _permit) = enter(partition, tenant, 0, deadline).await?;
-    let (requester, answer) = Reply::internal(deadline);
-    inbox.send(Request { requester: Some(requester), ..Request::own(write) });
-    receive(answer, deadline).await
+    let footprint = operation.footprint();
+    let (request, reply) = Request::new(operation, footprint, deadline, None);
+    inbox.send(request);
+    receive(reply, deadline).await
 }
 
 /// The tenant's inbox, opened if need be, and a place in it.
@@ -485,9 +383,12 @@ async fn open(
     }
 }
 
-async fn receive(answer: oneshot::Receiver<Answer>, deadline: Instant) -> Answer {
-    match timeout_at(deadline, answer).await {
-        Ok(Ok(answer)) => answer,
+async fn receive<T>(
+    reply: oneshot::Receiver<Result<T, BrokerError>>,
+    deadline: Instant,
+) -> Result<T, BrokerError> {
+    match timeout_at(deadline, reply).await {
+        Ok(Ok(reply)) => reply,
         Ok(Err(_)) | Err(_) => Err(BrokerError::Unknown),
     }
 }

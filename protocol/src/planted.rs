@@ -63,11 +63,13 @@ pub enum Bug {
     WrongTenantPage,
     /// The sweeper never removes waiting events, however old.
     WaitingKeptForever,
+    /// A deletion is taken for an earlier one of the same millisecond, run again.
+    DeletionKnownByTime,
 }
 
 impl Bug {
     /// Every bug, in the order of declaration.
-    pub const ALL: [Bug; 23] = [
+    pub const ALL: [Bug; 24] = [
         Self::FenceNotChecked,
         Self::UnknownTakenForSuccess,
         Self::AnsweredBeforeCommit,
@@ -91,6 +93,7 @@ impl Bug {
         Self::RevokedKeyCached,
         Self::WrongTenantPage,
         Self::WaitingKeptForever,
+        Self::DeletionKnownByTime,
     ];
 
     /// The name of the bug on the command line.
@@ -119,6 +122,7 @@ impl Bug {
             Self::RevokedKeyCached => "revoked-key-cached",
             Self::WrongTenantPage => "wrong-tenant-page",
             Self::WaitingKeptForever => "waiting-kept-forever",
+            Self::DeletionKnownByTime => "deletion-known-by-time",
         }
     }
 

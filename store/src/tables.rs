@@ -1,11 +1,12 @@
-//! The broker's tables: [`keys`] builds every key, [`rows`] has every value, and each further file is one group of domain
-//! transactions.
+//! The broker's tables: [`keys`] builds every key, [`rows`] has every value, [`operations`] has every
+//! write of a tenant's data, [`batch`] the transaction that they share. The other files read, or write
+//! what belongs to no tenant's partition.
 //!
-//! Invariants: `TABLE-1` every write and every read of a tenant's data reads its partition's fence in the same
-//! transaction and fails with `NotOwner` if it is another's; `TABLE-2` operations take a transaction, so that callers
-//! compose several into one commit; `TABLE-3` every operation is idempotent: run again after an unknown outcome with the
-//! same arguments it changes nothing and gives the same result; `TABLE-4` counters change only beside the row that they
-//! count.
+//! Invariants: `TABLE-1` every write and every read of a tenant's data reads its partition's fence in
+//! the same transaction and fails with `NotOwner` if it is another's; `TABLE-2` operations take a
+//! transaction, so callers compose several into one commit; `TABLE-3` every operation is idempotent:
+//! run again after an unknown outcome with the same arguments it changes nothing and gives the same
+//! result; `TABLE-4` counters change only beside the row that they count.
 
 pub mod access;
 pub mod batch;
@@ -13,6 +14,7 @@ pub mod cluster;
 pub mod fence;
 pub mod inbox;
 pub mod keys;
+pub mod operations;
 pub mod rows;
 pub mod settings;
 pub mod subscriptions;

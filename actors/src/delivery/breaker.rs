@@ -8,8 +8,8 @@
 //! pause is never longer than the longest, so that an endpoint that is back is found; `BREAKER-3` any answer that shows
 //! life closes it. Webhooks that wait lose no attempt by it. It is in memory only: a node that starts finds out again.
 
-use super::verdict::Health;
 use std::time::Duration;
+use triggers_store::tables::batch::EndpointHealth;
 
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +58,10 @@ impl Breaker {
     }
 
     /// An attempt has ended at `now`; whether this opened the breaker.
-    pub(crate) fn note(&mut self, health: Health, now: Duration) -> bool {
+    pub(crate) fn note(&mut self, health: EndpointHealth, now: Duration) -> bool {
         match health {
-            Health::Good | Health::Alive => (self.failures, self.pause) = (0, None),
-            Health::Bad => {
+            EndpointHealth::Good | EndpointHealth::Alive => (self.failures, self.pause) = (0, None),
+            EndpointHealth::Bad => {
                 self.failures = self.failures.saturating_add(1);
                 // What was on its way when it opened tells nothing new.
                 if self.failures >= self.limits.failures_max && now >= self.closed_until {
@@ -73,7 +73,7 @@ impl Breaker {
                     return true;
                 }
             }
-            Health::Unknown => {}
+            EndpointHealth::Unknown => {}
         }
         false
     }
@@ -97,26 +97,30 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_one_attempt_closes_it() {
         let mut breaker = Breaker::new(LIMITS);
-        assert!(!breaker.note(Health::Bad, at(10)) && !breaker.note(Health::Bad, at(10)));
-        breaker.note(Health::Alive, at(10));
         assert!(
-            !breaker.note(Health::Bad, at(10)) && !breaker.note(Health::Bad, at(10)),
+            !breaker.note(EndpointHealth::Bad, at(10))
+                && !breaker.note(EndpointHealth::Bad, at(10))
+        );
+        breaker.note(EndpointHealth::Alive, at(10));
+        assert!(
+            !breaker.note(EndpointHealth::Bad, at(10))
+                && !breaker.note(EndpointHealth::Bad, at(10)),
             "they were not in a row"
         );
-        assert!(breaker.note(Health::Bad, at(10)));
+        assert!(breaker.note(EndpointHealth::Bad, at(10)));
         assert_eq!(
             (breaker.room(at(10)), breaker.opens_at(at(10)), breaker.room(at(11))),
             (0, Some(at(11)), 1)
         );
         for (now, pause) in [(11, 2), (13, 4), (17, 5), (22, 5)] {
-            assert!(breaker.note(Health::Bad, at(now)));
+            assert!(breaker.note(EndpointHealth::Bad, at(now)));
             assert_eq!(breaker.opens_at(at(now)), Some(at(now + pause)), "BREAKER-2");
             assert!(
-                !breaker.note(Health::Bad, at(now)),
+                !breaker.note(EndpointHealth::Bad, at(now)),
                 "one that was on its way tells nothing new"
             );
         }
-        breaker.note(Health::Good, at(27));
+        breaker.note(EndpointHealth::Good, at(27));
         assert_eq!(breaker.room(at(27)), usize::MAX, "BREAKER-3");
     }
 
@@ -127,7 +131,7 @@ mod tests {
             let mut now = at(0);
             for (kind, wait) in steps {
                 now += at(wait);
-                let health = [Health::Good, Health::Alive, Health::Bad, Health::Unknown][usize::from(kind)];
+                let health = [EndpointHealth::Good, EndpointHealth::Alive, EndpointHealth::Bad, EndpointHealth::Unknown][usize::from(kind)];
                 breaker.note(health, now);
                 prop_assert!(breaker.opens_at(now).is_none_or(|then| then <= now + LIMITS.pause_max));
                 prop_assert!(breaker.room(now + LIMITS.pause_max) > 0);

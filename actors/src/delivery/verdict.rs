@@ -13,46 +13,40 @@
 //! Invariant: `VERDICT-1` nothing but a 2xx delivers. The times are those of [`triggers_protocol::RetryPolicy`].
 
 use super::{SendFailure, SendOutcome};
-use triggers_store::tables::batch::PushResult;
-
-/// What an attempt tells of its endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It takes events.
-    Good,
-    /// It answers.
-    Alive,
-    /// It does not, or says that it cannot.
-    Bad,
-    /// Nothing.
-    Unknown,
-}
+use triggers_store::tables::batch::EndpointHealth;
+use triggers_store::tables::operations::AttemptResult;
 
 /// Judges an outcome.
-pub(crate) fn verdict(outcome: SendOutcome) -> (PushResult, Health) {
+pub(crate) fn verdict(outcome: SendOutcome) -> (AttemptResult, EndpointHealth) {
     match outcome {
         SendOutcome::Answered { status: http_status @ 200..=299, .. } => {
-            (PushResult::Delivered { http_status }, Health::Good)
+            (AttemptResult::Delivered { http_status }, EndpointHealth::Good)
         }
         SendOutcome::Answered { status: http_status @ 410, .. } => {
-            (PushResult::Gone { http_status }, Health::Unknown)
+            (AttemptResult::Gone { http_status }, EndpointHealth::Unknown)
         }
         SendOutcome::Answered { status, retry_after } => {
-            let health =
-                if status >= 500 && retry_after.is_none() { Health::Bad } else { Health::Alive };
+            let health = if status >= 500 && retry_after.is_none() {
+                EndpointHealth::Bad
+            } else {
+                EndpointHealth::Alive
+            };
             let error = format!("the endpoint answered {status}");
-            (PushResult::Failed { http_status: Some(status), error, retry_after }, health)
+            (AttemptResult::Failed { http_status: Some(status), error, retry_after }, health)
         }
         SendOutcome::Failed { status, failure, reason } => {
             let health = match failure {
-                SendFailure::Forbidden => Health::Unknown,
+                SendFailure::Forbidden => EndpointHealth::Unknown,
                 SendFailure::Dns
                 | SendFailure::Connect
                 | SendFailure::Tls
                 | SendFailure::Timeout
-                | SendFailure::Protocol => Health::Bad,
+                | SendFailure::Protocol => EndpointHealth::Bad,
             };
-            (PushResult::Failed { http_status: status, error: reason, retry_after: None }, health)
+            (
+                AttemptResult::Failed { http_status: status, error: reason, retry_after: None },
+                health,
+            )
         }
     }
 }
@@ -62,7 +56,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn answered(status: u16, retry_after_s: Option<u64>) -> (PushResult, Health) {
+    fn answered(status: u16, retry_after_s: Option<u64>) -> (AttemptResult, EndpointHealth) {
         verdict(SendOutcome::Answered {
             status,
             retry_after: retry_after_s.map(Duration::from_secs),
@@ -72,41 +66,47 @@ mod tests {
     #[test]
     fn nothing_but_a_2xx_delivers() {
         for status in 100..=599 {
-            let is_delivered = matches!(answered(status, None).0, PushResult::Delivered { .. });
+            let is_delivered = matches!(answered(status, None).0, AttemptResult::Delivered { .. });
             assert_eq!(is_delivered, (200..300).contains(&status), "VERDICT-1: {status}");
         }
     }
 
     #[test]
     fn every_outcome_has_its_row_of_the_table() {
-        assert_eq!(answered(410, None), (PushResult::Gone { http_status: 410 }, Health::Unknown));
-        for (status, health) in
-            [(302, Health::Alive), (404, Health::Alive), (429, Health::Alive), (500, Health::Bad)]
-        {
+        assert_eq!(
+            answered(410, None),
+            (AttemptResult::Gone { http_status: 410 }, EndpointHealth::Unknown)
+        );
+        for (status, health) in [
+            (302, EndpointHealth::Alive),
+            (404, EndpointHealth::Alive),
+            (429, EndpointHealth::Alive),
+            (500, EndpointHealth::Bad),
+        ] {
             let (result, found) = answered(status, None);
             assert_eq!(found, health, "{status}");
             let error = format!("the endpoint answered {status}");
             assert_eq!(
                 result,
-                PushResult::Failed { http_status: Some(status), error, retry_after: None }
+                AttemptResult::Failed { http_status: Some(status), error, retry_after: None }
             );
         }
         let (result, health) = answered(503, Some(7));
         assert!(
-            matches!(result, PushResult::Failed { retry_after: Some(wait), .. } if wait.as_secs() == 7)
+            matches!(result, AttemptResult::Failed { retry_after: Some(wait), .. } if wait.as_secs() == 7)
         );
-        assert_eq!(health, Health::Alive);
+        assert_eq!(health, EndpointHealth::Alive);
         for (failure, health) in [
-            (SendFailure::Forbidden, Health::Unknown),
-            (SendFailure::Dns, Health::Bad),
-            (SendFailure::Connect, Health::Bad),
-            (SendFailure::Tls, Health::Bad),
-            (SendFailure::Timeout, Health::Bad),
-            (SendFailure::Protocol, Health::Bad),
+            (SendFailure::Forbidden, EndpointHealth::Unknown),
+            (SendFailure::Dns, EndpointHealth::Bad),
+            (SendFailure::Connect, EndpointHealth::Bad),
+            (SendFailure::Tls, EndpointHealth::Bad),
+            (SendFailure::Timeout, EndpointHealth::Bad),
+            (SendFailure::Protocol, EndpointHealth::Bad),
         ] {
             let failed = SendOutcome::Failed { status: None, failure, reason: "why".into() };
             let failing =
-                PushResult::Failed { http_status: None, error: "why".into(), retry_after: None };
+                AttemptResult::Failed { http_status: None, error: "why".into(), retry_after: None };
             assert_eq!(verdict(failed), (failing, health), "{failure:?}");
         }
     }

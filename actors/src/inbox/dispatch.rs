@@ -8,16 +8,15 @@
 //! most one claim under way; `DISPATCH-4` subscriptions take turns: the one that was served last comes last. What is due
 //! but cannot be claimed now has a time at which it is looked at again, or something whose end brings it about.
 
-use super::request::Write;
+use super::request::OwnWork;
 use crate::delivery::breaker::{Breaker, BreakerLimits};
-use crate::delivery::verdict::Health;
 use crate::delivery::{DeliveryPermit, DeliveryPermits};
 use crate::options::DeliveryOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use triggers_protocol::{SubscriptionId, Timestamp};
-use triggers_store::tables::batch::{Claimed, Settled};
+use triggers_store::tables::batch::{Claimed, EndpointHealth};
 use triggers_store::tables::rows::{DisabledReason, SubscriptionRow, SubscriptionStatus};
 
 /// Attempts of one claim.
@@ -164,9 +163,9 @@ impl Dispatcher {
     }
 
     /// What to ask of the store now, and whether to wait for a slot.
-    pub(crate) fn plan(&mut self, now: Now) -> (Vec<Write>, bool) {
-        let mut writes = Vec::new();
-        let mut wants_slot = false;
+    pub(crate) fn plan(&mut self, now: Now) -> (Vec<OwnWork>, bool) {
+        let mut work = Vec::new();
+        let mut wants_permit = false;
         let tenant_max =
             if self.slots.is_quiescing() { 0 } else { self.limits.tenant_in_flight_max };
         for id in self.in_turn() {
@@ -176,7 +175,7 @@ impl Dispatcher {
             };
             if !lane.row.is_active() {
                 lane.is_asking = true;
-                writes.push(Write::GiveUp(id));
+                work.push(OwnWork::GiveUp { subscription: id });
                 continue;
             }
             let wanted = lane.room(now).min(room).min(CLAIM_MAX);
@@ -186,17 +185,17 @@ impl Dispatcher {
             let mut reserved: Vec<DeliveryPermit> = self.granted.take().into_iter().collect();
             reserved.extend(self.slots.try_acquire(wanted - reserved.len()));
             if reserved.is_empty() {
-                wants_slot = !self.awaits_slot;
+                wants_permit = !self.awaits_slot;
                 self.awaits_slot = true;
                 break;
             }
-            writes.push(Write::Claim { subscription: id, limit: reserved.len() });
+            work.push(OwnWork::Claim { subscription: id, limit: reserved.len() });
             (lane.is_asking, lane.reserved) = (true, reserved);
             self.served_last = Some(id);
         }
         // One that nobody has a use for any more is another tenant's.
         self.granted = None;
-        (writes, wants_slot)
+        (work, wants_permit)
     }
 
     /// The subscriptions, beginning behind the one that was served last.
@@ -222,7 +221,8 @@ impl Dispatcher {
         &mut self,
         id: SubscriptionId,
         attempts: Vec<Claimed>,
-        (next, until): (Option<Timestamp>, Timestamp),
+        next: Option<Timestamp>,
+        until: Timestamp,
     ) -> Option<Dispatched> {
         let lane = self.lanes.get_mut(&id)?;
         assert!(attempts.len() <= lane.reserved.len(), "DISPATCH-1: more attempts than slots");
@@ -242,18 +242,19 @@ impl Dispatcher {
         })
     }
 
-    /// The end of an attempt is stored; whether its endpoint is left alone from now on.
-    pub(crate) fn settled(
+    /// The result of an attempt is stored; whether its endpoint's breaker has opened.
+    pub(crate) fn completed(
         &mut self,
         id: SubscriptionId,
-        settled: Settled,
-        health: Health,
+        due: Option<Timestamp>,
+        row: Option<Box<SubscriptionRow>>,
+        health: EndpointHealth,
         now: Now,
     ) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         let has_opened = lane.breaker.note(health, now.monotonic);
-        lane.note_due(settled.due);
-        if let Some(row) = settled.subscription.filter(|row| *row != *lane.row) {
+        lane.note_due(due);
+        if let Some(row) = row.filter(|row| **row != *lane.row) {
             if let SubscriptionStatus::Disabled { reason, .. } = row.status
                 && lane.row.is_active()
             {
@@ -261,7 +262,7 @@ impl Dispatcher {
                 metrics::counter!("triggers_subscriptions_disabled_total", "reason" => reason)
                     .increment(1);
             }
-            self.changed(row);
+            self.changed(*row);
         }
         if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.row.is_active()) {
             // It may have been the last thing that kept it.

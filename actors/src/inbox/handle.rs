@@ -1,20 +1,14 @@
-//! The way to an open inbox: its mailbox, the gate in front of it, and the reply that a request carries.
-//!
-//! Invariant: `HANDLE-1` a request holds its permits until it is answered or dropped, so that a gate that closes while no
-//! permit is out has an idle inbox behind it.
+//! The way to an open inbox: its mailbox, the admission in front of it, and the requests that wait beside
+//! the mailbox.
 
-use super::machine::{Request, Requester};
 use super::message::InboxMessage;
-use super::request::Answer;
+use super::request::Request;
 use super::signals::InboxSignals;
-use crate::admission::{Admission, Permit};
-use crate::gate::GatePass;
+use crate::admission::Admission;
 use ractor::ActorRef;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 /// An open inbox as the router sees it.
 pub(crate) struct InboxHandle {
@@ -39,46 +33,46 @@ impl InboxHandle {
         handle
     }
 
-    /// Notes that the inbox is in use.
+    /// Records that the inbox is in use.
     pub(crate) fn touch(&self, now: Duration) {
         self.used_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// When it was used last.
+    /// Monotonic time of the last use.
     pub(crate) fn used_at(&self) -> Duration {
         Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
     }
 
-    /// Makes the inbox look for leases to end and for webhooks that are due.
-    pub(crate) fn tick(&self) {
-        // One that is gone has told its partition when to open it again.
-        let _ = self.actor.cast(InboxMessage::Tick);
+    /// Makes the inbox end leases that have run out and claim webhooks that are due.
+    pub(crate) fn wake(&self) {
+        // The partition knows when to open an inbox again that is gone.
+        let _ = self.actor.cast(InboxMessage::Timer);
     }
 
-    /// Hands a request over. An inbox that is gone drops it, which its caller sees as an unknown outcome.
-    pub(crate) fn send(&self, request: Request<Reply>) {
+    /// Sends a request. An inbox that is gone drops it, which its caller sees as an unknown outcome.
+    pub(crate) fn send(&self, request: Request) {
         if self.arrivals.push(request) && self.actor.cast(InboxMessage::Arrived).is_err() {
             self.arrivals.close();
         }
     }
 }
 
-/// Requests that the inbox has not taken yet: they wait here side by side, and it is told of the first one only. It takes all
-/// of them when what is under way has come to its end, so that it does not wake up for each.
+/// Requests that the inbox has not drained yet. It is notified of the first one only and drains all of
+/// them when the load or batch under way has ended, so it does not wake up for each.
 ///
-/// Invariant: `ARRIVALS-1` nothing is in it once it is closed. What is in it is bounded by the permits that requests hold.
+/// Invariant: `ARRIVALS-1` nothing is in it once it is closed. The permits that requests hold bound it.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals(Mutex<Arrived>);
 
 #[derive(Debug, Default)]
 struct Arrived {
-    requests: Vec<Request<Reply>>,
+    requests: Vec<Request>,
     is_closed: bool,
 }
 
 impl Arrivals {
-    /// Whether the request is the first one.
-    fn push(&self, request: Request<Reply>) -> bool {
+    /// Adds a request; whether it is the first one.
+    fn push(&self, request: Request) -> bool {
         let mut arrived = self.lock();
         if arrived.is_closed {
             return false;
@@ -87,12 +81,12 @@ impl Arrivals {
         arrived.requests.len() == 1
     }
 
-    /// All of them, in the order in which they came.
-    pub(crate) fn take(&self) -> Vec<Request<Reply>> {
+    /// Removes and returns all requests, in the order of arrival.
+    pub(crate) fn drain(&self) -> Vec<Request> {
         std::mem::take(&mut self.lock().requests)
     }
 
-    /// Drops what is there and what still comes.
+    /// Drops all requests, and those that still arrive.
     pub(crate) fn close(&self) {
         let dropped = {
             let mut arrived = self.lock();
@@ -108,70 +102,28 @@ impl Arrivals {
     }
 }
 
-/// Where a request's answer goes. Dropping it unanswered tells the caller that the outcome is unknown.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    channel: oneshot::Sender<Answer>,
-    deadline: Instant,
-    /// The places of the request with its tenant, on its node and behind the partition's gate; none if the inbox has it
-    /// from its own.
-    _permits: Option<([Permit; 2], GatePass)>,
-}
-
-impl Reply {
-    pub(crate) fn new(
-        deadline: Instant,
-        permits: [Permit; 2],
-        entered: GatePass,
-    ) -> (Self, oneshot::Receiver<Answer>) {
-        Self::with(deadline, Some((permits, entered)))
-    }
-
-    /// The reply to somebody who is bounded otherwise: by a slot for webhooks.
-    pub(crate) fn internal(deadline: Instant) -> (Self, oneshot::Receiver<Answer>) {
-        Self::with(deadline, None)
-    }
-
-    fn with(
-        deadline: Instant,
-        permits: Option<([Permit; 2], GatePass)>,
-    ) -> (Self, oneshot::Receiver<Answer>) {
-        let (channel, answer) = oneshot::channel();
-        (Self { channel, deadline, _permits: permits }, answer)
-    }
-
-    pub(crate) fn send(self, answer: Answer) {
-        // A caller that is gone has no use for the answer.
-        let _ = self.channel.send(answer);
-    }
-}
-
-impl Requester for Reply {
-    fn is_waiting(&self) -> bool {
-        !self.channel.is_closed() && Instant::now() < self.deadline
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbox::request::Write;
+    use crate::error::BrokerError;
+    use tokio::sync::oneshot;
+    use tokio::time::Instant;
+    use triggers_store::tables::operations::{Operation, Sweep, Swept};
 
-    fn request() -> (Request<Reply>, oneshot::Receiver<Answer>) {
-        let (requester, answer) = Reply::internal(Instant::now() + Duration::from_secs(60));
-        (Request { requester: Some(requester), ..Request::own(Write::Sweep) }, answer)
+    fn request() -> (Request, oneshot::Receiver<Result<Swept, BrokerError>>) {
+        Request::new(Sweep, Sweep.footprint(), Instant::now() + Duration::from_secs(60), None)
     }
 
     #[tokio::test]
-    async fn only_the_first_arrival_is_told_of_and_what_comes_too_late_is_dropped() {
+    async fn only_the_first_arrival_is_announced_and_late_arrivals_are_dropped() {
         let arrivals = Arrivals::default();
         let ((first, _), (second, waiting), (third, too_late)) = (request(), request(), request());
-        assert!(arrivals.push(first) && arrivals.take().len() == 1);
-        assert!(arrivals.push(second), "the inbox had taken the first one");
+        assert!(arrivals.push(first) && arrivals.drain().len() == 1);
+        assert!(arrivals.push(second), "the inbox had drained the first one");
         arrivals.close();
         waiting.await.unwrap_err();
         assert!(!arrivals.push(third), "ARRIVALS-1");
         too_late.await.unwrap_err();
-        assert!(arrivals.take().is_empty(), "ARRIVALS-1");
+        assert!(arrivals.drain().is_empty(), "ARRIVALS-1");
     }
 }

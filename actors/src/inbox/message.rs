@@ -1,38 +1,38 @@
-//! What an inbox is told.
+//! The messages of an inbox.
 
-use super::batch::{Batch, Committed, Finished};
-use super::handle::Reply;
-use super::machine::Request;
+use super::batch::{Finished, InboxBatch};
+use super::request::Request;
 use crate::delivery::DeliveryPermit;
 use triggers_protocol::SubscriptionId;
 use triggers_store::tables::TableError;
+use triggers_store::tables::batch::Applied;
 use triggers_store::tables::inbox::InboxState;
 
 /// A message to an inbox.
 #[derive(ractor_cluster::RactorMessage)]
 pub(crate) enum InboxMessage {
-    /// There are requests among the arrivals, where there were none.
+    /// Requests are among the arrivals, where there were none.
     Arrived,
-    /// A request of an attempt of its own.
-    Write(Request<Reply>),
-    /// The tenant's state was loaded, or could not be.
+    /// One of the inbox's own delivery attempts sends a request.
+    Submit(Request),
+    /// The load of the tenant's state has ended.
     Loaded(Result<InboxState, TableError>),
-    /// A batch is durable; its requests are being answered.
-    Committed(Box<Committed>, Finished),
-    /// A batch failed; its requests are not answered.
-    Failed(Box<Batch<Reply>>, TableError),
+    /// A batch that was not announced by `Ordered` is durable; its requests are being answered.
+    Committed(Box<Applied>, Finished),
+    /// A batch that was not announced by `Ordered` failed; its requests are not answered.
+    Failed(Box<InboxBatch>, TableError),
     /// A batch has its place in the order of commits.
-    Ordered(Box<Committed>, Finished),
-    /// One that had is durable; its requests are being answered.
-    Settled,
-    /// One that had failed; its requests are not answered.
-    Unsettled(Box<Batch<Reply>>, TableError),
-    /// Leases may have run out, or webhooks may be due.
-    Tick,
-    /// The slot that was waited for; none if there will be no more.
-    Slot(Option<DeliveryPermit>),
+    Ordered(Box<Applied>, Finished),
+    /// A batch announced by `Ordered` is now durable; its requests are being answered.
+    Durable,
+    /// A batch announced by `Ordered` failed, or its outcome is unknown; its requests are not answered.
+    DurabilityUnknown(Box<InboxBatch>, TableError),
+    /// The armed timer fires: leases may have run out, or webhooks may be due.
+    Timer,
+    /// The permit that the inbox waited for; none if the node gives no more.
+    Permit(Option<DeliveryPermit>),
     /// An attempt to this subscription did not start.
     AttemptLost(SubscriptionId),
     /// A task of the inbox ended without a result.
-    Lost,
+    TaskLost,
 }

@@ -1,27 +1,28 @@
-//! What an open inbox lets others see without asking it: its rates, when it has something to do, and that it has changed.
+//! What an open inbox shows without being asked: its rates, its next due time, and its changes.
 //!
-//! Invariants: `SIGNALS-1` the rates have sixty slots of one second each; a slot is emptied before it is used for another
-//! second; `SIGNALS-2` the time of the next thing to do is as of the last commit, so that a partition that closes an inbox
-//! knows when to open it again, and "at once" while nothing is known; `SIGNALS-3` an inbox with webhooks on their way shows
-//! that it is busy, and is not closed. The rates are a measurement of this node since the inbox was opened, not a durable count.
+//! Invariants: `SIGNALS-1` the rates have sixty counters of one second each; a counter is emptied before
+//! it is used for another second; `SIGNALS-2` the next due time is as of the last commit, so that a
+//! partition that closes an inbox knows when to open it again, and "at once" while nothing is known;
+//! `SIGNALS-3` an inbox with webhooks in flight shows that it is busy and is not closed.
+//! The rates are measured on this node since the inbox was opened; they are not durable counts.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use triggers_protocol::Timestamp;
-use triggers_store::tables::batch::Outcome;
+use triggers_store::tables::batch::Activity;
 
 const SECONDS: usize = 60;
 
-/// What an inbox shows.
+/// Signals of one open inbox.
 #[derive(Debug)]
 pub(crate) struct InboxSignals {
-    slots: Mutex<[Slot; SECONDS]>,
+    seconds: Mutex<[Second; SECONDS]>,
     /// Microseconds since the epoch; the largest number if there is nothing to do.
     next: AtomicI64,
     attachment: AtomicU8,
-    /// Told of every commit after which there may be more for consumers.
+    /// Notified of every commit after which consumers may find more to lease.
     pub(crate) committed: Notify,
 }
 
@@ -31,14 +32,14 @@ pub(crate) struct InboxSignals {
 pub(crate) enum Attachment {
     /// Nothing.
     Free,
-    /// What it has learned of endpoints, or its place in a queue.
+    /// Knowledge of endpoints, or a place in the queue for permits.
     Attached,
-    /// Webhooks that are on their way.
+    /// Webhooks in flight.
     Busy,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Slot {
+struct Second {
     second: u64,
     ingested: u32,
     delivered: u32,
@@ -47,20 +48,20 @@ struct Slot {
 impl InboxSignals {
     pub(crate) fn new() -> Self {
         Self {
-            slots: Mutex::new([Slot::default(); SECONDS]),
+            seconds: Mutex::new([Second::default(); SECONDS]),
             next: AtomicI64::new(0),
             attachment: AtomicU8::new(Attachment::Free as u8),
             committed: Notify::new(),
         }
     }
 
-    /// Notes when there is something to do, and what would be lost with the inbox.
+    /// Sets the next due time, and what would be lost with the inbox.
     pub(crate) fn set_next(&self, next: Option<Timestamp>, attachment: Attachment) {
         self.next.store(next.map_or(i64::MAX, Timestamp::as_micros), Ordering::Relaxed);
         self.attachment.store(attachment as u8, Ordering::Relaxed);
     }
 
-    /// A commit has made something due, of which the inbox itself has not heard yet.
+    /// A commit has made something due at this time, and the inbox has not heard of it yet.
     pub(crate) fn expect(&self, due: Timestamp) {
         self.next.fetch_min(due.as_micros(), Ordering::Relaxed);
     }
@@ -70,39 +71,29 @@ impl InboxSignals {
         self.attachment.load(Ordering::Relaxed) < attachment as u8
     }
 
-    /// When there is something to do.
+    /// Time at which the inbox has something to do.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         let micros = self.next.load(Ordering::Relaxed);
         (micros != i64::MAX).then(|| Timestamp::from_micros(micros))
     }
 
-    /// Counts the outcomes of a committed batch at the monotonic time `now`.
-    pub(crate) fn note(&self, now: Duration, outcomes: &[Outcome]) {
-        let count = |wanted: fn(&Outcome) -> bool| {
-            u32::try_from(outcomes.iter().filter(|outcome| wanted(outcome)).count())
-                .unwrap_or(u32::MAX)
-        };
-        let ingested = count(|outcome| matches!(outcome, Outcome::Appended(_)));
-        let delivered = count(|outcome| match outcome {
-            Outcome::Acknowledged(_) => true,
-            Outcome::Settled(settled) => settled.is_delivered,
-            _ => false,
-        });
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = &mut slots[now.as_secs() as usize % SECONDS];
-        if slot.second != now.as_secs() {
-            *slot = Slot { second: now.as_secs(), ..Slot::default() };
+    /// Counts what a committed batch did at the monotonic time `now`.
+    pub(crate) fn note(&self, now: Duration, activity: Activity) {
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let second = &mut seconds[now.as_secs() as usize % SECONDS];
+        if second.second != now.as_secs() {
+            *second = Second { second: now.as_secs(), ..Second::default() };
         }
-        slot.ingested = slot.ingested.saturating_add(ingested);
-        slot.delivered = slot.delivered.saturating_add(delivered);
+        second.ingested = second.ingested.saturating_add(activity.accepted);
+        second.delivered = second.delivered.saturating_add(activity.delivered);
     }
 
     /// Events ingested and delivered a second over the minute before `now`.
     pub(crate) fn per_second(&self, now: Duration) -> (f64, f64) {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = slots.iter().filter(|slot| slot.second + SECONDS as u64 > now.as_secs());
-        let (ingested, delivered) = recent.fold((0, 0), |(ingested, delivered), slot| {
-            (ingested + u64::from(slot.ingested), delivered + u64::from(slot.delivered))
+        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = seconds.iter().filter(|second| second.second + SECONDS as u64 > now.as_secs());
+        let (ingested, delivered) = recent.fold((0, 0), |(ingested, delivered), second| {
+            (ingested + u64::from(second.ingested), delivered + u64::from(second.delivered))
         });
         (ingested as f64 / SECONDS as f64, delivered as f64 / SECONDS as f64)
     }
@@ -111,12 +102,11 @@ impl InboxSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use triggers_protocol::EventId;
 
     #[test]
     fn a_minute_later_nothing_is_left() {
         let rates = InboxSignals::new();
-        rates.note(Duration::from_secs(100), &vec![Outcome::Appended(EventId::ZERO); 120]);
+        rates.note(Duration::from_secs(100), Activity { accepted: 120, ..Activity::default() });
         assert_eq!(rates.per_second(Duration::from_secs(159)), (2.0, 0.0));
         assert_eq!(rates.per_second(Duration::from_secs(160)), (0.0, 0.0));
     }

@@ -1,9 +1,9 @@
 //! The handle to a partition, and the routing table through which the router finds it.
 
 use super::InboxTable;
+use crate::error::BrokerError;
 use crate::gate::Gate;
 use crate::inbox::handle::InboxHandle;
-use crate::inbox::request::BrokerError;
 use ractor::ActorRef;
 use ractor_cluster::RactorMessage;
 use std::collections::BTreeMap;

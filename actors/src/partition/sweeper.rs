@@ -8,7 +8,6 @@
 //! It remembers nothing: what it did not get to is found again the next time.
 
 use super::PartitionHandle;
-use crate::inbox::request::{Write, WriteResult};
 use crate::options::BrokerOptions;
 use crate::router;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -17,9 +16,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::TenantId;
 use triggers_store::kv::{Run, Store};
-use triggers_store::tables::batch::{Sweep, is_sweep_due};
+
 use triggers_store::tables::inbox;
 use triggers_store::tables::keys::TenantKeys;
+use triggers_store::tables::operations::{Sweep, Swept, is_sweep_due};
 
 /// Tenants read at a time.
 const TENANTS_PAGE: usize = 100;
@@ -113,19 +113,19 @@ impl SweeperArguments {
         let keys = TenantKeys::new(self.partition.id(), tenant);
         let (guard, keys) = (&self.partition.guard, &keys);
         let at = self.store.environment().now();
-        let sweep = Sweep { at, idempotency_retention: self.options.idempotency_retention };
+        let retention = self.options.idempotency_retention;
         let run = Run::idempotent(Instant::now() + TIMEOUT);
-        if !self.store.run(run, |tx| Box::pin(is_sweep_due(tx, guard, keys, sweep))).await? {
+        let is_due =
+            self.store.run(run, |tx| Box::pin(is_sweep_due(tx, guard, keys, at, retention)));
+        if !is_due.await? {
             return Ok(());
         }
         loop {
             let deadline = Instant::now() + TIMEOUT;
-            let answer = router::ask(&self.partition, tenant, Write::Sweep, deadline).await?;
-            let Some(WriteResult::Swept { removed, more }) = answer.into_iter().next() else {
-                return Ok(());
-            };
+            let Swept { removed, has_more } =
+                router::execute_in(&self.partition, tenant, Sweep, deadline).await?;
             metrics::counter!("triggers_swept_total").increment(removed as u64);
-            if !more {
+            if !has_more {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE).await;

@@ -1,33 +1,23 @@
-//! Subscriptions through the router: made, changed and removed by the tenant's inbox, read from the store.
+//! Subscriptions through the router: reads of their rows, attempts and audit, and pings.
 //!
-//! Invariants: `ROUTER-SUB-1` a change is durable before it is answered, and holds for every event that is accepted after
-//! that; `ROUTER-SUB-2` a ping takes a slot like every webhook, one for a tenant at a time, and leaves no trace: it is no
-//! event.
+//! Invariants: `ROUTER-SUB-1` a change is durable before it is answered, and holds for every event that
+//! is accepted after that; `ROUTER-SUB-2` a ping takes a delivery permit like every webhook, a tenant has
+//! one at a time, and it leaves no trace, because it is no event.
 
-use super::{Place, Router, receive};
+use super::{Router, TenantData};
 use crate::delivery::{SendFailure, SendOutcome, Webhook};
-use crate::inbox::request::{BrokerError, Write, WriteResult};
+use crate::error::BrokerError;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use triggers_protocol::event::EventState;
 use triggers_protocol::{Event, EventId, EventType, SubscriptionId, TenantId, Timestamp};
-use triggers_store::tables::batch::{By, SubscriptionChange};
 use triggers_store::tables::rows::SubscriptionRow;
 use triggers_store::tables::subscriptions::{self, AttemptPage, AuditPage, Before};
 
 /// The event type of a ping.
 const PING: &str = "ping";
-
-/// What became of an attempt to make a subscription.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Subscribed {
-    /// It was made.
-    Yes(Box<SubscriptionRow>),
-    /// The tenant has as many as it may.
-    TooMany,
-}
 
 /// What became of a ping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,59 +49,6 @@ impl Drop for Pinging {
 }
 
 impl Router {
-    /// Makes a subscription.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn subscribe(
-        &self,
-        tenant: &TenantId,
-        row: SubscriptionRow,
-        by: By,
-        deadline: Instant,
-    ) -> Result<Subscribed, BrokerError> {
-        match self.write(tenant, Write::Subscribe(Box::new(row), by), deadline).await? {
-            Some(WriteResult::Subscribed(row)) => Ok(Subscribed::Yes(row)),
-            _ => Ok(Subscribed::TooMany),
-        }
-    }
-
-    /// Changes a subscription; none if there is no such one.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn change_subscription(
-        &self,
-        tenant: &TenantId,
-        id: SubscriptionId,
-        change: SubscriptionChange,
-        by: By,
-        deadline: Instant,
-    ) -> Result<Option<SubscriptionRow>, BrokerError> {
-        match self
-            .write(tenant, Write::ChangeSubscription(id, Box::new(change), by), deadline)
-            .await?
-        {
-            Some(WriteResult::Subscribed(row)) => Ok(Some(*row)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Removes a subscription; whether there was one. What waits for it is given up.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn unsubscribe(
-        &self,
-        tenant: &TenantId,
-        id: SubscriptionId,
-        by: By,
-        deadline: Instant,
-    ) -> Result<bool, BrokerError> {
-        let result = self.write(tenant, Write::Unsubscribe(id, by), deadline).await?;
-        Ok(matches!(result, Some(WriteResult::Deleted)))
-    }
-
     /// The tenant's subscriptions, oldest first.
     ///
     /// # Errors
@@ -121,7 +58,7 @@ impl Router {
         tenant: &TenantId,
         deadline: Instant,
     ) -> Result<Vec<SubscriptionRow>, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
+        let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(subscriptions::list(tx, guard, keys))).await
     }
 
@@ -135,7 +72,7 @@ impl Router {
         id: SubscriptionId,
         deadline: Instant,
     ) -> Result<Option<SubscriptionRow>, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
+        let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(subscriptions::find(tx, guard, keys, id))).await
     }
 
@@ -151,7 +88,7 @@ impl Router {
         limit: usize,
         deadline: Instant,
     ) -> Result<Option<AttemptPage>, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
+        let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         self.read(deadline, |tx| {
             Box::pin(subscriptions::attempts(tx, guard, keys, id, (before, limit)))
         })
@@ -169,7 +106,7 @@ impl Router {
         limit: usize,
         deadline: Instant,
     ) -> Result<AuditPage, BrokerError> {
-        let Place { guard, keys, .. } = &self.place(tenant, deadline).await?;
+        let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         self.read(deadline, |tx| Box::pin(subscriptions::audit(tx, guard, keys, (before, limit))))
             .await
     }
@@ -208,15 +145,5 @@ impl Router {
             reason: "no answer within the time of this request".to_owned(),
         });
         Ok(Ping { outcome, took: environment.monotonic().saturating_sub(began) })
-    }
-
-    async fn write(
-        &self,
-        tenant: &TenantId,
-        write: Write,
-        deadline: Instant,
-    ) -> Result<Option<WriteResult>, BrokerError> {
-        let answer = self.submit(tenant, vec![write], None, deadline).await?;
-        Ok(receive(answer, deadline).await?.pop())
     }
 }

@@ -1,13 +1,14 @@
 //! Many callers on a store that conflicts, stalls, forgets its answers and commits late: nothing that was answered is
 //! lost, nothing exists twice, ids grow in the order of acceptance, and the counters equal a recount.
 
-use crate::fixture::{PARTITIONS, event, in_seconds, list_all, next, start, store, tenant};
+use crate::fixture::{self, PARTITIONS, event, in_seconds, list_all, next, start, store, tenant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use triggers_actors::{BrokerError, BrokerOptions, Deletion, Router};
+use triggers_actors::{BrokerError, BrokerOptions, Router};
 use triggers_protocol::{EventId, EventStatus, TenantId};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
-use triggers_store::tables::inbox::Found;
+use triggers_store::tables::inbox::Missing;
+use triggers_store::tables::operations::DeleteEvent;
 
 /// What the callers were told.
 #[derive(Clone, Default)]
@@ -71,7 +72,8 @@ async fn append(
     told: &Mutex<Told>,
 ) -> Option<EventId> {
     loop {
-        let answer = router.append(tenant, vec![event(payload, key)], None, in_seconds(10)).await;
+        let answer =
+            router.append(tenant, fixture::append(vec![event(payload, key)]), in_seconds(10)).await;
         match answer.map(|mut results| results.remove(0)) {
             Ok(Ok(accepted)) => {
                 let mut told = told.lock().unwrap();
@@ -92,14 +94,11 @@ async fn append(
 }
 
 async fn acknowledge(router: &Router, tenant: &TenantId, id: EventId, told: &Mutex<Told>) {
-    let answer = router.acknowledge(tenant, vec![id], in_seconds(10)).await;
+    let answer = router.acknowledge_all(tenant, &[id], in_seconds(10)).await;
     let mut told = told.lock().unwrap();
     match answer.as_deref() {
-        Ok([Found::Event(event)]) => {
-            assert_eq!(event.state.status, EventStatus::Delivered);
-            told.acknowledged.insert(id);
-        }
-        Ok([Found::Gone]) => {}
+        Ok([Ok(())]) => drop(told.acknowledged.insert(id)),
+        Ok([Err(Missing::Gone)]) => {}
         Ok(other) => panic!("an accepted event was {other:?}"),
         Err(BrokerError::Unknown) => drop(told.doubtful.insert(id)),
         Err(_) => {}
@@ -107,11 +106,11 @@ async fn acknowledge(router: &Router, tenant: &TenantId, id: EventId, told: &Mut
 }
 
 async fn delete(router: &Router, tenant: &TenantId, id: EventId, told: &Mutex<Told>) {
-    let answer = router.delete(tenant, id, in_seconds(10)).await;
+    let answer = router.execute(tenant, DeleteEvent { id }, in_seconds(10)).await;
     let mut told = told.lock().unwrap();
     match answer {
-        Ok(Deletion::Deleted | Deletion::Gone) => drop(told.deleted.insert(id)),
-        Ok(Deletion::NotFound) => panic!("an accepted event was not found"),
+        Ok(Ok(()) | Err(Missing::Gone)) => drop(told.deleted.insert(id)),
+        Ok(Err(Missing::NotFound)) => panic!("an accepted event was not found"),
         Err(BrokerError::Unknown) => drop(told.doubtful.insert(id)),
         Err(_) => {}
     }

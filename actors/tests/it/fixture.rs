@@ -5,12 +5,13 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
-use triggers_actors::{BrokerOptions, IdempotencyRequest, NewEvent, Node, NodeArguments, Router};
+use triggers_actors::{BrokerOptions, Node, NodeArguments, Router};
 use triggers_protocol::environment::{Clock, Random};
 use triggers_protocol::{Environment, Event, EventId, EventStatus, EventType, TenantId, Timestamp};
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::SimulatedEngine;
 use triggers_store::tables::inbox::PageQuery;
+use triggers_store::tables::operations::{Append, IdempotencyKey, NewEvent};
 
 pub const PARTITIONS: u16 = 4;
 
@@ -113,9 +114,14 @@ pub fn event(payload: &str, key: Option<&str>) -> NewEvent {
         idempotency: key.map(|key| {
             let mut hash = [0; 16];
             hash[..key.len()].copy_from_slice(key.as_bytes());
-            IdempotencyRequest { hash, request_digest: [1; 32] }
+            IdempotencyKey { hash, request_digest: [1; 32] }
         }),
     }
+}
+
+/// An append of events without a quota.
+pub fn append(events: Vec<NewEvent>) -> Append {
+    Append { events, waiting_events_max: None }
 }
 
 pub fn query(status: EventStatus, after: EventId, limit: usize) -> PageQuery {

@@ -1,19 +1,19 @@
 //! Leases in virtual time: who holds what, when it comes back, and when it is given up.
 
-use crate::fixture::{event, in_seconds, list_all, next, start, store, tenant};
+use crate::fixture::{self, event, in_seconds, list_all, next, start, store, tenant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
-use triggers_actors::{
-    BrokerError, BrokerOptions, Change, LeaseRequest, Node, RefuseRequest, Router,
-};
+use triggers_actors::{BrokerError, BrokerOptions, Node, Router};
 use triggers_protocol::{EventId, EventStatus, RetryPolicy, TenantId, Timestamp};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::kv::{Run, Store};
 use triggers_store::tables::TableError;
 use triggers_store::tables::access;
-use triggers_store::tables::batch::Leased;
+use triggers_store::tables::operations::{
+    Acknowledge, ExtendLease, Lease, Leased, Nack, Replay, Unchanged,
+};
 use triggers_store::tables::rows::{AttemptOutcome, TenantRow};
 
 fn engine(seed: u64) -> SimulatedEngine {
@@ -48,14 +48,14 @@ async fn set_policy(store: &Store, tenant: &TenantId, delays_seconds: &[u32]) {
 
 async fn append(router: &Router, tenant: &TenantId, count: usize) -> Vec<EventId> {
     let events = (0..count).map(|n| event(&format!("{{\"n\":{n}}}"), None)).collect();
-    let results = router.append(tenant, events, None, in_seconds(30)).await.unwrap();
+    let results = router.append(tenant, fixture::append(events), in_seconds(30)).await.unwrap();
     results.into_iter().map(|result| result.unwrap().event.id).collect()
 }
 
 async fn lease(router: &Router, tenant: &TenantId, limit: usize, seconds: u64) -> Vec<Leased> {
     let request =
-        LeaseRequest { limit, event_types: Vec::new(), visibility: Duration::from_secs(seconds) };
-    router.lease(tenant, request, in_seconds(10)).await.unwrap()
+        Lease { limit, event_types: Vec::new(), visibility: Duration::from_secs(seconds) };
+    router.execute(tenant, request, in_seconds(10)).await.unwrap()
 }
 
 async fn status(router: &Router, tenant: &TenantId, status: EventStatus) -> Vec<EventId> {
@@ -126,44 +126,35 @@ async fn a_token_is_good_while_its_lease_holds() {
     append(&router, &tenant, 1).await;
     let (first, _) = lease_when_due(&router, &tenant).await;
     let (id, stale) = (first.event.id, Some(first.token));
-    let longer = router
-        .extend(&tenant, id, first.token, Duration::from_secs(60), in_seconds(5))
-        .await
-        .unwrap();
-    assert!(matches!(longer, Change::Event(_)));
+    let extend = ExtendLease { id, token: first.token, visibility: Duration::from_secs(60) };
+    router.change(&tenant, extend.clone(), in_seconds(5)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(lease(&router, &tenant, 1, 10).await.is_empty(), "it was held longer");
     tokio::time::sleep(Duration::from_secs(31)).await;
     let (second, _) = lease_when_due(&router, &tenant).await;
     for token in [stale, Some([0; 16])] {
-        let refused = router.acknowledge_leased(&tenant, id, token, in_seconds(5)).await.unwrap();
-        assert_eq!(refused, Change::Conflict);
-        let refuse = RefuseRequest { id, token, reason: None, retry_after: None };
-        assert_eq!(router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap(), Change::Conflict);
+        let acknowledge = Acknowledge { id, token };
+        let acknowledged = router.change(&tenant, acknowledge, in_seconds(5)).await.unwrap();
+        assert_eq!(acknowledged, Err(Unchanged::Conflict));
+        let nack = Nack { id, token, reason: None, retry_after: None };
+        let nacked = router.change(&tenant, nack, in_seconds(5)).await.unwrap();
+        assert_eq!(nacked, Err(Unchanged::Conflict));
     }
-    let late = router
-        .extend(&tenant, id, first.token, Duration::from_secs(60), in_seconds(5))
-        .await
-        .unwrap();
-    assert_eq!(late, Change::Conflict);
+    let late = router.change(&tenant, extend, in_seconds(5)).await.unwrap();
+    assert_eq!(late, Err(Unchanged::Conflict));
     for _ in 0..2 {
-        let done = router
-            .acknowledge_leased(&tenant, id, Some(second.token), in_seconds(5))
-            .await
-            .unwrap();
-        assert!(
-            matches!(done, Change::Event(event) if event.state.status == EventStatus::Delivered)
-        );
+        let acknowledge = Acknowledge { id, token: Some(second.token) };
+        let event = router.change(&tenant, acknowledge, in_seconds(5)).await.unwrap().unwrap();
+        assert_eq!(event.state.status, EventStatus::Delivered);
     }
-    assert_eq!(
-        router.acknowledge_leased(&tenant, id, stale, in_seconds(5)).await.unwrap(),
-        Change::Conflict
-    );
+    let acknowledge = Acknowledge { id, token: stale };
+    let late = router.change(&tenant, acknowledge, in_seconds(5)).await.unwrap();
+    assert_eq!(late, Err(Unchanged::Conflict));
     assert_eq!(status(&router, &tenant, EventStatus::Delivered).await, [id]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_event_comes_back_when_its_consumer_says() {
+async fn a_nacked_event_comes_back_when_its_consumer_says() {
     let (engine, tenant) = (engine(3), tenant("acme"));
     let store = store(&engine, 3);
     set_policy(&store, &tenant, &[3_600]).await;
@@ -171,46 +162,35 @@ async fn a_refused_event_comes_back_when_its_consumer_says() {
     let router = node.router();
     let id = append(&router, &tenant, 1).await[0];
     let (first, _) = lease_when_due(&router, &tenant).await;
-    let refuse = RefuseRequest {
+    let nack = Nack {
         id,
         token: Some(first.token),
         reason: Some("not today".into()),
         retry_after: Some(Duration::from_secs(5)),
     };
-    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else {
-        panic!("refused")
-    };
+    let event = router.change(&tenant, nack, in_seconds(5)).await.unwrap().unwrap();
     assert_eq!(
         (event.state.status, event.state.last_error.as_deref()),
         (EventStatus::Queued, Some("not today"))
     );
     let (second, waited) = lease_when_due(&router, &tenant).await;
     assert!((4..=6).contains(&waited.as_secs()), "{waited:?}");
-    let refuse = RefuseRequest {
-        id,
-        token: Some(second.token),
-        reason: None,
-        retry_after: Some(Duration::ZERO),
-    };
-    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else {
-        panic!("refused")
-    };
+    let nack =
+        Nack { id, token: Some(second.token), reason: None, retry_after: Some(Duration::ZERO) };
+    let event = router.change(&tenant, nack, in_seconds(5)).await.unwrap().unwrap();
     assert_eq!(
         event.state.status,
         EventStatus::Failed,
         "the policy has one retry, whatever the consumer asks for"
     );
-    let Change::Event(event) = router.replay(&tenant, id, in_seconds(5)).await.unwrap() else {
-        panic!("replay")
-    };
+    let event = router.change(&tenant, Replay { id }, in_seconds(5)).await.unwrap().unwrap();
     assert_eq!(event.state.status, EventStatus::Received);
-    assert_eq!(router.replay(&tenant, id, in_seconds(5)).await.unwrap(), Change::Conflict);
+    let again = router.change(&tenant, Replay { id }, in_seconds(5)).await.unwrap();
+    assert_eq!(again, Err(Unchanged::Conflict));
     let (third, _) = lease_when_due(&router, &tenant).await;
     assert_eq!(third.event.state.attempts, 3);
-    let refuse = RefuseRequest { id, token: None, reason: None, retry_after: None };
-    let Change::Event(event) = router.refuse(&tenant, refuse, in_seconds(5)).await.unwrap() else {
-        panic!("refused")
-    };
+    let nack = Nack { id, token: None, reason: None, retry_after: None };
+    let event = router.change(&tenant, nack, in_seconds(5)).await.unwrap().unwrap();
     assert_eq!(event.state.status, EventStatus::Queued, "the policy counts from the replay");
 }
 
@@ -251,11 +231,9 @@ async fn leases_end_on_time_whose_commit_was_answered_as_unknown() {
     engine.set_options(SimulatedOptions { unknown_committed_per_mille: 700, ..engine.options() });
     let before = engine.faults_fired().unknown_committed;
     let first = lease(&router, &tenant, 1, 5).await.remove(0);
-    let token = first.token;
-    router
-        .extend(&tenant, first.event.id, token, Duration::from_secs(8), in_seconds(10))
-        .await
-        .unwrap();
+    let (id, token, visibility) = (first.event.id, first.token, Duration::from_secs(8));
+    let extend = ExtendLease { id, token, visibility };
+    router.change(&tenant, extend, in_seconds(10)).await.unwrap().unwrap();
     lease(&router, &tenant, 1, 5).await.remove(0);
     assert!(engine.faults_fired().unknown_committed > before, "no answer was lost");
     engine.set_options(SimulatedOptions { unknown_committed_per_mille: 0, ..engine.options() });
@@ -291,11 +269,10 @@ async fn twenty_consumers_share_an_inbox_and_each_event_is_delivered_once() {
                 }
                 handled.lock().unwrap().extend(leased.iter().map(|leased| leased.event.id));
                 for leased in leased {
-                    let token = Some(leased.token);
-                    router
-                        .acknowledge_leased(&tenant, leased.event.id, token, in_seconds(10))
-                        .await
-                        .unwrap();
+                    let (id, token) = (leased.event.id, Some(leased.token));
+                    let acknowledge = Acknowledge { id, token };
+                    let acknowledged = router.change(&tenant, acknowledge, in_seconds(10)).await;
+                    acknowledged.unwrap().unwrap();
                 }
             }
         }));
@@ -337,8 +314,8 @@ async fn faulty_consumers(seed: u64) {
     let node = node(&store, "n@1").await;
     let mut ids = BTreeSet::new();
     while ids.len() < 60 {
-        let appended =
-            node.router().append(&tenant, vec![event("{}", None); 20], None, in_seconds(10)).await;
+        let append = fixture::append(vec![event("{}", None); 20]);
+        let appended = node.router().append(&tenant, append, in_seconds(10)).await;
         ids.extend(appended.into_iter().flatten().flatten().map(|accepted| accepted.event.id));
     }
     let held: Arc<Mutex<BTreeMap<EventId, Instant>>> = Arc::default();
@@ -378,9 +355,9 @@ type Parts =
 async fn consume((router, tenant, held, acknowledged, mut random): Parts) {
     for _ in 0..40 {
         let visibility = Duration::from_secs(30);
-        let request = LeaseRequest { limit: 5, event_types: Vec::new(), visibility };
+        let request = Lease { limit: 5, event_types: Vec::new(), visibility };
         let began = Instant::now();
-        let leased = match router.lease(&tenant, request, in_seconds(10)).await {
+        let leased = match router.execute(&tenant, request, in_seconds(10)).await {
             Ok(leased) => leased,
             Err(BrokerError::Unknown | BrokerError::DeadlinePassed | BrokerError::NodeBusy) => {
                 continue;
@@ -402,12 +379,13 @@ async fn consume((router, tenant, held, acknowledged, mut random): Parts) {
         tokio::time::sleep(Duration::from_millis(next(&mut random) % 500)).await;
         for leased in leased {
             let id = leased.event.id;
-            match router.acknowledge_leased(&tenant, id, Some(leased.token), in_seconds(10)).await {
-                Ok(Change::Event(_)) => drop(acknowledged.lock().unwrap().insert(id)),
-                Ok(Change::Conflict) => {
-                    assert!(Instant::now() >= began + visibility, "a good token was refused")
+            let acknowledge = Acknowledge { id, token: Some(leased.token) };
+            match router.change(&tenant, acknowledge, in_seconds(10)).await {
+                Ok(Ok(_)) => drop(acknowledged.lock().unwrap().insert(id)),
+                Ok(Err(Unchanged::Conflict)) => {
+                    assert!(Instant::now() >= began + visibility, "a good token was rejected")
                 }
-                Ok(other) => panic!("{other:?}"),
+                Ok(Err(other)) => panic!("{other:?}"),
                 Err(_) => {}
             }
         }

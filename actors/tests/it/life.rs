@@ -1,17 +1,17 @@
 //! The life of inboxes and nodes: idle stop and reload, room for others, restarts, deposed owners, full doors.
 
-use crate::fixture::{PARTITIONS, event, in_seconds, list_all, start, store, tenant};
+use crate::fixture::{self, PARTITIONS, event, in_seconds, list_all, start, store, tenant};
 use crate::receivers::Receivers;
 use std::sync::Arc;
 use std::time::Duration;
-use triggers_actors::{BrokerError, BrokerOptions, Node, NodeArguments, Refusal, StartError};
+use triggers_actors::{BrokerError, BrokerOptions, Node, NodeArguments, StartError};
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::kv::{Run, Store};
 use triggers_store::tables::TableError;
 use triggers_store::tables::fence;
-use triggers_store::tables::inbox::Found;
 use triggers_store::tables::keys::TenantKeys;
+use triggers_store::tables::operations::{Append, DeleteEvent, Rejection};
 use triggers_store::tables::rows::{Head, Row};
 
 fn engine() -> SimulatedEngine {
@@ -26,8 +26,9 @@ async fn append(
     router: &triggers_actors::Router,
     tenant: &TenantId,
 ) -> Result<EventId, BrokerError> {
-    let results = router.append(tenant, vec![event("{}", None)], None, in_seconds(5)).await?;
-    Ok(results[0].as_ref().expect("one event without a key is not refused by itself").event.id)
+    let results =
+        router.append(tenant, fixture::append(vec![event("{}", None)]), in_seconds(5)).await?;
+    Ok(results[0].as_ref().expect("one event without a key is not rejected by itself").event.id)
 }
 
 /// Writes a tenant's head behind the inbox's back.
@@ -106,7 +107,7 @@ async fn a_deposed_owner_neither_writes_nor_reads() {
     assert_eq!(append(&old.router(), &tenant).await, Err(BrokerError::NotOwner));
     assert_eq!(old.router().find(&tenant, id, in_seconds(5)).await, Err(BrokerError::NotOwner));
     assert!(append(&new.router(), &tenant).await.unwrap() > id);
-    assert!(matches!(new.router().find(&tenant, id, in_seconds(5)).await, Ok(Found::Event(_))));
+    assert!(matches!(new.router().find(&tenant, id, in_seconds(5)).await, Ok(Ok(_))));
     let (new_epochs, old_epochs) = (new.watch().served(), old.watch().served());
     assert!(new_epochs.iter().all(|(partition, epoch)| old_epochs[partition] < *epoch));
 }
@@ -180,13 +181,13 @@ async fn a_large_request_is_split_and_keeps_its_order() {
         start(&store, BrokerOptions { batch_events_max: 10, ..BrokerOptions::default() }, "n@1")
             .await;
     let events = (0..95).map(|n| event(&format!("{{\"n\":{n}}}"), None)).collect();
-    let results = node.router().append(&tenant, events, None, in_seconds(30)).await.unwrap();
+    let results =
+        node.router().append(&tenant, fixture::append(events), in_seconds(30)).await.unwrap();
     let ids: Vec<EventId> =
         results.iter().map(|result| result.as_ref().unwrap().event.id).collect();
     assert!(ids.len() == 95 && ids.is_sorted());
-    let acknowledged =
-        node.router().acknowledge(&tenant, ids.clone(), in_seconds(30)).await.unwrap();
-    assert!(acknowledged.iter().all(|found| matches!(found, Found::Event(_))));
+    let acknowledged = node.router().acknowledge_all(&tenant, &ids, in_seconds(30)).await.unwrap();
+    assert!(acknowledged.iter().all(Result::is_ok));
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,17 +197,18 @@ async fn the_quota_ends_when_events_are_acknowledged() {
     let node = start(&store, BrokerOptions::default(), "n@1").await;
     let append = async |n: usize| {
         let events = vec![event("{}", None); n];
-        node.router().append(&tenant, events, Some(3), in_seconds(5)).await.unwrap()
+        let append = Append { events, waiting_events_max: Some(3) };
+        node.router().append(&tenant, append, in_seconds(5)).await.unwrap()
     };
     let results = append(5).await;
     assert_eq!(
-        results.iter().filter(|result| matches!(result, Err(Refusal::QuotaExceeded))).count(),
+        results.iter().filter(|result| matches!(result, Err(Rejection::QuotaExceeded))).count(),
         2
     );
     let id = results[0].as_ref().unwrap().event.id;
-    node.router().acknowledge(&tenant, vec![id], in_seconds(5)).await.unwrap();
+    node.router().acknowledge_all(&tenant, &[id], in_seconds(5)).await.unwrap();
     assert!(append(1).await[0].is_ok());
-    assert_eq!(append(1).await[0], Err(Refusal::QuotaExceeded));
+    assert_eq!(append(1).await[0], Err(Rejection::QuotaExceeded));
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,12 +218,13 @@ async fn the_quota_holds_after_an_idle_stop_and_a_repeated_request_is_answered_a
     let node = start(&store, BrokerOptions::default(), "n@1").await;
     let append = async |key: Option<&str>| {
         let events = vec![event("{}", key)];
-        node.router().append(&tenant, events, Some(1), in_seconds(5)).await.unwrap().remove(0)
+        let append = Append { events, waiting_events_max: Some(1) };
+        node.router().append(&tenant, append, in_seconds(5)).await.unwrap().remove(0)
     };
     let first = append(Some("key")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(200)).await;
-    assert_eq!(append(None).await, Err(Refusal::QuotaExceeded));
-    assert_eq!(append(Some("other")).await, Err(Refusal::QuotaExceeded));
+    assert_eq!(append(None).await, Err(Rejection::QuotaExceeded));
+    assert_eq!(append(Some("other")).await, Err(Rejection::QuotaExceeded));
     let again = append(Some("key")).await.unwrap();
     assert!(again.replayed && again.event.id == first.event.id);
 }
@@ -234,13 +237,18 @@ async fn an_idempotency_key_is_free_again_when_its_time_is_over() {
     let append = async |payload: &str, digest: u8| {
         let mut event = event(payload, Some("key"));
         event.idempotency.as_mut().unwrap().request_digest = [digest; 32];
-        node.router().append(&tenant, vec![event], None, in_seconds(5)).await.unwrap().remove(0)
+        node.router()
+            .append(&tenant, fixture::append(vec![event]), in_seconds(5))
+            .await
+            .unwrap()
+            .remove(0)
     };
     let first = append("{\"n\":1}", 1).await.unwrap();
     let replayed = append("{\"n\":1}", 1).await.unwrap();
     assert!(replayed.replayed && replayed.event == first.event);
-    assert_eq!(append("{\"n\":2}", 2).await, Err(Refusal::KeyReused));
-    node.router().delete(&tenant, first.event.id, in_seconds(5)).await.unwrap();
+    assert_eq!(append("{\"n\":2}", 2).await, Err(Rejection::KeyReused));
+    let delete = DeleteEvent { id: first.event.id };
+    node.router().execute(&tenant, delete, in_seconds(5)).await.unwrap().unwrap();
     let after_deletion = append("{\"n\":1}", 1).await.unwrap();
     assert!(after_deletion.replayed && after_deletion.event == first.event);
     tokio::time::sleep(Duration::from_secs(86_401)).await;

@@ -5,18 +5,24 @@ mod crashes;
 mod lanes;
 mod retention;
 
-use crate::fixture::{VirtualClock, event, in_seconds, list_all, start_with, store_on, tenant};
+use crate::fixture::{
+    VirtualClock, append, event, in_seconds, list_all, start_with, store_on, tenant,
+};
 use crate::receivers::{Behaviour, Receivers};
 use std::time::Duration;
 use tokio::time::Instant;
-use triggers_actors::{BrokerOptions, Change, LeaseRequest, Node, Router, Subscribed};
+use triggers_actors::{BrokerOptions, Node, Router};
 use triggers_protocol::webhook::SigningKey;
 use triggers_protocol::{
     EventId, EventStatus, EventTypePattern, RetryPolicy, SubscriptionId, TenantId, Timestamp,
 };
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
-use triggers_store::tables::batch::{By, SubscriptionChange};
+use triggers_store::tables::batch::Initiator;
+use triggers_store::tables::operations::{
+    ChangeSubscription, CreateSubscription, DeleteEvent, DeleteSubscription, Lease, Replay,
+    SubscriptionChange, TooManySubscriptions,
+};
 use triggers_store::tables::rows::{
     Actor, AttemptOutcome, AuditAction, DisabledReason, SubscriptionKey, SubscriptionRow,
     SubscriptionStatus,
@@ -61,16 +67,14 @@ impl Bench {
     }
 
     pub async fn subscribe_as(&self, row: SubscriptionRow) -> SubscriptionId {
-        match self.router().subscribe(&self.tenant, row, by(1), in_seconds(5)).await.unwrap() {
-            Subscribed::Yes(row) => row.id,
-            Subscribed::TooMany => panic!("too many"),
-        }
+        let create = CreateSubscription { row, by: by() };
+        self.router().execute(&self.tenant, create, in_seconds(5)).await.unwrap().unwrap().id
     }
 
     pub async fn append(&self, count: usize) -> Vec<EventId> {
         let events = (0..count).map(|n| event(&format!("{{\"n\":{n}}}"), None)).collect();
         let results =
-            self.router().append(&self.tenant, events, None, in_seconds(30)).await.unwrap();
+            self.router().append(&self.tenant, append(events), in_seconds(30)).await.unwrap();
         results.into_iter().map(|result| result.unwrap().event.id).collect()
     }
 
@@ -104,21 +108,25 @@ impl Bench {
     }
 
     pub async fn change(&self, id: SubscriptionId, change: SubscriptionChange) {
-        let changed =
-            self.router().change_subscription(&self.tenant, id, change, by(2), in_seconds(5)).await;
+        let change = ChangeSubscription { id, change, by: by() };
+        let changed = self.router().execute(&self.tenant, change, in_seconds(5)).await;
         assert!(changed.unwrap().is_some());
     }
 
+    /// Deletes a subscription; whether there was one.
+    pub async fn unsubscribe(&self, id: SubscriptionId) -> bool {
+        let delete = DeleteSubscription { id, by: by() };
+        self.router().execute(&self.tenant, delete, in_seconds(5)).await.unwrap()
+    }
+
     pub async fn replay(&self, id: EventId) -> EventStatus {
-        match self.router().replay(&self.tenant, id, in_seconds(5)).await.unwrap() {
-            Change::Event(event) => event.state.status,
-            other => panic!("{other:?}"),
-        }
+        let replayed = self.router().change(&self.tenant, Replay { id }, in_seconds(5)).await;
+        replayed.unwrap().unwrap().state.status
     }
 }
 
-pub fn by(nonce: u64) -> By {
-    By { actor: Actor::Key([7; 16]), source_ip: "::1".into(), request_id: "r".into(), nonce }
+pub fn by() -> Initiator {
+    Initiator { actor: Actor::Key([7; 16]), source_ip: "::1".into(), request_id: "r".into() }
 }
 
 pub fn subscription(store: &Store, url: &str, delays_seconds: &[u32]) -> SubscriptionRow {
@@ -348,14 +356,14 @@ async fn a_consumer_leases_nothing_that_is_pushed_and_may_acknowledge_it() {
     bench.subscribe(URL, &[600]).await;
     let ids = bench.append(3).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let wish =
-        LeaseRequest { limit: 10, event_types: Vec::new(), visibility: Duration::from_secs(60) };
+    let wish = Lease { limit: 10, event_types: Vec::new(), visibility: Duration::from_secs(60) };
     assert!(
-        bench.router().lease(&bench.tenant, wish, in_seconds(5)).await.unwrap().is_empty(),
+        bench.router().execute(&bench.tenant, wish, in_seconds(5)).await.unwrap().is_empty(),
         "PUSH-3"
     );
-    bench.router().acknowledge(&bench.tenant, ids[..2].to_vec(), in_seconds(5)).await.unwrap();
-    bench.router().delete(&bench.tenant, ids[2], in_seconds(5)).await.unwrap();
+    bench.router().acknowledge_all(&bench.tenant, &ids[..2], in_seconds(5)).await.unwrap();
+    let delete = DeleteEvent { id: ids[2] };
+    bench.router().execute(&bench.tenant, delete, in_seconds(5)).await.unwrap().unwrap();
     bench.receivers.set(URL, Behaviour::Answer(200));
     tokio::time::sleep(Duration::from_secs(2_000)).await;
     assert_eq!(bench.receivers.seen(URL).len(), 3, "nothing was sent again");
@@ -370,9 +378,9 @@ async fn a_subscription_that_is_removed_gives_its_events_up() {
     let id = bench.subscribe(URL, &[600]).await;
     let ids = bench.append(450).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(bench.router().unsubscribe(&bench.tenant, id, by(9), in_seconds(5)).await.unwrap());
+    assert!(bench.unsubscribe(id).await);
     assert!(bench.subscription(id).await.is_none(), "SUBSCRIPTIONS-1");
-    assert!(!bench.router().unsubscribe(&bench.tenant, id, by(10), in_seconds(5)).await.unwrap());
+    assert!(!bench.unsubscribe(id).await);
     assert_eq!(bench.reaches(EventStatus::Failed, 450).await, ids);
     assert_eq!(bench.replay(ids[0]).await, EventStatus::Received, "it waits to be pulled now");
     let seen = bench.receivers.seen(URL).len();
@@ -405,10 +413,10 @@ async fn a_tenant_has_no_more_subscriptions_than_it_may() {
     let first = bench.subscribe(URL, &[]).await;
     bench.subscribe(URL, &[]).await;
     let third = subscription(&bench.store, URL, &[]);
-    let refused =
-        bench.router().subscribe(&bench.tenant, third.clone(), by(3), in_seconds(5)).await.unwrap();
-    assert_eq!(refused, Subscribed::TooMany, "SUBSCRIBE-1");
-    bench.router().unsubscribe(&bench.tenant, first, by(4), in_seconds(5)).await.unwrap();
+    let create = CreateSubscription { row: third.clone(), by: by() };
+    let rejected = bench.router().execute(&bench.tenant, create, in_seconds(5)).await.unwrap();
+    assert_eq!(rejected, Err(TooManySubscriptions), "SUBSCRIBE-1");
+    assert!(bench.unsubscribe(first).await);
     tokio::time::sleep(Duration::from_secs(1)).await;
     bench.subscribe_as(third).await;
 }

@@ -14,9 +14,9 @@ use crate::http::error::{ApiError, ErrorBody};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use triggers_actors::Deletion;
 use triggers_protocol::{ErrorCode, Event, EventId};
-use triggers_store::tables::inbox::Found;
+use triggers_store::tables::inbox::{Found, Missing};
+use triggers_store::tables::operations::DeleteEvent;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -26,7 +26,7 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
         .routes(routes!(get_event, delete_event))
         .routes(routes!(status::get_event_status))
         .routes(routes!(delivery::acknowledge_event))
-        .routes(routes!(delivery::refuse_event))
+        .routes(routes!(delivery::nack_event))
         .routes(routes!(delivery::extend_lease))
         .routes(routes!(delivery::replay_event))
 }
@@ -48,15 +48,14 @@ fn not_found() -> ApiError {
 /// # Errors
 /// 404 if it never was, 410 if it was deleted.
 pub(super) fn present(found: Found) -> Result<Box<Event>, ApiError> {
-    match found {
-        Found::Event(event) => Ok(event),
-        Found::Gone => Err(gone()),
-        Found::NotFound => Err(not_found()),
-    }
+    found.map_err(missing)
 }
 
-fn gone() -> ApiError {
-    ApiError::new(ErrorCode::Gone, "the event was deleted")
+pub(super) fn missing(missing: Missing) -> ApiError {
+    match missing {
+        Missing::Gone => ApiError::new(ErrorCode::Gone, "the event was deleted"),
+        Missing::NotFound => not_found(),
+    }
 }
 
 /// Read an event
@@ -99,11 +98,9 @@ async fn delete_event(
     Authorized(caller, _): Authorized<InboxAck>,
     id: PathId,
 ) -> Result<StatusCode, ApiError> {
-    match edge.router.delete(&caller.tenant, event_id(&id)?, edge.deadline()).await? {
-        Deletion::Deleted => Ok(StatusCode::NO_CONTENT),
-        Deletion::Gone => Err(gone()),
-        Deletion::NotFound => Err(not_found()),
-    }
+    let delete = DeleteEvent { id: event_id(&id)? };
+    let deleted = edge.router.execute(&caller.tenant, delete, edge.deadline()).await?;
+    deleted.map(|()| StatusCode::NO_CONTENT).map_err(missing)
 }
 
 #[cfg(test)]
@@ -112,8 +109,8 @@ mod tests {
 
     #[test]
     fn an_absent_event_says_why() {
-        assert_eq!(present(Found::Gone).unwrap_err().code, ErrorCode::Gone);
-        assert_eq!(present(Found::NotFound).unwrap_err().code, ErrorCode::NotFound);
+        assert_eq!(present(Err(Missing::Gone)).unwrap_err().code, ErrorCode::Gone);
+        assert_eq!(present(Err(Missing::NotFound)).unwrap_err().code, ErrorCode::NotFound);
         assert!(event_id(&PathId("nonsense".into())).is_err());
     }
 }

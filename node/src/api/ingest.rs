@@ -1,7 +1,7 @@
 //! Ingest: everything a sender can post becomes drafts, drafts become new events, and the tenant's inbox takes them.
 //!
 //! ```text
-//! JSON · CloudEvents (structured, binary, batch) · NDJSON  →  Draft  →  NewEvent  →  Router::append(_one)  →  201
+//! JSON · CloudEvents (structured, binary, batch) · NDJSON  →  Draft  →  NewEvent  →  Router::append  →  201
 //! ```
 //! Invariants: `INGEST-1` a 201 is sent only for what the router said is durable; `INGEST-2` a payload is checked once and
 //! kept as sent; `INGEST-3` a fault of one item of a batch leaves the others alone. Authentication, scope and the rate of
@@ -25,8 +25,8 @@ use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
 use bytes::Bytes;
 use std::sync::Arc;
-use triggers_actors::{Accepted, NewEvent, Refusal};
 use triggers_protocol::{ErrorCode, EventType, Metadata, Timestamp};
+use triggers_store::tables::operations::{Accepted, Append, NewEvent, Rejection};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -149,34 +149,33 @@ async fn append(
     caller: &Caller,
     events: Vec<NewEvent>,
 ) -> Result<Vec<Result<Accepted, ApiError>>, ApiError> {
-    let waiting_events_max = caller.key.tenant.max_inbox_events;
-    let outcomes =
-        edge.router.append(&caller.tenant, events, waiting_events_max, edge.deadline()).await?;
-    Ok(outcomes.into_iter().map(|outcome| outcome.map_err(refused)).collect())
+    let append = Append { events, waiting_events_max: caller.key.tenant.max_inbox_events };
+    let results = edge.router.append(&caller.tenant, append, edge.deadline()).await?;
+    Ok(results.into_iter().map(|result| result.map_err(rejected)).collect())
 }
 
 /// Why the inbox did not take an event, as the client reads it.
-fn refused(refusal: Refusal) -> ApiError {
-    let (code, message, retry_after_s) = match refusal {
-        Refusal::KeyReused => (
+fn rejected(rejection: Rejection) -> ApiError {
+    let (code, message, retry_after_s) = match rejection {
+        Rejection::KeyReused => (
             ErrorCode::IdempotencyKeyReused,
             "the idempotency key was used before, with another event",
             None,
         ),
-        Refusal::KeyInFlight => (
+        Rejection::KeyInFlight => (
             ErrorCode::Conflict,
             "an event with this idempotency key is being accepted right now",
             Some(1),
         ),
-        Refusal::QuotaExceeded => (
+        Rejection::QuotaExceeded => (
             ErrorCode::TenantQuotaExceeded,
             "as many events are waiting as max_inbox_events allows",
             Some(5),
         ),
-        Refusal::Unavailable => {
+        Rejection::Unavailable => {
             (ErrorCode::Unavailable, "the event could not be stored; send it again", Some(1))
         }
-        Refusal::Unknown => (
+        Rejection::Unknown => (
             ErrorCode::Unavailable,
             "the event may have been stored; send it again only with an idempotency key",
             Some(1),

@@ -30,9 +30,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use json::{SUBSCRIPTION_BYTES, SubscriptionJson, SubscriptionList};
 use request::Rules;
-use triggers_actors::Subscribed;
 use triggers_protocol::{ErrorCode, SubscriptionId};
-use triggers_store::tables::batch::By;
+use triggers_store::tables::batch::Initiator;
+use triggers_store::tables::operations::{
+    ChangeSubscription, CreateSubscription, DeleteSubscription, TooManySubscriptions,
+};
 use triggers_store::tables::rows::{Actor, SubscriptionRow};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -78,9 +80,10 @@ async fn create_subscription(
     let asked =
         request::new_subscription(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
     let row = asked.into_row(&edge.environment);
-    match edge.router.subscribe(&caller.tenant, row, by(&edge, &caller), edge.deadline()).await? {
-        Subscribed::Yes(row) => created(&row),
-        Subscribed::TooMany => Err(too_many(edge.options.delivery.subscriptions_max)),
+    let create = CreateSubscription { row, by: by(&caller) };
+    match edge.router.execute(&caller.tenant, create, edge.deadline()).await? {
+        Ok(row) => created(&row),
+        Err(TooManySubscriptions) => Err(too_many(edge.options.delivery.subscriptions_max)),
     }
 }
 
@@ -105,13 +108,12 @@ fn rules<'a>(edge: &'a Edge, caller: &Caller) -> Rules<'a> {
     Rules { targets: &edge.targets, is_admin: caller.is_admin() }
 }
 
-/// Who asks, for the audit.
-fn by(edge: &Edge, caller: &Caller) -> By {
-    By {
+/// The caller, for the audit.
+fn by(caller: &Caller) -> Initiator {
+    Initiator {
         actor: Actor::Key(caller.key.key.id),
         source_ip: caller.context.address.to_string(),
         request_id: caller.context.request_id.as_str().to_owned(),
-        nonce: u64::from_be_bytes(edge.environment.bytes()),
     }
 }
 
@@ -198,9 +200,8 @@ async fn update_subscription(
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
     let change = request::change(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
-    let by = by(&edge, &caller);
-    let changed =
-        edge.router.change_subscription(&caller.tenant, id, change, by, edge.deadline()).await?;
+    let change = ChangeSubscription { id, change, by: by(&caller) };
+    let changed = edge.router.execute(&caller.tenant, change, edge.deadline()).await?;
     respond(
         StatusCode::OK,
         &SubscriptionJson::of(&changed.ok_or_else(not_found)?),
@@ -225,8 +226,8 @@ async fn delete_subscription(
     Authorized(caller, _): Authorized<SubscriptionsManage>,
     id: PathId,
 ) -> Result<StatusCode, ApiError> {
-    let (id, by) = (subscription_id(&id)?, by(&edge, &caller));
-    let was_there = edge.router.unsubscribe(&caller.tenant, id, by, edge.deadline()).await?;
+    let delete = DeleteSubscription { id: subscription_id(&id)?, by: by(&caller) };
+    let was_there = edge.router.execute(&caller.tenant, delete, edge.deadline()).await?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
 }
 

@@ -14,12 +14,16 @@ use triggers_protocol::{
 };
 use triggers_simulations::model::{Expected, InboxModel};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
-use triggers_store::kv::{Run, Store};
+use triggers_store::kv::{Run, Store, Transaction};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::{self, Append, Applied, Command, IdempotencyKey, Outcome};
+use triggers_store::tables::batch::{Applied, Batch, BatchPlan, OperationLimits};
 use triggers_store::tables::fence::{self, Guard};
-use triggers_store::tables::inbox::{self, EventPage, Found, PageQuery};
+use triggers_store::tables::inbox::{self, Counts, EventPage, Missing, PageQuery};
 use triggers_store::tables::keys::TenantKeys;
+use triggers_store::tables::operations::{
+    Acknowledge, Append, DeleteEvent, IdempotencyKey, NewEvent, Operation, Rejection, Stamp,
+    Unchanged,
+};
 
 /// A command before it has ids. It names an event by its position among those that exist.
 #[derive(Debug, Clone)]
@@ -50,6 +54,22 @@ struct History {
     payloads: BTreeMap<EventId, (Bytes, usize)>,
     last_id: EventId,
     now: Timestamp,
+    nonce: u64,
+}
+
+const LIMITS: OperationLimits = OperationLimits {
+    idempotency_retention: Duration::from_secs(3_600),
+    attempt_time: Duration::from_secs(25),
+    disable_after: Duration::from_secs(3_600),
+    subscriptions_max: 3,
+};
+
+/// An operation of a history.
+#[derive(Debug)]
+enum Step {
+    Append(Append),
+    Acknowledge(Acknowledge),
+    Delete(DeleteEvent),
 }
 
 fn run() -> Run {
@@ -78,13 +98,14 @@ impl History {
             payloads: Default::default(),
             last_id: EventId::ZERO,
             now: Timestamp::from_millis(1_000_000),
+            nonce: 0,
         }
     }
 
-    /// Turns wishes into commands, with the result that the model expects of each.
-    fn plan(&mut self, wishes: &[Wish]) -> (Vec<Command>, Vec<Expected>, EventId) {
+    /// Turns wishes into operations and what the model expects of each.
+    fn plan(&mut self, wishes: &[Wish]) -> (Vec<(Step, Stamp)>, Vec<Expected>, EventId) {
         self.now = self.now.plus(Duration::from_millis(1));
-        let (mut commands, mut expected, mut minted) = (Vec::new(), Vec::new(), self.last_id);
+        let (mut steps, mut expected, mut minted) = (Vec::new(), Vec::new(), self.last_id);
         let mut named = BTreeSet::new();
         for wish in wishes {
             let pick = |position: usize| {
@@ -94,65 +115,67 @@ impl History {
                     .copied()
                     .unwrap_or_else(|| EventId::from_bytes([9; 16]))
             };
-            match *wish {
+            self.nonce += 1;
+            let mut stamp =
+                Stamp { at: self.now, nonce: self.nonce, secret: [0; 16], ids: Vec::new() };
+            let step = match *wish {
                 Wish::Append { key, payload_bytes, kind } => {
                     minted = EventId::mint(minted, self.now, [3; 16]);
+                    stamp.ids.push(Some(minted));
                     let payload = Bytes::from(vec![b'x'; payload_bytes]);
                     expected.push(self.model.append(minted, key));
                     self.payloads.insert(minted, (payload.clone(), kind));
-                    commands
-                        .push(Command::Append(Box::new(self.append(minted, key, payload, kind))));
+                    Step::Append(append(key, payload, kind))
                 }
-                // An inbox puts at most one command for an event into a batch (`BATCH-5`).
+                // An inbox puts at most one operation on an event into a batch (BATCH-5).
                 Wish::Acknowledge(position) | Wish::Delete(position)
-                    if !named.insert(pick(position)) => {}
+                    if !named.insert(pick(position)) =>
+                {
+                    continue;
+                }
                 Wish::Acknowledge(position) => {
                     let id = pick(position);
                     expected.push(self.model.acknowledge(id));
-                    commands.push(Command::Acknowledge { id, at: self.now, token: None });
+                    Step::Acknowledge(Acknowledge { id, token: None })
                 }
                 Wish::Delete(position) => {
                     let id = pick(position);
                     expected.push(self.model.delete(id));
-                    commands.push(Command::Delete { id, at: self.now });
+                    Step::Delete(DeleteEvent { id })
                 }
-            }
+            };
+            steps.push((step, stamp));
         }
-        (commands, expected, minted)
-    }
-
-    fn append(&self, id: EventId, key: Option<(u8, u8)>, payload: Bytes, kind: usize) -> Append {
-        Append {
-            id,
-            event_type: EventType::parse(TYPES[kind]).unwrap(),
-            timestamp: self.now,
-            at: self.now,
-            payload,
-            metadata: std::sync::Arc::default(),
-            over_quota: false,
-            idempotency: key.map(|(key, digest)| IdempotencyKey {
-                hash: [key; 16],
-                request_digest: [digest; 32],
-                now: self.now,
-                expires_at: self.now.plus(Duration::from_secs(3_600)),
-            }),
-        }
+        (steps, expected, minted)
     }
 
     async fn batch(&mut self, wishes: &[Wish]) {
-        let (commands, expected, minted) = self.plan(wishes);
-        let (guard, keys, last_id) = (&self.guard, &self.keys, self.last_id);
-        let applied: Result<Applied, TableError> = self
+        let (steps, expected, minted_id) = self.plan(wishes);
+        let (guard, keys) = (&self.guard, &self.keys);
+        let plan = BatchPlan {
+            last_id: self.last_id,
+            minted_id,
+            counts: Counts::default(),
+            limits: LIMITS,
+        };
+        let applied: Result<(Vec<Expected>, Applied), TableError> = self
             .store
-            .run(run(), |tx| Box::pin(batch::apply(tx, guard, keys, last_id, &commands)))
+            .run(run(), |tx| {
+                let steps = &steps;
+                Box::pin(async move {
+                    let mut batch = Batch::begin(tx, guard, keys, plan).await?;
+                    let mut got = Vec::new();
+                    for (step, stamp) in steps {
+                        got.push(step.apply(&mut batch, tx, stamp).await?);
+                    }
+                    Ok((got, batch.finish(tx).await?))
+                })
+            })
             .await;
-        let outcomes = applied.unwrap().outcomes;
-        let got: Vec<Expected> = outcomes.iter().map(simplified).collect();
-        // A batch that is run again after an unknown outcome gives the same results.
+        let (got, applied) = applied.unwrap();
+        // A batch that was repeated after an unknown outcome finds its own deletions and says the same.
         assert_eq!(got, expected);
-        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_))) {
-            self.last_id = minted;
-        }
+        self.last_id = applied.last_id;
     }
 
     async fn page(&self, query: &PageQuery) -> EventPage {
@@ -188,11 +211,11 @@ impl History {
                 .await
                 .unwrap();
             match found {
-                Found::Event(event) => assert_eq!(event.payload, self.payloads[&id].0),
-                Found::Gone => assert!(
+                Ok(event) => assert_eq!(event.payload, self.payloads[&id].0),
+                Err(Missing::Gone) => assert!(
                     !EventStatus::ALL.iter().any(|s| self.model.in_status(*s).contains(&id))
                 ),
-                Found::NotFound => panic!("an accepted event was not found"),
+                Err(Missing::NotFound) => panic!("an accepted event was not found"),
             }
         }
     }
@@ -231,19 +254,52 @@ impl History {
     }
 }
 
-fn simplified(outcome: &Outcome) -> Expected {
-    match outcome {
-        Outcome::Appended(_) => Expected::Appended,
-        Outcome::Replayed { id, .. } => Expected::Replayed(*id),
-        Outcome::KeyReused => Expected::KeyReused,
-        Outcome::Acknowledged(row) => {
-            assert_eq!(row.event.state.status, EventStatus::Delivered);
-            Expected::Acknowledged
-        }
-        Outcome::Deleted => Expected::Deleted,
-        Outcome::Gone => Expected::Gone,
-        Outcome::NotFound => Expected::NotFound,
-        other => panic!("no command of this history gives {other:?}"),
+fn append(key: Option<(u8, u8)>, payload: Bytes, kind: usize) -> Append {
+    let event = NewEvent {
+        event_type: EventType::parse(TYPES[kind]).unwrap(),
+        timestamp: None,
+        payload,
+        metadata: std::sync::Arc::default(),
+        idempotency: key
+            .map(|(key, digest)| IdempotencyKey { hash: [key; 16], request_digest: [digest; 32] }),
+    };
+    Append { events: vec![event], waiting_events_max: None }
+}
+
+impl Step {
+    /// Applies the operation and reduces its reply to what the model knows.
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<Expected, TableError> {
+        Ok(match self {
+            Self::Append(append) => match append.apply(batch, tx, stamp).await?.remove(0) {
+                Ok(accepted) if accepted.replayed => Expected::Replayed(accepted.event.id),
+                Ok(_) => Expected::Appended,
+                Err(Rejection::KeyReused) => Expected::KeyReused,
+                Err(other) => panic!("no event of this history is rejected with {other:?}"),
+            },
+            Self::Acknowledge(acknowledge) => match acknowledge.apply(batch, tx, stamp).await? {
+                Ok(row) => {
+                    assert_eq!(row.event.state.status, EventStatus::Delivered);
+                    Expected::Acknowledged
+                }
+                Err(Unchanged::Missing(missing)) => expected(missing),
+                Err(Unchanged::Conflict) => panic!("no token was given"),
+            },
+            Self::Delete(delete) => {
+                delete.apply(batch, tx, stamp).await?.map_or_else(expected, |()| Expected::Deleted)
+            }
+        })
+    }
+}
+
+fn expected(missing: Missing) -> Expected {
+    match missing {
+        Missing::Gone => Expected::Gone,
+        Missing::NotFound => Expected::NotFound,
     }
 }
 

@@ -5,7 +5,6 @@
 //! rows than it is told, and says how far it came.
 
 use super::TableError;
-use super::batch::Counts;
 use super::fence::Guard;
 use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
 use super::rows::{
@@ -66,15 +65,38 @@ pub struct EventPage {
     pub total: i64,
 }
 
-/// An event, or why it is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// It is there.
-    Event(Box<Event>),
-    /// It was deleted.
+/// Why there is no event with an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The event was deleted.
     Gone,
-    /// It never was.
+    /// The tenant has never had such an event, or its deletion is forgotten.
     NotFound,
+}
+
+/// An event, or why it is not there.
+pub type Found = Result<Box<Event>, Missing>;
+
+/// Counts of a tenant's events by status, in the order of [`EventStatus::ALL`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([i64; 4]);
+
+impl Counts {
+    /// Count of one status.
+    pub fn get(&self, status: EventStatus) -> i64 {
+        self.0[status as usize]
+    }
+
+    /// Changes the count of one status.
+    pub fn add(&mut self, status: EventStatus, delta: i64) {
+        self.0[status as usize] += delta;
+    }
+
+    /// Events that wait for delivery, received and queued ones.
+    pub fn waiting(&self) -> u64 {
+        let count = |status| u64::try_from(self.get(status)).unwrap_or(0);
+        count(EventStatus::Received) + count(EventStatus::Queued)
+    }
 }
 
 /// What an inbox starts from.
@@ -220,10 +242,11 @@ pub async fn find_with_attempts(
     guard.check(tx).await?;
     if let Some((row, delivery)) = read_row(tx, keys, id, Reading::Snapshot).await? {
         let event = whole(tx, keys, row).await?;
-        return Ok((Found::Event(Box::new(event)), delivery.attempts));
+        return Ok((Ok(Box::new(event)), delivery.attempts));
     }
     let tombstone = read_tombstone(tx, keys, id, now, Reading::Snapshot).await?;
-    Ok((if tombstone.is_some() { Found::Gone } else { Found::NotFound }, Vec::new()))
+    let missing = if tombstone.is_some() { Missing::Gone } else { Missing::NotFound };
+    Ok((Err(missing), Vec::new()))
 }
 
 /// What is left of a deleted event, if that is still remembered at `now`.

@@ -26,8 +26,6 @@ use triggers_protocol::{
     Event, EventId, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp,
 };
 
-const VERSION: u8 = 1;
-/// Version 1 has the same fields, and every state of the event.
 const EVENT_VERSION: u8 = 2;
 
 /// Payloads up to this size are stored in the event's row, larger ones in chunks.
@@ -37,9 +35,12 @@ pub const CHUNK_BYTES: usize = 8 * 1024;
 
 /// A value with its version byte.
 pub trait Row: Encode + Decode<()> {
+    /// Version of the row's fields, its first byte.
+    const VERSION: u8 = 1;
+
     /// The bytes to store.
     fn to_bytes(&self) -> Vec<u8> {
-        codec::encode(VERSION, self)
+        codec::encode(Self::VERSION, self)
     }
 
     /// From stored bytes.
@@ -47,7 +48,7 @@ pub trait Row: Encode + Decode<()> {
     /// # Errors
     /// [`CodecError`] if they are of another version or damaged.
     fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode(VERSION, bytes)
+        codec::decode(Self::VERSION, bytes)
     }
 }
 
@@ -113,13 +114,17 @@ impl Row for Idempotency {}
 /// Days for which it is remembered that an event was deleted.
 pub const TOMBSTONE_DAYS: u32 = 7;
 
-/// What is left of a deleted event.
+/// Trace of a deleted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Tombstone {
-    /// When it was deleted; also tells one deletion from another.
+    /// Time of the deletion.
     pub deleted_at: Timestamp,
+    /// Nonce of the deletion, which tells it from others.
+    pub deleted_by: u64,
 }
-impl Row for Tombstone {}
+impl Row for Tombstone {
+    const VERSION: u8 = 2;
+}
 
 /// An API key.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -201,10 +206,8 @@ struct Envelope {
 pub struct EventRow {
     /// The event; its payload is empty if it is chunked.
     pub event: Event,
-    /// Bytes of the whole payload.
+    /// Bytes of the complete payload.
     pub payload_bytes: usize,
-    /// Of version 1, which knows no state beside it: nodes that write it must not take this row for one of theirs any more.
-    pub is_of_version_1: bool,
 }
 
 impl EventRow {
@@ -231,9 +234,7 @@ impl EventRow {
     /// # Errors
     /// [`CodecError`] if they are of another version or damaged.
     pub fn decode(id: EventId, bytes: &Bytes) -> Result<Self, CodecError> {
-        let is_of_version_1 = bytes.first() == Some(&1);
-        let version = if is_of_version_1 { 1 } else { EVENT_VERSION };
-        let (envelope, rest): (Envelope, &[u8]) = codec::decode_prefix(version, bytes)?;
+        let (envelope, rest): (Envelope, &[u8]) = codec::decode_prefix(EVENT_VERSION, bytes)?;
         let payload_bytes = envelope.payload_bytes as usize;
         let inline_due = if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { payload_bytes } else { 0 };
         if rest.len() != inline_due {
@@ -246,7 +247,7 @@ impl EventRow {
         let Envelope { event_type, timestamp, metadata, state, .. } = envelope;
         let payload = bytes.slice_ref(rest);
         let event = Event { id, event_type, timestamp, payload, metadata, state };
-        Ok(Self { event, payload_bytes, is_of_version_1 })
+        Ok(Self { event, payload_bytes })
     }
 
     /// The event as it stands by the row of its delivery.

@@ -13,7 +13,6 @@
 
 mod chance;
 mod conformance;
-mod earlier_rows;
 mod embedded;
 #[cfg(feature = "foundationdb")]
 mod foundationdb;

@@ -64,10 +64,10 @@ fn dispatcher(lanes: Vec<SubscriptionRow>, slots: &DeliveryPermits) -> Dispatche
 }
 
 /// The claims among what is asked for.
-fn claims(writes: &[Write]) -> Vec<(SubscriptionId, usize)> {
-    let claims = writes.iter().filter_map(|write| match write {
-        Write::Claim { subscription, limit } => Some((*subscription, *limit)),
-        _ => None,
+fn claims(work: &[OwnWork]) -> Vec<(SubscriptionId, usize)> {
+    let claims = work.iter().filter_map(|work| match work {
+        OwnWork::Claim { subscription, limit } => Some((*subscription, *limit)),
+        OwnWork::GiveUp { .. } | OwnWork::Expire => None,
     });
     claims.collect()
 }
@@ -81,7 +81,7 @@ fn nothing_is_claimed_before_it_is_due_nor_twice_at_once() {
     assert_eq!(claims(&dispatcher.plan(now(5)).0), [(id(1), 2)]);
     assert!(dispatcher.plan(now(5)).0.is_empty(), "DISPATCH-3");
     assert!(dispatcher.is_busy());
-    let dispatched = dispatcher.claimed(id(1), claimed(1), (None, now(30).wall)).unwrap();
+    let dispatched = dispatcher.claimed(id(1), claimed(1), None, now(30).wall).unwrap();
     dispatcher.answered(id(1));
     assert_eq!(dispatched.attempts.len(), 1);
     dispatcher.ended(id(1));
@@ -128,16 +128,16 @@ fn what_is_not_delivered_to_is_cleared_away() {
     let mut dispatcher = dispatcher(vec![row(1, 9)], &DeliveryPermits::new(SLOTS, usize::MAX));
     let disabled = SubscriptionStatus::Disabled { reason: DisabledReason::Requested, at: AT_ONCE };
     dispatcher.changed(SubscriptionRow { status: disabled, ..row(1, 9) });
-    assert!(matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]));
+    assert!(matches!(dispatcher.plan(now(1)).0[..], [OwnWork::GiveUp { .. }]));
     dispatcher.gave_up(id(1), Some(AT_ONCE), false);
     dispatcher.answered(id(1));
-    assert!(matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]), "there was more");
+    assert!(matches!(dispatcher.plan(now(1)).0[..], [OwnWork::GiveUp { .. }]), "there was more");
     dispatcher.gave_up(id(1), None, false);
     dispatcher.answered(id(1));
     assert!(dispatcher.plan(now(1)).0.is_empty() && dispatcher.next(now(1)).is_none());
     dispatcher.deleted(id(1));
     assert!(
-        matches!(dispatcher.plan(now(1)).0[..], [Write::GiveUp(_)]),
+        matches!(dispatcher.plan(now(1)).0[..], [OwnWork::GiveUp { .. }]),
         "one that is deleted goes itself"
     );
     dispatcher.gave_up(id(1), None, true);
@@ -189,7 +189,7 @@ proptest! {
                         let count = count.min(limit).min(waiting[usize::from(lane)]);
                         waiting[usize::from(lane)] -= count;
                         let next = (waiting[usize::from(lane)] > 0).then_some(AT_ONCE);
-                        let dispatched = dispatcher.claimed(id(lane), claimed(count), (next, now(seconds + 30).wall));
+                        let dispatched = dispatcher.claimed(id(lane), claimed(count), next, now(seconds + 30).wall);
                         let begun = dispatched.into_iter().flat_map(|dispatched| dispatched.attempts);
                         running.extend(begun.map(|(_, slot)| (lane, slot)));
                     }
@@ -198,11 +198,11 @@ proptest! {
                 Step::Ended(lane, good) => {
                     let Some(at) = running.iter().position(|(of, _)| *of == lane) else { continue };
                     running.remove(at);
-                    let health = if good { Health::Good } else { Health::Bad };
+                    let health = if good { EndpointHealth::Good } else { EndpointHealth::Bad };
                     let due = (!good).then(|| now(seconds + 2).wall);
                     waiting[usize::from(lane)] += usize::from(!good);
-                    let settled = Settled { due, is_delivered: good, subscription: Some(rows[usize::from(lane)].clone()) };
-                    dispatcher.settled(id(lane), settled, health, now(seconds));
+                    let row = Some(Box::new(rows[usize::from(lane)].clone()));
+                    dispatcher.completed(id(lane), due, row, health, now(seconds));
                     dispatcher.ended(id(lane));
                 }
                 Step::Later(by) => seconds += by,

@@ -1,26 +1,26 @@
-//! Random steps against a store that knows ids and keys only: every request is answered once, and what was answered is stored.
+//! Random steps against a store that knows ids and keys only: every request is answered once, and every
+//! answered event is stored.
 
 use super::*;
 use proptest::prelude::*;
-use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
-use std::rc::Rc;
 
-/// What a run of the model does next.
+/// The next step of a run.
 #[derive(Debug, Clone)]
 enum Step {
     Submit {
         keys: Vec<Option<u8>>,
-        waiting: bool,
+        is_waiting: bool,
     },
     Commit,
     Fail {
         stored_anyway: bool,
     },
-    /// What is in flight has its place in the order.
+    /// The batch in flight gets its place in the order.
     Order,
-    /// The first one that has is durable, or nobody knows whether it is.
+    /// The first batch in order becomes durable.
     Settle,
+    /// The first batch in order may or may not be durable.
     Lose,
     LoadFails,
 }
@@ -28,7 +28,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let keys = prop::collection::vec(prop::option::weighted(0.5, 0u8..4), 1..4);
     prop_oneof![
-        4 => (keys, prop::bool::weighted(0.9)).prop_map(|(keys, waiting)| Step::Submit { keys, waiting }),
+        4 => (keys, prop::bool::weighted(0.9))
+            .prop_map(|(keys, is_waiting)| Step::Submit { keys, is_waiting }),
         4 => Just(Step::Commit),
         1 => any::<bool>().prop_map(|stored_anyway| Step::Fail { stored_anyway }),
         3 => Just(Step::Order),
@@ -39,176 +40,167 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A store that knows ids and keys only.
-#[derive(Default)]
 struct Model {
-    last_id: Option<EventId>,
+    last_id: EventId,
     keys: BTreeMap<[u8; 16], EventId>,
     stored: BTreeSet<EventId>,
-    answers: BTreeMap<usize, usize>,
-    acknowledged: Vec<EventId>,
 }
 
 impl Model {
+    fn new() -> Self {
+        Self { last_id: EventId::ZERO, keys: BTreeMap::new(), stored: BTreeSet::new() }
+    }
+
     fn state(&self) -> InboxState {
         let mut counts = Counts::default();
         counts.add(EventStatus::Received, i64::try_from(self.stored.len()).unwrap());
-        InboxState { last_id: self.last_id.unwrap_or(EventId::ZERO), counts, ..empty() }
+        InboxState { last_id: self.last_id, counts, ..empty() }
     }
 
-    fn apply(&mut self, batch: &Batch<Caller>) -> Result<(Vec<Outcome>, i64), TableError> {
-        let stored = self.last_id.unwrap_or(EventId::ZERO);
-        if stored != batch.last_id && !batch.commands.is_empty() {
-            return Err(TableError::HeadMoved { actual: stored });
+    fn apply(&mut self, batch: &InboxBatch) -> Result<Applied, TableError> {
+        if self.last_id != batch.plan.last_id && batch.plan.minted_id != batch.plan.last_id {
+            return Err(TableError::HeadMoved { actual: self.last_id });
         }
-        let mut outcomes = Vec::new();
-        for command in &batch.commands {
-            let Command::Append(append) = command else { panic!("only appends are submitted") };
-            let known = append.idempotency.and_then(|key| self.keys.get(&key.hash).copied());
-            outcomes.push(match known {
-                Some(id) => Outcome::Replayed { id, event: None },
-                None if append.over_quota => Outcome::QuotaExceeded,
-                None => {
-                    assert!(
-                        Some(append.id) > self.last_id,
-                        "INBOX-2: {} was minted late",
-                        append.id
-                    );
-                    assert!(self.stored.insert(append.id));
-                    self.keys.extend(append.idempotency.map(|key| (key.hash, append.id)));
-                    Outcome::Appended(append.id)
+        let mut has_accepted = false;
+        for planned in &batch.requests {
+            let keys: BTreeMap<_, _> = planned.request.footprint.keys.iter().copied().collect();
+            for (index, id) in planned.stamp.ids.iter().enumerate() {
+                let Some(id) = *id else { continue };
+                let key = keys.get(&index);
+                if key.is_some_and(|key| self.keys.contains_key(key)) {
+                    continue;
                 }
-            });
+                assert!(id > self.last_id, "INBOX-2: {id} was minted late");
+                assert!(self.stored.insert(id), "an id was minted twice");
+                self.keys.extend(key.map(|key| (*key, id)));
+                has_accepted = true;
+            }
         }
-        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended(_))) {
-            self.last_id = Some(batch.minted_id);
+        if has_accepted {
+            self.last_id = batch.plan.minted_id;
         }
-        Ok((outcomes, i64::try_from(self.stored.len()).unwrap()))
+        Ok(applied(self.last_id, i64::try_from(self.stored.len()).unwrap()))
+    }
+}
+
+/// Everything that a run changes.
+struct Bench {
+    model: Model,
+    machine: InboxMachine,
+    in_flight: Option<InboxBatch>,
+    in_order: VecDeque<InboxBatch>,
+    is_loading: bool,
+    submitted: usize,
+    told: Told,
+}
+
+impl Bench {
+    fn run(&mut self, step: Step) {
+        let effects = match step {
+            Step::Submit { keys, is_waiting } => {
+                let (number, told) = (self.submitted, self.told.clone());
+                self.submitted += 1;
+                let operation = Box::new(Call { number, is_waiting, told });
+                self.machine.submit(Request { operation, ..append(number, &keys) })
+            }
+            Step::LoadFails if self.is_loading => {
+                self.is_loading = false;
+                self.machine.loaded(Err(BrokerError::DeadlinePassed))
+            }
+            Step::Commit | Step::LoadFails if self.is_loading => {
+                self.is_loading = false;
+                self.machine.loaded(Ok(self.model.state()))
+            }
+            Step::Commit | Step::LoadFails if self.in_flight.is_some() => {
+                let batch = self.in_flight.take().unwrap();
+                match self.model.apply(&batch) {
+                    Ok(applied) => {
+                        let finished = batch.finished();
+                        batch.answer();
+                        self.machine.committed(applied, finished)
+                    }
+                    Err(error) => self.machine.failed(batch, error),
+                }
+            }
+            Step::Order => match self.in_flight.take() {
+                None => Vec::new(),
+                Some(batch) => match self.model.apply(&batch) {
+                    Ok(applied) => {
+                        let effects = self.machine.ordered(applied, batch.finished());
+                        self.in_order.push_back(batch);
+                        effects
+                    }
+                    Err(error) => self.machine.failed(batch, error),
+                },
+            },
+            Step::Settle | Step::Commit | Step::LoadFails => match self.in_order.pop_front() {
+                None => Vec::new(),
+                Some(batch) => {
+                    batch.answer();
+                    self.machine.durable()
+                }
+            },
+            Step::Lose => match self.in_order.pop_front() {
+                None => Vec::new(),
+                Some(batch) => {
+                    let error = StoreError::MaybeCommitted(String::new());
+                    self.machine.durability_unknown(batch, error.into())
+                }
+            },
+            Step::Fail { stored_anyway } => match self.in_flight.take() {
+                None => Vec::new(),
+                Some(batch) if stored_anyway => {
+                    let _ = self.model.apply(&batch);
+                    self.machine.failed(batch, StoreError::MaybeCommitted(String::new()).into())
+                }
+                Some(batch) => {
+                    self.machine.failed(batch, StoreError::fatal(Fault::Full, "").into())
+                }
+            },
+        };
+        for effect in effects {
+            self.perform(effect);
+        }
     }
 
-    fn answered(&mut self, caller: &Caller, answer: &Answer) {
-        *self.answers.entry(caller.number).or_default() += 1;
-        for result in answer.iter().flatten() {
-            if let WriteResult::Accepted(accepted) = result {
-                assert!(
-                    self.stored.contains(&accepted.event.id),
-                    "an event was answered that is not stored"
-                );
-                self.acknowledged.extend((!accepted.replayed).then_some(accepted.event.id));
+    fn perform(&mut self, effect: InboxEffect) {
+        let is_idle = self.in_flight.is_none() && !self.is_loading;
+        match effect {
+            InboxEffect::Load => {
+                assert!(is_idle && self.in_order.is_empty(), "INBOX-2");
+                self.is_loading = true;
             }
+            InboxEffect::Commit(batch) => {
+                assert!(is_idle && self.in_order.len() < 2, "INBOX-1");
+                self.in_flight = Some(batch);
+            }
+            InboxEffect::Reject(request, error) => request.operation.reject(error),
+            other => panic!("there are no subscriptions, but {other:?}"),
         }
     }
 }
 
 proptest! {
     #[test]
-    fn every_request_is_answered_once_and_ids_only_grow(steps in prop::collection::vec(step(), 1..60)) {
-        let model = Rc::new(RefCell::new(Model::default()));
-        let mut machine = machine();
-        let (mut in_flight, mut loading, mut submitted) = (None, false, 0);
-        let mut in_order = VecDeque::<(Batch<Caller>, Applied)>::new();
-        let drain = steps.iter().cloned().chain(std::iter::repeat_n(Step::Commit, 200));
-        for step in drain {
-            let effects = match step {
-                Step::Submit { keys, waiting } => {
-                    let mut request = append(submitted, &keys);
-                    request.requester = Some(Caller { number: submitted, waiting });
-                    submitted += 1;
-                    machine.submit(request)
-                }
-                Step::LoadFails if loading => {
-                    loading = false;
-                    machine.loaded(Err(BrokerError::DeadlinePassed))
-                }
-                Step::Commit | Step::LoadFails if loading => {
-                    loading = false;
-                    machine.loaded(Ok(model.borrow().state()))
-                }
-                Step::Commit | Step::LoadFails if in_flight.is_some() => {
-                    let batch = in_flight.take().unwrap();
-                    complete(&mut machine, &model, batch)
-                }
-                Step::Order => match in_flight.take() {
-                    None => Vec::new(),
-                    Some(batch) => {
-                        let outcome = model.borrow_mut().apply(&batch);
-                        match outcome {
-                            Ok((outcomes, received)) => {
-                                let applied = applied(outcomes, received);
-                                let (committed, finished) = batch.told(&applied);
-                                let effects = machine.ordered(committed, finished);
-                                in_order.push_back((batch, applied));
-                                effects
-                            }
-                            Err(error) => machine.failed(batch, error),
-                        }
-                    }
-                },
-                Step::Settle | Step::Commit | Step::LoadFails => match in_order.pop_front() {
-                    None => Vec::new(),
-                    Some((batch, applied)) => {
-                        for (caller, answer) in batch.answers(&applied.outcomes) {
-                            model.borrow_mut().answered(&caller, &answer);
-                        }
-                        machine.settled()
-                    }
-                },
-                Step::Lose => match in_order.pop_front() {
-                    None => Vec::new(),
-                    Some((batch, _)) => machine.lost(batch, StoreError::MaybeCommitted(String::new()).into()),
-                },
-                Step::Fail { stored_anyway } => match in_flight.take() {
-                    None => Vec::new(),
-                    Some(batch) => {
-                        if stored_anyway {
-                            let _ = model.borrow_mut().apply(&batch);
-                        }
-                        let error = if stored_anyway {
-                            StoreError::MaybeCommitted(String::new())
-                        } else {
-                            StoreError::fatal(Fault::Full, "")
-                        };
-                        machine.failed(batch, error.into())
-                    }
-                },
-            };
-            for effect in effects {
-                match effect {
-                    InboxEffect::Load => {
-                        prop_assert!(!loading && in_flight.is_none() && in_order.is_empty(), "INBOX-2");
-                        loading = true;
-                    }
-                    InboxEffect::Commit(batch) => {
-                        prop_assert!(in_flight.is_none() && !loading && in_order.len() < 2, "INBOX-1");
-                        in_flight = Some(batch);
-                    }
-                    InboxEffect::Reply(caller, answer) => model.borrow_mut().answered(&caller, &answer),
-                    other => panic!("there are no subscriptions, but {other:?}"),
-                }
-            }
+    fn every_request_is_answered_once_and_ids_only_grow(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut bench = Bench {
+            model: Model::new(),
+            machine: machine(),
+            in_flight: None,
+            in_order: VecDeque::new(),
+            is_loading: false,
+            submitted: 0,
+            told: Told::default(),
+        };
+        for step in steps.into_iter().chain(std::iter::repeat_n(Step::Commit, 200)) {
+            bench.run(step);
         }
-        let model = model.borrow();
-        prop_assert!(in_flight.is_none() && in_order.is_empty() && !loading, "work was left over");
-        prop_assert_eq!(model.answers.len(), submitted);
-        prop_assert!(model.answers.values().all(|&answers| answers == 1), "INBOX-4: {:?}", &model.answers);
-        let distinct: BTreeSet<_> = model.acknowledged.iter().collect();
-        prop_assert_eq!(distinct.len(), model.acknowledged.len(), "an id was given twice");
-    }
-}
-
-fn complete(
-    machine: &mut InboxMachine<Caller>,
-    model: &Rc<RefCell<Model>>,
-    batch: Batch<Caller>,
-) -> Vec<InboxEffect<Caller>> {
-    let outcome = model.borrow_mut().apply(&batch);
-    match outcome {
-        Ok((outcomes, received)) => {
-            let (committed, finished, answers) = ended(batch, applied(outcomes, received));
-            for (caller, answer) in &answers {
-                model.borrow_mut().answered(caller, answer);
-            }
-            machine.committed(committed, finished)
-        }
-        Err(error) => machine.failed(batch, error),
+        prop_assert!(bench.in_flight.is_none() && bench.in_order.is_empty(), "work was left over");
+        prop_assert!(!bench.is_loading, "work was left over");
+        let mut told: Vec<_> = bench.told.lock().unwrap().iter().map(|(number, _)| *number).collect();
+        told.sort_unstable();
+        prop_assert_eq!(told, (0..bench.submitted).collect::<Vec<_>>(), "INBOX-4");
     }
 }

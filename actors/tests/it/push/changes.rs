@@ -1,12 +1,12 @@
 //! Changes while webhooks wait and are on their way: of subscriptions, of what endpoints ask for, of clocks, of inboxes.
 
-use super::{Bench, OTHER_URL, URL, by};
-use crate::fixture::{event, in_seconds, tenant};
+use super::{Bench, OTHER_URL, URL};
+use crate::fixture::{append, event, in_seconds, tenant};
 use crate::receivers::Behaviour;
 use std::time::Duration;
 use triggers_actors::BrokerOptions;
 use triggers_protocol::EventStatus;
-use triggers_store::tables::batch::SubscriptionChange;
+use triggers_store::tables::operations::SubscriptionChange;
 
 fn active(active: bool) -> SubscriptionChange {
     SubscriptionChange { active: Some(active), ..SubscriptionChange::default() }
@@ -21,9 +21,7 @@ async fn what_is_on_its_way_comes_to_its_end_when_its_subscription_goes() {
         let sent = bench.append(3).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         if is_deleted {
-            assert!(
-                bench.router().unsubscribe(&bench.tenant, id, by(9), in_seconds(5)).await.unwrap()
-            );
+            assert!(bench.unsubscribe(id).await);
         } else {
             bench.change(id, active(false)).await;
         }
@@ -117,7 +115,7 @@ async fn a_clock_that_is_set_back_delays_no_new_event() {
     let keyed = async || {
         let sent = bench
             .router()
-            .append(&bench.tenant, vec![event("{}", Some("key"))], None, in_seconds(5))
+            .append(&bench.tenant, append(vec![event("{}", Some("key"))]), in_seconds(5))
             .await;
         sent.unwrap().remove(0).unwrap()
     };
@@ -142,7 +140,11 @@ async fn an_inbox_that_has_to_make_room_comes_back_when_something_is_due() {
     // So many others take every place that there is.
     for other in 0..20 {
         let other = tenant(&format!("other-{other}"));
-        bench.router().append(&other, vec![event("{}", None)], None, in_seconds(5)).await.unwrap();
+        bench
+            .router()
+            .append(&other, append(vec![event("{}", None)]), in_seconds(5))
+            .await
+            .unwrap();
     }
     tokio::time::sleep(Duration::from_secs(140)).await;
     assert_eq!(bench.receivers.seen(URL).len(), 2, "nobody asked for the tenant");

@@ -2,13 +2,14 @@
 //! what is repeated has the same id.
 
 use super::{Bench, OTHER_URL, URL, by, subscription};
-use crate::fixture::{event, in_seconds, list_all, next, start_with, store, tenant};
+use crate::fixture::{append, event, in_seconds, list_all, next, start_with, store, tenant};
 use crate::receivers::{Behaviour, Receivers};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use triggers_actors::{BrokerOptions, Subscribed};
+use triggers_actors::BrokerOptions;
 use triggers_protocol::{EventId, EventStatus};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
+use triggers_store::tables::operations::CreateSubscription;
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_ends_with_its_node_is_made_again() {
@@ -109,8 +110,8 @@ async fn troubled(seed: u64) {
     let mut node = start_with(&store, &receivers, BrokerOptions::default(), "n@0").await;
     for url in [URL, OTHER_URL] {
         let row = subscription(&store, url, &[5, 30, 60]);
-        let made = node.router().subscribe(&tenant, row, by(1), in_seconds(5)).await.unwrap();
-        assert!(matches!(made, Subscribed::Yes(_)));
+        let create = CreateSubscription { row, by: by() };
+        node.router().execute(&tenant, create, in_seconds(5)).await.unwrap().unwrap();
     }
     engine.set_options(faulty(seed));
     let mut random = seed;
@@ -128,8 +129,10 @@ async fn troubled(seed: u64) {
             ];
             receivers.set(url, behaviours[next(&mut random) as usize % behaviours.len()]);
         }
-        let appended =
-            node.router().append(&tenant, vec![event("{}", None); 10], None, in_seconds(10)).await;
+        let appended = node
+            .router()
+            .append(&tenant, append(vec![event("{}", None); 10]), in_seconds(10))
+            .await;
         accepted.extend(appended.into_iter().flatten().flatten().map(|accepted| accepted.event.id));
         tokio::time::sleep(Duration::from_millis(next(&mut random) % 20_000)).await;
         if next(&mut random).is_multiple_of(3) {

@@ -1,12 +1,13 @@
 //! One endpoint beside others: places, turns, and the breaker.
 
 use super::{Bench, OTHER_URL, URL, subscription};
-use crate::fixture::{event, in_seconds, tenant};
+use crate::fixture::{append, event, in_seconds, tenant};
 use crate::receivers::Behaviour;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::BrokerOptions;
 use triggers_protocol::EventStatus;
+use triggers_store::tables::operations::CreateSubscription;
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_has_no_more_on_their_way_than_it_may() {
@@ -30,11 +31,12 @@ async fn a_subscription_has_no_more_on_their_way_than_it_may() {
 async fn delivered_elsewhere(bench: &Bench, count: usize) -> Duration {
     let other = tenant("other");
     let row = subscription(&bench.store, OTHER_URL, &[]);
-    bench.router().subscribe(&other, row, super::by(5), in_seconds(5)).await.unwrap();
+    let create = CreateSubscription { row, by: super::by() };
+    bench.router().execute(&other, create, in_seconds(5)).await.unwrap().unwrap();
     let began = Instant::now();
     bench
         .router()
-        .append(&other, vec![event("{}", None); count], None, in_seconds(5))
+        .append(&other, append(vec![event("{}", None); count]), in_seconds(5))
         .await
         .unwrap();
     while bench.receivers.seen(OTHER_URL).len() < count {

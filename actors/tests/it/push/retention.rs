@@ -1,12 +1,12 @@
 //! What has reached its age is removed: events, idempotency keys, the traces of deletions, the lists of attempts.
 
 use super::{Bench, URL};
-use crate::fixture::{event, in_seconds};
+use crate::fixture::{append, event, in_seconds};
 use crate::receivers::Behaviour;
 use std::time::Duration;
-use triggers_actors::Deletion;
 use triggers_protocol::EventStatus;
-use triggers_store::tables::inbox::Found;
+use triggers_store::tables::inbox::Missing;
+use triggers_store::tables::operations::DeleteEvent;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -20,7 +20,7 @@ async fn pass(bench: &Bench, days: u32) {
 async fn events_go_when_they_are_older_than_they_are_kept() {
     let bench = Bench::start(80).await;
     let old = bench.append(450).await;
-    bench.router().acknowledge(&bench.tenant, old[..200].to_vec(), in_seconds(5)).await.unwrap();
+    bench.router().acknowledge_all(&bench.tenant, &old[..200], in_seconds(5)).await.unwrap();
     // The tenant has no settings, so that its events are kept for thirty days.
     pass(&bench, 29).await;
     assert_eq!(bench.status(EventStatus::Received).await, old[200..], "SWEEP-1: not before");
@@ -33,7 +33,7 @@ async fn events_go_when_they_are_older_than_they_are_kept() {
         assert!(bench.status(status).await.is_empty(), "SWEEP-1: {status}");
     }
     let gone = bench.router().find(&bench.tenant, old[0], in_seconds(5)).await.unwrap();
-    assert_eq!(gone, Found::NotFound);
+    assert_eq!(gone, Err(Missing::NotFound));
     pass(&bench, 31).await;
     for status in EventStatus::ALL {
         assert!(bench.status(status).await.is_empty(), "SWEEP-1: {status}");
@@ -50,7 +50,7 @@ async fn an_idempotency_key_holds_for_its_time_also_over_midnight() {
     let send = async || {
         let sent = bench
             .router()
-            .append(&bench.tenant, vec![event("{}", Some("key"))], None, in_seconds(5))
+            .append(&bench.tenant, append(vec![event("{}", Some("key"))]), in_seconds(5))
             .await;
         sent.unwrap().remove(0).unwrap()
     };
@@ -73,13 +73,19 @@ async fn an_idempotency_key_holds_for_its_time_also_over_midnight() {
 async fn a_deletion_is_remembered_for_a_week() {
     let bench = Bench::start(82).await;
     let id = bench.append(1).await[0];
-    let deletion = async || bench.router().delete(&bench.tenant, id, in_seconds(5)).await.unwrap();
-    assert_eq!(deletion().await, Deletion::Deleted);
+    let deletion = async || {
+        let delete = DeleteEvent { id };
+        bench.router().execute(&bench.tenant, delete, in_seconds(5)).await.unwrap()
+    };
+    assert_eq!(deletion().await, Ok(()));
     pass(&bench, 7).await;
-    assert_eq!(deletion().await, Deletion::Gone);
-    assert_eq!(bench.router().find(&bench.tenant, id, in_seconds(5)).await.unwrap(), Found::Gone);
+    assert_eq!(deletion().await, Err(Missing::Gone));
+    assert_eq!(
+        bench.router().find(&bench.tenant, id, in_seconds(5)).await.unwrap(),
+        Err(Missing::Gone)
+    );
     pass(&bench, 2).await;
-    assert_eq!(deletion().await, Deletion::NotFound);
+    assert_eq!(deletion().await, Err(Missing::NotFound));
 }
 
 #[tokio::test(start_paused = true)]

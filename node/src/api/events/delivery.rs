@@ -4,7 +4,7 @@
 //! text; `DELIVERY-REQUEST-2` an event that is not there is 404 or 410 before anything is said of tokens. Who holds what is
 //! decided by the tenant's inbox, in the transaction that changes it.
 
-use super::{event_id, gone, not_found, present};
+use super::{event_id, missing, present};
 use crate::api::event_json::{EventJson, respond_event};
 use crate::api::inbox::lease::{LeasedJson, VISIBILITY_S};
 use crate::api::lease_token;
@@ -23,8 +23,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use std::borrow::Cow;
 use std::time::Duration;
-use triggers_actors::{Change, RefuseRequest};
 use triggers_protocol::{ErrorCode, Event, EventId};
+use triggers_store::tables::operations::{Acknowledge, ExtendLease, Nack, Replay, Unchanged};
 use triggers_store::tables::rows::LeaseToken;
 
 /// Characters of a reason.
@@ -62,8 +62,9 @@ pub(crate) async fn acknowledge_event(
     let body = read_small_json(&head.headers, body, &edge).await?;
     let token = given_token(body.as_deref())?;
     let token = current_form(&edge, &caller, id, token).await?;
-    let change = edge.router.acknowledge_leased(&caller.tenant, id, token, edge.deadline()).await?;
-    respond_event(StatusCode::OK, &*changed(change, STALE)?)
+    let acknowledge = Acknowledge { id, token };
+    let event = edge.router.change(&caller.tenant, acknowledge, edge.deadline()).await?;
+    respond_event(StatusCode::OK, &changed(event, STALE)?)
 }
 
 /// Give a leased event back
@@ -84,7 +85,7 @@ pub(crate) async fn acknowledge_event(
     ),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
 )]
-pub(crate) async fn refuse_event(
+pub(crate) async fn nack_event(
     State(edge): State<EdgeState>,
     Authorized(caller, _): Authorized<InboxAck>,
     id: PathId,
@@ -96,12 +97,10 @@ pub(crate) async fn refuse_event(
     let asked = refusal(body.as_deref())?;
     let token = current_form(&edge, &caller, id, asked.token).await?;
     let RefusalAsked { reason, retry_after, .. } = asked;
-    let request = RefuseRequest { id, token, reason, retry_after };
-    let change = edge.router.refuse(&caller.tenant, request, edge.deadline()).await?;
-    respond_event(
-        StatusCode::OK,
-        &*changed(change, "the event is not leased, or not under this lease_token")?,
-    )
+    let nack = Nack { id, token, reason, retry_after };
+    let event = edge.router.change(&caller.tenant, nack, edge.deadline()).await?;
+    let conflict = "the event is not leased, or not under this lease_token";
+    respond_event(StatusCode::OK, &changed(event, conflict)?)
 }
 
 /// Hold a leased event longer
@@ -133,8 +132,9 @@ pub(crate) async fn extend_lease(
     let (token, visibility) = extension(body.as_deref().unwrap_or_default())?;
     let token =
         current_form(&edge, &caller, id, Some(token)).await?.ok_or_else(|| conflict(STALE))?;
-    let change = edge.router.extend(&caller.tenant, id, token, visibility, edge.deadline()).await?;
-    let event = changed(change, STALE)?;
+    let extend = ExtendLease { id, token, visibility };
+    let event = edge.router.change(&caller.tenant, extend, edge.deadline()).await?;
+    let event = changed(event, STALE)?;
     let leased = LeasedJson::new(&event, &token)?;
     respond(StatusCode::OK, &leased, leased.bytes_hint())
 }
@@ -160,21 +160,18 @@ pub(crate) async fn replay_event(
     Authorized(caller, _): Authorized<InboxAck>,
     id: PathId,
 ) -> Result<Response, ApiError> {
-    let change = edge.router.replay(&caller.tenant, event_id(&id)?, edge.deadline()).await?;
-    respond_event(
-        StatusCode::ACCEPTED,
-        &*changed(change, "only a failed or delivered event can be replayed")?,
-    )
+    let replay = Replay { id: event_id(&id)? };
+    let event = edge.router.change(&caller.tenant, replay, edge.deadline()).await?;
+    let conflict = "only a failed or delivered event can be replayed";
+    respond_event(StatusCode::ACCEPTED, &changed(event, conflict)?)
 }
 
-/// The event after a change, or the error that says why there was none.
-fn changed(change: Change, refused: &str) -> Result<Box<Event>, ApiError> {
-    match change {
-        Change::Event(event) => Ok(event),
-        Change::Conflict => Err(conflict(refused)),
-        Change::Gone => Err(gone()),
-        Change::NotFound => Err(not_found()),
-    }
+/// The event after a change, or the error that says why it was not changed.
+fn changed(event: Result<Event, Unchanged>, message: &str) -> Result<Event, ApiError> {
+    event.map_err(|unchanged| match unchanged {
+        Unchanged::Conflict => conflict(message),
+        Unchanged::Missing(why) => missing(why),
+    })
 }
 
 fn conflict(message: &str) -> ApiError {

@@ -4,7 +4,7 @@
 //! their order; `ACK-2` an id that is no UUID, or of another tenant, is not found. Repeating the request answers the same.
 
 use crate::api::event_json::Status;
-use crate::api::events::present;
+use crate::api::events::missing;
 use crate::api::ingest::batch_answer::ItemError;
 use crate::api::openapi::schemas::Acknowledgements;
 use crate::http::authenticate::{Authorized, InboxAck};
@@ -18,8 +18,8 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use triggers_protocol::EventId;
-use triggers_store::tables::inbox::Found;
+use triggers_protocol::{EventId, EventStatus};
+use triggers_store::tables::inbox::Missing;
 use utoipa::ToSchema;
 
 /// Bytes of one result, about.
@@ -83,16 +83,16 @@ pub(crate) async fn acknowledge_events(
         event_ids(body.as_deref().unwrap_or_default(), edge.options.limits.batch_events_max)?;
     let parsed: Vec<_> = texts.iter().map(|text| EventId::parse(text).ok()).collect();
     let known: Vec<_> = parsed.iter().copied().flatten().collect();
-    let found = if known.is_empty() {
+    let results = if known.is_empty() {
         Vec::new()
     } else {
-        edge.router.acknowledge(&caller.tenant, known, edge.deadline()).await?
+        edge.router.acknowledge_all(&caller.tenant, &known, edge.deadline()).await?
     };
-    let mut found = found.into_iter();
+    let mut results = results.into_iter();
     let outcomes: Vec<Result<&'static str, ApiError>> = parsed
         .iter()
-        .map(|id| id.and_then(|_| found.next()).unwrap_or(Found::NotFound))
-        .map(|found| present(found).map(|event| event.state.status.as_str()))
+        .map(|id| id.and_then(|_| results.next()).unwrap_or(Err(Missing::NotFound)))
+        .map(|result| result.map(|()| EventStatus::Delivered.as_str()).map_err(missing))
         .collect();
     answer(&texts, &outcomes)
 }

@@ -25,11 +25,10 @@ use serde::Serialize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
-use triggers_actors::LeaseRequest;
 use triggers_cluster_config::LimitOptions;
 use triggers_protocol::{Event, EventId, EventStatus, Scope};
-use triggers_store::tables::batch::Leased;
 use triggers_store::tables::inbox::PageQuery;
+use triggers_store::tables::operations::{Lease, Leased};
 use triggers_store::tables::rows::LeaseToken;
 use utoipa::ToSchema;
 
@@ -115,7 +114,7 @@ pub(crate) async fn lease_events(
 struct Poll<'a> {
     edge: &'a Edge,
     caller: &'a Caller,
-    request: LeaseRequest,
+    request: Lease,
     deadline: Instant,
 }
 
@@ -125,7 +124,7 @@ impl Poll<'_> {
             let leased = self
                 .edge
                 .router
-                .lease(&self.caller.tenant, self.request.clone(), self.deadline)
+                .execute(&self.caller.tenant, self.request.clone(), self.deadline)
                 .await?;
             if !leased.is_empty() || !self.wait(end).await? {
                 return Ok(leased);
@@ -179,7 +178,7 @@ impl Poll<'_> {
 fn lease_request(
     body: Option<&[u8]>,
     limits: &LimitOptions,
-) -> Result<(LeaseRequest, Duration), ApiError> {
+) -> Result<(Lease, Duration), ApiError> {
     let mut faults = Faults::default();
     let names = ["limit", "event_types", "visibility_timeout_seconds", "wait_seconds"];
     let text = body.map_or(Ok("{}"), body::text)?;
@@ -193,7 +192,7 @@ fn lease_request(
     let visibility_s =
         visibility.whole_number(&mut faults, VISIBILITY_S).unwrap_or(VISIBILITY_DEFAULT_S);
     let wait_s = wait.whole_number(&mut faults, WAIT_S).unwrap_or(0);
-    let request = LeaseRequest {
+    let request = Lease {
         limit: limit.unwrap_or(limits.page_events_default),
         event_types: patterns("event_types", types.iter().map(String::as_str), &mut faults),
         visibility: Duration::from_secs(visibility_s),
@@ -211,7 +210,7 @@ pub(crate) fn accepts_example(example: &str) {
 mod tests {
     use super::*;
 
-    fn parsed(body: &str) -> Result<(LeaseRequest, Duration), ApiError> {
+    fn parsed(body: &str) -> Result<(Lease, Duration), ApiError> {
         lease_request(Some(body.as_bytes()), &LimitOptions::default())
     }
 

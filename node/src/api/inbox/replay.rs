@@ -23,9 +23,10 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use std::borrow::Cow;
 use tokio::time::Instant;
-use triggers_actors::{BrokerError, Change};
+use triggers_actors::BrokerError;
 use triggers_protocol::{EventId, EventStatus, Malformed, Timestamp};
 use triggers_store::tables::inbox::PageQuery;
+use triggers_store::tables::operations::{Replay, Unchanged};
 use utoipa::ToSchema;
 
 /// Events of one request.
@@ -123,12 +124,12 @@ impl Walk<'_> {
     /// Replays these; events that have changed meanwhile are passed over.
     async fn step(&mut self, ids: Vec<EventId>) -> Result<(), ApiError> {
         let (router, tenant) = (&self.edge.router, &self.caller.tenant);
-        let replays = ids.into_iter().map(|id| router.replay(tenant, id, self.deadline));
+        let replays = ids.into_iter().map(|id| router.change(tenant, Replay { id }, self.deadline));
         let mut failure = None;
         for outcome in join_all(replays).await {
             match outcome {
-                Ok(Change::Event(_)) => self.replayed += 1,
-                Ok(Change::Conflict | Change::Gone | Change::NotFound) => {}
+                Ok(Ok(_)) => self.replayed += 1,
+                Ok(Err(Unchanged::Conflict | Unchanged::Missing(_))) => {}
                 // What may have been done outweighs what was not.
                 Err(error) if failure != Some(BrokerError::Unknown) => failure = Some(error),
                 Err(_) => {}

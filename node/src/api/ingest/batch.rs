@@ -20,7 +20,7 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::value::RawValue;
-use triggers_actors::Accepted;
+use triggers_store::tables::operations::Accepted;
 
 /// Accept up to 1,000 events
 ///

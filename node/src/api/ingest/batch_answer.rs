@@ -11,8 +11,8 @@ use crate::http::json::respond;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
-use triggers_actors::Accepted;
 use triggers_protocol::{ErrorCode, EventId, Timestamp};
+use triggers_store::tables::operations::Accepted;
 use utoipa::ToSchema;
 
 /// Bytes of one result, about.

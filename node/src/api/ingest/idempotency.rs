@@ -16,7 +16,7 @@ use crate::http::IDEMPOTENCY_HEADERS;
 use crate::http::error::ApiError;
 use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
-use triggers_actors::IdempotencyRequest;
+use triggers_store::tables::operations::IdempotencyKey;
 
 const LENGTH_MAX: usize = 255;
 
@@ -124,13 +124,13 @@ impl Key {
 }
 
 /// What the store remembers of a key and of the event that was sent with it.
-pub(super) fn request(key: &Key, draft: &Draft<'_>) -> IdempotencyRequest {
+pub(super) fn request(key: &Key, draft: &Draft<'_>) -> IdempotencyKey {
     let request_digest = match key {
         // `KEYED-4`: all requests with this identity have the same digest.
         Key::CloudEvent(_) => [0; 32],
         Key::Sent(_) | Key::Item(..) => content_digest(draft),
     };
-    IdempotencyRequest { hash: key.hash(), request_digest }
+    IdempotencyKey { hash: key.hash(), request_digest }
 }
 
 /// `KEYED-2`: the length in front of the type keeps type and payload apart.

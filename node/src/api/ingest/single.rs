@@ -7,7 +7,7 @@
 
 use super::idempotency::Key;
 use super::{
-    ENVELOPE_BYTES_MAX, Form, Sender, batch, cloud_events, envelope, idempotency, refused,
+    ENVELOPE_BYTES_MAX, Form, Sender, batch, cloud_events, envelope, idempotency, rejected,
 };
 use crate::api::event_json::EventJson;
 use crate::api::openapi::schemas::{self, CloudEvent};
@@ -21,7 +21,7 @@ use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use triggers_actors::{Accepted, NewEvent};
+use triggers_store::tables::operations::{Accepted, Append, NewEvent};
 
 /// Marks a response that was given before.
 pub(super) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -75,9 +75,10 @@ pub(crate) async fn create_event(
     let minimal = prefers_minimal(&head.headers);
     drop(head);
     let waiting_events_max = caller.key.tenant.max_inbox_events;
-    let outcome =
-        edge.router.append_one(&caller.tenant, event, waiting_events_max, edge.deadline()).await?;
-    created(&outcome.map_err(refused)?, minimal)
+    let append = Append { events: vec![event], waiting_events_max };
+    let mut results = edge.router.execute(&caller.tenant, append, edge.deadline()).await?;
+    let result = results.pop().ok_or_else(|| ApiError::internal("the event has no result"))?;
+    created(&result.map_err(rejected)?, minimal)
 }
 
 /// The event that a body is, once it is paid for. The body is gone then: the connection reads on into the same memory.

@@ -15,7 +15,7 @@ use crate::webhook::{Target, TargetPolicy};
 use std::time::Duration;
 use triggers_protocol::webhook::{SignatureScheme, SigningKey};
 use triggers_protocol::{Environment, EventTypePattern, Malformed, RetryPolicy, SubscriptionId};
-use triggers_store::tables::batch::SubscriptionChange;
+use triggers_store::tables::operations::SubscriptionChange;
 use triggers_store::tables::rows::{SubscriptionKey, SubscriptionRow, SubscriptionStatus};
 
 /// Patterns of one subscription.

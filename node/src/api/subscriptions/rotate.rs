@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use triggers_protocol::webhook::SigningKey;
-use triggers_store::tables::batch::SubscriptionChange;
+use triggers_store::tables::operations::{ChangeSubscription, SubscriptionChange};
 
 /// Rotate a subscription's secret
 ///
@@ -51,9 +51,8 @@ pub(crate) async fn rotate_secret(
     let older_end = edge.environment.now().plus(asked.grace);
     let change =
         SubscriptionChange { key: Some((key, older_end)), ..SubscriptionChange::default() };
-    let (id, by) = (subscription_id(&id)?, by(&edge, &caller));
-    let changed =
-        edge.router.change_subscription(&caller.tenant, id, change, by, edge.deadline()).await?;
+    let change = ChangeSubscription { id: subscription_id(&id)?, change, by: by(&caller) };
+    let changed = edge.router.execute(&caller.tenant, change, edge.deadline()).await?;
     respond(
         StatusCode::OK,
         &SubscriptionJson::with_secret(&changed.ok_or_else(not_found)?),

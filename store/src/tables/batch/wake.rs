@@ -1,9 +1,9 @@
-//! The wake-up pointer of a tenant: by it a partition knows which inboxes have something to do, and when, without looking
-//! into them.
+//! The wake-up pointer of a tenant. It tells the partition when an inbox has something to do, without
+//! a look into the inbox.
 //!
-//! Invariants: `WAKE-1` a tenant with a lease or with a webhook that is not done has exactly one pointer, at the second of
-//! the first of their times or earlier; `WAKE-2` the pointer and the head's copy of it change together. A pointer that is
-//! too early costs one look, in which it is moved to where it belongs.
+//! Invariants: `WAKE-1` a tenant with a lease or an unfinished webhook has exactly one pointer, at the
+//! second of the earliest of their times or before; `WAKE-2` the pointer and the head's copy of it
+//! change together. A pointer that is too early costs one check, which moves it.
 
 use super::{Batch, TableError};
 use crate::kv::{RangeRead, Transaction};
@@ -14,7 +14,7 @@ use triggers_protocol::Timestamp;
 use triggers_protocol::planted::{Bug, is_planted};
 
 impl Batch<'_> {
-    /// Moves the pointer if it must be; the end of the first lease if it was looked at.
+    /// Moves the pointer if necessary. Returns the end of the first lease if this batch read it.
     pub(super) async fn point(
         &self,
         tx: &mut dyn Transaction,
@@ -28,7 +28,7 @@ impl Batch<'_> {
         let added = self.due.values().min().copied();
         let first = first_lease_end.flatten().into_iter().chain(added);
         if self.leases_expired {
-            // Everything is looked at, so that the pointer may move to a later time as well.
+            // Everything due is read, so that the pointer may also move to a later time.
             let webhooks = self.first_webhook(tx).await?;
             self.set_pointer(tx, head, first.chain(webhooks).min());
         } else if let Some(first) = first.min()
@@ -49,7 +49,7 @@ impl Batch<'_> {
         if self.stored_subscriptions > 0 {
             for row in subscriptions::read_all(tx, self.keys).await? {
                 let due = subscriptions::first_due(tx, self.keys, row.id).await?;
-                // What is not delivered to is to be cleared away, at once.
+                // Webhooks of an inactive subscription are to be given up at once.
                 let due = if row.is_active() { due } else { due.map(|_| Timestamp::EPOCH) };
                 first = [first, due].into_iter().flatten().min();
             }

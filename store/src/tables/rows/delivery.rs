@@ -5,14 +5,8 @@
 use super::Row;
 use bincode::{Decode, Encode};
 use triggers_protocol::api::AttemptOutcome;
-use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
-
-/// Version 2 has the state.
-const VERSION: u8 = 2;
-/// How bincode writes that there is none.
-const NO_STATE: u8 = 0;
 
 /// Proof of a lease.
 pub type LeaseToken = [u8; 16];
@@ -103,8 +97,8 @@ pub struct Push {
     pub interruptions: u32,
     /// Attempts after which the endpoint asked for another one earlier than the policy would have made it.
     pub deferrals: u32,
-    /// The token of the last attempt whose end was stored.
-    pub settled: u64,
+    /// Token of the last attempt whose result was stored.
+    pub completed: u64,
 }
 
 /// The delivery of an event: where it stands, its lease or wait, its way to subscriptions, and its attempts.
@@ -122,21 +116,12 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
     /// The subscriptions that it goes to; empty if it waits to be pulled.
     pub pushes: Vec<Push>,
-    /// The event's state, if it is another one than its own row says. The last field: version 1 ends before it.
+    /// The event's state, if it is another one than its own row says.
     pub state: Option<EventState>,
 }
 
 impl Row for Delivery {
-    fn to_bytes(&self) -> Vec<u8> {
-        codec::encode(VERSION, self)
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        match bytes.first() {
-            Some(1) => codec::decode(1, &[bytes, &[NO_STATE]].concat()),
-            _ => codec::decode(VERSION, bytes),
-        }
-    }
+    const VERSION: u8 = 2;
 }
 
 impl Delivery {
@@ -162,17 +147,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use triggers_protocol::EventStatus;
-
-    /// The fields of version 1.
-    #[derive(Encode)]
-    struct Version1 {
-        claim: Claim,
-        token: Option<LeaseToken>,
-        attempts_before: u32,
-        changed_by: u64,
-        attempts: Vec<Attempt>,
-        pushes: Vec<Push>,
-    }
+    use triggers_protocol::codec::CodecError;
 
     proptest! {
         #[test]
@@ -192,11 +167,6 @@ mod tests {
             let claim = Claim::Leased { until };
             let delivery = Delivery { claim, token, changed_by, attempts, state: Some(state), ..Delivery::NEW };
             prop_assert_eq!(&Delivery::from_bytes(&delivery.to_bytes()).unwrap(), &delivery);
-
-            let Delivery { claim, token, attempts_before, changed_by, attempts, pushes, .. } = delivery.clone();
-            let earlier = codec::encode(1, &Version1 { claim, token, attempts_before, changed_by, attempts, pushes });
-            prop_assert_eq!(Delivery::from_bytes(&earlier).unwrap(), Delivery { state: None, ..delivery });
-            prop_assert!(Delivery::from_bytes(&earlier[..earlier.len() - 1]).is_err());
         }
     }
 

@@ -1,0 +1,96 @@
+//! Moves of an event through its statuses, and its removal.
+//!
+//! Invariants: `LIFECYCLE-1` an event has exactly one queue row, that of its status; `LIFECYCLE-2` an
+//! acknowledged event stays delivered: acknowledging again gives the same event; `LIFECYCLE-3` a
+//! deleted event leaves a tombstone with the nonce of the deletion, which tells a second deletion from
+//! the first one run again; `LIFECYCLE-4` an event's own row has the state that it was accepted with,
+//! or was replayed with to be pulled. Every later state is in the row of its delivery, so a payload is
+//! written once, and a page of received events needs no other rows.
+
+use super::Batch;
+use crate::kv::Transaction;
+use crate::tables::TableError;
+use crate::tables::inbox::{self, Missing, Reading};
+use crate::tables::rows::{Delivery, EventRow, Row, Tombstone};
+use triggers_protocol::{EventId, EventStatus, Timestamp};
+
+impl Batch<'_> {
+    /// An event's row as it stands, without the chunks of a large payload, and its delivery.
+    pub(in crate::tables) async fn read_row(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+    ) -> Result<Option<(EventRow, Delivery)>, TableError> {
+        inbox::read_row(tx, self.keys, id, Reading::Checked).await
+    }
+
+    /// The trace of an event's deletion, if there is one.
+    pub(in crate::tables) async fn tombstone(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        at: Timestamp,
+    ) -> Result<Option<Tombstone>, TableError> {
+        inbox::read_tombstone(tx, self.keys, id, at, Reading::Checked).await
+    }
+
+    /// Why an event without a row is not there.
+    pub(in crate::tables) async fn missing(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        at: Timestamp,
+    ) -> Result<Missing, TableError> {
+        let tombstone = self.tombstone(tx, id, at).await?;
+        Ok(tombstone.map_or(Missing::NotFound, |_| Missing::Gone))
+    }
+
+    /// Changes the count of a status.
+    pub(in crate::tables) fn count(&mut self, status: EventStatus, delta: i64) {
+        self.delta.add(status, delta);
+    }
+
+    /// Stores a changed state with its delivery (`LIFECYCLE-4`), and moves the event's queue row.
+    pub(in crate::tables) fn move_row(
+        &mut self,
+        tx: &mut dyn Transaction,
+        row: &EventRow,
+        mut delivery: Delivery,
+        before: EventStatus,
+    ) {
+        let event = &row.event;
+        let after = event.state.status;
+        delivery.state = (after != EventStatus::Received).then(|| event.state.clone());
+        tx.set_owned(self.keys.delivery(event.id), delivery.to_bytes());
+        if after == EventStatus::Received {
+            tx.set_owned(self.keys.event(event.id), EventRow::encode(event, row.payload_bytes));
+        }
+        if before == after {
+            return;
+        }
+        tx.clear(&self.keys.queue(before, event.id));
+        tx.set_owned(self.keys.queue(after, event.id), event.event_type.as_str().into());
+        self.count(before, -1);
+        self.count(after, 1);
+    }
+
+    /// Removes an event with everything that belongs to it.
+    pub(in crate::tables) fn remove(
+        &mut self,
+        tx: &mut dyn Transaction,
+        row: &EventRow,
+        mut delivery: Delivery,
+        at: Timestamp,
+    ) {
+        let (id, status) = (row.event.id, row.event.state.status);
+        tx.clear(&self.keys.event(id));
+        if row.is_chunked() {
+            tx.clear_range(self.keys.chunks(id));
+        }
+        self.release(tx, id, &mut delivery);
+        self.drop_pushes(tx, id, &mut delivery, at);
+        tx.clear(&self.keys.delivery(id));
+        tx.clear(&self.keys.queue(status, id));
+        self.count(status, -1);
+    }
+}

@@ -1,0 +1,120 @@
+//! Leases of a batch: whether a token holds, the end of a leased attempt, the tenant's retry policy.
+
+use super::webhooks::{jittered, kept};
+use super::{Batch, TableError};
+use crate::kv::Transaction;
+use crate::tables::access;
+use crate::tables::rows::{
+    Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row,
+};
+use std::time::Duration;
+use triggers_protocol::planted::{Bug, is_planted};
+use triggers_protocol::{EventId, EventStatus, RetryPolicy, Timestamp};
+
+/// A failed attempt of a consumer.
+pub(in crate::tables) struct Failure {
+    /// Time of the failure, from which the next attempt is due.
+    pub(in crate::tables) at: Timestamp,
+    /// Reason, for the event's last error.
+    pub(in crate::tables) reason: String,
+    /// Delay that the consumer asks for instead of the policy's.
+    pub(in crate::tables) retry_after: Option<Duration>,
+    /// Random number for the jitter.
+    pub(in crate::tables) draw: u64,
+    /// Nonce of the command.
+    pub(in crate::tables) nonce: u64,
+}
+
+impl Batch<'_> {
+    /// Events that an earlier run of this command leased or claimed.
+    pub(in crate::tables) async fn leased_before(
+        &self,
+        tx: &mut dyn Transaction,
+        nonce: u64,
+    ) -> Result<Option<Vec<EventId>>, TableError> {
+        let Some(stored) = tx.get(&self.keys.recent_leases()).await? else { return Ok(None) };
+        let RecentLeases(recent) = RecentLeases::from_bytes(&stored)?;
+        Ok(recent.into_iter().find(|(of, _)| *of == nonce).map(|(_, ids)| ids))
+    }
+
+    /// Ends the running attempt without success. The policy decides whether another one is due.
+    pub(in crate::tables) fn fail_attempt(
+        &mut self,
+        tx: &mut dyn Transaction,
+        mut row: EventRow,
+        mut delivery: Delivery,
+        policy: &RetryPolicy,
+        failure: Failure,
+    ) -> EventRow {
+        let (id, before, state) = (row.event.id, row.event.state.status, &mut row.event.state);
+        self.release(tx, id, &mut delivery);
+        let error = Some(kept(&failure.reason));
+        end_leased_attempt(&mut delivery, failure.at, AttemptOutcome::Failed, error);
+        state.last_error = Some(failure.reason);
+        let number = state.attempts.saturating_sub(delivery.attempts_before);
+        let by_policy = policy.delay_after(number).map(|delay| jittered(delay, failure.draw));
+        match by_policy.map(|delay| failure.retry_after.unwrap_or(delay)) {
+            Some(delay) => {
+                let due = failure.at.plus(delay);
+                delivery.claim = Claim::Waiting { due };
+                state.next_retry_at = Some(due);
+                tx.set(&self.keys.waiting(due, id), &[]);
+            }
+            None => {
+                state.status = EventStatus::Failed;
+                state.failed_at = Some(failure.at);
+                state.next_retry_at = None;
+            }
+        }
+        delivery.changed_by = failure.nonce;
+        self.activity.made_available += 1;
+        self.move_row(tx, &row, delivery, before);
+        row
+    }
+
+    /// Removes an event from the index of leases or of waiting attempts.
+    pub(in crate::tables) fn release(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        delivery: &mut Delivery,
+    ) {
+        match std::mem::replace(&mut delivery.claim, Claim::None) {
+            Claim::None => {}
+            Claim::Leased { until } => {
+                tx.clear(&self.keys.lease_end(until, id));
+                self.lease_ends_changed = true;
+            }
+            Claim::Waiting { due } => tx.clear(&self.keys.waiting(due, id)),
+        }
+    }
+
+    /// The tenant's retry policy, or the default.
+    pub(in crate::tables) async fn policy(
+        &self,
+        tx: &mut dyn Transaction,
+    ) -> Result<RetryPolicy, TableError> {
+        let tenant = access::get_tenant(tx, self.keys.tenant()).await?;
+        Ok(tenant.and_then(|tenant| tenant.retry_policy).unwrap_or_default())
+    }
+}
+
+/// Whether the token is that of a lease that holds at `at`.
+pub(in crate::tables) fn holds(delivery: &Delivery, token: LeaseToken, at: Timestamp) -> bool {
+    let is_its = delivery.token == Some(token) || is_planted(Bug::LeaseTokenNotCompared);
+    matches!(delivery.claim, Claim::Leased { until } if until > at) && is_its
+}
+
+/// Records how the attempt of a lease has ended.
+pub(in crate::tables) fn end_leased_attempt(
+    delivery: &mut Delivery,
+    at: Timestamp,
+    outcome: AttemptOutcome,
+    error: Option<String>,
+) {
+    let is_running =
+        |attempt: &&mut Attempt| attempt.finished_at.is_none() && attempt.subscription.is_none();
+    if let Some(attempt) = delivery.attempts.last_mut().filter(is_running) {
+        (attempt.finished_at, attempt.outcome, attempt.error) = (Some(at), outcome, error);
+    }
+}

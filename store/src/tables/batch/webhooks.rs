@@ -1,0 +1,242 @@
+//! Webhooks of an event: their target subscriptions, their due times, and what they make of the event.
+//!
+//! Invariants: `PUSH-1` a webhook that is not done has exactly one row in the due order of its
+//! subscription, at the time in its state; `PUSH-2` an event with webhooks is `queued` while one of
+//! them is not done, then `delivered` if any endpoint has it, else `failed`; `PUSH-3` an event with
+//! webhooks is never leased; `PUSH-4` a running attempt reaches its end even if its subscription is
+//! disabled or deleted meanwhile.
+
+use super::{Batch, TableError};
+use crate::kv::Transaction;
+use crate::tables::rows::{
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Delivery, EventRow, LoggedAttempt, Push, PushState,
+    Row, SubscriptionRow,
+};
+use crate::tables::subscriptions;
+use std::time::Duration;
+use triggers_protocol::planted::{Bug, is_planted};
+use triggers_protocol::{EventId, EventStatus, EventType, SubscriptionId, Timestamp};
+
+/// Bytes of a reason that are kept with each attempt.
+const REASON_BYTES_MAX: usize = 512;
+/// Size at which a transaction of many steps stops taking more, in bytes.
+pub(in crate::tables) const TRANSACTION_BYTES_AIMED: usize = 4 << 20;
+
+impl Batch<'_> {
+    /// The active subscriptions that select events of this type.
+    pub(in crate::tables) async fn targets(
+        &mut self,
+        tx: &mut dyn Transaction,
+        event_type: &str,
+    ) -> Result<Vec<SubscriptionId>, TableError> {
+        let selected = self.active(tx).await?.iter().filter(|row| row.selects(event_type));
+        Ok(selected.map(|row| row.id).collect())
+    }
+
+    async fn active(&mut self, tx: &mut dyn Transaction) -> Result<&[SubscriptionRow], TableError> {
+        if self.subscriptions.is_none() {
+            let mut rows = match self.stored_subscriptions {
+                0 => Vec::new(),
+                _ => subscriptions::read_all(tx, self.keys).await?,
+            };
+            rows.retain(SubscriptionRow::is_active);
+            self.subscriptions = Some(rows);
+        }
+        Ok(self.subscriptions.as_deref().unwrap_or_default())
+    }
+
+    /// Makes the events that the batch has yet to accept read the subscriptions again.
+    pub(in crate::tables) fn forget_subscriptions(&mut self) {
+        self.subscriptions = None;
+    }
+
+    /// Reports every active subscription as due, because a second run cannot tell which webhooks the
+    /// first one added.
+    pub(in crate::tables) async fn suppose_all_due(
+        &mut self,
+        tx: &mut dyn Transaction,
+    ) -> Result<(), TableError> {
+        let ids: Vec<_> = self.active(tx).await?.iter().map(|row| row.id).collect();
+        self.due.extend(ids.into_iter().map(|id| (id, Timestamp::EPOCH)));
+        Ok(())
+    }
+
+    /// Gives an event its webhooks, all due at `due`.
+    pub(in crate::tables) fn begin_pushes(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        targets: Vec<SubscriptionId>,
+        due: Timestamp,
+    ) -> Vec<Push> {
+        let begin = |subscription| {
+            tx.set(&self.keys.push_due(subscription, due, id), &[]);
+            self.note_due(subscription, due);
+            Push {
+                subscription,
+                state: PushState::Waiting { due },
+                since: due,
+                failures: 0,
+                interruptions: 0,
+                deferrals: 0,
+                completed: 0,
+            }
+        };
+        targets.into_iter().map(begin).collect()
+    }
+
+    /// Records that a subscription has something due, for the wake-up pointer and the inbox.
+    pub(in crate::tables) fn note_due(&mut self, subscription: SubscriptionId, due: Timestamp) {
+        let earliest = self.due.entry(subscription).or_insert(due);
+        *earliest = due.min(*earliest);
+    }
+
+    /// Moves a webhook to another state, and its row in the due order with it.
+    pub(in crate::tables) fn move_push(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        push: &mut Push,
+        state: PushState,
+    ) {
+        if let Some(due) = push.state.due() {
+            tx.clear(&self.keys.push_due(push.subscription, due, id));
+        }
+        if let Some(due) = state.due() {
+            tx.set(&self.keys.push_due(push.subscription, due, id), &[]);
+        }
+        push.state = state;
+    }
+
+    /// Ends all unfinished webhooks of an event, because it is acknowledged or removed at `at`.
+    pub(in crate::tables) fn drop_pushes(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        delivery: &mut Delivery,
+        at: Timestamp,
+    ) {
+        let mut dropped = Vec::new();
+        for push in &mut delivery.pushes {
+            if push.state.due().is_some() {
+                self.move_push(tx, id, push, PushState::Dropped);
+                dropped.push(push.subscription);
+            }
+        }
+        for subscription in dropped {
+            let reason = "the event was acknowledged before the attempt had ended";
+            let end = AttemptEnd { at, outcome: AttemptOutcome::Failed, http_status: None };
+            end_attempt(delivery, subscription, end, Some(reason));
+        }
+    }
+
+    /// Stores an event and its delivery after its webhooks have changed (`PUSH-2`).
+    pub(in crate::tables) fn put_pushed(
+        &mut self,
+        tx: &mut dyn Transaction,
+        row: &mut EventRow,
+        delivery: Delivery,
+        at: Timestamp,
+    ) {
+        let state = &mut row.event.state;
+        let before = state.status;
+        let waiting = delivery.pushes.iter().filter_map(|push| match push.state {
+            PushState::Waiting { due } => Some(due),
+            _ => None,
+        });
+        state.next_retry_at = waiting.min();
+        let is_done = delivery.pushes.iter().all(|push| push.state.due().is_none());
+        let is_ended = is_done || is_planted(Bug::DeliveredByTheFirst);
+        if is_ended && delivery.pushes.iter().any(|push| push.state == PushState::Delivered) {
+            (state.status, state.delivered_at) = (EventStatus::Delivered, Some(at));
+        } else if is_done {
+            (state.status, state.failed_at) = (EventStatus::Failed, Some(at));
+        }
+        self.move_row(tx, row, delivery, before);
+    }
+
+    /// Adds an attempt that has ended to the list of its subscription.
+    pub(in crate::tables) fn log_attempt(
+        &self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        event_type: &EventType,
+        attempt: Attempt,
+    ) {
+        if let Some(subscription) = attempt.subscription {
+            let key = self.keys.logged_attempt(subscription, attempt.started_at, id);
+            tx.set(&key, &LoggedAttempt { event_type: event_type.clone(), attempt }.to_bytes());
+        }
+    }
+}
+
+impl Delivery {
+    /// The delivery to one subscription.
+    pub(in crate::tables) fn push_mut(
+        &mut self,
+        subscription: SubscriptionId,
+    ) -> Option<&mut Push> {
+        self.pushes.iter_mut().find(|push| push.subscription == subscription)
+    }
+}
+
+/// The end of an attempt to a subscription.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::tables) struct AttemptEnd {
+    pub(in crate::tables) at: Timestamp,
+    pub(in crate::tables) outcome: AttemptOutcome,
+    pub(in crate::tables) http_status: Option<u16>,
+}
+
+/// Records that an attempt has begun.
+pub(in crate::tables) fn begin_attempt(
+    delivery: &mut Delivery,
+    number: u32,
+    started_at: Timestamp,
+    subscription: Option<SubscriptionId>,
+) {
+    if delivery.attempts.len() >= ATTEMPTS_KEPT_MAX {
+        // The oldest one that has ended goes: the end of a running one is still to be recorded.
+        let ended = delivery.attempts.iter().position(|attempt| attempt.finished_at.is_some());
+        delivery.attempts.remove(ended.unwrap_or(0));
+    }
+    delivery.attempts.push(Attempt {
+        number,
+        started_at,
+        finished_at: None,
+        outcome: AttemptOutcome::InProgress,
+        error: None,
+        http_status: None,
+        subscription,
+    });
+}
+
+/// Records how the running attempt to a subscription has ended, and returns it if it is still listed.
+pub(in crate::tables) fn end_attempt(
+    delivery: &mut Delivery,
+    subscription: SubscriptionId,
+    end: AttemptEnd,
+    error: Option<&str>,
+) -> Option<Attempt> {
+    let is_running = |attempt: &&mut Attempt| {
+        attempt.subscription == Some(subscription) && attempt.outcome == AttemptOutcome::InProgress
+    };
+    let attempt = delivery.attempts.iter_mut().rev().find(is_running)?;
+    attempt.finished_at = Some(end.at);
+    (attempt.outcome, attempt.http_status) = (end.outcome, end.http_status);
+    attempt.error = error.map(kept);
+    Some(attempt.clone())
+}
+
+/// The part of a reason that is kept with each attempt, because a delivery with all its attempts is
+/// one value.
+pub(in crate::tables) fn kept(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
+}
+
+/// A delay changed by up to a fifth in either direction, so that events which failed together do not
+/// come back together.
+pub(in crate::tables) fn jittered(delay: Duration, draw: u64) -> Duration {
+    let per_mille = 800 + u32::try_from(draw % 401).expect("a remainder below 401 fits");
+    delay * per_mille / 1_000
+}

@@ -1,0 +1,248 @@
+//! Accepting events: the row, the queue row and the idempotency record of each, in one transaction.
+//!
+//! Invariants: `APPEND-1` an idempotency key and its event commit together, and the read of the key is
+//! serializable, so two requests with one key never make two events; `APPEND-2` an expired record
+//! counts as absent; `APPEND-3` a repeated request is answered as before even if the tenant's quota is
+//! used up by now; `APPEND-4` an event goes to every subscription that is active in its transaction and
+//! selects it, and is queued for them at once. An event that goes to none waits to be pulled.
+
+use super::{Footprint, Operation, Selection, Stamp};
+use crate::kv::Transaction;
+use crate::tables::TableError;
+use crate::tables::batch::Batch;
+use crate::tables::inbox::{self, Reading};
+use crate::tables::keys::day;
+use crate::tables::rows::{Delivery, EventRow, Idempotency, Row, chunks};
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use triggers_protocol::event::EventState;
+use triggers_protocol::planted::{Bug, is_planted};
+use triggers_protocol::{Event, EventId, EventStatus, EventType, Metadata, Timestamp};
+
+/// Accepts events in their order. The reply has one result for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// The events, in the order of their ids to be.
+    pub events: Vec<NewEvent>,
+    /// Events that may wait (received or queued) before further ones are rejected; none means no limit.
+    pub waiting_events_max: Option<u64>,
+}
+
+/// An event to accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Type of the event.
+    pub event_type: EventType,
+    /// Time that the sender gives; the time of acceptance if absent.
+    pub timestamp: Option<Timestamp>,
+    /// Payload as sent, already validated.
+    pub payload: Bytes,
+    /// Circumstances of the request.
+    pub metadata: Arc<Metadata>,
+    /// Idempotency key, if the event was sent with one.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// An idempotency key as the API read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// First 16 bytes of the key's SHA-256.
+    pub hash: [u8; 16],
+    /// Digest of the request, to tell another request from a repeated one.
+    pub request_digest: [u8; 32],
+}
+
+/// An event that is durable now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The event as it was accepted.
+    pub event: Event,
+    /// The event had been accepted before, under the same idempotency key.
+    pub replayed: bool,
+}
+
+/// Why one event of a request was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// The idempotency key was used with another request.
+    KeyReused,
+    /// A request with this idempotency key is still in flight.
+    KeyInFlight,
+    /// The tenant has as many events waiting as its quota allows.
+    QuotaExceeded,
+    /// This part of a large request was not stored.
+    Unavailable,
+    /// This part of a large request may have been stored.
+    Unknown,
+}
+
+impl NewEvent {
+    fn to_event(&self, id: EventId) -> Event {
+        Event {
+            id,
+            event_type: self.event_type.clone(),
+            timestamp: self.timestamp.unwrap_or_else(|| id.created_at()),
+            payload: self.payload.clone(),
+            metadata: self.metadata.clone(),
+            state: EventState::ACCEPTED,
+        }
+    }
+}
+
+/// Number of days before the present one whose records may still be valid.
+pub(super) fn days_kept(retention: Duration) -> u32 {
+    u32::try_from(retention.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX)
+}
+
+impl Operation for Append {
+    type Reply = Vec<Result<Accepted, Rejection>>;
+
+    fn footprint(&self) -> Footprint {
+        let keys = self.events.iter().enumerate();
+        let keys = keys.filter_map(|(index, event)| Some((index, event.idempotency?.hash)));
+        Footprint {
+            bytes: self.events.iter().map(|event| event.payload.len()).sum(),
+            new_events: self.events.len(),
+            keys: keys.collect(),
+            ..Footprint::new(Selection::New, self.events.len())
+        }
+    }
+
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<Self::Reply, TableError> {
+        assert_eq!(stamp.ids.len(), self.events.len(), "OP-3: an id is decided for each event");
+        let mut results = Vec::with_capacity(self.events.len());
+        for (event, id) in self.events.iter().zip(&stamp.ids) {
+            results.push(match id {
+                Some(id) => batch.append(tx, event, *id, stamp.at, self.waiting_events_max).await?,
+                None => Err(Rejection::KeyInFlight),
+            });
+        }
+        Ok(results)
+    }
+}
+
+impl Batch<'_> {
+    async fn append(
+        &mut self,
+        tx: &mut dyn Transaction,
+        new: &NewEvent,
+        id: EventId,
+        at: Timestamp,
+        waiting_events_max: Option<u64>,
+    ) -> Result<Result<Accepted, Rejection>, TableError> {
+        let mut is_stored = self.is_repeated;
+        if let Some(key) = &new.idempotency {
+            let record = self.idempotency_record(tx, key, id, at).await?;
+            is_stored = record.is_some_and(|record| record.id == id);
+            if let Some(record) = record.filter(|_| !is_stored) {
+                return self.replayed(tx, new, key, record).await;
+            }
+        }
+        // A second run decides alike, also for an event that the first one stored.
+        if !self.has_room(waiting_events_max) {
+            return Ok(Err(Rejection::QuotaExceeded));
+        }
+        self.activity.accepted += 1;
+        self.activity.made_available += 1;
+        let mut event = new.to_event(id);
+        if !is_stored {
+            self.put_event(tx, &mut event, at).await?;
+            if let Some(IdempotencyKey { hash, request_digest }) = new.idempotency {
+                let expires_at = at.plus(self.limits.idempotency_retention);
+                let record = Idempotency { request_digest, id, expires_at };
+                let key = self.keys.idempotency(day(id.created_at()), hash);
+                tx.set(&key, &record.to_bytes());
+            }
+        }
+        Ok(Ok(Accepted { event, replayed: false }))
+    }
+
+    /// The valid record of a key, or the one that this command wrote for `own_id` before.
+    async fn idempotency_record(
+        &self,
+        tx: &mut dyn Transaction,
+        key: &IdempotencyKey,
+        own_id: EventId,
+        now: Timestamp,
+    ) -> Result<Option<Idempotency>, TableError> {
+        let retention = self.limits.idempotency_retention;
+        let back = days_kept(retention);
+        // The day of the id, behind which ids never go, and the day of the clock, which may have been
+        // set back since.
+        let days = [own_id.created_at(), now].map(day);
+        let days: BTreeSet<Reverse<u32>> = days
+            .into_iter()
+            .flat_map(|last| last.saturating_sub(back)..=last)
+            .map(Reverse)
+            .collect();
+        for Reverse(day) in days {
+            let Some(stored) = tx.get(&self.keys.idempotency(day, key.hash)).await? else {
+                continue;
+            };
+            let record = Idempotency::from_bytes(&stored)?;
+            let age = now.plus(retention).since(record.expires_at);
+            let is_forgotten = is_planted(Bug::IdempotencyNotFound) && age > Duration::from_secs(2);
+            let is_valid = record.expires_at > now && !is_forgotten;
+            return Ok(Some(record).filter(|record| record.id == own_id || is_valid));
+        }
+        Ok(None)
+    }
+
+    /// The result for a key that another command has used.
+    async fn replayed(
+        &mut self,
+        tx: &mut dyn Transaction,
+        new: &NewEvent,
+        key: &IdempotencyKey,
+        record: Idempotency,
+    ) -> Result<Result<Accepted, Rejection>, TableError> {
+        self.count(EventStatus::Received, i64::from(is_planted(Bug::CounterAddedOnReplay)));
+        if record.request_digest != key.request_digest && !is_planted(Bug::ReusedKeyReplayed) {
+            return Ok(Err(Rejection::KeyReused));
+        }
+        let event = match inbox::read_own_row(tx, self.keys, record.id, Reading::Checked).await? {
+            Some(row) => {
+                let event = inbox::whole(tx, self.keys, row).await?;
+                Event { state: EventState::ACCEPTED, ..event }
+            }
+            // The first event was deleted since: the repeated request says what it was.
+            None => new.to_event(record.id),
+        };
+        Ok(Ok(Accepted { event, replayed: true }))
+    }
+
+    /// Stores an event. The caller's copy keeps the state that it was accepted with.
+    async fn put_event(
+        &mut self,
+        tx: &mut dyn Transaction,
+        event: &mut Event,
+        at: Timestamp,
+    ) -> Result<(), TableError> {
+        let id = event.id;
+        let targets = self.targets(tx, event.event_type.as_str()).await?;
+        if !targets.is_empty() {
+            // The clock may have been set back behind the time of the id.
+            let due = id.created_at().min(at);
+            let pushes = self.begin_pushes(tx, id, targets, due);
+            tx.set(&self.keys.delivery(id), &Delivery { pushes, ..Delivery::NEW }.to_bytes());
+            (event.state.status, event.state.next_retry_at) = (EventStatus::Queued, Some(due));
+        }
+        let status = event.state.status;
+        tx.set_owned(self.keys.event(id), EventRow::encode(event, event.payload.len()));
+        event.state = EventState::ACCEPTED;
+        for (number, chunk) in chunks(&event.payload) {
+            tx.set(&self.keys.chunk(id, number), chunk);
+        }
+        tx.set_owned(self.keys.queue(status, id), event.event_type.as_str().into());
+        self.count(status, 1);
+        Ok(())
+    }
+}

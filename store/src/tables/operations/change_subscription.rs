@@ -1,0 +1,136 @@
+//! Changing a subscription.
+//!
+//! Invariants: `SUBSCRIBE-1` a tenant has no more subscriptions than it may; `SUBSCRIBE-2` a second run
+//! finds the command's nonce on the row and changes nothing more; `SUBSCRIBE-3` every change has an
+//! entry in the audit.
+
+use super::{Footprint, Operation, Selection, Stamp};
+use crate::kv::Transaction;
+use crate::tables::batch::{Batch, Initiator, Notice};
+use crate::tables::rows::{
+    AuditAction, DisabledReason, Row, SubscriptionKey, SubscriptionRow, SubscriptionStatus,
+};
+use crate::tables::{TableError, subscriptions};
+use triggers_protocol::webhook::SigningKey;
+use triggers_protocol::{EventTypePattern, RetryPolicy, SubscriptionId, Timestamp};
+
+/// Keys of a subscription that sign at the same time.
+const KEYS_MAX: usize = 5;
+
+/// Changes a subscription. The reply is the subscription as it is then; none if there is no such one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeSubscription {
+    /// Subscription to change.
+    pub id: SubscriptionId,
+    /// New values.
+    pub change: SubscriptionChange,
+    /// Origin of the request.
+    pub by: Initiator,
+}
+
+/// New values of a subscription; absent ones stay as they are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SubscriptionChange {
+    /// URL of the endpoint.
+    pub target_url: Option<String>,
+    /// Patterns of the selected event types.
+    pub event_types: Option<Vec<EventTypePattern>>,
+    /// Description for people.
+    pub description: Option<Option<String>>,
+    /// Retry policy; the tenant's applies if it is set to none.
+    pub retry_policy: Option<Option<RetryPolicy>>,
+    /// Webhooks in flight at the same time.
+    pub max_in_flight: Option<u32>,
+    /// Whether webhooks are sent to it.
+    pub active: Option<bool>,
+    /// New signing key, and the time until which the older ones sign as well.
+    pub key: Option<(SigningKey, Timestamp)>,
+}
+
+impl SubscriptionChange {
+    fn apply(&self, row: &mut SubscriptionRow, at: Timestamp) {
+        let Self { target_url, event_types, description, retry_policy, max_in_flight, active, key } =
+            self.clone();
+        if target_url.as_ref().is_some_and(|url| *url != row.target_url) {
+            // What is known of the old endpoint does not hold for the new one.
+            (row.failing_since, row.held_until) = (None, None);
+        }
+        row.target_url = target_url.unwrap_or_else(|| std::mem::take(&mut row.target_url));
+        row.event_types = event_types.unwrap_or_else(|| std::mem::take(&mut row.event_types));
+        row.description = description.unwrap_or_else(|| row.description.take());
+        row.retry_policy = retry_policy.unwrap_or_else(|| row.retry_policy.take());
+        row.max_in_flight = max_in_flight.unwrap_or(row.max_in_flight);
+        match active {
+            Some(true) => {
+                (row.status, row.failing_since, row.held_until) =
+                    (SubscriptionStatus::Active, None, None);
+            }
+            Some(false) if row.is_active() => {
+                row.status = SubscriptionStatus::Disabled { reason: DisabledReason::Requested, at };
+            }
+            _ => {}
+        }
+        if let Some((new, older_end)) = key {
+            row.keys.retain(|key| key.ends_at.is_none_or(|end| end > at));
+            for key in &mut row.keys {
+                key.ends_at = Some(key.ends_at.map_or(older_end, |end| end.min(older_end)));
+            }
+            row.keys.insert(0, SubscriptionKey { key: new, ends_at: None });
+            row.keys.truncate(KEYS_MAX);
+        }
+    }
+
+    /// The change for the audit. It names the fields, because their values may be secret.
+    fn action(&self) -> (AuditAction, String) {
+        let fields = [
+            ("target_url", self.target_url.is_some()),
+            ("event_types", self.event_types.is_some()),
+            ("description", self.description.is_some()),
+            ("retry_policy", self.retry_policy.is_some()),
+            ("max_in_flight", self.max_in_flight.is_some()),
+            ("status", self.active.is_some()),
+        ];
+        let changed: Vec<_> =
+            fields.iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| *name).collect();
+        let action = match (&self.key, self.active) {
+            (Some(_), _) => AuditAction::SubscriptionRotated,
+            (None, Some(false)) => AuditAction::SubscriptionDisabled,
+            _ => AuditAction::SubscriptionUpdated,
+        };
+        (action, changed.join(", "))
+    }
+}
+
+impl Operation for ChangeSubscription {
+    type Reply = Option<SubscriptionRow>;
+
+    fn footprint(&self) -> Footprint {
+        Footprint::new(Selection::Alone, 1)
+    }
+
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<Self::Reply, TableError> {
+        let (id, at) = (self.id, stamp.at);
+        let stored = subscriptions::read(tx, batch.keys, id).await?;
+        let visible = stored.filter(|row| row.status != SubscriptionStatus::Deleted);
+        let Some(mut row) = visible else { return Ok(None) };
+        if row.changed_by != stamp.nonce {
+            let before = row.clone();
+            self.change.apply(&mut row, at);
+            if row != before {
+                (row.updated_at, row.changed_by) = (at, stamp.nonce);
+                tx.set(&batch.keys.subscription(id), &row.to_bytes());
+                batch.audit(tx, at, &self.by, id, self.change.action()).await?;
+                if !row.is_active() {
+                    batch.note_due(id, Timestamp::EPOCH);
+                }
+            }
+        }
+        batch.notify(Notice::SubscriptionChanged(Box::new(row.clone())));
+        Ok(Some(row))
+    }
+}

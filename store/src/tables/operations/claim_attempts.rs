@@ -1,0 +1,173 @@
+//! Claiming attempts to a subscription: they begin in a transaction, before anything is sent.
+//!
+//! Invariants: `ATTEMPT-1` an attempt is stored as begun before its webhook is sent, with the time at
+//! which it counts as interrupted if no result is stored; `ATTEMPT-2` an interrupted attempt ends as
+//! failed and is followed by another at once. The endpoint is not to blame, so the retry policy does not
+//! count it, but there are at most [`INTERRUPTIONS_MAX`] of them; `ATTEMPT-3` attempts begin in the order
+//! in which they are due; `ATTEMPT-4` a second run finds what the first one claimed by the nonce.
+
+use super::{Footprint, Operation, Selection, Stamp};
+use crate::kv::{RangeRead, Transaction};
+use crate::tables::batch::{
+    AttemptEnd, Batch, Claimed, Notice, TRANSACTION_BYTES_AIMED, begin_attempt, end_attempt,
+};
+use crate::tables::keys::{id_of_key, time_of_due_key};
+use crate::tables::rows::{AttemptOutcome, Push, PushState, SubscriptionRow};
+use crate::tables::{TableError, inbox, subscriptions};
+use triggers_protocol::{Event, EventId, SubscriptionId, Timestamp};
+
+/// Attempts to one webhook that may be interrupted.
+const INTERRUPTIONS_MAX: u32 = 10;
+/// Payload bytes at which a batch claims no more attempts.
+const CLAIM_BYTES_MAX: usize = 4 << 20;
+
+/// Begins attempts that are due to a subscription. The inbox gets them in a notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimAttempts {
+    /// Target of the attempts.
+    pub subscription: SubscriptionId,
+    /// Maximum number of attempts.
+    pub limit: usize,
+}
+
+/// What one run of a claim knows.
+struct Claim<'a> {
+    subscription: &'a SubscriptionRow,
+    at: Timestamp,
+    until: Timestamp,
+    nonce: u64,
+    limit: usize,
+}
+
+impl Operation for ClaimAttempts {
+    type Reply = ();
+
+    fn footprint(&self) -> Footprint {
+        // A claim works on events that no lease touches, and passes over those that its batch names.
+        Footprint { has_notices: true, ..Footprint::new(Selection::New, self.limit) }
+    }
+
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<(), TableError> {
+        let Stamp { at, nonce, .. } = *stamp;
+        let until = at.plus(batch.limits.attempt_time);
+        let subscription = self.subscription;
+        let (mut attempts, mut next) = (Vec::new(), None);
+        let stored = subscriptions::read(tx, batch.keys, subscription).await?;
+        if let Some(row) = stored.filter(SubscriptionRow::is_active) {
+            let claim = Claim { subscription: &row, at, until, nonce, limit: self.limit };
+            attempts = match batch.leased_before(tx, nonce).await? {
+                Some(ids) => claim.repeat(batch, tx, ids).await?,
+                None => claim.begin_due(batch, tx).await?,
+            };
+            if !attempts.is_empty() {
+                let ids = attempts.iter().map(|claimed| claimed.event.id).collect();
+                batch.leased.push((nonce, ids));
+            }
+            next = subscriptions::first_due(tx, batch.keys, subscription).await?;
+        }
+        batch.notify(Notice::Claimed { subscription, attempts, next, until });
+        Ok(())
+    }
+}
+
+impl Claim<'_> {
+    /// The attempts that an earlier run of this command has begun, as far as they still run.
+    async fn repeat(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        ids: Vec<EventId>,
+    ) -> Result<Vec<Claimed>, TableError> {
+        let own = PushState::Running { until: self.until, token: self.nonce };
+        let mut attempts = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some((row, mut delivery)) = batch.read_row(tx, id).await? else { continue };
+            if delivery.push_mut(self.subscription.id).is_some_and(|push| push.state == own) {
+                let event = inbox::whole(tx, batch.keys, row).await?;
+                attempts.push(Claimed { event, token: self.nonce });
+            }
+        }
+        Ok(attempts)
+    }
+
+    async fn begin_due(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+    ) -> Result<Vec<Claimed>, TableError> {
+        let due = batch.keys.pushes_until(self.subscription.id, self.at);
+        let page = RangeRead::first(due, self.limit + batch.completed.len());
+        let mut attempts = Vec::new();
+        for (key, _) in tx.range_snapshot(page).await?.pairs {
+            let is_full = batch.claimed_bytes >= CLAIM_BYTES_MAX
+                || tx.approximate_size() > TRANSACTION_BYTES_AIMED;
+            if attempts.len() >= self.limit || is_full {
+                break;
+            }
+            let (Some(id), Some(due)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
+            if batch.completed.contains(&id) {
+                continue;
+            }
+            match self.begin(batch, tx, id, due).await? {
+                Some(event) => {
+                    batch.claimed_bytes += event.payload.len();
+                    attempts.push(Claimed { event, token: self.nonce });
+                }
+                // The webhook is done or was given up, and its row in the due order is out of date.
+                None => tx.clear(&key),
+            }
+        }
+        Ok(attempts)
+    }
+
+    /// Begins an attempt to a webhook that is due; none if there is no such webhook, or it has been
+    /// interrupted too often.
+    async fn begin(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        due: Timestamp,
+    ) -> Result<Option<Event>, TableError> {
+        let subscription = self.subscription.id;
+        let Some((mut row, mut delivery)) = batch.read_row(tx, id).await? else { return Ok(None) };
+        let is_here = |push: &&mut Push| push.state.due() == Some(due);
+        let Some(push) = delivery.push_mut(subscription).filter(is_here) else { return Ok(None) };
+        let was_interrupted = matches!(push.state, PushState::Running { .. });
+        if push.failures == 0 && push.interruptions == 0 && !was_interrupted {
+            // The time that it has waited for its first attempt does not count.
+            push.since = self.at;
+        }
+        push.interruptions += u32::from(was_interrupted);
+        let is_given_up = push.interruptions > INTERRUPTIONS_MAX;
+        let state = match is_given_up {
+            true => PushState::Dropped,
+            false => PushState::Running { until: self.until, token: self.nonce },
+        };
+        batch.move_push(tx, id, push, state);
+        if was_interrupted {
+            let reason = "the attempt ended with its node: whether it arrived is not known";
+            let end = AttemptEnd { at: due, outcome: AttemptOutcome::Failed, http_status: None };
+            if let Some(ended) = end_attempt(&mut delivery, subscription, end, Some(reason)) {
+                batch.log_attempt(tx, id, &row.event.event_type, ended);
+            }
+            row.event.state.last_error = Some(reason.to_owned());
+        }
+        if !is_given_up {
+            row.event.state.attempts += 1;
+            row.event.state.last_attempt_at = Some(self.at);
+            let number = row.event.state.attempts;
+            begin_attempt(&mut delivery, number, self.at, Some(subscription));
+        }
+        batch.put_pushed(tx, &mut row, delivery, self.at);
+        if is_given_up {
+            return Ok(None);
+        }
+        Ok(Some(inbox::whole(tx, batch.keys, row).await?))
+    }
+}

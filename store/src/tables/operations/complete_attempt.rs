@@ -1,0 +1,250 @@
+//! Completing an attempt to a subscription: its result is stored, and the next attempt follows from it.
+//!
+//! Invariants: `COMPLETE-1` only the running attempt can be completed, and only once; a repeated command
+//! finds the attempt's token and gives the same notice; `COMPLETE-2` after a failure the next attempt is
+//! due by the retry policy of the subscription, or else of the tenant, or at the time that the endpoint
+//! asks for, until which the whole subscription is held. It is never due later than the policy's total
+//! time (at least a day) after the first attempt. An attempt that the endpoint asks for earlier than the
+//! policy would make it does not count against the policy, up to [`DEFERRALS_MAX`] times; `COMPLETE-3` a
+//! subscription is disabled by an answer that says it is gone, and when every attempt has failed for
+//! longer than the node's options allow. The audit records either.
+
+use super::{Footprint, Operation, Stamp};
+use crate::kv::Transaction;
+use crate::tables::TableError;
+use crate::tables::batch::{
+    AttemptEnd, Batch, EndpointHealth, Initiator, Notice, end_attempt, jittered,
+};
+use crate::tables::rows::{
+    AttemptOutcome, AuditAction, DisabledReason, Push, PushState, Row, SubscriptionRow,
+    SubscriptionStatus,
+};
+use crate::tables::subscriptions;
+use std::time::Duration;
+use triggers_protocol::planted::{Bug, is_planted};
+use triggers_protocol::{EventId, EventStatus, RetryPolicy, SubscriptionId, Timestamp};
+
+/// Attempts that an endpoint may ask for earlier than the policy would make them.
+const DEFERRALS_MAX: u32 = 20;
+/// Time that the delivery of an event may always take.
+const DELIVERY_TIME_MIN: Duration = Duration::from_secs(86_400);
+
+/// Stores how an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompleteAttempt {
+    /// Event of the attempt.
+    pub id: EventId,
+    /// Target of the attempt.
+    pub subscription: SubscriptionId,
+    /// Identity of the attempt, from its claim.
+    pub token: u64,
+    /// Time at which the attempt ended.
+    pub at: Timestamp,
+    /// Result of the attempt.
+    pub result: AttemptResult,
+    /// What the attempt says about the endpoint; it is passed on to the inbox.
+    pub health: EndpointHealth,
+    /// URL that was called. If the subscription has another one by now, the result says nothing about
+    /// that.
+    pub target_url: String,
+}
+
+/// Result of an attempt, for the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// The endpoint has the event.
+    Delivered {
+        /// HTTP status of the answer.
+        http_status: u16,
+    },
+    /// The endpoint does not have the event.
+    Failed {
+        /// HTTP status, if there was an answer.
+        http_status: Option<u16>,
+        /// What went wrong.
+        error: String,
+        /// Delay that the endpoint asks for.
+        retry_after: Option<Duration>,
+    },
+    /// The endpoint will never accept an event again.
+    Gone {
+        /// HTTP status of the answer.
+        http_status: u16,
+    },
+}
+
+impl AttemptResult {
+    fn outcome(&self) -> AttemptOutcome {
+        match self {
+            Self::Delivered { .. } => AttemptOutcome::Succeeded,
+            Self::Failed { .. } | Self::Gone { .. } => AttemptOutcome::Failed,
+        }
+    }
+
+    fn http_status(&self) -> Option<u16> {
+        match self {
+            Self::Failed { http_status, .. } => *http_status,
+            Self::Delivered { http_status } | Self::Gone { http_status } => Some(*http_status),
+        }
+    }
+
+    fn error(&self) -> Option<&str> {
+        match self {
+            Self::Delivered { .. } => None,
+            Self::Failed { error, .. } => Some(error),
+            Self::Gone { .. } => Some("the endpoint is gone for good (410)"),
+        }
+    }
+}
+
+impl Operation for CompleteAttempt {
+    type Reply = ();
+
+    fn footprint(&self) -> Footprint {
+        Footprint { has_notices: true, ..Footprint::naming(self.id) }
+    }
+
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<(), TableError> {
+        let (id, health) = (self.id, self.health);
+        let subscription = self.subscription;
+        let mut stored = subscriptions::read(tx, batch.keys, subscription).await?;
+        // An event that is gone has no attempt to complete, and neither has one without the webhook.
+        let Some((mut row, mut delivery)) = batch.read_row(tx, id).await? else { return Ok(()) };
+        let Some(push) = delivery.push_mut(subscription) else { return Ok(()) };
+        let due = if push.completed == self.token {
+            push.state.due()
+        } else {
+            if !matches!(push.state, PushState::Running { token, .. } if token == self.token) {
+                return Ok(());
+            }
+            if let Some(stored) = stored.as_mut().filter(|row| row.target_url == self.target_url) {
+                self.judge(batch, tx, stored).await?;
+            }
+            let active = stored.as_ref().filter(|row| row.is_active());
+            let policy = match active.and_then(|row| row.retry_policy.clone()) {
+                Some(own) => own,
+                None => batch.policy(tx).await?,
+            };
+            let is_gone = active.is_none_or(|row| row.target_url == self.target_url);
+            let state = next_state(push, self, stamp.nonce, active.map(|_| &policy), is_gone);
+            batch.move_push(tx, id, push, state);
+            if let (Some(due), true) = (state.due(), is_planted(Bug::RetryForgotten)) {
+                tx.clear(&batch.keys.push_due(subscription, due, id));
+            }
+            push.completed = self.token;
+            let (at, outcome, http_status) =
+                (self.at, self.result.outcome(), self.result.http_status());
+            let end = AttemptEnd { at, outcome, http_status };
+            if let Some(ended) = end_attempt(&mut delivery, subscription, end, self.result.error())
+            {
+                if let Some(error) = &ended.error {
+                    row.event.state.last_error = Some(error.clone());
+                }
+                batch.log_attempt(tx, id, &row.event.event_type, ended);
+            }
+            batch.put_pushed(tx, &mut row, delivery, self.at);
+            if let Some(due) = state.due() {
+                batch.note_due(subscription, due);
+            }
+            state.due()
+        };
+        batch.completed.insert(id);
+        batch.activity.delivered += u32::from(row.event.state.status == EventStatus::Delivered);
+        let row = stored.map(Box::new);
+        batch.notify(Notice::Completed { subscription, due, row, health });
+        Ok(())
+    }
+}
+
+impl CompleteAttempt {
+    /// Records on the subscription what the attempt says about its endpoint (`COMPLETE-3`).
+    async fn judge(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        row: &mut SubscriptionRow,
+    ) -> Result<(), TableError> {
+        let before = (row.failing_since, row.held_until, row.status);
+        let disable_after = batch.limits.disable_after;
+        let reason = match &self.result {
+            AttemptResult::Delivered { .. } => {
+                row.failing_since = None;
+                None
+            }
+            AttemptResult::Failed { retry_after, .. } => {
+                row.held_until = row.held_until.max(retry_after.map(|wait| self.at.plus(wait)));
+                let since = *row.failing_since.get_or_insert(self.at);
+                (self.at.since(since) >= disable_after).then_some(DisabledReason::Failing)
+            }
+            AttemptResult::Gone { .. } => Some(DisabledReason::Gone),
+        };
+        if let Some(reason) = reason.filter(|_| row.is_active()) {
+            row.status = SubscriptionStatus::Disabled { reason, at: self.at };
+            // Events that this batch has yet to accept do not go to it.
+            batch.forget_subscriptions();
+            batch.note_due(row.id, Timestamp::EPOCH);
+            let detail = match reason {
+                DisabledReason::Gone => "the endpoint answered 410".to_owned(),
+                DisabledReason::Failing | DisabledReason::Requested => {
+                    format!("every attempt has failed for {} s", disable_after.as_secs())
+                }
+            };
+            let change = (AuditAction::SubscriptionDisabled, detail);
+            batch.audit(tx, self.at, &Initiator::BROKER, row.id, change).await?;
+        }
+        if before != (row.failing_since, row.held_until, row.status) {
+            tx.set(&batch.keys.subscription(row.id), &row.to_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// State of the webhook after the attempt. Without a policy nothing more may be tried. An endpoint
+/// that says it is gone is believed only if it is still the subscription's.
+fn next_state(
+    push: &mut Push,
+    complete: &CompleteAttempt,
+    draw: u64,
+    policy: Option<&RetryPolicy>,
+    is_gone: bool,
+) -> PushState {
+    let at = complete.at;
+    let asked = match complete.result {
+        AttemptResult::Delivered { .. } => return PushState::Delivered,
+        AttemptResult::Gone { .. } if is_gone => return PushState::Dropped,
+        AttemptResult::Gone { .. } => None,
+        AttemptResult::Failed { retry_after, .. } => retry_after,
+    };
+    let Some(policy) = policy else { return PushState::Dropped };
+    // A fifth more than the policy's own time, which is what its jitter may add.
+    let latest = push.since.plus((policy.total() * 6 / 5).max(DELIVERY_TIME_MIN));
+    if at >= latest {
+        return PushState::Dropped;
+    }
+    let failures =
+        if is_planted(Bug::OneAttemptTooMany) { push.failures.max(1) } else { push.failures + 1 };
+    let by_policy = policy.delay_after(failures).map(|delay| jittered(delay, draw));
+    let delay = match (asked, by_policy) {
+        (Some(asked), by_policy)
+            if push.deferrals < DEFERRALS_MAX
+                && by_policy.is_none_or(|by_policy| asked < by_policy) =>
+        {
+            push.deferrals += 1;
+            asked
+        }
+        (asked, Some(by_policy)) => {
+            push.failures += 1;
+            by_policy.max(asked.unwrap_or_default())
+        }
+        (_, None) => {
+            push.failures += 1;
+            return PushState::Dropped;
+        }
+    };
+    PushState::Waiting { due: at.plus(delay).min(latest) }
+}

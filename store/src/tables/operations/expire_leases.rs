@@ -1,0 +1,59 @@
+//! Ending leases that have run out: each is a failed attempt.
+//!
+//! Invariants: `EXPIRE-1` the failure counts from the lease's end, however late it is noticed, so the
+//! schedule does not depend on who checks when; `EXPIRE-2` one command ends at most [`ENDS_MAX`] leases,
+//! so its transaction stays small.
+
+use super::{Footprint, Operation, Selection, Stamp};
+use crate::kv::{RangeRead, Transaction};
+use crate::tables::TableError;
+use crate::tables::batch::{Batch, Failure};
+use crate::tables::keys::{id_of_key, time_of_due_key};
+use crate::tables::rows::Claim;
+
+/// Leases ended in one transaction.
+const ENDS_MAX: usize = 200;
+
+/// Ends leases that have run out. The reply is their number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpireLeases;
+
+impl Operation for ExpireLeases {
+    type Reply = usize;
+
+    fn footprint(&self) -> Footprint {
+        Footprint { has_notices: true, ..Footprint::new(Selection::Expire, 1) }
+    }
+
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<usize, TableError> {
+        let policy = batch.policy(tx).await?;
+        let ends = RangeRead::first(batch.keys.lease_ends(), ENDS_MAX);
+        let mut ended = 0;
+        for (key, _) in tx.range_snapshot(ends).await?.pairs {
+            let (Some(id), Some(end)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
+            if end > stamp.at {
+                break;
+            }
+            match batch.read_row(tx, id).await? {
+                Some((row, delivery)) if delivery.claim == (Claim::Leased { until: end }) => {
+                    let draw = stamp.nonce.wrapping_add(ended as u64);
+                    let draw = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7;
+                    let reason = "the lease ended without an acknowledgement".to_owned();
+                    let nonce = stamp.nonce;
+                    let failure = Failure { at: end, reason, retry_after: None, draw, nonce };
+                    batch.fail_attempt(tx, row, delivery, &policy, failure);
+                    ended += 1;
+                }
+                // The event was completed or leased again, and its index row is out of date.
+                _ => tx.clear(&key),
+            }
+        }
+        batch.leases_expired = true;
+        Ok(ended)
+    }
+}

@@ -1,0 +1,144 @@
+//! Giving up what waits for a subscription that is disabled or deleted.
+//!
+//! Invariant: `GIVE-UP-1` one command handles a bounded number of rows and says in its notice when there
+//! is more to do. A deleted subscription's row goes after the last of its webhooks and attempts.
+
+use super::{Footprint, Operation, Selection, Stamp};
+use crate::kv::{RangeRead, Transaction};
+use crate::tables::batch::{AttemptEnd, Batch, Notice, TRANSACTION_BYTES_AIMED, end_attempt};
+use crate::tables::keys::{id_of_key, time_of_due_key};
+use crate::tables::rows::{AttemptOutcome, DisabledReason, PushState, SubscriptionStatus};
+use crate::tables::{TableError, subscriptions};
+use triggers_protocol::{EventId, SubscriptionId, Timestamp};
+
+/// Webhooks given up in one transaction.
+const GIVEN_UP_MAX: usize = 200;
+/// Listed attempts removed in one transaction.
+const ATTEMPTS_MAX: usize = 500;
+
+/// Gives up webhooks of a subscription that is not active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GiveUpWebhooks {
+    /// Target of the webhooks.
+    pub subscription: SubscriptionId,
+}
+
+impl Operation for GiveUpWebhooks {
+    type Reply = ();
+
+    fn footprint(&self) -> Footprint {
+        Footprint::new(Selection::Alone, 1)
+    }
+
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<(), TableError> {
+        let subscription = self.subscription;
+        let stored = subscriptions::read(tx, batch.keys, subscription).await?;
+        let status = stored.map(|row| row.status);
+        let (mut next, mut is_removed) = (None, status.is_none());
+        match status {
+            None => {}
+            Some(SubscriptionStatus::Active) => {
+                next = subscriptions::first_due(tx, batch.keys, subscription).await?;
+            }
+            Some(SubscriptionStatus::Disabled { reason, .. }) => {
+                let reason = match reason {
+                    DisabledReason::Gone => "the endpoint is gone for good (410)",
+                    DisabledReason::Failing | DisabledReason::Requested => {
+                        "the subscription is disabled"
+                    }
+                };
+                next = self.give_up_page(batch, tx, stamp.at, reason).await?;
+            }
+            Some(SubscriptionStatus::Deleted) => {
+                let reason = "the subscription was deleted";
+                next = self.give_up_page(batch, tx, stamp.at, reason).await?;
+                if next.is_none() {
+                    next = self.forget_attempts(batch, tx).await?;
+                }
+                if next.is_none() {
+                    tx.clear(&batch.keys.subscription(subscription));
+                    batch.stored_subscriptions = batch.stored_subscriptions.saturating_sub(1);
+                    is_removed = true;
+                }
+            }
+        }
+        batch.notify(Notice::GaveUp { subscription, next, is_removed });
+        Ok(())
+    }
+}
+
+impl GiveUpWebhooks {
+    /// Gives up a page of webhooks except running ones. Returns the time at which there is more to do.
+    async fn give_up_page(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        at: Timestamp,
+        reason: &str,
+    ) -> Result<Option<Timestamp>, TableError> {
+        let page = RangeRead::first(batch.keys.pushes(self.subscription), GIVEN_UP_MAX);
+        let page = tx.range_snapshot(page).await?;
+        let (mut next, mut given_up) = (None, 0);
+        for (key, _) in &page.pairs {
+            if tx.approximate_size() > TRANSACTION_BYTES_AIMED {
+                return Ok(Some(Timestamp::EPOCH));
+            }
+            let (Some(id), Some(due)) = (id_of_key(key), time_of_due_key(key)) else { continue };
+            if self.give_up(batch, tx, id, due, at, reason).await? {
+                given_up += 1;
+            } else {
+                next = next.or(Some(due));
+            }
+        }
+        Ok(if page.has_more && given_up > 0 { Some(Timestamp::EPOCH) } else { next })
+    }
+
+    /// Gives up one webhook; false if its attempt runs and must end first.
+    async fn give_up(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        due: Timestamp,
+        at: Timestamp,
+        reason: &str,
+    ) -> Result<bool, TableError> {
+        let subscription = self.subscription;
+        if let Some((mut row, mut delivery)) = batch.read_row(tx, id).await?
+            && let Some(push) =
+                delivery.push_mut(subscription).filter(|push| push.state.due() == Some(due))
+        {
+            if matches!(push.state, PushState::Running { until, .. } if until > at) {
+                return Ok(false);
+            }
+            batch.move_push(tx, id, push, PushState::Dropped);
+            let end = AttemptEnd { at, outcome: AttemptOutcome::Failed, http_status: None };
+            end_attempt(&mut delivery, subscription, end, Some(reason));
+            row.event.state.last_error = Some(reason.to_owned());
+            batch.put_pushed(tx, &mut row, delivery, at);
+        } else {
+            // A row in the due order without its webhook.
+            tx.clear(&batch.keys.push_due(subscription, due, id));
+        }
+        Ok(true)
+    }
+
+    /// Removes a page of the subscription's attempts. Returns the time at which there is more to do.
+    async fn forget_attempts(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+    ) -> Result<Option<Timestamp>, TableError> {
+        let page = RangeRead::first(batch.keys.logged_attempts(self.subscription), ATTEMPTS_MAX);
+        let page = tx.range_snapshot(page).await?;
+        for (key, _) in &page.pairs {
+            tx.clear(key);
+        }
+        Ok(page.has_more.then_some(Timestamp::EPOCH))
+    }
+}

@@ -1,0 +1,59 @@
+//! Giving a leased event back: its attempt has failed.
+
+use super::{Changed, Footprint, Operation, Stamp, Unchanged};
+use crate::kv::Transaction;
+use crate::tables::TableError;
+use crate::tables::batch::{Batch, Failure, holds};
+use crate::tables::rows::{Claim, LeaseToken};
+use std::time::Duration;
+use triggers_protocol::EventId;
+
+/// Ends the attempt of a leased event as failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nack {
+    /// Leased event.
+    pub id: EventId,
+    /// Token of the lease, if the consumer gives one.
+    pub token: Option<LeaseToken>,
+    /// Reason in the consumer's words.
+    pub reason: Option<String>,
+    /// Delay of the next attempt; the retry policy decides if absent.
+    pub retry_after: Option<Duration>,
+}
+
+impl Operation for Nack {
+    type Reply = Changed;
+
+    fn footprint(&self) -> Footprint {
+        Footprint::naming(self.id)
+    }
+
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<Changed, TableError> {
+        let Some((row, delivery)) = batch.read_row(tx, self.id).await? else {
+            return Ok(Err(batch.missing(tx, self.id, stamp.at).await?.into()));
+        };
+        if delivery.changed_by == stamp.nonce {
+            batch.activity.made_available += 1;
+            return Ok(Ok(Box::new(row)));
+        }
+        let is_held = matches!(delivery.claim, Claim::Leased { until } if until > stamp.at);
+        if !is_held || self.token.is_some_and(|token| !holds(&delivery, token, stamp.at)) {
+            return Ok(Err(Unchanged::Conflict));
+        }
+        let policy = batch.policy(tx).await?;
+        let failure = Failure {
+            at: stamp.at,
+            reason: self.reason.clone().unwrap_or_else(|| "refused by the consumer".to_owned()),
+            retry_after: self.retry_after,
+            draw: stamp.nonce,
+            nonce: stamp.nonce,
+        };
+        let row = batch.fail_attempt(tx, row, delivery, &policy, failure);
+        Ok(Ok(Box::new(row)))
+    }
+}

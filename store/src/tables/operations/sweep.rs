@@ -1,0 +1,150 @@
+//! Sweeping: what has reached its age is removed, a little at a time.
+//!
+//! Invariants: `SWEEP-1` an event that is older than the tenant keeps it is removed, whatever its status,
+//! with everything that belongs to it; `SWEEP-2` idempotency records and tombstones are removed when no
+//! request can need them any more; `SWEEP-3` one command removes at most [`EVENTS_MAX`] events and
+//! [`KEYS_MAX`] other rows of a kind, so its transaction stays small; run again it removes the next ones.
+
+use super::append::days_kept;
+use super::{Footprint, Operation, Selection, Stamp};
+use crate::kv::{KeyRange, RangeRead, Transaction};
+use crate::tables::batch::Batch;
+use crate::tables::fence::Guard;
+use crate::tables::keys::{TenantKeys, day, id_of_key};
+use crate::tables::rows::TOMBSTONE_DAYS;
+use crate::tables::{TableError, access, subscriptions};
+use std::time::Duration;
+use triggers_protocol::planted::{Bug, is_planted};
+use triggers_protocol::{EventId, EventStatus, SubscriptionId, Timestamp};
+
+const EVENTS_MAX: usize = 200;
+const KEYS_MAX: usize = 500;
+/// Days for which events of a tenant without settings are kept.
+const RETENTION_DAYS_DEFAULT: u16 = 30;
+/// Time for which the attempts of a subscription are listed.
+const ATTEMPTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
+
+/// Removes what has reached its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep;
+
+/// Result of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Number of removed rows and events.
+    pub removed: usize,
+    /// There may be more to remove.
+    pub has_more: bool,
+}
+
+/// The ranges of rows that are of no use any more.
+fn outdated(keys: &TenantKeys, at: Timestamp, idempotency_retention: Duration) -> [KeyRange; 2] {
+    let today = day(at);
+    // A record of a day may be valid until the end of that day and its retention behind it.
+    let records = today.saturating_sub(days_kept(idempotency_retention));
+    let tombstones = today.saturating_sub(TOMBSTONE_DAYS);
+    [keys.idempotency_before(records), keys.tombstones_before(tombstones)]
+}
+
+/// The first id that is not too old.
+async fn horizon(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    at: Timestamp,
+) -> Result<EventId, TableError> {
+    let tenant = access::get_tenant(tx, keys.tenant()).await?;
+    let days = tenant.map_or(RETENTION_DAYS_DEFAULT, |tenant| tenant.retention_days);
+    Ok(EventId::first_at(at.minus(Duration::from_secs(u64::from(days) * 86_400))))
+}
+
+/// Whether a sweep would find something to remove. It reads one row of each kind.
+///
+/// # Errors
+/// [`TableError::NotOwner`]; [`TableError::Store`].
+pub async fn is_sweep_due(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    keys: &TenantKeys,
+    at: Timestamp,
+    idempotency_retention: Duration,
+) -> Result<bool, TableError> {
+    guard.check(tx).await?;
+    let horizon = horizon(tx, keys, at).await?;
+    let mut ranges = outdated(keys, at, idempotency_retention).to_vec();
+    ranges.extend(
+        EventStatus::ALL.map(|status| keys.queue_range(status, EventId::ZERO, Some(horizon))),
+    );
+    for row in subscriptions::read_all(tx, keys).await? {
+        ranges.push(old_attempts(keys, row.id, at));
+    }
+    for range in ranges {
+        if !tx.range_snapshot(RangeRead::first(range, 1)).await?.pairs.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn old_attempts(keys: &TenantKeys, id: SubscriptionId, at: Timestamp) -> KeyRange {
+    let all = keys.logged_attempts(id);
+    KeyRange::new(all.begin, keys.logged_attempt(id, at.minus(ATTEMPTS_KEPT), EventId::ZERO))
+}
+
+impl Operation for Sweep {
+    type Reply = Swept;
+
+    fn footprint(&self) -> Footprint {
+        Footprint::new(Selection::Alone, 1)
+    }
+
+    async fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<Swept, TableError> {
+        let Swept { mut removed, mut has_more } = sweep_events(batch, tx, stamp.at).await?;
+        let retention = batch.limits.idempotency_retention;
+        let mut ranges = outdated(batch.keys, stamp.at, retention).to_vec();
+        if batch.stored_subscriptions > 0 {
+            let rows = subscriptions::read_all(tx, batch.keys).await?;
+            ranges.extend(rows.iter().map(|row| old_attempts(batch.keys, row.id, stamp.at)));
+        }
+        for range in ranges {
+            let page = tx.range_snapshot(RangeRead::first(range, KEYS_MAX)).await?;
+            has_more |= page.has_more;
+            removed += page.pairs.len();
+            for (key, _) in &page.pairs {
+                tx.clear(key);
+            }
+        }
+        Ok(Swept { removed, has_more })
+    }
+}
+
+async fn sweep_events(
+    batch: &mut Batch<'_>,
+    tx: &mut dyn Transaction,
+    at: Timestamp,
+) -> Result<Swept, TableError> {
+    let horizon = horizon(tx, batch.keys, at).await?;
+    let mut removed = 0;
+    for status in EventStatus::ALL {
+        if status == EventStatus::Received && is_planted(Bug::WaitingKeptForever) {
+            continue;
+        }
+        let old = batch.keys.queue_range(status, EventId::ZERO, Some(horizon));
+        let page = tx.range_snapshot(RangeRead::first(old, EVENTS_MAX - removed)).await?;
+        for (key, _) in &page.pairs {
+            let Some(id) = id_of_key(key) else { continue };
+            if let Some((row, delivery)) = batch.read_row(tx, id).await? {
+                batch.remove(tx, &row, delivery, at);
+                removed += 1;
+            }
+        }
+        if page.has_more || removed >= EVENTS_MAX {
+            return Ok(Swept { removed, has_more: true });
+        }
+    }
+    Ok(Swept { removed, has_more: false })
+}
