@@ -10,15 +10,14 @@ use crate::http::authenticate::{Authorized, Caller, KeysManage};
 use crate::http::body::faults::Faults;
 use crate::http::body::query;
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use triggers_protocol::api::{AuditActor, AuditEntry, AuditList, ErrorBody};
 use triggers_protocol::{EventId, TenantId, Timestamp};
-use triggers_store::tables::rows::{Actor, AuditAction, AuditRow};
-use utoipa::ToSchema;
+use triggers_store::tables::rows::{Actor, AuditRow};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -30,112 +29,20 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
     OpenApiRouter::new().routes(routes!(list_audit))
 }
 
-/// A page of the audit.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AuditList)]
-struct AuditList<'a> {
-    /// Newest first.
-    #[schema(value_type = Vec<EntryJson<'static>>)]
-    entries: Vec<EntryJson<'a>>,
-    /// Where the next page begins; null if there is none.
-    #[schema(required = true)]
-    cursor: Option<String>,
-    /// Whether there is a next page.
-    has_more: bool,
-}
-
-/// Who did what, when, from where.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AuditEntry)]
-struct EntryJson<'a> {
-    /// When.
-    #[schema(value_type = String, format = "date-time")]
-    at: Timestamp,
-    /// Who.
-    actor: ActorJson,
-    /// What was done.
-    action: ActionName,
-    /// The id of what it was done to.
-    target: &'a str,
-    /// Why, or what of it, in words.
-    detail: &'a str,
-    /// The sender's address; null if the broker did it.
-    #[schema(required = true)]
-    source_ip: Option<&'a str>,
-    /// The request's id; null if the broker did it.
-    #[schema(required = true)]
-    request_id: Option<&'a str>,
-}
-
-/// Who did something.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-#[schema(as = AuditActor)]
-enum ActorJson {
-    /// The holder of a key.
-    Key {
-        /// The key's id.
-        #[schema(format = "uuid")]
-        id: String,
-    },
-    /// The broker itself.
-    Broker,
-}
-
-/// What was done.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AuditAction)]
-enum ActionName {
-    /// A subscription was made.
-    #[serde(rename = "subscription.created")]
-    Created,
-    /// A subscription was changed.
-    #[serde(rename = "subscription.updated")]
-    Updated,
-    /// A subscription got a new secret.
-    #[serde(rename = "subscription.rotated")]
-    Rotated,
-    /// A subscription was disabled.
-    #[serde(rename = "subscription.disabled")]
-    Disabled,
-    /// A subscription was removed.
-    #[serde(rename = "subscription.deleted")]
-    Deleted,
-}
-
-impl From<&Actor> for ActorJson {
-    fn from(actor: &Actor) -> Self {
-        match actor {
-            Actor::Key(id) => Self::Key { id: EventId::from_bytes(*id).to_string() },
-            Actor::Broker => Self::Broker,
-        }
-    }
-}
-
-impl From<AuditAction> for ActionName {
-    fn from(action: AuditAction) -> Self {
-        match action {
-            AuditAction::SubscriptionCreated => Self::Created,
-            AuditAction::SubscriptionUpdated => Self::Updated,
-            AuditAction::SubscriptionRotated => Self::Rotated,
-            AuditAction::SubscriptionDisabled => Self::Disabled,
-            AuditAction::SubscriptionDeleted => Self::Deleted,
-        }
-    }
-}
-
-impl<'a> EntryJson<'a> {
-    fn of(at: Timestamp, row: &'a AuditRow) -> Self {
-        let given = |text: &'a str| (!text.is_empty()).then_some(text);
-        Self {
-            at,
-            actor: ActorJson::from(&row.actor),
-            action: row.action.into(),
-            target: &row.target,
-            detail: &row.detail,
-            source_ip: given(&row.source_ip),
-            request_id: given(&row.request_id),
-        }
+fn entry(at: Timestamp, row: &AuditRow) -> AuditEntry {
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let actor = match &row.actor {
+        Actor::Key(id) => AuditActor::Key { id: EventId::from_bytes(*id).to_string() },
+        Actor::Broker => AuditActor::Broker,
+    };
+    AuditEntry {
+        at,
+        actor,
+        action: row.action,
+        target: row.target.clone(),
+        detail: row.detail.clone(),
+        source_ip: given(&row.source_ip),
+        request_id: given(&row.request_id),
     }
 }
 
@@ -153,7 +60,7 @@ impl<'a> EntryJson<'a> {
         ("tenant_id" = Option<String>, Query, description = "Another tenant's audit, for an admin"),
     ),
     responses(
-        (status = 200, description = "The page", body = AuditList<'static>),
+        (status = 200, description = "The page", body = AuditList),
         (status = 404, description = "There is no such tenant", body = ErrorBody),
     ),
     security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
@@ -177,7 +84,7 @@ async fn list_audit(
     let last = page.entries.last().filter(|_| page.more);
     let cursor = last
         .map(|(at, number, _)| cursor::seal_audit(&edge.cursor_secret, &tenant, (*at, *number)));
-    let entries: Vec<_> = page.entries.iter().map(|(at, _, row)| EntryJson::of(*at, row)).collect();
+    let entries: Vec<_> = page.entries.iter().map(|(at, _, row)| entry(*at, row)).collect();
     let bytes_hint = ENTRY_BYTES * entries.len() + 128;
     respond(StatusCode::OK, &AuditList { entries, has_more: cursor.is_some(), cursor }, bytes_hint)
 }

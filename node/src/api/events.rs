@@ -6,14 +6,15 @@
 pub(crate) mod delivery;
 mod status;
 
-use super::event_json::{EventJson, respond_event};
+use super::event_json::respond_event;
 use crate::http::authenticate::{Authorized, InboxAck, InboxRead};
 use crate::http::body::path_id::PathId;
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_protocol::api::{ErrorBody, EventJson};
 use triggers_protocol::{ErrorCode, Event, EventId};
 use triggers_store::tables::inbox::{Found, Missing};
 use triggers_store::tables::operations::DeleteEvent;

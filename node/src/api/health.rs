@@ -5,40 +5,13 @@
 //! elsewhere; serving goes on meanwhile; `HEALTH-3` nothing is told about the reason: that is in the log.
 
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
 use std::sync::atomic::Ordering;
-use triggers_protocol::Timestamp;
-use utoipa::ToSchema;
+use triggers_protocol::api::{ErrorBody, Health, Probe};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// The answer of a healthy node.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Health {
-    /// Always `healthy`: any other state is an error.
-    #[schema(example = "healthy")]
-    status: &'static str,
-    /// The node's time.
-    #[schema(value_type = String, format = "date-time", example = "2026-01-01T00:00:00.000Z")]
-    timestamp: Timestamp,
-    /// The version of the software.
-    #[schema(example = "0.1.0")]
-    version: &'static str,
-    /// The node's name.
-    #[schema(example = "node-1")]
-    node: String,
-}
-
-/// The answer of a probe.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Probe {
-    /// `alive` or `ready`.
-    #[schema(example = "ready")]
-    status: &'static str,
-}
 
 /// The routes of this file.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
@@ -64,9 +37,9 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
 async fn get_health(State(state): State<EdgeState>) -> Result<Json<Health>, ApiError> {
     state.store.health()?;
     Ok(Json(Health {
-        status: "healthy",
+        status: "healthy".to_owned(),
         timestamp: state.environment.now(),
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         node: state.node_name.clone(),
     }))
 }
@@ -82,7 +55,7 @@ async fn get_health(State(state): State<EdgeState>) -> Result<Json<Health>, ApiE
     responses((status = 200, description = "The process answers", body = Probe))
 )]
 async fn get_livez() -> Json<Probe> {
-    Json(Probe { status: "alive" })
+    Json(Probe { status: "alive".to_owned() })
 }
 
 /// Readiness
@@ -103,5 +76,5 @@ async fn get_readyz(State(state): State<EdgeState>) -> Result<Json<Probe>, ApiEr
         return Err(ApiError::unavailable("the node drains"));
     }
     state.store.health()?;
-    Ok(Json(Probe { status: "ready" }))
+    Ok(Json(Probe { status: "ready".to_owned() }))
 }

@@ -15,7 +15,7 @@ mod stream;
 pub use stream::StreamSlots;
 
 use super::cursor;
-use super::event_json::{EventJson, Status, status_names};
+use super::event_json::{self, status_names};
 use crate::http::authenticate::{Authorized, InboxRead};
 use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
@@ -25,10 +25,9 @@ use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use triggers_protocol::api::{EventJson, InboxPage, Pagination};
 use triggers_protocol::{EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
 use triggers_store::tables::inbox::{EventPage, PageQuery};
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -48,39 +47,6 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
         .routes(routes!(poll::poll_events))
 }
 
-/// A page of events.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = InboxPage)]
-struct InboxPage<'a> {
-    /// Oldest first.
-    #[schema(value_type = Vec<EventJson<'static>>)]
-    events: Vec<EventJson<'a>>,
-    /// Where the next page begins; null if there is none now.
-    #[schema(required = true)]
-    cursor: Option<&'a str>,
-    /// Whether there may be a next page.
-    has_more: bool,
-    /// The page in numbers.
-    pagination: Pagination<'a>,
-}
-
-/// A page in numbers.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Pagination)]
-struct Pagination<'a> {
-    /// Events that the page could have had.
-    #[schema(example = 50)]
-    limit: usize,
-    /// As beside it.
-    #[schema(required = true)]
-    cursor: Option<&'a str>,
-    /// As beside it.
-    has_more: bool,
-    /// The tenant's events in that status, whatever else was asked for.
-    #[schema(minimum = 0)]
-    total_count: i64,
-}
-
 /// List the inbox
 ///
 /// A filter narrows what is listed; `total_count` remains the tenant's count in that status. A page may have fewer events
@@ -94,7 +60,7 @@ struct Pagination<'a> {
         ("limit" = Option<u32>, Query, description = "Events of the page; 50 if absent", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
         ("event_type" = Option<Vec<String>>, Query, description = "An event type, or a prefix such as `order.*`; repeatable, any of them", style = Form, explode),
-        ("status" = Option<Status>, Query, description = "`received` if absent"),
+        ("status" = Option<EventStatus>, Query, description = "`received` if absent"),
         ("from_timestamp" = Option<String>, Query, description = "Accepted at this time or later", format = "date-time"),
         ("to_timestamp" = Option<String>, Query, description = "Accepted at this time or earlier", format = "date-time"),
     ),
@@ -114,18 +80,19 @@ async fn list_inbox(
     let page = edge.router.list(&caller.tenant, query, edge.deadline()).await?;
     let cursor =
         page.next.map(|after| cursor::seal_event(&edge.cursor_secret, &caller.tenant, after));
-    respond_page(&page, limit, cursor.as_deref())
+    respond_page(&page, limit, cursor)
 }
 
 fn respond_page(
     page: &EventPage,
     limit: usize,
-    cursor: Option<&str>,
+    cursor: Option<String>,
 ) -> Result<Response, ApiError> {
-    let events: Vec<_> = page.events.iter().map(EventJson::whole).collect::<Result<_, _>>()?;
+    let events: Vec<_> = page.events.iter().map(event_json::complete).collect::<Result<_, _>>()?;
     let bytes_hint = events.iter().map(EventJson::bytes_hint).sum::<usize>() + 256;
     let has_more = cursor.is_some();
-    let pagination = Pagination { limit, cursor, has_more, total_count: page.total.max(0) };
+    let pagination =
+        Pagination { limit, cursor: cursor.clone(), has_more, total_count: page.total.max(0) };
     respond(StatusCode::OK, &InboxPage { events, cursor, has_more, pagination }, bytes_hint)
 }
 

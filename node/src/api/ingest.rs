@@ -25,8 +25,9 @@ use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
 use bytes::Bytes;
 use std::sync::Arc;
-use triggers_protocol::{ErrorCode, EventType, Metadata, Timestamp};
-use triggers_store::tables::operations::{Accepted, Append, NewEvent, Rejection};
+use triggers_protocol::api::NewEvent;
+use triggers_protocol::{ErrorCode, Metadata};
+use triggers_store::tables::operations::{self, Accepted, Append, Rejection};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -84,14 +85,18 @@ impl Form {
     }
 }
 
-/// An event as it was sent, checked, borrowing from the body.
+/// A checked event that borrows from the body, in whatever form it was sent.
 #[derive(Debug)]
 struct Draft<'a> {
-    event_type: EventType,
-    timestamp: Option<Timestamp>,
-    payload: &'a str,
+    event: NewEvent<'a>,
     /// The identity of a CloudEvent.
     identity: Option<CloudEventIdentity>,
+}
+
+impl<'a> From<NewEvent<'a>> for Draft<'a> {
+    fn from(event: NewEvent<'a>) -> Self {
+        Self { event, identity: None }
+    }
 }
 
 /// Who sent it: the metadata of an event without an idempotency key.
@@ -123,12 +128,17 @@ impl Sender {
 }
 
 impl Draft<'_> {
-    fn into_new_event(self, body: &Bytes, key: Option<Key>, sender: &Sender) -> NewEvent {
+    fn into_new_event(
+        self,
+        body: &Bytes,
+        key: Option<Key>,
+        sender: &Sender,
+    ) -> operations::NewEvent {
         let idempotency = key.as_ref().map(|key| idempotency::request(key, &self));
-        NewEvent {
-            payload: kept(body, self.payload),
-            event_type: self.event_type,
-            timestamp: self.timestamp,
+        operations::NewEvent {
+            payload: kept(body, self.event.payload.get()),
+            event_type: self.event.event_type,
+            timestamp: self.event.timestamp,
             metadata: sender.metadata(key.map(|key| key.text())),
             idempotency,
         }
@@ -147,7 +157,7 @@ fn kept(body: &Bytes, payload: &str) -> Bytes {
 async fn append(
     edge: &EdgeState,
     caller: &Caller,
-    events: Vec<NewEvent>,
+    events: Vec<operations::NewEvent>,
 ) -> Result<Vec<Result<Accepted, ApiError>>, ApiError> {
     let append = Append { events, waiting_events_max: caller.key.tenant.max_inbox_events };
     let results = edge.router.append(&caller.tenant, append, edge.deadline()).await?;

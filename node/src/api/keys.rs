@@ -11,7 +11,6 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use super::openapi::schemas::{KeyRotation, NewKey};
 use crate::access::{Created, Rotation, Successor};
 use crate::http::authenticate::{Authorized, Caller, KeysManage};
 use crate::http::body;
@@ -19,14 +18,15 @@ use crate::http::body::faults::Faults;
 use crate::http::body::path_id::PathId;
 use crate::http::body::query;
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use crate::http::json::respond;
 use crate::http::rate_limit::Rate;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use json::{KEY_BYTES, KeyJson, KeyList};
+use json::{KEY_BYTES, key_json};
 use std::time::Duration;
+use triggers_protocol::api::{ErrorBody, Key, KeyList, KeyRotation, NewKey};
 use triggers_protocol::{ApiKey, ErrorCode, EventId, Scope, Scopes, TenantId, Timestamp};
 use triggers_store::tables::access::KEYS_PER_TENANT_MAX;
 use triggers_store::tables::rows::KeyRow;
@@ -52,7 +52,7 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
     operation_id = "createKey",
     request_body(content = NewKey, content_type = "application/json"),
     responses(
-        (status = 201, description = "The key, shown this once", body = KeyJson<'static>),
+        (status = 201, description = "The key, shown this once", body = Key),
         (status = 404, description = "There is no such tenant", body = ErrorBody),
         (status = 409, description = "The tenant has as many keys as it may", body = ErrorBody),
     ),
@@ -67,8 +67,8 @@ async fn create_key(
     let body = body::read_small_json(&head.headers, body, &edge).await?;
     let now = edge.environment.now();
     let asked = request::new_key(body.as_deref().unwrap_or_default(), now)?;
-    let tenant = tenant_of(&caller, asked.tenant)?;
-    let scopes = asked.scopes.unwrap_or_else(|| default_scopes(&caller));
+    let tenant = tenant_of(&caller, asked.tenant_id)?;
+    let scopes = asked.scopes.map(Scopes::from_iter).unwrap_or_else(|| default_scopes(&caller));
     allow_scopes(&caller, scopes)?;
     let own = (!caller.is_admin()).then_some(&caller.key.key);
     let rate_limit_per_minute =
@@ -90,7 +90,7 @@ async fn create_key(
         replaced_at: None,
     };
     match edge.access.create_key(row.clone(), edge.deadline()).await? {
-        Created::Yes => respond(StatusCode::CREATED, &KeyJson::of(&row, Some(&key)), KEY_BYTES),
+        Created::Yes => respond(StatusCode::CREATED, &key_json(&row, Some(&key)), KEY_BYTES),
         Created::NoTenant => Err(ApiError::not_found("tenant")),
         Created::TooMany => Err(too_many()),
         Created::Exists => Err(ApiError::internal("a key's hash was made twice")),
@@ -166,7 +166,7 @@ fn allow_end(caller: &Caller, end: Option<Timestamp>) -> Result<(), ApiError> {
     operation_id = "listKeys",
     params(("tenant_id" = Option<String>, Query, description = "Another tenant's keys, for an admin")),
     responses(
-        (status = 200, description = "The keys, without their secrets", body = KeyList<'static>),
+        (status = 200, description = "The keys, without their secrets", body = KeyList),
         (status = 404, description = "There is no such tenant", body = ErrorBody),
     ),
     security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
@@ -189,7 +189,7 @@ async fn list_keys(
         return Err(ApiError::not_found("tenant"));
     }
     let rows = edge.access.list_keys(&tenant, deadline).await?;
-    let keys = rows.iter().map(|row| KeyJson::of(row, None)).collect();
+    let keys = rows.iter().map(|row| key_json(row, None)).collect();
     respond(StatusCode::OK, &KeyList { keys }, KEY_BYTES * rows.len() + 16)
 }
 
@@ -221,7 +221,7 @@ async fn reachable(edge: &EdgeState, caller: &Caller, id: [u8; 16]) -> Result<Ke
     params(("id" = String, Path, description = "The key's id", format = "uuid")),
     request_body(content = Option<KeyRotation>, content_type = "application/json"),
     responses(
-        (status = 201, description = "The new key, shown this once", body = KeyJson<'static>),
+        (status = 201, description = "The new key, shown this once", body = Key),
         (status = 409, description = "The tenant has as many keys as it may", body = ErrorBody),
     ),
     security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
@@ -235,7 +235,8 @@ async fn rotate_key(
     let id = key_id(&id)?;
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let grace = Duration::from_secs(request::grace_seconds(body.as_deref())?);
+    let asked = request::rotation(body.as_deref())?;
+    let grace = Duration::from_secs(asked.grace_seconds.unwrap_or(0).into());
     let old = reachable(&edge, &caller, id).await?;
     allow_scopes(&caller, old.scopes)?;
     allow_rate(&caller, old.rate_limit_per_minute, edge.options.limits.rate_limit_per_minute)?;
@@ -249,7 +250,7 @@ async fn rotate_key(
     };
     match edge.access.rotate_key(id, reach(&caller), successor, grace, edge.deadline()).await? {
         Rotation::Rotated(row) => {
-            respond(StatusCode::CREATED, &KeyJson::of(&row, Some(&key)), KEY_BYTES)
+            respond(StatusCode::CREATED, &key_json(&row, Some(&key)), KEY_BYTES)
         }
         Rotation::NotFound => Err(ApiError::not_found("key")),
         Rotation::TooMany => Err(too_many()),
@@ -286,5 +287,5 @@ async fn revoke_key(
 #[cfg(test)]
 pub(crate) fn accepts_examples(key: &str, rotation: &str) {
     request::new_key(key.as_bytes(), triggers_protocol::Timestamp::from_millis(0)).unwrap();
-    request::grace_seconds(Some(rotation.as_bytes())).unwrap();
+    request::rotation(Some(rotation.as_bytes())).unwrap();
 }

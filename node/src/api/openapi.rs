@@ -5,17 +5,15 @@
 //! added here, to all alike; `OPENAPI-3` the committed `docs/openapi.json` is this document, which a test compares
 //! (`UPDATE_GOLDEN=1` rewrites it). It is not validation: handlers do that themselves.
 
-pub(crate) mod schemas;
-
 use crate::http::edge::EdgeState;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use bytes::Bytes;
-use schemas::Problem;
 use serde_json::json;
 use std::sync::{Arc, LazyLock};
 use triggers_protocol::ErrorCode;
+use triggers_protocol::api::Problem;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};

@@ -10,10 +10,9 @@ use crate::http::json::respond;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
 use triggers_actors::Statistics;
+use triggers_protocol::api::{Stats, StatsCounts};
 use triggers_protocol::{EventStatus, Timestamp};
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,61 +24,21 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
     OpenApiRouter::new().routes(routes!(get_stats))
 }
 
-/// A tenant in numbers.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Stats)]
-struct StatsJson {
-    /// Events by status.
-    counts: CountsJson,
-    /// Events accepted a second, over the last minute.
-    #[schema(example = 12.5)]
-    ingested_per_second: f64,
-    /// Events acknowledged a second, over the last minute.
-    #[schema(example = 12.5)]
-    delivered_per_second: f64,
-    /// When the oldest event that is not delivered was accepted.
-    #[schema(value_type = Option<String>, format = "date-time", required = true)]
-    oldest_undelivered_at: Option<Timestamp>,
-    /// How old that event is; null if there is none.
-    #[schema(required = true)]
-    oldest_undelivered_age_seconds: Option<f64>,
-}
-
-/// Events by status.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = StatsCounts)]
-struct CountsJson {
-    /// Waiting to be pulled or pushed.
-    #[schema(minimum = 0)]
-    received: i64,
-    /// Leased, being pushed, or waiting for the next attempt.
-    #[schema(minimum = 0)]
-    queued: i64,
-    /// Acknowledged.
-    #[schema(minimum = 0)]
-    delivered: i64,
-    /// Given up.
-    #[schema(minimum = 0)]
-    failed: i64,
-}
-
-impl StatsJson {
-    fn of(statistics: &Statistics, now: Timestamp) -> Self {
-        let count = |status| statistics.counts.get(status).max(0);
-        Self {
-            counts: CountsJson {
-                received: count(EventStatus::Received),
-                queued: count(EventStatus::Queued),
-                delivered: count(EventStatus::Delivered),
-                failed: count(EventStatus::Failed),
-            },
-            ingested_per_second: statistics.ingested_per_second,
-            delivered_per_second: statistics.delivered_per_second,
-            oldest_undelivered_at: statistics.oldest_waiting,
-            oldest_undelivered_age_seconds: statistics
-                .oldest_waiting
-                .map(|oldest| now.since(oldest).as_secs_f64()),
-        }
+fn stats(statistics: &Statistics, now: Timestamp) -> Stats {
+    let count = |status| statistics.counts.get(status).max(0);
+    Stats {
+        counts: StatsCounts {
+            received: count(EventStatus::Received),
+            queued: count(EventStatus::Queued),
+            delivered: count(EventStatus::Delivered),
+            failed: count(EventStatus::Failed),
+        },
+        ingested_per_second: statistics.ingested_per_second,
+        delivered_per_second: statistics.delivered_per_second,
+        oldest_undelivered_at: statistics.oldest_waiting,
+        oldest_undelivered_age_seconds: statistics
+            .oldest_waiting
+            .map(|oldest| now.since(oldest).as_secs_f64()),
     }
 }
 
@@ -89,7 +48,7 @@ impl StatsJson {
     path = "/v1/stats",
     tag = "inbox",
     operation_id = "getStats",
-    responses((status = 200, description = "The tenant in numbers", body = StatsJson)),
+    responses((status = 200, description = "The tenant in numbers", body = Stats)),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),
 )]
 async fn get_stats(
@@ -97,7 +56,7 @@ async fn get_stats(
     Authorized(caller, _): Authorized<InboxRead>,
 ) -> Result<Response, ApiError> {
     let statistics = edge.router.statistics(&caller.tenant, edge.deadline()).await?;
-    respond(StatusCode::OK, &StatsJson::of(&statistics, edge.environment.now()), STATS_BYTES)
+    respond(StatusCode::OK, &stats(&statistics, edge.environment.now()), STATS_BYTES)
 }
 
 #[cfg(test)]
@@ -116,12 +75,10 @@ mod tests {
             ingested_per_second: 1.0,
             delivered_per_second: 0.0,
         };
-        let json = StatsJson::of(&statistics, Timestamp::from_millis(2_500));
+        let json = stats(&statistics, Timestamp::from_millis(2_500));
         assert_eq!((json.counts.received, json.oldest_undelivered_age_seconds), (3, Some(1.5)));
-        let json = StatsJson::of(
-            &Statistics { oldest_waiting: None, ..statistics },
-            Timestamp::from_millis(0),
-        );
+        let json =
+            stats(&Statistics { oldest_waiting: None, ..statistics }, Timestamp::from_millis(0));
         assert_eq!(json.oldest_undelivered_age_seconds, None);
     }
 }

@@ -15,21 +15,21 @@ mod rotate;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use json::{SchemeName, StatusName};
-
-use super::openapi::schemas::subscriptions::{NewSubscription, SubscriptionPatch};
 use crate::http::authenticate::{Authorized, Caller, SubscriptionsManage};
 use crate::http::body;
 use crate::http::body::path_id::PathId;
 use crate::http::edge::{Edge, EdgeState};
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use json::{SUBSCRIPTION_BYTES, SubscriptionJson, SubscriptionList};
+use json::{SUBSCRIPTION_BYTES, subscription_json, with_secret};
 use request::Rules;
+use triggers_protocol::api::{
+    ErrorBody, NewSubscription, Subscription, SubscriptionList, SubscriptionPatch,
+};
 use triggers_protocol::{ErrorCode, SubscriptionId};
 use triggers_store::tables::batch::Initiator;
 use triggers_store::tables::operations::{
@@ -63,7 +63,7 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
         (
             status = 201,
             description = "The subscription, its secret shown this once",
-            body = SubscriptionJson<'static>,
+            body = Subscription,
             headers(("Location" = String, description = "The subscription's path")),
         ),
         (status = 409, description = "The tenant has as many subscriptions as it may", body = ErrorBody),
@@ -79,7 +79,7 @@ async fn create_subscription(
     let body = body::read_small_json(&head.headers, body, &edge).await?;
     let asked =
         request::new_subscription(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
-    let row = asked.into_row(&edge.environment);
+    let row = request::row(asked, &edge.environment);
     let create = CreateSubscription { row, by: by(&caller) };
     match edge.router.execute(&caller.tenant, create, edge.deadline()).await? {
         Ok(row) => created(&row),
@@ -88,8 +88,7 @@ async fn create_subscription(
 }
 
 fn created(row: &SubscriptionRow) -> Result<Response, ApiError> {
-    let mut response =
-        respond(StatusCode::CREATED, &SubscriptionJson::with_secret(row), SUBSCRIPTION_BYTES)?;
+    let mut response = respond(StatusCode::CREATED, &with_secret(row), SUBSCRIPTION_BYTES)?;
     let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", row.id))
         .map_err(ApiError::internal)?;
     response.headers_mut().insert(LOCATION, location);
@@ -123,7 +122,7 @@ fn by(caller: &Caller) -> Initiator {
     path = "/v1/subscriptions",
     tag = "subscriptions",
     operation_id = "listSubscriptions",
-    responses((status = 200, description = "The subscriptions, without secrets", body = SubscriptionList<'static>)),
+    responses((status = 200, description = "The subscriptions, without secrets", body = SubscriptionList)),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 async fn list_subscriptions(
@@ -131,7 +130,7 @@ async fn list_subscriptions(
     Authorized(caller, _): Authorized<SubscriptionsManage>,
 ) -> Result<Response, ApiError> {
     let rows = edge.router.subscriptions(&caller.tenant, edge.deadline()).await?;
-    let subscriptions = rows.iter().map(SubscriptionJson::of).collect();
+    let subscriptions = rows.iter().map(subscription_json).collect();
     respond(
         StatusCode::OK,
         &SubscriptionList { subscriptions },
@@ -164,7 +163,7 @@ async fn present(edge: &Edge, caller: &Caller, id: &PathId) -> Result<Subscripti
     tag = "subscriptions",
     operation_id = "getSubscription",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
-    responses((status = 200, description = "The subscription, without its secret", body = SubscriptionJson<'static>)),
+    responses((status = 200, description = "The subscription, without its secret", body = Subscription)),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 async fn get_subscription(
@@ -173,7 +172,7 @@ async fn get_subscription(
     id: PathId,
 ) -> Result<Response, ApiError> {
     let row = present(&edge, &caller, &id).await?;
-    respond(StatusCode::OK, &SubscriptionJson::of(&row), SUBSCRIPTION_BYTES)
+    respond(StatusCode::OK, &subscription_json(&row), SUBSCRIPTION_BYTES)
 }
 
 /// Change a subscription
@@ -187,7 +186,7 @@ async fn get_subscription(
     operation_id = "updateSubscription",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
     request_body(content = SubscriptionPatch, content_type = "application/json"),
-    responses((status = 200, description = "The subscription as it is now", body = SubscriptionJson<'static>)),
+    responses((status = 200, description = "The subscription as it is now", body = Subscription)),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 async fn update_subscription(
@@ -199,14 +198,10 @@ async fn update_subscription(
     let id = subscription_id(&id)?;
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let change = request::change(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
-    let change = ChangeSubscription { id, change, by: by(&caller) };
+    let patch = request::patch(body.as_deref().unwrap_or_default(), rules(&edge, &caller))?;
+    let change = ChangeSubscription { id, change: request::change(patch), by: by(&caller) };
     let changed = edge.router.execute(&caller.tenant, change, edge.deadline()).await?;
-    respond(
-        StatusCode::OK,
-        &SubscriptionJson::of(&changed.ok_or_else(not_found)?),
-        SUBSCRIPTION_BYTES,
-    )
+    respond(StatusCode::OK, &subscription_json(&changed.ok_or_else(not_found)?), SUBSCRIPTION_BYTES)
 }
 
 /// Remove a subscription
@@ -237,6 +232,6 @@ pub(crate) fn accepts_examples(subscription: &str, patch: &str, rotation: &str) 
     let targets = crate::webhook::TargetPolicy { is_https_required: true, allowed: Vec::new() };
     let rules = Rules { targets: &targets, is_admin: false };
     request::new_subscription(subscription.as_bytes(), rules).unwrap();
-    request::change(patch.as_bytes(), rules).unwrap();
+    request::patch(patch.as_bytes(), rules).unwrap();
     request::rotation(Some(rotation.as_bytes())).unwrap();
 }

@@ -9,7 +9,6 @@ mod request;
 mod tests;
 
 use super::cursor;
-use super::openapi::schemas::{NewTenant, RetryPolicySchema, TenantPatch, TierSchema};
 use crate::access::Created;
 use crate::http::authenticate::{Admin, Authorized};
 use crate::http::body;
@@ -17,23 +16,19 @@ use crate::http::body::faults::Faults;
 use crate::http::body::path_id::PathId;
 use crate::http::body::query;
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use crate::http::json::respond;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
-use std::collections::BTreeMap;
-use triggers_protocol::{ErrorCode, RetryPolicy, TenantId, Timestamp};
-use triggers_store::tables::rows::{TenantRow, Tier};
-use utoipa::ToSchema;
+use triggers_protocol::api::{ErrorBody, NewTenant, Tenant, TenantList, TenantPatch};
+use triggers_protocol::{ErrorCode, TenantId};
+use triggers_store::tables::rows::TenantRow;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Bytes of one tenant's JSON, about.
 const TENANT_BYTES: usize = 512;
-/// How long events are kept if nothing else was asked for, in days.
-const RETENTION_DAYS_DEFAULT: u16 = 30;
 
 /// The routes of this resource.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
@@ -42,70 +37,17 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
         .routes(routes!(get_tenant, update_tenant))
 }
 
-/// A tenant.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Tenant)]
-struct TenantJson<'a> {
-    /// The id.
-    #[schema(example = "acme")]
-    id: &'a str,
-    /// A name for people.
-    name: &'a str,
-    /// What sets the request rate of its keys; null means the default.
-    #[schema(value_type = Option<TierSchema>, required = true)]
-    tier: Option<&'static str>,
-    /// How long events are kept, in days.
-    retention_days: u16,
-    /// Events that may wait at most; null means no limit.
-    #[schema(required = true)]
-    max_inbox_events: Option<u64>,
-    /// The tenant's own retry policy; null means the default.
-    #[schema(value_type = Option<RetryPolicySchema>, required = true)]
-    retry_policy: Option<&'a RetryPolicy>,
-    /// Feature flags.
-    flags: &'a BTreeMap<String, bool>,
-    /// When it was made.
-    #[schema(value_type = String, format = "date-time")]
-    created_at: Timestamp,
-    /// When it was changed last.
-    #[schema(value_type = String, format = "date-time")]
-    updated_at: Timestamp,
-}
-
-/// A page of tenants.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = TenantList)]
-struct TenantList<'a> {
-    /// In the order of their ids.
-    #[schema(value_type = Vec<TenantJson<'static>>)]
-    tenants: Vec<TenantJson<'a>>,
-    /// Where the next page begins; null if there is none.
-    #[schema(required = true)]
-    cursor: Option<String>,
-    /// Whether there is a next page.
-    has_more: bool,
-}
-
-impl<'a> From<&'a TenantRow> for TenantJson<'a> {
-    fn from(row: &'a TenantRow) -> Self {
-        Self {
-            id: row.id.as_str(),
-            name: &row.name,
-            tier: row.tier.map(tier_name),
-            retention_days: row.retention_days,
-            max_inbox_events: row.max_inbox_events,
-            retry_policy: row.retry_policy.as_ref(),
-            flags: &row.flags,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        }
-    }
-}
-
-fn tier_name(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Standard => "standard",
-        Tier::Beta => "beta",
+fn tenant_json(row: &TenantRow) -> Tenant {
+    Tenant {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        tier: row.tier,
+        retention_days: row.retention_days,
+        max_inbox_events: row.max_inbox_events,
+        retry_policy: row.retry_policy.clone(),
+        flags: row.flags.clone(),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
     }
 }
 
@@ -117,7 +59,7 @@ fn tier_name(tier: Tier) -> &'static str {
     operation_id = "createTenant",
     request_body(content = NewTenant, content_type = "application/json"),
     responses(
-        (status = 201, description = "The tenant", body = TenantJson<'static>),
+        (status = 201, description = "The tenant", body = Tenant),
         (status = 409, description = "There is a tenant with that id", body = ErrorBody),
     ),
     security(("api_key" = ["admin"]), ("bearer" = ["admin"])),
@@ -129,22 +71,10 @@ async fn create_tenant(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let (id, asked) = request::new_tenant(body.as_deref().unwrap_or_default())?;
-    let now = edge.environment.now();
-    let mut row = TenantRow {
-        id: id.unwrap_or_else(|| TenantId::from_random(edge.environment.bytes())),
-        name: String::new(),
-        tier: None,
-        retention_days: RETENTION_DAYS_DEFAULT,
-        max_inbox_events: None,
-        retry_policy: None,
-        flags: BTreeMap::new(),
-        created_at: now,
-        updated_at: now,
-    };
-    asked.apply(&mut row);
+    let tenant = request::new_tenant(body.as_deref().unwrap_or_default())?;
+    let row = request::row(tenant, &edge.environment);
     match edge.access.create_tenant(row.clone(), edge.deadline()).await? {
-        Created::Yes => respond(StatusCode::CREATED, &TenantJson::from(&row), TENANT_BYTES),
+        Created::Yes => respond(StatusCode::CREATED, &tenant_json(&row), TENANT_BYTES),
         Created::Exists => Err(ApiError::new(
             ErrorCode::Conflict,
             format!("there is a tenant with the id {}", row.id),
@@ -165,7 +95,7 @@ async fn create_tenant(
         ("limit" = Option<u32>, Query, description = "Tenants of the page; 50 if absent", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
     ),
-    responses((status = 200, description = "The page", body = TenantList<'static>)),
+    responses((status = 200, description = "The page", body = TenantList)),
     security(("api_key" = ["admin"]), ("bearer" = ["admin"])),
 )]
 async fn list_tenants(
@@ -192,7 +122,7 @@ async fn list_tenants(
     let (rows, has_more) = edge.access.list_tenants(after.as_ref(), limit, edge.deadline()).await?;
     let last = rows.last().filter(|_| has_more);
     let cursor = last.map(|row| cursor::seal_tenant(&edge.cursor_secret, &row.id));
-    let tenants = rows.iter().map(TenantJson::from).collect();
+    let tenants = rows.iter().map(tenant_json).collect();
     respond(
         StatusCode::OK,
         &TenantList { tenants, cursor, has_more },
@@ -216,7 +146,7 @@ fn not_found() -> ApiError {
     tag = "tenants",
     operation_id = "getTenant",
     params(("id" = String, Path, description = "The tenant's id")),
-    responses((status = 200, description = "The tenant", body = TenantJson<'static>)),
+    responses((status = 200, description = "The tenant", body = Tenant)),
     security(("api_key" = ["admin"]), ("bearer" = ["admin"])),
 )]
 async fn get_tenant(
@@ -226,7 +156,7 @@ async fn get_tenant(
 ) -> Result<Response, ApiError> {
     let row =
         edge.access.get_tenant(&tenant_id(&id)?, edge.deadline()).await?.ok_or_else(not_found)?;
-    respond(StatusCode::OK, &TenantJson::from(&row), TENANT_BYTES)
+    respond(StatusCode::OK, &tenant_json(&row), TENANT_BYTES)
 }
 
 /// Change a tenant
@@ -239,7 +169,7 @@ async fn get_tenant(
     operation_id = "updateTenant",
     params(("id" = String, Path, description = "The tenant's id")),
     request_body(content = TenantPatch, content_type = "application/json"),
-    responses((status = 200, description = "The tenant as it is now", body = TenantJson<'static>)),
+    responses((status = 200, description = "The tenant as it is now", body = Tenant)),
     security(("api_key" = ["admin"]), ("bearer" = ["admin"])),
 )]
 async fn update_tenant(
@@ -251,15 +181,15 @@ async fn update_tenant(
     let id = tenant_id(&id)?;
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let asked = request::tenant_patch(body.as_deref().unwrap_or_default())?;
+    let patch = request::tenant_patch(body.as_deref().unwrap_or_default())?;
     let now = edge.environment.now();
     let change = move |row: &mut TenantRow| {
-        asked.apply(row);
+        request::apply(&patch, row);
         row.updated_at = now;
     };
     let row =
         edge.access.update_tenant(&id, change, edge.deadline()).await?.ok_or_else(not_found)?;
-    respond(StatusCode::OK, &TenantJson::from(&row), TENANT_BYTES)
+    respond(StatusCode::OK, &tenant_json(&row), TENANT_BYTES)
 }
 
 /// Panics unless the parsers accept these bodies.

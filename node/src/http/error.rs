@@ -8,12 +8,11 @@
 use crate::http::forwarded::Elsewhere;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use triggers_actors::BrokerError;
 use triggers_protocol::ErrorCode;
+use triggers_protocol::api::Detail;
 use triggers_store::kv::{Fault, StoreError};
 use triggers_store::tables::TableError;
-use utoipa::ToSchema;
 
 /// Seconds after which a client may try again when nothing more exact is known.
 const RETRY_AFTER_S: u64 = 1;
@@ -34,43 +33,6 @@ pub struct ApiError {
     pub allow: Option<String>,
     /// Whether nothing was done because another node owns the tenant.
     pub is_elsewhere: bool,
-}
-
-/// What is wrong with one field of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Detail {
-    /// The field: a path into the body, or the name of a parameter or header.
-    #[schema(example = "payload")]
-    pub field: String,
-    /// Which rule it breaks.
-    #[schema(example = "must be a JSON object")]
-    pub message: String,
-}
-
-/// The body of every error.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorBody {
-    /// What went wrong.
-    pub error: ErrorMember,
-}
-
-/// The `error` member of an error's body.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorMember {
-    /// One of the documented codes.
-    #[schema(example = "VALIDATION_ERROR")]
-    pub code: String,
-    /// A sentence for people; it may change.
-    pub message: String,
-    /// The fields that are wrong; only with validation errors.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
-    pub details: Vec<Detail>,
-    /// When the error was answered.
-    #[schema(format = "date-time", example = "2026-01-01T00:00:00.000Z")]
-    pub timestamp: String,
-    /// The request's id, as in `X-Request-ID`.
-    pub request_id: String,
 }
 
 impl ApiError {

@@ -7,13 +7,13 @@
 //! The connection pool sets `Host` and the content length.
 
 use super::fault::SendFault;
-use crate::api::event_json::EventJson;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use std::fmt::Display;
 use triggers_actors::{SendFailure, Webhook};
+use triggers_protocol::api::EventJson;
 use triggers_protocol::webhook::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signatures};
 
 /// `User-Agent` of webhooks.
@@ -36,7 +36,7 @@ pub(super) fn build(webhook: &Webhook, target: &Uri) -> Result<Request<Full<Byte
 }
 
 fn body(webhook: &Webhook) -> Result<Bytes, SendFault> {
-    let json = EventJson::whole(&webhook.event).map_err(|error| unwritable(webhook, &error))?;
+    let json = EventJson::complete(&webhook.event).map_err(|error| unwritable(webhook, &error))?;
     let mut body = Vec::with_capacity(json.bytes_hint());
     serde_json::to_writer(&mut body, &json).map_err(|error| unwritable(webhook, &error))?;
     Ok(body.into())

@@ -207,11 +207,16 @@ impl<'a> EventMetadataJson<'a> {
 pub struct PolledEvent<'a> {
     /// The same as `event_id`.
     #[schema(value_type = String, format = "uuid")]
-    pub id: EventId,
-    /// The event, whose members are beside `id`.
+    id: EventId,
     #[serde(flatten)]
     #[schema(value_type = EventJson<'static>)]
-    pub event: EventJson<'a>,
+    event: EventJson<'a>,
+}
+
+impl<'a> From<EventJson<'a>> for PolledEvent<'a> {
+    fn from(event: EventJson<'a>) -> Self {
+        Self { id: event.event_id, event }
+    }
 }
 
 /// An event's delivery so far.

@@ -45,16 +45,26 @@ pub struct LeaseAnswer<'a> {
 /// An event and the token of its lease.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LeasedEvent<'a> {
-    /// The event, whose members are beside `lease_token`.
+    // The members of the event are beside `lease_token`.
     #[serde(flatten)]
     #[schema(value_type = EventJson<'static>)]
-    pub event: EventJson<'a>,
+    event: EventJson<'a>,
     /// What acknowledges, gives back and holds longer, until the lease ends.
     #[schema(pattern = "^[0-9a-f]{32}$", example = "0123456789abcdef0123456789abcdef")]
     pub lease_token: String,
 }
 
-impl LeasedEvent<'_> {
+impl<'a> LeasedEvent<'a> {
+    /// An event with the text of its lease token.
+    pub fn new(event: EventJson<'a>, lease_token: String) -> Self {
+        Self { event, lease_token }
+    }
+
+    /// The event without its token.
+    pub fn event(&self) -> &EventJson<'a> {
+        &self.event
+    }
+
     /// Approximate bytes of its JSON.
     pub fn bytes_hint(&self) -> usize {
         self.event.bytes_hint() + 64

@@ -64,7 +64,7 @@ pub struct InboxReplay {
 }
 
 /// What can be delivered again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplayedStatus {
     /// Given up after the last attempt.

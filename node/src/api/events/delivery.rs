@@ -5,26 +5,26 @@
 //! decided by the tenant's inbox, in the transaction that changes it.
 
 use super::{event_id, missing, present};
-use crate::api::event_json::{EventJson, respond_event};
-use crate::api::inbox::lease::{LeasedJson, VISIBILITY_S};
+use crate::api::event_json::respond_event;
+use crate::api::inbox::lease::{VISIBILITY_S, leased_event};
 use crate::api::lease_token;
-use crate::api::openapi::schemas::Acknowledgement;
-use crate::api::openapi::schemas::leases::{LeaseExtension, Refusal};
 use crate::http::authenticate::{Authorized, Caller, InboxAck};
 use crate::http::body::faults::Faults;
 use crate::http::body::members::members;
 use crate::http::body::path_id::PathId;
 use crate::http::body::{self, read_small_json};
 use crate::http::edge::{Edge, EdgeState};
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use std::borrow::Cow;
 use std::time::Duration;
+use triggers_protocol::api::{
+    Acknowledgement, ErrorBody, EventJson, LeaseExtension, LeasedEvent, Nack,
+};
 use triggers_protocol::{ErrorCode, Event, EventId};
-use triggers_store::tables::operations::{Acknowledge, ExtendLease, Nack, Replay, Unchanged};
+use triggers_store::tables::operations::{self, Acknowledge, ExtendLease, Replay, Unchanged};
 use triggers_store::tables::rows::LeaseToken;
 
 /// Characters of a reason.
@@ -60,8 +60,8 @@ pub(crate) async fn acknowledge_event(
     let id = event_id(&id)?;
     let (head, body) = request.into_parts();
     let body = read_small_json(&head.headers, body, &edge).await?;
-    let token = given_token(body.as_deref())?;
-    let token = current_form(&edge, &caller, id, token).await?;
+    let asked = acknowledgement(body.as_deref())?;
+    let token = current_form(&edge, &caller, id, asked.lease_token).await?;
     let acknowledge = Acknowledge { id, token };
     let event = edge.router.change(&caller.tenant, acknowledge, edge.deadline()).await?;
     respond_event(StatusCode::OK, &changed(event, STALE)?)
@@ -77,7 +77,7 @@ pub(crate) async fn acknowledge_event(
     tag = "inbox",
     operation_id = "refuseEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
-    request_body(content = Option<Refusal>, content_type = "application/json"),
+    request_body(content = Option<Nack>, content_type = "application/json"),
     responses(
         (status = 200, description = "The event, waiting for its next attempt or failed", body = EventJson<'static>),
         (status = 409, description = "It is not leased, or the token is not the current one", body = ErrorBody),
@@ -94,10 +94,10 @@ pub(crate) async fn nack_event(
     let id = event_id(&id)?;
     let (head, body) = request.into_parts();
     let body = read_small_json(&head.headers, body, &edge).await?;
-    let asked = refusal(body.as_deref())?;
-    let token = current_form(&edge, &caller, id, asked.token).await?;
-    let RefusalAsked { reason, retry_after, .. } = asked;
-    let nack = Nack { id, token, reason, retry_after };
+    let Nack { reason, retry_after_seconds, lease_token } = nack(body.as_deref())?;
+    let token = current_form(&edge, &caller, id, lease_token).await?;
+    let retry_after = retry_after_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    let nack = operations::Nack { id, token, reason, retry_after };
     let event = edge.router.change(&caller.tenant, nack, edge.deadline()).await?;
     let conflict = "the event is not leased, or not under this lease_token";
     respond_event(StatusCode::OK, &changed(event, conflict)?)
@@ -114,7 +114,7 @@ pub(crate) async fn nack_event(
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     request_body(content = LeaseExtension, content_type = "application/json"),
     responses(
-        (status = 200, description = "The event with its token", body = LeasedJson<'static>),
+        (status = 200, description = "The event with its token", body = LeasedEvent<'static>),
         (status = 409, description = "The lease token is not the current one", body = ErrorBody),
         (status = 410, description = "It was deleted", body = ErrorBody),
     ),
@@ -129,19 +129,22 @@ pub(crate) async fn extend_lease(
     let id = event_id(&id)?;
     let (head, body) = request.into_parts();
     let body = read_small_json(&head.headers, body, &edge).await?;
-    let (token, visibility) = extension(body.as_deref().unwrap_or_default())?;
-    let token =
-        current_form(&edge, &caller, id, Some(token)).await?.ok_or_else(|| conflict(STALE))?;
+    let asked = extension(body.as_deref().unwrap_or_default())?;
+    let visibility = Duration::from_secs(asked.visibility_timeout_seconds.into());
+    let token = current_form(&edge, &caller, id, Some(asked.lease_token))
+        .await?
+        .ok_or_else(|| conflict(STALE))?;
     let extend = ExtendLease { id, token, visibility };
     let event = edge.router.change(&caller.tenant, extend, edge.deadline()).await?;
     let event = changed(event, STALE)?;
-    let leased = LeasedJson::new(&event, &token)?;
+    let leased = leased_event(&event, &token)?;
     respond(StatusCode::OK, &leased, leased.bytes_hint())
 }
 
 /// Deliver an event again
 ///
-/// A failed or delivered event becomes `received`; its attempts are kept, and the retry policy begins anew.
+/// A failed or delivered event becomes `queued` if a subscription selects it, else `received`. Its attempts are kept,
+/// and the retry policy begins anew.
 #[utoipa::path(
     post,
     path = "/v1/events/{id}/replay",
@@ -149,7 +152,7 @@ pub(crate) async fn extend_lease(
     operation_id = "replayEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     responses(
-        (status = 202, description = "The event, received again", body = EventJson<'static>),
+        (status = 202, description = "The event, which waits for its delivery", body = EventJson<'static>),
         (status = 409, description = "It is neither failed nor delivered", body = ErrorBody),
         (status = 410, description = "It was deleted", body = ErrorBody),
     ),
@@ -193,50 +196,55 @@ async fn current_form(
     Err(conflict(STALE))
 }
 
-fn given_token(body: Option<&[u8]>) -> Result<Option<String>, ApiError> {
-    let Some(body) = body else { return Ok(None) };
+/// Reads the body of an acknowledgement, if there is one.
+///
+/// # Errors
+/// 400 that names the fault.
+fn acknowledgement(body: Option<&[u8]>) -> Result<Acknowledgement, ApiError> {
     let mut faults = Faults::default();
-    let [lease_token] = members(body::text(body)?, ["lease_token"], &mut faults)?;
-    let token = lease_token.text(&mut faults).map(Cow::into_owned);
-    faults.check().map(|()| token)
+    let text = body.map_or(Ok("{}"), body::text)?;
+    let [lease_token] = members(text, ["lease_token"], &mut faults)?;
+    let lease_token = lease_token.owned_text(&mut faults);
+    faults.check().map(|()| Acknowledgement { lease_token })
 }
 
-/// What a refusal says.
-#[derive(Debug, Default)]
-struct RefusalAsked {
-    token: Option<String>,
-    reason: Option<String>,
-    retry_after: Option<Duration>,
-}
-
-fn refusal(body: Option<&[u8]>) -> Result<RefusalAsked, ApiError> {
-    let Some(body) = body else { return Ok(RefusalAsked::default()) };
+/// Reads the body of a nack, if there is one.
+///
+/// # Errors
+/// 400 that names every fault.
+fn nack(body: Option<&[u8]>) -> Result<Nack, ApiError> {
     let mut faults = Faults::default();
     let names = ["reason", "retry_after_seconds", "lease_token"];
-    let [reason, retry_after, token] = members(body::text(body)?, names, &mut faults)?;
-    let asked = RefusalAsked {
-        token: token.text(&mut faults).map(Cow::into_owned),
-        reason: reason.text(&mut faults).map(Cow::into_owned),
-        retry_after: retry_after
-            .whole_number(&mut faults, 0..=RETRY_AFTER_S_MAX)
-            .map(Duration::from_secs),
+    let text = body.map_or(Ok("{}"), body::text)?;
+    let [reason, retry_after, token] = members(text, names, &mut faults)?;
+    let nack = Nack {
+        lease_token: token.owned_text(&mut faults),
+        reason: reason.owned_text(&mut faults),
+        retry_after_seconds: retry_after.whole_number(&mut faults, 0..=RETRY_AFTER_S_MAX),
     };
-    if asked.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARACTERS_MAX) {
+    if nack.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARACTERS_MAX) {
         faults.add("reason", format!("must have at most {REASON_CHARACTERS_MAX} characters"));
     }
-    faults.check().map(|()| asked)
+    faults.check().map(|()| nack)
 }
 
-/// The token and the time of an extension.
-fn extension(body: &[u8]) -> Result<(String, Duration), ApiError> {
+/// Reads the body of an extension.
+///
+/// # Errors
+/// 400 that names every fault.
+fn extension(body: &[u8]) -> Result<LeaseExtension, ApiError> {
     let mut faults = Faults::default();
     let [token, visibility] =
         members(body::text(body)?, ["lease_token", "visibility_timeout_seconds"], &mut faults)?;
     token.required(&mut faults);
     visibility.required(&mut faults);
-    let token = token.text(&mut faults).map(Cow::into_owned).unwrap_or_default();
-    let visibility_s = visibility.whole_number(&mut faults, VISIBILITY_S).unwrap_or_default();
-    faults.check().map(|()| (token, Duration::from_secs(visibility_s)))
+    let extension = LeaseExtension {
+        lease_token: token.owned_text(&mut faults).unwrap_or_default(),
+        visibility_timeout_seconds: visibility
+            .whole_number(&mut faults, VISIBILITY_S)
+            .unwrap_or_default(),
+    };
+    faults.check().map(|()| extension)
 }
 
 /// `SCHEMAS-1`
@@ -244,11 +252,11 @@ fn extension(body: &[u8]) -> Result<(String, Duration), ApiError> {
 pub(crate) fn accepts_examples(
     acknowledgement_example: &str,
     extension_example: &str,
-    refusal_example: &str,
+    nack_example: &str,
 ) {
-    given_token(Some(acknowledgement_example.as_bytes())).unwrap();
+    acknowledgement(Some(acknowledgement_example.as_bytes())).unwrap();
     extension(extension_example.as_bytes()).unwrap();
-    refusal(Some(refusal_example.as_bytes())).unwrap();
+    nack(Some(nack_example.as_bytes())).unwrap();
 }
 
 #[cfg(test)]
@@ -262,36 +270,34 @@ mod tests {
 
     #[test]
     fn a_lease_token_is_a_string_or_not_there() {
-        assert_eq!(given_token(None).unwrap(), None);
+        let given = |body: Option<&[u8]>| acknowledgement(body).unwrap().lease_token;
+        assert_eq!(given(None), None);
         for none in [&b"{}"[..], br#"{"lease_token":null}"#, br#"{"other":1}"#] {
-            assert_eq!(given_token(Some(none)).unwrap(), None);
+            assert_eq!(given(Some(none)), None);
         }
-        assert_eq!(given_token(Some(br#"{"lease_token":"x"}"#)).unwrap().as_deref(), Some("x"));
+        assert_eq!(given(Some(br#"{"lease_token":"x"}"#)).as_deref(), Some("x"));
         assert_eq!(
-            fields(given_token(Some(br#"{"lease_token":1}"#)).unwrap_err()),
+            fields(acknowledgement(Some(br#"{"lease_token":1}"#)).unwrap_err()),
             ["lease_token"]
         );
-        assert_eq!(given_token(Some(b"nonsense")).unwrap_err().code, ErrorCode::InvalidJson);
+        assert_eq!(acknowledgement(Some(b"nonsense")).unwrap_err().code, ErrorCode::InvalidJson);
     }
 
     #[test]
-    fn a_refusal_has_bounds() {
-        let asked = refusal(Some(br#"{"reason":"later","retry_after_seconds":0}"#)).unwrap();
-        assert_eq!(
-            (asked.reason.as_deref(), asked.retry_after),
-            (Some("later"), Some(Duration::ZERO))
-        );
-        assert!(refusal(None).unwrap().retry_after.is_none());
+    fn a_nack_has_bounds() {
+        let asked = nack(Some(br#"{"reason":"later","retry_after_seconds":0}"#)).unwrap();
+        assert_eq!((asked.reason.as_deref(), asked.retry_after_seconds), (Some("later"), Some(0)));
+        assert!(nack(None).unwrap().retry_after_seconds.is_none());
         let long = format!(
             r#"{{"reason":"{}","retry_after_seconds":86401,"lease_token":[]}}"#,
             "ä".repeat(1_025)
         );
         assert_eq!(
-            fields(refusal(Some(long.as_bytes())).unwrap_err()),
+            fields(nack(Some(long.as_bytes())).unwrap_err()),
             ["lease_token", "retry_after_seconds", "reason"]
         );
         let fits = format!(r#"{{"reason":"{}"}}"#, "ä".repeat(1_024));
-        assert!(refusal(Some(fits.as_bytes())).is_ok());
+        assert!(nack(Some(fits.as_bytes())).is_ok());
     }
 
     #[test]

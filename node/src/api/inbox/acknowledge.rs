@@ -3,10 +3,8 @@
 //! Invariants: `ACK-1` the request is answered 200 whatever became of the single ids, each with a result of its own, in
 //! their order; `ACK-2` an id that is no UUID, or of another tenant, is not found. Repeating the request answers the same.
 
-use crate::api::event_json::Status;
 use crate::api::events::missing;
-use crate::api::ingest::batch_answer::ItemError;
-use crate::api::openapi::schemas::Acknowledgements;
+use crate::api::ingest::batch_answer::item_error;
 use crate::http::authenticate::{Authorized, InboxAck};
 use crate::http::body;
 use crate::http::body::faults::Faults;
@@ -17,50 +15,12 @@ use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use triggers_protocol::api::{AcknowledgeAnswer, AcknowledgeResult, Acknowledgements};
 use triggers_protocol::{EventId, EventStatus};
 use triggers_store::tables::inbox::Missing;
-use utoipa::ToSchema;
 
 /// Bytes of one result, about.
 const RESULT_BYTES: usize = 80;
-
-/// What became of the acknowledgements.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AcknowledgeAnswer)]
-struct AcknowledgeAnswer<'a> {
-    /// Events that are delivered now.
-    success_count: usize,
-    /// Ids that are not.
-    failure_count: usize,
-    /// One for each id, in order.
-    #[schema(value_type = Vec<AcknowledgeResult<'static>>)]
-    results: Vec<AcknowledgeResult<'a>>,
-}
-
-/// What became of one acknowledgement.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-#[schema(as = AcknowledgeResult)]
-enum AcknowledgeResult<'a> {
-    /// The event is delivered, by this request or before.
-    Delivered {
-        /// The id as it was sent.
-        #[schema(format = "uuid")]
-        event_id: &'a str,
-        /// `delivered`.
-        #[schema(value_type = Status)]
-        status: &'static str,
-    },
-    /// There is no such event, or not any more.
-    Refused {
-        /// The id as it was sent.
-        event_id: &'a str,
-        /// Why not.
-        #[schema(value_type = ItemError<'static>)]
-        error: ItemError<'a>,
-    },
-}
 
 /// Acknowledge up to 1,000 events
 #[utoipa::path(
@@ -69,7 +29,7 @@ enum AcknowledgeResult<'a> {
     tag = "inbox",
     operation_id = "acknowledgeEvents",
     request_body(content = Acknowledgements, content_type = "application/json"),
-    responses((status = 200, description = "What became of each", body = AcknowledgeAnswer<'static>)),
+    responses((status = 200, description = "What became of each", body = AcknowledgeAnswer)),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
 )]
 pub(crate) async fn acknowledge_events(
@@ -79,9 +39,10 @@ pub(crate) async fn acknowledge_events(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let texts =
-        event_ids(body.as_deref().unwrap_or_default(), edge.options.limits.batch_events_max)?;
-    let parsed: Vec<_> = texts.iter().map(|text| EventId::parse(text).ok()).collect();
+    let ids_max = edge.options.limits.batch_events_max;
+    let Acknowledgements { event_ids } =
+        acknowledgements(body.as_deref().unwrap_or_default(), ids_max)?;
+    let parsed: Vec<_> = event_ids.iter().map(|text| EventId::parse(text).ok()).collect();
     let known: Vec<_> = parsed.iter().copied().flatten().collect();
     let results = if known.is_empty() {
         Vec::new()
@@ -89,30 +50,34 @@ pub(crate) async fn acknowledge_events(
         edge.router.acknowledge_all(&caller.tenant, &known, edge.deadline()).await?
     };
     let mut results = results.into_iter();
-    let outcomes: Vec<Result<&'static str, ApiError>> = parsed
+    let outcomes: Vec<Result<EventStatus, ApiError>> = parsed
         .iter()
         .map(|id| id.and_then(|_| results.next()).unwrap_or(Err(Missing::NotFound)))
-        .map(|result| result.map(|()| EventStatus::Delivered.as_str()).map_err(missing))
+        .map(|result| result.map(|()| EventStatus::Delivered).map_err(missing))
         .collect();
-    answer(&texts, &outcomes)
+    answer(event_ids, &outcomes)
 }
 
 fn answer(
-    texts: &[String],
-    outcomes: &[Result<&'static str, ApiError>],
+    event_ids: Vec<String>,
+    outcomes: &[Result<EventStatus, ApiError>],
 ) -> Result<Response, ApiError> {
     let success_count = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    let results = texts.iter().zip(outcomes).map(|(event_id, outcome)| match outcome {
-        Ok(status) => AcknowledgeResult::Delivered { event_id, status },
-        Err(error) => AcknowledgeResult::Refused { event_id, error: error.into() },
+    let count = event_ids.len();
+    let results = event_ids.into_iter().zip(outcomes).map(|(event_id, outcome)| match outcome {
+        Ok(status) => AcknowledgeResult::Delivered { event_id, status: *status },
+        Err(error) => AcknowledgeResult::Rejected { event_id, error: item_error(error) },
     });
     let failure_count = outcomes.len() - success_count;
     let answer = AcknowledgeAnswer { success_count, failure_count, results: results.collect() };
-    respond(StatusCode::OK, &answer, RESULT_BYTES * texts.len() + 64)
+    respond(StatusCode::OK, &answer, RESULT_BYTES * count + 64)
 }
 
-/// The ids of a request.
-fn event_ids(body: &[u8], ids_max: usize) -> Result<Vec<String>, ApiError> {
+/// Reads the body of a request; it has 1 to `ids_max` ids.
+///
+/// # Errors
+/// 400 that names every fault.
+pub(super) fn acknowledgements(body: &[u8], ids_max: usize) -> Result<Acknowledgements, ApiError> {
     let mut faults = Faults::default();
     let [event_ids] = members(body::text(body)?, ["event_ids"], &mut faults)?;
     let given = event_ids.required(&mut faults);
@@ -125,7 +90,7 @@ fn event_ids(body: &[u8], ids_max: usize) -> Result<Vec<String>, ApiError> {
         }
         _ => {}
     }
-    faults.check().map(|()| ids.unwrap_or_default())
+    faults.check().map(|()| Acknowledgements { event_ids: ids.unwrap_or_default() })
 }
 
 #[cfg(test)]
@@ -135,7 +100,10 @@ mod tests {
 
     #[test]
     fn ids_are_one_to_as_many_as_allowed() {
-        assert_eq!(event_ids(br#"{"event_ids":["a","b"]}"#, 2).unwrap(), ["a", "b"]);
+        assert_eq!(
+            acknowledgements(br#"{"event_ids":["a","b"]}"#, 2).unwrap().event_ids,
+            ["a", "b"]
+        );
         let bad = [
             "{}",
             r#"{"event_ids":[]}"#,
@@ -144,13 +112,13 @@ mod tests {
             r#"{"event_ids":["a","b","c"]}"#,
         ];
         for bad in bad {
-            let error = event_ids(bad.as_bytes(), 2).unwrap_err();
+            let error = acknowledgements(bad.as_bytes(), 2).unwrap_err();
             assert_eq!(
                 (error.code, error.details[0].field.as_str()),
                 (ErrorCode::ValidationError, "event_ids"),
                 "{bad}"
             );
         }
-        assert_eq!(event_ids(b"", 2).unwrap_err().code, ErrorCode::InvalidJson);
+        assert_eq!(acknowledgements(b"", 2).unwrap_err().code, ErrorCode::InvalidJson);
     }
 }

@@ -8,9 +8,8 @@
 //! second it leases without looking, for events whose next attempt has become due.
 
 use super::patterns;
-use crate::api::event_json::EventJson;
+use crate::api::event_json;
 use crate::api::lease_token;
-use crate::api::openapi::schemas::leases::LeaseRequest as LeaseRequestSchema;
 use crate::http::authenticate::{Authorized, Caller, InboxAck};
 use crate::http::body;
 use crate::http::body::faults::Faults;
@@ -21,20 +20,19 @@ use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use triggers_cluster_config::LimitOptions;
+use triggers_protocol::api::{LeaseAnswer, LeaseRequest, LeasedEvent};
 use triggers_protocol::{Event, EventId, EventStatus, Scope};
 use triggers_store::tables::inbox::PageQuery;
 use triggers_store::tables::operations::{Lease, Leased};
 use triggers_store::tables::rows::LeaseToken;
-use utoipa::ToSchema;
 
 /// Seconds for which a consumer may hold an event.
 pub(crate) const VISIBILITY_S: RangeInclusive<u64> = 1..=43_200;
-const VISIBILITY_DEFAULT_S: u64 = 30;
+const VISIBILITY_DEFAULT_S: u32 = 30;
 const WAIT_S: RangeInclusive<u64> = 0..=20;
 /// How long a wait goes on without a lease.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,40 +41,19 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Rows of a look.
 const LOOK_ROWS_MAX: usize = 1_000;
 
-/// What a consumer holds now.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = LeaseAnswer)]
-struct LeaseAnswer<'a> {
-    /// Those whose next attempt was due first, then the oldest; empty if there are none.
-    #[schema(value_type = Vec<LeasedJson<'static>>)]
-    events: Vec<LeasedJson<'a>>,
+/// The JSON form of an event and the token of its lease.
+///
+/// # Errors
+/// 500 if the stored payload is not JSON.
+pub(crate) fn leased_event<'a>(
+    event: &'a Event,
+    token: &LeaseToken,
+) -> Result<LeasedEvent<'a>, ApiError> {
+    Ok(LeasedEvent::new(event_json::complete(event)?, lease_token::text(token)))
 }
 
-/// An event and the token of its lease.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = LeasedEvent)]
-pub(crate) struct LeasedJson<'a> {
-    #[serde(flatten)]
-    #[schema(value_type = EventJson<'static>)]
-    event: EventJson<'a>,
-    /// What acknowledges, gives back and holds longer, until the lease ends.
-    #[schema(pattern = "^[0-9a-f]{32}$", example = "0123456789abcdef0123456789abcdef")]
-    lease_token: String,
-}
-
-impl<'a> LeasedJson<'a> {
-    /// An event under its lease.
-    ///
-    /// # Errors
-    /// 500 if the stored payload is not what was accepted.
-    pub(crate) fn new(event: &'a Event, token: &LeaseToken) -> Result<Self, ApiError> {
-        Ok(Self { event: EventJson::whole(event)?, lease_token: lease_token::text(token) })
-    }
-
-    /// Bytes of its JSON, about.
-    pub(crate) fn bytes_hint(&self) -> usize {
-        self.event.bytes_hint() + 64
-    }
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count))
 }
 
 /// Lease events
@@ -89,7 +66,7 @@ impl<'a> LeasedJson<'a> {
     path = "/v1/inbox/lease",
     tag = "inbox",
     operation_id = "leaseEvents",
-    request_body(content = Option<LeaseRequestSchema>, content_type = "application/json"),
+    request_body(content = Option<LeaseRequest>, content_type = "application/json"),
     responses((status = 200, description = "The leased events", body = LeaseAnswer<'static>)),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
 )]
@@ -101,12 +78,19 @@ pub(crate) async fn lease_events(
     let (last_start, deadline) = (edge.last_start(), edge.deadline());
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let (request, wait) = lease_request(body.as_deref(), &edge.options.limits)?;
+    let limits = &edge.options.limits;
+    let asked = read_request(body.as_deref(), limits)?;
+    let wait = seconds(asked.wait_seconds.unwrap_or(0));
+    let request = Lease {
+        limit: asked.limit.map_or(limits.page_events_default, |limit| limit as usize),
+        event_types: asked.event_types.unwrap_or_default(),
+        visibility: seconds(asked.visibility_timeout_seconds.unwrap_or(VISIBILITY_DEFAULT_S)),
+    };
     let poll = Poll { edge: &edge, caller: &caller, request, deadline };
     let leased = poll.lease_until((Instant::now() + wait).min(last_start)).await?;
-    let events = leased.iter().map(|leased| LeasedJson::new(&leased.event, &leased.token));
+    let events = leased.iter().map(|leased| leased_event(&leased.event, &leased.token));
     let events: Vec<_> = events.collect::<Result<_, _>>()?;
-    let bytes_hint = events.iter().map(LeasedJson::bytes_hint).sum::<usize>() + 16;
+    let bytes_hint = events.iter().map(LeasedEvent::bytes_hint).sum::<usize>() + 16;
     respond(StatusCode::OK, &LeaseAnswer { events }, bytes_hint)
 }
 
@@ -174,55 +158,50 @@ impl Poll<'_> {
     }
 }
 
-/// What is asked for, and how long to wait for it.
-fn lease_request(
-    body: Option<&[u8]>,
-    limits: &LimitOptions,
-) -> Result<(Lease, Duration), ApiError> {
+/// Reads the body of a request; without one every member is absent.
+///
+/// # Errors
+/// 400 that names every fault.
+fn read_request(body: Option<&[u8]>, limits: &LimitOptions) -> Result<LeaseRequest, ApiError> {
     let mut faults = Faults::default();
     let names = ["limit", "event_types", "visibility_timeout_seconds", "wait_seconds"];
     let text = body.map_or(Ok("{}"), body::text)?;
     let [limit, event_types, visibility, wait] = members(text, names, &mut faults)?;
     let limit_max = u64::try_from(limits.page_events_max).unwrap_or(u64::MAX);
-    let limit = limit
-        .whole_number(&mut faults, 1..=limit_max)
-        .and_then(|limit| usize::try_from(limit).ok());
-    let types: Vec<String> =
-        event_types.decoded(&mut faults, "must be an array of strings").unwrap_or_default();
-    let visibility_s =
-        visibility.whole_number(&mut faults, VISIBILITY_S).unwrap_or(VISIBILITY_DEFAULT_S);
-    let wait_s = wait.whole_number(&mut faults, WAIT_S).unwrap_or(0);
-    let request = Lease {
-        limit: limit.unwrap_or(limits.page_events_default),
-        event_types: patterns("event_types", types.iter().map(String::as_str), &mut faults),
-        visibility: Duration::from_secs(visibility_s),
+    let request = LeaseRequest {
+        limit: limit.whole_number(&mut faults, 1..=limit_max),
+        visibility_timeout_seconds: visibility.whole_number(&mut faults, VISIBILITY_S),
+        wait_seconds: wait.whole_number(&mut faults, WAIT_S),
+        event_types: event_types
+            .decoded::<Vec<String>>(&mut faults, "must be an array of strings")
+            .map(|types| patterns("event_types", types.iter().map(String::as_str), &mut faults)),
     };
-    faults.check().map(|()| (request, Duration::from_secs(wait_s)))
+    faults.check().map(|()| request)
 }
 
 /// `SCHEMAS-1`
 #[cfg(test)]
 pub(crate) fn accepts_example(example: &str) {
-    lease_request(Some(example.as_bytes()), &LimitOptions::default()).unwrap();
+    read_request(Some(example.as_bytes()), &LimitOptions::default()).unwrap();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(body: &str) -> Result<(Lease, Duration), ApiError> {
-        lease_request(Some(body.as_bytes()), &LimitOptions::default())
+    fn parsed(body: &str) -> Result<LeaseRequest, ApiError> {
+        read_request(Some(body.as_bytes()), &LimitOptions::default())
     }
 
     #[test]
-    fn everything_has_a_default() {
-        let (request, wait) = lease_request(None, &LimitOptions::default()).unwrap();
-        assert_eq!(
-            (request.limit, request.visibility, wait),
-            (50, Duration::from_secs(30), Duration::ZERO)
-        );
-        assert!(request.event_types.is_empty());
-        assert_eq!(parsed(r#"{"limit":null,"unknown":1}"#).unwrap().0, request);
+    fn nothing_is_required() {
+        let none = serde_json::json!({});
+        for request in [
+            read_request(None, &LimitOptions::default()).unwrap(),
+            parsed(r#"{"limit":null,"unknown":1}"#).unwrap(),
+        ] {
+            assert_eq!(serde_json::to_value(request).unwrap(), none);
+        }
     }
 
     #[test]

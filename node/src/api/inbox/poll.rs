@@ -4,7 +4,7 @@
 //! `POLL-1` newest first; `POLL-2` nothing is leased or acknowledged by asking.
 
 use super::{PAGE_BYTES_MAX, patterns};
-use crate::api::event_json::EventJson;
+use crate::api::event_json;
 use crate::http::authenticate::{Authorized, InboxRead};
 use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
@@ -14,31 +14,12 @@ use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
-use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern};
+use triggers_protocol::api::PolledEvent;
+use triggers_protocol::{EventStatus, EventTypePattern};
 use triggers_store::tables::inbox::{PageQuery, newest_first};
-use utoipa::ToSchema;
 
 /// Events of one answer.
 const EVENTS_MAX: usize = 50;
-
-/// An event with its id where polling services look for it.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = PolledEvent)]
-struct PolledJson<'a> {
-    /// The same as `event_id`.
-    #[schema(value_type = String, format = "uuid")]
-    id: EventId,
-    #[serde(flatten)]
-    #[schema(value_type = EventJson<'static>)]
-    event: EventJson<'a>,
-}
-
-impl<'a> PolledJson<'a> {
-    fn new(event: &'a Event) -> Result<Self, ApiError> {
-        Ok(Self { id: event.id, event: EventJson::whole(event)? })
-    }
-}
 
 /// Poll for the newest events
 ///
@@ -52,7 +33,7 @@ impl<'a> PolledJson<'a> {
         ("event_type" = Option<Vec<String>>, Query, description = "An event type, or a prefix such as `order.*`; repeatable, any of them", style = Form, explode),
         ("limit" = Option<u32>, Query, description = "Events at most; 50 if absent", minimum = 1, maximum = 50),
     ),
-    responses((status = 200, description = "The newest events", body = Vec<PolledJson<'static>>)),
+    responses((status = 200, description = "The newest events", body = Vec<PolledEvent<'static>>)),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),
 )]
 pub(crate) async fn poll_events(
@@ -72,8 +53,9 @@ pub(crate) async fn poll_events(
         page_bytes_max: PAGE_BYTES_MAX,
     };
     let page = edge.router.list(&caller.tenant, query, edge.deadline()).await?;
-    let events: Vec<_> = page.events.iter().map(PolledJson::new).collect::<Result<_, _>>()?;
-    let bytes_hint = events.iter().map(|polled| polled.event.bytes_hint() + 64).sum();
+    let events: Vec<_> = page.events.iter().map(event_json::complete).collect::<Result<_, _>>()?;
+    let bytes_hint = events.iter().map(|event| event.bytes_hint() + 64).sum();
+    let events: Vec<_> = events.into_iter().map(PolledEvent::from).collect();
     respond(StatusCode::OK, &events, bytes_hint)
 }
 

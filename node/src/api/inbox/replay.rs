@@ -6,9 +6,8 @@
 //! of an answer the next request goes on behind the events that were looked at, so that an event which is quickly delivered
 //! again is not replayed twice.
 
-use super::{PAGE_BYTES_MAX, patterns};
+use super::PAGE_BYTES_MAX;
 use crate::api::cursor;
-use crate::api::openapi::schemas::leases::InboxReplay;
 use crate::http::authenticate::{Authorized, Caller, InboxAck};
 use crate::http::body;
 use crate::http::body::faults::Faults;
@@ -20,32 +19,17 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::future::join_all;
-use serde::Serialize;
-use std::borrow::Cow;
 use tokio::time::Instant;
 use triggers_actors::BrokerError;
-use triggers_protocol::{EventId, EventStatus, Malformed, Timestamp};
+use triggers_protocol::api::{InboxReplay, ReplayAnswer, ReplayedStatus};
+use triggers_protocol::{EventId, EventStatus, EventTypePattern, Timestamp};
 use triggers_store::tables::inbox::PageQuery;
 use triggers_store::tables::operations::{Replay, Unchanged};
-use utoipa::ToSchema;
 
 /// Events of one request.
 const EVENTS_MAX: u64 = 10_000;
 /// Events that are charged and replayed together.
 const STEP: usize = 50;
-
-/// How many were replayed.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ReplayAnswer)]
-struct ReplayAnswer {
-    /// Events that wait to be delivered again.
-    replayed: u64,
-    /// Whether the request stopped before the last event: with `cursor` the same request goes on.
-    has_more: bool,
-    /// Where it goes on; null if there is no more.
-    #[schema(required = true)]
-    cursor: Option<String>,
-}
 
 /// Deliver many events again
 ///
@@ -67,11 +51,11 @@ pub(crate) async fn replay_inbox(
     let (last_start, deadline) = (edge.last_start(), edge.deadline());
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let (mut query, cursor) =
-        selection(body.as_deref().unwrap_or_default(), edge.options.broker.scan_rows_max)?;
-    if let Some(cursor) = cursor {
-        query.after = cursor::open_replay(&edge.cursor_secret, &caller.tenant, &cursor)?;
-    }
+    let replay = read_request(body.as_deref().unwrap_or_default())?;
+    let after = replay.cursor.as_deref().map_or(Ok(EventId::ZERO), |cursor| {
+        cursor::open_replay(&edge.cursor_secret, &caller.tenant, cursor)
+    })?;
+    let query = first_page(&replay, after, edge.options.broker.scan_rows_max);
     let mut walk = Walk { edge: &edge, caller: &caller, query, deadline, replayed: 0 };
     let outcome = walk.run(last_start).await;
     let replayed = walk.replayed;
@@ -139,40 +123,47 @@ impl Walk<'_> {
     }
 }
 
-/// What is asked for, and the cursor to go on from.
-fn selection(body: &[u8], scan_rows_max: usize) -> Result<(PageQuery, Option<String>), ApiError> {
+/// Reads the body of a request.
+///
+/// # Errors
+/// 400 that names every fault.
+fn read_request(body: &[u8]) -> Result<InboxReplay, ApiError> {
     let mut faults = Faults::default();
     let names = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"];
     let [status, event_type, from, to, cursor] = members(body::text(body)?, names, &mut faults)?;
     status.required(&mut faults);
-    let status = status.parsed(&mut faults, |text| match EventStatus::parse(text) {
-        Some(status @ (EventStatus::Failed | EventStatus::Delivered)) => Ok(status),
-        _ => Err(Malformed("must be failed or delivered".to_owned())),
-    });
-    let event_type = event_type.text(&mut faults);
-    let event_types =
-        patterns("event_type", event_type.as_deref().as_slice().iter().copied(), &mut faults);
-    let from = from.parsed(&mut faults, Timestamp::parse);
-    let to = to.parsed(&mut faults, Timestamp::parse);
-    let cursor = cursor.text(&mut faults).map(Cow::into_owned);
-    faults.check()?;
-    let query = PageQuery {
-        status: status.unwrap_or(EventStatus::Failed),
-        after: EventId::ZERO,
+    let status = status.decoded(&mut faults, "must be failed or delivered");
+    let replay = InboxReplay {
+        status: status.unwrap_or(ReplayedStatus::Failed),
+        event_type: event_type.parsed(&mut faults, EventTypePattern::parse),
+        from_timestamp: from.parsed(&mut faults, Timestamp::parse),
+        to_timestamp: to.parsed(&mut faults, Timestamp::parse),
+        cursor: cursor.owned_text(&mut faults),
+    };
+    faults.check().map(|()| replay)
+}
+
+/// The first page of the events that a request names.
+fn first_page(replay: &InboxReplay, after: EventId, scan_rows_max: usize) -> PageQuery {
+    PageQuery {
+        status: match replay.status {
+            ReplayedStatus::Failed => EventStatus::Failed,
+            ReplayedStatus::Delivered => EventStatus::Delivered,
+        },
+        after,
         limit: STEP,
-        event_types,
-        from,
-        to,
+        event_types: replay.event_type.iter().cloned().collect(),
+        from: replay.from_timestamp,
+        to: replay.to_timestamp,
         scan_rows_max,
         page_bytes_max: PAGE_BYTES_MAX,
-    };
-    Ok((query, cursor))
+    }
 }
 
 /// `SCHEMAS-1`
 #[cfg(test)]
 pub(crate) fn accepts_example(example: &str) {
-    selection(example.as_bytes(), 1).unwrap();
+    read_request(example.as_bytes()).unwrap();
 }
 
 #[cfg(test)]
@@ -181,13 +172,14 @@ mod tests {
 
     #[test]
     fn the_status_is_one_that_can_be_replayed() {
-        let (query, _) = selection(br#"{"status":"delivered","event_type":"a.*"}"#, 7).unwrap();
+        let replay = read_request(br#"{"status":"delivered","event_type":"a.*"}"#).unwrap();
+        let query = first_page(&replay, EventId::ZERO, 7);
         assert_eq!((query.status, query.event_types.len()), (EventStatus::Delivered, 1));
         for bad in [r#"{"status":"received"}"#, r#"{"status":"x"}"#, r#"{"status":1}"#, "{}"] {
-            let error = selection(bad.as_bytes(), 7).unwrap_err();
+            let error = read_request(bad.as_bytes()).unwrap_err();
             assert_eq!(error.details[0].field, "status", "{bad}");
         }
-        let error = selection(br#"{"event_type":"a..b","from_timestamp":"x","to_timestamp":1}"#, 7)
+        let error = read_request(br#"{"event_type":"a..b","from_timestamp":"x","to_timestamp":1}"#)
             .unwrap_err();
         let fields: Vec<_> = error.details.into_iter().map(|detail| detail.field).collect();
         assert_eq!(fields, ["status", "event_type", "from_timestamp", "to_timestamp"]);

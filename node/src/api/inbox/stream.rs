@@ -16,7 +16,7 @@ use crate::http::authenticate::{Authorized, Caller, InboxRead};
 use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use crate::http::open_streams::{STREAMS_MAX, StreamSlot};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -28,6 +28,7 @@ use futures_util::stream;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+use triggers_protocol::api::ErrorBody;
 use triggers_protocol::{ErrorCode, EventId, EventStatus, EventTypePattern, Scope};
 use triggers_store::tables::inbox::{EventPage, PageQuery, newest_first};
 

@@ -5,21 +5,21 @@
 //! idempotency key of item `i` is the batch's together with `i`, or its own if the batch has none; `BATCH-REQUEST-4` event tokens
 //! are taken for every item before any is parsed. What the outcomes become as a response is in [`batch_answer`].
 
-use super::batch_answer::{self, BatchAnswer};
+use super::batch_answer;
 use super::idempotency::{CloudEventIdentity, Key};
 use super::{Draft, Form, Sender, append, cloud_events, envelope, idempotency, ndjson};
-use crate::api::openapi::schemas::{CloudEvent, NewBatch};
 use crate::http::authenticate::{Authorized, Caller, EventsWrite};
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{items, members};
 use crate::http::body::{self, Reading};
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::value::RawValue;
+use triggers_protocol::api::{BatchAnswer, CloudEvent, ErrorBody, NewBatch};
 use triggers_store::tables::operations::Accepted;
 
 /// Accept up to 1,000 events
@@ -37,13 +37,13 @@ use triggers_store::tables::operations::Accepted;
     request_body(
         description = "The events; as `application/x-ndjson`, one a line.",
         content(
-            (NewBatch = "application/json"),
+            (NewBatch<'static> = "application/json"),
             (String = "application/x-ndjson"),
-            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+            (Vec<CloudEvent<'static>> = "application/cloudevents-batch+json"),
         ),
     ),
     responses(
-        (status = 201, description = "At least one event is durable", body = BatchAnswer<'static>),
+        (status = 201, description = "At least one event is durable", body = BatchAnswer),
         (status = 409, description = "An event with this idempotency key is being accepted right now", body = ErrorBody),
         (status = 422, description = "The idempotency key was used with another event", body = ErrorBody),
     ),
@@ -142,7 +142,7 @@ fn parse(item: &[u8], form: Form, payload_bytes_max: usize) -> Result<Draft<'_>,
     let text = body::text(item)?;
     match form {
         Form::CloudEvents => cloud_events::structured(text, payload_bytes_max),
-        _ => envelope::parse(text, payload_bytes_max),
+        _ => envelope::parse(text, payload_bytes_max).map(Draft::from),
     }
 }
 

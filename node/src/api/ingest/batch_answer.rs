@@ -5,79 +5,25 @@
 //! so, otherwise 400 names the faults of the items by their index, or the one code that all of them share.
 
 use super::single::REPLAYED_HEADER;
-use crate::api::event_json::Status;
-use crate::http::error::{ApiError, Detail};
+use crate::http::error::ApiError;
 use crate::http::json::respond;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use serde::Serialize;
-use triggers_protocol::{ErrorCode, EventId, Timestamp};
+use triggers_protocol::ErrorCode;
+use triggers_protocol::api::{BatchAnswer, BatchResult, Detail, ItemError};
 use triggers_store::tables::operations::Accepted;
-use utoipa::ToSchema;
 
 /// Bytes of one result, about.
 const RESULT_BYTES: usize = 160;
 /// Faults that an error of a whole batch lists.
 const DETAILS_MAX: usize = 1_000;
 
-/// What became of a batch.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = BatchAnswer)]
-pub(crate) struct BatchAnswer<'a> {
-    /// Items that were accepted.
-    success_count: usize,
-    /// Items that were not.
-    failure_count: usize,
-    /// One for each item, in order.
-    results: Vec<BatchResult<'a>>,
-}
-
-/// What became of one item.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-#[schema(as = BatchResult)]
-enum BatchResult<'a> {
-    /// It is durable.
-    Accepted {
-        /// The item's place in the batch, from 0.
-        index: usize,
-        /// The event's id.
-        #[schema(value_type = String, format = "uuid")]
-        event_id: EventId,
-        /// `received`.
-        #[schema(value_type = Status)]
-        status: &'static str,
-        /// The event's time.
-        #[schema(value_type = String, format = "date-time")]
-        timestamp: Timestamp,
-    },
-    /// It is not.
-    Refused {
-        /// The item's place in the batch, from 0.
-        index: usize,
-        /// Why not.
-        error: ItemError<'a>,
-    },
-}
-
-/// Why one item failed.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ItemError)]
-pub(crate) struct ItemError<'a> {
-    /// One of the documented codes.
-    #[schema(example = "VALIDATION_ERROR")]
-    code: &'static str,
-    /// A sentence for people; it may change.
-    message: &'a str,
-    /// The members that are wrong; only with validation errors.
-    #[serde(skip_serializing_if = "<[Detail]>::is_empty")]
-    #[schema(value_type = Vec<Detail>, required = false)]
-    details: &'a [Detail],
-}
-
-impl<'a> From<&'a ApiError> for ItemError<'a> {
-    fn from(error: &'a ApiError) -> Self {
-        Self { code: error.code.as_str(), message: &error.message, details: &error.details }
+/// The error of an item, as its result shows it.
+pub(crate) fn item_error(error: &ApiError) -> ItemError {
+    ItemError {
+        code: error.code.as_str().to_owned(),
+        message: error.message.clone(),
+        details: error.details.clone(),
     }
 }
 
@@ -96,10 +42,10 @@ pub(super) fn answer(outcomes: &[Result<Accepted, ApiError>]) -> Result<Response
         Ok(Accepted { event, .. }) => BatchResult::Accepted {
             index,
             event_id: event.id,
-            status: event.state.status.as_str(),
+            status: event.state.status,
             timestamp: event.timestamp,
         },
-        Err(error) => BatchResult::Refused { index, error: error.into() },
+        Err(error) => BatchResult::Rejected { index, error: item_error(error) },
     });
     let failure_count = outcomes.len() - success_count;
     let answer = BatchAnswer { success_count, failure_count, results: results.collect() };
@@ -159,7 +105,7 @@ fn item_details(index: usize, error: &ApiError) -> Vec<Detail> {
 mod tests {
     use super::*;
     use triggers_protocol::event::EventState;
-    use triggers_protocol::{Event, EventType};
+    use triggers_protocol::{Event, EventId, EventType, Timestamp};
 
     fn accepted(replayed: bool) -> Result<Accepted, ApiError> {
         let event = Event {

@@ -11,15 +11,17 @@
 //! payload.
 
 use super::Draft;
-use super::envelope::{checked_payload, draft, parsed_time};
+use super::envelope::{checked_payload, new_event, parsed_time};
 use super::idempotency::CloudEventIdentity;
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
 use crate::http::body::query::percent_decoded;
 use crate::http::error::ApiError;
 use axum::http::HeaderMap;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use triggers_protocol::EventType;
+use triggers_protocol::api::NewEvent;
 
 /// The header whose presence makes a request a binary CloudEvent.
 pub(super) const SPECVERSION_HEADER: &str = "ce-specversion";
@@ -43,8 +45,8 @@ pub(super) fn structured(text: &str, payload_bytes_max: usize) -> Result<Draft<'
         faults.add("data_base64", "is not taken: send data as a JSON object");
     }
     let identity = identity(("source", source.as_deref()), ("id", id.as_deref()), &mut faults);
-    let draft = draft(event_type, time, data, payload_bytes_max, faults)?;
-    Ok(Draft { identity, ..draft })
+    let event = new_event(event_type, time, data, payload_bytes_max, faults)?;
+    Ok(Draft { event, identity })
 }
 
 /// Reads one event whose attributes are headers.
@@ -71,13 +73,20 @@ pub(super) fn binary<'a>(
     });
     let timestamp = attribute(headers, "ce-time", &mut faults)
         .and_then(|text| parsed_time("ce-time", &text, &mut faults));
-    let body = body.trim_matches([' ', '\t', '\r', '\n']);
-    let payload = checked_payload("data", body, payload_bytes_max, &mut faults)?;
+    // A body that is not JSON is a fault of the data: the attributes are in the headers.
+    let payload = match serde_json::from_str::<&RawValue>(body) {
+        Ok(raw) => Some(checked_payload("data", raw, payload_bytes_max, &mut faults)?),
+        Err(error) => {
+            faults.add("data", format!("must be I-JSON (RFC 7493): {error}"));
+            None
+        }
+    };
     let identity =
         identity(("ce-source", source.as_deref()), ("ce-id", id.as_deref()), &mut faults);
-    match event_type {
-        Some(event_type) if faults.is_empty() => {
-            Ok(Draft { event_type, timestamp, payload, identity })
+    match (event_type, payload) {
+        (Some(event_type), Some(payload)) if faults.is_empty() => {
+            let event = NewEvent { event_type, payload: Cow::Borrowed(payload), timestamp };
+            Ok(Draft { event, identity })
         }
         _ => Err(faults.into_error()),
     }
@@ -174,7 +183,11 @@ mod tests {
     #[test]
     fn a_structured_event_needs_its_attributes() {
         let draft = structured(WHOLE, 100).unwrap();
-        assert_eq!((draft.event_type.as_str(), draft.payload), ("order.created", "{ \"n\":1}"));
+        let event = &draft.event;
+        assert_eq!(
+            (event.event_type.as_str(), event.payload.get()),
+            ("order.created", "{ \"n\":1}")
+        );
         assert_eq!(draft.identity, identity_of("/shop", "1"));
         let missing = fields(structured("{}", 100).unwrap_err());
         assert_eq!(missing, ["specversion", "id", "source", "type", "data"]);
@@ -197,7 +210,7 @@ mod tests {
             ("ce-type", "a.b"),
         ];
         let draft = binary(&headers(&whole), " { \"n\" : 1 }\n", 100).unwrap();
-        assert_eq!(draft.payload, "{ \"n\" : 1 }");
+        assert_eq!(draft.event.payload.get(), "{ \"n\" : 1 }");
         assert_eq!(draft.identity, identity_of("/café", "a \"b"), "CE-2");
         let bad =
             [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];

@@ -4,10 +4,12 @@
 //! payload over its limit is 413 whatever else is wrong, because no correction of the rest would help. Unknown members are
 //! ignored. The checks of the three values are shared with CloudEvents, where they have other names.
 
-use super::Draft;
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
 use crate::http::error::ApiError;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use triggers_protocol::api::NewEvent;
 use triggers_protocol::json::check_payload;
 use triggers_protocol::{ErrorCode, EventType, Timestamp};
 
@@ -15,34 +17,35 @@ use triggers_protocol::{ErrorCode, EventType, Timestamp};
 ///
 /// # Errors
 /// 400 that names every fault; 413 if the payload is too large.
-pub(super) fn parse(text: &str, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
+pub(super) fn parse(text: &str, payload_bytes_max: usize) -> Result<NewEvent<'_>, ApiError> {
     let mut faults = Faults::default();
     let [event_type, timestamp, payload] =
         members(text, ["event_type", "timestamp", "payload"], &mut faults)?;
-    draft(event_type, timestamp, payload, payload_bytes_max, faults)
+    new_event(event_type, timestamp, payload, payload_bytes_max, faults)
 }
 
 /// Checks the three values that make an event.
-pub(super) fn draft<'a>(
+pub(super) fn new_event<'a>(
     event_type: Member<'a>,
     timestamp: Member<'a>,
     payload: Member<'a>,
     payload_bytes_max: usize,
     mut faults: Faults,
-) -> Result<Draft<'a>, ApiError> {
+) -> Result<NewEvent<'a>, ApiError> {
     let parsed_type = event_type
         .required(&mut faults)
         .and_then(|_| event_type.parsed(&mut faults, EventType::parse));
     let parsed_timestamp = timestamp
         .text(&mut faults)
         .and_then(|text| parsed_time(timestamp.name, &text, &mut faults));
-    let payload = match payload.required(&mut faults) {
-        Some(raw) => checked_payload(payload.name, raw, payload_bytes_max, &mut faults)?,
-        None => "",
+    let payload = match payload.required(&mut faults).and(payload.raw) {
+        Some(raw) => Some(checked_payload(payload.name, raw, payload_bytes_max, &mut faults)?),
+        None => None,
     };
-    match parsed_type {
-        Some(event_type) if faults.is_empty() => {
-            Ok(Draft { event_type, timestamp: parsed_timestamp, payload, identity: None })
+    match (parsed_type, payload) {
+        (Some(event_type), Some(payload)) if faults.is_empty() => {
+            let payload = Cow::Borrowed(payload);
+            Ok(NewEvent { event_type, payload, timestamp: parsed_timestamp })
         }
         _ => Err(faults.into_error()),
     }
@@ -65,15 +68,16 @@ pub(super) fn parsed_time(name: &str, text: &str, faults: &mut Faults) -> Option
 /// 413 if it is over the limit.
 pub(super) fn checked_payload<'a>(
     name: &str,
-    raw: &'a str,
+    raw: &'a RawValue,
     bytes_max: usize,
     faults: &mut Faults,
-) -> Result<&'a str, ApiError> {
-    if raw.len() > bytes_max {
-        let message = format!("{name} must have at most {bytes_max} bytes, but has {}", raw.len());
+) -> Result<&'a RawValue, ApiError> {
+    let text = raw.get();
+    if text.len() > bytes_max {
+        let message = format!("{name} must have at most {bytes_max} bytes, but has {}", text.len());
         return Err(ApiError::new(ErrorCode::PayloadTooLarge, message));
     }
-    if let Err(reason) = check_payload(raw) {
+    if let Err(reason) = check_payload(text) {
         faults.add(name, reason.0);
     }
     Ok(raw)
@@ -93,7 +97,7 @@ mod tests {
     fn a_good_event_is_read_as_sent() {
         let text = r#"{"x":1, "payload": { "a" : 1.0 } ,"event_type":"order.cr\u0065ated","timestamp":"2026-01-01T01:00:00+01:00"}"#;
         let draft = parse(text, 100).unwrap();
-        assert_eq!(draft.payload, r#"{ "a" : 1.0 }"#);
+        assert_eq!(draft.payload.get(), r#"{ "a" : 1.0 }"#);
         assert_eq!(draft.event_type.as_str(), "order.created");
         assert_eq!(draft.timestamp.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
         assert_eq!(

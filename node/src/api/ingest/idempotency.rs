@@ -135,11 +135,11 @@ pub(super) fn request(key: &Key, draft: &Draft<'_>) -> IdempotencyKey {
 
 /// `KEYED-2`: the length in front of the type keeps type and payload apart.
 fn content_digest(draft: &Draft<'_>) -> [u8; 32] {
-    let event_type = draft.event_type.as_str();
+    let event_type = draft.event.event_type.as_str();
     let mut digest = Sha256::new();
     digest.update((event_type.len() as u64).to_be_bytes());
     digest.update(event_type.as_bytes());
-    digest.update(draft.payload.as_bytes());
+    digest.update(draft.event.payload.get().as_bytes());
     digest.finalize().into()
 }
 
@@ -148,6 +148,9 @@ mod tests {
     use super::*;
     use axum::http::HeaderName;
     use proptest::prelude::*;
+    use serde_json::value::RawValue;
+    use std::borrow::Cow;
+    use triggers_protocol::api::NewEvent;
     use triggers_protocol::{EventType, Timestamp};
 
     fn key_of(pairs: &[(&'static str, &str)]) -> Result<Option<String>, ()> {
@@ -201,7 +204,9 @@ mod tests {
         payload: &str,
     ) -> [u8; 32] {
         let event_type = EventType::parse(event_type).unwrap();
-        let draft = Draft { event_type, timestamp, payload, identity: None };
+        let payload = RawValue::from_string(format!("{{\"p\":\"{payload}\"}}")).unwrap();
+        let event = NewEvent { event_type, timestamp, payload: Cow::Owned(payload) };
+        let draft = Draft { event, identity: None };
         request(key, &draft).request_digest
     }
 

@@ -9,18 +9,18 @@ use super::idempotency::Key;
 use super::{
     ENVELOPE_BYTES_MAX, Form, Sender, batch, cloud_events, envelope, idempotency, rejected,
 };
-use crate::api::event_json::EventJson;
-use crate::api::openapi::schemas::{self, CloudEvent};
+use crate::api::event_json;
 use crate::http::authenticate::{Authorized, Caller, EventsWrite};
 use crate::http::body::{self, Reading};
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use crate::http::json::respond;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use triggers_protocol::api::{self, CloudEvent, ErrorBody, EventJson};
 use triggers_store::tables::operations::{Accepted, Append, NewEvent};
 
 /// Marks a response that was given before.
@@ -44,9 +44,9 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
     request_body(
         description = "The event. A CloudEvent in binary mode has its attributes in `ce-` headers and its data as the body.",
         content(
-            (schemas::NewEvent = "application/json"),
-            (CloudEvent = "application/cloudevents+json"),
-            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+            (api::NewEvent<'static> = "application/json"),
+            (CloudEvent<'static> = "application/cloudevents+json"),
+            (Vec<CloudEvent<'static>> = "application/cloudevents-batch+json"),
         ),
     ),
     responses(
@@ -96,7 +96,7 @@ async fn read_event(
     let body = body::read(body, reading).await?;
     let text = body::text(&body)?;
     let mut draft = match form {
-        Form::Json => envelope::parse(text, payload_bytes_max)?,
+        Form::Json => envelope::parse(text, payload_bytes_max)?.into(),
         Form::CloudEvent => cloud_events::structured(text, payload_bytes_max)?,
         Form::BinaryCloudEvent => cloud_events::binary(headers, text, payload_bytes_max)?,
         Form::Lines | Form::CloudEvents => {
@@ -110,7 +110,7 @@ async fn read_event(
 
 fn created(accepted: &Accepted, minimal: bool) -> Result<Response, ApiError> {
     let event = &accepted.event;
-    let json = if minimal { EventJson::minimal(event) } else { EventJson::whole(event)? };
+    let json = if minimal { EventJson::minimal(event) } else { event_json::complete(event)? };
     let mut response = respond(StatusCode::CREATED, &json, json.bytes_hint())?;
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(format!("/v1/events/{}", event.id)) {

@@ -7,67 +7,53 @@ use crate::http::body;
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
 use crate::http::error::ApiError;
-use triggers_protocol::{Scope, Scopes, TenantId, Timestamp};
+use triggers_protocol::api::{KeyRotation, NewKey};
+use triggers_protocol::{Scope, TenantId, Timestamp};
 
 /// A rotated key works on for a week at most.
 const GRACE_SECONDS_MAX: u64 = 604_800;
 const RATE_MAX: u64 = 100_000_000;
 
-/// A key to make.
-#[derive(Debug)]
-pub(super) struct AskedKey {
-    pub(super) name: String,
-    pub(super) tenant: Option<TenantId>,
-    pub(super) scopes: Option<Scopes>,
-    pub(super) rate_limit_per_minute: Option<u32>,
-    pub(super) expires_at: Option<Timestamp>,
-}
-
 /// Reads the body that asks for a key.
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn new_key(body: &[u8], now: Timestamp) -> Result<AskedKey, ApiError> {
+pub(super) fn new_key(body: &[u8], now: Timestamp) -> Result<NewKey, ApiError> {
     let mut faults = Faults::default();
     let names = ["name", "tenant_id", "scopes", "rate_limit_per_minute", "expires_at"];
-    let [name, tenant, scopes, rate, expires_at] = members(body::text(body)?, names, &mut faults)?;
-    let name = name.required_name(&mut faults);
-    let tenant = tenant.parsed(&mut faults, TenantId::parse);
-    let scopes = parsed_scopes(scopes, &mut faults);
-    let rate =
-        rate.whole_number(&mut faults, 1..=RATE_MAX).and_then(|rate| u32::try_from(rate).ok());
-    let expiry = expires_at.parsed(&mut faults, Timestamp::parse);
-    if expiry.is_some_and(|expiry| expiry <= now) {
+    let [name, tenant_id, scopes, rate, expires_at] =
+        members(body::text(body)?, names, &mut faults)?;
+    let key = NewKey {
+        name: name.required_name(&mut faults).unwrap_or_default(),
+        tenant_id: tenant_id.parsed(&mut faults, TenantId::parse),
+        scopes: parsed_scopes(scopes, &mut faults),
+        rate_limit_per_minute: rate.whole_number(&mut faults, 1..=RATE_MAX),
+        expires_at: expires_at.parsed(&mut faults, Timestamp::parse),
+    };
+    if key.expires_at.is_some_and(|expiry| expiry <= now) {
         faults.add(expires_at.name, "must be in the future");
     }
-    faults.check()?;
-    Ok(AskedKey {
-        name: name.unwrap_or_default(),
-        tenant,
-        scopes,
-        rate_limit_per_minute: rate,
-        expires_at: expiry,
-    })
+    faults.check().map(|()| key)
 }
 
-/// Reads the body that asks for a rotation; without one there is no grace.
+/// Reads the body that asks for a rotation, if there is one.
 ///
 /// # Errors
 /// 400 that names the fault.
-pub(super) fn grace_seconds(body: Option<&[u8]>) -> Result<u64, ApiError> {
-    let Some(body) = body else { return Ok(0) };
+pub(super) fn rotation(body: Option<&[u8]>) -> Result<KeyRotation, ApiError> {
     let mut faults = Faults::default();
-    let [grace] = members(body::text(body)?, ["grace_seconds"], &mut faults)?;
-    let grace = grace.whole_number(&mut faults, 0..=GRACE_SECONDS_MAX);
-    faults.check().map(|()| grace.unwrap_or(0))
+    let text = body.map_or(Ok("{}"), body::text)?;
+    let [grace] = members(text, ["grace_seconds"], &mut faults)?;
+    let grace_seconds = grace.whole_number(&mut faults, 0..=GRACE_SECONDS_MAX);
+    faults.check().map(|()| KeyRotation { grace_seconds })
 }
 
-fn parsed_scopes(member: Member<'_>, faults: &mut Faults) -> Option<Scopes> {
+fn parsed_scopes(member: Member<'_>, faults: &mut Faults) -> Option<Vec<Scope>> {
     let names: Vec<String> = member.decoded(faults, "must be an array of strings")?;
     if names.is_empty() {
         faults.add(member.name, "must have at least one scope");
     }
-    let parsed: Result<Scopes, _> = names.iter().map(|name| Scope::parse(name)).collect();
+    let parsed: Result<Vec<Scope>, _> = names.iter().map(|name| Scope::parse(name)).collect();
     parsed.map_err(|reason| faults.add(member.name, reason.0)).ok()
 }
 
@@ -83,11 +69,11 @@ mod tests {
     #[test]
     fn a_key_needs_a_name_alone() {
         let asked = new_key(br#"{"name":"shop"}"#, Timestamp::from_millis(0)).unwrap();
-        assert_eq!((asked.name.as_str(), asked.tenant, asked.scopes), ("shop", None, None));
+        assert_eq!((asked.name.as_str(), asked.tenant_id, asked.scopes), ("shop", None, None));
         let whole = r#"{"name":"s","tenant_id":"acme","scopes":["admin","admin"],"rate_limit_per_minute":5,"expires_at":"2026-01-01T00:00:00Z"}"#;
         let asked = new_key(whole.as_bytes(), Timestamp::from_millis(0)).unwrap();
         assert_eq!(asked.rate_limit_per_minute, Some(5));
-        assert!(asked.scopes.unwrap().allows(Scope::Admin) && asked.expires_at.is_some());
+        assert!(asked.scopes.unwrap().contains(&Scope::Admin) && asked.expires_at.is_some());
     }
 
     #[test]
@@ -106,10 +92,11 @@ mod tests {
 
     #[test]
     fn grace_is_none_unless_asked_for() {
-        assert_eq!(grace_seconds(None).unwrap(), 0);
-        assert_eq!(grace_seconds(Some(b"{}")).unwrap(), 0);
-        assert_eq!(grace_seconds(Some(br#"{"grace_seconds":604800}"#)).unwrap(), 604_800);
-        assert!(grace_seconds(Some(br#"{"grace_seconds":604801}"#)).is_err());
-        assert!(grace_seconds(Some(br#"{"grace_seconds":-1}"#)).is_err());
+        let grace = |body: Option<&[u8]>| rotation(body).map(|asked| asked.grace_seconds);
+        assert_eq!(grace(None).unwrap(), None);
+        assert_eq!(grace(Some(b"{}")).unwrap(), None);
+        assert_eq!(grace(Some(br#"{"grace_seconds":604800}"#)).unwrap(), Some(604_800));
+        assert!(grace(Some(br#"{"grace_seconds":604801}"#)).is_err());
+        assert!(grace(Some(br#"{"grace_seconds":-1}"#)).is_err());
     }
 }

@@ -156,6 +156,41 @@ fn examples_of_requests_are_accepted() {
     crate::api::tenants::accepts_examples(&example("NewTenant"), &example("TenantPatch"));
 }
 
+/// The name of the schema of an operation's JSON body.
+fn body_schema(operation: &Value) -> Option<&str> {
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let reference = [&schema["$ref"], &schema["oneOf"][1]["$ref"]].map(Value::as_str);
+    reference.into_iter().flatten().next()?.rsplit('/').next()
+}
+
+/// `SCHEMAS-2`: a parser names every property of its schema when the value is wrong.
+#[tokio::test]
+async fn every_property_of_a_body_is_read_and_named() {
+    let live = super::live::LiveEdge::start().await;
+    let key = live.key("acme", triggers_protocol::Scope::ALL.into_iter().collect()).await;
+    let document = document();
+    let mut count = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let Some(schema) = body_schema(operation) else { continue };
+            let properties = &document["components"]["schemas"][schema]["properties"];
+            for property in properties.as_object().unwrap().keys() {
+                let path = path.replace("{id}", "019b76da-a800-7000-8000-000000000001");
+                let body = serde_json::json!({ property: [[]] }).to_string();
+                let answer = live.send(&method.to_uppercase(), &path, &key, &body).await;
+                let details = answer.json["error"]["details"].as_array().unwrap();
+                let named = details.iter().any(|detail| {
+                    let field = detail["field"].as_str().unwrap();
+                    field == property || field.starts_with(&format!("{property}["))
+                });
+                assert!(named, "SCHEMAS-2: {method} {path} {property}: {}", answer.json);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 40, "{count}");
+}
+
 /// Every code has one section, in the order of the codes, that begins with its status.
 #[test]
 fn the_guide_has_a_section_for_each_error_code() {

@@ -6,7 +6,6 @@
 
 use super::{not_found, page, subscription_id};
 use crate::api::cursor;
-use crate::api::event_json::{AttemptOutcomeName, outcome_name};
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body::faults::Faults;
 use crate::http::body::path_id::PathId;
@@ -17,70 +16,24 @@ use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
-use triggers_protocol::{EventId, Timestamp};
+use triggers_protocol::EventId;
+use triggers_protocol::api::{SubscriptionAttempt, SubscriptionAttemptList};
 use triggers_store::tables::rows::LoggedAttempt;
-use utoipa::ToSchema;
 
 /// Bytes of one attempt's JSON, about.
 const ATTEMPT_BYTES: usize = 320;
 
-/// A page of a subscription's attempts.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SubscriptionAttemptList)]
-struct AttemptList<'a> {
-    /// Newest first.
-    #[schema(value_type = Vec<AttemptJson<'static>>)]
-    attempts: Vec<AttemptJson<'a>>,
-    /// Where the next page begins; null if there is none.
-    #[schema(required = true)]
-    cursor: Option<String>,
-    /// Whether there is a next page.
-    has_more: bool,
-}
-
-/// One attempt to send an event to a subscription.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SubscriptionAttempt)]
-struct AttemptJson<'a> {
-    /// The event.
-    #[schema(value_type = String, format = "uuid")]
-    event_id: EventId,
-    /// Its type.
-    event_type: &'a str,
-    /// Counted from 1, over all attempts of the event.
-    number: u32,
-    /// When it began.
-    #[schema(value_type = String, format = "date-time")]
-    started_at: Timestamp,
-    /// When it ended.
-    #[schema(value_type = Option<String>, format = "date-time", required = true)]
-    finished_at: Option<Timestamp>,
-    /// How it ended.
-    #[schema(value_type = AttemptOutcomeName)]
-    outcome: &'static str,
-    /// The endpoint's HTTP status; null if no answer came.
-    #[schema(required = true)]
-    http_status: Option<u16>,
-    /// What went wrong.
-    #[schema(required = true)]
-    error: Option<&'a str>,
-}
-
-impl<'a> From<&'a (EventId, LoggedAttempt)> for AttemptJson<'a> {
-    fn from(
-        (event_id, LoggedAttempt { event_type, attempt }): &'a (EventId, LoggedAttempt),
-    ) -> Self {
-        Self {
-            event_id: *event_id,
-            event_type: event_type.as_str(),
-            number: attempt.number,
-            started_at: attempt.started_at,
-            finished_at: attempt.finished_at,
-            outcome: outcome_name(attempt.outcome),
-            http_status: attempt.http_status,
-            error: attempt.error.as_deref(),
-        }
+fn attempt_json((event_id, logged): (EventId, LoggedAttempt)) -> SubscriptionAttempt {
+    let LoggedAttempt { event_type, attempt } = logged;
+    SubscriptionAttempt {
+        event_id,
+        event_type: event_type.as_str().to_owned(),
+        number: attempt.number,
+        started_at: attempt.started_at,
+        finished_at: attempt.finished_at,
+        outcome: attempt.outcome,
+        http_status: attempt.http_status,
+        error: attempt.error,
     }
 }
 
@@ -95,7 +48,7 @@ impl<'a> From<&'a (EventId, LoggedAttempt)> for AttemptJson<'a> {
         ("limit" = Option<u32>, Query, description = "Attempts of the page; 50 if absent", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
     ),
-    responses((status = 200, description = "The page", body = AttemptList<'static>)),
+    responses((status = 200, description = "The page", body = SubscriptionAttemptList)),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 pub(crate) async fn list_attempts(
@@ -116,11 +69,11 @@ pub(crate) async fn list_attempts(
         edge.router.subscription_attempts(tenant, id, before, limit, edge.deadline()).await?;
     let page = found.ok_or_else(not_found)?;
     let cursor = page.next.map(|next| cursor::seal_attempt(secret, (tenant, id), next));
-    let attempts: Vec<_> = page.attempts.iter().map(AttemptJson::from).collect();
+    let attempts: Vec<_> = page.attempts.into_iter().map(attempt_json).collect();
     let bytes_hint = ATTEMPT_BYTES * attempts.len() + 128;
     respond(
         StatusCode::OK,
-        &AttemptList { attempts, has_more: cursor.is_some(), cursor },
+        &SubscriptionAttemptList { attempts, has_more: cursor.is_some(), cursor },
         bytes_hint,
     )
 }

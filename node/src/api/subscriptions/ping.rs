@@ -8,46 +8,27 @@ use super::present;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body::path_id::PathId;
 use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, ErrorBody};
+use crate::http::error::ApiError;
 use crate::http::json::respond;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
 use triggers_actors::{Ping, SendOutcome};
-use utoipa::ToSchema;
+use triggers_protocol::api::{ErrorBody, SubscriptionTest};
 
 /// Bytes of the response, about.
 const TEST_BYTES: usize = 256;
 
-/// What became of a webhook that was sent to try a subscription out.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SubscriptionTest)]
-struct TestJson {
-    /// Whether the endpoint took it.
-    delivered: bool,
-    /// The endpoint's HTTP status; null if no answer came.
-    #[schema(required = true)]
-    http_status: Option<u16>,
-    /// What went wrong.
-    #[schema(required = true)]
-    error: Option<String>,
-    /// How long it took, in milliseconds.
-    duration_ms: u64,
-}
-
-impl From<Ping> for TestJson {
-    fn from(Ping { outcome, took }: Ping) -> Self {
-        let (http_status, error) = match outcome {
-            SendOutcome::Answered { status: status @ 200..=299, .. } => (Some(status), None),
-            SendOutcome::Answered { status, .. } => {
-                (Some(status), Some(format!("the endpoint answered {status}")))
-            }
-            SendOutcome::Failed { status, reason, .. } => (status, Some(reason)),
-        };
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Self { delivered: error.is_none(), http_status, error, duration_ms }
-    }
+fn test_json(Ping { outcome, took }: Ping) -> SubscriptionTest {
+    let (http_status, error) = match outcome {
+        SendOutcome::Answered { status: status @ 200..=299, .. } => (Some(status), None),
+        SendOutcome::Answered { status, .. } => {
+            (Some(status), Some(format!("the endpoint answered {status}")))
+        }
+        SendOutcome::Failed { status, reason, .. } => (status, Some(reason)),
+    };
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    SubscriptionTest { delivered: error.is_none(), http_status, error, duration_ms }
 }
 
 /// Test a subscription
@@ -61,7 +42,7 @@ impl From<Ping> for TestJson {
     operation_id = "testSubscription",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
     responses(
-        (status = 200, description = "What the endpoint did, also if it refused", body = TestJson),
+        (status = 200, description = "What the endpoint did, also if it refused", body = SubscriptionTest),
         (status = 429, description = "The tenant has a `ping` on its way already", body = ErrorBody),
     ),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
@@ -73,5 +54,5 @@ pub(crate) async fn test_subscription(
 ) -> Result<Response, ApiError> {
     let row = present(&edge, &caller, &id).await?;
     let ping = edge.router.ping(&caller.tenant, &row, edge.deadline()).await?;
-    respond(StatusCode::OK, &TestJson::from(ping), TEST_BYTES)
+    respond(StatusCode::OK, &test_json(ping), TEST_BYTES)
 }

@@ -13,8 +13,11 @@ use crate::http::body::members::{Member, members};
 use crate::http::error::ApiError;
 use crate::webhook::{Target, TargetPolicy};
 use std::time::Duration;
+use triggers_protocol::api::{
+    NewSubscription, SecretRotation, SubscriptionPatch, SubscriptionState,
+};
 use triggers_protocol::webhook::{SignatureScheme, SigningKey};
-use triggers_protocol::{Environment, EventTypePattern, Malformed, RetryPolicy, SubscriptionId};
+use triggers_protocol::{Environment, EventTypePattern, Malformed, SubscriptionId};
 use triggers_store::tables::operations::SubscriptionChange;
 use triggers_store::tables::rows::{SubscriptionKey, SubscriptionRow, SubscriptionStatus};
 
@@ -25,7 +28,7 @@ const MAX_IN_FLIGHT_MAX: u64 = 1_000;
 const MAX_IN_FLIGHT_DEFAULT: u32 = 32;
 /// An older key signs for a week at most, and for a day if nothing else was asked for.
 const GRACE_SECONDS_MAX: u64 = 604_800;
-const GRACE_SECONDS_DEFAULT: u64 = 86_400;
+const GRACE_SECONDS_DEFAULT: u32 = 86_400;
 
 /// By what a request is judged.
 #[derive(Debug, Clone, Copy)]
@@ -36,55 +39,51 @@ pub(super) struct Rules<'a> {
     pub(super) is_admin: bool,
 }
 
-/// A subscription to make.
-#[derive(Debug)]
-pub(super) struct AskedSubscription {
-    settings: SubscriptionChange,
-    key: Option<SigningKey>,
-    scheme: SignatureScheme,
-}
-
-impl AskedSubscription {
-    /// The subscription to store, with a new key if none was given.
-    pub(super) fn into_row(self, environment: &Environment) -> SubscriptionRow {
-        let Self { settings, key, scheme } = self;
-        let key = key.unwrap_or_else(|| SigningKey::generate(scheme, environment));
-        let now = environment.now();
-        SubscriptionRow {
-            id: SubscriptionId::mint(now, environment.bytes()),
-            target_url: settings.target_url.unwrap_or_default(),
-            event_types: settings.event_types.unwrap_or_default(),
-            description: settings.description.flatten(),
-            keys: vec![SubscriptionKey { key, ends_at: None }],
-            retry_policy: settings.retry_policy.flatten(),
-            max_in_flight: settings.max_in_flight.unwrap_or(MAX_IN_FLIGHT_DEFAULT),
-            status: SubscriptionStatus::Active,
-            failing_since: None,
-            held_until: None,
-            created_at: now,
-            updated_at: now,
-            changed_by: 0,
-        }
+/// The row of a new subscription, with a new key if none was given.
+pub(super) fn row(new: NewSubscription, environment: &Environment) -> SubscriptionRow {
+    let scheme = new.signature_scheme.unwrap_or(SignatureScheme::HmacSha256);
+    let key = new.secret.unwrap_or_else(|| SigningKey::generate(scheme, environment));
+    let now = environment.now();
+    SubscriptionRow {
+        id: SubscriptionId::mint(now, environment.bytes()),
+        target_url: new.target_url.unwrap_or_default(),
+        event_types: new.event_types.unwrap_or_default(),
+        description: new.description,
+        keys: vec![SubscriptionKey { key, ends_at: None }],
+        retry_policy: new.retry_policy,
+        max_in_flight: new.max_in_flight.unwrap_or(MAX_IN_FLIGHT_DEFAULT),
+        status: SubscriptionStatus::Active,
+        failing_since: None,
+        held_until: None,
+        created_at: now,
+        updated_at: now,
+        changed_by: 0,
     }
 }
 
-/// How a key is rotated.
-#[derive(Debug)]
-pub(super) struct AskedRotation {
-    /// The new key; one is made if there is none.
-    pub(super) key: Option<SigningKey>,
-    /// How long the older ones sign as well.
-    pub(super) grace: Duration,
+/// The change to the stored subscription that a request asks for.
+pub(super) fn change(patch: SubscriptionPatch) -> SubscriptionChange {
+    SubscriptionChange {
+        target_url: patch.target_url,
+        event_types: patch.event_types.map(Option::unwrap_or_default),
+        description: patch.description,
+        retry_policy: patch.retry_policy,
+        max_in_flight: patch.max_in_flight.map(|count| count.unwrap_or(MAX_IN_FLIGHT_DEFAULT)),
+        active: patch.status.map(|status| status == SubscriptionState::Active),
+        key: None,
+    }
 }
 
-/// Reads the body that asks for a subscription.
+/// How long older keys sign beside a new one.
+pub(super) fn grace(seconds: Option<u32>) -> Duration {
+    Duration::from_secs(seconds.unwrap_or(GRACE_SECONDS_DEFAULT).into())
+}
+
+/// Reads the body that asks for a subscription; its target is normalised in `target_url`.
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn new_subscription(
-    body: &[u8],
-    rules: Rules<'_>,
-) -> Result<AskedSubscription, ApiError> {
+pub(super) fn new_subscription(body: &[u8], rules: Rules<'_>) -> Result<NewSubscription, ApiError> {
     let mut faults = Faults::default();
     let names = [
         "secret",
@@ -102,16 +101,25 @@ pub(super) fn new_subscription(
         snake.required(&mut faults);
     }
     let settings = settings_of(settings, rules, &mut faults);
-    let key = secret.parsed(&mut faults, SigningKey::parse);
-    let scheme = parsed_scheme(scheme, key.as_ref(), &mut faults);
-    faults.check().map(|()| AskedSubscription { settings, key, scheme })
+    let secret = secret.parsed(&mut faults, SigningKey::parse);
+    let signature_scheme = parsed_scheme(scheme, secret.as_ref(), &mut faults);
+    faults.check().map(|()| NewSubscription {
+        target_url: settings.target_url,
+        target_url_of_rest_hooks: None,
+        event_types: settings.event_types.flatten(),
+        description: settings.description.flatten(),
+        secret,
+        signature_scheme,
+        retry_policy: settings.retry_policy.flatten(),
+        max_in_flight: settings.max_in_flight.flatten(),
+    })
 }
 
-/// Reads the body that asks for a change.
+/// Reads the body that asks for a change; its target is normalised in `target_url`.
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn change(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionChange, ApiError> {
+pub(super) fn patch(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionPatch, ApiError> {
     let mut faults = Faults::default();
     let names = [
         "status",
@@ -128,26 +136,23 @@ pub(super) fn change(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionChange
         faults.add(member.name, "must not be null");
     }
     let settings = settings_of(settings, rules, &mut faults);
-    let active = status.parsed(&mut faults, |text| match text {
-        "active" => Ok(true),
-        "disabled" => Ok(false),
-        _ => Err(Malformed("must be active or disabled".to_owned())),
-    });
-    faults.check().map(|()| SubscriptionChange { active, ..settings })
+    let status = status.decoded(&mut faults, "must be active or disabled");
+    faults.check().map(|()| SubscriptionPatch { status, ..settings })
 }
 
-/// Reads the body that asks for a rotation; without one everything has its default.
+/// Reads the body that asks for a rotation, if there is one.
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn rotation(body: Option<&[u8]>) -> Result<AskedRotation, ApiError> {
+pub(super) fn rotation(body: Option<&[u8]>) -> Result<SecretRotation, ApiError> {
     let mut faults = Faults::default();
     let text = body.map_or(Ok("{}"), body::text)?;
     let [secret, grace] = members(text, ["secret", "grace_seconds"], &mut faults)?;
-    let key = secret.parsed(&mut faults, SigningKey::parse);
-    let grace_s =
-        grace.whole_number(&mut faults, 0..=GRACE_SECONDS_MAX).unwrap_or(GRACE_SECONDS_DEFAULT);
-    faults.check().map(|()| AskedRotation { key, grace: Duration::from_secs(grace_s) })
+    let rotation = SecretRotation {
+        secret: secret.parsed(&mut faults, SigningKey::parse),
+        grace_seconds: grace.whole_number(&mut faults, 0..=GRACE_SECONDS_MAX),
+    };
+    faults.check().map(|()| rotation)
 }
 
 /// The settings that a body names, for a new subscription and for a change alike.
@@ -155,29 +160,16 @@ fn settings_of(
     [snake, camel, types, description, policy, in_flight]: [Member<'_>; 6],
     rules: Rules<'_>,
     faults: &mut Faults,
-) -> SubscriptionChange {
-    let target_url = parsed_target([snake, camel], rules.targets, faults);
-    let event_types = asked(types, parsed_types(types, faults)).map(Option::unwrap_or_default);
-    let description = asked(description, parsed_description(description, faults));
-    let retry_policy = asked(policy, parsed_policy(policy, rules.is_admin, faults));
-    let count = in_flight
-        .whole_number(faults, 1..=MAX_IN_FLIGHT_MAX)
-        .and_then(|count| u32::try_from(count).ok());
-    let max_in_flight = asked(in_flight, count).map(|count| count.unwrap_or(MAX_IN_FLIGHT_DEFAULT));
-    SubscriptionChange {
-        target_url,
-        event_types,
-        description,
-        retry_policy,
-        max_in_flight,
-        active: None,
-        key: None,
+) -> SubscriptionPatch {
+    SubscriptionPatch {
+        target_url: parsed_target([snake, camel], rules.targets, faults),
+        target_url_of_rest_hooks: None,
+        event_types: types.patch(parsed_types(types, faults)),
+        description: description.patch(parsed_description(description, faults)),
+        retry_policy: policy.patch(policy.retry_policy(faults, rules.is_admin)),
+        max_in_flight: in_flight.patch(in_flight.whole_number(faults, 1..=MAX_IN_FLIGHT_MAX)),
+        status: None,
     }
-}
-
-/// Nothing if the member is absent, the default if it is `null`, else the value.
-fn asked<T>(member: Member<'_>, value: Option<T>) -> Option<Option<T>> {
-    if member.is_null() { Some(None) } else { value.map(Some) }
 }
 
 /// The target under either of its names. Under both it must be the same.
@@ -221,31 +213,17 @@ fn parsed_description(member: Member<'_>, faults: &mut Faults) -> Option<String>
     Some(text.into_owned())
 }
 
-fn parsed_policy(member: Member<'_>, is_admin: bool, faults: &mut Faults) -> Option<RetryPolicy> {
-    let message = "must have delays_seconds, or initial, factor, max and max_attempts";
-    let policy: RetryPolicy = member.decoded(faults, message)?;
-    policy
-        .validate(is_admin)
-        .map_err(|reason| faults.add(member.name, reason.0))
-        .ok()
-        .map(|()| policy)
-}
-
-/// The scheme: the one that is named, which must fit the key, else the key's, else the symmetric one.
+/// The scheme: the one that is named, which must fit the key, or that of the key.
 fn parsed_scheme(
     member: Member<'_>,
     key: Option<&SigningKey>,
     faults: &mut Faults,
-) -> SignatureScheme {
-    let named = member.parsed(faults, |text| match text {
-        "hmac-sha256" => Ok(SignatureScheme::HmacSha256),
-        "ed25519" => Ok(SignatureScheme::Ed25519),
-        _ => Err(Malformed("must be hmac-sha256 or ed25519".to_owned())),
-    });
+) -> Option<SignatureScheme> {
+    let named = member.decoded(faults, "must be hmac-sha256 or ed25519");
     let of_key = key.map(SigningKey::scheme);
     if named.is_some() && of_key.is_some() && named != of_key {
         faults
             .add(member.name, "must fit the secret: hmac-sha256 with whsec_…, ed25519 with whsk_…");
     }
-    named.or(of_key).unwrap_or(SignatureScheme::HmacSha256)
+    named.or(of_key)
 }

@@ -4,9 +4,8 @@
 //! receiver goes on checking as it does; `ROTATE-SECRET-2` the older keys sign until the grace is over, so that a
 //! receiver can change over without refusing a webhook. How many keys sign at once is bounded where they are stored.
 
-use super::json::{SUBSCRIPTION_BYTES, SubscriptionJson, scheme};
+use super::json::{SUBSCRIPTION_BYTES, scheme, with_secret};
 use super::{by, not_found, present, request, subscription_id};
-use crate::api::openapi::schemas::subscriptions::SecretRotation;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body;
 use crate::http::body::path_id::PathId;
@@ -16,6 +15,7 @@ use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_protocol::api::{SecretRotation, Subscription};
 use triggers_protocol::webhook::SigningKey;
 use triggers_store::tables::operations::{ChangeSubscription, SubscriptionChange};
 
@@ -30,7 +30,7 @@ use triggers_store::tables::operations::{ChangeSubscription, SubscriptionChange}
     operation_id = "rotateSubscriptionSecret",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
     request_body(content = Option<SecretRotation>, content_type = "application/json"),
-    responses((status = 200, description = "The subscription and its new secret", body = SubscriptionJson<'static>)),
+    responses((status = 200, description = "The subscription and its new secret", body = Subscription)),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 pub(crate) async fn rotate_secret(
@@ -42,20 +42,16 @@ pub(crate) async fn rotate_secret(
     let (head, body) = request.into_parts();
     let body = body::read_small_json(&head.headers, body, &edge).await?;
     let asked = request::rotation(body.as_deref())?;
-    let key = match asked.key {
+    let key = match asked.secret {
         Some(key) => key,
         None => {
             SigningKey::generate(scheme(&present(&edge, &caller, &id).await?), &edge.environment)
         }
     };
-    let older_end = edge.environment.now().plus(asked.grace);
+    let older_end = edge.environment.now().plus(request::grace(asked.grace_seconds));
     let change =
         SubscriptionChange { key: Some((key, older_end)), ..SubscriptionChange::default() };
     let change = ChangeSubscription { id: subscription_id(&id)?, change, by: by(&caller) };
     let changed = edge.router.execute(&caller.tenant, change, edge.deadline()).await?;
-    respond(
-        StatusCode::OK,
-        &SubscriptionJson::with_secret(&changed.ok_or_else(not_found)?),
-        SUBSCRIPTION_BYTES,
-    )
+    respond(StatusCode::OK, &with_secret(&changed.ok_or_else(not_found)?), SUBSCRIPTION_BYTES)
 }

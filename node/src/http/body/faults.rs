@@ -3,8 +3,9 @@
 //! Invariants: `FAULTS-1` each fault names the field as the client wrote it; `FAULTS-2` at most [`FAULTS_MAX`] are kept,
 //! so that an error stays small whatever was sent. It is not the error itself, which is [`ApiError`].
 
-use crate::http::error::{ApiError, Detail};
+use crate::http::error::ApiError;
 use triggers_protocol::ErrorCode;
+use triggers_protocol::api::Detail;
 
 /// Faults that one error lists.
 const FAULTS_MAX: usize = 100;

@@ -13,7 +13,8 @@ use serde::de::{
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
-use triggers_protocol::{ErrorCode, Malformed};
+use triggers_protocol::api::Patch;
+use triggers_protocol::{ErrorCode, Malformed, RetryPolicy};
 
 /// Characters of a name for people.
 const NAME_CHARACTERS_MAX: usize = 200;
@@ -93,6 +94,27 @@ impl<'a> Member<'a> {
         text
     }
 
+    /// The value as a string of its own; a fault if it is something else.
+    pub(crate) fn owned_text(self, faults: &mut Faults) -> Option<String> {
+        self.text(faults).map(Cow::into_owned)
+    }
+
+    /// The value in a change: none if the member is absent, the default if it is `null`.
+    pub(crate) fn patch<T>(self, value: Option<T>) -> Patch<T> {
+        if self.is_null() { Some(None) } else { value.map(Some) }
+    }
+
+    /// The value as a retry policy that keeps the rules; a fault if it is something else.
+    pub(crate) fn retry_policy(self, faults: &mut Faults, is_admin: bool) -> Option<RetryPolicy> {
+        let message = "must have delays_seconds, or initial, factor, max and max_attempts";
+        let policy: RetryPolicy = self.decoded(faults, message)?;
+        policy
+            .validate(is_admin)
+            .map_err(|reason| faults.add(self.name, reason.0))
+            .ok()
+            .map(|()| policy)
+    }
+
     /// The value as a name for people; a fault if it is missing, or nobody could read it.
     pub(crate) fn required_name(self, faults: &mut Faults) -> Option<String> {
         self.required(faults)?;
@@ -125,14 +147,15 @@ impl<'a> Member<'a> {
     }
 
     /// The value as a whole number within bounds; a fault if it is something else.
-    pub(crate) fn whole_number(
+    pub(crate) fn whole_number<T: TryFrom<u64>>(
         self,
         faults: &mut Faults,
         bounds: RangeInclusive<u64>,
-    ) -> Option<u64> {
+    ) -> Option<T> {
         let number = serde_json::from_str::<u64>(self.given()?)
             .ok()
-            .filter(|number| bounds.contains(number));
+            .filter(|number| bounds.contains(number))
+            .and_then(|number| T::try_from(number).ok());
         if number.is_none() {
             faults.add(
                 self.name,
@@ -312,11 +335,11 @@ mod tests {
         let mut faults = Faults::default();
         let [a, b] = members(r#"{"a":"x\u0041","b":7}"#, ["a", "b"], &mut faults).unwrap();
         assert_eq!(a.text(&mut faults).as_deref(), Some("xA"));
-        assert_eq!(b.whole_number(&mut faults, 1..=7), Some(7));
+        assert_eq!(b.whole_number(&mut faults, 1..=7), Some(7_u64));
         assert!(faults.is_empty());
         assert_eq!(b.text(&mut faults), None);
-        assert_eq!(b.whole_number(&mut faults, 1..=6), None);
-        assert_eq!(a.whole_number(&mut faults, 1..=6), None);
+        assert_eq!(b.whole_number::<u64>(&mut faults, 1..=6), None);
+        assert_eq!(a.whole_number::<u64>(&mut faults, 1..=6), None);
         assert_eq!(faults.into_error().details.len(), 3);
     }
 

@@ -5,30 +5,19 @@
 //! code that belongs to its status, and nothing of what the framework wrote.
 //! Which codes there are is decided in `triggers-protocol`.
 
-use crate::http::error::{ApiError, ErrorBody, ErrorMember};
+use crate::http::error::ApiError;
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use serde::Serialize;
+use triggers_protocol::api::{ErrorBody, ErrorMember, Problem};
 use triggers_protocol::{ErrorCode, Timestamp};
 
 const PROBLEM: &str = "application/problem+json";
 /// Where the codes are explained: a section a code.
 const PROBLEM_TYPE_BASE: &str = "/docs#error-";
-
-/// An RFC 9457 problem.
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    instance: String,
-    error: &'a ErrorMember,
-}
 
 /// Whether the client asks for RFC 9457.
 pub(super) fn accepts_problem(headers: &HeaderMap) -> bool {
@@ -111,7 +100,7 @@ fn body(error: ApiError, now: Timestamp, request_id: &str, as_problem: bool) -> 
         code: code.as_str().to_owned(),
         message: error.message,
         details: error.details,
-        timestamp: now.to_string(),
+        timestamp: now,
         request_id: request_id.to_owned(),
     };
     let body = if as_problem {
@@ -120,11 +109,11 @@ fn body(error: ApiError, now: Timestamp, request_id: &str, as_problem: bool) -> 
                 "{PROBLEM_TYPE_BASE}{}",
                 code.as_str().to_ascii_lowercase().replace('_', "-")
             ),
-            title: title(code),
+            title: title(code).to_owned(),
             status: code.status(),
-            detail: &member.message,
+            detail: member.message.clone(),
             instance: format!("#request-{}", percent_encoded(request_id)),
-            error: &member,
+            error: member,
         })
     } else {
         serde_json::to_vec(&ErrorBody { error: member })

@@ -3,7 +3,7 @@
 //! Invariants: `FRAMES-1` an event is one frame with one `data` line: line breaks between the tokens of a payload become
 //! spaces, which changes no value, because strings have theirs escaped; `FRAMES-2` a frame is whole or not there.
 
-use crate::api::event_json::EventJson;
+use crate::api::event_json;
 use crate::http::error::ApiError;
 use bytes::Bytes;
 use triggers_protocol::Event;
@@ -18,7 +18,7 @@ pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// # Errors
 /// 500 if a stored payload is not what was accepted.
 pub(super) fn frames(events: &[Event]) -> Result<Bytes, ApiError> {
-    let jsons: Vec<_> = events.iter().map(EventJson::whole).collect::<Result<_, _>>()?;
+    let jsons: Vec<_> = events.iter().map(event_json::complete).collect::<Result<_, _>>()?;
     let mut text = Vec::with_capacity(jsons.iter().map(|json| json.bytes_hint() + 80).sum());
     for (event, json) in events.iter().zip(&jsons) {
         text.extend_from_slice(format!("event: event\nid: {}\ndata: ", event.id).as_bytes());

@@ -13,11 +13,11 @@ fn rules(is_admin: bool) -> Rules<'static> {
 
 fn made(body: &str) -> Result<SubscriptionRow, Vec<String>> {
     let asked = new_subscription(body.as_bytes(), rules(false)).map_err(fields);
-    asked.map(|asked| asked.into_row(&Environment::system()))
+    asked.map(|asked| row(asked, &Environment::system()))
 }
 
 fn changed(body: &str) -> Result<SubscriptionChange, Vec<String>> {
-    change(body.as_bytes(), rules(false)).map_err(fields)
+    patch(body.as_bytes(), rules(false)).map(change).map_err(fields)
 }
 
 fn fields(error: ApiError) -> Vec<String> {
@@ -92,8 +92,8 @@ fn every_fault_is_named() {
 #[test]
 fn longer_retries_are_for_admins() {
     let body = br#"{"retry_policy":{"delays_seconds":[86401]}}"#;
-    assert!(change(body, rules(false)).is_err());
-    assert!(change(body, rules(true)).unwrap().retry_policy.flatten().is_some());
+    assert!(patch(body, rules(false)).is_err());
+    assert!(patch(body, rules(true)).unwrap().retry_policy.flatten().is_some());
 }
 
 #[test]
@@ -121,13 +121,14 @@ fn a_change_touches_what_it_names() {
 
 #[test]
 fn a_rotation_has_a_grace() {
-    let grace =
-        |body: Option<&str>| rotation(body.map(str::as_bytes)).map(|asked| asked.grace.as_secs());
+    let grace = |body: Option<&str>| {
+        rotation(body.map(str::as_bytes)).map(|asked| super::grace(asked.grace_seconds).as_secs())
+    };
     assert_eq!(grace(None), Ok(86_400));
     assert_eq!(grace(Some(r#"{"grace_seconds":0}"#)), Ok(0));
     assert_eq!(grace(Some(r#"{"grace_seconds":604800}"#)), Ok(604_800));
     let bad = r#"{"grace_seconds":604801,"secret":"x"}"#;
     assert_eq!(fields(grace(Some(bad)).unwrap_err()), ["secret", "grace_seconds"]);
     let given = rotation(Some(format!(r#"{{"secret":"{SYMMETRIC}"}}"#).as_bytes())).unwrap();
-    assert_eq!(given.key.map(|key| key.reveal()).as_deref(), Some(SYMMETRIC));
+    assert_eq!(given.secret.map(|key| key.reveal()).as_deref(), Some(SYMMETRIC));
 }
