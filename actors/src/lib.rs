@@ -37,3 +37,9 @@ pub use node::{Joining, Node, NodeArguments, NodeWatch, StartError, settings};
 pub use options::{BrokerOptions, ClusterOptions, DeliveryOptions};
 pub use peer_service::{HttpService, NodePeerService};
 pub use router::{Ping, Router, Statistics};
+
+/// The rows, operations and replies of the store that the API uses to make requests.
+pub mod model {
+    pub use triggers_store::tables::batch::Initiator;
+    pub use triggers_store::tables::{TableError, access, inbox, operations, rows, settings};
+}

@@ -17,7 +17,7 @@ mod tenants;
 
 pub use gathering::{BodyPermit, Gathering};
 pub use keys::{Rotation, Successor};
-pub use triggers_store::tables::access::{Access as AccessRow, Created};
+pub use triggers_actors::model::access::{Access as AccessRow, Created};
 
 use quick_cache::sync::Cache;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use triggers_actors::model::{TableError, access};
 use triggers_cluster_config::LimitOptions;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{KeyHash, TenantId};
 use triggers_store::kv::{Fault, Run, Store, StoreError};
-use triggers_store::tables::{TableError, access};
 
 /// Concurrent look-ups in the store.
 pub const LOOKUPS_MAX: usize = 64;

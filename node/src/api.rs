@@ -7,6 +7,7 @@ pub mod audit;
 pub mod cursor;
 pub mod docs;
 pub mod event_json;
+mod event_lookup;
 pub mod events;
 pub mod health;
 pub mod inbox;

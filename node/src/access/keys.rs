@@ -11,11 +11,11 @@ use super::Access;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use triggers_actors::model::TableError;
+use triggers_actors::model::access::{self, Created};
+use triggers_actors::model::rows::KeyRow;
 use triggers_protocol::{KeyHash, TenantId, Timestamp};
 use triggers_store::kv::{Run, Transaction};
-use triggers_store::tables::TableError;
-use triggers_store::tables::access::{self, Created};
-use triggers_store::tables::rows::KeyRow;
 
 /// The new properties of a key that replaces another.
 #[derive(Debug, Clone)]

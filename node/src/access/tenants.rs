@@ -8,11 +8,11 @@
 use super::Access;
 use std::sync::Arc;
 use tokio::time::Instant;
+use triggers_actors::model::TableError;
+use triggers_actors::model::access::{self, Created};
+use triggers_actors::model::rows::TenantRow;
 use triggers_protocol::TenantId;
 use triggers_store::kv::{Run, Transaction};
-use triggers_store::tables::TableError;
-use triggers_store::tables::access::{self, Created};
-use triggers_store::tables::rows::TenantRow;
 
 impl Access {
     /// Stores a new tenant.

@@ -5,11 +5,11 @@
 
 use super::*;
 use std::sync::Mutex;
+use triggers_actors::model::rows::{KeyRow, TenantRow, Tier};
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::environment::{Clock, Random};
 use triggers_protocol::{ApiKey, Environment, Scopes, Timestamp};
 use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
-use triggers_store::tables::rows::{KeyRow, TenantRow, Tier};
 
 #[derive(Default)]
 struct ManualClock(Mutex<Duration>);
@@ -232,7 +232,7 @@ async fn expired_keys_make_room() {
     let expires_at = Some(directory.environment.now().plus(Duration::from_secs(1)));
     let expiring = KeyRow { expires_at, ..directory.key("one") };
     directory.access.create_key(expiring.clone(), deadline()).await.unwrap();
-    for _ in 1..triggers_store::tables::access::KEYS_PER_TENANT_MAX {
+    for _ in 1..triggers_actors::model::access::KEYS_PER_TENANT_MAX {
         directory.stored("one").await;
     }
     assert_eq!(

@@ -15,9 +15,9 @@ use triggers_actors::cluster::LinkState;
 use triggers_actors::cluster::name_of;
 use triggers_actors::membership::NodeCondition;
 use triggers_actors::membership::{ClusterSnapshot, NodeSnapshot};
+use triggers_actors::model::rows::Fence;
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::PartitionId;
-use triggers_store::tables::rows::Fence;
 
 /// Produces cluster views; cheap to clone.
 #[derive(Clone)]

@@ -15,9 +15,9 @@ use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::rows::{Actor, AuditRow};
 use triggers_protocol::api::{AuditActor, AuditEntry, AuditList, ErrorBody};
 use triggers_protocol::{EventId, TenantId, Timestamp};
-use triggers_store::tables::rows::{Actor, AuditRow};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -7,6 +7,7 @@ pub(crate) mod delivery;
 mod status;
 
 use super::event_json::respond_event;
+use super::event_lookup::{event_id, missing, present};
 use crate::http::authenticate::{Authorized, InboxAck, InboxRead};
 use crate::http::body::path_id::PathId;
 use crate::http::edge::EdgeState;
@@ -14,10 +15,8 @@ use crate::http::error::ApiError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::operations::DeleteEvent;
 use triggers_protocol::api::{ErrorBody, EventJson};
-use triggers_protocol::{ErrorCode, Event, EventId};
-use triggers_store::tables::inbox::{Found, Missing};
-use triggers_store::tables::operations::DeleteEvent;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -30,33 +29,6 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
         .routes(routes!(delivery::nack_event))
         .routes(routes!(delivery::extend_lease))
         .routes(routes!(delivery::replay_event))
-}
-
-/// The event's id of a path, which names nothing if it is no UUID.
-///
-/// # Errors
-/// 404.
-fn event_id(PathId(text): &PathId) -> Result<EventId, ApiError> {
-    EventId::parse(text).map_err(|_| not_found())
-}
-
-fn not_found() -> ApiError {
-    ApiError::not_found("event")
-}
-
-/// The event, or the error that says why it is not there.
-///
-/// # Errors
-/// 404 if it never was, 410 if it was deleted.
-pub(super) fn present(found: Found) -> Result<Box<Event>, ApiError> {
-    found.map_err(missing)
-}
-
-pub(super) fn missing(missing: Missing) -> ApiError {
-    match missing {
-        Missing::Gone => ApiError::new(ErrorCode::Gone, "the event was deleted"),
-        Missing::NotFound => not_found(),
-    }
 }
 
 /// Read an event
@@ -102,16 +74,4 @@ async fn delete_event(
     let delete = DeleteEvent { id: event_id(&id)? };
     let deleted = edge.router.execute(&caller.tenant, delete, edge.deadline()).await?;
     deleted.map(|()| StatusCode::NO_CONTENT).map_err(missing)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_absent_event_says_why() {
-        assert_eq!(present(Err(Missing::Gone)).unwrap_err().code, ErrorCode::Gone);
-        assert_eq!(present(Err(Missing::NotFound)).unwrap_err().code, ErrorCode::NotFound);
-        assert!(event_id(&PathId("nonsense".into())).is_err());
-    }
 }

@@ -25,9 +25,9 @@ use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::inbox::{EventPage, PageQuery};
 use triggers_protocol::api::{EventJson, InboxPage, Pagination};
 use triggers_protocol::{EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
-use triggers_store::tables::inbox::{EventPage, PageQuery};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -26,10 +26,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use json::{KEY_BYTES, key_json};
 use std::time::Duration;
+use triggers_actors::model::access::KEYS_PER_TENANT_MAX;
+use triggers_actors::model::rows::KeyRow;
 use triggers_protocol::api::{ErrorBody, Key, KeyList, KeyRotation, NewKey};
 use triggers_protocol::{ApiKey, ErrorCode, EventId, Scope, Scopes, TenantId, Timestamp};
-use triggers_store::tables::access::KEYS_PER_TENANT_MAX;
-use triggers_store::tables::rows::KeyRow;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

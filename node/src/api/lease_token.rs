@@ -3,7 +3,7 @@
 //! Invariants: `LEASE-TOKEN-1` what [`text`] writes [`parse`] reads; `LEASE-TOKEN-2` any other text is the token of no
 //! lease, and is answered like one that has run out. It does not know which tokens are current: the tenant's inbox does.
 
-use triggers_store::tables::rows::LeaseToken;
+use triggers_actors::model::rows::LeaseToken;
 
 /// The token as clients see it.
 pub(crate) fn text(token: &LeaseToken) -> String {

@@ -62,7 +62,7 @@ async fn get_stats(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use triggers_store::tables::inbox::Counts;
+    use triggers_actors::model::inbox::Counts;
 
     #[test]
     fn the_age_is_from_now_back_to_the_oldest() {

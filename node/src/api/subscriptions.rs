@@ -8,6 +8,7 @@
 
 mod attempts;
 mod json;
+mod lookup;
 pub(super) mod page;
 mod ping;
 mod request;
@@ -26,16 +27,16 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use json::{SUBSCRIPTION_BYTES, subscription_json, with_secret};
+use lookup::{by, not_found, present, subscription_id};
 use request::Rules;
+use triggers_actors::model::operations::{
+    ChangeSubscription, CreateSubscription, DeleteSubscription, TooManySubscriptions,
+};
+use triggers_actors::model::rows::SubscriptionRow;
+use triggers_protocol::ErrorCode;
 use triggers_protocol::api::{
     ErrorBody, NewSubscription, Subscription, SubscriptionList, SubscriptionPatch,
 };
-use triggers_protocol::{ErrorCode, SubscriptionId};
-use triggers_store::tables::batch::Initiator;
-use triggers_store::tables::operations::{
-    ChangeSubscription, CreateSubscription, DeleteSubscription, TooManySubscriptions,
-};
-use triggers_store::tables::rows::{Actor, SubscriptionRow};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -107,15 +108,6 @@ fn rules<'a>(edge: &'a Edge, caller: &Caller) -> Rules<'a> {
     Rules { targets: &edge.targets, is_admin: caller.is_admin() }
 }
 
-/// The caller, for the audit.
-fn by(caller: &Caller) -> Initiator {
-    Initiator {
-        actor: Actor::Key(caller.key.key.id),
-        source_ip: caller.context.address.to_string(),
-        request_id: caller.context.request_id.as_str().to_owned(),
-    }
-}
-
 /// List the subscriptions
 #[utoipa::path(
     get,
@@ -136,24 +128,6 @@ async fn list_subscriptions(
         &SubscriptionList { subscriptions },
         SUBSCRIPTION_BYTES * rows.len() + 32,
     )
-}
-
-/// The subscription's id of a path, which names nothing if it is no UUID.
-fn subscription_id(PathId(text): &PathId) -> Result<SubscriptionId, ApiError> {
-    SubscriptionId::parse(text).map_err(|_| not_found())
-}
-
-fn not_found() -> ApiError {
-    ApiError::not_found("subscription")
-}
-
-/// The caller's subscription of a path.
-async fn present(edge: &Edge, caller: &Caller, id: &PathId) -> Result<SubscriptionRow, ApiError> {
-    let found = edge
-        .router
-        .find_subscription(&caller.tenant, subscription_id(id)?, edge.deadline())
-        .await?;
-    found.ok_or_else(not_found)
 }
 
 /// Read a subscription

@@ -21,9 +21,9 @@ use crate::http::json::respond;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::rows::TenantRow;
 use triggers_protocol::api::{ErrorBody, NewTenant, Tenant, TenantList, TenantPatch};
 use triggers_protocol::{ErrorCode, TenantId};
-use triggers_store::tables::rows::TenantRow;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use triggers_actors::cluster::peer_of;
-use triggers_store::tables::rows::Fence;
+use triggers_actors::model::rows::Fence;
 
 /// Attempts at one request.
 const ATTEMPTS_MAX: usize = 5;

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::cluster::{PeerError, PeerTransport};
+use triggers_actors::model::rows::Fence;
 use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply, PeerRequest};
-use triggers_store::tables::rows::Fence;
 
 /// The owner gets this much less time than is left here, so that its answer still arrives in time.
 const MARGIN: Duration = Duration::from_millis(50);

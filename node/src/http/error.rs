@@ -9,10 +9,10 @@ use crate::http::forwarded::Elsewhere;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use triggers_actors::BrokerError;
+use triggers_actors::model::TableError;
 use triggers_protocol::ErrorCode;
 use triggers_protocol::api::Detail;
 use triggers_store::kv::{Fault, StoreError};
-use triggers_store::tables::TableError;
 
 /// Seconds after which a client may try again when nothing more exact is known.
 const RETRY_AFTER_S: u64 = 1;

@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use triggers_store::tables::rows::{KeyRow, Tier};
+use triggers_actors::model::rows::{KeyRow, Tier};
 
 /// One token in units of a bucket's level.
 const TOKEN: i128 = 60_000_000_000;

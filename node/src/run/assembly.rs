@@ -25,11 +25,11 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use triggers_actors::admission::Admission;
+use triggers_actors::model::settings::StoreSettings;
 use triggers_actors::{BrokerOptions, Joining, Node, NodeArguments, NodeWatch};
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
-use triggers_store::tables::settings::StoreSettings;
 
 /// A node with all its parts, before it serves.
 pub struct Assembly {

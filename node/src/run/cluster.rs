@@ -24,8 +24,8 @@ use triggers_actors::ClusterOptions;
 use triggers_actors::Joining;
 use triggers_actors::NodePeerService;
 use triggers_actors::cluster::ractor::{PeerTls, RactorOptions, RactorTransport};
+use triggers_actors::model::settings::StoreSettings;
 use triggers_cluster_config::NodeOptions;
-use triggers_store::tables::settings::StoreSettings;
 
 /// Reads the certificates for links; `None` if the options name no files.
 ///

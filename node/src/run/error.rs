@@ -4,8 +4,8 @@ use crate::http::tls::TlsError;
 use crate::webhook::SenderError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use triggers_actors::model::TableError;
 use triggers_store::kv::embedded::OpenError;
-use triggers_store::tables::TableError;
 
 /// A failed start or a fatal end of a node.
 #[derive(Debug, thiserror::Error)]

@@ -13,12 +13,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
+use triggers_actors::model::TableError;
+use triggers_actors::model::access::{self, Created};
+use triggers_actors::model::rows::{KeyRow, TenantRow};
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::{ApiKey, Environment, EventId, Scope, Scopes, TenantId};
 use triggers_store::kv::{Run, Store};
-use triggers_store::tables::TableError;
-use triggers_store::tables::access::{self, Created};
-use triggers_store::tables::rows::{KeyRow, TenantRow};
 
 /// The tenant of `triggers dev`.
 const DEV_TENANT: &str = "dev";

@@ -2,6 +2,7 @@
 //!
 //! LAYERS-1: a crate depends only on crates of lower layers, and only on those that [`LAYERS`] allows.
 //! LAYERS-2: the modules of a crate do not use each other in a circle; [`modules`] states the rule.
+//! LAYERS-3: `node` uses of `triggers_store::tables` only what `triggers_actors::model` re-exports.
 //!
 //! Dependencies for tests and build scripts count as well: a circle through them is a circle.
 
@@ -29,7 +30,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 ];
 
 /// The folders of the crates whose modules must not form a circle.
-const WITHOUT_CIRCLES: &[&str] = &["protocol", "clients/rust"];
+const WITHOUT_CIRCLES: &[&str] = &["protocol", "clients/rust", "node"];
 
 /// Every dependency between two crates of the workspace: the dependent and the dependency.
 fn dependencies() -> Vec<(String, String)> {
@@ -82,4 +83,10 @@ fn modules_use_each_other_without_circles() {
         })
         .collect();
     assert!(found.is_empty(), "LAYERS-2:\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_node_sees_the_tables_only_as_the_actors_show_them() {
+    let found = modules_of("node").paths_to(&["triggers_store", "tables"]);
+    assert!(found.is_empty(), "LAYERS-3:\n{}", found.join("\n"));
 }

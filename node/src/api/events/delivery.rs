@@ -4,8 +4,8 @@
 //! text; `DELIVERY-REQUEST-2` an event that is not there is 404 or 410 before anything is said of tokens. Who holds what is
 //! decided by the tenant's inbox, in the transaction that changes it.
 
-use super::{event_id, missing, present};
 use crate::api::event_json::respond_event;
+use crate::api::event_lookup::{event_id, missing, present};
 use crate::api::inbox::lease::{VISIBILITY_S, leased_event};
 use crate::api::lease_token;
 use crate::http::authenticate::{Authorized, Caller, InboxAck};
@@ -20,12 +20,12 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use std::time::Duration;
+use triggers_actors::model::operations::{self, Acknowledge, ExtendLease, Replay, Unchanged};
+use triggers_actors::model::rows::LeaseToken;
 use triggers_protocol::api::{
     Acknowledgement, ErrorBody, EventJson, LeaseExtension, LeasedEvent, Nack,
 };
 use triggers_protocol::{ErrorCode, Event, EventId};
-use triggers_store::tables::operations::{self, Acknowledge, ExtendLease, Replay, Unchanged};
-use triggers_store::tables::rows::LeaseToken;
 
 /// Characters of a reason.
 const REASON_CHARACTERS_MAX: usize = 1_024;

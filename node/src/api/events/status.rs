@@ -3,7 +3,7 @@
 //! Invariants: `STATUS-1` attempts are numbered without gaps, oldest first; the oldest of very many are forgotten, while
 //! `retry_count` counts them all; `STATUS-2` the answer is one snapshot. It has no payload: that is the event's.
 
-use super::{event_id, present};
+use crate::api::event_lookup::{event_id, present};
 use crate::http::authenticate::{Authorized, InboxRead};
 use crate::http::body::path_id::PathId;
 use crate::http::edge::EdgeState;
@@ -12,9 +12,9 @@ use crate::http::json::respond;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::rows::Attempt;
 use triggers_protocol::Event;
 use triggers_protocol::api::{AttemptJson, DeliveryStatus, ErrorBody};
-use triggers_store::tables::rows::Attempt;
 
 /// Bytes of a status response without attempts, about.
 const STATUS_BYTES: usize = 320;

@@ -3,7 +3,7 @@
 //! Invariants: `ACK-1` the request is answered 200 whatever became of the single ids, each with a result of its own, in
 //! their order; `ACK-2` an id that is no UUID, or of another tenant, is not found. Repeating the request answers the same.
 
-use crate::api::events::missing;
+use crate::api::event_lookup::missing;
 use crate::api::ingest::batch_answer::item_error;
 use crate::http::authenticate::{Authorized, InboxAck};
 use crate::http::body;
@@ -15,9 +15,9 @@ use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::inbox::Missing;
 use triggers_protocol::api::{AcknowledgeAnswer, AcknowledgeResult, Acknowledgements};
 use triggers_protocol::{EventId, EventStatus};
-use triggers_store::tables::inbox::Missing;
 
 /// Bytes of one result, about.
 const RESULT_BYTES: usize = 80;

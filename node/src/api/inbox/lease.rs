@@ -23,12 +23,12 @@ use axum::response::Response;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+use triggers_actors::model::inbox::PageQuery;
+use triggers_actors::model::operations::{Lease, Leased};
+use triggers_actors::model::rows::LeaseToken;
 use triggers_cluster_config::LimitOptions;
 use triggers_protocol::api::{LeaseAnswer, LeaseRequest, LeasedEvent};
 use triggers_protocol::{Event, EventId, EventStatus, Scope};
-use triggers_store::tables::inbox::PageQuery;
-use triggers_store::tables::operations::{Lease, Leased};
-use triggers_store::tables::rows::LeaseToken;
 
 /// Seconds for which a consumer may hold an event.
 pub(crate) const VISIBILITY_S: RangeInclusive<u64> = 1..=43_200;

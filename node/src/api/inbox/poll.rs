@@ -14,9 +14,9 @@ use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::inbox::{PageQuery, newest_first};
 use triggers_protocol::api::PolledEvent;
 use triggers_protocol::{EventStatus, EventTypePattern};
-use triggers_store::tables::inbox::{PageQuery, newest_first};
 
 /// Events of one answer.
 const EVENTS_MAX: usize = 50;

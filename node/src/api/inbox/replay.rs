@@ -21,10 +21,10 @@ use axum::response::Response;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use triggers_actors::BrokerError;
+use triggers_actors::model::inbox::PageQuery;
+use triggers_actors::model::operations::{Replay, Unchanged};
 use triggers_protocol::api::{InboxReplay, ReplayAnswer, ReplayedStatus};
 use triggers_protocol::{EventId, EventStatus, EventTypePattern, Timestamp};
-use triggers_store::tables::inbox::PageQuery;
-use triggers_store::tables::operations::{Replay, Unchanged};
 
 /// Events of one request.
 const EVENTS_MAX: u64 = 10_000;

@@ -28,9 +28,9 @@ use futures_util::stream;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+use triggers_actors::model::inbox::{EventPage, PageQuery, newest_first};
 use triggers_protocol::api::ErrorBody;
 use triggers_protocol::{ErrorCode, EventId, EventStatus, EventTypePattern, Scope};
-use triggers_store::tables::inbox::{EventPage, PageQuery, newest_first};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells proxies to pass on what comes when it comes.

@@ -5,9 +5,12 @@
 //! idempotency key of item `i` is the batch's together with `i`, or its own if the batch has none; `BATCH-REQUEST-4` event tokens
 //! are taken for every item before any is parsed. What the outcomes become as a response is in [`batch_answer`].
 
+use super::append::{Sender, append};
 use super::batch_answer;
-use super::idempotency::{CloudEventIdentity, Key};
-use super::{Draft, Form, Sender, append, cloud_events, envelope, idempotency, ndjson};
+use super::draft::{CloudEventIdentity, Draft};
+use super::form::Form;
+use super::idempotency::{self, Key};
+use super::{cloud_events, envelope, ndjson};
 use crate::http::authenticate::{Authorized, Caller, EventsWrite};
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{items, members};
@@ -19,8 +22,8 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::value::RawValue;
+use triggers_actors::model::operations::Accepted;
 use triggers_protocol::api::{BatchAnswer, CloudEvent, ErrorBody, NewBatch};
-use triggers_store::tables::operations::Accepted;
 
 /// Accept up to 1,000 events
 ///

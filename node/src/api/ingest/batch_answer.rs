@@ -4,14 +4,14 @@
 //! none it is an error, and one that a client may act upon: if a later attempt could help for any item, the error says
 //! so, otherwise 400 names the faults of the items by their index, or the one code that all of them share.
 
-use super::single::REPLAYED_HEADER;
+use super::append::REPLAYED_HEADER;
 use crate::http::error::ApiError;
 use crate::http::json::respond;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use triggers_actors::model::operations::Accepted;
 use triggers_protocol::ErrorCode;
 use triggers_protocol::api::{BatchAnswer, BatchResult, Detail, ItemError};
-use triggers_store::tables::operations::Accepted;
 
 /// Bytes of one result, about.
 const RESULT_BYTES: usize = 160;

@@ -10,9 +10,8 @@
 //! Extension attributes are ignored. Data that is not a JSON object is rejected: it cannot be a
 //! payload.
 
-use super::Draft;
+use super::draft::{CloudEventIdentity, Draft};
 use super::envelope::{checked_payload, new_event, parsed_time};
-use super::idempotency::CloudEventIdentity;
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
 use crate::http::body::query::percent_decoded;

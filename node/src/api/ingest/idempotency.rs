@@ -11,12 +11,12 @@
 //!
 //! The store knows which keys were used; this module does not.
 
-use super::Draft;
+use super::draft::{CloudEventIdentity, Draft};
 use crate::http::IDEMPOTENCY_HEADERS;
 use crate::http::error::ApiError;
 use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
-use triggers_store::tables::operations::IdempotencyKey;
+use triggers_actors::model::operations::IdempotencyKey;
 
 const LENGTH_MAX: usize = 255;
 
@@ -71,13 +71,6 @@ fn unquoted(text: &str) -> Result<String, &'static str> {
         }
     }
     Err(MALFORMED)
-}
-
-/// The `source` and `id` of a CloudEvent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CloudEventIdentity {
-    pub(super) source: String,
-    pub(super) id: String,
 }
 
 /// The key of one event.

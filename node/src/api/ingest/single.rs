@@ -5,10 +5,10 @@
 //! An array of CloudEvents is taken here as well, as a sender configured with one address would send it; it is then
 //! answered as a batch.
 
-use super::idempotency::Key;
-use super::{
-    ENVELOPE_BYTES_MAX, Form, Sender, batch, cloud_events, envelope, idempotency, rejected,
-};
+use super::append::{REPLAYED_HEADER, Sender, rejected};
+use super::form::Form;
+use super::idempotency::{self, Key};
+use super::{batch, cloud_events, envelope};
 use crate::api::event_json;
 use crate::http::authenticate::{Authorized, Caller, EventsWrite};
 use crate::http::body::{self, Reading};
@@ -20,11 +20,11 @@ use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use triggers_actors::model::operations::{Accepted, Append, NewEvent};
 use triggers_protocol::api::{self, CloudEvent, ErrorBody, EventJson};
-use triggers_store::tables::operations::{Accepted, Append, NewEvent};
 
-/// Marks a response that was given before.
-pub(super) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Bytes of a single event's body beside its payload.
+const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 

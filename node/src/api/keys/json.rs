@@ -1,8 +1,8 @@
 //! Builds the JSON form of a stored key.
 
+use triggers_actors::model::rows::KeyRow;
 use triggers_protocol::api::Key;
 use triggers_protocol::{ApiKey, EventId};
-use triggers_store::tables::rows::KeyRow;
 
 /// Approximate bytes of one key's JSON.
 pub(super) const KEY_BYTES: usize = 512;

@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tower::ServiceExt;
 use triggers_actors::admission::Admission;
+use triggers_actors::model::rows::{KeyRow, TenantRow};
 use triggers_actors::{BrokerOptions, Node, NodeArguments};
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::{ApiKey, Environment, EventId, Scopes, TenantId};
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
-use triggers_store::tables::rows::{KeyRow, TenantRow};
 
 /// Subscriptions that a tenant may have.
 pub(crate) const SUBSCRIPTIONS_MAX: u32 = 4;

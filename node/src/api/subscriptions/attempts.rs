@@ -4,7 +4,8 @@
 //! one; `ATTEMPT-LIST-2` `cursor` is null exactly when `has_more` is false; `ATTEMPT-LIST-3` a cursor is for the
 //! subscription that it was made for alone. The attempts of one event, to all subscriptions, are in its status.
 
-use super::{not_found, page, subscription_id};
+use super::lookup::{not_found, subscription_id};
+use super::page;
 use crate::api::cursor;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body::faults::Faults;
@@ -16,9 +17,9 @@ use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::rows::LoggedAttempt;
 use triggers_protocol::EventId;
 use triggers_protocol::api::{SubscriptionAttempt, SubscriptionAttemptList};
-use triggers_store::tables::rows::LoggedAttempt;
 
 /// Bytes of one attempt's JSON, about.
 const ATTEMPT_BYTES: usize = 320;

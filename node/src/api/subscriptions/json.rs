@@ -1,8 +1,8 @@
 //! Builds the JSON form of a stored subscription.
 
+use triggers_actors::model::rows::{SubscriptionRow, SubscriptionStatus};
 use triggers_protocol::api::{Subscription, SubscriptionState};
 use triggers_protocol::webhook::{SignatureScheme, SigningKey};
-use triggers_store::tables::rows::{SubscriptionRow, SubscriptionStatus};
 
 /// Approximate bytes of one subscription's JSON.
 pub(super) const SUBSCRIPTION_BYTES: usize = 1_024;

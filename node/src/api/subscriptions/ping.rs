@@ -4,7 +4,7 @@
 //! so; `TEST-SUBSCRIPTION-2` a disabled subscription is tried like every other, so that one can be mended before it is
 //! enabled. Nothing is stored: neither the subscription nor its attempts know of it.
 
-use super::present;
+use super::lookup::present;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body::path_id::PathId;
 use crate::http::edge::EdgeState;

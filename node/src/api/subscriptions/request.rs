@@ -13,13 +13,13 @@ use crate::http::body::members::{Member, members};
 use crate::http::error::ApiError;
 use crate::webhook::{Target, TargetPolicy};
 use std::time::Duration;
+use triggers_actors::model::operations::SubscriptionChange;
+use triggers_actors::model::rows::{SubscriptionKey, SubscriptionRow, SubscriptionStatus};
 use triggers_protocol::api::{
     NewSubscription, SecretRotation, SubscriptionPatch, SubscriptionState,
 };
 use triggers_protocol::webhook::{SignatureScheme, SigningKey};
 use triggers_protocol::{Environment, EventTypePattern, Malformed, SubscriptionId};
-use triggers_store::tables::operations::SubscriptionChange;
-use triggers_store::tables::rows::{SubscriptionKey, SubscriptionRow, SubscriptionStatus};
 
 /// Patterns of one subscription.
 const EVENT_TYPES_MAX: usize = 100;

@@ -5,7 +5,8 @@
 //! receiver can change over without refusing a webhook. How many keys sign at once is bounded where they are stored.
 
 use super::json::{SUBSCRIPTION_BYTES, scheme, with_secret};
-use super::{by, not_found, present, request, subscription_id};
+use super::lookup::{by, not_found, present, subscription_id};
+use super::request;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body;
 use crate::http::body::path_id::PathId;
@@ -15,9 +16,9 @@ use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use triggers_actors::model::operations::{ChangeSubscription, SubscriptionChange};
 use triggers_protocol::api::{SecretRotation, Subscription};
 use triggers_protocol::webhook::SigningKey;
-use triggers_store::tables::operations::{ChangeSubscription, SubscriptionChange};
 
 /// Rotate a subscription's secret
 ///

@@ -8,9 +8,9 @@ use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
 use crate::http::error::ApiError;
 use std::collections::BTreeMap;
+use triggers_actors::model::rows::TenantRow;
 use triggers_protocol::api::{NewTenant, TenantPatch};
 use triggers_protocol::{Environment, TenantId};
-use triggers_store::tables::rows::TenantRow;
 
 /// The greatest whole number that every JSON reader keeps.
 const EVENTS_MAX: u64 = (1 << 53) - 1;

@@ -99,6 +99,21 @@ impl Modules {
         Some([base.as_slice(), rest].concat())
     }
 
+    /// The paths of all files that begin like this, with the module that has them.
+    pub(super) fn paths_to(&self, prefix: &[&str]) -> Vec<String> {
+        let found = self.sources.iter().flat_map(|(module, source)| {
+            let fits = |path: &&Path| {
+                path.segments.iter().zip(prefix).filter(|(a, b)| a == b).count() == prefix.len()
+            };
+            source
+                .paths
+                .iter()
+                .filter(fits)
+                .map(|path| format!("{}: {}", name(module), path.segments.join("::")))
+        });
+        found.collect()
+    }
+
     /// A line for each breach of the two rules.
     pub(super) fn circles(&self) -> Vec<String> {
         let mut found = Vec::new();
