@@ -1,10 +1,13 @@
 //! One keep-alive HTTP/1.1 connection of the load, driven inside its worker's own task.
 //!
-//! hyper splits a client connection into a sender and a driver that is usually a task of its own; here the worker polls
-//! both, which saves two wake-ups a request, and this program shares its cores with what it measures. Invariants: one
-//! request at a time; an exchange ends within `REQUEST_TIMEOUT_MS`; after a fault the connection is not used again.
+//! hyper splits a client connection into a sender and a driver, which is usually a task of its own.
+//! Here the worker polls both, which saves two wake-ups a request: this program shares its cores
+//! with the node it measures.
 //!
-//! It does not reconnect; its worker does. `Fault::Stale` means that nothing was sent, so sending again is no repetition.
+//! - `CONNECTION-LOAD-1`: a connection has one request at a time, and an exchange ends within
+//!   `REQUEST_TIMEOUT_MS`.
+//! - `CONNECTION-LOAD-2`: a connection is not used again after a fault. Its worker opens another
+//!   one.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -16,15 +19,14 @@ use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper::{Request, Uri};
-use hyper_rustls::MaybeHttpsStream;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tower::Service as _;
 
-use triggers_client::address::BaseAddress;
-use triggers_client::error::transport_reason;
-use triggers_client::{Connector, connector};
+use triggers_client::{BaseAddress, ClientError, transport_reason};
 
 use super::BenchError;
 use super::clock::Clock;
@@ -33,12 +35,25 @@ use super::clock::Clock;
 const REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// Longest wait for a connection, TLS included.
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
-/// Connections being opened at the same time: fewer than a listener's backlog.
+/// Most connections being opened at once, fewer than a listener's backlog.
 const DIALS_MAX: usize = 64;
-/// Largest answer that is gathered, in bytes.
+/// Largest answer that is collected, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+type Connector = HttpsConnector<HttpConnector>;
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// A connector for `http` and `https`, with the public roots that are compiled in and Nagle's
+/// algorithm off.
+fn connector() -> Result<Connector, ClientError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let builder = HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+        .map_err(|error| ClientError::Tls { reason: error.to_string() })?;
+    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
+}
 
 /// Opens connections to one address.
 #[derive(Debug, Clone)]
@@ -49,17 +64,17 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// A dialer for a base address.
+    /// Makes a dialer for a base address.
     ///
     /// # Errors
-    /// When the address cannot be used or TLS cannot be set up.
+    /// If the address cannot be used or TLS cannot be set up.
     pub fn new(url: &str) -> Result<Self, BenchError> {
         let address = BaseAddress::parse(url)?;
         let uri = address.uri("/")?;
-        Ok(Self { connector: connector(CONNECT_TIMEOUT_MS)?, address, uri })
+        Ok(Self { connector: connector()?, address, uri })
     }
 
-    /// The address.
+    /// The base address that it opens connections to.
     pub fn address(&self) -> &BaseAddress {
         &self.address
     }
@@ -67,7 +82,7 @@ impl Dialer {
     /// Opens one connection.
     ///
     /// # Errors
-    /// Why not, in words.
+    /// The reason, in words for people.
     pub async fn dial(&self) -> Result<Connection, String> {
         let open = async {
             let mut connector = self.connector.clone();
@@ -87,10 +102,11 @@ impl Dialer {
         }
     }
 
-    /// Opens so many connections, a bounded number at a time; those that failed are left out and dialled again later.
+    /// Opens `count` connections, a bounded number at a time. A failed one is `None`; its worker
+    /// tries again later.
     ///
     /// # Errors
-    /// `BenchError::Unreachable` when the first fails: then the address is wrong or nobody is there.
+    /// `BenchError::Unreachable` if the first fails, because the address is probably wrong.
     pub async fn dial_all(&self, count: usize) -> Result<Vec<Option<Connection>>, BenchError> {
         let first = self.dial().await.map_err(|reason| BenchError::Unreachable {
             url: self.address.as_str().to_owned(),
@@ -108,7 +124,7 @@ impl Dialer {
 pub enum Fault {
     /// The connection had ended before the request was sent.
     Stale,
-    /// It ended, or the time did, while the request was under way.
+    /// The connection ended, or the timeout passed, while the request was in flight.
     Broken,
 }
 
@@ -129,10 +145,11 @@ impl Connection {
         Self { sender, driver: Box::pin(driver), driver_done: false, deadline }
     }
 
-    /// Sends one request and takes the whole answer: its status, and its body into `body` if that is wanted.
+    /// Sends one request and reads the complete answer: the status, and the body into `body` if
+    /// there is one.
     ///
     /// # Errors
-    /// `Fault`; the connection is then to be dropped.
+    /// `Fault`. The caller then drops the connection.
     pub async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -152,7 +169,8 @@ async fn transfer(
 ) -> Result<u16, Fault> {
     sender.ready().await.map_err(|_| Fault::Stale)?;
     let mut response = sender.send_request(request).await.map_err(|error| {
-        // hyper cancels what it had not begun to write when the other side closed an idle connection.
+        // hyper cancels a request that it had not begun to write when the node closed the
+        // connection.
         if error.is_canceled() { Fault::Stale } else { Fault::Broken }
     })?;
     let status = response.status().as_u16();
@@ -168,7 +186,8 @@ async fn transfer(
     Ok(status)
 }
 
-/// Polls the exchange and the connection beside it until the exchange is over, the connection ended, or the time has.
+/// Polls the exchange and the connection until the exchange is over, the connection ended, or the
+/// timeout passed.
 async fn drive(
     mut driver: Pin<&mut http1::Connection<Stream, Full<Bytes>>>,
     driver_done: &mut bool,
@@ -186,8 +205,8 @@ async fn drive(
                 return Poll::Ready(result);
             }
         }
-        // A driver that ended leaves the exchange an error or its last frames, either of which wakes it; the deadline
-        // covers what does neither.
+        // A driver that ended leaves the exchange an error or its last frames, which wake it. The
+        // timeout covers every other case.
         if deadline.as_mut().poll(context).is_ready() {
             Poll::Ready(Err(Fault::Broken))
         } else {

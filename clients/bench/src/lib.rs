@@ -1,24 +1,28 @@
-//! The load generator: holds connections open, sends requests, measures what comes back.
+//! The load generator: holds connections open, sends requests, and measures the answers.
 //!
 //! ```text
-//! run ── Ceiling (mode ceiling only)     a bare HTTP server in this process
+//! run ── Baseline (mode baseline only)     a bare HTTP server in this process
 //!     ├─ Pacer thread (with a rate)      hands out the slots of a fixed schedule
 //!     └─ Worker × connections            one keep-alive connection, one request at a time
 //! ```
 //! Invariants:
-//! - BENCH-1: load is bounded by the plan: so many connections, so long, at most one request a connection, a deadline each.
-//! - BENCH-2: with a rate, latency counts from the intended time, so a stall of the node is seen by every request it
-//!   delayed (no coordinated omission); a schedule that could not be kept is reported.
-//! - BENCH-3: rates count answers that arrived inside the measured window, latencies requests under way inside it.
+//! - BENCH-1: load is bounded by the plan: connections, duration, one request per
+//!   connection at a time, a timeout for each.
+//! - BENCH-2: with a rate, latency counts from the intended time, so a stall of the node is seen by
+//!   every request it delayed (no coordinated omission); a schedule that could not be kept is
+//!   reported.
+//! - BENCH-3: rates count answers that arrived inside the measured window, latencies requests under
+//!   way inside it.
 //!
-//! It writes nothing itself: progress goes to a callback, the result is a `Report`. It is no correctness check.
+//! Progress goes to a callback, and the result is a [`Report`]. The load does not check
+//! correctness.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use ceiling::Ceiling;
+use baseline::Baseline;
 use clock::Clock;
 use connection::Dialer;
 use pace::Pace;
@@ -26,11 +30,11 @@ use script::Material;
 use tally::{Tallies, Window};
 use worker::{Load, Worker};
 
-pub use ceiling::CeilingShape;
+pub use baseline::BaselineShape;
 pub use plan::{Mode, Plan};
 pub use report::{Report, Summary};
 
-mod ceiling;
+mod baseline;
 mod clock;
 mod connection;
 mod material;
@@ -45,29 +49,29 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-/// How long requests that are under way at the end may still take.
+/// Time that requests in flight at the end still get.
 const DRAIN_SECONDS: u64 = 10;
 
-/// Why a load could not begin.
+/// Reasons for which a load cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The plan contradicts itself.
     #[error("{0}")]
     Plan(String),
-    /// Address, key or TLS.
+    /// The address, the key or TLS cannot be used.
     #[error(transparent)]
     Client(#[from] triggers_client::ClientError),
-    /// Not one connection could be made.
+    /// No connection could be opened.
     #[error("cannot reach {url}: {reason}")]
     Unreachable {
         /// The base address.
         url: String,
-        /// Why.
+        /// The reason, in words for people.
         reason: String,
     },
-    /// The server of the mode ceiling could not listen.
-    #[error("the server for the mode ceiling cannot listen on loopback: {0}")]
-    Ceiling(std::io::Error),
+    /// The server of the mode baseline could not listen.
+    #[error("the server for the mode baseline cannot listen on loopback: {0}")]
+    Baseline(std::io::Error),
     /// The pacing thread could not be started.
     #[error("the thread that keeps the schedule cannot be started: {0}")]
     Pacer(std::io::Error),
@@ -76,15 +80,15 @@ pub enum BenchError {
 /// Carries out a plan: connects, warms up, measures, drains. `progress` gets a line a second.
 ///
 /// # Errors
-/// When the load could not begin. What fails later is part of the report.
+/// If the load cannot begin. Later failures are part of the report.
 pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchError> {
     plan.check().map_err(BenchError::Plan)?;
-    let ceiling = match plan.mode {
-        Mode::Ceiling(shape) => Some(Ceiling::start(shape, &plan).await?),
+    let baseline = match plan.mode {
+        Mode::Baseline(shape) => Some(Baseline::start(shape, &plan).await?),
         _ => None,
     };
-    let url = match &ceiling {
-        Some(ceiling) => ceiling.url(),
+    let url = match &baseline {
+        Some(baseline) => baseline.url(),
         None => plan.url.clone().unwrap_or_default(),
     };
     progress(&format!("opening {} connections to {url}", plan.connections));
@@ -114,7 +118,7 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
     load.pace.stop();
     let unanswered = drain(workers).await;
     if let Some(pacer) = pacer {
-        // The thread ends within its longest pause once the pace has stopped; its result is nothing.
+        // The thread ends within its longest pause after the pace has stopped.
         let _ = tokio::task::spawn_blocking(move || pacer.join()).await;
     }
     let measured_ns = end_ns.saturating_sub(window.begin_ns);
@@ -128,7 +132,8 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
     ))
 }
 
-/// Waits for the end of the window or Ctrl-C, reporting every second; true if interrupted.
+/// Waits for the end of the window or Ctrl-C, and reports every second. Returns whether it was
+/// interrupted.
 async fn watch(load: &Load, progress: &impl Fn(&str)) -> bool {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -144,14 +149,15 @@ async fn watch(load: &Load, progress: &impl Fn(&str)) -> bool {
             () = tokio::time::sleep(left) => return false,
             _ = second.tick() => {
                 let (now, now_ns) = (load.tallies.answered(), load.clock.elapsed_ns());
-                progress(&report::progress_line(load.window, now_ns, before, now, now_ns - before_ns));
+                let elapsed_ns = now_ns - before_ns;
+                progress(&report::progress_line(load.window, now_ns, before, now, elapsed_ns));
                 (before, before_ns) = (now, now_ns);
             }
         }
     }
 }
 
-/// Lets the workers finish what is under way; gives the number of those that had no answer in time.
+/// Lets the workers finish requests in flight. Returns the number that had no answer in time.
 async fn drain(mut workers: JoinSet<()>) -> u64 {
     let finish = async { while workers.join_next().await.is_some() {} };
     match tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS), finish).await {

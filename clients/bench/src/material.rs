@@ -1,21 +1,19 @@
-//! What requests are made of, prepared before the load: request bodies and heads.
+//! The bodies and heads of requests, made before the load begins.
 //!
-//! A few dozen different bodies are made once and shared; sending one clones a reference. Fillings come from a fixed
-//! sequence, so two runs send the same bytes, and they do not compress to nothing. Invariants: a payload has exactly the
-//! size that was asked for; the memory of all bodies is bounded by `POOL_BYTES_MAX`.
-//!
-//! It does not decide which body is sent when; see `script`.
+//! A few dozen different bodies are made once and shared. Their content is a fixed sequence that
+//! compresses badly, so two runs send the same bytes. A payload has exactly the requested size, and
+//! `POOL_BYTES_MAX` bounds the memory of all bodies.
 
 use bytes::Bytes;
 
-/// Memory for all bodies of a kind, in bytes.
+/// Memory for all bodies of one kind, in bytes.
 const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Different bodies of a kind, at most.
+/// Most different bodies of one kind.
 const POOL_BODIES_MAX: usize = 64;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A filling that looks random and is the same in every run.
+/// Content that looks random and is the same in every run.
 struct Filling(u64);
 
 impl Filling {
@@ -33,7 +31,7 @@ impl Filling {
     }
 }
 
-/// The bodies of `POST /v1/events`, each with a payload of that size.
+/// Makes the bodies of `POST /v1/events`, each with a payload of that size.
 pub fn single_bodies(payload_bytes: usize) -> Vec<Bytes> {
     pool(payload_bytes + 64, |seed| {
         let mut text = Vec::with_capacity(payload_bytes + 64);
@@ -42,7 +40,7 @@ pub fn single_bodies(payload_bytes: usize) -> Vec<Bytes> {
     })
 }
 
-/// The bodies of `POST /v1/events/batch`, each with so many events.
+/// Makes the bodies of `POST /v1/events/batch`, each with that many events.
 pub fn batch_bodies(payload_bytes: usize, events: u32) -> Vec<Bytes> {
     let bytes = (payload_bytes + 64) * events as usize;
     pool(bytes, |seed| {
@@ -60,7 +58,7 @@ pub fn batch_bodies(payload_bytes: usize, events: u32) -> Vec<Bytes> {
     })
 }
 
-/// What stands before the payload in a single event's body.
+/// The text before the payload in a single event's body.
 pub const EVENT_HEAD: &[u8] = b"{\"event_type\":\"bench.event\",\"payload\":";
 
 fn append_event(text: &mut Vec<u8>, filling: &mut Filling, payload_bytes: usize) {
@@ -75,7 +73,7 @@ fn append_payload(text: &mut Vec<u8>, filling: &mut Filling, payload_bytes: usiz
     text.extend_from_slice(b"\"}");
 }
 
-/// A payload of that size, alone.
+/// Makes one payload of that size.
 pub fn payload(payload_bytes: usize) -> Vec<u8> {
     let mut text = Vec::with_capacity(payload_bytes);
     append_payload(&mut text, &mut Filling::new(1), payload_bytes);

@@ -1,10 +1,10 @@
-//! When a worker may send: at once (closed loop), or when a slot of the schedule is due (open loop).
+//! When a worker may send: at once (closed loop), or when a slot of the schedule is due (open
+//! loop).
 //!
-//! In the open loop one thread sleeps precisely and releases due slots into a semaphore; free workers take them in order.
-//! A thread, because the runtime's timers are rounded to a millisecond, which would be most of a good latency.
-//! Invariants: a slot's begin is its intended time, whenever a worker gets to it; after `stop` nobody gets a slot.
-//!
-//! The arithmetic is in `schedule`.
+//! In the open loop one thread sleeps precisely and releases due slots into a semaphore; free
+//! workers take them in order. A thread is needed because the runtime rounds its timers to a
+//! millisecond, which is more than a good latency. The begin of a slot is its intended time,
+//! whenever a worker gets it. After `stop` no worker gets a slot.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::schedule::{Issuer, Schedule, Step};
 use super::tally::Window;
 
-/// Shortest sleep of the pacing thread: finer than this costs the machine more than it tells.
+/// Shortest sleep of the pacing thread. Shorter ones would cost the measured machine too much.
 const PAUSE_MIN: Duration = Duration::from_micros(100);
 /// Longest sleep, so that stopping is prompt.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
@@ -37,19 +37,19 @@ struct OpenLoop {
     taken: AtomicU64,
 }
 
-/// How well a schedule was kept.
+/// How closely the load kept its schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keeping {
-    /// Events a second that were asked for.
+    /// Requested events per second.
     pub rate: u64,
     /// Requests that should have been sent by the end.
     pub due: u64,
-    /// Requests that were.
+    /// Requests that were sent by the end.
     pub sent: u64,
 }
 
 impl Pace {
-    /// The pace a plan asks for, warm-up included.
+    /// Makes the pace of a plan, including its warm-up.
     pub fn new(plan: &Plan, window: Window) -> Self {
         let rate = plan.rate_events_per_second;
         let open = (rate > 0).then(|| OpenLoop {
@@ -61,7 +61,8 @@ impl Pace {
         Self { stopped: AtomicBool::new(false), end_ns: window.end_ns, open }
     }
 
-    /// Waits until a request may be sent; its begin in nanoseconds, or nothing when the load is over.
+    /// Waits until a request may be sent. Returns its begin in nanoseconds, or `None` when the load
+    /// is over.
     pub async fn next(&self, clock: &Clock) -> Option<u64> {
         let begin_ns = match &self.open {
             None => clock.elapsed_ns(),
@@ -76,7 +77,7 @@ impl Pace {
         (begin_ns < self.end_ns && !self.stopped.load(Ordering::Relaxed)).then_some(begin_ns)
     }
 
-    /// Whether there is a schedule, which needs its thread.
+    /// Whether there is a schedule, which needs the pacing thread.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -97,7 +98,7 @@ impl Pace {
         }
     }
 
-    /// Ends the load: no worker gets another slot, those that wait are let go.
+    /// Ends the load: no worker gets another slot, and waiting workers return.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         if let Some(open) = &self.open {
@@ -105,7 +106,7 @@ impl Pace {
         }
     }
 
-    /// How well the schedule was kept up to `end_ns`; nothing in a closed loop.
+    /// How closely the schedule was kept up to `end_ns`; `None` in a closed loop.
     pub fn keeping(&self, end_ns: u64) -> Option<Keeping> {
         let open = self.open.as_ref()?;
         let sent = open.taken.load(Ordering::Relaxed);
@@ -114,7 +115,7 @@ impl Pace {
 }
 
 impl Keeping {
-    /// Whether so many requests went unsent that the latencies look better than they were.
+    /// Whether unsent requests make the latencies look better than they were.
     pub fn is_behind(&self) -> bool {
         self.due - self.sent > (self.due / 1_000).max(10)
     }

@@ -1,35 +1,34 @@
-//! What load is asked for, and whether it can be.
+//! The plan of a load, and the check of its bounds.
 //!
-//! Invariant: a plan that passed `check` is bounded in connections, time and size, and nothing later widens it.
-//!
-//! It does not know the command line, which has the same bounds for better messages.
+//! A plan that passed `check` is bounded in connections, time and size, and nothing widens it
+//! later.
 
-use super::ceiling::CeilingShape;
+use super::baseline::BaselineShape;
 
-/// Largest body of a batch that a node takes, in bytes.
+/// Largest body of a batch that a node accepts, in bytes.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Room for what surrounds a payload in a batch, in bytes.
+/// Bytes of an event in a batch beside its payload.
 const ITEM_BYTES: usize = 48;
 
-/// What a request of the load is.
+/// The requests that a load consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// `POST /v1/events`
+    /// Requests to `POST /v1/events`.
     Single,
-    /// `POST /v1/events/batch`
+    /// Requests to `POST /v1/events/batch`.
     Batch,
     /// Writes, reads and acknowledgements.
     Mixed,
     /// `POST /v1/events`, and nine of ten acknowledged at once.
     Drain,
-    /// `GET /v1/inbox`
+    /// Requests to `GET /v1/inbox`.
     Read,
     /// A server without a node behind it.
-    Ceiling(CeilingShape),
+    Baseline(BaselineShape),
 }
 
 impl Mode {
-    /// The name in reports.
+    /// The name of the mode in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
@@ -37,19 +36,19 @@ impl Mode {
             Self::Mixed => "mixed",
             Self::Drain => "drain",
             Self::Read => "read",
-            Self::Ceiling(_) => "ceiling",
+            Self::Baseline(_) => "baseline",
         }
     }
 }
 
-/// A load, complete.
+/// All settings of a load.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What a request is.
+    /// The kind of requests.
     pub mode: Mode,
-    /// Base address; none in the mode ceiling.
+    /// Base address; none in the mode baseline.
     pub url: Option<String>,
-    /// API keys, used by the connections in turn; none in the mode ceiling.
+    /// API keys, used by the connections in turn; none in the mode baseline.
     pub keys: Vec<String>,
     /// Connections, 1 to 10,000.
     pub connections: u32,
@@ -66,10 +65,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether the plan is within its bounds.
+    /// Checks the bounds of the plan.
     ///
     /// # Errors
-    /// The first bound that is broken, in words.
+    /// The first exceeded bound, in words for people.
     pub fn check(&self) -> Result<(), String> {
         let bounds = [
             ("connections", u64::from(self.connections), 1, 10_000),
@@ -84,33 +83,34 @@ impl Plan {
                 return Err(format!("{name} must be {min} to {max}, and is {value}"));
             }
         }
-        if !matches!(self.mode, Mode::Ceiling(_)) && (self.url.is_none() || self.keys.is_empty()) {
+        if !matches!(self.mode, Mode::Baseline(_)) && (self.url.is_none() || self.keys.is_empty()) {
             return Err("an address and at least one key are needed".to_owned());
         }
         let batch_bytes = self.batch_events() as usize * (self.payload_bytes + ITEM_BYTES);
         if batch_bytes > BATCH_BYTES_MAX {
             return Err(format!(
-                "a batch would have {batch_bytes} bytes, a node takes {BATCH_BYTES_MAX}; make payload-bytes or batch-size smaller"
+                "a batch would have {batch_bytes} bytes, a node takes {BATCH_BYTES_MAX}; make \
+                 payload-bytes or batch-size smaller"
             ));
         }
         Ok(())
     }
 
-    /// Events in a batch request of this load; 1 when there is none.
+    /// Events in a batch request of this load, or 1 if it sends no batches.
     pub fn batch_events(&self) -> u32 {
         match self.mode {
-            Mode::Batch | Mode::Ceiling(CeilingShape::Batch) => self.batch_size,
+            Mode::Batch | Mode::Baseline(BaselineShape::Batch) => self.batch_size,
             Mode::Mixed => 10,
             _ => 1,
         }
     }
 
-    /// How many events ten requests count for on a schedule.
+    /// The number of events that ten requests count for on a schedule.
     pub fn events_per_ten_requests(&self) -> u64 {
         match self.mode {
-            Mode::Batch | Mode::Ceiling(CeilingShape::Batch) => 10 * u64::from(self.batch_size),
+            Mode::Batch | Mode::Baseline(BaselineShape::Batch) => 10 * u64::from(self.batch_size),
             Mode::Mixed => 26,
-            // Ten of eleven.
+            // Ten of eleven requests send an event.
             Mode::Drain => 9,
             _ => 10,
         }

@@ -1,9 +1,8 @@
-//! What was measured: the one line for machines, the lines for people, and remarks on how far to trust them.
+//! The result of a load: one line for machines, lines for people, and remarks about how reliable
+//! the numbers are.
 //!
-//! Invariants: the machine line has exactly the members of `Summary`, which scripts rely on; latencies are in
-//! milliseconds with three decimals; percentiles come from the histogram, not from averages.
-//!
-//! It judges no node: it names numbers, and what limits them.
+//! The machine line has exactly the members of `Summary`, on which scripts rely. Latencies are in
+//! milliseconds with three decimals. Percentiles come from the histogram.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,20 +13,21 @@ use super::pace::Keeping;
 use super::plan::Plan;
 use super::tally::{Answered, Tallies, Window};
 
-/// The machine line.
+/// The members of the machine line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary<'a> {
-    /// `single`, `batch`, `mixed`, `drain`, `read` or `ceiling`.
+    /// `single`, `batch`, `mixed`, `drain`, `read` or `baseline`.
     pub mode: &'a str,
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// Measured time.
+    /// Measured time in seconds.
     pub duration_seconds: f64,
     /// Answers in 2xx a second.
     pub requests_per_second: f64,
     /// Events accepted (or read) a second.
     pub events_per_second: f64,
-    /// Failures by status, those without one under `transport`, refused items of batches under `item`.
+    /// Failures by status, those without an answer under `transport`, rejected items of batches
+    /// under `item`.
     pub errors: &'a BTreeMap<String, u64>,
     /// Latencies of answers in 2xx.
     pub latency_ms: Latency,
@@ -38,24 +38,24 @@ pub struct Summary<'a> {
 pub struct Latency {
     /// Half of the requests were at least this fast.
     pub p50: f64,
-    /// 90 %.
+    /// 90 % were at least this fast.
     pub p90: f64,
-    /// 95 %.
+    /// 95 % were at least this fast.
     pub p95: f64,
-    /// 99 %.
+    /// 99 % were at least this fast.
     pub p99: f64,
-    /// 99.9 %.
+    /// 99.9 % were at least this fast.
     pub p999: f64,
-    /// All.
+    /// All were at least this fast.
     pub max: f64,
 }
 
-/// Everything measured.
+/// Everything that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// The mode's name.
     pub mode: &'static str,
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
     /// Measured time, in seconds.
     pub duration_seconds: f64,
@@ -73,7 +73,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Puts together what was counted.
+    /// Makes the report from the counts.
     pub(super) fn new(
         plan: &Plan,
         tallies: &Tallies,
@@ -109,7 +109,7 @@ impl Report {
         }
     }
 
-    /// The machine line's content.
+    /// The content of the machine line.
     pub fn summary(&self) -> Summary<'_> {
         Summary {
             mode: self.mode,
@@ -130,7 +130,7 @@ impl Report {
         }
     }
 
-    /// Remarks for the person who reads the numbers; none when there is nothing to add.
+    /// Remarks for the reader of the numbers.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.interrupted {
@@ -138,7 +138,8 @@ impl Report {
         }
         if let Some(keeping) = self.keeping.filter(Keeping::is_behind) {
             notes.push(format!(
-                "could not keep up with {} events/s: {} of {} scheduled requests were not sent by the end; \
+                "could not keep up with {} events/s: {} of {} scheduled requests were not sent by \
+                 the end; \
                  latencies of those are missing, so the real ones are worse",
                 keeping.rate,
                 keeping.due - keeping.sent,
@@ -156,7 +157,8 @@ impl Report {
             ("403", "the key lacks a scope this load needs (events:write, inbox:read, inbox:ack)"),
             (
                 "429",
-                "the rate limit or the tenant's quota was met; a load test needs a key with a higher rate limit",
+                "the rate limit or the tenant's quota was met; a load test needs a key with a \
+                 higher rate limit",
             ),
         ];
         for (status, hint) in hints {
@@ -199,7 +201,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// One line on how the load is going.
+/// The progress line.
 pub(super) fn progress_line(
     window: Window,
     now_ns: u64,
@@ -216,7 +218,7 @@ pub(super) fn progress_line(
     if measured_ns < second_ns / 2 {
         return "warmed up, measuring".to_owned();
     }
-    // What was answered before the window is not counted, so that time does not divide it either.
+    // Answers before the window are not counted, so their time does not count either.
     let seconds = (span_ns.min(measured_ns) as f64 / 1e9).max(1e-3);
     let rate = |before: u64, now: u64| (now.saturating_sub(before) as f64 / seconds).round() as u64;
     format!(

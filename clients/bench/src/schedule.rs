@@ -1,11 +1,12 @@
-//! The open-loop schedule: when each request is meant to be sent. A machine without I/O and without a clock.
+//! The schedule of the open loop: when each request is meant to be sent. It has no I/O and no
+//! clock.
 //!
-//! Slot `i` is meant for `i × events a request / rate` after the start, computed from `i` and not by adding, so rounding
-//! never drifts. `Issuer` is asked with the time and says how many slots have come due since it was last asked.
-//! Invariants: SCHEDULE-1 every slot is handed out once, in order, never before its time; SCHEDULE-2 slots that were
-//! missed are handed out late, never dropped, so the delay shows in their latency.
+//! Slot `i` is meant for `i × events per request / rate` after the start. This is computed from
+//! `i`, so rounding does not add up. `Issuer` gets the time and says how many slots have come due
+//! since the last call.
 //!
-//! It does not know connections: which of them takes a slot is whichever is free.
+//! - SCHEDULE-1: every slot is issued once, in order, never before its time.
+//! - SCHEDULE-2: missed slots are issued late, never dropped, so the delay shows in their latency.
 
 /// A fixed rate over a fixed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule for `rate` events a second over `duration_ns`, where ten requests carry so many events.
+    /// Makes a schedule of `rate` events per second over `duration_ns`, where ten requests carry
+    /// this many events.
     pub fn new(rate: u64, events_per_ten_requests: u64, duration_ns: u64) -> Self {
         let interval_numerator_ns = u128::from(events_per_ten_requests.max(1)) * 1_000_000_000;
         let interval_denominator = u128::from(rate.max(1)) * 10;
@@ -25,38 +27,38 @@ impl Schedule {
         Self { interval_numerator_ns, interval_denominator, total: saturated(total) }
     }
 
-    /// When slot `index` is meant to be sent, in nanoseconds since the start.
+    /// The intended time of slot `index`, in nanoseconds since the start.
     pub fn intended_ns(&self, index: u64) -> u64 {
         saturated(u128::from(index) * self.interval_numerator_ns / self.interval_denominator)
     }
 
-    /// How many slots are due at `now_ns`: those meant for that time or earlier.
+    /// Number of slots that are meant for `now_ns` or earlier.
     pub fn due(&self, now_ns: u64) -> u64 {
         let after = (u128::from(now_ns) + 1) * self.interval_denominator;
         saturated(after.div_ceil(self.interval_numerator_ns)).min(self.total)
     }
 
-    /// How many slots there are in all.
+    /// Number of slots in all.
     pub fn total(&self) -> u64 {
         self.total
     }
 }
 
-/// What to do now: release slots, then ask again after the wait.
+/// The next step: release slots, then ask again after the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// So many more slots are due; the next comes in so many nanoseconds.
+    /// Slots are due, and the next one comes later.
     Release {
-        /// Slots to hand out now; may be 0.
+        /// Slots to release now; may be 0.
         slots: u64,
-        /// Until the next slot.
+        /// Nanoseconds until the next slot.
         wait_ns: u64,
     },
-    /// All slots have been handed out.
+    /// All slots have been released.
     Done,
 }
 
-/// Hands out the slots of a schedule.
+/// Releases the slots of a schedule.
 #[derive(Debug)]
 pub struct Issuer {
     schedule: Schedule,
@@ -64,12 +66,12 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Nothing handed out yet.
+    /// Makes an issuer that has released no slot yet.
     pub fn new(schedule: Schedule) -> Self {
         Self { schedule, issued: 0 }
     }
 
-    /// What is to be done at `now_ns`.
+    /// The step to take at `now_ns`.
     pub fn step(&mut self, now_ns: u64) -> Step {
         if self.issued >= self.schedule.total() {
             return Step::Done;

@@ -1,11 +1,12 @@
-//! What a worker sends next, and what it takes from the answers.
+//! The requests that a worker sends, and what it reads from the answers.
 //!
-//! A script is a fixed cycle of operations, shifted from worker to worker so that they do not march in step; it follows
-//! inbox cursors and remembers ids to acknowledge. Invariants: SCRIPT-1 the shares of the mode mixed are exact over ten
-//! requests, except that an acknowledgement without an id at hand reads a page instead; SCRIPT-2 at most one page of ids
-//! is remembered; SCRIPT-3 in the mode drain nine of ten events are acknowledged, each once.
+//! A script is a fixed cycle of operations, shifted from worker to worker so that workers do not
+//! send the same at once. It follows inbox cursors and remembers ids to acknowledge.
 //!
-//! It performs nothing and knows no clock.
+//! - SCRIPT-1: the shares of the mode mixed are exact over ten requests, except that an
+//!   acknowledgement without a known id reads a page instead.
+//! - SCRIPT-2: at most one page of ids is remembered.
+//! - SCRIPT-3: in the mode drain nine of ten events are acknowledged, each once.
 
 use std::sync::Arc;
 
@@ -15,11 +16,10 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, U
 use hyper::{Method, Request, Uri};
 use serde::Deserialize;
 
-use triggers_client::address::{BaseAddress, percent_encoded};
-use triggers_client::{ClientError, USER_AGENT_TEXT, authorization};
+use triggers_client::{BaseAddress, ClientError, authorization, percent_encoded};
 
 use super::BenchError;
-use super::ceiling::CeilingShape;
+use super::baseline::BaselineShape;
 use super::material::{batch_bodies, single_bodies};
 use super::plan::{Mode, Plan};
 
@@ -38,7 +38,8 @@ pub enum Operation {
 
 use Operation::{Acknowledge, Batch, Page, Single};
 
-/// 60 % single, 20 % batch, 10 % page, 10 % acknowledgement; the page comes before the acknowledgement of its events.
+/// 60 % single, 20 % batch, 10 % page, 10 % acknowledgement; the page comes before the
+/// acknowledgement of its events.
 const MIXED: [Operation; 10] =
     [Single, Single, Batch, Single, Page, Single, Batch, Single, Acknowledge, Single];
 
@@ -47,7 +48,9 @@ const DRAIN: [Operation; 11] =
     [Single, Single, Single, Single, Single, Single, Single, Single, Single, Single, Acknowledge];
 const DRAINED: usize = 9;
 
-/// What all scripts share.
+const USER_AGENT_TEXT: &str = concat!("triggers-bench/", env!("CARGO_PKG_VERSION"));
+
+/// The data that all scripts share.
 #[derive(Debug)]
 pub struct Material {
     base: BaseAddress,
@@ -61,10 +64,10 @@ pub struct Material {
 }
 
 impl Material {
-    /// Everything a load of this plan needs.
+    /// Prepares the load of a plan.
     ///
     /// # Errors
-    /// `ClientError::Key` when a key cannot be one.
+    /// `ClientError::Key` if a key is malformed.
     pub fn new(plan: &Plan, address: &BaseAddress) -> Result<Arc<Self>, BenchError> {
         let keyless: Result<Vec<HeaderMap>, ClientError> = Ok(vec![head(address, None)?]);
         let heads = if plan.keys.is_empty() {
@@ -80,7 +83,7 @@ impl Material {
             heads,
             singles: single_bodies(plan.payload_bytes),
             batches: batch_bodies(plan.payload_bytes, plan.batch_events()),
-            reads_count: matches!(plan.mode, Mode::Read | Mode::Ceiling(CeilingShape::Read)),
+            reads_count: matches!(plan.mode, Mode::Read | Mode::Baseline(BaselineShape::Read)),
         }))
     }
 }
@@ -104,12 +107,12 @@ fn target(address: &BaseAddress, path: &str) -> Result<Uri, ClientError> {
         .map_err(|_| ClientError::Address { url: text, reason: "it is not a URL".to_owned() })
 }
 
-/// What an answer was worth.
+/// The events that an answer counts for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Moved {
     /// Events accepted, or read in a load that reads.
     pub events: u64,
-    /// Items refused in a batch.
+    /// Rejected items of a batch.
     pub items_failed: u64,
 }
 
@@ -133,7 +136,7 @@ struct BatchAnswer {
     failure_count: u64,
 }
 
-/// What one worker sends.
+/// The sequence of requests of one worker.
 #[derive(Debug)]
 pub struct Script {
     material: Arc<Material>,
@@ -145,19 +148,19 @@ pub struct Script {
 }
 
 impl Script {
-    /// The script of one worker.
+    /// Makes the script of one worker.
     pub fn new(material: Arc<Material>, mode: Mode, worker: usize) -> Self {
         let cycle: &'static [Operation] = match mode {
-            Mode::Single | Mode::Ceiling(CeilingShape::Single) => &[Single],
-            Mode::Batch | Mode::Ceiling(CeilingShape::Batch) => &[Batch],
-            Mode::Read | Mode::Ceiling(CeilingShape::Read) => &[Page],
+            Mode::Single | Mode::Baseline(BaselineShape::Single) => &[Single],
+            Mode::Batch | Mode::Baseline(BaselineShape::Batch) => &[Batch],
+            Mode::Read | Mode::Baseline(BaselineShape::Read) => &[Page],
             Mode::Mixed => &MIXED,
             Mode::Drain => &DRAIN,
         };
         Self { material, cycle, worker, sequence: worker, cursor: None, ids: Vec::new() }
     }
 
-    /// What comes next.
+    /// The operation to send next.
     pub fn next_operation(&mut self) -> Operation {
         self.sequence = self.sequence.wrapping_add(1);
         match self.cycle[self.sequence % self.cycle.len()] {
@@ -167,7 +170,7 @@ impl Script {
         }
     }
 
-    /// Whether the answer's body has something that is needed here.
+    /// Whether the script needs the body of the answer.
     pub fn wants_body(&self, operation: Operation) -> bool {
         operation != Single || self.is_draining()
     }
@@ -176,7 +179,7 @@ impl Script {
         self.cycle.contains(&Acknowledge) && !self.cycle.contains(&Page)
     }
 
-    /// The request of an operation; asking again gives the same request.
+    /// The request of an operation. A second call returns the same request.
     pub fn request(&self, operation: Operation) -> Request<Full<Bytes>> {
         let material = &*self.material;
         let (uri, body) = match operation {
@@ -203,17 +206,17 @@ impl Script {
             Some(cursor) => format!("/v1/inbox?limit=50&cursor={}", percent_encoded(cursor)),
             None => "/v1/inbox?limit=50".to_owned(),
         };
-        // A cursor too long for a URI begins the inbox anew.
+        // If the cursor is too long for a URI, start at the beginning of the inbox.
         target(&self.material.base, &path)
             .unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
     }
 
     fn acknowledgement(&self) -> Bytes {
-        // Ids come out of an answer; writing them through the encoder keeps the request well-formed whatever they hold.
+        // Ids come from an answer, so encode them to keep the request well-formed.
         Bytes::from(serde_json::json!({ "event_ids": self.ids }).to_string())
     }
 
-    /// Takes from an answer in 2xx what the script needs, and says what it was worth.
+    /// Reads from an answer in 2xx what the script needs, and counts its events.
     pub fn absorb(&mut self, operation: Operation, body: &[u8]) -> Moved {
         match operation {
             Single => {
@@ -252,8 +255,8 @@ impl Script {
         Moved { events, items_failed: 0 }
     }
 
-    /// Takes note of an answer outside 2xx: what it may have been about is let go.
-    pub fn refused(&mut self, operation: Operation) {
+    /// Forgets the cursor or the ids of a request that was answered outside 2xx.
+    pub fn failed(&mut self, operation: Operation) {
         match operation {
             Page => self.cursor = None,
             Acknowledge => self.ids.clear(),
@@ -283,7 +286,8 @@ mod tests {
     }
 
     const PAGE: &[u8] =
-        br#"{"events":[{"event_id":"a","payload":{}},{"event_id":"b"}],"cursor":"c+1","has_more":true}"#;
+        br#"{"events":[{"event_id":"a","payload":{}},{"event_id":"b"}],"cursor":"c+1",
+        "has_more":true}"#;
 
     #[test]
     fn the_shares_of_mixed_are_exact_once_ids_are_known() {

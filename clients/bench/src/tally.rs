@@ -1,12 +1,13 @@
-//! What is counted: latencies, answers, events, failures, inside the measured window.
+//! Counts latencies, answers, events and failures inside the measured window.
 //!
-//! Workers share a few tallies, each behind its own lock, so that ten thousand connections do not need ten thousand
-//! histograms and a lock is almost never contended. Invariants: TALLY-1 a rate counts answers that arrived inside the
-//! window; TALLY-2 a latency or failure counts if its request was under way inside the window, so neither a backlog out
-//! of the warm-up nor a slow answer after the end is left out; TALLY-3 only answers in 2xx have a latency, so a fast
-//! refusal does not flatter.
+//! Workers share a few tallies, each behind its own lock, so that ten thousand connections do not
+//! need ten thousand histograms. Times are nanoseconds since the start.
 //!
-//! It knows no clock: times come as nanoseconds since the start.
+//! - TALLY-1: a rate counts answers that arrived inside the window.
+//! - TALLY-2: a latency or a failure counts if its request was in flight inside the window. Neither
+//!   a backlog of the warm-up nor a slow answer after the end is left out.
+//! - TALLY-3: only answers in 2xx have a latency, so that fast rejections do not improve the
+//!   numbers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
 
-/// Longest latency that is told apart, in microseconds: an hour.
+/// Longest latency that is recorded, in microseconds: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
-/// Locks the workers are spread over.
+/// Number of locks that the workers are spread over.
 const SHARDS_MAX: usize = 16;
 
-/// The measured stretch of time, in nanoseconds since the start.
+/// The measured window, in nanoseconds since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The end of the warm-up.
@@ -29,7 +30,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// The window behind a warm-up.
+    /// Makes the window that follows a warm-up.
     pub fn new(warmup_seconds: u64, duration_seconds: u64) -> Self {
         let begin_ns = warmup_seconds * 1_000_000_000;
         Self { begin_ns, end_ns: begin_ns + duration_seconds * 1_000_000_000 }
@@ -40,14 +41,14 @@ impl Window {
     }
 }
 
-/// Why a request or an item did not succeed.
+/// Reasons for which a request or an item did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
-    /// An answer outside 2xx.
+    /// The answer was outside 2xx.
     Status(u16),
-    /// No answer: connection refused, broken, or too slow.
+    /// There was no answer: connection refused, broken, or too slow.
     Transport,
-    /// An item of a batch whose other items may have succeeded.
+    /// An item of a batch failed; other items may have succeeded.
     Item,
 }
 
@@ -61,41 +62,41 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What came of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// When it was sent, or meant to be.
+    /// Time at which it was sent, or meant to be sent.
     pub begin_ns: u64,
-    /// When its answer was complete.
+    /// Time at which its answer was complete.
     pub end_ns: u64,
-    /// Events it moved, or why it failed.
+    /// Events accepted or read, or why it failed.
     pub result: Result<u64, Failure>,
-    /// Items of it that failed.
+    /// Number of failed items.
     pub items_failed: u64,
 }
 
-/// Counts of some of the workers.
+/// The counts of some of the workers.
 #[derive(Debug)]
 pub struct Tally {
     /// Latencies in microseconds.
     pub latency_us: Histogram<u64>,
     /// Answers in 2xx inside the window.
     pub requests: u64,
-    /// Events they moved.
+    /// Events accepted or read.
     pub events: u64,
     /// Failures by kind.
     pub failures: BTreeMap<Failure, u64>,
 }
 
 impl Tally {
-    /// Nothing counted yet.
+    /// Makes an empty tally.
     pub fn new() -> Self {
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
-            .expect("1 is a valid lowest value, the highest is more than twice it, and 3 digits are allowed");
+            .expect("the bounds and the number of digits are valid");
         Self { latency_us, requests: 0, events: 0, failures: BTreeMap::new() }
     }
 
-    /// Counts one request.
+    /// Counts one request of a load.
     pub fn record(&mut self, window: Window, sample: Sample) {
         if !window.touches(&sample) {
             return;
@@ -116,7 +117,7 @@ impl Tally {
         }
     }
 
-    /// Adds the counts of another.
+    /// Adds the counts of another tally.
     pub fn add(&mut self, other: &Self) {
         self.latency_us.add(&other.latency_us).expect("both histograms have the same bounds");
         self.requests += other.requests;
@@ -127,12 +128,12 @@ impl Tally {
     }
 }
 
-/// Answers and failures up to now, for the progress line.
+/// The counts up to now, for the progress line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Answered {
     /// Answers in 2xx inside the window.
     pub requests: u64,
-    /// Events they moved.
+    /// Events accepted or read.
     pub events: u64,
     /// Failures of every kind.
     pub failures: u64,
@@ -145,7 +146,7 @@ pub struct Tallies {
 }
 
 impl Tallies {
-    /// Tallies for so many workers.
+    /// Makes the tallies for a number of workers.
     pub fn new(workers: usize) -> Self {
         Self {
             shards: (0..workers.clamp(1, SHARDS_MAX)).map(|_| Mutex::new(Tally::new())).collect(),
@@ -157,7 +158,7 @@ impl Tallies {
         locked(&self.shards[worker % self.shards.len()]).record(window, sample);
     }
 
-    /// What has been counted up to now.
+    /// The counts up to now.
     pub fn answered(&self) -> Answered {
         self.shards.iter().map(|shard| locked(shard)).fold(Answered::default(), |sum, tally| {
             Answered {
@@ -168,7 +169,7 @@ impl Tallies {
         })
     }
 
-    /// Everything counted, in one.
+    /// All counts in one tally.
     pub fn total(&self) -> Tally {
         let mut total = Tally::new();
         for shard in &self.shards {
@@ -178,7 +179,7 @@ impl Tallies {
     }
 }
 
-/// Counts stay right if a worker panicked between two of them, so a poisoned lock is taken as it is.
+/// Locks a tally. A panic between two counts leaves them correct, so poison does not matter.
 fn locked(shard: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,7 @@
-//! The load generator as a whole: a short run against its own ceiling, and the form of what it reports.
+//! The load generator as a whole: a short run against its own baseline, and the form of its report.
 //!
-//! Counts are compared with each other, never with the clock: a slow machine must not fail a test. The machine line is
-//! compared as text, because scripts read it.
-//!
-//! The parts have their own tests: the schedule, the window and the script are machines without I/O.
+//! Counts are compared with each other, never with the clock, so that a slow machine does not fail
+//! a test. The machine line is compared as text, because scripts read it.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +44,10 @@ fn the_machine_line_has_exactly_these_members() {
     let line = serde_json::to_string(&report(None).summary()).unwrap();
     assert_eq!(
         line,
-        "{\"mode\":\"batch\",\"connections\":4,\"duration_seconds\":10.0,\"requests_per_second\":0.2,\
-         \"events_per_second\":2.0,\"errors\":{\"429\":1,\"transport\":1},\"latency_ms\":{\"p50\":2.0,\"p90\":2.0,\
+        "{\"mode\":\"batch\",\"connections\":4,\"duration_seconds\":10.0,\
+         \"requests_per_second\":0.2,\
+         \"events_per_second\":2.0,\"errors\":{\"429\":1,\"transport\":1},\
+         \"latency_ms\":{\"p50\":2.0,\"p90\":2.0,\
          \"p95\":2.0,\"p99\":2.0,\"p999\":2.0,\"max\":2.0}}"
     );
     serde_json::from_str::<BTreeMap<String, Value>>(&line).unwrap();
@@ -71,11 +71,11 @@ fn people_are_told_what_limits_the_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_shape_of_the_ceiling_is_loaded_without_an_error() {
+async fn every_shape_of_the_baseline_is_loaded_without_an_error() {
     for (shape, events_per_request) in
-        [(CeilingShape::Single, 1), (CeilingShape::Batch, 10), (CeilingShape::Read, 50)]
+        [(BaselineShape::Single, 1), (BaselineShape::Batch, 10), (BaselineShape::Read, 50)]
     {
-        let report = run(plan(Mode::Ceiling(shape)), |_| ()).await.unwrap();
+        let report = run(plan(Mode::Baseline(shape)), |_| ()).await.unwrap();
         assert!(report.requests > 0, "{shape:?}");
         assert_eq!(report.events, report.requests * events_per_request, "{shape:?}");
         assert_eq!(report.errors, BTreeMap::new(), "{shape:?}");
@@ -84,7 +84,7 @@ async fn every_shape_of_the_ceiling_is_loaded_without_an_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schedule_sends_no_more_than_it_says() {
-    let mut plan = plan(Mode::Ceiling(CeilingShape::Single));
+    let mut plan = plan(Mode::Baseline(BaselineShape::Single));
     plan.rate_events_per_second = 50;
     let report = run(plan, |_| ()).await.unwrap();
     assert!((1..=50).contains(&report.requests), "{}", report.requests);
@@ -108,10 +108,10 @@ async fn nobody_there_is_said_at_once() {
 #[test]
 fn a_plan_outside_its_bounds_is_refused() {
     assert!(plan(Mode::Single).check().unwrap_err().contains("key"));
-    let mut large = plan(Mode::Ceiling(CeilingShape::Batch));
+    let mut large = plan(Mode::Baseline(BaselineShape::Batch));
     large.batch_size = 1_000;
     large.payload_bytes = 100_000;
     assert!(large.check().unwrap_err().contains("smaller"));
-    let many = Plan { connections: 10_001, ..plan(Mode::Ceiling(CeilingShape::Single)) };
+    let many = Plan { connections: 10_001, ..plan(Mode::Baseline(BaselineShape::Single)) };
     assert!(many.check().unwrap_err().contains("connections must be 1 to 10000"));
 }

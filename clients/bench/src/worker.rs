@@ -1,9 +1,8 @@
 //! One worker: a connection, a script, a loop.
 //!
-//! Invariants: a worker has at most one request under way; a broken connection costs one counted failure and is replaced
-//! after a growing pause; a connection that ended while idle is replaced without a failure, because nothing was lost.
-//!
-//! It decides nothing about what is sent (`script`) or when (`pace`).
+//! A worker has at most one request in flight. A broken connection costs one counted failure and is
+//! replaced after a growing pause. A connection that ended while idle is replaced without a
+//! failure, because nothing was lost.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,23 +14,23 @@ use super::pace::Pace;
 use super::script::{Operation, Script};
 use super::tally::{Failure, Sample, Tallies, Window};
 
-/// First pause before dialling again, in milliseconds; doubled each time.
+/// First pause before connecting again, in milliseconds. It doubles each time.
 const REDIAL_MS_MIN: u64 = 10;
-/// Longest pause before dialling again, in milliseconds.
+/// Longest pause before connecting again, in milliseconds.
 const REDIAL_MS_MAX: u64 = 1_000;
 
-/// What all workers share.
+/// The parts that all workers share.
 #[derive(Debug)]
 pub struct Load {
-    /// Time since the start.
+    /// The clock of the load.
     pub clock: Clock,
-    /// What is measured.
+    /// The measured window.
     pub window: Window,
-    /// When to send.
+    /// The pace of the load.
     pub pace: Pace,
-    /// Where to count.
+    /// The counts of the load.
     pub tallies: Tallies,
-    /// Where to connect.
+    /// Opens connections to the node.
     pub dialer: Dialer,
 }
 
@@ -39,7 +38,7 @@ impl Load {
     /// Starts the pacing thread if the pace needs one.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// If the system provides no thread.
     pub fn start_pacer(self: Arc<Self>) -> std::io::Result<Option<JoinHandle<()>>> {
         if !self.pace.is_open() {
             return Ok(None);
@@ -60,7 +59,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker, with its connection if it could be opened.
+    /// Makes a worker, with its connection if it could be opened.
     pub fn new(
         index: usize,
         load: Arc<Load>,
@@ -82,7 +81,7 @@ impl Worker {
                     (Ok(moved.events), moved.items_failed)
                 }
                 Ok(status) => {
-                    self.script.refused(operation);
+                    self.script.failed(operation);
                     (Err(Failure::Status(status)), 0)
                 }
                 Err(failure) => (Err(failure), 0),
@@ -93,7 +92,8 @@ impl Worker {
     }
 
     async fn perform(&mut self, operation: Operation) -> Result<u16, Failure> {
-        // An idle connection may have ended unnoticed; a fresh one has not, so the second try is the last.
+        // An idle connection may have ended unnoticed, but a fresh one has not. So the second
+        // attempt is the last.
         for _ in 0..2 {
             let request = self.script.request(operation);
             self.body.clear();
@@ -115,7 +115,7 @@ impl Worker {
     }
 }
 
-/// Dials once; after a failure waits, so that a node that is down is not flooded.
+/// Connects once. After a failure it waits, so that it does not flood a node that is down.
 async fn redial(dialer: &Dialer, pause_ms: &mut u64) -> Result<Connection, Failure> {
     match dialer.dial().await {
         Ok(connection) => {

@@ -1,10 +1,8 @@
-//! What the commands that start or check a node take.
+//! The arguments of the commands that start a node or check its configuration.
 //!
-//! Parsing checks only what can be checked without a file, the
-//! rest is the configuration's validation. Invariant: every flag here also has a place in the configuration file, so a
-//! flag is never the only way to set something.
-//!
-//! It is not the options of a node; see the crate `triggers-cluster-config`.
+//! Parsing checks what can be checked without a file. The validation of the configuration checks
+//! the rest. Each flag of `dev` and `serve` sets an option that the configuration file can set as
+//! well.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,10 +13,11 @@ use triggers_cluster_config::{
     process_environment,
 };
 
-/// Where `triggers dev` keeps its data unless told otherwise; the client commands look for its keys there.
+/// Default data directory of `triggers dev`. The client commands look for its keys there.
 pub const DEV_DATA_DIR: &str = "data/dev";
 
-/// What `dev` allows unless the environment says otherwise: a first try has its receiver on the same machine.
+/// Options of `dev` that the environment can override: a first receiver usually runs on the same
+/// machine.
 const DEV_DELIVERY: [(&str, &str, &str); 2] = [
     ("delivery.is_https_required", "TRIGGERS__DELIVERY__IS_HTTPS_REQUIRED", "false"),
     ("delivery.allowed_targets", "TRIGGERS__DELIVERY__ALLOWED_TARGETS", "127.0.0.0/8, ::1/128"),
@@ -27,7 +26,7 @@ const DEV_DELIVERY: [(&str, &str, &str); 2] = [
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Human,
     /// One JSON object a line.
     Json,
@@ -75,7 +74,7 @@ Examples:
   triggers serve --config single.toml --set listen.address=0.0.0.0:8080
   TRIGGERS__LISTEN__ADDRESS=0.0.0.0:8080 triggers serve
 
-Later wins: defaults, file, TRIGGERS__… environment, --set. `triggers config check` tells all \
+Later wins: defaults, file, TRIGGERS__… environment, --set. `triggers config check` lists all \
 faults without starting. The first start needs an admin key, in TRIGGERS_ADMIN_KEY or in the file \
 that admin.key_file names. SIGTERM and Ctrl-C let requests in flight finish and exit 0.")]
 pub struct ServeArguments {
@@ -87,7 +86,7 @@ pub struct ServeArguments {
     pub set: Vec<String>,
 }
 
-/// `triggers config …`
+/// The commands on configurations.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Load a configuration exactly as `serve` would, and list every fault
@@ -101,7 +100,8 @@ pub enum ConfigCommand {
 }
 
 impl DevArguments {
-    /// Loads the configuration of a development node: defaults, environment of the process, these arguments.
+    /// Loads the configuration of a development node: defaults, environment of the process, these
+    /// arguments.
     ///
     /// # Errors
     /// Every fault of every source at once.
@@ -126,7 +126,8 @@ impl DevArguments {
 }
 
 impl ServeArguments {
-    /// Loads the configuration these arguments describe: defaults, file, environment of the process, `--set`.
+    /// Loads the configuration of these arguments: defaults, file, environment of the process,
+    /// `--set`.
     ///
     /// # Errors
     /// Every fault of every source at once.

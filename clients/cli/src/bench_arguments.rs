@@ -1,21 +1,20 @@
-//! `triggers bench`: the arguments, and the way from them to a load and a printed result.
+//! `triggers bench`: the arguments, and how a load and its printed result come from them.
 //!
-//! Every number has its bounds here, so a typing mistake does not become a load nobody asked for. Invariants: with
-//! `--json` stdout holds exactly one line; progress, warnings and hints go to stderr.
-//!
-//! The load itself is `bench`.
+//! Each number has bounds, so that a typing mistake does not become an excessive load. With
+//! `--json` stdout gets exactly one line; progress, warnings and hints go to stderr. The crate
+//! `triggers-bench` runs the load.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
 
-use triggers_bench::{CeilingShape, Mode, Plan, Report};
+use triggers_bench::{BaselineShape, Mode, Plan, Report};
 
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandError;
 use super::output;
 
-/// Keys that are read from a file, at most.
+/// Most keys that a file can have.
 const KEYS_MAX: usize = 100_000;
 
 /// Arguments of `triggers bench`.
@@ -27,7 +26,7 @@ Examples:
   triggers bench --mode batch --batch-size 500 --duration 30
   triggers bench --rate 2000 --duration 60
       2,000 events/s on schedule; latency counts from the intended time
-  triggers bench --mode ceiling --connections 256
+  triggers bench --mode baseline --connections 256
       what HTTP alone can do here, without a node
 
 Modes:
@@ -36,48 +35,57 @@ Modes:
   read     GET /v1/inbox?limit=50, following the cursor
   mixed    60 % single, 20 % batches of 10, 10 % pages, 10 % acknowledgements
   drain    POST /v1/events, and nine of each connection's ten last acknowledged in one request
-  ceiling  a bare HTTP server in this process: answers of the same size, no store
+  baseline a bare HTTP server in this process: answers of the same size, no store
 
 Latency and requests/s count answers in 2xx only; the rest is listed by status. events/s counts \
-events accepted, in the mode read events read. If the node runs on this machine, both share its cores.
+events accepted, in the mode read events read. If the node runs on this machine, both share its \
+cores.
 
-The node's rate limit applies. The key of `triggers dev` has a high one; elsewhere an admin key makes \
+The node's rate limit applies. The key of `triggers dev` has a high one; elsewhere an admin key \
+makes \
 a key for a load test:
   triggers keys create --name load --tenant acme --rate-limit-per-minute 100000000")]
 pub struct BenchArguments {
     /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// What the load consists of
+    /// Requests that the load consists of
     #[arg(long, value_enum, value_name = "MODE", default_value_t = ModeName::Single)]
     pub mode: ModeName,
     /// Connections held open, each with one request at a time
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 64,
+        value_parser = value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
-    /// How long is measured, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = value_parser!(u64).range(1..=86_400))]
+    /// Duration of the measurement, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+        value_parser = value_parser!(u64).range(1..=86_400))]
     pub duration: u64,
-    /// Events a second on a fixed schedule (in the mode read: requests); 0 is as fast as the connections allow
-    #[arg(long, value_name = "EVENTS_PER_S", default_value_t = 0, value_parser = value_parser!(u64).range(0..=10_000_000))]
+    /// Events a second on a fixed schedule (in the mode read: requests); 0 is as fast as the
+    /// connections allow
+    #[arg(long, value_name = "EVENTS_PER_S", default_value_t = 0,
+        value_parser = value_parser!(u64).range(0..=10_000_000))]
     pub rate: u64,
     /// Size of a payload, in bytes
-    #[arg(long, value_name = "N", default_value_t = 1_024, value_parser = value_parser!(u32).range(16..=1_048_576))]
+    #[arg(long, value_name = "N", default_value_t = 1_024,
+        value_parser = value_parser!(u32).range(16..=1_048_576))]
     pub payload_bytes: u32,
     /// Events in a batch, in the mode batch
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = value_parser!(u32).range(1..=1_000))]
     pub batch_size: u32,
-    /// How long the load runs before measuring begins, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = value_parser!(u64).range(0..=3_600))]
+    /// Duration of the load before the measurement, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1,
+        value_parser = value_parser!(u64).range(0..=3_600))]
     pub warmup: u64,
     /// A file with one key a line (of many tenants, say), which the connections use in turn
     #[arg(long, value_name = "FILE")]
     pub keys_file: Option<PathBuf>,
-    /// Which answer the mode ceiling imitates
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = CeilingName::Single)]
-    pub ceiling_of: CeilingName,
+    /// Which answer the mode baseline imitates
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = BaselineName::Single)]
+    pub baseline_of: BaselineName,
 }
 
-/// The modes as they are typed.
+/// Names of the modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeName {
     /// One event a request
@@ -91,12 +99,12 @@ pub enum ModeName {
     /// Reading the inbox
     Read,
     /// HTTP without a node
-    Ceiling,
+    Baseline,
 }
 
-/// What the mode ceiling imitates, as it is typed.
+/// What the mode baseline imitates, as it is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CeilingName {
+pub enum BaselineName {
     /// The answer to one event
     Single,
     /// The answer to a batch
@@ -107,22 +115,22 @@ pub enum CeilingName {
 
 impl BenchArguments {
     fn mode(&self) -> Mode {
-        match (self.mode, self.ceiling_of) {
+        match (self.mode, self.baseline_of) {
             (ModeName::Single, _) => Mode::Single,
             (ModeName::Batch, _) => Mode::Batch,
             (ModeName::Mixed, _) => Mode::Mixed,
             (ModeName::Drain, _) => Mode::Drain,
             (ModeName::Read, _) => Mode::Read,
-            (ModeName::Ceiling, CeilingName::Single) => Mode::Ceiling(CeilingShape::Single),
-            (ModeName::Ceiling, CeilingName::Batch) => Mode::Ceiling(CeilingShape::Batch),
-            (ModeName::Ceiling, CeilingName::Read) => Mode::Ceiling(CeilingShape::Read),
+            (ModeName::Baseline, BaselineName::Single) => Mode::Baseline(BaselineShape::Single),
+            (ModeName::Baseline, BaselineName::Batch) => Mode::Baseline(BaselineShape::Batch),
+            (ModeName::Baseline, BaselineName::Read) => Mode::Baseline(BaselineShape::Read),
         }
     }
 
     fn plan(&self) -> Result<Plan, CommandError> {
         let mode = self.mode();
         let (url, keys) = match (&self.keys_file, mode) {
-            (_, Mode::Ceiling(_)) => (None, Vec::new()),
+            (_, Mode::Baseline(_)) => (None, Vec::new()),
             (Some(file), _) => {
                 let url = self.connection.url.clone();
                 (
@@ -151,11 +159,11 @@ impl BenchArguments {
     }
 }
 
-/// Runs the load and prints what was measured.
+/// Runs the load and prints the measurement.
 ///
 /// # Errors
-/// `CommandError::Usage` for arguments that do not fit each other, `BenchError` when the load could not begin,
-/// `CommandError::Failed` when not one request succeeded.
+/// `CommandError::Usage` for arguments that exclude each other, `BenchError` if the load cannot
+/// begin, `CommandError::Failed` if no request succeeded.
 pub async fn run(arguments: BenchArguments) -> Result<(), CommandError> {
     let plan = arguments.plan()?;
     let result = triggers_bench::run(plan, output::progress).await;

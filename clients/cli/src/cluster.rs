@@ -1,9 +1,7 @@
-//! `triggers cluster …`: the members of a cluster, the drain of a node, and the certificates that nodes show each other.
+//! `triggers cluster …`: the nodes of a cluster, the drain of a node, and the nodes' certificates.
 //!
-//! `status` and `drain` ask the admin listener of one node; what it answers is its own view (`view`). `certs` asks nobody:
-//! it makes files before there is a node.
-//!
-//! It decides nothing about partitions: who owns what is settled by the nodes in the store.
+//! `status` and `drain` ask the admin listener of one node, which answers with its own view.
+//! `certs` asks no node.
 
 use clap::Subcommand;
 
@@ -20,7 +18,7 @@ mod tests;
 /// The commands on a cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Show the members and the partitions, as one node sees them
+    /// Show the nodes and the partitions, as one node sees them
     Status(status::StatusArguments),
     /// Mark a node as draining: others take over its partitions while it serves on
     Drain(drain::DrainArguments),
@@ -31,7 +29,7 @@ pub enum ClusterCommand {
 /// Runs one command on a cluster.
 ///
 /// # Errors
-/// What the node refused, why it could not be reached, or why a file could not be made.
+/// The node's error, why it cannot be reached, or why a file cannot be written.
 pub async fn run(command: ClusterCommand) -> Result<(), CommandError> {
     match command {
         ClusterCommand::Status(arguments) => status::run(&arguments).await,

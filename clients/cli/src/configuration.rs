@@ -1,10 +1,8 @@
-//! `triggers config …`: check a configuration without starting anything, print the defaults.
+//! `triggers config …`: checks a configuration without starting a node, and prints the defaults.
 //!
-//! `check` loads exactly what `serve` would load, from the same arguments and the same environment, so that a service
-//! manager can refuse a bad file before it stops the running node. Invariant: every fault is listed, one a line, and the
-//! exit code is 3.
-//!
-//! It does not look at what only a start can tell, such as whether an address is free.
+//! `check` loads what `serve` would load, from the same arguments and environment. It lists every
+//! fault and exits with code 3. It does not check what only a start can tell, such as whether an
+//! address is free.
 
 use triggers_cluster_config::default_toml;
 

@@ -1,29 +1,30 @@
 //! Which node a client command talks to, and with which key.
 //!
-//! `--url` and `--key` win over `TRIGGERS_URL` and `TRIGGERS_API_KEY`; without any key the file that `triggers dev` leaves
-//! beside its data (`data/dev/dev.json`) is used, and that is said on stderr. Invariants: a key out of that file is only
-//! sent to the address in that file, never to another that was asked for; the key is never printed.
+//! `--url` and `--key` take precedence over `TRIGGERS_URL` and `TRIGGERS_API_KEY`. Without a key
+//! the commands read `data/dev/dev.json`, which `triggers dev` writes, and say so on stderr. The
+//! admin listener needs no key. Its address is `--admin-url`, `TRIGGERS_ADMIN_URL`, the one in that
+//! file, or the default.
 //!
-//! The admin listener asks for no key, so its address alone decides: `--admin-url`, `TRIGGERS_ADMIN_URL`, the same file, or
-//! the default of a node.
-//!
-//! It opens no connection.
+//! - `CONNECTION-1`: a key from the file is sent only to the address in the file.
+//! - `CONNECTION-2`: the key is never printed.
 
 use std::path::Path;
 
 use clap::Args;
 use serde::Deserialize;
 
-use triggers_client::{Client, ClientOptions};
+use triggers_client::{Client, ClientError};
 
 use super::arguments::DEV_DATA_DIR;
 use super::exit::CommandError;
 use super::output;
 
-/// The address used when none is given.
+const USER_AGENT: &str = concat!("triggers-cli/", env!("CARGO_PKG_VERSION"));
+
+/// Default address of the API.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:8080";
 
-/// The address of the admin listener used when none is given.
+/// Default address of the admin listener.
 pub const ADMIN_URL_DEFAULT: &str = "http://127.0.0.1:9090";
 
 /// How to reach a node's admin listener.
@@ -35,13 +36,13 @@ pub struct AdminArguments {
 }
 
 impl AdminArguments {
-    /// A client of the decided address.
+    /// Makes a client of the admin listener.
     ///
     /// # Errors
-    /// `CommandError::Usage` when the development file cannot be used, and `ClientError::Address`.
+    /// `CommandError::Usage` if the development file cannot be read, and `ClientError::Address`.
     pub fn client(&self) -> Result<Client, CommandError> {
         let url = self.url_beside(&Path::new(DEV_DATA_DIR).join("dev.json"))?;
-        Ok(Client::new(&ClientOptions::new(url, None))?)
+        Ok(client_of(url, None)?)
     }
 
     fn url_beside(&self, file: &Path) -> Result<String, CommandError> {
@@ -54,6 +55,15 @@ impl AdminArguments {
         output::note(&format!("asking the development node at {url}, from {}", file.display()));
         Ok(url)
     }
+}
+
+fn client_of(url: String, key: Option<String>) -> Result<Client, ClientError> {
+    let builder = Client::builder(url).user_agent(USER_AGENT);
+    let builder = match key {
+        Some(key) => builder.api_key(key),
+        None => builder,
+    };
+    builder.build()
 }
 
 /// How to reach a node, for every client command.
@@ -92,12 +102,12 @@ pub enum Role {
     Admin,
 }
 
-/// Address and key, decided.
+/// The address and the key of a client command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Where.
+    /// Base address of the node.
     pub url: String,
-    /// As whom.
+    /// API key, if there is one.
     pub key: Option<String>,
 }
 
@@ -110,19 +120,19 @@ struct DevFile {
 }
 
 impl ConnectionArguments {
-    /// A client for the decided target.
+    /// Makes a client of the node.
     ///
     /// # Errors
     /// As `target`, and `ClientError::Address` or `ClientError::Key`.
     pub fn client(&self, role: Role) -> Result<Client, CommandError> {
         let target = self.target(role)?;
-        Ok(Client::new(&ClientOptions::new(target.url, target.key))?)
+        Ok(client_of(target.url, target.key)?)
     }
 
-    /// Decides address and key.
+    /// Finds the address and the key.
     ///
     /// # Errors
-    /// `CommandError::Usage` when no key is known.
+    /// `CommandError::Usage` if there is no key.
     pub fn target(&self, role: Role) -> Result<Target, CommandError> {
         let file = Path::new(DEV_DATA_DIR).join("dev.json");
         self.target_beside(role, &file)
@@ -139,7 +149,8 @@ impl ConnectionArguments {
         }
         let Some(dev) = read(file)? else {
             return Err(CommandError::Usage(format!(
-                "no API key: give --key or set TRIGGERS_API_KEY (or start `triggers dev` in this directory, which writes {})",
+                "no API key: give --key or set TRIGGERS_API_KEY (or start `triggers dev` in this \
+                 directory, which writes {})",
                 file.display()
             )));
         };
@@ -147,7 +158,8 @@ impl ConnectionArguments {
             && url.trim_end_matches('/') != dev.url.trim_end_matches('/')
         {
             return Err(CommandError::Usage(format!(
-                "no API key for {url}: the key in {} belongs to {}; give --key or set TRIGGERS_API_KEY",
+                "no API key for {url}: the key in {} belongs to {}; give --key or set \
+                 TRIGGERS_API_KEY",
                 file.display(),
                 dev.url
             )));
@@ -181,7 +193,8 @@ fn read(file: &Path) -> Result<Option<DevFile>, CommandError> {
 mod tests {
     use super::*;
 
-    const DEV: &str = r#"{"url":"http://127.0.0.1:9999","admin_url":"http://127.0.0.1:9998","tenant_id":"t",
+    const DEV: &str = r#"{"url":"http://127.0.0.1:9999","admin_url":"http://127.0.0.1:9998",
+        "tenant_id":"t",
         "api_key":"trg_test_tenant","admin_key":"trg_test_admin"}"#;
 
     fn arguments(url: Option<&str>, key: Option<&str>) -> ConnectionArguments {

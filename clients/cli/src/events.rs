@@ -1,15 +1,13 @@
-//! `triggers events …`: what a partner or a consumer does with events, from a terminal.
+//! `triggers events …`: what a sender or a consumer does with events, from a terminal.
 //!
-//! The arguments and the short commands are here; sending, listing, replaying and watching have a file each. Invariants:
-//! nothing here acknowledges an event except `ack`; with `--json` what the node answered is printed as it came.
-//!
-//! It leases nothing: a consumer program uses the API or a client library.
+//! Only `ack` acknowledges events. With `--json` the node's answer is printed unchanged. No command
+//! leases events: a consumer program uses the API or the client library.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use triggers_client::resources::{BatchOutcome, Event, EventStatus};
-use triggers_client::{Call, Client};
+use triggers_client::api::{AcknowledgeResult, Acknowledgements, DeliveryStatus, ItemError};
+use triggers_client::{Client, Event};
 
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandError;
@@ -22,17 +20,17 @@ mod replay;
 mod send;
 mod tail;
 
-/// Ids in one acknowledgement, at most.
+/// Most ids in one request.
 const ACKNOWLEDGE_IDS_MAX: usize = 1_000;
 
-/// `triggers events …`
+/// Arguments of `triggers events`.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct EventsArguments {
     /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: EventsCommand,
 }
@@ -58,7 +56,8 @@ pub enum EventsCommand {
     },
     /// Acknowledge events: they count as delivered and leave the inbox
     #[command(
-        after_help = "Example:\n  triggers events list --json | jq -r '.events[].event_id' | xargs triggers events ack"
+        after_help = "Example:\n  triggers events list --json | jq -r '.events[].event_id' | \
+         xargs triggers events ack"
     )]
     Ack {
         /// The events' ids
@@ -80,7 +79,7 @@ pub enum EventsCommand {
 /// Runs one command on events.
 ///
 /// # Errors
-/// What the node refused, or why it could not be reached.
+/// The node's error, or why it cannot be reached.
 pub async fn run(arguments: EventsArguments) -> Result<(), CommandError> {
     let client = arguments.connection.client(Role::Tenant)?;
     let json = arguments.connection.json;
@@ -97,16 +96,16 @@ pub async fn run(arguments: EventsArguments) -> Result<(), CommandError> {
 }
 
 async fn show(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
-    let reply = client.execute(Call::get(&["events", id])).await?;
+    let reply = client.get_event(id).await?;
     if json {
         return output::line(reply.text()?);
     }
-    let object: Object = reply.decode()?;
-    let event: Event = reply.decode()?;
+    let object: Object = reply.decode_as()?;
+    let event = reply.decode()?;
     let plain: Object = object.into_iter().filter(|(name, _)| name != "payload").collect();
     output::line(&record::lines(&plain))?;
     if let Some(payload) = event.payload {
-        // As sent, byte for byte: a number such as 1.0 stays as it was written.
+        // Byte for byte as sent, so that a number such as 1.0 stays as written.
         output::line("")?;
         output::line(payload.get())?;
     }
@@ -114,15 +113,14 @@ async fn show(client: &Client, id: &str, json: bool) -> Result<(), CommandError>
 }
 
 async fn status(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
-    let reply = client.execute(Call::get(&["events", id, "status"])).await?;
+    let reply = client.get_event_status(id).await?;
     if json {
         return output::line(reply.text()?);
     }
-    let status: EventStatus = reply.decode()?;
-    output::line(&status_text(status))
+    output::line(&status_text(reply.decode()?))
 }
 
-fn status_text(status: EventStatus) -> String {
+fn status_text(status: DeliveryStatus) -> String {
     let retries = if status.retry_count == 1 { "retry" } else { "retries" };
     let mut lines =
         vec![format!("{} is {}, {} {retries}", status.event_id, status.status, status.retry_count)];
@@ -141,11 +139,11 @@ fn status_text(status: EventStatus) -> String {
         for attempt in status.attempts {
             table.row([
                 attempt.number.to_string(),
-                attempt.started_at.unwrap_or_default(),
-                attempt.finished_at.unwrap_or_default(),
-                attempt.outcome.unwrap_or_default(),
-                attempt.http_status.map(|status| status.to_string()).unwrap_or_default(),
-                attempt.error.as_ref().map(record::text).unwrap_or_default(),
+                attempt.started_at.to_string(),
+                record::cell(&attempt.finished_at),
+                record::cell(&attempt.outcome),
+                record::cell(&attempt.http_status),
+                record::cell(&attempt.error),
             ]);
         }
         lines.push(table.to_string());
@@ -157,17 +155,22 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
     let mut failed = 0;
     let mut table = Table::new(["ID", "STATUS", "ERROR"]);
     for chunk in ids.chunks(ACKNOWLEDGE_IDS_MAX) {
-        let call =
-            Call::post(&["events", "acknowledge", "batch"]).json(&json!({ "event_ids": chunk }))?;
-        let reply = client.execute(call).await?;
-        let outcome: BatchOutcome = reply.decode()?;
+        let reply =
+            client.acknowledge_events(&Acknowledgements { event_ids: chunk.to_vec() }).await?;
+        let outcome = reply.decode()?;
         failed += outcome.failure_count;
         if json {
             output::line(reply.text()?)?;
         }
         for item in outcome.results {
-            let error = item.error.as_ref().map(item_error).unwrap_or_default();
-            table.row([item.event_id.unwrap_or_default(), item.status.unwrap_or_default(), error]);
+            table.row(match item {
+                AcknowledgeResult::Delivered { event_id, status } => {
+                    [event_id, status.to_string(), String::new()]
+                }
+                AcknowledgeResult::Rejected { event_id, error } => {
+                    [event_id, String::new(), item_error(&error)]
+                }
+            });
         }
     }
     if !json {
@@ -182,18 +185,12 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
     }
 }
 
-fn item_error(error: &serde_json::Value) -> String {
-    match (
-        error.get("code").and_then(|code| code.as_str()),
-        error.get("message").and_then(|text| text.as_str()),
-    ) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => record::text(error),
-    }
+fn item_error(error: &ItemError) -> String {
+    format!("{}: {}", error.code, error.message)
 }
 
 async fn delete(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
-    client.execute(Call::delete(&["events", id])).await?;
+    client.delete_event(id).await?;
     if json {
         output::json(&json!({ "event_id": id, "deleted": true }))
     } else {
@@ -206,10 +203,10 @@ const EVENT_COLUMNS: [&str; 6] = ["ID", "TYPE", "STATUS", "ACCEPTED", "ATTEMPTS"
 
 fn event_cells(event: &Event) -> [String; 6] {
     [
-        event.event_id.clone(),
-        event.event_type.clone(),
-        event.status.clone(),
-        event.created_at.clone(),
+        event.event_id.to_string(),
+        event.event_type.to_string(),
+        event.status.to_string(),
+        event.created_at.to_string(),
         event.attempts.to_string(),
         event.payload.as_ref().map(|payload| shortened(payload.get(), 60)).unwrap_or_default(),
     ]
@@ -221,28 +218,22 @@ mod tests {
 
     #[test]
     fn a_status_shows_its_attempts() {
-        let status: EventStatus = serde_json::from_str(
-            r#"{"event_id":"e","status":"queued","retry_count":1,"next_retry_at":"2026-01-01T00:05:00.000Z","attempts":
-            [{"number":1,"started_at":"2026-01-01T00:00:00.000Z","finished_at":null,"outcome":"failed","http_status":500,
-            "error":"the endpoint answered 500"}]}"#,
+        let status: DeliveryStatus = serde_json::from_str(
+            r#"{"event_id":"019b76da-a800-7000-8000-000000000001","status":"queued","retry_count":1,
+            "last_retry_at":null,"next_retry_at":"2026-01-01T00:05:00.000Z","delivered_at":null,
+            "failed_at":null,"attempts":[{"number":1,"started_at":"2026-01-01T00:00:00.000Z",
+            "finished_at":null,"outcome":"failed",
+            "http_status":500,"error":"the endpoint answered 500","subscription_id":null}]}"#,
         )
         .unwrap();
         let text = status_text(status);
         assert!(
             text.starts_with(
-                "e is queued, 1 retry\nnext attempt: 2026-01-01T00:05:00.000Z\nATTEMPT"
+                "019b76da-a800-7000-8000-000000000001 is queued, 1 retry\nnext attempt: \
+                 2026-01-01T00:05:00.000Z\nATTEMPT"
             ),
             "{text}"
         );
         assert!(text.ends_with("500   the endpoint answered 500"), "{text}");
-    }
-
-    #[test]
-    fn an_item_s_error_is_code_and_message() {
-        assert_eq!(
-            item_error(&json!({"code":"NOT_FOUND","message":"no such event"})),
-            "NOT_FOUND: no such event"
-        );
-        assert_eq!(item_error(&json!("odd")), "odd");
     }
 }

@@ -1,15 +1,15 @@
-//! Exit codes, and the one error type that carries them.
+//! Exit codes, and the error type that carries them.
 //!
 //! | code | constant | when |
 //! |---|---|---|
-//! | 0 | | done, also when the reader of stdout closed the pipe |
-//! | 1 | `FAILED` | the API refused, or the node could not be reached |
-//! | 2 | `USAGE` | the command line is wrong; `clap` uses the same |
+//! | 0 | | success, also when the reader of stdout closed the pipe |
+//! | 1 | `FAILED` | the API answered with an error, or the node could not be reached |
+//! | 2 | `USAGE` | the command line is wrong; `clap` uses the same code |
 //! | 3 | `CONFIGURATION` | the configuration is wrong |
 //! | 4 | `START` | the node could not start |
-//! | 5 | `FATAL` | the node was stopped by a fatal fault |
+//! | 5 | `FATAL` | a fatal fault stopped the node |
 //!
-//! The codes are documented in the help and are part of the interface: scripts and service managers rely on them.
+//! The help documents the codes. Scripts and service managers rely on them.
 
 use std::io;
 use std::process::ExitCode;
@@ -38,10 +38,10 @@ pub enum CommandError {
     /// A call to a node failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Something about the arguments that only running could tell.
+    /// The arguments are wrong, which only the command itself can tell.
     #[error("{0}")]
     Usage(String),
-    /// The configuration's faults, all of them.
+    /// All faults of the configuration.
     #[error("the configuration is not valid:\n{0}")]
     Configuration(#[from] ConfigError),
     /// A part of the operation failed after its results were printed.
@@ -53,23 +53,26 @@ pub enum CommandError {
     /// The load could not be run.
     #[error(transparent)]
     Bench(#[from] BenchError),
-    /// stdout cannot be written.
+    /// Writing to stdout failed.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
 }
 
 impl CommandError {
-    /// The exit code this stands for.
+    /// The exit code of this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Client(
-                ClientError::Address { .. } | ClientError::Key | ClientError::Header { .. },
+                ClientError::Address { .. }
+                | ClientError::Key
+                | ClientError::Header { .. }
+                | ClientError::Path { .. },
             )
             | Self::Usage(_) => USAGE,
             Self::Client(_) | Self::Failed(_) | Self::Bench(_) => FAILED,
             Self::Configuration(_) => CONFIGURATION,
             Self::Start(error) => start_code(error),
-            // A reader that has seen enough, such as `head`, is no failure.
+            // A reader that stops early, such as `head`, is not a failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Output(_) => FAILED,
         }
@@ -93,7 +96,7 @@ fn start_code(error: &StartError) -> u8 {
     }
 }
 
-/// Says what went wrong on stderr and gives the exit code.
+/// Writes the error to stderr and returns the exit code.
 pub fn report(error: &CommandError) -> ExitCode {
     let code = error.exit_code();
     if code != 0 {

@@ -1,18 +1,16 @@
 //! `triggers keys …`: the API keys of a tenant.
 //!
-//! Invariants: the plaintext of a key is printed exactly when the node shows it (created, rotated), alone on stdout, so
-//! that it can be put into a variable; what surrounds it goes to stderr. The key that asks decides what may be done.
-//!
-//! Keys are kept by the node; this stores nothing. `generate` asks no node, because before the first admin key exists
-//! there is none to ask.
+//! A plain key is printed only when the node shows it (created, rotated), alone on stdout, so that
+//! a shell can put it into a variable. Everything else goes to stderr. `generate` asks no node,
+//! because a new installation has no admin key to ask with. The command stores no key.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use serde_json::{Value, json};
 use triggers_protocol::api_key::KeyKind;
-use triggers_protocol::{ApiKey, Environment};
+use triggers_protocol::{ApiKey, Environment, Scope, TenantId, Timestamp};
 
-use triggers_client::{Call, Client, Reply};
+use triggers_client::api::{Key, KeyRotation, NewKey};
+use triggers_client::{Client, Reply};
 
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandError;
@@ -31,14 +29,14 @@ const COLUMNS: [&str; 9] = [
     "expires_at",
 ];
 
-/// `triggers keys …`
+/// Arguments of `triggers keys`.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct KeysArguments {
     /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: KeysCommand,
 }
@@ -69,9 +67,9 @@ No node knows this key until one is started with it (TRIGGERS_ADMIN_KEY or admin
         id: String,
         /// How long the old key still works, in seconds
         #[arg(long, value_name = "N")]
-        grace_seconds: Option<u64>,
+        grace_seconds: Option<u32>,
     },
-    /// Revoke a key; every node refuses it within a second
+    /// Revoke a key; every node rejects it within a second
     Revoke {
         /// The key's id
         #[arg(value_name = "ID")]
@@ -79,15 +77,16 @@ No node knows this key until one is started with it (TRIGGERS_ADMIN_KEY or admin
     },
 }
 
-/// Arguments of `triggers keys create`, and the request body.
-#[derive(Debug, Args, Serialize)]
+/// Arguments of `triggers keys create`.
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   triggers keys create --name shop --scope events:write
   CONSUMER_KEY=$(triggers keys create --name consumer --scope inbox:read --scope inbox:ack)
   triggers keys create --name partner --tenant acme --rate-limit-per-minute 60000
 
-Scopes: events:write, inbox:read, inbox:ack, subscriptions:manage, keys:manage, admin. Without any, \
+Scopes: events:write, inbox:read, inbox:ack, subscriptions:manage, keys:manage, admin. Without \
+any, \
 the key may do everything within its tenant. A scope or a rate that the asking key does not have, \
 and another tenant, need an admin key.")]
 pub struct CreateArguments {
@@ -95,27 +94,32 @@ pub struct CreateArguments {
     #[arg(long, value_name = "NAME")]
     name: String,
     /// The tenant it belongs to; another than one's own needs an admin key
-    #[arg(long = "tenant", value_name = "TENANT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant_id: Option<String>,
+    #[arg(long = "tenant", value_name = "TENANT", value_parser = TenantId::parse)]
+    tenant_id: Option<TenantId>,
     /// What it may do; repeatable
-    #[arg(long = "scope", value_name = "SCOPE")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    scopes: Vec<String>,
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = record::named::<Scope>)]
+    scopes: Vec<Scope>,
     /// Requests a minute
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rate_limit_per_minute: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate_limit_per_minute: Option<u32>,
     /// When it stops working, RFC 3339
-    #[arg(long, value_name = "TIME")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+    expires_at: Option<Timestamp>,
+}
+
+impl From<CreateArguments> for NewKey {
+    fn from(arguments: CreateArguments) -> Self {
+        let CreateArguments { name, tenant_id, scopes, rate_limit_per_minute, expires_at } =
+            arguments;
+        let scopes = Some(scopes).filter(|scopes| !scopes.is_empty());
+        Self { name, tenant_id, scopes, rate_limit_per_minute, expires_at }
+    }
 }
 
 /// Runs one command on keys.
 ///
 /// # Errors
-/// What the node refused, or why it could not be reached.
+/// The node's error, or why it cannot be reached.
 pub async fn run(arguments: KeysArguments) -> Result<(), CommandError> {
     let json = arguments.connection.json;
     let client = |role| arguments.connection.client(role);
@@ -123,20 +127,16 @@ pub async fn run(arguments: KeysArguments) -> Result<(), CommandError> {
         KeysCommand::Create(create) => {
             let foreign = create.tenant_id.is_some();
             let client = client(if foreign { Role::Admin } else { Role::Tenant })?;
-            let call = Call::post(&["keys"]).json(&create)?;
-            shown_once(&client.execute(call).await?, json)
+            shown_once(&client.create_key(&create.into()).await?, json)
         }
         KeysCommand::Generate { test } => generate(test, json),
         KeysCommand::List => list(&client(Role::Tenant)?, json).await,
         KeysCommand::Rotate { id, grace_seconds } => {
-            let body = grace_seconds
-                .map_or_else(|| json!({}), |seconds| json!({ "grace_seconds": seconds }));
-            let call = Call::post(&["keys", &id, "rotate"]).json(&body)?;
-            shown_once(&client(Role::Tenant)?.execute(call).await?, json)
+            let rotation = KeyRotation { grace_seconds };
+            shown_once(&client(Role::Tenant)?.rotate_key(id, &rotation).await?, json)
         }
         KeysCommand::Revoke { id } => {
-            let call = Call::delete(&["keys", &id]);
-            client(Role::Tenant)?.execute(call).await?;
+            client(Role::Tenant)?.revoke_key(&id).await?;
             if json {
                 output::json(&json!({ "id": id, "revoked": true }))
             } else {
@@ -152,11 +152,11 @@ fn generate(test: bool, json: bool) -> Result<(), CommandError> {
     if json { output::json(&json!({ "key": key.reveal() })) } else { output::line(key.reveal()) }
 }
 
-fn shown_once(reply: &Reply, json: bool) -> Result<(), CommandError> {
+fn shown_once(reply: &Reply<Key>, json: bool) -> Result<(), CommandError> {
     if json {
         return output::line(reply.text()?);
     }
-    let mut object: Object = reply.decode()?;
+    let mut object: Object = reply.decode_as()?;
     let key = object.remove("key");
     output::note(&record::lines(&object));
     match key {
@@ -169,11 +169,11 @@ fn shown_once(reply: &Reply, json: bool) -> Result<(), CommandError> {
 }
 
 async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
-    let reply = client.execute(Call::get(&["keys"])).await?;
+    let reply = client.list_keys(None).await?;
     if json {
         return output::line(reply.text()?);
     }
-    let rows = reply.decode::<Listing>()?.rows();
+    let rows = reply.decode_as::<Listing>()?.rows();
     if rows.is_empty() {
         output::note("no keys");
         return Ok(());

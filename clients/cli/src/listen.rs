@@ -1,14 +1,16 @@
-//! `triggers listen`: webhooks arrive here, are checked and printed, until Ctrl-C.
+//! `triggers listen`: receives, checks and prints webhooks until Ctrl-C.
 //!
 //! ```text
-//! run ── makes and deletes ──▶ Temporary (a subscription at the node)
-//!     ◀── what has come ────── Receiver  (HTTP, in this process)
+//! run ── creates and deletes ──▶ Temporary (a subscription at the node)
+//!     ◀── webhooks ───────────── Receiver  (HTTP, in this process)
 //! ```
-//! Invariants: LISTEN-1 the port is open before the subscription is made, and nothing is answered before the key is known;
-//! LISTEN-2 a subscription made here is deleted at the end, also when stdout is closed, or it is said that it was not;
-//! LISTEN-3 what was answered with the wished status is printed, also after Ctrl-C.
+//! - LISTEN-1: the port is open before the subscription is created. No request is answered before
+//!   the key is known.
+//! - LISTEN-2: the subscription is deleted at the end, also when stdout is closed, or an error says
+//!   that it was not.
+//! - LISTEN-3: a webhook that was answered with the requested status is printed, also after Ctrl-C.
 //!
-//! It is for trying out: it keeps nothing, and what it answers with 2xx has left the inbox.
+//! The command stores nothing. An event whose webhook it answers with 2xx has left the inbox.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -16,6 +18,7 @@ use axum::http::StatusCode;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use triggers_protocol::EventTypePattern;
 use triggers_protocol::webhook::VerifyingKey;
 
 use receiver::Receiver;
@@ -40,8 +43,10 @@ Examples:
   triggers listen --port 9000 --no-subscribe --verify whsec_…
       check the webhooks of a subscription that points here already
 
-A webhook with a bad signature is answered 400, every other one as --answer says. Events answered 2xx count as \
-delivered and leave the inbox. The node must be allowed to call this address over http; its options \
+A webhook with a bad signature is answered 400, every other one as --answer says. Events answered \
+2xx count as \
+delivered and leave the inbox. The node must be allowed to call this address over http; its \
+options \
 delivery.is_https_required and delivery.allowed_targets say so.")]
 pub struct ListenArguments {
     /// How to reach the node.
@@ -54,9 +59,11 @@ pub struct ListenArguments {
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
     /// Only events of this type, exact or such as 'order.*'; repeatable [default: everything]
-    #[arg(long = "type", value_name = "PATTERN", conflicts_with = "no_subscribe")]
-    event_types: Vec<String>,
-    /// Key to check signatures with, whsec_… or whpk_…; otherwise it is that of the subscription made here
+    #[arg(long = "type", value_name = "PATTERN", conflicts_with = "no_subscribe",
+        value_parser = EventTypePattern::parse)]
+    event_types: Vec<EventTypePattern>,
+    /// Key to check signatures with, whsec_… or whpk_…; otherwise it is that of the subscription
+    /// made here
     #[arg(long, value_name = "KEY", requires = "no_subscribe")]
     verify: Option<String>,
     /// HTTP status to answer with
@@ -67,7 +74,8 @@ pub struct ListenArguments {
     no_subscribe: bool,
 }
 
-/// The signals that end the command, watched from its start on, so that none ends it between making and deleting.
+/// The signals that end the command, watched from its start, so that none interrupts it before the
+/// subscription is deleted.
 #[derive(Debug)]
 struct Stop([Signal; 4]);
 
@@ -81,7 +89,7 @@ impl Stop {
         Ok(Self([
             watched(SignalKind::interrupt())?,
             watched(SignalKind::terminate())?,
-            // The terminal was closed, or the connection to it.
+            // The terminal or the connection to it was closed.
             watched(SignalKind::hangup())?,
             watched(SignalKind::quit())?,
         ]))
@@ -98,10 +106,10 @@ impl Stop {
     }
 }
 
-/// Receives and prints webhooks until it is stopped.
+/// Receives and prints webhooks until a signal.
 ///
 /// # Errors
-/// Why the port cannot be opened, what the node refused, or why it could not be reached.
+/// Why the port cannot be opened, the node's error, or why it cannot be reached.
 pub async fn run(arguments: ListenArguments) -> Result<(), CommandError> {
     let mut stop = Stop::watch()?;
     let given = arguments.verify.as_deref().map(VerifyingKey::parse).transpose();
@@ -116,7 +124,8 @@ pub async fn run(arguments: ListenArguments) -> Result<(), CommandError> {
     output::note(&format!("listening on {url}; Ctrl-C ends"));
     let (temporary, key) = match client {
         Some(client) => {
-            let (temporary, key) = Temporary::make(client, &url, &arguments.event_types).await?;
+            let (temporary, key) =
+                Temporary::make(client, &url, arguments.event_types.clone()).await?;
             output::note(&format!(
                 "subscription {} points here; it is deleted at the end",
                 temporary.id()
@@ -136,7 +145,7 @@ pub async fn run(arguments: ListenArguments) -> Result<(), CommandError> {
     }
 }
 
-/// Opens the port; the URL that reaches it from this machine.
+/// Opens the port. Returns the listener and the URL that reaches it from this machine.
 async fn open(address: SocketAddr) -> Result<(TcpListener, String), CommandError> {
     let failed = |error: std::io::Error| {
         CommandError::Failed(format!("cannot listen on {address}: {error}"))
@@ -155,7 +164,7 @@ fn url(opened: SocketAddr) -> String {
     format!("http://{}/", SocketAddr::new(ip, opened.port()))
 }
 
-/// Prints what comes until the end is requested, and then what has come before.
+/// Prints webhooks until a signal, and then those received before it.
 async fn print(mut receiver: Receiver, stop: &mut Stop, json: bool) -> Result<(), CommandError> {
     loop {
         tokio::select! {
@@ -170,11 +179,11 @@ async fn print(mut receiver: Receiver, stop: &mut Stop, json: bool) -> Result<()
     Ok(())
 }
 
-/// Deletes the subscription; who asks for the end once more does not wait for it.
+/// Deletes the subscription. A second signal ends the wait.
 async fn end(temporary: &Temporary, stop: &mut Stop) -> Result<(), CommandError> {
     tokio::select! {
         deleted = temporary.delete() => deleted,
-        () = stop.requested() => Err(temporary.left("nobody waited")),
+        () = stop.requested() => Err(temporary.left("a second signal came")),
     }
 }
 

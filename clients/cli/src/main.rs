@@ -1,20 +1,18 @@
-//! The binary `triggers`: one `clap` definition of the command line, and the dispatch to the commands.
+//! The binary `triggers`: the definition of the command line, and the dispatch to the commands.
 //!
 //! ```text
 //! triggers dev | serve          run a node              (triggers_node::run)
 //! triggers config | openapi     print, check            (configuration)
-//! triggers events|keys|tenants  call a node's API       (client)
-//! triggers subscriptions        the same, for webhooks  (client)
-//! triggers cluster              members, drain, certificates (cluster)
+//! triggers events|keys|tenants  call a node's API       (triggers_client)
+//! triggers subscriptions        the same, for webhooks  (triggers_client)
+//! triggers cluster              nodes, drain, certificates (cluster)
 //! triggers store                a data directory        (store)
 //! triggers listen               receive webhooks here   (listen)
-//! triggers bench                load a node             (bench)
+//! triggers bench                load a node             (triggers_bench)
 //! triggers completions          shell completions
 //! ```
-//! Invariants: results go to stdout and everything else to stderr; every outcome is one of the exit codes in [`exit`];
-//! a reader that closes the pipe early ends the command quietly.
-//!
-//! It holds no logic of a node and no knowledge of HTTP.
+//! Results go to stdout and everything else to stderr. Each outcome has one of the exit codes in
+//! [`exit`]. A reader that closes the pipe early ends the command quietly.
 
 use std::process::ExitCode;
 
@@ -70,23 +68,24 @@ Try it (the second to fifth in another terminal):
 
 Exit codes:
   0  the command did what was asked
-  1  the operation failed: the API refused it, or the node could not be reached
+  1  the operation failed: the API answered with an error, or the node could not be reached
   2  the command line is wrong
   3  the configuration is wrong, or the first admin key is missing
   4  the node could not start (address in use, data directory locked, …)
   5  the node was stopped by a fatal fault";
 
-/// Triggers: a durable event broker. Partners send events over HTTP; consumers pull and acknowledge them.
+/// Triggers: a durable event broker. Partners send events over HTTP; consumers pull and acknowledge
+/// them.
 #[derive(Debug, Parser)]
 #[command(name = "triggers", version, after_help = EXAMPLES, styles = STYLES, max_term_width = 110)]
 #[command(arg_required_else_help = true, propagate_version = true)]
 pub struct CommandLine {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
+/// The commands of `triggers`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run one node for development: no configuration, keys made at the first start
@@ -106,7 +105,7 @@ pub enum Command {
     Events(EventsArguments),
     /// Create, list, change and test webhook subscriptions
     Subscriptions(SubscriptionsArguments),
-    /// Show the members of a cluster, drain a node, make the certificates of nodes
+    /// Show the nodes of a cluster, drain a node, make the certificates of nodes
     #[command(subcommand, arg_required_else_help = true)]
     Cluster(ClusterCommand),
     /// Check, measure and back up the data directory of a node
@@ -121,7 +120,7 @@ pub enum Command {
         after_help = "Example:\n  triggers completions bash > /etc/bash_completion.d/triggers"
     )]
     Completions {
-        /// The shell
+        /// Shell to complete for
         shell: clap_complete::Shell,
     },
 }
@@ -131,7 +130,7 @@ fn main() -> ExitCode {
     execute(CommandLine::parse())
 }
 
-/// Runs one command to its end and reports its error, if any, on stderr.
+/// Runs one command to its end and reports an error on stderr.
 fn execute(line: CommandLine) -> ExitCode {
     let is_node = matches!(line.command, Command::Dev(_) | Command::Serve(_));
     let runtimes = match Runtimes::start(is_node) {

@@ -1,10 +1,7 @@
-//! The only place that writes to stdout and stderr.
+//! The only place that writes results to stdout and messages to stderr.
 //!
-//! Results go to stdout, through the locked writer, and are flushed line by line, so that `tail` in a pipe is timely.
-//! Messages go to stderr; that stderr is closed is nobody's concern. Invariant: a closed pipe is an error value
-//! (`CommandError::Output`), never a panic.
-//!
-//! Logs of a node are not written here.
+//! Each result line is flushed, so that `tail` in a pipe shows it at once. A closed stdout is a
+//! `CommandError::Output`, never a panic. Log lines of a node are not written here.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -45,11 +42,11 @@ pub fn json(value: &impl Serialize) -> Result<(), CommandError> {
 /// Writes a message for the person at the terminal.
 pub fn note(text: &str) {
     let mut stderr = io::stderr().lock();
-    // There is nowhere left to say that stderr is closed.
+    // If stderr is closed, there is nowhere to report it.
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
 }
 
-/// Writes a progress line: over the one before on a terminal, as a line of its own elsewhere.
+/// Writes a progress line. On a terminal it replaces the previous one.
 pub fn progress(text: &str) {
     let mut stderr = io::stderr().lock();
     let written = if stderr.is_terminal() {
@@ -61,14 +58,14 @@ pub fn progress(text: &str) {
     let _ = written;
 }
 
-/// Ends the progress line, so that what follows starts at the left.
+/// Clears the progress line, so that the next output starts at the left.
 pub fn progress_end() {
     if io::stderr().is_terminal() {
         progress("");
     }
 }
 
-/// Text from elsewhere made safe for a terminal: control characters are shown, not obeyed.
+/// Escapes control characters, so that text from elsewhere cannot control the terminal.
 pub fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
@@ -87,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_shown_not_obeyed() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\nc é"), "a\\u{1b}[2Jb\\nc é");
     }
 }

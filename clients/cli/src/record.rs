@@ -1,11 +1,11 @@
-//! Objects of the API shown to people without knowing their every member: one as `name  value` lines, many as a table.
+//! Shows API objects without knowing all their members: one as `name  value` lines, many as a
+//! table.
 //!
-//! Keys and tenants may gain members; a column is shown when at least one row has it. Invariant: what the node sent is
-//! shown as sent; nothing is computed.
-//!
-//! Events have a shape of their own; see `cli::events`.
+//! A table has a column for each wanted member that some row has. Values are shown as the node sent
+//! them.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::table::Table;
@@ -13,18 +13,18 @@ use super::table::Table;
 /// Any object of the API.
 pub type Object = Map<String, Value>;
 
-/// Answers that are a list: a bare array, or an object with the array as one of its members.
+/// An answer with a list: an array, or an object with an array among its members.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Listing {
-    /// A bare array.
+    /// An array without an object around it.
     Bare(Vec<Object>),
     /// `{"keys":[…]}` and the like.
     Wrapped(Object),
 }
 
 impl Listing {
-    /// The objects listed.
+    /// The objects of the list.
     pub fn rows(self) -> Vec<Object> {
         match self {
             Self::Bare(rows) => rows,
@@ -45,7 +45,7 @@ impl Listing {
     }
 }
 
-/// The members as aligned lines, those that are null left out.
+/// The members as aligned lines, without those that are null.
 pub fn lines(object: &Object) -> String {
     let mut table = Table::new(["FIELD", "VALUE"]);
     for (name, value) in object {
@@ -56,7 +56,7 @@ pub fn lines(object: &Object) -> String {
     table.to_string()
 }
 
-/// The objects as rows; of the wanted members, those that some object has are the columns.
+/// The objects as rows, with a column for each wanted member that some object has.
 pub fn table(rows: &[Object], wanted: &[&str]) -> Table {
     let shown: Vec<&str> = wanted
         .iter()
@@ -69,6 +69,19 @@ pub fn table(rows: &[Object], wanted: &[&str]) -> Table {
         table.row(shown.iter().map(|name| row.get(*name).map(text).unwrap_or_default()));
     }
     table
+}
+
+/// The JSON form of a value as it stands in a cell.
+pub fn cell(value: &impl Serialize) -> String {
+    serde_json::to_value(value).as_ref().map(text).unwrap_or_default()
+}
+
+/// Reads the name of a variant, such as that of a tier, from an argument.
+///
+/// # Errors
+/// The names that there are.
+pub fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }
 
 /// A value in a cell: text bare, lists of text joined, everything else as JSON.
@@ -96,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_nobody_has_are_left_out() {
+    fn columns_without_values_are_left_out() {
         let rows: Vec<Object> =
             serde_json::from_str(r#"[{"id":"a","scopes":["x","y"],"expires_at":null},{"id":"b"}]"#)
                 .unwrap();

@@ -1,7 +1,8 @@
 //! `triggers store …`: the data directory of the embedded engine.
 //!
-//! `check` and `stats` read the directory of a stopped node; `backup` asks a running one, by its admin listener, to copy its own.
-//! Invariants: what is damaged is named with its file and the exit code is 1; nothing that is there is written over.
+//! `check` and `stats` read the directory of a stopped node. `backup` asks a running node, on its
+//! admin listener, to copy its own. Damage is reported with the file that has it, and exit code 1.
+//! Existing files are never overwritten.
 
 use super::connection::AdminArguments;
 use super::exit::CommandError;
@@ -18,7 +19,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The commands on a data directory.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Read all of a stopped node's data directory, and say whether it is whole
+    /// Read all of a stopped node's data directory, and check that it is intact
     Check(DirectoryArguments),
     /// Show how much is in a stopped node's data directory
     Stats(DirectoryArguments),
@@ -29,10 +30,10 @@ pub enum StoreCommand {
 /// Arguments of `triggers store check` and `stats`.
 #[derive(Debug, Args)]
 pub struct DirectoryArguments {
-    /// The data directory
+    /// Data directory of a stopped node
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 }
@@ -43,7 +44,8 @@ pub struct DirectoryArguments {
 Example:
   triggers store backup /var/backups/triggers-2026-11-25
 
-The copy is one state of the store and a data directory of its own: to restore it, start a node on it.")]
+The copy is one state of the store and a data directory of its own: to restore it, start a node \
+on it.")]
 pub struct BackupArguments {
     /// Where the copy goes: a directory that is empty or not there yet
     #[arg(value_name = "DIR")]
@@ -53,10 +55,10 @@ pub struct BackupArguments {
     pub admin: AdminArguments,
 }
 
-/// Runs one command.
+/// Runs one command on a data directory.
 ///
 /// # Errors
-/// What is damaged, or what the node refused.
+/// The damage found, or the node's error.
 pub async fn run(command: StoreCommand) -> Result<(), CommandError> {
     match command {
         StoreCommand::Check(arguments) => look(&arguments, true),
@@ -104,9 +106,9 @@ async fn backup(arguments: &BackupArguments) -> Result<(), CommandError> {
     })?;
     let client = arguments.admin.client()?;
     let request = BackupRequest { directory: directory.clone() };
-    client.execute(Call::post(&["store", "backup"]).json(&request)?).await?;
+    client.send::<Backup>(Call::post(&["store", "backup"]).json(&request)?).await?;
     loop {
-        match client.execute(Call::get(&["store", "backup"])).await?.decode()? {
+        match client.send::<Backup>(Call::get(&["store", "backup"])).await?.decode()? {
             Backup::Running { .. } => tokio::time::sleep(POLL_INTERVAL).await,
             Backup::Done { pairs, bytes, .. } => {
                 return output::line(&format!(

@@ -1,16 +1,16 @@
-//! `triggers subscriptions …`: where a tenant's webhooks go, and what became of them.
+//! `triggers subscriptions …`: where a tenant's webhooks go, and how their delivery went.
 //!
-//! Invariants: what signatures are checked with is printed when the node shows it (created, rotated), alone on stdout, so
-//! that it can be put into a variable; what surrounds it goes to stderr; with `--json` the node's answer is printed as it
-//! came.
-//!
-//! It receives no webhooks; see `cli::listen`.
+//! The key that a receiver checks signatures with is printed when the node shows it (created,
+//! rotated), alone on stdout, so that a shell can put it into a variable. Everything else goes to
+//! stderr. With `--json` the node's answer is printed unchanged. `triggers listen` receives
+//! webhooks.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use triggers_client::{Call, Client, Reply};
+use triggers_client::api::{SecretRotation, Subscription, SubscriptionPatch, SubscriptionState};
+use triggers_client::{Client, Reply};
+use triggers_protocol::webhook::SigningKey;
 
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandError;
@@ -31,14 +31,14 @@ const COLUMNS: [&str; 8] = [
     "created_at",
 ];
 
-/// `triggers subscriptions …`
+/// Arguments of `triggers subscriptions`.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct SubscriptionsArguments {
     /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: SubscriptionsCommand,
 }
@@ -78,7 +78,7 @@ pub enum SubscriptionsCommand {
     },
     /// Sign with a new key; for the grace period webhooks carry a signature of the old one, too
     Rotate(RotateArguments),
-    /// Send one webhook now and say what became of it; exit code 1 if it did not arrive
+    /// Send one webhook now and show the outcome; exit code 1 if it did not arrive
     Test {
         /// The subscription's id
         #[arg(value_name = "ID")]
@@ -88,49 +88,48 @@ pub enum SubscriptionsCommand {
     Attempts(attempts::AttemptsArguments),
 }
 
-/// Arguments of `triggers subscriptions rotate`, and the request body.
-#[derive(Debug, Args, Serialize)]
+/// Arguments of `triggers subscriptions rotate`.
+#[derive(Debug, Args)]
 pub struct RotateArguments {
     /// The subscription's id
     #[arg(value_name = "ID")]
-    #[serde(skip)]
     id: String,
     /// How long the old key signs as well, in seconds [default: 86400]
     #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grace_seconds: Option<u64>,
+    grace_seconds: Option<u32>,
     /// The new key, whsec_… or whsk_… [default: made by the node]
-    #[arg(long, value_name = "KEY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
+    #[arg(long, value_name = "KEY", value_parser = SigningKey::parse)]
+    secret: Option<SigningKey>,
 }
 
 /// Runs one command on subscriptions.
 ///
 /// # Errors
-/// What the node refused, why it could not be reached, or why a test did not arrive.
+/// The node's error, why it cannot be reached, or why a test did not arrive.
 pub async fn run(arguments: SubscriptionsArguments) -> Result<(), CommandError> {
     let client = arguments.connection.client(Role::Tenant)?;
     let json = arguments.connection.json;
     match arguments.command {
         SubscriptionsCommand::Create(create) => {
-            let call = Call::post(&["subscriptions"]).json(&create)?;
-            shown_once(&client.execute(call).await?, json)
+            shown_once(&client.create_subscription(&create.into()).await?, json)
         }
         SubscriptionsCommand::List => list(&client, json).await,
-        SubscriptionsCommand::Show { id } => {
-            shown(&client, Call::get(&["subscriptions", &id]), json).await
-        }
+        SubscriptionsCommand::Show { id } => shown(&client.get_subscription(id).await?, json),
         SubscriptionsCommand::Update(update) => {
-            let call = Call::patch(&["subscriptions", &update.id]).json(&update.body()?)?;
-            shown(&client, call, json).await
+            let patch = update.patch()?;
+            shown(&client.update_subscription(&update.id, &patch).await?, json)
         }
-        SubscriptionsCommand::Enable { id } => set_status(&client, &id, "active", json).await,
-        SubscriptionsCommand::Disable { id } => set_status(&client, &id, "disabled", json).await,
+        SubscriptionsCommand::Enable { id } => {
+            set_state(&client, &id, SubscriptionState::Active, json).await
+        }
+        SubscriptionsCommand::Disable { id } => {
+            set_state(&client, &id, SubscriptionState::Disabled, json).await
+        }
         SubscriptionsCommand::Delete { id } => delete(&client, &id, json).await,
         SubscriptionsCommand::Rotate(rotate) => {
-            let call = Call::post(&["subscriptions", &rotate.id, "rotate"]).json(&rotate)?;
-            shown_once(&client.execute(call).await?, json)
+            let RotateArguments { id, grace_seconds, secret } = rotate;
+            let rotation = SecretRotation { secret, grace_seconds };
+            shown_once(&client.rotate_subscription_secret(id, &rotation).await?, json)
         }
         SubscriptionsCommand::Test { id } => attempts::test(&client, &id, json).await,
         SubscriptionsCommand::Attempts(arguments) => {
@@ -140,11 +139,11 @@ pub async fn run(arguments: SubscriptionsArguments) -> Result<(), CommandError> 
 }
 
 async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
-    let reply = client.execute(Call::get(&["subscriptions"])).await?;
+    let reply = client.list_subscriptions().await?;
     if json {
         return output::line(reply.text()?);
     }
-    let rows = reply.decode::<Listing>()?.rows();
+    let rows = reply.decode_as::<Listing>()?.rows();
     if rows.is_empty() {
         output::note("no subscriptions");
         return Ok(());
@@ -152,29 +151,28 @@ async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
     output::line(&record::table(&rows, &COLUMNS).to_string())
 }
 
-async fn set_status(
+async fn set_state(
     client: &Client,
     id: &str,
-    status: &str,
+    state: SubscriptionState,
     json: bool,
 ) -> Result<(), CommandError> {
-    let call = Call::patch(&["subscriptions", id]).json(&json!({ "status": status }))?;
-    shown(client, call, json).await
+    let patch = SubscriptionPatch { status: Some(state), ..SubscriptionPatch::default() };
+    shown(&client.update_subscription(id, &patch).await?, json)
 }
 
-async fn shown(client: &Client, call: Call, json: bool) -> Result<(), CommandError> {
-    let reply = client.execute(call).await?;
+fn shown(reply: &Reply<Subscription>, json: bool) -> Result<(), CommandError> {
     if json {
         return output::line(reply.text()?);
     }
-    output::line(&record::lines(&reply.decode::<Object>()?))
+    output::line(&record::lines(&reply.decode_as::<Object>()?))
 }
 
-fn shown_once(reply: &Reply, json: bool) -> Result<(), CommandError> {
+fn shown_once(reply: &Reply<Subscription>, json: bool) -> Result<(), CommandError> {
     if json {
         return output::line(reply.text()?);
     }
-    let mut object: Object = reply.decode()?;
+    let mut object: Object = reply.decode_as()?;
     let key = take_key(&mut object);
     output::note(&record::lines(&object));
     match key {
@@ -186,7 +184,7 @@ fn shown_once(reply: &Reply, json: bool) -> Result<(), CommandError> {
     }
 }
 
-/// Takes what a receiver checks signatures with out of a subscription, and says what it is.
+/// Removes the key that a receiver checks signatures with, and returns it with a caption.
 fn take_key(subscription: &mut Object) -> Option<(&'static str, String)> {
     let names = [("secret", "the secret, shown this once:"), ("public_key", "the public key:")];
     names.into_iter().find_map(|(member, name)| match subscription.remove(member) {
@@ -196,7 +194,7 @@ fn take_key(subscription: &mut Object) -> Option<(&'static str, String)> {
 }
 
 async fn delete(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
-    client.execute(Call::delete(&["subscriptions", id])).await?;
+    client.delete_subscription(id).await?;
     if json {
         output::json(&json!({ "id": id, "deleted": true }))
     } else {

@@ -1,10 +1,8 @@
-//! Columns for people: a header, rows, each column as wide as its widest cell.
+//! Tables for people: a header and rows, each column as wide as its widest cell.
 //!
-//! Invariants: cells are printable (control characters are escaped), the last column is not padded, so no line ends in
-//! blanks; an empty table prints its header only. Widths count characters, which is right for the ids, times and types
-//! printed here.
-//!
-//! It is not for machines: those get `--json`.
+//! Control characters in cells are escaped. The last column is not padded, so no line ends in
+//! blanks. Widths count characters, which is right for the ids, times and types printed here.
+//! Machines use `--json` instead.
 
 use std::fmt;
 
@@ -18,12 +16,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without rows.
+    /// Makes a table without rows.
     pub fn new<'a>(header: impl IntoIterator<Item = &'a str>) -> Self {
         Self { header: header.into_iter().map(str::to_owned).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row; missing cells are empty, surplus ones are left out.
+    /// Adds a row; missing cells are empty, surplus ones are dropped.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let mut row: Vec<String> =
             cells.into_iter().take(self.header.len()).map(|cell| printable(&cell)).collect();
@@ -31,7 +29,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Whether there is no row.
+    /// Whether the table has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -65,7 +63,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// At most `characters_max` characters, the last an ellipsis when something was cut.
+/// Shortens a text to `characters_max` characters, the last one an ellipsis.
 pub fn shortened(text: &str, characters_max: usize) -> String {
     if text.chars().count() <= characters_max {
         return text.to_owned();

@@ -1,13 +1,12 @@
-//! `triggers tenants …`: create, list and change tenants, with an admin key.
+//! `triggers tenants …`: creates, lists and changes tenants, with an admin key.
 //!
-//! Invariant: only what was given on the command line is sent, so an update leaves the rest as it is.
-//!
-//! It neither erases nor exports a tenant: the one cannot be undone, the other is a stream.
+//! Only what the command line gives is sent, so an update leaves other settings unchanged.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use triggers_client::{Call, Client, Reply};
+use triggers_client::api::{NewTenant, Tenant, TenantPatch, Tier};
+use triggers_client::{Client, PageQuery, Reply};
+use triggers_protocol::TenantId;
 
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandError;
@@ -25,14 +24,14 @@ const COLUMNS: [&str; 8] = [
     "created_at",
 ];
 
-/// `triggers tenants …`
+/// Arguments of `triggers tenants`.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct TenantsArguments {
     /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: TenantsCommand,
 }
@@ -42,16 +41,17 @@ pub struct TenantsArguments {
 pub enum TenantsCommand {
     /// Create a tenant
     #[command(
-        after_help = "Example:\n  triggers tenants create --name 'Acme Ltd' --id acme --tier beta --retention-days 90"
+        after_help = "Example:\n  triggers tenants create --name 'Acme Ltd' --id acme --tier beta \
+         --retention-days 90"
     )]
     Create {
         /// Name for people
         #[arg(long, value_name = "NAME")]
         name: String,
         /// Id [default: made by the node]
-        #[arg(long, value_name = "ID")]
-        id: Option<String>,
-        /// The rest.
+        #[arg(long, value_name = "ID", value_parser = TenantId::parse)]
+        id: Option<TenantId>,
+        /// Further settings.
         #[command(flatten)]
         settings: SettingArguments,
     },
@@ -66,89 +66,86 @@ pub enum TenantsCommand {
         /// A new name
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// The rest.
+        /// Further settings.
         #[command(flatten)]
         settings: SettingArguments,
     },
 }
 
-/// A tenant's settings, as arguments and as part of the request body.
-#[derive(Debug, Clone, Args, Serialize)]
+/// A tenant's settings.
+#[derive(Debug, Clone, Args)]
 pub struct SettingArguments {
     /// Rate limit tier, such as standard or beta
-    #[arg(long, value_name = "TIER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tier: Option<String>,
+    #[arg(long, value_name = "TIER", value_parser = record::named::<Tier>)]
+    tier: Option<Tier>,
     /// How long events are kept, in days
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=365))]
-    #[serde(skip_serializing_if = "Option::is_none")]
     retention_days: Option<u16>,
     /// How many undelivered events the tenant may have
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    #[serde(skip_serializing_if = "Option::is_none")]
     max_inbox_events: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct TenantBody<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(flatten)]
-    settings: &'a SettingArguments,
-}
-
-impl TenantBody<'_> {
-    fn is_empty(&self) -> bool {
-        let SettingArguments { tier, retention_days, max_inbox_events } = self.settings;
-        self.name.is_none()
-            && tier.is_none()
-            && retention_days.is_none()
-            && max_inbox_events.is_none()
+/// The change that an update asks for.
+///
+/// # Errors
+/// `CommandError::Usage` if it changes nothing.
+fn change(name: Option<String>, settings: SettingArguments) -> Result<TenantPatch, CommandError> {
+    let patch = TenantPatch {
+        name,
+        tier: settings.tier.map(Some),
+        retention_days: settings.retention_days.map(Some),
+        max_inbox_events: settings.max_inbox_events.map(Some),
+        ..TenantPatch::default()
+    };
+    if patch == TenantPatch::default() {
+        return Err(CommandError::Usage("nothing to change: give at least one setting".to_owned()));
     }
+    Ok(patch)
 }
 
 /// Runs one command on tenants.
 ///
 /// # Errors
-/// What the node refused, or why it could not be reached.
+/// The node's error, or why it cannot be reached.
 pub async fn run(arguments: TenantsArguments) -> Result<(), CommandError> {
     let json = arguments.connection.json;
-    let call = match &arguments.command {
-        TenantsCommand::List => {
-            return list(&arguments.connection.client(Role::Admin)?, json).await;
-        }
+    let client = || arguments.connection.client(Role::Admin);
+    match arguments.command {
+        TenantsCommand::List => list(&client()?, json).await,
         TenantsCommand::Create { name, id, settings } => {
-            let body = TenantBody { id: id.as_deref(), name: Some(name), settings };
-            Call::post(&["tenants"]).json(&body)?
+            let SettingArguments { tier, retention_days, max_inbox_events } = settings;
+            let tenant = NewTenant {
+                id,
+                name,
+                tier,
+                retention_days,
+                max_inbox_events,
+                retry_policy: None,
+                flags: None,
+            };
+            shown(&client()?.create_tenant(&tenant).await?, json)
         }
         TenantsCommand::Update { id, name, settings } => {
-            let body = TenantBody { id: None, name: name.as_deref(), settings };
-            if body.is_empty() {
-                return Err(CommandError::Usage(
-                    "nothing to change: give at least one setting".to_owned(),
-                ));
-            }
-            Call::patch(&["tenants", id]).json(&body)?
+            let patch = change(name, settings)?;
+            shown(&client()?.update_tenant(id, &patch).await?, json)
         }
-    };
-    shown(&arguments.connection.client(Role::Admin)?.execute(call).await?, json)
+    }
 }
 
-fn shown(reply: &Reply, json: bool) -> Result<(), CommandError> {
+fn shown(reply: &Reply<Tenant>, json: bool) -> Result<(), CommandError> {
     if json {
         return output::line(reply.text()?);
     }
-    output::line(&record::lines(&reply.decode::<Object>()?))
+    output::line(&record::lines(&reply.decode_as::<Object>()?))
 }
 
 async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
-    let reply = client.execute(Call::get(&["tenants"])).await?;
+    let reply = client.list_tenants(&PageQuery::default()).await?;
     if json {
         return output::line(reply.text()?);
     }
-    let rows = reply.decode::<Listing>()?.rows();
+    let rows = reply.decode_as::<Listing>()?.rows();
     if rows.is_empty() {
         output::note("no tenants");
         return Ok(());
@@ -164,8 +161,9 @@ mod tests {
     fn only_what_was_given_is_sent() {
         let settings =
             SettingArguments { tier: None, retention_days: Some(90), max_inbox_events: None };
-        let body = TenantBody { id: None, name: None, settings: &settings };
-        assert_eq!(serde_json::to_string(&body).unwrap(), r#"{"retention_days":90}"#);
-        assert!(!body.is_empty());
+        let patch = change(None, settings.clone()).unwrap();
+        assert_eq!(serde_json::to_string(&patch).unwrap(), r#"{"retention_days":90}"#);
+        let nothing = SettingArguments { retention_days: None, ..settings };
+        assert!(matches!(change(None, nothing), Err(CommandError::Usage(_))));
     }
 }

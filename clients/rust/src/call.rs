@@ -1,17 +1,16 @@
-//! One call to the API, described before it is made: method, path, query, headers, JSON body.
+//! One call to the API, described before it is sent: method, path, query, headers, JSON body.
 //!
-//! Invariants: a path is put together from encoded segments, so an id typed by a person cannot address something else;
-//! query values are encoded; the body is JSON text made once.
-//!
-//! It knows no resource: the commands say which path and which body. It performs nothing; see `Client::execute`.
+//! `CALL-1`: each path segment and each query value is percent-encoded, so an id that a person
+//! typed cannot address something else.
+
+use std::fmt::{Display, Write as _};
 
 use bytes::Bytes;
-use hyper::Method;
-use hyper::header::{HeaderName, HeaderValue};
+use reqwest::Method;
+use reqwest::header::{HeaderName, HeaderValue};
 use serde::Serialize;
 
-use super::ClientError;
-use super::address::percent_encoded;
+use super::error::ClientError;
 
 /// A request that has not been sent yet.
 #[derive(Debug, Clone)]
@@ -24,24 +23,29 @@ pub struct Call {
 }
 
 impl Call {
-    /// `GET` of the path made of these segments behind `/v1`.
+    /// `GET` of `/v1` followed by these segments.
     pub fn get(segments: &[&str]) -> Self {
         Self::new(Method::GET, segments)
     }
 
-    /// `POST` to the path made of these segments behind `/v1`.
+    /// `POST` to `/v1` followed by these segments.
     pub fn post(segments: &[&str]) -> Self {
         Self::new(Method::POST, segments)
     }
 
-    /// `PATCH` of the path made of these segments behind `/v1`.
+    /// `PATCH` of `/v1` followed by these segments.
     pub fn patch(segments: &[&str]) -> Self {
         Self::new(Method::PATCH, segments)
     }
 
-    /// `DELETE` of the path made of these segments behind `/v1`.
+    /// `DELETE` of `/v1` followed by these segments.
     pub fn delete(segments: &[&str]) -> Self {
         Self::new(Method::DELETE, segments)
+    }
+
+    /// `GET` of a path outside `/v1`.
+    pub(super) fn get_root(segment: &str) -> Self {
+        Self { path: format!("/{segment}"), ..Self::new(Method::GET, &[]) }
     }
 
     fn new(method: Method, segments: &[&str]) -> Self {
@@ -63,29 +67,50 @@ impl Call {
         self
     }
 
-    /// Adds one query parameter when there is a value.
+    /// Adds one query parameter if there is a value.
     #[must_use]
-    pub fn query_optional(self, name: &str, value: Option<&str>) -> Self {
+    pub fn query_optional(self, name: &str, value: Option<impl Display>) -> Self {
         match value {
-            Some(value) => self.query(name, value),
+            Some(value) => self.query(name, &value.to_string()),
             None => self,
         }
+    }
+
+    /// Adds one query parameter for each value.
+    #[must_use]
+    pub fn query_each(self, name: &str, values: &[String]) -> Self {
+        values.iter().fold(self, |call, value| call.query(name, value))
     }
 
     /// Adds a header.
     ///
     /// # Errors
-    /// `ClientError::Header` when the value has characters a header cannot carry.
+    /// `ClientError::Header` if the value has characters that a header cannot carry.
     pub fn header(mut self, name: &'static str, value: &str) -> Result<Self, ClientError> {
         let value = HeaderValue::from_str(value).map_err(|_| ClientError::Header { name })?;
         self.headers.push((HeaderName::from_static(name), value));
         Ok(self)
     }
 
+    /// Adds a header if there is a value.
+    ///
+    /// # Errors
+    /// As [`Call::header`].
+    pub fn header_optional(
+        self,
+        name: &'static str,
+        value: Option<&str>,
+    ) -> Result<Self, ClientError> {
+        match value {
+            Some(value) => self.header(name, value),
+            None => Ok(self),
+        }
+    }
+
     /// Sets the body.
     ///
     /// # Errors
-    /// `ClientError::Encode` when the value cannot be written as JSON.
+    /// `ClientError::Encode` if the value cannot be written as JSON.
     pub fn json(mut self, body: &impl Serialize) -> Result<Self, ClientError> {
         let text = serde_json::to_vec(body)
             .map_err(|error| ClientError::Encode { reason: error.to_string() })?;
@@ -97,6 +122,21 @@ impl Call {
     pub fn path_and_query(&self) -> String {
         format!("{}{}", self.path, self.query)
     }
+}
+
+/// Percent-encodes everything but the unreserved characters of RFC 3986, so that the text is one
+/// path segment or one query value whatever it contains.
+pub fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing into a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 #[cfg(test)]
@@ -115,8 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_header_with_a_line_break_is_refused() {
+    fn a_header_with_a_line_break_is_rejected() {
         let error = Call::get(&["inbox"]).header("x-idempotency-key", "a\r\nb").unwrap_err();
         assert!(error.to_string().contains("x-idempotency-key"));
+    }
+
+    #[test]
+    fn encoding_leaves_only_unreserved_characters() {
+        assert_eq!(percent_encoded("order.*"), "order.%2A");
+        assert_eq!(percent_encoded("a/b c?é"), "a%2Fb%20c%3F%C3%A9");
     }
 }

@@ -1,18 +1,16 @@
-//! What can go wrong between the command line and a node, in words for the person who typed the command.
+//! Why a call failed, in words for the person who made it.
 //!
-//! `ApiFailure` keeps everything the API's error body says: status, code, message, details, request id. The other variants
-//! are about the way there. Invariants: a message never contains the key; `Unreachable` is used only when the request
-//! cannot have been processed, `Interrupted` and `TimedOut` when it may have been.
-//!
-//! It maps nothing to exit codes; see `cli::exit`.
+//! - `CLIENT-ERROR-1`: a message never contains the key.
+//! - `CLIENT-ERROR-2`: `Unreachable` means that the node cannot have processed the request; after
+//!   `Interrupted` and `TimedOut` it may have.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-use serde::Deserialize;
+use triggers_protocol::api::{Detail, ErrorBody};
 
-/// Everything a call can fail with.
+/// The reasons for which a call can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The base address cannot be used.
@@ -23,7 +21,7 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The key is not one.
+    /// The API key is empty or malformed.
     #[error("the API key is empty or has characters that no key has; a key looks like trg_live_…")]
     Key,
     /// A header's value cannot be sent.
@@ -32,63 +30,72 @@ pub enum ClientError {
         /// The header.
         name: &'static str,
     },
-    /// The request body could not be made.
+    /// A path segment is `.` or `..`.
+    #[error("the path {path} has a segment that names nothing")]
+    Path {
+        /// The path with its query.
+        path: String,
+    },
+    /// The request body could not be written as JSON.
     #[error("the request cannot be written as JSON: {reason}")]
     Encode {
-        /// The encoder's words.
+        /// The encoder's message.
         reason: String,
     },
     /// TLS could not be set up on this machine.
     #[error("TLS cannot be set up: {reason}")]
     Tls {
-        /// The provider's words.
+        /// The TLS library's message.
         reason: String,
     },
-    /// No connection, so nothing was processed.
+    /// There was no connection, so the node processed nothing.
     #[error("cannot reach {url}: {reason}")]
     Unreachable {
         /// The base address.
         url: String,
-        /// Why, with a hint where there is one.
+        /// The reason, with a hint where there is one.
         reason: String,
     },
     /// The connection ended before the answer was complete.
     #[error(
-        "the connection to {url} ended before the answer was complete ({reason}); the request may have taken effect"
+        "the connection to {url} ended before the answer was complete ({reason}); the request may \
+         have taken effect"
     )]
     Interrupted {
         /// The base address.
         url: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// No complete answer in time.
+    /// There was no complete answer in time.
     #[error("no answer from {url} within {timeout_ms} ms; the request may have taken effect")]
     TimedOut {
         /// The base address.
         url: String,
-        /// How long was waited, in milliseconds.
+        /// The request timeout, in milliseconds.
         timeout_ms: u64,
     },
-    /// The node answered, and refused.
+    /// The node answered with an error.
     #[error(transparent)]
     Api(Box<ApiFailure>),
-    /// Something answered that does not speak this API.
+    /// The answer is not one of this API.
     #[error(
-        "{url} answered {status} with something that is not a Triggers answer ({reason}); is this the right address?"
+        "{url} answered {status} with something that is not a Triggers answer ({reason}); is this \
+         the right address?"
     )]
     Unexpected {
         /// The base address.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// What did not fit.
+        /// Why the answer could not be read.
         reason: String,
     },
 }
 
 impl ClientError {
-    /// Whether the same call may succeed a little later: the node was away, busy or limiting.
+    /// Whether the same call may succeed later: the node was unreachable, busy or limiting the
+    /// rate.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Interrupted { .. } | Self::TimedOut { .. } => true,
@@ -97,7 +104,7 @@ impl ClientError {
         }
     }
 
-    /// What the node asked to wait before the next call, in seconds.
+    /// How long the node asked the caller to wait, in seconds.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Api(failure) => failure.retry_after_seconds,
@@ -106,7 +113,7 @@ impl ClientError {
     }
 }
 
-/// An error body of the API, complete.
+/// An error answer of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiFailure {
     /// The HTTP status.
@@ -116,8 +123,8 @@ pub struct ApiFailure {
     /// The explanation for people.
     pub message: String,
     /// The faults field by field; empty unless it was a validation error.
-    pub details: Vec<FieldFault>,
-    /// What to quote when asking the operator.
+    pub details: Vec<Detail>,
+    /// The request id, to quote when asking the operator.
     pub request_id: Option<String>,
     /// `Retry-After`, in seconds.
     pub retry_after_seconds: Option<u64>,
@@ -141,49 +148,23 @@ impl fmt::Display for ApiFailure {
     }
 }
 
-/// One fault of a validation error.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct FieldFault {
-    /// The field's path in the request.
-    #[serde(default)]
-    pub field: String,
-    /// What is wrong with it.
-    #[serde(default)]
-    pub message: String,
-}
-
-#[derive(Deserialize)]
-struct ErrorEnvelope {
-    error: ErrorMember,
-}
-
-#[derive(Deserialize)]
-struct ErrorMember {
-    code: String,
-    message: String,
-    #[serde(default)]
-    details: Option<Vec<FieldFault>>,
-    request_id: Option<String>,
-}
-
 /// Reads an error body.
 ///
 /// # Errors
-/// What does not fit, when the body is not the API's.
+/// What does not fit, if the body is not the API's.
 pub(super) fn api_failure(status: u16, body: &[u8]) -> Result<ApiFailure, String> {
-    let ErrorEnvelope { error } =
-        serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let ErrorBody { error } = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     Ok(ApiFailure {
         status,
         code: error.code,
         message: error.message,
-        details: error.details.unwrap_or_default(),
-        request_id: error.request_id,
+        details: error.details,
+        request_id: Some(error.request_id),
         retry_after_seconds: None,
     })
 }
 
-/// Why a connection could not be made or kept, in words, from a chain of library errors.
+/// Says why a connection failed, from a chain of library errors.
 pub fn transport_reason(error: &(dyn Error + 'static)) -> String {
     let mut current = Some(error);
     let mut deepest = error.to_string();

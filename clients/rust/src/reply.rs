@@ -1,47 +1,67 @@
-//! A complete answer of the node: status, the headers the command line cares about, and the body as it came.
-//!
-//! Invariant: a `Reply` that leaves `Client::execute` has a 2xx status; any other became a `ClientError` here.
-//! Decoding is separate from receiving, so that machine output is the node's own bytes and a field this version does not
-//! know is passed on.
-//!
-//! It is not a stream: the body is in memory, bounded by `BODY_BYTES_MAX`.
+//! A complete answer of the node: status, headers that matter to callers, and the body as it came.
+
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::ClientError;
-use super::error::api_failure;
+use super::error::{ClientError, api_failure};
 
-/// One answer.
+/// One answer with a 2xx status, whose body is the JSON of a `T`. Any other answer is a
+/// [`ClientError`].
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub struct Reply<T> {
     /// The base address that answered.
     pub url: String,
     /// The HTTP status.
     pub status: u16,
     /// `X-Request-ID` of the answer.
     pub request_id: Option<String>,
-    /// `Retry-After`, in seconds, if it was a number.
+    /// `Retry-After` in seconds, if it was a number.
     pub retry_after_seconds: Option<u64>,
     /// Whether this is the first answer to an idempotency key, given again.
-    pub replayed: bool,
+    pub is_replayed: bool,
     /// The body, byte for byte.
     pub body: Bytes,
+    of: PhantomData<fn() -> T>,
 }
 
-impl Reply {
-    /// Reads the body as JSON.
+impl<T> Reply<T> {
+    pub(super) fn new(url: String, status: u16) -> Self {
+        Self {
+            url,
+            status,
+            request_id: None,
+            retry_after_seconds: None,
+            is_replayed: false,
+            body: Bytes::new(),
+            of: PhantomData,
+        }
+    }
+
+    /// Reads the body.
     ///
     /// # Errors
-    /// `ClientError::Unexpected` when it does not have that shape.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+    /// `ClientError::Unexpected` if the body does not have that shape.
+    pub fn decode(&self) -> Result<T, ClientError>
+    where
+        T: DeserializeOwned,
+    {
+        self.decode_as()
+    }
+
+    /// Reads the body as another type, for members that `T` does not know.
+    ///
+    /// # Errors
+    /// `ClientError::Unexpected` if the body does not have that shape.
+    pub fn decode_as<U: DeserializeOwned>(&self) -> Result<U, ClientError> {
         serde_json::from_slice(&self.body).map_err(|error| self.unexpected(error.to_string()))
     }
 
     /// The body as text, without surrounding white space.
     ///
     /// # Errors
-    /// `ClientError::Unexpected` when it is not UTF-8.
+    /// `ClientError::Unexpected` if the body is not UTF-8.
     pub fn text(&self) -> Result<&str, ClientError> {
         std::str::from_utf8(&self.body)
             .map(str::trim)

@@ -1,14 +1,16 @@
-//! `triggers cluster certs`: the certificate authority of a cluster, and a certificate for each node.
+//! `triggers cluster certs`: the certificate authority of a cluster, and a certificate for each
+//! node.
 //!
 //! ```text
 //! DIR/ca.pem    DIR/ca-key.pem      the authority, made once and used again
-//! DIR/NAME.pem  DIR/NAME-key.pem    one node; its name is in the certificate, and the other nodes look for it there
+//! DIR/NAME.pem  DIR/NAME-key.pem    one node; other nodes check the name in its certificate
 //! ```
-//! Invariants: `CERTS-1` nothing is written before every certificate is made and was accepted under the authority;
-//! `CERTS-2` a node's files are replaced only if that is asked for, the authority's never; `CERTS-3` a private key is
-//! readable by its owner alone, from the moment its file is there.
+//! - `CERTS-1`: no file is written before every certificate is made and accepted under the
+//!   authority.
+//! - `CERTS-2`: a node's files are replaced only on request, and the authority's never.
+//! - `CERTS-3`: only its owner can read a private key, from the moment its file exists.
 //!
-//! It brings no file to a node, and it renews nothing by itself.
+//! The command distributes no files and renews nothing by itself.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -40,37 +42,41 @@ Examples:
   triggers cluster certs --out cluster --node node-4                 later, under the same authority
   triggers cluster certs --out cluster --node node-1 --force         renew before it expires
 
-Each node needs ca.pem and its own two files. Keep ca-key.pem off the nodes: who has it can join the \
+Each node needs ca.pem and its own two files. Keep ca-key.pem off the nodes: who has it can join \
+the \
 cluster.")]
 pub struct CertsArguments {
-    /// Directory for the files; it is made if it is not there
+    /// Directory for the files; created if missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Names of the nodes (node.name), separated by commas; repeatable
-    #[arg(long = "node", value_name = "NAME", required = true, value_delimiter = ',', value_parser = node_name)]
+    #[arg(long = "node", value_name = "NAME", required = true, value_delimiter = ',',
+        value_parser = node_name)]
     pub nodes: Vec<String>,
     /// A further host name or IP address for the certificates; repeatable
     #[arg(long = "host", value_name = "HOST_OR_IP", value_parser = host)]
     pub hosts: Vec<String>,
     /// How long the certificates of the nodes are valid
-    #[arg(long, value_name = "N", default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    #[arg(long, value_name = "N", default_value_t = 825,
+        value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub days: u32,
-    /// How long the authority is valid, if it is made now
-    #[arg(long, value_name = "N", default_value_t = 3_650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    /// How long a new authority is valid
+    #[arg(long, value_name = "N", default_value_t = 3_650,
+        value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub ca_days: u32,
-    /// Replace the files of a node that has some
+    /// Replace existing files of a node
     #[arg(long)]
     pub force: bool,
 }
 
-/// A file that was made, and what is in it.
+/// A new file and its content.
 #[derive(Debug, PartialEq, Eq)]
 struct Made {
     file: PathBuf,
     holds: String,
 }
 
-/// Makes the files and says what to do with them.
+/// Makes the files and prints what to do with them.
 ///
 /// # Errors
 /// `CommandError::Failed` if a file is there already, or cannot be read or written.
@@ -118,7 +124,7 @@ fn make(arguments: &CertsArguments, environment: &Environment) -> Result<Vec<Mad
     Ok(made)
 }
 
-/// The authority that is in the directory, or none.
+/// Reads the authority in the directory, if there is one.
 fn opened(out: &Path) -> Result<Option<Authority>, CommandError> {
     let (certificate, key) = (certificate_file(out, "ca"), key_file(out, "ca"));
     match (read(&certificate)?, read(&key)?) {
@@ -224,13 +230,15 @@ fn file_error(what: &str, file: &Path, error: &io::Error) -> CommandError {
     CommandError::Failed(format!("cannot {what} {}: {error}", file.display()))
 }
 
-/// A name that a node of a cluster can have, that a certificate can bear, and whose files are nobody else's.
+/// Parses a node's name: valid in a certificate, and with file names that no other node shares.
 fn node_name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let begins = text.starts_with(|first: char| first.is_ascii_lowercase());
     if !begins || text.len() > 63 || text.ends_with('-') || !text.bytes().all(allowed) {
         return Err(
-            "must be 1 to 63 characters of a-z, 0-9 and -, beginning with a letter, not ending with -".to_owned()
+            "must be 1 to 63 characters of a-z, 0-9 and -, beginning with a letter, not ending \
+             with -"
+                .to_owned(),
         );
     }
     if text == "ca" || text.ends_with("-key") {

@@ -1,9 +1,9 @@
-//! `triggers cluster drain`: marks a node as draining, and waits if asked until others own its partitions.
+//! `triggers cluster drain`: marks a node as draining, and optionally waits until others own its
+//! partitions.
 //!
-//! The node serves on and turns load balancers away; it is stopped by whoever runs it. Invariants: the wait has an end, and
-//! reaching it is a failure; a node that does not answer is asked again until then, since it may only be busy.
-//!
-//! A drain is not taken back: start the node again for that.
+//! The node keeps serving and fails its readiness check, so that load balancers turn away. The wait
+//! ends at the timeout at the latest, which is a failure. A node that does not answer is asked
+//! again, since it may be busy. Only a restart of the node ends a drain.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::super::output;
 use super::view::View;
 use triggers_client::{Call, Client};
 
-/// Between two looks at the node.
+/// Pause between two questions to the node.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Arguments of `triggers cluster drain`.
@@ -24,7 +24,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 Example:
   triggers cluster drain --wait && systemctl restart triggers
 
-The node serves on while others take over its partitions. With --wait the exit code is 1 if it still \
+The node serves on while others take over its partitions. With --wait the exit code is 1 if it \
+still \
 owns some when the time is up.")]
 pub struct DrainArguments {
     /// Which node to drain.
@@ -33,19 +34,20 @@ pub struct DrainArguments {
     /// Wait until the node owns no partition
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait, in seconds
+    /// Longest wait, in seconds
     #[arg(long, value_name = "N", default_value_t = 120, requires = "wait")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
 }
 
-/// Asks the node to drain, and waits if that is asked for.
+/// Asks the node to drain, and waits if requested.
 ///
 /// # Errors
-/// Why the node could not be reached, and `CommandError::Failed` if it owns partitions when the time is up.
+/// Why the node cannot be reached; `CommandError::Failed` if it still owns partitions at the
+/// timeout.
 pub async fn run(arguments: &DrainArguments) -> Result<(), CommandError> {
     let client = arguments.admin.client()?;
-    client.execute(Call::post(&["cluster", "drain"])).await?;
+    client.send::<()>(Call::post(&["cluster", "drain"])).await?;
     if !arguments.wait {
         return output::line("draining");
     }

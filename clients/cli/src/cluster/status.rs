@@ -1,9 +1,8 @@
-//! `triggers cluster status`: the members of a cluster and who owns what, as one node sees it.
+//! `triggers cluster status`: the nodes of a cluster and the owners of partitions, as one node sees
+//! them.
 //!
-//! Invariant: an answer is shown whether the cluster is well or not, with exit code 0; that a partition has no owner is
-//! said, and judging it is left to alerts.
-//!
-//! It asks one node once.
+//! The exit code is 0 whether the cluster is healthy or not. The output names partitions without an
+//! owner; alerts judge that.
 
 use clap::Args;
 
@@ -20,7 +19,8 @@ Examples:
   triggers cluster status
   triggers cluster status --admin-url http://10.0.0.1:9090 --partitions
 
-LINK is whether the node that answers reaches the member; BEAT-AGE how long ago it saw a beat of it.")]
+LINK is whether the answering node reaches the node; BEAT-AGE is the time since its last \
+heartbeat.")]
 pub struct StatusArguments {
     /// Which node to ask.
     #[command(flatten)]
@@ -33,10 +33,10 @@ pub struct StatusArguments {
     pub json: bool,
 }
 
-/// Asks the node and shows its answer.
+/// Asks the node and prints its answer.
 ///
 /// # Errors
-/// Why the node could not be reached.
+/// Why the node cannot be reached.
 pub async fn run(arguments: &StatusArguments) -> Result<(), CommandError> {
     let (view, reply) = View::ask(&arguments.admin.client()?).await?;
     if arguments.json {
@@ -50,7 +50,7 @@ pub async fn run(arguments: &StatusArguments) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// The members, in the order of their names.
+/// The nodes, in the order of their names.
 pub(super) fn members(view: &View) -> Table {
     let unknown = || "-".to_owned();
     let mut sorted: Vec<_> = view.members.iter().collect();
@@ -80,7 +80,7 @@ pub(super) fn members(view: &View) -> Table {
     table
 }
 
-/// The partitions in one line, and a second one if some have no owner.
+/// A summary of the partitions, with a second line if some have no owner.
 pub(super) fn summary(view: &View) -> String {
     let partitions = &view.partitions;
     let (owned, count) = (view.owned(), partitions.count);
@@ -97,7 +97,7 @@ pub(super) fn summary(view: &View) -> String {
     text
 }
 
-/// Who owns which partition.
+/// The owner of each partition.
 pub(super) fn owners(view: &View) -> Table {
     let mut table = Table::new(["PARTITION", "OWNER", "EPOCH", "INCARNATION"]);
     for one in &view.partitions.owners {
@@ -119,7 +119,7 @@ fn share(owned: u64, count: u64) -> String {
     }
 }
 
-/// Ascending numbers, those that follow each other as `first-last`.
+/// Writes ascending numbers as ranges, such as `1-3, 7`.
 fn ranges(numbers: &[u64]) -> String {
     let runs = numbers.chunk_by(|one, next| one + 1 == *next);
     let run = |run: &[u64]| match run {

@@ -1,9 +1,5 @@
-//! What `status` prints and when `drain --wait` ends, against answers as nodes give them.
-//!
-//! The answers are texts: of this version, of the version before, and of a cluster that is not well. Waits are for a
-//! number of answers, not for a time.
-//!
-//! Not here: the certificates, which have tests of their own, and a real cluster.
+//! What `status` prints and when `drain --wait` ends, for answers of healthy, older and broken
+//! clusters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::view::View;
 use super::{drain, status};
-use triggers_client::{Client, ClientOptions};
+use triggers_client::Client;
 
 fn view(answer: Value) -> View {
     serde_json::from_value(answer).unwrap()
@@ -28,11 +24,15 @@ fn three_nodes() -> Value {
         "node": "node-1",
         "incarnation": "node-1@b.1",
         "members": [
-            {"name": "node-2", "incarnation": "node-2@a.1", "address": "10.0.0.2:8080", "peer_address": "10.0.0.2:7400",
-             "state": "silent", "beat": 12, "beat_age_ms": 9_870, "partitions_owned": 2, "link": "down",
+            {"name": "node-2", "incarnation": "node-2@a.1", "address": "10.0.0.2:8080",
+             "peer_address": "10.0.0.2:7400",
+             "state": "silent", "beat": 12, "beat_age_ms": 9_870, "partitions_owned": 2,
+             "link": "down",
              "version": "0.1.0"},
-            {"name": "node-1", "incarnation": "node-1@b.1", "address": "10.0.0.1:8080", "peer_address": "10.0.0.1:7400",
-             "state": "up", "beat": 123, "beat_age_ms": 812, "partitions_owned": 3, "link": "self", "version": "0.1.0"},
+            {"name": "node-1", "incarnation": "node-1@b.1", "address": "10.0.0.1:8080",
+             "peer_address": "10.0.0.1:7400",
+             "state": "up", "beat": 123, "beat_age_ms": 812, "partitions_owned": 3,
+             "link": "self", "version": "0.1.0"},
         ],
         "partitions": {"count": 8, "owned": 5, "epoch_min": 1, "epoch_max": 7, "owners": [
             {"partition": 0, "owner": "node-1", "incarnation": "node-1@b.1", "epoch": 3},
@@ -70,7 +70,8 @@ node-2  silent  down  9.9 s     2           25.0 %  10.0.0.2:8080  0.1.0";
 #[test]
 fn a_node_that_says_less_is_understood() {
     let view = view(json!({
-        "members": [{"name": "node-1", "incarnation": "i", "address": "127.0.0.1:8080", "state": "up",
+        "members": [{"name": "node-1", "incarnation": "i", "address": "127.0.0.1:8080",
+         "state": "up",
                      "partitions_owned": 256, "of_a_later_version": {}}],
         "partitions": {"count": 256, "epoch_min": 1, "epoch_max": 1},
     }));
@@ -109,7 +110,8 @@ fn partitions_that_nobody_owns_are_counted_if_the_owners_are_not_named() {
     );
 }
 
-/// A node that owns a partition less at each answer, from `owned` on; every third time it is too busy to answer.
+/// A node that owns a partition less at each answer, from `owned` on; every third time it is too
+/// busy to answer.
 async fn node_that_owns(owned: u64, stays_at: u64) -> Client {
     let asked = Arc::new(AtomicU64::new(0));
     let answer = move || async move {
@@ -119,16 +121,22 @@ async fn node_that_owns(owned: u64, stays_at: u64) -> Client {
             return (StatusCode::SERVICE_UNAVAILABLE, Json(busy)).into_response();
         }
         let owned = owned.saturating_sub(count).max(stays_at);
-        let members = json!([{"name": "a", "incarnation": "a@1", "state": "silent", "partitions_owned": 1},
-                             {"name": "a", "incarnation": "a@2", "state": "draining", "partitions_owned": owned},
-                             {"name": "b", "incarnation": "b@1", "state": "silent", "partitions_owned": 1}]);
-        Json(json!({"node": "a", "incarnation": "a@2", "members": members, "partitions": {"count": 8}})).into_response()
+        let members = json!([{"name": "a", "incarnation": "a@1", "state": "silent",
+                              "partitions_owned": 1},
+                             {"name": "a", "incarnation": "a@2", "state": "draining",
+                              "partitions_owned": owned},
+                             {"name": "b", "incarnation": "b@1", "state": "silent",
+                              "partitions_owned": 1}]);
+        let partitions = json!({"count": 8});
+        let view = json!({"node": "a", "incarnation": "a@2", "members": members,
+                          "partitions": partitions});
+        Json(view).into_response()
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().route("/v1/cluster", get(answer));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Client::new(&ClientOptions::new(url, None)).unwrap()
+    Client::builder(url).build().unwrap()
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
-//! `triggers events list`: one page of the inbox, or all of it by following the cursor.
+//! `triggers events list`: one page of the inbox, or all pages.
 //!
-//! Invariant: a table is printed page by page, so memory is bounded by one page whatever the inbox holds. With `--json` one
-//! page is the node's answer as it came; with `--all --json` it is one event a line.
-//!
-//! It changes nothing: events listed are not leased.
+//! Tables are printed page by page, so memory is bounded by one page. With `--json` a page is
+//! printed as the node sent it; with `--all --json` each event is one line. Listing leases no
+//! events.
 
 use clap::{Args, ValueEnum};
 
-use triggers_client::resources::{Event, InboxPage};
-use triggers_client::{Call, Client, ClientError, Reply};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use triggers_client::{Client, ClientError, InboxPage, InboxQuery, Reply};
+use triggers_protocol::EventStatus;
 
 use super::super::exit::CommandError;
 use super::super::output;
@@ -32,7 +33,8 @@ pub struct ListArguments {
     #[arg(long = "type", value_name = "TYPE")]
     event_types: Vec<String>,
     /// Events on a page
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
+    #[arg(long, value_name = "N", default_value_t = 50,
+        value_parser = clap::value_parser!(u16).range(1..=200))]
     limit: u16,
     /// Follow the cursor to the end
     #[arg(long)]
@@ -47,7 +49,7 @@ pub struct ListArguments {
 pub enum StatusFilter {
     /// Waiting for a consumer.
     Received,
-    /// Taken by a consumer, or waiting for the next attempt.
+    /// Leased, being pushed, or waiting for the next attempt.
     Queued,
     /// Given up after the last attempt.
     Failed,
@@ -55,15 +57,21 @@ pub enum StatusFilter {
     Delivered,
 }
 
-impl StatusFilter {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Received => "received",
-            Self::Queued => "queued",
-            Self::Failed => "failed",
-            Self::Delivered => "delivered",
+impl From<StatusFilter> for EventStatus {
+    fn from(filter: StatusFilter) -> Self {
+        match filter {
+            StatusFilter::Received => Self::Received,
+            StatusFilter::Queued => Self::Queued,
+            StatusFilter::Failed => Self::Failed,
+            StatusFilter::Delivered => Self::Delivered,
         }
     }
+}
+
+/// The events of a page as the node wrote them.
+#[derive(Deserialize)]
+struct RawPage {
+    events: Vec<Box<RawValue>>,
 }
 
 pub(super) async fn run(
@@ -71,11 +79,17 @@ pub(super) async fn run(
     arguments: &ListArguments,
     json: bool,
 ) -> Result<(), CommandError> {
-    let mut cursor = arguments.cursor.clone();
+    let mut query = InboxQuery {
+        limit: Some(arguments.limit.into()),
+        status: Some(arguments.status.into()),
+        cursor: arguments.cursor.clone(),
+        event_types: arguments.event_types.clone(),
+        ..InboxQuery::default()
+    };
     let mut listed = 0;
     loop {
-        let reply = client.execute(call(arguments, cursor.as_deref())).await?;
-        let page: InboxPage = reply.decode()?;
+        let reply = client.list_inbox(&query).await?;
+        let page = reply.decode()?;
         listed += page.events.len();
         print(&reply, &page, arguments.all, json)?;
         if !arguments.all || !page.has_more || page.cursor.is_none() {
@@ -84,53 +98,41 @@ pub(super) async fn run(
             }
             return Ok(());
         }
-        cursor = page.cursor;
+        query.cursor = page.cursor;
     }
 }
 
-fn call(arguments: &ListArguments, cursor: Option<&str>) -> Call {
-    let mut call = Call::get(&["inbox"])
-        .query("limit", &arguments.limit.to_string())
-        .query("status", arguments.status.as_str())
-        .query_optional("cursor", cursor);
-    for event_type in &arguments.event_types {
-        call = call.query("event_type", event_type);
-    }
-    call
-}
-
-fn print(reply: &Reply, page: &InboxPage, all: bool, json: bool) -> Result<(), CommandError> {
+fn print(
+    reply: &Reply<InboxPage>,
+    page: &InboxPage,
+    all: bool,
+    json: bool,
+) -> Result<(), CommandError> {
     match (json, all) {
         (true, false) => output::line(reply.text()?),
-        (true, true) => page.events.iter().try_for_each(|event| output::line(event.get())),
+        (true, true) => raw_events(reply)?.iter().try_for_each(|event| output::line(event.get())),
         (false, _) => {
             let mut table = Table::new(EVENT_COLUMNS);
             for event in &page.events {
-                table.row(event_cells(&decoded(reply, event.get())?));
+                table.row(event_cells(event));
             }
             if table.is_empty() { Ok(()) } else { output::line(&table.to_string()) }
         }
     }
 }
 
-/// Reads one event of a page.
-pub(super) fn decoded(reply: &Reply, text: &str) -> Result<Event, ClientError> {
-    serde_json::from_str(text).map_err(|error| ClientError::Unexpected {
-        url: reply.url.clone(),
-        status: reply.status,
-        reason: error.to_string(),
-    })
+/// The events of a page, byte for byte.
+pub(super) fn raw_events(reply: &Reply<InboxPage>) -> Result<Vec<Box<RawValue>>, ClientError> {
+    Ok(reply.decode_as::<RawPage>()?.events)
 }
 
 fn note(page: &InboxPage, listed: usize, arguments: &ListArguments) {
-    let total = page.pagination.as_ref().and_then(|pagination| pagination.total_count);
-    let status = arguments.status.as_str();
-    output::note(&match total {
-        Some(total) if arguments.event_types.is_empty() => {
-            format!("{listed} listed of {total} {status}")
-        }
-        Some(total) => format!("{listed} listed; {total} {status} of all types"),
-        None => format!("{listed} listed"),
+    let total = page.pagination.total_count;
+    let status = EventStatus::from(arguments.status);
+    output::note(&if arguments.event_types.is_empty() {
+        format!("{listed} listed of {total} {status}")
+    } else {
+        format!("{listed} listed; {total} {status} of all types")
     });
     if let (true, Some(cursor)) = (page.has_more, &page.cursor) {
         output::note(&format!("more: --all, or --cursor {cursor}"));

@@ -1,24 +1,25 @@
-//! `triggers events replay`: events that are delivered again, named one by one or selected by a filter.
+//! `triggers events replay`: has events delivered again, by id or by a filter.
 //!
-//! A filtered request replays some events and says where it stopped; it is then made again from there. `Progress`
-//! decides whether and when; it is a machine without I/O. Invariants: a node that asks to wait is not asked earlier, and is
-//! asked at most `WAITS_MAX` times in a row without getting on; what was replayed before an error is said.
+//! A filtered request replays some events and says where it stopped; the command then repeats it
+//! from there. `Progress` decides whether and when, without I/O.
 //!
-//! It does not choose events itself: which ones fit is the node's decision.
+//! - `REPLAY-1`: the command waits as long as the node asks, and at most `WAITS_MAX` times in a row
+//!   without progress.
+//! - `REPLAY-2`: an error says how many events were replayed before it.
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 use serde_json::json;
 
-use triggers_client::resources::ReplayOutcome;
-use triggers_client::{Call, Client, ClientError};
+use triggers_client::api::{InboxReplay, ReplayAnswer, ReplayedStatus};
+use triggers_client::{Client, ClientError};
+use triggers_protocol::{EventTypePattern, Timestamp};
 
 use super::super::exit::CommandError;
 use super::super::output;
 
-/// Waits in a row, at most.
+/// Most waits in a row.
 const WAITS_MAX: u32 = 100;
 /// Longest wait, in seconds.
 const PAUSE_SECONDS_MAX: u64 = 3_600;
@@ -29,7 +30,8 @@ const PAUSE_SECONDS_MAX: u64 = 3_600;
 Examples:
   triggers events replay 019b76da-a800-7000-8000-000000000001
   triggers events replay --status failed
-  triggers events replay --status delivered --type 'order.*' --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z
+  triggers events replay --status delivered --type 'order.*' --from 2026-01-01T00:00:00Z --to \
+2026-01-02T00:00:00Z
 
 Give ids or a status. The times are those of acceptance.")]
 pub struct ReplayArguments {
@@ -42,33 +44,29 @@ pub struct ReplayArguments {
     filter: FilterArguments,
 }
 
-/// What selects events, as arguments and as the request body.
-#[derive(Debug, Clone, Args, Serialize)]
+/// What selects events.
+#[derive(Debug, Clone, Args)]
 pub struct FilterArguments {
     /// All events in this status
     #[arg(long, value_enum, value_name = "STATUS")]
     status: Option<ReplayStatus>,
     /// Only events of this type, exact or such as 'order.*'
-    #[arg(long = "type", value_name = "PATTERN", requires = "status")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_type: Option<String>,
+    #[arg(long = "type", value_name = "PATTERN", requires = "status",
+        value_parser = EventTypePattern::parse)]
+    event_type: Option<EventTypePattern>,
     /// Only events from this time on, RFC 3339
-    #[arg(long = "from", value_name = "TIME", requires = "status")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from_timestamp: Option<String>,
+    #[arg(long = "from", value_name = "TIME", requires = "status", value_parser = Timestamp::parse)]
+    from_timestamp: Option<Timestamp>,
     /// Only events up to this time, RFC 3339
-    #[arg(long = "to", value_name = "TIME", requires = "status")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to_timestamp: Option<String>,
+    #[arg(long = "to", value_name = "TIME", requires = "status", value_parser = Timestamp::parse)]
+    to_timestamp: Option<Timestamp>,
     /// Go on where an earlier command was stopped
     #[arg(long, value_name = "CURSOR", requires = "status")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
 }
 
 /// The statuses that an event can be replayed from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReplayStatus {
     /// Given up after the last attempt.
     Failed,
@@ -76,7 +74,22 @@ pub enum ReplayStatus {
     Delivered,
 }
 
-/// What to do after an answer.
+impl FilterArguments {
+    fn selection(&self, status: ReplayStatus) -> InboxReplay {
+        InboxReplay {
+            status: match status {
+                ReplayStatus::Failed => ReplayedStatus::Failed,
+                ReplayStatus::Delivered => ReplayedStatus::Delivered,
+            },
+            event_type: self.event_type.clone(),
+            from_timestamp: self.from_timestamp,
+            to_timestamp: self.to_timestamp,
+            cursor: self.cursor.clone(),
+        }
+    }
+}
+
+/// The next step after an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Done,
@@ -85,7 +98,7 @@ enum Next {
     GiveUp,
 }
 
-/// What has been replayed, and how long nothing has been.
+/// The events replayed so far, and the waits since the last progress.
 #[derive(Debug, Default)]
 struct Progress {
     replayed: u64,
@@ -93,22 +106,22 @@ struct Progress {
 }
 
 impl Progress {
-    fn answered(&mut self, outcome: &ReplayOutcome) -> Next {
+    fn answered(&mut self, outcome: &ReplayAnswer) -> Next {
         self.replayed += outcome.replayed;
         match outcome {
-            ReplayOutcome { has_more: false, .. } => Next::Done,
-            ReplayOutcome { replayed: 0, .. } => self.wait(1),
-            ReplayOutcome { .. } => {
+            ReplayAnswer { has_more: false, .. } => Next::Done,
+            ReplayAnswer { replayed: 0, .. } => self.wait(1),
+            ReplayAnswer { .. } => {
                 self.waits = 0;
                 Next::After(0)
             }
         }
     }
 
-    fn refused(&mut self, error: &ClientError) -> Next {
+    fn failed(&mut self, error: &ClientError) -> Next {
         match error {
-            ClientError::Api(failure) if matches!(failure.status, 429 | 503) => {
-                self.wait(failure.retry_after_seconds.unwrap_or(1))
+            ClientError::Api(api) if matches!(api.status, 429 | 503) => {
+                self.wait(api.retry_after_seconds.unwrap_or(1))
             }
             _ => Next::GiveUp,
         }
@@ -130,16 +143,16 @@ pub(super) async fn run(
     json: bool,
 ) -> Result<(), CommandError> {
     match arguments.filter.status {
-        Some(_) => selected(client, &arguments.filter, json).await,
+        Some(status) => selected(client, arguments.filter.selection(status), json).await,
         None => named(client, &arguments.ids, json).await,
     }
 }
 
-/// Replays one after another; what the node refuses does not keep the others from it.
+/// Replays one event after another. An error of one does not stop the others.
 async fn named(client: &Client, ids: &[String], json: bool) -> Result<(), CommandError> {
     let mut failed = 0;
     for id in ids {
-        match client.execute(Call::post(&["events", id, "replay"])).await {
+        match client.replay_event(id).await {
             Ok(reply) if json => output::line(reply.text()?)?,
             Ok(_) => output::line(&format!("replayed {id}"))?,
             Err(error @ ClientError::Api(_)) if ids.len() > 1 => {
@@ -159,27 +172,25 @@ async fn named(client: &Client, ids: &[String], json: bool) -> Result<(), Comman
 
 async fn selected(
     client: &Client,
-    filter: &FilterArguments,
+    mut selection: InboxReplay,
     json: bool,
 ) -> Result<(), CommandError> {
-    let mut filter = filter.clone();
     let mut progress = Progress::default();
     loop {
-        let call = Call::post(&["inbox", "replay"]).json(&filter)?;
-        let (next, refusal) = match client.execute(call).await {
-            Ok(reply) => match reply.decode::<ReplayOutcome>() {
+        let (next, failure) = match client.replay_inbox(&selection).await {
+            Ok(reply) => match reply.decode() {
                 Ok(outcome) => {
-                    filter.cursor = outcome.cursor.clone().or(filter.cursor);
+                    selection.cursor = outcome.cursor.clone().or(selection.cursor);
                     (progress.answered(&outcome), None)
                 }
                 Err(error) => (Next::GiveUp, Some(error)),
             },
-            Err(error) => (progress.refused(&error), Some(error)),
+            Err(error) => (progress.failed(&error), Some(error)),
         };
         match next {
             Next::Done => return print(progress.replayed, json),
             Next::GiveUp => {
-                return Err(given_up(progress.replayed, filter.cursor.as_deref(), refusal));
+                return Err(given_up(progress.replayed, selection.cursor.as_deref(), failure));
             }
             Next::After(0) => {}
             Next::After(seconds) => {
@@ -201,14 +212,14 @@ fn print(replayed: u64, json: bool) -> Result<(), CommandError> {
     }
 }
 
-fn given_up(replayed: u64, cursor: Option<&str>, refusal: Option<ClientError>) -> CommandError {
+fn given_up(replayed: u64, cursor: Option<&str>, failure: Option<ClientError>) -> CommandError {
     if replayed > 0 {
         output::note(&format!("replayed {replayed} events before it ended"));
     }
     if let Some(cursor) = cursor {
         output::note(&format!("to go on: --cursor {}", output::printable(cursor)));
     }
-    match refusal {
+    match failure {
         Some(error) => error.into(),
         None => CommandError::Failed(
             "the node says that there are more events and replays none".to_owned(),
@@ -221,7 +232,7 @@ mod tests {
     use super::*;
     use triggers_client::ApiFailure;
 
-    fn refusal(status: u16, retry_after_seconds: Option<u64>) -> ClientError {
+    fn failure(status: u16, retry_after_seconds: Option<u64>) -> ClientError {
         ClientError::Api(Box::new(ApiFailure {
             status,
             code: "CODE".to_owned(),
@@ -236,14 +247,14 @@ mod tests {
     fn it_goes_on_until_there_is_no_more() {
         let mut progress = Progress::default();
         assert_eq!(
-            progress.answered(&ReplayOutcome { replayed: 10_000, has_more: true, cursor: None }),
+            progress.answered(&ReplayAnswer { replayed: 10_000, has_more: true, cursor: None }),
             Next::After(0)
         );
-        assert_eq!(progress.refused(&refusal(429, Some(7))), Next::After(7));
-        assert_eq!(progress.refused(&refusal(503, None)), Next::After(1));
-        assert_eq!(progress.refused(&refusal(503, Some(0))), Next::After(1));
+        assert_eq!(progress.failed(&failure(429, Some(7))), Next::After(7));
+        assert_eq!(progress.failed(&failure(503, None)), Next::After(1));
+        assert_eq!(progress.failed(&failure(503, Some(0))), Next::After(1));
         assert_eq!(
-            progress.answered(&ReplayOutcome { replayed: 5, has_more: false, cursor: None }),
+            progress.answered(&ReplayAnswer { replayed: 5, has_more: false, cursor: None }),
             Next::Done
         );
         assert_eq!(progress.replayed, 10_005);
@@ -253,30 +264,17 @@ mod tests {
     fn waits_in_a_row_are_bounded() {
         let mut progress = Progress::default();
         for _ in 0..WAITS_MAX {
-            assert_eq!(progress.refused(&refusal(429, Some(1))), Next::After(1));
+            assert_eq!(progress.failed(&failure(429, Some(1))), Next::After(1));
         }
         assert_eq!(
-            progress.answered(&ReplayOutcome { replayed: 0, has_more: true, cursor: None }),
+            progress.answered(&ReplayAnswer { replayed: 0, has_more: true, cursor: None }),
             Next::GiveUp
         );
         assert_eq!(
-            progress.answered(&ReplayOutcome { replayed: 1, has_more: true, cursor: None }),
+            progress.answered(&ReplayAnswer { replayed: 1, has_more: true, cursor: None }),
             Next::After(0)
         );
-        assert_eq!(progress.refused(&refusal(429, Some(1))), Next::After(1));
-        assert_eq!(progress.refused(&refusal(400, None)), Next::GiveUp);
-    }
-
-    #[test]
-    fn only_what_was_given_is_sent() {
-        let filter = FilterArguments {
-            status: Some(ReplayStatus::Failed),
-            event_type: None,
-            from_timestamp: Some("2026-01-01T00:00:00Z".to_owned()),
-            to_timestamp: None,
-            cursor: None,
-        };
-        let body = serde_json::to_string(&filter).unwrap();
-        assert_eq!(body, r#"{"status":"failed","from_timestamp":"2026-01-01T00:00:00Z"}"#);
+        assert_eq!(progress.failed(&failure(429, Some(1))), Next::After(1));
+        assert_eq!(progress.failed(&failure(400, None)), Next::GiveUp);
     }
 }

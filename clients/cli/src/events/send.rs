@@ -1,23 +1,23 @@
 //! `triggers events send`: one event, from an argument, a file or stdin.
 //!
-//! Invariants: the payload goes out byte for byte as it was given (it is only checked to be a JSON object, so that the
-//! mistake is explained here); an answer out of the idempotency record is said to be one.
-//!
-//! It does not repeat a failed call. Whoever repeats gives an idempotency key.
+//! The payload is sent byte for byte as given. The command checks only that it is a JSON object, to
+//! explain the mistake. It does not repeat a failed call; an idempotency key makes repeating safe.
 
+use std::borrow::Cow;
 use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::value::RawValue;
 
-use triggers_client::resources::{Event, NewEvent};
-use triggers_client::{Call, Client};
+use triggers_client::Client;
+use triggers_client::api::NewEvent;
+use triggers_protocol::{EventType, Timestamp};
 
 use super::super::exit::CommandError;
 use super::super::output;
 
-/// Largest payload that is read, in bytes; the node takes 1 MiB.
+/// Largest payload in bytes, as the node accepts it.
 const PAYLOAD_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Arguments of `triggers events send`.
@@ -28,11 +28,12 @@ Examples:
   triggers events send --type order.created --payload-file order.json --idempotency-key order-7
   jq -c .order input.json | triggers events send --type order.created -
 
-Without a payload an empty object is sent. Repeating a command with the same idempotency key sends nothing twice.")]
+Without a payload an empty object is sent. Repeating a command with the same idempotency key \
+sends nothing twice.")]
 pub struct SendArguments {
     /// Type of the event: dot-separated words, such as order.created
-    #[arg(long = "type", value_name = "TYPE")]
-    event_type: String,
+    #[arg(long = "type", value_name = "TYPE", value_parser = EventType::parse)]
+    event_type: EventType,
     /// The payload, a JSON object
     #[arg(long, value_name = "JSON", conflicts_with_all = ["payload_file", "stdin"])]
     payload: Option<String>,
@@ -46,8 +47,8 @@ pub struct SendArguments {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// When it happened, RFC 3339 [default: the time of acceptance]
-    #[arg(long, value_name = "TIME")]
-    timestamp: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+    timestamp: Option<Timestamp>,
 }
 
 pub(super) async fn run(
@@ -55,27 +56,22 @@ pub(super) async fn run(
     arguments: &SendArguments,
     json: bool,
 ) -> Result<(), CommandError> {
-    let payload = payload(arguments)?;
     let body = NewEvent {
-        event_type: &arguments.event_type,
-        payload: &payload,
-        timestamp: arguments.timestamp.as_deref(),
+        event_type: arguments.event_type.clone(),
+        payload: Cow::Owned(payload(arguments)?),
+        timestamp: arguments.timestamp,
     };
-    let mut call = Call::post(&["events"]).json(&body)?;
-    if let Some(key) = &arguments.idempotency_key {
-        call = call.header("x-idempotency-key", key)?;
-    }
-    let reply = client.execute(call).await?;
-    if reply.replayed {
+    let reply = client.create_event(&body, arguments.idempotency_key.as_deref()).await?;
+    if reply.is_replayed {
         output::note(
-            "this idempotency key was used before: nothing new was sent, this is the first answer again",
+            "this idempotency key was used before: nothing new was sent, this is the first answer \
+             again",
         );
     }
     if json {
         return output::line(reply.text()?);
     }
-    let event: Event = reply.decode()?;
-    output::line(&event.event_id)
+    output::line(&reply.decode()?.event_id.to_string())
 }
 
 fn payload(arguments: &SendArguments) -> Result<Box<RawValue>, CommandError> {

@@ -1,10 +1,12 @@
-//! The HTTP server that takes webhooks, on any path, and hands them on judged: signature, repeat.
+//! The HTTP server that receives webhooks on any path, checks signature and repetition, and passes
+//! them on.
 //!
-//! Invariants: RECEIVER-1 a webhook whose signature does not fit is answered 400 and remembered nowhere; RECEIVER-2 memory
-//! is bounded: bodies by `BODY_BYTES_MAX`, those not handed on yet by `WAITING_MAX`, ids by `IDS_MAX` and `ID_BYTES_MAX`;
-//! RECEIVER-3 what nobody takes any more is answered 503, never with the wished status.
+//! - RECEIVER-1: a webhook whose signature does not fit is answered with 400 and not remembered.
+//! - RECEIVER-2: memory is bounded: bodies by `BODY_BYTES_MAX`, webhooks not yet passed on by
+//!   `WAITING_MAX`, ids by `IDS_MAX` and `ID_BYTES_MAX`.
+//! - RECEIVER-3: a webhook that nobody will print is answered with 503.
 //!
-//! It prints nothing and knows no node. Without a key it checks nothing, and says so with each webhook.
+//! Without a key the receiver checks no signature, and says so with each webhook.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,51 +23,51 @@ use triggers_protocol::webhook::{
 };
 use triggers_protocol::{Environment, Timestamp};
 
-/// Largest body that is taken.
+/// Largest body in bytes.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Webhooks that were taken and not handed on yet.
+/// Most webhooks that wait to be passed on.
 const WAITING_MAX: usize = 64;
-/// Ids that are remembered.
+/// Most ids that are remembered.
 const IDS_MAX: usize = 10_000;
-/// Longest id that is remembered.
+/// Longest id in bytes.
 const ID_BYTES_MAX: usize = 256;
 
-/// One webhook, as it came and as it was judged.
+/// One webhook and the result of its checks.
 #[derive(Debug)]
 pub(super) struct Received {
-    /// When it came.
+    /// Time at which it arrived.
     pub(super) at: Timestamp,
-    /// `webhook-id`.
+    /// Value of `webhook-id`.
     pub(super) id: Option<String>,
-    /// `webhook-timestamp`.
+    /// Value of `webhook-timestamp`.
     pub(super) timestamp: Option<String>,
-    /// What its signature is worth.
+    /// Result of checking the signature.
     pub(super) verdict: Verdict,
-    /// Whether its id came before.
+    /// Whether a webhook with this id came before.
     pub(super) repeat: bool,
     /// The body, byte for byte.
     pub(super) body: Bytes,
 }
 
-/// What a signature is worth.
+/// Result of checking a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It fits.
+    /// The signature fits.
     Good,
-    /// It does not, and why.
+    /// The signature does not fit, for this reason.
     Bad(String),
     /// There is no key to check it with.
     Unchecked,
 }
 
-/// A running server, and what it has taken. It ends with this value.
+/// A running server and the webhooks it has received. Dropping it stops the server.
 #[derive(Debug)]
 pub(super) struct Receiver {
     server: JoinHandle<()>,
     received: mpsc::Receiver<Received>,
 }
 
-/// What every request needs.
+/// What all requests share.
 #[derive(Debug)]
 struct Judge {
     key: Option<VerifyingKey>,
@@ -75,7 +77,7 @@ struct Judge {
     taken: mpsc::Sender<Received>,
 }
 
-/// The newest ids.
+/// The ids seen last.
 #[derive(Debug, Default)]
 struct Seen {
     ids: HashSet<Arc<str>>,
@@ -83,7 +85,7 @@ struct Seen {
 }
 
 impl Receiver {
-    /// Starts to take webhooks; good and unchecked ones are answered with `answer`.
+    /// Starts the server. It answers webhooks that pass the check, or need none, with `answer`.
     pub(super) fn start(
         listener: TcpListener,
         key: Option<VerifyingKey>,
@@ -94,18 +96,19 @@ impl Receiver {
         let judge = Judge { key, answer, environment, seen: Mutex::default(), taken };
         let hooks = hooks(judge);
         let server = tokio::spawn(async move {
-            // It runs until it is aborted; accepting errors are retried inside.
+            // It runs until it is aborted, and retries errors of accepting.
             let _ = axum::serve(listener, hooks).await;
         });
         Self { server, received }
     }
 
-    /// The next webhook; none once it was stopped and everything was given.
+    /// Waits for the next webhook. `None` once the server is stopped and all webhooks were
+    /// returned.
     pub(super) async fn next(&mut self) -> Option<Received> {
         self.received.recv().await
     }
 
-    /// Takes no more.
+    /// Receives no further webhooks.
     pub(super) fn stop(&mut self) {
         self.server.abort();
         self.received.close();
@@ -183,7 +186,7 @@ impl Seen {
     }
 }
 
-/// Checks the signature, or says why it is none.
+/// Checks the signature.
 fn checked(
     key: &VerifyingKey,
     headers: &HeaderMap,

@@ -1,10 +1,8 @@
-//! One webhook on one line: for people with its payload shortened, for machines as a JSON object.
+//! Prints one webhook on one line: for people with a shortened payload, for machines as a JSON
+//! object.
 //!
-//! Invariants: what came from elsewhere cannot obey a terminal or break the line; for machines the event is the sender's
-//! own JSON, in which only
-//! line ends become blanks and control characters escapes. A body that is no event is shown as it is, or as no event.
-//!
-//! It judges nothing; see `receiver`.
+//! Text from elsewhere can neither control the terminal nor break the line. For machines the event
+//! is the sender's own JSON, with line ends replaced by blanks and control characters by escapes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -15,12 +13,12 @@ use super::super::table::shortened;
 use super::receiver::{Received, Verdict};
 use triggers_protocol::Timestamp;
 
-/// Characters of a payload that are shown.
+/// Most characters shown of a payload.
 const PAYLOAD_CHARACTERS: usize = 120;
-/// Characters of everything else.
+/// Most characters shown of any other text.
 const NAME_CHARACTERS: usize = 128;
 
-/// What is shown of an event.
+/// The members of an event that are shown.
 #[derive(Debug, Default, Deserialize)]
 struct Shown<'a> {
     event_type: Option<String>,
@@ -29,7 +27,7 @@ struct Shown<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// A webhook for machines.
+/// A webhook as JSON for machines.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     received_at: Timestamp,
@@ -41,7 +39,7 @@ struct Line<'a> {
     event: Option<Box<RawValue>>,
 }
 
-/// Prints one webhook.
+/// Prints one webhook on one line.
 ///
 /// # Errors
 /// `CommandError::Output`.
@@ -88,15 +86,15 @@ fn object(webhook: &Received) -> Line<'_> {
     }
 }
 
-/// The body as JSON on one line; none if it is no JSON.
+/// The body as JSON on one line, if it is JSON.
 fn event(body: &[u8]) -> Option<Box<RawValue>> {
     let sent: &RawValue = serde_json::from_slice(body).ok()?;
     let mut text = String::with_capacity(sent.get().len());
     for character in sent.get().chars() {
         match character {
-            // In JSON a line end is white space between tokens, never part of a string.
+            // In JSON a line end stands between tokens, never in a string.
             '\n' | '\r' | '\t' => text.push(' '),
-            // These a terminal may obey, and they are within strings only.
+            // A terminal may obey control characters, which JSON allows in strings only.
             '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
             other => text.push(other),
         }
@@ -141,7 +139,10 @@ mod tests {
             line(&strange),
             "1970-01-01T00:00:00.000Z  -  -  signature unchecked  a\\n\\u{1b}[2Jb"
         );
-        let expected = r#"{"received_at":"1970-01-01T00:00:00.000Z","webhook_id":null,"timestamp":"0","verified":null,"reason":null,"repeat":false,"event":null}"#;
+        let expected = concat!(
+            r#"{"received_at":"1970-01-01T00:00:00.000Z","webhook_id":null,"timestamp":"0","#,
+            r#""verified":null,"reason":null,"repeat":false,"event":null}"#
+        );
         assert_eq!(json(&strange), expected);
     }
 

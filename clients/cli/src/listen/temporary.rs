@@ -1,21 +1,19 @@
-//! The subscription that `triggers listen` makes: it points to the receiver and lasts as long as that.
+//! The subscription that `triggers listen` creates for its receiver and deletes at its end.
 //!
-//! Invariant: once the node has named it, it is either deleted or named in an error, so that nobody is left with a
-//! subscription they do not know of. If the answer to making it is lost, the error says that it may have been made.
-//!
-//! It receives nothing, and it does not watch for the end itself.
+//! `TEMPORARY-1`: a subscription that the node has named is deleted, or an error names it.
 
+use triggers_protocol::EventTypePattern;
 use triggers_protocol::webhook::VerifyingKey;
 
-use triggers_client::resources::{NewSubscription, NewSubscriptionAnswer};
-use triggers_client::{Call, Client, ClientError};
+use triggers_client::api::NewSubscription;
+use triggers_client::{Client, ClientError};
 
 use super::super::exit::CommandError;
 
-/// What the subscription says it is for.
+/// Description of the subscription.
 const DESCRIPTION: &str = "triggers listen";
 
-/// A subscription that is there.
+/// A subscription that exists at the node.
 #[derive(Debug)]
 pub(super) struct Temporary {
     client: Client,
@@ -23,19 +21,23 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    /// Makes a subscription that points to a URL; it, and the key that signs its webhooks.
+    /// Creates a subscription for `url`. Returns it with the key that its webhooks are signed with.
     ///
     /// # Errors
-    /// What the node refused, or why it could not be reached.
+    /// The node's error, or why it cannot be reached.
     pub(super) async fn make(
         client: Client,
         url: &str,
-        event_types: &[String],
+        event_types: Vec<EventTypePattern>,
     ) -> Result<(Self, VerifyingKey), CommandError> {
-        let body = NewSubscription { target_url: url, event_types, description: DESCRIPTION };
-        let reply = client.execute(Call::post(&["subscriptions"]).json(&body)?).await?;
-        let answer: NewSubscriptionAnswer = reply.decode()?;
-        let temporary = Self { client, id: answer.id };
+        let body = NewSubscription {
+            target_url: Some(url.to_owned()),
+            event_types: Some(event_types).filter(|it| !it.is_empty()),
+            description: Some(DESCRIPTION.to_owned()),
+            ..NewSubscription::default()
+        };
+        let answer = client.create_subscription(&body).await?.decode()?;
+        let temporary = Self { client, id: answer.id.to_string() };
         let key =
             answer.secret.or(answer.public_key).and_then(|key| VerifyingKey::parse(&key).ok());
         match key {
@@ -54,23 +56,23 @@ impl Temporary {
         &self.id
     }
 
-    /// Deletes it; that somebody else has is as good.
+    /// Deletes the subscription. It is no error if it is already deleted.
     ///
     /// # Errors
     /// `CommandError::Failed`, with the id.
     pub(super) async fn delete(&self) -> Result<(), CommandError> {
-        match self.client.execute(Call::delete(&["subscriptions", &self.id])).await {
+        match self.client.delete_subscription(&self.id).await {
             Ok(_) => Ok(()),
             Err(ClientError::Api(failure)) if matches!(failure.status, 404 | 410) => Ok(()),
             Err(error) => Err(self.left(&error.to_string())),
         }
     }
 
-    /// The error that says that it may be there still.
+    /// Makes the error which says that the subscription may still exist.
     pub(super) fn left(&self, reason: &str) -> CommandError {
         let id = &self.id;
         CommandError::Failed(format!(
-            "subscription {id} may be there still ({reason}): triggers subscriptions delete {id}"
+            "subscription {id} may still exist ({reason}): triggers subscriptions delete {id}"
         ))
     }
 }

@@ -1,17 +1,16 @@
-//! What becomes of a subscription's webhooks: one that is sent now to try it, and the attempts so far.
+//! Tests a subscription with one webhook, and lists its delivery attempts.
 //!
-//! Invariant: a test that did not arrive is a failure of the command, with the reason, whatever is printed.
-//!
-//! It sends nothing itself: the node does, so that what is tried is the node's way to the endpoint.
+//! A test that does not arrive is a failure of the command, with the reason. The node sends the
+//! webhook, so that the test uses the node's way to the endpoint.
 
 use clap::Args;
 
-use triggers_client::resources::{AttemptsPage, TestOutcome};
-use triggers_client::{Call, Client};
+use triggers_client::api::SubscriptionTest;
+use triggers_client::{AttemptsQuery, Client};
 
 use super::super::exit::CommandError;
 use super::super::output;
-use super::super::record;
+use super::super::record::{self, Listing};
 
 const COLUMNS: [&str; 8] = [
     "event_id",
@@ -43,20 +42,19 @@ pub(super) async fn list(
     arguments: &AttemptsArguments,
     json: bool,
 ) -> Result<(), CommandError> {
-    let limit = arguments.limit.map(|limit| limit.to_string());
-    let call = Call::get(&["subscriptions", &arguments.id, "attempts"])
-        .query_optional("limit", limit.as_deref())
-        .query_optional("cursor", arguments.cursor.as_deref());
-    let reply = client.execute(call).await?;
+    let query =
+        AttemptsQuery { limit: arguments.limit.map(u32::from), cursor: arguments.cursor.clone() };
+    let reply = client.list_subscription_attempts(&arguments.id, &query).await?;
     if json {
         return output::line(reply.text()?);
     }
-    let page: AttemptsPage = reply.decode()?;
-    if page.attempts.is_empty() {
+    let rows = reply.decode_as::<Listing>()?.rows();
+    if rows.is_empty() {
         output::note("no attempts");
     } else {
-        output::line(&record::table(&page.attempts, &COLUMNS).to_string())?;
+        output::line(&record::table(&rows, &COLUMNS).to_string())?;
     }
+    let page = reply.decode()?;
     if let (true, Some(cursor)) = (page.has_more, &page.cursor) {
         output::note(&format!("more: --cursor {cursor}"));
     }
@@ -64,8 +62,8 @@ pub(super) async fn list(
 }
 
 pub(super) async fn test(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
-    let reply = client.execute(Call::post(&["subscriptions", id, "test"])).await?;
-    let outcome: TestOutcome = reply.decode()?;
+    let reply = client.test_subscription(id).await?;
+    let outcome = reply.decode()?;
     if json {
         output::line(reply.text()?)?;
     }
@@ -76,7 +74,7 @@ pub(super) async fn test(client: &Client, id: &str, json: bool) -> Result<(), Co
     }
 }
 
-fn outcome_text(outcome: &TestOutcome) -> String {
+fn outcome_text(outcome: &SubscriptionTest) -> String {
     let word = if outcome.delivered { "delivered" } else { "not delivered" };
     let status = outcome.http_status.map(|status| format!("the endpoint answered {status}"));
     let reason = outcome.error.as_deref().map(output::printable).or(status);

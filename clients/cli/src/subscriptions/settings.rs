@@ -1,66 +1,62 @@
-//! What a subscription is made of and what can be changed about it: the arguments, and the request bodies.
+//! The settings of a subscription: arguments, and the requests made from them.
 //!
-//! Invariants: only what was given on the command line is sent, so that an update leaves the rest as it is; the tenant's
-//! own retries are asked for by a `null`. The node's address has the flag `--url`, so that the target's is `--target-url`.
-//!
-//! It checks no URL and no pattern: which ones are taken is the node's decision.
+//! Only what the command line gives is sent, so an update leaves other settings unchanged. `null`
+//! restores the tenant's own retries. The node's address has the flag `--url`, so the target's is
+//! `--target-url`.
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
-use triggers_protocol::{Malformed, RetryPolicy};
+use triggers_client::api::{NewSubscription, SubscriptionPatch};
+use triggers_protocol::webhook::{SignatureScheme, SigningKey};
+use triggers_protocol::{EventTypePattern, Malformed, RetryPolicy};
 
 use super::super::exit::CommandError;
 
-/// Arguments of `triggers subscriptions create`, and the request body.
-#[derive(Debug, Args, Serialize)]
+/// Arguments of `triggers subscriptions create`.
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   triggers subscriptions create --target-url https://example.com/hooks
-  SECRET=$(triggers subscriptions create --target-url https://example.com/hooks --type 'order.*' --type invoice.paid)
-  triggers subscriptions create --target-url https://example.com/hooks --scheme ed25519 --retry-delays 10,60,300
+  SECRET=$(triggers subscriptions create --target-url https://example.com/hooks --type 'order.*' \
+--type invoice.paid)
+  triggers subscriptions create --target-url https://example.com/hooks --scheme ed25519 \
+--retry-delays 10,60,300
 
-What a receiver checks signatures with is printed alone on stdout: the secret (whsec_…), which is shown this once, or \
+What a receiver checks signatures with is printed alone on stdout: the secret (whsec_…), which is \
+shown this once, or \
 with ed25519 the public key (whpk_…).")]
 pub struct CreateArguments {
     /// Where webhooks go
     #[arg(long, value_name = "URL")]
     target_url: String,
     /// Only events of this type, exact or such as 'order.*'; repeatable [default: everything]
-    #[arg(long = "type", value_name = "PATTERN")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    event_types: Vec<String>,
+    #[arg(long = "type", value_name = "PATTERN", value_parser = EventTypePattern::parse)]
+    event_types: Vec<EventTypePattern>,
     /// What it is for
     #[arg(long, value_name = "TEXT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     /// The key to sign with, whsec_… or whsk_… [default: made by the node]
-    #[arg(long, value_name = "KEY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
+    #[arg(long, value_name = "KEY", value_parser = SigningKey::parse)]
+    secret: Option<SigningKey>,
     /// How webhooks are signed [default: hmac-sha256]
     #[arg(long = "scheme", value_enum, value_name = "SCHEME")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     signature_scheme: Option<SchemeName>,
-    /// Webhooks on their way at once, at most
+    /// Most webhooks in flight at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    #[serde(skip_serializing_if = "Option::is_none")]
     max_in_flight: Option<u32>,
-    /// Seconds before each retry, such as 10,60,300; `none` for a single attempt [default: the tenant's]
+    /// Seconds before each retry, such as 10,60,300; `none` for a single attempt [default: the
+    /// tenant's]
     #[arg(long = "retry-delays", value_name = "SECONDS", value_parser = delays)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     retry_policy: Option<RetryPolicy>,
 }
 
-/// The signature schemes as they are typed and sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+/// Names of the signature schemes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SchemeName {
-    /// A secret that both sides have
+    /// A secret that both sides share
     #[value(name = "hmac-sha256")]
-    #[serde(rename = "hmac-sha256")]
     HmacSha256,
     /// A key pair, of which the receiver has the public half
     #[value(name = "ed25519")]
-    #[serde(rename = "ed25519")]
     Ed25519,
 }
 
@@ -81,12 +77,12 @@ pub struct UpdateArguments {
     #[arg(long, value_name = "URL")]
     target_url: Option<String>,
     /// Only events of this type from now on, exact or such as 'order.*'; repeatable
-    #[arg(long = "type", value_name = "PATTERN")]
-    event_types: Vec<String>,
+    #[arg(long = "type", value_name = "PATTERN", value_parser = EventTypePattern::parse)]
+    event_types: Vec<EventTypePattern>,
     /// What it is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Webhooks on their way at once, at most
+    /// Most webhooks in flight at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: Option<u32>,
     /// Seconds before each retry, such as 10,60,300; `none` for a single attempt
@@ -97,43 +93,52 @@ pub struct UpdateArguments {
     default_retries: bool,
 }
 
-/// Body of `PATCH /v1/subscriptions/{id}`.
-#[derive(Debug, Default, PartialEq, Serialize)]
-pub(super) struct ChangeBody<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_url: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    event_types: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_in_flight: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_policy: Option<Option<&'a RetryPolicy>>,
+impl From<CreateArguments> for NewSubscription {
+    fn from(arguments: CreateArguments) -> Self {
+        Self {
+            target_url: Some(arguments.target_url),
+            event_types: given(&arguments.event_types),
+            description: arguments.description,
+            secret: arguments.secret,
+            signature_scheme: arguments.signature_scheme.map(|scheme| match scheme {
+                SchemeName::HmacSha256 => SignatureScheme::HmacSha256,
+                SchemeName::Ed25519 => SignatureScheme::Ed25519,
+            }),
+            retry_policy: arguments.retry_policy,
+            max_in_flight: arguments.max_in_flight,
+            ..Self::default()
+        }
+    }
 }
 
 impl UpdateArguments {
-    /// The request body.
+    /// Makes the request.
     ///
     /// # Errors
-    /// `CommandError::Usage` when nothing is to be changed.
-    pub(super) fn body(&self) -> Result<ChangeBody<'_>, CommandError> {
+    /// `CommandError::Usage` if it changes nothing.
+    pub(super) fn patch(&self) -> Result<SubscriptionPatch, CommandError> {
         let retry_policy =
-            if self.default_retries { Some(None) } else { self.retry_delays.as_ref().map(Some) };
-        let body = ChangeBody {
-            target_url: self.target_url.as_deref(),
-            event_types: &self.event_types,
-            description: self.description.as_deref(),
-            max_in_flight: self.max_in_flight,
+            if self.default_retries { Some(None) } else { self.retry_delays.clone().map(Some) };
+        let patch = SubscriptionPatch {
+            target_url: self.target_url.clone(),
+            event_types: given(&self.event_types).map(Some),
+            description: self.description.clone().map(Some),
+            max_in_flight: self.max_in_flight.map(Some),
             retry_policy,
+            ..SubscriptionPatch::default()
         };
-        if body == ChangeBody::default() {
+        if patch == SubscriptionPatch::default() {
             return Err(CommandError::Usage(
                 "nothing to change: give at least one setting".to_owned(),
             ));
         }
-        Ok(body)
+        Ok(patch)
     }
+}
+
+/// The patterns, or `None` if none was given.
+fn given(patterns: &[EventTypePattern]) -> Option<Vec<EventTypePattern>> {
+    Some(patterns.to_vec()).filter(|patterns| !patterns.is_empty())
 }
 
 /// Reads `10,60,300`, or `none`.
@@ -165,14 +170,14 @@ mod tests {
     }
 
     fn text(arguments: &UpdateArguments) -> String {
-        serde_json::to_string(&arguments.body().unwrap()).unwrap()
+        serde_json::to_string(&arguments.patch().unwrap()).unwrap()
     }
 
     #[test]
     fn a_new_subscription_is_sent_as_the_api_names_it() {
         let arguments = CreateArguments {
             target_url: "https://h/".to_owned(),
-            event_types: vec!["a.*".to_owned()],
+            event_types: vec![EventTypePattern::parse("a.*").unwrap()],
             description: None,
             secret: None,
             signature_scheme: Some(SchemeName::Ed25519),
@@ -183,8 +188,8 @@ mod tests {
             r#"{"target_url":"https://h/","event_types":["a.*"],"signature_scheme":"ed25519","#,
             r#""retry_policy":{"delays_seconds":[10,60]}}"#
         );
-        assert_eq!(serde_json::to_string(&arguments).unwrap(), expected);
-        assert_eq!(serde_json::to_string(&SchemeName::HmacSha256).unwrap(), r#""hmac-sha256""#);
+        let body = NewSubscription::from(arguments);
+        assert_eq!(serde_json::to_string(&body).unwrap(), expected);
     }
 
     #[test]
@@ -195,7 +200,7 @@ mod tests {
         assert_eq!(text(&delayed), r#"{"retry_policy":{"delays_seconds":[5]}}"#);
         let default = UpdateArguments { default_retries: true, ..update() };
         assert_eq!(text(&default), r#"{"retry_policy":null}"#);
-        assert!(matches!(update().body(), Err(CommandError::Usage(_))));
+        assert!(matches!(update().patch(), Err(CommandError::Usage(_))));
     }
 
     #[test]

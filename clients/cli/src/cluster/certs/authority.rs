@@ -1,13 +1,14 @@
 //! A certificate authority for the nodes of one cluster, and the certificates it issues.
 //!
-//! Keys are ECDSA on P-256. A node's certificate is for a server and a client at once, since each node is both. Times come
-//! from the caller and begin an hour early, so that a node whose clock is behind accepts them.
+//! Keys are ECDSA on P-256. A node's certificate is for a server and a client, since each node is
+//! both. Validity begins an hour early, so that a node whose clock is behind accepts it.
 //!
-//! Invariants: `AUTHORITY-1` a certificate is given out only after it was verified as a peer will verify it: under the
-//! authority's own certificate, for the name of the node. That also finds a key that does not belong to the certificate.
-//! `AUTHORITY-2` it is for signing nodes alone: no authority can stand below it.
+//! - `AUTHORITY-1`: a certificate is returned only after it was verified as a peer verifies it:
+//!   under the authority's certificate, for the node's name. That also finds a key that does not
+//!   belong to the certificate.
+//! - `AUTHORITY-2`: the authority signs nodes only; no other authority can stand below it.
 //!
-//! It keeps no list of what it issued and revokes nothing: to shut a node out, begin a new authority.
+//! It keeps no list of certificates and revokes none. To shut a node out, create a new authority.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,30 +25,31 @@ use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTim
 use triggers_protocol::Timestamp;
 
 const NAME: &str = "Triggers cluster authority";
-/// How far a clock may be behind.
+/// Largest lag of a node's clock.
 const SKEW: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Why a certificate could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AuthorityError {
-    /// A key or certificate could not be made, or the authority's key not be read.
+    /// Making a key or certificate failed, or reading the authority's key.
     #[error("a key or certificate cannot be made: {0}")]
     Make(#[from] rcgen::Error),
-    /// The authority's certificate is not one.
+    /// The authority's certificate is not valid.
     #[error("ca.pem cannot be read: {0}")]
     Certificate(#[from] pem::Error),
-    /// The name cannot be that of a peer.
+    /// The name is not valid for a node.
     #[error("a node cannot have this name: {0}")]
     Name(#[from] InvalidDnsNameError),
-    /// What was made would be refused by peers.
+    /// Peers would reject the new certificate.
     #[error(
-        "peers would refuse the certificate ({0}); do ca.pem and ca-key.pem belong together, and were they made by this command?"
+        "peers would reject the certificate ({0}); do ca.pem and ca-key.pem belong together, and \
+         were they made by this command?"
     )]
     Refused(String),
 }
 
-/// A certificate and its private key, both PEM.
+/// A certificate and its private key, both as PEM.
 pub(super) struct Pair {
     pub(super) certificate: String,
     pub(super) key: String,
@@ -60,7 +62,7 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Makes a new authority that is valid for some days, and gives its certificate and key to be kept.
+    /// Makes an authority that is valid for some days, and returns it with its certificate and key.
     pub(super) fn make(now: Timestamp, days: u32) -> Result<(Self, Pair), AuthorityError> {
         let key = KeyPair::generate()?;
         let mut parameters = parameters();
@@ -70,7 +72,7 @@ impl Authority {
         Ok((Self::open(&pair.certificate, &pair.key)?, pair))
     }
 
-    /// The authority of a certificate and a key that `make` gave.
+    /// Restores the authority from the certificate and key that `make` returned.
     pub(super) fn open(certificate: &str, key: &str) -> Result<Self, AuthorityError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(certificate.as_bytes()) {
@@ -82,7 +84,7 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(parameters(), KeyPair::from_pem(key)?), verifier })
     }
 
-    /// A certificate for a node and its other hosts, valid for some days.
+    /// Issues a certificate for a node and its other hosts, valid for some days.
     pub(super) fn issue(
         &self,
         node: &str,
@@ -111,12 +113,12 @@ impl Authority {
     }
 }
 
-/// When something that is made now, for some days, expires.
+/// The time at which a certificate that is made now expires.
 pub(super) fn expiry(now: Timestamp, days: u32) -> Timestamp {
     now.plus(DAY * days)
 }
 
-/// What every authority has in common, whatever its key.
+/// The certificate parameters of every authority.
 fn parameters() -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = named(NAME);

@@ -1,8 +1,7 @@
-//! The certificates in use: nodes that show them to each other over TLS, on a pipe in memory.
+//! Nodes show each other these certificates over TLS, on a pipe in memory.
 //!
-//! Both sides ask for a certificate of the cluster's authority, and the client for the name of the server, as nodes do.
-//!
-//! Not here: how nodes set their TLS up.
+//! Both sides require a certificate of the cluster's authority, and the client checks the server's
+//! name, as nodes do.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -44,7 +43,8 @@ fn identity(out: &Path, node: &str) -> (Vec<CertificateDer<'static>>, PrivateKey
     (vec![certificate], PrivateKeyDer::from_pem_file(key_file(out, node)).unwrap())
 }
 
-/// Whether `client`, with the files in its directory, and `server` with its own can talk, the client asking for `name`.
+/// Whether `client`, with the files in its directory, and `server` with its own can talk, the
+/// client asking for `name`.
 async fn can_talk(client: (&Path, &str), server: (&Path, &str), name: &str) -> bool {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(server.0), provider.clone())
@@ -77,7 +77,7 @@ async fn can_talk(client: (&Path, &str), server: (&Path, &str), name: &str) -> b
         let mut text = String::new();
         stream.read_to_string(&mut text).await.map(|_| text)
     };
-    // What is refused is refused by one side; the other must not be waited for.
+    // One side rejects the other, so do not wait for both.
     let (served, asked) = tokio::join!(serve, ask);
     served.is_ok() && asked.is_ok_and(|text| text == "hello")
 }

@@ -1,8 +1,4 @@
-//! The receiver over HTTP: what it answers, and how it judges what it hands on.
-//!
-//! Webhooks are signed here as a node signs them, and sent to a port the system chose by the client of the command line.
-//!
-//! Not here: how a webhook is printed, and the subscription at a node.
+//! The receiver over HTTP: what it answers, and how it judges the webhooks it passes on.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -11,7 +7,7 @@ use tower::Service as _;
 use triggers_protocol::webhook::{SigningKey, signatures};
 
 use super::*;
-use triggers_client::{Call, Client, ClientError, ClientOptions, Reply};
+use triggers_client::{Call, Client, ClientError, Reply};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -19,10 +15,10 @@ async fn start(key: Option<&str>, answer: StatusCode) -> (Receiver, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let key = key.map(|key| VerifyingKey::parse(key).unwrap());
-    (Receiver::start(listener, key, answer), Client::new(&ClientOptions::new(url, None)).unwrap())
+    (Receiver::start(listener, key, answer), Client::builder(url).build().unwrap())
 }
 
-fn status(result: Result<Reply, ClientError>) -> u16 {
+fn status(result: Result<Reply<()>, ClientError>) -> u16 {
     match result {
         Ok(reply) => reply.status,
         Err(ClientError::Unexpected { status, .. }) => status,
@@ -30,7 +26,7 @@ fn status(result: Result<Reply, ClientError>) -> u16 {
     }
 }
 
-/// Sends a body with the signature of another (or the same); the status of the answer.
+/// Sends `sent` with the signature of `signed`, and returns the status of the answer.
 async fn send(client: &Client, id: &str, signed: &Value, sent: &Value) -> u16 {
     let now = Environment::system().now();
     let keys = [SigningKey::parse(KEY).unwrap()];
@@ -38,7 +34,7 @@ async fn send(client: &Client, id: &str, signed: &Value, sent: &Value) -> u16 {
     let call = Call::post(&["hook"]).json(sent).unwrap();
     let call = call.header(ID_HEADER, id).unwrap();
     let call = call.header(TIMESTAMP_HEADER, &now.as_seconds().to_string()).unwrap();
-    status(client.execute(call.header(SIGNATURE_HEADER, &signature).unwrap()).await)
+    status(client.send::<()>(call.header(SIGNATURE_HEADER, &signature).unwrap()).await)
 }
 
 fn bad(webhook: &Received) -> &str {
@@ -74,7 +70,7 @@ async fn a_changed_body_is_refused_and_its_id_not_remembered() {
 async fn a_missing_header_is_named() {
     let (mut receiver, client) = start(Some(KEY), StatusCode::OK).await;
     let call = Call::post(&["hook"]).json(&json!({})).unwrap().header(ID_HEADER, "a").unwrap();
-    assert_eq!(status(client.execute(call).await), 400);
+    assert_eq!(status(client.send::<()>(call).await), 400);
     assert_eq!(bad(&receiver.next().await.unwrap()), "the header webhook-timestamp is missing");
 }
 
@@ -91,7 +87,10 @@ async fn a_repeat_is_noted_whatever_was_answered() {
 #[tokio::test]
 async fn without_a_key_nothing_is_checked() {
     let (mut receiver, client) = start(None, StatusCode::ACCEPTED).await;
-    assert_eq!(status(client.execute(Call::post(&["hook"]).json(&json!({})).unwrap()).await), 202);
+    assert_eq!(
+        status(client.send::<()>(Call::post(&["hook"]).json(&json!({})).unwrap()).await),
+        202
+    );
     let webhook = receiver.next().await.unwrap();
     assert_eq!((webhook.verdict, webhook.id, webhook.repeat), (Verdict::Unchecked, None, false));
 }
@@ -99,8 +98,8 @@ async fn without_a_key_nothing_is_checked() {
 #[tokio::test]
 async fn other_methods_are_refused() {
     let (_receiver, client) = start(None, StatusCode::OK).await;
-    assert_eq!(status(client.execute(Call::get(&["hook"])).await), 405);
-    assert_eq!(status(client.execute(Call::delete(&["hook"])).await), 405);
+    assert_eq!(status(client.send::<()>(Call::get(&["hook"])).await), 405);
+    assert_eq!(status(client.send::<()>(Call::delete(&["hook"])).await), 405);
 }
 
 #[tokio::test]
@@ -123,7 +122,10 @@ async fn a_body_that_is_too_large_is_refused() {
 #[tokio::test]
 async fn what_came_before_the_end_is_given() {
     let (mut receiver, client) = start(None, StatusCode::OK).await;
-    assert_eq!(status(client.execute(Call::post(&["hook"]).json(&json!({})).unwrap()).await), 200);
+    assert_eq!(
+        status(client.send::<()>(Call::post(&["hook"]).json(&json!({})).unwrap()).await),
+        200
+    );
     receiver.stop();
     assert!(receiver.next().await.is_some());
     assert!(receiver.next().await.is_none());

@@ -1,10 +1,10 @@
-//! The mode ceiling: a bare HTTP server in this process, on the same runtime as the load, that stores nothing.
+//! The mode baseline: a bare HTTP server in this process, on the runtime of the load, that stores
+//! nothing.
 //!
-//! It takes the requests a node takes and answers with bodies of the shape and size a node answers with, so its rate is
-//! what HTTP, the kernel and this load generator allow on this machine. A node's rate is to be read against it.
-//! Invariants: it listens on loopback only, on a port the system chose, and ends with the load.
-//!
-//! It is not a test double of the API: it checks no key and no body.
+//! It accepts the requests that a node accepts and answers with bodies of the same shape and size.
+//! Its rate is what HTTP, the kernel and the load generator allow on this machine, so a node's rate
+//! is compared with it. It listens on a free loopback port and ends with the load. It checks no key
+//! and no body.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -21,9 +21,9 @@ use super::BenchError;
 use super::material::{EVENT_HEAD, payload};
 use super::plan::Plan;
 
-/// Which answer is imitated.
+/// The answer that the server imitates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CeilingShape {
+pub enum BaselineShape {
     /// The answer to one event.
     Single,
     /// The answer to a batch.
@@ -33,53 +33,64 @@ pub enum CeilingShape {
 }
 
 const EVENT_ID: &str = "019a0000-0000-7000-8000-000000000001";
-const BEFORE_PAYLOAD: &[u8] = br#"{"event_id":"019a0000-0000-7000-8000-000000000001","event_type":"bench.event","timestamp":"2026-01-01T00:00:00.000Z","payload":"#;
-const AFTER_PAYLOAD: &[u8] = br#","status":"received","created_at":"2026-01-01T00:00:00.000Z","attempts":0,"last_attempt_at":null,"next_retry_at":null,"delivered_at":null,"failed_at":null,"last_error":null,"metadata":{"source_ip":"127.0.0.1","user_agent":"triggers-cli/0.1.0","api_version":"v1","correlation_id":"019a0000-0000-7000-8000-000000000002","idempotency_key":null}}"#;
+const BEFORE_PAYLOAD: &[u8] = concat!(
+    r#"{"event_id":"019a0000-0000-7000-8000-000000000001","event_type":"bench.event","#,
+    r#""timestamp":"2026-01-01T00:00:00.000Z","payload":"#
+)
+.as_bytes();
+const AFTER_PAYLOAD: &[u8] = concat!(
+    r#","status":"received","created_at":"2026-01-01T00:00:00.000Z","attempts":0,"#,
+    r#""last_attempt_at":null,"next_retry_at":null,"delivered_at":null,"failed_at":null,"#,
+    r#""last_error":null,"metadata":{"source_ip":"127.0.0.1","#,
+    r#""user_agent":"triggers-cli/0.1.0","api_version":"v1","#,
+    r#""correlation_id":"019a0000-0000-7000-8000-000000000002","idempotency_key":null}}"#
+)
+.as_bytes();
 
-/// A running server.
+/// The running server.
 #[derive(Debug)]
-pub struct Ceiling {
+pub struct Baseline {
     address: SocketAddr,
     server: JoinHandle<()>,
 }
 
-impl Ceiling {
+impl Baseline {
     /// Starts the server for a shape.
     ///
     /// # Errors
-    /// `BenchError::Ceiling` when loopback cannot be listened on.
-    pub async fn start(shape: CeilingShape, plan: &Plan) -> Result<Self, BenchError> {
+    /// `BenchError::Baseline` if it cannot listen on loopback.
+    pub async fn start(shape: BaselineShape, plan: &Plan) -> Result<Self, BenchError> {
         let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(BenchError::Ceiling)?;
-        let address = listener.local_addr().map_err(BenchError::Ceiling)?;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(BenchError::Baseline)?;
+        let address = listener.local_addr().map_err(BenchError::Baseline)?;
         let listener = listener.tap_io(|stream| {
-            // A socket that keeps its delay is slower and still right.
+            // With the delay the socket is only slower.
             let _ = stream.set_nodelay(true);
         });
         let router = router(shape, plan);
         let server = tokio::spawn(async move {
-            // It runs until it is aborted with the load; accepting errors are retried inside.
+            // It runs until it is aborted with the load, and retries errors of accepting.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { address, server })
     }
 
-    /// Its base address.
+    /// The base address of the server.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
-impl Drop for Ceiling {
+impl Drop for Baseline {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
-fn router(shape: CeilingShape, plan: &Plan) -> Router {
+fn router(shape: BaselineShape, plan: &Plan) -> Router {
     match shape {
-        CeilingShape::Single => Router::new().route("/v1/events", post(single)),
-        CeilingShape::Batch => {
+        BaselineShape::Single => Router::new().route("/v1/events", post(single)),
+        BaselineShape::Batch => {
             let answer = Bytes::from(batch_answer(plan.batch_size));
             let handler = move |body: Bytes| async move {
                 drop(body);
@@ -89,7 +100,7 @@ fn router(shape: CeilingShape, plan: &Plan) -> Router {
                 .route("/v1/events/batch", post(handler))
                 .layer(axum::extract::DefaultBodyLimit::max(8 * 1024 * 1024 + 64 * 1024))
         }
-        CeilingShape::Read => {
+        BaselineShape::Read => {
             let answer = Bytes::from(page_answer(plan.payload_bytes));
             Router::new()
                 .route("/v1/inbox", get(move || async move { json(StatusCode::OK, answer) }))
@@ -111,7 +122,12 @@ fn batch_answer(events: u32) -> String {
     let results: Vec<String> = (0..events)
         .map(|index| {
             format!(
-                r#"{{"index":{index},"event_id":"{EVENT_ID}","status":"received","timestamp":"2026-01-01T00:00:00.000Z"}}"#
+                concat!(
+                    r#"{{"index":{index},"event_id":"{event_id}","status":"received","#,
+                    r#""timestamp":"2026-01-01T00:00:00.000Z"}}"#
+                ),
+                index = index,
+                event_id = EVENT_ID
             )
         })
         .collect();
@@ -125,7 +141,11 @@ fn page_answer(payload_bytes: usize) -> Vec<u8> {
     page.extend(vec![event; 50].join(&b','));
     page.extend_from_slice(
         format!(
-            r#"],"cursor":"{cursor}","has_more":true,"pagination":{{"limit":50,"cursor":"{cursor}","has_more":true,"total_count":1000000}}}}"#
+            concat!(
+                r#"],"cursor":"{cursor}","has_more":true,"pagination":{{"limit":50,"#,
+                r#""cursor":"{cursor}","has_more":true,"total_count":1000000}}}}"#
+            ),
+            cursor = cursor
         )
         .as_bytes(),
     );
@@ -142,7 +162,8 @@ mod tests {
 
     use super::super::material::single_bodies;
     use super::*;
-    use triggers_client::resources::{BatchOutcome, Event, InboxPage};
+    use triggers_client::api::BatchAnswer;
+    use triggers_client::{Event, InboxPage};
 
     #[test]
     fn answers_have_the_shape_of_a_node_s() {
@@ -153,10 +174,9 @@ mod tests {
             serde_json::from_str::<Value>(event.payload.unwrap().get()).unwrap(),
             sent["payload"]
         );
-        let batch: BatchOutcome = serde_json::from_str(&batch_answer(100)).unwrap();
+        let batch: BatchAnswer = serde_json::from_str(&batch_answer(100)).unwrap();
         assert_eq!((batch.success_count, batch.results.len()), (100, 100));
         let page: InboxPage = serde_json::from_slice(&page_answer(1_024)).unwrap();
         assert_eq!(page.events.len(), 50);
-        serde_json::from_str::<Event>(page.events[49].get()).unwrap();
     }
 }
