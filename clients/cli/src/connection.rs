@@ -5,8 +5,8 @@
 //! admin listener needs no key. Its address is `--admin-url`, `TRIGGERS_ADMIN_URL`, the one in that
 //! file, or the default.
 //!
-//! - `CONNECTION-1`: a key from the file is sent only to the address in the file.
-//! - `CONNECTION-2`: the key is never printed.
+//! - `TARGET-NODE-1`: a key from the file is sent only to the address in the file.
+//! - `TARGET-NODE-2`: the key is never printed.
 
 use std::path::Path;
 

@@ -3,9 +3,9 @@
 //! A filtered request replays some events and says where it stopped; the command then repeats it
 //! from there. `Progress` decides whether and when, without I/O.
 //!
-//! - `REPLAY-1`: the command waits as long as the node asks, and at most `WAITS_MAX` times in a row
-//!   without progress.
-//! - `REPLAY-2`: an error says how many events were replayed before it.
+//! - `REPLAY-COMMAND-1`: the command waits as long as the node asks, and at most `WAITS_MAX` times
+//!   in a row without progress.
+//! - `REPLAY-COMMAND-2`: an error says how many events were replayed before it.
 
 use std::time::Duration;
 
