@@ -96,7 +96,7 @@ async fn a_call_to_a_silent_server_ends_after_the_timeout() {
     let address = serve(Router::new().route("/v1/inbox", get(silent))).await;
     let client = Client::builder(format!("http://{address}"));
     let client = client.request_timeout(Duration::from_millis(50)).build().unwrap();
-    let error = client.get_stats().await.unwrap_err();
+    let error = client.list_inbox(&InboxQuery::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::TimedOut { timeout_ms: 50, .. }), "{error:?}");
 }
 

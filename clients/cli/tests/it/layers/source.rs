@@ -206,7 +206,9 @@ impl Reader<'_> {
 
     fn path(&mut self, routes_end: usize) {
         let is_start = self.at == 0 || !["::", "."].contains(&self.tokens[self.at - 1].as_str());
-        let is_path = is_start && self.token(1) == "::";
+        // A visibility such as `pub(in crate::http)` is no use.
+        let is_visibility = self.tokens[..self.at].ends_with(&["(".to_owned(), "in".to_owned()]);
+        let is_path = is_start && !is_visibility && self.token(1) == "::";
         let is_own = ["crate", "super", "self"].contains(&self.token(0))
             || self.token(0).starts_with("triggers_")
             || self.children.contains(self.token(0));
@@ -245,7 +247,8 @@ mod tests {
     #[test]
     fn nested_use_trees_are_read() {
         let text =
-            "use crate::{a::{self, B as C, d::*}, e};\npub(crate) use super::f; use child::G;";
+            "use crate::{a::{self, B as C, d::*}, e};\npub(crate) use super::f; use child::G;
+            pub(in crate::h) fn i() {}";
         let expected =
             ["crate::a", "crate::a::B", "crate::a::d::*", "crate::e", "super::f", "child::G"];
         assert_eq!(paths(text), expected);
