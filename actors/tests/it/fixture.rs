@@ -72,7 +72,7 @@ pub fn store(engine: &SimulatedEngine, seed: u64) -> Store {
     store_on(engine, seed, VirtualClock::start())
 }
 
-pub fn store_on(engine: &SimulatedEngine, seed: u64, clock: VirtualClock) -> Store {
+pub fn store_on(engine: &SimulatedEngine, seed: u64, clock: impl Clock + 'static) -> Store {
     let random = Arc::new(SeededRandom(Mutex::new(seed)));
     Store::new(Arc::new(engine.clone()), Environment::new(Arc::new(clock), random))
 }

@@ -4,6 +4,7 @@
 
 mod faults;
 mod fixture;
+mod identity;
 mod leases;
 mod life;
 mod push;

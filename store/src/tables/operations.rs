@@ -4,7 +4,8 @@
 //! plans it by its [`Footprint`] and stamps it, and [`Operation::apply`] runs it in a [`Batch`].
 //!
 //! Invariants: `OP-1` an operation that is applied again with the same [`Stamp`], after a commit of
-//! unknown outcome, changes nothing more and gives the same reply; `OP-2` two commands are told
+//! unknown outcome, changes nothing more and gives the same reply, except that a sweep and an end of
+//! leases go on with the next part; `OP-2` two commands are told
 //! apart by their nonces and ids, never by their times; `OP-3` everything random or timed is in the
 //! operation or its stamp before the transaction begins.
 

@@ -17,6 +17,7 @@ mod embedded;
 #[cfg(feature = "foundationdb")]
 mod foundationdb;
 mod history;
+mod operations;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod scripted;

@@ -14,12 +14,12 @@ use crate::tables::rows::Claim;
 /// Leases ended in one transaction.
 const ENDS_MAX: usize = 200;
 
-/// Ends leases that have run out. The reply is their number.
+/// Ends leases that have run out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpireLeases;
 
 impl Operation for ExpireLeases {
-    type Reply = usize;
+    type Reply = ();
 
     fn footprint(&self) -> Footprint {
         Footprint { has_notices: true, ..Footprint::new(Selection::Expire, 1) }
@@ -30,10 +30,10 @@ impl Operation for ExpireLeases {
         batch: &mut Batch<'_>,
         tx: &mut dyn Transaction,
         stamp: &Stamp,
-    ) -> Result<usize, TableError> {
+    ) -> Result<(), TableError> {
         let policy = batch.policy(tx).await?;
         let ends = RangeRead::first(batch.keys.lease_ends(), ENDS_MAX);
-        let mut ended = 0;
+        let mut ended = 0_u64;
         for (key, _) in tx.range_snapshot(ends).await?.pairs {
             let (Some(id), Some(end)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
             if end > stamp.at {
@@ -41,7 +41,7 @@ impl Operation for ExpireLeases {
             }
             match batch.read_row(tx, id).await? {
                 Some((row, delivery)) if delivery.claim == (Claim::Leased { until: end }) => {
-                    let draw = stamp.nonce.wrapping_add(ended as u64);
+                    let draw = stamp.nonce.wrapping_add(ended);
                     let draw = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7;
                     let reason = "the lease ended without an acknowledgement".to_owned();
                     let nonce = stamp.nonce;
@@ -54,6 +54,6 @@ impl Operation for ExpireLeases {
             }
         }
         batch.leases_expired = true;
-        Ok(ended)
+        Ok(())
     }
 }
