@@ -1,3 +1,3 @@
-//! Bodies of fuzz targets, also run as property tests, and what benches need of private formats.
+//! Bodies of fuzz targets, also run as property tests, and access to private formats for benches.
 
 pub use crate::kv::embedded::fuzzing::{decode_record, encode_record, fuzz_record};

@@ -355,7 +355,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         Ok(())
     }
 
-    /// Checks `COMMITTER-4`.
+    /// Whether another commit has changed something that this one read (`COMMITTER-4`).
     fn has_conflict(&self, commit: &QueuedCommit) -> bool {
         let Some(since) = commit.read_at else { return false };
         let memtables = &self.snapshot.view().memtables;

@@ -331,7 +331,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         }
     }
 
-    /// Stops all writing (`SHARED-3`): after a failed sync nobody knows what the disk holds.
+    /// Stops all writing (`SHARED-3`): after a failed sync the content of the disk is unknown.
     pub(super) fn stop(&self, reason: String) -> StoreError {
         tracing::error!(reason, "the store stopped writing; check the disk and restart the node");
         let _ = self.stopped.set(reason.clone());

@@ -29,7 +29,7 @@ pub struct FaultsFired {
     pub outage_rejections: u64,
 }
 
-/// What happens to a commit.
+/// The fate of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommitFate {
     Normal,
@@ -79,7 +79,7 @@ impl FaultStreams {
         delay
     }
 
-    /// Draws what happens to the next commit.
+    /// Draws the fate of the next commit.
     pub(super) fn fate(&mut self, options: &SimulatedOptions) -> CommitFate {
         let conflict = self.conflict.hit(options.conflict_per_mille);
         let committed = self.unknown_committed.hit(options.unknown_committed_per_mille);
