@@ -14,6 +14,7 @@
 
 mod base_store;
 mod disk;
+mod model;
 
 use super::base_store::BaseStore;
 use super::committer::{CheckedRead, Committer, QueuedCommit};
@@ -23,10 +24,11 @@ use super::record;
 use super::recovery::{self, OpenedLog, RecoveryError};
 use super::snapshot::{self, Visibility};
 use crate::kv::overlay::Write;
-use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, decode_counter};
+use crate::kv::{Fault, KeyRange, Ordered, StoreError};
 use base_store::SimulatedBaseStore;
 use bytes::Bytes;
 use disk::{Chance, Fired, SimulatedDisk};
+use model::{Model, ModelCommit, apply, is_counter, key, model_of, read_all};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -34,7 +36,6 @@ use tokio::sync::oneshot;
 
 type SimulatedCore = engine_core::EngineCore<SimulatedDisk, SimulatedBaseStore>;
 type SimulatedSnapshot = snapshot::EmbeddedSnapshot<SimulatedDisk, SimulatedBaseStore>;
-type Model = BTreeMap<Bytes, Bytes>;
 
 const SECRET: u32 = 0x005e_c2e7;
 const KEYS: usize = 24;
@@ -402,75 +403,6 @@ fn observe(core: &Arc<SimulatedCore>, seen: &Seen) -> Ordered {
             .map(|visibility| SimulatedSnapshot::open_with(&core, visibility).unwrap());
         *seen.lock().unwrap() = Some(states.into());
     })
-}
-
-/// Reads and writes of a commit, for the model.
-#[derive(Debug)]
-struct ModelCommit {
-    reads: Vec<KeyRange>,
-    cleared: Vec<KeyRange>,
-    writes: BTreeMap<Bytes, Write>,
-}
-
-fn model_of(commit: &QueuedCommit) -> ModelCommit {
-    let range = |read: &CheckedRead| match read {
-        CheckedRead::Key(key) => KeyRange::key(key),
-        CheckedRead::Range(range) => range.clone(),
-    };
-    ModelCommit {
-        reads: commit.reads.iter().map(range).collect(),
-        cleared: commit.cleared.clone(),
-        writes: commit.writes.clone(),
-    }
-}
-
-/// Applies a commit to the model; returns the keys that it wrote.
-fn apply(effects: &ModelCommit, model: &mut Model) -> Vec<Bytes> {
-    let cleared: Vec<Bytes> = model
-        .keys()
-        .filter(|key| effects.cleared.iter().any(|range| range.contains(key)))
-        .cloned()
-        .collect();
-    for key in &cleared {
-        model.remove(key);
-    }
-    for (key, write) in &effects.writes {
-        match write {
-            Write::Set(value) => drop(model.insert(key.clone(), value.clone())),
-            Write::Clear => drop(model.remove(key)),
-            Write::Add(delta) => {
-                let sum = decode_counter(model.get(key).map(|value| &value[..]))
-                    .unwrap()
-                    .wrapping_add(*delta);
-                model.insert(key.clone(), sum.to_le_bytes().to_vec().into());
-            }
-        }
-    }
-    cleared.into_iter().chain(effects.writes.keys().cloned()).collect()
-}
-
-fn key(number: usize) -> Bytes {
-    format!("key/{number:02}").into()
-}
-
-fn is_counter(number: usize) -> bool {
-    number.is_multiple_of(8)
-}
-
-/// Reads all pairs of a snapshot in pages, and checks that the reverse order agrees.
-fn read_all(snapshot: &SimulatedSnapshot) -> Model {
-    let whole = KeyRange::new("", "z");
-    let mut next = Some(RangeRead::first(whole.clone(), 5));
-    let mut pairs = Vec::new();
-    while let Some(read) = next {
-        let page = snapshot.page(&read).unwrap();
-        next = read.after(&page);
-        pairs.extend(page.pairs);
-    }
-    let mut reversed = snapshot.page(&RangeRead::last(whole, 1_000)).unwrap().pairs;
-    reversed.reverse();
-    assert_eq!(pairs, reversed);
-    pairs.into_iter().collect()
 }
 
 fn seeds() -> Range<u64> {
