@@ -1,13 +1,14 @@
-//! Delivery: what a webhook is, who sends it, and how many are on their way at once.
+//! Delivery of webhooks: what a webhook is, who sends it, and how many are in flight.
 //!
 //! ```text
-//! Inbox ── takes slots, claims attempts ──▶ Retry (one per attempt) ──▶ WebhookSender ──▶ the endpoint
+//! Inbox ── acquires permits, claims webhooks ──▶ DeliveryAttempt ──▶ WebhookSender ──▶ endpoint
 //! ```
-//! [`WebhookSender`] is the way out: HTTP in production (the node has it), a simulated receiver in tests and simulations.
-//! What an answer means is in [`verdict`], when an endpoint is left alone in [`breaker`].
-//! Invariants: `DELIVERY-A-1` no attempt begins without a [`DeliveryPermit`], and a slot is held until the attempt's result is stored
-//! or given up; `DELIVERY-A-2` slots are given in the order of asking, so that a tenant that waits gets the next free one.
-//! It stores nothing and knows no HTTP.
+//! The node sends webhooks over HTTP; tests and simulations have simulated receivers. [`verdict`]
+//! interprets outcomes, [`breaker`] pauses deliveries to a failing endpoint. This module stores
+//! nothing and knows no HTTP.
+//! Invariants: `DELIVERY-A-1` no attempt begins without a [`DeliveryPermit`], which is held until
+//! the outcome is stored or abandoned; `DELIVERY-A-2` permits are given in the order in which they
+//! were asked for, so a tenant that waits gets the next free one.
 
 pub(crate) mod breaker;
 pub(crate) mod verdict;
@@ -22,63 +23,63 @@ use triggers_store::kv::BoxFuture;
 
 /// Sends webhooks.
 pub trait WebhookSender: Send + Sync + 'static {
-    /// Sends one, and waits for what becomes of it. It ends within a time that the sender knows, the attempt timeout.
+    /// Sends one webhook and returns its outcome. The sender bounds the time itself.
     fn send(&self, webhook: Webhook) -> BoxFuture<'_, SendOutcome>;
 }
 
-/// One webhook.
+/// One webhook to send.
 #[derive(Debug, Clone)]
 pub struct Webhook {
     /// The event as the receiver gets it.
     pub event: Event,
-    /// Where it goes.
+    /// URL of the endpoint.
     pub target_url: String,
-    /// What signs it, the newest first.
+    /// Keys that sign it, the newest first.
     pub keys: Vec<SigningKey>,
-    /// When the attempt began.
+    /// Time at which the attempt began.
     pub at: Timestamp,
 }
 
-/// What became of a webhook.
+/// The outcome of sending a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// The endpoint gave an answer.
+    /// The endpoint answered.
     Answered {
-        /// The HTTP status.
+        /// HTTP status of the answer.
         status: u16,
-        /// `Retry-After`, if there was one that could be read.
+        /// Wait that the endpoint asks for with a valid `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// There was no answer, or it did not end in time.
+    /// There was no complete answer.
     Failed {
-        /// The status, if the head of an answer came.
+        /// HTTP status, if the head of an answer arrived.
         status: Option<u16>,
-        /// What went wrong.
+        /// The kind of failure.
         failure: SendFailure,
-        /// The same in words, for the partner: it names nothing of this node.
+        /// Explanation for the partner; it reveals nothing about this node.
         reason: String,
     },
 }
 
-/// Why there was no answer.
+/// The kind of failure when there was no complete answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendFailure {
-    /// The target is none that may be called.
+    /// The target may not be called.
     Forbidden,
     /// The host name has no address.
     Dns,
-    /// No connection.
+    /// No connection could be made.
     Connect,
-    /// No secure connection.
+    /// The TLS handshake failed.
     Tls,
-    /// Time was up.
+    /// The attempt timeout has passed.
     Timeout,
-    /// The answer was no HTTP, or ended before its status.
+    /// The answer was not HTTP, or ended before its status.
     Protocol,
 }
 
 impl SendFailure {
-    /// The failure as it stands in metrics.
+    /// The label of the failure in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Forbidden => "forbidden",
@@ -91,122 +92,122 @@ impl SendFailure {
     }
 }
 
-/// Sends webhooks from this node, within bounds.
+/// The sender of webhooks and the bound on how many are in flight.
 pub(crate) struct Delivery {
     pub(crate) sender: Arc<dyn WebhookSender>,
     pub(crate) permits: DeliveryPermits,
 }
 
-/// The places for webhooks on their way from this node.
+/// The permits for webhooks in flight from this node; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryPermits {
     free: Arc<Semaphore>,
     count: usize,
     bytes_max: usize,
-    shared: Arc<Shared>,
-    /// Whether none are to be taken for the time being.
+    in_flight: Arc<InFlight>,
+    /// True while the holder of this clone must acquire no permits.
     is_quiescing: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    /// Bytes of the payloads on their way.
+struct InFlight {
+    /// Payload bytes in flight.
     bytes: AtomicUsize,
-    given_back: Notify,
+    released: Notify,
 }
 
-/// The right to have one webhook on its way.
+/// The right to have one webhook in flight.
 #[derive(Debug)]
 pub(crate) struct DeliveryPermit {
     permit: Option<OwnedSemaphorePermit>,
     bytes: usize,
-    shared: Arc<Shared>,
+    in_flight: Arc<InFlight>,
 }
 
 impl DeliveryPermit {
-    /// Notes the size of what is on its way.
+    /// Adds the size of the webhook to the bytes in flight.
     pub(crate) fn hold(&mut self, bytes: usize) {
-        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.in_flight.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
     }
 }
 
 impl Drop for DeliveryPermit {
     fn drop(&mut self) {
-        self.shared.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.in_flight.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         drop(self.permit.take());
-        self.shared.given_back.notify_waiters();
+        self.in_flight.released.notify_waiters();
     }
 }
 
 impl DeliveryPermits {
-    /// So many slots; none is given while so many bytes are on their way.
+    /// At most `count` permits; none is given while `bytes_max` or more bytes are in flight.
     pub(crate) fn new(count: usize, bytes_max: usize) -> Self {
         let count = count.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             free: Arc::new(Semaphore::new(count)),
             count,
             bytes_max,
-            shared: Arc::default(),
+            in_flight: Arc::default(),
             is_quiescing: Arc::default(),
         }
     }
 
-    /// The same slots, which whoever has them is not to take while this is set.
+    /// The same permits for a holder that checks [`Self::is_quiescing`] before it acquires one.
     pub(crate) fn quiescing_with(&self, is_quiescing: Arc<AtomicBool>) -> Self {
         Self { is_quiescing, ..self.clone() }
     }
 
-    /// Whether none are to be taken for the time being.
+    /// True while the holder must acquire no permits.
     pub(crate) fn is_quiescing(&self) -> bool {
         self.is_quiescing.load(Ordering::Relaxed)
     }
 
-    fn slot(&self, permit: OwnedSemaphorePermit) -> DeliveryPermit {
-        DeliveryPermit { permit: Some(permit), bytes: 0, shared: self.shared.clone() }
+    fn permit(&self, permit: OwnedSemaphorePermit) -> DeliveryPermit {
+        DeliveryPermit { permit: Some(permit), bytes: 0, in_flight: self.in_flight.clone() }
     }
 
     fn is_full(&self) -> bool {
-        self.shared.bytes.load(Ordering::Relaxed) >= self.bytes_max
+        self.in_flight.bytes.load(Ordering::Relaxed) >= self.bytes_max
     }
 
-    /// Takes up to `wanted` slots that are free now.
+    /// Acquires up to `wanted` permits that are free now.
     pub(crate) fn try_acquire(&self, wanted: usize) -> Vec<DeliveryPermit> {
         if self.is_full() {
             return Vec::new();
         }
-        let take_one =
-            |_| self.free.clone().try_acquire_owned().ok().map(|permit| self.slot(permit));
-        (0..wanted).map_while(take_one).collect()
+        let acquire_one =
+            |_| self.free.clone().try_acquire_owned().ok().map(|permit| self.permit(permit));
+        (0..wanted).map_while(acquire_one).collect()
     }
 
-    /// Waits for one slot; none once there will be no more.
+    /// Waits for one permit; none after [`Self::drain`] was called.
     pub(crate) async fn acquire(&self) -> Option<DeliveryPermit> {
         let permit = self.free.clone().acquire_owned().await.ok()?;
         loop {
-            // Registered before it is looked, so that nothing is missed in between.
-            let given_back = self.shared.given_back.notified();
+            // Registered before the check, so that no release in between is missed.
+            let released = self.in_flight.released.notified();
             if self.free.is_closed() {
                 return None;
             }
             if !self.is_full() {
-                return Some(self.slot(permit));
+                return Some(self.permit(permit));
             }
-            given_back.await;
+            released.await;
         }
     }
 
-    /// Gives no more slots, and waits until nothing is on its way.
+    /// Gives no more permits and waits until no webhook is in flight.
     pub(crate) async fn drain(&self) {
         self.free.close();
-        // Those who wait with a slot in hand for bytes to be given back learn of it as well.
-        self.shared.given_back.notify_waiters();
+        // Wakes the waiters that have a permit and wait for bytes to be released.
+        self.in_flight.released.notify_waiters();
         loop {
-            let given_back = self.shared.given_back.notified();
+            let released = self.in_flight.released.notified();
             if self.free.available_permits() == self.count {
                 return;
             }
-            given_back.await;
+            released.await;
         }
     }
 }
@@ -216,33 +217,33 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn slots_are_bounded_and_a_drain_waits_for_all() {
-        let slots = DeliveryPermits::new(3, usize::MAX);
-        let held = slots.try_acquire(5);
+    async fn permits_are_bounded_and_a_drain_waits_for_all() {
+        let permits = DeliveryPermits::new(3, usize::MAX);
+        let held = permits.try_acquire(5);
         assert_eq!(held.len(), 3);
-        assert!(slots.try_acquire(1).is_empty());
-        let drained = tokio::time::timeout(Duration::from_secs(1), slots.drain()).await;
-        assert!(drained.is_err(), "three are on their way");
+        assert!(permits.try_acquire(1).is_empty());
+        let drained = tokio::time::timeout(Duration::from_secs(1), permits.drain()).await;
+        assert!(drained.is_err(), "three are in flight");
         assert!(
-            slots.try_acquire(1).is_empty() && slots.acquire().await.is_none(),
-            "nothing more begins, also after the wait"
+            permits.try_acquire(1).is_empty() && permits.acquire().await.is_none(),
+            "no permit is given after a drain began, even if the drain was abandoned"
         );
         drop(held);
-        slots.drain().await;
-        assert!(slots.try_acquire(1).is_empty() && slots.acquire().await.is_none());
+        permits.drain().await;
+        assert!(permits.try_acquire(1).is_empty() && permits.acquire().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_slot_is_given_while_too_much_is_on_its_way() {
-        let slots = DeliveryPermits::new(3, 100);
-        let mut large = slots.try_acquire(1).remove(0);
+    async fn no_permit_is_given_while_too_many_bytes_are_in_flight() {
+        let permits = DeliveryPermits::new(3, 100);
+        let mut large = permits.try_acquire(1).remove(0);
         large.hold(100);
-        assert!(slots.try_acquire(1).is_empty());
-        let waiting = slots.clone();
+        assert!(permits.try_acquire(1).is_empty());
+        let waiting = permits.clone();
         let waiting = tokio::spawn(async move { waiting.acquire().await.is_some() });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!waiting.is_finished());
         drop(large);
-        assert!(waiting.await.unwrap() && slots.try_acquire(3).len() == 3);
+        assert!(waiting.await.unwrap() && permits.try_acquire(3).len() == 3);
     }
 }

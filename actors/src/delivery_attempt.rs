@@ -1,11 +1,12 @@
-//! The retry actor: one for each attempt to deliver an event to a subscription, from its claim to its end.
+//! The delivery attempt: one actor for each webhook in flight, from its claim to its completion.
 //!
-//! Told by: itself. Tells: the endpoint, through the [`WebhookSender`], and the inbox how the attempt ended. Supervised by
-//! the inbox, which hears when it is over. What waits for a later attempt is no actor but a row: a million of them cost
-//! nothing here (`docs/adr/0006-retries-are-rows.md`).
-//! Invariants: `RETRY-A-1` it sends once, and only while its claim has time for that; `RETRY-A-2` it is over only when the
-//! end of the attempt is stored, is not wanted any more, or its claim has run out; `RETRY-A-3` it holds a slot until then.
-//! A crash leaves the claim to run out, after which the attempt is made again with the same webhook id.
+//! It sends the webhook through the [`WebhookSender`] and reports the outcome to the inbox, which
+//! supervises it. A webhook that waits for a later attempt is a row, not an actor, so a million of
+//! them cost nothing here (`docs/adr/0006-retries-are-rows.md`). After a crash the claim expires
+//! and the webhook is sent again under the same webhook id. Invariants: `RETRY-A-1` an attempt
+//! sends once, and only if its claim leaves enough time; `RETRY-A-2` an attempt ends once its
+//! outcome is stored or not wanted any more, or its claim has expired; `RETRY-A-3` an attempt holds
+//! its permit until it ends.
 
 use crate::delivery::verdict::verdict;
 use crate::delivery::{DeliveryPermit, SendFailure, SendOutcome, Webhook, WebhookSender};
@@ -20,36 +21,37 @@ use triggers_store::tables::batch::{Claimed, EndpointHealth};
 use triggers_store::tables::operations::{AttemptResult, CompleteAttempt, Operation};
 use triggers_store::tables::rows::SubscriptionRow;
 
-/// How much longer than the sender's own timeout is waited for its outcome.
+/// Time allowed beyond the sender's own timeout.
 const SEND_MARGIN: Duration = Duration::from_secs(1);
-/// How long storing the end waits after a failure, at first and at most.
-const STORE_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// How long storing the end may take.
+/// Pause after a failure to store the outcome; it doubles up to [`STORE_WAIT_MAX`].
+const STORE_WAIT_MIN: Duration = Duration::from_millis(100);
+const STORE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Time for one try to store the outcome.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The shell's type.
+/// The type of the actor.
 pub(crate) struct DeliveryAttempt;
 
-/// A message to an attempt.
+/// A message to a delivery attempt.
 #[derive(ractor_cluster::RactorMessage)]
 pub(crate) enum DeliveryAttemptMessage {
-    /// Send, and store what comes of it.
+    /// Send the webhook and store the outcome.
     Run,
 }
 
-/// What an attempt needs.
+/// What a delivery attempt needs.
 pub(crate) struct DeliveryAttemptArguments {
     pub(crate) inbox: ActorRef<InboxMessage>,
     pub(crate) sender: Arc<dyn WebhookSender>,
     pub(crate) environment: Environment,
     pub(crate) subscription: Arc<SubscriptionRow>,
     pub(crate) claimed: Claimed,
-    /// When the claim runs out.
+    /// Time at which the claim expires.
     pub(crate) until: Timestamp,
-    /// How long sending may take.
+    /// Time for sending the webhook.
     pub(crate) send_timeout: Duration,
-    /// Held to the end.
-    pub(crate) _slot: DeliveryPermit,
+    /// Held until the attempt ends.
+    pub(crate) _permit: DeliveryPermit,
 }
 
 impl Actor for DeliveryAttempt {
@@ -87,11 +89,12 @@ impl DeliveryAttemptArguments {
         }
     }
 
-    /// What comes of sending; nothing if the claim has no time left for it.
+    /// Sends the webhook; none if the claim leaves too little time.
     async fn send(&self) -> Option<(AttemptResult, EndpointHealth)> {
         let began = self.environment.now();
         if began.plus(self.send_timeout + SEND_MARGIN) > self.until {
-            tracing::warn!(event = %self.claimed.event.id, "an attempt came too late to be sent; it comes due again");
+            let event = self.claimed.event.id;
+            tracing::warn!(%event, "too late to send a webhook; it comes due again");
             return None;
         }
         let webhook = Webhook {
@@ -100,7 +103,7 @@ impl DeliveryAttemptArguments {
             keys: self.subscription.signing_keys(began),
             at: began,
         };
-        // The sender has this timeout as well, and knows better what time was lost on; this one is for one that has not.
+        // The sender reports its own timeouts in more detail; this one is a safeguard.
         let outcome = timeout(self.send_timeout + SEND_MARGIN, self.sender.send(webhook)).await;
         let outcome = outcome.unwrap_or_else(|_| SendOutcome::Failed {
             status: None,
@@ -115,7 +118,7 @@ impl DeliveryAttemptArguments {
         Some((result, health))
     }
 
-    /// Stores the end of the attempt, again and again while the claim holds.
+    /// Stores the outcome; tries again until the claim expires.
     async fn store(&self, result: AttemptResult, health: EndpointHealth) {
         let complete = CompleteAttempt {
             id: self.claimed.event.id,
@@ -126,7 +129,7 @@ impl DeliveryAttemptArguments {
             health,
             target_url: self.subscription.target_url.clone(),
         };
-        let mut wait = STORE_WAIT.0;
+        let mut wait = STORE_WAIT_MIN;
         while self.environment.now() < self.until {
             let deadline = Instant::now() + STORE_TIMEOUT;
             let (request, reply) =
@@ -134,12 +137,12 @@ impl DeliveryAttemptArguments {
             if self.inbox.cast(InboxMessage::Submit(request)).is_err() {
                 return;
             }
-            // Nothing is left to do if the result is stored, or the attempt is no longer wanted.
+            // The outcome is stored, or the attempt is no longer wanted.
             if matches!(timeout(STORE_TIMEOUT, reply).await, Ok(Ok(Ok(())))) {
                 return;
             }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(STORE_WAIT.1);
+            wait = (wait * 2).min(STORE_WAIT_MAX);
         }
     }
 }

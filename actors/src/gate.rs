@@ -1,82 +1,84 @@
-//! The gate of an owned partition: what is asked of its tenants passes it, and waits in front of it while it moves.
+//! The gate of an owned partition: requests for its tenants pass it, and wait at it during a
+//! transfer.
 //!
 //! ```text
-//! open ──park──▶ parked ──▶ gone (the partition is another's now)
-//!   ◀──open────────┘
+//! open ──park──▶ parked ──close──▶ gone (another node owns the partition)
+//!   ◀────open──────┘
 //! ```
-//! Invariants: `GATE-1` nobody enters a gate that is parked or gone; `GATE-2` who has entered is counted until it is answered,
-//! so that a gate that is parked and empty has nothing under way behind it; `GATE-3` a gate that is gone stays so.
+//! Invariants: `GATE-1` no request passes a gate that is parked or gone; `GATE-2` a request is
+//! counted from its pass until it is answered, so nothing is in flight behind a gate that is parked
+//! and empty; `GATE-3` a gate that is gone stays gone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// The gate.
+/// The gate of a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    inside: Mutex<Inside>,
+    counted: Mutex<Counted>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
-    state: State,
-    entered: usize,
+struct Counted {
+    state: GateState,
+    passes: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum GateState {
     #[default]
     Open,
     Parked,
     Gone,
 }
 
-/// The right to be behind a gate.
+/// One request behind the gate; dropping it ends the pass.
 #[derive(Debug)]
 pub(crate) struct GatePass(Arc<Gate>);
 
 impl Gate {
-    /// Enters, after a wait if the partition moves; none if it is gone or time is up.
+    /// Passes the gate, after a wait if it is parked. None if it is gone or the deadline passes.
     pub(crate) async fn enter(self: &Arc<Self>, deadline: Instant) -> Option<GatePass> {
         loop {
-            // Registered before it is looked, so that nothing is missed in between.
+            // Registered before the check, so that no change in between is missed.
             let changed = self.changed.notified();
             {
-                let mut inside = self.lock();
-                match inside.state {
-                    State::Open => {
-                        inside.entered += 1;
+                let mut counted = self.lock();
+                match counted.state {
+                    GateState::Open => {
+                        counted.passes += 1;
                         return Some(GatePass(self.clone()));
                     }
-                    State::Gone => return None,
-                    State::Parked => {}
+                    GateState::Gone => return None,
+                    GateState::Parked => {}
                 }
             }
             timeout_at(deadline, changed).await.ok()?;
         }
     }
 
-    /// Lets nobody in for the time being.
+    /// Makes new requests wait.
     pub(crate) fn park(&self) {
-        self.set(State::Parked);
+        self.set(GateState::Parked);
     }
 
-    /// Lets everybody in again.
+    /// Lets requests pass again.
     pub(crate) fn open(&self) {
-        self.set(State::Open);
+        self.set(GateState::Open);
     }
 
-    /// Lets nobody in any more.
+    /// Rejects waiting and new requests for good.
     pub(crate) fn close(&self) {
-        self.set(State::Gone);
+        self.set(GateState::Gone);
     }
 
-    /// Waits until nobody is behind it; whether that was so before `until`.
+    /// Waits until no request is behind the gate; false if that is not so before `until`.
     pub(crate) async fn emptied(&self, until: Instant) -> bool {
         loop {
             let changed = self.changed.notified();
-            if self.lock().entered == 0 {
+            if self.lock().passes == 0 {
                 return true;
             }
             if timeout_at(until, changed).await.is_err() {
@@ -85,35 +87,36 @@ impl Gate {
         }
     }
 
-    fn set(&self, state: State) {
-        let mut inside = self.lock();
-        if inside.state != State::Gone {
-            inside.state = state;
+    fn set(&self, state: GateState) {
+        let mut counted = self.lock();
+        if counted.state != GateState::Gone {
+            counted.state = state;
         }
-        drop(inside);
+        drop(counted);
         self.changed.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        // Nothing panics while holding it.
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        // Nothing panics while holding the lock.
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl GatePass {
-    /// Another one for a part of the same request: it passes a gate that is parked, which waits for the whole request.
+    /// Another pass for a part of the same request. It ignores a parked gate, because the transfer
+    /// waits for the full request.
     pub(crate) fn again(&self) -> Self {
-        self.0.lock().entered += 1;
+        self.0.lock().passes += 1;
         Self(self.0.clone())
     }
 }
 
 impl Drop for GatePass {
     fn drop(&mut self) {
-        let mut inside = self.0.lock();
-        inside.entered -= 1;
-        let is_awaited = inside.entered == 0 && inside.state != State::Open;
-        drop(inside);
+        let mut counted = self.0.lock();
+        counted.passes -= 1;
+        let is_awaited = counted.passes == 0 && counted.state != GateState::Open;
+        drop(counted);
         if is_awaited {
             self.0.changed.notify_waiters();
         }
@@ -130,13 +133,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_while_it_moves_waits_and_is_let_in_or_sent_away() {
+    async fn requests_wait_at_a_parked_gate_and_pass_or_are_rejected() {
         let gate = Arc::new(Gate::default());
-        let inside = gate.enter(soon()).await.unwrap();
+        let pass = gate.enter(soon()).await.unwrap();
         gate.park();
         assert!(!gate.emptied(soon()).await, "GATE-2");
-        let part = inside.again();
-        drop(inside);
+        let part = pass.again();
+        drop(pass);
         assert!(!gate.emptied(soon()).await, "GATE-2");
         drop(part);
         assert!(gate.emptied(soon()).await);

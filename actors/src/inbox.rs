@@ -228,7 +228,7 @@ async fn deliver(
             claimed,
             until,
             send_timeout: arguments.options.delivery.attempt_timeout,
-            _slot: permit,
+            _permit: permit,
         };
         match DeliveryAttempt::spawn_linked(None, DeliveryAttempt, attempt, myself.get_cell()).await
         {

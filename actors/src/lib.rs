@@ -9,11 +9,11 @@
 //!         │   └── DeliveryAttempt   one per webhook in flight
 //!         └── Sweeper        removes what has reached its age
 //! ```
-//! A request passes `Router` → admission → arrivals of the `Inbox` → batch → one store transaction →
-//! answer. Nothing is sent to an inbox without a permit ([`admission`]). Decisions are made by
+//! A request passes `Router` → admission → arrivals of the `Inbox` → batch → one store transaction
+//! → answer. Nothing is sent to an inbox without a permit ([`admission`]). Decisions are made by
 //! machines without I/O, inside thin actors. Names, registries and process groups of ractor are
-//! global to the process, so only [`cluster::ractor`] uses them, once in a process.
-//! This crate knows neither HTTP nor a particular storage engine.
+//! global to the process, so only [`cluster::ractor`] uses them, once in a process. This crate
+//! knows neither HTTP nor a particular storage engine.
 
 pub mod admission;
 pub mod cluster;

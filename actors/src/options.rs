@@ -130,8 +130,8 @@ impl From<&triggers_cluster_config::DeliveryOptions> for DeliveryOptions {
 }
 
 impl BrokerOptions {
-    /// Time after which a claimed attempt without an outcome counts as lost: time to send the webhook
-    /// and to store the outcome.
+    /// Time after which a claimed attempt without an outcome counts as lost: time to send the
+    /// webhook and to store the outcome.
     pub(crate) fn claim_time(&self) -> Duration {
         self.delivery.attempt_timeout + 2 * self.commit_timeout.max(Duration::from_secs(1))
     }

@@ -4,9 +4,9 @@
 //! Messages come from [`crate::membership`], the peer service or the start of the node (`Serve`,
 //! `Lose`, `Transfer`) and from its own transfers (`TransferEnded`). [`crate::node`] supervises it.
 //! Invariants: `ROUTING-1` the routing table has a partition only while its actor runs under a
-//! guard of this node; `ROUTING-2` a partition that fails too often ends this actor, and with it the
-//! node, so that no node serves only a part of what it owns; `ROUTING-3` a partition has at most one
-//! transfer in flight, and the node at most `transfers_in_flight_max`.
+//! guard of this node; `ROUTING-2` a partition that fails too often ends this actor, and with it
+//! the node, so that no node serves only a part of what it owns; `ROUTING-3` a partition has at
+//! most one transfer in flight, and the node at most `transfers_in_flight_max`.
 
 mod transfer;
 

@@ -1,12 +1,12 @@
-//! How often something may be restarted: at most so many times within a window.
+//! Bounds how often a supervisor restarts a child.
 //!
-//! Invariant: `RESTART-1` more than `restarts_max` failures within `window` are never allowed to restart; failures older
-//! than the window are forgotten.
+//! Invariant: `RESTART-1` a child is not restarted after more than `restarts_max` failures within
+//! `window`; older failures are forgotten.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Counts the restarts of one child.
+/// Counts the recent failures of one child. Times are monotonic.
 #[derive(Debug, Clone)]
 pub(crate) struct RestartIntensity {
     restarts_max: usize,
@@ -19,7 +19,7 @@ impl RestartIntensity {
         Self { restarts_max, window, failures: VecDeque::new() }
     }
 
-    /// Notes a failure at the monotonic time `now`; whether a restart is still allowed.
+    /// Notes a failure at `now`; true if a restart is allowed.
     pub(crate) fn note_failure(&mut self, now: Duration) -> bool {
         self.forget_old(now);
         self.failures.push_back(now);
@@ -29,13 +29,13 @@ impl RestartIntensity {
         self.allows(now)
     }
 
-    /// Whether a start is allowed at the monotonic time `now`.
+    /// True if a start is allowed at `now`.
     pub(crate) fn allows(&mut self, now: Duration) -> bool {
         self.forget_old(now);
         self.failures.len() <= self.restarts_max
     }
 
-    /// Whether nothing is remembered any more.
+    /// True if no failure lies within the window.
     pub(crate) fn is_calm(&mut self, now: Duration) -> bool {
         self.forget_old(now);
         self.failures.is_empty()
@@ -57,7 +57,7 @@ mod tests {
         let mut intensity = RestartIntensity::new(2, Duration::from_secs(10));
         let at = Duration::from_secs;
         assert!(intensity.note_failure(at(0)) && intensity.note_failure(at(1)));
-        assert!(!intensity.note_failure(at(2)) && !intensity.allows(at(9)));
+        assert!(!intensity.note_failure(at(2)) && !intensity.allows(at(9)), "RESTART-1");
         assert!(intensity.allows(at(10)));
         assert!(intensity.is_calm(at(12)));
     }

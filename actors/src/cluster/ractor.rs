@@ -1,14 +1,16 @@
-//! Members that speak over ractor_cluster: one actor can be called from outside, the gateway, found by the process group
-//! of its node. The transport in production.
+//! The production transport: calls between nodes over ractor_cluster.
 //!
+//! Only one actor of a node can be called from outside: the gateway. A caller finds it through the
+//! process group of its node.
 //! ```text
-//! call ─▶ process group gw/<peer> ─▶ remote gateway ═ TCP, TLS, cookie ═▶ gateway ─▶ PeerService, in a task of its own
+//! call ─▶ process group gw/<peer> ─▶ remote gateway ═ TCP, TLS, cookie ═▶ gateway ─▶ PeerService
 //! ```
-//! Invariants: `RACTOR-T-1` no reference to a remote actor is kept: it changes with every connection; `RACTOR-T-2` connections
-//! are accepted and dialled here, with TLS on both sides where it is set up, and given to ractor_cluster ready-made: its own
-//! listener does the handshake inline and its transitive mode dials in plaintext; `RACTOR-T-3` a connection that is not
-//! authenticated within `AUTHENTICATION_TIMEOUT` is closed; `RACTOR-T-4` frames above `FRAME_BYTES_MAX` close the link
-//! that they came by. Registries and groups of ractor are global to the process: one transport a process.
+//! Invariants: `RACTOR-T-1` no reference to a remote actor is kept, because it changes with every
+//! connection; `RACTOR-T-2` this module accepts and dials connections, with TLS on both sides where
+//! configured, and passes them to ractor_cluster, whose own listener does the handshake inline and
+//! whose transitive mode dials in plaintext; `RACTOR-T-3` a connection that is not authenticated
+//! within `AUTHENTICATION_TIMEOUT` is closed; `RACTOR-T-4` a frame above `FRAME_BYTES_MAX` closes
+//! its link. Registries and groups of ractor are global, so a process has at most one transport.
 
 mod gateway;
 mod links;
@@ -33,49 +35,49 @@ use tokio::task::AbortHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use triggers_store::kv::BoxFuture;
 
-/// The largest frame that is accepted: a request with the largest body, and its head.
+/// The largest frame that is accepted: a request with the largest body and its head.
 pub const FRAME_BYTES_MAX: u64 = 16 << 20;
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Behind the `@` of a node's name in ractor_cluster.
+/// The host part of a node's name in ractor_cluster.
 const HOST: &str = "triggers";
 
 /// Certificates for both sides of a connection.
 #[derive(Clone)]
 pub struct PeerTls {
-    /// For connections that others make; it must ask for a certificate.
+    /// For incoming connections; it must require a certificate.
     pub acceptor: TlsAcceptor,
-    /// For connections that this node makes; it must show a certificate.
+    /// For outgoing connections; it must present a certificate.
     pub connector: TlsConnector,
 }
 
 /// What the transport needs.
 pub struct RactorOptions {
-    /// This process: the node's name, `@`, and a boot id.
+    /// Identity of this process: the node's name, `@`, and a boot id.
     pub peer: String,
-    /// The secret that all members have, and nobody else.
+    /// Secret that only the nodes of the cluster have.
     pub cookie: String,
-    /// Where other members connect.
+    /// Listener for connections of peers.
     pub listener: TcpListener,
-    /// None: in plaintext.
+    /// Certificates; none for plaintext.
     pub tls: Option<PeerTls>,
-    /// Calls under way from one member.
+    /// Calls of one peer in flight.
     pub requests_max: usize,
-    /// Bytes of those.
+    /// Bytes of the calls of one peer in flight.
     pub bytes_max: usize,
 }
 
-/// The transport; dropping it closes all links.
+/// The transport over ractor_cluster; dropping it closes all links.
 pub struct RactorTransport {
-    inner: Arc<Inner>,
+    inner: Arc<LinkTable>,
     tasks: Vec<AbortHandle>,
 }
 
-struct Inner {
+pub(super) struct LinkTable {
     peer: String,
     server: ActorRef<NodeServerMessage>,
     gateway: ActorRef<GatewayMessage>,
     tls: Option<PeerTls>,
-    /// The task that looks after the link to each member, and how that is.
+    /// The link to each peer.
     links: Mutex<BTreeMap<String, Link>>,
 }
 
@@ -86,32 +88,34 @@ struct Link {
 }
 
 impl RactorTransport {
-    /// Listens, and answers calls.
+    /// Starts to accept connections and to answer calls.
     ///
     /// # Errors
-    /// If an actor does not start.
+    /// [`::ractor::SpawnErr`] if an actor does not start.
     pub async fn start(
         options: RactorOptions,
         service: Arc<dyn PeerService>,
     ) -> Result<Self, ::ractor::SpawnErr> {
         let RactorOptions { peer, cookie, listener, tls, requests_max, bytes_max } = options;
-        // The listener of its own cannot be turned off: it gets a port that nobody is told, with the same protection.
+        // The listener of ractor_cluster cannot be turned off. It gets a random loopback port and
+        // the same protection.
         let encryption = tls.as_ref().map(|tls| IncomingEncryptionMode::Tls(tls.acceptor.clone()));
         let mode = Some(NodeConnectionMode::Isolated);
         let server = NodeServer::new(0, cookie, peer.clone(), HOST.to_owned(), encryption, mode)
             .with_listen_addr(IpAddr::V4(Ipv4Addr::LOCALHOST))
             .with_max_inbound_frame_size(FRAME_BYTES_MAX);
         let (server, _) = Actor::spawn(None, server, ()).await?;
-        let subscription = Box::new(Watch);
-        // A server that is gone has no sessions.
+        let subscription = Box::new(SessionWatch);
+        // A server that has stopped has no sessions.
         let _ = server
             .cast(NodeServerMessage::SubscribeToEvents { id: "links".to_owned(), subscription });
-        let arguments = GatewayArguments { service, doors: Doors::new(requests_max, bytes_max) };
+        let arguments =
+            GatewayArguments { service, admissions: PeerAdmissions::new(requests_max, bytes_max) };
         let (gateway, _) = Actor::spawn(None, Gateway, arguments).await?;
         ::ractor::pg::join(group(&peer), vec![gateway.get_cell()]);
         let accepting =
             tokio::spawn(listener::accept(listener, tls.clone(), server.clone())).abort_handle();
-        let inner = Inner { peer, server, gateway, tls, links: Mutex::default() };
+        let inner = LinkTable { peer, server, gateway, tls, links: Mutex::default() };
         Ok(Self { inner: Arc::new(inner), tasks: vec![accepting] })
     }
 }
@@ -158,30 +162,26 @@ impl PeerTransport for RactorTransport {
     }
 }
 
-impl Inner {
+impl LinkTable {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Link>> {
-        // Nothing panics while holding it.
+        // Nothing panics while holding the lock.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_state(&self, peer: &str, state: LinkState) {
         if let Some(link) = self.lock().get_mut(peer).filter(|link| link.state != state) {
             link.state = state;
-            tracing::info!(
-                peer,
-                is_up = state == LinkState::Up,
-                "the link to a member has changed"
-            );
-            metrics::counter!("triggers_link_changes_total", "is_up" => (state == LinkState::Up).to_string())
-                .increment(1);
+            tracing::info!(peer, is_up = state == LinkState::Up, "the link to a peer has changed");
+            let is_up = (state == LinkState::Up).to_string();
+            metrics::counter!("triggers_link_changes_total", "is_up" => is_up).increment(1);
         }
     }
 
-    /// `RACTOR-T-1`.
+    /// The gateway of a peer, looked up for each call (`RACTOR-T-1`).
     fn gateway_of(&self, peer: &str) -> Option<ActorRef<GatewayMessage>> {
-        let members = ::ractor::pg::get_members(&group(peer));
+        let gateways = ::ractor::pg::get_members(&group(peer));
         let alive =
-            members.into_iter().rev().find(|member| member.get_status() == ActorStatus::Running);
+            gateways.into_iter().rev().find(|gateway| gateway.get_status() == ActorStatus::Running);
         alive.map(ActorRef::from)
     }
 
@@ -195,7 +195,7 @@ impl Inner {
         let from = self.peer.clone();
         let called =
             gateway.call(|reply| GatewayMessage::Call(from, message, reply), Some(timeout));
-        // The time that ractor gives a call begins when it is sent, which cannot take long.
+        // The timeout of ractor begins when the call is sent, which takes no time.
         match called.await {
             Ok(CallResult::Success(reply)) => Ok(reply),
             Ok(CallResult::Timeout | CallResult::SenderError) => Err(PeerError::Unknown),
@@ -203,7 +203,7 @@ impl Inner {
         }
     }
 
-    /// Closes every session with a member.
+    /// Closes every session with a peer.
     async fn close(&self, peer: &str) {
         let sessions =
             self.server.call(NodeServerMessage::GetSessions, Some(AUTHENTICATION_TIMEOUT)).await;
@@ -211,26 +211,26 @@ impl Inner {
         let name = format!("{peer}@{HOST}");
         for session in sessions.into_values() {
             if session.peer_name.is_some_and(|known| known.name == name) {
-                session.actor.stop(Some("it does not answer".to_owned()));
+                session.actor.stop(Some("the peer does not answer".to_owned()));
             }
         }
     }
 }
 
-/// The process group of a member's gateway.
+/// The process group of a peer's gateway.
 fn group(peer: &str) -> String {
     format!("gw/{peer}")
 }
 
-/// The name that a member's certificate is for: the node's.
+/// The server name in a peer's certificate: the node's name.
 fn server_name(peer: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(super::name_of(peer).to_owned()).ok()
 }
 
-/// `RACTOR-T-3`.
-struct Watch;
+/// Closes sessions that are not authenticated in time (`RACTOR-T-3`).
+struct SessionWatch;
 
-impl NodeEventSubscription for Watch {
+impl NodeEventSubscription for SessionWatch {
     fn node_session_opened(&self, session: NodeServerSessionInformation) {
         tokio::spawn(async move {
             tokio::time::sleep(AUTHENTICATION_TIMEOUT).await;
@@ -241,7 +241,7 @@ impl NodeEventSubscription for Watch {
             if !matches!(state, Ok(CallResult::Success(true)) | Err(_)) {
                 tracing::warn!(
                     address = session.peer_addr,
-                    "a connection is not authenticated in time; it is closed"
+                    "closing a connection that was not authenticated in time"
                 );
                 session.actor.stop(Some("not authenticated in time".to_owned()));
             }
@@ -253,26 +253,26 @@ impl NodeEventSubscription for Watch {
     fn node_session_authenticated(&self, _: NodeServerSessionInformation) {}
 }
 
-/// The doors of all members, `TRANSPORT-3`.
-pub(super) struct Doors {
+/// Bounds the calls in flight from each peer (`TRANSPORT-3`).
+pub(super) struct PeerAdmissions {
     requests_max: usize,
     bytes_max: usize,
     of: Mutex<BTreeMap<String, Arc<Admission>>>,
 }
 
-impl Doors {
+impl PeerAdmissions {
     fn new(requests_max: usize, bytes_max: usize) -> Self {
         Self { requests_max, bytes_max, of: Mutex::default() }
     }
 
     fn of(&self, peer: &str) -> Arc<Admission> {
-        let mut doors = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(door) = doors.get(peer) {
-            return door.clone();
+        let mut admissions = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(admission) = admissions.get(peer) {
+            return admission.clone();
         }
-        // Doors with nothing behind them are of members that are gone, or are made again.
-        doors.retain(|_, door| Arc::strong_count(door) > 1);
-        doors
+        // An admission without permits belongs to a peer that is gone, or is cheap to make again.
+        admissions.retain(|_, admission| Arc::strong_count(admission) > 1);
+        admissions
             .entry(peer.to_owned())
             .or_insert_with(|| Admission::new(self.requests_max, self.bytes_max))
             .clone()

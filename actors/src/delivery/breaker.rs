@@ -1,75 +1,77 @@
-//! The circuit breaker of one subscription: an endpoint that fails again and again is left alone for a while, and then
-//! tried with a single webhook.
+//! The circuit breaker of one subscription: pauses deliveries to an endpoint that keeps failing.
 //!
 //! ```text
-//! closed ── failures in a row ──▶ open ── the pause is over ──▶ half open ── one attempt ──▶ closed, or open for twice as long
+//! closed ── consecutive failures ──▶ open ── pause is over ──▶ half open
+//! half open ── one attempt ──▶ closed, or open for twice as long
 //! ```
-//! Invariants: `BREAKER-1` while it is open nothing is sent, and while it is half open one webhook at a time; `BREAKER-2` a
-//! pause is never longer than the longest, so that an endpoint that is back is found; `BREAKER-3` any answer that shows
-//! life closes it. Webhooks that wait lose no attempt by it. It is in memory only: a node that starts finds out again.
+//! Waiting webhooks lose no attempt by a pause. The breaker is in memory only, so a node that
+//! starts finds out about the endpoint again. Invariants: `BREAKER-1` an open breaker lets nothing
+//! pass, a half open one a single webhook at a time; `BREAKER-2` no pause is longer than
+//! `pause_max`, so a recovered endpoint is noticed; `BREAKER-3` any answer that shows the endpoint
+//! alive closes the breaker.
 
 use std::time::Duration;
 use triggers_store::tables::batch::EndpointHealth;
 
-/// When a breaker opens, and for how long.
+/// The limits of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BreakerLimits {
-    /// Failures in a row that open it.
+    /// Consecutive failures that open the breaker.
     pub(crate) failures_max: u32,
-    /// The first pause.
+    /// Length of the first pause.
     pub(crate) pause_min: Duration,
-    /// The longest one.
+    /// Length of the longest pause.
     pub(crate) pause_max: Duration,
 }
 
-/// One breaker. Times are monotonic.
+/// The breaker of one subscription. Times are monotonic.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     limits: BreakerLimits,
     failures: u32,
-    /// How long the present or the last pause was; none while it is closed.
+    /// Length of the present or the last pause; none while the breaker is closed.
     pause: Option<Duration>,
-    /// Nothing is sent before.
-    closed_until: Duration,
+    /// Time at which the present pause ends.
+    open_until: Duration,
 }
 
 impl Breaker {
     pub(crate) fn new(limits: BreakerLimits) -> Self {
-        Self { limits, failures: 0, pause: None, closed_until: Duration::ZERO }
+        Self { limits, failures: 0, pause: None, open_until: Duration::ZERO }
     }
 
-    /// How many webhooks may be on their way at `now`.
+    /// Webhooks that may be in flight at `now`.
     pub(crate) fn room(&self, now: Duration) -> usize {
         match self.pause {
-            _ if now < self.closed_until => 0,
+            _ if now < self.open_until => 0,
             Some(_) => 1,
             None => usize::MAX,
         }
     }
 
-    /// Whether it is neither open nor half open.
+    /// True if the breaker is neither open nor half open.
     pub(crate) fn is_closed(&self) -> bool {
         self.pause.is_none()
     }
 
-    /// When there is room again, if there is none at `now`.
+    /// Time at which the pause ends; none if there is no pause at `now`.
     pub(crate) fn opens_at(&self, now: Duration) -> Option<Duration> {
-        (now < self.closed_until).then_some(self.closed_until)
+        (now < self.open_until).then_some(self.open_until)
     }
 
-    /// An attempt has ended at `now`; whether this opened the breaker.
+    /// Notes that an attempt ended at `now`; true if this opened the breaker.
     pub(crate) fn note(&mut self, health: EndpointHealth, now: Duration) -> bool {
         match health {
             EndpointHealth::Good | EndpointHealth::Alive => (self.failures, self.pause) = (0, None),
             EndpointHealth::Bad => {
                 self.failures = self.failures.saturating_add(1);
-                // What was on its way when it opened tells nothing new.
-                if self.failures >= self.limits.failures_max && now >= self.closed_until {
+                // Attempts that were in flight when the breaker opened do not prolong the pause.
+                if self.failures >= self.limits.failures_max && now >= self.open_until {
                     let pause = self
                         .pause
                         .map_or(self.limits.pause_min, |last| last * 2)
                         .min(self.limits.pause_max);
-                    (self.pause, self.closed_until) = (Some(pause), now + pause);
+                    (self.pause, self.open_until) = (Some(pause), now + pause);
                     return true;
                 }
             }
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_open_it_and_one_attempt_closes_it() {
+    fn consecutive_failures_open_it_and_one_attempt_closes_it() {
         let mut breaker = Breaker::new(LIMITS);
         assert!(
             !breaker.note(EndpointHealth::Bad, at(10))
@@ -105,7 +107,7 @@ mod tests {
         assert!(
             !breaker.note(EndpointHealth::Bad, at(10))
                 && !breaker.note(EndpointHealth::Bad, at(10)),
-            "they were not in a row"
+            "the failures were not consecutive"
         );
         assert!(breaker.note(EndpointHealth::Bad, at(10)));
         assert_eq!(
@@ -117,7 +119,7 @@ mod tests {
             assert_eq!(breaker.opens_at(at(now)), Some(at(now + pause)), "BREAKER-2");
             assert!(
                 !breaker.note(EndpointHealth::Bad, at(now)),
-                "one that was on its way tells nothing new"
+                "an attempt that was in flight changes nothing"
             );
         }
         breaker.note(EndpointHealth::Good, at(27));
@@ -126,14 +128,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_stays_shut(steps in prop::collection::vec((0u8..4, 0u64..10), 0..60)) {
+        fn a_pause_always_ends(steps in prop::collection::vec((0u8..4, 0u64..10), 0..60)) {
             let mut breaker = Breaker::new(LIMITS);
             let mut now = at(0);
             for (kind, wait) in steps {
                 now += at(wait);
-                let health = [EndpointHealth::Good, EndpointHealth::Alive, EndpointHealth::Bad, EndpointHealth::Unknown][usize::from(kind)];
+                let kinds = [EndpointHealth::Good, EndpointHealth::Alive, EndpointHealth::Bad, EndpointHealth::Unknown];
+                let health = kinds[usize::from(kind)];
                 breaker.note(health, now);
-                prop_assert!(breaker.opens_at(now).is_none_or(|then| then <= now + LIMITS.pause_max));
+                let opens_at = breaker.opens_at(now);
+                prop_assert!(opens_at.is_none_or(|then| then <= now + LIMITS.pause_max));
                 prop_assert!(breaker.room(now + LIMITS.pause_max) > 0);
             }
         }

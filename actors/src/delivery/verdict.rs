@@ -1,22 +1,23 @@
-//! What the outcome of a webhook means: for the event, and for the endpoint's health.
+//! Interprets the outcome of a webhook: what it means for the event and for the endpoint's health.
 //!
 //! | outcome | the event | the endpoint |
 //! |---|---|---|
 //! | 2xx | delivered | good |
-//! | 410 | given up, the subscription is disabled | |
-//! | 429, 503 with `Retry-After` | next attempt when it says | alive; the subscription is held until then |
-//! | 5xx | next attempt by the policy | bad |
-//! | every other status: it answers, but not to this event | next attempt by the policy | alive |
-//! | no connection, no name, no secure connection, no answer in time, no HTTP | next attempt by the policy | bad |
-//! | a target that must not be called | next attempt by the policy: a name may get another address | |
+//! | 410 | given up; the subscription is disabled | |
+//! | 429, 503 with `Retry-After` | next attempt at that time | alive; the subscription pauses |
+//! | 5xx | next attempt by the retry policy | bad |
+//! | every other status | next attempt by the retry policy | alive |
+//! | no complete answer | next attempt by the retry policy | bad |
+//! | a target that may not be called | next attempt by the retry policy | |
 //!
-//! Invariant: `VERDICT-1` nothing but a 2xx delivers. The times are those of [`triggers_protocol::RetryPolicy`].
+//! A forbidden target is tried again because its name may get another address.
+//! Invariant: `VERDICT-1` only a 2xx delivers. [`triggers_protocol::RetryPolicy`] has the times.
 
 use super::{SendFailure, SendOutcome};
 use triggers_store::tables::batch::EndpointHealth;
 use triggers_store::tables::operations::AttemptResult;
 
-/// Judges an outcome.
+/// The result for the event and the health of the endpoint.
 pub(crate) fn verdict(outcome: SendOutcome) -> (AttemptResult, EndpointHealth) {
     match outcome {
         SendOutcome::Answered { status: http_status @ 200..=299, .. } => {
@@ -56,10 +57,10 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn answered(status: u16, retry_after_s: Option<u64>) -> (AttemptResult, EndpointHealth) {
+    fn answered(status: u16, retry_after_seconds: Option<u64>) -> (AttemptResult, EndpointHealth) {
         verdict(SendOutcome::Answered {
             status,
-            retry_after: retry_after_s.map(Duration::from_secs),
+            retry_after: retry_after_seconds.map(Duration::from_secs),
         })
     }
 
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn every_outcome_has_its_row_of_the_table() {
+    fn every_outcome_has_the_verdict_of_the_table() {
         assert_eq!(
             answered(410, None),
             (AttemptResult::Gone { http_status: 410 }, EndpointHealth::Unknown)
@@ -92,8 +93,9 @@ mod tests {
             );
         }
         let (result, health) = answered(503, Some(7));
+        let seven = Some(Duration::from_secs(7));
         assert!(
-            matches!(result, AttemptResult::Failed { retry_after: Some(wait), .. } if wait.as_secs() == 7)
+            matches!(result, AttemptResult::Failed { retry_after, .. } if retry_after == seven)
         );
         assert_eq!(health, EndpointHealth::Alive);
         for (failure, health) in [

@@ -1,7 +1,8 @@
 //! Decides what this node does about the cluster that it observes, without I/O.
 //!
 //! ```text
-//! view of the store, time, served partitions ─▶ observe ─▶ adopt · lose · take over · transfer · forget
+//! view of the store, time, served partitions ─▶ observe
+//!     ─▶ adopt · lose · take over · transfer · forget
 //! ```
 //! Invariants: `MEMBER-1` a node is silent only after this node has seen the same heartbeat of it
 //! for `take_over_after` on its own monotonic clock, so no two clocks are ever compared;

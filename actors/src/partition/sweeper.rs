@@ -1,11 +1,12 @@
-//! The sweeper: looks through the tenants of a partition, now and then, for what has reached its age, and has it removed.
+//! The sweeper: regularly scans the tenants of a partition for rows that have reached their age and
+//! has them removed.
 //!
-//! Told by: its own timer. Tells: the inboxes of tenants in which there is something to remove, through which every write
-//! of a tenant goes. Supervised by [`super::Partition`], which starts it again.
-//! Invariants: `SWEEPER-1` an inbox is opened for it only if a read has found something; `SWEEPER-2` it has one request under
-//! way at a time, each a small transaction, so that it never holds up what tenants ask for; `SWEEPER-3` it goes through all
-//! tenants, [`TENANTS_PAGE`] by [`TENANTS_PAGE`], whatever becomes of one of them.
-//! It remembers nothing: what it did not get to is found again the next time.
+//! Its timer starts a sweep. It asks the inboxes of tenants to remove rows, because every write of
+//! a tenant passes through its inbox. The partition supervises it and starts it again. Invariants:
+//! `SWEEPER-1` the sweeper opens an inbox only after a read has found something to remove;
+//! `SWEEPER-2` it has one small request in flight at a time, so it does not delay clients;
+//! `SWEEPER-3` it scans all tenants, [`TENANTS_PAGE`] at a time, even if some of them fail. It
+//! keeps no state: the next sweep finds what this one has missed.
 
 use super::PartitionHandle;
 use crate::options::BrokerOptions;
@@ -21,19 +22,19 @@ use triggers_store::tables::inbox;
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::{Sweep, Swept, is_sweep_due};
 
-/// Tenants read at a time.
+/// Tenants of one read.
 const TENANTS_PAGE: usize = 100;
-/// Between two requests to one tenant.
+/// Pause between two requests to one tenant.
 const PAUSE: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The shell's type.
+/// The type of the actor.
 pub(super) struct Sweeper;
 
 /// A message to a sweeper.
 #[derive(ractor_cluster::RactorMessage)]
 pub(super) enum SweeperMessage {
-    /// Go through all tenants.
+    /// Sweep all tenants.
     Sweep,
 }
 
@@ -54,7 +55,7 @@ impl Actor for Sweeper {
         myself: ActorRef<SweeperMessage>,
         arguments: SweeperArguments,
     ) -> Result<SweeperArguments, ActorProcessingErr> {
-        again(&myself, &arguments);
+        schedule(&myself, &arguments);
         Ok(arguments)
     }
 
@@ -67,13 +68,14 @@ impl Actor for Sweeper {
         match message {
             SweeperMessage::Sweep => state.sweep_all().await,
         }
-        again(&myself, state);
+        schedule(&myself, state);
         Ok(())
     }
 }
 
-/// Sets the timer: half the interval to the whole of it, so that partitions do not sweep at the same time.
-fn again(myself: &ActorRef<SweeperMessage>, arguments: &SweeperArguments) {
+/// Sets the timer to a random time between half the interval and the interval, so that partitions
+/// do not sweep at the same time.
+fn schedule(myself: &ActorRef<SweeperMessage>, arguments: &SweeperArguments) {
     let half = arguments.options.sweep_interval / 2;
     let spread = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).max(1);
     let wait = half + Duration::from_millis(arguments.store.environment().below(spread));
@@ -93,13 +95,14 @@ impl SweeperArguments {
             let tenants = match read {
                 Ok(tenants) => tenants,
                 Err(error) => {
-                    tracing::warn!(partition = %guard.partition, %error, "tenants could not be read to be swept");
+                    let partition = guard.partition;
+                    tracing::warn!(%partition, %error, "tenants could not be read for a sweep");
                     return;
                 }
             };
             for tenant in &tenants {
                 if let Err(error) = self.sweep_tenant(tenant).await {
-                    tracing::warn!(%tenant, %error, "a tenant could not be swept; it is the next time");
+                    tracing::warn!(%tenant, %error, "a tenant could not be swept; will try again");
                 }
             }
             if tenants.len() < TENANTS_PAGE {

@@ -1,7 +1,7 @@
-//! The cluster in the store: what its members say of themselves, and who owns which partition.
+//! The cluster in the store: the row that each node writes, and the owners of the partitions.
 //!
-//! Invariants: `CLUSTER-T-1` a member writes its own row only; `CLUSTER-T-2` the view is one snapshot, without conflicts:
-//! it decides when somebody tries to take a fence, never whether they may.
+//! Invariants: `CLUSTER-T-1` a node writes only its own row; `CLUSTER-T-2` the view is one snapshot
+//! without conflict checks: it decides when a node tries to take a fence over, never whether it may.
 
 use super::rows::{Fence, NodeRow, Row};
 use super::{TableError, keys};
@@ -10,29 +10,29 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use triggers_protocol::PartitionId;
 
-/// Rows of one read.
+/// Rows read at a time.
 const PAGE: usize = 1_000;
 
 /// The cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterView {
-    /// Members by incarnation.
+    /// Nodes by incarnation.
     pub nodes: BTreeMap<String, NodeRow>,
-    /// Owners by partition; one that nobody ever owned is missing.
+    /// Owners by partition; a partition that was never owned is missing.
     pub owners: BTreeMap<PartitionId, Fence>,
 }
 
-/// Writes a member's own row.
+/// Writes a node's own row with its heartbeat.
 pub fn write_heartbeat(tx: &mut dyn Transaction, incarnation: &str, row: &NodeRow) {
     tx.set(&keys::node(incarnation), &row.to_bytes());
 }
 
-/// Removes the row of a member that has stopped, or has been silent for long and owns nothing.
+/// Removes the row of a node that has stopped, or has been silent for long and owns nothing.
 pub fn remove_node(tx: &mut dyn Transaction, incarnation: &str) {
     tx.clear(&keys::node(incarnation));
 }
 
-/// Reads the members and the owners.
+/// Reads the nodes and the owners.
 ///
 /// # Errors
 /// [`TableError::Store`].

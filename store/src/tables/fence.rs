@@ -1,9 +1,10 @@
-//! Ownership of partitions: a fence in each, transferred and never cleared.
+//! Ownership of partitions: each has a fence in the store, which is transferred and never removed.
 //!
-//! Invariants: `FENCE-1` an epoch belongs to one incarnation for ever; `FENCE-2` whoever holds a [`Guard`] can write only
-//! while the stored fence is the guard's: the read is serializable, so a commit after a transfer fails.
-//! `FENCE-3` whoever writes a fence writes its mirror in the same transaction.
-//! Clocks play no part here; they only decide when somebody tries to take a fence.
+//! Clocks play no part here; they only decide when a node tries to take a fence over. Invariants:
+//! `FENCE-1` an epoch belongs to one incarnation for ever; `FENCE-2` the holder of a [`Guard`] can
+//! write only while the stored fence equals the guard's fence: the read is serializable, so a
+//! commit after a transfer fails; `FENCE-3` every transaction that writes a fence writes its mirror
+//! too.
 
 use super::rows::{Fence, Row};
 use super::{TableError, keys};
@@ -13,17 +14,17 @@ use triggers_protocol::PartitionId;
 /// Proof of ownership that every transaction on a tenant's data checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
-    /// The partition.
+    /// Partition that is owned.
     pub partition: PartitionId,
-    /// The fence as it must stand in the store.
+    /// Fence that the store must have.
     pub fence: Fence,
     key: Vec<u8>,
     value: Vec<u8>,
 }
 
 impl Guard {
-    /// The guard of a partition whose fence is known to be this one. It proves nothing by itself: the store does, each
-    /// time it is checked.
+    /// The guard of a partition whose fence is known to be `fence`. Only [`Self::check`] proves
+    /// ownership.
     pub fn new(partition: PartitionId, fence: Fence) -> Self {
         let (key, value) = (keys::fence(partition), fence.to_bytes());
         Self { partition, fence, key, value }
@@ -45,8 +46,8 @@ impl Guard {
     }
 }
 
-/// Takes partitions for an incarnation, whoever owned them before, and gives the guards.
-/// An incarnation that owns a partition already keeps its epoch.
+/// Takes partitions for an incarnation, whichever node owned them, and returns the guards. An
+/// incarnation that already owns a partition keeps its epoch.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -73,8 +74,8 @@ pub async fn take(
     Ok(guards)
 }
 
-/// Takes a partition from an owner that is not there any more: only if its fence is still the one that was seen. None if
-/// somebody else was faster.
+/// Takes a partition over from an owner that is gone, if its fence is still `seen`. None if another
+/// node was faster.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -101,7 +102,7 @@ pub async fn take_over(
     Ok(Some(Guard::new(partition, fence)))
 }
 
-/// Gives a partition to another incarnation: the fence that holds from now on.
+/// Transfers a partition to another incarnation; returns the new fence.
 ///
 /// # Errors
 /// [`TableError::NotOwner`] if the guard does not hold; [`TableError::Store`].
@@ -112,7 +113,11 @@ pub async fn transfer(
 ) -> Result<Fence, TableError> {
     let fence = Fence { epoch: guard.fence.epoch + 1, incarnation: to.to_owned() };
     let checked = guard.check(tx).await;
-    let is_done = matches!(&checked, Err(TableError::NotOwner { owner, epoch }) if *epoch == fence.epoch && owner == to);
+    // A repeated transaction finds the fence that an earlier run has written.
+    let is_done = matches!(
+        &checked,
+        Err(TableError::NotOwner { owner, epoch }) if *epoch == fence.epoch && owner == to
+    );
     if !is_done {
         checked?;
         write(tx, guard.partition, &fence);
@@ -120,7 +125,7 @@ pub async fn transfer(
     Ok(fence)
 }
 
-/// `FENCE-3`.
+/// Writes a fence and its mirror (`FENCE-3`).
 fn write(tx: &mut dyn Transaction, partition: PartitionId, fence: &Fence) {
     let value = fence.to_bytes();
     tx.set(&keys::fence(partition), &value);

@@ -3,7 +3,7 @@
 //! ```text
 //! sys/partitions          number of partitions, fixed when the store is created
 //! sys/cursor              secret that signs cursors
-//! n/ <incarnation>        member of the cluster                   rows::NodeRow
+//! n/ <incarnation>        node of the cluster                     rows::NodeRow
 //! map/ <p:2>              routing mirror of the fence, never trusted for safety   rows::Fence
 //! p <p:2> o               fence of partition p                    rows::Fence
 //! p <p:2> a <second:8> <T>  wake-up pointer: the tenant has a deadline then   nothing
@@ -68,17 +68,17 @@ pub fn parse_route(key: &[u8]) -> Option<PartitionId> {
     Some(PartitionId(u16::from_be_bytes(number)))
 }
 
-/// The row of a member of the cluster.
+/// The row of a node of the cluster.
 pub fn node(incarnation: &str) -> Vec<u8> {
     [b"n/", incarnation.as_bytes()].concat()
 }
 
-/// All members.
+/// The rows of all nodes.
 pub fn nodes() -> KeyRange {
     KeyRange::prefix(&b"n/"[..])
 }
 
-/// The incarnation of a member.
+/// The incarnation in the key of a node's row.
 pub fn parse_node(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.strip_prefix(b"n/")?).ok()
 }

@@ -62,20 +62,20 @@ pub struct Fence {
 }
 impl Row for Fence {}
 
-/// A member of the cluster, as it says of itself.
+/// What a node of the cluster has written about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct NodeRow {
     /// The node's name.
     pub name: String,
-    /// Where clients reach it.
+    /// Address at which clients reach it.
     pub address: String,
-    /// Where other members reach it.
+    /// Address at which peers reach it.
     pub peer_address: String,
-    /// Whether it is about to stop: it wants no partitions, and gives away those that it has.
+    /// True if it is about to stop: it takes no partitions over and transfers its own.
     pub is_draining: bool,
-    /// Grows by one with every beat.
+    /// Number that grows by one with every heartbeat.
     pub heartbeat: u64,
-    /// The newest version of the messages between members that it speaks.
+    /// The newest version of the peer protocol that it speaks.
     pub protocol: u8,
     /// The version of the program.
     pub version: String,

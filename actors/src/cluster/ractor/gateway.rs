@@ -1,31 +1,32 @@
-//! The gateway: the one actor that other members can call.
+//! The gateway: the one actor of a node that its peers can call.
 //!
-//! Told by: other members, through ractor_cluster. Tells: the service that the node has given it. Supervised by nobody: it
-//! does nothing that fails. Invariants: `GATEWAY-1` it answers from tasks, so that a slow request holds up no other;
-//! `GATEWAY-2` what is under way from one member is bounded: more is refused before anything is done.
-//! Every field's type can be turned into bytes; the variants' names are part of the protocol.
+//! It passes calls to the [`PeerService`] of the node. It has no supervisor, because none of its
+//! work can fail.
+//! Invariants: `GATEWAY-1` each call is answered in a task of its own, so a slow call delays no
+//! other; `GATEWAY-2` calls in flight from one peer are bounded; a call above the bound is rejected
+//! before anything is done. The names of the message's variants are part of the wire protocol.
 
-use super::Doors;
+use super::PeerAdmissions;
 use crate::cluster::PeerService;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorClusterMessage;
 use std::sync::Arc;
 use triggers_protocol::peer::PeerReply;
 
-/// The shell's type.
+/// The type of the actor.
 pub(super) struct Gateway;
 
-/// A message from another member.
+/// A message from a peer.
 #[derive(RactorClusterMessage)]
 pub(super) enum GatewayMessage {
-    /// Who calls, and what it asks; see [`triggers_protocol::peer`].
+    /// A call: the peer, the encoded request of [`triggers_protocol::peer`], and the reply port.
     #[rpc]
     Call(String, Vec<u8>, RpcReplyPort<Vec<u8>>),
 }
 
 pub(super) struct GatewayArguments {
     pub(super) service: Arc<dyn PeerService>,
-    pub(super) doors: Doors,
+    pub(super) admissions: PeerAdmissions,
 }
 
 impl Actor for Gateway {
@@ -48,12 +49,12 @@ impl Actor for Gateway {
         state: &mut GatewayArguments,
     ) -> Result<(), ActorProcessingErr> {
         let GatewayMessage::Call(from, message, reply) = message;
-        match state.doors.of(&from).enter(message.len()) {
+        match state.admissions.of(&from).enter(message.len()) {
             Ok(permit) => {
                 let service = state.service.clone();
                 tokio::spawn(async move {
                     let _permit = permit;
-                    // A member that is gone has no use for the answer.
+                    // The peer may have disconnected.
                     let _ = reply.send(service.serve(from, message).await);
                 });
             }

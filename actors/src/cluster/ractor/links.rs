@@ -1,11 +1,12 @@
-//! Links: one task for each member that keeps a connection to it, and closes one that does not answer.
+//! Keeps the connection to each peer: one task for each peer dials it and pings it.
 //!
-//! Invariants: `LINKS-1` a member that has not answered [`MISSES_MAX`] pings in a row has its connections closed: a process that
-//! is frozen keeps them open for ever; `LINKS-2` of two members the one whose name comes first dials, the other one only
-//! when it has had no link for [`PATIENCE`], so that they seldom meet in the middle; `LINKS-3` dialling is repeated for as
-//! long as the member is there, ever more slowly up to [`BACKOFF_MAX`].
+//! Invariants: `LINKS-1` the connections of a peer that has missed [`MISSES_MAX`] consecutive pings
+//! are closed, because a frozen process would keep them open for ever; `LINKS-2` of two nodes the
+//! one whose name sorts first dials, the other dials only after [`PATIENCE`] checks without a link,
+//! so that they seldom dial at the same time; `LINKS-3` dialling is repeated while the peer exists,
+//! with a growing pause up to [`BACKOFF_MAX`].
 
-use super::{Inner, server_name};
+use super::{LinkTable, server_name};
 use crate::cluster::LinkState;
 use ractor_cluster::{NetworkStream, NodeServerMessage};
 use std::io;
@@ -21,10 +22,11 @@ const MISSES_MAX: u32 = 3;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
+/// Checks without a link before a node dials although its peer should.
 const PATIENCE: u32 = 30;
 
-/// Looks after the link to one member, until it is aborted.
-pub(super) async fn keep(inner: Arc<Inner>, peer: String, address: String) {
+/// Keeps the link to one peer until the task is aborted.
+pub(super) async fn keep(inner: Arc<LinkTable>, peer: String, address: String) {
     let dials_first = inner.peer < peer;
     let (mut backoff, mut waited, mut misses) = (BACKOFF_MIN, 0, 0);
     loop {
@@ -37,10 +39,10 @@ pub(super) async fn keep(inner: Arc<Inner>, peer: String, address: String) {
                     failed => {
                         let error = failed
                             .map_or_else(|_| "no answer in time".to_owned(), |e| format!("{e:?}"));
-                        tracing::debug!(peer, address, error, "a member cannot be dialled");
+                        tracing::debug!(peer, address, error, "a peer could not be dialled");
                     }
                 }
-                // Also after a connection that was made: what comes of it is not known yet.
+                // Also after a connection was made, because its handshake may still fail.
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
             sleep(backoff).await;
@@ -66,20 +68,20 @@ pub(super) async fn keep(inner: Arc<Inner>, peer: String, address: String) {
     }
 }
 
-/// Connects, and gives the connection to ractor_cluster, which goes on with the cookie.
-async fn dial(inner: &Inner, peer: &str, address: &str) -> io::Result<()> {
+/// Connects and passes the connection to ractor_cluster, which checks the cookie.
+async fn dial(inner: &LinkTable, peer: &str, address: &str) -> io::Result<()> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (peer_addr, local_addr) = (stream.peer_addr()?, stream.local_addr()?);
     let stream = match &inner.tls {
         None => NetworkStream::Raw { peer_addr, local_addr, stream },
         Some(tls) => {
-            let name =
-                server_name(peer).ok_or_else(|| io::Error::other("its name is no DNS name"))?;
+            let name = server_name(peer)
+                .ok_or_else(|| io::Error::other("the peer's name is not a DNS name"))?;
             let stream = tls.connector.connect(name, stream).await?;
             NetworkStream::TlsClient { peer_addr, local_addr, stream }
         }
     };
     let opened = NodeServerMessage::ConnectionOpened { stream: Box::new(stream), is_server: false };
-    inner.server.cast(opened).map_err(|_| io::Error::other("the node stops"))
+    inner.server.cast(opened).map_err(|_| io::Error::other("the node is stopping"))
 }

@@ -1,7 +1,8 @@
-//! Accepts connections of other members: the TLS handshake of each in a task of its own, with an end.
+//! Accepts connections of peers; each TLS handshake runs in a task of its own, with a deadline.
 //!
-//! Invariants: `PEER-LISTENER-1` a connection without a certificate of the cluster's authority never reaches ractor_cluster;
-//! `PEER-LISTENER-2` at most [`HANDSHAKES_MAX`] handshakes are under way; further connections wait to be accepted.
+//! Invariants: `PEER-LISTENER-1` a connection without a certificate of the cluster's authority
+//! never reaches ractor_cluster; `PEER-LISTENER-2` at most [`HANDSHAKES_MAX`] handshakes run at a
+//! time; further connections wait to be accepted.
 
 use super::PeerTls;
 use ractor::ActorRef;
@@ -18,7 +19,7 @@ const HANDSHAKES_MAX: usize = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until it is aborted.
+/// Accepts connections until the task is aborted.
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<PeerTls>,
@@ -26,29 +27,31 @@ pub(super) async fn accept(
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
-        let place =
+        let permit =
             handshakes.clone().acquire_owned().await.expect("the semaphore is never closed");
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a member's connection could not be accepted");
+                tracing::warn!(%error, "a peer's connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let (tls, server) = (tls.clone(), server.clone());
         tokio::spawn(async move {
-            let _place = place;
+            let _permit = permit;
             match timeout(HANDSHAKE_TIMEOUT, protect(stream, address, tls)).await {
                 Ok(Ok(stream)) => {
                     let opened = NodeServerMessage::ConnectionOpened {
                         stream: Box::new(stream),
                         is_server: true,
                     };
-                    // A server that is gone drops it, which closes it.
+                    // A server that has stopped drops the connection, which closes it.
                     let _ = server.cast(opened);
                 }
-                Ok(Err(error)) => tracing::warn!(%address, %error, "a connection is no member's"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%address, %error, "a peer connection was rejected")
+                }
                 Err(_) => tracing::warn!(%address, "a handshake took too long"),
             }
         });

@@ -179,8 +179,8 @@ fn a_stale_row_is_forgotten_in_the_end() {
 }
 
 proptest! {
-    /// Nodes read the same rows at different times and some nodes are silent: no two nodes ever plan
-    /// to take over the same partition.
+    /// Nodes read the same rows at different times and some nodes are silent: no two nodes ever
+    /// plan to take over the same partition.
     #[test]
     fn no_two_nodes_take_over_the_same_partition(
         count in 2usize..6,

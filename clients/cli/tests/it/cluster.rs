@@ -101,7 +101,7 @@ async fn no_event_is_lost_when_nodes_die_or_freeze() {
     tokio::time::sleep(FREEZE).await;
     fleet.member(&frozen).signal("CONT");
     wait_until(STATE_DEADLINE_MS, "the frozen node notices and restarts its actors", || async {
-        fleet.member(&frozen).has_logged("no beat could be written")
+        fleet.member(&frozen).has_logged("no heartbeat could be written")
     })
     .await;
     fleet.balanced().await;

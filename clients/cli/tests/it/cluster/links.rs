@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const REFUSED: &str = "a connection is no member's";
+const REFUSED: &str = "a peer connection was rejected";
 const GONE: &str = "exited with";
 
 async fn make_certificates(directory: &Path, nodes: &str) {
