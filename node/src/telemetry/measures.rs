@@ -60,6 +60,10 @@ pub(super) fn start() -> Result<MetricsHandle, BuildError> {
         CONNECTIONS_REJECTED,
         "Connections closed because their address had too many"
     );
+    metrics::describe_counter!(
+        "triggers_admission_rejections_total",
+        "Requests, responses and streams rejected because a limit was reached, by limit"
+    );
     metrics::describe_counter!(LINES_DROPPED, "Log lines dropped because the queue was full");
     for counter in [CONNECTIONS_REJECTED, LINES_DROPPED] {
         metrics::counter!(counter).absolute(0);
