@@ -6,11 +6,12 @@
 //! other; `GATEWAY-2` calls in flight from one peer are bounded; a call above the bound is rejected
 //! before anything is done. The names of the message's variants are part of the wire protocol.
 
-use super::PeerAdmissions;
+use crate::admission::Admission;
 use crate::cluster::PeerService;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorClusterMessage;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use triggers_protocol::peer::PeerReply;
 
 /// The type of the actor.
@@ -64,5 +65,36 @@ impl Actor for Gateway {
             }
         }
         Ok(())
+    }
+}
+
+/// The process group of a peer's gateway.
+pub(super) fn group(peer: &str) -> String {
+    format!("gw/{peer}")
+}
+
+/// Bounds the calls in flight from each peer (`TRANSPORT-3`).
+pub(super) struct PeerAdmissions {
+    requests_max: usize,
+    bytes_max: usize,
+    of: Mutex<BTreeMap<String, Arc<Admission>>>,
+}
+
+impl PeerAdmissions {
+    pub(super) fn new(requests_max: usize, bytes_max: usize) -> Self {
+        Self { requests_max, bytes_max, of: Mutex::default() }
+    }
+
+    fn of(&self, peer: &str) -> Arc<Admission> {
+        let mut admissions = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(admission) = admissions.get(peer) {
+            return admission.clone();
+        }
+        // An admission without permits belongs to a peer that is gone, or is cheap to make again.
+        admissions.retain(|_, admission| Arc::strong_count(admission) > 1);
+        admissions
+            .entry(peer.to_owned())
+            .or_insert_with(|| Admission::new(self.requests_max, self.bytes_max))
+            .clone()
     }
 }

@@ -6,13 +6,19 @@
 //! so that they seldom dial at the same time; `LINKS-3` dialling is repeated while the peer exists,
 //! with a growing pause up to [`BACKOFF_MAX`].
 
-use super::{LinkTable, server_name};
-use crate::cluster::LinkState;
+use super::gateway::{GatewayMessage, group};
+use super::listener::PeerTls;
+use crate::cluster::{LinkState, PeerError, name_of};
+use ractor::rpc::CallResult;
+use ractor::{ActorRef, ActorStatus};
 use ractor_cluster::{NetworkStream, NodeServerMessage};
+use rustls::pki_types::ServerName;
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use triggers_protocol::peer::PeerRequest;
 
@@ -24,17 +30,129 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 /// Checks without a link before a node dials although its peer should.
 const PATIENCE: u32 = 30;
+/// Time for a session to authenticate, and for a question to ractor_cluster.
+pub(super) const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The host part of a node's name in ractor_cluster.
+pub(super) const HOST: &str = "triggers";
+
+/// The links of this node to its peers.
+pub(super) struct LinkTable {
+    pub(super) peer: String,
+    pub(super) server: ActorRef<NodeServerMessage>,
+    pub(super) gateway: ActorRef<GatewayMessage>,
+    pub(super) tls: Option<PeerTls>,
+    pub(super) by_peer: Mutex<BTreeMap<String, Link>>,
+}
+
+/// The link to one peer.
+pub(super) struct Link {
+    address: String,
+    state: LinkState,
+    task: AbortHandle,
+}
+
+impl LinkTable {
+    /// Sets the peers and their addresses; links to all others are closed.
+    pub(super) fn update_peers(self: &Arc<Self>, peers: BTreeMap<String, String>) {
+        let mut links = self.lock();
+        links.retain(|peer, link| {
+            let stays = peers.get(peer) == Some(&link.address);
+            if !stays {
+                link.task.abort();
+            }
+            stays
+        });
+        for (peer, address) in peers.into_iter().filter(|(peer, _)| *peer != self.peer) {
+            links.entry(peer.clone()).or_insert_with(|| Link {
+                address: address.clone(),
+                state: LinkState::Down,
+                task: tokio::spawn(keep(self.clone(), peer, address)).abort_handle(),
+            });
+        }
+    }
+
+    /// The state of the link to each peer.
+    pub(super) fn states(&self) -> BTreeMap<String, LinkState> {
+        self.lock().iter().map(|(peer, link)| (peer.clone(), link.state)).collect()
+    }
+
+    /// Ends all links and the actors behind them.
+    pub(super) fn close_all(&self) {
+        self.lock().values().for_each(|link| link.task.abort());
+        self.gateway.stop(None);
+        self.server.stop(None);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Link>> {
+        // Nothing panics while holding the lock.
+        self.by_peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_state(&self, peer: &str, state: LinkState) {
+        if let Some(link) = self.lock().get_mut(peer).filter(|link| link.state != state) {
+            link.state = state;
+            tracing::info!(peer, is_up = state == LinkState::Up, "the link to a peer has changed");
+            let is_up = (state == LinkState::Up).to_string();
+            metrics::counter!("triggers_link_changes_total", "is_up" => is_up).increment(1);
+        }
+    }
+
+    /// The gateway of a peer, looked up for each call (`RACTOR-T-1`).
+    fn gateway_of(&self, peer: &str) -> Option<ActorRef<GatewayMessage>> {
+        let gateways = ractor::pg::get_members(&group(peer));
+        let alive =
+            gateways.into_iter().rev().find(|gateway| gateway.get_status() == ActorStatus::Running);
+        alive.map(ActorRef::from)
+    }
+
+    /// Calls a peer; see [`crate::cluster::PeerTransport::call`].
+    pub(super) async fn call(
+        &self,
+        peer: &str,
+        message: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, PeerError> {
+        let gateway = self.gateway_of(peer).ok_or(PeerError::Unreachable)?;
+        let from = self.peer.clone();
+        let called =
+            gateway.call(|reply| GatewayMessage::Call(from, message, reply), Some(timeout));
+        // The timeout of ractor begins when the call is sent, which takes no time.
+        match called.await {
+            Ok(CallResult::Success(reply)) => Ok(reply),
+            Ok(CallResult::Timeout | CallResult::SenderError) => Err(PeerError::Unknown),
+            Err(_) => Err(PeerError::Unreachable),
+        }
+    }
+
+    /// Closes every session with a peer.
+    async fn close(&self, peer: &str) {
+        let sessions =
+            self.server.call(NodeServerMessage::GetSessions, Some(AUTHENTICATION_TIMEOUT)).await;
+        let Ok(CallResult::Success(sessions)) = sessions else { return };
+        let name = format!("{peer}@{HOST}");
+        for session in sessions.into_values() {
+            if session.peer_name.is_some_and(|known| known.name == name) {
+                session.actor.stop(Some("the peer does not answer".to_owned()));
+            }
+        }
+    }
+}
+
+/// The server name in a peer's certificate: the node's name.
+fn server_name(peer: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(name_of(peer).to_owned()).ok()
+}
 
 /// Keeps the link to one peer until the task is aborted.
-pub(super) async fn keep(inner: Arc<LinkTable>, peer: String, address: String) {
-    let dials_first = inner.peer < peer;
+async fn keep(links: Arc<LinkTable>, peer: String, address: String) {
+    let dials_first = links.peer < peer;
     let (mut backoff, mut waited, mut misses) = (BACKOFF_MIN, 0, 0);
     loop {
-        if inner.gateway_of(&peer).is_none() {
-            inner.set_state(&peer, LinkState::Down);
+        if links.gateway_of(&peer).is_none() {
+            links.set_state(&peer, LinkState::Down);
             waited += 1;
             if dials_first || waited > PATIENCE {
-                match timeout(DIAL_TIMEOUT, dial(&inner, &peer, &address)).await {
+                match timeout(DIAL_TIMEOUT, dial(&links, &peer, &address)).await {
                     Ok(Ok(())) => {}
                     failed => {
                         let error = failed
@@ -49,17 +167,17 @@ pub(super) async fn keep(inner: Arc<LinkTable>, peer: String, address: String) {
             continue;
         }
         (waited, backoff) = (0, BACKOFF_MIN);
-        match inner.call(&peer, PeerRequest::Ping.encode(), PING_TIMEOUT).await {
+        match links.call(&peer, PeerRequest::Ping.encode(), PING_TIMEOUT).await {
             Ok(_) => {
                 misses = 0;
-                inner.set_state(&peer, LinkState::Up);
+                links.set_state(&peer, LinkState::Up);
                 sleep(PING_INTERVAL).await;
             }
             Err(_) => {
                 misses += 1;
                 if misses >= MISSES_MAX {
-                    inner.set_state(&peer, LinkState::Down);
-                    inner.close(&peer).await;
+                    links.set_state(&peer, LinkState::Down);
+                    links.close(&peer).await;
                     misses = 0;
                 }
                 sleep(PING_INTERVAL - PING_TIMEOUT).await;
@@ -69,11 +187,11 @@ pub(super) async fn keep(inner: Arc<LinkTable>, peer: String, address: String) {
 }
 
 /// Connects and passes the connection to ractor_cluster, which checks the cookie.
-async fn dial(inner: &LinkTable, peer: &str, address: &str) -> io::Result<()> {
+async fn dial(links: &LinkTable, peer: &str, address: &str) -> io::Result<()> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (peer_addr, local_addr) = (stream.peer_addr()?, stream.local_addr()?);
-    let stream = match &inner.tls {
+    let stream = match &links.tls {
         None => NetworkStream::Raw { peer_addr, local_addr, stream },
         Some(tls) => {
             let name = server_name(peer)
@@ -83,5 +201,5 @@ async fn dial(inner: &LinkTable, peer: &str, address: &str) -> io::Result<()> {
         }
     };
     let opened = NodeServerMessage::ConnectionOpened { stream: Box::new(stream), is_server: false };
-    inner.server.cast(opened).map_err(|_| io::Error::other("the node is stopping"))
+    links.server.cast(opened).map_err(|_| io::Error::other("the node is stopping"))
 }

@@ -4,7 +4,6 @@
 //! never reaches ractor_cluster; `PEER-LISTENER-2` at most [`HANDSHAKES_MAX`] handshakes run at a
 //! time; further connections wait to be accepted.
 
-use super::PeerTls;
 use ractor::ActorRef;
 use ractor_cluster::{NetworkStream, NodeServerMessage};
 use std::io;
@@ -14,10 +13,20 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const HANDSHAKES_MAX: usize = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Certificates for both sides of a connection.
+#[derive(Clone)]
+pub struct PeerTls {
+    /// For incoming connections; it must require a certificate.
+    pub acceptor: TlsAcceptor,
+    /// For outgoing connections; it must present a certificate.
+    pub connector: TlsConnector,
+}
 
 /// Accepts connections until the task is aborted.
 pub(super) async fn accept(
