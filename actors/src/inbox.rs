@@ -221,7 +221,7 @@ async fn deliver(
     let Dispatched { subscription, attempts: begun, until } = dispatched;
     for (claimed, permit) in begun {
         let attempt = DeliveryAttemptArguments {
-            inbox: myself.clone(),
+            report: Box::new(myself.clone()),
             sender: arguments.delivery.sender.clone(),
             environment: arguments.store.environment().clone(),
             subscription: subscription.clone(),

@@ -13,7 +13,7 @@ mod routing;
 mod sweeper;
 
 pub(crate) use inbox_table::InboxTable;
-pub(crate) use routing::{PartitionHandle, PartitionMessage, RoutingTable};
+pub(crate) use routing::{PartitionHandle, RoutingTable, receive};
 
 use crate::admission::Admission;
 use crate::delivery::Delivery;
@@ -26,6 +26,7 @@ use crate::options::BrokerOptions;
 use crate::supervision::RestartIntensity;
 use agenda::{Agenda, ENTRIES_READ_MAX};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use routing::PartitionMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -11,14 +11,13 @@ mod subscriptions;
 
 pub use subscriptions::Ping;
 
-use crate::admission::{Admission, Permit, Refused};
+use crate::admission::Admission;
 use crate::delivery::Delivery;
 use crate::error::BrokerError;
 use crate::gate::GatePass;
-use crate::inbox::handle::InboxHandle;
 use crate::inbox::request::{Request, RequestPermits};
 use crate::options::BrokerOptions;
-use crate::partition::{InboxTable, PartitionHandle, PartitionMessage, RoutingTable};
+use crate::partition::{InboxTable, PartitionHandle, RoutingTable, receive};
 use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -32,9 +31,6 @@ use triggers_store::tables::inbox::{self, Counts, EventPage, Found, Missing, Pag
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::{AcknowledgeAll, Changed, Operation, Unchanged};
 use triggers_store::tables::rows::{Attempt, EventRow};
-
-/// How often a request asks for an inbox that closes under its hands.
-const OPEN_ATTEMPTS_MAX: usize = 3;
 
 /// The way to the inboxes of a node. Cheap to clone.
 #[derive(Clone)]
@@ -319,7 +315,7 @@ impl Router {
         let footprint = operation.footprint();
         let bytes = footprint.bytes;
         let node = self.0.node.enter(bytes).map_err(|_| BrokerError::NodeBusy)?;
-        let (inbox, permit) = enter(partition, tenant, bytes, deadline).await?;
+        let (inbox, permit) = partition.admit(tenant, bytes, deadline).await?;
         inbox.touch(self.0.store.environment().monotonic());
         let permits = RequestPermits { _admitted: [permit, node], _pass: pass };
         let (request, reply) = Request::new(operation, footprint, deadline, Some(permits));
@@ -330,65 +326,3 @@ impl Router {
 
 /// The receiver of an operation's reply.
 type Reply<O> = oneshot::Receiver<Result<<O as Operation>::Reply, BrokerError>>;
-
-/// Carries out an operation in a tenant's inbox on behalf of its partition. It does not count as a use
-/// of the inbox.
-pub(crate) async fn execute_in<O: Operation>(
-    partition: &PartitionHandle,
-    tenant: &TenantId,
-    operation: O,
-    deadline: Instant,
-) -> Result<O::Reply, BrokerError> {
-    let (inbox, _permit) = enter(partition, tenant, 0, deadline).await?;
-    let footprint = operation.footprint();
-    let (request, reply) = Request::new(operation, footprint, deadline, None);
-    inbox.send(request);
-    receive(reply, deadline).await
-}
-
-/// The tenant's inbox, opened if need be, and a place in it.
-async fn enter(
-    partition: &PartitionHandle,
-    tenant: &TenantId,
-    bytes: usize,
-    deadline: Instant,
-) -> Result<(Arc<InboxHandle>, Permit), BrokerError> {
-    for _ in 0..OPEN_ATTEMPTS_MAX {
-        let inbox = match partition.inboxes.get(tenant) {
-            Some(inbox) => inbox,
-            None => open(partition, tenant, deadline).await?,
-        };
-        match inbox.admission.enter(bytes) {
-            Ok(permit) => return Ok((inbox, permit)),
-            Err(Refused::Busy) => return Err(BrokerError::TenantBusy),
-            Err(Refused::Closed) => {}
-        }
-    }
-    Err(BrokerError::NodeBusy)
-}
-
-async fn open(
-    partition: &PartitionHandle,
-    tenant: &TenantId,
-    deadline: Instant,
-) -> Result<Arc<InboxHandle>, BrokerError> {
-    let (reply, opened) = oneshot::channel();
-    let message = PartitionMessage::Open(tenant.clone(), reply);
-    partition.actor.cast(message).map_err(|_| BrokerError::NodeBusy)?;
-    match timeout_at(deadline, opened).await {
-        Ok(Ok(opened)) => opened,
-        // The partition ended, or is too slow: nothing was sent yet.
-        Ok(Err(_)) => Err(BrokerError::NodeBusy),
-        Err(_) => Err(BrokerError::DeadlinePassed),
-    }
-}
-
-async fn receive<T>(
-    reply: oneshot::Receiver<Result<T, BrokerError>>,
-    deadline: Instant,
-) -> Result<T, BrokerError> {
-    match timeout_at(deadline, reply).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(_)) | Err(_) => Err(BrokerError::Unknown),
-    }
-}

@@ -5,10 +5,14 @@ use super::message::InboxMessage;
 use super::request::Request;
 use super::signals::InboxSignals;
 use crate::admission::Admission;
+use crate::delivery_attempt::{AttemptReport, Reported};
 use ractor::ActorRef;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use triggers_store::kv::BoxFuture;
+use triggers_store::tables::operations::{CompleteAttempt, Operation};
 
 /// An open inbox as the router sees it.
 pub(crate) struct InboxHandle {
@@ -102,13 +106,28 @@ impl Arrivals {
     }
 }
 
+impl AttemptReport for ActorRef<InboxMessage> {
+    fn complete(&self, complete: CompleteAttempt, deadline: Instant) -> BoxFuture<'_, Reported> {
+        let footprint = complete.footprint();
+        let (request, reply) = Request::new(complete, footprint, deadline, None);
+        Box::pin(async move {
+            if self.cast(InboxMessage::Submit(request)).is_err() {
+                return Reported::Stopped;
+            }
+            match timeout_at(deadline, reply).await {
+                Ok(Ok(Ok(()))) => Reported::Done,
+                Ok(Ok(Err(_)) | Err(_)) | Err(_) => Reported::Failed,
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::BrokerError;
     use tokio::sync::oneshot;
-    use tokio::time::Instant;
-    use triggers_store::tables::operations::{Operation, Sweep, Swept};
+    use triggers_store::tables::operations::{Sweep, Swept};
 
     fn request() -> (Request, oneshot::Receiver<Result<Swept, BrokerError>>) {
         Request::new(Sweep, Sweep.footprint(), Instant::now() + Duration::from_secs(60), None)

@@ -1,17 +1,25 @@
-//! The handle to a partition, and the routing table through which the router finds it.
+//! The handle to a partition, through which operations reach its inboxes, and the routing table
+//! with the handles of all served partitions.
 
 use super::InboxTable;
+use crate::admission::{Permit, Refused};
 use crate::error::BrokerError;
 use crate::gate::Gate;
 use crate::inbox::handle::InboxHandle;
+use crate::inbox::request::Request;
 use ractor::ActorRef;
 use ractor_cluster::RactorMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 use triggers_protocol::{PartitionId, TenantId};
 use triggers_store::tables::fence::Guard;
+use triggers_store::tables::operations::Operation;
+
+/// Tries to admit a request to an inbox that closes at the same time.
+const OPEN_ATTEMPTS_MAX: usize = 3;
 
 /// A message to a partition.
 #[derive(RactorMessage)]
@@ -39,6 +47,75 @@ pub(crate) struct PartitionHandle {
 impl PartitionHandle {
     pub(crate) fn id(&self) -> PartitionId {
         self.guard.partition
+    }
+
+    /// Carries out an operation in a tenant's inbox on behalf of the partition itself. It passes
+    /// the gate and does not count as a use of the inbox.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub(crate) async fn execute<O: Operation>(
+        &self,
+        tenant: &TenantId,
+        operation: O,
+        deadline: Instant,
+    ) -> Result<O::Reply, BrokerError> {
+        let (inbox, _permit) = self.admit(tenant, 0, deadline).await?;
+        let footprint = operation.footprint();
+        let (request, reply) = Request::new(operation, footprint, deadline, None);
+        inbox.send(request);
+        receive(reply, deadline).await
+    }
+
+    /// The tenant's inbox, opened if need be, with a permit for a request of `bytes`.
+    ///
+    /// # Errors
+    /// [`BrokerError`] if the tenant has too much in flight or the inbox cannot be opened.
+    pub(crate) async fn admit(
+        &self,
+        tenant: &TenantId,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Result<(Arc<InboxHandle>, Permit), BrokerError> {
+        for _ in 0..OPEN_ATTEMPTS_MAX {
+            let inbox = match self.inboxes.get(tenant) {
+                Some(inbox) => inbox,
+                None => self.open(tenant, deadline).await?,
+            };
+            match inbox.admission.enter(bytes) {
+                Ok(permit) => return Ok((inbox, permit)),
+                Err(Refused::Busy) => return Err(BrokerError::TenantBusy),
+                Err(Refused::Closed) => {}
+            }
+        }
+        Err(BrokerError::NodeBusy)
+    }
+
+    async fn open(
+        &self,
+        tenant: &TenantId,
+        deadline: Instant,
+    ) -> Result<Arc<InboxHandle>, BrokerError> {
+        let (reply, opened) = oneshot::channel();
+        let message = PartitionMessage::Open(tenant.clone(), reply);
+        self.actor.cast(message).map_err(|_| BrokerError::NodeBusy)?;
+        match timeout_at(deadline, opened).await {
+            Ok(Ok(opened)) => opened,
+            // The partition has stopped; the request had no effect.
+            Ok(Err(_)) => Err(BrokerError::NodeBusy),
+            Err(_) => Err(BrokerError::DeadlinePassed),
+        }
+    }
+}
+
+/// Waits for the reply to a request. A lost or late reply is an unknown outcome.
+pub(crate) async fn receive<T>(
+    reply: oneshot::Receiver<Result<T, BrokerError>>,
+    deadline: Instant,
+) -> Result<T, BrokerError> {
+    match timeout_at(deadline, reply).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(_)) | Err(_) => Err(BrokerError::Unknown),
     }
 }
 

@@ -10,14 +10,12 @@
 
 use super::PartitionHandle;
 use crate::options::BrokerOptions;
-use crate::router;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::TenantId;
 use triggers_store::kv::{Run, Store};
-
 use triggers_store::tables::inbox;
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::{Sweep, Swept, is_sweep_due};
@@ -126,7 +124,7 @@ impl SweeperArguments {
         loop {
             let deadline = Instant::now() + TIMEOUT;
             let Swept { removed, has_more } =
-                router::execute_in(&self.partition, tenant, Sweep, deadline).await?;
+                self.partition.execute(tenant, Sweep, deadline).await?;
             metrics::counter!("triggers_swept_total").increment(removed as u64);
             if !has_more {
                 return Ok(());

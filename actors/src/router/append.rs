@@ -4,8 +4,9 @@
 //! `ROUTER-APPEND-2` once a part was sent, each event has a result of its own; the events of a lost part
 //! have an unknown one.
 
-use super::{Router, receive};
+use super::Router;
 use crate::error::BrokerError;
+use crate::partition::receive;
 use tokio::time::Instant;
 use triggers_protocol::TenantId;
 use triggers_store::tables::operations::{Accepted, Append, NewEvent, Rejection};
