@@ -16,6 +16,8 @@
 //! knows neither HTTP nor a particular storage engine.
 
 pub mod admission;
+#[cfg(feature = "bench-support")]
+pub mod bench_support;
 pub mod cluster;
 mod delivery;
 mod delivery_attempt;

@@ -9,7 +9,7 @@
 //! view before the view is read.
 
 mod assignment;
-mod machine;
+pub(crate) mod machine;
 mod store_work;
 
 pub use machine::NodeCondition;

@@ -1,0 +1,45 @@
+//! The machines of the actors, without I/O: plans of a cluster's node, batches of an inbox, and
+//! claims of webhooks.
+//!
+//! Run with `cargo bench -p triggers-actors --features bench-support`.
+
+#![expect(missing_docs, reason = "criterion_group makes a public function")]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use triggers_actors::bench_support::{DispatchPlanning, InboxPlanning, MembershipPlanning};
+
+fn membership(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("membership plan, 256 partitions");
+    for nodes in [3, 30] {
+        let mut planning = MembershipPlanning::new(nodes, 256);
+        planning.plan();
+        group.bench_function(format!("{nodes} nodes"), |bencher| {
+            bencher.iter(|| planning.plan());
+        });
+    }
+}
+
+fn inbox(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("inbox batches");
+    for requests in [1, 100] {
+        let mut planning = InboxPlanning::new();
+        group.throughput(Throughput::Elements(requests.into()));
+        group.bench_function(format!("{requests} requests"), |bencher| {
+            bencher.iter(|| planning.plan(requests));
+        });
+    }
+}
+
+fn dispatch(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("webhook claims");
+    for subscriptions in [1, 100] {
+        let mut planning = DispatchPlanning::new(subscriptions);
+        assert!(planning.plan() > 0, "something is due");
+        group.bench_function(format!("{subscriptions} subscriptions"), |bencher| {
+            bencher.iter(|| planning.plan());
+        });
+    }
+}
+
+criterion_group!(machines, membership, inbox, dispatch);
+criterion_main!(machines);
