@@ -89,6 +89,11 @@ impl Drop for Permit {
     }
 }
 
+/// Counts a request, response or stream that was rejected because a limit was reached.
+pub fn count_rejection(limit: &'static str) {
+    metrics::counter!("triggers_admission_rejections_total", "limit" => limit).increment(1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

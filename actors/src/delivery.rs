@@ -21,7 +21,7 @@ use triggers_protocol::webhook::SigningKey;
 use triggers_protocol::{Event, Timestamp};
 use triggers_store::kv::BoxFuture;
 
-/// Sends webhooks.
+/// Sends webhooks to their endpoints.
 pub trait WebhookSender: Send + Sync + 'static {
     /// Sends one webhook and returns its outcome. The sender bounds the time itself.
     fn send(&self, webhook: Webhook) -> BoxFuture<'_, SendOutcome>;

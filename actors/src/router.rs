@@ -11,7 +11,7 @@ mod subscriptions;
 
 pub use subscriptions::Ping;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, count_rejection};
 use crate::delivery::Delivery;
 use crate::error::BrokerError;
 use crate::gate::GatePass;
@@ -314,7 +314,10 @@ impl Router {
     ) -> Result<Reply<O>, BrokerError> {
         let footprint = operation.footprint();
         let bytes = footprint.bytes;
-        let node = self.0.node.enter(bytes).map_err(|_| BrokerError::NodeBusy)?;
+        let node = self.0.node.enter(bytes).map_err(|_| {
+            count_rejection("node");
+            BrokerError::NodeBusy
+        })?;
         let (inbox, permit) = partition.admit(tenant, bytes, deadline).await?;
         inbox.touch(self.0.store.environment().monotonic());
         let permits = RequestPermits { _admitted: [permit, node], _pass: pass };

@@ -5,6 +5,7 @@
 //! one at a time, and it leaves no trace, because it is no event.
 
 use super::{Router, TenantData};
+use crate::admission::count_rejection;
 use crate::delivery::{SendFailure, SendOutcome, Webhook};
 use crate::error::BrokerError;
 use std::collections::HashSet;
@@ -122,7 +123,10 @@ impl Router {
         row: &SubscriptionRow,
         deadline: Instant,
     ) -> Result<Ping, BrokerError> {
-        let _pinging = Pinging::begin(&self.0.pinging, tenant).ok_or(BrokerError::TenantBusy)?;
+        let Some(_pinging) = Pinging::begin(&self.0.pinging, tenant) else {
+            count_rejection("pings");
+            return Err(BrokerError::TenantBusy);
+        };
         let slot = timeout_at(deadline, self.0.delivery.permits.acquire()).await;
         let Ok(Some(_slot)) = slot else { return Err(BrokerError::NodeBusy) };
         let environment = self.0.store.environment();

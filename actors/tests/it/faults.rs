@@ -1,5 +1,7 @@
-//! Many callers on a store that conflicts, stalls, forgets its answers and commits late: nothing that was answered is
-//! lost, nothing exists twice, ids grow in the order of acceptance, and the counters equal a recount.
+//! Many callers on a store with conflicts, stalls, lost answers and late commits.
+//!
+//! No answered event is lost, no event exists twice, ids grow in the order of acceptance, and the
+//! counters equal a recount.
 
 use crate::fixture::{self, PARTITIONS, event, in_seconds, list_all, next, start, store, tenant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +12,9 @@ use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::tables::inbox::Missing;
 use triggers_store::tables::operations::DeleteEvent;
 
-/// What the callers were told.
+/// The answers that the callers got.
 #[derive(Clone, Default)]
-struct Told {
+struct Answers {
     accepted: BTreeMap<EventId, String>,
     acknowledged: BTreeSet<EventId>,
     deleted: BTreeSet<EventId>,
@@ -41,21 +43,22 @@ async fn caller(
     tenant: TenantId,
     number: usize,
     seed: u64,
-    told: Arc<Mutex<Told>>,
+    answers: Arc<Mutex<Answers>>,
 ) {
     let mut random = seed ^ ((number as u64) << 32);
     let mut last = EventId::ZERO;
     for round in 0..30 {
-        let own: Vec<EventId> = told.lock().unwrap().accepted.keys().copied().collect();
+        let own: Vec<EventId> = answers.lock().unwrap().accepted.keys().copied().collect();
         let pick = own.get(next(&mut random) as usize % own.len().max(1)).copied();
         match (next(&mut random) % 6, pick) {
-            (0, Some(id)) => acknowledge(&router, &tenant, id, &told).await,
-            (1, Some(id)) => delete(&router, &tenant, id, &told).await,
+            (0, Some(id)) => acknowledge(&router, &tenant, id, &answers).await,
+            (1, Some(id)) => delete(&router, &tenant, id, &answers).await,
             _ => {
                 let payload = format!("{{\"caller\":{number},\"round\":{round}}}");
                 let key = next(&mut random).is_multiple_of(2).then(|| format!("{number}-{round}"));
-                if let Some(id) = append(&router, &tenant, &payload, key.as_deref(), &told).await {
-                    assert!(id > last, "an id is not above that of an event answered before");
+                if let Some(id) = append(&router, &tenant, &payload, key.as_deref(), &answers).await
+                {
+                    assert!(id > last, "an id is not above the id of an event answered before");
                     last = id;
                 }
             }
@@ -69,23 +72,23 @@ async fn append(
     tenant: &TenantId,
     payload: &str,
     key: Option<&str>,
-    told: &Mutex<Told>,
+    answers: &Mutex<Answers>,
 ) -> Option<EventId> {
     loop {
         let answer =
             router.append(tenant, fixture::append(vec![event(payload, key)]), in_seconds(10)).await;
         match answer.map(|mut results| results.remove(0)) {
             Ok(Ok(accepted)) => {
-                let mut told = told.lock().unwrap();
+                let mut answers = answers.lock().unwrap();
                 assert!(
-                    told.accepted.insert(accepted.event.id, payload.into()).is_none(),
+                    answers.accepted.insert(accepted.event.id, payload.into()).is_none(),
                     "an id was given twice"
                 );
                 return Some(accepted.event.id);
             }
             Ok(Err(_)) | Err(_) if key.is_some() => tokio::task::yield_now().await,
             Err(BrokerError::Unknown) => {
-                told.lock().unwrap().unknown += 1;
+                answers.lock().unwrap().unknown += 1;
                 return None;
             }
             Ok(Err(_)) | Err(_) => return None,
@@ -93,30 +96,30 @@ async fn append(
     }
 }
 
-async fn acknowledge(router: &Router, tenant: &TenantId, id: EventId, told: &Mutex<Told>) {
+async fn acknowledge(router: &Router, tenant: &TenantId, id: EventId, answers: &Mutex<Answers>) {
     let answer = router.acknowledge_all(tenant, &[id], in_seconds(10)).await;
-    let mut told = told.lock().unwrap();
+    let mut answers = answers.lock().unwrap();
     match answer.as_deref() {
-        Ok([Ok(())]) => drop(told.acknowledged.insert(id)),
+        Ok([Ok(())]) => drop(answers.acknowledged.insert(id)),
         Ok([Err(Missing::Gone)]) => {}
         Ok(other) => panic!("an accepted event was {other:?}"),
-        Err(BrokerError::Unknown) => drop(told.doubtful.insert(id)),
+        Err(BrokerError::Unknown) => drop(answers.doubtful.insert(id)),
         Err(_) => {}
     }
 }
 
-async fn delete(router: &Router, tenant: &TenantId, id: EventId, told: &Mutex<Told>) {
+async fn delete(router: &Router, tenant: &TenantId, id: EventId, answers: &Mutex<Answers>) {
     let answer = router.execute(tenant, DeleteEvent { id }, in_seconds(10)).await;
-    let mut told = told.lock().unwrap();
+    let mut answers = answers.lock().unwrap();
     match answer {
-        Ok(Ok(()) | Err(Missing::Gone)) => drop(told.deleted.insert(id)),
+        Ok(Ok(()) | Err(Missing::Gone)) => drop(answers.deleted.insert(id)),
         Ok(Err(Missing::NotFound)) => panic!("an accepted event was not found"),
-        Err(BrokerError::Unknown) => drop(told.doubtful.insert(id)),
+        Err(BrokerError::Unknown) => drop(answers.doubtful.insert(id)),
         Err(_) => {}
     }
 }
 
-async fn check(router: &Router, tenant: &TenantId, told: &Told) {
+async fn check(router: &Router, tenant: &TenantId, answers: &Answers) {
     let (received, received_total) = list_all(router, tenant, EventStatus::Received).await;
     let (delivered, delivered_total) = list_all(router, tenant, EventStatus::Delivered).await;
     assert_eq!((received_total, delivered_total), (received.len() as i64, delivered.len() as i64));
@@ -130,21 +133,22 @@ async fn check(router: &Router, tenant: &TenantId, told: &Told) {
     assert!(payloads.values().all(|&count| count == 1), "an event exists twice");
     let received: BTreeSet<EventId> = received.iter().map(|event| event.id).collect();
     let delivered: BTreeSet<EventId> = delivered.iter().map(|event| event.id).collect();
-    for id in told.accepted.keys() {
+    for id in answers.accepted.keys() {
         let there = received.contains(id) || delivered.contains(id);
-        let may_be_gone = told.deleted.contains(id) || told.doubtful.contains(id);
+        let may_be_gone = answers.deleted.contains(id) || answers.doubtful.contains(id);
         assert!(there || may_be_gone, "an accepted event is lost");
-        assert!(!(there && told.deleted.contains(id)), "a deleted event is back");
+        assert!(!(there && answers.deleted.contains(id)), "a deleted event is back");
         assert!(
-            !(received.contains(id) && told.acknowledged.contains(id)),
+            !(received.contains(id) && answers.acknowledged.contains(id)),
             "an acknowledged event is back"
         );
     }
-    let strangers = received.union(&delivered).filter(|id| !told.accepted.contains_key(id)).count();
+    let unanswered =
+        received.union(&delivered).filter(|id| !answers.accepted.contains_key(id)).count();
     assert!(
-        strangers <= told.unknown,
-        "{strangers} events that nobody was told of, {} unknown",
-        told.unknown
+        unanswered <= answers.unknown,
+        "{unanswered} events without an answer, {} outcomes unknown",
+        answers.unknown
     );
 }
 
@@ -158,12 +162,12 @@ fn run_seed(seed: u64) -> (BTreeMap<EventId, String>, u64) {
         let engine = SimulatedEngine::new(faulty(seed));
         let store = store(&engine, seed);
         let node = start(&store, BrokerOptions::default(), "node-1@a").await;
-        let told: [Arc<Mutex<Told>>; 2] = Default::default();
+        let answers: [Arc<Mutex<Answers>>; 2] = Default::default();
         let mut callers = Vec::new();
         for number in 0..12 {
             let name = ["one", "two"][number % 2];
-            let told = told[number % 2].clone();
-            callers.push(tokio::spawn(caller(node.router(), tenant(name), number, seed, told)));
+            let answers = answers[number % 2].clone();
+            callers.push(tokio::spawn(caller(node.router(), tenant(name), number, seed, answers)));
         }
         for caller in callers {
             caller.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -172,9 +176,9 @@ fn run_seed(seed: u64) -> (BTreeMap<EventId, String>, u64) {
         engine.set_options(SimulatedOptions::new(seed));
         tokio::time::sleep(std::time::Duration::from_secs(10)).await;
         let node = start(&store, BrokerOptions::default(), "node-1@b").await;
-        for (name, told) in ["one", "two"].iter().zip(&told) {
-            let told = told.lock().unwrap().clone();
-            check(&node.router(), &tenant(name), &told).await;
+        for (name, answers) in ["one", "two"].iter().zip(&answers) {
+            let answers = answers.lock().unwrap().clone();
+            check(&node.router(), &tenant(name), &answers).await;
         }
         node.stop().await;
         let fired = engine.faults_fired();
@@ -185,7 +189,8 @@ fn run_seed(seed: u64) -> (BTreeMap<EventId, String>, u64) {
             fired.late_answered,
             fired.stalls,
         ];
-        let accepted = told.iter().flat_map(|told| told.lock().unwrap().accepted.clone()).collect();
+        let accepted =
+            answers.iter().flat_map(|answers| answers.lock().unwrap().accepted.clone()).collect();
         (accepted, all.iter().filter(|&&count| count > 0).count() as u64)
     })
 }
@@ -196,11 +201,11 @@ fn nothing_is_lost_and_nothing_exists_twice() {
     for seed in 0..40 {
         kinds_fired = kinds_fired.max(run_seed(seed).1);
     }
-    assert_eq!(kinds_fired, 5, "a kind of fault that never came proves nothing");
+    assert_eq!(kinds_fired, 5, "each kind of fault has occurred");
 }
 
 #[test]
-fn partitions_spread_the_two_tenants() {
+fn the_two_tenants_are_in_different_partitions() {
     use triggers_protocol::PartitionId;
     assert_ne!(
         PartitionId::of(&tenant("one"), PARTITIONS),

@@ -1,4 +1,4 @@
-//! A node on a simulated store, with a clock that is tokio's and a seeded random source.
+//! A node on a simulated store, with tokio's clock and a seeded random source.
 
 use crate::receivers::Receivers;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use triggers_store::tables::operations::{Append, IdempotencyKey, NewEvent};
 
 pub const PARTITIONS: u16 = 4;
 
-/// Tokio's clock; the wall clock can be set forward, so that days pass without every timer of them.
+/// Tokio's clock. The wall clock can be set forward, so that days pass without their timers.
 #[derive(Clone)]
 pub struct VirtualClock {
     started: Instant,
@@ -32,7 +32,7 @@ impl VirtualClock {
         *self.ahead.lock().unwrap() += by;
     }
 
-    /// Sets it back, at most by what it was set forward.
+    /// Sets the wall clock back, at most by the time it was set forward.
     pub fn set_back(&self, by: Duration) {
         *self.ahead.lock().unwrap() -= by;
     }
@@ -81,7 +81,7 @@ pub async fn start(store: &Store, options: BrokerOptions, incarnation: &str) -> 
     start_with(store, &Receivers::default(), options, incarnation).await
 }
 
-/// A node whose webhooks go to these endpoints.
+/// Starts a node whose webhooks go to these endpoints.
 pub async fn start_with(
     store: &Store,
     receivers: &Receivers,
@@ -137,7 +137,7 @@ pub fn query(status: EventStatus, after: EventId, limit: usize) -> PageQuery {
     }
 }
 
-/// Follows the pages of one status to their end; also the total that the last page claims.
+/// Reads all pages of one status; returns the events and the total of the last page.
 pub async fn list_all(
     router: &Router,
     tenant: &TenantId,

@@ -1,4 +1,4 @@
-//! Leases in virtual time: who holds what, when it comes back, and when it is given up.
+//! Leases in virtual time: which consumer holds an event, when it comes back, when it is given up.
 
 use crate::fixture::{self, event, in_seconds, list_all, next, start, store, tenant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +68,7 @@ async fn node(store: &Store, incarnation: &str) -> Node {
     start(store, BrokerOptions::default(), incarnation).await
 }
 
-/// Leases one event as soon as it can be had, and says how long that took.
+/// Leases one event as soon as it is available; returns the time that this took.
 async fn lease_when_due(router: &Router, tenant: &TenantId) -> (Leased, Duration) {
     let began = Instant::now();
     loop {
@@ -81,7 +81,7 @@ async fn lease_when_due(router: &Router, tenant: &TenantId) -> (Leased, Duration
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_ends_is_an_attempt_and_the_schedule_is_the_policys() {
+async fn an_expired_lease_is_an_attempt_and_the_retry_policy_has_the_schedule() {
     let (engine, tenant) = (engine(1), tenant("acme"));
     let store = store(&engine, 1);
     set_policy(&store, &tenant, &[60, 300]).await;
@@ -93,7 +93,7 @@ async fn a_lease_that_ends_is_an_attempt_and_the_schedule_is_the_policys() {
         assert_eq!((leased.event.id, leased.event.state.attempts), (id, attempt));
         assert!(lease(&router, &tenant, 10, 10).await.is_empty(), "it is held");
         if attempt > 1 {
-            // The lease of ten seconds, then the delay with up to a fifth of jitter, then up to a poll.
+            // The lease of ten seconds, the delay with up to 20 % of jitter, and up to one poll.
             let (least, most) =
                 (10.0 + 0.8 * f64::from(delay), 10.0 + 1.2 * f64::from(delay) + 1.0);
             assert!(
@@ -117,7 +117,7 @@ async fn a_lease_that_ends_is_an_attempt_and_the_schedule_is_the_policys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_good_while_its_lease_holds() {
+async fn a_token_is_valid_while_its_lease_lasts() {
     let (engine, tenant) = (engine(2), tenant("acme"));
     let store = store(&engine, 2);
     set_policy(&store, &tenant, &[0, 0, 0]).await;
@@ -129,7 +129,7 @@ async fn a_token_is_good_while_its_lease_holds() {
     let extend = ExtendLease { id, token: first.token, visibility: Duration::from_secs(60) };
     router.change(&tenant, extend.clone(), in_seconds(5)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(lease(&router, &tenant, 1, 10).await.is_empty(), "it was held longer");
+    assert!(lease(&router, &tenant, 1, 10).await.is_empty(), "the lease was extended");
     tokio::time::sleep(Duration::from_secs(31)).await;
     let (second, _) = lease_when_due(&router, &tenant).await;
     for token in [stale, Some([0; 16])] {
@@ -154,7 +154,7 @@ async fn a_token_is_good_while_its_lease_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nacked_event_comes_back_when_its_consumer_says() {
+async fn a_nacked_event_comes_back_when_its_consumer_asks_for_it() {
     let (engine, tenant) = (engine(3), tenant("acme"));
     let store = store(&engine, 3);
     set_policy(&store, &tenant, &[3_600]).await;
@@ -195,7 +195,7 @@ async fn a_nacked_event_comes_back_when_its_consumer_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn leases_end_on_time_without_anybody_asking() {
+async fn leases_end_on_time_without_a_request() {
     let (engine, tenant) = (engine(4), tenant("acme"));
     let store = store(&engine, 4);
     set_policy(&store, &tenant, &[]).await;
@@ -219,9 +219,9 @@ async fn leases_end_on_time_without_anybody_asking() {
     assert_eq!(status(&second.router(), &tenant, EventStatus::Failed).await.len(), 451);
 }
 
-/// Most answers of commits are lost, so that a batch is run again after it has taken effect.
+/// Most answers of commits are lost, so batches run again after they have taken effect.
 #[tokio::test(start_paused = true)]
-async fn leases_end_on_time_whose_commit_was_answered_as_unknown() {
+async fn leases_end_on_time_if_the_outcome_of_their_commit_was_unknown() {
     let (engine, tenant) = (engine(7), tenant("acme"));
     let store = store(&engine, 7);
     set_policy(&store, &tenant, &[60]).await;
@@ -286,9 +286,10 @@ async fn twenty_consumers_share_an_inbox_and_each_event_is_delivered_once() {
     assert_eq!(status(&node.router(), &tenant, EventStatus::Delivered).await, ids);
 }
 
-/// Consumers on a store that forgets answers: whoever holds a token that was never refused holds the event alone.
+/// Consumers on a store that loses answers: a consumer whose token was never rejected holds the
+/// event alone.
 #[test]
-fn at_most_one_consumer_holds_an_event_whatever_the_store_does() {
+fn at_most_one_consumer_holds_an_event_on_a_faulty_store() {
     for seed in 0..25 {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -318,18 +319,12 @@ async fn faulty_consumers(seed: u64) {
         let appended = node.router().append(&tenant, append, in_seconds(10)).await;
         ids.extend(appended.into_iter().flatten().flatten().map(|accepted| accepted.event.id));
     }
-    let held: Arc<Mutex<BTreeMap<EventId, Instant>>> = Arc::default();
-    let acknowledged: Arc<Mutex<BTreeSet<EventId>>> = Arc::default();
+    let events = Arc::<SharedEvents>::default();
     let mut consumers = Vec::new();
     for number in 0..6 {
-        let parts = (
-            node.router(),
-            tenant.clone(),
-            held.clone(),
-            acknowledged.clone(),
-            seed ^ (number << 20),
-        );
-        consumers.push(tokio::spawn(consume(parts)));
+        let (router, tenant, events) = (node.router(), tenant.clone(), events.clone());
+        let random = seed ^ (number << 20);
+        consumers.push(tokio::spawn(async move { events.consume(&router, &tenant, random).await }));
     }
     for consumer in consumers {
         consumer.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -342,51 +337,58 @@ async fn faulty_consumers(seed: u64) {
         all.extend(status(&node.router(), &tenant, other).await);
     }
     assert!(ids.is_subset(&all), "seed {seed}: an event is lost");
-    let acknowledged = acknowledged.lock().unwrap();
+    let acknowledged = events.acknowledged.lock().unwrap();
     assert!(
         acknowledged.iter().all(|id| delivered.contains(id)),
         "seed {seed}: an acknowledged event is back"
     );
 }
 
-type Parts =
-    (Router, TenantId, Arc<Mutex<BTreeMap<EventId, Instant>>>, Arc<Mutex<BTreeSet<EventId>>>, u64);
+/// What the consumers know about the events.
+#[derive(Default)]
+struct SharedEvents {
+    /// Leased events, each with the end of its lease.
+    held: Mutex<BTreeMap<EventId, Instant>>,
+    acknowledged: Mutex<BTreeSet<EventId>>,
+}
 
-async fn consume((router, tenant, held, acknowledged, mut random): Parts) {
-    for _ in 0..40 {
-        let visibility = Duration::from_secs(30);
-        let request = Lease { limit: 5, event_types: Vec::new(), visibility };
-        let began = Instant::now();
-        let leased = match router.execute(&tenant, request, in_seconds(10)).await {
-            Ok(leased) => leased,
-            Err(BrokerError::Unknown | BrokerError::DeadlinePassed | BrokerError::NodeBusy) => {
-                continue;
-            }
-            Err(other) => panic!("{other}"),
-        };
-        for leased in &leased {
-            let until = held.lock().unwrap().insert(leased.event.id, began + visibility);
-            assert!(
-                until.is_none_or(|until| until <= Instant::now()),
-                "two consumers hold {}",
-                leased.event.id
-            );
-            assert!(
-                !acknowledged.lock().unwrap().contains(&leased.event.id),
-                "an acknowledged event is back"
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(next(&mut random) % 500)).await;
-        for leased in leased {
-            let id = leased.event.id;
-            let acknowledge = Acknowledge { id, token: Some(leased.token) };
-            match router.change(&tenant, acknowledge, in_seconds(10)).await {
-                Ok(Ok(_)) => drop(acknowledged.lock().unwrap().insert(id)),
-                Ok(Err(Unchanged::Conflict)) => {
-                    assert!(Instant::now() >= began + visibility, "a good token was rejected")
+impl SharedEvents {
+    async fn consume(&self, router: &Router, tenant: &TenantId, mut random: u64) {
+        for _ in 0..40 {
+            let visibility = Duration::from_secs(30);
+            let request = Lease { limit: 5, event_types: Vec::new(), visibility };
+            let began = Instant::now();
+            let leased = match router.execute(tenant, request, in_seconds(10)).await {
+                Ok(leased) => leased,
+                Err(BrokerError::Unknown | BrokerError::DeadlinePassed | BrokerError::NodeBusy) => {
+                    continue;
                 }
-                Ok(Err(other)) => panic!("{other:?}"),
-                Err(_) => {}
+                Err(other) => panic!("{other}"),
+            };
+            for leased in &leased {
+                let until = self.held.lock().unwrap().insert(leased.event.id, began + visibility);
+                assert!(
+                    until.is_none_or(|until| until <= Instant::now()),
+                    "two consumers hold {}",
+                    leased.event.id
+                );
+                assert!(
+                    !self.acknowledged.lock().unwrap().contains(&leased.event.id),
+                    "an acknowledged event is back"
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(next(&mut random) % 500)).await;
+            for leased in leased {
+                let id = leased.event.id;
+                let acknowledge = Acknowledge { id, token: Some(leased.token) };
+                match router.change(tenant, acknowledge, in_seconds(10)).await {
+                    Ok(Ok(_)) => drop(self.acknowledged.lock().unwrap().insert(id)),
+                    Ok(Err(Unchanged::Conflict)) => {
+                        assert!(Instant::now() >= began + visibility, "a valid token was rejected")
+                    }
+                    Ok(Err(other)) => panic!("{other:?}"),
+                    Err(_) => {}
+                }
             }
         }
     }

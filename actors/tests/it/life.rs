@@ -1,4 +1,4 @@
-//! The life of inboxes and nodes: idle stop and reload, room for others, restarts, deposed owners, full doors.
+//! Inboxes and nodes over time: idle stop and reload, bounds, restarts, lost ownership, rejection.
 
 use crate::fixture::{self, PARTITIONS, event, in_seconds, list_all, start, store, tenant};
 use crate::receivers::Receivers;
@@ -31,7 +31,7 @@ async fn append(
     Ok(results[0].as_ref().expect("one event without a key is not rejected by itself").event.id)
 }
 
-/// Writes a tenant's head behind the inbox's back.
+/// Writes a tenant's head without its inbox.
 async fn set_head(store: &Store, tenant: &TenantId, last_id: EventId) {
     let keys = TenantKeys::new(PartitionId::of(tenant, PARTITIONS), tenant);
     let (key, value) = (keys.head(), Head { last_id, ..Head::NEW }.to_bytes());
@@ -45,7 +45,7 @@ async fn set_head(store: &Store, tenant: &TenantId, last_id: EventId) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_inbox_is_closed_and_opens_again_where_it_was() {
+async fn an_idle_inbox_is_closed_and_continues_after_it_opens_again() {
     let (engine, tenant) = (engine(), tenant("acme"));
     let store = store(&engine, 1);
     let node = start(&store, BrokerOptions::default(), "n@1").await;
@@ -84,7 +84,7 @@ async fn a_failed_inbox_is_rebuilt_from_the_store_but_not_for_ever() {
         start(&store, BrokerOptions { restarts_max: 2, ..BrokerOptions::default() }, "n@1").await;
     for _ in 0..3 {
         append(&node.router(), &tenant).await.unwrap();
-        // A head below what was minted is what the inbox must never go on from.
+        // An inbox must not continue from a head below the ids that it has minted.
         set_head(&store, &tenant, EventId::ZERO).await;
         assert_eq!(append(&node.router(), &tenant).await, Err(BrokerError::Unknown));
     }
@@ -144,7 +144,7 @@ async fn the_number_of_partitions_never_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_over_its_share_is_refused_and_others_are_not() {
+async fn a_tenant_with_too_many_requests_is_rejected_and_others_are_not() {
     let (engine, busy, calm) = (engine(), tenant("busy"), tenant("calm"));
     engine.set_options(SimulatedOptions {
         latency_us_min: 50_000,
@@ -160,16 +160,16 @@ async fn a_tenant_over_its_share_is_refused_and_others_are_not() {
         let (router, busy) = (node.router(), busy.clone());
         calls.push(tokio::spawn(async move { append(&router, &busy).await }));
     }
-    let mut refused = 0;
+    let mut rejected = 0;
     append(&node.router(), &calm).await.unwrap();
     for call in calls {
         match call.await.unwrap() {
             Ok(_) => {}
-            Err(BrokerError::TenantBusy) => refused += 1,
+            Err(BrokerError::TenantBusy) => rejected += 1,
             Err(other) => panic!("{other}"),
         }
     }
-    assert_eq!(refused, 20);
+    assert_eq!(rejected, 20);
     append(&node.router(), &busy).await.unwrap();
 }
 
@@ -212,7 +212,7 @@ async fn the_quota_ends_when_events_are_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_quota_holds_after_an_idle_stop_and_a_repeated_request_is_answered_all_the_same() {
+async fn the_quota_holds_after_an_idle_stop_and_repeated_requests_are_still_answered() {
     let (engine, tenant) = (engine(), tenant("acme"));
     let store = store(&engine, 11);
     let node = start(&store, BrokerOptions::default(), "n@1").await;
@@ -230,7 +230,7 @@ async fn the_quota_holds_after_an_idle_stop_and_a_repeated_request_is_answered_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idempotency_key_is_free_again_when_its_time_is_over() {
+async fn an_idempotency_key_can_be_used_again_after_its_retention() {
     let (engine, tenant) = (engine(), tenant("acme"));
     let store = store(&engine, 10);
     let node = start(&store, BrokerOptions::default(), "n@1").await;

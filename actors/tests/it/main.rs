@@ -1,4 +1,4 @@
-//! The actors over the simulated store, in virtual time: through the router, as the edge uses them.
+//! Tests of the actors through the router, on the simulated store and in virtual time.
 
 #![allow(clippy::unwrap_used, reason = "fixtures of tests fail their test")]
 

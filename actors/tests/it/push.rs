@@ -1,4 +1,4 @@
-//! Webhooks in virtual time: who gets what and when, what each failure leads to, and that nothing is lost or stuck.
+//! Webhooks in virtual time: which endpoint gets which event and when, and the effect of failures.
 
 mod changes;
 mod crashes;
@@ -61,7 +61,7 @@ impl Bench {
         self.node.router()
     }
 
-    /// A subscription of the tenant to everything.
+    /// Creates a subscription to all events.
     pub async fn subscribe(&self, url: &str, delays_seconds: &[u32]) -> SubscriptionId {
         self.subscribe_as(subscription(&self.store, url, delays_seconds)).await
     }
@@ -84,11 +84,11 @@ impl Bench {
         events.iter().map(|event| event.id).collect()
     }
 
-    /// Waits until so many events are in a status; in virtual time this costs nothing.
+    /// Waits until `count` events have a status; virtual time makes this fast.
     pub async fn reaches(&self, status: EventStatus, count: usize) -> Vec<EventId> {
         let began = Instant::now();
         loop {
-            // Events move while pages are read, so that their total is compared only by those who know that nothing moves.
+            // Events change status while pages are read, so the total is not compared here.
             let (events, _) = list_all(&self.router(), &self.tenant, status).await;
             let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
             if ids.len() >= count {
@@ -113,7 +113,7 @@ impl Bench {
         assert!(changed.unwrap().is_some());
     }
 
-    /// Deletes a subscription; whether there was one.
+    /// Deletes a subscription; true if it existed.
     pub async fn unsubscribe(&self, id: SubscriptionId) -> bool {
         let delete = DeleteSubscription { id, by: by() };
         self.router().execute(&self.tenant, delete, in_seconds(5)).await.unwrap()
@@ -149,14 +149,14 @@ pub fn subscription(store: &Store, url: &str, delays_seconds: &[u32]) -> Subscri
     }
 }
 
-/// Whether a wait was the delay, with up to a fifth of jitter, and up to a second for commits and timers.
-fn fits(waited: Duration, delay_s: u32) -> bool {
-    let (least, most) = (0.8 * f64::from(delay_s), 1.2 * f64::from(delay_s) + 1.0);
+/// True if a wait was the delay, with up to 20 % of jitter and a second for commits and timers.
+fn fits(waited: Duration, delay_seconds: u32) -> bool {
+    let (least, most) = (0.8 * f64::from(delay_seconds), 1.2 * f64::from(delay_seconds) + 1.0);
     (least..=most).contains(&waited.as_secs_f64())
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_is_pushed_once_to_a_good_endpoint() {
+async fn an_event_is_pushed_once_to_a_healthy_endpoint() {
     let bench = Bench::start(1).await;
     let subscription = bench.subscribe(URL, &[60]).await;
     let ids = bench.append(200).await;
@@ -186,7 +186,7 @@ async fn an_event_is_pushed_once_to_a_good_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_schedule_is_the_policys_and_after_it_the_event_is_failed() {
+async fn the_retry_policy_has_the_schedule_and_after_it_the_event_is_failed() {
     let bench = Bench::start(2).await;
     bench.receivers.set(URL, Behaviour::Answer(500));
     bench.subscribe(URL, &[60, 300]).await;
@@ -207,7 +207,7 @@ async fn the_schedule_is_the_policys_and_after_it_the_event_is_failed() {
         assert_eq!(attempt.error.as_deref(), Some("the endpoint answered 500"));
         assert!(attempt.finished_at.is_some() && attempt.subscription.is_some());
     }
-    // A replay is never swallowed, and the policy begins anew.
+    // A replay always has an effect, and the policy starts again.
     bench.receivers.set(URL, Behaviour::Answer(503));
     assert_eq!(bench.replay(id).await, EventStatus::Queued);
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -242,13 +242,13 @@ async fn every_kind_of_failure_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_says_when_is_asked_then() {
+async fn an_endpoint_that_asks_for_a_wait_gets_it() {
     let bench = Bench::start(20).await;
     bench.receivers.set(URL, Behaviour::Busy(429, Duration::from_secs(500)));
     bench.subscribe(URL, &[1, 1]).await;
     let first = bench.append(1).await[0];
     tokio::time::sleep(Duration::from_secs(5)).await;
-    // The whole endpoint is left alone, not only the event that was refused.
+    // All deliveries to the endpoint pause, not only those of this event.
     let second = bench.append(1).await[0];
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(bench.receivers.seen(URL).len(), 1);
@@ -277,10 +277,10 @@ async fn an_endpoint_that_is_gone_disables_its_subscription() {
     bench.receivers.set(URL, Behaviour::Answer(410));
     bench.append(1).await;
     let failed = bench.reaches(EventStatus::Failed, 6).await;
-    assert!(waiting.iter().all(|id| failed.contains(id)), "what waited is given up");
+    assert!(waiting.iter().all(|id| failed.contains(id)), "waiting webhooks are given up");
     let SubscriptionStatus::Disabled { reason, .. } = bench.subscription(id).await.unwrap().status
     else {
-        panic!("it is not disabled")
+        panic!("the subscription is not disabled")
     };
     assert_eq!(reason, DisabledReason::Gone);
     let audit = bench.router().audit(&bench.tenant, None, 10, in_seconds(5)).await.unwrap();
@@ -289,10 +289,10 @@ async fn an_endpoint_that_is_gone_disables_its_subscription() {
         (AuditAction::SubscriptionDisabled, &Actor::Broker)
     );
     assert_eq!(audit.entries[1].2.action, AuditAction::SubscriptionCreated);
-    // Without an active subscription events wait to be pulled.
+    // Without an active subscription events wait for consumers.
     let later = bench.append(1).await;
     assert_eq!(bench.status(EventStatus::Received).await, later);
-    // Made active again, it gets what is replayed.
+    // An activated subscription gets replayed events.
     bench.receivers.set(URL, Behaviour::Answer(200));
     bench
         .change(id, SubscriptionChange { active: Some(true), ..SubscriptionChange::default() })
@@ -322,11 +322,11 @@ async fn an_endpoint_that_fails_for_days_disables_its_subscription() {
         matches!(status, SubscriptionStatus::Disabled { reason: DisabledReason::Failing, .. }),
         "{status:?}"
     );
-    assert!(bench.reaches(EventStatus::Failed, days).await.len() == days, "nothing is stuck");
+    assert!(bench.reaches(EventStatus::Failed, days).await.len() == days, "no event is stuck");
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_subscription_gets_what_it_selects_and_one_success_delivers() {
+async fn each_subscription_gets_the_events_it_selects_and_one_success_delivers() {
     let bench = Bench::start(23).await;
     bench.receivers.set(OTHER_URL, Behaviour::Answer(500));
     let good = bench.subscribe(URL, &[]).await;
@@ -350,7 +350,7 @@ async fn each_subscription_gets_what_it_selects_and_one_success_delivers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_consumer_leases_nothing_that_is_pushed_and_may_acknowledge_it() {
+async fn a_consumer_cannot_lease_a_pushed_event_but_may_acknowledge_it() {
     let bench = Bench::start(24).await;
     bench.receivers.set(URL, Behaviour::Refuse);
     bench.subscribe(URL, &[600]).await;
@@ -366,7 +366,7 @@ async fn a_consumer_leases_nothing_that_is_pushed_and_may_acknowledge_it() {
     bench.router().execute(&bench.tenant, delete, in_seconds(5)).await.unwrap().unwrap();
     bench.receivers.set(URL, Behaviour::Answer(200));
     tokio::time::sleep(Duration::from_secs(2_000)).await;
-    assert_eq!(bench.receivers.seen(URL).len(), 3, "nothing was sent again");
+    assert_eq!(bench.receivers.seen(URL).len(), 3, "no webhook was sent again");
     assert_eq!(bench.status(EventStatus::Delivered).await, ids[..2]);
     assert!(bench.status(EventStatus::Queued).await.is_empty());
 }
@@ -382,7 +382,7 @@ async fn a_subscription_that_is_removed_gives_its_events_up() {
     assert!(bench.subscription(id).await.is_none(), "SUBSCRIPTIONS-1");
     assert!(!bench.unsubscribe(id).await);
     assert_eq!(bench.reaches(EventStatus::Failed, 450).await, ids);
-    assert_eq!(bench.replay(ids[0]).await, EventStatus::Received, "it waits to be pulled now");
+    assert_eq!(bench.replay(ids[0]).await, EventStatus::Received, "it waits for a consumer now");
     let seen = bench.receivers.seen(URL).len();
     tokio::time::sleep(Duration::from_secs(2_000)).await;
     assert_eq!(bench.receivers.seen(URL).len(), seen);
@@ -406,7 +406,7 @@ async fn a_rotated_key_signs_beside_the_new_one_for_its_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_has_no_more_subscriptions_than_it_may() {
+async fn the_number_of_subscriptions_is_bounded() {
     let mut options = BrokerOptions::default();
     options.delivery.subscriptions_max = 2;
     let bench = Bench::with(27, options).await;

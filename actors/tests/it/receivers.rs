@@ -1,4 +1,4 @@
-//! Simulated endpoints: what a webhook meets is decided by its URL, and everything that arrives is remembered.
+//! Simulated endpoints: the URL decides how an endpoint behaves; every webhook is recorded.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,21 +8,21 @@ use triggers_actors::{SendFailure, SendOutcome, Webhook, WebhookSender};
 use triggers_protocol::EventId;
 use triggers_store::kv::BoxFuture;
 
-/// What an endpoint does with a webhook.
+/// The reaction of an endpoint to a webhook.
 #[derive(Debug, Clone, Copy)]
 pub enum Behaviour {
     Answer(u16),
     AnswerAfter(Duration, u16),
     /// Answers with `Retry-After`.
     Busy(u16, Duration),
-    /// Takes it and never answers.
+    /// Accepts the webhook and never answers.
     Hang,
     Refuse,
-    /// The sender itself breaks.
+    /// The sender panics.
     Panic,
 }
 
-/// A webhook that arrived.
+/// A webhook that has arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
     pub at: Instant,
@@ -39,7 +39,7 @@ struct Endpoint {
     in_flight_max: usize,
 }
 
-/// All endpoints; one that nobody spoke of answers 200.
+/// All endpoints. An endpoint without a set behaviour answers 200.
 #[derive(Debug, Clone, Default)]
 pub struct Receivers(Arc<Mutex<BTreeMap<String, Endpoint>>>);
 
@@ -48,12 +48,12 @@ impl Receivers {
         self.0.lock().unwrap().entry(url.to_owned()).or_default().behaviour = Some(behaviour);
     }
 
-    /// What arrived there, in order.
+    /// The webhooks that have arrived at a URL, in order.
     pub fn seen(&self, url: &str) -> Vec<Seen> {
         self.0.lock().unwrap().get(url).map(|endpoint| endpoint.seen.clone()).unwrap_or_default()
     }
 
-    /// How many were with it at the same time, at most.
+    /// Maximum number of webhooks at a URL at the same time.
     pub fn in_flight_max(&self, url: &str) -> usize {
         self.0.lock().unwrap().get(url).map_or(0, |endpoint| endpoint.in_flight_max)
     }
@@ -79,7 +79,7 @@ impl Receivers {
     }
 }
 
-/// Leaves the endpoint however the webhook ends.
+/// Notes the end of a webhook, however it ends.
 struct Visit(Receivers, String);
 
 impl Drop for Visit {
@@ -107,7 +107,7 @@ impl WebhookSender for Receivers {
                     failure: SendFailure::Connect,
                     reason: "connection refused".into(),
                 },
-                Behaviour::Panic => panic!("a sender that breaks"),
+                Behaviour::Panic => panic!("a planned failure of the sender"),
             }
         })
     }

@@ -27,6 +27,7 @@ use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
 use triggers_actors::HttpService;
+use triggers_actors::admission::count_rejection;
 use triggers_actors::cluster::directory::Directory;
 use triggers_protocol::PartitionId;
 use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply};
@@ -130,6 +131,7 @@ impl PeerRequests {
         let key = (from, number);
         let mut streams = self.lock();
         if streams.len() >= STREAMS_MAX {
+            count_rejection("forwarded_responses");
             return None;
         }
         streams.insert(key.clone(), puller);

@@ -26,7 +26,7 @@ use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
 use triggers_actors::BrokerError;
-use triggers_actors::admission::{Admission, Permit};
+use triggers_actors::admission::{Admission, Permit, count_rejection};
 use triggers_protocol::{ErrorCode, TenantId};
 
 /// The largest body of a request that carries no events.
@@ -88,14 +88,19 @@ impl<'a> Reading<'a> {
         let of_tenant = match self.part {
             Some(Part { gathering, tenant, bytes_max }) => {
                 let place = gathering.acquire(tenant, bytes, bytes_max);
-                Some(place.ok_or_else(|| ApiError::from(BrokerError::TenantBusy))?)
+                Some(place.ok_or_else(|| rejected("tenant_bodies", BrokerError::TenantBusy))?)
             }
             None => None,
         };
         let of_node =
-            self.gathering.enter(bytes).map_err(|_| ApiError::from(BrokerError::NodeBusy))?;
+            self.gathering.enter(bytes).map_err(|_| rejected("bodies", BrokerError::NodeBusy))?;
         Ok((of_tenant, of_node))
     }
+}
+
+fn rejected(limit: &'static str, error: BrokerError) -> ApiError {
+    count_rejection(limit);
+    error.into()
 }
 
 /// The whole body.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use triggers_actors::admission::count_rejection;
 use triggers_protocol::TenantId;
 
 /// Streams of one tenant on this node.
@@ -27,6 +28,7 @@ impl StreamSlots {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(tenant.clone()).or_default();
         if *count >= STREAMS_MAX {
+            count_rejection("streams");
             return None;
         }
         *count += 1;

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use triggers_actors::admission::{Admission, Permit, Refused};
+use triggers_actors::admission::{Admission, Permit, Refused, count_rejection};
 
 /// Smaller responses are not worth the counting.
 const HELD_BYTES_MIN: u64 = 8 * 1024;
@@ -103,7 +103,8 @@ pub(crate) fn hold(
     if is_stream || bytes < HELD_BYTES_MIN {
         return Ok(response);
     }
-    let permit = door.enter(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+    let permit = door.enter(usize::try_from(bytes).unwrap_or(usize::MAX));
+    let permit = permit.inspect_err(|_| count_rejection("responses"))?;
     let sent = connection.map(|sending| sending.begin(Instant::now() + timeout));
     let held = Arc::new(Held { _permit: permit, _sent: sent });
     Ok(response.map(|body| Body::new(HeldBody { body, rest: Bytes::new(), held })))

@@ -1,4 +1,4 @@
-//! Changes while webhooks wait and are on their way: of subscriptions, of what endpoints ask for, of clocks, of inboxes.
+//! Changes while webhooks wait or are in flight: of subscriptions, endpoints, clocks and inboxes.
 
 use super::{Bench, OTHER_URL, URL};
 use crate::fixture::{append, event, in_seconds, tenant};
@@ -13,7 +13,7 @@ fn active(active: bool) -> SubscriptionChange {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_on_its_way_comes_to_its_end_when_its_subscription_goes() {
+async fn webhooks_in_flight_end_normally_when_their_subscription_is_deleted() {
     for (seed, is_deleted) in [(100, false), (101, true)] {
         let bench = Bench::start(seed).await;
         bench.receivers.set(URL, Behaviour::AnswerAfter(Duration::from_secs(8), 200));
@@ -41,7 +41,7 @@ async fn what_is_on_its_way_comes_to_its_end_when_its_subscription_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_accepted_while_its_subscription_goes_is_not_stuck() {
+async fn an_event_accepted_during_the_deletion_of_its_subscription_is_not_stuck() {
     for seed in 110..130 {
         let bench = Bench::start(seed).await;
         bench.receivers.set(URL, Behaviour::Refuse);
@@ -64,7 +64,7 @@ async fn an_event_that_is_accepted_while_its_subscription_goes_is_not_stuck() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_wait_that_is_asked_for_is_not_charged_to_the_policy() {
+async fn a_short_wait_that_the_endpoint_asks_for_uses_no_attempt() {
     let bench = Bench::start(130).await;
     bench.receivers.set(URL, Behaviour::Busy(503, Duration::from_secs(2)));
     bench.subscribe(URL, &[600]).await;
@@ -74,7 +74,7 @@ async fn a_short_wait_that_is_asked_for_is_not_charged_to_the_policy() {
     assert!((4..=8).contains(&asked), "SETTLE-2: it came back {asked} times, as it was asked to");
     bench.receivers.set(URL, Behaviour::Answer(200));
     assert_eq!(bench.reaches(EventStatus::Delivered, 1).await, [id]);
-    // It does not go on for ever: twenty times, and then by the policy.
+    // This happens twenty times; then the policy applies.
     bench.receivers.set(URL, Behaviour::Busy(503, Duration::from_secs(2)));
     let id = bench.append(1).await[0];
     assert_eq!(bench.reaches(EventStatus::Failed, 1).await, [id]);
@@ -83,7 +83,7 @@ async fn a_short_wait_that_is_asked_for_is_not_charged_to_the_policy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_endpoint_is_not_held_for_the_first_ones_sake() {
+async fn a_new_target_does_not_wait_for_the_pause_of_the_old_one() {
     let bench = Bench::start(131).await;
     bench.receivers.set(URL, Behaviour::Busy(429, Duration::from_secs(5_000)));
     let id = bench.subscribe(URL, &[1, 1]).await;
@@ -129,7 +129,7 @@ async fn a_clock_that_is_set_back_delays_no_new_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inbox_that_has_to_make_room_comes_back_when_something_is_due() {
+async fn an_inbox_closed_to_make_room_opens_again_when_something_is_due() {
     let bench =
         Bench::with(133, BrokerOptions { inboxes_max: 1, ..BrokerOptions::default() }).await;
     bench.receivers.set(URL, Behaviour::Answer(500));
@@ -137,7 +137,7 @@ async fn an_inbox_that_has_to_make_room_comes_back_when_something_is_due() {
     let id = bench.append(1).await[0];
     tokio::time::sleep(Duration::from_secs(5)).await;
     bench.receivers.set(URL, Behaviour::Answer(200));
-    // So many others take every place that there is.
+    // These tenants take the place of every open inbox.
     for other in 0..20 {
         let other = tenant(&format!("other-{other}"));
         bench
@@ -147,6 +147,6 @@ async fn an_inbox_that_has_to_make_room_comes_back_when_something_is_due() {
             .unwrap();
     }
     tokio::time::sleep(Duration::from_secs(140)).await;
-    assert_eq!(bench.receivers.seen(URL).len(), 2, "nobody asked for the tenant");
+    assert_eq!(bench.receivers.seen(URL).len(), 2, "no request opened the inbox");
     assert_eq!(bench.status(EventStatus::Delivered).await, [id]);
 }

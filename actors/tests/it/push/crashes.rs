@@ -1,5 +1,5 @@
-//! Nodes that end at any point, senders that break, stores that forget their answers: no event is lost, none is stuck, and
-//! what is repeated has the same id.
+//! Nodes that end at any point, senders that panic and stores that lose answers: no event is lost
+//! or stuck, and a repeated webhook has the same id.
 
 use super::{Bench, OTHER_URL, URL, by, subscription};
 use crate::fixture::{append, event, in_seconds, list_all, next, start_with, store, tenant};
@@ -12,7 +12,7 @@ use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::tables::operations::CreateSubscription;
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_ends_with_its_node_is_made_again() {
+async fn an_attempt_that_ends_with_its_node_is_repeated() {
     let mut bench = Bench::start(60).await;
     bench.receivers.set(URL, Behaviour::Hang);
     bench.subscribe(URL, &[600]).await;
@@ -21,7 +21,7 @@ async fn an_attempt_that_ends_with_its_node_is_made_again() {
     bench.node.stop().await;
     bench.receivers.set(URL, Behaviour::Answer(200));
     bench.node = start_with(&bench.store, &bench.receivers, BrokerOptions::default(), "n@2").await;
-    // Nobody asks for the tenant: the pointer in the partition opens its inbox.
+    // No request opens the inbox; the wake-up pointer in the partition does.
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(bench.status(EventStatus::Delivered).await, ids, "ATTEMPT-2");
     let (_, attempts) =
@@ -31,20 +31,20 @@ async fn an_attempt_that_ends_with_its_node_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_that_breaks_harms_its_attempt_alone() {
+async fn a_panic_of_the_sender_affects_only_its_attempt() {
     let bench = Bench::start(61).await;
     bench.receivers.set(URL, Behaviour::Panic);
     bench.subscribe(URL, &[1]).await;
     bench.subscribe(OTHER_URL, &[1]).await;
     let ids = bench.append(5).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(bench.receivers.seen(OTHER_URL).len(), 5, "the other endpoint has them");
+    assert_eq!(bench.receivers.seen(OTHER_URL).len(), 5, "the other endpoint got them");
     bench.receivers.set(URL, Behaviour::Answer(200));
     assert_eq!(bench.reaches(EventStatus::Delivered, 5).await, ids);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_breaks_every_node_is_given_up_in_the_end() {
+async fn an_attempt_that_always_panics_is_given_up_in_the_end() {
     let bench = Bench::start(62).await;
     bench.receivers.set(URL, Behaviour::Panic);
     bench.subscribe(URL, &[1]).await;
@@ -54,7 +54,7 @@ async fn an_attempt_that_breaks_every_node_is_given_up_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_schedule_outlives_its_node() {
+async fn a_schedule_survives_its_node() {
     let mut bench = Bench::start(63).await;
     bench.receivers.set(URL, Behaviour::Answer(500));
     bench.subscribe(URL, &[1_000]).await;
@@ -70,7 +70,7 @@ async fn a_schedule_outlives_its_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_begins_nothing_more_and_waits_for_what_is_on_its_way() {
+async fn a_drain_begins_no_webhook_and_waits_for_those_in_flight() {
     let bench = Bench::start(64).await;
     bench.receivers.set(URL, Behaviour::AnswerAfter(Duration::from_secs(2), 200));
     let mut row = subscription(&bench.store, URL, &[]);
@@ -81,11 +81,7 @@ async fn a_drain_begins_nothing_more_and_waits_for_what_is_on_its_way() {
     bench.node.drain_deliveries(in_seconds(60)).await;
     let begun = bench.receivers.seen(URL).len();
     assert!(begun <= 12, "{begun} had begun");
-    assert_eq!(
-        bench.status(EventStatus::Delivered).await.len(),
-        begun,
-        "each of them has come to its end"
-    );
+    assert_eq!(bench.status(EventStatus::Delivered).await.len(), begun, "each of them has ended");
 }
 
 fn faulty(seed: u64) -> SimulatedOptions {
@@ -103,7 +99,8 @@ fn faulty(seed: u64) -> SimulatedOptions {
     }
 }
 
-/// Endpoints that change their minds and nodes that are replaced, on a store that forgets answers.
+/// Endpoints that change their behaviour and nodes that are replaced, on a store that loses
+/// answers.
 async fn troubled(seed: u64) {
     let engine = SimulatedEngine::new(SimulatedOptions::new(seed));
     let (store, receivers, tenant) = (store(&engine, seed), Receivers::default(), tenant("acme"));
@@ -171,7 +168,7 @@ async fn troubled(seed: u64) {
         if status == EventStatus::Delivered {
             assert!(
                 events.iter().all(|event| arrived.contains(&event.id)),
-                "seed {seed}: delivered to nobody"
+                "seed {seed}: delivered to no endpoint"
             );
         }
         ended.extend(events.iter().map(|event| event.id));
@@ -181,7 +178,7 @@ async fn troubled(seed: u64) {
 }
 
 #[test]
-fn nothing_is_lost_or_stuck_whatever_happens() {
+fn no_event_is_lost_or_stuck_under_faults() {
     for seed in 0..30 {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

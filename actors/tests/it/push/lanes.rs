@@ -1,4 +1,4 @@
-//! One endpoint beside others: places, turns, and the breaker.
+//! One endpoint beside others: permits, turns and the breaker.
 
 use super::{Bench, OTHER_URL, URL, subscription};
 use crate::fixture::{append, event, in_seconds, tenant};
@@ -10,7 +10,7 @@ use triggers_protocol::EventStatus;
 use triggers_store::tables::operations::CreateSubscription;
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_has_no_more_on_their_way_than_it_may() {
+async fn the_webhooks_in_flight_of_a_subscription_are_bounded() {
     let bench = Bench::start(40).await;
     bench.receivers.set(URL, Behaviour::AnswerAfter(Duration::from_secs(1), 200));
     let mut row = subscription(&bench.store, URL, &[]);
@@ -27,7 +27,7 @@ async fn a_subscription_has_no_more_on_their_way_than_it_may() {
     );
 }
 
-/// How long it takes to deliver so many events of another tenant.
+/// Time to deliver `count` events of another tenant.
 async fn delivered_elsewhere(bench: &Bench, count: usize) -> Duration {
     let other = tenant("other");
     let row = subscription(&bench.store, OTHER_URL, &[]);
@@ -40,14 +40,14 @@ async fn delivered_elsewhere(bench: &Bench, count: usize) -> Duration {
         .await
         .unwrap();
     while bench.receivers.seen(OTHER_URL).len() < count {
-        assert!(began.elapsed() < Duration::from_secs(600), "another tenant gets nothing");
+        assert!(began.elapsed() < Duration::from_secs(600), "another tenant gets no webhooks");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     began.elapsed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_hangs_delays_nobody_else() {
+async fn an_endpoint_that_hangs_does_not_delay_others() {
     let quiet = delivered_elsewhere(&Bench::start(41).await, 20).await;
     let bench = Bench::start(41).await;
     bench.receivers.set(URL, Behaviour::Hang);
@@ -62,7 +62,7 @@ async fn an_endpoint_that_hangs_delays_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_that_has_to_wait_gets_the_next_slot() {
+async fn a_tenant_that_waits_gets_the_next_permit() {
     let mut options = BrokerOptions::default();
     options.delivery.in_flight_max = 4;
     let bench = Bench::with(42, options).await;
@@ -70,14 +70,14 @@ async fn a_tenant_that_has_to_wait_gets_the_next_slot() {
     bench.subscribe(URL, &[0; 20]).await;
     bench.append(100).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(bench.receivers.in_flight_max(URL), 4, "all slots are taken");
+    assert_eq!(bench.receivers.in_flight_max(URL), 4, "all permits are taken");
     let waited = delivered_elsewhere(&bench, 1).await;
-    // The first slots are free when the first webhooks have timed out.
+    // The first permits are released when the first webhooks time out.
     assert!(waited < Duration::from_secs(16), "DELIVERY-A-2: {waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_endpoint_is_left_alone_and_found_again() {
+async fn deliveries_to_a_dead_endpoint_pause_and_resume() {
     let bench = Bench::start(43).await;
     bench.receivers.set(URL, Behaviour::Refuse);
     bench.subscribe(URL, &[600, 600, 600]).await;

@@ -1,4 +1,4 @@
-//! What has reached its age is removed: events, idempotency keys, the traces of deletions, the lists of attempts.
+//! Rows that have reached their age are removed: events, idempotency keys, tombstones, attempts.
 
 use super::{Bench, URL};
 use crate::fixture::{append, event, in_seconds};
@@ -10,18 +10,18 @@ use triggers_store::tables::operations::DeleteEvent;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Lets days pass, and then the time in which everything is swept.
+/// Lets days pass, and then the time of a full sweep.
 async fn pass(bench: &Bench, days: u32) {
     bench.clock.jump(days * DAY - Duration::from_secs(1_300));
     tokio::time::sleep(Duration::from_secs(1_300)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_go_when_they_are_older_than_they_are_kept() {
+async fn events_are_removed_after_their_retention() {
     let bench = Bench::start(80).await;
     let old = bench.append(450).await;
     bench.router().acknowledge_all(&bench.tenant, &old[..200], in_seconds(5)).await.unwrap();
-    // The tenant has no settings, so that its events are kept for thirty days.
+    // The tenant has no settings, so its events are kept for thirty days.
     pass(&bench, 29).await;
     assert_eq!(bench.status(EventStatus::Received).await, old[200..], "SWEEP-1: not before");
     bench.receivers.set(URL, Behaviour::Refuse);
@@ -39,13 +39,13 @@ async fn events_go_when_they_are_older_than_they_are_kept() {
         assert!(bench.status(status).await.is_empty(), "SWEEP-1: {status}");
     }
     let seen = bench.receivers.seen(URL).len();
-    assert!(seen >= pushed.len(), "they were tried");
+    assert!(seen >= pushed.len(), "each was attempted");
     pass(&bench, 5).await;
-    assert_eq!(bench.receivers.seen(URL).len(), seen, "nothing is left of what was removed");
+    assert_eq!(bench.receivers.seen(URL).len(), seen, "removed events are not sent");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idempotency_key_holds_for_its_time_also_over_midnight() {
+async fn an_idempotency_key_is_kept_for_its_retention_across_midnight() {
     let bench = Bench::start(81).await;
     let send = async || {
         let sent = bench
@@ -54,7 +54,7 @@ async fn an_idempotency_key_holds_for_its_time_also_over_midnight() {
             .await;
         sent.unwrap().remove(0).unwrap()
     };
-    // The clock of the tests starts at 08:00: each step is in another part of its day.
+    // The clock of the tests starts at 08:00, so each step is in another part of the day.
     for _ in 0..4 {
         let first = send().await;
         assert!(!first.replayed);
