@@ -96,6 +96,13 @@ fn wildcard_arms_with_an_answer_are_found() {
 }
 
 #[test]
+fn tuple_parameters_are_found() {
+    let lines = |text| failing_lines(lines::tuple_parameters, "a/src/b.rs", text);
+    assert_eq!(lines("fn a((b, c): (u8, u8)) {\n    (b, c): (u8, u8),\n"), [1, 2]);
+    assert_eq!(lines("fn a(b: (u8, u8)) {\n    let (b, c): (u8, u8) = d(),\n"), [0; 0]);
+}
+
+#[test]
 fn repeated_type_names_are_found() {
     let source = |path| Source::new(path, "pub struct Options;\nstruct State;\n");
     let lines = |first, second| {

@@ -75,3 +75,28 @@ pub(super) fn wildcard_arms(sources: &[Source]) -> Vec<Failure> {
     }
     failures
 }
+
+/// Functions have no tuples as parameters; a named struct says what the values are.
+pub(super) fn tuple_parameters(sources: &[Source]) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    for source in sources.iter().filter(|source| source.is_rust()) {
+        for (number, line) in source.numbered().take(source.product_lines) {
+            if is_tuple_parameter(line.trim()) {
+                failures.push(Failure::new(source, number, "tuple as a parameter"));
+            }
+        }
+    }
+    failures
+}
+
+/// Tests for a line such as `(first, second): (First, Second),` of a function's signature.
+fn is_tuple_parameter(line: &str) -> bool {
+    let parameter = match line.split_once("fn ") {
+        Some((_, signature)) => signature.split_once("((").map(|(_, parameter)| parameter),
+        None => line.strip_prefix('(').filter(|_| line.ends_with("),")),
+    };
+    let names =
+        parameter.and_then(|parameter| parameter.split_once("): (")).map(|(names, _)| names);
+    let is_name = |character: char| character.is_ascii_lowercase() || "_, ".contains(character);
+    names.is_some_and(|names| names.contains(", ") && names.chars().all(is_name))
+}
