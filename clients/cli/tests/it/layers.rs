@@ -1,8 +1,9 @@
 //! The architecture, read back from the manifests and the sources.
 //!
-//! LAYERS-1: a crate depends only on crates of lower layers, and only on those that [`LAYERS`] allows.
-//! LAYERS-2: the modules of a crate do not use each other in a circle; [`modules`] states the rule.
-//! LAYERS-3: `node` uses of `triggers_store::tables` only what `triggers_actors::model` re-exports.
+//! LAYERS-1: a crate depends only on crates of lower layers, and only on those that [`LAYERS`]
+//! allows. LAYERS-2: the modules of a crate do not use each other in a circle; [`modules`] states
+//! the rule. LAYERS-3: `node` uses of `triggers_store::tables` only what `triggers_actors::model`
+//! re-exports.
 //!
 //! Dependencies for tests and build scripts count as well: a circle through them is a circle.
 

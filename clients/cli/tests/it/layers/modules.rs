@@ -1,7 +1,8 @@
 //! The graph of the modules of a crate, and its circles.
 //!
-//! A module is a file. Module `a` uses module `b` if a path in the file of `a` names an item of `b`; a path to a
-//! re-exported item counts as a use of the module that defines it. Two rules hold for each module `m`:
+//! A module is a file. Module `a` uses module `b` if a path in the file of `a` names an item of
+//! `b`; a path to a re-exported item counts as a use of the module that defines it. Two rules hold
+//! for each module `m`:
 //! 1. its child modules, each with everything below it, do not use each other in a circle;
 //! 2. if something below `m` uses an item of `m`, then `m` uses nothing below itself.
 //!

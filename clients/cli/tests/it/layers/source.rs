@@ -1,7 +1,8 @@
 //! Reads which modules a Rust source file uses: a small parser of `use` trees and of paths in code.
 //!
-//! It knows no types and expands no macros. It removes comments, strings and code for tests, then looks for paths that
-//! start at `crate`, `super`, `self`, another crate of the workspace, or a child module.
+//! It knows no types and expands no macros. It removes comments, strings and code for tests, then
+//! looks for paths that start at `crate`, `super`, `self`, another crate of the workspace, or a
+//! child module.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +31,8 @@ pub(super) fn read(text: &str, children: &BTreeSet<String>) -> Source {
     reader.source
 }
 
-/// Splits a text into identifiers, `::` and single characters, without comments and without the content of literals.
+/// Splits a text into identifiers, `::` and single characters, without comments and without the
+/// content of literals.
 fn tokens(text: &str) -> Vec<String> {
     let characters: Vec<char> = text.chars().collect();
     let (mut tokens, mut at) = (Vec::new(), 0);
@@ -109,8 +111,10 @@ impl Reader<'_> {
     fn items(&mut self) {
         let mut routes_end = 0;
         while self.at < self.tokens.len() {
-            if self.is_next(&["#", "[", "cfg", "(", "test", ")", "]"]) {
-                self.at += 7;
+            if self.is_next(&["#", "[", "cfg", "(", "test"])
+                || self.is_next(&["#", "[", "cfg", "(", "all", "(", "test"])
+            {
+                self.at = self.closing(self.at + 1) + 1;
                 self.skip_test_item();
             } else if self.is_next(&["routes", "!", "("]) {
                 routes_end = self.closing(self.at + 2);
@@ -133,7 +137,8 @@ impl Reader<'_> {
         open.is_some_and(|open| open > 0 && self.tokens[open - 1] == "pub")
     }
 
-    /// Skips the item behind `#[cfg(test)]`, and notes its name if it is a module of a file of its own.
+    /// Skips the item behind `#[cfg(test)]` or `#[cfg(all(test, …))]`, and notes its name if it is
+    /// a module of a file of its own.
     fn skip_test_item(&mut self) {
         while self.token(0) == "#" {
             self.at = self.closing(self.at + 1) + 1;
@@ -258,16 +263,19 @@ mod tests {
     fn paths_in_code_are_read_and_comments_and_strings_are_not() {
         let text = r##"
             // crate::comment::x
-            fn f() -> crate::a::B { child::g(super::super::h()); x.child(); "crate::text::y"; other::child::z() }
-            /* crate::comment::z */ const T: &str = r#"super::raw"#; const C: char = '"'; type D = crate::e::F<'static>;
+            fn f() -> crate::a::B { child::g(super::super::h()); x.child();
+            "crate::text::y"; other::child::z() }
+            /* crate::comment::z */ const T: &str = r#"super::raw"#;
+            const C: char = '"'; type D = crate::e::F<'static>;
         "##;
         assert_eq!(paths(text), ["crate::a::B", "child::g", "super::super::h", "crate::e::F"]);
     }
 
     #[test]
     fn code_for_tests_is_left_out() {
-        let text = "#[cfg(test)] use crate::a::{B, C};\n#[cfg(test)] mod live;\n#[cfg(test)] #[x(y)] fn f() { crate::d::e() }
-            use crate::kept;\n#[cfg(test)]\nmod tests { use super::*; }";
+        let text = "#[cfg(test)] use crate::a::{B, C};\n#[cfg(test)] mod live;
+            #[cfg(test)] #[x(y)] fn f() { crate::d::e() }
+            use crate::kept;\n#[cfg(all(test, unix))]\nmod tests { use super::*; }";
         assert_eq!(paths(text), ["crate::kept"]);
         assert_eq!(read(text, &BTreeSet::new()).test_modules, ["live".to_owned()].into());
     }
