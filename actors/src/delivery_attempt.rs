@@ -1,12 +1,13 @@
 //! The delivery attempt: one actor for each webhook in flight, from its claim to its completion.
 //!
 //! It sends the webhook through the [`WebhookSender`] and reports the outcome through the
-//! [`AttemptReport`] of the inbox, which supervises it. A webhook that waits for a later attempt is a row, not an actor, so a million of
-//! them cost nothing here (`docs/adr/0006-retries-are-rows.md`). After a crash the claim expires
-//! and the webhook is sent again under the same webhook id. Invariants: `RETRY-A-1` an attempt
-//! sends once, and only if its claim leaves enough time; `RETRY-A-2` an attempt ends once its
-//! outcome is stored or not wanted any more, or its claim has expired; `RETRY-A-3` an attempt holds
-//! its permit until it ends.
+//! [`AttemptReport`] of the inbox, which supervises it. A webhook that waits for a later attempt is
+//! a row, not an actor, so a million of them cost nothing here
+//! (`docs/adr/0006-retries-are-rows.md`). After a crash the claim expires and the webhook is sent
+//! again under the same webhook id.
+//! Invariants: `RETRY-A-1` an attempt sends once, and only if its claim leaves enough time;
+//! `RETRY-A-2` an attempt ends once its outcome is stored or not wanted any more, or its claim has
+//! expired; `RETRY-A-3` an attempt holds its permit until it ends.
 
 use crate::delivery::verdict::verdict;
 use crate::delivery::{DeliveryPermit, SendFailure, SendOutcome, Webhook, WebhookSender};

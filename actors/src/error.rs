@@ -1,6 +1,7 @@
 //! Why a request to the broker failed as a whole, free of HTTP and of actors.
 //!
-//! Invariant: `REQUEST-1` after every error but [`BrokerError::Unknown`] the request has had no effect.
+//! Invariant: `REQUEST-1` after every error but [`BrokerError::Unknown`] the request has had no
+//! effect.
 
 use triggers_store::kv::{Fault, StoreError};
 use triggers_store::tables::TableError;

@@ -2,10 +2,11 @@
 //!
 //! Messages come from the router and the [`sweeper`] (`Open`), from its timers (`CloseIdle`,
 //! `Wake`) and from its task that reads wake-up pointers (`Pointers`). Supervised by
-//! [`crate::partition_supervisor`]. Invariants: `PARTITION-A-1` the inbox table has at most one
-//! open inbox of a tenant; `PARTITION-A-2` an inbox is closed only through its admission, which
-//! closes only while nothing is in flight; `PARTITION-A-3` requests of a tenant whose inbox fails
-//! too often are rejected until the restart window has passed; other tenants are not affected.
+//! [`crate::partition_supervisor`].
+//! Invariants: `PARTITION-A-1` the inbox table has at most one open inbox of a tenant;
+//! `PARTITION-A-2` an inbox is closed only through its admission, which closes only while nothing
+//! is in flight; `PARTITION-A-3` requests of a tenant whose inbox fails too often are rejected
+//! until the restart window has passed; other tenants are not affected.
 
 mod agenda;
 mod inbox_table;

@@ -1,8 +1,9 @@
 //! The last known owner of each partition: where a request goes that is not served here.
 //!
 //! The directory may be outdated: a node that is not the owner any more answers with the present
-//! owner. Invariant: `DIRECTORY-1` of two owners of a partition the one with the higher epoch is
-//! kept, in whatever order they are noted.
+//! owner.
+//! Invariant: `DIRECTORY-1` of two owners of a partition the one with the higher epoch is kept, in
+//! whatever order they are noted.
 
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;

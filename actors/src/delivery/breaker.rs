@@ -5,10 +5,10 @@
 //! half open ── one attempt ──▶ closed, or open for twice as long
 //! ```
 //! Waiting webhooks lose no attempt by a pause. The breaker is in memory only, so a node that
-//! starts finds out about the endpoint again. Invariants: `BREAKER-1` an open breaker lets nothing
-//! pass, a half open one a single webhook at a time; `BREAKER-2` no pause is longer than
-//! `pause_max`, so a recovered endpoint is noticed; `BREAKER-3` any answer that shows the endpoint
-//! alive closes the breaker.
+//! starts finds out about the endpoint again.
+//! Invariants: `BREAKER-1` an open breaker lets nothing pass, a half open one a single webhook at a
+//! time; `BREAKER-2` no pause is longer than `pause_max`, so a recovered endpoint is noticed;
+//! `BREAKER-3` any answer that shows the endpoint alive closes the breaker.
 
 use std::time::Duration;
 use triggers_store::tables::batch::EndpointHealth;
@@ -92,6 +92,9 @@ mod tests {
         pause_max: Duration::from_secs(5),
     };
 
+    const HEALTHS: [EndpointHealth; 4] =
+        [EndpointHealth::Good, EndpointHealth::Alive, EndpointHealth::Bad, EndpointHealth::Unknown];
+
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -133,8 +136,7 @@ mod tests {
             let mut now = at(0);
             for (kind, wait) in steps {
                 now += at(wait);
-                let kinds = [EndpointHealth::Good, EndpointHealth::Alive, EndpointHealth::Bad, EndpointHealth::Unknown];
-                let health = kinds[usize::from(kind)];
+                let health = HEALTHS[usize::from(kind)];
                 breaker.note(health, now);
                 let opens_at = breaker.opens_at(now);
                 prop_assert!(opens_at.is_none_or(|then| then <= now + LIMITS.pause_max));

@@ -5,12 +5,12 @@
 //!     ─▶ adopt · lose · take over · transfer · forget
 //! ```
 //! Invariants: `MEMBER-1` a node is silent only after this node has seen the same heartbeat of it
-//! for `take_over_after` on its own monotonic clock, so no two clocks are ever compared;
-//! `MEMBER-2` nothing is taken over from a node that is not silent, except from an earlier start of
-//! this node; `MEMBER-3` a draining node takes nothing over, and a partition is transferred only to
-//! a node whose heartbeat was seen to change; `MEMBER-4` a node that has not committed a heartbeat
-//! for `stop_after`, counted from before the attempt, has lost all its partitions;
-//! `MEMBER-5` of two starts under one name the later one stays.
+//! for `take_over_after` on its own monotonic clock, so no two clocks are ever compared; `MEMBER-2`
+//! nothing is taken over from a node that is not silent, except from an earlier start of this node;
+//! `MEMBER-3` a draining node takes nothing over, and a partition is transferred only to a node
+//! whose heartbeat was seen to change; `MEMBER-4` a node that has not committed a heartbeat for
+//! `stop_after`, counted from before the attempt, has lost all its partitions; `MEMBER-5` of two
+//! starts under one name the later one stays.
 
 use super::assignment::Assignment;
 use crate::cluster::{name_of, peer_of};

@@ -2,9 +2,9 @@
 //! has them removed.
 //!
 //! Its timer starts a sweep. It asks the inboxes of tenants to remove rows, because every write of
-//! a tenant passes through its inbox. The partition supervises it and starts it again. Invariants:
-//! `SWEEPER-1` the sweeper opens an inbox only after a read has found something to remove;
-//! `SWEEPER-2` it has one small request in flight at a time, so it does not delay clients;
+//! a tenant passes through its inbox. The partition supervises it and starts it again.
+//! Invariants: `SWEEPER-1` the sweeper opens an inbox only after a read has found something to
+//! remove; `SWEEPER-2` it has one small request in flight at a time, so it does not delay clients;
 //! `SWEEPER-3` it scans all tenants, [`TENANTS_PAGE`] at a time, even if some of them fail. It
 //! keeps no state: the next sweep finds what this one has missed.
 

@@ -1,7 +1,8 @@
 //! The cluster in the store: the row that each node writes, and the owners of the partitions.
 //!
 //! Invariants: `CLUSTER-T-1` a node writes only its own row; `CLUSTER-T-2` the view is one snapshot
-//! without conflict checks: it decides when a node tries to take a fence over, never whether it may.
+//! without conflict checks: it decides when a node tries to take a fence over, never whether it
+//! may.
 
 use super::rows::{Fence, NodeRow, Row};
 use super::{TableError, keys};

@@ -71,7 +71,7 @@ async fn a_short_wait_that_the_endpoint_asks_for_uses_no_attempt() {
     let id = bench.append(1).await[0];
     tokio::time::sleep(Duration::from_secs(15)).await;
     let asked = bench.receivers.seen(URL).len();
-    assert!((4..=8).contains(&asked), "SETTLE-2: it came back {asked} times, as it was asked to");
+    assert!((4..=8).contains(&asked), "COMPLETE-2: it came back {asked} times");
     bench.receivers.set(URL, Behaviour::Answer(200));
     assert_eq!(bench.reaches(EventStatus::Delivered, 1).await, [id]);
     // This happens twenty times; then the policy applies.
@@ -79,7 +79,7 @@ async fn a_short_wait_that_the_endpoint_asks_for_uses_no_attempt() {
     let id = bench.append(1).await[0];
     assert_eq!(bench.reaches(EventStatus::Failed, 1).await, [id]);
     let tries = bench.receivers.seen(URL).iter().filter(|seen| seen.id == id).count();
-    assert_eq!(tries, 20 + 2, "SETTLE-2");
+    assert_eq!(tries, 20 + 2, "COMPLETE-2");
 }
 
 #[tokio::test(start_paused = true)]
