@@ -9,6 +9,8 @@ pub mod docs;
 pub mod event_json;
 mod event_lookup;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod health;
 pub mod inbox;
 pub mod ingest;

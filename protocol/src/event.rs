@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// `received` → `queued` (leased, being pushed, or waiting for its next attempt) → `delivered`, or → `failed`.
+/// `received` → `queued` (leased, being pushed, or waiting for its next attempt) → `delivered`, or
+/// → `failed`.
 #[derive(
     Debug,
     Clone,

@@ -1,8 +1,10 @@
-//! `GET /v1/audit`: who did what to a tenant's subscriptions, when and from where, newest first.
+//! `GET /v1/audit`: who did what to a tenant's subscriptions, newest first.
 //!
-//! Invariants: `AUDIT-EDGE-1` another tenant's audit is as that of none, except to an admin; `AUDIT-EDGE-2` following
-//! the cursor neither skips nor repeats an entry; `AUDIT-EDGE-3` `cursor` is null exactly when `has_more` is false.
-//! Entries are written together with what they tell of, by the tenant's inbox; nothing here writes or removes one.
+//! - `AUDIT-EDGE-1`: another tenant's audit is 404, except to an admin.
+//! - `AUDIT-EDGE-2`: following the cursor neither skips nor repeats an entry.
+//! - `AUDIT-EDGE-3`: `cursor` is null exactly when `has_more` is false.
+//!
+//! The tenant's inbox writes each entry in the transaction that makes the change.
 
 use super::cursor;
 use super::subscriptions::page;
@@ -21,7 +23,7 @@ use triggers_protocol::{EventId, TenantId, Timestamp};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Bytes of one entry's JSON, about.
+/// Approximate bytes of one entry's JSON.
 const ENTRY_BYTES: usize = 384;
 
 /// The routes of this resource.
@@ -55,7 +57,13 @@ fn entry(at: Timestamp, row: &AuditRow) -> AuditEntry {
     tag = "audit",
     operation_id = "listAudit",
     params(
-        ("limit" = Option<u32>, Query, description = "Entries of the page; 50 if absent", minimum = 1, maximum = 200),
+        (
+            "limit" = Option<u32>,
+            Query,
+            description = "Entries of the page; 50 if absent",
+            minimum = 1,
+            maximum = 200,
+        ),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
         ("tenant_id" = Option<String>, Query, description = "Another tenant's audit, for an admin"),
     ),
@@ -89,7 +97,7 @@ async fn list_audit(
     respond(StatusCode::OK, &AuditList { entries, has_more: cursor.is_some(), cursor }, bytes_hint)
 }
 
-/// The tenant whose audit is asked for: the caller's own, or the one that an admin names.
+/// The tenant of the request: the caller's own, or the one that an admin names.
 async fn tenant_of(
     edge: &EdgeState,
     caller: &Caller,
@@ -114,7 +122,8 @@ mod tests {
 
     const PATH: &str = "/v1/subscriptions";
 
-    /// Makes, changes, disables, rotates and removes a subscription; its id, and the id of the last request.
+    /// Makes, changes, disables, rotates and removes a subscription; its id, and the id of the last
+    /// request.
     async fn whole_life(live: &LiveEdge, key: &str) -> (String, String) {
         let made =
             live.send("POST", PATH, key, r#"{"target_url":"http://127.0.0.1:9/"}"#).await.json;

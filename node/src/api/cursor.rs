@@ -1,9 +1,13 @@
-//! Cursors: where the next page begins, opaque to clients and of no use to anybody but those they were given to.
+//! Cursors: opaque texts that say where the next page begins.
 //!
-//! The form is base64url over version | position | first 16 bytes of HMAC-SHA256(secret, version | owner | 0 | position).
-//! The secret belongs to the store, so that a cursor outlives nodes. Invariants: `CURSOR-1` a cursor opens to the position
-//! it was made of; `CURSOR-2` with any other secret, owner or text it does not open, nor for another kind of list. It is
-//! not encrypted: the position is that of something that its holder has seen.
+//! A cursor is base64url over version | position | first 16 bytes of
+//! HMAC-SHA256(secret, version | owner | 0 | position). The secret is in the store, so that every
+//! node opens the cursors of every other.
+//!
+//! - `CURSOR-1`: a cursor opens to the position that it was made of.
+//! - `CURSOR-2`: it does not open with another secret, owner, text or kind of list.
+//!
+//! A cursor is not encrypted: its holder has seen the entry at its position.
 
 use crate::http::error::ApiError;
 use base64::Engine;
@@ -18,15 +22,15 @@ const VERSION_ATTEMPTS: u8 = 3;
 const VERSION_AUDIT: u8 = 4;
 const VERSION_REPLAY: u8 = 5;
 const TAG_BYTES: usize = 16;
-/// The longest position is a tenant's id.
+/// The longest position is a tenant id.
 const TEXT_LENGTH_MAX: usize = (1 + 63 + TAG_BYTES).div_ceil(3) * 4;
 
-/// A cursor of a tenant's inbox, behind an event.
+/// Makes a cursor of a tenant's inbox, which continues after an event.
 pub(crate) fn seal_event(secret: &[u8; 32], tenant: &TenantId, after: EventId) -> String {
     seal(secret, VERSION_INBOX, tenant.as_str(), &after.to_bytes())
 }
 
-/// The event that a cursor of this tenant's inbox is behind.
+/// The event after which a cursor of this tenant's inbox continues.
 ///
 /// # Errors
 /// 400 `INVALID_CURSOR`.
@@ -39,12 +43,12 @@ pub(crate) fn open_event(
     position.and_then(|bytes| bytes.try_into().ok()).map(EventId::from_bytes).ok_or_else(invalid)
 }
 
-/// A cursor of a replay of a tenant's events, behind one of them.
+/// Makes a cursor of a replay of a tenant's events, which continues after an event.
 pub(crate) fn seal_replay(secret: &[u8; 32], tenant: &TenantId, after: EventId) -> String {
     seal(secret, VERSION_REPLAY, tenant.as_str(), &after.to_bytes())
 }
 
-/// The event that a cursor of a replay of this tenant's events is behind.
+/// The event after which a replay of this tenant's events continues.
 ///
 /// # Errors
 /// 400 `INVALID_CURSOR`.
@@ -57,12 +61,12 @@ pub(crate) fn open_replay(
     position.and_then(|bytes| bytes.try_into().ok()).map(EventId::from_bytes).ok_or_else(invalid)
 }
 
-/// A cursor of the list of tenants, behind one of them.
+/// Makes a cursor of the list of tenants, which continues after a tenant.
 pub(crate) fn seal_tenant(secret: &[u8; 32], after: &TenantId) -> String {
     seal(secret, VERSION_TENANTS, "", after.as_str().as_bytes())
 }
 
-/// The tenant that a cursor of the list of tenants is behind.
+/// The tenant after which a cursor of the list of tenants continues.
 ///
 /// # Errors
 /// 400 `INVALID_CURSOR`.
@@ -72,7 +76,8 @@ pub(crate) fn open_tenant(secret: &[u8; 32], text: &str) -> Result<TenantId, Api
     name.and_then(|name| TenantId::parse(&name).ok()).ok_or_else(invalid)
 }
 
-/// A cursor of the attempts of a tenant's subscription, before the one that began then with this event.
+/// Makes a cursor of a subscription's attempts, which continues before the attempt that began at
+/// this time for this event.
 pub(crate) fn seal_attempt(
     secret: &[u8; 32],
     (tenant, subscription): (&TenantId, SubscriptionId),
@@ -82,7 +87,7 @@ pub(crate) fn seal_attempt(
     seal(secret, VERSION_ATTEMPTS, &owner, &timed(began, &event.to_bytes()))
 }
 
-/// The attempt that a cursor of this subscription's attempts is before.
+/// The attempt before which a cursor of this subscription's attempts continues.
 ///
 /// # Errors
 /// 400 `INVALID_CURSOR`.
@@ -100,7 +105,7 @@ fn attempts_owner(tenant: &TenantId, subscription: SubscriptionId) -> String {
     format!("{}/{subscription}", tenant.as_str())
 }
 
-/// A cursor of a tenant's audit, before the entry with this time and number.
+/// Makes a cursor of a tenant's audit, which continues before the entry of this time and number.
 pub(crate) fn seal_audit(
     secret: &[u8; 32],
     tenant: &TenantId,
@@ -109,7 +114,7 @@ pub(crate) fn seal_audit(
     seal(secret, VERSION_AUDIT, tenant.as_str(), &timed(at, &number.to_be_bytes()))
 }
 
-/// The entry that a cursor of this tenant's audit is before.
+/// The entry before which a cursor of this tenant's audit continues.
 ///
 /// # Errors
 /// 400 `INVALID_CURSOR`.
@@ -123,7 +128,8 @@ pub(crate) fn open_audit(
     Ok((at, u64::from_be_bytes(number)))
 }
 
-/// A position in a list by time: the microseconds, and what tells entries of one time apart.
+/// A position in a list by time: the microseconds, then bytes that are unique among the entries of
+/// one time.
 fn timed(time: Timestamp, rest: &[u8]) -> Vec<u8> {
     [&time.as_micros().to_be_bytes()[..], rest].concat()
 }
@@ -177,13 +183,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_opens_for_its_owner_alone(secret: [u8; 32], other: [u8; 32], id: [u8; 16], name in "[a-z][a-z0-9_-]{0,62}") {
+        fn a_cursor_opens_for_its_owner_alone(
+            secret: [u8; 32], other: [u8; 32], id: [u8; 16], name in "[a-z][a-z0-9_-]{0,62}",
+        ) {
             let (owner, id) = (tenant(&name), EventId::from_bytes(id));
             let text = seal_event(&secret, &owner, id);
             prop_assert_eq!(open_event(&secret, &owner, &text).unwrap(), id);
             prop_assert!(open_event(&secret, &tenant("0"), &text).is_err());
             prop_assert_eq!(open_event(&other, &owner, &text).is_ok(), secret == other);
-            prop_assert!(open_tenant(&secret, &text).is_err() && open_replay(&secret, &owner, &text).is_err());
+            prop_assert!(open_tenant(&secret, &text).is_err());
+            prop_assert!(open_replay(&secret, &owner, &text).is_err());
             let replay = seal_replay(&secret, &owner, id);
             prop_assert_eq!(open_replay(&secret, &owner, &replay).unwrap(), id);
             prop_assert!(open_event(&secret, &owner, &replay).is_err());
@@ -193,14 +202,20 @@ mod tests {
         }
 
         #[test]
-        fn a_cursor_by_time_opens_for_its_list_alone(id: [u8; 16], other: [u8; 16], micros: i64, number: u64) {
+        fn a_cursor_by_time_opens_for_its_list_alone(
+            id: [u8; 16], other: [u8; 16], micros: i64, number: u64,
+        ) {
             let (secret, owner, time) = ([7; 32], tenant("acme"), Timestamp::from_micros(micros));
-            let (subscription, event) = (SubscriptionId::from_bytes(id), EventId::from_bytes(other));
+            let subscription = SubscriptionId::from_bytes(id);
+            let event = EventId::from_bytes(other);
             let text = seal_attempt(&secret, (&owner, subscription), (time, event));
-            prop_assert_eq!(open_attempt(&secret, (&owner, subscription), &text).unwrap(), (time, event));
-            let elsewhere = open_attempt(&secret, (&owner, SubscriptionId::from_bytes(other)), &text);
+            let opened = open_attempt(&secret, (&owner, subscription), &text);
+            prop_assert_eq!(opened.unwrap(), (time, event));
+            let another = SubscriptionId::from_bytes(other);
+            let elsewhere = open_attempt(&secret, (&owner, another), &text);
             prop_assert_eq!(elsewhere.is_ok(), id == other, "CURSOR-2");
-            prop_assert!(open_attempt(&secret, (&tenant("acm"), subscription), &text).is_err(), "CURSOR-2");
+            let elsewhere = open_attempt(&secret, (&tenant("acm"), subscription), &text);
+            prop_assert!(elsewhere.is_err(), "CURSOR-2");
             let audit = seal_audit(&secret, &owner, (time, number));
             prop_assert_eq!(open_audit(&secret, &owner, &audit).unwrap(), (time, number));
             prop_assert!(open_audit(&secret, &tenant("acm"), &audit).is_err(), "CURSOR-2");
@@ -209,7 +224,9 @@ mod tests {
         }
 
         #[test]
-        fn no_changed_character_opens(id: [u8; 16], at in 0usize..44, replacement in "[A-Za-z0-9_-]") {
+        fn no_changed_character_opens(
+            id: [u8; 16], at in 0usize..44, replacement in "[A-Za-z0-9_-]",
+        ) {
             let (secret, owner) = ([7; 32], tenant("acme"));
             let text = seal_event(&secret, &owner, EventId::from_bytes(id));
             let mut changed = text.clone();
@@ -220,7 +237,8 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "\\PC{0,120}") {
-            prop_assert_eq!(open_event(&[7; 32], &tenant("acme"), &text).unwrap_err().code, ErrorCode::InvalidCursor);
+            let opened = open_event(&[7; 32], &tenant("acme"), &text);
+            prop_assert_eq!(opened.unwrap_err().code, ErrorCode::InvalidCursor);
             prop_assert!(open_tenant(&[7; 32], &text).is_err());
             prop_assert!(open_audit(&[7; 32], &tenant("acme"), &text).is_err());
         }

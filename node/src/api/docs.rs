@@ -1,10 +1,12 @@
-//! `/docs`: the API page, where operations can be read and tried.
+//! `/docs`: the API page, on which operations can be read and tried.
 //!
-//! Invariants: `DOCS-1` it loads nothing from elsewhere and works under its strict content security policy: its script and
-//! style are files of their own, nothing is inline; `DOCS-2` a key that is typed in stays in the page's memory; it is
-//! neither stored nor put into an address; `DOCS-3` for each error code there is an element `error-<code>`, which the `type`
-//! of a problem document names. It knows no operation and no error by itself: operations come from `/openapi.json`, errors
-//! from the guide `docs/reference/error-codes.md`.
+//! - `DOCS-1`: the page loads nothing from elsewhere and has no inline script or style, so that it
+//!   works under a strict content security policy.
+//! - `DOCS-2`: a key that is typed in stays in the page's memory; it is not stored or put in a URL.
+//! - `DOCS-3`: each error code has an element `error-<code>`, which the `type` of a problem names.
+//!
+//! The page reads operations from `/openapi.json` and errors from
+//! `docs/reference/error-codes.md`.
 
 use crate::http::edge::EdgeState;
 use axum::Router;
@@ -17,7 +19,7 @@ const MARKDOWN: &str = include_str!("docs/markdown.js");
 const ERRORS: &str = include_str!("../../../docs/reference/error-codes.md");
 const STYLE: &str = include_str!("docs/style.css");
 
-/// The page and what it is made of.
+/// The page, its script and its style.
 pub(crate) fn routes() -> Router<EdgeState> {
     Router::new()
         .route("/docs", asset("text/html; charset=utf-8", PAGE))

@@ -1,7 +1,9 @@
-//! One event by its id: read it, delete it; its attempts are in `status`, what consumers do with it in `delivery`.
+//! One event by its id: read it and delete it. The submodules have its attempts and what consumers
+//! do with it.
 //!
-//! Invariants: `EVENTS-1` another tenant's event is as one that never was: 404; `EVENTS-2` a deleted one is 410 for as long
-//! as the deletion is remembered; `EVENTS-3` acknowledging again changes nothing and answers the same.
+//! - `EVENTS-1`: another tenant's event is 404, like one that does not exist.
+//! - `EVENTS-2`: a deleted event is 410 for as long as the deletion is remembered.
+//! - `EVENTS-3`: acknowledging an event again changes nothing and has the same response.
 
 pub(crate) mod delivery;
 mod status;

@@ -1,8 +1,10 @@
-//! Whether the node lives, is ready for traffic, and is healthy. No key is needed.
+//! Liveness, readiness and health of the node. No key is needed.
 //!
-//! Invariants: `HEALTH-1` `/livez` depends on nothing but the process answering: a restart cures only what it shows;
-//! `HEALTH-2` `/readyz` fails while the node drains or its store cannot write, so that a load balancer sends requests
-//! elsewhere; serving goes on meanwhile; `HEALTH-3` nothing is told about the reason: that is in the log.
+//! - `HEALTH-1`: `/livez` succeeds whenever the process answers, because a restart cures nothing
+//!   else.
+//! - `HEALTH-2`: `/readyz` fails while the node drains or its store cannot write, so that a load
+//!   balancer sends requests elsewhere. The node goes on serving meanwhile.
+//! - `HEALTH-3`: responses do not contain the reason of a failure; it is in the log.
 
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
@@ -68,7 +70,11 @@ async fn get_livez() -> Json<Probe> {
     security(()),
     responses(
         (status = 200, description = "The node takes requests", body = Probe),
-        (status = 503, description = "The node drains, or its store cannot take events", body = ErrorBody),
+        (
+            status = 503,
+            description = "The node drains, or its store cannot take events",
+            body = ErrorBody,
+        ),
     )
 )]
 async fn get_readyz(State(state): State<EdgeState>) -> Result<Json<Probe>, ApiError> {

@@ -1,15 +1,17 @@
 //! `GET /v1/inbox`: a page of a tenant's events in one status, oldest first.
 //!
-//! Invariants: `INBOX-LIST-1` a page is one snapshot; its cursor goes on exactly behind its last event, so that following
-//! it never skips one that was acknowledged to its sender before the read began; `INBOX-LIST-2` `cursor` is null exactly
-//! when `has_more` is false; `INBOX-LIST-3` a page has at most `PAGE_BYTES_MAX` of payloads and one event more, so it may
-//! be shorter than its limit, even empty, and still have a cursor. What else a consumer does with many events at once has
-//! a file each: acknowledge, lease, replay, follow as a stream, poll for the newest.
+//! - `INBOX-LIST-1`: a page is one snapshot, and its cursor continues directly behind its last
+//!   event. Following it never skips an event that was accepted before the read began.
+//! - `INBOX-LIST-2`: `cursor` is null exactly when `has_more` is false.
+//! - `INBOX-LIST-3`: a page ends after `PAGE_BYTES_MAX` of payloads, so it may have fewer events
+//!   than its limit, even none, and still have a cursor.
+//!
+//! The submodules have the other operations on many events.
 
-mod acknowledge;
+pub(super) mod acknowledge;
 pub(crate) mod lease;
 mod poll;
-mod replay;
+pub(super) mod replay;
 mod stream;
 
 pub use stream::StreamSlots;
@@ -31,9 +33,9 @@ use triggers_protocol::{EventId, EventStatus, EventTypePattern, TenantId, Timest
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Bytes of payloads after which a page ends.
+/// Maximum bytes of payloads in a page.
 const PAGE_BYTES_MAX: usize = 8 << 20;
-/// Values of `event_type` in one request.
+/// Maximum number of `event_type` values in one request.
 const EVENT_TYPES_MAX: usize = 100;
 
 /// The routes of this resource.
@@ -49,20 +51,42 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
 
 /// List the inbox
 ///
-/// A filter narrows what is listed; `total_count` remains the tenant's count in that status. A page may have fewer events
-/// than its limit and still have a cursor.
+/// A filter narrows what is listed; `total_count` remains the tenant's count in that status. A page
+/// may have fewer events than its limit and still have a cursor.
 #[utoipa::path(
     get,
     path = "/v1/inbox",
     tag = "inbox",
     operation_id = "listInbox",
     params(
-        ("limit" = Option<u32>, Query, description = "Events of the page; 50 if absent", minimum = 1, maximum = 200),
+        (
+            "limit" = Option<u32>,
+            Query,
+            description = "Events of the page; 50 if absent",
+            minimum = 1,
+            maximum = 200,
+        ),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
-        ("event_type" = Option<Vec<String>>, Query, description = "An event type, or a prefix such as `order.*`; repeatable, any of them", style = Form, explode),
+        (
+            "event_type" = Option<Vec<String>>,
+            Query,
+            description = "An event type, or a prefix such as `order.*`; repeatable, any of them",
+            style = Form,
+            explode,
+        ),
         ("status" = Option<EventStatus>, Query, description = "`received` if absent"),
-        ("from_timestamp" = Option<String>, Query, description = "Accepted at this time or later", format = "date-time"),
-        ("to_timestamp" = Option<String>, Query, description = "Accepted at this time or earlier", format = "date-time"),
+        (
+            "from_timestamp" = Option<String>,
+            Query,
+            description = "Accepted at this time or later",
+            format = "date-time",
+        ),
+        (
+            "to_timestamp" = Option<String>,
+            Query,
+            description = "Accepted at this time or earlier",
+            format = "date-time",
+        ),
     ),
     responses((status = 200, description = "The page", body = InboxPage<'static>)),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),
@@ -96,8 +120,8 @@ fn respond_page(
     respond(StatusCode::OK, &InboxPage { events, cursor, has_more, pagination }, bytes_hint)
 }
 
-/// What the parameters ask for; no limit if they name none.
-struct Asked {
+/// The query of a request, and its limit if it has one.
+struct InboxQuery {
     limit: Option<usize>,
     page: PageQuery,
 }
@@ -110,7 +134,7 @@ fn page_query(
     tenant: &TenantId,
     secret: &[u8; 32],
     limit_max: usize,
-) -> Result<Asked, ApiError> {
+) -> Result<InboxQuery, ApiError> {
     let [limit, cursor, event_types, status, from, to] = query::parameters(query, NAMES);
     let mut faults = Faults::default();
     let limit = query::once("limit", &limit, &mut faults).map(|text| {
@@ -141,10 +165,10 @@ fn page_query(
         scan_rows_max: 1,
         page_bytes_max: PAGE_BYTES_MAX,
     };
-    Ok(Asked { limit, page })
+    Ok(InboxQuery { limit, page })
 }
 
-/// Notes a fault; the value stands in until all faults are found, and is never used.
+/// Adds a fault. The returned value is a placeholder until all faults are found; nothing uses it.
 fn fault<T>(faults: &mut Faults, name: &str, message: String, stand_in: T) -> T {
     faults.add(name, message);
     stand_in
@@ -155,7 +179,7 @@ fn time(name: &str, values: &[Value], faults: &mut Faults) -> Option<Timestamp> 
     Timestamp::parse(text).map_err(|reason| faults.add(name, reason.0)).ok()
 }
 
-/// Patterns of event types, a fault for each that is none.
+/// Parses patterns of event types; adds a fault for each invalid one.
 fn patterns<'a>(
     name: &str,
     texts: impl ExactSizeIterator<Item = &'a str>,
@@ -172,13 +196,6 @@ fn patterns<'a>(
         .collect()
 }
 
-/// `SCHEMAS-1`
-#[cfg(test)]
-pub(crate) fn accepts_examples(lease_example: &str, replay_example: &str) {
-    lease::accepts_example(lease_example);
-    replay::accepts_example(replay_example);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,7 +203,7 @@ mod tests {
 
     const SECRET: [u8; 32] = [7; 32];
 
-    fn asked(query: &str) -> Result<Asked, ApiError> {
+    fn asked(query: &str) -> Result<InboxQuery, ApiError> {
         page_query(Some(query), &TenantId::parse("acme").unwrap(), &SECRET, 200)
     }
 
@@ -200,7 +217,8 @@ mod tests {
         let id = EventId::from_bytes([9; 16]);
         let cursor = cursor::seal_event(&SECRET, &TenantId::parse("acme").unwrap(), id);
         let query = format!(
-            "limit=7&cursor={cursor}&event_type=a.*&event_type=b&status=failed&from_timestamp=2020-01-01T00:00:00%2B02:00&x=1&x=2"
+            "limit=7&cursor={cursor}&event_type=a.*&event_type=b&status=failed\
+             &from_timestamp=2020-01-01T00:00:00%2B02:00&x=1&x=2"
         );
         let asked = asked(&query).unwrap();
         assert_eq!(
@@ -213,9 +231,12 @@ mod tests {
 
     #[test]
     fn bad_values_are_all_named() {
-        let error = asked("limit=0&limit=1&status=RECEIVED&event_type=a..b&from_timestamp=x&to_timestamp=&cursor=")
-            .err()
-            .unwrap();
+        let error = asked(
+            "limit=0&limit=1&status=RECEIVED&event_type=a..b&from_timestamp=x&to_timestamp=\
+             &cursor=",
+        )
+        .err()
+        .unwrap();
         let fields: Vec<_> = error.details.iter().map(|detail| detail.field.as_str()).collect();
         assert_eq!(
             fields,

@@ -1,13 +1,12 @@
-//! API keys: make, list, rotate, revoke.
+//! API keys: create, list, rotate, revoke.
 //!
-//! Invariants: `KEYS-EDGE-1` no key gives more than it has: neither scopes, nor tenant, nor rate, nor time, whether it
-//! makes a key or rotates one; an admin's may;
-//! `KEYS-EDGE-2` the plain key is in the response that makes it and nowhere else; `KEYS-EDGE-3` another tenant's key is as
-//! one that never was, except to an admin. What a request may contain is in `request`, what a key
-//! looks like in `json`.
+//! - `KEYS-EDGE-1`: a key cannot give more than it has, whether it makes a key or rotates one:
+//!   neither scopes, nor tenant, nor rate, nor time. An admin's key can.
+//! - `KEYS-EDGE-2`: the plain key is only in the response that makes it.
+//! - `KEYS-EDGE-3`: another tenant's key is 404, except to an admin.
 
 mod json;
-mod request;
+pub(super) mod request;
 #[cfg(test)]
 mod tests;
 
@@ -43,8 +42,8 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
 
 /// Make a key
 ///
-/// The response is the only place that ever shows the key. Without `scopes` it gets those of the key that makes it, but
-/// never `admin`. A key of another tenant can be made by an admin.
+/// The response is the only place that ever shows the key. Without `scopes` it gets those of the
+/// key that makes it, but never `admin`. A key of another tenant can be made by an admin.
 #[utoipa::path(
     post,
     path = "/v1/keys",
@@ -104,12 +103,12 @@ fn too_many() -> ApiError {
     ApiError::new(ErrorCode::Conflict, message)
 }
 
-/// A UUIDv7, as events have them.
+/// A new UUIDv7.
 fn new_id(edge: &EdgeState) -> [u8; 16] {
     EventId::mint(EventId::ZERO, edge.environment.now(), edge.environment.bytes()).to_bytes()
 }
 
-/// The tenant to act for: the caller's own, or the one that an admin names.
+/// The tenant of the request: the caller's own, or the one that an admin names.
 fn tenant_of(caller: &Caller, named: Option<TenantId>) -> Result<TenantId, ApiError> {
     match named {
         Some(named) if named != caller.tenant && !caller.is_admin() => {
@@ -120,7 +119,7 @@ fn tenant_of(caller: &Caller, named: Option<TenantId>) -> Result<TenantId, ApiEr
     }
 }
 
-/// What the caller's key may do, short of `admin`.
+/// The scopes of the caller's key, without `admin`.
 fn default_scopes(caller: &Caller) -> Scopes {
     let own = caller.key.key.scopes;
     Scopes::tenant_default().iter().filter(|scope| own.allows(*scope)).collect()
@@ -133,7 +132,7 @@ fn allow_scopes(caller: &Caller, scopes: Scopes) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::Forbidden, "a key cannot give scopes that it does not have"))
 }
 
-/// Only an admin hands out a rate above the caller's own; without one, a key has its tier's.
+/// Only an admin can give a rate above the caller's own. A key without a rate has its tier's.
 fn allow_rate(caller: &Caller, rate: Option<u32>, default: u32) -> Result<(), ApiError> {
     let per_minute = |own| Rate::of(own, caller.key.tenant.tier, default).per_minute;
     let most = per_minute(caller.key.key.rate_limit_per_minute);
@@ -146,7 +145,8 @@ fn allow_rate(caller: &Caller, rate: Option<u32>, default: u32) -> Result<(), Ap
     ))
 }
 
-/// Only an admin renews a key that lasts longer than the caller's own. One in its grace cannot renew itself for good.
+/// Only an admin can rotate a key that lasts longer than the caller's own. So a key in its grace
+/// period cannot renew itself.
 fn allow_end(caller: &Caller, end: Option<Timestamp>) -> Result<(), ApiError> {
     let own = caller.key.key.ends_at();
     if caller.is_admin() || own.is_none_or(|own| end.is_some_and(|end| end <= own)) {
@@ -164,7 +164,11 @@ fn allow_end(caller: &Caller, end: Option<Timestamp>) -> Result<(), ApiError> {
     path = "/v1/keys",
     tag = "keys",
     operation_id = "listKeys",
-    params(("tenant_id" = Option<String>, Query, description = "Another tenant's keys, for an admin")),
+    params((
+        "tenant_id" = Option<String>,
+        Query,
+        description = "Another tenant's keys, for an admin",
+    )),
     responses(
         (status = 200, description = "The keys, without their secrets", body = KeyList),
         (status = 404, description = "There is no such tenant", body = ErrorBody),
@@ -193,17 +197,17 @@ async fn list_keys(
     respond(StatusCode::OK, &KeyList { keys }, KEY_BYTES * rows.len() + 16)
 }
 
-/// The key's id of a path.
+/// The key id in a path.
 fn key_id(PathId(text): &PathId) -> Result<[u8; 16], ApiError> {
     EventId::parse(text).map(EventId::to_bytes).map_err(|_| ApiError::not_found("key"))
 }
 
-/// The tenant whose keys the caller may change; none for all of them.
+/// The tenant whose keys the caller may change; `None` for all tenants.
 fn reach(caller: &Caller) -> Option<&TenantId> {
     (!caller.is_admin()).then_some(&caller.tenant)
 }
 
-/// The key, if the caller may know of it.
+/// The key, if the caller may see it.
 async fn reachable(edge: &EdgeState, caller: &Caller, id: [u8; 16]) -> Result<KeyRow, ApiError> {
     let row = edge.access.get_key(id, edge.deadline()).await?;
     let row = row.filter(|row| reach(caller).is_none_or(|tenant| row.tenant == *tenant));
@@ -212,7 +216,8 @@ async fn reachable(edge: &EdgeState, caller: &Caller, id: [u8; 16]) -> Result<Ke
 
 /// Rotate a key
 ///
-/// Makes a successor with the same name, scopes and rate. The old key works on for the grace period.
+/// Makes a successor with the same name, scopes and rate. The old key works on for the grace
+/// period.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/rotate",
@@ -281,11 +286,4 @@ async fn revoke_key(
     }
     let revoked = edge.access.revoke_key(id, reach(&caller), edge.deadline()).await?;
     revoked.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| ApiError::not_found("key"))
-}
-
-/// Panics unless the parsers accept these bodies.
-#[cfg(test)]
-pub(crate) fn accepts_examples(key: &str, rotation: &str) {
-    request::new_key(key.as_bytes(), triggers_protocol::Timestamp::from_millis(0)).unwrap();
-    request::rotation(Some(rotation.as_bytes())).unwrap();
 }

@@ -1,16 +1,18 @@
-//! The text of lease tokens: 32 hexadecimal digits.
+//! The text form of lease tokens: 32 hexadecimal digits.
 //!
-//! Invariants: `LEASE-TOKEN-1` what [`text`] writes [`parse`] reads; `LEASE-TOKEN-2` any other text is the token of no
-//! lease, and is answered like one that has run out. It does not know which tokens are current: the tenant's inbox does.
+//! - `LEASE-TOKEN-1`: [`parse`] reads what [`text`] writes.
+//! - `LEASE-TOKEN-2`: any other text is answered like the token of a lease that has ended.
+//!
+//! The tenant's inbox decides which tokens are current.
 
 use triggers_actors::model::rows::LeaseToken;
 
-/// The token as clients see it.
+/// The text of a token.
 pub(crate) fn text(token: &LeaseToken) -> String {
     format!("{:032x}", u128::from_be_bytes(*token))
 }
 
-/// The token of a text; none if no token has that text.
+/// The token of a text; `None` if it is not the text of a token.
 pub(crate) fn parse(text: &str) -> Option<LeaseToken> {
     let fits = text.len() == 32
         && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));

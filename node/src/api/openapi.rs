@@ -1,9 +1,14 @@
-//! The OpenAPI 3.1 document: made from the handlers, finished here, served at `/openapi.json`.
+//! The OpenAPI 3.1 document: generated from the handlers, completed here, served at
+//! `/openapi.json`.
 //!
-//! Invariants: `OPENAPI-1` every route is in the document, because routes are made together with their description;
-//! `OPENAPI-2` the errors that follow from what an operation is (authenticated, with a body, with an id in its path) are
-//! added here, to all alike; `OPENAPI-3` the committed `docs/openapi.json` is this document, which a test compares
-//! (`UPDATE_GOLDEN=1` rewrites it). It is not validation: handlers do that themselves.
+//! - `OPENAPI-1`: every route is in the document, because a route is registered together with its
+//!   description.
+//! - `OPENAPI-2`: errors that follow from the kind of an operation (authenticated, with a body,
+//!   with an id in its path) are added here to all operations of that kind.
+//! - `OPENAPI-3`: `docs/openapi.json` equals this document; a test compares them
+//!   (`UPDATE_GOLDEN=1` rewrites the file).
+//!
+//! The document validates nothing: handlers do.
 
 use crate::http::edge::EdgeState;
 use axum::Router;
@@ -26,12 +31,13 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-const DESCRIPTION: &str = "Partners post events; each tenant has a durable inbox; consumers pull events and \
-    acknowledge them. What was answered 201 is never lost, and nothing is shown to another tenant.";
+const DESCRIPTION: &str = "Partners post events; each tenant has a durable inbox; consumers pull \
+    events and acknowledge them. What was answered 201 is never lost, and nothing is shown to \
+    another tenant.";
 
-/// Where and under which path the document is served.
+/// The route that serves the document.
 pub(crate) fn routes(document: OpenApi) -> Router<EdgeState> {
-    // Made when it is asked for first: it takes as long as all the rest of a start.
+    // Generated at the first request: it takes as long as the rest of the start.
     let json = Arc::new(LazyLock::new(move || Bytes::from(json_of(document))));
     let answer = move || {
         let json = Bytes::clone(&json);
@@ -100,7 +106,7 @@ fn finish(document: &mut OpenApi) {
     }
 }
 
-/// The statuses of the error codes, each once.
+/// The statuses of all error codes, without duplicates.
 fn statuses() -> Vec<u16> {
     let mut statuses = ErrorCode::ALL.map(ErrorCode::status).to_vec();
     statuses.dedup();

@@ -1,7 +1,8 @@
 //! `GET /v1/stats`: a tenant in numbers.
 //!
-//! Invariant: `STATS-1` the counts are the stored ones, exact at the moment of reading; rates are of the last minute, as
-//! the node saw it. It is not monitoring of the node, which is the admin listener's `/metrics`.
+//! `STATS-1`: the counts are the stored ones, exact at the moment of reading; the rates are those
+//! of the last minute on the node that owns the tenant. The node's own metrics are on the admin
+//! listener.
 
 use crate::http::authenticate::{Authorized, InboxRead};
 use crate::http::edge::EdgeState;
@@ -16,7 +17,7 @@ use triggers_protocol::{EventStatus, Timestamp};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Bytes of the response, about.
+/// Approximate bytes of the response.
 const STATS_BYTES: usize = 384;
 
 /// The routes of this resource.

@@ -1,17 +1,17 @@
-//! Subscriptions: where a tenant's events are pushed to. Make, list, read, change, remove.
+//! Subscriptions, which say where a tenant's events are pushed to: create, list, read, change,
+//! delete. The submodules have the other operations.
 //!
-//! Invariants: `SUBSCRIPTIONS-EDGE-1` another tenant's subscription is as one that never was: 404;
-//! `SUBSCRIPTIONS-EDGE-2` a secret is in the response that makes it and nowhere else; `SUBSCRIPTIONS-EDGE-3` every
-//! change says who made it, for the audit; `SUBSCRIPTIONS-EDGE-4` a target that may not be called is refused when it is
-//! set. What a request may contain is in `request`, what a subscription looks like in `json`; rotating its key, trying
-//! it out and its attempts have a file each. Nothing is sent here: the broker pushes.
+//! - `SUBSCRIPTIONS-EDGE-1`: another tenant's subscription is 404.
+//! - `SUBSCRIPTIONS-EDGE-2`: a secret is only in the response that makes it.
+//! - `SUBSCRIPTIONS-EDGE-3`: every change names its author, for the audit.
+//! - `SUBSCRIPTIONS-EDGE-4`: a target that may not be called is rejected when it is set.
 
 mod attempts;
 mod json;
 mod lookup;
 pub(super) mod page;
 mod ping;
-mod request;
+pub(super) mod request;
 mod rotate;
 #[cfg(test)]
 mod tests;
@@ -52,8 +52,9 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
 
 /// Make a subscription
 ///
-/// From now on events of its types are sent to its target instead of waiting in the inbox. The response is the only
-/// place that ever shows the secret. `targetUrl` is another name of `target_url`.
+/// From now on events of its types are sent to its target instead of waiting in the inbox. The
+/// response is the only place that ever shows the secret. `targetUrl` is another name of
+/// `target_url`.
 #[utoipa::path(
     post,
     path = "/v1/subscriptions",
@@ -67,7 +68,11 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
             body = Subscription,
             headers(("Location" = String, description = "The subscription's path")),
         ),
-        (status = 409, description = "The tenant has as many subscriptions as it may", body = ErrorBody),
+        (
+            status = 409,
+            description = "The tenant has as many subscriptions as it may",
+            body = ErrorBody,
+        ),
     ),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
@@ -103,7 +108,7 @@ fn too_many(subscriptions_max: usize) -> ApiError {
     ApiError::new(ErrorCode::Conflict, message)
 }
 
-/// By what a request is judged.
+/// The rules for a request of this caller.
 fn rules<'a>(edge: &'a Edge, caller: &Caller) -> Rules<'a> {
     Rules { targets: &edge.targets, is_admin: caller.is_admin() }
 }
@@ -114,7 +119,11 @@ fn rules<'a>(edge: &'a Edge, caller: &Caller) -> Rules<'a> {
     path = "/v1/subscriptions",
     tag = "subscriptions",
     operation_id = "listSubscriptions",
-    responses((status = 200, description = "The subscriptions, without secrets", body = SubscriptionList)),
+    responses((
+        status = 200,
+        description = "The subscriptions, without secrets",
+        body = SubscriptionList,
+    )),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 async fn list_subscriptions(
@@ -137,7 +146,11 @@ async fn list_subscriptions(
     tag = "subscriptions",
     operation_id = "getSubscription",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
-    responses((status = 200, description = "The subscription, without its secret", body = Subscription)),
+    responses((
+        status = 200,
+        description = "The subscription, without its secret",
+        body = Subscription,
+    )),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 async fn get_subscription(
@@ -151,8 +164,8 @@ async fn get_subscription(
 
 /// Change a subscription
 ///
-/// Members that are absent stay as they are; `null` sets one back to its default. What waits for a subscription that is
-/// disabled is given up. `targetUrl` is another name of `target_url`.
+/// Members that are absent stay as they are; `null` sets one back to its default. What waits for a
+/// subscription that is disabled is given up. `targetUrl` is another name of `target_url`.
 #[utoipa::path(
     patch,
     path = "/v1/subscriptions/{id}",
@@ -198,14 +211,4 @@ async fn delete_subscription(
     let delete = DeleteSubscription { id: subscription_id(&id)?, by: by(&caller) };
     let was_there = edge.router.execute(&caller.tenant, delete, edge.deadline()).await?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
-}
-
-/// Panics unless the parsers accept these bodies.
-#[cfg(test)]
-pub(crate) fn accepts_examples(subscription: &str, patch: &str, rotation: &str) {
-    let targets = crate::webhook::TargetPolicy { is_https_required: true, allowed: Vec::new() };
-    let rules = Rules { targets: &targets, is_admin: false };
-    request::new_subscription(subscription.as_bytes(), rules).unwrap();
-    request::patch(patch.as_bytes(), rules).unwrap();
-    request::rotation(Some(rotation.as_bytes())).unwrap();
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 /// A page of the audit.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AuditList {
-    /// Newest first.
+    /// The entries, newest first.
     pub entries: Vec<AuditEntry>,
     /// Where the next page begins; null if there is none.
     #[schema(required = true)]
@@ -17,29 +17,29 @@ pub struct AuditList {
     pub has_more: bool,
 }
 
-/// Who did what, when, from where.
+/// One change of a subscription.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
-    /// When.
+    /// When it was done.
     #[schema(value_type = String, format = "date-time")]
     pub at: Timestamp,
-    /// Who.
+    /// Who did it.
     pub actor: AuditActor,
     /// What was done.
     pub action: AuditAction,
-    /// The id of what it was done to.
+    /// The id of the subscription.
     pub target: String,
-    /// Why, or what of it, in words.
+    /// The reason, or the settings that were changed, in words.
     pub detail: String,
-    /// The sender's address; null if the broker did it.
+    /// The sender's address; null if the broker made the change.
     #[schema(required = true)]
     pub source_ip: Option<String>,
-    /// The request's id; null if the broker did it.
+    /// The request's id; null if the broker made the change.
     #[schema(required = true)]
     pub request_id: Option<String>,
 }
 
-/// Who did something.
+/// The author of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum AuditActor {

@@ -18,7 +18,7 @@ pub struct NewBatch<'a> {
     pub events: Vec<NewEvent<'a>>,
 }
 
-/// What became of a batch.
+/// The results of a batch.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct BatchAnswer {
     /// Items that were accepted.
@@ -29,28 +29,28 @@ pub struct BatchAnswer {
     pub results: Vec<BatchResult>,
 }
 
-/// What became of one item.
+/// The result of one item.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum BatchResult {
-    /// It is durable.
+    /// The event is durable.
     Accepted {
         /// The item's place in the batch, from 0.
         index: usize,
         /// The event's id.
         #[schema(value_type = String, format = "uuid")]
         event_id: EventId,
-        /// `received`.
+        /// The status at acceptance: `received`.
         status: EventStatus,
         /// The event's time.
         #[schema(value_type = String, format = "date-time")]
         timestamp: Timestamp,
     },
-    /// It is not.
+    /// The item was rejected.
     Rejected {
         /// The item's place in the batch, from 0.
         index: usize,
-        /// Why not.
+        /// Why it was rejected.
         error: ItemError,
     },
 }
@@ -78,7 +78,7 @@ pub struct Acknowledgements {
     pub event_ids: Vec<String>,
 }
 
-/// What became of the acknowledgements.
+/// The results of acknowledgements.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AcknowledgeAnswer {
     /// Events that are delivered now.
@@ -89,7 +89,7 @@ pub struct AcknowledgeAnswer {
     pub results: Vec<AcknowledgeResult>,
 }
 
-/// What became of one acknowledgement.
+/// The result of one acknowledgement.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum AcknowledgeResult {
@@ -98,14 +98,14 @@ pub enum AcknowledgeResult {
         /// The id as it was sent.
         #[schema(format = "uuid")]
         event_id: String,
-        /// `delivered`.
+        /// The status now: `delivered`.
         status: EventStatus,
     },
-    /// There is no such event, or not any more.
+    /// The event does not exist, or was deleted.
     Rejected {
         /// The id as it was sent.
         event_id: String,
-        /// Why not.
+        /// Why it was rejected.
         error: ItemError,
     },
 }

@@ -36,12 +36,12 @@ pub struct Detail {
     /// The field: a path into the body, or the name of a parameter or header.
     #[schema(example = "payload")]
     pub field: String,
-    /// Which rule it breaks.
+    /// The rule that it breaks.
     #[schema(example = "must be a JSON object")]
     pub message: String,
 }
 
-/// An error as RFC 9457 has it, for clients that accept `application/problem+json`.
+/// An error in the form of RFC 9457, for clients that accept `application/problem+json`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Names the error's code.
@@ -54,6 +54,6 @@ pub struct Problem {
     pub detail: String,
     /// Names this occurrence.
     pub instance: String,
-    /// The same as in the other form.
+    /// The error in the form of `application/json`.
     pub error: ErrorMember,
 }

@@ -54,16 +54,16 @@ pub struct NewEvent<'a> {
     "data": {"order_id": 17},
 }))]
 pub struct CloudEvent<'a> {
-    /// `1.0`
+    /// The version, `1.0`.
     #[schema(value_type = String)]
     pub specversion: Cow<'a, str>,
     /// With `source`, the idempotency key if no other is sent.
     #[schema(value_type = String, min_length = 1, max_length = 1024)]
     pub id: Cow<'a, str>,
-    /// Where it comes from.
+    /// The producer's context in which `id` is unique.
     #[schema(value_type = String, min_length = 1, max_length = 1024)]
     pub source: Cow<'a, str>,
-    /// The event type.
+    /// Becomes the event type.
     #[serde(rename = "type")]
     #[schema(value_type = String, min_length = 1, max_length = 128)]
     pub event_type: EventType,
@@ -75,12 +75,12 @@ pub struct CloudEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     pub datacontenttype: Option<Cow<'a, str>>,
-    /// The payload.
+    /// Becomes the payload: a JSON object.
     #[schema(value_type = Object)]
     pub data: Cow<'a, RawValue>,
 }
 
-/// An event.
+/// An accepted event and its delivery status.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(as = Event)]
 pub struct EventJson<'a> {
@@ -102,11 +102,12 @@ pub struct EventJson<'a> {
     /// The sender's time, or the time of acceptance if it sent none.
     #[schema(value_type = String, format = "date-time", example = "2026-01-01T00:00:00.000Z")]
     pub timestamp: Timestamp,
-    /// The JSON object as it was sent, byte for byte; absent if `Prefer: return=minimal` asked for that.
+    /// The JSON object as it was sent, byte for byte; absent if `Prefer: return=minimal` asked for
+    /// that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub payload: Option<Cow<'a, RawValue>>,
-    /// Where it stands.
+    /// The delivery status.
     pub status: EventStatus,
     /// The time of acceptance.
     #[schema(value_type = String, format = "date-time", example = "2026-01-01T00:00:00.000Z")]
@@ -219,14 +220,14 @@ impl<'a> From<EventJson<'a>> for PolledEvent<'a> {
     }
 }
 
-/// An event's delivery so far.
+/// The delivery of an event so far.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(as = EventStatus)]
 pub struct DeliveryStatus {
-    /// The event.
+    /// The event's id.
     #[schema(value_type = String, format = "uuid")]
     pub event_id: EventId,
-    /// Where it stands.
+    /// The delivery status.
     pub status: EventStatus,
     /// Attempts begun after the first.
     pub retry_count: u32,
@@ -260,13 +261,15 @@ pub struct AttemptJson {
     pub finished_at: Option<Timestamp>,
     /// How it ended.
     pub outcome: AttemptOutcome,
-    /// The endpoint's HTTP status; null if no answer came, and for an attempt of a consumer that pulled the event.
+    /// The endpoint's HTTP status; null if no answer came, and for an attempt of a consumer that
+    /// pulled the event.
     #[schema(required = true)]
     pub http_status: Option<u16>,
     /// What went wrong.
     #[schema(required = true)]
     pub error: Option<String>,
-    /// The subscription that it was made for; null for an attempt of a consumer that pulled the event.
+    /// The subscription that it was made for; null for an attempt of a consumer that pulled the
+    /// event.
     #[schema(value_type = Option<String>, format = "uuid", required = true)]
     pub subscription_id: Option<SubscriptionId>,
 }
@@ -310,7 +313,8 @@ mod tests {
         let event = event();
         let expected = concat!(
             r#"{"event_id":"019b76da-a800-7000-8000-000000000001","event_type":"order.created","#,
-            r#""timestamp":"2026-01-01T00:00:00.000Z","payload":{ "a" : 1.0 },"status":"received","#,
+            r#""timestamp":"2026-01-01T00:00:00.000Z","payload":{ "a" : 1.0 },"#,
+            r#""status":"received","#,
             r#""created_at":"2026-01-01T00:00:00.000Z","attempts":0,"last_attempt_at":null,"#,
             r#""next_retry_at":null,"delivered_at":null,"failed_at":null,"last_error":null,"#,
             r#""metadata":{"source_ip":"::1","user_agent":"tests/1","api_version":"v1","#,

@@ -17,14 +17,14 @@ pub struct NewKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub tenant_id: Option<TenantId>,
-    /// What it may do; those of the key that makes it, without `admin`, if absent.
+    /// The permissions of the key; those of the key that makes it, without `admin`, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<Scope>>,
     /// Requests a minute; the tenant's tier decides if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 100_000_000)]
     pub rate_limit_per_minute: Option<u32>,
-    /// From when on it is refused; never if absent.
+    /// The time from which it is rejected; never if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "date-time")]
     pub expires_at: Option<Timestamp>,
@@ -44,7 +44,7 @@ pub struct KeyRotation {
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[schema(description = "An API key.")]
 pub struct Key {
-    /// The key's id.
+    /// The id of the key.
     #[schema(format = "uuid")]
     pub id: String,
     /// A name for people.
@@ -58,7 +58,7 @@ pub struct Key {
     /// Its first characters.
     #[schema(example = "trg_live_4fQx")]
     pub prefix: String,
-    /// What it may do.
+    /// The permissions of the key.
     #[schema(example = json!(["events:write"]))]
     pub scopes: Vec<Scope>,
     /// Requests a minute; null if the tenant's tier decides.
@@ -67,14 +67,14 @@ pub struct Key {
     /// When it was made.
     #[schema(value_type = String, format = "date-time")]
     pub created_at: Timestamp,
-    /// From when on it is refused.
+    /// The time from which it is rejected.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub expires_at: Option<Timestamp>,
 }
 
-/// A tenant's keys.
+/// The keys of a tenant.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct KeyList {
-    /// Oldest first.
+    /// The keys, oldest first.
     pub keys: Vec<Key>,
 }

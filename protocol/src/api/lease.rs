@@ -1,4 +1,5 @@
-//! What a consumer does with events: lease them, acknowledge them, give them back, hold them longer.
+//! What a consumer does with events: lease them, acknowledge them, give them back, hold them
+//! longer.
 
 use super::event::EventJson;
 use crate::EventTypePattern;
@@ -34,7 +35,7 @@ pub struct LeaseRequest {
     pub wait_seconds: Option<u32>,
 }
 
-/// What a consumer holds now.
+/// The events that were leased.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LeaseAnswer<'a> {
     /// Those whose next attempt was due first, then the oldest; empty if there are none.
@@ -49,7 +50,7 @@ pub struct LeasedEvent<'a> {
     #[serde(flatten)]
     #[schema(value_type = EventJson<'static>)]
     event: EventJson<'a>,
-    /// What acknowledges, gives back and holds longer, until the lease ends.
+    /// The token with which the event is acknowledged, given back or held longer.
     #[schema(pattern = "^[0-9a-f]{32}$", example = "0123456789abcdef0123456789abcdef")]
     pub lease_token: String,
 }
@@ -85,7 +86,7 @@ impl<'de> Deserialize<'de> for LeasedEvent<'_> {
     }
 }
 
-/// An acknowledgement.
+/// An acknowledgement of an event.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[schema(example = json!({}))]
 pub struct Acknowledgement {

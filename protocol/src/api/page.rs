@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 /// A page of events.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct InboxPage<'a> {
-    /// Oldest first.
+    /// The events, oldest first.
     #[schema(value_type = Vec<EventJson<'static>>)]
     pub events: Vec<EventJson<'a>>,
     /// Where the next page begins; null if there is none now.
@@ -23,13 +23,13 @@ pub struct InboxPage<'a> {
 /// A page in numbers.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Pagination {
-    /// Events that the page could have had.
+    /// Maximum number of events of the page.
     #[schema(example = 50)]
     pub limit: usize,
-    /// As beside it.
+    /// The same as `cursor` of the page.
     #[schema(required = true)]
     pub cursor: Option<String>,
-    /// As beside it.
+    /// The same as `has_more` of the page.
     pub has_more: bool,
     /// The tenant's events in that status, whatever else was asked for.
     #[schema(minimum = 0)]
@@ -63,17 +63,17 @@ pub struct InboxReplay {
     pub cursor: Option<String>,
 }
 
-/// What can be delivered again.
+/// The status of events that can be delivered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplayedStatus {
-    /// Given up after the last attempt.
+    /// Events that failed in their last attempt.
     Failed,
-    /// Acknowledged.
+    /// Acknowledged events.
     Delivered,
 }
 
-/// How many were replayed.
+/// The outcome of a replay.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ReplayAnswer {
     /// Events that wait to be delivered again.

@@ -32,10 +32,10 @@ pub struct StatsCounts {
     /// Leased, being pushed, or waiting for the next attempt.
     #[schema(minimum = 0)]
     pub queued: i64,
-    /// Acknowledged.
+    /// Acknowledged events.
     #[schema(minimum = 0)]
     pub delivered: i64,
-    /// Given up.
+    /// Events that failed in their last attempt.
     #[schema(minimum = 0)]
     pub failed: i64,
 }

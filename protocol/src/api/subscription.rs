@@ -20,8 +20,8 @@ use utoipa::ToSchema;
     "description": "the warehouse",
 }))]
 pub struct NewSubscription {
-    /// Where webhooks go: an absolute URL, `https` unless the node allows others, without user and fragment. Addresses
-    /// that are not public are refused unless the node allows them.
+    /// Where webhooks go: an absolute URL, `https` unless the node allows others, without user and
+    /// fragment. Addresses that are not public are rejected unless the node allows them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2_048, format = "uri", nullable = false)]
     pub target_url: Option<String>,
@@ -37,15 +37,16 @@ pub struct NewSubscription {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]
     pub description: Option<String>,
-    /// The key to sign with: `whsec_` and 24 to 64 bytes in base64, or `whsk_` and an ed25519 key; made if absent.
+    /// The key to sign with: `whsec_` and 24 to 64 bytes in base64, or `whsk_` and an ed25519 key;
+    /// made if absent.
     #[serde(serialize_with = "revealed", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub secret: Option<SigningKey>,
     /// How webhooks are signed; as the secret says, or `hmac-sha256`, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature_scheme: Option<SignatureScheme>,
-    /// When a failed delivery is tried again; as the tenant's policy says if absent. More than 24 hours in all are for
-    /// admins.
+    /// When a failed delivery is tried again; as the tenant's policy says if absent. More than 24
+    /// hours in all are for admins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_policy: Option<RetryPolicy>,
     /// Webhooks that may be on their way to it at the same time; 32 if absent.
@@ -58,7 +59,7 @@ pub struct NewSubscription {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[schema(example = json!({"event_types": ["order.*", "invoice.paid"], "status": "active"}))]
 pub struct SubscriptionPatch {
-    /// Where webhooks go.
+    /// The URL that webhooks are sent to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2_048, format = "uri", nullable = false)]
     pub target_url: Option<String>,
@@ -114,7 +115,7 @@ pub struct Subscription {
     /// The subscription's id.
     #[schema(value_type = String, format = "uuid")]
     pub id: SubscriptionId,
-    /// Where webhooks go.
+    /// The URL that webhooks are sent to.
     #[schema(example = "https://example.com/webhooks")]
     pub target_url: String,
     /// Event types, or prefixes such as `order.*`; empty means everything.
@@ -125,16 +126,17 @@ pub struct Subscription {
     pub description: Option<String>,
     /// Whether events are sent to it.
     pub status: SubscriptionState,
-    /// Why none are.
+    /// Why it is disabled; null if it is active.
     #[schema(required = true)]
     pub disabled_reason: Option<DisabledReason>,
-    /// Since when none are.
+    /// Since when it is disabled.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub disabled_at: Option<Timestamp>,
     /// Since when every attempt has failed.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub failing_since: Option<Timestamp>,
-    /// Until when its endpoint has asked to be left alone (`Retry-After`), if that was the last thing it asked for.
+    /// Until when its endpoint has asked to be left alone (`Retry-After`), if that was the last
+    /// thing it asked for.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub held_until: Option<Timestamp>,
     /// How webhooks are signed.
@@ -142,7 +144,8 @@ pub struct Subscription {
     /// What a receiver checks signatures of `ed25519` with, `whpk_…`.
     #[schema(required = true)]
     pub public_key: Option<String>,
-    /// What a receiver checks signatures of `hmac-sha256` with, `whsec_…`; only in the response that makes it.
+    /// What a receiver checks signatures of `hmac-sha256` with, `whsec_…`; only in the response
+    /// that makes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub secret: Option<String>,
@@ -159,10 +162,10 @@ pub struct Subscription {
     pub updated_at: Timestamp,
 }
 
-/// A tenant's subscriptions.
+/// The subscriptions of a tenant.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct SubscriptionList {
-    /// Oldest first.
+    /// The subscriptions, oldest first.
     pub subscriptions: Vec<Subscription>,
 }
 
@@ -189,7 +192,7 @@ pub enum DisabledReason {
     Requested,
 }
 
-/// What became of a webhook that was sent to try a subscription out.
+/// The outcome of a webhook that was sent to test a subscription.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SubscriptionTest {
     /// Whether the endpoint took it.
@@ -207,7 +210,7 @@ pub struct SubscriptionTest {
 /// A page of a subscription's attempts.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SubscriptionAttemptList {
-    /// Newest first.
+    /// The attempts, newest first.
     pub attempts: Vec<SubscriptionAttempt>,
     /// Where the next page begins; null if there is none.
     #[schema(required = true)]
@@ -219,10 +222,10 @@ pub struct SubscriptionAttemptList {
 /// One attempt to send an event to a subscription.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SubscriptionAttempt {
-    /// The event.
+    /// The id of the event.
     #[schema(value_type = String, format = "uuid")]
     pub event_id: EventId,
-    /// Its type.
+    /// The type of the event.
     pub event_type: String,
     /// Counted from 1, over all attempts of the event.
     pub number: u32,

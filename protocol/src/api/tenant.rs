@@ -37,7 +37,7 @@ pub struct NewTenant {
     /// When a failed delivery is tried again; after 1 min, 5 min, 30 min and 2 h if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_policy: Option<RetryPolicy>,
-    /// Feature flags.
+    /// Feature flags by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<BTreeMap<String, bool>>,
 }
@@ -82,10 +82,10 @@ pub enum Tier {
     Beta,
 }
 
-/// A tenant.
+/// A tenant and its settings.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Tenant {
-    /// The id.
+    /// The tenant's id.
     #[schema(value_type = String, example = "acme")]
     pub id: TenantId,
     /// A name for people.
@@ -101,7 +101,7 @@ pub struct Tenant {
     /// The tenant's own retry policy; null means the default.
     #[schema(required = true)]
     pub retry_policy: Option<RetryPolicy>,
-    /// Feature flags.
+    /// Feature flags by name.
     pub flags: BTreeMap<String, bool>,
     /// When it was made.
     #[schema(value_type = String, format = "date-time")]

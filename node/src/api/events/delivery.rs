@@ -1,8 +1,10 @@
-//! What a consumer does with one event: acknowledge it, give it back, hold it longer, have it delivered again.
+//! What a consumer does with one event: acknowledge it, give it back, extend its lease, replay it.
 //!
-//! Invariants: `DELIVERY-REQUEST-1` a token that is not that of a lease that holds now is 409 and changes nothing, whatever its
-//! text; `DELIVERY-REQUEST-2` an event that is not there is 404 or 410 before anything is said of tokens. Who holds what is
-//! decided by the tenant's inbox, in the transaction that changes it.
+//! - `DELIVERY-REQUEST-1`: a token that is not that of a current lease is 409 and changes nothing,
+//!   whatever its text.
+//! - `DELIVERY-REQUEST-2`: an event that does not exist is 404 or 410, whatever the token.
+//!
+//! The tenant's inbox checks the lease in the transaction that makes the change.
 
 use crate::api::event_json::respond_event;
 use crate::api::event_lookup::{event_id, missing, present};
@@ -27,9 +29,9 @@ use triggers_protocol::api::{
 };
 use triggers_protocol::{ErrorCode, Event, EventId};
 
-/// Characters of a reason.
+/// Maximum characters of a reason.
 const REASON_CHARACTERS_MAX: usize = 1_024;
-/// Seconds after which a consumer may want an event again.
+/// Maximum delay of the next attempt that a consumer can ask for, in seconds.
 const RETRY_AFTER_S_MAX: u64 = 86_400;
 
 const STALE: &str = "lease_token is not that of a current lease of the event";
@@ -69,8 +71,8 @@ pub(crate) async fn acknowledge_event(
 
 /// Give a leased event back
 ///
-/// The attempt counts as failed. The next one is due by the retry policy, or after `retry_after_seconds`; after the last
-/// one the event is `failed`.
+/// The attempt counts as failed. The next one is due by the retry policy, or after
+/// `retry_after_seconds`; after the last one the event is `failed`.
 #[utoipa::path(
     post,
     path = "/v1/events/{id}/nack",
@@ -79,8 +81,16 @@ pub(crate) async fn acknowledge_event(
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     request_body(content = Option<Nack>, content_type = "application/json"),
     responses(
-        (status = 200, description = "The event, waiting for its next attempt or failed", body = EventJson<'static>),
-        (status = 409, description = "It is not leased, or the token is not the current one", body = ErrorBody),
+        (
+            status = 200,
+            description = "The event, waiting for its next attempt or failed",
+            body = EventJson<'static>,
+        ),
+        (
+            status = 409,
+            description = "It is not leased, or the token is not the current one",
+            body = ErrorBody,
+        ),
         (status = 410, description = "It was deleted", body = ErrorBody),
     ),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
@@ -143,8 +153,8 @@ pub(crate) async fn extend_lease(
 
 /// Deliver an event again
 ///
-/// A failed or delivered event becomes `queued` if a subscription selects it, else `received`. Its attempts are kept,
-/// and the retry policy begins anew.
+/// A failed or delivered event becomes `queued` if a subscription selects it, else `received`. Its
+/// attempts are kept, and the retry policy begins anew.
 #[utoipa::path(
     post,
     path = "/v1/events/{id}/replay",
@@ -152,7 +162,11 @@ pub(crate) async fn extend_lease(
     operation_id = "replayEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     responses(
-        (status = 202, description = "The event, which waits for its delivery", body = EventJson<'static>),
+        (
+            status = 202,
+            description = "The event, which waits for its delivery",
+            body = EventJson<'static>,
+        ),
         (status = 409, description = "It is neither failed nor delivered", body = ErrorBody),
         (status = 410, description = "It was deleted", body = ErrorBody),
     ),
@@ -169,7 +183,7 @@ pub(crate) async fn replay_event(
     respond_event(StatusCode::ACCEPTED, &changed(event, conflict)?)
 }
 
-/// The event after a change, or the error that says why it was not changed.
+/// The event after a change, or the error if nothing was changed.
 fn changed(event: Result<Event, Unchanged>, message: &str) -> Result<Event, ApiError> {
     event.map_err(|unchanged| match unchanged {
         Unchanged::Conflict => conflict(message),
@@ -181,7 +195,8 @@ fn conflict(message: &str) -> ApiError {
     ApiError::new(ErrorCode::Conflict, message)
 }
 
-/// The token of a text. One that is malformed is that of no lease, but whether the event is there is said first.
+/// The lease token of a text. A malformed one is 409 like that of an ended lease, unless the event
+/// does not exist: `DELIVERY-REQUEST-2`.
 async fn current_form(
     edge: &Edge,
     caller: &Caller,
@@ -200,7 +215,7 @@ async fn current_form(
 ///
 /// # Errors
 /// 400 that names the fault.
-fn acknowledgement(body: Option<&[u8]>) -> Result<Acknowledgement, ApiError> {
+pub(in crate::api) fn acknowledgement(body: Option<&[u8]>) -> Result<Acknowledgement, ApiError> {
     let mut faults = Faults::default();
     let text = body.map_or(Ok("{}"), body::text)?;
     let [lease_token] = members(text, ["lease_token"], &mut faults)?;
@@ -212,7 +227,7 @@ fn acknowledgement(body: Option<&[u8]>) -> Result<Acknowledgement, ApiError> {
 ///
 /// # Errors
 /// 400 that names every fault.
-fn nack(body: Option<&[u8]>) -> Result<Nack, ApiError> {
+pub(in crate::api) fn nack(body: Option<&[u8]>) -> Result<Nack, ApiError> {
     let mut faults = Faults::default();
     let names = ["reason", "retry_after_seconds", "lease_token"];
     let text = body.map_or(Ok("{}"), body::text)?;
@@ -232,7 +247,7 @@ fn nack(body: Option<&[u8]>) -> Result<Nack, ApiError> {
 ///
 /// # Errors
 /// 400 that names every fault.
-fn extension(body: &[u8]) -> Result<LeaseExtension, ApiError> {
+pub(in crate::api) fn extension(body: &[u8]) -> Result<LeaseExtension, ApiError> {
     let mut faults = Faults::default();
     let [token, visibility] =
         members(body::text(body)?, ["lease_token", "visibility_timeout_seconds"], &mut faults)?;
@@ -245,18 +260,6 @@ fn extension(body: &[u8]) -> Result<LeaseExtension, ApiError> {
             .unwrap_or_default(),
     };
     faults.check().map(|()| extension)
-}
-
-/// `SCHEMAS-1`
-#[cfg(test)]
-pub(crate) fn accepts_examples(
-    acknowledgement_example: &str,
-    extension_example: &str,
-    nack_example: &str,
-) {
-    acknowledgement(Some(acknowledgement_example.as_bytes())).unwrap();
-    extension(extension_example.as_bytes()).unwrap();
-    nack(Some(nack_example.as_bytes())).unwrap();
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! `GET /v1/events/{id}/status`: where an event's delivery stands, with its attempts.
+//! `GET /v1/events/{id}/status`: the delivery of an event, with its attempts.
 //!
-//! Invariants: `STATUS-1` attempts are numbered without gaps, oldest first; the oldest of very many are forgotten, while
-//! `retry_count` counts them all; `STATUS-2` the answer is one snapshot. It has no payload: that is the event's.
+//! - `STATUS-1`: attempts are numbered without gaps, oldest first. The oldest of very many are not
+//!   kept; `retry_count` counts them all.
+//! - `STATUS-2`: the response is one snapshot.
 
 use crate::api::event_lookup::{event_id, present};
 use crate::http::authenticate::{Authorized, InboxRead};
@@ -16,7 +17,7 @@ use triggers_actors::model::rows::Attempt;
 use triggers_protocol::Event;
 use triggers_protocol::api::{AttemptJson, DeliveryStatus, ErrorBody};
 
-/// Bytes of a status response without attempts, about.
+/// Approximate bytes of a response without attempts.
 const STATUS_BYTES: usize = 320;
 const ATTEMPT_BYTES: usize = 256;
 

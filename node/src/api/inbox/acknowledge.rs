@@ -1,7 +1,7 @@
 //! `POST /v1/events/acknowledge/batch`: many acknowledgements in one request.
 //!
-//! Invariants: `ACK-1` the request is answered 200 whatever became of the single ids, each with a result of its own, in
-//! their order; `ACK-2` an id that is no UUID, or of another tenant, is not found. Repeating the request answers the same.
+//! - `ACK-1`: the response is 200 and has a result for each id, in the order of the request.
+//! - `ACK-2`: an id that is not a UUID, or is another tenant's, is not found.
 
 use crate::api::event_lookup::missing;
 use crate::api::ingest::batch_answer::item_error;
@@ -19,7 +19,7 @@ use triggers_actors::model::inbox::Missing;
 use triggers_protocol::api::{AcknowledgeAnswer, AcknowledgeResult, Acknowledgements};
 use triggers_protocol::{EventId, EventStatus};
 
-/// Bytes of one result, about.
+/// Approximate bytes of one result.
 const RESULT_BYTES: usize = 80;
 
 /// Acknowledge up to 1,000 events
@@ -77,7 +77,10 @@ fn answer(
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn acknowledgements(body: &[u8], ids_max: usize) -> Result<Acknowledgements, ApiError> {
+pub(in crate::api) fn acknowledgements(
+    body: &[u8],
+    ids_max: usize,
+) -> Result<Acknowledgements, ApiError> {
     let mut faults = Faults::default();
     let [event_ids] = members(body::text(body)?, ["event_ids"], &mut faults)?;
     let given = event_ids.required(&mut faults);

@@ -1,11 +1,13 @@
-//! `POST /v1/inbox/lease`: events for one consumer alone, for a time; a long poll if there are none yet.
+//! `POST /v1/inbox/lease`: leases events to one consumer; waits if there are none (long poll).
 //!
-//! Invariants: `LEASE-EDGE-1` an answer has events, or time is up, or the node is about to stop; `LEASE-EDGE-2` a wait ends
-//! early enough for what it began to end within the request's time; `LEASE-EDGE-3` a key that is revoked during a wait
-//! leases nothing a second later.
-//! Every lease is a commit, and every commit of a tenant ends the waits of its consumers. So a consumer whose wait has
-//! ended looks before it leases: otherwise two that wait for an empty inbox would keep each other awake. Only once a
-//! second it leases without looking, for events whose next attempt has become due.
+//! - `LEASE-EDGE-1`: a response has events, unless the wait is over or the node is draining.
+//! - `LEASE-EDGE-2`: a wait ends early enough for its last lease to complete within the request's
+//!   time.
+//! - `LEASE-EDGE-3`: a key that is revoked during a wait leases nothing a second later.
+//!
+//! A lease is a commit, and a commit of a tenant wakes all consumers that wait for it. So a woken
+//! consumer reads before it leases: otherwise two consumers of an empty inbox would keep waking
+//! each other. Once a second it leases without reading, for events whose next attempt is due.
 
 use super::patterns;
 use crate::api::event_json;
@@ -30,16 +32,16 @@ use triggers_cluster_config::LimitOptions;
 use triggers_protocol::api::{LeaseAnswer, LeaseRequest, LeasedEvent};
 use triggers_protocol::{Event, EventId, EventStatus, Scope};
 
-/// Seconds for which a consumer may hold an event.
+/// Bounds of the time that a consumer may hold an event, in seconds.
 pub(crate) const VISIBILITY_S: RangeInclusive<u64> = 1..=43_200;
 const VISIBILITY_DEFAULT_S: u32 = 30;
 const WAIT_S: RangeInclusive<u64> = 0..=20;
-/// How long a wait goes on without a lease.
+/// Longest time within a wait without a lease.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a wait goes on without a look, however much is committed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Rows of a look.
-const LOOK_ROWS_MAX: usize = 1_000;
+/// Shortest time between two reads within a wait, however much is committed.
+const READ_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum rows that one read scans.
+const READ_ROWS_MAX: usize = 1_000;
 
 /// The JSON form of an event and the token of its lease.
 ///
@@ -58,9 +60,9 @@ fn seconds(count: u32) -> Duration {
 
 /// Lease events
 ///
-/// The events become `queued` and invisible to other leases until they are acknowledged or given back, or until the time
-/// is over, when the attempt counts as failed and the retry policy applies. With `wait_seconds` the answer comes as soon as
-/// there is an event.
+/// The events become `queued` and invisible to other leases until they are acknowledged or given
+/// back, or until the time is over, when the attempt counts as failed and the retry policy applies.
+/// With `wait_seconds` the answer comes as soon as there is an event.
 #[utoipa::path(
     post,
     path = "/v1/inbox/lease",
@@ -94,7 +96,7 @@ pub(crate) async fn lease_events(
     respond(StatusCode::OK, &LeaseAnswer { events }, bytes_hint)
 }
 
-/// A consumer that leases, and waits if there is nothing.
+/// A request that leases events, or waits for them.
 struct Poll<'a> {
     edge: &'a Edge,
     caller: &'a Caller,
@@ -116,7 +118,7 @@ impl Poll<'_> {
         }
     }
 
-    /// Waits until there may be something to lease; false at the end.
+    /// Waits until there may be an event to lease; returns false when the wait is over.
     async fn wait(&self, end: Instant) -> Result<bool, ApiError> {
         let lease_at = Instant::now() + LEASE_INTERVAL;
         loop {
@@ -128,7 +130,7 @@ impl Poll<'_> {
                 break;
             }
             self.edge.router.changed(&self.caller.tenant, lease_at.min(end)).await;
-            sleep_until((now + LOOK_INTERVAL).min(end)).await;
+            sleep_until((now + READ_INTERVAL).min(end)).await;
             if self.sees_an_event().await? {
                 break;
             }
@@ -145,7 +147,7 @@ impl Poll<'_> {
             event_types: self.request.event_types.clone(),
             from: None,
             to: None,
-            scan_rows_max: LOOK_ROWS_MAX,
+            scan_rows_max: READ_ROWS_MAX,
             page_bytes_max: 1,
         };
         Ok(!self
@@ -162,7 +164,10 @@ impl Poll<'_> {
 ///
 /// # Errors
 /// 400 that names every fault.
-fn read_request(body: Option<&[u8]>, limits: &LimitOptions) -> Result<LeaseRequest, ApiError> {
+pub(in crate::api) fn read_request(
+    body: Option<&[u8]>,
+    limits: &LimitOptions,
+) -> Result<LeaseRequest, ApiError> {
     let mut faults = Faults::default();
     let names = ["limit", "event_types", "visibility_timeout_seconds", "wait_seconds"];
     let text = body.map_or(Ok("{}"), body::text)?;
@@ -177,12 +182,6 @@ fn read_request(body: Option<&[u8]>, limits: &LimitOptions) -> Result<LeaseReque
             .map(|types| patterns("event_types", types.iter().map(String::as_str), &mut faults)),
     };
     faults.check().map(|()| request)
-}
-
-/// `SCHEMAS-1`
-#[cfg(test)]
-pub(crate) fn accepts_example(example: &str) {
-    read_request(Some(example.as_bytes()), &LimitOptions::default()).unwrap();
 }
 
 #[cfg(test)]
@@ -206,7 +205,8 @@ mod tests {
 
     #[test]
     fn bad_members_are_all_named() {
-        let body = r#"{"limit":201,"event_types":["a..b"],"visibility_timeout_seconds":43201,"wait_seconds":21}"#;
+        let body = r#"{"limit":201,"event_types":["a..b"],
+            "visibility_timeout_seconds":43201,"wait_seconds":21}"#;
         let fields: Vec<_> =
             parsed(body).unwrap_err().details.into_iter().map(|detail| detail.field).collect();
         assert_eq!(fields, ["limit", "visibility_timeout_seconds", "wait_seconds", "event_types"]);

@@ -1,7 +1,8 @@
-//! `GET /v1/triggers/poll`: the newest received events as a bare array, for polling triggers of automation services.
+//! `GET /v1/triggers/poll`: the newest received events as a bare array, for polling triggers of
+//! automation services. They recognise new items by `id`.
 //!
-//! Such services ask every few minutes, take the first array they get and tell new items from old by `id`. Invariants:
-//! `POLL-1` newest first; `POLL-2` nothing is leased or acknowledged by asking.
+//! - `POLL-1`: the newest event comes first.
+//! - `POLL-2`: polling neither leases nor acknowledges an event.
 
 use super::{PAGE_BYTES_MAX, patterns};
 use crate::api::event_json;
@@ -18,20 +19,33 @@ use triggers_actors::model::inbox::{PageQuery, newest_first};
 use triggers_protocol::api::PolledEvent;
 use triggers_protocol::{EventStatus, EventTypePattern};
 
-/// Events of one answer.
+/// Maximum events of one response.
 const EVENTS_MAX: usize = 50;
 
 /// Poll for the newest events
 ///
-/// For polling triggers: a bare array of received events, newest first, each with an `id` to tell it from others.
+/// For polling triggers: a bare array of received events, newest first, each with an `id` to tell
+/// it from others.
 #[utoipa::path(
     get,
     path = "/v1/triggers/poll",
     tag = "inbox",
     operation_id = "pollEvents",
     params(
-        ("event_type" = Option<Vec<String>>, Query, description = "An event type, or a prefix such as `order.*`; repeatable, any of them", style = Form, explode),
-        ("limit" = Option<u32>, Query, description = "Events at most; 50 if absent", minimum = 1, maximum = 50),
+        (
+            "event_type" = Option<Vec<String>>,
+            Query,
+            description = "An event type, or a prefix such as `order.*`; repeatable, any of them",
+            style = Form,
+            explode,
+        ),
+        (
+            "limit" = Option<u32>,
+            Query,
+            description = "Events at most; 50 if absent",
+            minimum = 1,
+            maximum = 50,
+        ),
     ),
     responses((status = 200, description = "The newest events", body = Vec<PolledEvent<'static>>)),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),

@@ -1,10 +1,11 @@
-//! `POST /v1/inbox/replay`: failed or delivered events that are to be delivered again, many at once.
+//! `POST /v1/inbox/replay`: makes many failed or delivered events wait for delivery again.
 //!
-//! Invariants: `REPLAY-1` one request replays at most [`EVENTS_MAX`] events, begins nothing late in its time, and says how
-//! many there were; `REPLAY-2` what it replays is charged as events, [`STEP`] by step, before each; when the rate or the
-//! time is used up after a first step, the answer tells of what was done and that there is more; `REPLAY-3` with the cursor
-//! of an answer the next request goes on behind the events that were looked at, so that an event which is quickly delivered
-//! again is not replayed twice.
+//! - `REPLAY-1`: one request replays at most [`EVENTS_MAX`] events, starts no step late in its
+//!   time, and reports how many there were.
+//! - `REPLAY-2`: events are charged [`STEP`] by step, before each step. If rate or time run out
+//!   after the first step, the response reports what was done and that there is more.
+//! - `REPLAY-3`: the cursor continues behind the events that were read, so that an event which is
+//!   delivered quickly is not replayed twice.
 
 use super::PAGE_BYTES_MAX;
 use crate::api::cursor;
@@ -26,9 +27,9 @@ use triggers_actors::model::operations::{Replay, Unchanged};
 use triggers_protocol::api::{InboxReplay, ReplayAnswer, ReplayedStatus};
 use triggers_protocol::{EventId, EventStatus, EventTypePattern, Timestamp};
 
-/// Events of one request.
+/// Maximum events of one request.
 const EVENTS_MAX: u64 = 10_000;
-/// Events that are charged and replayed together.
+/// Number of events that are charged and replayed together.
 const STEP: usize = 50;
 
 /// Deliver many events again
@@ -79,7 +80,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Replays step by step; whether there may be more.
+    /// Replays step by step; returns whether there may be more.
     async fn run(&mut self, last_start: Instant) -> Result<bool, ApiError> {
         loop {
             if self.replayed >= EVENTS_MAX
@@ -105,7 +106,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Replays these; events that have changed meanwhile are passed over.
+    /// Replays these events; skips those whose status has changed meanwhile.
     async fn step(&mut self, ids: Vec<EventId>) -> Result<(), ApiError> {
         let (router, tenant) = (&self.edge.router, &self.caller.tenant);
         let replays = ids.into_iter().map(|id| router.change(tenant, Replay { id }, self.deadline));
@@ -114,7 +115,7 @@ impl Walk<'_> {
             match outcome {
                 Ok(Ok(_)) => self.replayed += 1,
                 Ok(Err(Unchanged::Conflict | Unchanged::Missing(_))) => {}
-                // What may have been done outweighs what was not.
+                // An unknown outcome is the one that the client must learn of.
                 Err(error) if failure != Some(BrokerError::Unknown) => failure = Some(error),
                 Err(_) => {}
             }
@@ -127,7 +128,7 @@ impl Walk<'_> {
 ///
 /// # Errors
 /// 400 that names every fault.
-fn read_request(body: &[u8]) -> Result<InboxReplay, ApiError> {
+pub(in crate::api) fn read_request(body: &[u8]) -> Result<InboxReplay, ApiError> {
     let mut faults = Faults::default();
     let names = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"];
     let [status, event_type, from, to, cursor] = members(body::text(body)?, names, &mut faults)?;
@@ -158,12 +159,6 @@ fn first_page(replay: &InboxReplay, after: EventId, scan_rows_max: usize) -> Pag
         scan_rows_max,
         page_bytes_max: PAGE_BYTES_MAX,
     }
-}
-
-/// `SCHEMAS-1`
-#[cfg(test)]
-pub(crate) fn accepts_example(example: &str) {
-    read_request(example.as_bytes()).unwrap();
 }
 
 #[cfg(test)]

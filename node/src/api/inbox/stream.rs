@@ -1,11 +1,16 @@
 //! `GET /v1/inbox/stream`: received events as they arrive, as Server-Sent Events.
 //!
-//! The body is made page by page, the next one when the client has taken the one before; the limits of the connection
-//! end it when the client takes nothing. Invariants: `STREAM-EDGE-1` events come in the order of their ids, each once, from
-//! behind `Last-Event-ID`, or from behind the newest event at the time of the request; `STREAM-EDGE-2` a comment comes
-//! at least every 15 s; `STREAM-EDGE-3` a stream ends when the node is about to stop and within a second or so of the end
-//! of its key; `STREAM-EDGE-4` a tenant has a limited number of streams on a node, counted until the body is dropped.
-//! It leases nothing: an event may be on a stream and leased, or acknowledged before the stream comes to it and left out.
+//! The body is made page by page, each when the client has taken the one before. The limits of the
+//! connection end the stream of a client that takes nothing.
+//!
+//! - `STREAM-EDGE-1`: events come in the order of their ids, each once, beginning behind
+//!   `Last-Event-ID` or behind the newest event at the time of the request.
+//! - `STREAM-EDGE-2`: a comment is sent at least every 15 s.
+//! - `STREAM-EDGE-3`: a stream ends when the node drains, and about a second after its key ends.
+//! - `STREAM-EDGE-4`: a tenant has a limited number of streams on a node, counted until the body is
+//!   dropped.
+//!
+//! A stream leases nothing. An event that is acknowledged before the stream reaches it is left out.
 
 mod frames;
 
@@ -33,34 +38,54 @@ use triggers_protocol::api::ErrorBody;
 use triggers_protocol::{ErrorCode, EventId, EventStatus, EventTypePattern, Scope};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Tells proxies to pass on what comes when it comes.
+/// Tells proxies not to buffer the stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// The longest silence.
+/// Longest time between two frames.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// How often is looked for the end: of the node, of the key, of a silence.
+/// Interval of the checks whether the node drains, the key has ended or a comment is due.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest time between two looks that found nothing.
+/// Shortest time between two reads without events.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// What a stream holds for its client at most, but for one event that reaches it.
+/// A page ends when its payloads reach this many bytes.
 const PAGE_EVENTS: usize = 50;
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// Follow the inbox
 ///
-/// A stream of Server-Sent Events: `event: event`, `id:` the event's id, `data:` the event as one line of JSON. It begins
-/// with what arrives after the request, or behind `Last-Event-ID`.
+/// A stream of Server-Sent Events: `event: event`, `id:` the event's id, `data:` the event as one
+/// line of JSON. It begins with what arrives after the request, or behind `Last-Event-ID`.
 #[utoipa::path(
     get,
     path = "/v1/inbox/stream",
     tag = "inbox",
     operation_id = "streamInbox",
     params(
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen", format = "uuid"),
-        ("event_type" = Option<Vec<String>>, Query, description = "An event type, or a prefix such as `order.*`; repeatable, any of them", style = Form, explode),
+        (
+            "Last-Event-ID" = Option<String>,
+            Header,
+            description = "The id of the last event that was seen",
+            format = "uuid",
+        ),
+        (
+            "event_type" = Option<Vec<String>>,
+            Query,
+            description = "An event type, or a prefix such as `order.*`; repeatable, any of them",
+            style = Form,
+            explode,
+        ),
     ),
     responses(
-        (status = 200, description = "The stream", body = String, content_type = "text/event-stream"),
-        (status = 429, description = "The rate is used up, or the tenant has 100 streams open", body = ErrorBody),
+        (
+            status = 200,
+            description = "The stream",
+            body = String,
+            content_type = "text/event-stream",
+        ),
+        (
+            status = 429,
+            description = "The rate is used up, or the tenant has 100 streams open",
+            body = ErrorBody,
+        ),
     ),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),
 )]
@@ -103,7 +128,7 @@ pub(crate) async fn stream_inbox(
     Ok(response)
 }
 
-/// What a stream begins behind, if that is said, and what it selects.
+/// Reads the event after which a stream begins, if one is named, and the types that it selects.
 fn beginning(
     headers: &HeaderMap,
     query: Option<&str>,
@@ -114,7 +139,7 @@ fn beginning(
     let given = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
     let after = given.and_then(|value| {
         let id = value.to_str().ok().and_then(|text| EventId::parse(text).ok());
-        // No event has the greatest id; to the store it has a meaning of its own.
+        // The greatest id has a special meaning in the store, and no event has it.
         let id = id.filter(|id| *id != newest_first());
         if id.is_none() {
             faults.add("Last-Event-ID", "must be the id of an event");
@@ -124,22 +149,22 @@ fn beginning(
     faults.check().map(|()| (after, event_types))
 }
 
-/// A stream that somebody follows.
+/// A stream that a client follows.
 struct Following {
     edge: EdgeState,
     caller: Caller,
     event_types: Vec<EventTypePattern>,
-    /// Everything up to this event was looked at.
+    /// All events up to this one have been read.
     after: EventId,
     greeted: bool,
-    /// The longest one: the connection counts as idle while nothing is written.
+    /// A deadline that never passes: an idle stream is normal.
     silence: Duration,
     keep_alive_at: Instant,
     _slot: StreamSlot,
 }
 
 impl Following {
-    /// The next piece of the body; none at its end.
+    /// The next chunk of the body; `None` at its end.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         let piece = if self.greeted {
             match self.piece().await {
@@ -157,7 +182,7 @@ impl Following {
         Some((Ok(piece), self))
     }
 
-    /// Waits for events or the time for a comment; none when the node is about to stop.
+    /// Waits for events or until a comment is due; `None` when the node drains.
     async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
             if self.edge.is_draining() {
@@ -180,9 +205,9 @@ impl Following {
         }
     }
 
-    /// The next page; afterwards everything that it looked at is behind the stream.
+    /// Reads the next page and moves the stream behind it.
     async fn page(&mut self) -> Result<EventPage, ApiError> {
-        // Read before the page, so that whatever is not on the page and not newer was looked at and not selected.
+        // Read before the page: events that are neither on the page nor newer were not selected.
         let newest = if self.event_types.is_empty() { None } else { self.newest().await? };
         let query = self.query(self.after, PAGE_EVENTS, self.event_types.clone());
         let page = self.edge.router.list(&self.caller.tenant, query, self.edge.deadline()).await?;
@@ -192,7 +217,7 @@ impl Following {
         Ok(page)
     }
 
-    /// The newest received event of the tenant, whatever its type.
+    /// The newest received event of the tenant, of any type.
     async fn newest(&self) -> Result<Option<EventId>, ApiError> {
         let query = self.query(newest_first(), 1, Vec::new());
         let page = self.edge.router.list(&self.caller.tenant, query, self.edge.deadline()).await?;

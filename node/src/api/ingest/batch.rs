@@ -1,9 +1,13 @@
-//! `POST /v1/events/batch`: many events in one request, each with an outcome of its own.
+//! `POST /v1/events/batch`: many events in one request, each with a result of its own.
 //!
-//! The body is JSON `{"events": […]}`, NDJSON, or an array of CloudEvents. Invariants: `BATCH-REQUEST-1` good items are accepted in
-//! the order in which they were sent, whatever is beside them; `BATCH-REQUEST-2` an item's index counts all items; `BATCH-REQUEST-3` the
-//! idempotency key of item `i` is the batch's together with `i`, or its own if the batch has none; `BATCH-REQUEST-4` event tokens
-//! are taken for every item before any is parsed. What the outcomes become as a response is in [`batch_answer`].
+//! The body is JSON `{"events": […]}`, NDJSON, or an array of CloudEvents.
+//!
+//! - `BATCH-REQUEST-1`: valid items are accepted in the order in which they were sent, whatever the
+//!   other items are.
+//! - `BATCH-REQUEST-2`: an item's index counts all items.
+//! - `BATCH-REQUEST-3`: the idempotency key of item `i` is the batch's key with `i`; without one,
+//!   the item's own.
+//! - `BATCH-REQUEST-4`: event tokens are taken for all items before any is parsed.
 
 use super::append::{Sender, append};
 use super::batch_answer;
@@ -27,15 +31,21 @@ use triggers_protocol::api::{BatchAnswer, CloudEvent, ErrorBody, NewBatch};
 
 /// Accept up to 1,000 events
 ///
-/// Items succeed or fail one by one; the response tells each by its index. If no item succeeds the whole request is an
-/// error. With an idempotency key, item `i` has the key `key/i`.
+/// Items succeed or fail one by one; the response tells each by its index. If no item succeeds the
+/// whole request is an error. With an idempotency key, item `i` has the key `key/i`.
 #[utoipa::path(
     post,
     path = "/v1/events/batch",
     tag = "events",
     operation_id = "createEvents",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same", min_length = 1, max_length = 255),
+        (
+            "Idempotency-Key" = Option<String>,
+            Header,
+            description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same",
+            min_length = 1,
+            max_length = 255,
+        ),
     ),
     request_body(
         description = "The events; as `application/x-ndjson`, one a line.",
@@ -47,8 +57,16 @@ use triggers_protocol::api::{BatchAnswer, CloudEvent, ErrorBody, NewBatch};
     ),
     responses(
         (status = 201, description = "At least one event is durable", body = BatchAnswer),
-        (status = 409, description = "An event with this idempotency key is being accepted right now", body = ErrorBody),
-        (status = 422, description = "The idempotency key was used with another event", body = ErrorBody),
+        (
+            status = 409,
+            description = "An event with this idempotency key is being accepted right now",
+            body = ErrorBody,
+        ),
+        (
+            status = 422,
+            description = "The idempotency key was used with another event",
+            body = ErrorBody,
+        ),
     ),
     security(("api_key" = ["events:write"]), ("bearer" = ["events:write"])),
 )]
@@ -71,7 +89,7 @@ pub(crate) async fn create_events(
 /// Accepts a batch in one of its forms.
 ///
 /// # Errors
-/// As the contract says for a request as a whole.
+/// An error of the whole request; faults of items are in the results.
 pub(super) async fn accept(
     edge: &EdgeState,
     caller: &Caller,
@@ -107,7 +125,7 @@ fn key_of(of_batch: Option<&str>, index: usize, own: Option<CloudEventIdentity>)
     of_batch.map(|key| Key::Item(key.to_owned(), index)).or_else(|| own.map(Key::CloudEvent))
 }
 
-/// The outcome of every item: its own fault, or what the router said of it.
+/// The outcome of every item: its own fault, or the router's outcome.
 fn merged(
     drafted: Vec<Result<(), ApiError>>,
     accepted: Vec<Result<Accepted, ApiError>>,
@@ -121,7 +139,7 @@ fn merged(
     drafted.into_iter().map(|draft| draft.and_then(|()| next())).collect()
 }
 
-/// The items, not looked into.
+/// The texts of the items, not parsed.
 fn items_of(body: &[u8], form: Form, events_max: usize) -> Result<Vec<&[u8]>, ApiError> {
     let (items, count) = match form {
         Form::Lines => ndjson::lines(body, events_max),
@@ -140,7 +158,7 @@ fn items_of(body: &[u8], form: Form, events_max: usize) -> Result<Vec<&[u8]>, Ap
     Ok(items)
 }
 
-/// One item as a draft, or why it is none.
+/// Parses one item.
 fn parse(item: &[u8], form: Form, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
     let text = body::text(item)?;
     match form {
@@ -163,12 +181,18 @@ fn bytes_of((items, count): (Vec<&RawValue>, usize)) -> (Vec<&[u8]>, usize) {
     (items.into_iter().map(|item| item.get().as_bytes()).collect(), count)
 }
 
-/// Panics unless every item of this body is accepted.
-#[cfg(test)]
-pub(super) fn accepts(body: &str) {
-    for item in items_of(body.as_bytes(), Form::Json, 1_000).unwrap() {
-        parse(item, Form::Json, 1_000).unwrap();
-    }
+/// Reads all items of a JSON body.
+///
+/// # Errors
+/// The error of the body, or of its first faulty item.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::api) fn read(
+    body: &[u8],
+    payload_bytes_max: usize,
+) -> Result<NewBatch<'_>, ApiError> {
+    let items = items_of(body, Form::Json, 1_000)?.into_iter();
+    let events = items.map(|item| Ok(parse(item, Form::Json, payload_bytes_max)?.event));
+    Ok(NewBatch { events: events.collect::<Result<_, ApiError>>()? })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! What the outcomes of a batch become: a list of results, or one error if nothing was accepted.
+//! The response to a batch: a list of results, or one error if no item was accepted.
 //!
-//! Invariants: `ANSWER-1` with at least one accepted item the status is 201 and every item has its result; `ANSWER-2` with
-//! none it is an error, and one that a client may act upon: if a later attempt could help for any item, the error says
-//! so, otherwise 400 names the faults of the items by their index, or the one code that all of them share.
+//! - `ANSWER-1`: if at least one item was accepted, the status is 201 and each item has a result.
+//! - `ANSWER-2`: otherwise the response is an error that the client can act upon. If a later
+//!   attempt could help for any item, the error says so. If not, it is the code that all items
+//!   share, or 400 with the faults of each item by its index.
 
 use super::append::REPLAYED_HEADER;
 use crate::http::error::ApiError;
@@ -13,9 +14,9 @@ use triggers_actors::model::operations::Accepted;
 use triggers_protocol::ErrorCode;
 use triggers_protocol::api::{BatchAnswer, BatchResult, Detail, ItemError};
 
-/// Bytes of one result, about.
+/// Approximate bytes of one result.
 const RESULT_BYTES: usize = 160;
-/// Faults that an error of a whole batch lists.
+/// Maximum faults in the error of a whole batch.
 const DETAILS_MAX: usize = 1_000;
 
 /// The error of an item, as its result shows it.
@@ -27,7 +28,7 @@ pub(crate) fn item_error(error: &ApiError) -> ItemError {
     }
 }
 
-/// The response to a batch with these outcomes, of which there is at least one.
+/// The response to a batch with these outcomes, at least one.
 ///
 /// # Errors
 /// `ANSWER-2`, if nothing was accepted.

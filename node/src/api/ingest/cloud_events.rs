@@ -22,16 +22,19 @@ use std::borrow::Cow;
 use triggers_protocol::EventType;
 use triggers_protocol::api::NewEvent;
 
-/// The header whose presence makes a request a binary CloudEvent.
+/// The header that marks a CloudEvent in binary mode.
 pub(super) const SPECVERSION_HEADER: &str = "ce-specversion";
-/// `source` and `id` are kept with the event as its idempotency key.
+/// Maximum bytes of `source` and of `id`, which are stored with the event.
 const IDENTITY_BYTES_MAX: usize = 1_024;
 
 /// Reads one event in JSON.
 ///
 /// # Errors
 /// 400 that names every fault; 413 if the data is too large.
-pub(super) fn structured(text: &str, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
+pub(in crate::api) fn structured(
+    text: &str,
+    payload_bytes_max: usize,
+) -> Result<Draft<'_>, ApiError> {
     let mut faults = Faults::default();
     let names = ["specversion", "id", "source", "type", "time", "data", "data_base64"];
     let [specversion, id, source, event_type, time, data, base64] =
@@ -128,7 +131,7 @@ fn required_attribute(headers: &HeaderMap, name: &str, faults: &mut Faults) -> O
     attribute(headers, name, faults)
 }
 
-/// The attribute in a header; a fault if it is empty, repeated or not UTF-8 once decoded.
+/// The attribute in a header; adds a fault if it is empty, repeated, or not UTF-8 when decoded.
 fn attribute(headers: &HeaderMap, name: &str, faults: &mut Faults) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
@@ -143,7 +146,7 @@ fn attribute(headers: &HeaderMap, name: &str, faults: &mut Faults) -> Option<Str
     decoded
 }
 
-/// The content of a quoted string; anything else as it is.
+/// The content of a quoted string; other values are returned as they are.
 fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
     let [b'"', inner @ .., b'"'] = value else { return Cow::Borrowed(value) };
     let mut text = Vec::with_capacity(inner.len());
@@ -224,7 +227,10 @@ mod tests {
                 let plain = c.is_ascii_graphic() && !matches!(c, '"' | '%' | '\\');
                 let mut buffer = [0; 4];
                 let bytes = c.encode_utf8(&mut buffer).bytes();
-                if plain { c.to_string() } else { bytes.map(|byte| format!("%{byte:02x}")).collect() }
+                if plain {
+                    return c.to_string();
+                }
+                bytes.map(|byte| format!("%{byte:02x}")).collect()
             };
             let encoded: String = text.chars().map(encode).collect();
             let value = if quoted { format!("\"{encoded}\"") } else { encoded };

@@ -4,8 +4,8 @@ use triggers_protocol::api::NewEvent;
 
 /// A checked event that borrows from the body, in whatever form it was sent.
 #[derive(Debug)]
-pub(super) struct Draft<'a> {
-    pub(super) event: NewEvent<'a>,
+pub(in crate::api) struct Draft<'a> {
+    pub(in crate::api) event: NewEvent<'a>,
     /// The identity of a CloudEvent.
     pub(super) identity: Option<CloudEventIdentity>,
 }
@@ -18,7 +18,7 @@ impl<'a> From<NewEvent<'a>> for Draft<'a> {
 
 /// The `source` and `id` of a CloudEvent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CloudEventIdentity {
+pub(in crate::api) struct CloudEventIdentity {
     pub(super) source: String,
     pub(super) id: String,
 }

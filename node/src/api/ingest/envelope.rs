@@ -1,8 +1,10 @@
 //! The API's own form of an event: `{event_type, payload, timestamp?}`.
 //!
-//! Invariants: `ENVELOPE-1` all faults of an event are reported at once, each under the member's name; `ENVELOPE-2` a
-//! payload over its limit is 413 whatever else is wrong, because no correction of the rest would help. Unknown members are
-//! ignored. The checks of the three values are shared with CloudEvents, where they have other names.
+//! - `ENVELOPE-1`: all faults of an event are reported at once, each under its member's name.
+//! - `ENVELOPE-2`: a payload over its limit is 413 whatever else is wrong, because correcting the
+//!   rest would not help.
+//!
+//! Unknown members are ignored. CloudEvents share the checks of the three values.
 
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
@@ -17,7 +19,10 @@ use triggers_protocol::{ErrorCode, EventType, Timestamp};
 ///
 /// # Errors
 /// 400 that names every fault; 413 if the payload is too large.
-pub(super) fn parse(text: &str, payload_bytes_max: usize) -> Result<NewEvent<'_>, ApiError> {
+pub(in crate::api) fn parse(
+    text: &str,
+    payload_bytes_max: usize,
+) -> Result<NewEvent<'_>, ApiError> {
     let mut faults = Faults::default();
     let [event_type, timestamp, payload] =
         members(text, ["event_type", "timestamp", "payload"], &mut faults)?;
@@ -51,7 +56,7 @@ pub(super) fn new_event<'a>(
     }
 }
 
-/// A time; a fault if it is none.
+/// Parses a time; adds a fault if it is invalid.
 pub(super) fn parsed_time(name: &str, text: &str, faults: &mut Faults) -> Option<Timestamp> {
     match Timestamp::parse(text) {
         Ok(time) => Some(time),
@@ -62,7 +67,7 @@ pub(super) fn parsed_time(name: &str, text: &str, faults: &mut Faults) -> Option
     }
 }
 
-/// The payload; a fault if it is no I-JSON object.
+/// Checks a payload; adds a fault if it is not an I-JSON object.
 ///
 /// # Errors
 /// 413 if it is over the limit.
@@ -95,7 +100,8 @@ mod tests {
 
     #[test]
     fn a_good_event_is_read_as_sent() {
-        let text = r#"{"x":1, "payload": { "a" : 1.0 } ,"event_type":"order.cr\u0065ated","timestamp":"2026-01-01T01:00:00+01:00"}"#;
+        let text = r#"{"x":1, "payload": { "a" : 1.0 } ,"event_type":"order.cr\u0065ated",
+            "timestamp":"2026-01-01T01:00:00+01:00"}"#;
         let draft = parse(text, 100).unwrap();
         assert_eq!(draft.payload.get(), r#"{ "a" : 1.0 }"#);
         assert_eq!(draft.event_type.as_str(), "order.created");

@@ -1,9 +1,9 @@
-//! NDJSON: one event a line.
+//! NDJSON: one event on each line.
 //!
-//! Invariant: `NDJSON-1` the line feed alone ends a line, as JSON texts never contain one unescaped; blank lines, also such
-//! with a carriage return, are no events and have no index. It does not look into lines.
+//! `NDJSON-1`: only a line feed ends a line, as JSON never has one unescaped. Blank lines, also
+//! those with a carriage return, are no items and have no index.
 
-/// The lines that are not blank, the first `items_max` of them, and how many there are in all.
+/// The first `items_max` lines that are not blank, and the number of all such lines.
 pub(super) fn lines(body: &[u8], items_max: usize) -> (Vec<&[u8]>, usize) {
     let (mut kept, mut count) = (Vec::new(), 0);
     for line in

@@ -1,9 +1,12 @@
 //! `POST /v1/events`: one event.
 //!
-//! Invariants: `SINGLE-1` 201 means durable; `SINGLE-2` a repeated idempotency key with the same event gives the first
-//! response again, marked by `Idempotent-Replayed`; `SINGLE-3` whatever is refused has left nothing behind.
-//! An array of CloudEvents is taken here as well, as a sender configured with one address would send it; it is then
-//! answered as a batch.
+//! - `SINGLE-1`: 201 means that the event is durable.
+//! - `SINGLE-2`: a repeated idempotency key with the same event has the first response again, with
+//!   the header `Idempotent-Replayed`.
+//! - `SINGLE-3`: a rejected request leaves nothing behind.
+//!
+//! An array of CloudEvents is accepted here too, for senders that are configured with one address;
+//! it is answered as a batch.
 
 use super::append::{REPLAYED_HEADER, Sender, rejected};
 use super::form::Form;
@@ -23,26 +26,37 @@ use axum::response::Response;
 use triggers_actors::model::operations::{Accepted, Append, NewEvent};
 use triggers_protocol::api::{self, CloudEvent, ErrorBody, EventJson};
 
-/// Bytes of a single event's body beside its payload.
+/// Maximum bytes of a single event's body beside its payload.
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Accept an event
 ///
-/// 201 is answered once the event is durable. With an idempotency key the request can be repeated safely for 24 hours.
-/// An array of CloudEvents is answered as a batch.
+/// 201 is answered once the event is durable. With an idempotency key the request can be repeated
+/// safely for 24 hours. An array of CloudEvents is answered as a batch.
 #[utoipa::path(
     post,
     path = "/v1/events",
     tag = "events",
     operation_id = "createEvent",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same", min_length = 1, max_length = 255),
-        ("Prefer" = Option<String>, Header, description = "`return=minimal` leaves the payload out of the response"),
+        (
+            "Idempotency-Key" = Option<String>,
+            Header,
+            description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same",
+            min_length = 1,
+            max_length = 255,
+        ),
+        (
+            "Prefer" = Option<String>,
+            Header,
+            description = "`return=minimal` leaves the payload out of the response",
+        ),
     ),
     request_body(
-        description = "The event. A CloudEvent in binary mode has its attributes in `ce-` headers and its data as the body.",
+        description = "The event. A CloudEvent in binary mode has its attributes in `ce-` headers \
+            and its data as the body.",
         content(
             (api::NewEvent<'static> = "application/json"),
             (CloudEvent<'static> = "application/cloudevents+json"),
@@ -52,11 +66,22 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
     responses(
         (status = 201, description = "The event is durable", body = EventJson<'static>, headers(
             ("Location" = String, description = "The event's path"),
-            ("Idempotent-Replayed" = String, description = "`true` if this is the first response again"),
+            (
+                "Idempotent-Replayed" = String,
+                description = "`true` if this is the first response again"
+            ),
             ("Preference-Applied" = String, description = "`return=minimal` if that was asked for"),
         )),
-        (status = 409, description = "An event with this idempotency key is being accepted right now", body = ErrorBody),
-        (status = 422, description = "The idempotency key was used with another event", body = ErrorBody),
+        (
+            status = 409,
+            description = "An event with this idempotency key is being accepted right now",
+            body = ErrorBody,
+        ),
+        (
+            status = 422,
+            description = "The idempotency key was used with another event",
+            body = ErrorBody,
+        ),
     ),
     security(("api_key" = ["events:write"]), ("bearer" = ["events:write"])),
 )]
@@ -81,7 +106,8 @@ pub(crate) async fn create_event(
     created(&result.map_err(rejected)?, minimal)
 }
 
-/// The event that a body is, once it is paid for. The body is gone then: the connection reads on into the same memory.
+/// Reads and charges the event. The body is dropped here, so that the connection can reuse its
+/// memory for the next request.
 async fn read_event(
     edge: &EdgeState,
     caller: &Caller,

@@ -1,7 +1,9 @@
-//! What requests about keys may contain.
+//! Reads the request bodies about keys.
 //!
-//! Invariants: `KEY-REQUEST-1` every fault of a body is named at once; `KEY-REQUEST-2` an expiry lies in the future. Whether
-//! the caller may have what it asks for is decided by the handlers.
+//! - `KEY-REQUEST-1`: every fault of a body is named at once.
+//! - `KEY-REQUEST-2`: an expiry is in the future.
+//!
+//! The handlers decide whether the caller may have what it asks for.
 
 use crate::http::body;
 use crate::http::body::faults::Faults;
@@ -10,7 +12,7 @@ use crate::http::error::ApiError;
 use triggers_protocol::api::{KeyRotation, NewKey};
 use triggers_protocol::{Scope, TenantId, Timestamp};
 
-/// A rotated key works on for a week at most.
+/// Maximum time that a rotated key goes on working: a week.
 const GRACE_SECONDS_MAX: u64 = 604_800;
 const RATE_MAX: u64 = 100_000_000;
 
@@ -18,7 +20,7 @@ const RATE_MAX: u64 = 100_000_000;
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn new_key(body: &[u8], now: Timestamp) -> Result<NewKey, ApiError> {
+pub(in crate::api) fn new_key(body: &[u8], now: Timestamp) -> Result<NewKey, ApiError> {
     let mut faults = Faults::default();
     let names = ["name", "tenant_id", "scopes", "rate_limit_per_minute", "expires_at"];
     let [name, tenant_id, scopes, rate, expires_at] =
@@ -40,7 +42,7 @@ pub(super) fn new_key(body: &[u8], now: Timestamp) -> Result<NewKey, ApiError> {
 ///
 /// # Errors
 /// 400 that names the fault.
-pub(super) fn rotation(body: Option<&[u8]>) -> Result<KeyRotation, ApiError> {
+pub(in crate::api) fn rotation(body: Option<&[u8]>) -> Result<KeyRotation, ApiError> {
     let mut faults = Faults::default();
     let text = body.map_or(Ok("{}"), body::text)?;
     let [grace] = members(text, ["grace_seconds"], &mut faults)?;
@@ -70,7 +72,9 @@ mod tests {
     fn a_key_needs_a_name_alone() {
         let asked = new_key(br#"{"name":"shop"}"#, Timestamp::from_millis(0)).unwrap();
         assert_eq!((asked.name.as_str(), asked.tenant_id, asked.scopes), ("shop", None, None));
-        let whole = r#"{"name":"s","tenant_id":"acme","scopes":["admin","admin"],"rate_limit_per_minute":5,"expires_at":"2026-01-01T00:00:00Z"}"#;
+        let whole = r#"{"name":"s","tenant_id":"acme","scopes":["admin","admin"],
+            "rate_limit_per_minute":5,
+            "expires_at":"2026-01-01T00:00:00Z"}"#;
         let asked = new_key(whole.as_bytes(), Timestamp::from_millis(0)).unwrap();
         assert_eq!(asked.rate_limit_per_minute, Some(5));
         assert!(asked.scopes.unwrap().contains(&Scope::Admin) && asked.expires_at.is_some());
@@ -78,7 +82,8 @@ mod tests {
 
     #[test]
     fn every_fault_is_named() {
-        let body = r#"{"name":" ","tenant_id":"A","scopes":["root"],"rate_limit_per_minute":0,"expires_at":"1969-01-01T00:00:00Z"}"#;
+        let body = r#"{"name":" ","tenant_id":"A","scopes":["root"],"rate_limit_per_minute":0,
+            "expires_at":"1969-01-01T00:00:00Z"}"#;
         assert_eq!(
             fields(body),
             ["name", "tenant_id", "scopes", "rate_limit_per_minute", "expires_at"]

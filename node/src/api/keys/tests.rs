@@ -133,7 +133,11 @@ async fn a_key_passes_on_no_more_than_it_has() {
         403,
         "neither is one with the rate of its tier"
     );
-    let body = json!({"name": "longer", "rate_limit_per_minute": 50, "expires_at": "2050-01-01T00:00:00Z"});
+    let body = json!({
+        "name": "longer",
+        "rate_limit_per_minute": 50,
+        "expires_at": "2050-01-01T00:00:00Z",
+    });
     let (_, longer) = made(&live, &manager, body).await;
     let path = format!("/v1/keys/{}/rotate", longer["id"].as_str().unwrap());
     assert_eq!(live.send("POST", &path, small, "").await.status, 403, "nor one that lasts longer");

@@ -1,8 +1,9 @@
-//! A whole edge over a store in memory, for tests, and the document compared with what its router serves.
+//! A whole edge over a store in memory, for tests, and the document compared with what its router
+//! serves.
 //!
-//! Invariant: `LIVE-1` what the router answers is what a node would answer: the middleware, authentication and actors are
-//! the real ones, and so is the sender of webhooks, which reaches this machine alone. There is no disk, and no network
-//! between a test and the edge.
+//! Invariant: `LIVE-1` what the router answers is what a node would answer: the middleware,
+//! authentication and actors are the real ones, and so is the sender of webhooks, which reaches
+//! this machine alone. There is no disk, and no network between a test and the edge.
 
 use super::tests::document;
 use crate::access::Access;

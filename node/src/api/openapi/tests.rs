@@ -1,4 +1,5 @@
-//! The document against the committed one, the contract's routes, its own references, the parsers, and the guide of errors.
+//! Compares the document with the committed one, the contract's routes, its own references, the
+//! parsers, and the guide of errors.
 
 use super::*;
 use crate::api::document_json;
@@ -140,20 +141,10 @@ fn the_described_scopes_are_those_of_the_protocol() {
 fn examples_of_requests_are_accepted() {
     let document = document();
     let example = |schema: &str| document["components"]["schemas"][schema]["example"].to_string();
-    crate::api::ingest::accepts_examples(
-        &example("NewEvent"),
-        &example("NewBatch"),
-        &example("CloudEvent"),
-    );
-    let [acknowledgement, extension, refusal] =
-        ["Acknowledgement", "LeaseExtension", "Nack"].map(example);
-    crate::api::events::delivery::accepts_examples(&acknowledgement, &extension, &refusal);
-    crate::api::inbox::accepts_examples(&example("LeaseRequest"), &example("InboxReplay"));
-    let [subscription, patch, rotation] =
-        ["NewSubscription", "SubscriptionPatch", "SecretRotation"].map(example);
-    crate::api::subscriptions::accepts_examples(&subscription, &patch, &rotation);
-    crate::api::keys::accepts_examples(&example("NewKey"), &example("KeyRotation"));
-    crate::api::tenants::accepts_examples(&example("NewTenant"), &example("TenantPatch"));
+    for (schema, read) in crate::api::fuzzing::READERS {
+        read(example(schema).as_bytes()).unwrap_or_else(|error| panic!("{schema}: {error}"));
+    }
+    crate::api::ingest::cloud_events::structured(&example("CloudEvent"), 1_000).unwrap();
 }
 
 /// The name of the schema of an operation's JSON body.

@@ -1,8 +1,11 @@
-//! `GET /v1/subscriptions/{id}/attempts`: what became of a subscription's webhooks, newest first.
+//! `GET /v1/subscriptions/{id}/attempts`: the attempts of a subscription's webhooks, newest first.
 //!
-//! Invariants: `ATTEMPT-LIST-1` an attempt is listed once it has ended; following the cursor neither skips nor repeats
-//! one; `ATTEMPT-LIST-2` `cursor` is null exactly when `has_more` is false; `ATTEMPT-LIST-3` a cursor is for the
-//! subscription that it was made for alone. The attempts of one event, to all subscriptions, are in its status.
+//! - `ATTEMPT-LIST-1`: an attempt is listed once it has ended. Following the cursor neither skips
+//!   nor repeats one.
+//! - `ATTEMPT-LIST-2`: `cursor` is null exactly when `has_more` is false.
+//! - `ATTEMPT-LIST-3`: a cursor opens only for the subscription that it was made for.
+//!
+//! The attempts of one event, to all subscriptions, are in the event's status.
 
 use super::lookup::{not_found, subscription_id};
 use super::page;
@@ -21,7 +24,7 @@ use triggers_actors::model::rows::LoggedAttempt;
 use triggers_protocol::EventId;
 use triggers_protocol::api::{SubscriptionAttempt, SubscriptionAttemptList};
 
-/// Bytes of one attempt's JSON, about.
+/// Approximate bytes of one attempt's JSON.
 const ATTEMPT_BYTES: usize = 320;
 
 fn attempt_json((event_id, logged): (EventId, LoggedAttempt)) -> SubscriptionAttempt {
@@ -46,7 +49,13 @@ fn attempt_json((event_id, logged): (EventId, LoggedAttempt)) -> SubscriptionAtt
     operation_id = "listSubscriptionAttempts",
     params(
         ("id" = String, Path, description = "The subscription's id", format = "uuid"),
-        ("limit" = Option<u32>, Query, description = "Attempts of the page; 50 if absent", minimum = 1, maximum = 200),
+        (
+            "limit" = Option<u32>,
+            Query,
+            description = "Attempts of the page; 50 if absent",
+            minimum = 1,
+            maximum = 200,
+        ),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
     ),
     responses((status = 200, description = "The page", body = SubscriptionAttemptList)),

@@ -1,14 +1,13 @@
-//! The limit of a page: how many entries of a list one response has.
+//! The limit of a page, which is the number of entries of a list in one response.
 //!
-//! Invariant: `PAGE-LIMIT-1` it is what the node's options allow, for every list alike. Where a page begins is told by
-//! a cursor, of which each list has its own kind.
+//! `PAGE-LIMIT-1`: every list has the bounds of the node's options.
 
 use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
 use triggers_cluster_config::LimitOptions;
 
-/// The limit that the values of the parameter `limit` ask for; a fault, and 1 in its place, if they are no number of
-/// entries that a page may have.
+/// The limit in the values of the parameter `limit`. Adds a fault and returns 1 if it is out of
+/// bounds.
 pub(crate) fn limit(values: &[Value], limits: &LimitOptions, faults: &mut Faults) -> usize {
     let Some(text) = query::once("limit", values, faults) else {
         return limits.page_events_default;

@@ -1,8 +1,11 @@
-//! `POST /v1/subscriptions/{id}/test`: a webhook that stands for no event, and what the endpoint does with it.
+//! `POST /v1/subscriptions/{id}/test`: sends a webhook that belongs to no event.
 //!
-//! Invariants: `TEST-SUBSCRIPTION-1` an endpoint that refuses is no error of the request: the answer is 200 and says
-//! so; `TEST-SUBSCRIPTION-2` a disabled subscription is tried like every other, so that one can be mended before it is
-//! enabled. Nothing is stored: neither the subscription nor its attempts know of it.
+//! - `TEST-SUBSCRIPTION-1`: a failure of the endpoint is no error of the request: the response is
+//!   200 and describes the failure.
+//! - `TEST-SUBSCRIPTION-2`: a disabled subscription is tested like any other, so that an endpoint
+//!   can be repaired before the subscription is enabled.
+//!
+//! Nothing is stored, and the subscription's attempts do not list the test.
 
 use super::lookup::present;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
@@ -16,7 +19,7 @@ use axum::response::Response;
 use triggers_actors::{Ping, SendOutcome};
 use triggers_protocol::api::{ErrorBody, SubscriptionTest};
 
-/// Bytes of the response, about.
+/// Approximate bytes of the response.
 const TEST_BYTES: usize = 256;
 
 fn test_json(Ping { outcome, took }: Ping) -> SubscriptionTest {
@@ -33,8 +36,8 @@ fn test_json(Ping { outcome, took }: Ping) -> SubscriptionTest {
 
 /// Test a subscription
 ///
-/// Sends a `ping` to the endpoint, signed like every webhook, and answers with what the endpoint did. The `ping` is no
-/// event: it is sent once and kept nowhere.
+/// Sends a `ping` to the endpoint, signed like every webhook, and answers with what the endpoint
+/// did. The `ping` is no event: it is sent once and kept nowhere.
 #[utoipa::path(
     post,
     path = "/v1/subscriptions/{id}/test",
@@ -42,8 +45,16 @@ fn test_json(Ping { outcome, took }: Ping) -> SubscriptionTest {
     operation_id = "testSubscription",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
     responses(
-        (status = 200, description = "What the endpoint did, also if it refused", body = SubscriptionTest),
-        (status = 429, description = "The tenant has a `ping` on its way already", body = ErrorBody),
+        (
+            status = 200,
+            description = "What the endpoint did, also if it refused",
+            body = SubscriptionTest,
+        ),
+        (
+            status = 429,
+            description = "The tenant has a `ping` on its way already",
+            body = ErrorBody,
+        ),
     ),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]

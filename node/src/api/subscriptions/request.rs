@@ -1,8 +1,10 @@
-//! What requests about subscriptions may contain.
+//! Reads the request bodies about subscriptions.
 //!
-//! Invariants: `SUBSCRIPTION-REQUEST-1` every fault of a body is named at once, under the name that the client used;
-//! `SUBSCRIPTION-REQUEST-2` in a change absent means unchanged, `null` means the default, for everything that has one;
-//! `SUBSCRIPTION-REQUEST-3` no part of a secret is in an error. Where the name in a target leads is not looked up here.
+//! - `SUBSCRIPTION-REQUEST-1`: every fault of a body is named at once, under the name that the
+//!   client used.
+//! - `SUBSCRIPTION-REQUEST-2`: in a change, an absent member leaves the setting as it is, and
+//!   `null` sets the default, for each setting that has one.
+//! - `SUBSCRIPTION-REQUEST-3`: no part of a secret is in an error.
 
 #[cfg(test)]
 mod tests;
@@ -21,22 +23,22 @@ use triggers_protocol::api::{
 use triggers_protocol::webhook::{SignatureScheme, SigningKey};
 use triggers_protocol::{Environment, EventTypePattern, Malformed, SubscriptionId};
 
-/// Patterns of one subscription.
+/// Maximum patterns of one subscription.
 const EVENT_TYPES_MAX: usize = 100;
 const DESCRIPTION_CHARACTERS_MAX: usize = 200;
 const MAX_IN_FLIGHT_MAX: u64 = 1_000;
 const MAX_IN_FLIGHT_DEFAULT: u32 = 32;
-/// An older key signs for a week at most, and for a day if nothing else was asked for.
+/// An older key signs for at most a week, by default for a day.
 const GRACE_SECONDS_MAX: u64 = 604_800;
 const GRACE_SECONDS_DEFAULT: u32 = 86_400;
 
-/// By what a request is judged.
+/// The rules that depend on the node and the caller.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules<'a> {
-    /// Where webhooks may go.
-    pub(super) targets: &'a TargetPolicy,
-    /// Whether the caller may have events tried for longer than a day.
-    pub(super) is_admin: bool,
+pub(in crate::api) struct Rules<'a> {
+    /// The targets that may be called.
+    pub(in crate::api) targets: &'a TargetPolicy,
+    /// Whether the caller may retry for longer than a day.
+    pub(in crate::api) is_admin: bool,
 }
 
 /// The row of a new subscription, with a new key if none was given.
@@ -83,7 +85,10 @@ pub(super) fn grace(seconds: Option<u32>) -> Duration {
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn new_subscription(body: &[u8], rules: Rules<'_>) -> Result<NewSubscription, ApiError> {
+pub(in crate::api) fn new_subscription(
+    body: &[u8],
+    rules: Rules<'_>,
+) -> Result<NewSubscription, ApiError> {
     let mut faults = Faults::default();
     let names = [
         "secret",
@@ -119,7 +124,7 @@ pub(super) fn new_subscription(body: &[u8], rules: Rules<'_>) -> Result<NewSubsc
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn patch(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionPatch, ApiError> {
+pub(in crate::api) fn patch(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionPatch, ApiError> {
     let mut faults = Faults::default();
     let names = [
         "status",
@@ -144,7 +149,7 @@ pub(super) fn patch(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionPatch, 
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn rotation(body: Option<&[u8]>) -> Result<SecretRotation, ApiError> {
+pub(in crate::api) fn rotation(body: Option<&[u8]>) -> Result<SecretRotation, ApiError> {
     let mut faults = Faults::default();
     let text = body.map_or(Ok("{}"), body::text)?;
     let [secret, grace] = members(text, ["secret", "grace_seconds"], &mut faults)?;
@@ -172,7 +177,7 @@ fn settings_of(
     }
 }
 
-/// The target under either of its names. Under both it must be the same.
+/// The normalised target, under either of its names. Under both it must be the same.
 fn parsed_target(
     names: [Member<'_>; 2],
     policy: &TargetPolicy,

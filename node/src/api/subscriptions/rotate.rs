@@ -1,8 +1,11 @@
-//! `POST /v1/subscriptions/{id}/rotate`: a new key, beside which the older ones sign for a while.
+//! `POST /v1/subscriptions/{id}/rotate`: sets a new key; the older ones sign for a while beside it.
 //!
-//! Invariants: `ROTATE-SECRET-1` without a key of the caller's the new one has the scheme of the newest, so that a
-//! receiver goes on checking as it does; `ROTATE-SECRET-2` the older keys sign until the grace is over, so that a
-//! receiver can change over without refusing a webhook. How many keys sign at once is bounded where they are stored.
+//! - `ROTATE-SECRET-1`: a key that the node makes has the scheme of the newest key, so that a
+//!   receiver goes on checking signatures in the same way.
+//! - `ROTATE-SECRET-2`: the older keys sign until the grace period ends, so that a receiver can
+//!   change its key without rejecting a webhook.
+//!
+//! The store limits how many keys sign at once.
 
 use super::json::{SUBSCRIPTION_BYTES, scheme, with_secret};
 use super::lookup::{by, not_found, present, subscription_id};
@@ -22,8 +25,8 @@ use triggers_protocol::webhook::SigningKey;
 
 /// Rotate a subscription's secret
 ///
-/// Until the grace period is over webhooks have a signature of each key. The response is the only place that ever shows
-/// the new secret.
+/// Until the grace period is over webhooks have a signature of each key. The response is the only
+/// place that ever shows the new secret.
 #[utoipa::path(
     post,
     path = "/v1/subscriptions/{id}/rotate",
@@ -31,7 +34,11 @@ use triggers_protocol::webhook::SigningKey;
     operation_id = "rotateSubscriptionSecret",
     params(("id" = String, Path, description = "The subscription's id", format = "uuid")),
     request_body(content = Option<SecretRotation>, content_type = "application/json"),
-    responses((status = 200, description = "The subscription and its new secret", body = Subscription)),
+    responses((
+        status = 200,
+        description = "The subscription and its new secret",
+        body = Subscription,
+    )),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
 pub(crate) async fn rotate_secret(

@@ -1,5 +1,5 @@
-//! Subscriptions through the whole edge: who may make, see and change them, and what is shown of their keys. What
-//! reaches an endpoint is in `webhooks`; what a request may contain has its tests beside the parser.
+//! Tests subscriptions through the HTTP API: who may make, see and change them, and what is shown
+//! of their keys. What reaches an endpoint is in `webhooks`; the parser has its own tests.
 
 mod webhooks;
 
@@ -51,7 +51,12 @@ async fn a_subscription_is_made_read_changed_and_removed() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let policy = json!({"delays_seconds": [1, 2]});
-    let body = json!({"target_url": TARGET, "event_types": ["order.*", "*", "a"], "description": "d", "retry_policy": policy});
+    let body = json!({
+        "target_url": TARGET,
+        "event_types": ["order.*", "*", "a"],
+        "description": "d",
+        "retry_policy": policy,
+    });
     let (first, path) = made(&live, &key, body).await;
     let (second, _) = made(&live, &key, json!({"targetUrl": TARGET})).await;
     let members: BTreeSet<_> = first.as_object().unwrap().keys().map(String::as_str).collect();

@@ -1,7 +1,8 @@
-//! What requests about tenants may contain.
+//! Reads the request bodies about tenants.
 //!
-//! Invariants: `TENANT-REQUEST-1` every fault of a body is named at once; `TENANT-REQUEST-2` absent means unchanged, `null`
-//! means the default, for every setting that has one. It does not know which tenants there are.
+//! - `TENANT-REQUEST-1`: every fault of a body is named at once.
+//! - `TENANT-REQUEST-2`: in a change, an absent member leaves the setting as it is, and `null` sets
+//!   the default, for each setting that has one.
 
 use crate::http::body;
 use crate::http::body::faults::Faults;
@@ -12,7 +13,7 @@ use triggers_actors::model::rows::TenantRow;
 use triggers_protocol::api::{NewTenant, TenantPatch};
 use triggers_protocol::{Environment, TenantId};
 
-/// The greatest whole number that every JSON reader keeps.
+/// The greatest integer that every JSON reader represents exactly.
 const EVENTS_MAX: u64 = (1 << 53) - 1;
 const RETENTION_DAYS_DEFAULT: u16 = 30;
 const RETENTION_DAYS_MAX: u64 = 365;
@@ -60,7 +61,7 @@ const NAMES: [&str; 7] =
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn new_tenant(body: &[u8]) -> Result<NewTenant, ApiError> {
+pub(in crate::api) fn new_tenant(body: &[u8]) -> Result<NewTenant, ApiError> {
     let mut faults = Faults::default();
     let [id, name, settings @ ..] = members(body::text(body)?, NAMES, &mut faults)?;
     let id = id.parsed(&mut faults, TenantId::parse);
@@ -81,7 +82,7 @@ pub(super) fn new_tenant(body: &[u8]) -> Result<NewTenant, ApiError> {
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(super) fn tenant_patch(body: &[u8]) -> Result<TenantPatch, ApiError> {
+pub(in crate::api) fn tenant_patch(body: &[u8]) -> Result<TenantPatch, ApiError> {
     let mut faults = Faults::default();
     let [_, name, settings @ ..] = members(body::text(body)?, NAMES, &mut faults)?;
     let name = name.raw.and_then(|_| name.required_name(&mut faults));
@@ -144,7 +145,8 @@ mod tests {
         let five = br#"{"id":"ignored","max_inbox_events":5}"#;
         apply(&tenant_patch(five).unwrap(), &mut changed);
         assert_eq!(changed, TenantRow { max_inbox_events: Some(5), ..row() });
-        let nulls = br#"{"tier":null,"retention_days":null,"max_inbox_events":null,"retry_policy":null,"flags":null}"#;
+        let nulls = br#"{"tier":null,"retention_days":null,"max_inbox_events":null,
+            "retry_policy":null,"flags":null}"#;
         apply(&tenant_patch(nulls).unwrap(), &mut changed);
         let none =
             (changed.tier, changed.retention_days, changed.max_inbox_events, changed.retry_policy);
@@ -154,7 +156,8 @@ mod tests {
 
     #[test]
     fn every_fault_is_named() {
-        let body = br#"{"id":"A","name":"","tier":"gold","retention_days":366,"max_inbox_events":0,"retry_policy":{},"flags":{"a":1}}"#;
+        let body = br#"{"id":"A","name":"","tier":"gold","retention_days":366,
+            "max_inbox_events":0,"retry_policy":{},"flags":{"a":1}}"#;
         let fields = |error: ApiError| {
             error.details.into_iter().map(|detail| detail.field).collect::<Vec<_>>()
         };

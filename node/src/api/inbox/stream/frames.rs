@@ -1,22 +1,23 @@
 //! The text of a stream of Server-Sent Events.
 //!
-//! Invariants: `FRAMES-1` an event is one frame with one `data` line: line breaks between the tokens of a payload become
-//! spaces, which changes no value, because strings have theirs escaped; `FRAMES-2` a frame is whole or not there.
+//! - `FRAMES-1`: an event is one frame with one `data` line. Line breaks between the tokens of a
+//!   payload become spaces, which changes no value: those in strings are escaped.
+//! - `FRAMES-2`: a frame is sent completely or not at all.
 
 use crate::api::event_json;
 use crate::http::error::ApiError;
 use bytes::Bytes;
 use triggers_protocol::Event;
 
-/// The beginning of every stream: a client that loses it comes back after a second.
+/// The first bytes of every stream: a client that loses the connection returns after a second.
 pub(super) const GREETING: Bytes = Bytes::from_static(b"retry: 1000\n\n");
-/// What shows that a silent stream is alive.
+/// The comment that shows that a silent stream is alive.
 pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
-/// Frames of events, one after another.
+/// The frames of events, one after another.
 ///
 /// # Errors
-/// 500 if a stored payload is not what was accepted.
+/// 500 if a stored payload is not JSON.
 pub(super) fn frames(events: &[Event]) -> Result<Bytes, ApiError> {
     let jsons: Vec<_> = events.iter().map(event_json::complete).collect::<Result<_, _>>()?;
     let mut text = Vec::with_capacity(jsons.iter().map(|json| json.bytes_hint() + 80).sum());

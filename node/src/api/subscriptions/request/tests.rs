@@ -29,7 +29,8 @@ fn a_subscription_needs_a_target_alone() {
     for body in [
         r#"{"target_url":"https://example.com/"}"#,
         r#"{"targetUrl":"https://example.com/","target_url":null}"#,
-        r#"{"targetUrl":"https://example.com/","target_url":"https://example.com/","event_types":[],"secret":null}"#,
+        r#"{"targetUrl":"https://example.com/","target_url":"https://example.com/",
+            "event_types":[],"secret":null}"#,
     ] {
         let row = made(body).unwrap();
         assert_eq!((row.target_url.as_str(), row.max_in_flight), ("https://example.com/", 32));
@@ -66,7 +67,8 @@ fn the_scheme_is_that_of_the_secret() {
 #[test]
 fn every_fault_is_named() {
     let body = format!(
-        r#"{{"target_url":"x","event_types":["a","b..c","*.d"],"description":"{}","secret":"whsec_AAAA",
+        r#"{{"target_url":"x","event_types":["a","b..c","*.d"],"description":"{}",
+        "secret":"whsec_AAAA",
         "signature_scheme":"rsa","retry_policy":{{"delays_seconds":[86401]}},"max_in_flight":1001}}"#,
         "ä".repeat(201)
     );

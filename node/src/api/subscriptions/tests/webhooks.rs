@@ -1,4 +1,5 @@
-//! What reaches an endpoint, and what the tenant is told of it: pings, signatures of old and new keys, attempts.
+//! What reaches an endpoint, and what the tenant is told of it: pings, signatures of old and new
+//! keys, attempts.
 //!
 //! The endpoints are real servers on this machine, reached by the production sender.
 
@@ -81,7 +82,12 @@ async fn a_ping_is_signed_and_its_end_is_told() {
     let answer = live.send("POST", &format!("{path}/test"), &key, "").await;
     assert_eq!(answer.status, 200, "{}", answer.json);
     assert!(answer.json["duration_ms"].is_u64(), "{}", answer.json);
-    let expected = json!({"delivered": true, "http_status": 204, "error": null, "duration_ms": answer.json["duration_ms"]});
+    let expected = json!({
+        "delivered": true,
+        "http_status": 204,
+        "error": null,
+        "duration_ms": answer.json["duration_ms"],
+    });
     assert_eq!(answer.json, expected, "TEST-SUBSCRIPTION-2");
     let webhook = next(&mut received).await;
     assert!(is_signed(&webhook, &subscription["secret"]), "{webhook:?}");
