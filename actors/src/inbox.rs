@@ -99,8 +99,8 @@ impl Actor for Inbox {
                 subscriptions_max: options.delivery.subscriptions_max,
             },
         };
-        let slots = arguments.delivery.permits.quiescing_with(arguments.is_quiescing.clone());
-        let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), slots);
+        let permits = arguments.delivery.permits.quiescing_with(arguments.is_quiescing.clone());
+        let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), permits);
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
         Ok(InboxState {
             arguments: Arc::new(arguments),

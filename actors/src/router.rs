@@ -45,24 +45,24 @@ struct RouterParts {
     node: Arc<Admission>,
     reads: Semaphore,
     delivery: Arc<Delivery>,
-    /// Tenants with a ping on its way.
+    /// Tenants with a ping in flight.
     pinging: Arc<Mutex<HashSet<TenantId>>>,
 }
 
-/// A tenant in numbers.
+/// Numbers of a tenant's inbox.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     /// Events by status.
     pub counts: Counts,
-    /// When the oldest event that is not delivered was accepted.
+    /// Time of acceptance of the oldest waiting event.
     pub oldest_waiting: Option<Timestamp>,
-    /// Events accepted a second, over the last minute.
+    /// Events accepted per second, over the last minute.
     pub ingested_per_second: f64,
-    /// Events acknowledged a second, over the last minute.
+    /// Events delivered per second, over the last minute.
     pub delivered_per_second: f64,
 }
 
-/// Where a tenant's data is.
+/// What a read of a tenant's data needs.
 struct TenantData {
     guard: Arc<Guard>,
     keys: TenantKeys,
@@ -146,14 +146,14 @@ impl Router {
         Ok(results)
     }
 
-    /// Waits until there may be more for consumers in the tenant's inbox, or `until`. It may return without either.
+    /// Waits until consumers may find more in the tenant's inbox, or until `until`. It may return early.
     pub async fn changed(&self, tenant: &TenantId, until: Instant) {
         let Ok(partition) = self.partition(tenant) else { return };
         let Some(inbox) = partition.inboxes.get(tenant) else {
             return tokio::time::sleep_until(until).await;
         };
         inbox.touch(self.0.store.environment().monotonic());
-        // Whoever waits asks again afterwards, so that it does not matter which of the two it was.
+        // The caller reads again afterwards, so it does not matter which of the two it was.
         let _ = timeout_at(until, inbox.signals.committed.notified()).await;
     }
 
@@ -232,7 +232,7 @@ impl Router {
             .await
     }
 
-    /// A tenant in numbers.
+    /// Numbers of a tenant's inbox.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -266,7 +266,7 @@ impl Router {
         self.0.routing.load().0.get(&partition).cloned().ok_or(BrokerError::NotOwner)
     }
 
-    /// The partition of a tenant, and the right to be behind its gate.
+    /// The partition of a tenant, and a pass of its gate.
     async fn enter(
         &self,
         tenant: &TenantId,
@@ -277,7 +277,7 @@ impl Router {
         Ok((partition, entered))
     }
 
-    /// What a read of a tenant's data needs.
+    /// Enters the tenant's partition for a read.
     async fn data(&self, tenant: &TenantId, deadline: Instant) -> Result<TenantData, BrokerError> {
         let (partition, entered) = self.enter(tenant, deadline).await?;
         let keys = TenantKeys::new(partition.id(), tenant);
@@ -289,7 +289,7 @@ impl Router {
         })
     }
 
-    /// Runs a read when there is a place for it.
+    /// Runs a read when one of the permits for reads is free.
     async fn read<'env, T: Send>(
         &self,
         deadline: Instant,
@@ -297,9 +297,9 @@ impl Router {
         + Send
         + Sync,
     ) -> Result<T, BrokerError> {
-        let slot = timeout_at(deadline, self.0.reads.acquire()).await;
-        let _slot =
-            slot.map_err(|_| BrokerError::NodeBusy)?.expect("the semaphore is never closed");
+        let permit = timeout_at(deadline, self.0.reads.acquire()).await;
+        let _permit =
+            permit.map_err(|_| BrokerError::NodeBusy)?.expect("the semaphore is never closed");
         Ok(self.0.store.run(Run::idempotent(deadline), read).await?)
     }
 

@@ -1,12 +1,13 @@
-//! What an inbox pushes: for each subscription what is due, what is on its way, and whether its endpoint is left alone.
-//! A part of [`super::machine`], without I/O like it.
+//! Schedules the webhooks of an inbox: for each subscription, its due time, its running attempts and
+//! its breaker. Part of [`super::machine`], without I/O like it.
 //!
-//! Told by the machine: what was loaded, what a commit has changed, that an attempt is over. It gives writes: claims of
-//! attempts, and the clearing away of what waits for a subscription that is not delivered to any more.
-//! Invariants: `DISPATCH-1` no attempt is claimed without a slot of the node for it; `DISPATCH-2` a subscription has no more
-//! webhooks on its way than it may, nor has the tenant, nor any while its breaker is open; `DISPATCH-3` a subscription has at
-//! most one claim under way; `DISPATCH-4` subscriptions take turns: the one that was served last comes last. What is due
-//! but cannot be claimed now has a time at which it is looked at again, or something whose end brings it about.
+//! The machine passes in the loaded state, the notices of commits and the ends of attempts. The
+//! dispatcher returns work: claims of attempts, and giving up what waits for an inactive subscription.
+//! Invariants: `DISPATCH-1` no attempt is claimed without a delivery permit; `DISPATCH-2` neither a
+//! subscription nor the tenant has more attempts in flight than it may, and a subscription has none
+//! while its breaker is open; `DISPATCH-3` a subscription has at most one claim in flight; `DISPATCH-4`
+//! subscriptions take turns: the one served last comes last. A webhook that is due but cannot be
+//! claimed now has a time of its next check, or waits for the end of something under way.
 
 use super::request::OwnWork;
 use crate::delivery::breaker::{Breaker, BreakerLimits};
@@ -19,10 +20,10 @@ use triggers_protocol::{SubscriptionId, Timestamp};
 use triggers_store::tables::batch::{Claimed, EndpointHealth};
 use triggers_store::tables::rows::{DisabledReason, SubscriptionRow, SubscriptionStatus};
 
-/// Attempts of one claim.
+/// Most attempts of one claim.
 const CLAIM_MAX: usize = 64;
 
-/// A time that has come, whatever the clock says.
+/// A time in the past, whatever the clock says.
 const AT_ONCE: Timestamp = Timestamp::EPOCH;
 
 /// Limits of an inbox's webhooks.
@@ -48,11 +49,11 @@ impl DeliveryOptions {
 pub(crate) struct Dispatched {
     pub(crate) subscription: Arc<SubscriptionRow>,
     pub(crate) attempts: Vec<(Claimed, DeliveryPermit)>,
-    /// Until when something must be heard of them.
+    /// Time at which an attempt without a result counts as interrupted.
     pub(crate) until: Timestamp,
 }
 
-/// The time, on both clocks.
+/// Present time on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
     pub(crate) wall: Timestamp,
@@ -61,41 +62,41 @@ pub(crate) struct Now {
 
 struct Lane {
     row: Arc<SubscriptionRow>,
-    /// When the first of its webhooks is due, or is to be looked after; it may be too early.
+    /// Due time of its first webhook; it may be too early.
     due: Option<Timestamp>,
     running: usize,
-    /// Whether a claim or a clearing is under way.
+    /// A claim, or giving up, is waiting or in flight.
     is_asking: bool,
-    /// For the claim that is under way.
+    /// Permits of the claim in flight.
     reserved: Vec<DeliveryPermit>,
     breaker: Breaker,
 }
 
 pub(crate) struct Dispatcher {
     limits: DispatchLimits,
-    slots: DeliveryPermits,
+    permits: DeliveryPermits,
     lanes: BTreeMap<SubscriptionId, Lane>,
     running: usize,
     served_last: Option<SubscriptionId>,
-    /// Whether the shell waits for a slot on behalf of this inbox.
-    awaits_slot: bool,
+    /// The shell waits for a permit on behalf of this inbox.
+    awaits_permit: bool,
     granted: Option<DeliveryPermit>,
 }
 
 impl Dispatcher {
-    pub(crate) fn new(limits: DispatchLimits, slots: DeliveryPermits) -> Self {
+    pub(crate) fn new(limits: DispatchLimits, permits: DeliveryPermits) -> Self {
         Self {
             limits,
-            slots,
+            permits,
             lanes: BTreeMap::new(),
             running: 0,
             served_last: None,
-            awaits_slot: false,
+            awaits_permit: false,
             granted: None,
         }
     }
 
-    /// The subscriptions as they are stored; what is known of attempts under way stays.
+    /// Sets the subscriptions as they are stored. Running attempts stay known.
     pub(crate) fn load(&mut self, subscriptions: Vec<(SubscriptionRow, Option<Timestamp>)>) {
         let mut before = std::mem::take(&mut self.lanes);
         for (row, due) in subscriptions {
@@ -128,7 +129,7 @@ impl Dispatcher {
         self.lanes.insert(id, lane);
     }
 
-    /// A subscription was made or changed. One that was made active again is tried at once.
+    /// A subscription was created or changed. A status change resets its breaker.
     pub(crate) fn changed(&mut self, row: SubscriptionRow) {
         let mut lane = self.lanes.remove(&row.id).unwrap_or_else(|| self.lane(&row));
         let has_turned = row.status != lane.row.status;
@@ -136,13 +137,13 @@ impl Dispatcher {
             lane.breaker = Breaker::new(self.limits.breaker);
         }
         if has_turned && !row.is_active() {
-            // What waits is to be cleared away.
+            // Its waiting webhooks are to be given up.
             lane.due = Some(AT_ONCE);
         }
         self.put(lane, row);
     }
 
-    /// A subscription is about to be removed.
+    /// A subscription was deleted; its waiting webhooks are to be given up.
     pub(crate) fn deleted(&mut self, id: SubscriptionId) {
         if let Some(lane) = self.lanes.get(&id) {
             let row = SubscriptionRow {
@@ -162,12 +163,12 @@ impl Dispatcher {
         }
     }
 
-    /// What to ask of the store now, and whether to wait for a slot.
+    /// Work to do now, and whether the shell must wait for a permit.
     pub(crate) fn plan(&mut self, now: Now) -> (Vec<OwnWork>, bool) {
         let mut work = Vec::new();
         let mut wants_permit = false;
         let tenant_max =
-            if self.slots.is_quiescing() { 0 } else { self.limits.tenant_in_flight_max };
+            if self.permits.is_quiescing() { 0 } else { self.limits.tenant_in_flight_max };
         for id in self.in_turn() {
             let room = tenant_max.saturating_sub(self.running + self.reserved());
             let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.is_due(now)) else {
@@ -183,22 +184,22 @@ impl Dispatcher {
                 continue;
             }
             let mut reserved: Vec<DeliveryPermit> = self.granted.take().into_iter().collect();
-            reserved.extend(self.slots.try_acquire(wanted - reserved.len()));
+            reserved.extend(self.permits.try_acquire(wanted - reserved.len()));
             if reserved.is_empty() {
-                wants_permit = !self.awaits_slot;
-                self.awaits_slot = true;
+                wants_permit = !self.awaits_permit;
+                self.awaits_permit = true;
                 break;
             }
             work.push(OwnWork::Claim { subscription: id, limit: reserved.len() });
             (lane.is_asking, lane.reserved) = (true, reserved);
             self.served_last = Some(id);
         }
-        // One that nobody has a use for any more is another tenant's.
+        // An unused permit goes back for other tenants.
         self.granted = None;
         (work, wants_permit)
     }
 
-    /// The subscriptions, beginning behind the one that was served last.
+    /// The subscriptions, beginning after the one served last (`DISPATCH-4`).
     fn in_turn(&self) -> Vec<SubscriptionId> {
         let is_behind = |id: &&SubscriptionId| self.served_last.is_some_and(|last| **id > last);
         let behind = self.lanes.keys().filter(is_behind);
@@ -209,11 +210,11 @@ impl Dispatcher {
         self.lanes.values().map(|lane| lane.reserved.len()).sum()
     }
 
-    /// The slot that was waited for has come; none if there will be no more.
-    pub(crate) fn granted(&mut self, slot: Option<DeliveryPermit>) {
-        // After the last one nothing is claimed any more, so that nobody needs to wait again.
-        self.awaits_slot = slot.is_none();
-        self.granted = slot;
+    /// The permit that the shell waited for; none if the node gives no more.
+    pub(crate) fn granted(&mut self, permit: Option<DeliveryPermit>) {
+        // Without further permits nothing is claimed any more, so the shell need not wait again.
+        self.awaits_permit = permit.is_none();
+        self.granted = permit;
     }
 
     /// Attempts have begun.
@@ -225,15 +226,16 @@ impl Dispatcher {
         until: Timestamp,
     ) -> Option<Dispatched> {
         let lane = self.lanes.get_mut(&id)?;
-        assert!(attempts.len() <= lane.reserved.len(), "DISPATCH-1: more attempts than slots");
-        // One that is not delivered to any more is still to be cleared away.
+        assert!(attempts.len() <= lane.reserved.len(), "DISPATCH-1: more attempts than permits");
+        // Webhooks of an inactive subscription are still to be given up.
         lane.due = if lane.row.is_active() { next } else { Some(AT_ONCE) };
         lane.running += attempts.len();
         self.running += attempts.len();
-        let begun = attempts.into_iter().zip(lane.reserved.drain(..)).map(|(claimed, mut slot)| {
-            slot.hold(claimed.event.payload.len());
-            (claimed, slot)
-        });
+        let begun =
+            attempts.into_iter().zip(lane.reserved.drain(..)).map(|(claimed, mut permit)| {
+                permit.hold(claimed.event.payload.len());
+                (claimed, permit)
+            });
         let attempts: Vec<_> = begun.collect();
         (!attempts.is_empty()).then(|| Dispatched {
             subscription: lane.row.clone(),
@@ -265,22 +267,27 @@ impl Dispatcher {
             self.changed(*row);
         }
         if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.row.is_active()) {
-            // It may have been the last thing that kept it.
+            // This attempt may have been the last one to wait for.
             lane.due = Some(AT_ONCE);
         }
         has_opened
     }
 
-    /// What waited was given up, or a part of it: the rest is to be looked at then.
-    pub(crate) fn gave_up(&mut self, id: SubscriptionId, next: Option<Timestamp>, removed: bool) {
+    /// Waiting webhooks were given up; `next` is the time at which there is more.
+    pub(crate) fn gave_up(
+        &mut self,
+        id: SubscriptionId,
+        next: Option<Timestamp>,
+        is_removed: bool,
+    ) {
         match self.lanes.get_mut(&id) {
-            Some(_) if removed => drop(self.lanes.remove(&id)),
+            Some(_) if is_removed => drop(self.lanes.remove(&id)),
             Some(lane) if !lane.row.is_active() => lane.due = next,
             _ => {}
         }
     }
 
-    /// What was asked of the store for this subscription has come to its end, whichever that was.
+    /// The claim or the giving up for this subscription has ended, with or without success.
     pub(crate) fn answered(&mut self, id: SubscriptionId) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.is_asking = false;
@@ -288,7 +295,7 @@ impl Dispatcher {
         }
     }
 
-    /// An attempt is over: nothing of it runs any more.
+    /// The actor of an attempt has ended.
     pub(crate) fn ended(&mut self, id: SubscriptionId) {
         self.running = self.running.saturating_sub(1);
         if let Some(lane) = self.lanes.get_mut(&id) {
@@ -298,8 +305,9 @@ impl Dispatcher {
 
     /// When [`Dispatcher::plan`] may have something to do, unless something under way ends before.
     pub(crate) fn next(&self, now: Now) -> Option<Timestamp> {
-        let is_under_way =
-            self.running > 0 || self.awaits_slot || self.lanes.values().any(|lane| lane.is_asking);
+        let is_under_way = self.running > 0
+            || self.awaits_permit
+            || self.lanes.values().any(|lane| lane.is_asking);
         let next = self.lanes.values().filter_map(|lane| {
             let due = lane.due.filter(|_| !lane.is_asking)?;
             let held_until = lane.held_until(now).filter(|_| lane.row.is_active());
@@ -327,7 +335,7 @@ impl Dispatcher {
     /// Whether something is known or waited for that would be forgotten with the inbox, and found out again.
     pub(crate) fn is_attached(&self) -> bool {
         let has_learned = |lane: &Lane| lane.due.is_some() && !lane.breaker.is_closed();
-        self.awaits_slot || self.lanes.values().any(has_learned)
+        self.awaits_permit || self.lanes.values().any(has_learned)
     }
 }
 

@@ -2,7 +2,7 @@
 //! with the handles of all served partitions.
 
 use super::InboxTable;
-use crate::admission::{Permit, Refused, count_rejection};
+use crate::admission::{Permit, Rejected, count_rejection};
 use crate::error::BrokerError;
 use crate::gate::Gate;
 use crate::inbox::handle::InboxHandle;
@@ -84,11 +84,11 @@ impl PartitionHandle {
             };
             match inbox.admission.enter(bytes) {
                 Ok(permit) => return Ok((inbox, permit)),
-                Err(Refused::Busy) => {
+                Err(Rejected::Busy) => {
                     count_rejection("tenant");
                     return Err(BrokerError::TenantBusy);
                 }
-                Err(Refused::Closed) => {}
+                Err(Rejected::Closed) => {}
             }
         }
         Err(BrokerError::NodeBusy)

@@ -20,16 +20,16 @@ use triggers_store::tables::subscriptions::{self, AttemptPage, AuditPage, Before
 /// The event type of a ping.
 const PING: &str = "ping";
 
-/// What became of a ping.
+/// Result of a ping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ping {
-    /// What the endpoint did.
+    /// Answer of the endpoint, or the failure.
     pub outcome: SendOutcome,
-    /// How long it took.
+    /// Time from the start to the outcome.
     pub took: Duration,
 }
 
-/// A tenant's ping that is on its way.
+/// Guard of a tenant's ping in flight.
 struct Pinging {
     tenants: Arc<Mutex<HashSet<TenantId>>>,
     tenant: TenantId,
@@ -112,11 +112,11 @@ impl Router {
             .await
     }
 
-    /// Sends a webhook that stands for no event, and waits for what the endpoint does.
+    /// Sends a webhook that stands for no event, and waits for the outcome.
     ///
     /// # Errors
-    /// [`BrokerError::TenantBusy`] if the tenant has a ping on its way; [`BrokerError::NodeBusy`] if there is no slot before
-    /// the deadline.
+    /// [`BrokerError::TenantBusy`] if the tenant has a ping in flight; [`BrokerError::NodeBusy`] if there
+    /// is no permit before the deadline.
     pub async fn ping(
         &self,
         tenant: &TenantId,
@@ -127,8 +127,8 @@ impl Router {
             count_rejection("pings");
             return Err(BrokerError::TenantBusy);
         };
-        let slot = timeout_at(deadline, self.0.delivery.permits.acquire()).await;
-        let Ok(Some(_slot)) = slot else { return Err(BrokerError::NodeBusy) };
+        let permit = timeout_at(deadline, self.0.delivery.permits.acquire()).await;
+        let Ok(Some(_permit)) = permit else { return Err(BrokerError::NodeBusy) };
         let environment = self.0.store.environment();
         let (at, began) = (environment.now(), environment.monotonic());
         let id = EventId::mint(EventId::ZERO, at, environment.bytes());

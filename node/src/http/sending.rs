@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use triggers_actors::admission::{Admission, Permit, Refused, count_rejection};
+use triggers_actors::admission::{Admission, Permit, Rejected, count_rejection};
 
 /// Smaller responses are not worth the counting.
 const HELD_BYTES_MIN: u64 = 8 * 1024;
@@ -88,13 +88,13 @@ struct Held {
 /// Makes a large response count at the door, and tells its connection by when it must be over.
 ///
 /// # Errors
-/// [`Refused`] if as much is being sent as may be.
+/// [`Rejected`] if as much is being sent as may be.
 pub(crate) fn hold(
     response: Response,
     door: &Arc<Admission>,
     connection: Option<&Arc<Sending>>,
     timeout: Duration,
-) -> Result<Response, Refused> {
+) -> Result<Response, Rejected> {
     let hint = response.body().size_hint();
     let bytes = hint.upper().unwrap_or(hint.lower());
     let content_type = response.headers().get(CONTENT_TYPE);

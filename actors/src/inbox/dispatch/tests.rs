@@ -1,12 +1,12 @@
-//! The dispatcher against random orders of what can happen: its bounds hold, its slots come back, and it never stops while
-//! something is due.
+//! The dispatcher in random orders of events: its bounds hold, its permits come back, and it never
+//! stops while something is due.
 
 use super::*;
 use proptest::prelude::*;
 use triggers_protocol::{Event, EventId, EventType, event::EventState};
 use triggers_store::tables::rows::DisabledReason;
 
-const SLOTS: usize = 5;
+const PERMITS: usize = 5;
 const LIMITS: DispatchLimits = DispatchLimits {
     tenant_in_flight_max: 4,
     breaker: BreakerLimits {
@@ -57,8 +57,8 @@ fn now(seconds: u64) -> Now {
     }
 }
 
-fn dispatcher(lanes: Vec<SubscriptionRow>, slots: &DeliveryPermits) -> Dispatcher {
-    let mut dispatcher = Dispatcher::new(LIMITS, slots.clone());
+fn dispatcher(lanes: Vec<SubscriptionRow>, permits: &DeliveryPermits) -> Dispatcher {
+    let mut dispatcher = Dispatcher::new(LIMITS, permits.clone());
     dispatcher.load(lanes.into_iter().map(|row| (row, None)).collect());
     dispatcher
 }
@@ -74,7 +74,7 @@ fn claims(work: &[OwnWork]) -> Vec<(SubscriptionId, usize)> {
 
 #[test]
 fn nothing_is_claimed_before_it_is_due_nor_twice_at_once() {
-    let mut dispatcher = dispatcher(vec![row(1, 2)], &DeliveryPermits::new(SLOTS, usize::MAX));
+    let mut dispatcher = dispatcher(vec![row(1, 2)], &DeliveryPermits::new(PERMITS, usize::MAX));
     dispatcher.added(&[(id(1), now(5).wall)].into());
     assert!(dispatcher.plan(now(4)).0.is_empty());
     assert_eq!(dispatcher.next(now(4)), Some(now(5).wall));
@@ -90,23 +90,23 @@ fn nothing_is_claimed_before_it_is_due_nor_twice_at_once() {
 
 #[test]
 fn what_fails_to_be_claimed_is_claimed_again() {
-    let slots = DeliveryPermits::new(SLOTS, usize::MAX);
-    let mut dispatcher = dispatcher(vec![row(1, 9)], &slots);
+    let permits = DeliveryPermits::new(PERMITS, usize::MAX);
+    let mut dispatcher = dispatcher(vec![row(1, 9)], &permits);
     dispatcher.added(&[(id(1), AT_ONCE)].into());
     assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 4)], "DISPATCH-2: the tenant's places");
     dispatcher.answered(id(1));
-    assert_eq!(slots.try_acquire(SLOTS).len(), SLOTS, "the slots are back");
+    assert_eq!(permits.try_acquire(PERMITS).len(), PERMITS, "the permits are back");
     assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 4)]);
 }
 
 #[test]
-fn without_slots_it_asks_for_one_once() {
-    let slots = DeliveryPermits::new(1, usize::MAX);
-    let held = slots.try_acquire(1);
-    let mut dispatcher = dispatcher(vec![row(1, 9), row(2, 9)], &slots);
+fn without_permits_it_asks_for_one_once() {
+    let permits = DeliveryPermits::new(1, usize::MAX);
+    let held = permits.try_acquire(1);
+    let mut dispatcher = dispatcher(vec![row(1, 9), row(2, 9)], &permits);
     dispatcher.added(&[(id(1), AT_ONCE), (id(2), AT_ONCE)].into());
-    let (writes, wants_slot) = dispatcher.plan(now(1));
-    assert!(writes.is_empty() && wants_slot);
+    let (work, wants_permit) = dispatcher.plan(now(1));
+    assert!(work.is_empty() && wants_permit);
     assert!(!dispatcher.plan(now(1)).1, "it waits already");
     assert!(dispatcher.is_attached() && !dispatcher.is_busy() && dispatcher.next(now(1)).is_none());
     assert_eq!(
@@ -115,9 +115,9 @@ fn without_slots_it_asks_for_one_once() {
         "whoever closes the inbox has to look at once"
     );
     dispatcher.granted(held.into_iter().next());
-    let (writes, wants_slot) = dispatcher.plan(now(1));
+    let (work, wants_permit) = dispatcher.plan(now(1));
     assert_eq!(
-        (claims(&writes), wants_slot),
+        (claims(&work), wants_permit),
         (vec![(id(1), 1)], true),
         "the second one waits for the next"
     );
@@ -125,7 +125,7 @@ fn without_slots_it_asks_for_one_once() {
 
 #[test]
 fn what_is_not_delivered_to_is_cleared_away() {
-    let mut dispatcher = dispatcher(vec![row(1, 9)], &DeliveryPermits::new(SLOTS, usize::MAX));
+    let mut dispatcher = dispatcher(vec![row(1, 9)], &DeliveryPermits::new(PERMITS, usize::MAX));
     let disabled = SubscriptionStatus::Disabled { reason: DisabledReason::Requested, at: AT_ONCE };
     dispatcher.changed(SubscriptionRow { status: disabled, ..row(1, 9) });
     assert!(matches!(dispatcher.plan(now(1)).0[..], [OwnWork::GiveUp { .. }]));
@@ -169,9 +169,9 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn bounds_hold_and_it_never_stops_while_something_is_due(steps in prop::collection::vec(step(), 1..150)) {
-        let slots = DeliveryPermits::new(SLOTS, usize::MAX);
+        let permits = DeliveryPermits::new(PERMITS, usize::MAX);
         let rows: Vec<_> = (0..3).map(|number| row(number, u32::from(number) + 1)).collect();
-        let mut dispatcher = dispatcher(rows.clone(), &slots);
+        let mut dispatcher = dispatcher(rows.clone(), &permits);
         let (mut seconds, mut asked, mut waiting) = (0, BTreeMap::new(), [0usize; 3]);
         let mut running: Vec<(u8, DeliveryPermit)> = Vec::new();
         // In the end everything is answered and ends well.
@@ -191,7 +191,7 @@ proptest! {
                         let next = (waiting[usize::from(lane)] > 0).then_some(AT_ONCE);
                         let dispatched = dispatcher.claimed(id(lane), claimed(count), next, now(seconds + 30).wall);
                         let begun = dispatched.into_iter().flat_map(|dispatched| dispatched.attempts);
-                        running.extend(begun.map(|(_, slot)| (lane, slot)));
+                        running.extend(begun.map(|(_, permit)| (lane, permit)));
                     }
                     dispatcher.answered(id(lane));
                 }
@@ -207,8 +207,8 @@ proptest! {
                 }
                 Step::Later(by) => seconds += by,
             }
-            let (writes, _) = dispatcher.plan(now(seconds));
-            for (subscription, limit) in claims(&writes) {
+            let (work, _) = dispatcher.plan(now(seconds));
+            for (subscription, limit) in claims(&work) {
                 let lane = subscription.to_bytes()[0];
                 prop_assert!(asked.insert(lane, limit).is_none(), "DISPATCH-3");
             }
@@ -216,8 +216,8 @@ proptest! {
             let all: usize = (0..3).map(of).sum();
             prop_assert!(all <= LIMITS.tenant_in_flight_max, "DISPATCH-2");
             prop_assert!((0..3).all(|lane| of(lane) <= usize::from(lane) + 1), "DISPATCH-2");
-            let free = slots.try_acquire(SLOTS).len();
-            prop_assert_eq!(free + all, SLOTS, "DISPATCH-1");
+            let free = permits.try_acquire(PERMITS).len();
+            prop_assert_eq!(free + all, PERMITS, "DISPATCH-1");
             let is_under_way = !running.is_empty() || !asked.is_empty();
             let waits = waiting.iter().any(|count| *count > 0);
             prop_assert!(!waits || is_under_way || dispatcher.next(now(seconds)).is_some(), "it has stopped");

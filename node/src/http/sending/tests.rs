@@ -21,7 +21,7 @@ async fn bytes_count_until_the_last_of_them_is_gone() {
     let held = hold(response("application/json"), &door, None, MINUTE).unwrap();
     assert_eq!(held.body().size_hint().exact(), Some(BYTES as u64), "the length is still known");
     let refused = hold(response("application/json"), &door, None, MINUTE);
-    assert_eq!(refused.err(), Some(Refused::Busy), "SENDING-1");
+    assert_eq!(refused.err(), Some(Rejected::Busy), "SENDING-1");
     let pieces: Vec<Bytes> =
         held.into_body().into_data_stream().map(|piece| piece.unwrap()).collect().await;
     assert!(pieces.iter().all(|piece| piece.len() <= PIECE_BYTES));
