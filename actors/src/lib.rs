@@ -24,6 +24,7 @@ mod delivery_attempt;
 mod error;
 mod gate;
 mod inbox;
+pub mod keyed_limit;
 pub mod membership;
 mod node;
 mod options;

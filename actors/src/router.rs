@@ -16,11 +16,11 @@ use crate::delivery::Delivery;
 use crate::error::BrokerError;
 use crate::gate::GatePass;
 use crate::inbox::request::{Request, RequestPermits};
+use crate::keyed_limit::KeyedLimit;
 use crate::options::BrokerOptions;
 use crate::partition::{InboxTable, PartitionHandle, RoutingTable, receive};
 use arc_swap::ArcSwap;
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use triggers_protocol::{Event, EventId, PartitionId, TenantId, Timestamp};
@@ -45,8 +45,8 @@ struct RouterParts {
     node: Arc<Admission>,
     reads: Semaphore,
     delivery: Arc<Delivery>,
-    /// Tenants with a ping in flight.
-    pinging: Arc<Mutex<HashSet<TenantId>>>,
+    /// Tenants with a ping in flight, one each.
+    pings: KeyedLimit<TenantId>,
 }
 
 /// Numbers of a tenant's inbox.
@@ -88,7 +88,7 @@ impl Router {
             node,
             reads,
             delivery,
-            pinging: Arc::default(),
+            pings: KeyedLimit::default(),
         }))
     }
 

@@ -11,11 +11,9 @@
 //!
 //! It decides nothing about a request: `http` checks expiry, rate and scope.
 
-mod gathering;
 mod keys;
 mod tenants;
 
-pub use gathering::{BodyPermit, Gathering};
 pub use keys::{Rotation, Successor};
 pub use triggers_actors::model::access::{Access as AccessRow, Created};
 
@@ -25,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use triggers_actors::keyed_limit::KeyedLimit;
 use triggers_actors::model::{TableError, access};
 use triggers_cluster_config::LimitOptions;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -44,7 +43,7 @@ struct Inner {
     good: Cache<KeyHash, Remembered>,
     unknown: Cache<KeyHash, Duration>,
     lookups: Semaphore,
-    gathering: Arc<Gathering>,
+    bodies: KeyedLimit<TenantId>,
     /// Incremented by every invalidation.
     generation: AtomicU64,
 }
@@ -65,7 +64,7 @@ impl Access {
             good: Cache::new(limits.key_cache_max),
             unknown: Cache::new(limits.key_cache_max),
             lookups: Semaphore::new(LOOKUPS_MAX),
-            gathering: Arc::default(),
+            bodies: KeyedLimit::default(),
             generation: AtomicU64::new(0),
         }))
     }
@@ -108,8 +107,8 @@ impl Access {
     }
 
     /// The memory for request bodies, accounted by tenant.
-    pub fn gathering(&self) -> &Arc<Gathering> {
-        &self.0.gathering
+    pub fn bodies(&self) -> &KeyedLimit<TenantId> {
+        &self.0.bodies
     }
 
     /// Invalidates a key, so that its next use reads the store.

@@ -20,7 +20,6 @@ pub mod error;
 pub mod flood;
 pub(crate) mod forwarded;
 pub(crate) mod json;
-pub mod open_streams;
 pub mod rate_limit;
 pub mod request_context;
 pub mod respond;

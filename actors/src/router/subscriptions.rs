@@ -8,8 +8,7 @@ use super::{Router, TenantData};
 use crate::admission::count_rejection;
 use crate::delivery::{SendFailure, SendOutcome, Webhook};
 use crate::error::BrokerError;
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use triggers_protocol::event::EventState;
@@ -27,26 +26,6 @@ pub struct Ping {
     pub outcome: SendOutcome,
     /// Time from the start to the outcome.
     pub took: Duration,
-}
-
-/// Guard of a tenant's ping in flight.
-struct Pinging {
-    tenants: Arc<Mutex<HashSet<TenantId>>>,
-    tenant: TenantId,
-}
-
-impl Pinging {
-    fn begin(tenants: &Arc<Mutex<HashSet<TenantId>>>, tenant: &TenantId) -> Option<Self> {
-        let is_first =
-            tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
-        is_first.then(|| Self { tenants: tenants.clone(), tenant: tenant.clone() })
-    }
-}
-
-impl Drop for Pinging {
-    fn drop(&mut self) {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.tenant);
-    }
 }
 
 impl Router {
@@ -123,7 +102,7 @@ impl Router {
         row: &SubscriptionRow,
         deadline: Instant,
     ) -> Result<Ping, BrokerError> {
-        let Some(_pinging) = Pinging::begin(&self.0.pinging, tenant) else {
+        let Some(_permit) = self.0.pings.acquire(tenant.clone(), 1, 1) else {
             count_rejection("pings");
             return Err(BrokerError::TenantBusy);
         };

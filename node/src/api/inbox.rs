@@ -14,8 +14,6 @@ mod poll;
 pub(super) mod replay;
 mod stream;
 
-pub use stream::StreamSlots;
-
 use super::cursor;
 use super::event_json::{self, status_names};
 use crate::http::authenticate::{Authorized, InboxRead};

@@ -16,7 +16,6 @@ pub(crate) mod path_id;
 pub(crate) mod query;
 
 use super::error::ApiError;
-use crate::access::{BodyPermit, Gathering};
 use crate::http::edge::Edge;
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
@@ -27,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use triggers_actors::BrokerError;
 use triggers_actors::admission::{Admission, Permit, count_rejection};
+use triggers_actors::keyed_limit::{KeyedLimit, KeyedPermit};
 use triggers_protocol::{ErrorCode, TenantId};
 
 /// The largest body of a request that carries no events.
@@ -54,13 +54,13 @@ pub(crate) struct Reading<'a> {
 /// What one tenant may have of the memory for bodies.
 #[derive(Debug, Clone, Copy)]
 struct Part<'a> {
-    gathering: &'a Arc<Gathering>,
+    bodies: &'a KeyedLimit<TenantId>,
     tenant: &'a TenantId,
     bytes_max: usize,
 }
 
 /// Memory for bodies, of the tenant if it is known and of the node, until it is dropped.
-pub(crate) type Places = (Option<BodyPermit>, Permit);
+pub(crate) type Places = (Option<KeyedPermit<TenantId>>, Permit);
 
 impl<'a> Reading<'a> {
     /// Reading up to `bytes_max` within the time and the memory that the node has for bodies.
@@ -76,7 +76,7 @@ impl<'a> Reading<'a> {
     /// The same, within the part of that memory that one tenant may have.
     pub(crate) fn of(self, tenant: &'a TenantId, edge: &'a Edge) -> Self {
         let bytes_max = edge.options.broker.tenant_bytes_max;
-        Self { part: Some(Part { gathering: edge.access.gathering(), tenant, bytes_max }), ..self }
+        Self { part: Some(Part { bodies: edge.access.bodies(), tenant, bytes_max }), ..self }
     }
 
     /// Places for `bytes` more: the tenant's first, so that one that has its part never takes the
@@ -86,8 +86,8 @@ impl<'a> Reading<'a> {
     /// 503 if too much is being gathered already, 429 if it is too much of one tenant.
     pub(crate) fn places(&self, bytes: usize) -> Result<Places, ApiError> {
         let of_tenant = match self.part {
-            Some(Part { gathering, tenant, bytes_max }) => {
-                let place = gathering.acquire(tenant, bytes, bytes_max);
+            Some(Part { bodies, tenant, bytes_max }) => {
+                let place = bodies.acquire(tenant.clone(), bytes, bytes_max);
                 Some(place.ok_or_else(|| rejected("tenant_bodies", BrokerError::TenantBusy))?)
             }
             None => None,
@@ -291,13 +291,13 @@ mod tests {
     #[tokio::test]
     async fn slow_bodies_hold_what_has_come_and_no_more_than_their_tenants_part() {
         let node = Admission::new(usize::MAX, 4 * PLACE_BYTES_MAX);
-        let gathering = Arc::new(Gathering::default());
+        let bodies = KeyedLimit::default();
         let [one, two] = ["one", "two"].map(|id| TenantId::parse(id).unwrap());
         let of = |tenant| Reading {
             bytes_max: 4 * PLACE_BYTES_MAX,
             timeout_ms: 60_000,
             gathering: &node,
-            part: Some(Part { gathering: &gathering, tenant, bytes_max: 2 * PLACE_BYTES_MAX }),
+            part: Some(Part { bodies: &bodies, tenant, bytes_max: 2 * PLACE_BYTES_MAX }),
         };
         let mut held: Vec<_> = (0..32).map(|_| Box::pin(read(slow("x"), of(&one)))).collect();
         for body in &mut held {

@@ -6,7 +6,7 @@
 
 use crate::http::sending::Sending;
 use axum::http::{HeaderMap, HeaderName};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -26,6 +26,14 @@ pub fn client_address(peer: Option<&Peer>, headers: &HeaderMap, behind_proxy: bo
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
     let forwarded = if behind_proxy { last_hop(headers) } else { None };
     forwarded.unwrap_or(peer).to_canonical()
+}
+
+/// What counts as one sender: an IPv4 address, or an IPv6 network of 64 bits.
+pub(crate) fn sender(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
 }
 
 /// The last address of the last `X-Forwarded-For`, with or without a port.
@@ -63,6 +71,14 @@ mod tests {
         assert_eq!(address(&["[2001:db8::1]"], true), "2001:db8::1");
         assert_eq!(address(&["2001:db8::1"], true), "2001:db8::1");
         assert_eq!(address(&["::ffff:198.51.100.7"], true), "198.51.100.7");
+    }
+
+    #[test]
+    fn ipv6_senders_are_networks_and_mapped_ipv4_is_ipv4() {
+        let sender = |text: &str| super::sender(text.parse().unwrap()).to_string();
+        assert_eq!(sender("2001:db8:0:1:ffff::2"), "2001:db8:0:1::");
+        assert_eq!(sender("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(sender("192.0.2.1"), "192.0.2.1");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The counters that every request of a listener passes.
 
 use super::flood::Flood;
-use super::open_streams::StreamSlots;
 use super::rate_limit::RateLimits;
 use std::time::Duration;
+use triggers_actors::keyed_limit::KeyedLimit;
 use triggers_cluster_config::LimitOptions;
+use triggers_protocol::TenantId;
 
 /// Request rates by key, bad keys by address, and open streams by tenant.
 pub struct Counters {
@@ -13,7 +14,7 @@ pub struct Counters {
     /// Bad keys by address.
     pub flood: Flood,
     /// Open streams by tenant.
-    pub streams: StreamSlots,
+    pub streams: KeyedLimit<TenantId>,
 }
 
 impl Counters {
@@ -27,7 +28,7 @@ impl Counters {
                 window,
                 limits.unauthenticated_addresses_max,
             ),
-            streams: StreamSlots::default(),
+            streams: KeyedLimit::default(),
         }
     }
 }

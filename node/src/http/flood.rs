@@ -6,29 +6,12 @@
 //! time told is the time until its window ends; `FLOOD-3` at most `addresses_max` addresses are remembered: one that
 //! is forgotten starts anew. It does no I/O; time is handed in.
 
+use super::client_address::sender;
 use quick_cache::sync::Cache;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// What is counted as one sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Sender {
-    V4(u32),
-    V6Prefix(u64),
-}
-
-impl Sender {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => Self::V6Prefix(
-                u64::try_from(address.to_bits() >> 64).expect("64 bits of 128 are left"),
-            ),
-        }
-    }
-}
 
 /// One address's window.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +24,7 @@ struct Window {
 pub struct Flood {
     requests_max: u32,
     window: Duration,
-    windows: Cache<Sender, Arc<Mutex<Window>>>,
+    windows: Cache<IpAddr, Arc<Mutex<Window>>>,
 }
 
 impl Flood {
@@ -55,7 +38,7 @@ impl Flood {
     /// # Errors
     /// Whole seconds until it would be.
     pub fn check(&self, address: IpAddr, now: Duration) -> Result<(), u64> {
-        let Some(window) = self.windows.get(&Sender::of(address)) else { return Ok(()) };
+        let Some(window) = self.windows.get(&sender(address)) else { return Ok(()) };
         let window = *window.lock().unwrap_or_else(PoisonError::into_inner);
         self.judge(window, now)
     }
@@ -66,7 +49,7 @@ impl Flood {
     /// As [`Flood::check`]; it is not counted then.
     pub fn record(&self, address: IpAddr, now: Duration) -> Result<(), u64> {
         let fresh = || Ok::<_, Infallible>(Arc::new(Mutex::new(Window { began: now, count: 0 })));
-        let Ok(entry) = self.windows.get_or_insert_with(&Sender::of(address), fresh);
+        let Ok(entry) = self.windows.get_or_insert_with(&sender(address), fresh);
         let mut window = entry.lock().unwrap_or_else(PoisonError::into_inner);
         if now >= window.began + self.window {
             *window = Window { began: now, count: 0 };

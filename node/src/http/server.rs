@@ -12,12 +12,11 @@
 //! ones clients see.
 
 mod activity;
-mod addresses;
 mod connection;
 mod open_body;
 mod stream;
 
-use addresses::Addresses;
+use super::client_address::sender;
 use axum::Router;
 use axum::serve::{Listener, ListenerExt as _};
 use connection::{Connections, stopped};
@@ -29,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use triggers_actors::keyed_limit::KeyedLimit;
 use triggers_cluster_config::ListenOptions;
 
 /// The metric of connections that were closed because of their address.
@@ -56,19 +56,18 @@ pub async fn serve<L>(
     L: Listener<Addr = SocketAddr>,
 {
     let shared = Arc::new(Connections::new(router, tls, &options, shutdown.clone()));
-    let addresses = Addresses::new(if options.is_behind_tls_proxy {
-        usize::MAX
-    } else {
-        options.connections_per_address_max
-    });
+    // Behind a proxy all connections come from its address.
+    let is_limited = !options.is_behind_tls_proxy;
+    let per_sender_max = if is_limited { options.connections_per_address_max } else { usize::MAX };
+    let senders = KeyedLimit::default();
     let mut tasks = JoinSet::new();
     let mut stop = pin!(stopped(shutdown));
     loop {
         tokio::select! {
             () = &mut stop => break,
             (stream, peer) = listener.accept(), if tasks.len() < options.connections_max => {
-                match addresses.enter(peer.ip()) {
-                    Some(place) => drop(tasks.spawn(shared.clone().run(stream, peer, place))),
+                match senders.acquire(sender(peer.ip()), 1, per_sender_max) {
+                    Some(permit) => drop(tasks.spawn(shared.clone().run(stream, peer, permit))),
                     None => refuse(stream, peer),
                 }
             }

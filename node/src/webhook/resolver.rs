@@ -13,13 +13,13 @@
 
 use super::target::TargetPolicy;
 use hyper_util::client::legacy::connect::dns::Name;
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::Semaphore;
 use tower::Service;
+use triggers_actors::keyed_limit::KeyedLimit;
 use triggers_store::kv::BoxFuture;
 
 /// Concurrent lookups. Each occupies a thread of the blocking pool.
@@ -49,51 +49,27 @@ pub enum LookupError {
 pub struct CheckedResolver {
     policy: Arc<TargetPolicy>,
     permits: Arc<Semaphore>,
-    zones: Arc<Zones>,
+    zones: KeyedLimit<String>,
 }
 
-/// Running lookups by zone.
-type Zones = Mutex<HashMap<String, usize>>;
-
-/// Permit for one lookup in a zone; dropping it frees the permit.
-struct ZonePermit {
-    zones: Arc<Zones>,
-    zone: String,
-}
-
-impl ZonePermit {
-    fn acquire(zones: &Arc<Zones>, name: &str) -> Result<Self, LookupError> {
-        let labels = name.trim_end_matches('.').rsplit('.').take(2);
-        let zone = labels.collect::<Vec<_>>().join(".").to_ascii_lowercase();
-        let mut running = zones.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = running.entry(zone.clone()).or_default();
-        if *count >= ZONE_LOOKUPS_MAX {
-            return Err(LookupError::TooMany);
-        }
-        *count += 1;
-        Ok(Self { zones: zones.clone(), zone })
-    }
-}
-
-impl Drop for ZonePermit {
-    fn drop(&mut self) {
-        let mut running = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(&self.zone) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.zone);
-            }
-        }
-    }
+/// The last two labels of a name, in lower case.
+fn zone_of(name: &str) -> String {
+    let labels = name.trim_end_matches('.').rsplit('.').take(2);
+    labels.collect::<Vec<_>>().join(".").to_ascii_lowercase()
 }
 
 impl CheckedResolver {
     pub(super) fn new(policy: Arc<TargetPolicy>) -> Self {
-        Self { policy, permits: Arc::new(Semaphore::new(LOOKUPS_MAX)), zones: Arc::default() }
+        Self {
+            policy,
+            permits: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            zones: KeyedLimit::default(),
+        }
     }
 
     async fn look_up(self, name: Name) -> Result<Addresses, LookupError> {
-        let zone = ZonePermit::acquire(&self.zones, name.as_str())?;
+        let zone = self.zones.acquire(zone_of(name.as_str()), 1, ZONE_LOOKUPS_MAX);
+        let zone = zone.ok_or(LookupError::TooMany)?;
         let permit = self.permits.acquire_owned().await.expect("the semaphore is never closed");
         let resolve = move || -> io::Result<Vec<SocketAddr>> {
             // A lookup cannot be cancelled: its permits are held until its thread ends.
@@ -176,22 +152,21 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_zone_delays_only_itself() {
-        let zones = Arc::default();
-        let acquire = |name: &str| ZonePermit::acquire(&zones, name);
-        let mut held: Vec<_> = (0..ZONE_LOOKUPS_MAX)
-            .map(|n| acquire(&format!("host-{n}.Slow.example")).unwrap())
-            .collect();
-        assert_eq!(
-            acquire("another.slow.example.").err(),
-            Some(LookupError::TooMany),
-            "RESOLVER-2"
-        );
-        assert!(acquire("host.quick.example").is_ok(), "RESOLVER-2");
-        held.pop();
-        assert!(acquire("another.slow.example").is_ok());
-        held.clear();
-        assert!(zones.lock().unwrap().is_empty(), "zones without lookups are forgotten");
+    fn a_zone_is_the_last_two_labels() {
+        for name in ["slow.example", "a.Slow.example", "b.a.slow.EXAMPLE."] {
+            assert_eq!(zone_of(name), "slow.example", "RESOLVER-2");
+        }
+        assert_eq!(zone_of("localhost"), "localhost");
+    }
+
+    #[tokio::test]
+    async fn a_silent_zone_delays_only_itself() {
+        let resolver = CheckedResolver::new(policy(&["127.0.0.0/8", "::1/128"]));
+        let zone = || resolver.zones.acquire("slow.example".to_owned(), 1, ZONE_LOOKUPS_MAX);
+        let _held: Vec<_> = (0..ZONE_LOOKUPS_MAX).map(|_| zone().unwrap()).collect();
+        let lookup = resolver.clone().look_up("host.slow.example".parse().unwrap()).await;
+        assert_eq!(lookup.err(), Some(LookupError::TooMany), "RESOLVER-2");
+        assert!(resolver.look_up("localhost".parse().unwrap()).await.is_ok(), "RESOLVER-2");
     }
 
     #[tokio::test]

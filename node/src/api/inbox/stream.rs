@@ -14,15 +14,12 @@
 
 mod frames;
 
-pub use crate::http::open_streams::StreamSlots;
-
 use super::patterns;
 use crate::http::authenticate::{Authorized, Caller, InboxRead};
 use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
-use crate::http::open_streams::{STREAMS_MAX, StreamSlot};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
@@ -33,9 +30,11 @@ use futures_util::stream;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+use triggers_actors::admission::count_rejection;
+use triggers_actors::keyed_limit::KeyedPermit;
 use triggers_actors::model::inbox::{EventPage, PageQuery, newest_first};
 use triggers_protocol::api::ErrorBody;
-use triggers_protocol::{ErrorCode, EventId, EventStatus, EventTypePattern, Scope};
+use triggers_protocol::{ErrorCode, EventId, EventStatus, EventTypePattern, Scope, TenantId};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells proxies not to buffer the stream.
@@ -46,7 +45,9 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest time between two reads without events.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// A page ends when its payloads reach this many bytes.
+/// Largest number of open streams of one tenant on a node.
+const STREAMS_MAX: usize = 100;
+/// A page ends after this many events or payload bytes.
 const PAGE_EVENTS: usize = 50;
 const PAGE_BYTES: usize = 256 * 1024;
 
@@ -99,10 +100,10 @@ pub(crate) async fn stream_inbox(
     if edge.is_draining() {
         return Err(ApiError::unavailable("the node is about to stop, and so would a stream"));
     }
-    let slot = caller.context.counters.streams.enter(&caller.tenant).ok_or_else(|| {
-        let message = format!(
-            "the tenant has {STREAMS_MAX} streams open on this node, which is as many as it may"
-        );
+    let streams = &caller.context.counters.streams;
+    let permit = streams.acquire(caller.tenant.clone(), 1, STREAMS_MAX).ok_or_else(|| {
+        count_rejection("streams");
+        let message = format!("the tenant has the maximum of {STREAMS_MAX} streams on this node");
         ApiError::new(ErrorCode::TenantQuotaExceeded, message)
     })?;
     let silence =
@@ -116,7 +117,7 @@ pub(crate) async fn stream_inbox(
         greeted: false,
         silence,
         keep_alive_at,
-        _slot: slot,
+        _permit: permit,
     };
     following.after = match after {
         Some(after) => after,
@@ -157,10 +158,10 @@ struct Following {
     /// All events up to this one have been read.
     after: EventId,
     greeted: bool,
-    /// A deadline that never passes: an idle stream is normal.
+    /// Longest time without a frame: half of the idle timeout of the connection at most.
     silence: Duration,
     keep_alive_at: Instant,
-    _slot: StreamSlot,
+    _permit: KeyedPermit<TenantId>,
 }
 
 impl Following {

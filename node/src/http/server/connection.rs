@@ -7,7 +7,6 @@
 //! connection alone and is logged for debugging only: it is the peer's doing.
 
 use super::activity::Activity;
-use super::addresses::Place;
 use super::open_body::OpenBody;
 use super::stream::{TimedStream, Waits};
 use crate::http::client_address::Peer;
@@ -23,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use metrics::Gauge;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +31,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
+use triggers_actors::keyed_limit::KeyedPermit;
 use triggers_cluster_config::ListenOptions;
 
 /// How far the limits of the protocol are above our own, so that ours answer first.
@@ -76,8 +76,12 @@ impl Connections {
     }
 
     /// Drives a connection to its end.
-    pub(super) async fn run<S>(self: Arc<Self>, stream: S, peer: SocketAddr, _place: Place)
-    where
+    pub(super) async fn run<S>(
+        self: Arc<Self>,
+        stream: S,
+        peer: SocketAddr,
+        _permit: KeyedPermit<IpAddr>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.open.increment(1);
