@@ -1,12 +1,11 @@
-//! The broker's tables: [`keys`] builds every key, [`rows`] has every value, [`operations`] has every
-//! write of a tenant's data, [`batch`] the transaction that they share. The other files read, or write
-//! what belongs to no tenant's partition.
+//! The broker's tables: their keys ([`keys`]), rows ([`rows`]), reads, and writes ([`operations`]).
 //!
-//! Invariants: `TABLE-1` every write and every read of a tenant's data reads its partition's fence in
-//! the same transaction and fails with `NotOwner` if it is another's; `TABLE-2` operations take a
-//! transaction, so callers compose several into one commit; `TABLE-3` every operation is idempotent:
-//! run again after an unknown outcome with the same arguments it changes nothing and gives the same
-//! result; `TABLE-4` counters change only beside the row that they count.
+//! - `TABLE-1`: every transaction on a tenant's data reads the fence of its partition, and fails
+//!   with `NotOwner` if another incarnation owns it.
+//! - `TABLE-2`: operations take a transaction, so callers compose several into one commit.
+//! - `TABLE-3`: an operation repeated with the same arguments after an unknown outcome changes
+//!   nothing and gives the same result.
+//! - `TABLE-4`: a counter changes only together with the row that it counts.
 
 pub mod access;
 pub mod batch;
@@ -22,7 +21,7 @@ pub mod subscriptions;
 use crate::kv::{RetryClass, StoreError};
 use triggers_protocol::EventId;
 
-/// A domain transaction that did not succeed.
+/// Error of a transaction on the tables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// The store failed.
@@ -31,15 +30,15 @@ pub enum TableError {
     /// Another node, or another incarnation of this one, owns the partition.
     #[error("the partition is owned by {owner:?} with epoch {epoch}")]
     NotOwner {
-        /// The owner's incarnation.
+        /// Incarnation of the owner.
         owner: String,
-        /// The epoch of its ownership.
+        /// Epoch of the owner's fence.
         epoch: u64,
     },
-    /// The tenant's last id is not the one the batch was minted after: an earlier batch of unknown outcome has committed.
+    /// The batch was planned after another last id: an earlier batch of unknown outcome committed.
     #[error("the tenant's last event id is {actual}")]
     HeadMoved {
-        /// The last id that the store knows.
+        /// The tenant's last id in the store.
         actual: EventId,
     },
 }
@@ -54,7 +53,7 @@ impl RetryClass for TableError {
 
     fn after_unknown(self) -> Self {
         match self {
-            // Somebody else owns the partition by now; whether an earlier attempt had committed before, nobody can tell.
+            // An earlier attempt may have committed before the partition changed its owner.
             Self::NotOwner { .. } => Self::Store(StoreError::MaybeCommitted(self.to_string())),
             other => other,
         }

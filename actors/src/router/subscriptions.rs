@@ -14,7 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use triggers_protocol::event::EventState;
 use triggers_protocol::{Event, EventId, EventType, SubscriptionId, TenantId, Timestamp};
 use triggers_store::tables::rows::SubscriptionRow;
-use triggers_store::tables::subscriptions::{self, AttemptPage, AuditPage, Before};
+use triggers_store::tables::subscriptions::{
+    self, AttemptPage, AttemptPosition, AuditPage, HistoryQuery,
+};
 
 /// The event type of a ping.
 const PING: &str = "ping";
@@ -64,15 +66,14 @@ impl Router {
         &self,
         tenant: &TenantId,
         id: SubscriptionId,
-        before: Option<Before>,
+        before: Option<AttemptPosition>,
         limit: usize,
         deadline: Instant,
     ) -> Result<Option<AttemptPage>, BrokerError> {
         let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
-        self.read(deadline, |tx| {
-            Box::pin(subscriptions::attempts(tx, guard, keys, id, (before, limit)))
-        })
-        .await
+        let query = HistoryQuery { before, limit };
+        self.read(deadline, |tx| Box::pin(subscriptions::attempts(tx, guard, keys, id, query)))
+            .await
     }
 
     /// The tenant's audit, the newest first, before an entry.
@@ -87,8 +88,8 @@ impl Router {
         deadline: Instant,
     ) -> Result<AuditPage, BrokerError> {
         let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
-        self.read(deadline, |tx| Box::pin(subscriptions::audit(tx, guard, keys, (before, limit))))
-            .await
+        let query = HistoryQuery { before, limit };
+        self.read(deadline, |tx| Box::pin(subscriptions::audit(tx, guard, keys, query))).await
     }
 
     /// Sends a webhook that stands for no event, and waits for the outcome.

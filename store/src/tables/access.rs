@@ -1,39 +1,40 @@
-//! Tenants and their API keys. Neither belongs to a partition: any node may read and write them.
+//! Tenants and their API keys. They belong to no partition: any node may read and write them.
 //!
-//! Invariants: `ACCESS-1` a key's three rows (by hash, by id, by tenant) exist together or not at all; `ACCESS-2` a key
-//! belongs to a tenant that exists; `ACCESS-3` a tenant has at most [`KEYS_PER_TENANT_MAX`] keys.
+//! - `ACCESS-1`: a key's three rows (by hash, by id, by tenant) exist together or not at all.
+//! - `ACCESS-2`: a key belongs to a tenant that exists.
+//! - `ACCESS-3`: a tenant has at most [`KEYS_PER_TENANT_MAX`] keys.
 
 use super::rows::{KeyRow, Row, TenantRow};
 use super::{TableError, keys};
 use crate::kv::{RangeRead, Transaction};
 use triggers_protocol::{KeyHash, TenantId};
 
-/// Keys that a tenant may have at the same time.
+/// API keys that a tenant may have at once.
 pub const KEYS_PER_TENANT_MAX: usize = 1_000;
 
 /// A key together with its tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Access {
-    /// The key.
+    /// Row of the key.
     pub key: KeyRow,
-    /// Its tenant.
+    /// Row of the key's tenant.
     pub tenant: TenantRow,
 }
 
-/// What became of an attempt to make something.
+/// Outcome of storing a new key or tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// It was made, or had been made before with the same content.
+    /// It is stored, by this call or by an earlier one with the same row.
     Yes,
-    /// Something else with that id exists.
+    /// Another row with that hash or id exists.
     Exists,
     /// The tenant does not exist.
     NoTenant,
-    /// The tenant has as many keys as it may.
+    /// The tenant has [`KEYS_PER_TENANT_MAX`] keys.
     TooMany,
 }
 
-/// The key with this hash and its tenant, if both exist. Expired keys are given as well.
+/// Finds the key with this hash and its tenant, if both exist. The key may be expired.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -43,7 +44,7 @@ pub async fn find(tx: &mut dyn Transaction, hash: KeyHash) -> Result<Option<Acce
     Ok(get_tenant(tx, &key.tenant).await?.map(|tenant| Access { key, tenant }))
 }
 
-/// Stores a new key.
+/// Stores a new key, unless its tenant is missing or has no room for it.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -66,7 +67,7 @@ pub async fn create_key(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Create
     Ok(Created::Yes)
 }
 
-/// The key with this id.
+/// Finds the key with this id.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -75,7 +76,7 @@ pub async fn get_key(tx: &mut dyn Transaction, id: [u8; 16]) -> Result<Option<Ke
     key_at(tx, &hash).await
 }
 
-/// The keys of a tenant, oldest first.
+/// Lists the keys of a tenant, oldest first.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -92,12 +93,12 @@ pub async fn list_keys(
     Ok(rows)
 }
 
-/// Replaces the row of a key that exists; its id, hash and tenant stay.
+/// Replaces the row of an existing key, whose id, hash and tenant must stay the same.
 pub fn update_key(tx: &mut dyn Transaction, row: &KeyRow) {
     tx.set(&keys::api_key(row.hash), &row.to_bytes());
 }
 
-/// Removes a key.
+/// Removes the three rows of a key.
 pub fn delete_key(tx: &mut dyn Transaction, row: &KeyRow) {
     tx.clear(&keys::api_key(row.hash));
     tx.clear(&keys::api_key_by_id(row.id));
@@ -110,7 +111,7 @@ async fn key_at(tx: &mut dyn Transaction, hash: &[u8]) -> Result<Option<KeyRow>,
     Ok(row.map(|bytes| KeyRow::from_bytes(&bytes)).transpose()?)
 }
 
-/// A tenant.
+/// Finds the tenant with this id.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -122,7 +123,7 @@ pub async fn get_tenant(
     Ok(row.map(|bytes| TenantRow::from_bytes(&bytes)).transpose()?)
 }
 
-/// Stores a new tenant. Run again after an unknown outcome it may say that the tenant exists: run it once.
+/// Stores a new tenant. Do not repeat this after an unknown outcome: it would report `Exists`.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -144,7 +145,7 @@ pub fn put_tenant(tx: &mut dyn Transaction, row: &TenantRow) {
     tx.set(&keys::tenant(&row.id), &row.to_bytes());
 }
 
-/// Up to `limit` tenants behind `after`, in the order of their ids, and whether there are more.
+/// Lists up to `limit` tenants after `after`, ordered by id, and tells whether there are more.
 ///
 /// # Errors
 /// [`TableError::Store`].

@@ -1,8 +1,8 @@
 //! The cluster in the store: the row that each node writes, and the owners of the partitions.
 //!
-//! Invariants: `CLUSTER-T-1` a node writes only its own row; `CLUSTER-T-2` the view is one snapshot
-//! without conflict checks: it decides when a node tries to take a fence over, never whether it
-//! may.
+//! - `CLUSTER-T-1`: a node writes only its own row.
+//! - `CLUSTER-T-2`: the view is one snapshot without conflict checks. It decides when a node tries
+//!   to take a fence over, never whether it may.
 
 use super::rows::{Fence, NodeRow, Row};
 use super::{TableError, keys};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use triggers_protocol::PartitionId;
 
-/// Rows read at a time.
+/// Rows of one range read.
 const PAGE: usize = 1_000;
 
 /// The cluster at one moment.
@@ -28,7 +28,7 @@ pub fn write_heartbeat(tx: &mut dyn Transaction, incarnation: &str, row: &NodeRo
     tx.set(&keys::node(incarnation), &row.to_bytes());
 }
 
-/// Removes the row of a node that has stopped, or has been silent for long and owns nothing.
+/// Removes the row of a node that has stopped, or has sent no heartbeat for long and owns nothing.
 pub fn remove_node(tx: &mut dyn Transaction, incarnation: &str) {
     tx.clear(&keys::node(incarnation));
 }

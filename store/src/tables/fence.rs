@@ -1,10 +1,11 @@
 //! Ownership of partitions: each has a fence in the store, which is transferred and never removed.
 //!
-//! Clocks play no part here; they only decide when a node tries to take a fence over.
-//! Invariants: `FENCE-1` an epoch belongs to one incarnation for ever; `FENCE-2` the holder of a
-//! [`Guard`] can write only while the stored fence equals the guard's fence: the read is
-//! serializable, so a commit after a transfer fails; `FENCE-3` every transaction that writes a
-//! fence writes its mirror too.
+//! - `FENCE-1`: an epoch belongs to one incarnation for ever.
+//! - `FENCE-2`: the holder of a [`Guard`] can write only while the stored fence equals the guard's.
+//!   The read of the fence is serializable, so a commit after a transfer fails.
+//! - `FENCE-3`: every transaction that writes a fence writes its mirror too.
+//!
+//! Safety does not depend on clocks: they only decide when a node tries to take a fence over.
 
 use super::rows::{Fence, Row};
 use super::{TableError, keys};

@@ -1,8 +1,9 @@
-//! Reading a tenant's inbox: pages by status, single events, counts, and what an inbox starts from.
+//! Reads of a tenant's inbox: pages by status, single events, counts, and the state to start from.
 //!
-//! Invariants: `INBOX-READ-1` a page is one consistent snapshot: its events, its total and its end belong together;
-//! `INBOX-READ-2` a page never skips an event behind its start that the filter selects; `INBOX-READ-3` it looks at no more
-//! rows than it is told, and says how far it came.
+//! - `INBOX-READ-1`: a page is one snapshot: its events, its total and its end belong together.
+//! - `INBOX-READ-2`: a page skips no event after its start that the filter selects.
+//! - `INBOX-READ-3`: a page scans at most [`PageQuery::scan_rows_max`] rows, and the next page
+//!   starts after the last scanned one.
 
 use super::TableError;
 use super::fence::Guard;
@@ -16,40 +17,40 @@ use bytes::Bytes;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
 
-/// Queue rows read at a time when a filter may drop most of them.
+/// Queue rows of one range read when a filter may drop most of them.
 const FILTERED_CHUNK: usize = 500;
 
-/// Whether a read takes part in the conflict check of a write.
+/// Whether a read takes part in the conflict check of its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// The commit fails if it changed.
+    /// The commit fails if the row has changed since.
     Checked,
-    /// It may change.
+    /// The row may change before the commit.
     Snapshot,
 }
 
-/// What to list.
+/// A page of the inbox to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageQuery {
-    /// Events in this status.
+    /// Status of the listed events.
     pub status: EventStatus,
-    /// Events behind this id; [`EventId::ZERO`] starts at the beginning, [`newest_first`] lists from the end.
+    /// Id after which the page starts; [`EventId::ZERO`] for the beginning, or [`newest_first`].
     pub after: EventId,
-    /// Events at most, at least one.
+    /// Maximum number of events, at least one.
     pub limit: usize,
-    /// Any of these; empty selects everything.
+    /// Patterns of the selected types; empty selects every type.
     pub event_types: Vec<EventTypePattern>,
-    /// Accepted at this time or later.
+    /// Earliest time of acceptance.
     pub from: Option<Timestamp>,
-    /// Accepted at this time or earlier.
+    /// Latest time of acceptance.
     pub to: Option<Timestamp>,
-    /// Rows to look at, at most.
+    /// Maximum number of rows to scan.
     pub scan_rows_max: usize,
-    /// Bytes of payloads, at most; the page ends with the event that reaches it.
+    /// Payload bytes at which the page ends; it includes the event that reaches them.
     pub page_bytes_max: usize,
 }
 
-/// As [`PageQuery::after`]: the newest events first, as a single page. It is the greatest id, behind which nothing is.
+/// Value of [`PageQuery::after`] that lists the newest events first, as a single page.
 pub fn newest_first() -> EventId {
     EventId::from_bytes([0xff; 16])
 }
@@ -57,11 +58,11 @@ pub fn newest_first() -> EventId {
 /// One page of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventPage {
-    /// Oldest first, unless the newest were asked for.
+    /// Events, oldest first unless the query asks for the newest.
     pub events: Vec<Event>,
-    /// Where the next page starts, if there may be more; never for the newest.
+    /// [`PageQuery::after`] of the next page, if there may be more; none with [`newest_first`].
     pub next: Option<EventId>,
-    /// The tenant's count in that status.
+    /// Number of the tenant's events in that status.
     pub total: i64,
 }
 
@@ -70,7 +71,7 @@ pub struct EventPage {
 pub enum Missing {
     /// The event was deleted.
     Gone,
-    /// The tenant has never had such an event, or its deletion is forgotten.
+    /// The tenant never had such an event, or its tombstone is removed by now.
     NotFound,
 }
 
@@ -92,27 +93,27 @@ impl Counts {
         self.0[status as usize] += delta;
     }
 
-    /// Events that wait for delivery, received and queued ones.
+    /// Number of events that wait for delivery: received and queued ones.
     pub fn waiting(&self) -> u64 {
         let count = |status| u64::try_from(self.get(status)).unwrap_or(0);
         count(EventStatus::Received) + count(EventStatus::Queued)
     }
 }
 
-/// What an inbox starts from.
+/// Stored state that an inbox starts from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InboxState {
     /// The greatest id ever minted.
     pub last_id: EventId,
-    /// When the first lease ends.
+    /// End of the first lease.
     pub first_lease_end: Option<Timestamp>,
-    /// Events by status.
+    /// Counts of the events by status.
     pub counts: Counts,
-    /// The subscriptions, those that are being deleted included, and when the first webhook of each is due.
+    /// All subscriptions, even those being deleted, with the due time of the first webhook of each.
     pub subscriptions: Vec<(SubscriptionRow, Option<Timestamp>)>,
 }
 
-/// Loads what an inbox starts from.
+/// Loads the state that an inbox starts from.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -143,7 +144,7 @@ pub async fn load(
     })
 }
 
-/// Tenants whose wake-up pointers are the earliest, with the second of each.
+/// Lists the tenants with the earliest wake-up pointers, and the pointer of each in seconds.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -157,7 +158,7 @@ pub async fn wakes(
     Ok(page.pairs.iter().filter_map(|(key, _)| keys::parse_wake(key)).collect())
 }
 
-/// Tenants of a partition behind `after`, at most `limit`, in the order of their ids.
+/// Lists up to `limit` tenants of a partition after `after`, ordered by id.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -170,7 +171,7 @@ pub async fn tenants(
     guard.check(tx).await?;
     let mut tenants: Vec<TenantId> = Vec::new();
     while tenants.len() < limit {
-        // From one tenant's rows to the next one's.
+        // Skips the other rows of each tenant.
         let last = tenants.last().or(after);
         let page =
             tx.range_snapshot(RangeRead::first(keys::tenants_of(guard.partition, last), 1)).await?;
@@ -182,7 +183,7 @@ pub async fn tenants(
     Ok(tenants)
 }
 
-/// A tenant's counts by status, and when the oldest event that is not delivered was accepted.
+/// A tenant's counts by status, and the time of acceptance of the oldest waiting event.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -214,7 +215,7 @@ pub(super) async fn counts(
     Ok(counts)
 }
 
-/// One event by its id, as it is at `now`.
+/// Finds an event by its id; tombstones are those that are kept at `now`.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -228,7 +229,7 @@ pub async fn find(
     Ok(find_with_attempts(tx, guard, keys, id, now).await?.0)
 }
 
-/// One event by its id with its attempts, as it is at `now`.
+/// Finds an event with its attempts, like [`find`].
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -241,7 +242,7 @@ pub async fn find_with_attempts(
 ) -> Result<(Found, Vec<Attempt>), TableError> {
     guard.check(tx).await?;
     if let Some((row, delivery)) = read_row(tx, keys, id, Reading::Snapshot).await? {
-        let event = whole(tx, keys, row).await?;
+        let event = load_payload(tx, keys, row).await?;
         return Ok((Ok(Box::new(event)), delivery.attempts));
     }
     let tombstone = read_tombstone(tx, keys, id, now, Reading::Snapshot).await?;
@@ -249,7 +250,7 @@ pub async fn find_with_attempts(
     Ok((Err(missing), Vec::new()))
 }
 
-/// What is left of a deleted event, if that is still remembered at `now`.
+/// The tombstone of a deleted event, if it is still kept at `now`.
 pub(super) async fn read_tombstone(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
@@ -257,7 +258,7 @@ pub(super) async fn read_tombstone(
     now: Timestamp,
     reading: Reading,
 ) -> Result<Option<Tombstone>, TableError> {
-    // A day more at the end, in case the clock has been set back since.
+    // One day more at the end, in case the clock was set back after the deletion.
     let latest = day(now) + 1;
     for day in (latest.saturating_sub(TOMBSTONE_DAYS + 1)..=latest).rev() {
         if let Some(stored) = read(tx, &keys.tombstone(day, id), reading).await? {
@@ -267,7 +268,7 @@ pub(super) async fn read_tombstone(
     Ok(None)
 }
 
-/// One page of the inbox.
+/// Reads one page of the inbox.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -288,7 +289,7 @@ pub async fn list(
         };
         let row = row
             .ok_or_else(|| corrupt(format!("event {id} has a queue row and no row of its own")))?;
-        let event = whole(tx, keys, row).await?;
+        let event = load_payload(tx, keys, row).await?;
         bytes += event.payload.len();
         events.push(event);
         if bytes >= query.page_bytes_max && index + 1 < ids.len() {
@@ -301,23 +302,22 @@ pub async fn list(
     Ok(EventPage { events, next, total: decode_counter(total.as_deref())? })
 }
 
-/// The ids of a page, and where the next one starts.
+/// The ids of a page, and [`PageQuery::after`] of the next one.
 async fn scan(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
     query: &PageQuery,
 ) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
-    // The time of acceptance has whole milliseconds: a part of one begins with the next.
+    // Times of acceptance are in milliseconds: `from` is rounded up, and `to` down.
     let from = query.from.map(|from| from.plus(std::time::Duration::from_micros(999)));
     let reverse = query.after == newest_first();
     let after = if reverse { EventId::ZERO } else { query.after };
     let begin = from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(after);
-    // Likewise "until t" ends before the next millisecond.
     let until = query
         .to
         .map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
     let mut range = keys.queue_range(query.status, begin, until);
-    let (mut ids, mut looked_at) = (Vec::new(), 0);
+    let (mut ids, mut scanned) = (Vec::new(), 0);
     let chunk = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_CHUNK };
     loop {
         let read = RangeRead { range: range.clone(), limit: chunk, is_reverse: reverse };
@@ -332,8 +332,8 @@ async fn scan(
             if selects(&query.event_types, event_type) {
                 ids.push(id);
             }
-            looked_at += 1;
-            if looked_at >= query.scan_rows_max {
+            scanned += 1;
+            if scanned >= query.scan_rows_max {
                 return Ok((ids, Some(id)));
             }
         }
@@ -351,13 +351,13 @@ fn selects(patterns: &[EventTypePattern], event_type: &[u8]) -> bool {
             .is_ok_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
 }
 
-/// The id just before, so that "behind it" includes `id`.
+/// The id just before `id`, so that a range after it includes `id`.
 fn before(id: EventId) -> EventId {
     EventId::from_bytes(u128::from_be_bytes(id.to_bytes()).saturating_sub(1).to_be_bytes())
 }
 
-/// The event of a row with its whole payload; `Corrupt` if a chunk is missing.
-pub(super) async fn whole(
+/// The event of a row with its complete payload; fails as `Corrupt` if a chunk is missing.
+pub(super) async fn load_payload(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
     mut row: EventRow,
@@ -368,8 +368,8 @@ pub(super) async fn whole(
     Ok(row.event)
 }
 
-/// An event's row as it stands, without the chunks of a large payload, and its delivery; that of one never attempted if there is
-/// none.
+/// Reads an event with its present state, without the chunks of a large payload, and its delivery,
+/// which is [`Delivery::NEW`] if none is stored.
 ///
 /// # Errors
 /// [`TableError::Store`].
@@ -387,7 +387,7 @@ pub async fn read_row(
     Ok(Some((EventRow::decode(id, &event)?.with(&delivery), delivery)))
 }
 
-/// An event's own row; its state is the event's if that is received.
+/// Reads an event's own row. Its state is the present one only if the event is received.
 pub(super) async fn read_own_row(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
@@ -409,7 +409,7 @@ async fn read(
     }
 }
 
-/// Chunks never change while their event's row is there, so that reading the row checks them as well.
+/// Reads the chunks of a payload as a snapshot: they never change while their event's row exists.
 async fn read_chunks(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,

@@ -1,7 +1,7 @@
 //! Every value of the store, with its version byte. The layout of keys is in [`super::keys`].
 //!
-//! Invariants: `ROW-1` a row that was encoded decodes to itself; `ROW-2` a row of another version is refused, never
-//! guessed at. A row whose fields change gets a new version number and a reader for the old one.
+//! - `ROW-1`: an encoded row decodes to itself.
+//! - `ROW-2`: a row of another version is rejected, never guessed at.
 
 mod delivery;
 mod subscription;
@@ -26,11 +26,11 @@ use triggers_protocol::{
     Event, EventId, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp,
 };
 
-const EVENT_VERSION: u8 = 2;
+const EVENT_VERSION: u8 = 1;
 
 /// Payloads up to this size are stored in the event's row, larger ones in chunks.
 pub const INLINE_PAYLOAD_BYTES_MAX: usize = 8 * 1024;
-/// The size of a chunk.
+/// Size of a chunk, in bytes.
 pub const CHUNK_BYTES: usize = 8 * 1024;
 
 /// A value with its version byte.
@@ -38,26 +38,26 @@ pub trait Row: Encode + Decode<()> {
     /// Version of the row's fields, its first byte.
     const VERSION: u8 = 1;
 
-    /// The bytes to store.
+    /// Encodes the row for the store.
     fn to_bytes(&self) -> Vec<u8> {
         codec::encode(Self::VERSION, self)
     }
 
-    /// From stored bytes.
+    /// Decodes a stored row.
     ///
     /// # Errors
-    /// [`CodecError`] if they are of another version or damaged.
+    /// [`CodecError`] if the bytes are of another version or damaged.
     fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(Self::VERSION, bytes)
     }
 }
 
-/// Who owns a partition.
+/// Ownership of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Fence {
-    /// Grows by one with every change of owner.
+    /// Number that grows by one with every change of owner.
     pub epoch: u64,
-    /// The owner: node name and boot id.
+    /// Incarnation of the owner: node name and boot id.
     pub incarnation: String,
 }
 impl Row for Fence {}
@@ -75,43 +75,43 @@ pub struct NodeRow {
     pub is_draining: bool,
     /// Number that grows by one with every heartbeat.
     pub heartbeat: u64,
-    /// The newest version of the peer protocol that it speaks.
+    /// Newest version of the peer protocol that the node speaks.
     pub protocol: u8,
-    /// The version of the program.
+    /// Version of the program.
     pub version: String,
 }
 impl Row for NodeRow {}
 
-/// What a tenant's inbox starts from.
+/// Head of a tenant's inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Head {
-    /// The greatest id ever minted for the tenant.
+    /// Greatest id ever minted for the tenant.
     pub last_id: EventId,
-    /// The second of the tenant's wake-up pointer, if it has one.
+    /// Time of the tenant's wake-up pointer, in seconds from 1970; none if it has no pointer.
     pub wake_second: Option<u64>,
-    /// Subscriptions that are stored, those among them that are being deleted included.
+    /// Number of stored subscriptions, including those that are being deleted.
     pub subscriptions: u32,
 }
 impl Row for Head {}
 
 impl Head {
-    /// The head of a tenant that has none yet.
+    /// Head of a tenant without a stored one.
     pub const NEW: Head = Head { last_id: EventId::ZERO, wake_second: None, subscriptions: 0 };
 }
 
-/// What an idempotency key stands for.
+/// Record of a used idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Idempotency {
-    /// Digest of the request that it was first used with.
+    /// Digest of the first request with the key.
     pub request_digest: [u8; 32],
-    /// The event that this made.
+    /// Event that this request added.
     pub id: EventId,
-    /// From when on the key is free again.
+    /// Time from which the key may be used anew.
     pub expires_at: Timestamp,
 }
 impl Row for Idempotency {}
 
-/// Days for which it is remembered that an event was deleted.
+/// Days for which tombstones are kept.
 pub const TOMBSTONE_DAYS: u32 = 7;
 
 /// Trace of a deleted event.
@@ -119,48 +119,46 @@ pub const TOMBSTONE_DAYS: u32 = 7;
 pub struct Tombstone {
     /// Time of the deletion.
     pub deleted_at: Timestamp,
-    /// Nonce of the deletion, which tells it from others.
+    /// Nonce of the delete command.
     pub deleted_by: u64,
 }
-impl Row for Tombstone {
-    const VERSION: u8 = 2;
-}
+impl Row for Tombstone {}
 
 /// An API key.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct KeyRow {
-    /// The key's id, a UUID.
+    /// Id of the key, a UUID.
     pub id: [u8; 16],
-    /// Where the key's row is.
+    /// Hash of the plain key, under which the row is stored.
     pub hash: KeyHash,
-    /// The tenant that it belongs to.
+    /// Tenant that the key belongs to.
     pub tenant: TenantId,
-    /// A name for people.
+    /// Name for people.
     pub name: String,
-    /// Production or trying out.
+    /// Kind of the key: live or test.
     pub kind: KeyKind,
-    /// The first characters of the plain key.
+    /// First characters of the plain key, by which people recognize it.
     pub hint: String,
-    /// What it may do.
+    /// Scopes of the key.
     pub scopes: Scopes,
-    /// Requests a minute; the tenant's tier decides if absent.
+    /// Requests per minute; the tenant's tier decides if absent.
     pub rate_limit_per_minute: Option<u32>,
-    /// When it was made.
+    /// Time at which the key was created.
     pub created_at: Timestamp,
-    /// From when on it is refused, as whoever made it wished.
+    /// Time from which the key is rejected, as its creator chose.
     pub expires_at: Option<Timestamp>,
-    /// From when on it is refused because another one has taken its place.
+    /// Time from which the key is rejected because a rotation replaced it.
     pub replaced_at: Option<Timestamp>,
 }
 impl Row for KeyRow {}
 
 impl KeyRow {
-    /// Whether the key is refused at `now`.
+    /// Whether the key is rejected at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.ends_at().is_some_and(|end| end <= now)
     }
 
-    /// From when on the key is refused.
+    /// Time from which the key is rejected, if it has one.
     pub fn ends_at(&self) -> Option<Timestamp> {
         [self.expires_at, self.replaced_at].into_iter().flatten().min()
     }
@@ -169,23 +167,23 @@ impl KeyRow {
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct TenantRow {
-    /// The id.
+    /// Id of the tenant.
     pub id: TenantId,
-    /// A name for people.
+    /// Name for people.
     pub name: String,
-    /// The tier; none means the default rate limit.
+    /// Tier of the tenant; without one the default rate limit holds.
     pub tier: Option<Tier>,
-    /// How long events are kept, in days.
+    /// Days for which events are kept.
     pub retention_days: u16,
-    /// Events that may wait (received or queued) at most; none means no limit.
+    /// Maximum number of waiting (received or queued) events; none means no limit.
     pub max_inbox_events: Option<u64>,
-    /// The tenant's own retry policy.
+    /// Retry policy of the tenant; none means the default policy.
     pub retry_policy: Option<RetryPolicy>,
-    /// Feature flags.
+    /// Feature flags by name.
     pub flags: BTreeMap<String, bool>,
-    /// When it was made.
+    /// Time at which the tenant was created.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 impl Row for TenantRow {}
@@ -200,18 +198,20 @@ struct Envelope {
     payload_bytes: u32,
 }
 
-/// An event's row: the envelope, and the payload behind it unless that is chunked. Its state is the event's only as long as
-/// there is none in the row of its delivery, so that a payload is not written again whenever something becomes of it.
+/// An event's row: the envelope, followed by the payload unless that is stored in chunks.
+///
+/// A state in the delivery's row overrides this row's, so that a change of state does not write the
+/// payload again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
-    /// The event; its payload is empty if it is chunked.
+    /// The event; its payload is empty if that is stored in chunks.
     pub event: Event,
     /// Bytes of the complete payload.
     pub payload_bytes: usize,
 }
 
 impl EventRow {
-    /// The bytes to store for an event. A payload over [`INLINE_PAYLOAD_BYTES_MAX`] is left out, for [`chunks`].
+    /// Encodes the row. A payload over [`INLINE_PAYLOAD_BYTES_MAX`] is left out: see [`chunks`].
     pub fn encode(event: &Event, payload_bytes: usize) -> Vec<u8> {
         let envelope = Envelope {
             event_type: event.event_type.clone(),
@@ -229,19 +229,17 @@ impl EventRow {
         bytes
     }
 
-    /// From stored bytes; `id` is in the key.
+    /// Decodes a stored row; `id` is in its key.
     ///
     /// # Errors
-    /// [`CodecError`] if they are of another version or damaged.
+    /// [`CodecError`] if the bytes are of another version or damaged.
     pub fn decode(id: EventId, bytes: &Bytes) -> Result<Self, CodecError> {
         let (envelope, rest): (Envelope, &[u8]) = codec::decode_prefix(EVENT_VERSION, bytes)?;
         let payload_bytes = envelope.payload_bytes as usize;
-        let inline_due = if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { payload_bytes } else { 0 };
-        if rest.len() != inline_due {
-            let reason = format!(
-                "an event's row has {} bytes of payload instead of {inline_due}",
-                rest.len()
-            );
+        let expected = if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { payload_bytes } else { 0 };
+        let found = rest.len();
+        if found != expected {
+            let reason = format!("an event's row has {found} payload bytes instead of {expected}");
             return Err(CodecError::Malformed(reason));
         }
         let Envelope { event_type, timestamp, metadata, state, .. } = envelope;
@@ -250,7 +248,7 @@ impl EventRow {
         Ok(Self { event, payload_bytes })
     }
 
-    /// The event as it stands by the row of its delivery.
+    /// Replaces the state by that of the delivery's row, if it has one.
     pub fn with(mut self, delivery: &Delivery) -> Self {
         if let Some(state) = &delivery.state {
             self.event.state = state.clone();
@@ -258,13 +256,13 @@ impl EventRow {
         self
     }
 
-    /// Whether the payload is in chunks of its own.
+    /// Whether the payload is stored in chunks.
     pub fn is_chunked(&self) -> bool {
         self.payload_bytes > INLINE_PAYLOAD_BYTES_MAX
     }
 }
 
-/// The chunks of a payload; none if it is stored in the event's row.
+/// Numbered chunks of a payload; none if it is stored in the event's row.
 pub fn chunks(payload: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let chunked = if payload.len() > INLINE_PAYLOAD_BYTES_MAX { payload } else { &[] };
     (0..).zip(chunked.chunks(CHUNK_BYTES))
@@ -288,7 +286,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn event_rows_come_back(payload in prop::collection::vec(any::<u8>(), 0..20_000)) {
+        fn event_rows_round_trip(payload in prop::collection::vec(any::<u8>(), 0..20_000)) {
             let event = event(payload.clone());
             let bytes = Bytes::from(EventRow::encode(&event, payload.len()));
             let mut row = EventRow::decode(event.id, &bytes).unwrap();
@@ -302,7 +300,9 @@ mod tests {
         }
 
         #[test]
-        fn damaged_rows_are_refused(cut in 0usize..60, payload in prop::collection::vec(any::<u8>(), 1..100)) {
+        fn cut_rows_are_rejected(
+            cut in 0usize..60, payload in prop::collection::vec(any::<u8>(), 1..100),
+        ) {
             let event = event(payload.clone());
             let bytes = EventRow::encode(&event, payload.len());
             let cut = cut.min(bytes.len() - 1);

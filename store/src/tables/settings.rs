@@ -1,6 +1,6 @@
-//! What is fixed for a whole store when it is created: the number of partitions and the secret that signs cursors.
+//! Settings of a store, written when it is created: the number of partitions and a secret.
 //!
-//! Invariant: `SETTINGS-1` neither ever changes: tenants would move to other partitions, and cursors would end.
+//! - `SETTINGS-1`: no setting ever changes: tenants keep their partitions, cursors stay valid.
 
 use super::{TableError, keys};
 use crate::kv::{Fault, StoreError, Transaction};
@@ -8,16 +8,16 @@ use crate::kv::{Fault, StoreError, Transaction};
 /// The settings of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// How many partitions there are.
+    /// Number of partitions.
     pub partitions: u16,
-    /// Signs cursors.
+    /// Secret that signs cursors.
     pub cursor_secret: [u8; 32],
 }
 
-/// Gives the store's settings; a new store takes the ones proposed.
+/// Reads the store's settings, or stores the proposed ones if the store is new.
 ///
 /// # Errors
-/// [`TableError::Store`]; `Corrupt` if what is stored has another form.
+/// [`TableError::Store`], with the fault `Corrupt` if the settings are incomplete or malformed.
 pub async fn create_or_get(
     tx: &mut dyn Transaction,
     proposed: &StoreSettings,
@@ -39,5 +39,5 @@ pub async fn create_or_get(
 }
 
 fn corrupt() -> TableError {
-    StoreError::fatal(Fault::Corrupt, "the store's settings are incomplete").into()
+    StoreError::fatal(Fault::Corrupt, "the store's settings are incomplete or malformed").into()
 }

@@ -1,7 +1,7 @@
-//! Reading subscriptions, their attempts and the audit. They are written by [`super::batch`], as everything of a tenant is.
+//! Reads of subscriptions, their attempts and the audit; [`super::operations`] writes them.
 //!
-//! Invariants: `SUBSCRIPTIONS-1` one that is being deleted is not given to whoever asks for it; `SUBSCRIPTIONS-2` a list of
-//! attempts is newest first, in pages that neither skip nor repeat one.
+//! - `SUBSCRIPTIONS-1`: [`list`] and [`find`] do not return a subscription that is being deleted.
+//! - `SUBSCRIPTIONS-2`: attempts are listed newest first; pages neither skip nor repeat one.
 
 use super::TableError;
 use super::fence::Guard;
@@ -10,31 +10,40 @@ use super::rows::{AuditRow, LoggedAttempt, Row, SubscriptionRow, SubscriptionSta
 use crate::kv::{KeyRange, RangeRead, Transaction};
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
 
-/// Subscriptions that are read at a time.
+/// Subscriptions of one range read.
 const ROWS_PAGE: usize = 250;
 
-/// A place in a list that goes back in time: entries before it follow.
-pub type Before = (Timestamp, EventId);
+/// Position in the list of attempts: time at which an attempt began, and its event.
+pub type AttemptPosition = (Timestamp, EventId);
+
+/// A page to read of a list that is sorted from the newest entry to the oldest.
+#[derive(Debug, Clone, Copy)]
+pub struct HistoryQuery<Position> {
+    /// The page starts at the first entry older than this one; none starts at the newest.
+    pub before: Option<Position>,
+    /// Maximum number of entries.
+    pub limit: usize,
+}
 
 /// A page of a subscription's attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptPage {
-    /// Each with its event, the newest first.
+    /// Attempts with their events, newest first.
     pub attempts: Vec<(EventId, LoggedAttempt)>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<Before>,
+    /// [`HistoryQuery::before`] of the next page, if there is one.
+    pub next: Option<AttemptPosition>,
 }
 
 /// A page of the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage {
-    /// Each with its time and number, the newest first.
+    /// Entries with their times and numbers, newest first.
     pub entries: Vec<(Timestamp, u64, AuditRow)>,
-    /// Whether there are older ones.
+    /// There are older entries.
     pub more: bool,
 }
 
-/// One subscription, also one that is being deleted.
+/// Reads a subscription, even if it is being deleted.
 pub(super) async fn read(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
@@ -44,14 +53,14 @@ pub(super) async fn read(
     Ok(stored.map(|bytes| SubscriptionRow::from_bytes(&bytes)).transpose()?)
 }
 
-/// All subscriptions, oldest first, also those that are being deleted.
+/// Reads all subscriptions, oldest first, including those that are being deleted.
 pub(super) async fn read_all(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
 ) -> Result<Vec<SubscriptionRow>, TableError> {
     let (mut rows, mut range) = (Vec::new(), keys.subscriptions());
     loop {
-        // Nobody but the owner changes them, and its fence is checked.
+        // A snapshot is enough: only the partition's owner changes them, and its fence is checked.
         let page = tx.range_snapshot(RangeRead::first(range.clone(), ROWS_PAGE)).await?;
         for (_, bytes) in &page.pairs {
             rows.push(SubscriptionRow::from_bytes(bytes)?);
@@ -63,7 +72,7 @@ pub(super) async fn read_all(
     }
 }
 
-/// When the first webhook of a subscription is due, or is to be looked after.
+/// Due time of the subscription's first unfinished webhook.
 pub(super) async fn first_due(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
@@ -73,7 +82,7 @@ pub(super) async fn first_due(
     Ok(page.pairs.first().and_then(|(key, _)| time_of_due_key(key)))
 }
 
-/// The subscriptions of a tenant, oldest first.
+/// Lists the subscriptions of a tenant, oldest first.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -88,7 +97,7 @@ pub async fn list(
     Ok(rows)
 }
 
-/// One subscription.
+/// Finds a subscription that is not being deleted.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -102,7 +111,7 @@ pub async fn find(
     Ok(read(tx, keys, id).await?.filter(|row| row.status != SubscriptionStatus::Deleted))
 }
 
-/// The attempts of a subscription that have ended, the newest first; none if there is no such subscription.
+/// Lists the finished attempts of a subscription; none if there is no such subscription.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -111,17 +120,17 @@ pub async fn attempts(
     guard: &Guard,
     keys: &TenantKeys,
     id: SubscriptionId,
-    (before, limit): (Option<Before>, usize),
+    query: HistoryQuery<AttemptPosition>,
 ) -> Result<Option<AttemptPage>, TableError> {
     if find(tx, guard, keys, id).await?.is_none() {
         return Ok(None);
     }
     let all = keys.logged_attempts(id);
-    let range = match before {
+    let range = match query.before {
         Some((time, event)) => KeyRange::new(all.begin, keys.logged_attempt(id, time, event)),
         None => all,
     };
-    let page = tx.range_snapshot(RangeRead { range, limit, is_reverse: true }).await?;
+    let page = tx.range_snapshot(RangeRead { range, limit: query.limit, is_reverse: true }).await?;
     let mut attempts = Vec::with_capacity(page.pairs.len());
     let mut last = None;
     for (key, value) in &page.pairs {
@@ -132,7 +141,7 @@ pub async fn attempts(
     Ok(Some(AttemptPage { attempts, next: last.filter(|_| page.has_more) }))
 }
 
-/// The audit of a tenant, the newest first, before the entry with this time and number.
+/// Lists the audit of a tenant; a position is the time and number of an entry.
 ///
 /// # Errors
 /// [`TableError::NotOwner`]; [`TableError::Store`].
@@ -140,15 +149,15 @@ pub async fn audit(
     tx: &mut dyn Transaction,
     guard: &Guard,
     keys: &TenantKeys,
-    (before, limit): (Option<(Timestamp, u64)>, usize),
+    query: HistoryQuery<(Timestamp, u64)>,
 ) -> Result<AuditPage, TableError> {
     guard.check(tx).await?;
     let all = keys.audits();
-    let range = match before {
+    let range = match query.before {
         Some((time, number)) => KeyRange::new(all.begin, keys.audit(time, number)),
         None => all,
     };
-    let page = tx.range_snapshot(RangeRead { range, limit, is_reverse: true }).await?;
+    let page = tx.range_snapshot(RangeRead { range, limit: query.limit, is_reverse: true }).await?;
     let mut entries = Vec::with_capacity(page.pairs.len());
     for (key, value) in &page.pairs {
         let (Some(time), Some(number)) = (time_of_audit(key), number_of_audit(key)) else {

@@ -210,7 +210,7 @@ impl Batch<'_> {
         }
         let event = match inbox::read_own_row(tx, self.keys, record.id, Reading::Checked).await? {
             Some(row) => {
-                let event = inbox::whole(tx, self.keys, row).await?;
+                let event = inbox::load_payload(tx, self.keys, row).await?;
                 Event { state: EventState::ACCEPTED, ..event }
             }
             // The first event was deleted since: the repeated request says what it was.

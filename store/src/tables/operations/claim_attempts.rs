@@ -88,7 +88,7 @@ impl Claim<'_> {
         for id in ids {
             let Some((row, mut delivery)) = batch.read_row(tx, id).await? else { continue };
             if delivery.push_mut(self.subscription.id).is_some_and(|push| push.state == own) {
-                let event = inbox::whole(tx, batch.keys, row).await?;
+                let event = inbox::load_payload(tx, batch.keys, row).await?;
                 attempts.push(Claimed { event, token: self.nonce });
             }
         }
@@ -168,6 +168,6 @@ impl Claim<'_> {
         if is_given_up {
             return Ok(None);
         }
-        Ok(Some(inbox::whole(tx, batch.keys, row).await?))
+        Ok(Some(inbox::load_payload(tx, batch.keys, row).await?))
     }
 }

@@ -82,7 +82,7 @@ impl Operation for Lease {
             batch.lease_ends_changed = true;
             for &id in &ids {
                 if let Some((row, _)) = batch.read_row(tx, id).await? {
-                    let event = inbox::whole(tx, batch.keys, row).await?;
+                    let event = inbox::load_payload(tx, batch.keys, row).await?;
                     leased.push(Leased { event, token: token(stamp, id) });
                 }
             }
@@ -184,6 +184,6 @@ impl Lease {
         tx.set(&batch.keys.lease_end(until, id), &[]);
         batch.lease_ends_changed = true;
         batch.move_row(tx, &row, delivery, before);
-        Ok(Leased { event: inbox::whole(tx, batch.keys, row).await?, token })
+        Ok(Leased { event: inbox::load_payload(tx, batch.keys, row).await?, token })
     }
 }

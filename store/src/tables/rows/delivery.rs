@@ -1,6 +1,6 @@
-//! The rows of an event's delivery: its state, its lease, its webhooks, its attempts. What moves them is in `tables::batch`.
+//! The row of an event's delivery: its state, its lease, its webhooks, its attempts.
 //!
-//! Invariant: `DELIVERY-1` the row of a delivery without a state, as version 1 has it, says nothing of the event: its own row does.
+//! - `DELIVERY-1`: an event whose delivery has no state has the state of its own row.
 
 use super::Row;
 use bincode::{Decode, Encode};
@@ -8,25 +8,25 @@ use triggers_protocol::api::AttemptOutcome;
 use triggers_protocol::event::EventState;
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
 
-/// Proof of a lease.
+/// Secret by which a consumer proves that it holds a lease.
 pub type LeaseToken = [u8; 16];
 
-/// Attempts that are kept of each event; older ones are forgotten.
+/// Attempts that are kept of each event; older ones are removed.
 pub const ATTEMPTS_KEPT_MAX: usize = 50;
 
-/// What a queued event waits for.
+/// What an event that is not pushed waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Claim {
-    /// Nothing: the event is not queued.
+    /// The event is neither leased nor waiting for a retry.
     None,
     /// A consumer holds it.
     Leased {
-        /// Until when.
+        /// End of the lease.
         until: Timestamp,
     },
-    /// Its next attempt.
+    /// It waits for its next attempt.
     Waiting {
-        /// When that is due.
+        /// Time from which a consumer may lease it.
         due: Timestamp,
     },
 }
@@ -34,45 +34,45 @@ pub enum Claim {
 /// One attempt to deliver an event.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Attempt {
-    /// From 1 on.
+    /// Number of the attempt, from 1 on.
     pub number: u32,
-    /// When it began.
+    /// Time at which it began.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// Time at which it ended.
     pub finished_at: Option<Timestamp>,
-    /// How it ended.
+    /// Outcome of the attempt.
     pub outcome: AttemptOutcome,
-    /// What went wrong.
+    /// Error of a failed attempt.
     pub error: Option<String>,
-    /// The endpoint's HTTP status, if it was a webhook and an answer came.
+    /// HTTP status of the endpoint's answer, if there was one.
     pub http_status: Option<u16>,
-    /// The subscription that it was made for; none for the lease of a consumer.
+    /// Subscription that it was made for; none for the lease of a consumer.
     pub subscription: Option<SubscriptionId>,
 }
 
-/// What became of one subscription's delivery of an event.
+/// State of the delivery of an event to one subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum PushState {
-    /// Its next attempt is due then.
+    /// It waits for its next attempt.
     Waiting {
-        /// When.
+        /// Time from which the attempt may begin.
         due: Timestamp,
     },
-    /// An attempt is under way. If nothing is heard of it until then, it has ended with its node.
+    /// An attempt is in flight.
     Running {
-        /// Until when.
+        /// Time from which the attempt counts as interrupted if no result is stored.
         until: Timestamp,
-        /// Tells the attempt from others.
+        /// Identity of the attempt.
         token: u64,
     },
-    /// The endpoint has it.
+    /// The endpoint has accepted the event.
     Delivered,
-    /// There will be no further attempt.
+    /// The event was not accepted, and no further attempt follows.
     Dropped,
 }
 
 impl PushState {
-    /// Where it stands in the subscription's order of due times; none if nothing more is to be done.
+    /// Time in the subscription's index by due time; none if the delivery is finished.
     pub fn due(self) -> Option<Timestamp> {
         match self {
             Self::Waiting { due } => Some(due),
@@ -85,47 +85,45 @@ impl PushState {
 /// The delivery of an event to one subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Push {
-    /// To whom.
+    /// Target of the delivery.
     pub subscription: SubscriptionId,
-    /// Where it stands.
+    /// State of the delivery.
     pub state: PushState,
-    /// When its first attempt was due.
+    /// Time at which its first attempt was due, or began.
     pub since: Timestamp,
-    /// Attempts that have failed.
+    /// Number of attempts that have failed.
     pub failures: u32,
-    /// Attempts that ended with their node, so that nobody knows how.
+    /// Number of attempts that ended without a result, because their node stopped.
     pub interruptions: u32,
-    /// Attempts after which the endpoint asked for another one earlier than the policy would have made it.
+    /// Number of retries that the endpoint asked for earlier than the policy allows.
     pub deferrals: u32,
     /// Token of the last attempt whose result was stored.
     pub completed: u64,
 }
 
-/// The delivery of an event: where it stands, its lease or wait, its way to subscriptions, and its attempts.
+/// Delivery of an event to consumers or subscriptions.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Delivery {
-    /// What it waits for now.
+    /// Lease or wait of an event that is not pushed.
     pub claim: Claim,
-    /// The token of the last lease.
+    /// Token of the last lease.
     pub token: Option<LeaseToken>,
-    /// Attempts before the last replay: the retry policy counts from here.
+    /// Number of attempts before the last replay; the retry policy does not count them.
     pub attempts_before: u32,
-    /// The command that changed this last.
+    /// Nonce of the command that changed it last.
     pub changed_by: u64,
     /// The last attempts, oldest first.
     pub attempts: Vec<Attempt>,
-    /// The subscriptions that it goes to; empty if it waits to be pulled.
+    /// Deliveries to subscriptions; empty if the event waits to be pulled.
     pub pushes: Vec<Push>,
-    /// The event's state, if it is another one than its own row says.
+    /// State of the event; none if the event's own row has it (`DELIVERY-1`).
     pub state: Option<EventState>,
 }
 
-impl Row for Delivery {
-    const VERSION: u8 = 2;
-}
+impl Row for Delivery {}
 
 impl Delivery {
-    /// That of an event that was never attempted.
+    /// Delivery of an event that was never attempted.
     pub const NEW: Delivery = Delivery {
         claim: Claim::None,
         token: None,
@@ -137,7 +135,8 @@ impl Delivery {
     };
 }
 
-/// What the lease commands of the last batch took, by which a repeated batch knows its own.
+/// Events that the commands of the last batch leased or claimed, by the nonce of each command.
+/// A repeated batch finds its own leases here.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RecentLeases(pub Vec<(u64, Vec<EventId>)>);
 impl Row for RecentLeases {}
@@ -151,7 +150,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn deliveries_come_back(until: u32, token: Option<[u8; 16]>, changed_by: u64, attempts in 0u32..4, error: Option<String>) {
+        fn deliveries_round_trip(
+            until: u32, token: Option<[u8; 16]>, changed_by: u64, attempts in 0u32..4,
+            error: Option<String>,
+        ) {
             let until = Timestamp::from_millis(until.into());
             let attempt = Attempt {
                 number: attempts,
@@ -163,20 +165,19 @@ mod tests {
                 subscription: None,
             };
             let attempts = vec![attempt; attempts as usize];
-            let state = EventState { status: EventStatus::Failed, last_error: error, ..EventState::ACCEPTED };
+            let status = EventStatus::Failed;
+            let state = Some(EventState { status, last_error: error, ..EventState::ACCEPTED });
             let claim = Claim::Leased { until };
-            let delivery = Delivery { claim, token, changed_by, attempts, state: Some(state), ..Delivery::NEW };
+            let delivery = Delivery { claim, token, changed_by, attempts, state, ..Delivery::NEW };
             prop_assert_eq!(&Delivery::from_bytes(&delivery.to_bytes()).unwrap(), &delivery);
         }
     }
 
     #[test]
-    fn another_version_is_refused() {
+    fn a_row_of_another_version_is_rejected() {
         let mut bytes = Delivery::NEW.to_bytes();
-        bytes[0] = 3;
-        assert_eq!(
-            Delivery::from_bytes(&bytes),
-            Err(CodecError::Version { found: 3, expected: 2 })
-        );
+        bytes[0] = 2;
+        let error = CodecError::Version { found: 2, expected: 1 };
+        assert_eq!(Delivery::from_bytes(&bytes), Err(error));
     }
 }

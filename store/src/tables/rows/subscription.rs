@@ -1,4 +1,4 @@
-//! The rows of subscriptions, of their attempts, and of the audit. What changes them is in `tables::subscriptions`.
+//! The rows of subscriptions, of their attempts, and of the audit.
 
 use super::{Attempt, Row};
 use bincode::{Decode, Encode};
@@ -6,65 +6,65 @@ use triggers_protocol::api::{AuditAction, DisabledReason};
 use triggers_protocol::webhook::SigningKey;
 use triggers_protocol::{EventType, EventTypePattern, RetryPolicy, SubscriptionId, Timestamp};
 
-/// Whether a subscription is delivered to.
+/// Status of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum SubscriptionStatus {
-    /// It is.
+    /// Webhooks are sent to it.
     Active,
-    /// It is not, and what waited for it has been given up.
+    /// No webhooks are sent to it, and its waiting ones are given up.
     Disabled {
-        /// Why.
+        /// Reason for disabling it.
         reason: DisabledReason,
-        /// Since when.
+        /// Time at which it was disabled.
         at: Timestamp,
     },
-    /// It is about to be removed, as soon as nothing waits for it any more.
+    /// It is invisible, and its row is removed once its webhooks are given up.
     Deleted,
 }
 
 /// A key that signs a subscription's webhooks.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct SubscriptionKey {
-    /// The key.
+    /// Secret of the key.
     pub key: SigningKey,
-    /// From when on it signs no more, because another one has taken its place.
+    /// Time from which the key does not sign, because a newer one replaced it.
     pub ends_at: Option<Timestamp>,
 }
 
 /// A subscription: events of some types are sent to a URL.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct SubscriptionRow {
-    /// The id.
+    /// Id of the subscription.
     pub id: SubscriptionId,
-    /// Where to.
+    /// URL of the endpoint.
     pub target_url: String,
-    /// Any of these; empty selects everything.
+    /// Patterns of the selected types; empty selects every type.
     pub event_types: Vec<EventTypePattern>,
-    /// A note for people.
+    /// Description for people.
     pub description: Option<String>,
-    /// What signs, the newest first.
+    /// Keys that sign its webhooks, newest first.
     pub keys: Vec<SubscriptionKey>,
-    /// The subscription's own retry policy; the tenant's decides if absent.
+    /// Retry policy of the subscription; the tenant's decides if absent.
     pub retry_policy: Option<RetryPolicy>,
-    /// Webhooks on their way to it at the same time.
+    /// Maximum number of its webhooks in flight.
     pub max_in_flight: u32,
-    /// Whether it is delivered to.
+    /// Status of the subscription.
     pub status: SubscriptionStatus,
-    /// Since when every attempt has failed.
+    /// Time since which every attempt has failed.
     pub failing_since: Option<Timestamp>,
-    /// Until when its endpoint has asked to be left alone.
+    /// Time until which no attempt begins, because the endpoint asked for a pause.
     pub held_until: Option<Timestamp>,
-    /// When it was made.
+    /// Time at which it was created.
     pub created_at: Timestamp,
-    /// When whoever manages it changed it last.
+    /// Time of the last change by a request.
     pub updated_at: Timestamp,
-    /// The command that changed it last.
+    /// Nonce of the last command by which a request changed it.
     pub changed_by: u64,
 }
 impl Row for SubscriptionRow {}
 
 impl SubscriptionRow {
-    /// Whether it is delivered to.
+    /// Whether webhooks are sent to it.
     pub fn is_active(&self) -> bool {
         self.status == SubscriptionStatus::Active
     }
@@ -75,46 +75,46 @@ impl SubscriptionRow {
             || self.event_types.iter().any(|pattern| pattern.matches(event_type))
     }
 
-    /// The keys that sign at `now`, the newest first.
+    /// Keys that sign at `now`, newest first.
     pub fn signing_keys(&self, now: Timestamp) -> Vec<SigningKey> {
         let signs = |key: &&SubscriptionKey| key.ends_at.is_none_or(|end| end > now);
         self.keys.iter().filter(signs).map(|key| key.key.clone()).collect()
     }
 }
 
-/// An attempt as a subscription lists it.
+/// An entry in a subscription's list of attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct LoggedAttempt {
-    /// The event's type.
+    /// Type of the event.
     pub event_type: EventType,
-    /// The attempt.
+    /// The finished attempt.
     pub attempt: Attempt,
 }
 impl Row for LoggedAttempt {}
 
-/// Who did something.
+/// Author of a change in the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Actor {
-    /// The holder of the key with this id.
+    /// Holder of the API key with this id.
     Key([u8; 16]),
     /// The broker itself.
     Broker,
 }
 
-/// Who did what to what, when, from where.
+/// An entry of the audit; its time is in its key.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct AuditRow {
-    /// Who.
+    /// Author of the change.
     pub actor: Actor,
-    /// What.
+    /// Kind of the change.
     pub action: AuditAction,
-    /// To what: an id.
+    /// Id of the changed subscription.
     pub target: String,
-    /// Why, or how, in words.
+    /// Details or reason of the change, for people.
     pub detail: String,
-    /// The sender's address; empty if the broker did it.
+    /// Address of the client; empty if the actor is the broker.
     pub source_ip: String,
-    /// The request's id; empty if the broker did it.
+    /// Id of the request; empty if the actor is the broker.
     pub request_id: String,
 }
 impl Row for AuditRow {}
