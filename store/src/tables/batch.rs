@@ -1,17 +1,13 @@
-//! A batch: one transaction that carries out several operations of a tenant, each with its own reply.
+//! A batch: one transaction that applies several operations of a tenant, each with its own reply.
 //!
-//! [`Batch::begin`] reads what the operations share, each [`super::operations::Operation`] is applied
-//! in turn, and [`Batch::finish`] writes what belongs to the tenant as a whole.
-//!
-//! Invariants: `BATCH-1` ids in a batch are greater than the tenant's last one, and the head moves
-//! with them; `BATCH-2` a second run after an unknown outcome finds its own rows and gives the same
-//! replies; `BATCH-3` every counter changes together with the queue row that it counts; `BATCH-4` a
-//! rejected operation (unknown event, reused key) does not affect the others; `BATCH-5` a batch names
-//! an event once, or several times by the same kind of operation, because a second run could not
-//! tell what the first run did from what was there before. Leases and expiries choose their events,
-//! so they share a batch with appends only and never with each other. Claims of webhooks choose among
-//! pushed events, which no lease touches, and pass over the events whose attempts their batch
-//! completes. Changes of subscriptions and sweeps go alone.
+//! - `BATCH-1`: the ids of a batch are greater than the tenant's last one, and the head moves with
+//!   them.
+//! - `BATCH-2`: a second run after an unknown outcome finds its own rows and replies the same.
+//! - `BATCH-3`: every counter changes together with the queue row that it counts.
+//! - `BATCH-4`: a rejected operation (unknown event, reused key) does not affect the others.
+//! - `BATCH-5`: operations of different kinds name no common event in a batch, because a second run
+//!   could not tell what the first one did. [`Selection`](super::operations::Selection) restricts
+//!   operations that name no events.
 
 mod audit;
 mod events;
@@ -53,20 +49,20 @@ pub struct OperationLimits {
 /// What the inbox knows when it plans a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchPlan {
-    /// The tenant's last id, after which the batch's ids were minted.
+    /// Last id of the tenant, after which the batch's ids were minted.
     pub last_id: EventId,
     /// The last id minted for the batch; `last_id` if it mints none.
     pub minted_id: EventId,
-    /// The tenant's counts when the batch was planned: quotas are checked against them.
+    /// Counts of the tenant when the batch was planned, by which quotas are checked.
     pub counts: Counts,
     /// Options that the operations follow.
     pub limits: OperationLimits,
 }
 
-/// An attempt that has begun.
+/// A delivery attempt that has begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
-    /// The event as the endpoint gets it.
+    /// Event to send to the endpoint.
     pub event: Event,
     /// Identity of the attempt.
     pub token: u64,
@@ -75,17 +71,17 @@ pub struct Claimed {
 /// What a delivery attempt says about its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointHealth {
-    /// It accepts events.
+    /// The endpoint accepts events.
     Good,
-    /// It answers, but did not accept this event.
+    /// The endpoint answers, but did not accept this event.
     Alive,
-    /// It does not answer, or says that it cannot.
+    /// The endpoint does not answer, or reports that it is unavailable.
     Bad,
     /// The attempt says nothing about it.
     Unknown,
 }
 
-/// What the inbox must hear of a durable batch to schedule webhooks.
+/// A change that the inbox needs to schedule webhooks, once the batch is durable.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
     /// Attempts to a subscription have begun.
@@ -105,7 +101,7 @@ pub enum Notice {
         subscription: SubscriptionId,
         /// Time at which the next attempt is due, if there is one.
         due: Option<Timestamp>,
-        /// The subscription as it is now; none if it is gone.
+        /// The subscription's row after the batch; none if it is gone.
         row: Option<Box<SubscriptionRow>>,
         /// What the attempt says about the endpoint.
         health: EndpointHealth,
@@ -136,20 +132,20 @@ pub struct Applied {
     pub first_lease_end: Option<Option<Timestamp>>,
     /// Subscriptions that got webhooks from this batch, each with the earliest due time.
     pub due: BTreeMap<SubscriptionId, Timestamp>,
-    /// What the inbox must hear once the batch is durable.
+    /// Notices for the inbox once the batch is durable.
     pub notices: Vec<Notice>,
-    /// What the batch did, in numbers.
+    /// Numbers of changes, for metrics and wake-ups of consumers.
     pub activity: Activity,
 }
 
-/// What a batch did, in numbers.
+/// Numbers of changes that a batch made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Activity {
     /// Events accepted.
     pub accepted: u32,
     /// Events acknowledged, or delivered to their last endpoint.
     pub delivered: u32,
-    /// Changes after which a consumer may find more to lease.
+    /// Changes that may have made events available to lease.
     pub made_available: u32,
 }
 
@@ -165,9 +161,9 @@ pub struct Batch<'a> {
     delta: Counts,
     pub(super) activity: Activity,
     pub(super) lease_ends_changed: bool,
-    /// The wake-up pointer is set anew after leases have ended; a pointer that is too early is harmless.
+    /// Leases have ended, so the wake-up pointer may move to a later time.
     pub(super) leases_expired: bool,
-    /// What the leases and claims of this batch chose, by the nonce of their command.
+    /// Events that the leases and claims of this batch chose, by the nonce of their command.
     pub(super) leased: Vec<(u64, Vec<EventId>)>,
     pub(super) stored_subscriptions: u32,
     /// The active subscriptions, once they have been read.
@@ -182,11 +178,11 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Checks the fence and reads the tenant's head.
+    /// Checks the fence and reads the tenant's head; the operations are applied next.
     ///
     /// # Errors
-    /// [`TableError::NotOwner`]; [`TableError::HeadMoved`] if the stored last id is neither the plan's
-    /// nor this batch's own; [`TableError::Store`].
+    /// [`TableError::NotOwner`]; [`TableError::HeadMoved`] if the stored last id is neither the
+    /// plan's nor this batch's own; [`TableError::Store`].
     pub async fn begin(
         tx: &mut dyn Transaction,
         guard: &Guard,
@@ -218,7 +214,7 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Writes what belongs to the tenant as a whole: the head, the counters, the wake-up pointer.
+    /// Writes the rows that all operations share: the head, the counters, the wake-up pointer.
     ///
     /// # Errors
     /// [`TableError::Store`].
@@ -245,7 +241,7 @@ impl<'a> Batch<'a> {
             let recent = RecentLeases(std::mem::take(&mut self.leased));
             tx.set(&self.keys.recent_leases(), &recent.to_bytes());
         }
-        // Absolute counts, so that a second run after a commit gives the same.
+        // The counts are absolute, so that a second run after a commit returns the same.
         let counts = inbox::counts(tx, self.keys).await?;
         Ok(Applied {
             last_id: head.last_id,
@@ -270,7 +266,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Whether this very batch has committed before; an error if something else has.
+/// Whether this batch has committed before; fails if another batch has.
 fn is_repeated(head: &Head, plan: BatchPlan) -> Result<bool, TableError> {
     if plan.minted_id == plan.last_id {
         return Ok(false);

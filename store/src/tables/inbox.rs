@@ -387,7 +387,7 @@ pub async fn read_row(
     Ok(Some((EventRow::decode(id, &event)?.with(&delivery), delivery)))
 }
 
-/// Reads an event's own row. Its state is the present one only if the event is received.
+/// Reads an event's own row. Its state is the present one if the event is received.
 pub(super) async fn read_own_row(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,

@@ -1,13 +1,13 @@
-//! The operations on a tenant's data: each file has one command, its typed reply, and the transaction that carries it out.
+//! The operations on a tenant's data: each file has a command, its typed reply and its transaction.
 //!
-//! The same value travels from the API to the transaction: the API builds the operation, the inbox
-//! plans it by its [`Footprint`] and stamps it, and [`Operation::apply`] runs it in a [`Batch`].
+//! The API builds the operation, the inbox plans it by its [`Footprint`] and stamps it, and
+//! [`Operation::apply`] runs it in a [`Batch`].
 //!
-//! Invariants: `OP-1` an operation that is applied again with the same [`Stamp`], after a commit of
-//! unknown outcome, changes nothing more and gives the same reply, except that a sweep and an end of
-//! leases go on with the next part; `OP-2` two commands are told
-//! apart by their nonces and ids, never by their times; `OP-3` everything random or timed is in the
-//! operation or its stamp before the transaction begins.
+//! - `OP-1`: an operation repeated with the same [`Stamp`] after an unknown outcome changes nothing
+//!   more and gives the same reply, except that sweeps and ends of leases continue.
+//! - `OP-2`: commands are told apart by their nonces and ids, never by their times.
+//! - `OP-3`: all random values and times are in the operation or its stamp before the transaction
+//!   begins.
 
 mod acknowledge;
 mod append;
@@ -49,18 +49,18 @@ use crate::kv::Transaction;
 use std::fmt::Debug;
 use triggers_protocol::{EventId, Timestamp};
 
-/// A command on a tenant's data and the transaction that carries it out.
+/// A command on a tenant's data and its transaction.
 pub trait Operation: Debug + Send + Sync + 'static {
-    /// What the caller gets once the transaction is durable.
+    /// Reply that the caller gets once the transaction is durable.
     type Reply: Send + 'static;
 
-    /// What the planner of batches must know of the operation.
+    /// Properties by which the inbox plans batches.
     fn footprint(&self) -> Footprint;
 
-    /// Carries out the operation in a batch's transaction (`OP-1`).
+    /// Applies the operation in a batch's transaction (`OP-1`).
     ///
     /// # Errors
-    /// [`TableError`] fails the whole batch; whatever concerns this operation alone is in its reply.
+    /// [`TableError`] fails the whole batch; a failure of this operation alone is in its reply.
     fn apply(
         &self,
         batch: &mut Batch<'_>,
@@ -69,45 +69,45 @@ pub trait Operation: Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Reply, TableError>> + Send;
 }
 
-/// What the inbox gives a command when it plans it: time, identity and secrets.
+/// Time, identity and secrets of a command; the inbox adds them when it plans the batch.
 #[derive(Debug, Clone)]
 pub struct Stamp {
-    /// Present time.
+    /// Time of the plan, which the transaction takes for the present.
     pub at: Timestamp,
-    /// Identity of the command; no other command has it. It also seeds the jitter of retries.
+    /// Identity of the command, unique among commands. It also seeds the jitter of retries.
     pub nonce: u64,
     /// Secret from which lease tokens are derived.
     pub secret: [u8; 16],
-    /// One id for each event that the operation would add, each greater than every id of the tenant.
-    /// None if another request with the same idempotency key is in flight.
+    /// Ids of the events that the operation adds, greater than every id of the tenant. An id is
+    /// none if another request with the same idempotency key is in flight.
     pub ids: Vec<Option<EventId>>,
 }
 
-/// How an operation chooses the events that it works on, which decides what may share its batch.
+/// How an operation chooses its events, and so which operations may share its batch (`BATCH-5`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selection {
     /// It adds events, or works on events that no other operation touches.
     New,
-    /// It names them.
+    /// It names its events.
     Named,
-    /// It leases what is available to a consumer.
+    /// It leases available events, so it shares a batch only with `New` and `Lease`.
     Lease,
-    /// It ends leases that have run out.
+    /// It ends leases that have run out, so it shares a batch only with `New` and `Expire`.
     Expire,
-    /// It changes what other operations rely on, so it has a batch of its own.
+    /// It changes rows that other operations rely on, so it has a batch of its own.
     Alone,
 }
 
-/// What the planner of batches must know of an operation.
+/// Properties of an operation by which the inbox plans batches.
 #[derive(Debug, Clone)]
 pub struct Footprint {
     /// How the operation chooses its events.
     pub selection: Selection,
     /// Share of a batch that the operation takes, in events.
     pub weight: usize,
-    /// Payload bytes that the operation brings in.
+    /// Payload bytes of the operation.
     pub bytes: usize,
-    /// Events that the operation would add.
+    /// Number of events that the operation adds.
     pub new_events: usize,
     /// Events that the operation names.
     pub named: Vec<EventId>,
@@ -146,5 +146,5 @@ impl From<Missing> for Unchanged {
     }
 }
 
-/// Reply of an operation that changes one event: its row, without a payload that is stored in chunks.
+/// Reply of an operation on one event: its row, without a payload that is stored in chunks.
 pub type Changed = Result<Box<EventRow>, Unchanged>;

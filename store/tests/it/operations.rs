@@ -1,5 +1,5 @@
-//! Every operation applied again with the same stamp, after a commit of unknown outcome, gives the same
-//! reply and leaves the store as it is (`OP-1`).
+//! Tests that every operation repeated with the same stamp gives the same reply and changes nothing
+//! more (`OP-1`).
 
 use bytes::Bytes;
 use std::fmt::Debug;
@@ -42,7 +42,7 @@ fn run() -> Run {
     Run::idempotent(Instant::now() + Duration::from_secs(60))
 }
 
-/// An inbox without an actor.
+/// Runs operations on one tenant, without an actor.
 struct Inbox {
     store: Store,
     guard: Guard,
@@ -70,7 +70,7 @@ impl Inbox {
         }
     }
 
-    /// Commits an operation, applies it a second time, and compares.
+    /// Commits an operation twice with one stamp, and compares the replies, notices and rows.
     async fn twice<O: Operation>(&mut self, operation: O) -> (O::Reply, Vec<Notice>)
     where
         O::Reply: Debug + PartialEq,
@@ -92,7 +92,7 @@ impl Inbox {
         assert_eq!(applied_again.notices, applied.notices, "{operation:?}");
         assert_eq!(applied_again.counts, applied.counts, "{operation:?}");
         assert_eq!(applied_again.last_id, applied.last_id, "{operation:?}");
-        assert!(self.rows().await == rows, "a second run has changed rows: {operation:?}");
+        assert!(self.rows().await == rows, "the second run changed rows: {operation:?}");
         (self.last_id, self.counts) = (applied.last_id, applied.counts);
         (reply, applied.notices)
     }
@@ -117,8 +117,7 @@ impl Inbox {
         applied.unwrap()
     }
 
-    /// Everything that is stored, except the wake-up pointer, which a second run may move to an
-    /// earlier time.
+    /// All stored rows except the wake-up pointer, which a second run may move to an earlier time.
     async fn rows(&self) -> Vec<(Bytes, Bytes)> {
         let range = KeyRange::new(&[0][..], &[0xff][..]);
         let page: Result<_, TableError> = self
@@ -177,12 +176,12 @@ fn subscription(number: u8) -> SubscriptionRow {
 }
 
 #[tokio::test]
-async fn appends_give_the_same_reply_again() {
+async fn a_repeated_append_gives_the_same_reply() {
     let mut inbox = Inbox::open().await;
     inbox.twice(append(None, None)).await;
     let (results, _) = inbox.twice(append(Some(1), None)).await;
     let replayed: Vec<_> = results.iter().map(|result| result.as_ref().unwrap().replayed).collect();
-    assert_eq!(replayed, [false, true], "the second event has the key of the first");
+    assert_eq!(replayed, [false, true], "the second event has the key of the first one");
     let (results, _) = inbox.twice(append(None, Some(4))).await;
     assert!(results[0].is_ok(), "three are waiting");
     assert_eq!(results[1], Err(Rejection::QuotaExceeded));
@@ -191,7 +190,7 @@ async fn appends_give_the_same_reply_again() {
 }
 
 #[tokio::test]
-async fn operations_on_events_give_the_same_reply_again() {
+async fn a_repeated_operation_on_an_event_gives_the_same_reply() {
     let mut inbox = Inbox::open().await;
     let id = inbox.append().await;
     let visibility = Duration::from_secs(60);
@@ -211,7 +210,7 @@ async fn operations_on_events_give_the_same_reply_again() {
 }
 
 #[tokio::test]
-async fn operations_of_webhooks_give_the_same_notices_again() {
+async fn a_repeated_operation_on_webhooks_gives_the_same_notices() {
     let mut inbox = Inbox::open().await;
     let subscription = inbox.subscribe(1).await;
     inbox.append().await;
@@ -236,7 +235,7 @@ async fn operations_of_webhooks_give_the_same_notices_again() {
 }
 
 #[tokio::test]
-async fn changes_of_subscriptions_give_the_same_reply_again() {
+async fn a_repeated_change_of_a_subscription_gives_the_same_reply() {
     let mut inbox = Inbox::open().await;
     let id = inbox.subscribe(1).await;
     for active in [false, true] {

@@ -1,4 +1,4 @@
-//! Entries of the audit.
+//! Writes the audit entries of a batch.
 
 use super::Batch;
 use crate::kv::{RangeRead, Transaction};
@@ -25,15 +25,15 @@ impl Initiator {
 }
 
 impl Batch<'_> {
-    /// Adds an entry to the audit, numbered on from the last one, so that entries of one moment keep
-    /// their order.
+    /// Adds an audit entry, numbered after the last one, so entries of one time keep their order.
     pub(in crate::tables) async fn audit(
         &self,
         tx: &mut dyn Transaction,
         at: Timestamp,
         by: &Initiator,
         target: SubscriptionId,
-        (action, detail): (AuditAction, String),
+        action: AuditAction,
+        detail: String,
     ) -> Result<(), TableError> {
         let last = RangeRead { range: self.keys.audits(), limit: 1, is_reverse: true };
         let last = tx.range_snapshot(last).await?;
@@ -47,7 +47,7 @@ impl Batch<'_> {
     }
 }
 
-/// A URL without its path and query, which may be secret.
+/// Scheme and host of a URL, without its path and query, which may be secret.
 pub(in crate::tables) fn host(target_url: &str) -> String {
     let begin = target_url.find("://").map_or(0, |at| at + 3);
     let end = target_url[begin..].find(['/', '?', '#']).map_or(target_url.len(), |at| begin + at);

@@ -1,11 +1,11 @@
-//! Moves of an event through its statuses, and its removal.
+//! Moves events between statuses, and removes them.
 //!
-//! Invariants: `LIFECYCLE-1` an event has exactly one queue row, that of its status; `LIFECYCLE-2` an
-//! acknowledged event stays delivered: acknowledging again gives the same event; `LIFECYCLE-3` a
-//! deleted event leaves a tombstone with the nonce of the deletion, which tells a second deletion from
-//! the first one run again; `LIFECYCLE-4` an event's own row has the state that it was accepted with,
-//! or was replayed with to be pulled. Every later state is in the row of its delivery, so a payload is
-//! written once, and a page of received events needs no other rows.
+//! - `LIFECYCLE-1`: an event has exactly one queue row, that of its status.
+//! - `LIFECYCLE-2`: an acknowledged event stays delivered; acknowledging it again changes nothing.
+//! - `LIFECYCLE-3`: a deleted event leaves a tombstone with the nonce of the command, by which a
+//!   repeated command recognizes its own deletion.
+//! - `LIFECYCLE-4`: an event's own row has the state of its acceptance, or of a replay to
+//!   consumers. Later states are in its delivery's row, so payloads are written once.
 
 use super::Batch;
 use crate::kv::Transaction;
@@ -15,7 +15,7 @@ use crate::tables::rows::{Delivery, EventRow, Row, Tombstone};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
 
 impl Batch<'_> {
-    /// An event's row as it stands, without the chunks of a large payload, and its delivery.
+    /// Reads an event with its present state and its delivery; see [`inbox::read_row`].
     pub(in crate::tables) async fn read_row(
         &self,
         tx: &mut dyn Transaction,
@@ -24,7 +24,7 @@ impl Batch<'_> {
         inbox::read_row(tx, self.keys, id, Reading::Checked).await
     }
 
-    /// The trace of an event's deletion, if there is one.
+    /// Reads the tombstone of an event, if it is still kept.
     pub(in crate::tables) async fn tombstone(
         &self,
         tx: &mut dyn Transaction,
@@ -34,7 +34,7 @@ impl Batch<'_> {
         inbox::read_tombstone(tx, self.keys, id, at, Reading::Checked).await
     }
 
-    /// Why an event without a row is not there.
+    /// Tells why an event has no row.
     pub(in crate::tables) async fn missing(
         &self,
         tx: &mut dyn Transaction,
@@ -74,7 +74,7 @@ impl Batch<'_> {
         self.count(after, 1);
     }
 
-    /// Removes an event with everything that belongs to it.
+    /// Removes an event with all its rows.
     pub(in crate::tables) fn remove(
         &mut self,
         tx: &mut dyn Transaction,

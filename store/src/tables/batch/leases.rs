@@ -1,4 +1,4 @@
-//! Leases of a batch: whether a token holds, the end of a leased attempt, the tenant's retry policy.
+//! Leases of a batch: the check of a token, the end of a leased attempt, and the retry policy.
 
 use super::webhooks::{jittered, kept};
 use super::{Batch, TableError};
@@ -15,7 +15,7 @@ use triggers_protocol::{EventId, EventStatus, RetryPolicy, Timestamp};
 pub(in crate::tables) struct Failure {
     /// Time of the failure, from which the next attempt is due.
     pub(in crate::tables) at: Timestamp,
-    /// Reason, for the event's last error.
+    /// Reason, stored as the event's last error.
     pub(in crate::tables) reason: String,
     /// Delay that the consumer asks for instead of the policy's.
     pub(in crate::tables) retry_after: Option<Duration>,
@@ -26,7 +26,7 @@ pub(in crate::tables) struct Failure {
 }
 
 impl Batch<'_> {
-    /// Events that an earlier run of this command leased or claimed.
+    /// Events that an earlier run of this command leased or claimed; none if it is the first run.
     pub(in crate::tables) async fn leased_before(
         &self,
         tx: &mut dyn Transaction,
@@ -37,7 +37,7 @@ impl Batch<'_> {
         Ok(recent.into_iter().find(|(of, _)| *of == nonce).map(|(_, ids)| ids))
     }
 
-    /// Ends the running attempt without success. The policy decides whether another one is due.
+    /// Ends the running attempt as failed, and schedules a retry if the policy allows one.
     pub(in crate::tables) fn fail_attempt(
         &mut self,
         tx: &mut dyn Transaction,
@@ -72,7 +72,7 @@ impl Batch<'_> {
         row
     }
 
-    /// Removes an event from the index of leases or of waiting attempts.
+    /// Ends the lease or the wait of an event, and removes its index row.
     pub(in crate::tables) fn release(
         &mut self,
         tx: &mut dyn Transaction,
@@ -99,13 +99,13 @@ impl Batch<'_> {
     }
 }
 
-/// Whether the token is that of a lease that holds at `at`.
+/// Whether the token belongs to the present lease, and the lease has not ended at `at`.
 pub(in crate::tables) fn holds(delivery: &Delivery, token: LeaseToken, at: Timestamp) -> bool {
-    let is_its = delivery.token == Some(token) || is_planted(Bug::LeaseTokenNotCompared);
-    matches!(delivery.claim, Claim::Leased { until } if until > at) && is_its
+    let is_same = delivery.token == Some(token) || is_planted(Bug::LeaseTokenNotCompared);
+    matches!(delivery.claim, Claim::Leased { until } if until > at) && is_same
 }
 
-/// Records how the attempt of a lease has ended.
+/// Records the end of a lease's attempt, if it runs.
 pub(in crate::tables) fn end_leased_attempt(
     delivery: &mut Delivery,
     at: Timestamp,

@@ -1,9 +1,8 @@
-//! The wake-up pointer of a tenant. It tells the partition when an inbox has something to do, without
-//! a look into the inbox.
+//! The wake-up pointer of a tenant: the time at which the partition must start the tenant's inbox.
 //!
-//! Invariants: `WAKE-1` a tenant with a lease or an unfinished webhook has exactly one pointer, at the
-//! second of the earliest of their times or before; `WAKE-2` the pointer and the head's copy of it
-//! change together. A pointer that is too early costs one check, which moves it.
+//! - `WAKE-1`: a tenant with a lease or an unfinished webhook has exactly one pointer, at or before
+//!   the second of the earliest of their times. A pointer that is too early costs one check.
+//! - `WAKE-2`: the pointer and the head's copy of it change together.
 
 use super::{Batch, TableError};
 use crate::kv::{RangeRead, Transaction};
@@ -28,7 +27,7 @@ impl Batch<'_> {
         let added = self.due.values().min().copied();
         let first = first_lease_end.flatten().into_iter().chain(added);
         if self.leases_expired {
-            // Everything due is read, so that the pointer may also move to a later time.
+            // All due times are read, so the pointer may also move to a later time.
             let webhooks = self.first_webhook(tx).await?;
             self.set_pointer(tx, head, first.chain(webhooks).min());
         } else if let Some(first) = first.min()
@@ -49,7 +48,7 @@ impl Batch<'_> {
         if self.stored_subscriptions > 0 {
             for row in subscriptions::read_all(tx, self.keys).await? {
                 let due = subscriptions::first_due(tx, self.keys, row.id).await?;
-                // Webhooks of an inactive subscription are to be given up at once.
+                // Webhooks of an inactive subscription must be given up at once.
                 let due = if row.is_active() { due } else { due.map(|_| Timestamp::EPOCH) };
                 first = [first, due].into_iter().flatten().min();
             }

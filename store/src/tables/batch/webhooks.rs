@@ -1,10 +1,11 @@
-//! Webhooks of an event: their target subscriptions, their due times, and what they make of the event.
+//! Webhooks of an event: their target subscriptions, their due times, and the event's status.
 //!
-//! Invariants: `PUSH-1` a webhook that is not done has exactly one row in the due order of its
-//! subscription, at the time in its state; `PUSH-2` an event with webhooks is `queued` while one of
-//! them is not done, then `delivered` if any endpoint has it, else `failed`; `PUSH-3` an event with
-//! webhooks is never leased; `PUSH-4` a running attempt reaches its end even if its subscription is
-//! disabled or deleted meanwhile.
+//! - `PUSH-1`: an unfinished webhook has exactly one row in its subscription's index by due time,
+//!   at the time in its state.
+//! - `PUSH-2`: an event with webhooks is `queued` while one of them is unfinished, then `delivered`
+//!   if an endpoint accepted it, else `failed`.
+//! - `PUSH-3`: an event with webhooks is never leased.
+//! - `PUSH-4`: a running attempt reaches its end even if its subscription is disabled or deleted.
 
 use super::{Batch, TableError};
 use crate::kv::Transaction;
@@ -17,13 +18,13 @@ use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, EventType, SubscriptionId, Timestamp};
 
-/// Bytes of a reason that are kept with each attempt.
+/// Bytes of an attempt's reason that are stored.
 const REASON_BYTES_MAX: usize = 512;
-/// Size at which a transaction of many steps stops taking more, in bytes.
+/// Size in bytes at which a transaction of many steps takes no further step.
 pub(in crate::tables) const TRANSACTION_BYTES_AIMED: usize = 4 << 20;
 
 impl Batch<'_> {
-    /// The active subscriptions that select events of this type.
+    /// Ids of the active subscriptions that select events of this type.
     pub(in crate::tables) async fn targets(
         &mut self,
         tx: &mut dyn Transaction,
@@ -45,13 +46,13 @@ impl Batch<'_> {
         Ok(self.subscriptions.as_deref().unwrap_or_default())
     }
 
-    /// Makes the events that the batch has yet to accept read the subscriptions again.
+    /// Makes later appends of this batch read the subscriptions again.
     pub(in crate::tables) fn forget_subscriptions(&mut self) {
         self.subscriptions = None;
     }
 
-    /// Reports every active subscription as due, because a second run cannot tell which webhooks the
-    /// first one added.
+    /// Reports every active subscription as due: a second run cannot tell which webhooks the first
+    /// run added.
     pub(in crate::tables) async fn suppose_all_due(
         &mut self,
         tx: &mut dyn Transaction,
@@ -91,7 +92,7 @@ impl Batch<'_> {
         *earliest = due.min(*earliest);
     }
 
-    /// Moves a webhook to another state, and its row in the due order with it.
+    /// Changes the state of a webhook, and moves its row in the index by due time.
     pub(in crate::tables) fn move_push(
         &self,
         tx: &mut dyn Transaction,
@@ -124,7 +125,7 @@ impl Batch<'_> {
             }
         }
         for subscription in dropped {
-            let reason = "the event was acknowledged before the attempt had ended";
+            let reason = "the event was acknowledged before the attempt ended";
             let end = AttemptEnd { at, outcome: AttemptOutcome::Failed, http_status: None };
             end_attempt(delivery, subscription, end, Some(reason));
         }
@@ -171,7 +172,7 @@ impl Batch<'_> {
 }
 
 impl Delivery {
-    /// The delivery to one subscription.
+    /// Finds the delivery to a subscription.
     pub(in crate::tables) fn push_mut(
         &mut self,
         subscription: SubscriptionId,
@@ -188,7 +189,7 @@ pub(in crate::tables) struct AttemptEnd {
     pub(in crate::tables) http_status: Option<u16>,
 }
 
-/// Records that an attempt has begun.
+/// Adds an attempt that begins.
 pub(in crate::tables) fn begin_attempt(
     delivery: &mut Delivery,
     number: u32,
@@ -196,7 +197,7 @@ pub(in crate::tables) fn begin_attempt(
     subscription: Option<SubscriptionId>,
 ) {
     if delivery.attempts.len() >= ATTEMPTS_KEPT_MAX {
-        // The oldest one that has ended goes: the end of a running one is still to be recorded.
+        // Remove a finished attempt: the end of a running one is still to be recorded.
         let ended = delivery.attempts.iter().position(|attempt| attempt.finished_at.is_some());
         delivery.attempts.remove(ended.unwrap_or(0));
     }
@@ -211,7 +212,7 @@ pub(in crate::tables) fn begin_attempt(
     });
 }
 
-/// Records how the running attempt to a subscription has ended, and returns it if it is still listed.
+/// Records the end of the running attempt to a subscription, and returns it if it is still stored.
 pub(in crate::tables) fn end_attempt(
     delivery: &mut Delivery,
     subscription: SubscriptionId,
@@ -228,14 +229,12 @@ pub(in crate::tables) fn end_attempt(
     Some(attempt.clone())
 }
 
-/// The part of a reason that is kept with each attempt, because a delivery with all its attempts is
-/// one value.
+/// Cuts a reason to the length that is stored, because a delivery with all its attempts is one row.
 pub(in crate::tables) fn kept(reason: &str) -> String {
     reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
 }
 
-/// A delay changed by up to a fifth in either direction, so that events which failed together do not
-/// come back together.
+/// Changes a delay by up to a fifth, so that events which failed together are not retried together.
 pub(in crate::tables) fn jittered(delay: Duration, draw: u64) -> Duration {
     let per_mille = 800 + u32::try_from(draw % 401).expect("a remainder below 401 fits");
     delay * per_mille / 1_000

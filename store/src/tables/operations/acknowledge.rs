@@ -1,7 +1,7 @@
-//! Acknowledging events: they become delivered, whatever they waited for.
+//! Acknowledges events: they become delivered, even if they are not leased.
 //!
-//! Invariant: `ACKNOWLEDGE-1` an event that is delivered is acknowledged without a change, unless a
-//! token is given that is not that of its last lease.
+//! - `ACKNOWLEDGE-1`: acknowledging a delivered event changes nothing, and fails only for a token
+//!   other than that of its last lease.
 
 use super::{Changed, Footprint, Operation, Selection, Stamp, Unchanged};
 use crate::kv::Transaction;
@@ -17,11 +17,11 @@ use triggers_protocol::{EventId, EventStatus, Timestamp};
 pub struct Acknowledge {
     /// Event to acknowledge.
     pub id: EventId,
-    /// Token of the event's lease, if the consumer gives one.
+    /// Token of the event's lease, if the consumer sent it.
     pub token: Option<LeaseToken>,
 }
 
-/// Marks events as delivered, whoever holds them. The reply has one result for each.
+/// Marks events as delivered, even if a consumer holds them. The reply has one result per event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcknowledgeAll {
     /// Events to acknowledge.

@@ -1,10 +1,11 @@
-//! Accepting events: the row, the queue row and the idempotency record of each, in one transaction.
+//! Accepts events: stores the row, the queue row and the idempotency record of each.
 //!
-//! Invariants: `APPEND-1` an idempotency key and its event commit together, and the read of the key is
-//! serializable, so two requests with one key never make two events; `APPEND-2` an expired record
-//! counts as absent; `APPEND-3` a repeated request is answered as before even if the tenant's quota is
-//! used up by now; `APPEND-4` an event goes to every subscription that is active in its transaction and
-//! selects it, and is queued for them at once. An event that goes to none waits to be pulled.
+//! - `APPEND-1`: an idempotency key and its event commit together, and the read of the key is
+//!   serializable, so two requests with one key never add two events.
+//! - `APPEND-2`: an expired record counts as absent.
+//! - `APPEND-3`: a repeated request gets its first answer even if the tenant's quota is used up.
+//! - `APPEND-4`: an event is queued at once for every active subscription that selects it. An event
+//!   without such a subscription waits to be pulled.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::Transaction;
@@ -22,12 +23,12 @@ use triggers_protocol::event::EventState;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, EventType, Metadata, Timestamp};
 
-/// Accepts events in their order. The reply has one result for each.
+/// Accepts events in their order. The reply has one result per event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Append {
-    /// The events, in the order of their ids to be.
+    /// Events to accept, in the order of their new ids.
     pub events: Vec<NewEvent>,
-    /// Events that may wait (received or queued) before further ones are rejected; none means no limit.
+    /// Maximum number of waiting (received or queued) events; none means no limit.
     pub waiting_events_max: Option<u64>,
 }
 
@@ -36,22 +37,22 @@ pub struct Append {
 pub struct NewEvent {
     /// Type of the event.
     pub event_type: EventType,
-    /// Time that the sender gives; the time of acceptance if absent.
+    /// Time that the client sent; the time of acceptance if absent.
     pub timestamp: Option<Timestamp>,
     /// Payload as sent, already validated.
     pub payload: Bytes,
-    /// Circumstances of the request.
+    /// Metadata of the request.
     pub metadata: Arc<Metadata>,
     /// Idempotency key, if the event was sent with one.
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// An idempotency key as the API read it.
+/// Digests of an idempotency key and its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// First 16 bytes of the key's SHA-256.
     pub hash: [u8; 16],
-    /// Digest of the request, to tell another request from a repeated one.
+    /// Digest of the request, which tells a repeated request from another one.
     pub request_digest: [u8; 32],
 }
 
@@ -60,18 +61,18 @@ pub struct IdempotencyKey {
 pub struct Accepted {
     /// The event as it was accepted.
     pub event: Event,
-    /// The event had been accepted before, under the same idempotency key.
+    /// An earlier request with the same idempotency key added the event.
     pub replayed: bool,
 }
 
 /// Why one event of a request was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// The idempotency key was used with another request.
+    /// The idempotency key belongs to a different request.
     KeyReused,
     /// A request with this idempotency key is still in flight.
     KeyInFlight,
-    /// The tenant has as many events waiting as its quota allows.
+    /// The tenant's quota of waiting events is used up.
     QuotaExceeded,
     /// This part of a large request was not stored.
     Unavailable,
@@ -92,7 +93,7 @@ impl NewEvent {
     }
 }
 
-/// Number of days before the present one whose records may still be valid.
+/// Days before the present one whose idempotency records may still be valid.
 pub(super) fn days_kept(retention: Duration) -> u32 {
     u32::try_from(retention.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX)
 }
@@ -146,7 +147,7 @@ impl Batch<'_> {
                 return self.replayed(tx, new, key, record).await;
             }
         }
-        // A second run decides alike, also for an event that the first one stored.
+        // A second run decides alike, even for an event that the first run stored.
         if !self.has_room(waiting_events_max) {
             return Ok(Err(Rejection::QuotaExceeded));
         }
@@ -165,7 +166,7 @@ impl Batch<'_> {
         Ok(Ok(Accepted { event, replayed: false }))
     }
 
-    /// The valid record of a key, or the one that this command wrote for `own_id` before.
+    /// Finds the valid record of a key, or the record that an earlier run wrote for `own_id`.
     async fn idempotency_record(
         &self,
         tx: &mut dyn Transaction,
@@ -175,8 +176,8 @@ impl Batch<'_> {
     ) -> Result<Option<Idempotency>, TableError> {
         let retention = self.limits.idempotency_retention;
         let back = days_kept(retention);
-        // The day of the id, behind which ids never go, and the day of the clock, which may have been
-        // set back since.
+        // Count back from the day of the id, which never decreases, and from the day of the clock,
+        // which may have been set back since.
         let days = [own_id.created_at(), now].map(day);
         let days: BTreeSet<Reverse<u32>> = days
             .into_iter()
@@ -196,7 +197,7 @@ impl Batch<'_> {
         Ok(None)
     }
 
-    /// The result for a key that another command has used.
+    /// The result for a key that another command used before.
     async fn replayed(
         &mut self,
         tx: &mut dyn Transaction,
@@ -213,13 +214,13 @@ impl Batch<'_> {
                 let event = inbox::load_payload(tx, self.keys, row).await?;
                 Event { state: EventState::ACCEPTED, ..event }
             }
-            // The first event was deleted since: the repeated request says what it was.
+            // The event was deleted since; the repeated request has the same content.
             None => new.to_event(record.id),
         };
         Ok(Ok(Accepted { event, replayed: true }))
     }
 
-    /// Stores an event. The caller's copy keeps the state that it was accepted with.
+    /// Stores an event with its webhooks. The caller's copy keeps the state of its acceptance.
     async fn put_event(
         &mut self,
         tx: &mut dyn Transaction,
@@ -229,7 +230,7 @@ impl Batch<'_> {
         let id = event.id;
         let targets = self.targets(tx, event.event_type.as_str()).await?;
         if !targets.is_empty() {
-            // The clock may have been set back behind the time of the id.
+            // The clock may have been set back before the time of the id.
             let due = id.created_at().min(at);
             let pushes = self.begin_pushes(tx, id, targets, due);
             tx.set(&self.keys.delivery(id), &Delivery { pushes, ..Delivery::NEW }.to_bytes());

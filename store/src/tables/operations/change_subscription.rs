@@ -1,8 +1,8 @@
-//! Changing a subscription.
+//! Changes a subscription.
 //!
-//! Invariants: `SUBSCRIBE-1` a tenant has no more subscriptions than it may; `SUBSCRIBE-2` a second run
-//! finds the command's nonce on the row and changes nothing more; `SUBSCRIBE-3` every change has an
-//! entry in the audit.
+//! - `SUBSCRIBE-1`: a tenant has at most `subscriptions_max` subscriptions.
+//! - `SUBSCRIBE-2`: a second run finds the command's nonce in the row and changes nothing more.
+//! - `SUBSCRIBE-3`: every change has an entry in the audit.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::Transaction;
@@ -17,12 +17,12 @@ use triggers_protocol::{EventTypePattern, RetryPolicy, SubscriptionId, Timestamp
 /// Keys of a subscription that sign at the same time.
 const KEYS_MAX: usize = 5;
 
-/// Changes a subscription. The reply is the subscription as it is then; none if there is no such one.
+/// Changes a subscription. The reply is its new row; none if there is no such subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangeSubscription {
     /// Subscription to change.
     pub id: SubscriptionId,
-    /// New values.
+    /// New values of its fields.
     pub change: SubscriptionChange,
     /// Origin of the request.
     pub by: Initiator,
@@ -37,9 +37,9 @@ pub struct SubscriptionChange {
     pub event_types: Option<Vec<EventTypePattern>>,
     /// Description for people.
     pub description: Option<Option<String>>,
-    /// Retry policy; the tenant's applies if it is set to none.
+    /// Retry policy; `Some(None)` makes the tenant's apply.
     pub retry_policy: Option<Option<RetryPolicy>>,
-    /// Webhooks in flight at the same time.
+    /// Maximum number of webhooks in flight.
     pub max_in_flight: Option<u32>,
     /// Whether webhooks are sent to it.
     pub active: Option<bool>,
@@ -49,18 +49,18 @@ pub struct SubscriptionChange {
 
 impl SubscriptionChange {
     fn apply(&self, row: &mut SubscriptionRow, at: Timestamp) {
-        let Self { target_url, event_types, description, retry_policy, max_in_flight, active, key } =
-            self.clone();
-        if target_url.as_ref().is_some_and(|url| *url != row.target_url) {
-            // What is known of the old endpoint does not hold for the new one.
+        let change = self.clone();
+        if change.target_url.as_ref().is_some_and(|url| *url != row.target_url) {
+            // The failures and the pause belong to the old endpoint.
             (row.failing_since, row.held_until) = (None, None);
         }
-        row.target_url = target_url.unwrap_or_else(|| std::mem::take(&mut row.target_url));
-        row.event_types = event_types.unwrap_or_else(|| std::mem::take(&mut row.event_types));
-        row.description = description.unwrap_or_else(|| row.description.take());
-        row.retry_policy = retry_policy.unwrap_or_else(|| row.retry_policy.take());
-        row.max_in_flight = max_in_flight.unwrap_or(row.max_in_flight);
-        match active {
+        row.target_url = change.target_url.unwrap_or_else(|| std::mem::take(&mut row.target_url));
+        row.event_types =
+            change.event_types.unwrap_or_else(|| std::mem::take(&mut row.event_types));
+        row.description = change.description.unwrap_or_else(|| row.description.take());
+        row.retry_policy = change.retry_policy.unwrap_or_else(|| row.retry_policy.take());
+        row.max_in_flight = change.max_in_flight.unwrap_or(row.max_in_flight);
+        match change.active {
             Some(true) => {
                 (row.status, row.failing_since, row.held_until) =
                     (SubscriptionStatus::Active, None, None);
@@ -70,7 +70,7 @@ impl SubscriptionChange {
             }
             _ => {}
         }
-        if let Some((new, older_end)) = key {
+        if let Some((new, older_end)) = change.key {
             row.keys.retain(|key| key.ends_at.is_none_or(|end| end > at));
             for key in &mut row.keys {
                 key.ends_at = Some(key.ends_at.map_or(older_end, |end| end.min(older_end)));
@@ -80,7 +80,7 @@ impl SubscriptionChange {
         }
     }
 
-    /// The change for the audit. It names the fields, because their values may be secret.
+    /// Action and detail for the audit. It names the fields only: their values may be secret.
     fn action(&self) -> (AuditAction, String) {
         let fields = [
             ("target_url", self.target_url.is_some()),
@@ -124,7 +124,8 @@ impl Operation for ChangeSubscription {
             if row != before {
                 (row.updated_at, row.changed_by) = (at, stamp.nonce);
                 tx.set(&batch.keys.subscription(id), &row.to_bytes());
-                batch.audit(tx, at, &self.by, id, self.change.action()).await?;
+                let (action, detail) = self.change.action();
+                batch.audit(tx, at, &self.by, id, action, detail).await?;
                 if !row.is_active() {
                     batch.note_due(id, Timestamp::EPOCH);
                 }

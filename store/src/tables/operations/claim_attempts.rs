@@ -1,10 +1,11 @@
-//! Claiming attempts to a subscription: they begin in a transaction, before anything is sent.
+//! Claims attempts to a subscription: they begin in a transaction, before webhooks are sent.
 //!
-//! Invariants: `ATTEMPT-1` an attempt is stored as begun before its webhook is sent, with the time at
-//! which it counts as interrupted if no result is stored; `ATTEMPT-2` an interrupted attempt ends as
-//! failed and is followed by another at once. The endpoint is not to blame, so the retry policy does not
-//! count it, but there are at most [`INTERRUPTIONS_MAX`] of them; `ATTEMPT-3` attempts begin in the order
-//! in which they are due; `ATTEMPT-4` a second run finds what the first one claimed by the nonce.
+//! - `ATTEMPT-1`: an attempt is stored as begun before its webhook is sent, with the time at which
+//!   it counts as interrupted if no result is stored.
+//! - `ATTEMPT-2`: an interrupted attempt ends as failed, and the next one begins at once. The retry
+//!   policy does not count it, but a webhook is given up after [`INTERRUPTIONS_MAX`] of them.
+//! - `ATTEMPT-3`: attempts begin in the order in which they are due.
+//! - `ATTEMPT-4`: a second run finds the attempts of the first run by the command's nonce.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
@@ -16,12 +17,12 @@ use crate::tables::rows::{AttemptOutcome, Push, PushState, SubscriptionRow};
 use crate::tables::{TableError, inbox, subscriptions};
 use triggers_protocol::{Event, EventId, SubscriptionId, Timestamp};
 
-/// Attempts to one webhook that may be interrupted.
+/// Interrupted attempts to send one webhook.
 const INTERRUPTIONS_MAX: u32 = 10;
 /// Payload bytes at which a batch claims no more attempts.
 const CLAIM_BYTES_MAX: usize = 4 << 20;
 
-/// Begins attempts that are due to a subscription. The inbox gets them in a notice.
+/// Begins due attempts to a subscription. The inbox gets them in a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimAttempts {
     /// Target of the attempts.
@@ -30,7 +31,7 @@ pub struct ClaimAttempts {
     pub limit: usize,
 }
 
-/// What one run of a claim knows.
+/// Parameters of one run of a claim.
 struct Claim<'a> {
     subscription: &'a SubscriptionRow,
     at: Timestamp,
@@ -43,7 +44,7 @@ impl Operation for ClaimAttempts {
     type Reply = ();
 
     fn footprint(&self) -> Footprint {
-        // A claim works on events that no lease touches, and passes over those that its batch names.
+        // A claim works on events that no lease touches, and skips those that its batch names.
         Footprint { has_notices: true, ..Footprint::new(Selection::New, self.limit) }
     }
 
@@ -76,7 +77,7 @@ impl Operation for ClaimAttempts {
 }
 
 impl Claim<'_> {
-    /// The attempts that an earlier run of this command has begun, as far as they still run.
+    /// Attempts that an earlier run of this command began and that still run.
     async fn repeat(
         &self,
         batch: &mut Batch<'_>,
@@ -118,15 +119,15 @@ impl Claim<'_> {
                     batch.claimed_bytes += event.payload.len();
                     attempts.push(Claimed { event, token: self.nonce });
                 }
-                // The webhook is done or was given up, and its row in the due order is out of date.
+                // The webhook is finished, and its index row is outdated.
                 None => tx.clear(&key),
             }
         }
         Ok(attempts)
     }
 
-    /// Begins an attempt to a webhook that is due; none if there is no such webhook, or it has been
-    /// interrupted too often.
+    /// Begins an attempt to send a due webhook; none if there is no such webhook, or its attempts
+    /// were interrupted too often.
     async fn begin(
         &self,
         batch: &mut Batch<'_>,
@@ -140,7 +141,7 @@ impl Claim<'_> {
         let Some(push) = delivery.push_mut(subscription).filter(is_here) else { return Ok(None) };
         let was_interrupted = matches!(push.state, PushState::Running { .. });
         if push.failures == 0 && push.interruptions == 0 && !was_interrupted {
-            // The time that it has waited for its first attempt does not count.
+            // The total time of the retry policy starts with the first attempt.
             push.since = self.at;
         }
         push.interruptions += u32::from(was_interrupted);
@@ -151,7 +152,7 @@ impl Claim<'_> {
         };
         batch.move_push(tx, id, push, state);
         if was_interrupted {
-            let reason = "the attempt ended with its node: whether it arrived is not known";
+            let reason = "the node stopped during the attempt: the event may have arrived";
             let end = AttemptEnd { at: due, outcome: AttemptOutcome::Failed, http_status: None };
             if let Some(ended) = end_attempt(&mut delivery, subscription, end, Some(reason)) {
                 batch.log_attempt(tx, id, &row.event.event_type, ended);

@@ -1,13 +1,12 @@
-//! Completing an attempt to a subscription: its result is stored, and the next attempt follows from it.
+//! Completes an attempt to a subscription: stores its result, and schedules the next attempt.
 //!
-//! Invariants: `COMPLETE-1` only the running attempt can be completed, and only once; a repeated command
-//! finds the attempt's token and gives the same notice; `COMPLETE-2` after a failure the next attempt is
-//! due by the retry policy of the subscription, or else of the tenant, or at the time that the endpoint
-//! asks for, until which the whole subscription is held. It is never due later than the policy's total
-//! time (at least a day) after the first attempt. An attempt that the endpoint asks for earlier than the
-//! policy would make it does not count against the policy, up to [`DEFERRALS_MAX`] times; `COMPLETE-3` a
-//! subscription is disabled by an answer that says it is gone, and when every attempt has failed for
-//! longer than the node's options allow. The audit records either.
+//! - `COMPLETE-1`: only the running attempt can be completed, and only once. A repeated command
+//!   finds the attempt's token and gives the same notice.
+//! - `COMPLETE-2`: after a failure the next attempt is due by the retry policy or when the endpoint
+//!   asks for it, within the policy's total time (at least a day). A failure does not count if the
+//!   endpoint asks for an earlier retry than the policy, up to [`DEFERRALS_MAX`] times.
+//! - `COMPLETE-3`: a subscription is disabled when its endpoint answers that it is gone, or when
+//!   every attempt has failed for the node's `disable_after`. The audit records it.
 
 use super::{Footprint, Operation, Stamp};
 use crate::kv::Transaction;
@@ -24,12 +23,12 @@ use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, RetryPolicy, SubscriptionId, Timestamp};
 
-/// Attempts that an endpoint may ask for earlier than the policy would make them.
+/// Retries of one webhook that the endpoint may ask for earlier than the policy makes them.
 const DEFERRALS_MAX: u32 = 20;
-/// Time that the delivery of an event may always take.
+/// Lower bound of the time in which an event is retried.
 const DELIVERY_TIME_MIN: Duration = Duration::from_secs(86_400);
 
-/// Stores how an attempt ended.
+/// Stores the result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompleteAttempt {
     /// Event of the attempt.
@@ -42,26 +41,25 @@ pub struct CompleteAttempt {
     pub at: Timestamp,
     /// Result of the attempt.
     pub result: AttemptResult,
-    /// What the attempt says about the endpoint; it is passed on to the inbox.
+    /// What the attempt says about the endpoint, for the inbox.
     pub health: EndpointHealth,
-    /// URL that was called. If the subscription has another one by now, the result says nothing about
-    /// that.
+    /// URL that was called. The result does not affect a subscription that has another one by now.
     pub target_url: String,
 }
 
 /// Result of an attempt, for the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptResult {
-    /// The endpoint has the event.
+    /// The endpoint accepted the event.
     Delivered {
         /// HTTP status of the answer.
         http_status: u16,
     },
-    /// The endpoint does not have the event.
+    /// The endpoint did not accept the event.
     Failed {
         /// HTTP status, if there was an answer.
         http_status: Option<u16>,
-        /// What went wrong.
+        /// Description of the failure.
         error: String,
         /// Delay that the endpoint asks for.
         retry_after: Option<Duration>,
@@ -92,7 +90,7 @@ impl AttemptResult {
         match self {
             Self::Delivered { .. } => None,
             Self::Failed { error, .. } => Some(error),
-            Self::Gone { .. } => Some("the endpoint is gone for good (410)"),
+            Self::Gone { .. } => Some("the endpoint is gone (410)"),
         }
     }
 }
@@ -113,7 +111,7 @@ impl Operation for CompleteAttempt {
         let (id, health) = (self.id, self.health);
         let subscription = self.subscription;
         let mut stored = subscriptions::read(tx, batch.keys, subscription).await?;
-        // An event that is gone has no attempt to complete, and neither has one without the webhook.
+        // The event was deleted or replayed without this webhook: there is no attempt to complete.
         let Some((mut row, mut delivery)) = batch.read_row(tx, id).await? else { return Ok(()) };
         let Some(push) = delivery.push_mut(subscription) else { return Ok(()) };
         let due = if push.completed == self.token {
@@ -162,7 +160,7 @@ impl Operation for CompleteAttempt {
 }
 
 impl CompleteAttempt {
-    /// Records on the subscription what the attempt says about its endpoint (`COMPLETE-3`).
+    /// Updates the subscription by the result, and disables it if necessary (`COMPLETE-3`).
     async fn judge(
         &self,
         batch: &mut Batch<'_>,
@@ -185,7 +183,7 @@ impl CompleteAttempt {
         };
         if let Some(reason) = reason.filter(|_| row.is_active()) {
             row.status = SubscriptionStatus::Disabled { reason, at: self.at };
-            // Events that this batch has yet to accept do not go to it.
+            // Later appends of this batch must not send it events.
             batch.forget_subscriptions();
             batch.note_due(row.id, Timestamp::EPOCH);
             let detail = match reason {
@@ -194,8 +192,8 @@ impl CompleteAttempt {
                     format!("every attempt has failed for {} s", disable_after.as_secs())
                 }
             };
-            let change = (AuditAction::SubscriptionDisabled, detail);
-            batch.audit(tx, self.at, &Initiator::BROKER, row.id, change).await?;
+            let (by, action) = (Initiator::BROKER, AuditAction::SubscriptionDisabled);
+            batch.audit(tx, self.at, &by, row.id, action, detail).await?;
         }
         if before != (row.failing_since, row.held_until, row.status) {
             tx.set(&batch.keys.subscription(row.id), &row.to_bytes());
@@ -204,8 +202,8 @@ impl CompleteAttempt {
     }
 }
 
-/// State of the webhook after the attempt. Without a policy nothing more may be tried. An endpoint
-/// that says it is gone is believed only if it is still the subscription's.
+/// State of the webhook after the attempt. Without a policy there are no retries. `is_gone`: an
+/// answer 410 came from the subscription's present endpoint.
 fn next_state(
     push: &mut Push,
     complete: &CompleteAttempt,
@@ -221,7 +219,7 @@ fn next_state(
         AttemptResult::Failed { retry_after, .. } => retry_after,
     };
     let Some(policy) = policy else { return PushState::Dropped };
-    // A fifth more than the policy's own time, which is what its jitter may add.
+    // Jitter may add a fifth to the policy's time.
     let latest = push.since.plus((policy.total() * 6 / 5).max(DELIVERY_TIME_MIN));
     if at >= latest {
         return PushState::Dropped;

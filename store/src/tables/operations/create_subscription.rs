@@ -6,16 +6,16 @@ use crate::tables::batch::{Batch, Initiator, Notice, host};
 use crate::tables::rows::{AuditAction, Row, SubscriptionRow};
 use crate::tables::{TableError, subscriptions};
 
-/// Stores a new subscription, unless the tenant has as many as it may.
+/// Stores a new subscription, unless the tenant has `subscriptions_max` of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateSubscription {
-    /// The subscription, with an id of its own.
+    /// The subscription, with a new random id.
     pub row: SubscriptionRow,
     /// Origin of the request.
     pub by: Initiator,
 }
 
-/// The tenant has as many subscriptions as it may.
+/// The tenant has `subscriptions_max` subscriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManySubscriptions;
 
@@ -34,7 +34,7 @@ impl Operation for CreateSubscription {
     ) -> Result<Self::Reply, TableError> {
         let id = self.row.id;
         let row = if let Some(stored) = subscriptions::read(tx, batch.keys, id).await? {
-            // Ids are random, so an earlier run of this command has stored it.
+            // Ids are random, so an earlier run of this command stored it.
             stored
         } else {
             if batch.stored_subscriptions >= batch.limits.subscriptions_max {
@@ -43,8 +43,8 @@ impl Operation for CreateSubscription {
             let row = SubscriptionRow { changed_by: stamp.nonce, ..self.row.clone() };
             batch.stored_subscriptions += 1;
             tx.set(&batch.keys.subscription(id), &row.to_bytes());
-            let change = (AuditAction::SubscriptionCreated, host(&row.target_url));
-            batch.audit(tx, row.created_at, &self.by, id, change).await?;
+            let (action, detail) = (AuditAction::SubscriptionCreated, host(&row.target_url));
+            batch.audit(tx, row.created_at, &self.by, id, action, detail).await?;
             row
         };
         batch.notify(Notice::SubscriptionChanged(Box::new(row.clone())));

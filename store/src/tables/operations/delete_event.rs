@@ -1,4 +1,4 @@
-//! Deleting an event, so that a later read finds that it was there.
+//! Deletes an event and leaves a tombstone, by which later reads know that it existed.
 
 use super::{Footprint, Operation, Stamp};
 use crate::kv::Transaction;

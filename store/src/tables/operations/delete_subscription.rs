@@ -1,7 +1,7 @@
-//! Deleting a subscription.
+//! Deletes a subscription.
 //!
-//! Invariant: `SUBSCRIBE-4` a deleted subscription is invisible at once, and its row goes when nothing
-//! waits for it any more.
+//! - `SUBSCRIBE-4`: a deleted subscription is invisible at once. Its row is removed after its last
+//!   webhook.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::Transaction;
@@ -10,7 +10,7 @@ use crate::tables::rows::{AuditAction, Row, SubscriptionStatus};
 use crate::tables::{TableError, subscriptions};
 use triggers_protocol::{SubscriptionId, Timestamp};
 
-/// Deletes a subscription. The reply is whether there was one.
+/// Deletes a subscription. The reply is false if there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteSubscription {
     /// Subscription to delete.
@@ -38,12 +38,12 @@ impl Operation for DeleteSubscription {
         };
         if row.status != SubscriptionStatus::Deleted {
             (row.status, row.changed_by) = (SubscriptionStatus::Deleted, stamp.nonce);
-            // The secrets are of no use to later readers of the store.
+            // The secrets are not needed any more.
             row.keys.clear();
             tx.set(&batch.keys.subscription(id), &row.to_bytes());
             batch.note_due(id, Timestamp::EPOCH);
-            let change = (AuditAction::SubscriptionDeleted, host(&row.target_url));
-            batch.audit(tx, stamp.at, &self.by, id, change).await?;
+            let (action, detail) = (AuditAction::SubscriptionDeleted, host(&row.target_url));
+            batch.audit(tx, stamp.at, &self.by, id, action, detail).await?;
         } else if row.changed_by != stamp.nonce {
             return Ok(false);
         }

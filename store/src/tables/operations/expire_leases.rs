@@ -1,8 +1,8 @@
-//! Ending leases that have run out: each is a failed attempt.
+//! Ends leases that have run out: each is a failed attempt.
 //!
-//! Invariants: `EXPIRE-1` the failure counts from the lease's end, however late it is noticed, so the
-//! schedule does not depend on who checks when; `EXPIRE-2` one command ends at most [`ENDS_MAX`] leases,
-//! so its transaction stays small.
+//! - `EXPIRE-1`: the failure counts from the lease's end, so retries do not depend on the time of
+//!   this command.
+//! - `EXPIRE-2`: one command ends at most [`ENDS_MAX`] leases, so its transaction stays small.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
@@ -49,7 +49,7 @@ impl Operation for ExpireLeases {
                     batch.fail_attempt(tx, row, delivery, &policy, failure);
                     ended += 1;
                 }
-                // The event was completed or leased again, and its index row is out of date.
+                // The event was completed or leased again, and its index row is outdated.
                 _ => tx.clear(&key),
             }
         }

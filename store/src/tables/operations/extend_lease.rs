@@ -1,4 +1,4 @@
-//! Holding a leased event longer.
+//! Extends the lease of an event.
 
 use super::{Changed, Footprint, Operation, Stamp, Unchanged};
 use crate::kv::Transaction;
@@ -11,7 +11,7 @@ use triggers_protocol::EventId;
 /// Moves the end of a lease to `visibility` from now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtendLease {
-    /// Leased event.
+    /// Event that is leased.
     pub id: EventId,
     /// Token of the lease.
     pub token: LeaseToken,
@@ -50,7 +50,7 @@ impl Operation for ExtendLease {
             delivery.changed_by = stamp.nonce;
             tx.set(&batch.keys.delivery(id), &delivery.to_bytes());
         }
-        // Also in a second run: the inbox has not heard of the first one.
+        // Needed in a second run too, because the inbox got no reply of the first one.
         batch.lease_ends_changed = true;
         Ok(Ok(Box::new(row)))
     }

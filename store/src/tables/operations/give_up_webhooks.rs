@@ -1,7 +1,7 @@
-//! Giving up what waits for a subscription that is disabled or deleted.
+//! Gives up the webhooks of a subscription that is disabled or deleted.
 //!
-//! Invariant: `GIVE-UP-1` one command handles a bounded number of rows and says in its notice when there
-//! is more to do. A deleted subscription's row goes after the last of its webhooks and attempts.
+//! - `GIVE-UP-1`: one command handles a bounded number of rows, and its notice says when there is
+//!   more to do. A deleted subscription's row is removed after its webhooks and attempts.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
@@ -47,7 +47,7 @@ impl Operation for GiveUpWebhooks {
             }
             Some(SubscriptionStatus::Disabled { reason, .. }) => {
                 let reason = match reason {
-                    DisabledReason::Gone => "the endpoint is gone for good (410)",
+                    DisabledReason::Gone => "the endpoint is gone (410)",
                     DisabledReason::Failing | DisabledReason::Requested => {
                         "the subscription is disabled"
                     }
@@ -73,7 +73,7 @@ impl Operation for GiveUpWebhooks {
 }
 
 impl GiveUpWebhooks {
-    /// Gives up a page of webhooks except running ones. Returns the time at which there is more to do.
+    /// Gives up a page of webhooks except running ones. Returns when there is more to do.
     async fn give_up_page(
         &self,
         batch: &mut Batch<'_>,
@@ -122,13 +122,13 @@ impl GiveUpWebhooks {
             row.event.state.last_error = Some(reason.to_owned());
             batch.put_pushed(tx, &mut row, delivery, at);
         } else {
-            // A row in the due order without its webhook.
+            // The index row is outdated.
             tx.clear(&batch.keys.push_due(subscription, due, id));
         }
         Ok(true)
     }
 
-    /// Removes a page of the subscription's attempts. Returns the time at which there is more to do.
+    /// Removes a page of the subscription's attempts. Returns when there is more to do.
     async fn forget_attempts(
         &self,
         batch: &mut Batch<'_>,

@@ -1,10 +1,10 @@
-//! Handing events to a consumer for a time.
+//! Leases events to a consumer for a time.
 //!
-//! Invariants: `LEASE-1` an event is leased to at most one consumer, because the rows that say so are
-//! read serializably; `LEASE-2` a token is of use only while its lease holds, neither after its end nor
-//! in the next lease; `LEASE-3` every lease is an attempt, numbered without gaps; `LEASE-4` an event
-//! whose next attempt is due comes before those that were never attempted; `LEASE-5` a second run finds
-//! what the first one leased by the command's nonce, and gives the same reply.
+//! - `LEASE-1`: an event is leased to at most one consumer, because its rows are read serializably.
+//! - `LEASE-2`: a token is valid only until its lease ends, and not in the next lease.
+//! - `LEASE-3`: every lease is an attempt, numbered without gaps.
+//! - `LEASE-4`: due retries are leased before events that were never attempted.
+//! - `LEASE-5`: a second run finds the events of the first run by the command's nonce.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
@@ -17,13 +17,13 @@ use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern};
 
-/// Rows that a lease reads to find events of the wanted types.
+/// Rows that a lease scans to find events of the wanted types.
 const SCAN_ROWS_MAX: usize = 2_000;
 const SCAN_PAGE: usize = 250;
 /// Payload bytes at which a lease takes no more events.
 const LEASE_BYTES_MAX: usize = 4 << 20;
 
-/// Hands events to a consumer; the reply has none if none is available.
+/// Leases events to a consumer; the reply is empty if none is available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Maximum number of events.
@@ -37,9 +37,9 @@ pub struct Lease {
 /// An event that a consumer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
-    /// The event as it is now.
+    /// The event after the lease began.
     pub event: Event,
-    /// Proof of the lease.
+    /// Token of the lease.
     pub token: LeaseToken,
 }
 
@@ -78,7 +78,7 @@ impl Operation for Lease {
     ) -> Result<Vec<Leased>, TableError> {
         let mut leased = Vec::new();
         if let Some(ids) = batch.leased_before(tx, stamp.nonce).await? {
-            // The inbox has not heard yet of when they end.
+            // The inbox got no reply of the first run, so it does not know when the leases end.
             batch.lease_ends_changed = true;
             for &id in &ids {
                 if let Some((row, _)) = batch.read_row(tx, id).await? {
@@ -86,7 +86,7 @@ impl Operation for Lease {
                     leased.push(Leased { event, token: token(stamp, id) });
                 }
             }
-            // Kept for a third run, in case this one leases more for another command.
+            // A third run needs them if this run leases more for another command.
             batch.leased.push((stamp.nonce, ids));
             return Ok(leased);
         }
@@ -162,7 +162,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Gives one event to the consumer: a new attempt begins.
+    /// Leases one event: a new attempt begins.
     async fn hand_out(
         &self,
         batch: &mut Batch<'_>,

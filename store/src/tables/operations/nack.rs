@@ -1,4 +1,4 @@
-//! Giving a leased event back: its attempt has failed.
+//! Nacks a leased event: its attempt has failed.
 
 use super::{Changed, Footprint, Operation, Stamp, Unchanged};
 use crate::kv::Transaction;
@@ -11,9 +11,9 @@ use triggers_protocol::EventId;
 /// Ends the attempt of a leased event as failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nack {
-    /// Leased event.
+    /// Event that is leased.
     pub id: EventId,
-    /// Token of the lease, if the consumer gives one.
+    /// Token of the lease, if the consumer sent it.
     pub token: Option<LeaseToken>,
     /// Reason in the consumer's words.
     pub reason: Option<String>,
@@ -48,7 +48,7 @@ impl Operation for Nack {
         let policy = batch.policy(tx).await?;
         let failure = Failure {
             at: stamp.at,
-            reason: self.reason.clone().unwrap_or_else(|| "refused by the consumer".to_owned()),
+            reason: self.reason.clone().unwrap_or_else(|| "nacked by the consumer".to_owned()),
             retry_after: self.retry_after,
             draw: stamp.nonce,
             nonce: stamp.nonce,

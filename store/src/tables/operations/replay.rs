@@ -1,4 +1,4 @@
-//! Making an event that has reached its end wait for delivery again.
+//! Replays an event: a failed or delivered event waits for delivery again.
 
 use super::{Changed, Footprint, Operation, Stamp, Unchanged};
 use crate::kv::Transaction;

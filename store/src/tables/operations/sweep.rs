@@ -1,9 +1,10 @@
-//! Sweeping: what has reached its age is removed, a little at a time.
+//! Removes old rows of a tenant.
 //!
-//! Invariants: `SWEEP-1` an event that is older than the tenant keeps it is removed, whatever its status,
-//! with everything that belongs to it; `SWEEP-2` idempotency records and tombstones are removed when no
-//! request can need them any more; `SWEEP-3` one command removes at most [`EVENTS_MAX`] events and
-//! [`KEYS_MAX`] other rows of a kind, so its transaction stays small; run again it removes the next ones.
+//! - `SWEEP-1`: events older than the tenant's retention are removed with all their rows, in any
+//!   status.
+//! - `SWEEP-2`: idempotency records and tombstones are removed when no request needs them any more.
+//! - `SWEEP-3`: one command removes at most [`EVENTS_MAX`] events and [`KEYS_MAX`] rows of each
+//!   other kind, so its transaction stays small; the next command continues.
 
 use super::append::days_kept;
 use super::{Footprint, Operation, Selection, Stamp};
@@ -24,7 +25,7 @@ const RETENTION_DAYS_DEFAULT: u16 = 30;
 /// Time for which the attempts of a subscription are listed.
 const ATTEMPTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
-/// Removes what has reached its age.
+/// Removes old events, records, tombstones and listed attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sweep;
 
@@ -37,16 +38,16 @@ pub struct Swept {
     pub has_more: bool,
 }
 
-/// The ranges of rows that are of no use any more.
+/// Ranges of the idempotency records and tombstones that are not needed any more.
 fn outdated(keys: &TenantKeys, at: Timestamp, idempotency_retention: Duration) -> [KeyRange; 2] {
     let today = day(at);
-    // A record of a day may be valid until the end of that day and its retention behind it.
+    // A record may be valid for the retention after the end of its event's day.
     let records = today.saturating_sub(days_kept(idempotency_retention));
     let tombstones = today.saturating_sub(TOMBSTONE_DAYS);
     [keys.idempotency_before(records), keys.tombstones_before(tombstones)]
 }
 
-/// The first id that is not too old.
+/// The first id within the tenant's retention.
 async fn horizon(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
