@@ -1,17 +1,14 @@
-//! Who sends a request: key, tenant, rate and scope, found out before the body is read.
+//! Authenticates a request before its body is read: key, tenant, rate and scope.
 //!
-//! A handler asks for `Authorized<EventsWrite>` (or another permission) and gets a [`Caller`]. In this order: the key's
-//! text is found and its checksum checked; an address that sent too many bad keys is cut off; the key is looked up; one
-//! request token is taken; the scope is checked.
-//! Invariants: `AUTH-1` nothing is looked up for an address that is over its limit, unless the key was good a moment ago;
-//! `AUTH-2` a missing, malformed, unknown, revoked and an expired key get the same answer; `AUTH-3` a request over its
-//! rate costs nothing but this; `AUTH-4` no key and no part of one is logged or answered.
-
-mod permission;
-
-pub use permission::{
-    Admin, EventsWrite, InboxAck, InboxRead, KeysManage, Permission, SubscriptionsManage,
-};
+//! A handler takes an `Authorized<EventsWrite>`, or another [`Permission`], and gets a [`Caller`].
+//!
+//! - `AUTH-1`: an address over its limit of bad requests causes no look-up, unless the key was good
+//!   at its last one.
+//! - `AUTH-2`: a missing, a malformed, an unknown, a revoked and an expired key get the same answer.
+//! - `AUTH-3`: a request over its rate is rejected before its scope is checked or its body is read.
+//! - `AUTH-4`: no key and no part of one appears in logs or responses.
+//! - `PERMISSION-1`: each permission type stands for one scope. Only
+//!   [`triggers_protocol::Scopes::allows`] decides whether a scope includes another.
 
 use super::error::ApiError;
 use super::rate_limit::Budget;
@@ -29,39 +26,72 @@ use triggers_protocol::{ErrorCode, KeyHash, Scope, TenantId};
 
 const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
-/// An authenticated sender.
+/// A scope as a type, so that the signature of a handler says what its callers need.
+pub trait Permission: Send + Sync + 'static {
+    /// Scope that the key must have.
+    const SCOPE: Scope;
+}
+
+macro_rules! permissions {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name;
+
+        impl Permission for $name {
+            const SCOPE: Scope = Scope::$name;
+        }
+    )*};
+}
+
+permissions! {
+    /// Requires `events:write`.
+    EventsWrite;
+    /// Requires `inbox:read`.
+    InboxRead;
+    /// Requires `inbox:ack`.
+    InboxAck;
+    /// Requires `subscriptions:manage`.
+    SubscriptionsManage;
+    /// Requires `keys:manage`.
+    KeysManage;
+    /// Requires the scope `admin`.
+    Admin;
+}
+
+/// The authenticated sender of a request.
 #[derive(Clone)]
 pub struct Caller {
-    /// The key's tenant.
+    /// Tenant of the key.
     pub tenant: TenantId,
-    /// The key and its tenant as stored, at most a second ago.
+    /// The key and its tenant, as stored at most `key_cache_ttl_ms` ago.
     pub key: Arc<AccessRow>,
-    /// What is known about the request.
+    /// Context of the request.
     pub context: Arc<RequestContext>,
     budget: Arc<Mutex<Budget>>,
 }
 
 impl Caller {
-    /// Takes the tokens of `count` events, at this time of the monotonic clock.
+    /// Takes the tokens of `count` events. `now` is monotonic time.
     ///
     /// # Errors
-    /// `RATE_LIMIT_EXCEEDED` with the time to wait; nothing was taken then.
+    /// `RATE_LIMIT_EXCEEDED` with the waiting time; no token was taken then.
     pub fn charge_events(&self, count: usize, now: Duration) -> Result<(), ApiError> {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = budget.take_events(count, now);
-        // The response tells of the bucket that refuses, so that it agrees with the time to wait.
-        self.context.note_rate(if taken.is_ok() {
+        // The headers describe the bucket that rejects, so that they agree with `Retry-After`.
+        self.context.set_rate(if taken.is_ok() {
             budget.lower_state()
         } else {
             budget.events_state()
         });
-        taken.map_err(|wait_s| over_rate("events", wait_s))
+        taken.map_err(|wait_seconds| over_rate("events", wait_seconds))
     }
 
-    /// Looks the key up again, for requests that last longer than a look-up is good for.
+    /// Looks up the key again, for requests that outlast its cache entry.
     ///
     /// # Errors
-    /// 401 or 403 if it has been revoked, has expired or has lost the scope meanwhile.
+    /// 401 or 403 if the key was revoked, expired or lost the scope since the request began.
     pub async fn check_still(&self, scope: Scope, edge: &Edge) -> Result<(), ApiError> {
         let found = edge.access.lookup(self.key.key.hash, edge.deadline()).await?;
         let row = found
@@ -70,13 +100,13 @@ impl Caller {
         check_scope(&row, scope)
     }
 
-    /// Whether the key may act for all tenants.
+    /// Whether the key has the scope `admin`.
     pub fn is_admin(&self) -> bool {
         self.key.key.scopes.allows(Scope::Admin)
     }
 }
 
-/// Extracts the [`Caller`] of a request whose key has the permission `S`.
+/// Extracts the [`Caller`] of a request if its key has the permission `S`.
 pub struct Authorized<S>(pub Caller, pub PhantomData<S>);
 
 impl<S: Permission> FromRequestParts<EdgeState> for Authorized<S> {
@@ -104,17 +134,17 @@ fn check_scope(row: &AccessRow, scope: Scope) -> Result<(), ApiError> {
     ))
 }
 
-/// Among the extensions of a request: its key, found already.
+/// Extension of a request whose key [`identify`] has found.
 #[derive(Clone)]
 pub(crate) struct Identified(pub(crate) Arc<AccessRow>);
 
-/// Finds the key of a request.
+/// Finds and looks up the key of a request.
 pub(crate) async fn identify(
     headers: &HeaderMap,
     context: &RequestContext,
     state: &EdgeState,
 ) -> Result<Arc<AccessRow>, ApiError> {
-    let now = context.came.monotonic;
+    let now = context.received_at.monotonic;
     let flood = &context.counters.flood;
     let Some(hash) = key_hash(headers) else {
         return Err(flood.record(context.address, now).map_or_else(flooded, |()| unauthorized()));
@@ -123,30 +153,30 @@ pub(crate) async fn identify(
         flood.check(context.address, now).map_err(flooded)?;
     }
     let found = state.access.lookup(hash, state.deadline()).await?;
-    match found.filter(|row| !row.key.is_expired(context.came.at)) {
+    match found.filter(|row| !row.key.is_expired(context.received_at.wall)) {
         Some(row) => Ok(row),
         None => Err(flood.record(context.address, now).map_or_else(flooded, |()| unauthorized())),
     }
 }
 
-/// Takes one request token and notes for the response whose it was.
+/// Takes one request token and adds the tenant and its rate to the context.
 fn charge_request(key: Arc<AccessRow>, context: Arc<RequestContext>) -> Result<Caller, ApiError> {
-    let now = context.came.monotonic;
+    let now = context.received_at.monotonic;
     let budget = context.counters.rates.budget(&key.key, key.tenant.tier, now);
     let charge = budget.lock().unwrap_or_else(PoisonError::into_inner).take_request(now);
     context.identify(key.key.tenant.clone(), charge.state);
-    if let Some(wait_s) = charge.refused_for_s {
-        return Err(over_rate("requests", wait_s));
+    if let Some(wait_seconds) = charge.rejected_for_seconds {
+        return Err(over_rate("requests", wait_seconds));
     }
     Ok(Caller { tenant: key.key.tenant.clone(), key, context, budget })
 }
 
-/// The hash of the key in the headers, if there is a well-formed one.
+/// Hash of the key in the headers, if the key is well-formed.
 fn key_hash(headers: &HeaderMap) -> Option<KeyHash> {
     KeyHash::of(key_text(headers)?).ok()
 }
 
-/// The text of `X-API-Key`, or else of `Authorization: Bearer`.
+/// Value of `X-API-Key`, or else of `Authorization: Bearer`.
 fn key_text(headers: &HeaderMap) -> Option<&str> {
     if let Some(value) = headers.get(API_KEY_HEADER) {
         return value.to_str().ok().map(str::trim);
@@ -162,14 +192,14 @@ fn unauthorized() -> ApiError {
     )
 }
 
-fn flooded(wait_s: u64) -> ApiError {
+fn flooded(wait_seconds: u64) -> ApiError {
     let message = "too many requests without a valid API key from this address";
-    ApiError::new(ErrorCode::RateLimitExceeded, message).with_retry_after_s(wait_s)
+    ApiError::new(ErrorCode::RateLimitExceeded, message).with_retry_after_seconds(wait_seconds)
 }
 
-fn over_rate(what: &str, wait_s: u64) -> ApiError {
-    let message = format!("the key's rate of {what} is used up; try again in {wait_s} s");
-    ApiError::new(ErrorCode::RateLimitExceeded, message).with_retry_after_s(wait_s)
+fn over_rate(what: &str, wait_seconds: u64) -> ApiError {
+    let message = format!("the key's rate of {what} is used up; try again in {wait_seconds} s");
+    ApiError::new(ErrorCode::RateLimitExceeded, message).with_retry_after_seconds(wait_seconds)
 }
 
 #[cfg(test)]

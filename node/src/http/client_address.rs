@@ -1,34 +1,36 @@
-//! Where a request comes from: the peer of its connection, or what the proxy in front says.
+//! Finds the client's address: the peer of the connection, or the one that a proxy reports.
 //!
-//! Invariants: `CLIENT-ADDRESS-1` `X-Forwarded-For` is believed only if the options say that a proxy is in front, and then only
-//! its last hop, which that proxy wrote itself: everything before it is the client's claim; `CLIENT-ADDRESS-2` an IPv4 address
-//! has one form, however it came. The address is for limits, audit and metadata, never for permission.
+//! - `CLIENT-ADDRESS-1`: `X-Forwarded-For` is used only if the options say that there is a proxy,
+//!   and then only its last hop, which the proxy wrote. The client may have forged the others.
+//! - `CLIENT-ADDRESS-2`: an IPv4 address has one form, also when it arrives mapped into IPv6.
+//!
+//! The address serves limits, audit and metadata, never authorization.
 
-use crate::http::sending::Sending;
+use crate::http::response_limits::ResponseDeadlines;
 use axum::http::{HeaderMap, HeaderName};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The other end of the connection that a request came by. It is among the request's extensions until the outermost middleware
-/// takes it.
+/// The other end of a request's connection. It is an extension of the request, which the outermost
+/// middleware removes.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its address.
+    /// Address of the peer.
     pub address: SocketAddr,
-    /// What is being sent to it; none if the request came through another node.
-    pub(crate) sending: Option<Arc<Sending>>,
+    /// Deadlines of the connection's responses; `None` if another node forwarded the request.
+    pub(crate) response_deadlines: Option<Arc<ResponseDeadlines>>,
 }
 
-/// The address of the client. Without a peer (requests made inside the process) it is `0.0.0.0`.
+/// The client's address. Without a peer (a request made inside the process) it is `0.0.0.0`.
 pub fn client_address(peer: Option<&Peer>, headers: &HeaderMap, behind_proxy: bool) -> IpAddr {
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
     let forwarded = if behind_proxy { last_hop(headers) } else { None };
     forwarded.unwrap_or(peer).to_canonical()
 }
 
-/// What counts as one sender: an IPv4 address, or an IPv6 network of 64 bits.
+/// The unit that limits count as one sender: an IPv4 address, or a /64 network of IPv6.
 pub(crate) fn sender(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -36,7 +38,7 @@ pub(crate) fn sender(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The last address of the last `X-Forwarded-For`, with or without a port.
+/// The last address of the last `X-Forwarded-For` header, with or without a port.
 fn last_hop(headers: &HeaderMap) -> Option<IpAddr> {
     let value = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
     let hop = value.rsplit(',').next()?.trim();
@@ -59,12 +61,12 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_counts_for_nothing_without_a_proxy() {
-        assert_eq!(address(&["203.0.113.1"], false), "192.0.2.9");
+    fn the_header_is_ignored_without_a_proxy() {
+        assert_eq!(address(&["203.0.113.1"], false), "192.0.2.9", "CLIENT-ADDRESS-1");
     }
 
     #[test]
-    fn the_last_hop_is_taken_behind_a_proxy() {
+    fn the_last_hop_is_used_behind_a_proxy() {
         assert_eq!(address(&["203.0.113.1, 198.51.100.7"], true), "198.51.100.7");
         assert_eq!(address(&["203.0.113.1", "198.51.100.7:80"], true), "198.51.100.7");
         assert_eq!(address(&["[2001:db8::1]:80"], true), "2001:db8::1");
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_leaves_the_peer() {
+    fn a_value_without_an_address_is_ignored() {
         for value in ["", "unknown", "203.0.113.1,", "_hidden", "1.2.3"] {
             assert_eq!(address(&[value], true), "192.0.2.9", "{value}");
         }

@@ -1,12 +1,18 @@
-//! [`Edge`]: everything handlers and extractors use of their node.
+//! What handlers and extractors use of their node, and the deadline of the request they handle.
+//!
+//! - `DEADLINE-1`: the deadline is fixed when the request begins; a late call does not extend it.
+//! - `DEADLINE-2`: it lies before the timeout of the middleware, so that a handler can still report
+//!   a write whose outcome is unknown.
+//!
+//! Outside a request's task (the body of a stream, a background task) it counts from the call.
 
-use super::deadline::deadline;
 use crate::access::Access;
 use crate::webhook::TargetPolicy;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Instant;
 use triggers_actors::admission::Admission;
 use triggers_actors::cluster::PeerTransport;
@@ -15,7 +21,28 @@ use triggers_cluster_config::NodeOptions;
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
 
-/// What handlers work with; cheap to clone.
+/// Time left for the response after a handler's deadline, at most.
+const MARGIN_MAX: Duration = Duration::from_millis(100);
+
+tokio::task_local! {
+    static DEADLINE: Instant;
+}
+
+/// Runs the handler of a request that ends at `end`, `timeout` after it began.
+pub(crate) fn with_deadline<F: Future>(
+    end: Instant,
+    timeout: Duration,
+    handler: F,
+) -> TaskLocalFuture<Instant, F> {
+    DEADLINE.scope(end - MARGIN_MAX.min(timeout / 10), handler)
+}
+
+/// Deadline of the request that this task handles. Outside a request: `timeout` from now.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    DEADLINE.try_with(|deadline| *deadline).unwrap_or_else(|_| Instant::now() + timeout)
+}
+
+/// The state of the routes; cheap to clone.
 #[derive(Clone)]
 pub struct EdgeState(pub Arc<Edge>);
 
@@ -27,57 +54,80 @@ impl Deref for EdgeState {
     }
 }
 
-/// Everything that the edge needs of its node.
+/// The parts of a node that the HTTP server uses.
 pub struct Edge {
-    /// Time and randomness.
+    /// Source of time and randomness.
     pub environment: Environment,
-    /// The way to the tenants' inboxes.
+    /// Sends requests to the inboxes of the tenants.
     pub router: triggers_actors::Router,
-    /// The store; the edge asks it for its health only.
+    /// The store, used only for its health.
     pub store: Store,
-    /// Keys and tenants.
+    /// Looks up keys and tenants.
     pub access: Access,
-    /// Where webhooks may go.
+    /// Decides which URLs webhooks may call.
     pub targets: Arc<TargetPolicy>,
-    /// What cursors are signed with; the same on every node of a cluster.
+    /// Signing key of cursors; the same on every node of a cluster.
     pub cursor_secret: [u8; 32],
-    /// The node's options.
+    /// Options of the node.
     pub options: NodeOptions,
-    /// The node's name, for the health answer.
+    /// Name of the node in the health response.
     pub node_name: String,
-    /// Bytes of bodies that are being gathered.
+    /// Permits for the bytes of request bodies that are being received.
     pub gathering: Arc<Admission>,
-    /// The node's part in a cluster; none if it stands alone.
+    /// The node's cluster; `None` for a single node.
     pub cluster: Option<EdgeCluster>,
-    /// Whether the node is about to stop: it serves on, but is not ready.
+    /// The node is about to stop: it still serves requests, but reports that it is not ready.
     pub draining: AtomicBool,
 }
 
 impl Edge {
-    /// When the request that is being handled must be answered, shortly before its time is up; outside of a request, as
-    /// if one began now.
+    /// Time by which the handler of the current request must answer (`DEADLINE-1`).
     pub fn deadline(&self) -> Instant {
         deadline(Duration::from_millis(self.options.listen.request_timeout_ms))
     }
 
-    /// When a request that waits or does one thing after another begins nothing more, so that there is time left for
-    /// what it began.
+    /// Time after which a handler with several steps must not begin another one: a quarter of the
+    /// request timeout before its deadline.
     pub fn last_start(&self) -> Instant {
         self.deadline() - Duration::from_millis(self.options.listen.request_timeout_ms) / 4
     }
 
-    /// Whether the node is about to stop.
+    /// Whether the node is about to stop (see [`Edge::draining`]).
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
 }
 
-/// The edge's part in a cluster.
+/// The cluster as the HTTP server uses it.
 pub struct EdgeCluster {
-    /// Who owns what.
+    /// Knows the owner of each partition.
     pub directory: Directory,
-    /// The way to the others.
+    /// Sends requests to the other nodes.
     pub transport: Arc<dyn PeerTransport>,
-    /// This process, as the others know it.
+    /// Identity of this process among its peers.
     pub peer: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_deadline_does_not_move_while_a_request_is_handled() {
+        let timeout = Duration::from_secs(1_000);
+        let end = Instant::now() + timeout;
+        with_deadline(end, timeout, async {
+            let first = deadline(timeout);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            assert_eq!(deadline(timeout), first, "DEADLINE-1");
+            assert!(first < end, "DEADLINE-2");
+        })
+        .await;
+        assert!(deadline(timeout) >= end, "outside a request it counts from the call");
+        with_deadline(end, Duration::from_millis(100), async {
+            let margin = end - deadline(timeout);
+            assert_eq!(margin, Duration::from_millis(10), "a tenth of a short timeout");
+        })
+        .await;
+    }
 }

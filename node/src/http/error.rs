@@ -1,9 +1,12 @@
-//! The one error of the edge: a code, what to tell the client, and nothing else.
+//! The one error type of the HTTP server: a code and what the client needs to know.
 //!
-//! Invariants: `API-ERROR-1` the status follows from the code alone; `API-ERROR-2` messages are written for clients:
-//! reasons of actors and stores go to the log when they are turned into an [`ApiError`], never into it; `API-ERROR-3`
-//! 429 and 503 always carry `Retry-After`. As a response it is only a status and itself among the extensions: the body
-//! is rendered by [`super::respond`], which knows the request's id, the time and what the client accepts.
+//! - `API-ERROR-1`: the status follows from the code alone.
+//! - `API-ERROR-2`: messages are written for clients. Reasons of actors and stores go to the log,
+//!   never into an [`ApiError`].
+//! - `API-ERROR-3`: 429 and 503 always have `Retry-After`.
+//!
+//! The response of an error has only its status, and the error as an extension. [`super::respond`]
+//! adds the body, which depends on the request.
 
 use crate::http::forwarded::Elsewhere;
 use axum::http::StatusCode;
@@ -14,29 +17,29 @@ use triggers_protocol::ErrorCode;
 use triggers_protocol::api::Detail;
 use triggers_store::kv::{Fault, StoreError};
 
-/// Seconds after which a client may try again when nothing more exact is known.
+/// Default of `Retry-After` in seconds.
 const RETRY_AFTER_S: u64 = 1;
 
-/// A refused or failed request.
+/// A rejected or failed request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct ApiError {
     /// The code, which sets the status.
     pub code: ErrorCode,
-    /// A sentence for people.
+    /// Explanation for people.
     pub message: String,
     /// The fields that are wrong, for validation errors.
     pub details: Vec<Detail>,
-    /// Whole seconds for `Retry-After`, at least 1.
+    /// `Retry-After` in whole seconds, at least 1.
     pub retry_after_s: Option<u64>,
-    /// The methods for `Allow`, with 405.
+    /// Value of `Allow` for 405.
     pub allow: Option<String>,
-    /// Whether nothing was done because another node owns the tenant.
+    /// The request had no effect, because another node owns the tenant.
     pub is_elsewhere: bool,
 }
 
 impl ApiError {
-    /// An error with a message for the client; 429 and 503 get a `Retry-After` of one second.
+    /// Creates an error with a message for the client. 429 and 503 get a `Retry-After` of 1 s.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let retry_after_s = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER_S);
         Self {
@@ -49,56 +52,56 @@ impl ApiError {
         }
     }
 
-    /// A validation error of one field. The message follows the field's name: "must be …".
+    /// Creates a validation error of one field. The message continues its name: "must be …".
     pub fn validation(field: impl Into<String>, message: impl Into<String>) -> Self {
         let (field, message) = (field.into(), message.into());
         Self::new(ErrorCode::ValidationError, format!("{field} {message}"))
             .with_detail(field, message)
     }
 
-    /// Adds a field that is wrong.
+    /// Adds a field that is not valid.
     pub fn with_detail(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
         self.details.push(Detail { field: field.into(), message: message.into() });
         self
     }
 
-    /// Sets `Retry-After`, in whole seconds; 0 becomes 1.
+    /// Sets `Retry-After` in whole seconds, at least 1.
     pub fn with_retry_after_s(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds.max(1));
         self
     }
 
-    /// 503; the reason is logged and not told.
+    /// Creates a 503. The reason is logged and not sent to the client.
     pub fn unavailable(reason: impl std::fmt::Display) -> Self {
-        tracing::warn!(%reason, "request refused as unavailable");
+        tracing::warn!(%reason, "request rejected as unavailable");
         Self::new(ErrorCode::Unavailable, "the service cannot take this request now; try again")
     }
 
-    /// 503: nothing was done, since another node owns the tenant.
+    /// Creates the 503 of a request that had no effect, because another node owns the tenant.
     pub(crate) fn elsewhere() -> Self {
         let message = "the service cannot take this request now; try again";
         Self { is_elsewhere: true, ..Self::new(ErrorCode::Unavailable, message) }
     }
 
-    /// 500; the reason is logged and not told.
+    /// Creates a 500. The reason is logged and not sent to the client.
     pub fn internal(reason: impl std::fmt::Display) -> Self {
         tracing::error!(%reason, "request failed");
         Self::new(ErrorCode::InternalError, "the request failed because of a fault of the service")
     }
 
-    /// 404 of a resource that this tenant does not have.
+    /// Creates the 404 of a resource that the tenant does not have.
     pub fn not_found(what: &str) -> Self {
         Self::new(ErrorCode::NotFound, format!("no such {what}"))
     }
 
-    /// The HTTP status.
+    /// HTTP status of the code.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// 503 after a write whose outcome is not known.
+    /// Creates the 503 of a write whose outcome is not known.
     pub(crate) fn unknown_outcome(reason: impl std::fmt::Display) -> Self {
-        tracing::warn!(%reason, "outcome of a request is unknown");
+        tracing::warn!(%reason, "request has an unknown outcome");
         let message = "the outcome is not known: the request may have been accepted; \
                        try again, with the same idempotency key if it creates something";
         Self::new(ErrorCode::Unavailable, message)
@@ -148,7 +151,7 @@ impl From<BrokerError> for ApiError {
         match error {
             BrokerError::TenantBusy => Self::new(
                 ErrorCode::TenantQuotaExceeded,
-                "the tenant has as many requests in flight as it may; try again",
+                "the tenant has too many requests in flight; try again",
             ),
             BrokerError::Unknown => Self::unknown_outcome("the broker does not know"),
             BrokerError::Store(error) => error.into(),
@@ -163,13 +166,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_for_a_while_say_for_how_long() {
+    fn a_temporary_rejection_has_retry_after() {
         for code in ErrorCode::ALL {
             let error = ApiError::new(code, "x");
             assert_eq!(
                 error.retry_after_s.is_some(),
                 matches!(error.status().as_u16(), 429 | 503),
-                "{error}"
+                "API-ERROR-3: {error}"
             );
         }
         assert_eq!(
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_of_the_store_are_not_told() {
+    fn clients_do_not_see_the_reasons_of_the_store() {
         let faults = [
             Fault::Full,
             Fault::DeadlinePassed,
@@ -189,7 +192,7 @@ mod tests {
         ];
         for fault in faults {
             let error = ApiError::from(StoreError::fatal(fault, "/var/secret"));
-            assert!(!error.message.contains("secret"), "{error}");
+            assert!(!error.message.contains("secret"), "API-ERROR-2: {error}");
             assert!(error.status().is_server_error(), "{error}");
         }
         let unknown = ApiError::from(StoreError::MaybeCommitted("/var/secret".into()));

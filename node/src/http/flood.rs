@@ -1,10 +1,13 @@
-//! Requests that do not authenticate, counted by address, so that guessing keys ends before it costs look-ups.
+//! Counts unauthenticated requests by address, so that guessing keys stops before it costs look-ups.
 //!
-//! A window begins with an address's first bad request and lasts a fixed time. Addresses of IPv6 are counted by /64,
-//! which is what one sender usually has.
-//! Invariants: `FLOOD-1` at most `requests_max` bad requests of one address are let through in a window; `FLOOD-2` the
-//! time told is the time until its window ends; `FLOOD-3` at most `addresses_max` addresses are remembered: one that
-//! is forgotten starts anew. It does no I/O; time is handed in.
+//! An address's window begins with its first bad request and lasts a fixed time. IPv6 addresses
+//! count by /64, which one sender usually owns.
+//!
+//! - `FLOOD-1`: an address has at most `requests_max` bad requests in a window.
+//! - `FLOOD-2`: the reported waiting time ends with the window.
+//! - `FLOOD-3`: at most `addresses_max` addresses are kept; an evicted one starts a new window.
+//!
+//! There is no I/O; the caller passes the time.
 
 use super::client_address::sender;
 use quick_cache::sync::Cache;
@@ -13,14 +16,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// One address's window.
+/// The window of one sender.
 #[derive(Debug, Clone, Copy)]
 struct Window {
-    began: Duration,
+    started_at: Duration,
     count: u32,
 }
 
-/// The counts of all addresses.
+/// The windows of all senders.
 pub struct Flood {
     requests_max: u32,
     window: Duration,
@@ -33,34 +36,36 @@ impl Flood {
         Self { requests_max, window, windows: Cache::new(addresses_max) }
     }
 
-    /// Whether a request that may turn out bad is let through.
+    /// Checks whether the address may send another request that could turn out bad.
     ///
     /// # Errors
-    /// Whole seconds until it would be.
+    /// The waiting time in seconds, if it may not.
     pub fn check(&self, address: IpAddr, now: Duration) -> Result<(), u64> {
         let Some(window) = self.windows.get(&sender(address)) else { return Ok(()) };
         let window = *window.lock().unwrap_or_else(PoisonError::into_inner);
-        self.judge(window, now)
+        self.check_window(window, now)
     }
 
     /// Counts a bad request.
     ///
     /// # Errors
-    /// As [`Flood::check`]; it is not counted then.
+    /// As [`Flood::check`]; the request is not counted then.
     pub fn record(&self, address: IpAddr, now: Duration) -> Result<(), u64> {
-        let fresh = || Ok::<_, Infallible>(Arc::new(Mutex::new(Window { began: now, count: 0 })));
+        let fresh = || {
+            Ok::<_, Infallible>(Arc::new(Mutex::new(Window { started_at: now, count: 0 })))
+        };
         let Ok(entry) = self.windows.get_or_insert_with(&sender(address), fresh);
         let mut window = entry.lock().unwrap_or_else(PoisonError::into_inner);
-        if now >= window.began + self.window {
-            *window = Window { began: now, count: 0 };
+        if now >= window.started_at + self.window {
+            *window = Window { started_at: now, count: 0 };
         }
-        self.judge(*window, now)?;
+        self.check_window(*window, now)?;
         window.count += 1;
         Ok(())
     }
 
-    fn judge(&self, window: Window, now: Duration) -> Result<(), u64> {
-        let left = (window.began + self.window).saturating_sub(now);
+    fn check_window(&self, window: Window, now: Duration) -> Result<(), u64> {
+        let left = (window.started_at + self.window).saturating_sub(now);
         if left.is_zero() || window.count < self.requests_max {
             return Ok(());
         }
@@ -78,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_over_the_limit_is_refused_until_the_window_ends() {
+    fn a_request_over_the_limit_is_rejected_until_the_window_ends() {
         let flood = Flood::new(3, Duration::from_secs(10), 100);
         let bad = address("192.0.2.1");
         for second in 0..3 {
@@ -113,7 +118,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_window_lets_no_more_through_than_it_may(gaps in prop::collection::vec(0u64..4_000, 1..200), max in 1u32..20) {
+        fn a_window_has_at_most_its_limit(
+            gaps in prop::collection::vec(0u64..4_000, 1..200),
+            max in 1u32..20,
+        ) {
             let flood = Flood::new(max, Duration::from_secs(10), 4);
             let bad = address("192.0.2.1");
             let (mut now, mut passed) = (Duration::ZERO, Vec::new());
@@ -121,16 +129,18 @@ mod tests {
                 now += Duration::from_millis(gap);
                 match flood.record(bad, now) {
                     Ok(()) => passed.push(now),
-                    Err(wait_s) => {
-                        prop_assert!((1..=10).contains(&wait_s));
-                        prop_assert_eq!(flood.check(bad, now + Duration::from_secs(wait_s)), Ok(()), "FLOOD-2");
+                    Err(wait_seconds) => {
+                        prop_assert!((1..=10).contains(&wait_seconds));
+                        let later = now + Duration::from_secs(wait_seconds);
+                        prop_assert_eq!(flood.check(bad, later), Ok(()), "FLOOD-2");
                     }
                 }
             }
-            // Fixed windows: two of them may touch, so twice the limit is the bound for any span of one length.
+            // A span as long as a window overlaps two windows, so twice the limit is its bound.
             for (index, start) in passed.iter().enumerate() {
-                let span = passed[index..].iter().take_while(|at| **at < *start + Duration::from_secs(10)).count();
-                prop_assert!(span <= 2 * max as usize, "FLOOD-1");
+                let end = *start + Duration::from_secs(10);
+                let count = passed[index..].iter().take_while(|at| **at < end).count();
+                prop_assert!(count <= 2 * max as usize, "FLOOD-1");
             }
         }
     }

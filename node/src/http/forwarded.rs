@@ -1,18 +1,18 @@
-//! Extensions that mark requests and responses which travel between nodes.
+//! Extensions of the requests and responses that travel between nodes.
 
 use std::time::Duration;
 
-/// Among the extensions of a request: it came from a member.
+/// Extension of a request that another node forwarded.
 #[derive(Debug, Clone)]
 pub(crate) struct Forwarded {
-    /// What is left of its time.
+    /// Time left until the request must be answered.
     pub(crate) time_left: Duration,
 }
 
-/// Among the extensions of a response: nothing was done, since another node owns the tenant.
+/// Extension of a response: the request had no effect, because another node owns the tenant.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Elsewhere;
+pub(crate) struct NotOwner;
 
-/// Among the extensions of a response: the owner has made it, whole.
+/// Extension of a response that the owner of the tenant has completed, headers and body.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Made;
+pub(crate) struct CompletedByOwner;

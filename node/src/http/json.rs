@@ -1,4 +1,4 @@
-//! Responses with a JSON body.
+//! Builds responses with a JSON body.
 
 use super::error::ApiError;
 use super::respond::HEADERS_ADDED;
@@ -8,13 +8,13 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
-/// Room for the headers of a JSON response, including those of all responses.
+/// Capacity for the headers of a JSON response, including those that every response gets.
 const HEADERS_MAX: usize = HEADERS_ADDED + 4;
 
-/// Makes a response with a JSON body. `bytes_hint` is the expected size of the body.
+/// Builds a response with a JSON body. `bytes_hint` is the expected size of the body in bytes.
 ///
 /// # Errors
-/// 500 if the value has no JSON form.
+/// 500 if the value cannot be written as JSON.
 pub(crate) fn respond<T: Serialize>(
     status: StatusCode,
     value: &T,

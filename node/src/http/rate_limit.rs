@@ -1,12 +1,15 @@
-//! Rates of keys: two token buckets each, one of requests and one of events. No I/O; time is handed in.
+//! Limits the rates of keys with two token buckets each: one of requests, one of events.
 //!
-//! A bucket holds up to `burst` tokens and refills continuously at `per_minute` a minute. What is asked must be there,
-//! but for a batch larger than the burst, which could never pass so: it passes while the bucket is not in debt, and puts
-//! it in debt.
-//! Invariants: `RATE-1` in any span of time no more passes than the burst and what the span refills, apart from one
-//! batch's debt; `RATE-2` a refused request passes if it is repeated after the time told and nothing came between;
-//! `RATE-3` a refusal takes nothing; `RATE-4` at most `keys_max` keys are remembered; one that is forgotten starts full.
-//! All arithmetic is exact: a level is counted in tokens times the nanoseconds of a minute.
+//! A bucket holds up to `burst` tokens and refills evenly by `per_minute`. A batch larger than the
+//! burst passes if the level is not negative, and makes it negative.
+//!
+//! - `RATE-1`: in any span of time at most the burst, the refill of the span and the debt of one
+//!   batch pass.
+//! - `RATE-2`: a rejected request passes if it is repeated alone after the reported waiting time.
+//! - `RATE-3`: a rejection takes no tokens.
+//! - `RATE-4`: at most `keys_max` keys are kept; the buckets of an evicted key start full.
+//!
+//! There is no I/O; the caller passes the time. Arithmetic is exact.
 
 use quick_cache::sync::Cache;
 use std::convert::Infallible;
@@ -14,21 +17,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use triggers_actors::model::rows::{KeyRow, Tier};
 
-/// One token in units of a bucket's level.
+/// One token in units of a bucket's level: a token per minute adds one unit per nanosecond.
 const TOKEN: i128 = 60_000_000_000;
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
-/// How fast a key may go.
+/// The rate of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Tokens a minute, at least 1.
+    /// Tokens per minute, at least 1.
     pub per_minute: u32,
-    /// Tokens at once, at least 1.
+    /// Capacity in tokens, at least 1.
     pub burst: u32,
 }
 
 impl Rate {
-    /// The rate of a key: its own, else its tenant's tier's, else the default.
+    /// The key's own rate, else that of its tenant's tier, else the default.
     pub fn of(key_per_minute: Option<u32>, tier: Option<Tier>, default_per_minute: u32) -> Self {
         let minute =
             |per_minute: u32| Self { per_minute: per_minute.max(1), burst: per_minute.max(1) };
@@ -40,30 +43,30 @@ impl Rate {
         }
     }
 
-    /// Seconds in which an empty bucket fills, rounded up.
-    pub fn window_s(self) -> u64 {
+    /// Time to fill an empty bucket, in seconds, rounded up.
+    pub fn window_seconds(self) -> u64 {
         (u64::from(self.burst) * 60).div_ceil(u64::from(self.per_minute))
     }
 }
 
-/// What a response tells about the key's rate: the state of one of its buckets.
+/// State of one of a key's buckets, for the headers of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateState {
-    /// The rate.
+    /// Rate of the bucket.
     pub rate: Rate,
     /// Whole tokens left.
     pub remaining: u32,
     /// Seconds until the bucket is full again, rounded up.
-    pub full_in_s: u64,
+    pub full_in_seconds: u64,
 }
 
-/// What became of taking a request token.
+/// Outcome of taking a request token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
-    /// The key's requests after it.
+    /// State of the bucket of requests afterwards.
     pub state: RateState,
-    /// If it was refused: whole seconds after which it passes, at least 1.
-    pub refused_for_s: Option<u64>,
+    /// If rejected: whole seconds until a request passes, at least 1.
+    pub rejected_for_seconds: Option<u64>,
 }
 
 /// One token bucket.
@@ -87,20 +90,20 @@ impl Bucket {
         self.updated = self.updated.max(now);
     }
 
-    /// Takes `count` tokens, or tells the whole seconds after which they can be taken.
+    /// Takes `count` tokens, or returns the seconds until they are available, at least 1.
     fn take(&mut self, count: usize, rate: Rate, now: Duration) -> Result<(), u64> {
         self.refill(rate, now);
         let cost = i128::try_from(count).unwrap_or(i128::MAX / TOKEN) * TOKEN;
         let needed = if cost > capacity(rate) { 0 } else { cost };
         if self.level < needed {
-            return Err(self.wait_s(needed, rate).max(1));
+            return Err(self.wait_seconds(needed, rate).max(1));
         }
         self.level -= cost;
         Ok(())
     }
 
-    /// Whole seconds until the level is reached, rounded up.
-    fn wait_s(&self, level: i128, rate: Rate) -> u64 {
+    /// Seconds until the level is reached, rounded up.
+    fn wait_seconds(&self, level: i128, rate: Rate) -> u64 {
         let per_second = i128::from(rate.per_minute) * NANOS_PER_SECOND;
         let missing = (level - self.level).max(0);
         u64::try_from((missing + per_second - 1) / per_second).unwrap_or(u64::MAX)
@@ -108,7 +111,7 @@ impl Bucket {
 
     fn state(&self, rate: Rate) -> RateState {
         let remaining = u32::try_from(self.level.max(0) / TOKEN).unwrap_or(u32::MAX);
-        RateState { rate, remaining, full_in_s: self.wait_s(capacity(rate), rate) }
+        RateState { rate, remaining, full_in_seconds: self.wait_seconds(capacity(rate), rate) }
     }
 }
 
@@ -125,7 +128,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Two full buckets.
+    /// Creates two full buckets.
     pub fn new(rate: Rate, now: Duration) -> Self {
         Self { rate, requests: Bucket::full(rate, now), events: Bucket::full(rate, now) }
     }
@@ -133,33 +136,35 @@ impl Budget {
     /// Takes one request token.
     pub fn take_request(&mut self, now: Duration) -> Charge {
         let taken = self.requests.take(1, self.rate, now);
-        Charge { state: self.requests.state(self.rate), refused_for_s: taken.err() }
+        Charge { state: self.requests.state(self.rate), rejected_for_seconds: taken.err() }
     }
 
     /// Takes `count` event tokens.
     ///
     /// # Errors
-    /// Whole seconds after which they can be taken, at least 1.
+    /// The whole seconds until they are available, at least 1.
     pub fn take_events(&mut self, count: usize, now: Duration) -> Result<(), u64> {
         self.events.take(count, self.rate, now)
     }
 
-    /// The bucket of events, as a refusal of events tells it.
+    /// State of the bucket of events.
     pub fn events_state(&self) -> RateState {
         self.events.state(self.rate)
     }
 
-    /// The bucket that will refuse first: the one with fewer tokens left.
+    /// State of the bucket with fewer tokens; of equal ones, that which is full later.
     pub fn lower_state(&self) -> RateState {
         let (requests, events) = (self.requests.state(self.rate), self.events.state(self.rate));
-        if (events.remaining, requests.full_in_s) < (requests.remaining, events.full_in_s) {
+        if (events.remaining, requests.full_in_seconds)
+            < (requests.remaining, events.full_in_seconds)
+        {
             events
         } else {
             requests
         }
     }
 
-    /// Goes on with another rate; levels stay, up to the new burst.
+    /// Changes the rate. Levels above the new burst drop to it.
     fn change_rate(&mut self, rate: Rate, now: Duration) {
         if self.rate == rate {
             return;
@@ -172,19 +177,19 @@ impl Budget {
     }
 }
 
-/// The budgets of all keys.
+/// Budgets of all keys.
 pub struct RateLimits {
     default_per_minute: u32,
     budgets: Cache<[u8; 16], Arc<Mutex<Budget>>>,
 }
 
 impl RateLimits {
-    /// Remembers up to `keys_max` keys.
+    /// Keeps the budgets of up to `keys_max` keys.
     pub fn new(default_per_minute: u32, keys_max: usize) -> Self {
         Self { default_per_minute, budgets: Cache::new(keys_max) }
     }
 
-    /// The budget of a key, at the rate that it has now.
+    /// Budget of a key at its current rate.
     pub fn budget(&self, key: &KeyRow, tier: Option<Tier>, now: Duration) -> Arc<Mutex<Budget>> {
         let rate = Rate::of(key.rate_limit_per_minute, tier, self.default_per_minute);
         let fresh = || Ok::<_, Infallible>(Arc::new(Mutex::new(Budget::new(rate, now))));

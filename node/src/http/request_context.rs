@@ -1,22 +1,26 @@
-//! What is known about a request besides its content: id, address, trace, and, once it is authenticated, whose it is.
+//! The context of a request: id, address, trace, counters and, after authentication, its tenant.
 //!
-//! The outermost middleware makes a [`RequestContext`] and puts it among the request's extensions; authentication adds
-//! the tenant and the state of its rate; the middleware reads both when it finishes the response.
-//! Invariants: `CONTEXT-1` a request id has 1 to 128 visible ASCII characters: the client's if it fits, else a new one;
-//! `CONTEXT-2` a trace that does not have the form of W3C Trace Context is as good as none.
+//! The outermost middleware creates a [`RequestContext`] as an extension of the request.
+//! Authentication adds the tenant and its rate, which the middleware reads for the response.
+//!
+//! - `CONTEXT-1`: a request id has 1 to 128 visible ASCII characters. It is the client's if valid,
+//!   else a new one.
+//! - `CONTEXT-2`: a `traceparent` that is not valid W3C Trace Context is ignored.
 
 use crate::http::client_address::{Peer, client_address};
-use crate::http::counters::Counters;
 use crate::http::error::ApiError;
-use crate::http::rate_limit::RateState;
+use crate::http::flood::Flood;
+use crate::http::rate_limit::{RateLimits, RateState};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::task::futures::TaskLocalFuture;
+use triggers_actors::keyed_limit::KeyedLimit;
+use triggers_cluster_config::LimitOptions;
 use triggers_protocol::{Environment, EventId, TenantId, Timestamp};
 
-/// The header of the request's id, in both directions.
+/// Header of the request id, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID_LENGTH_MAX: usize = 128;
@@ -26,7 +30,7 @@ tokio::task_local! {
     static REQUEST: Arc<RequestContext>;
 }
 
-/// Runs the handler of a request, so that [`current`] finds the request within its task.
+/// Runs the handler of a request with the context that [`current`] returns.
 pub(crate) fn within<F: Future>(
     request: Arc<RequestContext>,
     handler: F,
@@ -34,17 +38,17 @@ pub(crate) fn within<F: Future>(
     REQUEST.scope(request, handler)
 }
 
-/// The request that this task handles, if it handles one.
+/// Context of the request that this task handles, if any.
 pub(crate) fn current() -> Option<Arc<RequestContext>> {
     REQUEST.try_with(Clone::clone).ok()
 }
 
-/// The id of a request; cheap to clone.
+/// Id of a request; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's id if it has one that fits, else a new one.
+    /// The client's id if it is valid, else a new one.
     fn of(headers: &HeaderMap, environment: &Environment, now: Timestamp) -> Self {
         let fits = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
@@ -57,7 +61,7 @@ impl RequestId {
             .map_or_else(|| Self::make(environment, now), |value| Self(value.clone()))
     }
 
-    /// A new id: a UUID that grows with time.
+    /// Creates a UUID that grows with time.
     fn make(environment: &Environment, now: Timestamp) -> Self {
         let id = EventId::mint(EventId::ZERO, now, environment.bytes());
         Self(HeaderValue::from_str(id.write_to(&mut [0; EventId::TEXT_BYTES])).expect(UUID_FITS))
@@ -68,7 +72,7 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// The id as a header's value.
+    /// The id as a header value.
     pub fn to_header(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -85,7 +89,7 @@ impl std::fmt::Display for RequestId {
 pub struct TraceParent(HeaderValue);
 
 impl TraceParent {
-    /// Takes a header's value if it has the form `<version>-<trace id>-<parent id>-<flags>`.
+    /// Parses a value of the form `<version>-<trace id>-<parent id>-<flags>`.
     pub fn parse(value: &HeaderValue) -> Option<Self> {
         let text = value.to_str().ok()?;
         let (known, rest) = (text.get(..55)?, &text[55..]);
@@ -96,7 +100,7 @@ impl TraceParent {
         };
         let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
         let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-        // Later versions may have more behind the flags; this one must not.
+        // Only versions after 00 may have further fields.
         let length_fits = if version == "00" {
             rest.is_empty()
         } else {
@@ -106,54 +110,77 @@ impl TraceParent {
         fits.then(|| Self(value.clone()))
     }
 
-    /// The whole value, to be passed on.
+    /// The complete header value.
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// The 32 hexadecimal digits of the trace.
+    /// The 32 hexadecimal digits of the trace id.
     pub fn trace_id(&self) -> &str {
         self.as_str().get(3..35).unwrap_or_default()
     }
 }
 
-/// Whose request it is.
+/// The authenticated sender of a request.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The tenant of the key.
+    /// Tenant of the key.
     pub tenant: TenantId,
-    /// The key's requests after this one.
+    /// State of the key's bucket of requests after this request.
     pub rate: RateState,
 }
 
-/// When a request came.
+/// Time at which a request was received, by two clocks.
 #[derive(Debug, Clone, Copy)]
-pub struct Came {
-    /// By the wall clock.
-    pub at: Timestamp,
-    /// By the monotonic clock.
+pub struct ReceivedAt {
+    /// Time of the wall clock.
+    pub wall: Timestamp,
+    /// Time of the monotonic clock.
     pub monotonic: Duration,
 }
 
-/// What is known about a request besides its content.
+/// Counters that limit the requests of a listener.
+pub struct Counters {
+    /// Request and event rates by key.
+    pub rates: RateLimits,
+    /// Unauthenticated requests by address.
+    pub flood: Flood,
+    /// Open streams by tenant.
+    pub streams: KeyedLimit<TenantId>,
+}
+
+impl Counters {
+    /// Creates counters with the limits of a node.
+    pub fn new(limits: &LimitOptions) -> Self {
+        let window = Duration::from_secs(limits.unauthenticated_window_seconds);
+        let addresses_max = limits.unauthenticated_addresses_max;
+        Self {
+            rates: RateLimits::new(limits.rate_limit_per_minute, limits.key_cache_max),
+            flood: Flood::new(limits.unauthenticated_requests_max, window, addresses_max),
+            streams: KeyedLimit::default(),
+        }
+    }
+}
+
+/// Facts about a request other than its content.
 pub struct RequestContext {
-    /// The request's id.
+    /// Id of the request.
     pub request_id: RequestId,
-    /// Where it came from.
+    /// Address of the client.
     pub address: IpAddr,
-    /// When it came. Its key is judged, and its tokens are taken, as of this time.
-    pub came: Came,
-    /// The trace that it is part of.
+    /// Time of arrival, at which the key's expiry and rate are checked.
+    pub received_at: ReceivedAt,
+    /// Trace that the request belongs to.
     pub trace_parent: Option<TraceParent>,
-    /// The counters that it has to pass.
+    /// Counters of the listener.
     pub counters: Arc<Counters>,
     identity: OnceLock<Identity>,
-    /// The key's rate after what was taken besides the request itself.
+    /// State of the key's rate after events were charged as well.
     charged: Mutex<Option<RateState>>,
 }
 
 impl RequestContext {
-    /// The context of a request.
+    /// Creates the context of a request that arrives now.
     pub(crate) fn new(
         peer: Option<&Peer>,
         headers: &HeaderMap,
@@ -161,10 +188,11 @@ impl RequestContext {
         behind_proxy: bool,
         counters: &Arc<Counters>,
     ) -> Self {
-        let came = Came { at: environment.now(), monotonic: environment.monotonic() };
+        let received_at =
+            ReceivedAt { wall: environment.now(), monotonic: environment.monotonic() };
         Self {
-            request_id: RequestId::of(headers, environment, came.at),
-            came,
+            request_id: RequestId::of(headers, environment, received_at.wall),
+            received_at,
             address: client_address(peer, headers, behind_proxy),
             trace_parent: headers.get(TRACE_PARENT).and_then(TraceParent::parse),
             counters: counters.clone(),
@@ -173,34 +201,34 @@ impl RequestContext {
         }
     }
 
-    /// The context that the middleware put among a request's extensions.
+    /// The context among the extensions of a request.
     ///
     /// # Errors
-    /// `INTERNAL_ERROR` if a route was put outside of the middleware.
+    /// `INTERNAL_ERROR` if the middleware does not wrap the route.
     pub fn of(extensions: &Extensions) -> Result<Arc<Self>, ApiError> {
         let context = extensions.get::<Arc<Self>>();
         context
             .cloned()
-            .ok_or_else(|| ApiError::internal("a route is not behind the outermost middleware"))
+            .ok_or_else(|| ApiError::internal("the middleware does not wrap the route"))
     }
 
-    /// Notes whose request it is; the first note stays.
+    /// Sets the identity, unless it is set already.
     pub fn identify(&self, tenant: TenantId, rate: RateState) {
         self.identity.get_or_init(|| Identity { tenant, rate });
     }
 
-    /// Notes the key's rate after more was taken or refused; the last note counts.
-    pub fn note_rate(&self, rate: RateState) {
+    /// Sets the state of the key's rate that the response reports. The last call counts.
+    pub fn set_rate(&self, rate: RateState) {
         *self.charged.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
     }
 
-    /// What the response tells about the key's rate, once the key is known.
+    /// State of the key's rate for the response; `None` before authentication.
     pub fn rate(&self) -> Option<RateState> {
         let charged = *self.charged.lock().unwrap_or_else(PoisonError::into_inner);
         charged.or_else(|| self.identity().map(|identity| identity.rate))
     }
 
-    /// Whose request it is, once that is known.
+    /// The sender; `None` before authentication.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.get()
     }
@@ -217,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fitting_request_id_is_kept_and_another_replaced() {
+    fn a_valid_request_id_is_kept_and_another_replaced() {
         for good in ["a", "abc-123", "!~#$%", &"x".repeat(128)] {
             assert_eq!(request_id(good).as_str(), good);
         }
@@ -229,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_is_taken_only_in_its_form() {
+    fn a_malformed_trace_is_ignored() {
         let parse = |text: &str| TraceParent::parse(&HeaderValue::from_str(text).unwrap());
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(parse(good).unwrap().trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");

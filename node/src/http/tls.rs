@@ -1,8 +1,10 @@
-//! TLS of the public listener, from the two files that the options name.
+//! Loads the TLS certificate and key of the public listener.
 //!
-//! Invariants: `TLS-1` both files are read once, at start, and a fault in either stops the start with its name;
-//! `TLS-2` TLS 1.2 and 1.3 only, with HTTP/2 offered before HTTP/1.1. Clients are not asked for certificates: keys tell
-//! who they are.
+//! - `TLS-1`: both files are read once, at start. A fault in one stops the start and names its
+//!   option and file.
+//! - `TLS-2`: only TLS 1.2 and 1.3 are enabled, and HTTP/2 is offered before HTTP/1.1.
+//!
+//! Clients need no certificates: they authenticate with API keys.
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -15,25 +17,25 @@ use triggers_cluster_config::ListenOptions;
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or has nothing of the kind in it.
+    /// A file cannot be read, or does not contain what its option expects.
     #[error("{field} {}: {reason}", file.display())]
     File {
-        /// The option that names it.
+        /// Option that names the file.
         field: &'static str,
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Description of the fault.
         reason: String,
     },
-    /// The certificate and the key do not fit each other, or are of no usable kind.
+    /// The certificate and the key do not match, or their kind is not supported.
     #[error("listen.tls_certificate_file and listen.tls_key_file cannot be used together: {0}")]
     Unusable(#[from] rustls::Error),
 }
 
-/// Reads the certificate and the key that the options name; none if they name none.
+/// Reads the certificate and the key that the options name; `None` if they name none.
 ///
 /// # Errors
-/// [`TlsError`] naming the option at fault.
+/// [`TlsError`], which names the option at fault.
 pub fn load(options: &ListenOptions) -> Result<Option<TlsAcceptor>, TlsError> {
     let (Some(certificate_file), Some(key_file)) =
         (&options.tls_certificate_file, &options.tls_key_file)

@@ -1,7 +1,4 @@
-//! Tests of finding a key among the headers.
-//!
-//! What is done with it is tested over HTTP in `tests/it`, where a store and a broker are there; the counters have their
-//! tests beside them.
+//! Tests how a key is found in the headers. The API's tests cover authentication over HTTP.
 
 use super::*;
 use axum::http::HeaderValue;
@@ -25,7 +22,7 @@ fn the_key_is_found_in_either_header() {
 }
 
 #[test]
-fn other_schemes_are_no_keys() {
+fn other_schemes_contain_no_key() {
     for value in ["Basic a", "Bearer", "Bearera", "", "a"] {
         assert_eq!(key_text(&headers(&[("authorization", value)])), None, "{value}");
     }

@@ -1,6 +1,4 @@
-//! Tests of the buckets: the bounds of `RATE-1` and `RATE-2` over random arrivals, and the rates themselves.
-//!
-//! Time is a number here; nothing waits.
+//! Tests of the buckets: `RATE-1` to `RATE-3` over random arrivals, and the choice of the rate.
 
 use super::*;
 use proptest::prelude::*;
@@ -14,7 +12,7 @@ fn rates() -> impl Strategy<Value = Rate> {
 }
 
 #[test]
-fn the_key_comes_before_the_tier_and_the_tier_before_the_default() {
+fn the_key_overrides_the_tier_and_the_tier_the_default() {
     assert_eq!(Rate::of(Some(5), Some(Tier::Beta), 1_000), Rate { per_minute: 5, burst: 5 });
     assert_eq!(Rate::of(None, Some(Tier::Standard), 1_000), Rate { per_minute: 600, burst: 10 });
     assert_eq!(Rate::of(None, Some(Tier::Beta), 1_000), Rate { per_minute: 6_000, burst: 100 });
@@ -24,21 +22,21 @@ fn the_key_comes_before_the_tier_and_the_tier_before_the_default() {
 }
 
 #[test]
-fn the_burst_can_be_used_at_once_and_comes_back_evenly() {
+fn the_burst_is_available_at_once_and_refills_evenly() {
     let mut budget = Budget::new(Rate { per_minute: 60, burst: 3 }, Duration::ZERO);
     for remaining in [2, 1, 0] {
         let charge = budget.take_request(Duration::ZERO);
         assert_eq!((charge.state.remaining, charge.refused_for_s), (remaining, None));
     }
-    let refused = budget.take_request(millis(999));
-    assert_eq!(refused.refused_for_s, Some(1));
-    assert_eq!(refused.state.full_in_s, 3);
+    let rejected = budget.take_request(millis(999));
+    assert_eq!(rejected.refused_for_s, Some(1));
+    assert_eq!(rejected.state.full_in_s, 3);
     assert_eq!(budget.take_request(millis(1_000)).refused_for_s, None);
     assert_eq!(budget.take_request(millis(60_000)).state.remaining, 2);
 }
 
 #[test]
-fn a_batch_larger_than_the_burst_passes_once_and_is_paid_for() {
+fn a_batch_larger_than_the_burst_passes_and_leaves_a_debt() {
     let mut budget = Budget::new(Rate { per_minute: 600, burst: 10 }, Duration::ZERO);
     assert_eq!(budget.take_events(110, Duration::ZERO), Ok(()));
     assert_eq!(budget.take_events(110, Duration::ZERO), Err(10));
@@ -47,12 +45,12 @@ fn a_batch_larger_than_the_burst_passes_once_and_is_paid_for() {
     assert_eq!(
         budget.take_request(millis(10_000)).refused_for_s,
         None,
-        "requests are counted apart"
+        "the bucket of requests is separate"
     );
 }
 
 #[test]
-fn what_is_told_is_the_bucket_that_refuses() {
+fn the_reported_state_is_that_of_the_bucket_that_rejects() {
     let mut budget = Budget::new(Rate { per_minute: 60, burst: 10 }, Duration::ZERO);
     budget.take_request(Duration::ZERO);
     assert_eq!(
@@ -67,12 +65,12 @@ fn what_is_told_is_the_bucket_that_refuses() {
         "the bucket of events"
     );
     let wait_s = budget.take_events(5, Duration::ZERO).unwrap_err();
-    let told = budget.events_state();
-    assert!(told.remaining < 5 && told.full_in_s >= wait_s, "{told:?} agrees with {wait_s}");
+    let state = budget.events_state();
+    assert!(state.remaining < 5 && state.full_in_s >= wait_s, "{state:?} agrees with {wait_s}");
 }
 
 #[test]
-fn another_rate_takes_effect_without_a_new_burst() {
+fn a_new_rate_takes_effect_without_a_new_burst() {
     let mut budget = Budget::new(Rate { per_minute: 10, burst: 10 }, Duration::ZERO);
     for _ in 0..10 {
         assert_eq!(budget.take_request(Duration::ZERO).refused_for_s, None);
@@ -86,7 +84,7 @@ fn another_rate_takes_effect_without_a_new_burst() {
 
 proptest! {
     #[test]
-    fn no_span_passes_more_than_its_share(
+    fn no_more_than_burst_and_refill_passes_in_any_span(
         rate in rates(),
         arrivals in prop::collection::vec((0u64..5_000, 1usize..1_500), 1..120),
     ) {
@@ -98,20 +96,21 @@ proptest! {
                 passed.push((now, count as u128));
             }
         }
-        let largest = passed.iter().map(|(_, count)| *count).filter(|count| *count > u128::from(rate.burst)).max();
+        let burst = u128::from(rate.burst);
+        let largest = passed.iter().map(|(_, count)| *count).filter(|count| *count > burst).max();
         for first in 0..passed.len() {
             let mut total = 0;
             for (at, count) in &passed[first..] {
                 total += count;
                 let refilled_milli = u128::from(at - passed[first].0) * u128::from(rate.per_minute);
-                let bound = u128::from(rate.burst) + largest.unwrap_or(0);
+                let bound = burst + largest.unwrap_or(0);
                 prop_assert!(total * 60_000 <= bound * 60_000 + refilled_milli, "RATE-1");
             }
         }
     }
 
     #[test]
-    fn the_time_told_is_enough_and_not_a_second_too_long(
+    fn the_waiting_time_is_sufficient_and_less_than_a_second_too_long(
         rate in rates(),
         arrivals in prop::collection::vec((0u64..500, 1usize..1_500), 1..60),
     ) {
@@ -125,7 +124,8 @@ proptest! {
                 let mut refilled = before;
                 refilled.refill(rate, now);
                 prop_assert_eq!(bucket.level, refilled.level, "RATE-3");
-                prop_assert_eq!(bucket.clone().take(count, rate, now + Duration::from_secs(wait_s)), Ok(()), "RATE-2");
+                let later = now + Duration::from_secs(wait_s);
+                prop_assert_eq!(bucket.clone().take(count, rate, later), Ok(()), "RATE-2");
                 if wait_s > 1 {
                     let early = now + Duration::from_secs(wait_s - 1);
                     prop_assert!(bucket.clone().take(count, rate, early).is_err());
@@ -135,10 +135,12 @@ proptest! {
     }
 
     #[test]
-    fn time_in_steps_refills_as_time_at_once(rate in rates(), steps in prop::collection::vec(0u64..1_000_000, 1..50)) {
-        let (mut stepped, mut at_once) = (Bucket::full(rate, Duration::ZERO), Bucket::full(rate, Duration::ZERO));
-        stepped.level = -1_000 * TOKEN;
-        at_once.level = -1_000 * TOKEN;
+    fn many_short_refills_equal_one_long_refill(
+        rate in rates(),
+        steps in prop::collection::vec(0u64..1_000_000, 1..50),
+    ) {
+        let mut stepped = Bucket { level: -1_000 * TOKEN, updated: Duration::ZERO };
+        let mut at_once = stepped;
         let mut now = Duration::ZERO;
         for step in steps {
             now += Duration::from_nanos(step);
