@@ -1,7 +1,7 @@
 //! A request while it waits for its owner's answer, and how a response says that it was not this node's to answer.
 
 use super::kept_body::KeptBody;
-use crate::http::body::Places;
+use crate::http::body::BodyPermits;
 use crate::http::edge::{EdgeCluster, EdgeState};
 use crate::http::error::ApiError;
 use axum::http::request::Parts;
@@ -16,8 +16,8 @@ pub(super) struct PendingRequest<'a> {
     pub(super) partition: PartitionId,
     pub(super) parts: Parts,
     pub(super) body: KeptBody,
-    /// Permits for the memory of the body, held while this node holds it.
-    pub(super) places: OnceLock<Places>,
+    /// Permits for the memory of the body while this node holds it.
+    pub(super) permits: OnceLock<BodyPermits>,
 }
 
 /// The error of a request whose method or target is not valid.

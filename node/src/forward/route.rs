@@ -8,7 +8,7 @@ use crate::http::IDEMPOTENCY_HEADERS;
 use crate::http::authenticate::{Identified, identify};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
-use crate::http::forwarded::{Elsewhere, Forwarded};
+use crate::http::forwarded::{Forwarded, NotOwner};
 use crate::http::request_context::RequestContext;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -54,7 +54,7 @@ pub(crate) async fn to_owner(
         partition,
         parts,
         body: KeptBody::new(body),
-        places: OnceLock::new(),
+        permits: OnceLock::new(),
     };
     if is_forwarded { pending.here(next).await } else { pending.run(next).await }
 }
@@ -72,7 +72,7 @@ impl PendingRequest<'_> {
     /// Lets the handlers answer, if the partition is served here.
     async fn here(&self, next: Next) -> Response {
         if !self.edge.router.serves(self.partition) {
-            return ApiError::elsewhere().into_response();
+            return ApiError::not_owner().into_response();
         }
         next.run(Request::from_parts(self.parts.clone(), self.body.reader())).await
     }
@@ -87,7 +87,7 @@ impl PendingRequest<'_> {
             if self.edge.router.serves(self.partition) {
                 attempts += 1;
                 let response = self.here(next.clone()).await;
-                if response.extensions().get::<Elsewhere>().is_none() {
+                if response.extensions().get::<NotOwner>().is_none() {
                     return response;
                 }
                 if !self.edge.router.serves(self.partition) {

@@ -6,10 +6,10 @@
 //! when the client leaves.
 
 use super::pending_request::PendingRequest;
-use crate::http::body::{self, Reading};
+use crate::http::body::{self, BodyLimits};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
-use crate::http::forwarded::Made;
+use crate::http::forwarded::CompletedByOwner;
 use crate::http::request_context::{REQUEST_ID, RequestContext};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -87,14 +87,14 @@ pub(super) async fn forward(
 }
 
 async fn request(pending: &PendingRequest<'_>, until: Instant) -> Result<HttpRequest, ApiError> {
-    let PendingRequest { edge, tenant, partition, parts, body, places, .. } = pending;
+    let PendingRequest { edge, tenant, partition, parts, body, permits, .. } = pending;
     let context = RequestContext::of(&parts.extensions)?;
     let bytes_max = edge.options.limits.batch_bytes_max;
-    let reading = Reading::up_to(bytes_max, edge).of(tenant, edge);
-    let body = body::read(body.reader(), reading).await?;
-    if !body.is_empty() && places.get().is_none() {
+    let limits = BodyLimits::up_to(bytes_max, edge).of_tenant(tenant, edge);
+    let body = body::read(body.reader(), limits).await?;
+    if !body.is_empty() && permits.get().is_none() {
         // Attempts run one after the other, so the cell is still empty.
-        let _ = places.set(reading.places(body.len())?);
+        let _ = permits.set(limits.acquire(body.len())?);
     }
     let fields =
         parts.headers.iter().filter(|(name, _)| !NOT_SENT.contains(name) && **name != REQUEST_ID);
@@ -132,7 +132,7 @@ fn response_of(response: HttpResponse, pending: &PendingRequest<'_>, peer: &str)
         }
     }
     *answer.headers_mut() = fields(headers);
-    answer.extensions_mut().insert(Made);
+    answer.extensions_mut().insert(CompletedByOwner);
     answer
 }
 

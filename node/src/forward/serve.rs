@@ -10,7 +10,7 @@
 
 use super::pending_request::malformed;
 use crate::http::client_address::Peer;
-use crate::http::forwarded::{Elsewhere, Forwarded};
+use crate::http::forwarded::{Forwarded, NotOwner};
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -88,7 +88,7 @@ impl PeerRequests {
             }
             None => malformed().into_response(),
         };
-        if response.extensions().get::<Elsewhere>().is_some() {
+        if response.extensions().get::<NotOwner>().is_some() {
             return self.not_here(partition);
         }
         self.reply(from, response).await
@@ -184,7 +184,8 @@ fn http_request(request: HttpRequest) -> Option<Request> {
         http.headers_mut().append(name, HeaderValue::from_bytes(&value).ok()?);
     }
     let address = address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    http.extensions_mut().insert(Peer { address: SocketAddr::new(address, 0), sending: None });
+    http.extensions_mut()
+        .insert(Peer { address: SocketAddr::new(address, 0), response_deadlines: None });
     http.extensions_mut()
         .insert(Forwarded { time_left: Duration::from_millis(time_left_ms.into()) });
     Some(http)

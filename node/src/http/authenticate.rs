@@ -4,7 +4,7 @@
 //!
 //! - `AUTH-1`: an address over its limit of bad requests causes no look-up, unless the key was good
 //!   at its last one.
-//! - `AUTH-2`: a missing, a malformed, an unknown, a revoked and an expired key get the same answer.
+//! - `AUTH-2`: a missing, a malformed, an unknown, a revoked and an expired key get one answer.
 //! - `AUTH-3`: a request over its rate is rejected before its scope is checked or its body is read.
 //! - `AUTH-4`: no key and no part of one appears in logs or responses.
 //! - `PERMISSION-1`: each permission type stands for one scope. Only

@@ -1,14 +1,14 @@
-//! Reading what a client sends: its content type, the bytes of its body, the members of its JSON
-//! and its parameters.
+//! Reads content types and request bodies, with limits on size, time and memory.
 //!
-//! Invariants: `BODY-1` nothing beyond the limit is ever held: an announced length over it is
-//! refused before a byte is read, an unannounced one where it passes the limit; `BODY-2` the whole
-//! body comes within one deadline, however it drips; `BODY-3` a body that ends early is an error,
-//! so that half an event is never an event; `BODY-4` bodies that come in pieces hold places for as
-//! much as has come, of their tenant's part where it is known and of the node's memory, so that
-//! many slow ones can neither fill the memory nor take it from other tenants. A body that comes in
-//! one piece, as small ones do, is handed on without a copy. It is not the check of what the body
-//! says: that is `members` for shape and the handlers for meaning.
+//! - `BODY-1`: no byte over the limit is kept. An announced length over it is rejected before the
+//!   first read.
+//! - `BODY-2`: a body must be complete within one timeout, however slowly it arrives.
+//! - `BODY-3`: a body that ends early is an error, so half an event is never stored.
+//! - `BODY-4`: a body in several pieces holds permits for its received bytes, first of its tenant,
+//!   then of the node. Slow bodies cannot fill the memory or use the share of other tenants.
+//!
+//! A body in one piece, as small ones are, is returned without a copy. `members` checks the shape
+//! of JSON, and handlers its meaning.
 
 pub(crate) mod faults;
 pub(crate) mod members;
@@ -29,72 +29,73 @@ use triggers_actors::admission::{Admission, Permit, count_rejection};
 use triggers_actors::keyed_limit::{KeyedLimit, KeyedPermit};
 use triggers_protocol::{ErrorCode, TenantId};
 
-/// The largest body of a request that carries no events.
+/// Largest body of a request without events, in bytes.
 pub(crate) const SMALL_BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// The first place that a body in pieces takes. The next ones grow as it does, up to
-/// [`PLACE_BYTES_MAX`].
-const PLACE_BYTES_MIN: usize = 4 * 1024;
-/// What a large body in pieces takes at a time.
-const PLACE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the first permits of a body in pieces. Later ones double the total.
+const PERMIT_BYTES_MIN: usize = 4 * 1024;
+/// Bytes of one acquisition of permits, at most.
+const PERMIT_BYTES_MAX: usize = 64 * 1024;
 
-/// How much of a body is read, and how long it may take.
+/// Limits on reading a body.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading<'a> {
-    /// Bytes at most.
+pub(crate) struct BodyLimits<'a> {
+    /// Largest size in bytes.
     pub(crate) bytes_max: usize,
-    /// Milliseconds for the whole body.
+    /// Time for the complete body.
     pub(crate) timeout_ms: u64,
-    /// Places for what is being gathered on this node.
-    pub(crate) gathering: &'a Arc<Admission>,
-    /// The part of them that the sender's tenant may have.
-    part: Option<Part<'a>>,
+    /// Gate of the node's memory for bodies.
+    pub(crate) gate: &'a Arc<Admission>,
+    /// Share of that memory that the sender's tenant may use.
+    share: Option<TenantShare<'a>>,
 }
 
-/// What one tenant may have of the memory for bodies.
+/// One tenant's share of the memory for bodies.
 #[derive(Debug, Clone, Copy)]
-struct Part<'a> {
+struct TenantShare<'a> {
     bodies: &'a KeyedLimit<TenantId>,
     tenant: &'a TenantId,
     bytes_max: usize,
 }
 
-/// Memory for bodies, of the tenant if it is known and of the node, until it is dropped.
-pub(crate) type Places = (Option<KeyedPermit<TenantId>>, Permit);
+/// Permits for the memory of a body, held until they are dropped.
+#[derive(Debug)]
+pub(crate) struct BodyPermits {
+    _tenant: Option<KeyedPermit<TenantId>>,
+    _node: Permit,
+}
 
-impl<'a> Reading<'a> {
-    /// Reading up to `bytes_max` within the time and the memory that the node has for bodies.
+impl<'a> BodyLimits<'a> {
+    /// Allows up to `bytes_max` within the node's timeout and memory for bodies.
     pub(crate) fn up_to(bytes_max: usize, edge: &'a Edge) -> Self {
         Self {
             bytes_max,
             timeout_ms: edge.options.listen.body_timeout_ms,
-            gathering: &edge.gathering,
-            part: None,
+            gate: &edge.body_gate,
+            share: None,
         }
     }
 
-    /// The same, within the part of that memory that one tenant may have.
-    pub(crate) fn of(self, tenant: &'a TenantId, edge: &'a Edge) -> Self {
-        let bytes_max = edge.options.broker.tenant_bytes_max;
-        Self { part: Some(Part { bodies: edge.access.bodies(), tenant, bytes_max }), ..self }
+    /// Limits the memory to the tenant's share as well.
+    pub(crate) fn of_tenant(self, tenant: &'a TenantId, edge: &'a Edge) -> Self {
+        let (bodies, bytes_max) = (edge.access.bodies(), edge.options.broker.tenant_bytes_max);
+        Self { share: Some(TenantShare { bodies, tenant, bytes_max }), ..self }
     }
 
-    /// Places for `bytes` more: the tenant's first, so that one that has its part never takes the
-    /// node's.
+    /// Acquires permits for `bytes` more (`BODY-4`).
     ///
     /// # Errors
-    /// 503 if too much is being gathered already, 429 if it is too much of one tenant.
-    pub(crate) fn places(&self, bytes: usize) -> Result<Places, ApiError> {
-        let of_tenant = match self.part {
-            Some(Part { bodies, tenant, bytes_max }) => {
-                let place = bodies.acquire(tenant.clone(), bytes, bytes_max);
-                Some(place.ok_or_else(|| rejected("tenant_bodies", BrokerError::TenantBusy))?)
+    /// 429 if the tenant's share is used up, 503 if the node's memory for bodies is.
+    pub(crate) fn acquire(&self, bytes: usize) -> Result<BodyPermits, ApiError> {
+        let tenant = match self.share {
+            Some(TenantShare { bodies, tenant, bytes_max }) => {
+                let permit = bodies.acquire(tenant.clone(), bytes, bytes_max);
+                Some(permit.ok_or_else(|| rejected("tenant_bodies", BrokerError::TenantBusy))?)
             }
             None => None,
         };
-        let of_node =
-            self.gathering.enter(bytes).map_err(|_| rejected("bodies", BrokerError::NodeBusy))?;
-        Ok((of_tenant, of_node))
+        let node = self.gate.enter(bytes).map_err(|_| rejected("bodies", BrokerError::NodeBusy))?;
+        Ok(BodyPermits { _tenant: tenant, _node: node })
     }
 }
 
@@ -103,54 +104,53 @@ fn rejected(limit: &'static str, error: BrokerError) -> ApiError {
     error.into()
 }
 
-/// The whole body.
+/// Reads the complete body.
 ///
 /// # Errors
-/// 413 over the limit, 408 after the deadline, 400 if it ended early, 503 if too much is being
-/// gathered already, 429 if it is too much of one tenant.
-pub(crate) async fn read(body: Body, reading: Reading<'_>) -> Result<Bytes, ApiError> {
-    if body.size_hint().lower() > reading.bytes_max as u64 {
-        return Err(too_large(reading.bytes_max));
+/// 413 over the size limit, 408 after the timeout, 400 if it ended early, and as
+/// [`BodyLimits::acquire`].
+pub(crate) async fn read(body: Body, limits: BodyLimits<'_>) -> Result<Bytes, ApiError> {
+    if body.size_hint().lower() > limits.bytes_max as u64 {
+        return Err(too_large(limits.bytes_max));
     }
-    let whole = collect(body, reading);
-    match tokio::time::timeout(Duration::from_millis(reading.timeout_ms), whole).await {
+    let bytes = collect(body, limits);
+    match tokio::time::timeout(Duration::from_millis(limits.timeout_ms), bytes).await {
         Ok(outcome) => outcome,
         Err(_) => {
-            let message = format!("the body did not arrive within {} ms", reading.timeout_ms);
+            let message = format!("the body did not arrive within {} ms", limits.timeout_ms);
             Err(ApiError::new(ErrorCode::RequestTimeout, message))
         }
     }
 }
 
-async fn collect(mut body: Body, reading: Reading<'_>) -> Result<Bytes, ApiError> {
-    let bytes_max = reading.bytes_max;
-    let mut whole = Bytes::new();
+async fn collect(mut body: Body, limits: BodyLimits<'_>) -> Result<Bytes, ApiError> {
+    let bytes_max = limits.bytes_max;
+    let mut first = Bytes::new();
     let mut gathered = BytesMut::new();
-    // Places are taken for what has come, not for what was announced: that costs nothing to
-    // announce and not to send.
-    let (mut places, mut places_bytes) = (Vec::new(), 0usize);
+    // Permits are for received bytes, not for the announced length, which costs a client nothing.
+    let (mut permits, mut permits_bytes) = (Vec::new(), 0usize);
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(ended_early)?.into_data() else { continue };
-        let length = whole.len() + gathered.len() + piece.len();
+        let length = first.len() + gathered.len() + piece.len();
         if length > bytes_max {
             return Err(too_large(bytes_max));
         }
-        if whole.is_empty() && gathered.is_empty() {
-            whole = piece;
+        if first.is_empty() && gathered.is_empty() {
+            first = piece;
         } else {
-            while length > places_bytes {
-                let bytes = places_bytes.clamp(PLACE_BYTES_MIN, PLACE_BYTES_MAX);
-                places.push(reading.places(bytes)?);
-                places_bytes += bytes;
+            while length > permits_bytes {
+                let bytes = permits_bytes.clamp(PERMIT_BYTES_MIN, PERMIT_BYTES_MAX);
+                permits.push(limits.acquire(bytes)?);
+                permits_bytes += bytes;
             }
-            gathered.extend_from_slice(&std::mem::take(&mut whole));
+            gathered.extend_from_slice(&std::mem::take(&mut first));
             gathered.extend_from_slice(&piece);
         }
         if body.is_end_stream() {
             break;
         }
     }
-    Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
+    Ok(if gathered.is_empty() { first } else { gathered.freeze() })
 }
 
 fn too_large(bytes_max: usize) -> ApiError {
@@ -161,11 +161,11 @@ fn too_large(bytes_max: usize) -> ApiError {
 }
 
 fn ended_early(error: axum::Error) -> ApiError {
-    tracing::debug!(%error, "body ended early");
-    ApiError::new(ErrorCode::InvalidJson, "the body ended before its end was sent")
+    tracing::debug!(%error, "request body ended early");
+    ApiError::new(ErrorCode::InvalidJson, "the body ended early")
 }
 
-/// The body as text.
+/// Returns the body as text.
 ///
 /// # Errors
 /// 400 if it is not UTF-8.
@@ -174,10 +174,10 @@ pub(crate) fn text(body: &[u8]) -> Result<&str, ApiError> {
         .map_err(|_| ApiError::new(ErrorCode::InvalidJson, "the body must be UTF-8"))
 }
 
-/// The content type without its parameters; empty if there is none.
+/// The content type without its parameters; empty if absent.
 ///
 /// # Errors
-/// 415 if it names a character set other than UTF-8 or is not text.
+/// 415 if it is not ASCII or has a charset other than UTF-8.
 pub(crate) fn media_type(headers: &HeaderMap) -> Result<&str, ApiError> {
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok("") };
     let value = value.to_str().map_err(|_| unsupported("Content-Type must be ASCII"))?;
@@ -192,7 +192,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Result<&str, ApiError> {
     Ok(essence.trim())
 }
 
-/// Whether a media type is JSON: `application/json`, or `application/` anything `+json`.
+/// Whether a media type is `application/json` or `application/…+json`.
 pub(crate) fn is_json(media_type: &str) -> bool {
     if media_type.eq_ignore_ascii_case("application/json") {
         return true;
@@ -203,22 +203,22 @@ pub(crate) fn is_json(media_type: &str) -> bool {
     starts && media_type.len() > 17 && ends.is_some_and(|end| end.eq_ignore_ascii_case("+json"))
 }
 
-/// A 415 error.
+/// Creates a 415 error.
 pub(crate) fn unsupported(message: &str) -> ApiError {
     ApiError::new(ErrorCode::UnsupportedMediaType, message)
 }
 
-/// Reads a small JSON body; none if it is empty, whatever its content type then is.
+/// Reads a small JSON body; `None` if it is empty, with any content type.
 ///
 /// # Errors
-/// As [`read`] and [`text`]; 415 if it is not JSON by its content type.
+/// As [`read`] and [`media_type`]; 415 if the content type is not JSON.
 pub(crate) async fn read_small_json(
     headers: &HeaderMap,
     body: Body,
     edge: &Edge,
 ) -> Result<Option<Bytes>, ApiError> {
     let media_type = media_type(headers)?;
-    let body = read(body, Reading::up_to(SMALL_BODY_BYTES_MAX, edge)).await?;
+    let body = read(body, BodyLimits::up_to(SMALL_BODY_BYTES_MAX, edge)).await?;
     if body.is_empty() {
         return Ok(None);
     }
@@ -247,39 +247,32 @@ mod tests {
         outcome.unwrap_err().code
     }
 
-    /// Reads up to eight bytes.
+    /// Reads a body of at most eight bytes.
     async fn read_eight(body: Body, timeout_ms: u64) -> Result<Bytes, ApiError> {
-        let gathering = Admission::new(usize::MAX, PLACE_BYTES_MAX);
-        read(body, Reading { bytes_max: 8, timeout_ms, gathering: &gathering, part: None }).await
+        let gate = Admission::new(usize::MAX, PERMIT_BYTES_MAX);
+        read(body, BodyLimits { bytes_max: 8, timeout_ms, gate: &gate, share: None }).await
     }
 
     #[tokio::test]
-    async fn what_is_gathered_at_the_same_time_is_bounded() {
-        let gathering = Admission::new(usize::MAX, 2 * PLACE_BYTES_MAX);
-        let reading = Reading {
-            bytes_max: 4 * PLACE_BYTES_MAX,
+    async fn concurrent_bodies_are_bounded() {
+        let gate = Admission::new(usize::MAX, 2 * PERMIT_BYTES_MAX);
+        let limits = BodyLimits {
+            bytes_max: 4 * PERMIT_BYTES_MAX,
             timeout_ms: 60_000,
-            gathering: &gathering,
-            part: None,
+            gate: &gate,
+            share: None,
         };
-        let other = gathering.enter(PLACE_BYTES_MAX).unwrap();
-        assert_eq!(
-            read(pieces(&["12", "34"]), reading).await.unwrap(),
-            "1234",
-            "there is room for one more"
-        );
-        let large: &'static str = "x".repeat(PLACE_BYTES_MAX).leak();
-        assert_eq!(code(read(pieces(&["12", large]), reading).await), ErrorCode::Unavailable);
-        assert_eq!(
-            read(pieces(&[large]), reading).await.unwrap(),
-            large,
-            "one piece is not gathered"
-        );
+        let other = gate.enter(PERMIT_BYTES_MAX).unwrap();
+        assert_eq!(read(pieces(&["12", "34"]), limits).await.unwrap(), "1234", "it fits");
+        let large: &'static str = "x".repeat(PERMIT_BYTES_MAX).leak();
+        assert_eq!(code(read(pieces(&["12", large]), limits).await), ErrorCode::Unavailable);
+        let single = read(pieces(&[large]), limits).await.unwrap();
+        assert_eq!(single, large, "one piece needs no permit");
         drop(other);
-        assert_eq!(read(pieces(&["12", large]), reading).await.unwrap().len(), PLACE_BYTES_MAX + 2);
+        assert_eq!(read(pieces(&["12", large]), limits).await.unwrap().len(), large.len() + 2);
     }
 
-    /// Two pieces, and then nothing more.
+    /// Sends two pieces and never ends.
     fn slow(piece: &'static str) -> Body {
         let sent = stream::iter([
             Ok::<_, std::io::Error>(Bytes::from_static(b"{")),
@@ -289,32 +282,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slow_bodies_hold_what_has_come_and_no_more_than_their_tenants_part() {
-        let node = Admission::new(usize::MAX, 4 * PLACE_BYTES_MAX);
+    async fn slow_bodies_hold_only_received_bytes_within_the_share_of_their_tenant() {
+        let node = Admission::new(usize::MAX, 4 * PERMIT_BYTES_MAX);
         let bodies = KeyedLimit::default();
         let [one, two] = ["one", "two"].map(|id| TenantId::parse(id).unwrap());
-        let of = |tenant| Reading {
-            bytes_max: 4 * PLACE_BYTES_MAX,
+        let of = |tenant| BodyLimits {
+            bytes_max: 4 * PERMIT_BYTES_MAX,
             timeout_ms: 60_000,
-            gathering: &node,
-            part: Some(Part { bodies: &bodies, tenant, bytes_max: 2 * PLACE_BYTES_MAX }),
+            gate: &node,
+            share: Some(TenantShare { bodies: &bodies, tenant, bytes_max: 2 * PERMIT_BYTES_MAX }),
         };
         let mut held: Vec<_> = (0..32).map(|_| Box::pin(read(slow("x"), of(&one)))).collect();
         for body in &mut held {
-            assert!(poll!(body).is_pending(), "BODY-4: many that sent little have room");
+            assert!(poll!(body).is_pending(), "BODY-4: many bodies with few bytes fit");
         }
         assert_eq!(code(read(slow("x"), of(&one)).await), ErrorCode::TenantQuotaExceeded, "BODY-4");
-        let large: &'static str = "x".repeat(PLACE_BYTES_MAX).leak();
-        assert_eq!(
-            read(pieces(&["12", large]), of(&two)).await.unwrap().len(),
-            PLACE_BYTES_MAX + 2,
-            "BODY-4"
-        );
+        let large: &'static str = "x".repeat(PERMIT_BYTES_MAX).leak();
+        let body = read(pieces(&["12", large]), of(&two)).await.unwrap();
+        assert_eq!(body.len(), large.len() + 2, "BODY-4");
         held.clear();
-        assert!(
-            poll!(pin!(read(slow(large), of(&one)))).is_pending(),
-            "what is given up makes room"
-        );
+        let pending = poll!(pin!(read(slow(large), of(&one)))).is_pending();
+        assert!(pending, "dropped bodies release their permits");
     }
 
     #[tokio::test]
@@ -336,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_or_slow_body_is_an_error() {
+    async fn an_interrupted_or_slow_body_is_an_error() {
         let broken =
             stream::iter([Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("gone"))]);
         assert_eq!(
@@ -371,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_dropped_and_charsets_checked() {
+    fn parameters_are_removed_and_charsets_checked() {
         let of = |value: &'static str| {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
             media_type(&headers).map(str::to_owned).map_err(|error| error.code)

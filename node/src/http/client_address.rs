@@ -24,9 +24,9 @@ pub struct Peer {
 }
 
 /// The client's address. Without a peer (a request made inside the process) it is `0.0.0.0`.
-pub fn client_address(peer: Option<&Peer>, headers: &HeaderMap, behind_proxy: bool) -> IpAddr {
+pub fn client_address(peer: Option<&Peer>, headers: &HeaderMap, is_behind_proxy: bool) -> IpAddr {
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
-    let forwarded = if behind_proxy { last_hop(headers) } else { None };
+    let forwarded = if is_behind_proxy { last_hop(headers) } else { None };
     forwarded.unwrap_or(peer).to_canonical()
 }
 
@@ -51,13 +51,13 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn address(values: &[&str], behind_proxy: bool) -> String {
+    fn address(values: &[&str], is_behind_proxy: bool) -> String {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
         }
-        let peer = Peer { address: "192.0.2.9:1234".parse().unwrap(), sending: None };
-        client_address(Some(&peer), &headers, behind_proxy).to_string()
+        let peer = Peer { address: "192.0.2.9:1234".parse().unwrap(), response_deadlines: None };
+        client_address(Some(&peer), &headers, is_behind_proxy).to_string()
     }
 
     #[test]

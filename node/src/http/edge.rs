@@ -73,7 +73,7 @@ pub struct Edge {
     /// Name of the node in the health response.
     pub node_name: String,
     /// Permits for the bytes of request bodies that are being received.
-    pub gathering: Arc<Admission>,
+    pub body_gate: Arc<Admission>,
     /// The node's cluster; `None` for a single node.
     pub cluster: Option<EdgeCluster>,
     /// The node is about to stop: it still serves requests, but reports that it is not ready.

@@ -8,7 +8,7 @@
 //! The response of an error has only its status, and the error as an extension. [`super::respond`]
 //! adds the body, which depends on the request.
 
-use crate::http::forwarded::Elsewhere;
+use crate::http::forwarded::NotOwner;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use triggers_actors::BrokerError;
@@ -18,7 +18,7 @@ use triggers_protocol::api::Detail;
 use triggers_store::kv::{Fault, StoreError};
 
 /// Default of `Retry-After` in seconds.
-const RETRY_AFTER_S: u64 = 1;
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// A rejected or failed request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,24 +31,24 @@ pub struct ApiError {
     /// The fields that are wrong, for validation errors.
     pub details: Vec<Detail>,
     /// `Retry-After` in whole seconds, at least 1.
-    pub retry_after_s: Option<u64>,
+    pub retry_after_seconds: Option<u64>,
     /// Value of `Allow` for 405.
     pub allow: Option<String>,
     /// The request had no effect, because another node owns the tenant.
-    pub is_elsewhere: bool,
+    pub is_not_owner: bool,
 }
 
 impl ApiError {
     /// Creates an error with a message for the client. 429 and 503 get a `Retry-After` of 1 s.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        let retry_after_s = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER_S);
+        let retry_after_seconds = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER_SECONDS);
         Self {
             code,
             message: message.into(),
             details: Vec::new(),
-            retry_after_s,
+            retry_after_seconds,
             allow: None,
-            is_elsewhere: false,
+            is_not_owner: false,
         }
     }
 
@@ -66,8 +66,8 @@ impl ApiError {
     }
 
     /// Sets `Retry-After` in whole seconds, at least 1.
-    pub fn with_retry_after_s(mut self, seconds: u64) -> Self {
-        self.retry_after_s = Some(seconds.max(1));
+    pub fn with_retry_after_seconds(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds.max(1));
         self
     }
 
@@ -78,9 +78,9 @@ impl ApiError {
     }
 
     /// Creates the 503 of a request that had no effect, because another node owns the tenant.
-    pub(crate) fn elsewhere() -> Self {
+    pub(crate) fn not_owner() -> Self {
         let message = "the service cannot take this request now; try again";
-        Self { is_elsewhere: true, ..Self::new(ErrorCode::Unavailable, message) }
+        Self { is_not_owner: true, ..Self::new(ErrorCode::Unavailable, message) }
     }
 
     /// Creates a 500. The reason is logged and not sent to the client.
@@ -111,8 +111,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
-        if self.is_elsewhere {
-            response.extensions_mut().insert(Elsewhere);
+        if self.is_not_owner {
+            response.extensions_mut().insert(NotOwner);
         }
         response.extensions_mut().insert(self);
         response
@@ -140,7 +140,7 @@ impl From<TableError> for ApiError {
     fn from(error: TableError) -> Self {
         match error {
             TableError::Store(error) => error.into(),
-            TableError::NotOwner { .. } => Self::elsewhere(),
+            TableError::NotOwner { .. } => Self::not_owner(),
             TableError::HeadMoved { .. } => Self::unavailable(error),
         }
     }
@@ -155,7 +155,7 @@ impl From<BrokerError> for ApiError {
             ),
             BrokerError::Unknown => Self::unknown_outcome("the broker does not know"),
             BrokerError::Store(error) => error.into(),
-            BrokerError::NotOwner => Self::elsewhere(),
+            BrokerError::NotOwner => Self::not_owner(),
             BrokerError::NodeBusy | BrokerError::DeadlinePassed => Self::unavailable(error),
         }
     }
@@ -170,13 +170,15 @@ mod tests {
         for code in ErrorCode::ALL {
             let error = ApiError::new(code, "x");
             assert_eq!(
-                error.retry_after_s.is_some(),
+                error.retry_after_seconds.is_some(),
                 matches!(error.status().as_u16(), 429 | 503),
                 "API-ERROR-3: {error}"
             );
         }
         assert_eq!(
-            ApiError::new(ErrorCode::Unavailable, "x").with_retry_after_s(0).retry_after_s,
+            ApiError::new(ErrorCode::Unavailable, "x")
+                .with_retry_after_seconds(0)
+                .retry_after_seconds,
             Some(1)
         );
     }

@@ -1,4 +1,4 @@
-//! Counts unauthenticated requests by address, so that guessing keys stops before it costs look-ups.
+//! Counts unauthenticated requests by address, so that guessing keys costs few look-ups.
 //!
 //! An address's window begins with its first bad request and lasts a fixed time. IPv6 addresses
 //! count by /64, which one sender usually owns.
@@ -51,9 +51,8 @@ impl Flood {
     /// # Errors
     /// As [`Flood::check`]; the request is not counted then.
     pub fn record(&self, address: IpAddr, now: Duration) -> Result<(), u64> {
-        let fresh = || {
-            Ok::<_, Infallible>(Arc::new(Mutex::new(Window { started_at: now, count: 0 })))
-        };
+        let fresh =
+            || Ok::<_, Infallible>(Arc::new(Mutex::new(Window { started_at: now, count: 0 })));
         let Ok(entry) = self.windows.get_or_insert_with(&sender(address), fresh);
         let mut window = entry.lock().unwrap_or_else(PoisonError::into_inner);
         if now >= window.started_at + self.window {

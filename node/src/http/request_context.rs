@@ -31,7 +31,7 @@ tokio::task_local! {
 }
 
 /// Runs the handler of a request with the context that [`current`] returns.
-pub(crate) fn within<F: Future>(
+pub(crate) fn with_request<F: Future>(
     request: Arc<RequestContext>,
     handler: F,
 ) -> TaskLocalFuture<Arc<RequestContext>, F> {
@@ -185,7 +185,7 @@ impl RequestContext {
         peer: Option<&Peer>,
         headers: &HeaderMap,
         environment: &Environment,
-        behind_proxy: bool,
+        is_behind_proxy: bool,
         counters: &Arc<Counters>,
     ) -> Self {
         let received_at =
@@ -193,7 +193,7 @@ impl RequestContext {
         Self {
             request_id: RequestId::of(headers, environment, received_at.wall),
             received_at,
-            address: client_address(peer, headers, behind_proxy),
+            address: client_address(peer, headers, is_behind_proxy),
             trace_parent: headers.get(TRACE_PARENT).and_then(TraceParent::parse),
             counters: counters.clone(),
             identity: OnceLock::new(),
@@ -207,9 +207,7 @@ impl RequestContext {
     /// `INTERNAL_ERROR` if the middleware does not wrap the route.
     pub fn of(extensions: &Extensions) -> Result<Arc<Self>, ApiError> {
         let context = extensions.get::<Arc<Self>>();
-        context
-            .cloned()
-            .ok_or_else(|| ApiError::internal("the middleware does not wrap the route"))
+        context.cloned().ok_or_else(|| ApiError::internal("the middleware does not wrap the route"))
     }
 
     /// Sets the identity, unless it is set already.

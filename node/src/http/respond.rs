@@ -1,12 +1,13 @@
-//! The outermost middleware: what is true of every request and of every response, whatever the route.
+//! The outermost middleware, which handles what all requests and responses have in common.
 //!
-//! Before the handler: the request's id, address and trace, the limits of its head, preflights. Around it: the deadline,
-//! and a handler's panic. After it: what a large response holds, the error's body, the common headers, the state of the
-//! key's rate, metrics and one log line.
-//! Invariants: `RESPOND-1` every response has an id and the common headers, and every error the one body; `RESPOND-2`
-//! a request takes no longer than `request_timeout_ms`, after which the answer is 503; `RESPOND-3` a panic of a handler
-//! is a 500 of that request and nothing more; `RESPOND-4` what is logged has no key, no payload and no query;
-//! `RESPOND-5` a refused request whose sender is not known has its line at the level of debugging only.
+//! Before the handler it creates the context, checks the head and answers preflights. Afterwards it
+//! limits large responses, adds error bodies and headers, and records metrics and a log line.
+//!
+//! - `RESPOND-1`: every response has a request id and the common headers, every error the one body.
+//! - `RESPOND-2`: a request that takes longer than `request_timeout_ms` is answered with 503.
+//! - `RESPOND-3`: a panic of a handler is a 500 of its request and affects no other.
+//! - `RESPOND-4`: log lines contain no key, payload or query.
+//! - `RESPOND-5`: a rejected request of an unknown sender is logged at debug level only.
 
 mod headers;
 mod measure;
@@ -15,12 +16,11 @@ mod render;
 pub(crate) use headers::HEADERS_ADDED;
 
 use super::client_address::Peer;
-use super::counters::Counters;
-use super::deadline;
+use super::edge::with_deadline;
 use super::error::ApiError;
-use super::request_context::{REQUEST_ID, RequestContext, within};
-use super::sending::{self, Sending};
-use crate::http::forwarded::{Forwarded, Made};
+use super::request_context::{Counters, REQUEST_ID, RequestContext, with_request};
+use super::response_limits::{self, ResponseDeadlines};
+use crate::http::forwarded::{CompletedByOwner, Forwarded};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -40,28 +40,28 @@ use tower::{Service as _, service_fn};
 use tracing::Level;
 use triggers_actors::admission::Admission;
 use triggers_cluster_config::NodeOptions;
-use triggers_protocol::{Environment, ErrorCode};
+use triggers_protocol::{Environment, ErrorCode, Timestamp};
 
-/// Bytes that a header field takes besides its name and value: a colon, a space, the line's end.
+/// Bytes of a header field besides name and value: the colon, a space and the line end.
 const FIELD_OVERHEAD_BYTES: usize = 4;
 
-/// What the middleware works with: one for each listener.
+/// State of the middleware of one listener.
 pub struct Responder {
     environment: Environment,
     counters: Arc<Counters>,
     common: CommonHeaders,
     measures: Measures,
-    behind_proxy: bool,
+    is_behind_proxy: bool,
     header_bytes_max: usize,
     headers_max: usize,
     timeout: Duration,
     response_timeout: Duration,
-    /// Bytes of responses that are being sent.
-    sending: Arc<Admission>,
+    /// Permits for the bytes of responses that are being sent.
+    response_gate: Arc<Admission>,
 }
 
 impl Responder {
-    /// As a node's options say.
+    /// Creates the middleware with a node's options.
     pub fn new(environment: Environment, options: &NodeOptions) -> Self {
         let listen = &options.listen;
         Self {
@@ -69,16 +69,16 @@ impl Responder {
             counters: Arc::new(Counters::new(&options.limits)),
             common: CommonHeaders::new(listen),
             measures: Measures::default(),
-            behind_proxy: listen.is_behind_tls_proxy,
+            is_behind_proxy: listen.is_behind_tls_proxy,
             header_bytes_max: listen.header_bytes_max,
             headers_max: listen.headers_max,
             timeout: Duration::from_millis(listen.request_timeout_ms),
             response_timeout: Duration::from_millis(listen.response_timeout_ms),
-            sending: Admission::new(usize::MAX, options.broker.node_bytes_max),
+            response_gate: Admission::new(usize::MAX, options.broker.node_bytes_max),
         }
     }
 
-    /// Refuses a head that is over the limits.
+    /// Rejects a request head over the limits.
     fn check_head(&self, request: &Request) -> Result<(), ApiError> {
         let headers = request.headers();
         let fields = headers
@@ -101,57 +101,54 @@ impl Responder {
         Ok(())
     }
 
-    /// The handler's response, or an error's if time is up or the handler panicked.
+    /// Runs the handler; a timeout and a panic become errors.
     ///
-    /// What is not needed any more once the handler has begun is no part of the future: it is as small as it can be, because it
-    /// is moved with every request and kept while the request waits.
-    fn handled(
+    /// Not `async`, so that the future keeps only what it needs while the handler runs: it is moved
+    /// with every request.
+    fn handle(
         self: &Arc<Self>,
         request: Request,
-        connection: Option<Arc<Sending>>,
+        deadlines: Option<Arc<ResponseDeadlines>>,
         inner: &mut Route,
     ) -> impl Future<Output = Response> + Send + use<> {
-        // What came from a member has been under way for a while.
+        // A forwarded request has used a part of its time on the other node.
         let left = request
             .extensions()
             .get::<Forwarded>()
             .map_or(self.timeout, |it| it.time_left.min(self.timeout));
         let end = Instant::now() + left;
-        let work =
-            AssertUnwindSafe(deadline::within(end, left, inner.call(request))).catch_unwind();
+        let work = AssertUnwindSafe(with_deadline(end, left, inner.call(request))).catch_unwind();
         let responder = self.clone();
         tokio::time::timeout_at(end, work).map(move |outcome| match outcome {
             Ok(Ok(Ok(response))) => {
-                let timeout = responder.response_timeout;
-                let held =
-                    sending::hold(response, &responder.sending, connection.as_ref(), timeout);
-                held.unwrap_or_else(|_| {
-                    ApiError::unavailable("too much is being sent").into_response()
-                })
+                let (gate, timeout) = (&responder.response_gate, responder.response_timeout);
+                response_limits::limit(response, gate, deadlines.as_ref(), timeout).unwrap_or_else(
+                    |_| ApiError::unavailable("too many response bytes").into_response(),
+                )
             }
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(_panic)) => ApiError::internal("a handler panicked").into_response(),
-            Err(_) => ApiError::unavailable("the request's time is up").into_response(),
+            Err(_) => ApiError::unavailable("the request timed out").into_response(),
         })
     }
 }
 
-/// What has to be kept of a request until its response is there.
-struct Noted {
+/// The parts of a request that its response needs.
+struct RequestInfo {
     context: Arc<RequestContext>,
     method: Method,
     route: Option<MatchedPath>,
     origin: Option<HeaderValue>,
-    as_problem: bool,
+    accepts_problem: bool,
 }
 
-impl Noted {
+impl RequestInfo {
     fn route(&self) -> &str {
         self.route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str)
     }
 }
 
-/// Puts the middleware around every route of a router, its fallback among them.
+/// Wraps every route of a router, including its fallback, in the middleware.
 pub fn around<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     responder: Responder,
@@ -163,7 +160,7 @@ pub fn around<S: Clone + Send + Sync + 'static>(
     }))
 }
 
-/// The response to a request. Made of combinators and not `async`, which would keep each of its parts twice.
+/// Responds to a request. Not `async`, which would store each of its parts twice.
 fn respond(
     responder: &Arc<Responder>,
     mut request: Request,
@@ -172,89 +169,84 @@ fn respond(
     let environment = &responder.environment;
     let peer = request.extensions_mut().remove::<Peer>();
     let (headers, counters) = (request.headers(), &responder.counters);
-    let context =
-        RequestContext::new(peer.as_ref(), headers, environment, responder.behind_proxy, counters);
+    let context = RequestContext::new(
+        peer.as_ref(),
+        headers,
+        environment,
+        responder.is_behind_proxy,
+        counters,
+    );
     let context = Arc::new(context);
-    let noted = Noted {
+    let info = RequestInfo {
         method: request.method().clone(),
         route: request.extensions().get::<MatchedPath>().cloned(),
         origin: responder.common.allowed_origin(request.headers()),
-        as_problem: render::accepts_problem(request.headers()),
+        accepts_problem: render::accepts_problem(request.headers()),
         context: context.clone(),
     };
     let is_preflight =
-        noted.origin.is_some() && headers::is_preflight(&noted.method, request.headers());
+        info.origin.is_some() && headers::is_preflight(&info.method, request.headers());
     let response = match responder.check_head(&request) {
         _ if is_preflight => ready(headers::preflight()).left_future(),
         Err(error) => ready(error.into_response()).left_future(),
         Ok(()) => {
             request.extensions_mut().insert(context.clone());
-            responder.handled(request, peer.and_then(|peer| peer.sending), inner).right_future()
+            let deadlines = peer.and_then(|peer| peer.response_deadlines);
+            responder.handle(request, deadlines, inner).right_future()
         }
     };
     let responder = responder.clone();
-    within(context, response.map(move |response| finish(&responder, noted, response)))
+    with_request(context, response.map(move |response| finish(&responder, info, response)))
 }
 
-/// The fallback of a router: no route has this path.
+/// Fallback of a router for unknown paths.
 pub async fn no_such_route() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "no such route")
 }
 
-fn finish(responder: &Responder, noted: Noted, mut response: Response) -> Response {
-    let came = noted.context.came;
-    let elapsed = responder.environment.monotonic().saturating_sub(came.monotonic);
-    let now = came.at.plus(elapsed);
+fn finish(responder: &Responder, info: RequestInfo, mut response: Response) -> Response {
+    let received_at = info.context.received_at;
+    let elapsed = responder.environment.monotonic().saturating_sub(received_at.monotonic);
+    let now = received_at.wall.plus(elapsed);
     let mut code = None;
-    let is_made = response.extensions().get::<Made>().is_some();
-    if is_made {
-        // The owner has done it all.
-    } else if response.status().is_client_error() || response.status().is_server_error() {
+    let is_complete = response.extensions().get::<CompletedByOwner>().is_some();
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    if is_error && !is_complete {
         let error = render::error_of(&mut response);
         code = Some(error.code.as_str());
-        render::render(
-            &mut response,
-            error,
-            now,
-            noted.context.request_id.as_str(),
-            noted.as_problem,
-        );
+        let request_id = info.context.request_id.as_str();
+        render::render(&mut response, error, now, request_id, info.accepts_problem);
     }
     let status = response.status();
-    responder.measures.record(noted.route(), &noted.method, status, elapsed);
-    log(&noted, status, code, elapsed);
-    if !is_made {
-        add_headers(responder, noted, response.headers_mut(), now);
+    responder.measures.record(info.route(), &info.method, status, elapsed);
+    log(&info, status, code, elapsed);
+    if !is_complete {
+        add_headers(responder, info, response.headers_mut(), now);
     }
     response
 }
 
-fn add_headers(
-    responder: &Responder,
-    noted: Noted,
-    headers: &mut HeaderMap,
-    now: triggers_protocol::Timestamp,
-) {
-    let is_docs = noted.route().starts_with("/docs");
-    responder.common.add(headers, is_docs, noted.origin);
-    headers.insert(REQUEST_ID, noted.context.request_id.to_header());
-    if let Some(rate) = noted.context.rate() {
+fn add_headers(responder: &Responder, info: RequestInfo, headers: &mut HeaderMap, now: Timestamp) {
+    let is_docs = info.route().starts_with("/docs");
+    responder.common.add(headers, is_docs, info.origin);
+    headers.insert(REQUEST_ID, info.context.request_id.to_header());
+    if let Some(rate) = info.context.rate() {
         headers::add_rate(headers, &rate, now);
     }
 }
 
-/// One line a request: its level is that of its outcome.
-fn log(noted: &Noted, status: StatusCode, code: Option<&str>, elapsed: Duration) {
-    let tenant = noted.context.identity().map(|identity| identity.tenant.as_str());
+/// Logs one line for the request, at the level of its outcome.
+fn log(info: &RequestInfo, status: StatusCode, code: Option<&str>, elapsed: Duration) {
+    let tenant = info.context.identity().map(|identity| identity.tenant.as_str());
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                method = noted.method.as_str(),
-                route = noted.route(),
+                method = info.method.as_str(),
+                route = info.route(),
                 status = status.as_u16(),
                 code,
                 tenant,
-                address = %noted.context.address,
+                address = %info.context.address,
                 latency_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
                 "request answered"
             )
@@ -267,7 +259,7 @@ fn log(noted: &Noted, status: StatusCode, code: Option<&str>, elapsed: Duration)
     }
 }
 
-/// A refused request is news only if its sender has a key: everybody else could fill the log.
+/// Level of the log line. Without a key it is low, so that strangers cannot fill the log.
 fn level(status: StatusCode, is_identified: bool) -> Level {
     match status {
         status if status.is_server_error() => Level::WARN,

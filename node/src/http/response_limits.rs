@@ -1,7 +1,7 @@
 //! Limits the bytes and the sending time of large responses, because clients may read slowly.
 //!
-//! - `SENDING-1`: the bytes of responses of at least [`LIMITED_BYTES_MIN`] never exceed the limit of
-//!   the node. A response over it is rejected before it begins.
+//! - `SENDING-1`: the bytes of responses of at least [`LIMITED_BYTES_MIN`] never exceed the limit
+//!   of the node. A response over it is rejected before it begins.
 //! - `SENDING-2`: a byte counts until it has left the buffers of the process, not only the body.
 //! - `SENDING-3`: a connection is notified when the first of its responses is overdue, because a
 //!   client can stop an HTTP/2 response without stopping its connection.

@@ -1,19 +1,20 @@
-//! The accept loop of a listener: connections in, each driven by a task of its own, until it is
-//! told to stop.
+//! Accepts the connections of a listener and runs each in a task, until the node stops.
 //!
-//! Stopping: accept no more, let every connection finish the requests it has, for at most
-//! `drain_timeout_ms`, then close what is left. Invariants: `SERVER-1` at most `connections_max`
-//! connections are open: the next one waits in the operating system's backlog; at most
-//! `connections_per_address_max` of them are of one address: the next one is closed, unless a proxy
-//! is in front, which all of them come from; `SERVER-2` every wait on a peer ends: for the
-//! handshake, a head, a write, a whole answer, the end (`connection`, `stream`); `SERVER-3` when
-//! [`serve`] returns no connection is left. It is not the place of limits on requests:
-//! [`super::respond`] has those, and the limits here are set wider, so that its answers are the
-//! ones clients see.
+//! To stop, it accepts no more connections, lets requests finish for at most `drain_timeout_ms`,
+//! and then closes the remaining connections.
+//!
+//! - `SERVER-1`: at most `connections_max` connections are open; the next one waits in the backlog
+//!   of the operating system. Without a proxy, a connection over `connections_per_address_max` of
+//!   its address is closed.
+//! - `SERVER-2`: every wait for a peer is bounded: for the handshake, a request head, a write, a
+//!   response and the close (`connection`, `stream`).
+//! - `SERVER-3`: no connection is open when [`serve`] returns.
+//!
+//! The limits on requests are in [`super::respond`]. Those here are wider, so that clients get its
+//! error responses.
 
 mod activity;
 mod connection;
-mod open_body;
 mod stream;
 
 use super::client_address::sender;
@@ -31,21 +32,20 @@ use tokio_rustls::TlsAcceptor;
 use triggers_actors::keyed_limit::KeyedLimit;
 use triggers_cluster_config::ListenOptions;
 
-/// The metric of connections that were closed because of their address.
+/// Metric of the connections that were closed because their address had too many.
 pub(crate) const CONNECTIONS_REJECTED: &str = "triggers_http_connections_rejected_total";
 
-/// A TCP listener as [`serve`] takes it.
+/// Prepares a TCP listener for [`serve`].
 pub fn tcp(listener: TcpListener) -> impl Listener<Addr = SocketAddr> {
     listener.tap_io(|stream| {
-        // Without it small answers wait for acknowledgements; with a peer that has gone it fails,
-        // and so will the rest.
+        // Otherwise small responses wait for acknowledgements. It fails only if the peer is gone.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "nodelay not set");
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
     })
 }
 
-/// Serves a router, with TLS if there is any, until `shutdown` becomes true or its sender is gone.
+/// Serves a router, over TLS if given, until `shutdown` is true or its sender is dropped.
 pub async fn serve<L>(
     mut listener: L,
     router: Router,
@@ -68,40 +68,37 @@ pub async fn serve<L>(
             (stream, peer) = listener.accept(), if tasks.len() < options.connections_max => {
                 match senders.acquire(sender(peer.ip()), 1, per_sender_max) {
                     Some(permit) => drop(tasks.spawn(shared.clone().run(stream, peer, permit))),
-                    None => refuse(stream, peer),
+                    None => reject(stream, peer),
                 }
             }
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => note(ended),
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => log_panic(ended),
         }
     }
     drop(listener);
     drain(tasks, Duration::from_millis(options.drain_timeout_ms)).await;
 }
 
-/// Closes a connection whose sender has as many as it may.
-fn refuse<S>(stream: S, peer: SocketAddr) {
+/// Closes a connection whose sender has too many.
+fn reject<S>(stream: S, peer: SocketAddr) {
     metrics::counter!(CONNECTIONS_REJECTED).increment(1);
-    tracing::debug!(%peer, "connection refused: its address has as many as it may");
+    tracing::debug!(%peer, "connection rejected: too many from its address");
     drop(stream);
 }
 
-/// Waits for the connections to end, and ends them when time is up.
+/// Waits for the connections to end, and closes those left after the timeout.
 async fn drain(mut tasks: JoinSet<()>, timeout: Duration) {
     let finished = async {
         while let Some(ended) = tasks.join_next().await {
-            note(ended);
+            log_panic(ended);
         }
     };
     if tokio::time::timeout(timeout, finished).await.is_err() {
-        tracing::warn!(
-            connections = tasks.len(),
-            "connections closed before their requests were answered"
-        );
+        tracing::warn!(connections = tasks.len(), "connections closed with unanswered requests");
         tasks.shutdown().await;
     }
 }
 
-fn note(ended: Result<(), JoinError>) {
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "connection task failed");
     }

@@ -101,7 +101,7 @@ impl Assembly {
             options: options.clone(),
             node_name: options.node.name.clone(),
             cluster,
-            gathering: Admission::new(usize::MAX, options.broker.node_bytes_max),
+            body_gate: Admission::new(usize::MAX, options.broker.node_bytes_max),
             draining: AtomicBool::new(false),
         }));
         let router = api::router(edge.clone());

@@ -71,7 +71,7 @@ pub(super) async fn append(
 
 /// Why the inbox did not take an event, as the client reads it.
 pub(super) fn rejected(rejection: Rejection) -> ApiError {
-    let (code, message, retry_after_s) = match rejection {
+    let (code, message, retry_after_seconds) = match rejection {
         Rejection::KeyReused => (
             ErrorCode::IdempotencyKeyReused,
             "the idempotency key was used before, with another event",
@@ -96,7 +96,7 @@ pub(super) fn rejected(rejection: Rejection) -> ApiError {
             Some(1),
         ),
     };
-    ApiError { retry_after_s, ..ApiError::new(code, message) }
+    ApiError { retry_after_seconds, ..ApiError::new(code, message) }
 }
 
 impl Draft<'_> {

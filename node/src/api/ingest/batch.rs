@@ -18,7 +18,7 @@ use super::{cloud_events, envelope, ndjson};
 use crate::http::authenticate::{Authorized, Caller, EventsWrite};
 use crate::http::body::faults::Faults;
 use crate::http::body::members::{items, members};
-use crate::http::body::{self, Reading};
+use crate::http::body::{self, BodyLimits};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
 use axum::body::Body;
@@ -99,7 +99,7 @@ pub(super) async fn accept(
 ) -> Result<Response, ApiError> {
     let header_key = idempotency::header_key(headers)?;
     let limits = &edge.options.limits;
-    let reading = Reading::up_to(limits.batch_bytes_max, edge).of(&caller.tenant, edge);
+    let reading = BodyLimits::up_to(limits.batch_bytes_max, edge).of_tenant(&caller.tenant, edge);
     let body = body::read(body, reading).await?;
     let items = items_of(&body, form, limits.batch_events_max)?;
     let count = items.len();

@@ -77,12 +77,12 @@ fn whole_error(errors: &[&ApiError]) -> ApiError {
         .enumerate()
         .flat_map(|(index, error)| item_details(index, error))
         .take(DETAILS_MAX);
-    let retry_after_s = errors.iter().filter_map(|error| error.retry_after_s).max();
+    let retry_after_seconds = errors.iter().filter_map(|error| error.retry_after_seconds).max();
     let message = match errors {
         [only] => format!("the only event was not accepted: {}", only.message),
         several => format!("none of the {} events was accepted", several.len()),
     };
-    ApiError { details: details.collect(), retry_after_s, ..ApiError::new(code, message) }
+    ApiError { details: details.collect(), retry_after_seconds, ..ApiError::new(code, message) }
 }
 
 /// The faults of one item, with its index in front.

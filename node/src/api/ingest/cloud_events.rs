@@ -136,7 +136,7 @@ fn attribute(headers: &HeaderMap, name: &str, faults: &mut Faults) -> Option<Str
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     if values.next().is_some() {
-        faults.add(name, "must not be there twice");
+        faults.add(name, "must not be repeated");
     }
     let decoded = String::from_utf8(percent_decoded(&unquoted(value.as_bytes()))).ok();
     let decoded = decoded.filter(|text| !text.is_empty());

@@ -32,7 +32,7 @@ pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<String>, ApiError
             if found.as_ref().is_some_and(|other| *other != key) {
                 return Err(ApiError::validation(
                     name.as_str(),
-                    "must not be there twice with different keys",
+                    "must not be repeated with different keys",
                 ));
             }
             found = Some(key);

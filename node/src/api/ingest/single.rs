@@ -14,7 +14,7 @@ use super::idempotency::{self, Key};
 use super::{batch, cloud_events, envelope};
 use crate::api::event_json;
 use crate::http::authenticate::{Authorized, Caller, EventsWrite};
-use crate::http::body::{self, Reading};
+use crate::http::body::{self, BodyLimits};
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
 use crate::http::json::respond;
@@ -117,8 +117,8 @@ async fn read_event(
 ) -> Result<NewEvent, ApiError> {
     let header_key = idempotency::header_key(headers)?;
     let payload_bytes_max = edge.options.limits.payload_bytes_max;
-    let reading =
-        Reading::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, edge).of(&caller.tenant, edge);
+    let reading = BodyLimits::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, edge)
+        .of_tenant(&caller.tenant, edge);
     let body = body::read(body, reading).await?;
     let text = body::text(&body)?;
     let mut draft = match form {

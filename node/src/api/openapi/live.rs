@@ -67,7 +67,7 @@ impl LiveEdge {
             store,
             targets,
             cursor_secret: node.settings().cursor_secret,
-            gathering: Admission::new(usize::MAX, options.broker.node_bytes_max),
+            body_gate: Admission::new(usize::MAX, options.broker.node_bytes_max),
             options,
             node_name: "test".to_owned(),
             cluster: None,

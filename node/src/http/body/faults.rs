@@ -1,16 +1,16 @@
-//! The faults of one request, gathered so that a client learns of all of them at once.
+//! Collects the faults of one request, so that the client sees all of them at once.
 //!
-//! Invariants: `FAULTS-1` each fault names the field as the client wrote it; `FAULTS-2` at most [`FAULTS_MAX`] are kept,
-//! so that an error stays small whatever was sent. It is not the error itself, which is [`ApiError`].
+//! - `FAULTS-1`: each fault names the field as the client wrote it.
+//! - `FAULTS-2`: at most [`FAULTS_MAX`] faults are kept, so that the error stays small.
 
 use crate::http::error::ApiError;
 use triggers_protocol::ErrorCode;
 use triggers_protocol::api::Detail;
 
-/// Faults that one error lists.
+/// Faults in one error, at most.
 const FAULTS_MAX: usize = 100;
 
-/// Gathers faults.
+/// The faults of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Detail>);
 
@@ -22,12 +22,12 @@ impl Faults {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there is no fault.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The error that lists them all.
+    /// The error that lists all faults.
     pub(crate) fn into_error(self) -> ApiError {
         let message = match self.0.as_slice() {
             [only] => format!("{} {}", only.field, only.message),
@@ -36,10 +36,10 @@ impl Faults {
         ApiError { details: self.0, ..ApiError::new(ErrorCode::ValidationError, message) }
     }
 
-    /// Nothing, or the error that lists them all.
+    /// Checks that there is no fault.
     ///
     /// # Errors
-    /// 400 if there is a fault.
+    /// 400 that lists all faults.
     pub(crate) fn check(self) -> Result<(), ApiError> {
         if self.is_empty() { Ok(()) } else { Err(self.into_error()) }
     }

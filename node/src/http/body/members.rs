@@ -1,9 +1,11 @@
-//! The members of a JSON object, each still in the sender's own text.
+//! Finds named members of a JSON object without decoding their values.
 //!
-//! One pass over the body finds the members that are asked for and checks the syntax of all the rest; values are decoded
-//! where they are used. Invariants: `MEMBERS-1` what is no JSON is told apart from JSON of the wrong shape; `MEMBERS-2` a
-//! known member that is there twice is a fault, because readers differ in which one counts; `MEMBERS-3` no nesting
-//! overflows the stack: unknown values are skipped without recursion. `null` means absent, except where a handler asks.
+//! One pass finds the members and checks the syntax of the others. Handlers decode the values;
+//! `null` means absent unless a handler tests for it.
+//!
+//! - `MEMBERS-1`: text that is not JSON and JSON of the wrong shape are different errors.
+//! - `MEMBERS-2`: a repeated known member is a fault, because readers differ in which one counts.
+//! - `MEMBERS-3`: no nesting overflows the stack; unknown values are skipped without recursion.
 
 use super::faults::Faults;
 use crate::http::error::ApiError;
@@ -16,22 +18,22 @@ use std::ops::RangeInclusive;
 use triggers_protocol::api::Patch;
 use triggers_protocol::{ErrorCode, Malformed, RetryPolicy};
 
-/// Characters of a name for people.
+/// Characters of a display name, at most.
 const NAME_CHARACTERS_MAX: usize = 200;
 
-/// One member: its name, and its value as sent if it is there.
+/// A member of an object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Member<'a> {
-    /// The name.
+    /// Name of the member.
     pub(crate) name: &'static str,
-    /// The value's text.
+    /// Text of the value; `None` if the member is absent.
     pub(crate) raw: Option<&'a RawValue>,
 }
 
-/// Finds the named members of the object in `text`. A repeated one is a fault.
+/// Finds the named members of the object in `text`. A repeated member is a fault.
 ///
 /// # Errors
-/// 400 if it is no JSON or no object.
+/// 400 if the text is not JSON or not an object.
 pub(crate) fn members<'a, const N: usize>(
     text: &'a str,
     names: [&'static str; N],
@@ -43,10 +45,10 @@ pub(crate) fn members<'a, const N: usize>(
     parsed.map_err(|error| shape_error(text, &error, "must be a JSON object"))
 }
 
-/// The items of the array in `text`, the first `items_max` of them, and how many there are in all.
+/// The first `items_max` items of the array in `text`, and the number of all its items.
 ///
 /// # Errors
-/// 400 if it is no JSON or no array.
+/// 400 if the text is not JSON or not an array.
 pub(crate) fn items(text: &str, items_max: usize) -> Result<(Vec<&RawValue>, usize), ApiError> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let parsed =
@@ -54,7 +56,8 @@ pub(crate) fn items(text: &str, items_max: usize) -> Result<(Vec<&RawValue>, usi
     parsed.map_err(|error| shape_error(text, &error, "must be a JSON array"))
 }
 
-/// The parser stops at the first thing of the wrong type, so that the rest is looked at here: `[1,` is no JSON.
+/// Classifies a parser error. The parser stops at the first wrong type, so the remaining text is
+/// checked here: `[1,` is not JSON.
 fn shape_error(text: &str, error: &serde_json::Error, shape: &str) -> ApiError {
     let not_json =
         if error.is_data() { serde_json::from_str::<IgnoredAny>(text).err() } else { None };
@@ -65,17 +68,17 @@ fn shape_error(text: &str, error: &serde_json::Error, shape: &str) -> ApiError {
 }
 
 impl<'a> Member<'a> {
-    /// The value's text; none if it is absent or `null`.
+    /// Text of the value; `None` if absent or `null`.
     pub(crate) fn given(self) -> Option<&'a str> {
         self.raw.map(RawValue::get).filter(|raw| *raw != "null")
     }
 
-    /// Whether the member is there and `null`.
+    /// Whether the member is present and `null`.
     pub(crate) fn is_null(self) -> bool {
         self.raw.is_some_and(|raw| raw.get() == "null")
     }
 
-    /// The value's text; a fault if it is absent or `null`.
+    /// Text of the value; a fault if absent or `null`.
     pub(crate) fn required(self, faults: &mut Faults) -> Option<&'a str> {
         let given = self.given();
         if given.is_none() {
@@ -84,7 +87,7 @@ impl<'a> Member<'a> {
         given
     }
 
-    /// The value as a string; a fault if it is something else.
+    /// The value as a string; another type is a fault.
     pub(crate) fn text(self, faults: &mut Faults) -> Option<Cow<'a, str>> {
         let raw = self.given()?;
         let text = string(raw);
@@ -94,17 +97,17 @@ impl<'a> Member<'a> {
         text
     }
 
-    /// The value as a string of its own; a fault if it is something else.
+    /// The value as an owned string; another type is a fault.
     pub(crate) fn owned_text(self, faults: &mut Faults) -> Option<String> {
         self.text(faults).map(Cow::into_owned)
     }
 
-    /// The value in a change: none if the member is absent, the default if it is `null`.
+    /// The value in a change: `None` keeps the current value, `Some(None)` resets it.
     pub(crate) fn patch<T>(self, value: Option<T>) -> Patch<T> {
         if self.is_null() { Some(None) } else { value.map(Some) }
     }
 
-    /// The value as a retry policy that keeps the rules; a fault if it is something else.
+    /// The value as a retry policy; an invalid one is a fault.
     pub(crate) fn retry_policy(self, faults: &mut Faults, is_admin: bool) -> Option<RetryPolicy> {
         let message = "must have delays_seconds, or initial, factor, max and max_attempts";
         let policy: RetryPolicy = self.decoded(faults, message)?;
@@ -115,7 +118,7 @@ impl<'a> Member<'a> {
             .map(|()| policy)
     }
 
-    /// The value as a name for people; a fault if it is missing, or nobody could read it.
+    /// The value as a display name; a fault if absent, too long or not visible.
     pub(crate) fn required_name(self, faults: &mut Faults) -> Option<String> {
         self.required(faults)?;
         let name = self.text(faults)?;
@@ -131,7 +134,7 @@ impl<'a> Member<'a> {
         Some(name.into_owned())
     }
 
-    /// The value as a string in a form of its own; a fault if it is something else.
+    /// The value as a parsed string; another type or form is a fault.
     pub(crate) fn parsed<T>(
         self,
         faults: &mut Faults,
@@ -146,7 +149,7 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// The value as a whole number within bounds; a fault if it is something else.
+    /// The value as a whole number within bounds; anything else is a fault.
     pub(crate) fn whole_number<T: TryFrom<u64>>(
         self,
         faults: &mut Faults,
@@ -165,7 +168,7 @@ impl<'a> Member<'a> {
         number
     }
 
-    /// The value as anything that has a JSON form; a fault with this message if it is something else.
+    /// The value decoded from JSON; a failure is a fault with this message.
     pub(crate) fn decoded<T: Deserialize<'a>>(
         self,
         faults: &mut Faults,
@@ -179,7 +182,7 @@ impl<'a> Member<'a> {
     }
 }
 
-/// The string that a JSON text stands for, borrowed if it has no escapes.
+/// Decodes a JSON string, which is borrowed if it has no escapes.
 fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
@@ -215,14 +218,14 @@ impl<'a, const N: usize> Visitor<'a> for Object<'a, '_, N> {
                 continue;
             };
             if member.raw.replace(map.next_value::<&'a RawValue>()?).is_some() {
-                self.faults.add(member.name, "must not be there twice");
+                self.faults.add(member.name, "must not be repeated");
             }
         }
         Ok(self.found)
     }
 }
 
-/// A member name, borrowed from the input where it has no escapes.
+/// A member name, borrowed from the input if it has no escapes.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn no_json_and_the_wrong_shape_are_told_apart() {
+    fn invalid_json_and_the_wrong_shape_are_different_errors() {
         for text in [
             "",
             "x",
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_counted_beyond_those_kept() {
+    fn items_over_the_maximum_are_counted() {
         let (kept, count) = items("[1, {} ,3,4]", 2).unwrap();
         assert_eq!(
             (kept.iter().map(|raw| raw.get()).collect::<Vec<_>>(), count),

@@ -1,13 +1,13 @@
-//! The id in a path, such as `{id}` in `/v1/events/{id}`.
+//! Extracts the id in a path, such as `{id}` in `/v1/events/{id}`. Handlers parse it.
 //!
-//! Invariant: `PATH-1` text that cannot be an id, also such as is not UTF-8, is the id of nothing: the answer is 404, as for
-//! an id that was never given out. It does not know what the id is of; handlers parse it.
+//! - `PATH-1`: text that cannot be an id, such as invalid UTF-8, is answered with 404, as an
+//!   unknown id is.
 
 use crate::http::error::ApiError;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
-/// The one id of a path, decoded.
+/// The percent-decoded id in a path.
 pub(crate) struct PathId(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathId {

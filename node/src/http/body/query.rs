@@ -1,22 +1,23 @@
-//! Query parameters, and percent-decoding in general.
+//! Parses query parameters and percent-encoding.
 //!
-//! Invariants: `QUERY-1` a known parameter is there at most once, unless it may repeat; `QUERY-2` a known one that is not
-//! UTF-8 once decoded is a bad value, never a missing one; `QUERY-3` unknown ones are ignored, however malformed.
+//! - `QUERY-1`: a known parameter occurs at most once, unless it may repeat.
+//! - `QUERY-2`: a known parameter that is not UTF-8 after decoding is invalid, not absent.
+//! - `QUERY-3`: unknown parameters are ignored, however malformed.
 
 use super::faults::Faults;
 
-/// A parameter's value as it was sent: decoded text, or bytes that are none.
+/// The decoded value of a parameter; an error if it is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Value(Result<String, ()>);
 
 impl Value {
-    /// The text; a replacement character, which no parameter allows, if it was not UTF-8.
+    /// The text. If not UTF-8, a replacement character, which no parameter allows.
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or("\u{fffd}")
     }
 }
 
-/// The values of the named parameters, in the order in which they were sent.
+/// Values of the named parameters, each in the order of the query.
 pub(crate) fn parameters<const N: usize>(query: Option<&str>, names: [&str; N]) -> [Vec<Value>; N] {
     let mut found = [const { Vec::new() }; N];
     for pair in query.unwrap_or_default().split('&') {
@@ -29,22 +30,22 @@ pub(crate) fn parameters<const N: usize>(query: Option<&str>, names: [&str; N]) 
     found
 }
 
-/// The one value of a parameter that may not repeat; a fault if it does.
+/// The value of a parameter that must not repeat; a repetition is a fault.
 pub(crate) fn once<'a>(name: &str, values: &'a [Value], faults: &mut Faults) -> Option<&'a str> {
     if values.len() > 1 {
-        faults.add(name, "must not be there twice");
+        faults.add(name, "must not be repeated");
     }
     values.first().map(Value::as_str)
 }
 
-/// A whole number within bounds, in digits alone.
+/// Parses a whole number from 1 to `max`, written in digits only.
 pub(crate) fn whole_number(text: &str, max: usize) -> Option<usize> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|number| digits && (1..=max).contains(number))
 }
 
 fn form_decoded(text: &str) -> Vec<u8> {
-    // Plain plus signs stand for spaces, encoded ones for themselves.
+    // In forms a plain plus sign means a space.
     if text.contains('+') {
         percent_decoded(text.replace('+', " ").as_bytes())
     } else {
@@ -52,21 +53,21 @@ fn form_decoded(text: &str) -> Vec<u8> {
     }
 }
 
-/// Decodes `%xx`; a percent sign without two hexadecimal digits behind it stays.
+/// Decodes `%xx`. A percent sign without two hexadecimal digits after it is kept.
 pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((&first, behind)) = rest.split_first() {
-        let decoded = match (first, behind) {
+    while let Some((&first, after)) = rest.split_first() {
+        let decoded = match (first, after) {
             (b'%', [high, low, ..]) => hex_digit(*high).zip(hex_digit(*low)),
             _ => None,
         };
         if let Some((high, low)) = decoded {
             bytes.push(high << 4 | low);
-            rest = &behind[2..];
+            rest = &after[2..];
         } else {
             bytes.push(first);
-            rest = behind;
+            rest = after;
         }
     }
     bytes
@@ -99,13 +100,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_decodes(bytes: Vec<u8>) {
+        fn encoded_bytes_are_decoded(bytes: Vec<u8>) {
             let encoded: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
             prop_assert_eq!(percent_decoded(encoded.as_bytes()), bytes);
         }
 
         #[test]
-        fn nothing_else_changes(text in "[^%]{0,40}%?[^0-9a-fA-F%]?") {
+        fn other_text_is_kept(text in "[^%]{0,40}%?[^0-9a-fA-F%]?") {
             prop_assert_eq!(percent_decoded(text.as_bytes()), text.as_bytes());
         }
     }

@@ -17,8 +17,8 @@ fn the_key_overrides_the_tier_and_the_tier_the_default() {
     assert_eq!(Rate::of(None, Some(Tier::Standard), 1_000), Rate { per_minute: 600, burst: 10 });
     assert_eq!(Rate::of(None, Some(Tier::Beta), 1_000), Rate { per_minute: 6_000, burst: 100 });
     assert_eq!(Rate::of(None, None, 1_000), Rate { per_minute: 1_000, burst: 1_000 });
-    assert_eq!(Rate::of(None, Some(Tier::Standard), 1_000).window_s(), 1);
-    assert_eq!(Rate::of(None, None, 1_000).window_s(), 60);
+    assert_eq!(Rate::of(None, Some(Tier::Standard), 1_000).window_seconds(), 1);
+    assert_eq!(Rate::of(None, None, 1_000).window_seconds(), 60);
 }
 
 #[test]
@@ -26,12 +26,12 @@ fn the_burst_is_available_at_once_and_refills_evenly() {
     let mut budget = Budget::new(Rate { per_minute: 60, burst: 3 }, Duration::ZERO);
     for remaining in [2, 1, 0] {
         let charge = budget.take_request(Duration::ZERO);
-        assert_eq!((charge.state.remaining, charge.refused_for_s), (remaining, None));
+        assert_eq!((charge.state.remaining, charge.rejected_for_seconds), (remaining, None));
     }
     let rejected = budget.take_request(millis(999));
-    assert_eq!(rejected.refused_for_s, Some(1));
-    assert_eq!(rejected.state.full_in_s, 3);
-    assert_eq!(budget.take_request(millis(1_000)).refused_for_s, None);
+    assert_eq!(rejected.rejected_for_seconds, Some(1));
+    assert_eq!(rejected.state.full_in_seconds, 3);
+    assert_eq!(budget.take_request(millis(1_000)).rejected_for_seconds, None);
     assert_eq!(budget.take_request(millis(60_000)).state.remaining, 2);
 }
 
@@ -43,7 +43,7 @@ fn a_batch_larger_than_the_burst_passes_and_leaves_a_debt() {
     assert_eq!(budget.take_events(1, millis(9_999)), Err(1));
     assert_eq!(budget.take_events(110, millis(10_000)), Ok(()));
     assert_eq!(
-        budget.take_request(millis(10_000)).refused_for_s,
+        budget.take_request(millis(10_000)).rejected_for_seconds,
         None,
         "the bucket of requests is separate"
     );
@@ -54,30 +54,33 @@ fn the_reported_state_is_that_of_the_bucket_that_rejects() {
     let mut budget = Budget::new(Rate { per_minute: 60, burst: 10 }, Duration::ZERO);
     budget.take_request(Duration::ZERO);
     assert_eq!(
-        (budget.lower_state().remaining, budget.lower_state().full_in_s),
+        (budget.lower_state().remaining, budget.lower_state().full_in_seconds),
         (9, 1),
         "the bucket of requests"
     );
     assert_eq!(budget.take_events(8, Duration::ZERO), Ok(()));
     assert_eq!(
-        (budget.lower_state().remaining, budget.lower_state().full_in_s),
+        (budget.lower_state().remaining, budget.lower_state().full_in_seconds),
         (2, 8),
         "the bucket of events"
     );
-    let wait_s = budget.take_events(5, Duration::ZERO).unwrap_err();
+    let wait_seconds = budget.take_events(5, Duration::ZERO).unwrap_err();
     let state = budget.events_state();
-    assert!(state.remaining < 5 && state.full_in_s >= wait_s, "{state:?} agrees with {wait_s}");
+    assert!(
+        state.remaining < 5 && state.full_in_seconds >= wait_seconds,
+        "{state:?} agrees with {wait_seconds}"
+    );
 }
 
 #[test]
 fn a_new_rate_takes_effect_without_a_new_burst() {
     let mut budget = Budget::new(Rate { per_minute: 10, burst: 10 }, Duration::ZERO);
     for _ in 0..10 {
-        assert_eq!(budget.take_request(Duration::ZERO).refused_for_s, None);
+        assert_eq!(budget.take_request(Duration::ZERO).rejected_for_seconds, None);
     }
     budget.change_rate(Rate { per_minute: 60_000, burst: 60_000 }, Duration::ZERO);
-    assert_eq!(budget.take_request(Duration::ZERO).refused_for_s, Some(1));
-    assert_eq!(budget.take_request(millis(1)).refused_for_s, None);
+    assert_eq!(budget.take_request(Duration::ZERO).rejected_for_seconds, Some(1));
+    assert_eq!(budget.take_request(millis(1)).rejected_for_seconds, None);
     budget.change_rate(Rate { per_minute: 1, burst: 1 }, millis(60_000));
     assert_eq!(budget.take_request(millis(60_000)).state.remaining, 0);
 }
@@ -119,15 +122,15 @@ proptest! {
         for (gap_ms, count) in arrivals {
             now += millis(gap_ms);
             let before = bucket;
-            if let Err(wait_s) = bucket.take(count, rate, now) {
-                prop_assert!(wait_s >= 1);
+            if let Err(wait_seconds) = bucket.take(count, rate, now) {
+                prop_assert!(wait_seconds >= 1);
                 let mut refilled = before;
                 refilled.refill(rate, now);
                 prop_assert_eq!(bucket.level, refilled.level, "RATE-3");
-                let later = now + Duration::from_secs(wait_s);
+                let later = now + Duration::from_secs(wait_seconds);
                 prop_assert_eq!(bucket.clone().take(count, rate, later), Ok(()), "RATE-2");
-                if wait_s > 1 {
-                    let early = now + Duration::from_secs(wait_s - 1);
+                if wait_seconds > 1 {
+                    let early = now + Duration::from_secs(wait_seconds - 1);
                     prop_assert!(bucket.clone().take(count, rate, early).is_err());
                 }
             }

@@ -1,8 +1,9 @@
-//! The headers that every response has: the security headers, the rate of the key, and CORS for configured origins.
+//! Adds the common headers of responses: security, rate of the key, CORS.
 //!
-//! Invariants: `HEADERS-1` they are there on every response, whatever failed; `HEADERS-2` an origin that is not
-//! configured is told nothing: its preflight is an ordinary request; `HEADERS-3` a handler may set a content security
-//! policy of its own, nothing else of this is its choice.
+//! - `HEADERS-1`: every response has the security headers, also an error.
+//! - `HEADERS-2`: an origin that is not configured gets no CORS headers; its preflight is handled
+//!   like any other request.
+//! - `HEADERS-3`: of these headers a handler can set only the content security policy.
 
 use crate::http::rate_limit::RateState;
 use axum::http::header::{
@@ -25,31 +26,34 @@ const X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-
 const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
-/// The API page loads its own script and style and calls this API; nothing from elsewhere.
-const POLICY_OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The API page loads its own script and style, calls this API, and loads nothing from other hosts.
+const POLICY_OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
-const REQUEST_HEADERS: &str = "authorization, content-type, x-api-key, x-request-id, x-idempotency-key, \
-     idempotency-key, prefer, traceparent, last-event-id, ce-specversion, ce-id, ce-source, ce-type, ce-time, \
-     ce-subject, ce-dataschema";
-const RESPONSE_HEADERS: &str = "location, retry-after, x-request-id, idempotent-replayed, preference-applied, ratelimit, \
-     ratelimit-policy, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset";
-const PREFLIGHT_AGE_S: &str = "600";
-/// A year.
+const REQUEST_HEADERS: &str = "authorization, content-type, x-api-key, x-request-id, \
+     x-idempotency-key, idempotency-key, prefer, traceparent, last-event-id, ce-specversion, \
+     ce-id, ce-source, ce-type, ce-time, ce-subject, ce-dataschema";
+const RESPONSE_HEADERS: &str = "location, retry-after, x-request-id, idempotent-replayed, \
+     preference-applied, ratelimit, ratelimit-policy, x-ratelimit-limit, x-ratelimit-remaining, \
+     x-ratelimit-reset";
+/// `Access-Control-Max-Age` in seconds.
+const PREFLIGHT_AGE_SECONDS: &str = "600";
+/// `Strict-Transport-Security` for one year.
 const TRANSPORT_SECURITY: &str = "max-age=31536000; includeSubDomains";
-/// Room for what is added here, so that a map grows once.
+/// Capacity for the headers added here, so that a map grows once.
 pub(crate) const HEADERS_ADDED: usize = 16;
-/// All values that tell of a rate, about.
+/// Typical size in bytes of the values of the rate headers.
 const RATE_BYTES: usize = 128;
 
-/// The common headers of one listener.
+/// Adds the common headers of one listener.
 pub(super) struct CommonHeaders {
     is_tls: bool,
     origins: Vec<HeaderValue>,
 }
 
 impl CommonHeaders {
-    /// As the listener's options say.
+    /// Creates the headers that the listener's options ask for.
     pub(super) fn new(options: &ListenOptions) -> Self {
         let origin = |origin: &String| HeaderValue::from_str(origin).ok();
         Self {
@@ -58,7 +62,7 @@ impl CommonHeaders {
         }
     }
 
-    /// The origin of a request, if it is a configured one.
+    /// The origin of a request, if it is configured.
     pub(super) fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if self.origins.is_empty() {
             return None;
@@ -67,7 +71,7 @@ impl CommonHeaders {
         self.origins.contains(origin).then(|| origin.clone())
     }
 
-    /// Adds what every response has.
+    /// Adds the headers to a response.
     pub(super) fn add(&self, headers: &mut HeaderMap, is_docs: bool, origin: Option<HeaderValue>) {
         headers.reserve(HEADERS_ADDED);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -90,7 +94,7 @@ impl CommonHeaders {
     }
 }
 
-/// Whether a request asks, on behalf of a browser's page, what it may send.
+/// Whether the request is a CORS preflight.
 pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
@@ -100,28 +104,28 @@ pub(super) fn preflight() -> Response {
     let allowed = [
         (ACCESS_CONTROL_ALLOW_METHODS, METHODS),
         (ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
-        (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE_S),
+        (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE_SECONDS),
     ];
     (StatusCode::NO_CONTENT, allowed).into_response()
 }
 
-/// Adds the state of the key's rate, in the usual form and in the IETF's.
+/// Adds the state of the key's rate as `X-RateLimit-*` and as the headers of the IETF draft.
 pub(super) fn add_rate(headers: &mut HeaderMap, state: &RateState, now: Timestamp) {
-    let RateState { rate, remaining, full_in_s } = *state;
-    let (limit, window_s) = (rate.burst, rate.window_s());
-    let reset_s = u64::try_from(now.as_seconds()).unwrap_or(0).saturating_add(full_in_s);
-    // All of them are parts of one piece of memory.
+    let RateState { rate, remaining, full_in_seconds } = *state;
+    let (limit, window_seconds) = (rate.burst, rate.window_seconds());
+    let reset = u64::try_from(now.as_seconds()).unwrap_or(0).saturating_add(full_in_seconds);
+    // All values share one allocation.
     let mut text = BytesMut::with_capacity(RATE_BYTES);
     let mut insert = |name, value: fmt::Arguments<'_>| {
-        text.write_fmt(value).expect("memory grows");
+        text.write_fmt(value).expect("the buffer grows");
         let value = HeaderValue::from_maybe_shared(text.split().freeze());
         headers.insert(name, value.expect("digits and punctuation are a valid header value"));
     };
     insert(X_RATE_LIMIT_LIMIT, format_args!("{limit}"));
     insert(X_RATE_LIMIT_REMAINING, format_args!("{remaining}"));
-    insert(X_RATE_LIMIT_RESET, format_args!("{reset_s}"));
-    insert(RATE_LIMIT, format_args!("\"default\";r={remaining};t={full_in_s}"));
-    insert(RATE_LIMIT_POLICY, format_args!("\"default\";q={limit};w={window_s}"));
+    insert(X_RATE_LIMIT_RESET, format_args!("{reset}"));
+    insert(RATE_LIMIT, format_args!("\"default\";r={remaining};t={full_in_seconds}"));
+    insert(RATE_LIMIT_POLICY, format_args!("\"default\";q={limit};w={window_seconds}"));
 }
 
 #[cfg(test)]
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn only_configured_origins_are_told_anything() {
+    fn only_configured_origins_get_cors_headers() {
         let common = listen(&["https://app.example.com"], false);
         let good = added(&common, "https://app.example.com");
         assert_eq!(good[ACCESS_CONTROL_ALLOW_ORIGIN], "https://app.example.com");
@@ -163,13 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn transport_security_is_promised_only_with_tls() {
+    fn strict_transport_security_is_set_only_with_tls() {
         assert!(added(&listen(&[], true), "null").contains_key(STRICT_TRANSPORT_SECURITY));
         assert!(!added(&listen(&[], false), "null").contains_key(STRICT_TRANSPORT_SECURITY));
     }
 
     #[test]
-    fn a_policy_that_is_there_stays() {
+    fn a_policy_set_by_a_handler_is_kept() {
         let mut headers =
             HeaderMap::from_iter([(CONTENT_SECURITY_POLICY, HeaderValue::from_static("mine"))]);
         listen(&[], false).add(&mut headers, true, None);
@@ -177,10 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_told_in_both_forms() {
+    fn the_rate_is_reported_in_both_forms() {
         let mut headers = HeaderMap::new();
-        let state =
-            RateState { rate: Rate { per_minute: 600, burst: 10 }, remaining: 7, full_in_s: 1 };
+        let state = RateState {
+            rate: Rate { per_minute: 600, burst: 10 },
+            remaining: 7,
+            full_in_seconds: 1,
+        };
         add_rate(&mut headers, &state, Timestamp::from_millis(5_000));
         assert_eq!(
             (&headers[X_RATE_LIMIT_LIMIT], &headers[X_RATE_LIMIT_REMAINING]),
@@ -190,13 +197,13 @@ mod tests {
         assert_eq!(headers[RATE_LIMIT], "\"default\";r=7;t=1");
         assert_eq!(headers[RATE_LIMIT_POLICY], "\"default\";q=10;w=1");
         let most = Rate { per_minute: 1, burst: u32::MAX };
-        let state = RateState { rate: most, remaining: u32::MAX, full_in_s: u64::MAX };
+        let state = RateState { rate: most, remaining: u32::MAX, full_in_seconds: u64::MAX };
         add_rate(&mut headers, &state, Timestamp::from_millis(5_000));
         assert_eq!(headers[X_RATE_LIMIT_LIMIT], u32::MAX.to_string());
         assert_eq!(headers[RATE_LIMIT], format!("\"default\";r={};t={}", u32::MAX, u64::MAX));
         assert_eq!(
             headers[RATE_LIMIT_POLICY],
-            format!("\"default\";q={};w={}", u32::MAX, most.window_s())
+            format!("\"default\";q={};w={}", u32::MAX, most.window_seconds())
         );
     }
 }

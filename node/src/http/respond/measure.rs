@@ -1,9 +1,9 @@
-//! Latency of requests by route, method and class of status.
+//! Measures the latency of requests by route, method and status class.
 //!
-//! A histogram is registered when its first request ends and its handle is kept, so that a request costs a look-up among
-//! the routes, without a lock, and no labels are built for it.
-//! Invariant: `MEASURE-1` the number of series is bounded by the routes there are: a path that no route has counts as one
-//! route, a method that is none of the usual as one method.
+//! Handles of histograms are kept, so that recording takes no lock and builds no labels.
+//!
+//! - `MEASURE-1`: the routes bound the number of series. All unknown paths count as one route, and
+//!   all unusual methods as one method.
 
 use arc_swap::ArcSwap;
 use axum::http::{Method, StatusCode};
@@ -12,26 +12,26 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The route of requests that no route has.
+/// Label of requests whose path has no route.
 pub(super) const UNKNOWN_ROUTE: &str = "none";
-/// The metric's name.
+/// Name of the latency metric.
 pub(crate) const REQUEST_DURATION: &str = "triggers_http_request_duration_seconds";
 
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The histograms of one route.
+/// Histograms of one route, by method and status class.
 type RouteMeasures = [[OnceLock<Histogram>; CLASSES.len()]; METHODS.len()];
 
-/// The histograms of all routes.
+/// Histograms of all routes.
 #[derive(Default)]
 pub(super) struct Measures {
-    /// Replaced as a whole when a route gets its first request, which happens as often as there are routes.
+    /// Replaced when a route gets its first request.
     routes: ArcSwap<HashMap<Box<str>, Arc<RouteMeasures>>>,
 }
 
 impl Measures {
-    /// Counts a request that was answered.
+    /// Records the latency of a request.
     pub(super) fn record(
         &self,
         route: &str,
@@ -60,7 +60,7 @@ impl Measures {
         histogram.record(elapsed.as_secs_f64());
     }
 
-    /// The route's histograms, added if nobody did so meanwhile.
+    /// Adds a route, unless it was added concurrently, and returns its histograms.
     fn add(&self, route: &str) -> Arc<RouteMeasures> {
         let fresh = Arc::<RouteMeasures>::default();
         self.routes.rcu(|routes| {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_and_status_has_a_place() {
+    fn every_method_and_status_has_a_label() {
         for (method, name) in
             [(Method::GET, "GET"), (Method::TRACE, "other"), (Method::DELETE, "DELETE")]
         {

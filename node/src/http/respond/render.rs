@@ -1,9 +1,10 @@
-//! Bodies of errors: the error JSON, or a problem of RFC 9457 for who asks for one.
+//! Renders error bodies: the error JSON, or on request a problem of RFC 9457.
 //!
-//! Invariants: `RENDER-1` an error's body has the same `error` member in both formats; `RENDER-2` a failed response that
-//! no handler made (an unknown route, a method that a route does not have, an extractor's refusal) gets the body of the
-//! code that belongs to its status, and nothing of what the framework wrote.
-//! Which codes there are is decided in `triggers-protocol`.
+//! - `RENDER-1`: the `error` member is the same in both formats.
+//! - `RENDER-2`: an error response of the framework (unknown route, wrong method, rejection by an
+//!   extractor) gets the body of the code for its status. The framework's text is dropped.
+//!
+//! `triggers-protocol` defines the codes.
 
 use crate::http::error::ApiError;
 use axum::body::Body;
@@ -16,10 +17,10 @@ use triggers_protocol::api::{ErrorBody, ErrorMember, Problem};
 use triggers_protocol::{ErrorCode, Timestamp};
 
 const PROBLEM: &str = "application/problem+json";
-/// Where the codes are explained: a section a code.
+/// Address of the section that explains a code, without the code.
 const PROBLEM_TYPE_BASE: &str = "/docs#error-";
 
-/// Whether the client asks for RFC 9457.
+/// Whether the client names the media type of RFC 9457 in `Accept`.
 pub(super) fn accepts_problem(headers: &HeaderMap) -> bool {
     let asks = |value: &HeaderValue| {
         let Ok(text) = value.to_str() else { return false };
@@ -31,7 +32,7 @@ pub(super) fn accepts_problem(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT).iter().any(asks)
 }
 
-/// The error that a failed response stands for: a handler's own, or the one of its status.
+/// Returns the error of a handler, or else the one for the response's status.
 pub(super) fn error_of(response: &mut Response) -> ApiError {
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         return error;
@@ -39,27 +40,26 @@ pub(super) fn error_of(response: &mut Response) -> ApiError {
     of_status(response.status())
 }
 
-/// The error of a response that the framework made.
+/// The error for a status that the framework chose.
 fn of_status(status: StatusCode) -> ApiError {
     match status {
         StatusCode::NOT_FOUND => ApiError::new(ErrorCode::NotFound, "no such route"),
         StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
             ErrorCode::MethodNotAllowed,
-            "the route does not have this method; Allow names those it has",
+            "the route does not have this method; Allow lists its methods",
         ),
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => ApiError::validation(
-            "request",
-            "has a path, a query or a header that does not have the expected form",
-        ),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+            ApiError::validation("request", "has a malformed path, query or header")
+        }
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(ErrorCode::PayloadTooLarge, "the body is too large")
         }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
             ErrorCode::UnsupportedMediaType,
-            "the route does not take this content type",
+            "the route does not accept this content type",
         ),
         status if status.is_server_error() => {
-            ApiError::internal(format_args!("a response of status {status}"))
+            ApiError::internal(format_args!("a response has the status {status}"))
         }
         status => {
             let code = ErrorCode::ALL.into_iter().find(|code| code.status() == status.as_u16());
@@ -69,20 +69,20 @@ fn of_status(status: StatusCode) -> ApiError {
     }
 }
 
-/// Gives a response the status, the headers and the body of an error.
+/// Sets the status, the headers and the body of an error in a response.
 pub(super) fn render(
     response: &mut Response,
     error: ApiError,
     now: Timestamp,
     request_id: &str,
-    as_problem: bool,
+    is_problem: bool,
 ) {
     *response.status_mut() = error.status();
-    let content_type = if as_problem { PROBLEM } else { "application/json" };
+    let content_type = if is_problem { PROBLEM } else { "application/json" };
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Some(seconds) = error.retry_after_s {
+    if let Some(seconds) = error.retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let Some(allow) = error.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
@@ -91,10 +91,10 @@ pub(super) fn render(
     if error.code == ErrorCode::Unauthorized {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"triggers\""));
     }
-    *response.body_mut() = Body::from(body(error, now, request_id, as_problem));
+    *response.body_mut() = Body::from(body(error, now, request_id, is_problem));
 }
 
-fn body(error: ApiError, now: Timestamp, request_id: &str, as_problem: bool) -> Vec<u8> {
+fn body(error: ApiError, now: Timestamp, request_id: &str, is_problem: bool) -> Vec<u8> {
     let code = error.code;
     let member = ErrorMember {
         code: code.as_str().to_owned(),
@@ -103,7 +103,7 @@ fn body(error: ApiError, now: Timestamp, request_id: &str, as_problem: bool) -> 
         timestamp: now,
         request_id: request_id.to_owned(),
     };
-    let body = if as_problem {
+    let body = if is_problem {
         serde_json::to_vec(&Problem {
             r#type: format!(
                 "{PROBLEM_TYPE_BASE}{}",
@@ -118,16 +118,16 @@ fn body(error: ApiError, now: Timestamp, request_id: &str, as_problem: bool) -> 
     } else {
         serde_json::to_vec(&ErrorBody { error: member })
     };
-    body.expect("texts and numbers always have a JSON form")
+    body.expect("strings and numbers can be written as JSON")
 }
 
-/// A short text that is the same for every problem of a code.
+/// Title of the problems with a code: the reason phrase of its status.
 fn title(code: ErrorCode) -> &'static str {
     let status = StatusCode::from_u16(code.status()).ok();
     status.and_then(|status| status.canonical_reason()).unwrap_or("Error")
 }
 
-/// A request id may hold characters that a URI reference may not.
+/// Encodes a request id, which may have characters that a URI reference may not.
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -146,8 +146,8 @@ mod tests {
     use axum::response::IntoResponse;
     use serde_json::Value;
 
-    fn rendered(error: ApiError, as_problem: bool) -> Value {
-        serde_json::from_slice(&body(error, Timestamp::from_millis(0), "r\"1", as_problem)).unwrap()
+    fn rendered(error: ApiError, is_problem: bool) -> Value {
+        serde_json::from_slice(&body(error, Timestamp::from_millis(0), "r\"1", is_problem)).unwrap()
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_framework_refuses_gets_a_code() {
+    fn errors_of_the_framework_get_a_code() {
         for status in 400..600 {
             let mut response = StatusCode::from_u16(status).unwrap().into_response();
             let error = error_of(&mut response);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_for_who_names_them() {
+    fn a_client_gets_problems_only_if_it_names_their_media_type() {
         let asks = |value: &'static str| {
             accepts_problem(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]))
         };

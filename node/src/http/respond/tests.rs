@@ -1,8 +1,7 @@
-//! Tests of the middleware around small routes: no store and no broker are needed for what it promises.
-//!
-//! The handler that is too slow never ends; the limit that ends it is set low.
+//! Tests of the middleware around small routes, without a store or broker.
 
 use super::*;
+use crate::http::edge::deadline;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
@@ -19,7 +18,7 @@ async fn panics() -> &'static str {
 fn router(change: impl FnOnce(&mut ListenOptions)) -> Router {
     let mut options = NodeOptions::default();
     change(&mut options.listen);
-    // Two large responses do not fit.
+    // Only one large response fits.
     options.broker.node_bytes_max = LARGE_BYTES;
     let responder = Responder::new(Environment::system(), &options);
     let router = Router::new()
@@ -28,10 +27,7 @@ fn router(change: impl FnOnce(&mut ListenOptions)) -> Router {
         .route(
             "/deadline",
             get(async || {
-                deadline::deadline(Duration::ZERO)
-                    .duration_since(Instant::now())
-                    .as_secs()
-                    .to_string()
+                deadline(Duration::ZERO).duration_since(Instant::now()).as_secs().to_string()
             }),
         )
         .route("/slow", get(async || std::future::pending::<()>().await))
@@ -76,7 +72,7 @@ fn request(path: &str) -> axum::http::request::Builder {
 }
 
 #[tokio::test]
-async fn what_the_framework_answers_gets_our_body() {
+async fn errors_of_the_framework_get_the_error_body() {
     let cases =
         [("GET", "/nowhere", 404, "NOT_FOUND"), ("PUT", "/good", 405, "METHOD_NOT_ALLOWED")];
     for (method, path, status, code) in cases {
@@ -91,7 +87,7 @@ async fn what_the_framework_answers_gets_our_body() {
 }
 
 #[tokio::test]
-async fn a_slow_or_broken_handler_is_an_error_of_its_request() {
+async fn a_slow_or_panicking_handler_is_an_error_of_its_request() {
     let (status, headers, json) =
         answer(router(|listen| listen.request_timeout_ms = 100), request("/slow")).await;
     assert_eq!(
@@ -110,7 +106,7 @@ async fn a_slow_or_broken_handler_is_an_error_of_its_request() {
 }
 
 #[tokio::test]
-async fn a_head_over_the_limits_is_refused() {
+async fn a_head_over_the_limits_is_rejected() {
     let mut many = request("/good");
     for number in 0..17 {
         many = many.header(format!("x-{number}"), "x");
@@ -128,7 +124,7 @@ async fn a_head_over_the_limits_is_refused() {
 }
 
 #[tokio::test]
-async fn a_problem_is_given_to_who_asks() {
+async fn a_client_that_asks_for_a_problem_gets_one() {
     let asking = request("/nowhere")
         .header("accept", "application/problem+json")
         .header("x-request-id", "mine");
@@ -141,7 +137,7 @@ async fn a_problem_is_given_to_who_asks() {
 }
 
 #[tokio::test]
-async fn preflights_are_answered_for_configured_origins_only() {
+async fn only_preflights_of_configured_origins_are_answered() {
     let origin = "https://app.example.com";
     for (asked, status) in [(origin, 204), ("https://evil.example", 405)] {
         let listening = router(|listen| listen.cors_origins = vec![origin.to_owned()]);
@@ -156,21 +152,21 @@ async fn preflights_are_answered_for_configured_origins_only() {
 }
 
 #[tokio::test]
-async fn a_response_that_nobody_takes_keeps_the_next_one_out() {
+async fn an_unread_large_response_makes_the_next_one_fail() {
     let router = router(|_| ());
     let large = || router.clone().oneshot(request("/large").body(Body::empty()).unwrap());
-    let untaken = large().await.unwrap();
-    assert_eq!(untaken.status(), 200);
+    let unread = large().await.unwrap();
+    assert_eq!(unread.status(), 200);
     let (status, headers, json) = answer(router.clone(), request("/large")).await;
     assert_eq!((status.as_u16(), &json["error"]["code"]), (503, &Value::from("UNAVAILABLE")));
     assert_eq!(headers["retry-after"], "1");
-    assert_eq!(answer(router.clone(), request("/good")).await.0, 200, "small responses go on");
-    drop(untaken);
+    assert_eq!(answer(router.clone(), request("/good")).await.0, 200, "small responses pass");
+    drop(unread);
     assert_eq!(large().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn handlers_get_the_end_of_their_request() {
+async fn handlers_get_the_deadline_of_their_request() {
     let listening = router(|listen| listen.request_timeout_ms = 500_000);
     let response =
         listening.oneshot(request("/deadline").body(Body::empty()).unwrap()).await.unwrap();
@@ -180,7 +176,7 @@ async fn handlers_get_the_end_of_their_request() {
 }
 
 #[test]
-fn who_has_no_key_does_not_fill_the_log() {
+fn clients_without_a_key_cannot_fill_the_log() {
     let status = |status| StatusCode::from_u16(status).unwrap();
     assert_eq!(level(status(401), false), Level::DEBUG, "RESPOND-5");
     assert_eq!(level(status(429), true), Level::INFO);

@@ -1,20 +1,27 @@
-//! What the requests of a connection tell it: how many there were, and whether one is under way.
+//! Counts the requests of a connection that are being handled and answered.
 //!
-//! The service begins a request; it is under way until its handler has answered, and open until its answer's body is
-//! dropped. The stream asks whether one is under way, to know what a wait for bytes is a wait for; an HTTP/2 connection,
-//! on which bytes say little, ends by itself when no request has been open for a while.
-//! Invariant: `ACTIVITY-1` a request that began ends exactly once, also when its handler is dropped.
-//! The orderings are relaxed: the sides run in the connection's task, or look again later.
+//! The stream needs the counts to choose its timeout, and an HTTP/2 connection to detect that it is
+//! idle.
+//!
+//! - `ACTIVITY-1`: a request is counted as answered and as ended once each, also when its handler
+//!   is dropped.
+//! - `OPEN-BODY-1`: frames, end and length of an [`OpenBody`] are those of the body inside.
+//!
+//! Relaxed orderings suffice: the users run in the connection's task or check again later.
 
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How often within the time of idleness is looked, so that it is exceeded by no more than this part of it.
-const LOOKS: u32 = 4;
+/// Checks per idle timeout; an idle connection closes at most a quarter late.
+const CHECKS: u32 = 4;
 
-/// The requests of one connection.
+/// Counts of the requests of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     begun: AtomicU64,
@@ -24,17 +31,17 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Notes that a request's head has arrived. Dropping the first notes that its handler has answered, dropping the
-    /// second that its answer is gone.
-    pub(super) fn begin(self: &Arc<Self>, is_http2: bool) -> (UnderWay, Open) {
+    /// Counts a request whose head has arrived. Drop the first guard when its handler has answered,
+    /// and the second when the response is sent.
+    pub(super) fn begin(self: &Arc<Self>, is_http2: bool) -> (HandlerGuard, ResponseGuard) {
         self.begun.fetch_add(1, Ordering::Relaxed);
         if is_http2 {
             self.is_http2.store(true, Ordering::Relaxed);
         }
-        (UnderWay(self.clone()), Open(self.clone()))
+        (HandlerGuard(self.clone()), ResponseGuard(self.clone()))
     }
 
-    /// How many requests there were, if none is under way and the next one needs a head of its own.
+    /// Number of requests so far; `None` while one is handled, and for HTTP/2.
     pub(super) fn requests_if_quiet(&self) -> Option<u64> {
         let begun = self.begun.load(Ordering::Relaxed);
         let is_quiet = begun == self.answered.load(Ordering::Relaxed)
@@ -42,68 +49,95 @@ impl Activity {
         is_quiet.then_some(begun)
     }
 
-    /// Ends when no request of an HTTP/2 connection has been open for this time, or up to a quarter more.
-    pub(super) async fn http2_idle(&self, time: Duration) {
-        let (mut before, mut looks) = (None, 0);
-        while looks < LOOKS {
-            sleep(time / LOOKS).await;
-            let now = self.requests_if_http2_closed();
-            looks = if now.is_some() && now == before { looks + 1 } else { 0 };
+    /// Completes when an HTTP/2 connection has had no open request for the timeout.
+    pub(super) async fn http2_idle(&self, timeout: Duration) {
+        let (mut before, mut checks) = (None, 0);
+        while checks < CHECKS {
+            sleep(timeout / CHECKS).await;
+            let now = self.requests_if_http2_idle();
+            checks = if now.is_some() && now == before { checks + 1 } else { 0 };
             before = now;
         }
     }
 
-    fn requests_if_http2_closed(&self) -> Option<u64> {
+    fn requests_if_http2_idle(&self) -> Option<u64> {
         let begun = self.begun.load(Ordering::Relaxed);
-        let is_closed =
+        let is_idle =
             begun == self.ended.load(Ordering::Relaxed) && self.is_http2.load(Ordering::Relaxed);
-        is_closed.then_some(begun)
+        is_idle.then_some(begun)
     }
 }
 
-/// A request whose handler has not answered yet.
+/// Held while the handler of a request runs.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Activity>);
+pub(super) struct HandlerGuard(Arc<Activity>);
 
-impl Drop for UnderWay {
+impl Drop for HandlerGuard {
     fn drop(&mut self) {
         self.0.answered.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A request whose answer is not gone yet.
+/// Held until the response of a request is sent.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Activity>);
+pub(super) struct ResponseGuard(Arc<Activity>);
 
-impl Drop for Open {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A body that keeps its request open, so that a connection with a long response is not idle.
+pub(super) struct OpenBody {
+    body: Body,
+    _guard: ResponseGuard,
+}
+
+impl OpenBody {
+    /// Holds the guard until the body is dropped.
+    pub(super) fn new(body: Body, guard: ResponseGuard) -> Self {
+        Self { body, _guard: guard }
+    }
+}
+
+impl HttpBody for OpenBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
+    use futures_util::poll;
     use std::pin::pin;
-    use std::task::Poll;
-
-    async fn is_pending<F: Future>(future: F) -> bool {
-        let mut future = pin!(future);
-        poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
-    }
 
     #[tokio::test]
     async fn only_http2_without_open_requests_becomes_idle() {
         let activity = Arc::new(Activity::default());
         drop(activity.begin(false));
-        assert_eq!(activity.requests_if_http2_closed(), None, "the stream watches over HTTP/1.1");
-        let (under_way, open) = activity.begin(true);
-        drop(under_way);
-        assert_eq!(activity.requests_if_http2_closed(), None, "its answer is on its way");
-        assert!(is_pending(activity.http2_idle(Duration::from_millis(4))).await);
-        drop(open);
-        assert_eq!(activity.requests_if_http2_closed(), Some(2));
+        assert_eq!(activity.requests_if_http2_idle(), None, "the stream times out HTTP/1.1");
+        let (handler, response) = activity.begin(true);
+        drop(handler);
+        assert_eq!(activity.requests_if_http2_idle(), None, "the response is being sent");
+        assert!(poll!(pin!(activity.http2_idle(Duration::from_millis(4)))).is_pending());
+        drop(response);
+        assert_eq!(activity.requests_if_http2_idle(), Some(2));
         activity.http2_idle(Duration::from_millis(4)).await;
     }
 }

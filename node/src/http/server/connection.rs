@@ -1,16 +1,15 @@
-//! One connection: handshake, HTTP/1.1 or HTTP/2, and its end.
+//! Runs one connection: handshake, HTTP/1.1 or HTTP/2, and close.
 //!
-//! Invariants: `CONNECTION-1` a peer that sends no request, half a head, or nothing for `idle_timeout_ms` between two requests
-//! loses its connection (see `stream`); an HTTP/2 connection is pinged while it is open and told to end when no request
-//! was open on it for as long; a connection ends whose peer does not take an answer in time; `CONNECTION-2` when the node
-//! stops, requests that began are answered and no further ones are taken; `CONNECTION-3` what fails here concerns its
-//! connection alone and is logged for debugging only: it is the peer's doing.
+//! - `CONNECTION-1`: an idle connection, and one whose peer stops in a request head or does not
+//!   read a response in time, is closed (see `stream`). An HTTP/2 connection is pinged as well.
+//! - `CONNECTION-2`: when the node stops, requests that began are answered, and no others.
+//! - `CONNECTION-3`: a fault affects only its connection and is logged at debug level, because
+//!   peers cause it.
 
-use super::activity::Activity;
-use super::open_body::OpenBody;
-use super::stream::{TimedStream, Waits};
+use super::activity::{Activity, OpenBody};
+use super::stream::{StreamTimeouts, TimedStream};
 use crate::http::client_address::Peer;
-use crate::http::sending::Sending;
+use crate::http::response_limits::ResponseDeadlines;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Version;
@@ -34,22 +33,22 @@ use tower::Service as _;
 use triggers_actors::keyed_limit::KeyedPermit;
 use triggers_cluster_config::ListenOptions;
 
-/// How far the limits of the protocol are above our own, so that ours answer first.
+/// Added to the options to get hyper's limit, so that clients get the error response of `respond`.
 const HEAD_BYTES_ABOVE: usize = 72 * 1024;
 const HEADERS_ABOVE: usize = 28;
-/// How many hyper takes unless it is told otherwise; it has room for those on its stack.
+/// hyper's default limit of header fields, up to which it keeps them on the stack.
 const HEADERS_ON_STACK_MAX: usize = 100;
-/// Requests at the same time on one HTTP/2 connection.
+/// Concurrent requests on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What all connections of a listener share.
+/// Runs the connections of a listener.
 pub(super) struct Connections {
     router: Router,
     builder: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
-    waits: Waits,
+    timeouts: StreamTimeouts,
     shutdown: watch::Receiver<bool>,
     open: Gauge,
 }
@@ -65,7 +64,7 @@ impl Connections {
             router,
             builder: builder(options),
             tls,
-            waits: Waits {
+            timeouts: StreamTimeouts {
                 write: Duration::from_millis(options.request_timeout_ms),
                 head: Duration::from_millis(options.header_timeout_ms),
                 idle: Duration::from_millis(options.idle_timeout_ms),
@@ -75,7 +74,7 @@ impl Connections {
         }
     }
 
-    /// Drives a connection to its end.
+    /// Runs a connection until it closes.
     pub(super) async fn run<S>(
         self: Arc<Self>,
         stream: S,
@@ -85,14 +84,14 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.open.increment(1);
-        let _counted = CountedDown(&self.open);
+        let _guard = GaugeGuard(&self.open);
         let activity = Arc::new(Activity::default());
-        let stream = TimedStream::new(stream, self.waits, activity.clone());
+        let stream = TimedStream::new(stream, self.timeouts, activity.clone());
         let Some(tls) = &self.tls else { return self.drive(stream, peer, activity).await };
-        match timeout(self.waits.head, tls.accept(stream)).await {
+        match timeout(self.timeouts.head, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.drive(stream, peer, activity).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "tls handshake failed"),
-            Err(_) => tracing::debug!(%peer, "tls handshake took too long"),
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
         }
     }
 
@@ -100,22 +99,23 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let sending = Arc::new(Sending::default());
+        let deadlines = Arc::new(ResponseDeadlines::default());
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            let (under_way, open) = activity.begin(request.version() == Version::HTTP_2);
+            let (handling, sending) = activity.begin(request.version() == Version::HTTP_2);
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer { address: peer, sending: Some(sending.clone()) });
-            self.router.clone().call(request).map(|answer| {
-                drop(under_way);
-                answer.map(|answer| answer.map(|body| OpenBody::new(body, open)))
+            let response_deadlines = Some(deadlines.clone());
+            request.extensions_mut().insert(Peer { address: peer, response_deadlines });
+            self.router.clone().call(request).map(|response| {
+                drop(handling);
+                response.map(|response| response.map(|body| OpenBody::new(body, sending)))
             })
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        // Of these only the one that was woken is polled, so that they cost nothing while the connection works.
+        // Polls only a signal that was woken, so that the signals cost nothing in normal operation.
         let mut signals = FuturesUnordered::<BoxFuture<'_, Signal>>::from_iter([
             stopped(self.shutdown.clone()).map(|()| Signal::Finish).boxed(),
-            activity.http2_idle(self.waits.idle).map(|()| Signal::Finish).boxed(),
-            sending.overdue().map(|()| Signal::Overdue).boxed(),
+            activity.http2_idle(self.timeouts.idle).map(|()| Signal::Finish).boxed(),
+            deadlines.overdue().map(|()| Signal::Overdue).boxed(),
         ]);
         let mut is_finishing = false;
         loop {
@@ -129,7 +129,7 @@ impl Connections {
                 }
                 Some(signal) = signals.next() => match signal {
                     Signal::Overdue => {
-                        tracing::debug!(%peer, "connection closed: an answer was not taken in time");
+                        tracing::debug!(%peer, "connection closed: response not read in time");
                         return;
                     }
                     Signal::Finish if !is_finishing => {
@@ -143,42 +143,42 @@ impl Connections {
     }
 }
 
-/// Ends when the node is told to stop.
+/// Completes when the node stops.
 pub(super) async fn stopped(mut shutdown: watch::Receiver<bool>) {
-    // An error means that the sender is gone: then nobody could tell any more.
+    // An error means that the sender was dropped, which also means stop.
     drop(shutdown.wait_for(|stop| *stop).await);
 }
 
-/// What ends a connection from outside.
+/// Reason to end a connection.
 enum Signal {
-    /// It takes no further request.
+    /// Answer the requests that began, and take no others.
     Finish,
-    /// An answer has not been taken in time.
+    /// The client has not read a response in time.
     Overdue,
 }
 
-/// Counts an open connection down, also when its task is aborted.
-struct CountedDown<'a>(&'a Gauge);
+/// Decrements the gauge of open connections, also when the task is aborted.
+struct GaugeGuard<'a>(&'a Gauge);
 
-impl Drop for CountedDown<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.decrement(1);
     }
 }
 
-/// Both protocols with the listener's limits.
+/// Configures both protocols with the limits of the listener.
 fn builder(options: &ListenOptions) -> auto::Builder<TokioExecutor> {
     let head_bytes_max = options.header_bytes_max + HEAD_BYTES_ABOVE;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        // The stream has the timers: hyper's would close idle connections as fast as half a head.
+        // `TimedStream` has timers. hyper's does not distinguish idle connections from slow heads.
         .header_read_timeout(None)
         .max_buf_size(head_bytes_max);
     let headers_max = options.headers_max + HEADERS_ABOVE;
     if headers_max > HEADERS_ON_STACK_MAX {
-        // Told how many there may be, hyper takes memory for as many with each request.
+        // With an explicit limit hyper allocates memory for that many fields in each request.
         builder.http1().max_headers(headers_max);
     }
     builder

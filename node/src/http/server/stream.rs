@@ -1,12 +1,15 @@
-//! A stream on which nothing waits for ever, and whose end does not cut off the answer before it.
+//! A stream with timeouts for the peer, which closes without losing the last response.
 //!
-//! Invariants: `STREAM-1` a write on which the peer makes no progress for [`Waits::write`] fails; `STREAM-2` while no
-//! request is under way, a head that began must end within [`Waits::head`] of its first byte, the first one of a
-//! connection within as much of its start, and a connection without a head ends after [`Waits::idle`]; `STREAM-3` after
-//! the end of writing, what the peer still sends is read and dropped for at most [`LINGER`] and [`LINGER_BYTES_MAX`]: a
-//! socket that is closed with unread bytes resets the connection, and a client that is still sending a refused body
-//! would lose the answer. HTTP/2 multiplexes, so `STREAM-2` holds until its first request; pings come after.
-//! Bodies have their limit in the handlers that read them.
+//! - `STREAM-1`: a write fails if the peer reads nothing for [`StreamTimeouts::write`].
+//! - `STREAM-2`: while no request is handled, a head ends within [`StreamTimeouts::head`] of its
+//!   first byte, or for the first head of the connection's start. A connection without a head ends
+//!   after [`StreamTimeouts::idle`].
+//! - `STREAM-3`: after the last write, bytes of the peer are read and dropped for at most
+//!   [`LINGER`] and [`LINGER_BYTES_MAX`]. Closing a socket with unread bytes resets the connection,
+//!   and a client that is still sending a rejected body would lose the response.
+//!
+//! `STREAM-2` holds for HTTP/2 until its first request; pings replace it then. Handlers limit the
+//! time of bodies.
 
 use super::activity::Activity;
 use std::io;
@@ -17,59 +20,60 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long the peer is waited for after the end of writing.
+/// Longest wait for the peer to close after the last write.
 const LINGER: Duration = Duration::from_secs(1);
-/// How much of the peer's is dropped after the end of writing.
+/// Bytes of the peer that are dropped after the last write, at most.
 const LINGER_BYTES_MAX: usize = 64 << 20;
 const LINGER_READ_BYTES: usize = 16 * 1024;
 
-/// Up to this size what is written in several pieces is copied into one: the system needs longer for a vectored write.
+/// Vectored writes up to this size are copied into one buffer, because a vectored system call is
+/// slower.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
 
 /// How long a connection waits for its peer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Waits {
-    /// For progress of a write.
+pub(super) struct StreamTimeouts {
+    /// Timeout of a write without progress.
     pub(super) write: Duration,
-    /// For the end of a head that began.
+    /// Timeout of a request head.
     pub(super) head: Duration,
-    /// For the next head to begin.
+    /// Timeout between a response and the next request head.
     pub(super) idle: Duration,
 }
 
-/// What a read waits for while no request is under way, after so many requests.
+/// What a read waits for while no request is handled, with the number of earlier requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
     Head(u64),
     Idle(u64),
 }
 
-/// A stream with time limits on what the peer does.
+/// A stream with timeouts for the peer.
 pub(super) struct TimedStream<S> {
     inner: S,
-    waits: Waits,
+    timeouts: StreamTimeouts,
     activity: Arc<Activity>,
-    /// After how many requests the last bytes came that belong to none of them.
+    /// Number of requests before the head whose bytes arrived last.
     head_after: Option<u64>,
-    /// What `read_end` runs for.
+    /// What the timer `read_end` is for.
     awaited: Option<Awaited>,
     read_end: Option<Pin<Box<Sleep>>>,
-    /// Runs while a write makes no progress.
+    /// Timer of a write that makes no progress.
     stalled: Option<Pin<Box<Sleep>>>,
     lingering: Option<Linger>,
 }
 
-/// The time between the end of writing and the end of the connection.
+/// Limits of the phase between the last write and the close.
 struct Linger {
     end: Pin<Box<Sleep>>,
     bytes_left: usize,
 }
 
 impl<S> TimedStream<S> {
-    pub(super) fn new(inner: S, waits: Waits, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(inner: S, timeouts: StreamTimeouts, activity: Arc<Activity>) -> Self {
         Self {
             inner,
-            waits,
+            timeouts,
             activity,
             head_after: None,
             awaited: None,
@@ -79,7 +83,7 @@ impl<S> TimedStream<S> {
         }
     }
 
-    /// Passes a write's outcome on, unless it has been pending for too long.
+    /// Returns the outcome of a write, or an error if it has been pending for too long.
     fn within_time<T>(
         &mut self,
         outcome: Poll<io::Result<T>>,
@@ -89,13 +93,13 @@ impl<S> TimedStream<S> {
             self.stalled = None;
             return outcome;
         }
-        let write_wait = self.waits.write;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(write_wait)));
+        let timeout = self.timeouts.write;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no bytes")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
     }
 
-    /// As [`Self::within_time`]; an answer that is still being written is no idleness.
+    /// As [`Self::within_time`]. Progress of a write restarts the idle timeout.
     fn written_within_time(
         &mut self,
         outcome: Poll<io::Result<usize>>,
@@ -107,25 +111,25 @@ impl<S> TimedStream<S> {
         self.within_time(outcome, cx)
     }
 
-    /// Ends a read that waits for too long: an idle connection as if the peer had closed it, half a head as an error.
+    /// Ends a read that waits too long: an idle connection like a closed one, a head as an error.
     fn read_within_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(requests) = self.activity.requests_if_quiet() else {
             self.awaited = None;
             return Poll::Pending;
         };
         let is_head = requests == 0 || self.head_after == Some(requests);
-        let (awaited, wait) = if is_head {
-            (Awaited::Head(requests), self.waits.head)
+        let (awaited, timeout) = if is_head {
+            (Awaited::Head(requests), self.timeouts.head)
         } else {
-            (Awaited::Idle(requests), self.waits.idle)
+            (Awaited::Idle(requests), self.timeouts.idle)
         };
         let read_end = match &mut self.read_end {
             Some(read_end) if self.awaited == Some(awaited) => read_end,
             Some(read_end) => {
-                read_end.as_mut().reset(Instant::now() + wait);
+                read_end.as_mut().reset(Instant::now() + timeout);
                 read_end
             }
-            none => none.insert(Box::pin(sleep(wait))),
+            none => none.insert(Box::pin(sleep(timeout))),
         };
         self.awaited = Some(awaited);
         ready!(read_end.as_mut().poll(cx));
@@ -133,7 +137,7 @@ impl<S> TimedStream<S> {
             Awaited::Idle(_) => Poll::Ready(Ok(())),
             Awaited::Head(_) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "the head of a request does not end",
+                "the request head did not arrive in time",
             ))),
         }
     }
@@ -178,12 +182,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
             let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
             return self.written_within_time(outcome, cx);
         }
-        let (mut whole, mut end) = ([0; COPIED_BYTES_MAX], 0);
+        let (mut copied, mut end) = ([0; COPIED_BYTES_MAX], 0);
         for buf in bufs {
-            whole[end..end + buf.len()].copy_from_slice(buf);
+            copied[end..end + buf.len()].copy_from_slice(buf);
             end += buf.len();
         }
-        self.poll_write(cx, &whole[..bytes])
+        self.poll_write(cx, &copied[..bytes])
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -228,23 +232,26 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3_600);
     const SOON: Duration = Duration::from_millis(50);
 
-    fn stream<S>(inner: S, change: impl FnOnce(&mut Waits)) -> (TimedStream<S>, Arc<Activity>) {
-        let mut waits = Waits { write: NEVER, head: NEVER, idle: NEVER };
-        change(&mut waits);
+    fn stream<S>(
+        inner: S,
+        change: impl FnOnce(&mut StreamTimeouts),
+    ) -> (TimedStream<S>, Arc<Activity>) {
+        let mut timeouts = StreamTimeouts { write: NEVER, head: NEVER, idle: NEVER };
+        change(&mut timeouts);
         let activity = Arc::new(Activity::default());
-        (TimedStream::new(inner, waits, activity.clone()), activity)
+        (TimedStream::new(inner, timeouts, activity.clone()), activity)
     }
 
     #[tokio::test]
-    async fn a_write_that_nobody_reads_fails() {
+    async fn a_write_fails_if_the_peer_does_not_read() {
         let (near, _far) = duplex(8);
-        let (mut stream, _) = stream(near, |waits| waits.write = SOON);
+        let (mut stream, _) = stream(near, |timeouts| timeouts.write = SOON);
         let error = stream.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "STREAM-1");
     }
 
     #[tokio::test]
-    async fn pieces_arrive_in_order_whether_they_are_copied_into_one_or_not() {
+    async fn vectored_writes_arrive_in_order_whether_copied_or_not() {
         for (first, second) in
             [(1, 2), (COPIED_BYTES_MAX - 1, 1), (COPIED_BYTES_MAX, 1), (3, 3 * COPIED_BYTES_MAX)]
         {
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_makes_progress_is_served() {
+    async fn a_slow_reader_that_makes_progress_gets_all_bytes() {
         let (near, mut far) = duplex(8);
         let (mut stream, _) = stream(near, |_| ());
         let reader = tokio::spawn(async move {
@@ -284,9 +291,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_head_and_half_a_head_are_waited_for_shortly() {
+    async fn a_missing_first_head_and_half_a_head_time_out() {
         let (near, mut far) = duplex(8);
-        let (mut stream, activity) = stream(near, |waits| waits.head = SOON);
+        let (mut stream, activity) = stream(near, |timeouts| timeouts.head = SOON);
         let error = stream.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "STREAM-2: silence from the start");
         drop(activity.begin(false));
@@ -299,19 +306,19 @@ mod tests {
     #[tokio::test]
     async fn an_idle_connection_ends_like_a_closed_one() {
         let (near, _far) = duplex(8);
-        let (mut stream, activity) = stream(near, |waits| waits.idle = SOON);
+        let (mut stream, activity) = stream(near, |timeouts| timeouts.idle = SOON);
         drop(activity.begin(false));
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "STREAM-2");
     }
 
     #[tokio::test]
-    async fn a_request_under_way_and_http2_have_no_limit_here() {
+    async fn reads_do_not_time_out_while_a_request_is_handled_or_with_http2() {
         for is_http2 in [false, true] {
             let (near, mut far) = duplex(8);
             let (mut stream, activity) =
-                stream(near, |waits| (waits.head, waits.idle) = (Duration::ZERO, Duration::ZERO));
-            let under_way = activity.begin(is_http2);
-            let under_way = (!is_http2).then_some(under_way);
+                stream(near, |it| (it.head, it.idle) = (Duration::ZERO, Duration::ZERO));
+            let guards = activity.begin(is_http2);
+            let guards = (!is_http2).then_some(guards);
             let sender = tokio::spawn(async move {
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
@@ -321,12 +328,12 @@ mod tests {
             let mut body = [0; 4];
             stream.read_exact(&mut body).await.unwrap();
             sender.await.unwrap().unwrap();
-            drop(under_way);
+            drop(guards);
         }
     }
 
     #[tokio::test]
-    async fn the_end_takes_what_the_peer_still_sends_but_does_not_wait_for_ever() {
+    async fn a_close_reads_what_the_peer_still_sends_for_a_bounded_time() {
         let (near, mut far) = duplex(8);
         let (mut near, _) = stream(near, |_| ());
         let sender = tokio::spawn(async move { far.write_all(&[0; 640]).await });

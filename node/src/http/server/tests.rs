@@ -1,6 +1,6 @@
-//! Tests of the accept loop over real sockets: what a connection gets, and how it ends.
+//! Tests of the accept loop over real sockets.
 //!
-//! They wait for answers and ends of streams, never for time to pass.
+//! They wait for responses and closed connections, never for a fixed time.
 
 use super::*;
 use crate::http::respond::{Responder, around};
@@ -40,18 +40,18 @@ impl Running {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    async fn ended(self) {
+    async fn wait_until_stopped(self) {
         tokio::time::timeout(DEADLINE, self.task).await.expect("the server ends").unwrap();
     }
 }
 
-/// Everything until the peer closes.
+/// Reads until the peer closes.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut bytes))
         .await
         .expect("the connection is closed");
-    // A reset is an end as well.
+    // A reset also closes the connection.
     drop(read);
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -82,7 +82,7 @@ async fn the_peer_is_known_to_handlers() {
 }
 
 #[tokio::test]
-async fn silence_and_half_a_head_are_closed() {
+async fn a_connection_without_a_complete_head_is_closed() {
     let options = ListenOptions { header_timeout_ms: 200, ..ListenOptions::default() };
     let running = Running::start(echo(), options).await;
     for sent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\nx: "] {
@@ -94,7 +94,7 @@ async fn silence_and_half_a_head_are_closed() {
     stream.write_all(GET).await.unwrap();
     assert!(some(&mut stream).await.starts_with("HTTP/1.1 200"));
     stream.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
-    assert_eq!(rest(&mut stream).await, "", "CONNECTION-1: half a head after a whole request");
+    assert_eq!(rest(&mut stream).await, "", "CONNECTION-1: half a head after a request");
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn connections_over_the_maximum_wait() {
 }
 
 #[tokio::test]
-async fn an_address_has_its_places_and_no_more() {
+async fn connections_of_one_address_are_limited_without_a_proxy() {
     let options = ListenOptions { connections_per_address_max: 1, ..ListenOptions::default() };
     let running = Running::start(echo(), options.clone()).await;
     let mut first = running.connect().await;
@@ -125,13 +125,13 @@ async fn an_address_has_its_places_and_no_more() {
         stream.write_all(GET).await.unwrap();
         assert!(
             some(stream).await.starts_with("HTTP/1.1 200"),
-            "all connections of a proxy have its address"
+            "all connections from a proxy have its address"
         );
     }
 }
 
 #[tokio::test]
-async fn stopping_answers_what_began_and_closes_the_rest() {
+async fn a_stop_answers_requests_that_began_and_closes_idle_connections() {
     let (begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let handler = {
         let (begun, release) = (begun.clone(), release.clone());
@@ -156,11 +156,11 @@ async fn stopping_answers_what_began_and_closes_the_rest() {
         "CONNECTION-2: {answer}"
     );
     drop((idle, busy));
-    running.ended().await;
+    running.wait_until_stopped().await;
 }
 
 #[tokio::test]
-async fn what_does_not_end_in_time_is_ended() {
+async fn a_request_that_outlasts_the_drain_timeout_is_cut_off() {
     let begun = Arc::new(Notify::new());
     let handler = {
         let begun = begun.clone();
@@ -175,14 +175,14 @@ async fn what_does_not_end_in_time_is_ended() {
     busy.write_all(GET).await.unwrap();
     begun.notified().await;
     running.stop.send(true).unwrap();
-    running.ended().await;
+    running.wait_until_stopped().await;
     assert_eq!(rest(&mut busy).await, "", "SERVER-3");
 }
 
-/// More than the buffers of a connection between two sockets take.
+/// More bytes than the buffers between two sockets hold.
 const LARGE_BYTES: usize = 64 << 20;
 
-/// A server of one large answer, and what tells that it was asked for.
+/// Starts a server with one large response. The second value is notified of each request.
 async fn large(change: impl FnOnce(&mut ListenOptions)) -> (Running, Arc<Notify>) {
     let begun = Arc::new(Notify::new());
     let handler = {
@@ -193,7 +193,7 @@ async fn large(change: impl FnOnce(&mut ListenOptions)) -> (Running, Arc<Notify>
         }
     };
     let mut options = NodeOptions::default();
-    // Longer than the test waits, so that only the end of the answer's time can end the connection.
+    // Longer than the test, so that only `response_timeout_ms` can end the connection.
     (options.listen.request_timeout_ms, options.listen.drain_timeout_ms) = (600_000, 600_000);
     change(&mut options.listen);
     let responder = Responder::new(Environment::system(), &options);
@@ -205,13 +205,13 @@ async fn large(change: impl FnOnce(&mut ListenOptions)) -> (Running, Arc<Notify>
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_taken_ends_its_connection() {
+async fn a_response_that_is_not_read_ends_its_connection() {
     let (running, begun) = large(|listen| listen.response_timeout_ms = 200).await;
     let mut stuck = running.connect().await;
     stuck.write_all(GET).await.unwrap();
     begun.notified().await;
     running.stop.send(true).unwrap();
-    running.ended().await;
+    running.wait_until_stopped().await;
     assert!(rest(&mut stuck).await.len() < LARGE_BYTES, "SERVER-2");
 }
 
@@ -222,7 +222,7 @@ async fn http2(running: &Running) -> (http2::SendRequest<Body>, JoinHandle<hyper
 }
 
 #[tokio::test]
-async fn an_answer_that_http2_holds_back_ends_its_connection() {
+async fn an_http2_response_that_is_not_read_ends_its_connection() {
     let (running, _) = large(|listen| listen.response_timeout_ms = 200).await;
     let (mut sender, connection) = http2(&running).await;
     let answer = sender.send_request(Request::new(Body::empty())).await.unwrap();
@@ -232,12 +232,12 @@ async fn an_answer_that_http2_holds_back_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn http2_without_requests_ends() {
+async fn an_idle_http2_connection_is_closed() {
     let options = ListenOptions { idle_timeout_ms: 200, ..ListenOptions::default() };
     let running = Running::start(echo(), options).await;
     let (mut sender, connection) = http2(&running).await;
     assert_eq!(sender.send_request(Request::new(Body::empty())).await.unwrap().status(), 200);
     let ended = tokio::time::timeout(DEADLINE, connection).await.expect("CONNECTION-1").unwrap();
-    assert!(ended.is_ok(), "it ends in order: {ended:?}");
+    assert!(ended.is_ok(), "the connection is closed gracefully: {ended:?}");
     drop(sender);
 }
