@@ -83,6 +83,11 @@ impl EventTypePattern {
         }
     }
 
+    /// Tests whether a list of patterns selects an event type; an empty list selects every type.
+    pub fn selects(patterns: &[Self], event_type: &str) -> bool {
+        patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(event_type))
+    }
+
     /// Tests whether the pattern matches an event type.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {

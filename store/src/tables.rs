@@ -18,7 +18,8 @@ pub mod rows;
 pub mod settings;
 pub mod subscriptions;
 
-use crate::kv::{RetryClass, StoreError};
+use crate::kv::{KeyRange, RangeRead, RetryClass, StoreError, Transaction};
+use bytes::Bytes;
 use triggers_protocol::EventId;
 
 /// Error of a transaction on the tables.
@@ -56,6 +57,23 @@ impl RetryClass for TableError {
             // An earlier attempt may have committed before the partition changed its owner.
             Self::NotOwner { .. } => Self::Store(StoreError::MaybeCommitted(self.to_string())),
             other => other,
+        }
+    }
+}
+
+/// Reads a complete range as a snapshot, `page_rows` rows at a time.
+async fn read_range(
+    tx: &mut dyn Transaction,
+    mut range: KeyRange,
+    page_rows: usize,
+) -> Result<Vec<(Bytes, Bytes)>, TableError> {
+    let mut pairs = Vec::new();
+    loop {
+        let page = tx.range_snapshot(RangeRead::first(range.clone(), page_rows)).await?;
+        pairs.extend(page.pairs);
+        match pairs.last() {
+            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
+            _ => return Ok(pairs),
         }
     }
 }

@@ -89,7 +89,7 @@ async fn list_audit(
     let before =
         cursor.map(|text| cursor::open_audit(&edge.cursor_secret, &tenant, text)).transpose()?;
     let page = edge.router.audit(&tenant, before, limit, edge.deadline()).await?;
-    let last = page.entries.last().filter(|_| page.more);
+    let last = page.entries.last().filter(|_| page.has_more);
     let cursor = last
         .map(|(at, number, _)| cursor::seal_audit(&edge.cursor_secret, &tenant, (*at, *number)));
     let entries: Vec<_> = page.entries.iter().map(|(at, _, row)| entry(*at, row)).collect();

@@ -5,14 +5,13 @@
 //!   to take a fence over, never whether it may.
 
 use super::rows::{Fence, NodeRow, Row};
-use super::{TableError, keys};
-use crate::kv::{KeyRange, RangeRead, Transaction};
-use bytes::Bytes;
+use super::{TableError, keys, read_range};
+use crate::kv::Transaction;
 use std::collections::BTreeMap;
 use triggers_protocol::PartitionId;
 
 /// Rows of one range read.
-const PAGE: usize = 1_000;
+const PAGE_ROWS: usize = 1_000;
 
 /// The cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,31 +38,15 @@ pub fn remove_node(tx: &mut dyn Transaction, incarnation: &str) {
 /// [`TableError::Store`].
 pub async fn view(tx: &mut dyn Transaction) -> Result<ClusterView, TableError> {
     let mut view = ClusterView::default();
-    for (key, value) in read_all(tx, keys::nodes()).await? {
+    for (key, value) in read_range(tx, keys::nodes(), PAGE_ROWS).await? {
         if let Some(incarnation) = keys::parse_node(&key) {
             view.nodes.insert(incarnation.to_owned(), NodeRow::from_bytes(&value)?);
         }
     }
-    for (key, value) in read_all(tx, keys::routes()).await? {
+    for (key, value) in read_range(tx, keys::routes(), PAGE_ROWS).await? {
         if let Some(partition) = keys::parse_route(&key) {
             view.owners.insert(partition, Fence::from_bytes(&value)?);
         }
     }
     Ok(view)
-}
-
-async fn read_all(
-    tx: &mut dyn Transaction,
-    mut range: KeyRange,
-) -> Result<Vec<(Bytes, Bytes)>, TableError> {
-    let mut pairs = Vec::new();
-    loop {
-        let read = RangeRead { range: range.clone(), limit: PAGE, is_reverse: false };
-        let page = tx.range_snapshot(read).await?;
-        pairs.extend(page.pairs);
-        match pairs.last() {
-            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
-            _ => return Ok(pairs),
-        }
-    }
 }

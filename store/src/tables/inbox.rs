@@ -5,20 +5,21 @@
 //! - `INBOX-READ-3`: a page scans at most [`PageQuery::scan_rows_max`] rows, and the next page
 //!   starts after the last scanned one.
 
-use super::TableError;
 use super::fence::Guard;
 use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
 use super::rows::{
     Attempt, Delivery, EventRow, Head, Row, SubscriptionRow, TOMBSTONE_DAYS, Tombstone,
 };
-use super::subscriptions;
+use super::{TableError, read_range, subscriptions};
 use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
 
 /// Queue rows of one range read when a filter may drop most of them.
-const FILTERED_CHUNK: usize = 500;
+const FILTERED_PAGE: usize = 500;
+/// Chunks of a payload of one range read.
+const CHUNKS_PER_READ: usize = 256;
 
 /// Whether a read takes part in the conflict check of its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,8 +288,8 @@ pub async fn list(
             EventStatus::Received => read_own_row(tx, keys, *id, Reading::Snapshot).await?,
             _ => read_row(tx, keys, *id, Reading::Snapshot).await?.map(|(row, _)| row),
         };
-        let row = row
-            .ok_or_else(|| corrupt(format!("event {id} has a queue row and no row of its own")))?;
+        let row =
+            row.ok_or_else(|| corrupt(format!("event {id} has a queue row but no event row")))?;
         let event = load_payload(tx, keys, row).await?;
         bytes += event.payload.len();
         events.push(event);
@@ -318,9 +319,9 @@ async fn scan(
         .map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
     let mut range = keys.queue_range(query.status, begin, until);
     let (mut ids, mut scanned) = (Vec::new(), 0);
-    let chunk = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_CHUNK };
+    let page_rows = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_PAGE };
     loop {
-        let read = RangeRead { range: range.clone(), limit: chunk, is_reverse: reverse };
+        let read = RangeRead { range: range.clone(), limit: page_rows, is_reverse: reverse };
         let page = tx.range_snapshot(read).await?;
         for (key, event_type) in &page.pairs {
             let id = id_of_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;
@@ -329,7 +330,9 @@ async fn scan(
                     if is_planted(Bug::CursorOffByOne) { Some(id) } else { ids.last().copied() };
                 return Ok((ids, last));
             }
-            if selects(&query.event_types, event_type) {
+            let is_selected = std::str::from_utf8(event_type)
+                .is_ok_and(|text| EventTypePattern::selects(&query.event_types, text));
+            if is_selected {
                 ids.push(id);
             }
             scanned += 1;
@@ -343,12 +346,6 @@ async fn scan(
             _ => return Ok((ids, None)),
         }
     }
-}
-
-fn selects(patterns: &[EventTypePattern], event_type: &[u8]) -> bool {
-    patterns.is_empty()
-        || std::str::from_utf8(event_type)
-            .is_ok_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
 }
 
 /// The id just before `id`, so that a range after it includes `id`.
@@ -417,22 +414,13 @@ async fn read_chunks(
     payload_bytes: usize,
 ) -> Result<Bytes, TableError> {
     let mut payload = Vec::with_capacity(payload_bytes);
-    let mut range = keys.chunks(id);
-    loop {
-        let page = tx.range_snapshot(RangeRead::first(range.clone(), 256)).await?;
-        for (_, chunk) in &page.pairs {
-            payload.extend_from_slice(chunk);
-        }
-        match page.pairs.last() {
-            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
-            _ => break,
-        }
+    for (_, chunk) in read_range(tx, keys.chunks(id), CHUNKS_PER_READ).await? {
+        payload.extend_from_slice(&chunk);
     }
-    if payload.len() != payload_bytes {
-        let found = payload.len();
-        return Err(corrupt(format!(
-            "event {id} has {found} bytes of payload instead of {payload_bytes}"
-        )));
+    let found = payload.len();
+    if found != payload_bytes {
+        let reason = format!("event {id} has {found} payload bytes instead of {payload_bytes}");
+        return Err(corrupt(reason));
     }
     Ok(payload.into())
 }

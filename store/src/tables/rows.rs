@@ -164,7 +164,7 @@ impl KeyRow {
     }
 }
 
-/// A tenant.
+/// Settings of a tenant.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct TenantRow {
     /// Id of the tenant.

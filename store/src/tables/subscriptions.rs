@@ -3,15 +3,15 @@
 //! - `SUBSCRIPTIONS-1`: [`list`] and [`find`] do not return a subscription that is being deleted.
 //! - `SUBSCRIPTIONS-2`: attempts are listed newest first; pages neither skip nor repeat one.
 
-use super::TableError;
 use super::fence::Guard;
 use super::keys::{TenantKeys, id_of_key, number_of_audit, time_of_audit, time_of_due_key};
 use super::rows::{AuditRow, LoggedAttempt, Row, SubscriptionRow, SubscriptionStatus};
+use super::{TableError, read_range};
 use crate::kv::{KeyRange, RangeRead, Transaction};
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
 
 /// Subscriptions of one range read.
-const ROWS_PAGE: usize = 250;
+const PAGE_ROWS: usize = 250;
 
 /// Position in the list of attempts: time at which an attempt began, and its event.
 pub type AttemptPosition = (Timestamp, EventId);
@@ -40,7 +40,7 @@ pub struct AuditPage {
     /// Entries with their times and numbers, newest first.
     pub entries: Vec<(Timestamp, u64, AuditRow)>,
     /// There are older entries.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 /// Reads a subscription, even if it is being deleted.
@@ -58,18 +58,9 @@ pub(super) async fn read_all(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
 ) -> Result<Vec<SubscriptionRow>, TableError> {
-    let (mut rows, mut range) = (Vec::new(), keys.subscriptions());
-    loop {
-        // A snapshot is enough: only the partition's owner changes them, and its fence is checked.
-        let page = tx.range_snapshot(RangeRead::first(range.clone(), ROWS_PAGE)).await?;
-        for (_, bytes) in &page.pairs {
-            rows.push(SubscriptionRow::from_bytes(bytes)?);
-        }
-        match page.pairs.last() {
-            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
-            _ => return Ok(rows),
-        }
-    }
+    // A snapshot is enough: only the partition's owner changes them, and its fence is checked.
+    let rows = read_range(tx, keys.subscriptions(), PAGE_ROWS).await?;
+    rows.iter().map(|(_, bytes)| Ok(SubscriptionRow::from_bytes(bytes)?)).collect()
 }
 
 /// Due time of the subscription's first unfinished webhook.
@@ -165,5 +156,5 @@ pub async fn audit(
         };
         entries.push((time, number, AuditRow::from_bytes(value)?));
     }
-    Ok(AuditPage { entries, more: page.has_more })
+    Ok(AuditPage { entries, has_more: page.has_more })
 }

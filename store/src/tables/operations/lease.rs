@@ -44,11 +44,6 @@ pub struct Leased {
 }
 
 impl Lease {
-    fn selects(&self, event_type: &str) -> bool {
-        self.event_types.is_empty()
-            || self.event_types.iter().any(|pattern| pattern.matches(event_type))
-    }
-
     fn is_full(&self, leased: &[Leased]) -> bool {
         let bytes: usize = leased.iter().map(|leased| leased.event.payload.len()).sum();
         leased.len() >= self.limit || bytes >= LEASE_BYTES_MAX
@@ -118,7 +113,7 @@ impl Lease {
             }
             let Some((row, mut delivery)) = batch.read_row(tx, id).await? else { continue };
             if delivery.claim == (Claim::Waiting { due })
-                && self.selects(row.event.event_type.as_str())
+                && EventTypePattern::selects(&self.event_types, row.event.event_type.as_str())
             {
                 tx.clear(&key);
                 delivery.claim = Claim::None;
@@ -145,8 +140,8 @@ impl Lease {
             let page = tx.range_snapshot(RangeRead::first(range.clone(), SCAN_PAGE)).await?;
             for (key, event_type) in &page.pairs {
                 rows_read += 1;
-                let is_selected =
-                    std::str::from_utf8(event_type).is_ok_and(|text| self.selects(text));
+                let is_selected = std::str::from_utf8(event_type)
+                    .is_ok_and(|text| EventTypePattern::selects(&self.event_types, text));
                 let Some(id) = id_of_key(key).filter(|_| is_selected) else { continue };
                 if self.is_full(leased) {
                     return Ok(());

@@ -71,8 +71,7 @@ impl SubscriptionRow {
 
     /// Whether it selects events of this type.
     pub fn selects(&self, event_type: &str) -> bool {
-        self.event_types.is_empty()
-            || self.event_types.iter().any(|pattern| pattern.matches(event_type))
+        EventTypePattern::selects(&self.event_types, event_type)
     }
 
     /// Keys that sign at `now`, newest first.
