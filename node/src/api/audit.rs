@@ -9,10 +9,9 @@
 use super::cursor;
 use super::subscriptions::page;
 use crate::http::authenticate::{Authorized, Caller, KeysManage};
-use crate::http::body::faults::Faults;
 use crate::http::body::query;
 use crate::http::edge::EdgeState;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;

@@ -1,6 +1,6 @@
 //! Finds the event that a path names, or the error that says why it is not there.
 
-use crate::http::body::path_id::PathId;
+use crate::http::body::query::PathId;
 use crate::http::error::ApiError;
 use triggers_actors::model::inbox::{Found, Missing};
 use triggers_protocol::{ErrorCode, Event, EventId};

@@ -11,7 +11,7 @@ mod status;
 use super::event_json::respond_event;
 use super::event_lookup::{event_id, missing, present};
 use crate::http::authenticate::{Authorized, InboxAck, InboxRead};
-use crate::http::body::path_id::PathId;
+use crate::http::body::query::PathId;
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
 use axum::extract::State;

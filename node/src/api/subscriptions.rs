@@ -18,7 +18,7 @@ mod tests;
 
 use crate::http::authenticate::{Authorized, Caller, SubscriptionsManage};
 use crate::http::body;
-use crate::http::body::path_id::PathId;
+use crate::http::body::query::PathId;
 use crate::http::edge::{Edge, EdgeState};
 use crate::http::error::ApiError;
 use crate::http::json::respond;

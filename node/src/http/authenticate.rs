@@ -92,7 +92,7 @@ impl Caller {
     ///
     /// # Errors
     /// 401 or 403 if the key was revoked, expired or lost the scope since the request began.
-    pub async fn check_still(&self, scope: Scope, edge: &Edge) -> Result<(), ApiError> {
+    pub async fn check_again(&self, scope: Scope, edge: &Edge) -> Result<(), ApiError> {
         let found = edge.access.lookup(self.key.key.hash, edge.deadline()).await?;
         let row = found
             .filter(|row| !row.key.is_expired(edge.environment.now()))

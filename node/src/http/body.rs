@@ -10,9 +10,7 @@
 //! A body in one piece, as small ones are, is returned without a copy. `members` checks the shape
 //! of JSON, and handlers its meaning.
 
-pub(crate) mod faults;
 pub(crate) mod members;
-pub(crate) mod path_id;
 pub(crate) mod query;
 
 use super::error::ApiError;

@@ -4,6 +4,8 @@
 //! - `API-ERROR-2`: messages are written for clients. Reasons of actors and stores go to the log,
 //!   never into an [`ApiError`].
 //! - `API-ERROR-3`: 429 and 503 always have `Retry-After`.
+//! - `FAULTS-1`: each fault names the field as the client wrote it.
+//! - `FAULTS-2`: at most [`FAULTS_MAX`] faults are kept, so that the error stays small.
 //!
 //! The response of an error has only its status, and the error as an extension. [`super::respond`]
 //! adds the body, which depends on the request.
@@ -19,16 +21,19 @@ use triggers_store::kv::{Fault, StoreError};
 
 /// Default of `Retry-After` in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
+/// Faults in one error, at most.
+const FAULTS_MAX: usize = 100;
+const UNAVAILABLE: &str = "the service cannot take this request now; try again";
 
 /// A rejected or failed request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct ApiError {
-    /// The code, which sets the status.
+    /// Code of the error, which determines the status.
     pub code: ErrorCode,
     /// Explanation for people.
     pub message: String,
-    /// The fields that are wrong, for validation errors.
+    /// Invalid fields of a validation error.
     pub details: Vec<Detail>,
     /// `Retry-After` in whole seconds, at least 1.
     pub retry_after_seconds: Option<u64>,
@@ -74,13 +79,12 @@ impl ApiError {
     /// Creates a 503. The reason is logged and not sent to the client.
     pub fn unavailable(reason: impl std::fmt::Display) -> Self {
         tracing::warn!(%reason, "request rejected as unavailable");
-        Self::new(ErrorCode::Unavailable, "the service cannot take this request now; try again")
+        Self::new(ErrorCode::Unavailable, UNAVAILABLE)
     }
 
     /// Creates the 503 of a request that had no effect, because another node owns the tenant.
     pub(crate) fn not_owner() -> Self {
-        let message = "the service cannot take this request now; try again";
-        Self { is_not_owner: true, ..Self::new(ErrorCode::Unavailable, message) }
+        Self { is_not_owner: true, ..Self::new(ErrorCode::Unavailable, UNAVAILABLE) }
     }
 
     /// Creates a 500. The reason is logged and not sent to the client.
@@ -158,6 +162,41 @@ impl From<BrokerError> for ApiError {
             BrokerError::NotOwner => Self::not_owner(),
             BrokerError::NodeBusy | BrokerError::DeadlinePassed => Self::unavailable(error),
         }
+    }
+}
+
+/// Collects the faults of a request, so that the client sees all of them at once.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<Detail>);
+
+impl Faults {
+    /// Adds a fault of a field.
+    pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        if self.0.len() < FAULTS_MAX {
+            self.0.push(Detail { field: field.into(), message: message.into() });
+        }
+    }
+
+    /// Whether there is no fault.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The error that lists all faults.
+    pub(crate) fn into_error(self) -> ApiError {
+        let message = match self.0.as_slice() {
+            [only] => format!("{} {}", only.field, only.message),
+            several => format!("{} fields are not valid", several.len()),
+        };
+        ApiError { details: self.0, ..ApiError::new(ErrorCode::ValidationError, message) }
+    }
+
+    /// Checks that there is no fault.
+    ///
+    /// # Errors
+    /// 400 that lists all faults.
+    pub(crate) fn check(self) -> Result<(), ApiError> {
+        if self.is_empty() { Ok(()) } else { Err(self.into_error()) }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::api::event_lookup::{event_id, present};
 use crate::http::authenticate::{Authorized, InboxRead};
-use crate::http::body::path_id::PathId;
+use crate::http::body::query::PathId;
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
 use crate::http::json::respond;

@@ -14,10 +14,9 @@ use crate::api::event_json;
 use crate::api::lease_token;
 use crate::http::authenticate::{Authorized, Caller, InboxAck};
 use crate::http::body;
-use crate::http::body::faults::Faults;
 use crate::http::body::members::members;
 use crate::http::edge::{Edge, EdgeState};
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use crate::http::json::respond;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -135,7 +134,7 @@ impl Poll<'_> {
                 break;
             }
         }
-        self.caller.check_still(Scope::InboxAck, self.edge).await?;
+        self.caller.check_again(Scope::InboxAck, self.edge).await?;
         Ok(true)
     }
 

@@ -7,10 +7,9 @@
 use super::{PAGE_BYTES_MAX, patterns};
 use crate::api::event_json;
 use crate::http::authenticate::{Authorized, InboxRead};
-use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
 use crate::http::edge::EdgeState;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use crate::http::json::respond;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;

@@ -16,10 +16,9 @@ mod frames;
 
 use super::patterns;
 use crate::http::authenticate::{Authorized, Caller, InboxRead};
-use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
 use crate::http::edge::EdgeState;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
@@ -189,7 +188,7 @@ impl Following {
             if self.edge.is_draining() {
                 return Ok(None);
             }
-            self.caller.check_still(Scope::InboxRead, &self.edge).await?;
+            self.caller.check_again(Scope::InboxRead, &self.edge).await?;
             let began = Instant::now();
             let page = self.page().await?;
             if !page.events.is_empty() {

@@ -12,10 +12,9 @@
 
 use super::draft::{CloudEventIdentity, Draft};
 use super::envelope::{checked_payload, new_event, parsed_time};
-use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
 use crate::http::body::query::percent_decoded;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use axum::http::HeaderMap;
 use serde_json::value::RawValue;
 use std::borrow::Cow;

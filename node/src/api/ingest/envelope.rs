@@ -6,9 +6,8 @@
 //!
 //! Unknown members are ignored. CloudEvents share the checks of the three values.
 
-use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use triggers_protocol::api::NewEvent;

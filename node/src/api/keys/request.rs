@@ -6,9 +6,8 @@
 //! The handlers decide whether the caller may have what it asks for.
 
 use crate::http::body;
-use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use triggers_protocol::api::{KeyRotation, NewKey};
 use triggers_protocol::{Scope, TenantId, Timestamp};
 

@@ -1,7 +1,7 @@
 //! Finds the subscription that a path names, and says who changes it.
 
 use crate::http::authenticate::Caller;
-use crate::http::body::path_id::PathId;
+use crate::http::body::query::PathId;
 use crate::http::edge::Edge;
 use crate::http::error::ApiError;
 use triggers_actors::model::Initiator;

@@ -2,8 +2,8 @@
 //!
 //! `PAGE-LIMIT-1`: every list has the bounds of the node's options.
 
-use crate::http::body::faults::Faults;
 use crate::http::body::query::{self, Value};
+use crate::http::error::Faults;
 use triggers_cluster_config::LimitOptions;
 
 /// The limit in the values of the parameter `limit`. Adds a fault and returns 1 if it is out of

@@ -9,7 +9,7 @@
 
 use super::lookup::present;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
-use crate::http::body::path_id::PathId;
+use crate::http::body::query::PathId;
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
 use crate::http::json::respond;

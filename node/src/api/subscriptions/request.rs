@@ -10,9 +10,8 @@
 mod tests;
 
 use crate::http::body;
-use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use crate::webhook::{Target, TargetPolicy};
 use std::time::Duration;
 use triggers_actors::model::operations::SubscriptionChange;

@@ -12,7 +12,7 @@ use super::lookup::{by, not_found, present, subscription_id};
 use super::request;
 use crate::http::authenticate::{Authorized, SubscriptionsManage};
 use crate::http::body;
-use crate::http::body::path_id::PathId;
+use crate::http::body::query::PathId;
 use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
 use crate::http::json::respond;

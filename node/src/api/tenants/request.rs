@@ -5,9 +5,8 @@
 //!   the default, for each setting that has one.
 
 use crate::http::body;
-use crate::http::body::faults::Faults;
 use crate::http::body::members::{Member, members};
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use std::collections::BTreeMap;
 use triggers_actors::model::rows::TenantRow;
 use triggers_protocol::api::{NewTenant, TenantPatch};

@@ -7,8 +7,7 @@
 //! - `MEMBERS-2`: a repeated known member is a fault, because readers differ in which one counts.
 //! - `MEMBERS-3`: no nesting overflows the stack; unknown values are skipped without recursion.
 
-use super::faults::Faults;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Faults};
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };

@@ -1,10 +1,13 @@
-//! Parses query parameters and percent-encoding.
+//! Parses query parameters, ids in paths, and percent-encoding.
 //!
 //! - `QUERY-1`: a known parameter occurs at most once, unless it may repeat.
 //! - `QUERY-2`: a known parameter that is not UTF-8 after decoding is invalid, not absent.
 //! - `QUERY-3`: unknown parameters are ignored, however malformed.
+//! - `PATH-1`: a path whose id cannot be decoded is answered with 404, as an unknown id is.
 
-use super::faults::Faults;
+use crate::http::error::{ApiError, Faults};
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
 
 /// The decoded value of a parameter; an error if it is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,18 @@ impl Value {
     /// The text. If not UTF-8, a replacement character, which no parameter allows.
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or("\u{fffd}")
+    }
+}
+
+/// The percent-decoded id in a path, such as `{id}` in `/v1/events/{id}`. Handlers parse it.
+pub(crate) struct PathId(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| ApiError::not_found("resource"))
     }
 }
 
