@@ -27,6 +27,7 @@ pub mod postgres;
 mod range;
 pub mod simulated;
 mod store;
+mod transaction;
 
 pub use error::{Fault, StoreError};
 pub use range::{KeyRange, Page, RangeRead};

@@ -44,6 +44,7 @@ pub use directory::OpenError;
 pub use inspect::{Inspection, inspect};
 pub use recovery::RecoveryReport;
 
+use super::transaction::OverlayTransaction;
 use super::{BackupSize, BoxFuture, Engine, Fault, StoreError, Transaction};
 use base_store::LmdbStore;
 use committer::CommitterMessage;
@@ -173,7 +174,9 @@ impl EmbeddedEngine {
     fn transaction(&self, visibility: Visibility) -> Box<dyn Transaction> {
         let commits =
             self.commits.as_ref().expect("the sender is there until the engine is dropped");
-        Box::new(EmbeddedTransaction::new(self.core.clone(), commits.downgrade(), visibility))
+        let core = self.core.clone();
+        let reads = EmbeddedTransaction::new(core, commits.downgrade(), visibility);
+        OverlayTransaction::boxed(reads)
     }
 }
 

@@ -24,6 +24,7 @@ mod transaction;
 pub use error::FoundationOpenError;
 
 use super::limits::TRANSACTION_MS_MAX;
+use super::transaction::OverlayTransaction;
 use super::{BoxFuture, Engine, StoreError, Transaction};
 use foundationdb::options::DatabaseOption;
 use foundationdb::{Database, FdbError, FdbResult};
@@ -125,9 +126,7 @@ impl Drop for FoundationEngine {
 impl Engine for FoundationEngine {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
         let transaction = FoundationTransaction::new(self.client.clone());
-        Box::pin(std::future::ready(
-            transaction.map(|begun| Box::new(begun) as Box<dyn Transaction>),
-        ))
+        Box::pin(std::future::ready(transaction.map(OverlayTransaction::boxed)))
     }
 
     /// Result of the last health check, a read: a cluster without writes gives no read versions.
@@ -208,7 +207,8 @@ mod tests {
             ..FoundationOptions::new(Some(file.path().to_owned()))
         };
         let client = Arc::new(ClusterClient::connect(&options).unwrap());
-        let begin = || Box::new(FoundationTransaction::new(client.clone()).unwrap());
+        let begin =
+            || OverlayTransaction::boxed(FoundationTransaction::new(client.clone()).unwrap());
         let case = async {
             let error = begin().get(b"a").await.unwrap_err();
             assert!(matches!(error, StoreError::Retryable(_)), "{error}");

@@ -46,11 +46,7 @@ impl Overlay {
         self.bytes
     }
 
-    pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.set_owned(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-    }
-
-    pub(super) fn set_owned(&mut self, key: Bytes, value: Bytes) {
+    pub(super) fn set(&mut self, key: Bytes, value: Bytes) {
         self.record_violation(limits::check_key(&key).and_then(|()| limits::check_value(&value)));
         self.bytes += key.len() + value.len();
         self.writes.insert(key, Write::Set(value));
@@ -120,17 +116,6 @@ impl Overlay {
         }
     }
 
-    /// Reads a page of a range from base pages; also returns the part of the range it covers.
-    pub(super) fn range(
-        &self,
-        read: RangeRead,
-        mut fetch: impl FnMut(RangeRead) -> Result<Page, StoreError>,
-    ) -> Result<(Page, KeyRange), StoreError> {
-        let mut reader = RangeReader::new(read);
-        while !reader.add_page(self, fetch(reader.next())?)? {}
-        Ok(reader.finish())
-    }
-
     /// Applies this transaction's writes to the base pairs of a section that was read completely.
     fn merged(
         &self,
@@ -187,32 +172,6 @@ pub(super) struct RangeReader {
     page: Page,
     bytes: usize,
 }
-
-/// The writing methods of a `Transaction` whose field `overlay` collects its writes.
-macro_rules! write_to_overlay {
-    () => {
-        fn set(&mut self, key: &[u8], value: &[u8]) {
-            self.overlay.set(key, value);
-        }
-
-        fn clear(&mut self, key: &[u8]) {
-            self.overlay.clear(key);
-        }
-
-        fn clear_range(&mut self, range: $crate::kv::KeyRange) {
-            self.overlay.clear_range(range);
-        }
-
-        fn add(&mut self, key: &[u8], delta: i64) {
-            self.overlay.add(key, delta);
-        }
-
-        fn approximate_size(&self) -> usize {
-            self.overlay.approximate_size()
-        }
-    };
-}
-pub(super) use write_to_overlay;
 
 impl RangeReader {
     pub(super) fn new(read: RangeRead) -> Self {
@@ -312,7 +271,7 @@ mod tests {
 
     fn call_overlay(overlay: &mut Overlay, call: &Call) {
         match call {
-            Call::Set(key, value) => overlay.set(key, &counter(*value)),
+            Call::Set(key, value) => overlay.set(key.clone(), counter(*value)),
             Call::Clear(key) => overlay.clear(key),
             Call::ClearRange(begin, end) => {
                 overlay.clear_range(KeyRange::new(begin.clone(), end.clone()))
@@ -366,8 +325,9 @@ mod tests {
                 prop_assert_eq!(value.as_ref(), model.get(key));
             }
             let read = RangeRead { range: KeyRange::new(begin, end), limit, is_reverse };
-            let (page, covered) =
-                overlay.range(read.clone(), |read| Ok(page_of(&base, &read, pairs_max))).unwrap();
+            let mut reader = RangeReader::new(read.clone());
+            while !reader.add_page(&overlay, page_of(&base, &reader.next(), pairs_max)).unwrap() {}
+            let (page, covered) = reader.finish();
             let expected = page_of(&model, &read, usize::MAX);
             prop_assert_eq!(&page.pairs, &expected.pairs);
             prop_assert!(page.has_more || !expected.has_more);

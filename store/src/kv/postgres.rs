@@ -26,6 +26,7 @@ mod transaction;
 
 pub use error::PostgresOpenError;
 
+use super::transaction::OverlayTransaction;
 use super::{BoxFuture, Engine, StoreError, Transaction};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use group::PendingCommit;
@@ -208,7 +209,7 @@ async fn prepare(pools: &PostgresPools) -> Result<(), PostgresOpenError> {
 impl Engine for PostgresEngine {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
         let transaction = PostgresTransaction::new(self.pools.clone(), self.commits.downgrade());
-        Box::pin(std::future::ready(Ok(Box::new(transaction) as Box<dyn Transaction>)))
+        Box::pin(std::future::ready(Ok(OverlayTransaction::boxed(transaction))))
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -24,6 +24,7 @@ mod versions;
 
 pub use faults::{FaultsFired, Stream};
 
+use super::transaction::OverlayTransaction;
 use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -137,8 +138,7 @@ impl Engine for SimulatedEngine {
         Box::pin(async move {
             self.handle.travel().await;
             let opened = self.handle.now().begin()?;
-            let transaction = SimulatedTransaction::new(self.handle.clone(), opened);
-            Ok(Box::new(transaction) as Box<dyn Transaction>)
+            Ok(OverlayTransaction::boxed(SimulatedTransaction::new(self.handle.clone(), opened)))
         })
     }
 

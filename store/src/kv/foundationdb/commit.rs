@@ -15,6 +15,7 @@
 
 use super::{ClusterClient, error, millis};
 use crate::kv::overlay::Write;
+use crate::kv::range::after;
 use crate::kv::{KeyRange, StoreError};
 use bytes::Bytes;
 use foundationdb::options::{ConflictRangeType, MutationType, TransactionOption};
@@ -62,7 +63,7 @@ impl NativeCommit {
     fn write(self, fence: &[u8]) -> FdbResult<(Arc<ClusterClient>, Transaction)> {
         let Self { client, transaction, cleared, writes } = self;
         transaction.set_option(TransactionOption::Timeout(millis(client.options.commit_ms_max)))?;
-        transaction.add_conflict_range(fence, &behind(fence), ConflictRangeType::Read)?;
+        transaction.add_conflict_range(fence, &after(fence), ConflictRangeType::Read)?;
         for range in cleared {
             let (begin, end) = client.keys.range(&range);
             transaction.clear_range(&begin, &end);
@@ -89,7 +90,7 @@ impl ClusterClient {
         loop {
             // It reads what it writes, so that the client needs no key of its own.
             for kind in [ConflictRangeType::Read, ConflictRangeType::Write] {
-                transaction.add_conflict_range(fence, &behind(fence), kind)?;
+                transaction.add_conflict_range(fence, &after(fence), kind)?;
             }
             match transaction.commit().await {
                 Ok(_) => return Ok(()),
@@ -97,9 +98,4 @@ impl ClusterClient {
             }
         }
     }
-}
-
-/// The smallest key greater than `key`.
-fn behind(key: &[u8]) -> Vec<u8> {
-    [key, &[0]].concat()
 }

@@ -8,9 +8,10 @@
 use super::PostgresPools;
 use super::group::PendingCommit;
 use super::snapshot::PostgresSnapshot;
-use crate::kv::limits::{check_age, check_key};
-use crate::kv::overlay::{Overlay, OverlayRead, RangeReader, write_to_overlay};
-use crate::kv::{BoxFuture, Fault, KeyRange, Page, RangeRead, StoreError, Transaction};
+use crate::kv::limits::check_age;
+use crate::kv::overlay::Overlay;
+use crate::kv::transaction::EngineReads;
+use crate::kv::{Fault, KeyRange, Ordered, Page, RangeRead, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -21,7 +22,6 @@ pub(super) struct PostgresTransaction {
     /// Weak, so that an open transaction does not keep the engine from closing.
     commits: mpsc::WeakSender<PendingCommit>,
     snapshot: Option<PostgresSnapshot>,
-    overlay: Overlay,
     keys: Vec<(Bytes, Option<Bytes>)>,
     ranges: Vec<(KeyRange, Bytes)>,
     begun_at: Instant,
@@ -33,7 +33,6 @@ impl PostgresTransaction {
             pools,
             commits,
             snapshot: None,
-            overlay: Overlay::default(),
             keys: Vec::new(),
             ranges: Vec::new(),
             begun_at: Instant::now(),
@@ -49,61 +48,36 @@ impl PostgresTransaction {
         };
         Ok(self.snapshot.insert(snapshot))
     }
+}
 
-    async fn read_key(
-        &mut self,
-        key: &[u8],
-        is_checked: bool,
-    ) -> Result<Option<Bytes>, StoreError> {
-        check_key(key)?;
-        if let OverlayRead::Known(value) = self.overlay.read(key) {
-            return Ok(value);
-        }
-        let base = self.snapshot().await?.get(key).await?;
+impl EngineReads for PostgresTransaction {
+    async fn get(&mut self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
+        let value = self.snapshot().await?.get(key).await?;
         if is_checked {
-            self.keys.push((Bytes::copy_from_slice(key), base.clone()));
+            self.keys.push((Bytes::copy_from_slice(key), value.clone()));
         }
-        self.overlay.resolve(key, base)
+        Ok(value)
     }
 
-    async fn read_pair(
+    async fn get_pair(
         &mut self,
         keys: [&[u8]; 2],
         is_checked: bool,
     ) -> Result<[Option<Bytes>; 2], StoreError> {
-        keys.into_iter().try_for_each(check_key)?;
-        if keys.iter().any(|key| matches!(self.overlay.read(key), OverlayRead::Known(_))) {
-            return Ok([
-                self.read_key(keys[0], is_checked).await?,
-                self.read_key(keys[1], is_checked).await?,
-            ]);
-        }
-        let [first, second] = self.snapshot().await?.get_pair(keys).await?;
+        let values = self.snapshot().await?.get_pair(keys).await?;
         if is_checked {
-            let pairs = keys.into_iter().zip([&first, &second]);
-            self.keys.extend(pairs.map(|(key, base)| (Bytes::copy_from_slice(key), base.clone())));
+            let pairs = keys.into_iter().zip(&values);
+            self.keys
+                .extend(pairs.map(|(key, value)| (Bytes::copy_from_slice(key), value.clone())));
         }
-        Ok([self.overlay.resolve(keys[0], first)?, self.overlay.resolve(keys[1], second)?])
+        Ok(values)
     }
 
-    async fn read_range(&mut self, read: RangeRead, is_checked: bool) -> Result<Page, StoreError> {
-        let mut reader = RangeReader::new(read);
-        loop {
-            let next = reader.next();
-            let base = if next.range.is_empty() {
-                Page::default()
-            } else {
-                self.snapshot().await?.page(&next).await?
-            };
-            if reader.add_page(&self.overlay, base)? {
-                break;
-            }
+    async fn page(&mut self, read: RangeRead) -> Result<Page, StoreError> {
+        if read.range.is_empty() {
+            return Ok(Page::default());
         }
-        let (page, covered) = reader.finish();
-        if is_checked {
-            self.check_range(covered).await?;
-        }
-        Ok(page)
+        self.snapshot().await?.page(&read).await
     }
 
     /// Adds the digest of a range to the reads that are compared at commit.
@@ -114,62 +88,23 @@ impl PostgresTransaction {
         }
         Ok(())
     }
-}
 
-impl Transaction for PostgresTransaction {
-    fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(self.read_key(key, true))
-    }
-
-    fn get_snapshot<'a>(
-        &'a mut self,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(self.read_key(key, false))
-    }
-
-    fn get_pair<'a>(
-        &'a mut self,
-        keys: [&'a [u8]; 2],
-        is_checked: bool,
-    ) -> BoxFuture<'a, Result<[Option<Bytes>; 2], StoreError>> {
-        Box::pin(self.read_pair(keys, is_checked))
-    }
-
-    fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
-        Box::pin(self.read_range(read, true))
-    }
-
-    fn range_snapshot(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
-        Box::pin(self.read_range(read, false))
-    }
-
-    write_to_overlay!();
-
-    fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.check_range(range))
-    }
-
-    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
-        let Self { commits, snapshot, overlay, keys, ranges, begun_at, .. } = *self;
+    async fn commit(self, writes: Overlay, _: Option<Ordered>) -> Result<(), StoreError> {
+        let Self { commits, snapshot, keys, ranges, begun_at, .. } = self;
         // Frees the connection for others while the commit waits.
         drop(snapshot);
-        Box::pin(async move {
-            if overlay.is_empty() {
-                return Ok(());
-            }
-            check_age(begun_at)?;
-            let bytes = overlay.approximate_size();
-            let (cleared, writes) = overlay.finish()?;
-            let (answer, outcome) = oneshot::channel();
-            let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
-            let queue = commits.upgrade().ok_or_else(stopped)?;
-            queue
-                .send(PendingCommit { keys, ranges, cleared, writes, bytes, answer })
-                .await
-                .map_err(|_| stopped())?;
-            drop(queue);
-            outcome.await.map_err(|_| StoreError::MaybeCommitted("the committer ended".into()))?
-        })
+        if writes.is_empty() {
+            return Ok(());
+        }
+        check_age(begun_at)?;
+        let bytes = writes.approximate_size();
+        let (cleared, writes) = writes.finish()?;
+        let (answer, outcome) = oneshot::channel();
+        let commit = PendingCommit { keys, ranges, cleared, writes, bytes, answer };
+        let stopped = || StoreError::fatal(Fault::Stopped, "the engine is closed");
+        let queue = commits.upgrade().ok_or_else(stopped)?;
+        queue.send(commit).await.map_err(|_| stopped())?;
+        drop(queue);
+        outcome.await.map_err(|_| StoreError::MaybeCommitted("the committer ended".into()))?
     }
 }

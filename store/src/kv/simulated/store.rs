@@ -95,7 +95,7 @@ impl SimulatedStore {
     pub(super) fn commit(
         &mut self,
         proposal: Proposal,
-        ordered: Ordered,
+        ordered: Option<Ordered>,
     ) -> Result<(), StoreError> {
         if self.is_out {
             self.faults.fired.outage_rejections += 1;
@@ -105,7 +105,13 @@ impl SimulatedStore {
             return Err(unknown("simulated outage"));
         }
         match self.faults.fate(&self.options) {
-            CommitFate::Normal => self.attempt(proposal, self.now).map(|()| ordered()),
+            CommitFate::Normal => {
+                self.attempt(proposal, self.now)?;
+                if let Some(ordered) = ordered {
+                    ordered();
+                }
+                Ok(())
+            }
             CommitFate::Conflict => {
                 self.faults.fired.conflicts += 1;
                 Err(StoreError::Retryable("simulated conflict".into()))

@@ -8,15 +8,14 @@
 use super::SimulatedHandle;
 use super::store::OpenTransaction;
 use super::versions::Proposal;
-use crate::kv::limits::check_key;
-use crate::kv::overlay::{Overlay, OverlayRead, write_to_overlay};
-use crate::kv::{BoxFuture, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
+use crate::kv::overlay::Overlay;
+use crate::kv::transaction::EngineReads;
+use crate::kv::{KeyRange, Ordered, Page, RangeRead, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 
 pub(super) struct SimulatedTransaction {
     snapshot: Snapshot,
-    overlay: Overlay,
     reads: Vec<KeyRange>,
 }
 
@@ -34,95 +33,47 @@ impl Drop for Snapshot {
 
 impl SimulatedTransaction {
     pub(super) fn new(handle: Arc<SimulatedHandle>, opened: OpenTransaction) -> Self {
-        Self {
-            snapshot: Snapshot { handle, opened },
-            overlay: Overlay::default(),
-            reads: Vec::new(),
-        }
-    }
-
-    async fn read_key(
-        &mut self,
-        key: &[u8],
-        is_checked: bool,
-    ) -> Result<Option<Bytes>, StoreError> {
-        check_key(key)?;
-        if let OverlayRead::Known(value) = self.overlay.read(key) {
-            return Ok(value);
-        }
-        let Snapshot { handle, opened } = &self.snapshot;
-        handle.travel().await;
-        let base = handle.now().read(opened)?.value_at(opened.version, key);
-        if is_checked {
-            self.reads.push(KeyRange::key(key));
-        }
-        self.overlay.resolve(key, base)
-    }
-
-    async fn read_range(&mut self, read: RangeRead, is_checked: bool) -> Result<Page, StoreError> {
-        let Snapshot { handle, opened } = &self.snapshot;
-        handle.travel().await;
-        let (page, covered) = {
-            let mut state = handle.now();
-            let versions = state.read(opened)?;
-            let fetch = |read| Ok(versions.page_at(opened.version, &read));
-            self.overlay.range(read, fetch)?
-        };
-        if is_checked {
-            self.reads.push(covered);
-        }
-        Ok(page)
+        Self { snapshot: Snapshot { handle, opened }, reads: Vec::new() }
     }
 }
 
-impl Transaction for SimulatedTransaction {
-    fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(self.read_key(key, true))
+impl EngineReads for SimulatedTransaction {
+    async fn get(&mut self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
+        let Snapshot { handle, opened } = &self.snapshot;
+        handle.travel().await;
+        let value = handle.now().read(opened)?.value_at(opened.version, key);
+        if is_checked {
+            self.reads.push(KeyRange::key(key));
+        }
+        Ok(value)
     }
 
-    fn get_snapshot<'a>(
-        &'a mut self,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(self.read_key(key, false))
+    async fn begin_range(&mut self) {
+        self.snapshot.handle.travel().await;
     }
 
-    fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
-        Box::pin(self.read_range(read, true))
+    async fn page(&mut self, read: RangeRead) -> Result<Page, StoreError> {
+        let Snapshot { handle, opened } = &self.snapshot;
+        Ok(handle.now().read(opened)?.page_at(opened.version, &read))
     }
 
-    fn range_snapshot(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
-        Box::pin(self.read_range(read, false))
-    }
-
-    write_to_overlay!();
-
-    fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
+    async fn check_range(&mut self, range: KeyRange) -> Result<(), StoreError> {
         self.reads.push(range);
-        Box::pin(std::future::ready(Ok(())))
+        Ok(())
     }
 
-    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.commit_pipelined(Box::new(|| {}))
-    }
-
-    fn commit_pipelined(
-        self: Box<Self>,
-        ordered: Ordered,
-    ) -> BoxFuture<'static, Result<(), StoreError>> {
-        let Self { snapshot, overlay, reads } = *self;
-        Box::pin(async move {
-            if overlay.is_empty() {
-                return Ok(());
-            }
-            let (cleared, writes) = overlay.finish()?;
-            let OpenTransaction { version, begun, .. } = snapshot.opened;
-            let writer = snapshot.handle.name.clone();
-            let proposal = Proposal { writer, version, begun, reads, cleared, writes };
-            snapshot.handle.travel().await;
-            let outcome = snapshot.handle.now().commit(proposal, ordered);
-            snapshot.handle.travel().await;
-            outcome
-        })
+    async fn commit(self, writes: Overlay, ordered: Option<Ordered>) -> Result<(), StoreError> {
+        let Self { snapshot, reads } = self;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let (cleared, writes) = writes.finish()?;
+        let OpenTransaction { version, begun, .. } = snapshot.opened;
+        let writer = snapshot.handle.name.clone();
+        let proposal = Proposal { writer, version, begun, reads, cleared, writes };
+        snapshot.handle.travel().await;
+        let outcome = snapshot.handle.now().commit(proposal, ordered);
+        snapshot.handle.travel().await;
+        outcome
     }
 }

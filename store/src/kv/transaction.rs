@@ -1,0 +1,167 @@
+//! The transaction of every engine: reads of the engine through the overlay of own writes.
+//!
+//! Invariant: `KV-TX-1`: a read whose value the own writes determine does not reach the engine, so
+//! it cannot conflict.
+
+use super::limits::check_key;
+use super::overlay::{Overlay, OverlayRead, RangeReader};
+use super::{BoxFuture, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
+use bytes::Bytes;
+
+/// The engine's part of a transaction. The commit checks reads that are made with `is_checked`.
+pub(super) trait EngineReads: Sized + Send + 'static {
+    fn get(
+        &mut self,
+        key: &[u8],
+        is_checked: bool,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    fn get_pair(
+        &mut self,
+        [first, second]: [&[u8]; 2],
+        is_checked: bool,
+    ) -> impl Future<Output = Result<[Option<Bytes>; 2], StoreError>> + Send {
+        async move { Ok([self.get(first, is_checked).await?, self.get(second, is_checked).await?]) }
+    }
+
+    /// Runs once before the pages of one range read.
+    fn begin_range(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// Reads a page without a check. It may be short without being the last.
+    fn page(&mut self, read: RangeRead) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// Makes the commit fail if another commit changes the range.
+    fn check_range(
+        &mut self,
+        range: KeyRange,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Commits the writes; see [`Transaction::commit_pipelined`].
+    fn commit(
+        self,
+        writes: Overlay,
+        ordered: Option<Ordered>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static;
+}
+
+pub(super) struct OverlayTransaction<R> {
+    reads: R,
+    overlay: Overlay,
+}
+
+impl<R: EngineReads> OverlayTransaction<R> {
+    pub(super) fn boxed(reads: R) -> Box<dyn Transaction> {
+        Box::new(Self { reads, overlay: Overlay::default() })
+    }
+
+    async fn read_key(
+        &mut self,
+        key: &[u8],
+        is_checked: bool,
+    ) -> Result<Option<Bytes>, StoreError> {
+        check_key(key)?;
+        if let OverlayRead::Known(value) = self.overlay.read(key) {
+            return Ok(value);
+        }
+        let stored = self.reads.get(key, is_checked).await?;
+        self.overlay.resolve(key, stored)
+    }
+
+    async fn read_pair(
+        &mut self,
+        keys: [&[u8]; 2],
+        is_checked: bool,
+    ) -> Result<[Option<Bytes>; 2], StoreError> {
+        keys.into_iter().try_for_each(check_key)?;
+        if keys.iter().any(|key| matches!(self.overlay.read(key), OverlayRead::Known(_))) {
+            return Ok([
+                self.read_key(keys[0], is_checked).await?,
+                self.read_key(keys[1], is_checked).await?,
+            ]);
+        }
+        let [first, second] = self.reads.get_pair(keys, is_checked).await?;
+        Ok([self.overlay.resolve(keys[0], first)?, self.overlay.resolve(keys[1], second)?])
+    }
+
+    async fn read_range(&mut self, read: RangeRead, is_checked: bool) -> Result<Page, StoreError> {
+        self.reads.begin_range().await;
+        let mut reader = RangeReader::new(read);
+        while !reader.add_page(&self.overlay, self.reads.page(reader.next()).await?)? {}
+        let (page, covered) = reader.finish();
+        if is_checked {
+            self.reads.check_range(covered).await?;
+        }
+        Ok(page)
+    }
+}
+
+impl<R: EngineReads> Transaction for OverlayTransaction<R> {
+    fn get<'a>(&'a mut self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.read_key(key, true))
+    }
+
+    fn get_snapshot<'a>(
+        &'a mut self,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.read_key(key, false))
+    }
+
+    fn get_pair<'a>(
+        &'a mut self,
+        keys: [&'a [u8]; 2],
+        is_checked: bool,
+    ) -> BoxFuture<'a, Result<[Option<Bytes>; 2], StoreError>> {
+        Box::pin(self.read_pair(keys, is_checked))
+    }
+
+    fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read_range(read, true))
+    }
+
+    fn range_snapshot(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.read_range(read, false))
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.overlay.set(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+    }
+
+    fn set_owned(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        // Some engines keep the buffers for long, so drop their spare capacity.
+        self.overlay.set(key.into_boxed_slice().into(), value.into_boxed_slice().into());
+    }
+
+    fn clear(&mut self, key: &[u8]) {
+        self.overlay.clear(key);
+    }
+
+    fn clear_range(&mut self, range: KeyRange) {
+        self.overlay.clear_range(range);
+    }
+
+    fn add(&mut self, key: &[u8], delta: i64) {
+        self.overlay.add(key, delta);
+    }
+
+    fn add_conflict(&mut self, range: KeyRange) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.reads.check_range(range))
+    }
+
+    fn approximate_size(&self) -> usize {
+        self.overlay.approximate_size()
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(self.reads.commit(self.overlay, None))
+    }
+
+    fn commit_pipelined(
+        self: Box<Self>,
+        ordered: Ordered,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(self.reads.commit(self.overlay, Some(ordered)))
+    }
+}
