@@ -172,12 +172,15 @@ pub trait Transaction: Send {
 pub fn decode_counter(value: Option<&[u8]>) -> Result<i64, StoreError> {
     match value {
         None => Ok(0),
-        Some(bytes) => match bytes.try_into() {
-            Ok(bytes) => Ok(i64::from_le_bytes(bytes)),
-            Err(_) => Err(StoreError::fatal(
-                Fault::Corrupt,
-                format!("a counter must have 8 bytes, but has {}", bytes.len()),
-            )),
-        },
+        Some(bytes) => bytes.try_into().map(i64::from_le_bytes).map_err(|_| {
+            let reason = format!("a counter must have 8 bytes, but has {}", bytes.len());
+            StoreError::fatal(Fault::Corrupt, reason)
+        }),
     }
+}
+
+/// The value of a counter after [`Transaction::add`].
+fn add_to_counter(value: Option<&[u8]>, delta: i64) -> Result<Bytes, StoreError> {
+    let sum = decode_counter(value)?.wrapping_add(delta);
+    Ok(Bytes::copy_from_slice(&sum.to_le_bytes()))
 }

@@ -88,14 +88,12 @@ pub struct EmbeddedOptions {
 
 impl EmbeddedOptions {
     fn log(&self) -> LogOptions {
-        let segment_bytes =
-            (self.log_bytes_max / SEGMENTS_MAX as u64).next_multiple_of(record::BLOCK_BYTES as u64);
-        let readers_max = self.readers_max as usize;
+        let segment_bytes = self.log_bytes_max / SEGMENTS_MAX as u64;
         LogOptions {
-            segment_bytes,
+            segment_bytes: segment_bytes.next_multiple_of(record::BLOCK_BYTES as u64),
             segments_max: SEGMENTS_MAX,
             flush_segments: FLUSH_SEGMENTS,
-            readers_max,
+            readers_max: self.readers_max as usize,
         }
     }
 }
@@ -126,9 +124,7 @@ impl EmbeddedEngine {
     pub fn open(options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { directory: options.directory.clone(), source };
         let mut directory = DataDirectory::open(&options.directory)?;
-        let (env, pairs) =
-            directory.open_environment(options.map_bytes_max, options.readers_max)?;
-        let base = LmdbStore::new(env, pairs, options.map_bytes_max)?;
+        let base = LmdbStore::open(&directory, options.map_bytes_max, options.readers_max)?;
         let secret = directory.begin_log()?;
         let log = LogDirectory::open(directory).map_err(failed)?;
         let OpenedLog { core, committer, recovered } =
@@ -205,11 +201,11 @@ impl Engine for EmbeddedEngine {
     }
 
     fn health(&self) -> Result<(), StoreError> {
-        if self.committer.as_ref().is_none_or(JoinHandle::is_finished) {
-            return Err(StoreError::fatal(Fault::Stopped, "the committer thread has ended"));
-        }
-        if self.flusher.as_ref().is_none_or(JoinHandle::is_finished) {
-            return Err(StoreError::fatal(Fault::Stopped, "the flusher thread has ended"));
+        for (name, thread) in [("committer", &self.committer), ("flusher", &self.flusher)] {
+            if thread.as_ref().is_none_or(JoinHandle::is_finished) {
+                let reason = format!("the {name} thread has ended");
+                return Err(StoreError::fatal(Fault::Stopped, reason));
+            }
         }
         self.core.check_writable()
     }

@@ -7,6 +7,7 @@
 //! `Fatal(LimitExceeded)` and has no effect.
 
 use super::{Fault, StoreError};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -26,13 +27,7 @@ pub const TRANSACTION_MS_MAX: u64 = 5_000;
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is empty or too long.
 pub fn check_key(key: &[u8]) -> Result<(), StoreError> {
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(exceeded(format!(
-            "a key must have 1 to {KEY_BYTES_MAX} bytes, but has {}",
-            key.len()
-        )));
-    }
-    Ok(())
+    check(key.len(), 1..=KEY_BYTES_MAX, "a key")
 }
 
 /// Checks the length of a value.
@@ -40,13 +35,7 @@ pub fn check_key(key: &[u8]) -> Result<(), StoreError> {
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is too long.
 pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
-    if value.len() > VALUE_BYTES_MAX {
-        return Err(exceeded(format!(
-            "a value must have at most {VALUE_BYTES_MAX} bytes, but has {}",
-            value.len()
-        )));
-    }
-    Ok(())
+    check(value.len(), 0..=VALUE_BYTES_MAX, "a value")
 }
 
 /// Checks the size of a transaction in bytes.
@@ -54,12 +43,7 @@ pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
 /// # Errors
 /// `Fatal(LimitExceeded)` if it is too large.
 pub fn check_transaction(bytes: usize) -> Result<(), StoreError> {
-    if bytes > TRANSACTION_BYTES_MAX {
-        return Err(exceeded(format!(
-            "a transaction must have at most {TRANSACTION_BYTES_MAX} bytes, but has {bytes}"
-        )));
-    }
-    Ok(())
+    check(bytes, 0..=TRANSACTION_BYTES_MAX, "a transaction")
 }
 
 /// Checks that a transaction is not older than [`TRANSACTION_MS_MAX`].
@@ -73,6 +57,11 @@ pub(super) fn check_age(begun_at: Instant) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn exceeded(reason: String) -> StoreError {
-    StoreError::fatal(Fault::LimitExceeded, reason)
+fn check(bytes: usize, allowed: RangeInclusive<usize>, what: &str) -> Result<(), StoreError> {
+    if allowed.contains(&bytes) {
+        return Ok(());
+    }
+    let (min, max) = allowed.into_inner();
+    let reason = format!("{what} must have {min} to {max} bytes, but has {bytes}");
+    Err(StoreError::fatal(Fault::LimitExceeded, reason))
 }

@@ -8,7 +8,7 @@
 //! The overlay knows no engine: callers pass in what the engine stores (the "base").
 
 use super::range::after;
-use super::{KeyRange, Page, RangeRead, StoreError, decode_counter, limits};
+use super::{KeyRange, Page, RangeRead, StoreError, add_to_counter, limits};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -75,10 +75,8 @@ impl Overlay {
         self.bytes += key.len() + 8;
         let write = match self.read(key) {
             OverlayRead::BasePlus(before) => Write::Add(before.wrapping_add(delta)),
-            OverlayRead::Known(value) => match decode_counter(value.as_deref()) {
-                Ok(before) => {
-                    Write::Set(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes()))
-                }
+            OverlayRead::Known(value) => match add_to_counter(value.as_deref(), delta) {
+                Ok(sum) => Write::Set(sum),
                 Err(error) => return self.record_violation(Err(error)),
             },
         };
@@ -109,10 +107,7 @@ impl Overlay {
             OverlayRead::BasePlus(0) if !matches!(self.writes.get(key), Some(Write::Add(_))) => {
                 Ok(base)
             }
-            OverlayRead::BasePlus(delta) => {
-                let sum = decode_counter(base.as_deref())?.wrapping_add(delta);
-                Ok(Some(Bytes::copy_from_slice(&sum.to_le_bytes())))
-            }
+            OverlayRead::BasePlus(delta) => add_to_counter(base.as_deref(), delta).map(Some),
         }
     }
 
@@ -145,8 +140,7 @@ impl Overlay {
     }
 
     fn between(&self, range: &KeyRange) -> impl Iterator<Item = (&Bytes, &Write)> {
-        let found = (!range.is_empty()).then(|| self.writes.range::<[u8], _>(range.bounds()));
-        found.into_iter().flatten()
+        self.writes.range::<[u8], _>(range.bounds())
     }
 
     fn record_violation(&mut self, check: Result<(), StoreError>) {
@@ -232,6 +226,7 @@ fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::decode_counter;
     use proptest::prelude::*;
 
     type Model = BTreeMap<Bytes, Bytes>;

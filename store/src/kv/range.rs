@@ -2,6 +2,7 @@
 //!
 //! Invariant: `RANGE-1`: a range contains `begin` but not `end`; it is empty if `begin >= end`.
 
+use super::{StoreError, limits};
 use bytes::Bytes;
 use std::ops::Bound;
 
@@ -38,9 +39,14 @@ impl KeyRange {
         Self { begin: Bytes::copy_from_slice(key), end: after(key) }
     }
 
-    /// The range as the bounds of a map of keys. Such a map panics on inverted bounds.
+    /// The range as bounds for a map of keys, which panics if the end is before the beginning.
     pub(super) fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
-        (Bound::Included(&self.begin[..]), Bound::Excluded(&self.end[..]))
+        (Bound::Included(&self.begin[..]), Bound::Excluded(&(&self.end).max(&self.begin)[..]))
+    }
+
+    /// Whether both ranges contain a common key.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        (&self.begin).max(&other.begin) < (&self.end).min(&other.end)
     }
 
     /// Whether the range contains `key`.
@@ -103,6 +109,26 @@ pub struct Page {
     pub pairs: Vec<(Bytes, Bytes)>,
     /// The page is not the last one: more pairs may follow.
     pub has_more: bool,
+}
+
+impl Page {
+    /// Collects pairs until there are `limit`, or [`limits::PAGE_BYTES_MAX`] bytes.
+    pub(super) fn collect(
+        pairs: impl Iterator<Item = Result<(Bytes, Bytes), StoreError>>,
+        limit: usize,
+    ) -> Result<Self, StoreError> {
+        let (mut page, mut bytes) = (Self::default(), 0);
+        for pair in pairs {
+            let (key, value) = pair?;
+            if page.pairs.len() == limit || bytes >= limits::PAGE_BYTES_MAX {
+                page.has_more = true;
+                break;
+            }
+            bytes += key.len() + value.len();
+            page.pairs.push((key, value));
+        }
+        Ok(page)
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,12 @@ pub struct Store {
 /// Builds, from a transaction's value, the callback that runs once its commit is ordered.
 type OrderedOf<'a, T> = dyn Fn(&T) -> Ordered + Send + Sync + 'a;
 
+/// The closure that carries out a transaction; see [`Store::run`].
+type Work<'w, 'env, T, E> = dyn for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
+    + Send
+    + Sync
+    + 'w;
+
 /// Deadline of a transaction, and whether it may run again after an unknown outcome.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
@@ -90,13 +96,13 @@ impl Store {
     /// deadline passes between attempts, the error is `Fatal(DeadlinePassed)`.
     pub async fn run<'env, T, E, F>(&self, run: Run, transaction: F) -> Result<T, E>
     where
-        E: From<StoreError> + RetryClass,
+        E: RetryClass,
         F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
             + Send
             + Sync,
         T: Send,
     {
-        self.run_to_end(run, None, transaction).await
+        self.run_to_end(run, None, &transaction).await
     }
 
     /// As [`Store::run`] with [`Engine::begin_pipelined`]: the transaction sees ordered commits
@@ -114,32 +120,25 @@ impl Store {
         transaction: F,
     ) -> Result<T, E>
     where
-        E: From<StoreError> + RetryClass,
+        E: RetryClass,
         F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
             + Send
             + Sync,
         T: Send,
     {
-        self.run_to_end(run, Some(&ordered), transaction).await
+        self.run_to_end(run, Some(&ordered), &transaction).await
     }
 
-    async fn run_to_end<'env, T, E, F>(
+    async fn run_to_end<'env, T: Send, E: RetryClass>(
         &self,
         run: Run,
         ordered: Option<&OrderedOf<'_, T>>,
-        transaction: F,
-    ) -> Result<T, E>
-    where
-        E: From<StoreError> + RetryClass,
-        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
-            + Send
-            + Sync,
-        T: Send,
-    {
+        transaction: &Work<'_, 'env, T, E>,
+    ) -> Result<T, E> {
         let mut backoff_ms = BACKOFF_MS_FIRST;
         let mut unknown = false;
         loop {
-            let error = match self.attempt(run.deadline, ordered, &transaction).await {
+            let error = match self.attempt(run.deadline, ordered, transaction).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -171,19 +170,12 @@ impl Store {
         }
     }
 
-    async fn attempt<'env, T, E, F>(
+    async fn attempt<'env, T: Send, E: RetryClass>(
         &self,
         deadline: Instant,
         ordered: Option<&OrderedOf<'_, T>>,
-        transaction: &F,
-    ) -> Result<T, E>
-    where
-        E: From<StoreError> + RetryClass,
-        F: for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
-            + Send
-            + Sync,
-        T: Send,
-    {
+        transaction: &Work<'_, 'env, T, E>,
+    ) -> Result<T, E> {
         let late = || E::from(StoreError::fatal(Fault::DeadlinePassed, "before the commit began"));
         let work = async {
             let begun =
@@ -207,23 +199,21 @@ impl Store {
                 Ok(value)
             }
             Ok(Err(error)) => Err(E::from(error)),
-            Err(_) => Err(E::from(StoreError::MaybeCommitted(
-                "the deadline passed during the commit".into(),
-            ))),
+            Err(_) => {
+                Err(StoreError::MaybeCommitted("the deadline passed during the commit".into())
+                    .into())
+            }
         }
     }
 }
 
 /// Tells [`Store::run`] which errors of a caller come from the store.
-pub trait RetryClass {
+pub trait RetryClass: From<StoreError> {
     /// The store's error inside this one, if there is one.
     fn retry_class(&self) -> Option<&StoreError>;
 
     /// Converts this error when an earlier attempt of the transaction may have committed.
-    fn after_unknown(self) -> Self
-    where
-        Self: Sized,
-    {
+    fn after_unknown(self) -> Self {
         self
     }
 }

@@ -28,14 +28,11 @@ pub(super) fn copy(
 ) -> Result<BackupSize, StoreError> {
     let failed = |error: OpenError| StoreError::fatal(Fault::Stopped, error.to_string());
     if std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(StoreError::fatal(
-            Fault::Unsupported,
-            format!("{} is not empty", target.display()),
-        ));
+        let reason = format!("{} is not empty", target.display());
+        return Err(StoreError::fatal(Fault::Unsupported, reason));
     }
     let mut directory = DataDirectory::open(target).map_err(failed)?;
-    let (env, pairs) = directory.open_environment(map_bytes_max, 1).map_err(failed)?;
-    let base = LmdbStore::new(env, pairs, map_bytes_max).map_err(failed)?;
+    let base = LmdbStore::open(&directory, map_bytes_max, 1).map_err(failed)?;
     let snapshot = LmdbSnapshot::open(core)?;
     let mut copied = BackupSize::default();
     let everything = KeyRange::new("", vec![0xff; limits::KEY_BYTES_MAX + 1]);

@@ -10,6 +10,7 @@
 //! LMDB does not checksum pages: pages that the disk corrupts silently are not detected.
 
 use super::data_file::{DataFileGrowth, used_bytes};
+use super::directory::DataDirectory;
 use super::merge::BaseRange;
 use super::residency::Residency;
 use super::{OpenError, PairDatabase, is_full};
@@ -105,11 +106,12 @@ pub(super) struct LmdbStore {
 }
 
 impl LmdbStore {
-    pub(super) fn new(
-        env: Env<WithoutTls>,
-        pairs: PairDatabase,
+    pub(super) fn open(
+        data: &DataDirectory,
         map_bytes_max: u64,
+        readers_max: u32,
     ) -> Result<Self, OpenError> {
+        let (env, pairs) = data.open_environment(map_bytes_max, readers_max)?;
         let directory = env.path().to_owned();
         let growth = DataFileGrowth::new(&env, map_bytes_max).map_err(|error| OpenError::Io {
             directory: directory.clone(),
@@ -229,11 +231,8 @@ impl BaseStore for LmdbStore {
 
     fn room(&self, upcoming: u64) -> Result<Headroom, StoreError> {
         self.make_room(upcoming)?;
-        Ok(if self.is_nearly_full(upcoming)? {
-            Headroom::OnlyForShrinking
-        } else {
-            Headroom::Enough
-        })
+        let is_full = self.is_nearly_full(upcoming)?;
+        Ok(if is_full { Headroom::OnlyForShrinking } else { Headroom::Enough })
     }
 }
 

@@ -20,7 +20,7 @@ use super::record::{Pair, RecordEncoder};
 use super::segment::ActiveSegment;
 use super::snapshot::EmbeddedSnapshot;
 use crate::kv::overlay::Write;
-use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, decode_counter};
+use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, add_to_counter};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,9 +129,8 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         queue.close();
         while let Ok(message) = queue.try_recv() {
             if let CommitterMessage::Commit(commit) = message {
-                let _ = commit
-                    .answer
-                    .send(Err(StoreError::fatal(Fault::Stopped, "the engine is closed")));
+                let error = StoreError::fatal(Fault::Stopped, "the engine is closed");
+                let _ = commit.answer.send(Err(error));
             }
         }
         self.close();
@@ -139,19 +138,11 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
 
     /// Commits a group and answers each of its commits.
     pub(super) fn commit_group(&mut self, mut group: Vec<QueuedCommit>) {
-        let verdicts = self.try_group(&mut group);
-        match verdicts {
-            Ok(verdicts) => {
-                for (commit, verdict) in group.into_iter().zip(verdicts) {
-                    // The caller may have stopped waiting; the commit stands all the same.
-                    let _ = commit.answer.send(verdict);
-                }
-            }
-            Err(error) => {
-                for commit in group {
-                    let _ = commit.answer.send(Err(error.clone()));
-                }
-            }
+        let verdicts =
+            self.try_group(&mut group).unwrap_or_else(|error| vec![Err(error); group.len()]);
+        for (commit, verdict) in group.into_iter().zip(verdicts) {
+            // The caller may have stopped waiting; the commit stands all the same.
+            let _ = commit.answer.send(verdict);
         }
     }
 
@@ -178,15 +169,12 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         }
         let taken = group.iter_mut().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
         let ordered = taken.filter_map(|(commit, _)| commit.ordered.take()).collect();
-        match self.append(staged, ordered) {
-            Ok(()) => Ok(verdicts),
-            Err(error) => {
-                for verdict in verdicts.iter_mut().filter(|verdict| verdict.is_ok()) {
-                    *verdict = Err(error.clone());
-                }
-                Ok(verdicts)
+        if let Err(error) = self.append(staged, ordered) {
+            for verdict in verdicts.iter_mut().filter(|verdict| verdict.is_ok()) {
+                *verdict = Err(error.clone());
             }
         }
+        Ok(verdicts)
     }
 
     /// Whether all unflushed pairs and the whole group fit into the base store. If an estimate says
@@ -197,18 +185,15 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         if room(&self.core)? == Headroom::Enough {
             return Ok(true);
         }
-        match self.flush_everything() {
-            Err(error) if error.fault() != Some(Fault::Full) => return Err(error),
-            _ => {}
-        }
+        let flushed = self.seal().and_then(|()| {
+            while self.core.flush_oldest()? {}
+            Ok(())
+        });
+        flushed.or_else(|error| match error.fault() {
+            Some(Fault::Full) => Ok(()),
+            _ => Err(error),
+        })?;
         Ok(room(&self.core)? == Headroom::Enough)
-    }
-
-    /// Flushes all unflushed pairs.
-    fn flush_everything(&mut self) -> Result<(), StoreError> {
-        self.seal()?;
-        while self.core.flush_oldest()? {}
-        Ok(())
     }
 
     /// Writes a group as one record. Errors other than `MaybeCommitted` mean no effect.
@@ -267,14 +252,10 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
                 Err(error) if self.core.flush_to_free_segment()? => {
                     tracing::warn!(%error, "cannot create a log segment; reusing a flushed one");
                 }
-                Ok(None) => {
-                    return Err(StoreError::fatal(Fault::Full, "the log has no free segment"));
-                }
-                Err(error) => {
-                    return Err(StoreError::fatal(
-                        Fault::Full,
-                        format!("the log has no free segment: {error}"),
-                    ));
+                failed => {
+                    let cause = failed.map_or_else(|error| format!(": {error}"), |_| String::new());
+                    let reason = format!("the log has no free segment{cause}");
+                    return Err(StoreError::fatal(Fault::Full, reason));
                 }
             }
         };
@@ -365,9 +346,8 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
                     || memtables.iter().any(|memtable| memtable.is_key_changed(key, since))
             }
             CheckedRead::Range(range) => {
-                let is_staged = !range.is_empty()
-                    && self.staged.range::<[u8], _>(range.bounds()).next().is_some();
-                is_staged || memtables.iter().any(|memtable| memtable.is_changed(range, since))
+                self.staged.range::<[u8], _>(range.bounds()).next().is_some()
+                    || memtables.iter().any(|memtable| memtable.is_changed(range, since))
             }
         };
         !commit.reads.is_empty() && (since < self.dropped || commit.reads.iter().any(is_changed))
@@ -392,8 +372,7 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
                 Write::Clear => None,
                 Write::Add(delta) => {
                     // Not a key in `cleared`: the overlay turns an `Add` to one into a `Set`.
-                    let sum = decode_counter(self.newest(&key)?.as_deref())?.wrapping_add(delta);
-                    Some(Bytes::copy_from_slice(&sum.to_le_bytes()))
+                    Some(add_to_counter(self.newest(&key)?.as_deref(), delta)?)
                 }
             };
             pairs.push((key, value));
@@ -402,9 +381,6 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
     }
 
     fn clear(&self, range: &KeyRange, pairs: &mut Vec<Pair>) -> Result<(), StoreError> {
-        if range.is_empty() {
-            return Ok(());
-        }
         pairs.extend(
             self.staged.range::<[u8], _>(range.bounds()).map(|(key, _)| (key.clone(), None)),
         );

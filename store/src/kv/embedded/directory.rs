@@ -142,8 +142,8 @@ impl DataDirectory {
         map_bytes_max: u64,
         readers_max: u32,
     ) -> Result<(Env<WithoutTls>, PairDatabase), OpenError> {
-        let io = |source| OpenError::Io { directory: self.path.clone(), source };
-        let map_bytes = usize::try_from(map_bytes_max).map_err(|e| io(std::io::Error::other(e)))?;
+        let map_bytes = usize::try_from(map_bytes_max)
+            .map_err(|error| self.io(std::io::Error::other(error)))?;
         self.check_meta_pages()?;
         let mut builder = EnvOpenOptions::new().read_txn_without_tls();
         builder.map_size(map_bytes).max_readers(readers_max.saturating_add(READERS_OWN));
@@ -159,7 +159,6 @@ impl DataDirectory {
 
     /// Creates the log's directory and the format file, unless they exist; returns the secret.
     pub(super) fn begin_log(&mut self) -> Result<u32, OpenError> {
-        let io = |source| OpenError::Io { directory: self.path.clone(), source };
         if let Some(secret) = self.secret() {
             if !self.log().is_dir() {
                 return Err(OpenError::Damaged {
@@ -173,11 +172,13 @@ impl DataDirectory {
             .recursive(true)
             .mode(DIRECTORY_MODE)
             .create(self.log())
-            .map_err(io)?;
-        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(io)?;
+            .map_err(|source| self.io(source))?;
+        File::open(&self.path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|source| self.io(source))?;
         // Hash maps of the standard library are seeded from the operating system's random source.
         let secret = RandomState::new().build_hasher().finish() as u32;
-        write_format(&self.path, secret).map_err(io)?;
+        write_format(&self.path, secret).map_err(|source| self.io(source))?;
         self.secret = Some(secret);
         Ok(secret)
     }
@@ -190,27 +191,34 @@ impl DataDirectory {
         Ok(pairs)
     }
 
+    fn io(&self, source: std::io::Error) -> OpenError {
+        OpenError::Io { directory: self.path.clone(), source }
+    }
+
     fn data_file(&self) -> PathBuf {
         self.path.join("data.mdb")
     }
 
     fn open_failed(&self, error: heed::Error) -> OpenError {
         match error {
-            heed::Error::Io(source) => OpenError::Io { directory: self.path.clone(), source },
+            heed::Error::Io(source) => self.io(source),
             other => OpenError::Damaged { file: self.data_file(), reason: other.to_string() },
         }
     }
 
     fn read_format(&self) -> Result<Option<u32>, OpenError> {
-        let io = |source| OpenError::Io { directory: self.path.clone(), source };
         let mut found = Vec::new();
         match File::open(self.path.join("FORMAT")) {
-            Ok(file) => file.take(1_024).read_to_end(&mut found).map(|_| ()).map_err(io)?,
+            Ok(file) => file
+                .take(1_024)
+                .read_to_end(&mut found)
+                .map(|_| ())
+                .map_err(|source| self.io(source))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.holds_data()? => {
                 return Ok(None);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(self.io(error)),
         }
         let found = String::from_utf8_lossy(&found);
         let secret = found
@@ -229,7 +237,7 @@ impl DataDirectory {
         match std::fs::metadata(self.data_file()) {
             Ok(metadata) => Ok(metadata.len() > 2 * PAGE_BYTES_MIN),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(OpenError::Io { directory: self.path.clone(), source }),
+            Err(source) => Err(self.io(source)),
         }
     }
 

@@ -38,8 +38,7 @@ pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenEr
     let file_bytes = std::fs::metadata(&data_file).map_err(io)?.len();
     let map_bytes_max = file_bytes.max(MAP_BYTES_MIN).next_multiple_of(1 << 20);
     let opened = DataDirectory::open(directory)?;
-    let (env, pairs) = opened.open_environment(map_bytes_max, 1)?;
-    let base = LmdbStore::new(env, pairs, map_bytes_max)?;
+    let base = LmdbStore::open(&opened, map_bytes_max, 1)?;
     let damaged = |error: StoreError| OpenError::Damaged {
         file: data_file.clone(),
         reason: error.to_string(),

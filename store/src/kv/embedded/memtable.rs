@@ -18,6 +18,7 @@ pub(super) use newest_values::LockedMemtables;
 
 use super::record::Pair;
 use crate::kv::KeyRange;
+use crate::kv::range::after;
 use bytes::Bytes;
 use filter::{Filter, Probe};
 use std::collections::{BTreeMap, VecDeque};
@@ -128,10 +129,8 @@ impl Memtable {
 
     /// Whether a key of a range was written after `since`.
     pub(super) fn is_changed(&self, range: &KeyRange, since: u64) -> bool {
-        if self.last() <= since || range.is_empty() {
-            return false;
-        }
-        self.read().range::<[u8], _>(range.bounds()).any(|(_, entry)| entry.newest.sequence > since)
+        let is_new = |(_, entry): (_, &Entry)| entry.newest.sequence > since;
+        self.last() > since && self.read().range::<[u8], _>(range.bounds()).any(is_new)
     }
 
     /// Whether a key was written after `since`.
@@ -219,7 +218,7 @@ impl<'a> MemtableRange<'a> {
             if self.is_reverse {
                 rest.end = last;
             } else {
-                rest.begin = KeyRange::key(&last).end;
+                rest.begin = after(&last);
             }
             self.rest = (!rest.is_empty()).then_some(rest);
         }

@@ -24,7 +24,6 @@ use super::record::{self, BLOCK_BYTES, RecordHeader};
 use super::segment::{ActiveSegment, Segment, name_of, number_of};
 use crate::kv::StoreError;
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -68,6 +67,11 @@ struct SegmentRecords<F> {
     is_cut: bool,
 }
 
+fn io_failed(file: &str) -> impl FnOnce(io::Error) -> RecoveryError + use<> {
+    let file = file.to_owned();
+    move |source| RecoveryError::Io { file, source }
+}
+
 /// Result of scanning a segment.
 enum Scanned<F> {
     /// No record is missing in the base store; the generation is the segment's newest, the offset
@@ -100,11 +104,7 @@ pub(super) fn read<D: Disk>(
     secret: u32,
 ) -> Result<RecoveredLog<D::File>, RecoveryError> {
     let flushed = marks.done;
-    let io = |file: &str| {
-        let file = file.to_owned();
-        move |source| RecoveryError::Io { file, source }
-    };
-    let mut names = disk.names().map_err(io("the log"))?;
+    let mut names = disk.names().map_err(io_failed("the log"))?;
     names.retain(|name| number_of(name).is_some());
     names.sort();
     let mut log = RecoveredLog {
@@ -117,10 +117,10 @@ pub(super) fn read<D: Disk>(
     };
     let mut free_cut = None;
     for name in names {
-        let segment = Segment::open(disk, name.clone()).map_err(io(&name))?;
-        let bytes = read_file(&segment.file).map_err(io(&name))?;
+        let segment = Segment::open(disk, name.clone()).map_err(io_failed(&name))?;
+        let bytes = read_file(&segment.file).map_err(io_failed(&name))?;
         match scan(segment, bytes.into(), flushed, secret)? {
-            Scanned::Records(filled_segment) => log.filled.push(filled_segment),
+            Scanned::Records(filled) => log.filled.push(filled),
             Scanned::Free { segment, generation, cut } => {
                 log.generation = log.generation.max(generation);
                 free_cut = free_cut.or(cut.map(|at| (segment.name.clone(), at)));
@@ -128,7 +128,7 @@ pub(super) fn read<D: Disk>(
             }
         }
     }
-    log.filled.sort_by_key(|filled_segment| filled_segment.generation);
+    log.filled.sort_by_key(|filled| filled.generation);
     log.check_order(free_cut.as_ref())?;
     if log.last < marks.begun {
         let reason = format!(
@@ -137,16 +137,12 @@ pub(super) fn read<D: Disk>(
         );
         return Err(RecoveryError::Damaged { file: String::new(), reason });
     }
-    let segment_cut = log
-        .filled
-        .iter()
-        .find(|filled_segment| filled_segment.is_cut)
-        .map(|filled_segment| (filled_segment.segment.name.clone(), filled_segment.end));
-    log.generation =
-        log.filled.last().map_or(0, |filled_segment| filled_segment.generation).max(log.generation);
+    let cut = log.filled.iter().find(|filled| filled.is_cut);
+    let segment_cut = cut.map(|filled| (filled.segment.name.clone(), filled.end));
+    log.generation = log.filled.last().map_or(0, |last| last.generation).max(log.generation);
     log.recovered = RecoveryReport {
-        records: log.filled.iter().map(|filled_segment| filled_segment.records).sum(),
-        bytes: log.filled.iter().map(|filled_segment| filled_segment.end).sum(),
+        records: log.filled.iter().map(|filled| filled.records).sum(),
+        bytes: log.filled.iter().map(|filled| filled.end).sum(),
         segments: log.filled.len(),
         cut: segment_cut.or(free_cut),
     };
@@ -160,47 +156,38 @@ impl<F: DiskFile> RecoveredLog<F> {
         self.last < sequence
     }
 
+    fn all(&self) -> impl Iterator<Item = &Segment<F>> {
+        self.filled.iter().map(|filled| &filled.segment).chain(&self.free)
+    }
+
     /// Number of segments, and their total bytes.
     pub(super) fn segments(&self) -> (usize, u64) {
-        let all =
-            self.filled.iter().map(|filled_segment| &filled_segment.segment).chain(&self.free);
-        all.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.bytes))
+        self.all().fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.bytes))
     }
 
     fn number_max(&self) -> usize {
-        let names = self
-            .filled
-            .iter()
-            .map(|filled_segment| &filled_segment.segment.name)
-            .chain(self.free.iter().map(|segment| &segment.name));
-        names.filter_map(|name| number_of(name)).max().unwrap_or(0)
+        self.all().filter_map(|segment| number_of(&segment.name)).max().unwrap_or(0)
     }
 
     /// Checks that no record is missing between segments (`RECOVERY-3`).
     fn check_order(&mut self, free_cut: Option<&(String, u64)>) -> Result<(), RecoveryError> {
         let mut before: Option<&SegmentRecords<F>> = None;
-        for filled_segment in &self.filled {
-            if filled_segment.first != self.last + 1 {
+        for filled in &self.filled {
+            if filled.first != self.last + 1 {
                 // A cut record at a segment's beginning may be the missing one; otherwise it
                 // followed the previous segment.
-                let end = before.map(|filled_segment| {
-                    (filled_segment.segment.name.clone(), filled_segment.end)
-                });
-                let (file, offset) =
-                    free_cut.cloned().or(end).unwrap_or((filled_segment.segment.name.clone(), 0));
-                let missing = format!(
-                    "records {} to {}",
-                    self.last + 1,
-                    filled_segment.first.saturating_sub(1)
-                );
+                let name = &filled.segment.name;
+                let end = before.map(|before| (before.segment.name.clone(), before.end));
+                let (file, offset) = free_cut.cloned().or(end).unwrap_or((name.clone(), 0));
+                let (first, last) = (self.last + 1, filled.first.saturating_sub(1));
                 let reason = format!(
-                    "{missing} are missing at offset {offset}: {} continues after them",
-                    filled_segment.segment.name
+                    "records {first} to {last} are missing at offset {offset}: {name} continues \
+                     after them"
                 );
                 return Err(RecoveryError::Damaged { file, reason });
             }
-            self.last = filled_segment.last;
-            before = Some(filled_segment);
+            self.last = filled.last;
+            before = Some(filled);
         }
         Ok(())
     }
@@ -231,12 +218,9 @@ fn scan<F: DiskFile>(
         first = first.or(Some(header));
         last = header.sequence;
         if header.version != record::VERSION {
-            let reason = format!(
-                "has format version {}; this program reads version {}",
-                header.version,
-                record::VERSION
-            );
-            return Err(damaged(at, &reason));
+            let (found, read) = (header.version, record::VERSION);
+            let what = format!("has format version {found}; this program reads version {read}");
+            return Err(damaged(at, &what));
         }
         if header.sequence > flushed {
             let record = bytes.slice(at..at + header.record_bytes());
@@ -252,39 +236,27 @@ fn scan<F: DiskFile>(
     for block in (at..bytes.len()).step_by(BLOCK_BYTES).skip(1) {
         let behind = record::peek(&bytes[block..]).filter(|header| header.sequence > newest);
         if behind.is_some() && record::decode(&bytes[block..], secret).is_some() {
-            return Err(damaged(
-                at,
-                &format!("is damaged: complete records follow it, the next at offset {block}"),
-            ));
+            let what =
+                format!("is damaged: complete records follow it, the next at offset {block}");
+            return Err(damaged(at, &what));
         }
     }
-    let expected = |header: &RecordHeader| match first {
-        Some(first) => {
-            header.generation == first.generation
-                && header.sequence == last + 1
-                && header.sequence > flushed
-        }
-        None => header.sequence > flushed,
+    let is_expected = |header: &RecordHeader| {
+        let follows = |first: RecordHeader| {
+            header.generation == first.generation && header.sequence == last + 1
+        };
+        header.sequence > flushed && first.is_none_or(follows)
     };
-    let is_cut = bytes.get(at..).and_then(record::peek).is_some_and(|header| expected(&header));
+    let is_cut = bytes.get(at..).and_then(record::peek).is_some_and(|header| is_expected(&header));
     let generation = first.map_or(0, |first| first.generation);
-    match first.filter(|_| records > 0) {
-        None => Ok(Scanned::Free { segment, generation, cut: is_cut.then_some(at as u64) }),
-        Some(first) => {
-            let first = first.sequence.max(flushed + 1);
-            Ok(Scanned::Records(SegmentRecords {
-                segment,
-                generation,
-                first,
-                memtable,
-                last,
-                records,
-                end: at as u64,
-                tail,
-                is_cut,
-            }))
-        }
-    }
+    let end = at as u64;
+    let Some(first) = first.filter(|_| records > 0) else {
+        return Ok(Scanned::Free { segment, generation, cut: is_cut.then_some(end) });
+    };
+    let first = first.sequence.max(flushed + 1);
+    let found =
+        SegmentRecords { segment, generation, memtable, first, last, records, end, tail, is_cut };
+    Ok(Scanned::Records(found))
 }
 
 /// A log that is ready for commits.
@@ -302,32 +274,30 @@ pub(super) fn open<D: Disk, B: BaseStore>(
     secret: u32,
 ) -> Result<OpenedLog<D, B>, RecoveryError> {
     let mut log = read(&disk, base.marks()?, secret)?;
-    let io = |file: &str| {
-        let file = file.to_owned();
-        move |source| RecoveryError::Io { file, source }
-    };
     // Make the records durable (`RECOVERY-4`).
-    for filled_segment in &log.filled {
-        let SegmentRecords { segment, end, tail, .. } = filled_segment;
-        if filled_segment.last == log.last {
-            write_fully(&segment.file, tail, end - tail.len() as u64).map_err(io(&segment.name))?;
+    for filled in &log.filled {
+        let SegmentRecords { segment, end, tail, .. } = filled;
+        if filled.last == log.last {
+            write_fully(&segment.file, tail, end - tail.len() as u64)
+                .map_err(io_failed(&segment.name))?;
         }
-        if filled_segment.is_cut {
-            write_zeros(&segment.file, *end, BLOCK_BYTES as u64).map_err(io(&segment.name))?;
+        if filled.is_cut {
+            write_zeros(&segment.file, *end, BLOCK_BYTES as u64)
+                .map_err(io_failed(&segment.name))?;
         }
-        segment.file.sync().map_err(io(&segment.name))?;
+        segment.file.sync().map_err(io_failed(&segment.name))?;
     }
     if let Some((name, at)) = &log.recovered.cut
         && let Some(segment) = log.free.iter().find(|segment| segment.name == *name)
     {
-        write_zeros(&segment.file, *at, BLOCK_BYTES as u64).map_err(io(name))?;
-        segment.file.sync().map_err(io(name))?;
+        write_zeros(&segment.file, *at, BLOCK_BYTES as u64).map_err(io_failed(name))?;
+        segment.file.sync().map_err(io_failed(name))?;
     }
     let (free, others): (Vec<_>, _) =
         log.free.into_iter().partition(|free| free.bytes == options.segment_bytes);
     log.free = free;
     for segment in others {
-        disk.remove(&segment.name).map_err(io(&segment.name))?;
+        disk.remove(&segment.name).map_err(io_failed(&segment.name))?;
     }
     let is_new = log.free.is_empty();
     let number_max = log.number_max() + usize::from(is_new);
@@ -336,20 +306,16 @@ pub(super) fn open<D: Disk, B: BaseStore>(
         Some(segment) => segment,
         None => {
             let name = name_of(number_max);
-            let file = disk.create(&name, options.segment_bytes).map_err(io(&name))?;
+            let file = disk.create(&name, options.segment_bytes).map_err(io_failed(&name))?;
             Segment { name, file, bytes: options.segment_bytes }
         }
     };
-    let sealed: VecDeque<_> = log
+    let sealed = log
         .filled
         .into_iter()
-        .map(|filled_segment| Sealed {
-            memtable: Arc::new(filled_segment.memtable),
-            segment: filled_segment.segment,
-        })
-        .collect();
+        .map(|filled| Sealed { memtable: Arc::new(filled.memtable), segment: filled.segment });
     let initial = InitialState {
-        sealed,
+        sealed: sealed.collect(),
         free: log.free,
         segments,
         number_max,

@@ -10,8 +10,7 @@ use super::base_store::BaseStore;
 use super::disk::Disk;
 use super::engine_core::EngineCore;
 use super::memtable::{MemtableRange, MemtableView};
-use super::merge::Merge;
-use crate::kv::limits::PAGE_BYTES_MAX;
+use super::merge::{Merge, MergedPair};
 use crate::kv::{Page, RangeRead, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -73,11 +72,10 @@ impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
         }
     }
 
-    /// Reads one page of a range, bounded by its limit and by [`PAGE_BYTES_MAX`].
+    /// Reads one page of a range, bounded by its limit and by its bytes.
     pub(super) fn page(&self, read: &RangeRead) -> Result<Page, StoreError> {
-        let mut page = Page::default();
         if read.range.is_empty() {
-            return Ok(page);
+            return Ok(Page::default());
         }
         let mut merge = Merge::new(read.is_reverse);
         for memtable in &self.view.memtables {
@@ -89,17 +87,8 @@ impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
             ))?;
         }
         merge.base(self.core.base.range(&self.base, &read.range, read.is_reverse)?)?;
-        let mut bytes = 0;
-        while let Some(found) = merge.next()? {
-            let Some((key, value)) = found.pair() else { continue };
-            if page.pairs.len() == read.limit || bytes >= PAGE_BYTES_MAX {
-                page.has_more = true;
-                break;
-            }
-            bytes += key.len() + value.len();
-            page.pairs.push((key, value));
-        }
-        Ok(page)
+        let found = std::iter::from_fn(|| merge.next().transpose());
+        Page::collect(found.filter_map(|found| found.map(MergedPair::pair).transpose()), read.limit)
     }
 }
 

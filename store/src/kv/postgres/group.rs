@@ -83,12 +83,11 @@ impl CommitGroup {
     }
 
     fn changes_in(&self, range: &KeyRange) -> bool {
-        let overlaps = |cleared: &KeyRange| cleared.begin < range.end && range.begin < cleared.end;
-        self.writes_in(range) || self.cleared.iter().any(overlaps)
+        self.writes_in(range) || self.cleared.iter().any(|cleared| cleared.overlaps(range))
     }
 
     fn writes_in(&self, range: &KeyRange) -> bool {
-        !range.is_empty() && self.written.range::<[u8], _>(range.bounds()).next().is_some()
+        self.written.range::<[u8], _>(range.bounds()).next().is_some()
     }
 }
 

@@ -54,7 +54,7 @@ impl EngineReads for SimulatedTransaction {
 
     async fn page(&mut self, read: RangeRead) -> Result<Page, StoreError> {
         let Snapshot { handle, opened } = &self.snapshot;
-        Ok(handle.now().read(opened)?.page_at(opened.version, &read))
+        handle.now().read(opened)?.page_at(opened.version, &read)
     }
 
     async fn check_range(&mut self, range: KeyRange) -> Result<(), StoreError> {

@@ -8,9 +8,8 @@
 //!
 //! The caller passes in the time; faults are elsewhere.
 
-use crate::kv::limits::PAGE_BYTES_MAX;
 use crate::kv::overlay::Write;
-use crate::kv::{KeyRange, Page, RangeRead, StoreError, decode_counter};
+use crate::kv::{KeyRange, Page, RangeRead, StoreError, add_to_counter};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -36,7 +35,7 @@ struct Committed {
     cleared: Vec<KeyRange>,
 }
 
-/// The values of one key, oldest first; `None` where it was is_absent.
+/// The values of one key, oldest first; `None` where it was absent.
 type History = Vec<(u64, Option<Bytes>)>;
 
 #[derive(Debug, Default)]
@@ -66,16 +65,16 @@ impl Versions {
         newest.flatten().collect()
     }
 
-    /// Reads one page of a range, bounded by its limit and by [`PAGE_BYTES_MAX`].
-    pub(super) fn page_at(&self, version: u64, read: &RangeRead) -> Page {
-        if read.range.is_empty() {
-            return Page::default();
-        }
+    /// Reads one page of a range, bounded by its limit and by its bytes.
+    pub(super) fn page_at(&self, version: u64, read: &RangeRead) -> Result<Page, StoreError> {
         let found = self
             .pairs
             .range::<[u8], _>(read.range.bounds())
-            .filter_map(|(key, history)| Some((key.clone(), live_at(history, version)?)));
-        if read.is_reverse { page_of(found.rev(), read.limit) } else { page_of(found, read.limit) }
+            .filter_map(|(key, history)| Some(Ok((key.clone(), live_at(history, version)?))));
+        match read.is_reverse {
+            true => Page::collect(found.rev(), read.limit),
+            false => Page::collect(found, read.limit),
+        }
     }
 
     /// Whether a range that the proposal read was written since.
@@ -104,8 +103,8 @@ impl Versions {
                 Write::Set(value) => Some(value),
                 Write::Clear => None,
                 Write::Add(delta) => {
-                    let before = decode_counter(self.value_at(self.newest, &key).as_deref())?;
-                    Some(Bytes::copy_from_slice(&before.wrapping_add(delta).to_le_bytes()))
+                    let before = self.value_at(self.newest, &key);
+                    Some(add_to_counter(before.as_deref(), delta)?)
                 }
             };
             keys.insert(key.clone());
@@ -133,19 +132,13 @@ impl Versions {
         while self.log.front().is_some_and(|first| first.at < since) {
             self.log.pop_front();
         }
-        while let Some((superseding, key)) = self.superseded.pop_front() {
-            if superseding > version {
-                self.superseded.push_front((superseding, key));
-                return;
-            }
+        while let Some((_, key)) = self.superseded.pop_front_if(|(at, _)| *at <= version) {
             self.trim_key(version, &key);
         }
     }
 
     fn trim_key(&mut self, version: u64, key: &Bytes) {
-        let Some(history) = self.pairs.get_mut(key) else {
-            return;
-        };
+        let Some(history) = self.pairs.get_mut(key) else { return };
         let visible = history.partition_point(|(written, _)| *written <= version);
         history.drain(..visible.saturating_sub(1));
         if matches!(history.as_slice(), [(written, None)] if *written <= version) {
@@ -156,32 +149,14 @@ impl Versions {
 
 impl Committed {
     fn touches(&self, range: &KeyRange) -> bool {
-        if range.is_empty() {
-            return false;
-        }
-        let overlaps = |cleared: &KeyRange| cleared.begin < range.end && range.begin < cleared.end;
         self.keys.range::<[u8], _>(range.bounds()).next().is_some()
-            || self.cleared.iter().any(overlaps)
+            || self.cleared.iter().any(|cleared| cleared.overlaps(range))
     }
 }
 
 fn live_at(history: &History, version: u64) -> Option<Bytes> {
     let visible = history.partition_point(|(written, _)| *written <= version);
     visible.checked_sub(1).and_then(|last| history[last].1.clone())
-}
-
-fn page_of(found: impl Iterator<Item = (Bytes, Bytes)>, limit: usize) -> Page {
-    let mut page = Page::default();
-    let mut bytes = 0;
-    for (key, value) in found {
-        if page.pairs.len() == limit || bytes >= PAGE_BYTES_MAX {
-            page.has_more = true;
-            return page;
-        }
-        bytes += key.len() + value.len();
-        page.pairs.push((key, value));
-    }
-    page
 }
 
 #[cfg(test)]
