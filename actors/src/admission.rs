@@ -5,7 +5,8 @@
 //! never gives a permit again, and closes only while none is out, so an actor behind a closed admission
 //! has nothing left to do.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+use triggers_protocol::lock::lock;
 
 /// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +52,7 @@ impl Admission {
     /// # Errors
     /// [`Rejected`].
     pub fn enter(self: &Arc<Self>, bytes: usize) -> Result<Permit, Rejected> {
-        let mut inside = self.lock();
+        let mut inside = lock(&self.in_flight);
         if inside.is_closed {
             return Err(Rejected::Closed);
         }
@@ -66,25 +67,20 @@ impl Admission {
 
     /// Closes the admission if nothing is in flight; whether it is closed now.
     pub fn close_if_idle(&self) -> bool {
-        let mut inside = self.lock();
+        let mut inside = lock(&self.in_flight);
         inside.is_closed |= inside.requests == 0;
         inside.is_closed
     }
 
     /// Closes the admission for good, because the actor behind it is gone.
     pub fn close(&self) {
-        self.lock().is_closed = true;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, InFlight> {
-        // Nothing panics while holding the lock, so a poisoned lock still guards valid numbers.
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.in_flight).is_closed = true;
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut inside = self.admission.lock();
+        let mut inside = lock(&self.admission.in_flight);
         inside.requests -= 1;
         inside.bytes -= self.bytes;
     }
@@ -131,7 +127,7 @@ mod tests {
                 permits.extend(admission.enter(bytes));
                 let total: usize = permits.iter().map(|permit| permit.bytes).sum();
                 prop_assert!(permits.len() <= 5 && total <= 100);
-                prop_assert_eq!(admission.lock().bytes, total);
+                prop_assert_eq!(lock(&admission.in_flight).bytes, total);
             }
         }
     }

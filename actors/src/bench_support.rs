@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::{Environment, EventId, PartitionId, SubscriptionId, Timestamp};
-use triggers_store::tables::batch::{Activity, Applied, OperationLimits};
+use triggers_store::tables::batch::{Activity, Applied};
 use triggers_store::tables::cluster::ClusterView;
 use triggers_store::tables::inbox::{Counts, InboxState};
 use triggers_store::tables::operations::{DeleteEvent, Operation};
@@ -69,16 +69,7 @@ impl InboxPlanning {
     /// An inbox that has loaded an empty tenant.
     pub fn new() -> Self {
         let options = BrokerOptions::default();
-        let limits = BatchLimits {
-            events_max: options.batch_events_max,
-            bytes_max: options.batch_bytes_max,
-            operations: OperationLimits {
-                idempotency_retention: options.idempotency_retention,
-                attempt_time: options.claim_time(),
-                disable_after: options.delivery.disable_after,
-                subscriptions_max: options.delivery.subscriptions_max,
-            },
-        };
+        let limits = BatchLimits::from(&options);
         let permits = DeliveryPermits::new(1, usize::MAX);
         let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), permits);
         let mut machine = InboxMachine::new(Environment::system(), limits, dispatcher);

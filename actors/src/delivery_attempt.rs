@@ -1,7 +1,7 @@
 //! The delivery attempt: one actor for each webhook in flight, from its claim to its completion.
 //!
-//! It sends the webhook through the [`WebhookSender`] and reports the outcome through the
-//! [`AttemptReport`] of the inbox, which supervises it. A webhook that waits for a later attempt is
+//! It sends the webhook through the [`WebhookSender`] and submits the outcome to the inbox, which
+//! supervises it. A webhook that waits for a later attempt is
 //! a row, not an actor, so a million of them cost nothing here
 //! (`docs/adr/0006-retries-are-rows.md`). After a crash the claim expires and the webhook is sent
 //! again under the same webhook id.
@@ -11,14 +11,16 @@
 
 use crate::delivery::verdict::verdict;
 use crate::delivery::{DeliveryPermit, SendFailure, SendOutcome, Webhook, WebhookSender};
+use crate::inbox::message::InboxMessage;
+use crate::inbox::request::Request;
+use crate::partition::receive;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use triggers_protocol::{Environment, Timestamp};
-use triggers_store::kv::BoxFuture;
 use triggers_store::tables::batch::{Claimed, EndpointHealth};
-use triggers_store::tables::operations::{AttemptResult, CompleteAttempt};
+use triggers_store::tables::operations::{AttemptResult, CompleteAttempt, Operation};
 use triggers_store::tables::rows::SubscriptionRow;
 
 /// Time allowed beyond the sender's own timeout.
@@ -28,23 +30,6 @@ const STORE_WAIT_MIN: Duration = Duration::from_millis(100);
 const STORE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Time for one try to store the outcome.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Stores the outcomes of attempts.
-pub(crate) trait AttemptReport: Send + Sync {
-    /// Tries once to store an outcome.
-    fn complete(&self, complete: CompleteAttempt, deadline: Instant) -> BoxFuture<'_, Reported>;
-}
-
-/// The answer to a reported outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reported {
-    /// The outcome is stored, or the attempt is no longer wanted.
-    Done,
-    /// The inbox has stopped.
-    Stopped,
-    /// The outcome could not be stored; the attempt tries again.
-    Failed,
-}
 
 /// The type of the actor.
 pub(crate) struct DeliveryAttempt;
@@ -58,7 +43,7 @@ pub(crate) enum DeliveryAttemptMessage {
 
 /// What a delivery attempt needs.
 pub(crate) struct DeliveryAttemptArguments {
-    pub(crate) report: Box<dyn AttemptReport>,
+    pub(crate) inbox: ActorRef<InboxMessage>,
     pub(crate) sender: Arc<dyn WebhookSender>,
     pub(crate) environment: Environment,
     pub(crate) subscription: Arc<SubscriptionRow>,
@@ -149,9 +134,11 @@ impl DeliveryAttemptArguments {
         let mut wait = STORE_WAIT_MIN;
         while self.environment.now() < self.until {
             let deadline = Instant::now() + STORE_TIMEOUT;
-            match self.report.complete(complete.clone(), deadline).await {
-                Reported::Done | Reported::Stopped => return,
-                Reported::Failed => {}
+            let footprint = complete.footprint();
+            let (request, reply) = Request::new(complete.clone(), footprint, deadline, None);
+            let has_stopped = self.inbox.cast(InboxMessage::Submit(request)).is_err();
+            if has_stopped || receive(reply, deadline).await.is_ok() {
+                return;
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(STORE_WAIT_MAX);

@@ -9,9 +9,10 @@
 //! counted from its pass until it is answered, so nothing is in flight behind a gate that is parked
 //! and empty; `GATE-3` a gate that is gone stays gone.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+use triggers_protocol::lock::lock;
 
 /// The gate of a partition.
 #[derive(Debug, Default)]
@@ -45,7 +46,7 @@ impl Gate {
             // Registered before the check, so that no change in between is missed.
             let changed = self.changed.notified();
             {
-                let mut counted = self.lock();
+                let mut counted = lock(&self.counted);
                 match counted.state {
                     GateState::Open => {
                         counted.passes += 1;
@@ -78,7 +79,7 @@ impl Gate {
     pub(crate) async fn emptied(&self, until: Instant) -> bool {
         loop {
             let changed = self.changed.notified();
-            if self.lock().passes == 0 {
+            if lock(&self.counted).passes == 0 {
                 return true;
             }
             if timeout_at(until, changed).await.is_err() {
@@ -88,17 +89,12 @@ impl Gate {
     }
 
     fn set(&self, state: GateState) {
-        let mut counted = self.lock();
+        let mut counted = lock(&self.counted);
         if counted.state != GateState::Gone {
             counted.state = state;
         }
         drop(counted);
         self.changed.notify_waiters();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counted> {
-        // Nothing panics while holding the lock.
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,14 +102,14 @@ impl GatePass {
     /// Another pass for a part of the same request. It ignores a parked gate, because the transfer
     /// waits for the full request.
     pub(crate) fn again(&self) -> Self {
-        self.0.lock().passes += 1;
+        lock(&self.0.counted).passes += 1;
         Self(self.0.clone())
     }
 }
 
 impl Drop for GatePass {
     fn drop(&mut self) {
-        let mut counted = self.0.lock();
+        let mut counted = lock(&self.0.counted);
         counted.passes -= 1;
         let is_awaited = counted.passes == 0 && counted.state != GateState::Open;
         drop(counted);

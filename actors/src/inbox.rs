@@ -33,14 +33,15 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use signals::InboxSignals;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use triggers_protocol::lock::lock;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{SubscriptionId, TenantId, Timestamp};
 use triggers_store::kv::{Fault, Ordered, Run, Store, StoreError};
-use triggers_store::tables::batch::{Applied, OperationLimits};
+use triggers_store::tables::batch::Applied;
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::{self, TableError};
@@ -61,7 +62,7 @@ pub(crate) struct InboxArguments {
     pub(crate) store: Store,
     pub(crate) options: Arc<BrokerOptions>,
     /// Permits for commits in flight on this node, given in the order of asking, so tenants take turns.
-    pub(crate) commit_slots: Arc<Semaphore>,
+    pub(crate) commit_permits: Arc<Semaphore>,
     pub(crate) signals: Arc<InboxSignals>,
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) delivery: Arc<Delivery>,
@@ -89,16 +90,7 @@ impl Actor for Inbox {
         arguments: InboxArguments,
     ) -> Result<InboxState, ActorProcessingErr> {
         let options = &arguments.options;
-        let limits = BatchLimits {
-            events_max: options.batch_events_max,
-            bytes_max: options.batch_bytes_max,
-            operations: OperationLimits {
-                idempotency_retention: options.idempotency_retention,
-                attempt_time: options.claim_time(),
-                disable_after: options.delivery.disable_after,
-                subscriptions_max: options.delivery.subscriptions_max,
-            },
-        };
+        let limits = BatchLimits::from(&**options);
         let permits = arguments.delivery.permits.quiescing_with(arguments.is_quiescing.clone());
         let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), permits);
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
@@ -221,7 +213,7 @@ async fn deliver(
     let Dispatched { subscription, attempts: begun, until } = dispatched;
     for (claimed, permit) in begun {
         let attempt = DeliveryAttemptArguments {
-            report: Box::new(myself.clone()),
+            inbox: myself.clone(),
             sender: arguments.delivery.sender.clone(),
             environment: arguments.store.environment().clone(),
             subscription: subscription.clone(),
@@ -331,8 +323,8 @@ impl OrderNotice {
     fn callback(self: &Arc<Self>, applied: Applied, finished: Finished) -> Ordered {
         let notice = self.clone();
         Box::new(move || {
-            let mut is_closed = notice.lock();
-            if !std::mem::replace(&mut is_closed, true) {
+            let mut is_closed = lock(&notice.is_closed);
+            if !std::mem::replace(&mut *is_closed, true) {
                 // An inbox that is gone begins nothing more.
                 let _ = notice.inbox.cast(InboxMessage::Ordered(Box::new(applied), finished));
             }
@@ -341,12 +333,7 @@ impl OrderNotice {
 
     /// Sends no notice from now on; whether one was sent.
     fn close(&self) -> bool {
-        std::mem::replace(&mut self.lock(), true)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        // Nothing panics while holding the lock.
-        self.is_closed.lock().unwrap_or_else(PoisonError::into_inner)
+        std::mem::replace(&mut *lock(&self.is_closed), true)
     }
 }
 
@@ -355,7 +342,7 @@ async fn run_batch(
     batch: &InboxBatch,
     order: &Arc<OrderNotice>,
 ) -> Result<Applied, TableError> {
-    let _permit = arguments.commit_slots.acquire().await.expect("the semaphore is never closed");
+    let _permit = arguments.commit_permits.acquire().await.expect("the semaphore is never closed");
     if batch.is_abandoned() {
         let reason = "no caller waits for the batch any more";
         return Err(StoreError::fatal(Fault::DeadlinePassed, reason).into());

@@ -4,7 +4,8 @@
 //! - `KEYED-LIMIT-2`: a dropped permit is free again, and only keys with permits take memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+use triggers_protocol::lock::lock;
 
 /// Counts what each key has in flight; clones share the counts.
 #[derive(Debug, Clone)]
@@ -25,21 +26,16 @@ impl<K> Default for KeyedLimit<K> {
 }
 
 impl<K> KeyedLimit<K> {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, usize>> {
-        // Nothing panics while holding the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether no key has anything in flight.
     pub fn is_idle(&self) -> bool {
-        self.lock().is_empty()
+        lock(&self.0).is_empty()
     }
 }
 
 impl<K: Ord + Clone> KeyedLimit<K> {
     /// A permit for `amount` more of a key; `None` if the key would then exceed `max`.
     pub fn acquire(&self, key: K, amount: usize, max: usize) -> Option<KeyedPermit<K>> {
-        let mut counts = self.lock();
+        let mut counts = lock(&self.0);
         let total = counts.get(&key).copied().unwrap_or(0).saturating_add(amount);
         if total > max {
             return None;
@@ -51,7 +47,7 @@ impl<K: Ord + Clone> KeyedLimit<K> {
 
 impl<K: Ord> Drop for KeyedPermit<K> {
     fn drop(&mut self) {
-        let mut counts = self.limit.lock();
+        let mut counts = lock(&self.limit.0);
         if let Some(total) = counts.get_mut(&self.key) {
             *total -= self.amount;
             if *total == 0 {

@@ -13,8 +13,8 @@ use crate::membership::{
     ClusterSnapshot, Membership, MembershipArguments, MembershipMessage, NodeCondition,
     NodeSnapshot,
 };
-use crate::options::{BrokerOptions, ClusterOptions};
-use crate::partition::RoutingTable;
+use crate::options::{BrokerOptions, ClusterOptions, DeliveryOptions};
+use crate::partition::{PartitionContext, RoutingTable};
 use crate::partition_supervisor::{
     PartitionSupervisor, PartitionSupervisorArguments, PartitionSupervisorMessage, TransferContext,
 };
@@ -26,7 +26,7 @@ use ractor_cluster::RactorMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use triggers_protocol::PartitionId;
@@ -96,14 +96,14 @@ pub struct Node {
     router: Router,
     settings: StoreSettings,
     delivery: Arc<Delivery>,
-    routing: Arc<ArcSwap<RoutingTable>>,
-    cluster: Option<JoinedCluster>,
+    watch: NodeWatch,
     supervisor: ActorRef<NodeMessage>,
     /// The task of the supervisor; none after it has ended.
     running: Option<JoinHandle<()>>,
 }
 
 /// The parts of a node that exist only in a cluster.
+#[derive(Clone)]
 struct JoinedCluster {
     directory: Directory,
     snapshot: Arc<ArcSwap<ClusterSnapshot>>,
@@ -155,7 +155,7 @@ impl Node {
             partitions_count,
             incarnation,
             partitions,
-            routing: node.routing.clone(),
+            routing: node.watch.routing.clone(),
             directory: directory.clone(),
             transport,
             snapshot: snapshot.clone(),
@@ -167,7 +167,7 @@ impl Node {
         if !matches!(timeout(START_TIMEOUT, has_joined).await, Ok(Ok(()))) {
             return Err(StartError::Join);
         }
-        node.cluster = Some(JoinedCluster { directory, snapshot, membership });
+        node.watch.cluster = Some(JoinedCluster { directory, snapshot, membership });
         Ok(node)
     }
 
@@ -180,31 +180,29 @@ impl Node {
     ) -> Result<(Self, ActorRef<PartitionSupervisorMessage>), StartError> {
         let store = arguments.store.clone();
         let options = Arc::new(arguments.options.clone());
-        let (webhooks, bytes) =
-            (options.delivery.in_flight_max, options.delivery.in_flight_bytes_max);
-        let delivery = Arc::new(Delivery {
-            sender: arguments.sender.clone(),
-            permits: DeliveryPermits::new(webhooks, bytes),
-        });
+        let DeliveryOptions { in_flight_max, in_flight_bytes_max, .. } = options.delivery;
+        let permits = DeliveryPermits::new(in_flight_max, in_flight_bytes_max);
+        let delivery = Arc::new(Delivery { sender: arguments.sender.clone(), permits });
         let routing = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
         let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
-        let partitions = PartitionSupervisorArguments {
-            guards,
+        let inboxes_max = options.inboxes_max.div_ceil(usize::from(settings.partitions.max(1)));
+        let context = PartitionContext {
             store: store.clone(),
             options: options.clone(),
-            partitions: settings.partitions,
-            routing: routing.clone(),
+            commit_permits: Arc::new(Semaphore::new(options.commits_in_flight_max)),
             delivery: delivery.clone(),
-            transfers,
+            inboxes_max: inboxes_max.max(4),
         };
+        let partitions =
+            PartitionSupervisorArguments { guards, context, routing: routing.clone(), transfers };
         let root = supervisor.get_cell();
         let spawned =
             PartitionSupervisor::spawn_linked(None, PartitionSupervisor, partitions, root);
         let (partitions, _) = spawned.await?;
         let router =
             Router::new(store, options, settings.partitions, routing.clone(), delivery.clone());
-        let running = Some(running);
-        let node = Self { router, settings, delivery, routing, cluster: None, supervisor, running };
+        let (watch, running) = (NodeWatch { routing, cluster: None }, Some(running));
+        let node = Self { router, settings, delivery, watch, supervisor, running };
         Ok((node, partitions))
     }
 
@@ -220,17 +218,12 @@ impl Node {
 
     /// The known owners of partitions; none if the node runs alone.
     pub fn directory(&self) -> Option<Directory> {
-        self.cluster.as_ref().map(|cluster| cluster.directory.clone())
+        self.watch.cluster.as_ref().map(|cluster| cluster.directory.clone())
     }
 
     /// A watch that other tasks can use to observe the node.
     pub fn watch(&self) -> NodeWatch {
-        let cluster = self.cluster.as_ref();
-        NodeWatch {
-            routing: self.routing.clone(),
-            snapshot: cluster.map(|cluster| cluster.snapshot.clone()),
-            membership: cluster.map(|cluster| cluster.membership.clone()),
-        }
+        self.watch.clone()
     }
 
     /// Waits until the supervisor tree has given up: after repeated failures, or because another
@@ -253,7 +246,7 @@ impl Node {
 
     /// Stops the tree. Call it once no request is in flight.
     pub async fn stop(self) {
-        if let Some(cluster) = &self.cluster {
+        if let Some(cluster) = &self.watch.cluster {
             // The membership stops first and removes this node's row while the rest still runs.
             let _ = cluster.membership.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
         }
@@ -268,8 +261,7 @@ impl Node {
 #[derive(Clone)]
 pub struct NodeWatch {
     routing: Arc<ArcSwap<RoutingTable>>,
-    snapshot: Option<Arc<ArcSwap<ClusterSnapshot>>>,
-    membership: Option<ActorRef<MembershipMessage>>,
+    cluster: Option<JoinedCluster>,
 }
 
 impl NodeWatch {
@@ -280,14 +272,14 @@ impl NodeWatch {
 
     /// The observed cluster; none if the node runs alone.
     pub fn snapshot(&self) -> Option<Arc<ClusterSnapshot>> {
-        self.snapshot.as_ref().map(|snapshot| snapshot.load_full())
+        self.cluster.as_ref().map(|cluster| cluster.snapshot.load_full())
     }
 
     /// Begins to transfer all partitions to other nodes. It has no effect if the node runs alone.
     pub fn drain(&self) {
-        if let Some(membership) = &self.membership {
+        if let Some(cluster) = &self.cluster {
             // A membership that has stopped has ended the node.
-            let _ = membership.cast(MembershipMessage::Drain);
+            let _ = cluster.membership.cast(MembershipMessage::Drain);
         }
     }
 

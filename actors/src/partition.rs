@@ -14,12 +14,11 @@ mod routing;
 mod sweeper;
 
 pub(crate) use inbox_table::InboxTable;
-pub(crate) use routing::{PartitionHandle, RoutingTable, receive};
+pub(crate) use routing::{PartitionHandle, RoutingTable, ServedPartition, receive};
 
 use crate::admission::Admission;
 use crate::delivery::Delivery;
 use crate::error::BrokerError;
-use crate::gate::Gate;
 use crate::inbox::handle::{Arrivals, InboxHandle};
 use crate::inbox::signals::InboxSignals;
 use crate::inbox::{Inbox, InboxArguments};
@@ -30,7 +29,6 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use routing::PartitionMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use sweeper::{Sweeper, SweeperArguments, SweeperMessage};
 use tokio::sync::Semaphore;
@@ -38,7 +36,6 @@ use tokio::time::Instant;
 use triggers_protocol::TenantId;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_store::kv::{Run, Store};
-use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox;
 use triggers_store::tables::keys::TenantKeys;
 
@@ -53,11 +50,8 @@ pub(crate) struct Partition;
 /// What a partition needs to start. A partition that is restarted keeps all of it.
 #[derive(Clone)]
 pub(crate) struct PartitionArguments {
-    guard: Arc<Guard>,
-    inboxes: Arc<InboxTable>,
-    gate: Arc<Gate>,
-    is_quiescing: Arc<AtomicBool>,
-    context: Arc<PartitionContext>,
+    pub(crate) served: ServedPartition,
+    pub(crate) context: Arc<PartitionContext>,
 }
 
 /// What all partitions of a node share.
@@ -78,37 +72,9 @@ pub(crate) struct PartitionState {
 }
 
 impl PartitionArguments {
-    /// A partition that this node has not served under this guard before.
-    pub(crate) fn new(guard: Guard, context: Arc<PartitionContext>) -> Self {
-        Self {
-            guard: Arc::new(guard),
-            inboxes: Arc::default(),
-            gate: Arc::default(),
-            is_quiescing: Arc::default(),
-            context,
-        }
-    }
-
-    /// A partition whose actor has failed.
-    pub(crate) fn again(failed: &PartitionHandle, context: Arc<PartitionContext>) -> Self {
-        Self {
-            guard: failed.guard.clone(),
-            inboxes: failed.inboxes.clone(),
-            gate: failed.gate.clone(),
-            is_quiescing: failed.is_quiescing.clone(),
-            context,
-        }
-    }
-
     /// The handle to the partition's actor.
     pub(crate) fn handle(&self, actor: ActorRef<PartitionMessage>) -> PartitionHandle {
-        PartitionHandle {
-            actor,
-            guard: self.guard.clone(),
-            inboxes: self.inboxes.clone(),
-            gate: self.gate.clone(),
-            is_quiescing: self.is_quiescing.clone(),
-        }
+        PartitionHandle { actor, served: self.served.clone() }
     }
 }
 
@@ -123,7 +89,7 @@ impl Actor for Partition {
         arguments: PartitionArguments,
     ) -> Result<PartitionState, ActorProcessingErr> {
         // The inboxes of a failed actor of this partition have ended with it.
-        arguments.inboxes.close_all();
+        arguments.served.inboxes.close_all();
         let period = arguments.context.options.inbox_idle_timeout / 2;
         let period = period.max(Duration::from_millis(10));
         drop(myself.send_interval(period, || PartitionMessage::CloseIdle));
@@ -168,7 +134,7 @@ impl Actor for Partition {
                 state.inbox_failed(&actor, &error.to_string());
             }
             SupervisionEvent::ActorTerminated(actor, ..) => {
-                drop(state.arguments.inboxes.remove_actor(actor.get_id()));
+                drop(state.arguments.served.inboxes.remove_actor(actor.get_id()));
             }
             _ => {}
         }
@@ -186,7 +152,7 @@ impl PartitionState {
         myself: &ActorRef<PartitionMessage>,
         tenant: TenantId,
     ) -> Result<Arc<InboxHandle>, BrokerError> {
-        let inboxes = &self.arguments.inboxes;
+        let inboxes = &self.arguments.served.inboxes;
         if let Some(open) = inboxes.get(&tenant) {
             return Ok(open);
         }
@@ -202,7 +168,7 @@ impl PartitionState {
             }
         }
         let handle = Arc::new(self.spawn(myself, &tenant).await?);
-        self.arguments.inboxes.insert(tenant, handle.clone());
+        self.arguments.served.inboxes.insert(tenant, handle.clone());
         Ok(handle)
     }
 
@@ -211,21 +177,21 @@ impl PartitionState {
         myself: &ActorRef<PartitionMessage>,
         tenant: &TenantId,
     ) -> Result<InboxHandle, BrokerError> {
-        let PartitionArguments { guard, context, .. } = &self.arguments;
+        let PartitionArguments { served, context } = &self.arguments;
         let options = &context.options;
         let signals = Arc::new(InboxSignals::new());
         let arrivals = Arc::<Arrivals>::default();
         let arguments = InboxArguments {
             tenant: tenant.clone(),
-            guard: guard.clone(),
-            keys: Arc::new(TenantKeys::new(guard.partition, tenant)),
+            guard: served.guard.clone(),
+            keys: Arc::new(TenantKeys::new(served.guard.partition, tenant)),
             store: context.store.clone(),
             options: options.clone(),
-            commit_slots: context.commit_permits.clone(),
+            commit_permits: context.commit_permits.clone(),
             signals: signals.clone(),
             arrivals: arrivals.clone(),
             delivery: context.delivery.clone(),
-            is_quiescing: self.arguments.is_quiescing.clone(),
+            is_quiescing: served.is_quiescing.clone(),
         };
         let spawned = Inbox::spawn_linked(None, Inbox, arguments, myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| {
@@ -237,7 +203,9 @@ impl PartitionState {
     }
 
     fn inbox_failed(&mut self, actor: &ActorCell, error: &str) {
-        let Some(tenant) = self.arguments.inboxes.remove_actor(actor.get_id()) else { return };
+        let Some(tenant) = self.arguments.served.inboxes.remove_actor(actor.get_id()) else {
+            return;
+        };
         let (now, options) = (self.now(), &self.arguments.context.options);
         let failures = self
             .failures
@@ -271,7 +239,7 @@ impl PartitionState {
     fn close_idle(&mut self) {
         let now = self.now();
         let since = now.saturating_sub(self.arguments.context.options.inbox_idle_timeout);
-        for (next, tenant) in self.arguments.inboxes.close_idle(since) {
+        for (next, tenant) in self.arguments.served.inboxes.close_idle(since) {
             self.agenda.note(next, tenant);
         }
         self.failures.retain(|_, failures| !failures.is_calm(now));
@@ -292,7 +260,8 @@ async fn start_sweeper(
 }
 
 async fn read_pointers(partition: ActorRef<PartitionMessage>, arguments: PartitionArguments) {
-    let PartitionArguments { guard, context, .. } = &arguments;
+    let PartitionArguments { served, context } = &arguments;
+    let guard = &served.guard;
     let run = Run::idempotent(Instant::now() + context.options.commit_timeout);
     let pointers =
         context.store.run(run, |tx| Box::pin(inbox::wakes(tx, guard, ENTRIES_READ_MAX))).await;

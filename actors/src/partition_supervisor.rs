@@ -12,10 +12,8 @@ mod transfer;
 
 pub(crate) use transfer::TransferContext;
 
-use crate::delivery::Delivery;
-use crate::options::BrokerOptions;
 use crate::partition::{
-    Partition, PartitionArguments, PartitionContext, PartitionHandle, RoutingTable,
+    Partition, PartitionArguments, PartitionContext, PartitionHandle, RoutingTable, ServedPartition,
 };
 use crate::supervision::RestartIntensity;
 use arc_swap::ArcSwap;
@@ -23,9 +21,8 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use ractor_cluster::RactorMessage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use triggers_protocol::PartitionId;
-use triggers_store::kv::Store;
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::rows::Fence;
 
@@ -51,12 +48,8 @@ pub(crate) enum PartitionSupervisorMessage {
 pub(crate) struct PartitionSupervisorArguments {
     /// Partitions to serve from the start.
     pub(crate) guards: Vec<Guard>,
-    pub(crate) store: Store,
-    pub(crate) options: Arc<BrokerOptions>,
-    /// Number of partitions of the store.
-    pub(crate) partitions: u16,
+    pub(crate) context: PartitionContext,
     pub(crate) routing: Arc<ArcSwap<RoutingTable>>,
-    pub(crate) delivery: Arc<Delivery>,
     /// None on a node that runs alone.
     pub(crate) transfers: Option<TransferContext>,
 }
@@ -82,20 +75,14 @@ impl Actor for PartitionSupervisor {
         myself: ActorRef<PartitionSupervisorMessage>,
         arguments: PartitionSupervisorArguments,
     ) -> Result<PartitionSupervisorState, ActorProcessingErr> {
-        let PartitionSupervisorArguments { guards, store, options, partitions, .. } = arguments;
-        let context = Arc::new(PartitionContext {
-            store,
-            commit_permits: Arc::new(Semaphore::new(options.commits_in_flight_max)),
-            inboxes_max: options.inboxes_max.div_ceil(usize::from(partitions.max(1))).max(4),
-            options: options.clone(),
-            delivery: arguments.delivery,
-        });
+        let PartitionSupervisorArguments { guards, context, routing, transfers } = arguments;
+        let options = &context.options;
         let failures = RestartIntensity::new(options.restarts_max, options.restart_window);
         let mut state = PartitionSupervisorState {
-            context,
-            routing: arguments.routing,
+            context: Arc::new(context),
+            routing,
             failures,
-            transfers: arguments.transfers,
+            transfers,
             in_transfer: BTreeSet::new(),
             waiting: VecDeque::new(),
         };
@@ -129,7 +116,9 @@ impl Actor for PartitionSupervisor {
             PartitionSupervisorMessage::TransferEnded(partition, fence) => {
                 state.in_transfer.remove(&partition);
                 let is_older = |handle: &Arc<PartitionHandle>| {
-                    fence.as_ref().is_some_and(|fence| handle.guard.fence.epoch < fence.epoch)
+                    fence
+                        .as_ref()
+                        .is_some_and(|fence| handle.served.guard.fence.epoch < fence.epoch)
                 };
                 if state.routing.load().0.get(&partition).is_some_and(is_older) {
                     state.lose(&[partition]);
@@ -166,13 +155,13 @@ impl PartitionSupervisorState {
         let mut replaced = Vec::new();
         for guard in guards {
             let (partition, epoch) = (guard.partition, guard.fence.epoch);
-            let is_current = |served: &Arc<PartitionHandle>| served.guard.fence.epoch >= epoch;
+            let is_current =
+                |served: &Arc<PartitionHandle>| served.served.guard.fence.epoch >= epoch;
             if table.get(&partition).is_some_and(is_current) {
                 continue;
             }
             tracing::debug!(%partition, epoch, "a partition is served");
-            let handle =
-                start(myself, PartitionArguments::new(guard, self.context.clone())).await?;
+            let handle = self.start(myself, ServedPartition::new(guard)).await?;
             replaced.extend(table.insert(partition, handle));
         }
         self.publish(table);
@@ -234,27 +223,28 @@ impl PartitionSupervisorState {
             let reason = format!("partitions fail too often, the last was {partition}: {error}");
             return Err(reason.into());
         }
-        let restarted =
-            start(myself, PartitionArguments::again(failed, self.context.clone())).await?;
+        let restarted = self.start(myself, failed.served.clone()).await?;
         let mut table = routing.0.clone();
         table.insert(partition, restarted);
         self.publish(table);
         Ok(())
     }
-}
 
-async fn start(
-    myself: &ActorRef<PartitionSupervisorMessage>,
-    arguments: PartitionArguments,
-) -> Result<Arc<PartitionHandle>, ActorProcessingErr> {
-    let spawned = Partition::spawn_linked(None, Partition, arguments.clone(), myself.get_cell());
-    let (actor, _) = spawned.await?;
-    Ok(Arc::new(arguments.handle(actor)))
+    async fn start(
+        &self,
+        myself: &ActorRef<PartitionSupervisorMessage>,
+        served: ServedPartition,
+    ) -> Result<Arc<PartitionHandle>, ActorProcessingErr> {
+        let arguments = PartitionArguments { served, context: self.context.clone() };
+        let root = myself.get_cell();
+        let (actor, _) = Partition::spawn_linked(None, Partition, arguments.clone(), root).await?;
+        Ok(Arc::new(arguments.handle(actor)))
+    }
 }
 
 /// Rejects waiting requests and ends the partition's actor with its inboxes.
 fn end(handle: &PartitionHandle) {
-    handle.gate.close();
-    handle.inboxes.close_all();
+    handle.served.gate.close();
+    handle.served.inboxes.close_all();
     handle.actor.stop(None);
 }

@@ -149,7 +149,7 @@ impl Router {
     /// Waits until consumers may find more in the tenant's inbox, or until `until`. It may return early.
     pub async fn changed(&self, tenant: &TenantId, until: Instant) {
         let Ok(partition) = self.partition(tenant) else { return };
-        let Some(inbox) = partition.inboxes.get(tenant) else {
+        let Some(inbox) = partition.served.inboxes.get(tenant) else {
             return tokio::time::sleep_until(until).await;
         };
         inbox.touch(self.0.store.environment().monotonic());
@@ -172,7 +172,9 @@ impl Router {
             let keys = &TenantKeys::new(partition.id(), tenant);
             let (id, now) = (event.id, self.0.store.environment().now());
             let found = self
-                .read(deadline, |tx| Box::pin(inbox::find(tx, &partition.guard, keys, id, now)))
+                .read(deadline, |tx| {
+                    Box::pin(inbox::find(tx, &partition.served.guard, keys, id, now))
+                })
                 .await;
             // The change is made, so a loss of the partition meanwhile is no reason to repeat it.
             let found = found.map_err(|error| match error {
@@ -273,7 +275,7 @@ impl Router {
         deadline: Instant,
     ) -> Result<(Arc<PartitionHandle>, GatePass), BrokerError> {
         let partition = self.partition(tenant)?;
-        let entered = partition.gate.enter(deadline).await.ok_or(BrokerError::NotOwner)?;
+        let entered = partition.served.gate.enter(deadline).await.ok_or(BrokerError::NotOwner)?;
         Ok((partition, entered))
     }
 
@@ -282,9 +284,9 @@ impl Router {
         let (partition, entered) = self.enter(tenant, deadline).await?;
         let keys = TenantKeys::new(partition.id(), tenant);
         Ok(TenantData {
-            guard: partition.guard.clone(),
+            guard: partition.served.guard.clone(),
             keys,
-            table: partition.inboxes.clone(),
+            table: partition.served.inboxes.clone(),
             _entered: entered,
         })
     }

@@ -18,6 +18,7 @@ pub mod event_type;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod json;
+pub mod lock;
 pub mod partition;
 pub mod peer;
 pub mod planted;

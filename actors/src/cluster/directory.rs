@@ -36,25 +36,20 @@ impl Directory {
 
     /// Adds owners that are newer than the known ones.
     pub fn note<'a>(&self, owners: impl IntoIterator<Item = (PartitionId, &'a Fence)> + Clone) {
-        let is_newer =
-            |known: &BTreeMap<PartitionId, Fence>, partition: &PartitionId, fence: &Fence| {
-                known.get(partition).is_none_or(|known| known.epoch < fence.epoch)
-            };
-        let known = self.0.owners.load();
-        if !owners.clone().into_iter().any(|(partition, fence)| is_newer(&known, &partition, fence))
-        {
-            return;
-        }
+        let mut has_changed = false;
         self.0.owners.rcu(|known| {
-            let mut next = BTreeMap::clone(known);
+            let mut next = known.clone();
             for (partition, fence) in owners.clone() {
-                if is_newer(&next, &partition, fence) {
-                    next.insert(partition, fence.clone());
+                if next.get(&partition).is_none_or(|known| known.epoch < fence.epoch) {
+                    Arc::make_mut(&mut next).insert(partition, fence.clone());
                 }
             }
+            has_changed = !Arc::ptr_eq(&next, known);
             next
         });
-        self.0.changed.notify_waiters();
+        if has_changed {
+            self.0.changed.notify_waiters();
+        }
     }
 
     /// Completes at the next change of an owner.

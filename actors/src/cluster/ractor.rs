@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+use triggers_protocol::lock::lock;
 use triggers_store::kv::BoxFuture;
 
 /// The largest frame that is accepted: a request with the largest body and its head.
@@ -96,7 +97,9 @@ impl RactorTransport {
 impl Drop for RactorTransport {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.links.close_all();
+        lock(&self.links.by_peer).values().for_each(|link| link.task.abort());
+        self.links.gateway.stop(None);
+        self.links.server.stop(None);
     }
 }
 
@@ -115,7 +118,8 @@ impl PeerTransport for RactorTransport {
     }
 
     fn links(&self) -> BTreeMap<String, LinkState> {
-        self.links.states()
+        let links = lock(&self.links.by_peer);
+        links.iter().map(|(peer, link)| (peer.clone(), link.state)).collect()
     }
 }
 

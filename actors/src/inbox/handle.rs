@@ -5,14 +5,11 @@ use super::message::InboxMessage;
 use super::request::Request;
 use super::signals::InboxSignals;
 use crate::admission::Admission;
-use crate::delivery_attempt::{AttemptReport, Reported};
 use ractor::ActorRef;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
-use triggers_store::kv::BoxFuture;
-use triggers_store::tables::operations::{CompleteAttempt, Operation};
+use triggers_protocol::lock::lock;
 
 /// An open inbox as the router sees it.
 pub(crate) struct InboxHandle {
@@ -77,7 +74,7 @@ struct Arrived {
 impl Arrivals {
     /// Adds a request; whether it is the first one.
     fn push(&self, request: Request) -> bool {
-        let mut arrived = self.lock();
+        let mut arrived = lock(&self.0);
         if arrived.is_closed {
             return false;
         }
@@ -87,38 +84,13 @@ impl Arrivals {
 
     /// Removes and returns all requests, in the order of arrival.
     pub(crate) fn drain(&self) -> Vec<Request> {
-        std::mem::take(&mut self.lock().requests)
+        std::mem::take(&mut lock(&self.0).requests)
     }
 
     /// Drops all requests, and those that still arrive.
     pub(crate) fn close(&self) {
-        let dropped = {
-            let mut arrived = self.lock();
-            arrived.is_closed = true;
-            std::mem::take(&mut arrived.requests)
-        };
-        drop(dropped);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arrived> {
-        // Nothing panics while holding the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AttemptReport for ActorRef<InboxMessage> {
-    fn complete(&self, complete: CompleteAttempt, deadline: Instant) -> BoxFuture<'_, Reported> {
-        let footprint = complete.footprint();
-        let (request, reply) = Request::new(complete, footprint, deadline, None);
-        Box::pin(async move {
-            if self.cast(InboxMessage::Submit(request)).is_err() {
-                return Reported::Stopped;
-            }
-            match timeout_at(deadline, reply).await {
-                Ok(Ok(Ok(()))) => Reported::Done,
-                Ok(Ok(Err(_)) | Err(_)) | Err(_) => Reported::Failed,
-            }
-        })
+        lock(&self.0).is_closed = true;
+        drop(self.drain());
     }
 }
 
@@ -127,7 +99,8 @@ mod tests {
     use super::*;
     use crate::error::BrokerError;
     use tokio::sync::oneshot;
-    use triggers_store::tables::operations::{Sweep, Swept};
+    use tokio::time::Instant;
+    use triggers_store::tables::operations::{Operation, Sweep, Swept};
 
     fn request() -> (Request, oneshot::Receiver<Result<Swept, BrokerError>>) {
         Request::new(Sweep, Sweep.footprint(), Instant::now() + Duration::from_secs(60), None)

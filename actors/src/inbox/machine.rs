@@ -21,6 +21,7 @@ use super::request::{OwnWork, Request};
 use super::signals::Attachment;
 use crate::delivery::DeliveryPermit;
 use crate::error::BrokerError;
+use crate::options::BrokerOptions;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -55,6 +56,21 @@ pub(crate) struct BatchLimits {
     pub(crate) operations: OperationLimits,
 }
 
+impl From<&BrokerOptions> for BatchLimits {
+    fn from(options: &BrokerOptions) -> Self {
+        Self {
+            events_max: options.batch_events_max,
+            bytes_max: options.batch_bytes_max,
+            operations: OperationLimits {
+                idempotency_retention: options.idempotency_retention,
+                attempt_time: options.claim_time(),
+                disable_after: options.delivery.disable_after,
+                subscriptions_max: options.delivery.subscriptions_max,
+            },
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing is known of the store; the next request loads it.
@@ -68,8 +84,8 @@ pub(crate) struct InboxMachine {
     environment: Environment,
     limits: BatchLimits,
     phase: Phase,
-    last_id: EventId,
-    counts: Counts,
+    pub(super) last_id: EventId,
+    pub(super) counts: Counts,
     waiting: VecDeque<Request>,
     /// Batches that have their place in the order of commits and are not known to be durable.
     ordered: usize,
@@ -173,16 +189,6 @@ impl InboxMachine {
 
     fn now(&self) -> Now {
         Now { wall: self.environment.now(), monotonic: self.environment.monotonic() }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn last_id(&self) -> EventId {
-        self.last_id
-    }
-
-    #[cfg(test)]
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts
     }
 
     /// Time at which [`InboxMachine::timer`] has something to do.

@@ -10,10 +10,11 @@ use crate::admission::Permit;
 use crate::error::BrokerError;
 use crate::gate::GatePass;
 use std::fmt::{Debug, Formatter};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use triggers_protocol::SubscriptionId;
+use triggers_protocol::lock::lock;
 use triggers_store::kv::{BoxFuture, Transaction};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::Batch;
@@ -63,13 +64,6 @@ pub(crate) struct RequestPermits {
     pub(crate) _pass: GatePass,
 }
 
-impl<O: Operation> Pending<O> {
-    fn outcome(&self) -> MutexGuard<'_, Option<O::Reply>> {
-        // Nothing panics while holding the lock.
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<O: Operation> Debug for Pending<O> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         self.operation.fmt(f)
@@ -84,7 +78,7 @@ impl<O: Operation> PendingOperation for Pending<O> {
     }
 
     fn has_outcome(&self) -> bool {
-        self.outcome().is_some()
+        lock(&self.outcome).is_some()
     }
 
     fn apply<'a>(
@@ -95,14 +89,14 @@ impl<O: Operation> PendingOperation for Pending<O> {
     ) -> BoxFuture<'a, Result<(), TableError>> {
         Box::pin(async move {
             let reply = self.operation.apply(batch, tx, stamp).await?;
-            *self.outcome() = Some(reply);
+            *lock(&self.outcome) = Some(reply);
             Ok(())
         })
     }
 
     fn answer(mut self: Box<Self>) {
         let Some(caller) = self.caller.take() else { return };
-        let reply = self.outcome().take().expect("INBOX-4: an answered operation was applied");
+        let reply = lock(&self.outcome).take().expect("INBOX-4: an answered operation was applied");
         // A caller that is gone has no use for the answer.
         let _ = caller.channel.send(Ok(reply));
     }

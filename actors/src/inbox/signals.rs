@@ -6,11 +6,12 @@
 //! `SIGNALS-3` an inbox with webhooks in flight shows that it is busy and is not closed.
 //! The rates are measured on this node since the inbox was opened; they are not durable counts.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use triggers_protocol::Timestamp;
+use triggers_protocol::lock::lock;
 use triggers_store::tables::batch::Activity;
 
 const SECONDS: usize = 60;
@@ -79,7 +80,7 @@ impl InboxSignals {
 
     /// Counts what a committed batch did at the monotonic time `now`.
     pub(crate) fn note(&self, now: Duration, activity: Activity) {
-        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seconds = lock(&self.seconds);
         let second = &mut seconds[now.as_secs() as usize % SECONDS];
         if second.second != now.as_secs() {
             *second = Second { second: now.as_secs(), ..Second::default() };
@@ -90,7 +91,7 @@ impl InboxSignals {
 
     /// Events ingested and delivered a second over the minute before `now`.
     pub(crate) fn per_second(&self, now: Duration) -> (f64, f64) {
-        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = lock(&self.seconds);
         let recent = seconds.iter().filter(|second| second.second + SECONDS as u64 > now.as_secs());
         let (ingested, delivered) = recent.fold((0, 0), |(ingested, delivered), second| {
             (ingested + u64::from(second.ingested), delivered + u64::from(second.delivered))

@@ -37,6 +37,12 @@ pub(crate) enum PartitionMessage {
 /// The handle to an owned partition.
 pub(crate) struct PartitionHandle {
     pub(crate) actor: ActorRef<PartitionMessage>,
+    pub(crate) served: ServedPartition,
+}
+
+/// The state of a served partition that outlives its actor.
+#[derive(Clone)]
+pub(crate) struct ServedPartition {
     pub(crate) guard: Arc<Guard>,
     pub(crate) inboxes: Arc<InboxTable>,
     pub(crate) gate: Arc<Gate>,
@@ -44,9 +50,21 @@ pub(crate) struct PartitionHandle {
     pub(crate) is_quiescing: Arc<AtomicBool>,
 }
 
+impl ServedPartition {
+    /// A partition that this node has not served under this guard before.
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self {
+            guard: Arc::new(guard),
+            inboxes: Arc::default(),
+            gate: Arc::default(),
+            is_quiescing: Arc::default(),
+        }
+    }
+}
+
 impl PartitionHandle {
     pub(crate) fn id(&self) -> PartitionId {
-        self.guard.partition
+        self.served.guard.partition
     }
 
     /// Carries out an operation in a tenant's inbox on behalf of the partition itself. It passes
@@ -78,7 +96,7 @@ impl PartitionHandle {
         deadline: Instant,
     ) -> Result<(Arc<InboxHandle>, Permit), BrokerError> {
         for _ in 0..OPEN_ATTEMPTS_MAX {
-            let inbox = match self.inboxes.get(tenant) {
+            let inbox = match self.served.inboxes.get(tenant) {
                 Some(inbox) => inbox,
                 None => self.open(tenant, deadline).await?,
             };
@@ -129,6 +147,9 @@ pub(crate) struct RoutingTable(pub(crate) BTreeMap<PartitionId, Arc<PartitionHan
 impl RoutingTable {
     /// The epochs of the served partitions.
     pub(crate) fn epochs(&self) -> BTreeMap<PartitionId, u64> {
-        self.0.iter().map(|(partition, handle)| (*partition, handle.guard.fence.epoch)).collect()
+        self.0
+            .iter()
+            .map(|(partition, handle)| (*partition, handle.served.guard.fence.epoch))
+            .collect()
     }
 }

@@ -84,7 +84,7 @@ impl SweeperArguments {
     async fn sweep_all(&self) {
         let mut after: Option<TenantId> = None;
         loop {
-            let (guard, last) = (&self.partition.guard, after.as_ref());
+            let (guard, last) = (&self.partition.served.guard, after.as_ref());
             let run = Run::idempotent(Instant::now() + TIMEOUT);
             let read = self
                 .store
@@ -112,7 +112,7 @@ impl SweeperArguments {
 
     async fn sweep_tenant(&self, tenant: &TenantId) -> Result<(), crate::BrokerError> {
         let keys = TenantKeys::new(self.partition.id(), tenant);
-        let (guard, keys) = (&self.partition.guard, &keys);
+        let (guard, keys) = (&self.partition.served.guard, &keys);
         let at = self.store.environment().now();
         let retention = self.options.idempotency_retention;
         let run = Run::idempotent(Instant::now() + TIMEOUT);

@@ -57,19 +57,19 @@ impl TransferContext {
         if !self.ask(to, prepare, PREPARE_TIMEOUT).await {
             return None;
         }
-        handle.is_quiescing.store(true, Ordering::Relaxed);
+        handle.served.is_quiescing.store(true, Ordering::Relaxed);
         let moved = park_and_move_fence(store, handle, to).await;
-        handle.is_quiescing.store(false, Ordering::Relaxed);
+        handle.served.is_quiescing.store(false, Ordering::Relaxed);
         let fence = match moved {
             Ok(Some(fence)) => fence,
             Ok(None) => {
-                handle.gate.open();
+                handle.served.gate.open();
                 return None;
             }
             Err(error) => {
                 tracing::warn!(%partition, to, %error, "the outcome of a transfer is unknown");
                 // `TRANSFER-3`: only this transfer can have written the next epoch.
-                let epoch = handle.guard.fence.epoch + 1;
+                let epoch = handle.served.guard.fence.epoch + 1;
                 return Some(Fence { epoch, incarnation: to.to_owned() });
             }
         };
@@ -100,18 +100,18 @@ async fn park_and_move_fence(
     to: &str,
 ) -> Result<Option<Fence>, TableError> {
     let until = Instant::now() + QUIESCE_MAX;
-    while handle.inboxes.has_webhooks_in_flight() && Instant::now() < until {
+    while handle.served.inboxes.has_webhooks_in_flight() && Instant::now() < until {
         sleep(QUIESCE_POLL).await;
     }
     if !is_planted(Bug::DrainWithoutParking) {
-        handle.gate.park();
-        if !handle.gate.emptied(Instant::now() + PARK_MAX).await {
+        handle.served.gate.park();
+        if !handle.served.gate.emptied(Instant::now() + PARK_MAX).await {
             tracing::info!(partition = %handle.id(), to, "requests stay in flight; transfer later");
             return Ok(None);
         }
     }
     let run = Run::idempotent(Instant::now() + TRANSACTION_TIMEOUT);
-    let guard = &handle.guard;
+    let guard = &handle.served.guard;
     match store.run(run, |tx| Box::pin(fence::transfer(tx, guard, to))).await {
         Ok(fence) => Ok(Some(fence)),
         Err(TableError::NotOwner { owner, epoch }) => Ok(Some(Fence { epoch, incarnation: owner })),

@@ -41,7 +41,6 @@ impl Router {
                 Err(error) => Err(error),
             };
             match reply {
-                Ok(part) if is_single => return Ok(part),
                 Ok(part) => results.extend(part),
                 Err(error) if is_single => return Err(error),
                 Err(BrokerError::Unknown) => {

@@ -11,7 +11,8 @@ use crate::cluster::PeerService;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorClusterMessage;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use triggers_protocol::lock::lock;
 use triggers_protocol::peer::PeerReply;
 
 /// The type of the actor.
@@ -86,7 +87,7 @@ impl PeerAdmissions {
     }
 
     fn of(&self, peer: &str) -> Arc<Admission> {
-        let mut admissions = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admissions = lock(&self.of);
         if let Some(admission) = admissions.get(peer) {
             return admission.clone();
         }

@@ -15,11 +15,12 @@ use ractor_cluster::{NetworkStream, NodeServerMessage};
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+use triggers_protocol::lock::lock;
 use triggers_protocol::peer::PeerRequest;
 
 const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,14 +48,14 @@ pub(super) struct LinkTable {
 /// The link to one peer.
 pub(super) struct Link {
     address: String,
-    state: LinkState,
-    task: AbortHandle,
+    pub(super) state: LinkState,
+    pub(super) task: AbortHandle,
 }
 
 impl LinkTable {
     /// Sets the peers and their addresses; links to all others are closed.
     pub(super) fn update_peers(self: &Arc<Self>, peers: BTreeMap<String, String>) {
-        let mut links = self.lock();
+        let mut links = lock(&self.by_peer);
         links.retain(|peer, link| {
             let stays = peers.get(peer) == Some(&link.address);
             if !stays {
@@ -71,25 +72,8 @@ impl LinkTable {
         }
     }
 
-    /// The state of the link to each peer.
-    pub(super) fn states(&self) -> BTreeMap<String, LinkState> {
-        self.lock().iter().map(|(peer, link)| (peer.clone(), link.state)).collect()
-    }
-
-    /// Ends all links and the actors behind them.
-    pub(super) fn close_all(&self) {
-        self.lock().values().for_each(|link| link.task.abort());
-        self.gateway.stop(None);
-        self.server.stop(None);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Link>> {
-        // Nothing panics while holding the lock.
-        self.by_peer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn set_state(&self, peer: &str, state: LinkState) {
-        if let Some(link) = self.lock().get_mut(peer).filter(|link| link.state != state) {
+        if let Some(link) = lock(&self.by_peer).get_mut(peer).filter(|link| link.state != state) {
             link.state = state;
             tracing::info!(peer, is_up = state == LinkState::Up, "the link to a peer has changed");
             let is_up = (state == LinkState::Up).to_string();
