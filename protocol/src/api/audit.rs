@@ -1,4 +1,4 @@
-//! The audit: who did what to a tenant's subscriptions.
+//! The audit: the changes of a tenant's subscriptions and their authors.
 
 use crate::Timestamp;
 use bincode::{Decode, Encode};
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 pub struct AuditList {
     /// The entries, newest first.
     pub entries: Vec<AuditEntry>,
-    /// Where the next page begins; null if there is none.
+    /// Cursor of the next page; null if there is none.
     #[schema(required = true)]
     pub cursor: Option<String>,
     /// Whether there is a next page.
@@ -20,12 +20,12 @@ pub struct AuditList {
 /// One change of a subscription.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
-    /// When it was done.
+    /// Time of the change.
     #[schema(value_type = String, format = "date-time")]
     pub at: Timestamp,
-    /// Who did it.
+    /// Author of the change.
     pub actor: AuditActor,
-    /// What was done.
+    /// Kind of the change.
     pub action: AuditAction,
     /// The id of the subscription.
     pub target: String,
@@ -53,10 +53,10 @@ pub enum AuditActor {
     Broker,
 }
 
-/// What was done.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, ToSchema)]
 pub enum AuditAction {
-    /// A subscription was made.
+    /// A subscription was created.
     #[serde(rename = "subscription.created")]
     SubscriptionCreated,
     /// A subscription was changed.
@@ -68,7 +68,7 @@ pub enum AuditAction {
     /// A subscription was disabled.
     #[serde(rename = "subscription.disabled")]
     SubscriptionDisabled,
-    /// A subscription was removed.
+    /// A subscription was deleted.
     #[serde(rename = "subscription.deleted")]
     SubscriptionDeleted,
 }

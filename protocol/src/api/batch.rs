@@ -1,4 +1,4 @@
-//! Many events, or many acknowledgements, in one request: each item has a result of its own.
+//! Many events, or many acknowledgements, in one request, with a result for each item.
 
 use super::error::Detail;
 use super::event::NewEvent;
@@ -21,11 +21,11 @@ pub struct NewBatch<'a> {
 /// The results of a batch.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct BatchAnswer {
-    /// Items that were accepted.
+    /// Number of accepted items.
     pub success_count: usize,
-    /// Items that were not.
+    /// Number of rejected items.
     pub failure_count: usize,
-    /// One for each item, in order.
+    /// One result for each item, in order.
     pub results: Vec<BatchResult>,
 }
 
@@ -63,7 +63,7 @@ pub struct ItemError {
     pub code: String,
     /// A sentence for people; it may change.
     pub message: String,
-    /// The members that are wrong; only with validation errors.
+    /// The invalid members; only with validation errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub details: Vec<Detail>,
@@ -81,11 +81,11 @@ pub struct Acknowledgements {
 /// The results of acknowledgements.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AcknowledgeAnswer {
-    /// Events that are delivered now.
+    /// Number of acknowledged events.
     pub success_count: usize,
-    /// Ids that are not.
+    /// Number of rejected ids.
     pub failure_count: usize,
-    /// One for each id, in order.
+    /// One result for each id, in order.
     pub results: Vec<AcknowledgeResult>,
 }
 
@@ -93,7 +93,7 @@ pub struct AcknowledgeAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum AcknowledgeResult {
-    /// The event is delivered, by this request or before.
+    /// The event is delivered, by this request or an earlier one.
     Delivered {
         /// The id as it was sent.
         #[schema(format = "uuid")]

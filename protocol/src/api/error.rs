@@ -1,4 +1,4 @@
-//! The body of every error, in its own form and in that of RFC 9457.
+//! The body of every error, in the form of `application/json` and in the form of RFC 9457.
 
 use crate::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,11 +19,11 @@ pub struct ErrorMember {
     pub code: String,
     /// A sentence for people; it may change.
     pub message: String,
-    /// The fields that are wrong; only with validation errors.
+    /// The invalid fields; only with validation errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub details: Vec<Detail>,
-    /// When the error was answered.
+    /// Time of the answer.
     #[schema(value_type = String, format = "date-time", example = "2026-01-01T00:00:00.000Z")]
     pub timestamp: Timestamp,
     /// The request's id, as in `X-Request-ID`.

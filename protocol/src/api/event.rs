@@ -1,9 +1,9 @@
-//! An event: as it is posted, as it is returned and sent to webhooks, and how its delivery goes.
+//! An event as clients post it, as the API returns it and sends it to webhooks, and its delivery.
 //!
-//! - `EVENT-JSON-1`: the payload is the sender's bytes, written as they are.
-//! - `EVENT-JSON-2`: every member is always there, `null` where there is nothing, except a payload
-//!   that the client asked to leave out.
-//! - `EVENT-JSON-3`: `created_at` is the time inside the id.
+//! - `EVENT-JSON-1`: the payload has the sender's bytes, unchanged.
+//! - `EVENT-JSON-2`: every member is present, `null` if it has no value, except a payload that the
+//!   client asked to leave out.
+//! - `EVENT-JSON-3`: `created_at` is the time in the id.
 //!
 //! [`EventJson`] borrows from the stored event, so that nothing is copied before it is written.
 
@@ -112,29 +112,29 @@ pub struct EventJson<'a> {
     /// The time of acceptance.
     #[schema(value_type = String, format = "date-time", example = "2026-01-01T00:00:00.000Z")]
     pub created_at: Timestamp,
-    /// Delivery attempts begun so far.
+    /// Number of delivery attempts that have begun.
     pub attempts: u32,
-    /// When the last attempt began.
+    /// Time at which the last attempt began.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub last_attempt_at: Option<Timestamp>,
-    /// When the next attempt is due.
+    /// Time at which the next attempt is due.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub next_retry_at: Option<Timestamp>,
-    /// When it was acknowledged.
+    /// Time at which it was delivered.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub delivered_at: Option<Timestamp>,
-    /// When it was given up.
+    /// Time at which it failed.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub failed_at: Option<Timestamp>,
-    /// What went wrong last.
+    /// The last error.
     #[schema(value_type = Option<String>, required = true)]
     pub last_error: Option<Cow<'a, str>>,
-    /// How it came in.
+    /// Metadata of the request that sent it.
     #[schema(value_type = EventMetadataJson<'static>)]
     pub metadata: EventMetadataJson<'a>,
 }
 
-/// How an event came in.
+/// Metadata of the request that sent an event.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(as = EventMetadata)]
 pub struct EventMetadataJson<'a> {
@@ -144,13 +144,13 @@ pub struct EventMetadataJson<'a> {
     /// The sender's `User-Agent`.
     #[schema(value_type = Option<String>, required = true)]
     pub user_agent: Option<Cow<'a, str>>,
-    /// The version of the API that it came in by.
+    /// The version of the API of the request.
     #[schema(value_type = String, example = "v1")]
     pub api_version: Cow<'a, str>,
-    /// The id of the request that brought it.
+    /// The id of the request.
     #[schema(value_type = String)]
     pub correlation_id: Cow<'a, str>,
-    /// The idempotency key that it was sent with.
+    /// The idempotency key of the request.
     #[schema(value_type = Option<String>, required = true)]
     pub idempotency_key: Option<Cow<'a, str>>,
 }
@@ -203,7 +203,7 @@ impl<'a> EventMetadataJson<'a> {
     }
 }
 
-/// An event with its id where polling services look for it.
+/// An event with an `id`, which polling services require.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PolledEvent<'a> {
     /// The same as `event_id`.
@@ -229,20 +229,20 @@ pub struct DeliveryStatus {
     pub event_id: EventId,
     /// The delivery status.
     pub status: EventStatus,
-    /// Attempts begun after the first.
+    /// Number of attempts after the first.
     pub retry_count: u32,
-    /// Every attempt that is remembered, oldest first.
+    /// The stored attempts, oldest first.
     pub attempts: Vec<AttemptJson>,
-    /// When the last attempt after the first began.
+    /// Time at which the last attempt after the first began.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub last_retry_at: Option<Timestamp>,
-    /// When the next attempt is due.
+    /// Time at which the next attempt is due.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub next_retry_at: Option<Timestamp>,
-    /// When it was acknowledged.
+    /// Time at which it was delivered.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub delivered_at: Option<Timestamp>,
-    /// When it was given up.
+    /// Time at which it failed.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub failed_at: Option<Timestamp>,
 }
@@ -251,12 +251,12 @@ pub struct DeliveryStatus {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(as = Attempt)]
 pub struct AttemptJson {
-    /// Counted from 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
-    /// When it began.
+    /// Time at which it began.
     #[schema(value_type = String, format = "date-time")]
     pub started_at: Timestamp,
-    /// When it ended.
+    /// Time at which it ended.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub finished_at: Option<Timestamp>,
     /// How it ended.
@@ -265,7 +265,7 @@ pub struct AttemptJson {
     /// pulled the event.
     #[schema(required = true)]
     pub http_status: Option<u16>,
-    /// What went wrong.
+    /// The error, if it failed.
     #[schema(required = true)]
     pub error: Option<String>,
     /// The subscription that it was made for; null for an attempt of a consumer that pulled the

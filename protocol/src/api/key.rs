@@ -1,12 +1,12 @@
 //! API keys.
 //!
-//! `KEY-JSON-1`: the plain key is only in the response that makes it.
+//! - `KEY-JSON-1`: the plain key is only in the response that creates it.
 
 use crate::{Scope, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A key to make.
+/// A key to create.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(example = json!({"name": "shop backend", "scopes": ["events:write"]}))]
 pub struct NewKey {
@@ -17,10 +17,10 @@ pub struct NewKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub tenant_id: Option<TenantId>,
-    /// The permissions of the key; those of the key that makes it, without `admin`, if absent.
+    /// The permissions of the key; if absent, those of the caller's key without `admin`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<Scope>>,
-    /// Requests a minute; the tenant's tier decides if absent.
+    /// Requests per minute; the tenant's tier decides if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 100_000_000)]
     pub rate_limit_per_minute: Option<u32>,
@@ -34,7 +34,7 @@ pub struct NewKey {
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[schema(example = json!({"grace_seconds": 3600}))]
 pub struct KeyRotation {
-    /// How long the old key works on; 0 if absent.
+    /// How long the old key stays valid; 0 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 604_800)]
     pub grace_seconds: Option<u32>,
@@ -51,20 +51,20 @@ pub struct Key {
     pub name: String,
     /// The tenant that it belongs to.
     pub tenant_id: String,
-    /// The key itself; only in the response that makes it.
+    /// The plain key; only in the response that creates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub key: Option<String>,
-    /// Its first characters.
+    /// The first characters of the plain key.
     #[schema(example = "trg_live_4fQx")]
     pub prefix: String,
     /// The permissions of the key.
     #[schema(example = json!(["events:write"]))]
     pub scopes: Vec<Scope>,
-    /// Requests a minute; null if the tenant's tier decides.
+    /// Requests per minute; null if the tenant's tier decides.
     #[schema(required = true)]
     pub rate_limit_per_minute: Option<u32>,
-    /// When it was made.
+    /// Time at which it was created.
     #[schema(value_type = String, format = "date-time")]
     pub created_at: Timestamp,
     /// The time from which it is rejected.

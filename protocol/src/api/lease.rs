@@ -1,5 +1,4 @@
-//! What a consumer does with events: lease them, acknowledge them, give them back, hold them
-//! longer.
+//! Requests of consumers: to lease, acknowledge and nack events, and to extend leases.
 
 use super::event::EventJson;
 use crate::EventTypePattern;
@@ -17,11 +16,11 @@ use utoipa::ToSchema;
     "wait_seconds": 10,
 }))]
 pub struct LeaseRequest {
-    /// Events at most; 50 if absent.
+    /// Maximum number of events; 50 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,
-    /// Event types, or prefixes such as `order.*`; everything if absent or empty.
+    /// Event types, or prefixes such as `order.*`; every type if absent or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>, max_items = 100)]
     pub event_types: Option<Vec<EventTypePattern>>,
@@ -29,7 +28,7 @@ pub struct LeaseRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 43_200)]
     pub visibility_timeout_seconds: Option<u32>,
-    /// How long to wait for a first event, in seconds; not at all if absent.
+    /// How long to wait for a first event, in seconds; 0 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 20)]
     pub wait_seconds: Option<u32>,
@@ -38,7 +37,7 @@ pub struct LeaseRequest {
 /// The events that were leased.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LeaseAnswer<'a> {
-    /// Those whose next attempt was due first, then the oldest; empty if there are none.
+    /// Due retries first, then the oldest events; empty if no event is available.
     #[schema(value_type = Vec<LeasedEvent<'static>>)]
     pub events: Vec<LeasedEvent<'a>>,
 }
@@ -46,11 +45,11 @@ pub struct LeaseAnswer<'a> {
 /// An event and the token of its lease.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LeasedEvent<'a> {
-    // The members of the event are beside `lease_token`.
+    // The members of the event are in the same object as `lease_token`.
     #[serde(flatten)]
     #[schema(value_type = EventJson<'static>)]
     event: EventJson<'a>,
-    /// The token with which the event is acknowledged, given back or held longer.
+    /// The token with which the event is acknowledged or nacked, or its lease is extended.
     #[schema(pattern = "^[0-9a-f]{32}$", example = "0123456789abcdef0123456789abcdef")]
     pub lease_token: String,
 }
@@ -95,15 +94,15 @@ pub struct Acknowledgement {
     pub lease_token: Option<String>,
 }
 
-/// Why an event is given back.
+/// A nack of an event.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[schema(example = json!({"reason": "the warehouse does not answer", "retry_after_seconds": 30}))]
 pub struct Nack {
-    /// What went wrong, for `last_error`.
+    /// The error, stored as `last_error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1024)]
     pub reason: Option<String>,
-    /// When the next attempt is due, in seconds; the retry policy decides if absent.
+    /// Delay of the next attempt, in seconds; the retry policy decides if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 86_400)]
     pub retry_after_seconds: Option<u32>,
@@ -112,7 +111,7 @@ pub struct Nack {
     pub lease_token: Option<String>,
 }
 
-/// A lease to hold longer.
+/// An extension of a lease.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(example = json!({
     "lease_token": "0123456789abcdef0123456789abcdef",

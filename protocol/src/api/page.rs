@@ -1,4 +1,4 @@
-//! Pages of the inbox, and the replay of many events, which goes on from a cursor as pages do.
+//! Pages of the inbox, and the replay of many events, which continues from a cursor like pages.
 
 use super::event::EventJson;
 use crate::{EventTypePattern, Timestamp};
@@ -11,7 +11,7 @@ pub struct InboxPage<'a> {
     /// The events, oldest first.
     #[schema(value_type = Vec<EventJson<'static>>)]
     pub events: Vec<EventJson<'a>>,
-    /// Where the next page begins; null if there is none now.
+    /// Cursor of the next page; null if there is none now.
     #[schema(required = true)]
     pub cursor: Option<String>,
     /// Whether there may be a next page.
@@ -31,12 +31,12 @@ pub struct Pagination {
     pub cursor: Option<String>,
     /// The same as `has_more` of the page.
     pub has_more: bool,
-    /// The tenant's events in that status, whatever else was asked for.
+    /// Number of the tenant's events in that status; other filters do not count.
     #[schema(minimum = 0)]
     pub total_count: i64,
 }
 
-/// Which events to deliver again.
+/// The events to deliver again.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(example = json!({
     "status": "failed",
@@ -44,9 +44,9 @@ pub struct Pagination {
     "from_timestamp": "2026-01-01T00:00:00Z",
 }))]
 pub struct InboxReplay {
-    /// Events in this status.
+    /// Status of the events.
     pub status: ReplayedStatus,
-    /// An event type, or a prefix such as `order.*`; everything if absent.
+    /// An event type, or a prefix such as `order.*`; every type if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub event_type: Option<EventTypePattern>,
@@ -58,7 +58,7 @@ pub struct InboxReplay {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "date-time")]
     pub to_timestamp: Option<Timestamp>,
-    /// Where to go on, from the answer before.
+    /// Cursor from the previous answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -76,11 +76,11 @@ pub enum ReplayedStatus {
 /// The outcome of a replay.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ReplayAnswer {
-    /// Events that wait to be delivered again.
+    /// Number of events that wait to be delivered again.
     pub replayed: u64,
-    /// Whether the request stopped before the last event: with `cursor` the same request goes on.
+    /// Whether there are more events: repeat the request with `cursor`.
     pub has_more: bool,
-    /// Where it goes on; null if there is no more.
+    /// Cursor for the next request; null if there are no more events.
     #[schema(required = true)]
     pub cursor: Option<String>,
 }

@@ -1,29 +1,29 @@
-//! A tenant in numbers.
+//! Statistics of a tenant.
 
 use crate::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A tenant in numbers.
+/// Statistics of a tenant.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
-    /// Events by status.
+    /// Numbers of events by status.
     pub counts: StatsCounts,
-    /// Events accepted a second, over the last minute.
+    /// Events accepted per second, over the last minute.
     #[schema(example = 12.5)]
     pub ingested_per_second: f64,
-    /// Events acknowledged a second, over the last minute.
+    /// Events delivered per second, over the last minute.
     #[schema(example = 12.5)]
     pub delivered_per_second: f64,
-    /// When the oldest event that is not delivered was accepted.
+    /// Time of acceptance of the oldest waiting event; null if there is none.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub oldest_undelivered_at: Option<Timestamp>,
-    /// How old that event is; null if there is none.
+    /// Age of that event; null if there is none.
     #[schema(required = true)]
     pub oldest_undelivered_age_seconds: Option<f64>,
 }
 
-/// Events by status.
+/// Numbers of events by status.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StatsCounts {
     /// Waiting to be pulled or pushed.

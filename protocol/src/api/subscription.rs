@@ -1,8 +1,8 @@
-//! Subscriptions: where a tenant's events are pushed to, and what became of the webhooks.
+//! Subscriptions: the endpoints that a tenant's events are pushed to, and their attempts.
 //!
-//! - `SUBSCRIPTION-JSON-1`: the secret is only in the response that makes it.
-//! - `SUBSCRIPTION-JSON-2`: of an asymmetric key only the public half is shown.
-//! - `SUBSCRIPTION-JSON-3`: every other member is always there, `null` where there is nothing.
+//! - `SUBSCRIPTION-JSON-1`: the secret is only in the response that creates it.
+//! - `SUBSCRIPTION-JSON-2`: only the public half of an asymmetric key is shown.
+//! - `SUBSCRIPTION-JSON-3`: every other member is present, `null` if it has no value.
 
 use super::Patch;
 use super::event::AttemptOutcome;
@@ -12,7 +12,7 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-/// A subscription to make.
+/// A subscription to create.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[schema(example = json!({
     "target_url": "https://example.com/webhooks",
@@ -20,16 +20,16 @@ use utoipa::ToSchema;
     "description": "the warehouse",
 }))]
 pub struct NewSubscription {
-    /// Where webhooks go: an absolute URL, `https` unless the node allows others, without user and
-    /// fragment. Addresses that are not public are rejected unless the node allows them.
+    /// The URL that webhooks are sent to: absolute, `https` unless the node allows others, without
+    /// user and fragment. Addresses that are not public are rejected unless the node allows them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2_048, format = "uri", nullable = false)]
     pub target_url: Option<String>,
-    /// The same, as REST hooks spell it; one of the two is required.
+    /// The name of `target_url` in REST hooks; one of the two is required.
     #[serde(rename = "targetUrl", skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2_048, format = "uri", nullable = false)]
     pub target_url_of_rest_hooks: Option<String>,
-    /// Event types, or prefixes such as `order.*`; everything if absent or empty.
+    /// Event types, or prefixes such as `order.*`; every type if absent or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>, max_items = 100)]
     pub event_types: Option<Vec<EventTypePattern>>,
@@ -37,19 +37,19 @@ pub struct NewSubscription {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]
     pub description: Option<String>,
-    /// The key to sign with: `whsec_` and 24 to 64 bytes in base64, or `whsk_` and an ed25519 key;
-    /// made if absent.
+    /// The signing key: `whsec_` and 24 to 64 bytes in base64, or `whsk_` and an ed25519 key;
+    /// generated if absent.
     #[serde(serialize_with = "revealed", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub secret: Option<SigningKey>,
-    /// How webhooks are signed; as the secret says, or `hmac-sha256`, if absent.
+    /// How webhooks are signed; if absent, as the secret's kind requires, or `hmac-sha256`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature_scheme: Option<SignatureScheme>,
-    /// When a failed delivery is tried again; as the tenant's policy says if absent. More than 24
-    /// hours in all are for admins.
+    /// When a failed delivery is retried; the tenant's policy if absent. Only admins may set more
+    /// than 24 hours in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_policy: Option<RetryPolicy>,
-    /// Webhooks that may be on their way to it at the same time; 32 if absent.
+    /// Maximum number of its webhooks in flight; 32 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000)]
     pub max_in_flight: Option<u32>,
@@ -63,7 +63,7 @@ pub struct SubscriptionPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2_048, format = "uri", nullable = false)]
     pub target_url: Option<String>,
-    /// The same, as REST hooks spell it.
+    /// The name of `target_url` in REST hooks.
     #[serde(rename = "targetUrl", skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2_048, format = "uri", nullable = false)]
     pub target_url_of_rest_hooks: Option<String>,
@@ -75,11 +75,11 @@ pub struct SubscriptionPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, max_length = 200)]
     pub description: Patch<String>,
-    /// When a failed delivery is tried again.
+    /// When a failed delivery is retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RetryPolicy>)]
     pub retry_policy: Patch<RetryPolicy>,
-    /// Webhooks that may be on their way to it at the same time.
+    /// Maximum number of its webhooks in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000)]
     pub max_in_flight: Patch<u32>,
@@ -93,7 +93,7 @@ pub struct SubscriptionPatch {
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[schema(example = json!({"grace_seconds": 3600}))]
 pub struct SecretRotation {
-    /// The new key, `whsec_…` or `whsk_…`; made, of the same kind as the old one, if absent.
+    /// The new key, `whsec_…` or `whsk_…`; generated, of the same kind as the old one, if absent.
     #[serde(serialize_with = "revealed", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub secret: Option<SigningKey>,
@@ -118,7 +118,7 @@ pub struct Subscription {
     /// The URL that webhooks are sent to.
     #[schema(example = "https://example.com/webhooks")]
     pub target_url: String,
-    /// Event types, or prefixes such as `order.*`; empty means everything.
+    /// Event types, or prefixes such as `order.*`; empty means every type.
     #[schema(value_type = Vec<String>, example = json!(["order.*"]))]
     pub event_types: Vec<EventTypePattern>,
     /// A note for people.
@@ -132,32 +132,31 @@ pub struct Subscription {
     /// Since when it is disabled.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub disabled_at: Option<Timestamp>,
-    /// Since when every attempt has failed.
+    /// Time since which every attempt has failed.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub failing_since: Option<Timestamp>,
-    /// Until when its endpoint has asked to be left alone (`Retry-After`), if that was the last
-    /// thing it asked for.
+    /// Time before which no attempt begins, as its endpoint asked with `Retry-After`.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub held_until: Option<Timestamp>,
     /// How webhooks are signed.
     pub signature_scheme: SignatureScheme,
-    /// What a receiver checks signatures of `ed25519` with, `whpk_…`.
+    /// The public key that checks signatures of `ed25519`, `whpk_…`.
     #[schema(required = true)]
     pub public_key: Option<String>,
-    /// What a receiver checks signatures of `hmac-sha256` with, `whsec_…`; only in the response
-    /// that makes it.
+    /// The secret that checks signatures of `hmac-sha256`, `whsec_…`; only in the response that
+    /// creates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub secret: Option<String>,
     /// Its own retry policy; null means the tenant's.
     #[schema(required = true)]
     pub retry_policy: Option<RetryPolicy>,
-    /// Webhooks that may be on their way to it at the same time.
+    /// Maximum number of its webhooks in flight.
     pub max_in_flight: u32,
-    /// When it was made.
+    /// Time at which it was created.
     #[schema(value_type = String, format = "date-time")]
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     #[schema(value_type = String, format = "date-time")]
     pub updated_at: Timestamp,
 }
@@ -188,19 +187,19 @@ pub enum DisabledReason {
     Gone,
     /// Every attempt has failed for too long.
     Failing,
-    /// A client asked for it.
+    /// A client requested it.
     Requested,
 }
 
 /// The outcome of a webhook that was sent to test a subscription.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SubscriptionTest {
-    /// Whether the endpoint took it.
+    /// Whether the endpoint accepted it.
     pub delivered: bool,
     /// The endpoint's HTTP status; null if no answer came.
     #[schema(required = true)]
     pub http_status: Option<u16>,
-    /// What went wrong.
+    /// The error, if it failed.
     #[schema(required = true)]
     pub error: Option<String>,
     /// How long it took, in milliseconds.
@@ -240,7 +239,7 @@ pub struct SubscriptionAttempt {
     /// The endpoint's HTTP status; null if no answer came.
     #[schema(required = true)]
     pub http_status: Option<u16>,
-    /// What went wrong.
+    /// The error, if it failed.
     #[schema(required = true)]
     pub error: Option<String>,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// A tenant to make.
+/// A tenant to create.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(example = json!({
     "id": "acme",
@@ -16,25 +16,25 @@ use utoipa::ToSchema;
     "retention_days": 90,
 }))]
 pub struct NewTenant {
-    /// 1 to 63 characters; made if absent.
+    /// 1 to 63 characters; generated if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$")]
     pub id: Option<TenantId>,
     /// A name for people.
     #[schema(min_length = 1, max_length = 200)]
     pub name: String,
-    /// What sets the request rate of its keys; the default rate if absent.
+    /// The tier, which sets the request rate of its keys; the default rate if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
     /// How long events are kept, in days; 30 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 365)]
     pub retention_days: Option<u16>,
-    /// Events that may wait at most; no limit if absent.
+    /// Maximum number of waiting events; no limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub max_inbox_events: Option<u64>,
-    /// When a failed delivery is tried again; after 1 min, 5 min, 30 min and 2 h if absent.
+    /// When a failed delivery is retried; after 1 min, 5 min, 30 min and 2 h if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_policy: Option<RetryPolicy>,
     /// Feature flags by name.
@@ -50,7 +50,7 @@ pub struct TenantPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 200, nullable = false)]
     pub name: Option<String>,
-    /// What sets the request rate of its keys.
+    /// The tier, which sets the request rate of its keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Tier>)]
     pub tier: Patch<Tier>,
@@ -58,11 +58,11 @@ pub struct TenantPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 365)]
     pub retention_days: Patch<u16>,
-    /// Events that may wait at most.
+    /// Maximum number of waiting events.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>, minimum = 1)]
     pub max_inbox_events: Patch<u64>,
-    /// When a failed delivery is tried again.
+    /// When a failed delivery is retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RetryPolicy>)]
     pub retry_policy: Patch<RetryPolicy>,
@@ -90,12 +90,12 @@ pub struct Tenant {
     pub id: TenantId,
     /// A name for people.
     pub name: String,
-    /// What sets the request rate of its keys; null means the default.
+    /// The tier, which sets the request rate of its keys; null means the default.
     #[schema(required = true)]
     pub tier: Option<Tier>,
     /// How long events are kept, in days.
     pub retention_days: u16,
-    /// Events that may wait at most; null means no limit.
+    /// Maximum number of waiting events; null means no limit.
     #[schema(required = true)]
     pub max_inbox_events: Option<u64>,
     /// The tenant's own retry policy; null means the default.
@@ -103,10 +103,10 @@ pub struct Tenant {
     pub retry_policy: Option<RetryPolicy>,
     /// Feature flags by name.
     pub flags: BTreeMap<String, bool>,
-    /// When it was made.
+    /// Time at which it was created.
     #[schema(value_type = String, format = "date-time")]
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     #[schema(value_type = String, format = "date-time")]
     pub updated_at: Timestamp,
 }
@@ -114,9 +114,9 @@ pub struct Tenant {
 /// A page of tenants.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TenantList {
-    /// In the order of their ids.
+    /// The tenants, in the order of their ids.
     pub tenants: Vec<Tenant>,
-    /// Where the next page begins; null if there is none.
+    /// Cursor of the next page; null if there is none.
     #[schema(required = true)]
     pub cursor: Option<String>,
     /// Whether there is a next page.
