@@ -22,7 +22,7 @@ fn membership(criterion: &mut Criterion) {
 fn inbox(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("inbox batches");
     for requests in [1, 100] {
-        let mut planning = InboxPlanning::new();
+        let mut planning = InboxPlanning::default();
         group.throughput(Throughput::Elements(requests.into()));
         group.bench_function(format!("{requests} requests"), |bencher| {
             bencher.iter(|| planning.plan(requests));

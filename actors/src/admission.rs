@@ -1,9 +1,10 @@
-//! Admission: nothing is sent to an actor without a permit, because ractor's mailboxes are unbounded.
+//! Admission: nothing is sent to an actor without a permit, because ractor's mailboxes are
+//! unbounded.
 //!
-//! Invariants: `ADMISSION-1` the permits out never exceed the limits, except that one request larger
-//! than the byte limit passes while no other bytes are in flight; `ADMISSION-2` a closed admission
-//! never gives a permit again, and closes only while none is out, so an actor behind a closed admission
-//! has nothing left to do.
+//! Invariants: `ADMISSION-1` the permits out never exceed the limits, except that one request
+//! larger than the byte limit passes while no other bytes are in flight; `ADMISSION-2` a closed
+//! admission never gives a permit again, and closes only while none is out, so an actor behind a
+//! closed admission has nothing left to do.
 
 use std::sync::{Arc, Mutex};
 use triggers_protocol::lock::lock;

@@ -65,9 +65,9 @@ impl MembershipPlanning {
 /// Batches of an inbox whose commits succeed at once.
 pub struct InboxPlanning(InboxMachine);
 
-impl InboxPlanning {
+impl Default for InboxPlanning {
     /// An inbox that has loaded an empty tenant.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let options = BrokerOptions::default();
         let limits = BatchLimits::from(&options);
         let permits = DeliveryPermits::new(1, usize::MAX);
@@ -78,7 +78,9 @@ impl InboxPlanning {
         inbox.plan(1);
         inbox
     }
+}
 
+impl InboxPlanning {
     /// Submits requests that name different events and commits them; returns the number of batches.
     pub fn plan(&mut self, requests: u16) -> usize {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -120,12 +122,6 @@ impl InboxPlanning {
             });
         }
         batches
-    }
-}
-
-impl Default for InboxPlanning {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -1,14 +1,14 @@
 //! The inbox actor: one per active tenant; every write of the tenant passes through it.
 //!
 //! Messages come from the [`crate::Router`] (`Arrived`: requests wait beside the mailbox), from its
-//! [`crate::delivery_attempt`] actors (`Submit`), from its own tasks (`Loaded`, `Ordered`, `Committed`,
-//! `Durable`, `Failed`, `DurabilityUnknown`, `Permit`), from its timer, and from ractor when an attempt
-//! is over. It calls the store, and answers each caller through the caller's own channel as soon as the
-//! batch is durable. Its partition supervises it. It supervises the attempts that it has begun and does
-//! not restart them: the store knows when the next one is due.
-//! The logic is [`machine`]; this is the shell. Tasks of the shell call the store, so requests gather
-//! while a commit is in flight. A crash drops the requests, and their callers see an unknown outcome.
-//! It is not a cache: only the head, the counts and the state of webhooks are in memory.
+//! [`crate::delivery_attempt`] actors (`Submit`), from its own tasks (`Loaded`, `Ordered`,
+//! `Committed`, `Durable`, `Failed`, `DurabilityUnknown`, `Permit`), from its timer, and from
+//! ractor when an attempt is over. It calls the store, and answers each caller through the caller's
+//! own channel as soon as the batch is durable. Its partition supervises it. It supervises the
+//! attempts that it has begun and does not restart them: the store knows when the next one is due.
+//! The logic is [`machine`]; this is the shell. Tasks of the shell call the store, so requests
+//! gather while a commit is in flight. A crash drops the requests, and their callers see an unknown
+//! outcome. It is not a cache: only the head, the counts and the state of webhooks are in memory.
 
 pub(crate) mod batch;
 pub(crate) mod dispatch;
@@ -61,7 +61,8 @@ pub(crate) struct InboxArguments {
     pub(crate) keys: Arc<TenantKeys>,
     pub(crate) store: Store,
     pub(crate) options: Arc<BrokerOptions>,
-    /// Permits for commits in flight on this node, given in the order of asking, so tenants take turns.
+    /// Permits for commits in flight on this node, given in the order of asking, so tenants take
+    /// turns.
     pub(crate) commit_permits: Arc<Semaphore>,
     pub(crate) signals: Arc<InboxSignals>,
     pub(crate) arrivals: Arc<Arrivals>,
@@ -138,7 +139,8 @@ impl Actor for Inbox {
             }
             Permit(permit) => machine.granted(permit),
             AttemptLost(subscription) => machine.attempt_ended(subscription),
-            // The supervisor rebuilds the inbox from the store, which has the result if there is one.
+            // The supervisor rebuilds the inbox from the store, which has the result if there is
+            // one.
             TaskLost => return Err("a task of the inbox ended without a result".into()),
         };
         state.perform(&myself, effects).await;
@@ -246,7 +248,8 @@ struct CompletionGuard(Option<ActorRef<InboxMessage>>);
 impl CompletionGuard {
     fn report(mut self, message: InboxMessage) {
         if let Some(inbox) = self.0.take() {
-            // An inbox that is gone drops the message, which tells callers that the outcome is unknown.
+            // An inbox that is gone drops the message, which tells callers that the outcome is
+            // unknown.
             let _ = inbox.cast(message);
         }
     }
@@ -264,7 +267,8 @@ async fn load(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
     let completion = CompletionGuard(Some(inbox));
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
-    // In the pipeline, so the load waits for commits in order that are not durable yet: they have ids.
+    // In the pipeline, so the load waits for commits in order that are not durable yet: they have
+    // ids.
     let ordered = |_: &_| -> Ordered { Box::new(|| {}) };
     let load = arguments
         .store
@@ -301,7 +305,8 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
             } else {
                 InboxMessage::Committed(Box::new(applied), batch.finished())
             };
-            // Before the inbox goes on: the next request of an answered caller may make the next batch.
+            // Before the inbox goes on: the next request of an answered caller may make the next
+            // batch.
             batch.answer();
             message
         }
@@ -311,8 +316,8 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
     completion.report(message);
 }
 
-/// Tells the inbox that a batch has its place in the order of commits: once, and not after the batch's
-/// end.
+/// Tells the inbox that a batch has its place in the order of commits: once, and not after the
+/// batch's end.
 struct OrderNotice {
     inbox: ActorRef<InboxMessage>,
     is_closed: Mutex<bool>,

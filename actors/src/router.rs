@@ -1,10 +1,10 @@
 //! The router: the way from a tenant to its inbox and its data. The API knows nothing else of the
 //! actors.
 //!
-//! Invariants: `ROUTER-1` every call ends by its deadline; `ROUTER-2` an operation reaches an inbox only
-//! with permits of its tenant and of the node; `ROUTER-3` a lost reply is reported as an unknown outcome,
-//! never as a failure; `ROUTER-4` reads check the fence in their own snapshot, so a deposed owner never
-//! answers with old data.
+//! Invariants: `ROUTER-1` every call ends by its deadline; `ROUTER-2` an operation reaches an inbox
+//! only with permits of its tenant and of the node; `ROUTER-3` a lost reply is reported as an
+//! unknown outcome, never as a failure; `ROUTER-4` reads check the fence in their own snapshot, so
+//! a deposed owner never answers with old data.
 
 mod append;
 mod subscriptions;
@@ -146,7 +146,8 @@ impl Router {
         Ok(results)
     }
 
-    /// Waits until consumers may find more in the tenant's inbox, or until `until`. It may return early.
+    /// Waits until consumers may find more in the tenant's inbox, or until `until`. It may return
+    /// early.
     pub async fn changed(&self, tenant: &TenantId, until: Instant) {
         let Ok(partition) = self.partition(tenant) else { return };
         let Some(inbox) = partition.served.inboxes.get(tenant) else {
@@ -157,8 +158,8 @@ impl Router {
         let _ = timeout_at(until, inbox.signals.committed.notified()).await;
     }
 
-    /// Reads the payload of a changed event if it is stored in chunks. Commits do not read it, so that
-    /// many of them at the same time need no memory for it.
+    /// Reads the payload of a changed event if it is stored in chunks. Commits do not read it, so
+    /// that many of them at the same time need no memory for it.
     async fn complete(
         &self,
         partition: &PartitionHandle,

@@ -57,8 +57,8 @@ impl InboxBatch {
         !self.requests.iter().any(|planned| planned.request.operation.is_waiting())
     }
 
-    /// Whether the next batch begins when this one has its place in the order of commits: one waits,
-    /// and the inbox must not hear of anything before this one is durable.
+    /// Whether the next batch begins when this one has its place in the order of commits: one
+    /// waits, and the inbox must not hear of anything before this one is durable.
     pub(crate) fn is_pipelined(&self) -> bool {
         let is_plain = |planned: &PlannedRequest| !planned.request.footprint.has_notices;
         self.leaves_more && self.requests.iter().all(is_plain)

@@ -1,13 +1,14 @@
-//! Schedules the webhooks of an inbox: for each subscription, its due time, its running attempts and
-//! its breaker. Part of [`super::machine`], without I/O like it.
+//! Schedules the webhooks of an inbox: for each subscription, its due time, its running attempts
+//! and its breaker. Part of [`super::machine`], without I/O like it.
 //!
 //! The machine passes in the loaded state, the notices of commits and the ends of attempts. The
-//! dispatcher returns work: claims of attempts, and giving up what waits for an inactive subscription.
-//! Invariants: `DISPATCH-1` no attempt is claimed without a delivery permit; `DISPATCH-2` neither a
-//! subscription nor the tenant has more attempts in flight than it may, and a subscription has none
-//! while its breaker is open; `DISPATCH-3` a subscription has at most one claim in flight; `DISPATCH-4`
-//! subscriptions take turns: the one served last comes last. A webhook that is due but cannot be
-//! claimed now has a time of its next check, or waits for the end of something under way.
+//! dispatcher returns work: claims of attempts, and giving up what waits for an inactive
+//! subscription. Invariants: `DISPATCH-1` no attempt is claimed without a delivery permit;
+//! `DISPATCH-2` neither a subscription nor the tenant has more attempts in flight than it may, and
+//! a subscription has none while its breaker is open; `DISPATCH-3` a subscription has at most one
+//! claim in flight; `DISPATCH-4` subscriptions take turns: the one served last comes last. A
+//! webhook that is due but cannot be claimed now has a time of its next check, or waits for the end
+//! of something under way.
 
 use super::request::OwnWork;
 use crate::delivery::breaker::{Breaker, BreakerLimits};
@@ -100,8 +101,7 @@ impl Dispatcher {
     pub(crate) fn load(&mut self, subscriptions: Vec<(SubscriptionRow, Option<Timestamp>)>) {
         let mut before = std::mem::take(&mut self.lanes);
         for (row, due) in subscriptions {
-            let known = before.remove(&row.id);
-            let mut lane = known.unwrap_or_else(|| self.lane(&row));
+            let mut lane = before.remove(&row.id).unwrap_or_else(|| self.lane(&row));
             lane.due = match row.status {
                 SubscriptionStatus::Active => due,
                 SubscriptionStatus::Disabled { .. } => due.map(|_| AT_ONCE),
@@ -112,21 +112,19 @@ impl Dispatcher {
     }
 
     fn lane(&self, row: &SubscriptionRow) -> Lane {
-        let breaker = Breaker::new(self.limits.breaker);
         Lane {
             row: Arc::new(row.clone()),
             due: None,
             running: 0,
             is_asking: false,
             reserved: Vec::new(),
-            breaker,
+            breaker: Breaker::new(self.limits.breaker),
         }
     }
 
     fn put(&mut self, mut lane: Lane, row: SubscriptionRow) {
-        let id = row.id;
         lane.row = Arc::new(row);
-        self.lanes.insert(id, lane);
+        self.lanes.insert(lane.row.id, lane);
     }
 
     /// A subscription was created or changed. A status change resets its breaker.
@@ -332,7 +330,8 @@ impl Dispatcher {
         self.running > 0 || self.lanes.values().any(|lane| lane.is_asking)
     }
 
-    /// Whether something is known or waited for that would be forgotten with the inbox, and found out again.
+    /// Whether something is known or waited for that would be forgotten with the inbox, and found
+    /// out again.
     pub(crate) fn is_attached(&self) -> bool {
         let has_learned = |lane: &Lane| lane.due.is_some() && !lane.breaker.is_closed();
         self.awaits_permit || self.lanes.values().any(has_learned)

@@ -1,5 +1,5 @@
-//! The way to an open inbox: its mailbox, the admission in front of it, and the requests that wait beside
-//! the mailbox.
+//! The way to an open inbox: its mailbox, the admission in front of it, and the requests that wait
+//! beside the mailbox.
 
 use super::message::InboxMessage;
 use super::request::Request;
@@ -50,7 +50,8 @@ impl InboxHandle {
         let _ = self.actor.cast(InboxMessage::Timer);
     }
 
-    /// Sends a request. An inbox that is gone drops it, which its caller sees as an unknown outcome.
+    /// Sends a request. An inbox that is gone drops it, which its caller sees as an unknown
+    /// outcome.
     pub(crate) fn send(&self, request: Request) {
         if self.arrivals.push(request) && self.actor.cast(InboxMessage::Arrived).is_err() {
             self.arrivals.close();
@@ -58,10 +59,11 @@ impl InboxHandle {
     }
 }
 
-/// Requests that the inbox has not drained yet. It is notified of the first one only and drains all of
-/// them when the load or batch under way has ended, so it does not wake up for each.
+/// Requests that the inbox has not drained yet. It is notified of the first one only and drains all
+/// of them when the load or batch under way has ended, so it does not wake up for each.
 ///
-/// Invariant: `ARRIVALS-1` nothing is in it once it is closed. The permits that requests hold bound it.
+/// Invariant: `ARRIVALS-1` nothing is in it once it is closed. The permits that requests hold bound
+/// it.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals(Mutex<Arrived>);
 

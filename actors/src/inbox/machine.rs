@@ -1,17 +1,17 @@
 //! The inbox's logic: which requests wait, which batch goes next, which ids it gets. No I/O.
 //!
 //! The shell passes in requests and the ends of loads and batches; the machine returns
-//! [`InboxEffect`]s. Webhooks are the part of [`super::dispatch`].
-//! Invariants: `INBOX-1` a batch begins when the one before has its place in the order of commits, so
-//! commit order is id order and no cursor ever skips an event; at most two are in flight; `INBOX-2` ids
-//! are minted after every id that the store may know; after an unknown outcome the head is loaded again
-//! before anything is minted; `INBOX-3` an idempotency key is in flight at most once; `INBOX-4` a request
-//! is answered exactly once, by an effect of this machine or by the batch that carries it; `INBOX-5`
-//! counts equal the store's as of the last commit in order; `INBOX-6` requests that name the same event
-//! go into different batches, in their order, and so do requests that choose their events and requests
-//! that name them; `INBOX-7` nothing is sent to an endpoint before its claim is durable. A violation
-//! panics, and the supervisor builds the inbox anew from the store.
-//! On a crash all waiting requests are dropped unanswered, and their callers see an unknown outcome.
+//! [`InboxEffect`]s. Webhooks are the part of [`super::dispatch`]. Invariants: `INBOX-1` a batch
+//! begins when the one before has its place in the order of commits, so commit order is id order
+//! and no cursor ever skips an event; at most two are in flight; `INBOX-2` ids are minted after
+//! every id that the store may know; after an unknown outcome the head is loaded again before
+//! anything is minted; `INBOX-3` an idempotency key is in flight at most once; `INBOX-4` a request
+//! is answered exactly once, by an effect of this machine or by the batch that carries it;
+//! `INBOX-5` counts equal the store's as of the last commit in order; `INBOX-6` requests that name
+//! the same event go into different batches, in their order, and so do requests that choose their
+//! events and requests that name them; `INBOX-7` nothing is sent to an endpoint before its claim is
+//! durable. A violation panics, and the supervisor builds the inbox anew from the store. On a crash
+//! all waiting requests are dropped unanswered, and their callers see an unknown outcome.
 
 mod plan;
 
@@ -97,9 +97,11 @@ pub(crate) struct InboxMachine {
     is_expiring: bool,
     keys_in_flight: HashSet<[u8; 16]>,
     dispatcher: Dispatcher,
-    /// Time of the next load, because a commit of unknown outcome may take effect after the last load.
+    /// Time of the next load, because a commit of unknown outcome may take effect after the last
+    /// load.
     reload_at: Option<Timestamp>,
-    /// Claims go alone, because a batch with one has failed: a broken claim must not hold up appends.
+    /// Claims go alone, because a batch with one has failed: a broken claim must not hold up
+    /// appends.
     claims_alone: bool,
 }
 
@@ -139,8 +141,8 @@ impl InboxMachine {
         self.arrived.extend(requests);
     }
 
-    /// Whether a load or a batch is under way, so that requests can only wait. While a batch becomes
-    /// durable the next one begins only if waiting would not make it much larger.
+    /// Whether a load or a batch is under way, so that requests can only wait. While a batch
+    /// becomes durable the next one begins only if waiting would not make it much larger.
     pub(crate) fn is_under_way(&self) -> bool {
         match (self.phase, self.ordered) {
             (Phase::Loading | Phase::Committing, _) => true,
@@ -243,8 +245,8 @@ impl InboxMachine {
         effects
     }
 
-    /// A batch has its place in the order: whatever begins now sees it and comes after it. Its requests
-    /// are answered when it is durable.
+    /// A batch has its place in the order: whatever begins now sees it and comes after it. Its
+    /// requests are answered when it is durable.
     pub(crate) fn ordered(&mut self, applied: Applied, finished: Finished) -> Vec<InboxEffect> {
         assert!(applied.notices.is_empty(), "INBOX-7: a notice before the batch is durable");
         let mut effects = self.follow(applied, finished);
@@ -322,8 +324,8 @@ impl InboxMachine {
         effects
     }
 
-    /// A batch in order is not known to be durable; its requests are not answered yet. A batch that has
-    /// begun since goes on.
+    /// A batch in order is not known to be durable; its requests are not answered yet. A batch that
+    /// has begun since goes on.
     pub(crate) fn durability_unknown(
         &mut self,
         batch: InboxBatch,
@@ -383,7 +385,8 @@ impl InboxMachine {
         }
     }
 
-    /// Adds a request to the waiting ones. Its appends whose idempotency key is in flight are rejected.
+    /// Adds a request to the waiting ones. Its appends whose idempotency key is in flight are
+    /// rejected.
     fn admit(&mut self, mut request: Request) {
         let Request { footprint, rejected, .. } = &mut request;
         let mut own_keys = HashSet::new();

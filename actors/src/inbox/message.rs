@@ -25,7 +25,8 @@ pub(crate) enum InboxMessage {
     Ordered(Box<Applied>, Finished),
     /// A batch announced by `Ordered` is now durable; its requests are being answered.
     Durable,
-    /// A batch announced by `Ordered` failed, or its outcome is unknown; its requests are not answered.
+    /// A batch announced by `Ordered` failed, or its outcome is unknown; its requests are not
+    /// answered.
     DurabilityUnknown(Box<InboxBatch>, TableError),
     /// The armed timer fires: leases may have run out, or webhooks may be due.
     Timer,

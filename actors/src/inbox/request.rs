@@ -1,8 +1,8 @@
-//! A request to an inbox: an operation, the caller that waits for its reply, and what the planner of
-//! batches knows of it.
+//! A request to an inbox: an operation, the caller that waits for its reply, and what the planner
+//! of batches knows of it.
 //!
-//! Here, and only here, an operation loses its type: [`Pending`] keeps the operation, its outcome and
-//! the caller's channel together, so a reply of another operation cannot reach the caller.
+//! Here, and only here, an operation loses its type: [`Pending`] keeps the operation, its outcome
+//! and the caller's channel together, so a reply of another operation cannot reach the caller.
 //! Invariant: `HANDLE-1` a request holds its permits until it is answered or dropped, so an inbox
 //! behind a gate that closes while no permit is out is idle.
 

@@ -1,9 +1,9 @@
 //! What an open inbox shows without being asked: its rates, its next due time, and its changes.
 //!
-//! Invariants: `SIGNALS-1` the rates have sixty counters of one second each; a counter is emptied before
-//! it is used for another second; `SIGNALS-2` the next due time is as of the last commit, so that a
-//! partition that closes an inbox knows when to open it again, and "at once" while nothing is known;
-//! `SIGNALS-3` an inbox with webhooks in flight shows that it is busy and is not closed.
+//! Invariants: `SIGNALS-1` the rates have sixty counters of one second each; a counter is emptied
+//! before it is used for another second; `SIGNALS-2` the next due time is as of the last commit, so
+//! that a partition that closes an inbox knows when to open it again, and "at once" while nothing
+//! is known; `SIGNALS-3` an inbox with webhooks in flight shows that it is busy and is not closed.
 //! The rates are measured on this node since the inbox was opened; they are not durable counts.
 
 use std::sync::Mutex;

@@ -1,6 +1,6 @@
-//! The inbox machine: step by step, in a pipeline ([`pipeline`]), and against a model of the store that
-//! commits, fails, loses answers and moves the head by itself ([`model`]). The shell is tested through
-//! the router, in `tests/it`.
+//! The inbox machine: step by step, in a pipeline ([`pipeline`]), and against a model of the store
+//! that commits, fails, loses answers and moves the head by itself ([`model`]). The shell is tested
+//! through the router, in `tests/it`.
 
 mod model;
 mod pipeline;

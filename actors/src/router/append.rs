@@ -1,8 +1,9 @@
-//! Appends through the router: a large request goes into the tenant's inbox in parts that fit a commit.
+//! Appends through the router: a large request goes into the tenant's inbox in parts that fit a
+//! commit.
 //!
 //! Invariants: `ROUTER-APPEND-1` the parts of a request go in their order and pass one gate;
-//! `ROUTER-APPEND-2` once a part was sent, each event has a result of its own; the events of a lost part
-//! have an unknown one.
+//! `ROUTER-APPEND-2` once a part was sent, each event has a result of its own; the events of a lost
+//! part have an unknown one.
 
 use super::Router;
 use crate::error::BrokerError;

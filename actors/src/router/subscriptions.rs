@@ -1,8 +1,8 @@
 //! Subscriptions through the router: reads of their rows, attempts and audit, and pings.
 //!
-//! Invariants: `ROUTER-SUB-1` a change is durable before it is answered, and holds for every event that
-//! is accepted after that; `ROUTER-SUB-2` a ping takes a delivery permit like every webhook, a tenant has
-//! one at a time, and it leaves no trace, because it is no event.
+//! Invariants: `ROUTER-SUB-1` a change is durable before it is answered, and holds for every event
+//! that is accepted after that; `ROUTER-SUB-2` a ping takes a delivery permit like every webhook, a
+//! tenant has one at a time, and it leaves no trace, because it is no event.
 
 use super::{Router, TenantData};
 use crate::admission::count_rejection;
@@ -95,8 +95,8 @@ impl Router {
     /// Sends a webhook that stands for no event, and waits for the outcome.
     ///
     /// # Errors
-    /// [`BrokerError::TenantBusy`] if the tenant has a ping in flight; [`BrokerError::NodeBusy`] if there
-    /// is no permit before the deadline.
+    /// [`BrokerError::TenantBusy`] if the tenant has a ping in flight; [`BrokerError::NodeBusy`] if
+    /// there is no permit before the deadline.
     pub async fn ping(
         &self,
         tenant: &TenantId,

@@ -30,11 +30,12 @@ use foundationdb::options::DatabaseOption;
 use foundationdb::{Database, FdbError, FdbResult};
 use keys::Keyspace;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use transaction::FoundationTransaction;
+use triggers_protocol::lock::lock;
 
 /// Interval of health checks.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -131,7 +132,7 @@ impl Engine for FoundationEngine {
 
     /// Result of the last health check, a read: a cluster without writes gives no read versions.
     fn health(&self) -> Result<(), StoreError> {
-        let down = self.client.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = lock(&self.client.down);
         down.as_ref().map_or(Ok(()), |reason| Err(StoreError::Retryable(reason.clone())))
     }
 }
@@ -175,7 +176,7 @@ impl ClusterClient {
 
     /// Records the result of a health check.
     fn note(&self, failed: Option<String>) {
-        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut down = lock(&self.down);
         match (&failed, &*down) {
             (Some(error), None) => {
                 tracing::error!(error, "the FoundationDB cluster cannot be used")

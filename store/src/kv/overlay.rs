@@ -33,6 +33,8 @@ pub(super) struct Overlay {
 pub(super) enum OverlayRead {
     /// The value does not depend on the base.
     Known(Option<Bytes>),
+    /// The value is that of the base.
+    Base,
     /// The value is the base's counter plus this delta.
     BasePlus(i64),
 }
@@ -74,6 +76,7 @@ impl Overlay {
         self.record_violation(limits::check_key(key));
         self.bytes += key.len() + 8;
         let write = match self.read(key) {
+            OverlayRead::Base => Write::Add(delta),
             OverlayRead::BasePlus(before) => Write::Add(before.wrapping_add(delta)),
             OverlayRead::Known(value) => match add_to_counter(value.as_deref(), delta) {
                 Ok(sum) => Write::Set(sum),
@@ -92,7 +95,7 @@ impl Overlay {
             None if self.cleared.iter().any(|range| range.contains(key)) => {
                 OverlayRead::Known(None)
             }
-            None => OverlayRead::BasePlus(0),
+            None => OverlayRead::Base,
         }
     }
 
@@ -104,9 +107,7 @@ impl Overlay {
     ) -> Result<Option<Bytes>, StoreError> {
         match self.read(key) {
             OverlayRead::Known(value) => Ok(value),
-            OverlayRead::BasePlus(0) if !matches!(self.writes.get(key), Some(Write::Add(_))) => {
-                Ok(base)
-            }
+            OverlayRead::Base => Ok(base),
             OverlayRead::BasePlus(delta) => add_to_counter(base.as_deref(), delta).map(Some),
         }
     }
@@ -180,7 +181,7 @@ impl RangeReader {
 
     /// Adds a base page; returns true when the page is complete.
     pub(super) fn add_page(&mut self, overlay: &Overlay, base: Page) -> Result<bool, StoreError> {
-        let section = section_of(&self.rest, &base);
+        let section = covered_by(&base, self.rest.range.clone(), self.rest.is_reverse);
         for (key, value) in overlay.merged(&section, base.pairs, self.rest.is_reverse)? {
             self.bytes += key.len() + value.len();
             self.page.pairs.push((key, value));
@@ -200,26 +201,17 @@ impl RangeReader {
 
     /// Returns the page and the part of the range that it covers.
     pub(super) fn finish(self) -> (Page, KeyRange) {
-        let Self { whole, rest, page, .. } = self;
-        let covered = match page.pairs.last() {
-            Some((last, _)) if page.has_more && rest.is_reverse => {
-                KeyRange::new(last.clone(), whole.end)
-            }
-            Some((last, _)) if page.has_more => KeyRange::new(whole.begin, after(last)),
-            _ => whole,
-        };
-        (page, covered)
+        let covered = covered_by(&self.page, self.whole, self.rest.is_reverse);
+        (self.page, covered)
     }
 }
 
-/// The part of `rest` that a base page covers completely.
-fn section_of(rest: &RangeRead, base: &Page) -> KeyRange {
-    match base.pairs.last() {
-        Some((last, _)) if base.has_more && rest.is_reverse => {
-            KeyRange::new(last.clone(), rest.range.end.clone())
-        }
-        Some((last, _)) if base.has_more => KeyRange::new(rest.range.begin.clone(), after(last)),
-        _ => rest.range.clone(),
+/// The part of a range that a page of it covers completely.
+fn covered_by(page: &Page, range: KeyRange, is_reverse: bool) -> KeyRange {
+    match page.pairs.last() {
+        Some((last, _)) if page.has_more && is_reverse => KeyRange::new(last.clone(), range.end),
+        Some((last, _)) if page.has_more => KeyRange::new(range.begin, after(last)),
+        _ => range,
     }
 }
 

@@ -33,7 +33,7 @@ use group::PendingCommit;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -42,6 +42,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use transaction::PostgresTransaction;
+use triggers_protocol::lock::lock;
 
 /// Maximum wait for any answer of the server. Statements of the engine end after half of that.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -213,7 +214,7 @@ impl Engine for PostgresEngine {
     }
 
     fn health(&self) -> Result<(), StoreError> {
-        let down = self.pools.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = lock(&self.pools.down);
         down.as_ref().map_or(Ok(()), |reason| Err(StoreError::Retryable(reason.clone())))
     }
 }
@@ -234,7 +235,7 @@ impl PostgresPools {
 
     /// Records the result of the last request. A rejected commit counts as an answer.
     fn note(&self, failed: Option<&StoreError>) {
-        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut down = lock(&self.down);
         match (failed, &*down) {
             (Some(error), None) => tracing::error!(%error, "the database cannot be used"),
             (None, Some(_)) => tracing::info!("the database can be used again"),

@@ -27,11 +27,12 @@ pub use faults::{FaultsFired, Stream};
 use super::transaction::OverlayTransaction;
 use super::{BoxFuture, Engine, Fault, StoreError, Transaction};
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use store::SimulatedStore;
 use tokio::time::Instant;
 use transaction::SimulatedTransaction;
+use triggers_protocol::lock::lock;
 use versions::Versions;
 
 /// Latency and fault probabilities, in per mille of the affected calls.
@@ -153,7 +154,7 @@ impl Engine for SimulatedEngine {
 impl SimulatedHandle {
     /// The store, without advancing its time.
     fn peek(&self) -> MutexGuard<'_, SimulatedStore> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The store at the present time: everything that was due has happened.

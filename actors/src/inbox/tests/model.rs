@@ -1,5 +1,5 @@
-//! Random steps against a store that knows ids and keys only: every request is answered once, and every
-//! answered event is stored.
+//! Random steps against a store that knows ids and keys only: every request is answered once, and
+//! every answered event is stored.
 
 use super::*;
 use proptest::prelude::*;

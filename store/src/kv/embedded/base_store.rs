@@ -18,7 +18,8 @@ use crate::kv::{Fault, KeyRange, StoreError};
 use bytes::Bytes;
 use heed::{Env, RoTxn, WithoutTls};
 use std::ops::Bound;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use triggers_protocol::lock::lock;
 
 const RESERVE_BYTES: u64 = 64 << 20;
 const PAGE_BYTES: usize = 4_096;
@@ -147,7 +148,7 @@ impl LmdbStore {
     }
 
     fn make_room(&self, upcoming: u64) -> Result<(), StoreError> {
-        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut growth = lock(&self.growth);
         growth.make_room(&self.env, upcoming).map_err(|error| {
             let fault = if is_full(&error) { Fault::Full } else { Fault::Stopped };
             StoreError::fatal(fault, format!("cannot extend the data file: {error}"))
@@ -221,7 +222,7 @@ impl BaseStore for LmdbStore {
         let row = [marks.done.to_le_bytes(), marks.begun.to_le_bytes()].concat();
         self.pairs.put(&mut transaction, MARKS, &row).map_err(store_error)?;
         transaction.commit().map_err(store_error)?;
-        self.residency.lock().unwrap_or_else(PoisonError::into_inner).add_committed(bytes as u64);
+        lock(&self.residency).add_committed(bytes as u64);
         Ok(())
     }
 

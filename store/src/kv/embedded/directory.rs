@@ -24,7 +24,7 @@ use std::time::Duration;
 const FORMAT: &str = "triggers-data 1\n";
 /// Files hold payloads and secrets, so only the owner may read them.
 pub(super) const FILE_MODE: u32 = 0o600;
-pub(super) const DIRECTORY_MODE: u32 = 0o700;
+const DIRECTORY_MODE: u32 = 0o700;
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// LMDB readers for the committer and backups, besides those of transactions.
@@ -120,10 +120,6 @@ impl DataDirectory {
         let mut directory = Self { path: path.to_owned(), secret: None, _lock: lock };
         directory.secret = directory.read_format()?;
         Ok(directory)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Directory of the log's segments.

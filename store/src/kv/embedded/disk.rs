@@ -8,10 +8,10 @@
 
 mod file;
 
-use super::directory::{DIRECTORY_MODE, DataDirectory, FILE_MODE};
+use super::directory::{DataDirectory, FILE_MODE};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use file::{AlignedBuffer, SegmentFile};
@@ -98,13 +98,9 @@ pub(super) struct LogDirectory {
 const UNFINISHED: &str = ".new";
 
 impl LogDirectory {
-    /// Opens the directory, creating it if absent, and keeps the data directory locked.
+    /// Opens the directory and keeps the data directory locked.
     pub(super) fn open(directory: DataDirectory) -> io::Result<Self> {
         let path = directory.log();
-        if !path.exists() {
-            std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(&path)?;
-            File::open(directory.path())?.sync_all()?;
-        }
         for entry in std::fs::read_dir(&path)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().ends_with(UNFINISHED) {

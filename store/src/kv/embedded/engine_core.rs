@@ -17,8 +17,9 @@ use super::snapshot::Visibility;
 use crate::kv::{Fault, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
+use triggers_protocol::lock::lock;
 
 /// Sizes and bounds of the log.
 #[derive(Debug, Clone, Copy)]
@@ -39,23 +40,23 @@ pub(super) struct Sealed<F> {
 
 /// State behind one lock.
 pub(super) struct LogState<F> {
-    active: Arc<Memtable>,
-    view: Arc<MemtableView>,
+    pub(super) active: Arc<Memtable>,
+    pub(super) view: Arc<MemtableView>,
     /// Sequence of the last durable group.
-    visible: u64,
+    pub(super) visible: u64,
     /// Sequence of the last group in the memtables: `visible`, or the next.
-    ordered: u64,
+    pub(super) ordered: u64,
     /// Number of readers at each sequence.
-    readers: BTreeMap<u64, usize>,
+    pub(super) readers: BTreeMap<u64, usize>,
     /// Sealed memtables, oldest first.
-    sealed: VecDeque<Sealed<F>>,
-    free: Vec<Segment<F>>,
+    pub(super) sealed: VecDeque<Sealed<F>>,
+    pub(super) free: Vec<Segment<F>>,
     /// Number of segments; `number_max` is their highest number.
-    segments: usize,
-    number_max: usize,
+    pub(super) segments: usize,
+    pub(super) number_max: usize,
     /// Memtables up to this sequence have left the view.
-    dropped: u64,
-    is_closing: bool,
+    pub(super) dropped: u64,
+    pub(super) is_closing: bool,
 }
 
 pub(super) struct EngineCore<D: Disk, B: BaseStore> {
@@ -80,53 +81,21 @@ pub(super) struct SegmentCounts {
     pub(super) total: usize,
 }
 
-/// State of the log after a recovery.
-pub(super) struct InitialState<F> {
-    pub(super) sealed: VecDeque<Sealed<F>>,
-    pub(super) free: Vec<Segment<F>>,
-    /// Number of segments with the active one; `number_max` is their highest number.
-    pub(super) segments: usize,
-    pub(super) number_max: usize,
-    /// Sequence of the last record; `flushed` is that of the last one in the base store.
-    pub(super) last: u64,
-    pub(super) flushed: u64,
-}
-
 const FLUSH_RATE_INITIAL: u64 = 50 << 20;
 /// Smaller flushes are not used to estimate the rate.
 const FLUSH_RATE_BYTES_MIN: u64 = 4 << 20;
 
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
-    pub(super) fn new(
-        disk: D,
-        base: B,
-        options: LogOptions,
-        initial: InitialState<D::File>,
-    ) -> Self {
-        let InitialState { sealed, free, segments, number_max, last, flushed } = initial;
-        let active = Arc::new(Memtable::default());
-        let mut state = LogState {
-            active,
-            view: Arc::default(),
-            visible: last,
-            ordered: last,
-            readers: BTreeMap::new(),
-            sealed,
-            free,
-            segments,
-            number_max,
-            dropped: flushed,
-            is_closing: false,
-        };
+    pub(super) fn new(disk: D, base: B, options: LogOptions, mut state: LogState<D::File>) -> Self {
         state.renew_view();
         Self {
             base,
             disk,
             options,
+            // The marks of flushes before the start are unknown. No snapshot is older than this.
+            flushing: AtomicU64::new(state.visible),
             state: Mutex::new(state),
             changed: Condvar::new(),
-            // The marks of flushes before the start are unknown. No snapshot is older than `last`.
-            flushing: AtomicU64::new(last),
             flush: Mutex::new(()),
             flush_rate: AtomicU64::new(FLUSH_RATE_INITIAL),
             stopped: OnceLock::new(),
@@ -134,7 +103,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     }
 
     fn state(&self) -> MutexGuard<'_, LogState<D::File>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Registers a reader; returns the memtables and the sequence to read at.

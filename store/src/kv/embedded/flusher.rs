@@ -14,10 +14,11 @@ use super::disk::Disk;
 use super::engine_core::EngineCore;
 use super::memtable::{LockedMemtables, Memtable};
 use crate::kv::{Fault, StoreError};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use triggers_protocol::lock::lock;
 
 const TRANSACTION_KEYS_MAX: usize = 4_000;
 const TRANSACTION_BYTES_TARGET: usize = 4 << 20;
@@ -31,13 +32,13 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     /// Flushes the oldest sealed memtables; returns false if there are none.
     pub(super) fn flush_oldest(&self) -> Result<bool, StoreError> {
-        let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.flush);
         self.flush_next()
     }
 
     /// Flushes until a segment is free; returns whether one is.
     pub(super) fn flush_to_free_segment(&self) -> Result<bool, StoreError> {
-        let _one_at_a_time = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.flush);
         // Another thread may have flushed while this one waited for the lock.
         if self.segments().free > 0 { Ok(true) } else { self.flush_next() }
     }

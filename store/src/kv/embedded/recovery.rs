@@ -18,12 +18,13 @@
 use super::base_store::{BaseStore, FlushMarks};
 use super::committer::Committer;
 use super::disk::{Disk, DiskFile, read_file, write_fully, write_zeros};
-use super::engine_core::{EngineCore, InitialState, LogOptions, Sealed};
+use super::engine_core::{EngineCore, LogOptions, LogState, Sealed};
 use super::memtable::Memtable;
 use super::record::{self, BLOCK_BYTES, RecordHeader};
 use super::segment::{ActiveSegment, Segment, name_of, number_of};
 use crate::kv::StoreError;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -193,6 +194,11 @@ impl<F: DiskFile> RecoveredLog<F> {
     }
 }
 
+/// Whether a record follows the last one of its segment, or may be the first.
+fn continues(first: Option<RecordHeader>, last: u64, header: &RecordHeader) -> bool {
+    first.is_none_or(|first| header.generation == first.generation && header.sequence == last + 1)
+}
+
 fn scan<F: DiskFile>(
     segment: Segment<F>,
     bytes: Bytes,
@@ -209,10 +215,7 @@ fn scan<F: DiskFile>(
     let mut tail = Bytes::new();
     // Records in the base store are not checked: later ones may have overwritten them.
     while let Some(header) = bytes.get(at..).and_then(|rest| record::decode(rest, secret)) {
-        let belongs = first.is_none_or(|first| {
-            header.generation == first.generation && header.sequence == last + 1
-        });
-        if !belongs {
+        if !continues(first, last, &header) {
             break;
         }
         first = first.or(Some(header));
@@ -241,13 +244,9 @@ fn scan<F: DiskFile>(
             return Err(damaged(at, &what));
         }
     }
-    let is_expected = |header: &RecordHeader| {
-        let follows = |first: RecordHeader| {
-            header.generation == first.generation && header.sequence == last + 1
-        };
-        header.sequence > flushed && first.is_none_or(follows)
-    };
-    let is_cut = bytes.get(at..).and_then(record::peek).is_some_and(|header| is_expected(&header));
+    let is_expected =
+        |header: RecordHeader| header.sequence > flushed && continues(first, last, &header);
+    let is_cut = bytes.get(at..).and_then(record::peek).is_some_and(is_expected);
     let generation = first.map_or(0, |first| first.generation);
     let end = at as u64;
     let Some(first) = first.filter(|_| records > 0) else {
@@ -314,15 +313,20 @@ pub(super) fn open<D: Disk, B: BaseStore>(
         .filled
         .into_iter()
         .map(|filled| Sealed { memtable: Arc::new(filled.memtable), segment: filled.segment });
-    let initial = InitialState {
+    let state = LogState {
+        active: Arc::default(),
+        view: Arc::default(),
+        visible: log.last,
+        ordered: log.last,
+        readers: BTreeMap::new(),
         sealed: sealed.collect(),
         free: log.free,
         segments,
         number_max,
-        last: log.last,
-        flushed: log.flushed,
+        dropped: log.flushed,
+        is_closing: false,
     };
-    let core = Arc::new(EngineCore::new(disk, base, options, initial));
+    let core = Arc::new(EngineCore::new(disk, base, options, state));
     let committer =
         Committer::new(core.clone(), ActiveSegment::new(active, log.generation + 1), secret);
     Ok(OpenedLog { core, committer, recovered: log.recovered })

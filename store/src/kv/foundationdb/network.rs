@@ -11,7 +11,8 @@
 use super::error::{FoundationOpenError, text};
 use foundationdb::api::{FdbApiBuilder, NetworkAutoStop};
 use std::ffi::c_int;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
+use triggers_protocol::lock::lock;
 
 static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
 /// Taken, and thereby stopped, by [`stop`].
@@ -45,10 +46,10 @@ fn boot() -> Result<(), String> {
         drop(network);
         return Err("cannot register an exit handler".into());
     }
-    *NETWORK.lock().unwrap_or_else(PoisonError::into_inner) = Some(network);
+    *lock(&NETWORK) = Some(network);
     Ok(())
 }
 
 extern "C" fn stop() {
-    drop(NETWORK.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(lock(&NETWORK).take());
 }

@@ -15,7 +15,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use triggers_protocol::lock::lock;
 
 /// Alignment of offsets, lengths and memory for direct I/O; no disk has larger sectors.
 const ALIGNMENT: usize = 4_096;
@@ -29,7 +30,7 @@ pub(super) struct AlignedBuffer(Arc<Mutex<Vec<u8>>>);
 impl AlignedBuffer {
     /// Calls `write` with an aligned copy of `bytes`, which has at most [`PIECE_BYTES`].
     fn with<T>(&self, bytes: &[u8], write: impl FnOnce(&[u8]) -> T) -> T {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = lock(&self.0);
         if memory.is_empty() {
             memory.resize(PIECE_BYTES + ALIGNMENT, 0);
         }
