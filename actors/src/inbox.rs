@@ -1,14 +1,11 @@
 //! The inbox actor: one per active tenant; every write of the tenant passes through it.
 //!
-//! Messages come from the [`crate::Router`] (`Arrived`: requests wait beside the mailbox), from its
-//! [`crate::delivery_attempt`] actors (`Submit`), from its own tasks (`Loaded`, `Ordered`,
-//! `Committed`, `Durable`, `Failed`, `DurabilityUnknown`, `Permit`), from its timer, and from
-//! ractor when an attempt is over. It calls the store, and answers each caller through the caller's
-//! own channel as soon as the batch is durable. Its partition supervises it. It supervises the
-//! attempts that it has begun and does not restart them: the store knows when the next one is due.
-//! The logic is [`machine`]; this is the shell. Tasks of the shell call the store, so requests
-//! gather while a commit is in flight. A crash drops the requests, and their callers see an unknown
-//! outcome. It is not a cache: only the head, the counts and the state of webhooks are in memory.
+//! This is the shell around [`machine`], which makes the decisions. Requests of the
+//! [`crate::Router`] wait in [`handle::Arrivals`]. Tasks of the shell load the tenant, commit
+//! batches and answer callers, so requests gather while a commit is in flight. The partition
+//! supervises the inbox. The inbox supervises its delivery attempts and does not restart them,
+//! because the store has the time of the next one. After a crash, callers see an unknown outcome.
+//! It is not a cache: only the head, the counts and the schedule of webhooks are in memory.
 
 pub(crate) mod batch;
 pub(crate) mod dispatch;
@@ -158,7 +155,8 @@ impl Actor for Inbox {
             SupervisionEvent::ActorTerminated(actor, ..) => actor.get_id(),
             SupervisionEvent::ActorFailed(actor, error) => {
                 metrics::counter!("triggers_delivery_attempt_failures_total").increment(1);
-                tracing::error!(tenant = %state.arguments.tenant, %error, "an attempt failed; it comes due again");
+                let tenant = &state.arguments.tenant;
+                tracing::error!(%tenant, %error, "an attempt failed; it comes due again");
                 actor.get_id()
             }
             _ => return Ok(()),

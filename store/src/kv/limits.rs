@@ -9,7 +9,6 @@
 use super::{Fault, StoreError};
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Maximum bytes of a key.
 pub const KEY_BYTES_MAX: usize = 500;
@@ -46,12 +45,12 @@ pub fn check_transaction(bytes: usize) -> Result<(), StoreError> {
     check(bytes, 0..=TRANSACTION_BYTES_MAX, "a transaction")
 }
 
-/// Checks that a transaction is not older than [`TRANSACTION_MS_MAX`].
+/// Checks that a transaction is not older than `ms_max` milliseconds.
 ///
 /// # Errors
 /// `Retryable` if it is.
-pub(super) fn check_age(begun_at: Instant) -> Result<(), StoreError> {
-    if begun_at.elapsed() > Duration::from_millis(TRANSACTION_MS_MAX) {
+pub(super) fn check_age(age: Duration, ms_max: u64) -> Result<(), StoreError> {
+    if age > Duration::from_millis(ms_max) {
         return Err(StoreError::Retryable("the transaction is too old".into()));
     }
     Ok(())

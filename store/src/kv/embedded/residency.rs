@@ -37,8 +37,8 @@ impl Residency {
         }
     }
 
-    /// Parses start and length of a mapping of the data file from a line like `7f…-7f… r--s 0000
-    /// 08:01 12 /data/data.mdb`.
+    /// Start and length of a mapping of the data file, from a line like
+    /// `7f…-7f… r--s 0000 08:01 12 /data/data.mdb`.
     fn parse(&self, line: &str) -> Option<(usize, usize)> {
         let (range, rest) = line.split_once(' ')?;
         let is_ours = rest.starts_with("r--s")
@@ -55,7 +55,7 @@ fn drop_from_page_tables(start: usize, length: usize) {
     let start = std::ptr::with_exposed_provenance_mut(start);
     #[expect(
         unsafe_code,
-        reason = "a shared, read-only file map loses its page memtable entries and nothing else"
+        reason = "a shared, read-only file map loses its page table entries and nothing else"
     )]
     let advised = unsafe { madvise(start, length, Advice::LinuxDontNeed) };
     if let Err(error) = advised {

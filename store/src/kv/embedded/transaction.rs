@@ -13,7 +13,7 @@
 use super::committer::{CheckedRead, CommitterMessage, QueuedCommit};
 use super::snapshot::Visibility;
 use super::{LmdbCore, LmdbSnapshot};
-use crate::kv::limits::check_age;
+use crate::kv::limits::{TRANSACTION_MS_MAX, check_age};
 use crate::kv::overlay::Overlay;
 use crate::kv::transaction::EngineReads;
 use crate::kv::{Fault, KeyRange, Ordered, Page, RangeRead, StoreError};
@@ -50,7 +50,7 @@ impl EmbeddedTransaction {
 
     fn snapshot(&mut self) -> Result<&LmdbSnapshot, StoreError> {
         // `EMBEDDED-TX-3`.
-        check_age(self.begun_at)?;
+        check_age(self.begun_at.elapsed(), TRANSACTION_MS_MAX)?;
         if self.snapshot.is_none() {
             if self.core.has_readers_max() {
                 return Err(StoreError::Retryable("too many transactions are reading".into()));
@@ -93,7 +93,7 @@ impl EngineReads for EmbeddedTransaction {
             // The commit only waits until its reads are durable (`EMBEDDED-TX-4`).
             reads.clear();
         }
-        check_age(begun_at)?;
+        check_age(begun_at.elapsed(), TRANSACTION_MS_MAX)?;
         core.check_writable()?;
         let bytes = writes.approximate_size();
         let (cleared, writes) = writes.finish()?;

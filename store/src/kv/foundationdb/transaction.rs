@@ -7,12 +7,10 @@
 //! - `FOUNDATION-TX-3`: a transaction older than five seconds, or than the options allow, fails.
 //! - `FOUNDATION-TX-4`: the target of an `add` is a counter, or absent, at the read version,
 //!   because FoundationDB's addition does not check it. The check adds no conflict range.
-//!
-//! Own writes are read through the overlay, so that all engines follow the same rules.
 
 use super::commit::NativeCommit;
 use super::{ClusterClient, error};
-use crate::kv::limits::PAGE_BYTES_MAX;
+use crate::kv::limits::{PAGE_BYTES_MAX, check_age};
 use crate::kv::overlay::{Overlay, Write};
 use crate::kv::transaction::EngineReads;
 use crate::kv::{KeyRange, Ordered, Page, RangeRead, StoreError, decode_counter};
@@ -22,7 +20,6 @@ use foundationdb::options::{ConflictRangeType, StreamingMode};
 use futures_util::future::{try_join, try_join_all};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) struct FoundationTransaction {
@@ -48,10 +45,7 @@ impl FoundationTransaction {
 
     /// Fails if the transaction is too old (`FOUNDATION-TX-3`).
     fn check_age(&self) -> Result<(), StoreError> {
-        if self.begun_at.elapsed() > Duration::from_millis(self.client.options.read_ms_max) {
-            return Err(StoreError::Retryable("the transaction is too old".into()));
-        }
-        Ok(())
+        check_age(self.begun_at.elapsed(), self.client.options.read_ms_max)
     }
 
     /// Checks the targets of additions (`FOUNDATION-TX-4`).

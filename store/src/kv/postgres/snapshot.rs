@@ -11,6 +11,7 @@ use crate::kv::{KeyRange, Page, RangeRead, StoreError};
 use bytes::Bytes;
 use deadpool_postgres::Object;
 use futures_util::future::join;
+use std::sync::LazyLock;
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -27,13 +28,8 @@ const PAGE: &str = "SELECT key, value FROM (
     FROM (SELECT key, value FROM triggers.kv
         WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) AS pairs
 ) AS summed WHERE before < $4 ORDER BY key";
-const PAGE_REVERSE: &str = "SELECT key, value FROM (
-    SELECT key, value, sum(octet_length(key) + octet_length(value))
-        OVER (ORDER BY key DESC ROWS UNBOUNDED PRECEDING)
-        - octet_length(key) - octet_length(value) AS before
-    FROM (SELECT key, value FROM triggers.kv
-        WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) AS pairs
-) AS summed WHERE before < $4 ORDER BY key DESC";
+static PAGE_REVERSE: LazyLock<String> =
+    LazyLock::new(|| PAGE.replace("ORDER BY key", "ORDER BY key DESC"));
 
 pub(super) struct PostgresSnapshot {
     /// `None` only during the drop.
@@ -78,7 +74,7 @@ impl PostgresSnapshot {
     }
 
     pub(super) async fn page(&mut self, read: &RangeRead) -> Result<Page, StoreError> {
-        let statement = if read.is_reverse { PAGE_REVERSE } else { PAGE };
+        let statement = if read.is_reverse { PAGE_REVERSE.as_str() } else { PAGE };
         // One extra pair tells whether there are more.
         let limit = i64::try_from(read.limit).unwrap_or(i64::MAX).saturating_add(1);
         let bytes_max = i64::try_from(PAGE_BYTES_MAX).unwrap_or(i64::MAX);

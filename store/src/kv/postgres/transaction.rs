@@ -8,7 +8,7 @@
 use super::PostgresPools;
 use super::group::PendingCommit;
 use super::snapshot::PostgresSnapshot;
-use crate::kv::limits::check_age;
+use crate::kv::limits::{TRANSACTION_MS_MAX, check_age};
 use crate::kv::overlay::Overlay;
 use crate::kv::transaction::EngineReads;
 use crate::kv::{Fault, KeyRange, Ordered, Page, RangeRead, StoreError};
@@ -41,7 +41,7 @@ impl PostgresTransaction {
 
     async fn snapshot(&mut self) -> Result<&mut PostgresSnapshot, StoreError> {
         // `POSTGRES-TX-3`.
-        check_age(self.begun_at)?;
+        check_age(self.begun_at.elapsed(), TRANSACTION_MS_MAX)?;
         let snapshot = match self.snapshot.take() {
             Some(snapshot) => snapshot,
             None => PostgresSnapshot::open(&self.pools).await?,
@@ -96,7 +96,7 @@ impl EngineReads for PostgresTransaction {
         if writes.is_empty() {
             return Ok(());
         }
-        check_age(begun_at)?;
+        check_age(begun_at.elapsed(), TRANSACTION_MS_MAX)?;
         let bytes = writes.approximate_size();
         let (cleared, writes) = writes.finish()?;
         let (answer, outcome) = oneshot::channel();

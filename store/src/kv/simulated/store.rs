@@ -10,13 +10,11 @@ use super::SimulatedOptions;
 use super::faults::{CommitFate, FaultStreams};
 use super::versions::{Proposal, Versions};
 use super::{ObservedCommit, Observer};
-use crate::kv::limits::TRANSACTION_MS_MAX;
+use crate::kv::limits::{TRANSACTION_MS_MAX, check_age};
 use crate::kv::{Ordered, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-const AGE_MAX: Duration = Duration::from_millis(TRANSACTION_MS_MAX);
 
 /// An open transaction.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +85,7 @@ impl SimulatedStore {
     /// Returns the versions to read from.
     pub(super) fn read(&mut self, opened: &OpenTransaction) -> Result<&Versions, StoreError> {
         self.reject_in_outage()?;
-        check_age(self.now, opened.begun)?;
+        check_age(self.now.saturating_sub(opened.begun), TRANSACTION_MS_MAX)?;
         Ok(&self.versions)
     }
 
@@ -135,23 +133,17 @@ impl SimulatedStore {
     }
 
     fn attempt(&mut self, proposal: Proposal, at: Duration) -> Result<(), StoreError> {
-        check_age(at, proposal.begun)?;
+        check_age(at.saturating_sub(proposal.begun), TRANSACTION_MS_MAX)?;
         if self.versions.conflicts(&proposal) {
             return Err(StoreError::Retryable("conflict: a key that was read has changed".into()));
         }
-        let observed = self
-            .observer
-            .as_ref()
-            .map(|_| (proposal.writer.clone(), proposal.writes.keys().cloned().collect()));
+        let writer = proposal.writer.clone();
+        let observed = self.observer.is_some();
+        let keys: Vec<Bytes> = proposal.writes.keys().filter(|_| observed).cloned().collect();
         self.versions.apply(proposal, at)?;
-        if let (Some(observer), Some((writer, keys))) = (&mut self.observer, observed) {
-            let keys: Vec<Bytes> = keys;
-            observer.committed(&ObservedCommit {
-                writer: &writer,
-                at,
-                keys: &keys,
-                versions: &self.versions,
-            });
+        if let Some(observer) = &mut self.observer {
+            let (writer, keys, versions) = (&*writer, &*keys, &self.versions);
+            observer.committed(&ObservedCommit { writer, at, keys, versions });
         }
         self.trim(at);
         Ok(())
@@ -160,7 +152,7 @@ impl SimulatedStore {
     /// Drops versions that only transactions too old at `at` could need. The store's time may be
     /// later than `at`, but a late commit due in between must still be checked.
     fn trim(&mut self, at: Duration) {
-        let since = at.saturating_sub(AGE_MAX);
+        let since = at.saturating_sub(Duration::from_millis(TRANSACTION_MS_MAX));
         while let Some(first) = self.open.first_entry() {
             if first.get().begun >= since {
                 break;
@@ -182,13 +174,6 @@ impl SimulatedStore {
         }
         Ok(())
     }
-}
-
-fn check_age(now: Duration, begun: Duration) -> Result<(), StoreError> {
-    if now.saturating_sub(begun) > AGE_MAX {
-        return Err(StoreError::Retryable("the transaction is too old".into()));
-    }
-    Ok(())
 }
 
 fn unknown(reason: &str) -> StoreError {
