@@ -48,7 +48,7 @@ impl Admission {
         Arc::new(Self { requests_max, bytes_max, in_flight: Mutex::default() })
     }
 
-    /// Takes a permit for a request of `bytes`.
+    /// Acquires a permit for a request of `bytes`.
     ///
     /// # Errors
     /// [`Rejected`].

@@ -1,4 +1,4 @@
-//! Why a request to the broker failed as a whole, free of HTTP and of actors.
+//! Why a request to the broker failed, without terms of HTTP or of actors.
 //!
 //! Invariant: `REQUEST-1` after every error but [`BrokerError::Unknown`] the request has had no
 //! effect.

@@ -48,7 +48,7 @@ const TIMER_WAIT_MIN: Duration = Duration::from_millis(20);
 /// Shortest wait of the timer after a failure.
 const TIMER_WAIT_FAILED: Duration = Duration::from_secs(1);
 
-/// The shell's type; its state has everything.
+/// The type of the actor.
 pub(crate) struct Inbox;
 
 /// What an inbox needs to start.
@@ -58,13 +58,12 @@ pub(crate) struct InboxArguments {
     pub(crate) keys: Arc<TenantKeys>,
     pub(crate) store: Store,
     pub(crate) options: Arc<BrokerOptions>,
-    /// Permits for commits in flight on this node, given in the order of asking, so tenants take
-    /// turns.
+    /// Permits for the commits in flight on this node, given in the order of the requests.
     pub(crate) commit_permits: Arc<Semaphore>,
     pub(crate) signals: Arc<InboxSignals>,
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) delivery: Arc<Delivery>,
-    /// The partition is about to move, so no attempt may begin.
+    /// True while the partition waits to be transferred: no attempt may begin.
     pub(crate) is_quiescing: Arc<AtomicBool>,
 }
 
@@ -265,8 +264,7 @@ async fn load(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
     let completion = CompletionGuard(Some(inbox));
     let run = Run::idempotent(Instant::now() + arguments.options.commit_timeout);
     let (guard, keys) = (&arguments.guard, &arguments.keys);
-    // In the pipeline, so the load waits for commits in order that are not durable yet: they have
-    // ids.
+    // Pipelined, so that the load sees the ids of ordered commits that are not durable yet.
     let ordered = |_: &_| -> Ordered { Box::new(|| {}) };
     let load = arguments
         .store
@@ -303,8 +301,7 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
             } else {
                 InboxMessage::Committed(Box::new(applied), batch.finished())
             };
-            // Before the inbox goes on: the next request of an answered caller may make the next
-            // batch.
+            // Before the report: the answered caller's next request may go into the next batch.
             batch.answer();
             message
         }
@@ -314,21 +311,20 @@ async fn commit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>, b
     completion.report(message);
 }
 
-/// Tells the inbox that a batch has its place in the order of commits: once, and not after the
-/// batch's end.
+/// Tells the inbox that a batch is ordered: once, and never after the batch has ended.
 struct OrderNotice {
     inbox: ActorRef<InboxMessage>,
     is_closed: Mutex<bool>,
 }
 
 impl OrderNotice {
-    /// The callback that runs once the batch has its place.
+    /// The callback that runs once the batch is ordered.
     fn callback(self: &Arc<Self>, applied: Applied, finished: Finished) -> Ordered {
         let notice = self.clone();
         Box::new(move || {
             let mut is_closed = lock(&notice.is_closed);
             if !std::mem::replace(&mut *is_closed, true) {
-                // An inbox that is gone begins nothing more.
+                // An inbox that is gone needs no notice.
                 let _ = notice.inbox.cast(InboxMessage::Ordered(Box::new(applied), finished));
             }
         })

@@ -2,9 +2,9 @@
 //!
 //! A node is a restartable value without statics: a simulation starts many in one process. A node
 //! that runs alone owns every partition, through the same fences as in a cluster; a node that joins
-//! a cluster owns what its membership decides.
-//! Invariants: `NODE-1` no request is served before the fences are taken; `NODE-2` stopping loses
-//! nothing that was answered: what is in flight commits, or its caller gets an unknown outcome.
+//! a cluster owns what its membership decides. Invariants: `NODE-1` no request is served before the
+//! fences are taken over; `NODE-2` stopping loses nothing that was answered: what is in flight
+//! commits, or its caller gets an unknown outcome.
 
 use crate::cluster::directory::Directory;
 use crate::cluster::{LinkState, PeerTransport};
@@ -35,7 +35,7 @@ use triggers_store::tables::TableError;
 use triggers_store::tables::fence::{self, Guard};
 use triggers_store::tables::settings::{self, StoreSettings};
 
-/// Fences taken in one transaction.
+/// Fences taken over in one transaction.
 const FENCES_PER_TRANSACTION: usize = 64;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,13 +111,13 @@ struct JoinedCluster {
 }
 
 impl Node {
-    /// Starts a node that runs alone. It takes every partition, whichever node owned it.
+    /// Starts a node that runs alone. It takes over every partition, whichever node owned it.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(arguments: NodeArguments, partitions: u16) -> Result<Self, StartError> {
         let settings = settings(&arguments.store, partitions).await?;
-        let guards = take_fences(&arguments.store, partitions, &arguments.incarnation).await?;
+        let guards = take_over_fences(&arguments.store, partitions, &arguments.incarnation).await?;
         let (node, _) = Self::start_tree(&arguments, settings, guards, None).await?;
         Ok(node)
     }
@@ -316,7 +316,7 @@ pub async fn settings(store: &Store, partitions: u16) -> Result<StoreSettings, S
     Ok(settings)
 }
 
-async fn take_fences(
+async fn take_over_fences(
     store: &Store,
     partitions: u16,
     incarnation: &str,

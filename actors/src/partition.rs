@@ -225,7 +225,7 @@ impl PartitionState {
             tokio::spawn(read_pointers(myself.clone(), self.arguments.clone()));
         }
         let wakes_max = WAKES_MAX.min(self.arguments.context.inboxes_max);
-        for tenant in self.agenda.take_due(now, wakes_max) {
+        for tenant in self.agenda.pop_due(now, wakes_max) {
             match self.open(myself, tenant.clone()).await {
                 Ok(inbox) => {
                     inbox.touch(self.now());

@@ -1,5 +1,4 @@
-//! The router: the way from a tenant to its inbox and its data. The API knows nothing else of the
-//! actors.
+//! The router: passes the API's requests to the inboxes, and reads the tenants' data.
 //!
 //! Invariants: `ROUTER-1` every call ends by its deadline; `ROUTER-2` an operation reaches an inbox
 //! only with permits of its tenant and of the node; `ROUTER-3` a lost reply is reported as an
@@ -32,7 +31,7 @@ use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::{AcknowledgeAll, Changed, Operation, Unchanged};
 use triggers_store::tables::rows::{Attempt, EventRow};
 
-/// The way to the inboxes of a node. Cheap to clone.
+/// Passes requests to the inboxes of a node; cheap to clone.
 #[derive(Clone)]
 pub struct Router(Arc<RouterParts>);
 

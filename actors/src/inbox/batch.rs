@@ -19,7 +19,7 @@ use triggers_store::tables::operations::Stamp;
 pub(crate) struct InboxBatch {
     pub(crate) plan: BatchPlan,
     pub(super) requests: Vec<PlannedRequest>,
-    /// Requests wait that had no room in it.
+    /// Some waiting requests had no room in it.
     pub(super) leaves_more: bool,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct PlannedRequest {
     pub(super) stamp: Stamp,
 }
 
-/// What finished requests no longer hold.
+/// What finished requests release.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
     pub(super) has_expired: bool,
@@ -57,8 +57,8 @@ impl InboxBatch {
         !self.requests.iter().any(|planned| planned.request.operation.is_waiting())
     }
 
-    /// Whether the next batch begins when this one has its place in the order of commits: one
-    /// waits, and the inbox must not hear of anything before this one is durable.
+    /// Whether the next batch begins as soon as this one is ordered: requests wait, and no notice
+    /// has to wait until this one is durable.
     pub(crate) fn is_pipelined(&self) -> bool {
         let is_plain = |planned: &PlannedRequest| !planned.request.footprint.has_notices;
         self.leaves_more && self.requests.iter().all(is_plain)
@@ -101,7 +101,7 @@ impl InboxBatch {
         })
     }
 
-    /// What its requests no longer hold once the batch has ended.
+    /// What its requests release when the batch ends.
     pub(crate) fn finished(&self) -> Finished {
         let mut finished = Finished::default();
         for planned in &self.requests {

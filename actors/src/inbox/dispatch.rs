@@ -1,14 +1,13 @@
-//! Schedules the webhooks of an inbox: for each subscription, its due time, its running attempts
-//! and its breaker. Part of [`super::machine`], without I/O like it.
+//! Schedules the webhooks of an inbox: the part of [`super::machine`] that knows, for each
+//! subscription, its due time, its running attempts and its breaker. No I/O.
 //!
 //! The machine passes in the loaded state, the notices of commits and the ends of attempts. The
-//! dispatcher returns work: claims of attempts, and giving up what waits for an inactive
-//! subscription. Invariants: `DISPATCH-1` no attempt is claimed without a delivery permit;
-//! `DISPATCH-2` neither a subscription nor the tenant has more attempts in flight than it may, and
-//! a subscription has none while its breaker is open; `DISPATCH-3` a subscription has at most one
-//! claim in flight; `DISPATCH-4` subscriptions take turns: the one served last comes last. A
-//! webhook that is due but cannot be claimed now has a time of its next check, or waits for the end
-//! of something under way.
+//! dispatcher returns work: to claim attempts, and to give up the webhooks of an inactive
+//! subscription. A due webhook that cannot be claimed waits for a time or for running work to end.
+//! Invariants: `DISPATCH-1` no attempt is claimed without a delivery permit; `DISPATCH-2` neither a
+//! subscription nor the tenant has more attempts in flight than it may, and a subscription has none
+//! while its breaker is open; `DISPATCH-3` a subscription has at most one claim in flight;
+//! `DISPATCH-4` subscriptions take turns: the one served last comes last.
 
 use super::request::OwnWork;
 use crate::delivery::breaker::{Breaker, BreakerLimits};
@@ -66,8 +65,8 @@ struct Lane {
     /// Due time of its first webhook; it may be too early.
     due: Option<Timestamp>,
     running: usize,
-    /// A claim, or giving up, is waiting or in flight.
-    is_asking: bool,
+    /// A request to claim or to give up is waiting or in flight.
+    has_request: bool,
     /// Permits of the claim in flight.
     reserved: Vec<DeliveryPermit>,
     breaker: Breaker,
@@ -116,7 +115,7 @@ impl Dispatcher {
             row: Arc::new(row.clone()),
             due: None,
             running: 0,
-            is_asking: false,
+            has_request: false,
             reserved: Vec::new(),
             breaker: Breaker::new(self.limits.breaker),
         }
@@ -173,7 +172,7 @@ impl Dispatcher {
                 continue;
             };
             if !lane.row.is_active() {
-                lane.is_asking = true;
+                lane.has_request = true;
                 work.push(OwnWork::GiveUp { subscription: id });
                 continue;
             }
@@ -189,7 +188,7 @@ impl Dispatcher {
                 break;
             }
             work.push(OwnWork::Claim { subscription: id, limit: reserved.len() });
-            (lane.is_asking, lane.reserved) = (true, reserved);
+            (lane.has_request, lane.reserved) = (true, reserved);
             self.served_last = Some(id);
         }
         // An unused permit goes back for other tenants.
@@ -288,7 +287,7 @@ impl Dispatcher {
     /// The claim or the giving up for this subscription has ended, with or without success.
     pub(crate) fn answered(&mut self, id: SubscriptionId) {
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.is_asking = false;
+            lane.has_request = false;
             lane.reserved.clear();
         }
     }
@@ -301,22 +300,22 @@ impl Dispatcher {
         }
     }
 
-    /// When [`Dispatcher::plan`] may have something to do, unless something under way ends before.
+    /// Time at which [`Dispatcher::plan`] may have work, unless running work ends before.
     pub(crate) fn next(&self, now: Now) -> Option<Timestamp> {
         let is_under_way = self.running > 0
             || self.awaits_permit
-            || self.lanes.values().any(|lane| lane.is_asking);
+            || self.lanes.values().any(|lane| lane.has_request);
         let next = self.lanes.values().filter_map(|lane| {
-            let due = lane.due.filter(|_| !lane.is_asking)?;
+            let due = lane.due.filter(|_| !lane.has_request)?;
             let held_until = lane.held_until(now).filter(|_| lane.row.is_active());
-            // What is due now and was not claimed waits for the end of something.
+            // A due webhook that was not claimed waits for running work to end.
             let can_wait = held_until.is_none() && lane.is_due(now) && is_under_way;
             (!can_wait).then_some(held_until.map_or(due, |held_until| due.max(held_until)))
         });
         next.min()
     }
 
-    /// When the first webhook is due, whether or not it could be claimed then.
+    /// Time at which the first webhook is due, whether or not it can be claimed then.
     pub(crate) fn next_due(&self, now: Now) -> Option<Timestamp> {
         let due = self
             .lanes
@@ -325,13 +324,12 @@ impl Dispatcher {
         due.min()
     }
 
-    /// Whether something is under way that would be lost with the inbox.
+    /// Whether closing the inbox would lose running work.
     pub(crate) fn is_busy(&self) -> bool {
-        self.running > 0 || self.lanes.values().any(|lane| lane.is_asking)
+        self.running > 0 || self.lanes.values().any(|lane| lane.has_request)
     }
 
-    /// Whether something is known or waited for that would be forgotten with the inbox, and found
-    /// out again.
+    /// Whether closing the inbox would lose its turn for a permit, or knowledge of an endpoint.
     pub(crate) fn is_attached(&self) -> bool {
         let has_learned = |lane: &Lane| lane.due.is_some() && !lane.breaker.is_closed();
         self.awaits_permit || self.lanes.values().any(has_learned)
@@ -344,10 +342,10 @@ impl Lane {
     }
 
     fn is_due(&self, now: Now) -> bool {
-        !self.is_asking && self.due.is_some_and(|due| due <= now.wall)
+        !self.has_request && self.due.is_some_and(|due| due <= now.wall)
     }
 
-    /// Until when nothing is sent: the endpoint has asked for that, or its breaker is open.
+    /// Time until which nothing is sent: the endpoint asked for a pause, or its breaker is open.
     fn held_until(&self, now: Now) -> Option<Timestamp> {
         let opens_at = self.breaker.opens_at(now.monotonic);
         let opens_at = opens_at.map(|at| now.wall.plus(at.saturating_sub(now.monotonic)));

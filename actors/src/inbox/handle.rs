@@ -1,5 +1,4 @@
-//! The way to an open inbox: its mailbox, the admission in front of it, and the requests that wait
-//! beside the mailbox.
+//! The handle to an open inbox: its mailbox, its admission, and the requests that wait.
 
 use super::message::InboxMessage;
 use super::request::Request;
@@ -46,7 +45,7 @@ impl InboxHandle {
 
     /// Makes the inbox end leases that have run out and claim webhooks that are due.
     pub(crate) fn wake(&self) {
-        // The partition knows when to open an inbox again that is gone.
+        // If the inbox is gone, the partition knows when to open it again.
         let _ = self.actor.cast(InboxMessage::Timer);
     }
 

@@ -1,17 +1,17 @@
 //! The inbox's logic: which requests wait, which batch goes next, which ids it gets. No I/O.
 //!
 //! The shell passes in requests and the ends of loads and batches; the machine returns
-//! [`InboxEffect`]s. Webhooks are the part of [`super::dispatch`]. Invariants: `INBOX-1` a batch
-//! begins when the one before has its place in the order of commits, so commit order is id order
+//! [`InboxEffect`]s. [`super::dispatch`] schedules the webhooks. A batch is *ordered* once every
+//! later transaction sees it, and *durable* once it survives a crash.
+//! Invariants: `INBOX-1` a batch begins when the one before is ordered, so commit order is id order
 //! and no cursor ever skips an event; at most two are in flight; `INBOX-2` ids are minted after
 //! every id that the store may know; after an unknown outcome the head is loaded again before
 //! anything is minted; `INBOX-3` an idempotency key is in flight at most once; `INBOX-4` a request
 //! is answered exactly once, by an effect of this machine or by the batch that carries it;
-//! `INBOX-5` counts equal the store's as of the last commit in order; `INBOX-6` requests that name
+//! `INBOX-5` counts equal the store's as of the last ordered commit; `INBOX-6` requests that name
 //! the same event go into different batches, in their order, and so do requests that choose their
 //! events and requests that name them; `INBOX-7` nothing is sent to an endpoint before its claim is
-//! durable. A violation panics, and the supervisor builds the inbox anew from the store. On a crash
-//! all waiting requests are dropped unanswered, and their callers see an unknown outcome.
+//! durable. A violation panics, and the supervisor builds the inbox anew from the store.
 
 mod plan;
 
@@ -87,7 +87,7 @@ pub(crate) struct InboxMachine {
     pub(super) last_id: EventId,
     pub(super) counts: Counts,
     waiting: VecDeque<Request>,
-    /// Batches that have their place in the order of commits and are not known to be durable.
+    /// Batches that are ordered and not yet known to be durable.
     ordered: usize,
     /// Requests that are not yet checked for idempotency keys in flight.
     arrived: Vec<Request>,
@@ -180,7 +180,7 @@ impl InboxMachine {
         self.proceed()
     }
 
-    /// What would be lost if the inbox were closed, beside requests.
+    /// What closing the inbox would lose, besides requests.
     pub(crate) fn attachment(&self) -> Attachment {
         match (self.dispatcher.is_busy(), self.dispatcher.is_attached()) {
             (true, _) => Attachment::Busy,
@@ -199,7 +199,7 @@ impl InboxMachine {
         let webhooks = match self.phase {
             Phase::Unloaded if self.ordered == 0 => return Some(now.wall),
             Phase::Ready if self.ordered == 0 => self.dispatcher.next(now),
-            // Whatever is due by then is handled when the load or batch under way has ended.
+            // Work that is due sooner is handled when the load or batch under way has ended.
             _ => self.dispatcher.next(now).filter(|next| *next > now.wall),
         };
         [self.first_lease_end, self.reload_at, webhooks].into_iter().flatten().min()
@@ -240,30 +240,29 @@ impl InboxMachine {
 
     /// A batch is durable and its requests are answered.
     pub(crate) fn committed(&mut self, applied: Applied, finished: Finished) -> Vec<InboxEffect> {
-        let mut effects = self.follow(applied, finished);
+        let mut effects = self.apply_batch(applied, finished);
         effects.extend(self.proceed());
         effects
     }
 
-    /// A batch has its place in the order: whatever begins now sees it and comes after it. Its
-    /// requests are answered when it is durable.
+    /// A batch is ordered. Its requests are answered once it is durable.
     pub(crate) fn ordered(&mut self, applied: Applied, finished: Finished) -> Vec<InboxEffect> {
         assert!(applied.notices.is_empty(), "INBOX-7: a notice before the batch is durable");
-        let mut effects = self.follow(applied, finished);
+        let mut effects = self.apply_batch(applied, finished);
         self.ordered += 1;
         effects.extend(self.proceed());
         effects
     }
 
-    /// One of the batches in order is durable.
+    /// One of the ordered batches is durable.
     pub(crate) fn durable(&mut self) -> Vec<InboxEffect> {
         assert!(self.ordered > 0, "INBOX-1: a batch became durable that was not in order");
         self.ordered -= 1;
         self.proceed()
     }
 
-    /// Brings what the machine knows to the state after a batch.
-    fn follow(&mut self, applied: Applied, finished: Finished) -> Vec<InboxEffect> {
+    /// Updates the machine to the state after a batch.
+    fn apply_batch(&mut self, applied: Applied, finished: Finished) -> Vec<InboxEffect> {
         assert_eq!(self.phase, Phase::Committing, "INBOX-1: no batch was in flight");
         assert!(applied.last_id >= self.last_id, "INBOX-2: ids went back");
         self.last_id = applied.last_id;
@@ -272,7 +271,7 @@ impl InboxMachine {
             self.first_lease_end = first;
         }
         let notices = applied.notices.into_iter();
-        let effects = notices.filter_map(|notice| self.heed(notice)).collect();
+        let effects = notices.filter_map(|notice| self.apply_notice(notice)).collect();
         // After the notices: a claim does not know of the webhooks that its batch has added.
         self.dispatcher.added(&applied.due);
         self.release(finished);
@@ -280,7 +279,7 @@ impl InboxMachine {
         effects
     }
 
-    fn heed(&mut self, notice: Notice) -> Option<InboxEffect> {
+    fn apply_notice(&mut self, notice: Notice) -> Option<InboxEffect> {
         let now = self.now();
         match notice {
             Notice::Claimed { subscription, attempts, next, until } => {
@@ -324,7 +323,7 @@ impl InboxMachine {
         effects
     }
 
-    /// A batch in order is not known to be durable; its requests are not answered yet. A batch that
+    /// An ordered batch is not known to be durable; its requests are not answered yet. A batch that
     /// has begun since goes on.
     pub(crate) fn durability_unknown(
         &mut self,
@@ -337,7 +336,7 @@ impl InboxMachine {
             self.phase = Phase::Unloaded;
         }
         let error = self.broker_error(error);
-        // The batch released what its requests held when it got its place in the order.
+        // The batch has released the keys of its requests when it was ordered.
         let requests = batch.requests.into_iter();
         let mut effects: Vec<_> =
             requests.map(|planned| InboxEffect::Reject(planned.request, error.clone())).collect();

@@ -21,7 +21,7 @@ pub(crate) enum InboxMessage {
     Committed(Box<Applied>, Finished),
     /// A batch that was not announced by `Ordered` failed; its requests are not answered.
     Failed(Box<InboxBatch>, TableError),
-    /// A batch has its place in the order of commits.
+    /// A batch is ordered: later transactions see it, but it is not durable yet.
     Ordered(Box<Applied>, Finished),
     /// A batch announced by `Ordered` is now durable; its requests are being answered.
     Durable,

@@ -1,4 +1,4 @@
-//! What an open inbox shows without being asked: its rates, its next due time, and its changes.
+//! What an open inbox publishes: its rates, its next due time, and its changes.
 //!
 //! Invariants: `SIGNALS-1` the rates have sixty counters of one second each; a counter is emptied
 //! before it is used for another second; `SIGNALS-2` the next due time is as of the last commit, so
@@ -33,7 +33,7 @@ pub(crate) struct InboxSignals {
 pub(crate) enum Attachment {
     /// Nothing.
     Free,
-    /// Knowledge of endpoints, or a place in the queue for permits.
+    /// Knowledge of endpoints, or a turn for a delivery permit.
     Attached,
     /// Webhooks in flight.
     Busy,
@@ -62,7 +62,7 @@ impl InboxSignals {
         self.attachment.store(attachment as u8, Ordering::Relaxed);
     }
 
-    /// A commit has made something due at this time, and the inbox has not heard of it yet.
+    /// Notes that a commit has made something due at this time.
     pub(crate) fn expect(&self, due: Timestamp) {
         self.next.fetch_min(due.as_micros(), Ordering::Relaxed);
     }

@@ -64,7 +64,7 @@ impl Agenda {
     }
 
     /// Removes and returns at most `limit` tenants that are due.
-    pub(super) fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<TenantId> {
+    pub(super) fn pop_due(&mut self, now: Timestamp, limit: usize) -> Vec<TenantId> {
         let mut due = Vec::new();
         while due.len() < limit && self.entries.first().is_some_and(|(at, _)| *at <= second(now)) {
             due.extend(self.entries.pop_first().map(|(_, tenant)| tenant));
@@ -91,9 +91,9 @@ mod tests {
         for number in [3, 1, 2] {
             agenda.note(Timestamp::from_millis(number * 1_000 + 500), tenant(number as usize));
         }
-        assert_eq!(agenda.take_due(Timestamp::from_millis(2_000), 10), [tenant(1), tenant(2)]);
-        assert!(agenda.take_due(Timestamp::from_millis(2_999), 10).is_empty());
-        assert_eq!(agenda.take_due(Timestamp::from_millis(9_000), 10), [tenant(3)]);
+        assert_eq!(agenda.pop_due(Timestamp::from_millis(2_000), 10), [tenant(1), tenant(2)]);
+        assert!(agenda.pop_due(Timestamp::from_millis(2_999), 10).is_empty());
+        assert_eq!(agenda.pop_due(Timestamp::from_millis(9_000), 10), [tenant(3)]);
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         agenda.read(Some((0..ENTRIES_READ_MAX).map(|n| (7, tenant(n))).collect()));
         assert!(!agenda.begin_reading(Timestamp::from_millis(6_999)));
         assert_eq!(
-            agenda.take_due(Timestamp::from_millis(7_000), usize::MAX).len(),
+            agenda.pop_due(Timestamp::from_millis(7_000), usize::MAX).len(),
             ENTRIES_READ_MAX
         );
         assert!(agenda.begin_reading(Timestamp::from_millis(7_000)));

@@ -14,9 +14,7 @@
 //!
 //! Conflicts are found by sequence: a commit fails if a key that it read was written after its
 //! snapshot.
-//! A commit passes through `transaction`, `committer`, `record`, `segment` and `memtable`; a read
-//! through `snapshot` and `merge`; the `flusher` writes to `base_store`. `engine_core` is the state
-//! that they share.
+//! `engine_core` is the state that the modules share.
 
 mod backup;
 mod base_store;
@@ -247,7 +245,7 @@ impl Drop for EmbeddedEngine {
         {
             tracing::error!("the committer thread panicked");
         }
-        // If the committer panicked, it has not told the flusher to end.
+        // If the committer panicked, it did not notify the flusher.
         self.core.close();
         if let Some(flusher) = self.flusher.take()
             && flusher.join().is_err()

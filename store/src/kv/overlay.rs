@@ -162,7 +162,7 @@ impl Overlay {
 
 /// Collects one page of a range from base pages until it is full or the range ends.
 pub(super) struct RangeReader {
-    whole: KeyRange,
+    range: KeyRange,
     rest: RangeRead,
     page: Page,
     bytes: usize,
@@ -171,7 +171,7 @@ pub(super) struct RangeReader {
 impl RangeReader {
     pub(super) fn new(read: RangeRead) -> Self {
         let rest = RangeRead { limit: read.limit.max(1), ..read };
-        Self { whole: rest.range.clone(), rest, page: Page::default(), bytes: 0 }
+        Self { range: rest.range.clone(), rest, page: Page::default(), bytes: 0 }
     }
 
     /// The next base page to read.
@@ -201,7 +201,7 @@ impl RangeReader {
 
     /// Returns the page and the part of the range that it covers.
     pub(super) fn finish(self) -> (Page, KeyRange) {
-        let covered = covered_by(&self.page, self.whole, self.rest.is_reverse);
+        let covered = covered_by(&self.page, self.range, self.rest.is_reverse);
         (self.page, covered)
     }
 }

@@ -100,7 +100,7 @@ impl LinkTable {
         let from = self.peer.clone();
         let called =
             gateway.call(|reply| GatewayMessage::Call(from, message, reply), Some(timeout));
-        // The timeout of ractor begins when the call is sent, which takes no time.
+        // The timeout of ractor begins when the call is sent, which is now.
         match called.await {
             Ok(CallResult::Success(reply)) => Ok(reply),
             Ok(CallResult::Timeout | CallResult::SenderError) => Err(PeerError::Unknown),

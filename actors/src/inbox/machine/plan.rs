@@ -22,7 +22,7 @@ impl InboxMachine {
         weight >= self.limits.events_max / 2 || bytes >= self.limits.bytes_max / 2
     }
 
-    /// Takes requests until the batch is full. At least one goes, however large.
+    /// Plans a batch of waiting requests: as many as fit, and at least one however large.
     pub(super) fn plan(&mut self) -> Vec<InboxEffect> {
         let now = self.environment.now();
         let mut effects = Vec::new();

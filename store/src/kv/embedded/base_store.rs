@@ -211,7 +211,8 @@ impl BaseStore for LmdbStore {
             pairs.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
         self.make_room((bytes + pairs.len() * PAGE_BYTES) as u64)?;
         let mut transaction = self.env.write_txn().map_err(store_error)?;
-        // Read in the write transaction: a flush must work even when all reader slots are taken.
+        // Read in the write transaction: a flush must work even when LMDB's table of readers is
+        // full.
         let marks = self.marks_in(&transaction)?.with(mark);
         for (key, value) in pairs {
             match value {

@@ -167,8 +167,8 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         if staged.is_empty() {
             return Ok(verdicts);
         }
-        let taken = group.iter_mut().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
-        let ordered = taken.filter_map(|(commit, _)| commit.ordered.take()).collect();
+        let accepted = group.iter_mut().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
+        let ordered = accepted.filter_map(|(commit, _)| commit.ordered.take()).collect();
         if let Err(error) = self.append(staged, ordered) {
             for verdict in verdicts.iter_mut().filter(|verdict| verdict.is_ok()) {
                 *verdict = Err(error.clone());

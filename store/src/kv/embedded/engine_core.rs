@@ -187,7 +187,7 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         self.state().free.push(segment);
     }
 
-    /// Takes a free segment, or creates one. Returns `None` if the maximum is reached.
+    /// A free segment, or a new one. `None` if the maximum is reached.
     pub(super) fn acquire_segment(&self) -> std::io::Result<Option<Segment<D::File>>> {
         if let Some(segment) = self.state().free.pop() {
             return Ok(Some(segment));

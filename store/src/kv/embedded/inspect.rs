@@ -28,7 +28,7 @@ pub struct Inspection {
     pub unflushed: RecoveryReport,
 }
 
-/// Inspects a data directory: always the whole log, and with `reads_pairs` the whole data file.
+/// Inspects a data directory: always the log, and with `reads_pairs` every pair of the data file.
 ///
 /// # Errors
 /// [`OpenError`] if it is no data directory, is in use, or is damaged.

@@ -1,9 +1,9 @@
 //! A consistent view of memtables and base store together.
 //!
 //! Invariants:
-//! - `READER-1`: a snapshot sees every commit up to its sequence and none after it. It takes the
+//! - `READER-1`: a snapshot sees every commit up to its sequence and none after it. It opens the
 //!   memtables first and the base store second, so that pairs flushed in between are in both. If
-//!   the base store may then hold something newer, it takes both again.
+//!   the base store may then hold something newer, it opens both again.
 //! - `READER-2`: values that a snapshot can see stay in the memtables as long as it exists.
 
 use super::base_store::BaseStore;

@@ -15,7 +15,7 @@ use std::sync::{Mutex, OnceLock};
 use triggers_protocol::lock::lock;
 
 static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
-/// Taken, and thereby stopped, by [`stop`].
+/// [`stop`] drops it, which stops the thread.
 static NETWORK: Mutex<Option<NetworkAutoStop>> = Mutex::new(None);
 
 #[expect(

@@ -93,7 +93,7 @@ impl PostgresSnapshot {
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
-        let client = self.client.as_ref().expect("it is taken only by the drop");
+        let client = self.client.as_ref().expect("only the drop removes the client");
         let statement =
             client.prepare_cached(statement).await.map_err(|failed| error::of_read(&failed))?;
         let rows = if self.has_begun {

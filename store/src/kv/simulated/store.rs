@@ -89,7 +89,7 @@ impl SimulatedStore {
         Ok(&self.versions)
     }
 
-    /// Commits a proposal; calls `ordered` if it takes effect and the caller is told so.
+    /// Commits a proposal; calls `ordered` if it takes effect and returns `Ok`.
     pub(super) fn commit(
         &mut self,
         proposal: Proposal,
