@@ -1,14 +1,14 @@
 //! A stream with timeouts for the peer, which closes without losing the last response.
 //!
 //! - `STREAM-1`: a write fails if the peer reads nothing for [`StreamTimeouts::write`].
-//! - `STREAM-2`: while no request is handled, a head ends within [`StreamTimeouts::head`] of its
-//!   first byte, or for the first head of the connection's start. A connection without a head ends
-//!   after [`StreamTimeouts::idle`].
+//! - `STREAM-2`: a head ends within [`StreamTimeouts::head`] of its first byte; the first head of a
+//!   connection within that time of its start. Between requests a connection ends after
+//!   [`StreamTimeouts::idle`] without a byte.
 //! - `STREAM-3`: after the last write, bytes of the peer are read and dropped for at most
 //!   [`LINGER`] and [`LINGER_BYTES_MAX`]. Closing a socket with unread bytes resets the connection,
 //!   and a client that is still sending a rejected body would lose the response.
 //!
-//! `STREAM-2` holds for HTTP/2 until its first request; pings replace it then. Handlers limit the
+//! For HTTP/2, `STREAM-2` holds until the first request; pings replace it then. Handlers limit the
 //! time of bodies.
 
 use super::activity::Activity;
