@@ -7,6 +7,8 @@
 //!   with an id in its path) are added here to all operations of that kind.
 //! - `OPENAPI-3`: `docs/openapi.json` equals this document; a test compares them
 //!   (`UPDATE_GOLDEN=1` rewrites the file).
+//! - `OPENAPI-4`: the example of a request is accepted, and the parser of a request reads every
+//!   property of its schema and names it when its value is wrong.
 //!
 //! The document validates nothing: handlers do.
 

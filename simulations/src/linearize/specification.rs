@@ -111,8 +111,8 @@ pub fn step(state: EventState, action: Action, seen: Seen) -> impl Iterator<Item
     };
     let is_unchanged = match (action, seen) {
         (_, Seen::Unknown) => true,
-        // Such a request is about all failed events: it succeeds whatever the state of this one.
-        (Action::ReplayFailed, seen) => seen == Seen::Done,
+        // The request is about all failed events, so it also succeeds when this one has not failed.
+        (Action::ReplayFailed, seen) => seen == Seen::Done && state != Failed,
         (_, Seen::Done) | (Action::Append | Action::Lease, _) => false,
         (_, Seen::NotFound) => state == Absent,
         (_, Seen::Gone) => state == Deleted,

@@ -117,7 +117,8 @@ async fn node_that_owns(owned: u64, stays_at: u64) -> Client {
     let answer = move || async move {
         let count = asked.fetch_add(1, Ordering::Relaxed);
         if count % 3 == 1 {
-            let busy = json!({"error": {"code": "UNAVAILABLE", "message": "busy"}});
+            let busy = json!({"error": {"code": "UNAVAILABLE", "message": "busy",
+                              "timestamp": "2026-01-01T00:00:00.000Z", "request_id": "1"}});
             return (StatusCode::SERVICE_UNAVAILABLE, Json(busy)).into_response();
         }
         let owned = owned.saturating_sub(count).max(stays_at);

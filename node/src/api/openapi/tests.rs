@@ -136,13 +136,13 @@ fn the_described_scopes_are_those_of_the_protocol() {
     assert_eq!(described, triggers_protocol::Scope::ALL.map(|scope| Value::from(scope.as_str())));
 }
 
-/// `SCHEMAS-1`
 #[test]
 fn examples_of_requests_are_accepted() {
     let document = document();
     let example = |schema: &str| document["components"]["schemas"][schema]["example"].to_string();
     for (schema, read) in crate::api::fuzzing::READERS {
-        read(example(schema).as_bytes()).unwrap_or_else(|error| panic!("{schema}: {error}"));
+        read(example(schema).as_bytes())
+            .unwrap_or_else(|error| panic!("OPENAPI-4: {schema}: {error}"));
     }
     crate::api::ingest::cloud_events::structured(&example("CloudEvent"), 1_000).unwrap();
 }
@@ -154,7 +154,6 @@ fn body_schema(operation: &Value) -> Option<&str> {
     reference.into_iter().flatten().next()?.rsplit('/').next()
 }
 
-/// `SCHEMAS-2`: a parser names every property of its schema when the value is wrong.
 #[tokio::test]
 async fn every_property_of_a_body_is_read_and_named() {
     let live = super::live::LiveEdge::start().await;
@@ -174,7 +173,7 @@ async fn every_property_of_a_body_is_read_and_named() {
                     let field = detail["field"].as_str().unwrap();
                     field == property || field.starts_with(&format!("{property}["))
                 });
-                assert!(named, "SCHEMAS-2: {method} {path} {property}: {}", answer.json);
+                assert!(named, "OPENAPI-4: {method} {path} {property}: {}", answer.json);
                 count += 1;
             }
         }
