@@ -8,7 +8,7 @@
 //! of others are reported as not found.
 
 use super::Access;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::model::TableError;
@@ -47,14 +47,9 @@ impl Access {
     /// # Errors
     /// [`TableError::Store`].
     pub async fn create_key(&self, row: KeyRow, deadline: Instant) -> Result<Created, TableError> {
-        let hash = row.hash;
-        let row = Arc::new(row);
-        let created = self.0.store.run(Run::idempotent(deadline), move |tx| {
-            let row = row.clone();
-            Box::pin(async move { create(tx, &row).await })
-        });
-        let created = created.await;
-        self.forget(hash);
+        let created =
+            self.store.run(Run::idempotent(deadline), |tx| Box::pin(create(tx, &row))).await;
+        self.forget(row.hash);
         created
     }
 
@@ -67,10 +62,7 @@ impl Access {
         id: [u8; 16],
         deadline: Instant,
     ) -> Result<Option<KeyRow>, TableError> {
-        self.0
-            .store
-            .run(Run::idempotent(deadline), move |tx| Box::pin(access::get_key(tx, id)))
-            .await
+        self.store.run(Run::idempotent(deadline), |tx| Box::pin(access::get_key(tx, id))).await
     }
 
     /// The keys of a tenant, oldest first.
@@ -82,12 +74,9 @@ impl Access {
         tenant: &TenantId,
         deadline: Instant,
     ) -> Result<Vec<KeyRow>, TableError> {
-        let tenant = tenant.clone();
-        let list = self.0.store.run(Run::idempotent(deadline), move |tx| {
-            let tenant = tenant.clone();
-            Box::pin(async move { access::list_keys(tx, &tenant).await })
-        });
-        list.await
+        self.store
+            .run(Run::idempotent(deadline), |tx| Box::pin(access::list_keys(tx, tenant)))
+            .await
     }
 
     /// Creates a successor of a key. The old key stops working after `grace`.
@@ -102,22 +91,13 @@ impl Access {
         grace: Duration,
         deadline: Instant,
     ) -> Result<Rotation, TableError> {
-        let run = Arc::new(RotationRun {
-            id,
-            tenant: tenant.cloned(),
-            grace,
-            old_hash: Mutex::new(None),
-            successor,
-        });
-        let shared = run.clone();
-        let rotation = self.0.store.run(Run::idempotent(deadline), move |tx| {
-            let run = shared.clone();
-            Box::pin(async move { rotate(tx, &run).await })
-        });
-        let rotation = rotation.await;
-        let old_hash = *run.old_hash.lock().unwrap_or_else(PoisonError::into_inner);
-        old_hash.into_iter().chain([run.successor.hash]).for_each(|hash| self.forget(hash));
-        rotation
+        let rotation =
+            Rotate { id, tenant, successor: &successor, grace, old_hash: OnceLock::new() };
+        let rotated =
+            self.store.run(Run::idempotent(deadline), |tx| Box::pin(rotation.run(tx))).await;
+        let old_hash = rotation.old_hash.get();
+        old_hash.into_iter().chain([&successor.hash]).for_each(|hash| self.forget(*hash));
+        rotated
     }
 
     /// Removes a key. On this node it stops working at once.
@@ -130,31 +110,17 @@ impl Access {
         tenant: Option<&TenantId>,
         deadline: Instant,
     ) -> Result<Option<KeyRow>, TableError> {
-        let tenant = tenant.cloned();
-        // Kept over the attempts: after an unknown outcome this call may find the key removed by
-        // itself.
-        let seen = Arc::new(Mutex::new(None));
-        let shared = seen.clone();
-        let outcome = self.0.store.run(Run::idempotent(deadline), move |tx| {
-            let (tenant, seen) = (tenant.clone(), shared.clone());
-            Box::pin(async move { revoke(tx, id, tenant.as_ref(), &seen).await })
-        });
-        let outcome: Result<(), TableError> = outcome.await;
-        let seen: Option<KeyRow> = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(row) = &seen {
+        // Kept over all attempts: after an unknown outcome, a later attempt may not find the key
+        // because an earlier one removed it.
+        let seen = OnceLock::new();
+        let revoke =
+            self.store.run(Run::idempotent(deadline), |tx| Box::pin(revoke(tx, id, tenant, &seen)));
+        let outcome: Result<(), TableError> = revoke.await;
+        if let Some(row) = seen.get() {
             self.forget(row.hash);
         }
-        outcome.map(|()| seen)
+        outcome.map(|()| seen.into_inner())
     }
-}
-
-/// One rotation over all its attempts.
-struct RotationRun {
-    id: [u8; 16],
-    tenant: Option<TenantId>,
-    successor: Successor,
-    grace: Duration,
-    old_hash: Mutex<Option<KeyHash>>,
 }
 
 /// Stores a key. If the tenant has the maximum number, its expired keys are removed first.
@@ -181,43 +147,54 @@ async fn find(
     Ok(row.filter(|row| tenant.is_none_or(|tenant| row.tenant == *tenant)))
 }
 
-async fn rotate(tx: &mut dyn Transaction, run: &RotationRun) -> Result<Rotation, TableError> {
-    if let Some(created) = access::get_key(tx, run.successor.id).await? {
-        return Ok(Rotation::Rotated(Box::new(created)));
+/// One rotation, over all attempts of its transaction.
+struct Rotate<'a> {
+    id: [u8; 16],
+    tenant: Option<&'a TenantId>,
+    successor: &'a Successor,
+    grace: Duration,
+    /// Set once an attempt has found the old key.
+    old_hash: OnceLock<KeyHash>,
+}
+
+impl Rotate<'_> {
+    async fn run(&self, tx: &mut dyn Transaction) -> Result<Rotation, TableError> {
+        let Successor { id, hash, hint, created_at: now } = self.successor.clone();
+        if let Some(created) = access::get_key(tx, id).await? {
+            return Ok(Rotation::Rotated(Box::new(created)));
+        }
+        let old = find(tx, self.id, self.tenant).await?.filter(|old| !old.is_expired(now));
+        let Some(old) = old else { return Ok(Rotation::NotFound) };
+        self.old_hash.get_or_init(|| old.hash);
+        let new = KeyRow { id, hash, hint, created_at: now, replaced_at: None, ..old.clone() };
+        if self.grace.is_zero() {
+            // Deleted first, so that the new key fits within the maximum.
+            access::delete_key(tx, &old);
+        }
+        match create(tx, &new).await? {
+            Created::Yes => {}
+            Created::TooMany => return Ok(Rotation::TooMany),
+            Created::Exists | Created::NoTenant => return Ok(Rotation::NotFound),
+        }
+        if !self.grace.is_zero() {
+            // A key that is replaced twice ends at the earlier time.
+            let end = now.plus(self.grace);
+            let replaced_at = Some(old.replaced_at.map_or(end, |earlier| earlier.min(end)));
+            access::update_key(tx, &KeyRow { replaced_at, ..old });
+        }
+        Ok(Rotation::Rotated(Box::new(new)))
     }
-    let now = run.successor.created_at;
-    let old = find(tx, run.id, run.tenant.as_ref()).await?.filter(|old| !old.is_expired(now));
-    let Some(old) = old else { return Ok(Rotation::NotFound) };
-    *run.old_hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(old.hash);
-    let Successor { id, hash, hint, created_at } = run.successor.clone();
-    let new = KeyRow { id, hash, hint, created_at, replaced_at: None, ..old.clone() };
-    if run.grace.is_zero() {
-        // Deleted first, so that the new key fits within the maximum.
-        access::delete_key(tx, &old);
-    }
-    match create(tx, &new).await? {
-        Created::Yes => {}
-        Created::TooMany => return Ok(Rotation::TooMany),
-        Created::Exists | Created::NoTenant => return Ok(Rotation::NotFound),
-    }
-    if !run.grace.is_zero() {
-        // A key that is replaced twice ends at the earlier time.
-        let end = now.plus(run.grace);
-        let replaced_at = Some(old.replaced_at.map_or(end, |earlier| earlier.min(end)));
-        access::update_key(tx, &KeyRow { replaced_at, ..old });
-    }
-    Ok(Rotation::Rotated(Box::new(new)))
 }
 
 async fn revoke(
     tx: &mut dyn Transaction,
     id: [u8; 16],
     tenant: Option<&TenantId>,
-    seen: &Mutex<Option<KeyRow>>,
+    seen: &OnceLock<KeyRow>,
 ) -> Result<(), TableError> {
     if let Some(row) = find(tx, id, tenant).await? {
         access::delete_key(tx, &row);
-        *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(row);
+        seen.get_or_init(|| row);
     }
     Ok(())
 }

@@ -6,13 +6,12 @@
 //! Erasing a tenant also erases its events, so it is not done here.
 
 use super::Access;
-use std::sync::Arc;
 use tokio::time::Instant;
 use triggers_actors::model::TableError;
 use triggers_actors::model::access::{self, Created};
 use triggers_actors::model::rows::TenantRow;
 use triggers_protocol::TenantId;
-use triggers_store::kv::{Run, Transaction};
+use triggers_store::kv::Run;
 
 impl Access {
     /// Stores a new tenant.
@@ -24,12 +23,7 @@ impl Access {
         row: TenantRow,
         deadline: Instant,
     ) -> Result<Created, TableError> {
-        let row = Arc::new(row);
-        let create = self.0.store.run(Run::once(deadline), move |tx| {
-            let row = row.clone();
-            Box::pin(async move { access::create_tenant(tx, &row).await })
-        });
-        create.await
+        self.store.run(Run::once(deadline), |tx| Box::pin(access::create_tenant(tx, &row))).await
     }
 
     /// The tenant with this id.
@@ -41,12 +35,7 @@ impl Access {
         id: &TenantId,
         deadline: Instant,
     ) -> Result<Option<TenantRow>, TableError> {
-        let id = id.clone();
-        let get = self.0.store.run(Run::idempotent(deadline), move |tx| {
-            let id = id.clone();
-            Box::pin(async move { access::get_tenant(tx, &id).await })
-        });
-        get.await
+        self.store.run(Run::idempotent(deadline), |tx| Box::pin(access::get_tenant(tx, id))).await
     }
 
     /// Up to `limit` tenants after `after` in the order of ids, and whether there are more.
@@ -59,11 +48,9 @@ impl Access {
         limit: usize,
         deadline: Instant,
     ) -> Result<(Vec<TenantRow>, bool), TableError> {
-        let after = after.cloned();
-        let list = self.0.store.run(Run::idempotent(deadline), move |tx| {
-            let after = after.clone();
-            Box::pin(async move { access::list_tenants(tx, after.as_ref(), limit).await })
-        });
+        let list = self
+            .store
+            .run(Run::idempotent(deadline), |tx| Box::pin(access::list_tenants(tx, after, limit)));
         list.await
     }
 
@@ -72,33 +59,25 @@ impl Access {
     ///
     /// # Errors
     /// [`TableError::Store`].
-    pub async fn update_tenant<F>(
+    pub async fn update_tenant(
         &self,
         id: &TenantId,
-        change: F,
+        change: impl Fn(&mut TenantRow) + Send + Sync,
         deadline: Instant,
-    ) -> Result<Option<TenantRow>, TableError>
-    where
-        F: Fn(&mut TenantRow) + Send + Sync + 'static,
-    {
-        let (tenant, change) = (id.clone(), Arc::new(change));
-        let update = self.0.store.run(Run::idempotent(deadline), move |tx| {
-            let (tenant, change) = (tenant.clone(), change.clone());
-            Box::pin(async move { update(tx, &tenant, &*change).await })
+    ) -> Result<Option<TenantRow>, TableError> {
+        let change = &change;
+        let update = self.store.run(Run::idempotent(deadline), |tx| {
+            Box::pin(async move {
+                let mut row = access::get_tenant(tx, id).await?;
+                if let Some(row) = &mut row {
+                    change(row);
+                    access::put_tenant(tx, row);
+                }
+                Ok(row)
+            })
         });
         let row = update.await;
         self.forget_tenant(id);
         row
     }
-}
-
-async fn update<F: Fn(&mut TenantRow) + Send + Sync>(
-    tx: &mut dyn Transaction,
-    id: &TenantId,
-    change: &F,
-) -> Result<Option<TenantRow>, TableError> {
-    let Some(mut row) = access::get_tenant(tx, id).await? else { return Ok(None) };
-    change(&mut row);
-    access::put_tenant(tx, &row);
-    Ok(Some(row))
 }

@@ -153,13 +153,13 @@ async fn a_change_elsewhere_is_in_effect_after_the_ttl() {
     let directory = Directory::new().await;
     let row = directory.stored("one").await;
     assert!(directory.is_known(&row).await);
-    let elsewhere = Access::new(directory.access.0.store.clone(), &LimitOptions::default());
-    elsewhere.revoke_key(row.id, None, deadline()).await.unwrap();
+    let other_node = Access::new(directory.access.store.clone(), &LimitOptions::default());
+    other_node.revoke_key(row.id, None, deadline()).await.unwrap();
     directory.clock.advance_ms(999);
     assert!(directory.is_known(&row).await, "it is still cached");
     directory.clock.advance_ms(1);
     assert!(!directory.is_known(&row).await, "ACCESS-CACHE-1");
-    elsewhere.create_key(row.clone(), deadline()).await.unwrap();
+    other_node.create_key(row.clone(), deadline()).await.unwrap();
     assert!(!directory.is_known(&row).await, "unknown keys are cached as well");
     directory.clock.advance_ms(1_000);
     assert!(directory.is_known(&row).await, "ACCESS-CACHE-1");
@@ -209,8 +209,8 @@ async fn a_successor_does_not_inherit_the_grace() {
     let wished = Some(directory.environment.now().plus(Duration::from_secs(3_600)));
     let row = KeyRow { expires_at: wished, ..directory.key("one") };
     directory.access.create_key(row.clone(), deadline()).await.unwrap();
-    for grace_s in [60, 600] {
-        let grace = Duration::from_secs(grace_s);
+    for grace_seconds in [60, 600] {
+        let grace = Duration::from_secs(grace_seconds);
         let rotated = directory
             .access
             .rotate_key(row.id, None, directory.successor(), grace, deadline())
