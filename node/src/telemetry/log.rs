@@ -9,16 +9,15 @@
 pub(super) mod lines;
 mod request;
 
+use super::error::{FilterError, TelemetryError};
+use lines::Lines;
+use request::WithRequest;
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use triggers_cluster_config::{LogFormat, LogOptions};
-
-use super::error::{FilterError, TelemetryError};
-use lines::Lines;
-use request::WithRequest;
 
 /// Longest filter in bytes.
 const FILTER_LENGTH_MAX: usize = 1_024;
@@ -81,13 +80,11 @@ pub(super) fn start(options: &LogOptions) -> Result<LogHandle, TelemetryError> {
     let layer = match options.format {
         LogFormat::Human => {
             let has_colours = std::io::stderr().is_terminal();
-            let layer = layer.with_ansi(has_colours);
-            layer
-                .map_event_format(|it| WithRequest {
-                    format: it.with_ansi(has_colours),
-                    is_json: false,
-                })
-                .boxed()
+            let layer = layer.map_event_format(|format| WithRequest {
+                format: format.with_ansi(has_colours),
+                is_json: false,
+            });
+            layer.with_ansi(has_colours).boxed()
         }
         LogFormat::Json => {
             let layer = layer.json().flatten_event(true).with_span_list(false);

@@ -25,6 +25,54 @@ const AGES: [f64; 12] =
 /// Bucket bounds for counts.
 const NUMBERS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
 
+/// Names and descriptions of the counters.
+const COUNTERS: &[(&str, &str)] = &[
+    (CONNECTIONS_REJECTED, "Connections closed because their address had too many"),
+    ("triggers_admission_rejections_total", "Requests, responses and streams rejected, by limit"),
+    (LINES_DROPPED, "Log lines dropped because the queue was full"),
+    ("triggers_inbox_failures_total", "Inbox actors that failed"),
+    ("triggers_store_paced_groups_total", "Groups delayed because the log is filling up"),
+    ("triggers_store_flushed_keys_total", "Keys flushed into the data file"),
+    ("triggers_delivery_attempt_failures_total", "Delivery attempts that failed inside the node"),
+    ("triggers_webhook_requests_total", "Webhooks sent, by class of status or kind of failure"),
+    ("triggers_webhook_breakers_opened_total", "Circuit breakers opened by failing endpoints"),
+    ("triggers_subscriptions_disabled_total", "Subscriptions that the node disabled, by reason"),
+    ("triggers_swept_total", "Rows removed by the sweeper"),
+    ("triggers_partition_takeovers_total", "Partitions taken over from nodes that stopped"),
+    ("triggers_partition_transfers_total", "Partitions transferred to another node"),
+    ("triggers_memberships_lost_total", "Times this node could not write its heartbeat in time"),
+    ("triggers_link_changes_total", "Links to other nodes that came up or went down"),
+    ("triggers_peer_rejections_total", "Calls of peers rejected because too many were in flight"),
+    ("triggers_requests_without_owner_total", "Requests that no owner answered"),
+];
+/// Names and descriptions of the gauges.
+const GAUGES: &[(&str, &str)] = &[
+    ("triggers_build_info", "Always 1; the version is a label"),
+    ("triggers_http_connections", "Open connections"),
+    ("triggers_inboxes_open", "Inboxes in memory"),
+    ("triggers_store_log_segments", "Segments of the log"),
+    ("triggers_store_log_segments_sealed", "Segments of the log waiting to be flushed"),
+    ("triggers_cluster_nodes", "Nodes with a row in the store"),
+    ("triggers_partitions_owned", "Partitions that this node serves"),
+    (process::RESIDENT, "Memory of the process, the store's pages included"),
+    (process::OPEN_FILES, "Open file descriptors, connections included"),
+    (process::THREADS, "Threads of the process"),
+];
+/// Names and descriptions of the histograms.
+const HISTOGRAMS: &[(&str, &str)] = &[
+    (
+        "triggers_http_request_duration_seconds",
+        "Time to respond, by route, method, class of status",
+    ),
+    ("triggers_inbox_batch_events", "Events in one commit of an inbox"),
+    ("triggers_store_group_transactions", "Transactions in one synchronised write"),
+    ("triggers_store_flush_seconds", "Duration of flushing a log segment into the data file"),
+    ("triggers_delivery_age_seconds", "Time from accepting an event to the end of its delivery"),
+    ("triggers_webhook_duration_seconds", "Time of an attempt to send a webhook"),
+    ("triggers_partition_transfer_seconds", "Duration of a partition transfer"),
+    ("triggers_forward_seconds", "Time from forwarding a request to the answer of the owner"),
+];
+
 /// Renders all metrics; cheap to clone.
 #[derive(Clone)]
 pub struct MetricsHandle(PrometheusHandle);
@@ -49,124 +97,26 @@ impl MetricsHandle {
 
 /// Installs the metrics recorder.
 pub(super) fn start() -> Result<MetricsHandle, BuildError> {
-    let handle = builder()?.install_recorder()?;
-    metrics::describe_histogram!(
-        "triggers_http_request_duration_seconds",
-        metrics::Unit::Seconds,
-        "Time from a request's head to its response, by route, method and class of status"
-    );
-    metrics::describe_gauge!("triggers_http_connections", "Open connections");
-    metrics::describe_counter!(
-        CONNECTIONS_REJECTED,
-        "Connections closed because their address had too many"
-    );
-    metrics::describe_counter!(
-        "triggers_admission_rejections_total",
-        "Requests, responses and streams rejected because a limit was reached, by limit"
-    );
-    metrics::describe_counter!(LINES_DROPPED, "Log lines dropped because the queue was full");
+    let handle = MetricsHandle(builder()?.install_recorder()?);
+    for (name, text) in COUNTERS {
+        metrics::describe_counter!(*name, *text);
+    }
+    for (name, text) in GAUGES {
+        metrics::describe_gauge!(*name, *text);
+    }
+    for (name, text) in HISTOGRAMS {
+        metrics::describe_histogram!(*name, *text);
+    }
     for counter in [CONNECTIONS_REJECTED, LINES_DROPPED] {
         metrics::counter!(counter).absolute(0);
     }
-    describe_broker();
-    describe_cluster();
-    metrics::describe_gauge!("triggers_build_info", "Always 1; the version is a label");
     metrics::gauge!("triggers_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    process::describe();
-    let handle = MetricsHandle(handle);
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         // The task ends with the runtime. Like the recorder it belongs to the process, not to a
         // node.
         runtime.spawn(handle.clone().keep_up());
     }
     Ok(handle)
-}
-
-/// Describes the metrics of inboxes, deliveries and the store.
-fn describe_broker() {
-    metrics::describe_gauge!("triggers_inboxes_open", "Inboxes in memory");
-    metrics::describe_counter!("triggers_inbox_failures_total", "Inbox actors that failed");
-    metrics::describe_histogram!("triggers_inbox_batch_events", "Events in one commit of an inbox");
-    metrics::describe_histogram!(
-        "triggers_store_group_transactions",
-        "Transactions in one synchronised write"
-    );
-    metrics::describe_counter!(
-        "triggers_store_paced_groups_total",
-        "Groups that were delayed because the log is filling up"
-    );
-    metrics::describe_histogram!(
-        "triggers_store_flush_seconds",
-        "Duration of flushing a log segment into the data file"
-    );
-    metrics::describe_counter!(
-        "triggers_store_flushed_keys_total",
-        "Keys flushed into the data file"
-    );
-    metrics::describe_gauge!("triggers_store_log_segments", "Segments of the log");
-    metrics::describe_gauge!(
-        "triggers_store_log_segments_sealed",
-        "Segments of the log waiting to be flushed"
-    );
-    metrics::describe_histogram!(
-        "triggers_delivery_age_seconds",
-        metrics::Unit::Seconds,
-        "Time from acceptance of an event to the end of the attempt that delivered it"
-    );
-    metrics::describe_counter!(
-        "triggers_delivery_attempt_failures_total",
-        "Delivery attempts that failed inside the node"
-    );
-    metrics::describe_counter!(
-        "triggers_webhook_breakers_opened_total",
-        "Circuit breakers opened by failing endpoints"
-    );
-    metrics::describe_counter!(
-        "triggers_subscriptions_disabled_total",
-        "Subscriptions that the node disabled, by reason"
-    );
-    metrics::describe_counter!("triggers_swept_total", "Rows removed by the sweeper");
-}
-
-/// Describes the metrics of the cluster.
-fn describe_cluster() {
-    let seconds = metrics::Unit::Seconds;
-    metrics::describe_gauge!("triggers_cluster_nodes", "Nodes with a row in the store");
-    metrics::describe_gauge!("triggers_partitions_owned", "Partitions that this node serves");
-    metrics::describe_counter!(
-        "triggers_partition_takeovers_total",
-        "Partitions taken over from nodes that stopped"
-    );
-    metrics::describe_counter!(
-        "triggers_partition_transfers_total",
-        "Partitions transferred to another node"
-    );
-    metrics::describe_histogram!(
-        "triggers_partition_transfer_seconds",
-        seconds,
-        "Duration of a partition transfer"
-    );
-    metrics::describe_counter!(
-        "triggers_memberships_lost_total",
-        "Times this node could not write its heartbeat in time"
-    );
-    metrics::describe_counter!(
-        "triggers_link_changes_total",
-        "Links to other nodes that came up or went down"
-    );
-    metrics::describe_counter!(
-        "triggers_peer_rejections_total",
-        "Calls of other nodes rejected because too many were in flight"
-    );
-    metrics::describe_histogram!(
-        "triggers_forward_seconds",
-        seconds,
-        "Time from forwarding a request to the answer of the owner"
-    );
-    metrics::describe_counter!(
-        "triggers_requests_without_owner_total",
-        "Requests that no owner answered"
-    );
 }
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
@@ -193,10 +143,7 @@ mod tests {
             assert!(text.contains("a_wait_seconds_bucket{le=\"0.002\"} 1"), "{text}");
             assert!(text.contains("a_thing_age_seconds_bucket{le=\"21600\"} 1"), "{text}");
             assert!(text.contains("a_batch_events_bucket{le=\"4\"} 1"), "{text}");
-            assert!(
-                !cfg!(target_os = "linux") || text.contains("process_resident_memory_bytes"),
-                "{text}"
-            );
+            assert!(!cfg!(target_os = "linux") || text.contains(process::RESIDENT), "{text}");
         });
     }
 }

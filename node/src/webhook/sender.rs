@@ -26,11 +26,6 @@ use triggers_cluster_config::DeliveryOptions;
 use triggers_protocol::Environment;
 use triggers_store::kv::BoxFuture;
 
-/// Metric: attempts by outcome.
-const REQUESTS_TOTAL: &str = "triggers_webhook_requests_total";
-/// Metric: duration of attempts.
-const DURATION_SECONDS: &str = "triggers_webhook_duration_seconds";
-
 /// The webhook sender of a node. Cheap to clone; clones share the connection pool.
 #[derive(Debug, Clone)]
 pub struct HttpSender<C = SystemTcp> {
@@ -64,15 +59,6 @@ impl<C: TcpConnector> HttpSender<C> {
         tcp: C,
         policy: Arc<TargetPolicy>,
     ) -> Result<Self, SenderError> {
-        metrics::describe_counter!(
-            REQUESTS_TOTAL,
-            "Webhooks sent, by class of status or kind of failure"
-        );
-        metrics::describe_histogram!(
-            DURATION_SECONDS,
-            metrics::Unit::Seconds,
-            "Time of an attempt to send a webhook"
-        );
         Ok(Self {
             pool: connector::pool(options, tcp)?,
             policy,
@@ -90,31 +76,20 @@ impl<C: TcpConnector> HttpSender<C> {
 
     async fn attempt(&self, webhook: &Webhook) -> SendOutcome {
         let deadline = Instant::now() + self.attempt_timeout;
-        let response = match self.in_time(deadline, "no answer", self.exchange(webhook)).await {
+        let late = |missing: &str| timed_out(missing, self.attempt_timeout);
+        let response = timeout_at(deadline, self.exchange(webhook)).await;
+        let response = match response.unwrap_or_else(|_| Err(late("no answer"))) {
             Ok(response) => response,
             Err(fault) => return fault.outcome(None),
         };
         let status = response.status().as_u16();
         let retry_after =
             retry_after::read(response.status(), response.headers(), self.environment.now());
-        match self
-            .in_time(deadline, "no complete answer", self.read_body(response.into_body()))
-            .await
-        {
+        let read = timeout_at(deadline, self.read_body(response.into_body())).await;
+        match read.unwrap_or_else(|_| Err(late("no complete answer"))) {
             Ok(()) => SendOutcome::Answered { status, retry_after },
             Err(fault) => fault.outcome(Some(status)),
         }
-    }
-
-    async fn in_time<T>(
-        &self,
-        deadline: Instant,
-        missing: &str,
-        step: impl Future<Output = Result<T, SendFault>>,
-    ) -> Result<T, SendFault> {
-        timeout_at(deadline, step)
-            .await
-            .unwrap_or_else(|_| Err(timed_out(missing, self.attempt_timeout)))
     }
 
     /// Sends the request and waits for the response head.
@@ -150,7 +125,7 @@ impl<C: TcpConnector> HttpSender<C> {
             let frame = frame.map_err(|_| timed_out("no more of the answer", self.read_timeout))?;
             let Some(Ok(frame)) = frame else { return Ok(()) };
             match remaining.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-                Some(rest) => remaining = rest,
+                Some(left) => remaining = left,
                 None => return Ok(()),
             }
         }
@@ -163,8 +138,9 @@ impl<C: TcpConnector> WebhookSender for HttpSender<C> {
             let started = self.environment.monotonic();
             let outcome = self.attempt(&webhook).await;
             let duration = self.environment.monotonic().saturating_sub(started);
-            metrics::counter!(REQUESTS_TOTAL, "outcome" => label(&outcome)).increment(1);
-            metrics::histogram!(DURATION_SECONDS).record(duration.as_secs_f64());
+            metrics::counter!("triggers_webhook_requests_total", "outcome" => label(&outcome))
+                .increment(1);
+            metrics::histogram!("triggers_webhook_duration_seconds").record(duration.as_secs_f64());
             outcome
         })
     }
