@@ -34,8 +34,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-        kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,7 +48,7 @@ impl HttpBody for Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        let mut kept = Self::lock(&this.kept);
+        let mut kept = this.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(piece) = kept.pieces.get(this.next) {
             this.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
@@ -64,19 +64,18 @@ impl HttpBody for Reader {
     }
 
     fn is_end_stream(&self) -> bool {
-        let kept = Self::lock(&self.kept);
+        let kept = self.lock();
         self.next >= kept.pieces.len() && kept.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let kept = Self::lock(&self.kept);
+        let kept = self.lock();
         let ahead: usize = kept.pieces.iter().skip(self.next).map(Bytes::len).sum();
-        let (ahead, rest) = (ahead as u64, kept.rest.size_hint());
-        let mut hint = SizeHint::new();
-        hint.set_lower(ahead + rest.lower());
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(ahead + upper);
+        let mut hint = kept.rest.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + ahead as u64);
         }
+        hint.set_lower(hint.lower() + ahead as u64);
         hint
     }
 }

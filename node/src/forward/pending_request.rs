@@ -1,12 +1,11 @@
-//! A request while it waits for its owner's answer, and how a response says that it was not this node's to answer.
+//! A request until its owner has answered it.
 
 use super::kept_body::KeptBody;
 use crate::http::body::BodyPermits;
 use crate::http::edge::{EdgeCluster, EdgeState};
-use crate::http::error::ApiError;
 use axum::http::request::Parts;
 use std::sync::OnceLock;
-use triggers_protocol::{ErrorCode, PartitionId, TenantId};
+use triggers_protocol::{PartitionId, TenantId};
 
 /// One request that this node answers or forwards.
 pub(super) struct PendingRequest<'a> {
@@ -18,9 +17,4 @@ pub(super) struct PendingRequest<'a> {
     pub(super) body: KeptBody,
     /// Permits for the memory of the body while this node holds it.
     pub(super) permits: OnceLock<BodyPermits>,
-}
-
-/// The error of a request whose method or target is not valid.
-pub(super) fn malformed() -> ApiError {
-    ApiError::new(ErrorCode::ValidationError, "the request has no valid method or target")
 }

@@ -94,25 +94,21 @@ impl PendingRequest<'_> {
                     continue;
                 }
             } else {
-                match self.elsewhere(until).await {
+                match self.forward(until).await {
                     Attempt::Answered(response) => return response,
                     Attempt::Moved => attempts += 1,
                     Attempt::Unreached => is_unreached = true,
                 }
             }
-            if timeout_at(wait_until, self.owner_changed(before.as_ref(), is_unreached))
-                .await
-                .is_err()
-            {
+            let changed = self.owner_changed(before.as_ref(), is_unreached);
+            if timeout_at(wait_until, changed).await.is_err() {
                 break;
             }
         }
         metrics::counter!("triggers_requests_without_owner_total").increment(1);
-        ApiError::unavailable(format_args!(
-            "no node that answers serves partition {}",
-            self.partition
-        ))
-        .into_response()
+        let partition = self.partition;
+        ApiError::unavailable(format_args!("no node that answers serves partition {partition}"))
+            .into_response()
     }
 
     /// Waits until the partition's owner differs from `before` or this node serves it. If the owner
@@ -128,15 +124,14 @@ impl PendingRequest<'_> {
                 return;
             }
             // The directory may not notify us when this node starts serving, so poll as well.
-            let is_over = timeout(OWNER_POLL, changed).await.is_err();
-            if is_over && is_unreached {
+            if timeout(OWNER_POLL, changed).await.is_err() && is_unreached {
                 return;
             }
         }
     }
 
     /// Forwards to the owner and, if that node names another owner, to that one.
-    async fn elsewhere(&self, until: Instant) -> Attempt {
+    async fn forward(&self, until: Instant) -> Attempt {
         for _ in 0..2 {
             let Some(owner) = self.cluster.directory.owner(self.partition) else { break };
             if peer_of(&owner.incarnation) == self.cluster.peer {
@@ -147,15 +142,13 @@ impl PendingRequest<'_> {
                 ForwardOutcome::NotOwner(Some(fence)) if fence.epoch > owner.epoch => {
                     self.cluster.directory.note([(self.partition, &fence)]);
                 }
-                // A node that was just given the partition may not serve it yet: try again a little
-                // later.
+                // A node that was just given the partition may not serve it yet.
                 ForwardOutcome::NotReached | ForwardOutcome::NotOwner(_) => {
                     return Attempt::Unreached;
                 }
                 ForwardOutcome::Unknown if !self.is_repeatable() => {
-                    return Attempt::Answered(
-                        ApiError::unknown_outcome("the owner did not answer").into_response(),
-                    );
+                    let error = ApiError::unknown_outcome("the owner did not answer");
+                    return Attempt::Answered(error.into_response());
                 }
                 ForwardOutcome::Unknown => break,
             }
@@ -166,8 +159,7 @@ impl PendingRequest<'_> {
     /// Whether repeating the request changes nothing (`OWNER-2`).
     fn is_repeatable(&self) -> bool {
         let is_event = ["/v1/events", "/v1/events/batch"].contains(&self.parts.uri.path());
-        self.parts.method.is_safe()
-            || (is_event
-                && IDEMPOTENCY_HEADERS.iter().any(|it| self.parts.headers.contains_key(it)))
+        let has_key = || IDEMPOTENCY_HEADERS.iter().any(|it| self.parts.headers.contains_key(it));
+        self.parts.method.is_safe() || (is_event && has_key())
     }
 }

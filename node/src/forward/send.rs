@@ -1,9 +1,10 @@
 //! Sends a request to the owner of its tenant and turns the answer into a response.
 //!
-//! Invariants: `FORWARD-1` a body is read, and held, within the limits that hold for every body;
-//! `FORWARD-2` headers of one connection are not forwarded, while the client's address and the
-//! request id are; `FORWARD-3` a response that streams is pulled as the client reads it, and closed
-//! when the client leaves.
+//! - `FORWARD-1`: the body is read and held within the limits that hold for every body.
+//! - `FORWARD-2`: headers of one connection are not forwarded. The client's address and the request
+//!   id are.
+//! - `FORWARD-3`: a streamed response is pulled as the client reads it, and closed when the client
+//!   leaves.
 
 use super::pending_request::PendingRequest;
 use crate::http::body::{self, BodyLimits};
@@ -15,6 +16,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -99,8 +101,8 @@ async fn request(pending: &PendingRequest<'_>, until: Instant) -> Result<HttpReq
     let fields =
         parts.headers.iter().filter(|(name, _)| !NOT_SENT.contains(name) && **name != REQUEST_ID);
     let mut headers: Vec<_> =
-        fields.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
-    headers.push((REQUEST_ID.as_str().to_owned(), context.request_id.as_str().as_bytes().to_vec()));
+        fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+    headers.push((REQUEST_ID.to_string(), context.request_id.as_str().as_bytes().to_vec()));
     let time_left = until.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
     Ok(HttpRequest {
         time_left_ms: u32::try_from(time_left.as_millis()).unwrap_or(u32::MAX),
@@ -118,31 +120,33 @@ fn response_of(response: HttpResponse, pending: &PendingRequest<'_>, peer: &str)
     let body = match stream {
         None => Body::from(body),
         Some(stream) => {
-            let (edge, transport) = (pending.edge.clone(), pending.cluster.transport.clone());
-            let rest =
-                ForwardedBody { edge, transport, peer: peer.to_owned(), stream, is_over: false };
-            pulled(Bytes::from(body), rest)
+            let rest = ForwardedBody {
+                edge: pending.edge.clone(),
+                transport: pending.cluster.transport.clone(),
+                peer: peer.to_owned(),
+                stream,
+                is_over: false,
+            };
+            rest.after(body.into())
         }
     };
+    let Ok(status) = StatusCode::from_u16(status) else {
+        return ApiError::internal("the owner's answer has no valid status").into_response();
+    };
     let mut answer = Response::new(body);
-    match StatusCode::from_u16(status) {
-        Ok(status) => *answer.status_mut() = status,
-        Err(_) => {
-            return ApiError::internal("the owner's answer has no valid status").into_response();
-        }
-    }
+    *answer.status_mut() = status;
     *answer.headers_mut() = fields(headers);
     answer.extensions_mut().insert(CompletedByOwner);
     answer
 }
 
+/// The headers with valid names and values.
 fn fields(headers: Vec<(String, Vec<u8>)>) -> HeaderMap {
-    let parsed = headers.into_iter().filter_map(|(name, value)| {
-        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(&value).ok()?))
-    });
     let mut map = HeaderMap::new();
-    for (name, value) in parsed {
-        map.append(name, value);
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::try_from(value)) {
+            map.append(name, value);
+        }
     }
     map
 }
@@ -158,16 +162,24 @@ struct ForwardedBody {
 }
 
 impl ForwardedBody {
+    /// A body of `first` and everything that the owner still holds.
+    fn after(self, first: Bytes) -> Body {
+        let first = (!first.is_empty()).then_some(first);
+        Body::from_stream(stream::try_unfold((first, self), async |(first, mut rest)| {
+            let bytes = match first {
+                Some(first) => Some(first),
+                None => rest.next().await?,
+            };
+            Ok::<_, io::Error>(bytes.map(|bytes| (bytes, (None, rest))))
+        }))
+    }
+
     /// The next bytes, or `None` at the end.
-    async fn next(&mut self) -> Result<Option<Bytes>, std::io::Error> {
+    async fn next(&mut self) -> Result<Option<Bytes>, io::Error> {
         while !self.is_over {
             let request = PeerRequest::Pull { stream: self.stream }.encode();
-            let reply = self
-                .transport
-                .call(&self.peer, request, PULL_TIMEOUT)
-                .await
-                .map_err(std::io::Error::other)?;
-            match PeerReply::decode(&reply) {
+            let reply = self.transport.call(&self.peer, request, PULL_TIMEOUT).await;
+            match PeerReply::decode(&reply.map_err(io::Error::other)?) {
                 Ok(PeerReply::Part { bytes, is_last }) => {
                     self.is_over = is_last;
                     if !bytes.is_empty() {
@@ -180,7 +192,7 @@ impl ForwardedBody {
                 }
                 _ => {
                     self.is_over = true;
-                    return Err(std::io::Error::other("the owner has closed the response"));
+                    return Err(io::Error::other("the owner has closed the response"));
                 }
             }
         }
@@ -200,15 +212,4 @@ impl Drop for ForwardedBody {
                 transport.call(&peer, PeerRequest::Close { stream }.encode(), PULL_TIMEOUT).await;
         });
     }
-}
-
-fn pulled(first: Bytes, rest: ForwardedBody) -> Body {
-    let first = (!first.is_empty()).then_some(first);
-    Body::from_stream(stream::try_unfold((first, rest), async |(first, mut rest)| {
-        let bytes = match first {
-            Some(first) => Some(first),
-            None => rest.next().await?,
-        };
-        Ok::<_, std::io::Error>(bytes.map(|bytes| (bytes, (None, rest))))
-    }))
 }

@@ -8,8 +8,8 @@
 //! - `SERVE-4`: before the node stops, requests in flight are answered. Later ones are rejected
 //!   without effect.
 
-use super::pending_request::malformed;
 use crate::http::client_address::Peer;
+use crate::http::error::ApiError;
 use crate::http::forwarded::{Forwarded, NotOwner};
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -29,8 +29,8 @@ use tower::ServiceExt;
 use triggers_actors::HttpService;
 use triggers_actors::admission::count_rejection;
 use triggers_actors::cluster::directory::Directory;
-use triggers_protocol::PartitionId;
 use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply};
+use triggers_protocol::{ErrorCode, PartitionId};
 use triggers_store::kv::BoxFuture;
 
 /// Target size in bytes of one part of a streamed response.
@@ -79,22 +79,25 @@ impl PeerRequests {
         // This also fails while `close_requests` waits, so no request slips in.
         let Some(_in_flight) = self.is_closed.try_read().ok().filter(|is_closed| !**is_closed)
         else {
-            return self.not_here(partition);
+            return self.not_owner(partition);
         };
         let response = match http_request(request) {
-            // A router never fails.
             Some(request) => {
-                self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+                let Ok(response) = self.router.clone().oneshot(request).await;
+                response
             }
-            None => malformed().into_response(),
+            None => {
+                let message = "the request has no valid method or target";
+                ApiError::new(ErrorCode::ValidationError, message).into_response()
+            }
         };
         if response.extensions().get::<NotOwner>().is_some() {
-            return self.not_here(partition);
+            return self.not_owner(partition);
         }
         self.reply(from, response).await
     }
 
-    fn not_here(&self, partition: PartitionId) -> PeerReply {
+    fn not_owner(&self, partition: PartitionId) -> PeerReply {
         PeerReply::NotOwner {
             owner: self.directory.owner(partition).map(|fence| (fence.incarnation, fence.epoch)),
         }
@@ -102,10 +105,9 @@ impl PeerRequests {
 
     async fn reply(&self, from: String, response: Response) -> PeerReply {
         let (parts, body) = response.into_parts();
-        let headers = parts.headers.iter();
-        let headers = headers
-            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-            .collect();
+        let pairs = parts.headers.iter();
+        let headers = pairs.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+        let headers = headers.collect();
         let mut reply =
             HttpResponse { status: parts.status.as_u16(), headers, body: Vec::new(), stream: None };
         if body.size_hint().upper().is_some_and(|bytes| bytes <= COMPLETE_BYTES_MAX) {
@@ -148,14 +150,11 @@ impl PeerRequests {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn next_part(&self, from: String, stream: u64) -> PeerReply {
-        let puller = self.lock().get(&(from, stream)).cloned();
-        let Some(puller) = puller else { return PeerReply::Rejected };
+    async fn next_part(&self, from: String, stream: u64) -> Option<PeerReply> {
+        let puller = self.lock().get(&(from, stream)).cloned()?;
         let (reply, part) = oneshot::channel();
-        if puller.send(reply).await.is_err() {
-            return PeerReply::Rejected;
-        }
-        part.await.unwrap_or(PeerReply::Rejected)
+        puller.send(reply).await.ok()?;
+        part.await.ok()
     }
 }
 
@@ -165,7 +164,7 @@ impl HttpService for PeerRequests {
     }
 
     fn pull(&self, from: String, stream: u64) -> BoxFuture<'_, PeerReply> {
-        Box::pin(self.next_part(from, stream))
+        Box::pin(async move { self.next_part(from, stream).await.unwrap_or(PeerReply::Rejected) })
     }
 
     fn close(&self, from: &str, stream: u64) {
@@ -184,14 +183,14 @@ fn http_request(request: HttpRequest) -> Option<Request> {
         http.headers_mut().append(name, HeaderValue::from_bytes(&value).ok()?);
     }
     let address = address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    http.extensions_mut()
-        .insert(Peer { address: SocketAddr::new(address, 0), response_deadlines: None });
-    http.extensions_mut()
-        .insert(Forwarded { time_left: Duration::from_millis(time_left_ms.into()) });
+    let address = SocketAddr::new(address, 0);
+    let time_left = Duration::from_millis(time_left_ms.into());
+    http.extensions_mut().insert(Peer { address, response_deadlines: None });
+    http.extensions_mut().insert(Forwarded { time_left });
     Some(http)
 }
 
-/// Answers pulls until the response ends or no pull arrives for [`IDLE_TIMEOUT`].
+/// Answers the pulls of one response until it ends or no pull arrives for [`IDLE_TIMEOUT`].
 async fn feed(mut body: Body, mut pulls: mpsc::Receiver<oneshot::Sender<PeerReply>>) {
     while let Ok(Some(pull)) = timeout(IDLE_TIMEOUT, pulls.recv()).await {
         let Some((bytes, is_last)) = part(&mut body).await else {
@@ -211,18 +210,13 @@ async fn feed(mut body: Body, mut pulls: mpsc::Receiver<oneshot::Sender<PeerRepl
 /// `None` if the body failed.
 async fn part(body: &mut Body) -> Option<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
-    let mut frame = match timeout(PULL_WAIT, body.frame()).await {
-        Ok(frame) => frame,
-        Err(_) => return Some((bytes, false)),
+    let Ok(mut frame) = timeout(PULL_WAIT, body.frame()).await else {
+        return Some((bytes, false));
     };
     loop {
-        match frame {
-            None => return Some((bytes, true)),
-            Some(frame) => {
-                if let Ok(data) = frame.ok()?.into_data() {
-                    bytes.extend_from_slice(&data);
-                }
-            }
+        let Some(next) = frame else { return Some((bytes, true)) };
+        if let Ok(data) = next.ok()?.into_data() {
+            bytes.extend_from_slice(&data);
         }
         if bytes.len() >= PART_BYTES_MAX {
             return Some((bytes, false));
