@@ -10,6 +10,7 @@
 pub mod access;
 pub mod admin;
 pub mod api;
+pub mod certificates;
 pub mod forward;
 pub mod http;
 pub mod run;

@@ -17,22 +17,24 @@ mod cluster;
 mod engine;
 mod error;
 mod first_keys;
+mod listeners;
 mod runtimes;
-mod signals;
 
 pub use assembly::{Assembly, Public, Served, peer};
 pub use error::StartError;
 pub use runtimes::Runtimes;
 
-use crate::admin::{self, AdminState, Backups, ClusterSource};
+use crate::admin::{self, AdminState, Backups};
 use crate::http::{server, tls};
 use crate::telemetry::{self, FlushGuard, Telemetry};
 use crate::webhook::HttpSender;
 use first_keys::DevFile;
+use listeners::{bind, rebind};
 use std::net::SocketAddr;
 use std::path::Path;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::{ApiKey, Environment};
@@ -49,8 +51,9 @@ pub async fn dev(options: NodeOptions, connections: Handle) -> Result<(), StartE
     let running = Running::start(options, None).await?;
     let (api_key, admin_key) =
         first_keys::dev_keys(&running.store, DevFile::read(&file).as_ref()).await?;
+    let scheme = if running.tls.is_some() { "https" } else { "http" };
     let dev = DevFile {
-        url: format!("{}://{}", running.scheme(), running.address),
+        url: format!("{scheme}://{}", running.address),
         admin_url: format!("http://{}", running.admin_address),
         tenant_id: "dev".to_owned(),
         api_key: api_key.reveal().to_owned(),
@@ -111,7 +114,6 @@ fn announce(dev: &DevFile, file: &Path) -> Result<(), StartError> {
 
 /// A node on real sockets and a real store, before it serves.
 struct Running {
-    options: NodeOptions,
     telemetry: Telemetry,
     tls: Option<TlsAcceptor>,
     listener: TcpListener,
@@ -120,7 +122,6 @@ struct Running {
     admin_address: SocketAddr,
     store: Store,
     assembly: Assembly,
-    incarnation: String,
     /// Dropped last, so that every log line is flushed.
     _flush_guard: FlushGuard,
 }
@@ -137,28 +138,22 @@ impl Running {
         let (admin_listener, admin_address) = bind(options.admin.address).await?;
         let environment = Environment::system();
         let sender = HttpSender::new(&options.delivery, environment.clone())?;
-        let peer_tls = cluster::tls(&options.cluster)?;
+        let peer_tls = cluster::peer_tls(&options)?;
         let store = Store::new(engine::open(&options).await?, environment.clone());
         let peer = assembly::peer(&options.node.name, &environment);
-        let incarnation = format!("{peer}.1");
         let partitions = options.node.partitions;
         let joining = if options.store.engine.is_shared() {
             let settings = triggers_actors::settings(&store, partitions).await?;
             first_keys::admin_key(&store, admin_key).await?;
-            let peer_listener = bind(options.cluster.address).await?;
-            tracing::info!(address = %peer_listener.1, "peer listener ready");
-            let joining =
-                cluster::joining(&options, &settings, &peer, peer_listener, (peer_tls, address))
-                    .await?;
+            let joining = cluster::joining(&options, &settings, &peer, peer_tls, address).await?;
             Some((settings, joining))
         } else {
             None
         };
-        let assembly =
-            Assembly::start(options.clone(), store.clone(), sender, peer, joining).await?;
-        tracing::info!(node = incarnation, %address, %admin_address, partitions, "started");
+        let assembly = Assembly::start(options, store.clone(), sender, peer, joining).await?;
+        let node = assembly.incarnation();
+        tracing::info!(node, %address, %admin_address, partitions, "started");
         Ok(Self {
-            options,
             telemetry,
             tls,
             listener,
@@ -167,13 +162,8 @@ impl Running {
             admin_address,
             store,
             assembly,
-            incarnation,
             _flush_guard,
         })
-    }
-
-    fn scheme(&self) -> &'static str {
-        if self.options.listen.tls_certificate_file.is_some() { "https" } else { "http" }
     }
 
     /// Serves until a signal or a fatal fault. Calls `ready` once connections are accepted.
@@ -182,12 +172,12 @@ impl Running {
         connections: Handle,
         ready: impl FnOnce() -> Result<(), StartError>,
     ) -> Result<(), StartError> {
-        let watch = self.assembly.watch();
-        let view = ClusterSource::new(watch, &self.options, self.incarnation.clone(), self.address);
         let admin = admin::router(AdminState {
             telemetry: self.telemetry,
             edge: self.assembly.edge().clone(),
-            cluster: view,
+            watch: self.assembly.watch(),
+            incarnation: self.assembly.incarnation().to_owned(),
+            address: self.address,
             backups: Backups::default(),
         });
         let admin = Served { listener: server::tcp(self.admin_listener), router: admin };
@@ -196,25 +186,23 @@ impl Running {
         ready()?;
         let public =
             Public { listener: server::tcp(listener), tls: self.tls, runtime: connections };
-        self.assembly.serve(public, Some(admin), signals::stop_requested).await?;
+        self.assembly.serve(public, Some(admin), stop_requested).await?;
         tokio::select! {
             () = self.store.close() => Ok(()),
-            _ = signals::stop_requested() => {
+            _ = stop_requested() => {
                 Err(StartError::Fatal("a second signal arrived before the store was closed".into()))
             }
         }
     }
 }
 
-/// Registers a listener with a runtime, so that its connections wake the threads of that runtime.
-fn rebind(listener: TcpListener, runtime: &Handle) -> std::io::Result<TcpListener> {
-    let _entered = runtime.enter();
-    TcpListener::from_std(listener.into_std()?)
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// Waits for SIGTERM or SIGINT. The first signal starts the drain. A second one ends the node at
+/// once: requests stay unanswered, and the exit code is that of a fatal fault (5).
+async fn stop_requested() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
 }

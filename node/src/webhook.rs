@@ -17,7 +17,7 @@
 //! The sender follows no redirects, reads no proxy settings and repeats nothing. It does not judge
 //! answers: `triggers-actors` does.
 
-use std::path::PathBuf;
+use crate::certificates::FileError;
 
 pub use connector::{SystemTcp, TcpConnector};
 pub use sender::HttpSender;
@@ -44,14 +44,9 @@ pub enum SenderError {
         /// The configured text.
         network: String,
     },
-    /// The certificate file cannot be read or contains no usable certificate.
-    #[error("delivery.tls_ca_file {}: {reason}", file.display())]
-    CaFile {
-        /// Path of the certificate file.
-        file: PathBuf,
-        /// What is wrong with the file.
-        reason: String,
-    },
+    /// The file of certificate authorities cannot be used.
+    #[error(transparent)]
+    CaFile(#[from] FileError),
     /// The TLS provider rejects its own default settings.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),

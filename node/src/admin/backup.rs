@@ -6,16 +6,12 @@
 //! - `ADMIN-BACKUP-1`: one backup runs at a time.
 //! - `ADMIN-BACKUP-2`: a directory that is not empty is rejected and left unchanged.
 
-use crate::http::edge::EdgeState;
 use crate::http::error::ApiError;
-use axum::Json;
-use axum::extract::State;
-use axum::http::StatusCode;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use triggers_protocol::ErrorCode;
+use triggers_store::kv::Store;
 
 /// The running or latest backup; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -59,47 +55,30 @@ pub struct BackupRequest {
 }
 
 impl Backups {
-    fn lock(&self) -> MutexGuard<'_, Backup> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The running or latest backup.
+    pub(super) fn latest(&self) -> Backup {
+        self.lock().clone()
     }
-}
 
-/// Returns the state of the latest backup.
-pub(super) async fn get_backup(State(backups): State<Backups>) -> Json<Backup> {
-    Json(backups.lock().clone())
-}
-
-/// Starts a backup.
-pub(super) async fn post_backup(
-    State(backups): State<Backups>,
-    State(edge): State<EdgeState>,
-    body: Bytes,
-) -> Result<(StatusCode, Json<Backup>), ApiError> {
-    let BackupRequest { directory } = serde_json::from_slice(&body).map_err(|error| {
-        if error.is_data() {
-            ApiError::validation("directory", "must be a string")
-        } else {
-            ApiError::new(ErrorCode::InvalidJson, "the body must be JSON")
+    /// Starts a backup of `store` into `directory`.
+    pub(super) fn start(&self, store: Store, directory: PathBuf) -> Result<Backup, ApiError> {
+        if !directory.is_absolute() {
+            return Err(ApiError::validation("directory", "must be an absolute path"));
         }
-    })?;
-    if !directory.is_absolute() {
-        return Err(ApiError::validation("directory", "must be an absolute path"));
-    }
-    let running = Backup::Running { directory: directory.clone() };
-    {
-        let mut backup = backups.lock();
+        let running = Backup::Running { directory: directory.clone() };
+        let mut backup = self.lock();
         if matches!(*backup, Backup::Running { .. }) {
-            return Err(ApiError::new(
-                ErrorCode::Conflict,
-                "a backup is running; wait until it ends",
-            ));
+            let message = "a backup is running; wait until it ends";
+            return Err(ApiError::new(ErrorCode::Conflict, message));
         }
         *backup = running.clone();
+        tokio::spawn(self.clone().run(store, directory));
+        Ok(running)
     }
-    let store = edge.store.clone();
-    tokio::spawn(async move {
+
+    async fn run(self, store: Store, directory: PathBuf) {
         let copied = store.backup(directory.clone()).await;
-        *backups.lock() = match copied {
+        *self.lock() = match copied {
             Ok(copied) => {
                 let (pairs, bytes) = (copied.pairs, copied.bytes);
                 tracing::info!(directory = %directory.display(), pairs, bytes, "backup complete");
@@ -110,6 +89,9 @@ pub(super) async fn post_backup(
                 Backup::Failed { directory, reason: error.to_string() }
             }
         };
-    });
-    Ok((StatusCode::ACCEPTED, Json(running)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Backup> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

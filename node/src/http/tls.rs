@@ -6,10 +6,8 @@
 //!
 //! Clients need no certificates: they authenticate with API keys.
 
+use crate::certificates::{FileError, certificates, private_key};
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use triggers_cluster_config::ListenOptions;
@@ -17,16 +15,9 @@ use triggers_cluster_config::ListenOptions;
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or does not contain what its option expects.
-    #[error("{field} {}: {reason}", file.display())]
-    File {
-        /// Option that names the file.
-        field: &'static str,
-        /// Path of the file.
-        file: PathBuf,
-        /// Description of the fault.
-        reason: String,
-    },
+    /// The certificate file or the key file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The certificate and the key do not match, or their kind is not supported.
     #[error("listen.tls_certificate_file and listen.tls_key_file cannot be used together: {0}")]
     Unusable(#[from] rustls::Error),
@@ -43,8 +34,7 @@ pub fn load(options: &ListenOptions) -> Result<Option<TlsAcceptor>, TlsError> {
         return Ok(None);
     };
     let chain = certificates("listen.tls_certificate_file", certificate_file)?;
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|error| fault("listen.tls_key_file", key_file, error))?;
+    let key = private_key("listen.tls_key_file", key_file)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -54,25 +44,10 @@ pub fn load(options: &ListenOptions) -> Result<Option<TlsAcceptor>, TlsError> {
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
-fn certificates(
-    field: &'static str,
-    file: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let all = CertificateDer::pem_file_iter(file).map_err(|error| fault(field, file, error))?;
-    let chain: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| fault(field, file, error))?;
-    if chain.is_empty() {
-        return Err(fault(field, file, pem::Error::NoItemsFound));
-    }
-    Ok(chain)
-}
-
-fn fault(field: &'static str, file: &Path, error: pem::Error) -> TlsError {
-    TlsError::File { field, file: file.to_owned(), reason: error.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn options(directory: &Path, certificate: Option<&str>, key: Option<&str>) -> ListenOptions {
         let file = |name: &str, text: Option<&str>| {

@@ -9,8 +9,7 @@ use super::error::StartError;
 use crate::access::Access;
 use crate::api;
 use crate::forward::PeerRequests;
-use crate::http::edge::EdgeCluster;
-use crate::http::edge::{Edge, EdgeState};
+use crate::http::edge::{Edge, EdgeCluster, EdgeState};
 use crate::http::server;
 use crate::webhook::{HttpSender, TcpConnector};
 use axum::serve::Listener;
@@ -21,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use triggers_actors::admission::Admission;
@@ -33,8 +32,8 @@ use triggers_store::kv::Store;
 
 /// A node with all its parts, before it serves.
 pub struct Assembly {
-    options: NodeOptions,
     node: Node,
+    incarnation: String,
     edge: EdgeState,
     router: axum::Router,
     /// Answers requests that other nodes forward; `None` without a cluster.
@@ -73,11 +72,13 @@ impl Assembly {
         joining: Option<(StoreSettings, Joining)>,
     ) -> Result<Self, StartError> {
         let incarnation = format!("{peer}.1");
-        let broker = BrokerOptions::from(&options);
         let targets = Arc::new(sender.policy().clone());
-        let sender = Arc::new(sender);
-        let arguments =
-            NodeArguments { store: store.clone(), sender, options: broker, incarnation };
+        let arguments = NodeArguments {
+            store: store.clone(),
+            sender: Arc::new(sender),
+            options: BrokerOptions::from(&options),
+            incarnation: incarnation.clone(),
+        };
         let (node, joined) = match joining {
             Some((settings, joining)) => {
                 let joined = (joining.transport.clone(), joining.peers.clone());
@@ -98,10 +99,10 @@ impl Assembly {
             store,
             targets,
             cursor_secret: node.settings().cursor_secret,
-            options: options.clone(),
             node_name: options.node.name.clone(),
             cluster,
             body_gate: Admission::new(usize::MAX, options.broker.node_bytes_max),
+            options,
             draining: AtomicBool::new(false),
         }));
         let router = api::router(edge.clone());
@@ -110,12 +111,17 @@ impl Assembly {
             service.bind_http(requests.clone());
             requests
         });
-        Ok(Self { options, node, edge, router, peers })
+        Ok(Self { node, incarnation, edge, router, peers })
     }
 
     /// The state of the handlers.
     pub fn edge(&self) -> &EdgeState {
         &self.edge
+    }
+
+    /// Name of this process and of its first start of the actors.
+    pub fn incarnation(&self) -> &str {
+        &self.incarnation
     }
 
     /// A handle for observing the node from other tasks.
@@ -138,22 +144,16 @@ impl Assembly {
         L: Listener<Addr = SocketAddr>,
         S: Future<Output = io::Result<&'static str>> + Send,
     {
-        let (stop, stopped) = watch::channel(false);
+        let listen = &self.edge.options.listen;
+        let (stop_public, public_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
-        let watch = self.node.watch();
-        let options = &self.options.listen;
         let Public { listener, tls, runtime } = public;
         let public =
-            runtime.spawn(server::serve(listener, self.router, tls, options.clone(), stopped));
-        let admin = admin.map(|admin| {
-            tokio::spawn(server::serve(
-                admin.listener,
-                admin.router,
-                None,
-                options.clone(),
-                admin_stopped,
-            ))
+            server::serve(listener, self.router.clone(), tls, listen.clone(), public_stopped);
+        let admin = admin.map(|Served { listener, router }| {
+            tokio::spawn(server::serve(listener, router, None, listen.clone(), admin_stopped))
         });
+        let listeners = Listeners { public: runtime.spawn(public), stop_public, admin, stop_admin };
         let outcome = tokio::select! {
             signal = stop_requested() => match signal {
                 Ok(signal) => {
@@ -167,53 +167,59 @@ impl Assembly {
             }
         };
         self.edge.draining.store(true, Ordering::SeqCst);
-        // Load balancers see the failing readiness before the listener closes.
-        let delay = Duration::from_millis(if outcome.is_ok() { options.drain_delay_ms } else { 0 });
-        let drain_timeout = Duration::from_millis(options.drain_timeout_ms);
-        let finished = async {
-            if outcome.is_ok() {
-                // The node still serves; new owners answer for transferred partitions.
-                watch.drain();
-                tokio::join!(
-                    watch.drained(Instant::now() + drain_timeout),
-                    tokio::time::sleep(delay)
-                );
-            }
-            let _ = stop.send(true);
-            let deliveries = self.node.drain_deliveries(Instant::now() + drain_timeout);
-            let (public, ()) = tokio::join!(public, deliveries);
-            note("public", public);
-            // The admin listener closes after the public one, so that the drain can be watched.
-            let _ = stop_admin.send(true);
-            if let Some(admin) = admin {
-                note("admin", admin.await);
-            }
-            let peers = self.peers.filter(|_| outcome.is_ok());
-            if let Some(peers) = &peers {
-                peers.close_requests(Instant::now() + drain_timeout).await;
-            }
-            self.node.stop().await;
-            if peers.is_some() {
-                // Nodes with an outdated directory still send requests here until their next
-                // heartbeat; this node names the new owner.
-                tokio::time::sleep(Duration::from_millis(
-                    self.options.cluster.heartbeat_interval_ms,
-                ))
-                .await;
-            }
-            tracing::info!("stopped");
-        };
         tokio::select! {
-            () = finished => outcome,
+            () = self.stop(listeners, outcome.is_ok()) => outcome,
             _ = stop_requested() => {
                 let reason = "a second signal arrived before its requests were finished";
                 Err(StartError::Fatal(reason.into()))
             }
         }
     }
+
+    /// Stops in the order of `ASSEMBLY-2`. An unplanned stop transfers no partitions.
+    async fn stop(self, listeners: Listeners, is_planned: bool) {
+        let listen = &self.edge.options.listen;
+        let deadline = || Instant::now() + Duration::from_millis(listen.drain_timeout_ms);
+        if is_planned {
+            // The node still serves; new owners answer for transferred partitions.
+            let watch = self.node.watch();
+            watch.drain();
+            // Load balancers see the failing readiness before the listener closes.
+            let delay = tokio::time::sleep(Duration::from_millis(listen.drain_delay_ms));
+            tokio::join!(watch.drained(deadline()), delay);
+        }
+        let _ = listeners.stop_public.send(true);
+        let (public, ()) = tokio::join!(listeners.public, self.node.drain_deliveries(deadline()));
+        log_failure("public", public);
+        // The admin listener closes after the public one, so that the drain can be watched.
+        let _ = listeners.stop_admin.send(true);
+        if let Some(admin) = listeners.admin {
+            log_failure("admin", admin.await);
+        }
+        let peers = self.peers.filter(|_| is_planned);
+        if let Some(peers) = &peers {
+            peers.close_requests(deadline()).await;
+        }
+        self.node.stop().await;
+        if peers.is_some() {
+            // Nodes with an outdated directory still send requests here until their next heartbeat;
+            // this node names the new owner.
+            let heartbeat = Duration::from_millis(self.edge.options.cluster.heartbeat_interval_ms);
+            tokio::time::sleep(heartbeat).await;
+        }
+        tracing::info!("stopped");
+    }
 }
 
-fn note(listener: &str, ended: Result<(), JoinError>) {
+/// The tasks of the listeners, and the channels that tell them to stop.
+struct Listeners {
+    public: JoinHandle<()>,
+    stop_public: watch::Sender<bool>,
+    admin: Option<JoinHandle<()>>,
+    stop_admin: watch::Sender<bool>,
+}
+
+fn log_failure(listener: &str, ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(listener, %error, "a listener ended with an error");
     }

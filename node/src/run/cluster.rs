@@ -8,65 +8,49 @@
 //! With the embedded engine nothing of this is used.
 
 use super::error::StartError;
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use super::listeners;
+use crate::certificates::{FileError, add_roots, certificates, private_key};
+use crate::http::tls::TlsError;
 use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use triggers_actors::ClusterOptions;
-use triggers_actors::Joining;
-use triggers_actors::NodePeerService;
 use triggers_actors::cluster::ractor::{PeerTls, RactorOptions, RactorTransport};
 use triggers_actors::model::settings::StoreSettings;
+use triggers_actors::{ClusterOptions, Joining, NodePeerService};
 use triggers_cluster_config::NodeOptions;
 
+const CERTIFICATE_FIELD: &str = "cluster.tls_certificate_file";
+const CA_FIELD: &str = "cluster.tls_ca_file";
+
 /// Reads the certificates for links; `None` if the options name no files.
-///
-/// # Errors
-/// [`StartError::Option`] naming the option at fault.
-pub(super) fn tls(
-    options: &triggers_cluster_config::ClusterOptions,
-) -> Result<Option<PeerTls>, StartError> {
+pub(super) fn peer_tls(options: &NodeOptions) -> Result<Option<PeerTls>, TlsError> {
+    let options = &options.cluster;
     let files = (&options.tls_certificate_file, &options.tls_key_file, &options.tls_ca_file);
     let (Some(certificate_file), Some(key_file), Some(ca_file)) = files else { return Ok(None) };
-    let chain = certificates("cluster.tls_certificate_file", certificate_file)?;
-    let key = || {
-        PrivateKeyDer::from_pem_file(key_file)
-            .map_err(|error| fault("cluster.tls_key_file", Some(key_file), error))
-    };
+    let chain = certificates(CERTIFICATE_FIELD, certificate_file)?;
+    let key = private_key("cluster.tls_key_file", key_file)?;
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("cluster.tls_ca_file", ca_file)? {
-        roots
-            .add(certificate)
-            .map_err(|error| fault("cluster.tls_ca_file", Some(ca_file), error))?;
-    }
+    add_roots(&mut roots, CA_FIELD, ca_file)?;
     let roots = Arc::new(roots);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unusable =
-        |error: rustls::Error| fault("cluster.tls_certificate_file", Some(certificate_file), error);
+    let unusable = |error| FileError::new(CERTIFICATE_FIELD, certificate_file, error);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         .build()
-        .map_err(|error| fault("cluster.tls_ca_file", Some(ca_file), error))?;
-    let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .map_err(|error| FileError::new(CA_FIELD, ca_file, error))?;
+    let server = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
-            builder
-                .with_client_cert_verifier(verifier)
-                .with_single_cert(chain.clone(), key_or(key())?)
+            let builder = builder.with_client_cert_verifier(verifier);
+            builder.with_single_cert(chain.clone(), key.clone_key())
         })
         .map_err(unusable)?;
-    let client = rustls::ClientConfig::builder_with_provider(provider)
+    let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            builder.with_root_certificates(roots).with_client_auth_cert(chain, key_or(key())?)
-        })
+        .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, key))
         .map_err(unusable)?;
     Ok(Some(PeerTls {
         acceptor: TlsAcceptor::from(Arc::new(server)),
@@ -74,42 +58,19 @@ pub(super) fn tls(
     }))
 }
 
-fn key_or(
-    key: Result<PrivateKeyDer<'static>, StartError>,
-) -> Result<PrivateKeyDer<'static>, rustls::Error> {
-    key.map_err(|error| rustls::Error::General(error.to_string()))
-}
-
-fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
-    let all =
-        CertificateDer::pem_file_iter(file).map_err(|error| fault(field, Some(file), error))?;
-    let all: Vec<_> =
-        all.collect::<Result<_, _>>().map_err(|error| fault(field, Some(file), error))?;
-    if all.is_empty() {
-        return Err(fault(field, Some(file), "the file contains no certificate"));
-    }
-    Ok(all)
-}
-
-fn fault(field: &str, file: Option<&Path>, reason: impl std::fmt::Display) -> StartError {
-    let reason =
-        file.map_or_else(|| reason.to_string(), |file| format!("{}: {reason}", file.display()));
-    StartError::Option { field: field.to_owned(), reason }
-}
-
-/// Starts the peer transport and collects what the node needs to join the cluster. `peer` names
-/// this process: node name and boot id.
-///
-/// # Errors
-/// [`StartError`].
+/// Binds the peer listener, starts the peer transport, and collects what the node needs to join the
+/// cluster. `peer` names this process: node name and boot id. `client_address` is the address of
+/// its public listener.
 pub(super) async fn joining(
     options: &NodeOptions,
     settings: &StoreSettings,
     peer: &str,
-    (listener, address): (TcpListener, SocketAddr),
-    (tls, client_address): (Option<PeerTls>, SocketAddr),
+    tls: Option<PeerTls>,
+    client_address: SocketAddr,
 ) -> Result<Joining, StartError> {
     let cluster = &options.cluster;
+    let (listener, address) = listeners::bind(cluster.address).await?;
+    tracing::info!(%address, "peer listener ready");
     let peers = NodePeerService::default();
     let transport = RactorTransport::start(
         RactorOptions {
@@ -140,9 +101,5 @@ fn cookie(settings: &StoreSettings) -> String {
     let digest = Sha256::new()
         .chain_update("triggers: cookie of the members")
         .chain_update(settings.cursor_secret);
-    digest.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("{:x}", digest.finalize())
 }

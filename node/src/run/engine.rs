@@ -10,27 +10,29 @@ use triggers_store::kv::Engine;
 use triggers_store::kv::embedded::{EmbeddedEngine, EmbeddedOptions};
 
 /// Opens the configured engine.
-///
-/// # Errors
-/// [`StartError`].
 pub(super) async fn open(options: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
     match options.store.engine {
-        StoreEngine::Embedded => Ok(Arc::new(EmbeddedEngine::open(&embedded_options(options))?)),
+        StoreEngine::Embedded => {
+            let store = &options.store;
+            let options = EmbeddedOptions {
+                directory: store.data_directory.clone(),
+                map_bytes_max: store.map_bytes_max,
+                log_bytes_max: store.log_bytes_max,
+                commit_queue_max: store.commit_queue_max,
+                group_transactions_max: store.group_transactions_max,
+                group_bytes_max: store.group_bytes_max,
+                readers_max: store.readers_max,
+            };
+            Ok(Arc::new(EmbeddedEngine::open(&options)?))
+        }
+        #[cfg(feature = "postgres")]
         StoreEngine::Postgres => postgres(options).await,
+        #[cfg(not(feature = "postgres"))]
+        StoreEngine::Postgres => Err(not_built("PostgreSQL", "postgres")),
+        #[cfg(feature = "foundationdb")]
         StoreEngine::Foundationdb => foundationdb(options).await,
-    }
-}
-
-fn embedded_options(options: &NodeOptions) -> EmbeddedOptions {
-    let store = &options.store;
-    EmbeddedOptions {
-        directory: store.data_directory.clone(),
-        map_bytes_max: store.map_bytes_max,
-        log_bytes_max: store.log_bytes_max,
-        commit_queue_max: store.commit_queue_max,
-        group_transactions_max: store.group_transactions_max,
-        group_bytes_max: store.group_bytes_max,
-        readers_max: store.readers_max,
+        #[cfg(not(feature = "foundationdb"))]
+        StoreEngine::Foundationdb => Err(not_built("FoundationDB", "foundationdb")),
     }
 }
 
@@ -55,15 +57,10 @@ async fn postgres(options: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> 
     match PostgresEngine::open(&postgres).await {
         Ok(engine) => Ok(Arc::new(engine)),
         Err(PostgresOpenError::Options(reason)) => {
-            Err(StartError::Option { field: "store.postgres_url".to_owned(), reason })
+            Err(StartError::Option { field: "store.postgres_url", reason })
         }
         Err(error) => Err(StartError::Database(error.to_string())),
     }
-}
-
-#[cfg(not(feature = "postgres"))]
-async fn postgres(_: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
-    Err(not_built("PostgreSQL", "postgres"))
 }
 
 #[cfg(feature = "foundationdb")]
@@ -75,19 +72,14 @@ async fn foundationdb(options: &NodeOptions) -> Result<Arc<dyn Engine>, StartErr
     match FoundationEngine::open(&foundation).await {
         Ok(engine) => Ok(Arc::new(engine)),
         Err(FoundationOpenError::Options(reason)) => {
-            Err(StartError::Option { field: "store.foundationdb_cluster_file".to_owned(), reason })
+            Err(StartError::Option { field: "store.foundationdb_cluster_file", reason })
         }
         Err(error) => Err(StartError::Database(error.to_string())),
     }
 }
 
-#[cfg(not(feature = "foundationdb"))]
-async fn foundationdb(_: &NodeOptions) -> Result<Arc<dyn Engine>, StartError> {
-    Err(not_built("FoundationDB", "foundationdb"))
-}
-
 #[cfg(not(all(feature = "postgres", feature = "foundationdb")))]
 fn not_built(what: &str, feature: &str) -> StartError {
     let reason = format!("this build has no {what}; build it with `--features {feature}`");
-    StartError::Option { field: "store.engine".to_owned(), reason }
+    StartError::Option { field: "store.engine", reason }
 }

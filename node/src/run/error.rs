@@ -14,7 +14,7 @@ pub enum StartError {
     #[error("{field}: {reason}")]
     Option {
         /// Name of the option or environment variable.
-        field: String,
+        field: &'static str,
         /// What is wrong with the value.
         reason: String,
     },

@@ -8,16 +8,17 @@
 
 use super::error::StartError;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::model::TableError;
-use triggers_actors::model::access::{self, Created};
+use triggers_actors::model::access;
 use triggers_actors::model::rows::{KeyRow, TenantRow};
 use triggers_protocol::api_key::KeyKind;
-use triggers_protocol::{ApiKey, Environment, EventId, Scope, Scopes, TenantId};
+use triggers_protocol::{ApiKey, EventId, Scope, Scopes, TenantId};
 use triggers_store::kv::{Run, Store};
 
 /// The tenant of `triggers dev`.
@@ -25,7 +26,7 @@ const DEV_TENANT: &str = "dev";
 /// The tenant that the first admin key of a production node belongs to.
 const SYSTEM_TENANT: &str = "system";
 /// Rate limit of the first keys, high enough that nothing throttles a first try.
-const DEV_RATE_LIMIT_PER_MINUTE: u32 = 10_000_000;
+const RATE_LIMIT_PER_MINUTE: u32 = 10_000_000;
 const RETENTION_DAYS: u16 = 30;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -47,20 +48,17 @@ impl DevFile {
 
     /// Writes the file atomically, readable by its owner only.
     pub(super) fn write(&self, path: &Path) -> Result<(), StartError> {
-        let failed = |source| StartError::File { path: path.to_owned(), source };
-        let new = path.with_extension("json.new");
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)
-            .map_err(failed)?;
-        let text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
-        file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        std::fs::rename(&new, path).map_err(failed)
+        let write = || -> io::Result<()> {
+            let new = path.with_extension("json.new");
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            let text = serde_json::to_string_pretty(self)?;
+            file.write_all(format!("{text}\n").as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, path)
+        };
+        write().map_err(|source| StartError::File { path: path.to_owned(), source })
     }
 }
 
@@ -72,21 +70,29 @@ pub(super) async fn dev_keys(
 ) -> Result<(ApiKey, ApiKey), StartError> {
     let tenant = tenant(DEV_TENANT);
     ensure_tenant(store, &tenant, "Development").await?;
-    let api_key = match usable(store, earlier.map(|file| &file.api_key)).await? {
-        Some(key) => key,
-        None => make_key(store, &tenant, "dev", Scopes::tenant_default()).await?,
-    };
-    let admin_key = match usable(store, earlier.map(|file| &file.admin_key)).await? {
-        Some(key) => key,
-        None => make_key(store, &tenant, "dev admin", admin_scope()).await?,
-    };
+    let (api_key, admin_key) = earlier.map(|file| (&file.api_key, &file.admin_key)).unzip();
+    let scopes = Scopes::tenant_default();
+    let api_key = reuse_or_create(store, &tenant, api_key, "dev", scopes).await?;
+    let admin_key = reuse_or_create(store, &tenant, admin_key, "dev admin", admin_scope()).await?;
     Ok((api_key, admin_key))
 }
 
-/// The key of an earlier start if it still works. A revoked key does not come back.
-async fn usable(store: &Store, text: Option<&String>) -> Result<Option<ApiKey>, StartError> {
-    let Some(key) = text.and_then(|text| ApiKey::parse(text).ok()) else { return Ok(None) };
-    Ok(is_usable(store, &key).await?.then_some(key))
+/// The key of an earlier start if it still works, otherwise a new one.
+async fn reuse_or_create(
+    store: &Store,
+    tenant: &TenantId,
+    earlier: Option<&String>,
+    name: &str,
+    scopes: Scopes,
+) -> Result<ApiKey, StartError> {
+    if let Some(key) = earlier.and_then(|text| ApiKey::parse(text).ok())
+        && is_usable(store, &key).await?
+    {
+        return Ok(key);
+    }
+    let key = ApiKey::generate(KeyKind::Test, store.environment());
+    ensure_key(store, tenant, &key, name, scopes).await?;
+    Ok(key)
 }
 
 /// Whether a key is stored and has not expired.
@@ -95,17 +101,6 @@ async fn is_usable(store: &Store, key: &ApiKey) -> Result<bool, StartError> {
     let found = store.run(run(), |tx| Box::pin(access::find(tx, hash))).await?;
     let now = store.environment().now();
     Ok(found.is_some_and(|found| !found.key.is_expired(now)))
-}
-
-async fn make_key(
-    store: &Store,
-    tenant: &TenantId,
-    name: &str,
-    scopes: Scopes,
-) -> Result<ApiKey, StartError> {
-    let key = ApiKey::generate(KeyKind::Test, store.environment());
-    ensure_key(store, tenant, &key, name, scopes).await?;
-    Ok(key)
 }
 
 /// Stores the first admin key of a production node, given by the environment or a file.
@@ -121,22 +116,21 @@ pub(super) async fn admin_key(store: &Store, given: Option<ApiKey>) -> Result<()
     let now = store.environment().now();
     let is_admin = |key: &KeyRow| key.scopes.allows(Scope::Admin) && !key.is_expired(now);
     match given {
-        Some(key) if keys.iter().any(is_admin) => {
+        None if keys.iter().any(is_admin) => {}
+        None => return Err(StartError::NoAdminKey),
+        Some(key) if !keys.iter().any(is_admin) => {
+            ensure_tenant(store, &tenant, "System").await?;
+            ensure_key(store, &tenant, &key, "first admin key", admin_scope()).await?;
+        }
+        Some(key) => {
             if !is_usable(store, &key).await? {
                 tracing::warn!(
                     "the given admin key does not work and is not stored again: another is in use"
                 );
             }
-            Ok(())
         }
-        Some(key) => {
-            ensure_tenant(store, &tenant, "System").await?;
-            ensure_key(store, &tenant, &key, "first admin key", admin_scope()).await?;
-            Ok(())
-        }
-        None if keys.iter().any(is_admin) => Ok(()),
-        None => Err(StartError::NoAdminKey),
     }
+    Ok(())
 }
 
 /// Reads the admin key from `TRIGGERS_ADMIN_KEY` or from the configured file.
@@ -149,11 +143,8 @@ pub(super) fn read_admin_key(file: Option<&Path>) -> Result<Option<ApiKey>, Star
         }
         (Err(_), None) => return Ok(None),
     };
-    let rejected = |reason: triggers_protocol::Malformed| StartError::Option {
-        field: field.to_owned(),
-        reason: reason.to_string(),
-    };
-    ApiKey::parse(text.trim()).map(Some).map_err(rejected)
+    let key = ApiKey::parse(text.trim());
+    key.map(Some).map_err(|error| StartError::Option { field, reason: error.to_string() })
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -191,8 +182,8 @@ async fn ensure_key(
     key: &ApiKey,
     name: &str,
     scopes: Scopes,
-) -> Result<Created, TableError> {
-    let environment: &Environment = store.environment();
+) -> Result<(), TableError> {
+    let environment = store.environment();
     let now = environment.now();
     let row = KeyRow {
         id: EventId::mint(EventId::ZERO, now, environment.bytes()).to_bytes(),
@@ -202,12 +193,12 @@ async fn ensure_key(
         kind: key.kind(),
         hint: key.hint(),
         scopes,
-        rate_limit_per_minute: Some(DEV_RATE_LIMIT_PER_MINUTE),
+        rate_limit_per_minute: Some(RATE_LIMIT_PER_MINUTE),
         created_at: now,
         expires_at: None,
         replaced_at: None,
     };
-    store.run(run(), |tx| Box::pin(access::create_key(tx, &row))).await
+    store.run(run(), |tx| Box::pin(access::create_key(tx, &row))).await.map(drop)
 }
 
 #[cfg(test)]

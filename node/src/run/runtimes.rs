@@ -22,22 +22,17 @@ impl Runtimes {
     /// # Errors
     /// If threads or the event notification of the system are not available.
     pub fn start(is_node: bool) -> io::Result<Self> {
-        if !is_node {
-            return Ok(Self {
-                main: Builder::new_multi_thread().enable_all().build()?,
-                connections: None,
-            });
+        let mut main = Builder::new_multi_thread();
+        let mut connections = None;
+        if is_node {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            let half = (processors / 2).max(1);
+            main.worker_threads(half);
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads((processors - half).max(1)).thread_name("connections");
+            connections = Some(builder.enable_all().build()?);
         }
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let half = (processors / 2).max(1);
-        let main = Builder::new_multi_thread().worker_threads(half).enable_all().build()?;
-        let threads = (processors - half).max(1);
-        let connections = Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("connections")
-            .enable_all()
-            .build()?;
-        Ok(Self { main, connections: Some(connections) })
+        Ok(Self { main: main.enable_all().build()?, connections })
     }
 
     /// The main runtime.

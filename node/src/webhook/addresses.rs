@@ -8,45 +8,54 @@
 //!
 //! Host names are looked up in `resolver`.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 networks that are not public: base address and prefix length.
-const FORBIDDEN_V4: [(Ipv4Addr, u32); 16] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),        // "this network"
-    (Ipv4Addr::new(10, 0, 0, 0), 8),       // private
-    (Ipv4Addr::new(100, 64, 0, 0), 10),    // carrier-grade NAT
-    (Ipv4Addr::new(127, 0, 0, 0), 8),      // loopback
-    (Ipv4Addr::new(168, 63, 129, 16), 32), // platform services of Azure
-    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local, cloud metadata
-    (Ipv4Addr::new(172, 16, 0, 0), 12),    // private
-    (Ipv4Addr::new(192, 0, 0, 0), 24),     // protocol assignments
-    (Ipv4Addr::new(192, 0, 2, 0), 24),     // documentation
-    (Ipv4Addr::new(192, 88, 99, 0), 24),   // 6to4 relays
-    (Ipv4Addr::new(192, 168, 0, 0), 16),   // private
-    (Ipv4Addr::new(198, 18, 0, 0), 15),    // benchmarks
-    (Ipv4Addr::new(198, 51, 100, 0), 24),  // documentation
-    (Ipv4Addr::new(203, 0, 113, 0), 24),   // documentation
-    (Ipv4Addr::new(224, 0, 0, 0), 4),      // multicast
-    (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved, broadcast
+/// IPv4 networks that are not public.
+const FORBIDDEN_V4: [Ipv4Net; 16] = [
+    v4([0, 0, 0, 0], 8),        // "this network"
+    v4([10, 0, 0, 0], 8),       // private
+    v4([100, 64, 0, 0], 10),    // carrier-grade NAT
+    v4([127, 0, 0, 0], 8),      // loopback
+    v4([168, 63, 129, 16], 32), // platform services of Azure
+    v4([169, 254, 0, 0], 16),   // link-local, cloud metadata
+    v4([172, 16, 0, 0], 12),    // private
+    v4([192, 0, 0, 0], 24),     // protocol assignments
+    v4([192, 0, 2, 0], 24),     // documentation
+    v4([192, 88, 99, 0], 24),   // 6to4 relays
+    v4([192, 168, 0, 0], 16),   // private
+    v4([198, 18, 0, 0], 15),    // benchmarks
+    v4([198, 51, 100, 0], 24),  // documentation
+    v4([203, 0, 113, 0], 24),   // documentation
+    v4([224, 0, 0, 0], 4),      // multicast
+    v4([240, 0, 0, 0], 4),      // reserved, broadcast
 ];
 
 /// The part of IPv6 that is allocated for global use. Everything else is rejected.
-const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 3);
 
 /// Networks inside [`GLOBAL_V6`] that are not public.
-const FORBIDDEN_V6: [(Ipv6Addr, u32); 4] = [
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo
-    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4
-    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
+const FORBIDDEN_V6: [Ipv6Net; 4] = [
+    v6(0x2001, 0, 23),     // protocol assignments, Teredo
+    v6(0x2001, 0xdb8, 32), // documentation
+    v6(0x2002, 0, 16),     // 6to4
+    v6(0x3fff, 0, 20),     // documentation
 ];
 
+const fn v4(address: [u8; 4], prefix_length: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::from_bits(u32::from_be_bytes(address)), prefix_length)
+}
+
+/// The IPv6 network whose address begins with these two segments.
+const fn v6(first: u16, second: u16, prefix_length: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0), prefix_length)
+}
+
 /// IPv6 networks whose last 32 bits are an IPv4 address: mapped, compatible and NAT64.
-const CARRIERS: [(Ipv6Addr, u32); 3] = [
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 96),
-    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
+const CARRIERS: [Ipv6Net; 3] = [
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 96),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
 ];
 
 /// Whether webhooks may be sent to the address. `allowed` lists non-public networks that the
@@ -64,27 +73,19 @@ fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     // The cast keeps the last 32 bits.
     let last = Ipv4Addr::from_bits(address.to_bits() as u32);
-    CARRIERS.iter().any(|carrier| is_within_v6(address, carrier)).then_some(last)
+    CARRIERS.iter().any(|carrier| carrier.contains(&address)).then_some(last)
 }
 
 /// Whether the address is in no special-purpose network. Addresses of [`CARRIERS`] never are
 /// public themselves, because they lie outside [`GLOBAL_V6`].
 fn is_public(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => !FORBIDDEN_V4.iter().any(|network| is_within_v4(address, network)),
+        IpAddr::V4(address) => !FORBIDDEN_V4.iter().any(|network| network.contains(&address)),
         IpAddr::V6(address) => {
-            is_within_v6(address, &GLOBAL_V6)
-                && !FORBIDDEN_V6.iter().any(|network| is_within_v6(address, network))
+            GLOBAL_V6.contains(&address)
+                && !FORBIDDEN_V6.iter().any(|network| network.contains(&address))
         }
     }
-}
-
-fn is_within_v4(address: Ipv4Addr, (network, prefix): &(Ipv4Addr, u32)) -> bool {
-    (address.to_bits() ^ network.to_bits()).leading_zeros() >= *prefix
-}
-
-fn is_within_v6(address: Ipv6Addr, (network, prefix): &(Ipv6Addr, u32)) -> bool {
-    (address.to_bits() ^ network.to_bits()).leading_zeros() >= *prefix
 }
 
 #[cfg(test)]
@@ -127,8 +128,8 @@ mod tests {
     }
 
     fn carriers(address: Ipv4Addr) -> [IpAddr; 3] {
-        CARRIERS.map(|(carrier, _)| {
-            Ipv6Addr::from_bits(carrier.to_bits() | u128::from(address.to_bits())).into()
+        CARRIERS.map(|carrier| {
+            Ipv6Addr::from_bits(carrier.addr().to_bits() | u128::from(address.to_bits())).into()
         })
     }
 
@@ -180,7 +181,7 @@ mod tests {
             for carrier in carriers(address) {
                 prop_assert!(may_be_called(carrier, &allowed), "ADDRESS-2: {}", carrier);
             }
-            let is_inside = is_within_v4(other, &(address, prefix.into()));
+            let is_inside = Ipv4Net::new_assert(address, prefix).contains(&other);
             let expected = is_inside || is_public(other.into());
             prop_assert_eq!(may_be_called(other.into(), &allowed), expected, "ADDRESS-1");
         }

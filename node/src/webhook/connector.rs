@@ -9,6 +9,7 @@
 use super::SenderError;
 use super::resolver::CheckedResolver;
 use super::target::TargetPolicy;
+use crate::certificates::{FileError, add_roots};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Uri;
@@ -17,8 +18,6 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
@@ -41,26 +40,29 @@ pub(super) type Pool<C> = Client<Connector<C>, Full<Bytes>>;
 
 /// Opens TCP connections: over the operating system, or in a simulation.
 pub trait TcpConnector:
-    Service<Uri, Response = Self::Stream, Error: Into<BoxError>, Future: Send>
-    + Clone
+    Service<
+        Uri,
+        Response: Read + Write + Connection + Unpin + Send + 'static,
+        Error: Into<BoxError>,
+        Future: Send,
+    > + Clone
     + Send
     + Sync
     + 'static
 {
-    /// The connection type.
-    type Stream: Read + Write + Connection + Unpin + Send + 'static;
 }
 
-impl<C, S> TcpConnector for C
-where
-    C: Service<Uri, Response = S, Error: Into<BoxError>, Future: Send>
-        + Clone
+impl<C> TcpConnector for C where
+    C: Service<
+            Uri,
+            Response: Read + Write + Connection + Unpin + Send + 'static,
+            Error: Into<BoxError>,
+            Future: Send,
+        > + Clone
         + Send
         + Sync
-        + 'static,
-    S: Read + Write + Connection + Unpin + Send + 'static,
+        + 'static
 {
-    type Stream = S;
 }
 
 /// Opens connections over the operating system, only to addresses that may be called.
@@ -75,20 +77,24 @@ pub(super) struct Connector<C> {
 
 /// No connection was established in time.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection within {} ms", timeout.as_millis())]
-pub(super) struct ConnectTimeout {
-    timeout: Duration,
-}
+#[error("no connection within {} ms", .0.as_millis())]
+pub(super) struct ConnectTimeout(Duration);
 
 /// Creates an empty pool.
-///
-/// # Errors
-/// [`SenderError::CaFile`] or [`SenderError::Tls`].
 pub(super) fn pool<C: TcpConnector>(
     options: &DeliveryOptions,
     tcp: C,
 ) -> Result<Pool<C>, SenderError> {
-    let connector = Connector::new(options, tcp)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(options.tls_ca_file.as_deref())?)
+        .with_no_client_auth();
+    let https = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
+    let connector = Connector {
+        https: https.wrap_connector(tcp),
+        connect_timeout: Duration::from_millis(options.connect_timeout_ms),
+    };
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .pool_timer(TokioTimer::new())
@@ -109,22 +115,8 @@ pub(super) fn system(options: &DeliveryOptions, policy: Arc<TargetPolicy>) -> Sy
     tcp
 }
 
-impl<C: TcpConnector> Connector<C> {
-    fn new(options: &DeliveryOptions, tcp: C) -> Result<Self, SenderError> {
-        let connect_timeout = Duration::from_millis(options.connect_timeout_ms);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots(options.tls_ca_file.as_deref())?)
-            .with_no_client_auth();
-        let builder =
-            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
-        Ok(Self { https: builder.wrap_connector(tcp), connect_timeout })
-    }
-}
-
 impl<C: TcpConnector> Service<Uri> for Connector<C> {
-    type Response = MaybeHttpsStream<C::Stream>;
+    type Response = MaybeHttpsStream<C::Response>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
@@ -135,28 +127,16 @@ impl<C: TcpConnector> Service<Uri> for Connector<C> {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (opening, limit) = (self.https.call(uri), self.connect_timeout);
         Box::pin(async move {
-            match timeout(limit, opening).await {
-                Ok(opened) => opened,
-                Err(_) => Err(ConnectTimeout { timeout: limit }.into()),
-            }
+            timeout(limit, opening).await.unwrap_or_else(|_| Err(ConnectTimeout(limit).into()))
         })
     }
 }
 
 /// The public certificate authorities and those in the file.
-fn roots(file: Option<&Path>) -> Result<RootCertStore, SenderError> {
+fn roots(file: Option<&Path>) -> Result<RootCertStore, FileError> {
     let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
-    let Some(file) = file else { return Ok(roots) };
-    let fault = |reason: String| SenderError::CaFile { file: file.to_owned(), reason };
-    let public = roots.len();
-    for certificate in
-        CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))?
-    {
-        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
-    }
-    if roots.len() == public {
-        return Err(fault("the file contains no certificate".to_owned()));
+    if let Some(file) = file {
+        add_roots(&mut roots, "delivery.tls_ca_file", file)?;
     }
     Ok(roots)
 }

@@ -35,7 +35,11 @@ impl SendFault {
     pub(super) fn of_request(error: &legacy::Error) -> Self {
         tracing::debug!(?error, "webhook got no response");
         if let Some(lookup) = find::<LookupError>(error) {
-            return Self::of_lookup(*lookup);
+            let failure = match lookup {
+                LookupError::NoAddress | LookupError::TooMany => SendFailure::Dns,
+                LookupError::Forbidden => SendFailure::Forbidden,
+            };
+            return Self::new(failure, lookup.to_string());
         }
         if let Some(timeout) = find::<ConnectTimeout>(error) {
             return Self::new(SendFailure::Timeout, timeout.to_string());
@@ -44,14 +48,6 @@ impl SendFault {
             return Self::new(SendFailure::Tls, reason);
         }
         if error.is_connect() { Self::of_connection(error) } else { Self::of_exchange(error) }
-    }
-
-    fn of_lookup(error: LookupError) -> Self {
-        let failure = match error {
-            LookupError::NoAddress | LookupError::TooMany => SendFailure::Dns,
-            LookupError::Forbidden => SendFailure::Forbidden,
-        };
-        Self::new(failure, error.to_string())
     }
 
     fn of_connection(error: &legacy::Error) -> Self {
@@ -121,10 +117,10 @@ fn certificate_reason(fault: &CertificateError) -> String {
             format!("the certificate is not valid for this host: {fault}")
         }
         CertificateError::UnknownIssuer => {
-            "the certificate was issued by an unknown authority".to_owned()
+            "the certificate was issued by an unknown authority".into()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the certificate has expired".to_owned()
+            "the certificate has expired".into()
         }
         other => format!("the certificate is not valid: {other}"),
     }

@@ -1,7 +1,7 @@
 //! Builds the HTTP request of a webhook: the event as JSON with the headers of Standard Webhooks.
 //!
-//! - `WEBHOOK-REQUEST-1`: the signed bytes are the sent bytes. `webhook-id` is the event's id in every
-//!   attempt, so that a receiver can recognise a repetition.
+//! - `WEBHOOK-REQUEST-1`: the signed bytes are the sent bytes. `webhook-id` is the event's id in
+//!   every attempt, so that a receiver can recognise a repetition.
 //! - `WEBHOOK-REQUEST-2`: of the headers of the original request only `traceparent` is passed on.
 //!
 //! The connection pool sets `Host` and the content length.
@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Uri};
-use std::fmt::Display;
 use triggers_actors::{SendFailure, Webhook};
 use triggers_protocol::api::EventJson;
 use triggers_protocol::webhook::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signatures};
@@ -26,7 +25,10 @@ const TRACE_PARENT_HEADER: &str = "traceparent";
 /// # Errors
 /// If the stored event cannot be written as JSON.
 pub(super) fn build(webhook: &Webhook, target: &Uri) -> Result<Request<Full<Bytes>>, SendFault> {
-    let body = body(webhook)?;
+    let body = body(webhook).map_err(|error| {
+        tracing::error!(event_id = %webhook.event.id, %error, "event cannot be written as JSON");
+        SendFault::new(SendFailure::Protocol, "the event cannot be written as JSON")
+    })?;
     let headers = headers(webhook, &body);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
@@ -35,16 +37,11 @@ pub(super) fn build(webhook: &Webhook, target: &Uri) -> Result<Request<Full<Byte
     Ok(request)
 }
 
-fn body(webhook: &Webhook) -> Result<Bytes, SendFault> {
-    let json = EventJson::complete(&webhook.event).map_err(|error| unwritable(webhook, &error))?;
+fn body(webhook: &Webhook) -> Result<Bytes, serde_json::Error> {
+    let json = EventJson::complete(&webhook.event)?;
     let mut body = Vec::with_capacity(json.bytes_hint());
-    serde_json::to_writer(&mut body, &json).map_err(|error| unwritable(webhook, &error))?;
+    serde_json::to_writer(&mut body, &json)?;
     Ok(body.into())
-}
-
-fn unwritable(webhook: &Webhook, error: &dyn Display) -> SendFault {
-    tracing::error!(event_id = %webhook.event.id, %error, "event cannot be written as JSON");
-    SendFault::new(SendFailure::Protocol, "the event cannot be written as JSON")
 }
 
 fn headers(webhook: &Webhook, body: &[u8]) -> HeaderMap {

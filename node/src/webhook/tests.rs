@@ -313,8 +313,8 @@ async fn a_truncated_body_does_not_change_the_status() {
 
 #[tokio::test]
 async fn an_endpoint_without_tls_is_a_tls_failure() {
-    let refusal = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
-    let endpoint = Endpoint::start(Behaviour::AnswerAtOnce(refusal.to_owned())).await;
+    let rejection = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    let endpoint = Endpoint::start(Behaviour::AnswerAtOnce(rejection.to_owned())).await;
     let (status, failure, reason) = failed(send(&options(), endpoint.url("https", "/")).await);
     assert_eq!((status, failure), (None, SendFailure::Tls), "CONNECTOR-2: {reason}");
 }

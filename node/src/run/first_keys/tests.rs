@@ -3,6 +3,7 @@
 
 use super::*;
 use std::sync::Arc;
+use triggers_protocol::Environment;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 
 fn store() -> Store {
