@@ -77,7 +77,11 @@ impl Actor for DeliveryAttempt {
         attempt: &mut DeliveryAttemptArguments,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            DeliveryAttemptMessage::Run => attempt.run().await,
+            DeliveryAttemptMessage::Run => {
+                if let Some((result, health)) = attempt.send().await {
+                    attempt.store(result, health).await;
+                }
+            }
         }
         myself.stop(None);
         Ok(())
@@ -85,12 +89,6 @@ impl Actor for DeliveryAttempt {
 }
 
 impl DeliveryAttemptArguments {
-    async fn run(&self) {
-        if let Some((result, health)) = self.send().await {
-            self.store(result, health).await;
-        }
-    }
-
     /// Sends the webhook; none if the claim leaves too little time.
     async fn send(&self) -> Option<(AttemptResult, EndpointHealth)> {
         let began = self.environment.now();

@@ -67,7 +67,7 @@ pub(crate) struct InboxArguments {
     pub(crate) is_quiescing: Arc<AtomicBool>,
 }
 
-pub(crate) struct InboxState {
+pub(crate) struct InboxShell {
     arguments: Arc<InboxArguments>,
     machine: InboxMachine,
     /// Time at which the armed timer fires.
@@ -78,20 +78,20 @@ pub(crate) struct InboxState {
 
 impl Actor for Inbox {
     type Msg = InboxMessage;
-    type State = InboxState;
+    type State = InboxShell;
     type Arguments = InboxArguments;
 
     async fn pre_start(
         &self,
         _: ActorRef<InboxMessage>,
         arguments: InboxArguments,
-    ) -> Result<InboxState, ActorProcessingErr> {
+    ) -> Result<InboxShell, ActorProcessingErr> {
         let options = &arguments.options;
         let limits = BatchLimits::from(&**options);
         let permits = arguments.delivery.permits.quiescing_with(arguments.is_quiescing.clone());
         let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), permits);
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
-        Ok(InboxState {
+        Ok(InboxShell {
             arguments: Arc::new(arguments),
             machine,
             timer_at: None,
@@ -103,7 +103,7 @@ impl Actor for Inbox {
         &self,
         myself: ActorRef<InboxMessage>,
         message: InboxMessage,
-        state: &mut InboxState,
+        state: &mut InboxShell,
     ) -> Result<(), ActorProcessingErr> {
         use InboxMessage::{
             Arrived, AttemptLost, Committed, DurabilityUnknown, Durable, Failed, Loaded, Ordered,
@@ -148,7 +148,7 @@ impl Actor for Inbox {
         &self,
         myself: ActorRef<InboxMessage>,
         event: SupervisionEvent,
-        state: &mut InboxState,
+        state: &mut InboxShell,
     ) -> Result<(), ActorProcessingErr> {
         let ended = match &event {
             SupervisionEvent::ActorTerminated(actor, ..) => actor.get_id(),
@@ -169,7 +169,7 @@ impl Actor for Inbox {
     }
 }
 
-impl InboxState {
+impl InboxShell {
     /// Arms the timer for the next due time, unless an armed one fires early enough.
     fn set_timer(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());

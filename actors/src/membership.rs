@@ -249,11 +249,11 @@ impl MembershipState {
     fn update_peers(&self, now: Duration) {
         // Rows of earlier starts of this node lead to this node.
         let own = name_of(self.machine.incarnation());
-        let is_live = |incarnation: &str| {
-            let condition = self.machine.condition(&self.view, incarnation, now);
-            name_of(incarnation) != own && condition != Some(NodeCondition::Silent)
+        let is_live = |incarnation: &str, row: &NodeRow| {
+            let condition = self.machine.condition(incarnation, row, now);
+            name_of(incarnation) != own && condition != NodeCondition::Silent
         };
-        let live = self.view.nodes.iter().filter(|(incarnation, _)| is_live(incarnation));
+        let live = self.view.nodes.iter().filter(|(incarnation, row)| is_live(incarnation, row));
         let peers = live
             .map(|(incarnation, row)| (peer_of(incarnation).to_owned(), row.peer_address.clone()));
         self.arguments.transport.update_peers(peers.collect());
@@ -264,14 +264,10 @@ impl MembershipState {
         let own = self.machine.incarnation();
         let link_to =
             |incarnation: &str| links.get(peer_of(incarnation)).copied().unwrap_or(LinkState::Down);
-        let condition = |incarnation: &str| {
-            let condition = self.machine.condition(&self.view, incarnation, now);
-            condition.unwrap_or(NodeCondition::Silent)
-        };
         let nodes = self.view.nodes.iter().map(|(incarnation, row)| NodeSnapshot {
             incarnation: incarnation.clone(),
             row: row.clone(),
-            condition: condition(incarnation),
+            condition: self.machine.condition(incarnation, row, now),
             heartbeat_age: self.machine.heartbeat_age(incarnation, now).unwrap_or_default(),
             link: (incarnation != own).then(|| link_to(incarnation)),
         });

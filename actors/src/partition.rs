@@ -29,6 +29,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use routing::PartitionMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use sweeper::{Sweeper, SweeperArguments, SweeperMessage};
 use tokio::sync::Semaphore;
@@ -199,7 +200,10 @@ impl PartitionState {
             BrokerError::NodeBusy
         })?;
         let admission = Admission::new(options.tenant_requests_max, options.tenant_bytes_max);
-        Ok(InboxHandle::new(actor, admission, signals, arrivals, self.now()))
+        let used_ms = AtomicU64::default();
+        let handle = InboxHandle { actor, admission, signals, arrivals, used_ms };
+        handle.touch(self.now());
+        Ok(handle)
     }
 
     fn inbox_failed(&mut self, actor: &ActorCell, error: &str) {

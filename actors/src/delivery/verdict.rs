@@ -44,10 +44,8 @@ pub(crate) fn verdict(outcome: SendOutcome) -> (AttemptResult, EndpointHealth) {
                 | SendFailure::Timeout
                 | SendFailure::Protocol => EndpointHealth::Bad,
             };
-            (
-                AttemptResult::Failed { http_status: status, error: reason, retry_after: None },
-                health,
-            )
+            let error = reason;
+            (AttemptResult::Failed { http_status: status, error, retry_after: None }, health)
         }
     }
 }

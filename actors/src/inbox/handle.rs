@@ -17,22 +17,10 @@ pub(crate) struct InboxHandle {
     pub(crate) signals: Arc<InboxSignals>,
     pub(crate) arrivals: Arc<Arrivals>,
     /// Monotonic milliseconds of the last request.
-    used_ms: AtomicU64,
+    pub(crate) used_ms: AtomicU64,
 }
 
 impl InboxHandle {
-    pub(crate) fn new(
-        actor: ActorRef<InboxMessage>,
-        admission: Arc<Admission>,
-        signals: Arc<InboxSignals>,
-        arrivals: Arc<Arrivals>,
-        now: Duration,
-    ) -> Self {
-        let handle = Self { actor, admission, signals, arrivals, used_ms: AtomicU64::new(0) };
-        handle.touch(now);
-        handle
-    }
-
     /// Records that the inbox is in use.
     pub(crate) fn touch(&self, now: Duration) {
         self.used_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use triggers_protocol::PartitionId;
 use triggers_store::tables::cluster::ClusterView;
-use triggers_store::tables::rows::Fence;
+use triggers_store::tables::rows::{Fence, NodeRow};
 
 /// A silent node that owns nothing is forgotten after this many times `take_over_after`.
 const FORGET_AFTER: u32 = 6;
@@ -131,20 +131,14 @@ impl MembershipMachine {
         self.heartbeat_at = now;
     }
 
-    /// The condition of a node; none if the view does not have it.
-    pub fn condition(
-        &self,
-        view: &ClusterView,
-        incarnation: &str,
-        now: Duration,
-    ) -> Option<NodeCondition> {
-        let row = view.nodes.get(incarnation)?;
+    /// The condition of a node that has this row.
+    pub fn condition(&self, incarnation: &str, row: &NodeRow, now: Duration) -> NodeCondition {
         let is_silent = incarnation != self.incarnation && self.is_silent(incarnation, now);
-        Some(match (is_silent, row.is_draining) {
+        match (is_silent, row.is_draining) {
             (true, _) => NodeCondition::Silent,
             (false, true) => NodeCondition::Draining,
             (false, false) => NodeCondition::Up,
-        })
+        }
     }
 
     /// Time for which a node's heartbeat has been unchanged.
@@ -255,16 +249,16 @@ impl MembershipMachine {
 
     /// Updates the assignment among the nodes that are up; returns the incarnation of each name.
     fn assign(&mut self, view: &ClusterView, now: Duration) -> BTreeMap<String, String> {
-        let is_up = |incarnation: &String| {
-            let is_earlier = self.is_namesake(incarnation) && *incarnation != self.incarnation;
-            self.condition(view, incarnation, now) == Some(NodeCondition::Up) && !is_earlier
+        let is_up = |(incarnation, row): &(&String, &NodeRow)| {
+            let is_earlier = self.is_namesake(incarnation) && **incarnation != self.incarnation;
+            self.condition(incarnation, row, now) == NodeCondition::Up && !is_earlier
         };
         let since = |incarnation: &str| {
             self.observed.get(incarnation).map_or(Duration::ZERO, |observed| observed.since)
         };
         // Of two starts of another node's name, the one with the fresher heartbeat counts.
         let mut incarnations: BTreeMap<String, String> = BTreeMap::new();
-        for (incarnation, row) in view.nodes.iter().filter(|(incarnation, _)| is_up(incarnation)) {
+        for (incarnation, row) in view.nodes.iter().filter(is_up) {
             let known = incarnations.entry(row.name.clone()).or_insert_with(|| incarnation.clone());
             if since(incarnation) > since(known) {
                 known.clone_from(incarnation);
