@@ -161,7 +161,13 @@ impl PartitionSupervisorState {
                 continue;
             }
             tracing::debug!(%partition, epoch, "a partition is served");
-            let handle = self.start(myself, ServedPartition::new(guard)).await?;
+            let served = ServedPartition {
+                guard: Arc::new(guard),
+                inboxes: Arc::default(),
+                gate: Arc::default(),
+                is_quiescing: Arc::default(),
+            };
+            let handle = self.start(myself, served).await?;
             replaced.extend(table.insert(partition, handle));
         }
         self.publish(table);

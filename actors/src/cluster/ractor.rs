@@ -83,8 +83,8 @@ impl RactorTransport {
         // A server that has stopped has no sessions.
         let _ = server
             .cast(NodeServerMessage::SubscribeToEvents { id: "links".to_owned(), subscription });
-        let arguments =
-            GatewayArguments { service, admissions: PeerAdmissions::new(requests_max, bytes_max) };
+        let admissions = PeerAdmissions { requests_max, bytes_max, of: Mutex::default() };
+        let arguments = GatewayArguments { service, admissions };
         let (gateway, _) = Actor::spawn(None, Gateway, arguments).await?;
         ::ractor::pg::join(group(&peer), vec![gateway.get_cell()]);
         let accepting =

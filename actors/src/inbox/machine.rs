@@ -84,8 +84,8 @@ pub(crate) struct InboxMachine {
     environment: Environment,
     limits: BatchLimits,
     phase: Phase,
-    pub(super) last_id: EventId,
-    pub(super) counts: Counts,
+    last_id: EventId,
+    counts: Counts,
     waiting: VecDeque<Request>,
     /// Batches that are ordered and not yet known to be durable.
     ordered: usize,
@@ -191,6 +191,16 @@ impl InboxMachine {
 
     fn now(&self) -> Now {
         Now { wall: self.environment.now(), monotonic: self.environment.monotonic() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn last_id(&self) -> EventId {
+        self.last_id
+    }
+
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Time at which [`InboxMachine::timer`] has something to do.

@@ -138,7 +138,7 @@ fn ready() -> InboxMachine {
 
 /// What a batch changes whose every event is accepted.
 fn accepted(machine: &InboxMachine, batch: &InboxBatch) -> Applied {
-    let received = machine.counts.get(EventStatus::Received);
+    let received = machine.counts().get(EventStatus::Received);
     applied(batch.plan.minted_id, received + i64::try_from(batch.events()).unwrap())
 }
 

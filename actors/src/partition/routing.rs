@@ -50,18 +50,6 @@ pub(crate) struct ServedPartition {
     pub(crate) is_quiescing: Arc<AtomicBool>,
 }
 
-impl ServedPartition {
-    /// A partition that this node has not served under this guard before.
-    pub(crate) fn new(guard: Guard) -> Self {
-        Self {
-            guard: Arc::new(guard),
-            inboxes: Arc::default(),
-            gate: Arc::default(),
-            is_quiescing: Arc::default(),
-        }
-    }
-}
-
 impl PartitionHandle {
     pub(crate) fn id(&self) -> PartitionId {
         self.served.guard.partition

@@ -1,8 +1,6 @@
 //! Errors of the store, in the three classes that callers must distinguish.
 //!
 //! Invariant: `ERR-1`: a write can exist after `MaybeCommitted`, not after `Retryable` or `Fatal`.
-//!
-//! The texts are for logs. Clients never see them.
 
 /// A failed store operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,9 @@
-//! The uncommitted writes of one transaction, and reads that see them.
+//! The uncommitted writes of one transaction over the "base": the pairs that the engine stores.
 //!
 //! Invariants:
 //! - `OVERLAY-1`: applying the cleared ranges first and the writes second has the same effect as
 //!   the calls in their original order.
 //! - `OVERLAY-2`: a range read through the overlay equals the same read after commit.
-//!
-//! The overlay knows no engine: callers pass in what the engine stores (the "base").
 
 use super::range::after;
 use super::{KeyRange, Page, RangeRead, StoreError, add_to_counter, limits};

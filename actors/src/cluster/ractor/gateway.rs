@@ -76,16 +76,12 @@ pub(super) fn group(peer: &str) -> String {
 
 /// Bounds the calls in flight from each peer (`TRANSPORT-3`).
 pub(super) struct PeerAdmissions {
-    requests_max: usize,
-    bytes_max: usize,
-    of: Mutex<BTreeMap<String, Arc<Admission>>>,
+    pub(super) requests_max: usize,
+    pub(super) bytes_max: usize,
+    pub(super) of: Mutex<BTreeMap<String, Arc<Admission>>>,
 }
 
 impl PeerAdmissions {
-    pub(super) fn new(requests_max: usize, bytes_max: usize) -> Self {
-        Self { requests_max, bytes_max, of: Mutex::default() }
-    }
-
     fn of(&self, peer: &str) -> Arc<Admission> {
         let mut admissions = lock(&self.of);
         if let Some(admission) = admissions.get(peer) {

@@ -5,7 +5,7 @@ use super::*;
 
 /// A store that has what the machine knows.
 fn empty_after(machine: &InboxMachine) -> InboxState {
-    InboxState { last_id: machine.last_id, ..empty() }
+    InboxState { last_id: machine.last_id(), ..empty() }
 }
 
 /// Gives a batch its place in the order.

@@ -130,12 +130,8 @@ pub(super) fn run<D: Disk, B: BaseStore>(
             // On a full disk, each attempt takes space from others.
             intervals_until_spare = SPARE_RETRY_INTERVALS;
         }
-        report(core);
+        let segments = core.segments();
+        metrics::gauge!("triggers_store_log_segments_sealed").set(segments.sealed as f64);
+        metrics::gauge!("triggers_store_log_segments").set(segments.total as f64);
     }
-}
-
-fn report<D: Disk, B: BaseStore>(core: &EngineCore<D, B>) {
-    let segments = core.segments();
-    metrics::gauge!("triggers_store_log_segments_sealed").set(segments.sealed as f64);
-    metrics::gauge!("triggers_store_log_segments").set(segments.total as f64);
 }

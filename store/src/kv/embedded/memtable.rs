@@ -8,8 +8,6 @@
 //!   memtable that has one.
 //! - `MEMORY-2`: a value is dropped when no reader is between it and the next value.
 //! - `MEMORY-3`: a sealed memtable never changes.
-//!
-//! A key that is in no memtable is read from the base store.
 
 mod filter;
 mod newest_values;

@@ -40,21 +40,23 @@ impl<'a> MergedPair<'a> {
 pub(super) type BaseRange<'a> =
     Box<dyn Iterator<Item = Result<(&'a [u8], &'a [u8]), StoreError>> + 'a>;
 
-enum Source<'a> {
+/// Sorted pairs to merge.
+pub(super) enum Source<'a> {
     Memtable(MemtableRange<'a>),
     Base(BaseRange<'a>),
 }
 
 impl<'a> Source<'a> {
     fn next(&mut self) -> Result<Option<MergedPair<'a>>, StoreError> {
-        match self {
+        let next = match self {
             Self::Memtable(range) => {
-                Ok(range.next().map(|(key, value)| MergedPair::Memtable(key, value)))
+                range.next().map(|(key, value)| Ok(MergedPair::Memtable(key, value)))
             }
             Self::Base(range) => {
-                Ok(range.next().transpose()?.map(|(key, value)| MergedPair::Base(key, value)))
+                range.next().map(|pair| pair.map(|(key, value)| MergedPair::Base(key, value)))
             }
-        }
+        };
+        next.transpose()
     }
 }
 
@@ -70,15 +72,7 @@ impl<'a> Merge<'a> {
         Self { sources: Vec::new(), is_reverse }
     }
 
-    pub(super) fn memtable(&mut self, range: MemtableRange<'a>) -> Result<(), StoreError> {
-        self.add(Source::Memtable(range))
-    }
-
-    pub(super) fn base(&mut self, range: BaseRange<'a>) -> Result<(), StoreError> {
-        self.add(Source::Base(range))
-    }
-
-    fn add(&mut self, mut source: Source<'a>) -> Result<(), StoreError> {
+    pub(super) fn add(&mut self, mut source: Source<'a>) -> Result<(), StoreError> {
         if let Some(first) = source.next()? {
             self.sources.push((first, source));
         }
@@ -151,12 +145,13 @@ pub(super) mod tests {
             let mut merge = Merge::new(is_reverse);
             let whole = KeyRange::new("", vec![9]);
             for memtable in &memtables {
-                merge.memtable(MemtableRange::new(memtable, &whole, 1, is_reverse)).unwrap();
+                let range = MemtableRange::new(memtable, &whole, 1, is_reverse);
+                merge.add(Source::Memtable(range)).unwrap();
             }
             let in_order = base.iter().map(|(key, value)| Ok((&key[..], &value[..])));
             let base: BaseRange<'_> =
                 if is_reverse { Box::new(in_order.rev()) } else { Box::new(in_order) };
-            merge.base(base).unwrap();
+            merge.add(Source::Base(base)).unwrap();
             let mut found = Vec::new();
             while let Some(next) = merge.next().unwrap() {
                 found.push((next.key().to_vec(), next.pair().map(|(_, value)| value.to_vec())));

@@ -11,8 +11,6 @@
 //! - `RECORD-1`: the CRC-32 covers all bytes but itself, and is seeded with the log's secret, so
 //!   that bytes chosen by a client never pass for a record.
 //! - `RECORD-2`: records fill whole blocks, so that no block with durable bytes is written again.
-//!
-//! This module knows no files.
 
 use bytes::Bytes;
 

@@ -4,8 +4,6 @@
 //! - `SEGMENT-1`: a record is durable before the next one is written.
 //! - `SEGMENT-2`: a flushed segment is reused, each time with a greater generation.
 //! - `SEGMENT-3`: a record longer than a segment gets one of its own, which is extended first.
-//!
-//! This module does not know the format of records.
 
 use super::disk::{Disk, DiskFile, write_fully, write_zeros};
 use std::io;

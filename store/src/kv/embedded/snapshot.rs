@@ -10,7 +10,7 @@ use super::base_store::BaseStore;
 use super::disk::Disk;
 use super::engine_core::EngineCore;
 use super::memtable::{MemtableRange, MemtableView};
-use super::merge::{Merge, MergedPair};
+use super::merge::{Merge, MergedPair, Source};
 use crate::kv::{Page, RangeRead, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -79,14 +79,11 @@ impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
         }
         let mut merge = Merge::new(read.is_reverse);
         for memtable in &self.view.memtables {
-            merge.memtable(MemtableRange::new(
-                memtable,
-                &read.range,
-                self.sequence,
-                read.is_reverse,
-            ))?;
+            let range = MemtableRange::new(memtable, &read.range, self.sequence, read.is_reverse);
+            merge.add(Source::Memtable(range))?;
         }
-        merge.base(self.core.base.range(&self.base, &read.range, read.is_reverse)?)?;
+        let base = self.core.base.range(&self.base, &read.range, read.is_reverse)?;
+        merge.add(Source::Base(base))?;
         let found = std::iter::from_fn(|| merge.next().transpose());
         Page::collect(found.filter_map(|found| found.map(MergedPair::pair).transpose()), read.limit)
     }

@@ -5,8 +5,6 @@
 //! - `VERSIONS-2`: a proposal conflicts exactly if a range that it read was written or cleared
 //!   after the version that it reads at, even with the same values.
 //! - `VERSIONS-3`: values that no open transaction can read are dropped.
-//!
-//! The caller passes in the time; faults are elsewhere.
 
 use crate::kv::overlay::Write;
 use crate::kv::{KeyRange, Page, RangeRead, StoreError, add_to_counter};
