@@ -136,13 +136,10 @@ async fn keep(links: Arc<LinkTable>, peer: String, address: String) {
             links.set_state(&peer, LinkState::Down);
             waited += 1;
             if dials_first || waited > PATIENCE {
-                match timeout(DIAL_TIMEOUT, dial(&links, &peer, &address)).await {
-                    Ok(Ok(())) => {}
-                    failed => {
-                        let error = failed
-                            .map_or_else(|_| "no answer in time".to_owned(), |e| format!("{e:?}"));
-                        tracing::debug!(peer, address, error, "a peer could not be dialled");
-                    }
+                let dialled = timeout(DIAL_TIMEOUT, dial(&links, &peer, &address)).await;
+                let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                if let Err(error) = dialled {
+                    tracing::debug!(peer, address, %error, "a peer could not be dialled");
                 }
                 // Also after a connection was made, because its handshake may still fail.
                 backoff = (backoff * 2).min(BACKOFF_MAX);

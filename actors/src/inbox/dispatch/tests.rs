@@ -168,14 +168,19 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn bounds_hold_and_it_never_stops_while_something_is_due(steps in prop::collection::vec(step(), 1..150)) {
+    fn bounds_hold_and_it_never_stops_while_something_is_due(
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
         let permits = DeliveryPermits::new(PERMITS, usize::MAX);
         let rows: Vec<_> = (0..3).map(|number| row(number, u32::from(number) + 1)).collect();
         let mut dispatcher = dispatcher(rows.clone(), &permits);
         let (mut seconds, mut asked, mut waiting) = (0, BTreeMap::new(), [0usize; 3]);
         let mut running: Vec<(u8, DeliveryPermit)> = Vec::new();
         // In the end everything is answered and ends well.
-        let lanes = || (0..3u8).flat_map(|lane| [Step::Answered(lane, Some(1)), Step::Ended(lane, true), Step::Later(3)]);
+        let lanes = || {
+            let steps = |lane| [Step::Answered(lane, Some(1)), Step::Ended(lane, true), Step::Later(3)];
+            (0..3u8).flat_map(steps)
+        };
         let end: Vec<Step> = (0..200).flat_map(|_| lanes()).collect();
         for step in steps.into_iter().chain(end) {
             match step {
@@ -189,8 +194,9 @@ proptest! {
                         let count = count.min(limit).min(waiting[usize::from(lane)]);
                         waiting[usize::from(lane)] -= count;
                         let next = (waiting[usize::from(lane)] > 0).then_some(AT_ONCE);
-                        let dispatched = dispatcher.claimed(id(lane), claimed(count), next, now(seconds + 30).wall);
-                        let begun = dispatched.into_iter().flat_map(|dispatched| dispatched.attempts);
+                        let until = now(seconds + 30).wall;
+                        let begun = dispatcher.claimed(id(lane), claimed(count), next, until);
+                        let begun = begun.into_iter().flat_map(|begun| begun.attempts);
                         running.extend(begun.map(|(_, permit)| (lane, permit)));
                     }
                     dispatcher.answered(id(lane));
@@ -212,7 +218,10 @@ proptest! {
                 let lane = subscription.to_bytes()[0];
                 prop_assert!(asked.insert(lane, limit).is_none(), "DISPATCH-3");
             }
-            let of = |lane: u8| running.iter().filter(|(of, _)| *of == lane).count() + asked.get(&lane).unwrap_or(&0);
+            let of = |lane: u8| {
+                let count = running.iter().filter(|(of, _)| *of == lane).count();
+                count + asked.get(&lane).unwrap_or(&0)
+            };
             let all: usize = (0..3).map(of).sum();
             prop_assert!(all <= LIMITS.tenant_in_flight_max, "DISPATCH-2");
             prop_assert!((0..3).all(|lane| of(lane) <= usize::from(lane) + 1), "DISPATCH-2");
@@ -220,7 +229,8 @@ proptest! {
             prop_assert_eq!(free + all, PERMITS, "DISPATCH-1");
             let is_under_way = !running.is_empty() || !asked.is_empty();
             let waits = waiting.iter().any(|count| *count > 0);
-            prop_assert!(!waits || is_under_way || dispatcher.next(now(seconds)).is_some(), "it has stopped");
+            let has_next = dispatcher.next(now(seconds)).is_some();
+            prop_assert!(!waits || is_under_way || has_next, "it has stopped");
         }
         prop_assert_eq!(waiting, [0; 3], "something was never claimed");
         prop_assert!(!dispatcher.is_busy() && dispatcher.next_due(now(seconds)).is_none());

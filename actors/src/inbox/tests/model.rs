@@ -199,7 +199,8 @@ proptest! {
         }
         prop_assert!(bench.in_flight.is_none() && bench.in_order.is_empty(), "work was left over");
         prop_assert!(!bench.is_loading, "work was left over");
-        let mut told: Vec<_> = bench.told.lock().unwrap().iter().map(|(number, _)| *number).collect();
+        let told = bench.told.lock().unwrap();
+        let mut told: Vec<_> = told.iter().map(|(number, _)| *number).collect();
         told.sort_unstable();
         prop_assert_eq!(told, (0..bench.submitted).collect::<Vec<_>>(), "INBOX-4");
     }

@@ -237,18 +237,16 @@ impl DataDirectory {
         }
     }
 
-    /// LMDB would read past the end of a file that is cut inside its two meta pages.
+    /// Rejects a file that is cut inside its two meta pages, past whose end LMDB would read.
     fn check_meta_pages(&self) -> Result<(), OpenError> {
-        match std::fs::metadata(self.data_file()) {
-            Ok(metadata)
-                if self.path.join("FORMAT").exists() && metadata.len() < 2 * PAGE_BYTES_MIN =>
-            {
-                Err(self.too_short(metadata.len(), 2 * PAGE_BYTES_MIN))
-            }
-            Err(error) if self.path.join("FORMAT").exists() => {
-                Err(OpenError::Damaged { file: self.data_file(), reason: error.to_string() })
-            }
-            _ => Ok(()),
+        if self.secret.is_none() {
+            return Ok(());
+        }
+        let (file, least) = (self.data_file(), 2 * PAGE_BYTES_MIN);
+        match std::fs::metadata(&file) {
+            Ok(metadata) if metadata.len() < least => Err(self.too_short(metadata.len(), least)),
+            Ok(_) => Ok(()),
+            Err(error) => Err(OpenError::Damaged { file, reason: error.to_string() }),
         }
     }
 
@@ -256,7 +254,7 @@ impl DataDirectory {
     fn check_length(&self, env: &Env<WithoutTls>) -> Result<(), OpenError> {
         let length = env.real_disk_size().map_err(|error| self.open_failed(error))?;
         let used = used_bytes(env);
-        if self.path.join("FORMAT").exists() && length < used {
+        if self.secret.is_some() && length < used {
             return Err(self.too_short(length, used));
         }
         Ok(())
