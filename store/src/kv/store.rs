@@ -26,10 +26,8 @@ pub struct Store {
 type OrderedOf<'a, T> = dyn Fn(&T) -> Ordered + Send + Sync + 'a;
 
 /// The closure that carries out a transaction; see [`Store::run`].
-type Work<'w, 'env, T, E> = dyn for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, Result<T, E>>
-    + Send
-    + Sync
-    + 'w;
+type Work<'w, 'env, R> =
+    dyn for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> BoxFuture<'a, R> + Send + Sync + 'w;
 
 /// Deadline of a transaction, and whether it may run again after an unknown outcome.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +131,7 @@ impl Store {
         &self,
         run: Run,
         ordered: Option<&OrderedOf<'_, T>>,
-        transaction: &Work<'_, 'env, T, E>,
+        transaction: &Work<'_, 'env, Result<T, E>>,
     ) -> Result<T, E> {
         let mut backoff_ms = BACKOFF_MS_FIRST;
         let mut unknown = false;
@@ -174,7 +172,7 @@ impl Store {
         &self,
         deadline: Instant,
         ordered: Option<&OrderedOf<'_, T>>,
-        transaction: &Work<'_, 'env, T, E>,
+        transaction: &Work<'_, 'env, Result<T, E>>,
     ) -> Result<T, E> {
         let late = || E::from(StoreError::fatal(Fault::DeadlinePassed, "before the commit began"));
         let work = async {
