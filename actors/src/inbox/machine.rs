@@ -370,22 +370,15 @@ impl InboxMachine {
         }
         self.admit_arrived();
         if self.phase == Phase::Ready {
-            self.dispatch(&mut effects);
+            let (work, wants_permit) = self.dispatcher.plan(self.now());
+            work.into_iter().for_each(|work| self.admit(Request::own(work)));
+            effects.extend(wants_permit.then_some(InboxEffect::AwaitPermit));
             effects.extend(self.plan());
         } else if !self.waiting.is_empty() {
             self.phase = Phase::Loading;
             effects.push(InboxEffect::Load);
         }
         effects
-    }
-
-    /// Adds the dispatcher's work to the waiting requests.
-    fn dispatch(&mut self, effects: &mut Vec<InboxEffect>) {
-        let (work, wants_permit) = self.dispatcher.plan(self.now());
-        for work in work {
-            self.admit(Request::own(work));
-        }
-        effects.extend(wants_permit.then_some(InboxEffect::AwaitPermit));
     }
 
     fn admit_arrived(&mut self) {

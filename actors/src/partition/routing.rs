@@ -57,9 +57,6 @@ impl PartitionHandle {
 
     /// Carries out an operation in a tenant's inbox on behalf of the partition itself. It passes
     /// the gate and does not count as a use of the inbox.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub(crate) async fn execute<O: Operation>(
         &self,
         tenant: &TenantId,
@@ -74,9 +71,6 @@ impl PartitionHandle {
     }
 
     /// The tenant's inbox, opened if need be, with a permit for a request of `bytes`.
-    ///
-    /// # Errors
-    /// [`BrokerError`] if the tenant has too much in flight or the inbox cannot be opened.
     pub(crate) async fn admit(
         &self,
         tenant: &TenantId,

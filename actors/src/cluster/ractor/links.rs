@@ -122,11 +122,6 @@ impl LinkTable {
     }
 }
 
-/// The server name in a peer's certificate: the node's name.
-fn server_name(peer: &str) -> Option<ServerName<'static>> {
-    ServerName::try_from(name_of(peer).to_owned()).ok()
-}
-
 /// Keeps the link to one peer until the task is aborted.
 async fn keep(links: Arc<LinkTable>, peer: String, address: String) {
     let dials_first = links.peer < peer;
@@ -175,8 +170,8 @@ async fn dial(links: &LinkTable, peer: &str, address: &str) -> io::Result<()> {
     let stream = match &links.tls {
         None => NetworkStream::Raw { peer_addr, local_addr, stream },
         Some(tls) => {
-            let name = server_name(peer)
-                .ok_or_else(|| io::Error::other("the peer's name is not a DNS name"))?;
+            // The certificate of a peer is for the node's name.
+            let name = ServerName::try_from(name_of(peer).to_owned()).map_err(io::Error::other)?;
             let stream = tls.connector.connect(name, stream).await?;
             NetworkStream::TlsClient { peer_addr, local_addr, stream }
         }

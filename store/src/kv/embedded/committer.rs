@@ -103,7 +103,11 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
             while let Some(message) = next.take() {
                 match message {
                     CommitterMessage::Close => is_closing = true,
-                    CommitterMessage::Seal => self.seal_if_possible(),
+                    CommitterMessage::Seal => {
+                        if let Err(error) = self.seal() {
+                            tracing::debug!(%error, "cannot seal the log segment yet");
+                        }
+                    }
                     CommitterMessage::Commit(commit) => {
                         bytes += commit.bytes;
                         group.push(commit);
@@ -230,12 +234,6 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
         })?;
         self.core.publish(self.sequence);
         Ok(())
-    }
-
-    fn seal_if_possible(&mut self) {
-        if let Err(error) = self.seal() {
-            tracing::debug!(%error, "cannot seal the log segment yet");
-        }
     }
 
     /// Switches to another segment, unless the current one is empty.
