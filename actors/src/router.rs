@@ -295,7 +295,7 @@ impl Router {
     async fn read<'env, T: Send>(
         &self,
         deadline: Instant,
-        read: impl for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> Reading<'a, T> + Send + Sync,
+        read: impl for<'a> Fn(&'a mut (dyn Transaction + 'env)) -> TableRead<'a, T> + Send + Sync,
     ) -> Result<T, BrokerError> {
         let permit = timeout_at(deadline, self.0.reads.acquire()).await;
         let _permit =
@@ -328,7 +328,7 @@ impl Router {
 }
 
 /// A read of the tables.
-type Reading<'a, T> = BoxFuture<'a, Result<T, TableError>>;
+type TableRead<'a, T> = BoxFuture<'a, Result<T, TableError>>;
 
 /// The receiver of an operation's reply.
 type Reply<O> = oneshot::Receiver<Result<<O as Operation>::Reply, BrokerError>>;
