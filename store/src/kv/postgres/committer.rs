@@ -55,10 +55,8 @@ pub(super) async fn run(
         let verdicts = commit(&pools, &group.commits).await;
         pools.note(verdicts.as_ref().err());
         for (number, commit) in (0..).zip(group.commits) {
-            let verdict = match &verdicts {
-                Ok(rejected) => rejected.verdict(number),
-                Err(failed) => Err(failed.clone()),
-            };
+            let verdict = verdicts.as_ref().map_err(Clone::clone);
+            let verdict = verdict.and_then(|rejections| rejections.verdict(number));
             // The caller may have stopped waiting; the commit stands all the same.
             let _ = commit.answer.send(verdict);
         }
@@ -74,10 +72,8 @@ struct Rejections {
 impl Rejections {
     fn verdict(&self, number: i32) -> Result<(), StoreError> {
         if self.corrupt.contains(&number) {
-            return Err(StoreError::fatal(
-                Fault::Corrupt,
-                "an addition to a value that is not a counter",
-            ));
+            let reason = "an addition to a value that is not a counter";
+            return Err(StoreError::fatal(Fault::Corrupt, reason));
         }
         if self.conflicts.contains(&number) {
             return Err(StoreError::Retryable("conflict: a key that was read has changed".into()));
