@@ -1,18 +1,19 @@
 //! The server library: everything a node consists of, assembled from a `NodeOptions` value.
 //!
 //! ```text
-//! run ─▶ api, forward, admin, telemetry ─▶ http ─▶ webhook, access
+//! run ─▶ api, forward, admin, telemetry ─▶ http ─▶ access, webhook ─▶ certificates
 //! ```
-//! `NODE-LIBRARY-1`: a node is a value built from its options and dependencies, and one process can build several. Only
-//! [`telemetry`] installs something process-wide (log subscriber, metrics recorder).
-//! The crate contains no broker logic: `triggers-actors` handles events, `triggers-store` makes them durable.
+//! `NODE-LIBRARY-1`: a node is a value built from its options and dependencies, and one process can
+//! build several. Only `telemetry` installs something process-wide (log subscriber, metrics
+//! recorder). The crate contains no broker logic: `triggers-actors` handles events,
+//! `triggers-store` makes them durable.
 
-pub mod access;
+mod access;
 pub mod admin;
 pub mod api;
-pub mod certificates;
-pub mod forward;
+mod certificates;
+mod forward;
 pub mod http;
 pub mod run;
-pub mod telemetry;
+mod telemetry;
 pub mod webhook;

@@ -14,7 +14,7 @@ mod log;
 mod measures;
 mod process;
 
-pub use error::{FilterError, TelemetryError};
+pub use error::TelemetryError;
 pub use log::{FlushGuard, LogHandle};
 pub use measures::MetricsHandle;
 
@@ -31,9 +31,6 @@ pub struct Telemetry {
 
 /// Installs the log subscriber and the metrics recorder. When called inside a tokio runtime, it
 /// also starts the task that bounds the memory of the metrics.
-///
-/// # Errors
-/// [`TelemetryError`].
 pub fn start(options: &LogOptions) -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { log: log::start(options)?, metrics: measures::start()? })
 }

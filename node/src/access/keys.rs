@@ -43,9 +43,6 @@ pub enum Rotation {
 
 impl Access {
     /// Stores a new key.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn create_key(&self, row: KeyRow, deadline: Instant) -> Result<Created, TableError> {
         let created =
             self.store.run(Run::idempotent(deadline), |tx| Box::pin(create(tx, &row))).await;
@@ -54,9 +51,6 @@ impl Access {
     }
 
     /// The key with this id.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn get_key(
         &self,
         id: [u8; 16],
@@ -66,9 +60,6 @@ impl Access {
     }
 
     /// The keys of a tenant, oldest first.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn list_keys(
         &self,
         tenant: &TenantId,
@@ -80,9 +71,6 @@ impl Access {
     }
 
     /// Creates a successor of a key. The old key stops working after `grace`.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn rotate_key(
         &self,
         id: [u8; 16],
@@ -101,9 +89,6 @@ impl Access {
     }
 
     /// Removes a key. On this node it stops working at once.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn revoke_key(
         &self,
         id: [u8; 16],

@@ -15,9 +15,6 @@ use triggers_store::kv::Run;
 
 impl Access {
     /// Stores a new tenant.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn create_tenant(
         &self,
         row: TenantRow,
@@ -27,9 +24,6 @@ impl Access {
     }
 
     /// The tenant with this id.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn get_tenant(
         &self,
         id: &TenantId,
@@ -39,9 +33,6 @@ impl Access {
     }
 
     /// Up to `limit` tenants after `after` in the order of ids, and whether there are more.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn list_tenants(
         &self,
         after: Option<&TenantId>,
@@ -56,9 +47,6 @@ impl Access {
 
     /// Applies `change` to the row of a tenant and returns the new row; `None` if the tenant does
     /// not exist. `change` may run several times, so it must set fields rather than add to them.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn update_tenant(
         &self,
         id: &TenantId,

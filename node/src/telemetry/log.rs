@@ -57,9 +57,6 @@ impl LogHandle {
     }
 
     /// Replaces the filter.
-    ///
-    /// # Errors
-    /// [`FilterError`] if the filter is invalid.
     pub fn set_filter(&self, text: &str) -> Result<(), FilterError> {
         let filter = parse(text)?;
         let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);

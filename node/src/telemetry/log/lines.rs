@@ -37,9 +37,6 @@ pub(in crate::telemetry) struct Lines {
 
 impl Lines {
     /// Starts the thread that writes to `sink`. The thread ends when the last clone is dropped.
-    ///
-    /// # Errors
-    /// If the thread cannot be started.
     pub(in crate::telemetry) fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = sync_channel(LINES_MAX);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
