@@ -9,7 +9,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-/// A request body that each attempt reads from its beginning.
+/// A request body that each attempt reads from its beginning. Clones share it.
+#[derive(Clone)]
 pub(super) struct KeptBody(Arc<Mutex<Kept>>);
 
 struct Kept {
@@ -24,19 +25,18 @@ impl KeptBody {
 
     /// A reader that starts at the beginning of the body.
     pub(super) fn reader(&self) -> Body {
-        Body::new(Reader { kept: self.0.clone(), next: 0 })
+        Body::new(Reader { kept: self.clone(), next: 0 })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Reader {
-    kept: Arc<Mutex<Kept>>,
+    kept: KeptBody,
+    /// Index of the next piece to return.
     next: usize,
-}
-
-impl Reader {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl HttpBody for Reader {
@@ -48,7 +48,7 @@ impl HttpBody for Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        let mut kept = this.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = this.kept.lock();
         if let Some(piece) = kept.pieces.get(this.next) {
             this.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
@@ -64,12 +64,12 @@ impl HttpBody for Reader {
     }
 
     fn is_end_stream(&self) -> bool {
-        let kept = self.lock();
+        let kept = self.kept.lock();
         self.next >= kept.pieces.len() && kept.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let kept = self.lock();
+        let kept = self.kept.lock();
         let ahead: usize = kept.pieces.iter().skip(self.next).map(Bytes::len).sum();
         let mut hint = kept.rest.size_hint();
         if let Some(upper) = hint.upper() {

@@ -142,13 +142,10 @@ fn response_of(response: HttpResponse, pending: &PendingRequest<'_>, peer: &str)
 
 /// The headers with valid names and values.
 fn fields(headers: Vec<(String, Vec<u8>)>) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::try_from(value)) {
-            map.append(name, value);
-        }
-    }
-    map
+    let parse = |(name, value): (String, Vec<u8>)| {
+        Some((name.parse().ok()?, HeaderValue::try_from(value).ok()?))
+    };
+    headers.into_iter().filter_map(parse).collect()
 }
 
 /// The part of a response body that the owner still holds. Dropping it closes the stream at the

@@ -91,10 +91,10 @@ impl PeerRequests {
                 ApiError::new(ErrorCode::ValidationError, message).into_response()
             }
         };
-        if response.extensions().get::<NotOwner>().is_some() {
-            return self.not_owner(partition);
+        match response.extensions().get::<NotOwner>() {
+            Some(_) => self.not_owner(partition),
+            None => self.reply(from, response).await,
         }
-        self.reply(from, response).await
     }
 
     fn not_owner(&self, partition: PartitionId) -> PeerReply {

@@ -52,21 +52,10 @@ pub trait TcpConnector:
 {
 }
 
-impl<C> TcpConnector for C where
-    C: Service<
-            Uri,
-            Response: Read + Write + Connection + Unpin + Send + 'static,
-            Error: Into<BoxError>,
-            Future: Send,
-        > + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 /// Opens connections over the operating system, only to addresses that may be called.
 pub type SystemTcp = HttpConnector<CheckedResolver>;
+
+impl TcpConnector for SystemTcp {}
 
 /// Opens plain and TLS connections within `connect_timeout`.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@
 use super::fault::SendFault;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use triggers_actors::{SendFailure, Webhook};
 use triggers_protocol::api::EventJson;
@@ -29,25 +29,12 @@ pub(super) fn build(webhook: &Webhook, target: &Uri) -> Result<Request<Full<Byte
         tracing::error!(event_id = %webhook.event.id, %error, "event cannot be written as JSON");
         SendFault::new(SendFailure::Protocol, "the event cannot be written as JSON")
     })?;
-    let headers = headers(webhook, &body);
+    let id = webhook.event.id.to_string();
+    let signatures = signatures(&webhook.keys, &id, webhook.at, &body);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target.clone();
-    *request.headers_mut() = headers;
-    Ok(request)
-}
-
-fn body(webhook: &Webhook) -> Result<Bytes, serde_json::Error> {
-    let json = EventJson::complete(&webhook.event)?;
-    let mut body = Vec::with_capacity(json.bytes_hint());
-    serde_json::to_writer(&mut body, &json)?;
-    Ok(body.into())
-}
-
-fn headers(webhook: &Webhook, body: &[u8]) -> HeaderMap {
-    let id = webhook.event.id.to_string();
-    let signatures = signatures(&webhook.keys, &id, webhook.at, body);
-    let mut headers = HeaderMap::new();
+    let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
@@ -58,7 +45,14 @@ fn headers(webhook: &Webhook, body: &[u8]) -> HeaderMap {
     if let Some(parent) = parent.and_then(|text| HeaderValue::from_str(text).ok()) {
         headers.insert(TRACE_PARENT_HEADER, parent);
     }
-    headers
+    Ok(request)
+}
+
+fn body(webhook: &Webhook) -> Result<Bytes, serde_json::Error> {
+    let json = EventJson::complete(&webhook.event)?;
+    let mut body = Vec::with_capacity(json.bytes_hint());
+    serde_json::to_writer(&mut body, &json)?;
+    Ok(body.into())
 }
 
 fn ascii(text: String) -> HeaderValue {

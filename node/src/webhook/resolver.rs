@@ -60,11 +60,8 @@ fn zone_of(name: &str) -> String {
 
 impl CheckedResolver {
     pub(super) fn new(policy: Arc<TargetPolicy>) -> Self {
-        Self {
-            policy,
-            permits: Arc::new(Semaphore::new(LOOKUPS_MAX)),
-            zones: KeyedLimit::default(),
-        }
+        let permits = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        Self { policy, permits, zones: KeyedLimit::default() }
     }
 
     async fn look_up(self, name: Name) -> Result<Addresses, LookupError> {

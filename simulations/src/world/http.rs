@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
 use tower::Service;
+use triggers_node::webhook::TcpConnector;
 
 /// A simulated connection in the form that the HTTP client library needs.
 pub struct HttpStream(TokioIo<SimStream>);
@@ -63,6 +64,8 @@ pub struct SimTcp {
     /// Host that the connections come from.
     pub host: HostId,
 }
+
+impl TcpConnector for SimTcp {}
 
 impl Service<Uri> for SimTcp {
     type Response = HttpStream;
