@@ -119,7 +119,7 @@ impl Assembly {
         &self.edge
     }
 
-    /// Name of this process and of its first start of the actors.
+    /// Identity of this start of the actors: the name of the process and a number.
     pub fn incarnation(&self) -> &str {
         &self.incarnation
     }
