@@ -54,8 +54,9 @@ pub struct CheckedResolver {
 
 /// The last two labels of a name, in lower case.
 fn zone_of(name: &str) -> String {
-    let labels = name.trim_end_matches('.').rsplit('.').take(2);
-    labels.collect::<Vec<_>>().join(".").to_ascii_lowercase()
+    let name = name.trim_end_matches('.');
+    let start = name.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
+    name[start..].to_ascii_lowercase()
 }
 
 impl CheckedResolver {
