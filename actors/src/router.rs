@@ -203,7 +203,7 @@ impl Router {
         self.read(deadline, |tx| Box::pin(inbox::list(tx, guard, keys, &query))).await
     }
 
-    /// One event.
+    /// Finds one event.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -218,7 +218,7 @@ impl Router {
         self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await
     }
 
-    /// One event with its attempts.
+    /// Finds one event with its attempts.
     ///
     /// # Errors
     /// [`BrokerError`].

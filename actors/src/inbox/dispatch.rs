@@ -280,7 +280,7 @@ impl Dispatcher {
         match self.lanes.get_mut(&id) {
             Some(_) if is_removed => drop(self.lanes.remove(&id)),
             Some(lane) if !lane.row.is_active() => lane.due = next,
-            _ => {}
+            Some(_) | None => {}
         }
     }
 

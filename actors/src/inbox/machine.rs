@@ -210,7 +210,9 @@ impl InboxMachine {
             Phase::Unloaded if self.ordered == 0 => return Some(now.wall),
             Phase::Ready if self.ordered == 0 => self.dispatcher.next(now),
             // Work that is due sooner is handled when the load or batch under way has ended.
-            _ => self.dispatcher.next(now).filter(|next| *next > now.wall),
+            Phase::Unloaded | Phase::Loading | Phase::Ready | Phase::Committing => {
+                self.dispatcher.next(now).filter(|next| *next > now.wall)
+            }
         };
         [self.first_lease_end, self.reload_at, webhooks].into_iter().flatten().min()
     }

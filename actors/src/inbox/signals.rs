@@ -31,7 +31,7 @@ pub(crate) struct InboxSignals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Attachment {
-    /// Nothing.
+    /// Nothing would be lost.
     Free,
     /// Knowledge of endpoints, or a turn for a delivery permit.
     Attached,

@@ -44,7 +44,7 @@ impl Router {
         self.read(deadline, |tx| Box::pin(subscriptions::list(tx, guard, keys))).await
     }
 
-    /// One subscription.
+    /// Finds one subscription.
     ///
     /// # Errors
     /// [`BrokerError`].

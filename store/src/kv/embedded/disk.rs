@@ -78,11 +78,8 @@ pub(super) fn write_fully(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io
 pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::Result<()> {
     const STEP: u64 = 1 << 20;
     let zeros = vec![0; STEP.min(bytes) as usize];
-    let mut done = 0;
-    while done < bytes {
-        let step = STEP.min(bytes - done);
-        write_fully(file, &zeros[..step as usize], offset + done)?;
-        done += step;
+    for done in (0..bytes).step_by(STEP as usize) {
+        write_fully(file, &zeros[..STEP.min(bytes - done) as usize], offset + done)?;
     }
     Ok(())
 }
