@@ -1,13 +1,14 @@
-//! The HTTP API: one file or folder for each resource, and the routes put together.
+//! The HTTP API: one file or folder for each resource, and the router of the public listener.
 //!
-//! Each resource (`ingest`, `inbox`, …) has a `routes()` that returns its routes with their part of the OpenAPI document.
+//! Each resource (`ingest`, `inbox`, …) has a `routes()` that returns its routes with their part of
+//! the OpenAPI document.
+//!
 //! `EDGE-3`: every handler passes on `Edge::deadline`.
 
 pub mod audit;
 pub mod cursor;
 pub mod docs;
-pub mod event_json;
-mod event_lookup;
+mod event;
 pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -15,8 +16,9 @@ pub mod health;
 pub mod inbox;
 pub mod ingest;
 pub mod keys;
-pub(crate) mod lease_token;
 pub mod openapi;
+mod prelude;
+mod read;
 pub mod stats;
 pub mod subscriptions;
 pub mod tenants;
@@ -26,11 +28,7 @@ use crate::http::edge::EdgeState;
 use crate::http::respond::{self, Responder};
 use utoipa_axum::router::OpenApiRouter;
 
-/// Every route that is part of the OpenAPI document, with that document: those of tenants, and the node's own.
-fn resources() -> OpenApiRouter<EdgeState> {
-    tenant_resources().merge(health::routes())
-}
-
+/// The routes that a node forwards if another node owns the request's tenant.
 fn tenant_resources() -> OpenApiRouter<EdgeState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(ingest::routes())
@@ -45,7 +43,7 @@ fn tenant_resources() -> OpenApiRouter<EdgeState> {
 
 /// The OpenAPI document of the public listener, as JSON.
 pub fn document_json() -> String {
-    openapi::json_of(resources().split_for_parts().1)
+    openapi::json_of(tenant_resources().merge(health::routes()).split_for_parts().1)
 }
 
 /// Everything that the public listener serves.

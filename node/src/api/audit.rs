@@ -6,21 +6,11 @@
 //!
 //! The tenant's inbox writes each entry in the transaction that makes the change.
 
-use super::cursor;
-use super::subscriptions::page;
-use crate::http::authenticate::{Authorized, Caller, KeysManage};
-use crate::http::body::query;
-use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use super::{cursor, read, tenants};
+use crate::api::prelude::*;
 use triggers_actors::model::rows::{Actor, AuditRow};
-use triggers_protocol::api::{AuditActor, AuditEntry, AuditList, ErrorBody};
-use triggers_protocol::{EventId, TenantId, Timestamp};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use triggers_protocol::api::{AuditActor, AuditEntry, AuditList};
+use triggers_protocol::{EventId, Timestamp};
 
 /// Approximate bytes of one entry's JSON.
 const ENTRY_BYTES: usize = 384;
@@ -51,24 +41,16 @@ fn entry(at: Timestamp, row: &AuditRow) -> AuditEntry {
 ///
 /// Who did what to the tenant's subscriptions. Entries are never changed.
 #[utoipa::path(
-    get,
-    path = "/v1/audit",
-    tag = "audit",
-    operation_id = "listAudit",
+    get, path = "/v1/audit", tag = "audit", operation_id = "listAudit",
     params(
-        (
-            "limit" = Option<u32>,
-            Query,
-            description = "Entries of the page; 50 if absent",
-            minimum = 1,
-            maximum = 200,
-        ),
+        ("limit" = Option<u32>, Query, description = "Entries of the page; 50 if absent",
+         minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
         ("tenant_id" = Option<String>, Query, description = "Another tenant's audit, for an admin"),
     ),
     responses(
         (status = 200, description = "The page", body = AuditList),
-        (status = 404, description = "There is no such tenant", body = ErrorBody),
+        (status = 404, description = "There is no such tenant"),
     ),
     security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
 )]
@@ -80,11 +62,11 @@ async fn list_audit(
     let [limit, cursor, tenant] =
         query::parameters(query.as_deref(), ["limit", "cursor", "tenant_id"]);
     let mut faults = Faults::default();
-    let limit = page::limit(&limit, &edge.options.limits, &mut faults);
+    let limit = read::page_limit(&limit, &edge.options.limits, &mut faults);
     let cursor = query::once("cursor", &cursor, &mut faults);
     let named = query::once("tenant_id", &tenant, &mut faults);
     faults.check()?;
-    let tenant = tenant_of(&edge, &caller, named).await?;
+    let tenant = tenants::visible(&edge, &caller, named).await?;
     let before =
         cursor.map(|text| cursor::open_audit(&edge.cursor_secret, &tenant, text)).transpose()?;
     let page = edge.router.audit(&tenant, before, limit, edge.deadline()).await?;
@@ -96,23 +78,6 @@ async fn list_audit(
     respond(StatusCode::OK, &AuditList { entries, has_more: cursor.is_some(), cursor }, bytes_hint)
 }
 
-/// The tenant of the request: the caller's own, or the one that an admin names.
-async fn tenant_of(
-    edge: &EdgeState,
-    caller: &Caller,
-    named: Option<&str>,
-) -> Result<TenantId, ApiError> {
-    let not_found = || ApiError::not_found("tenant");
-    let Some(named) = named else { return Ok(caller.tenant.clone()) };
-    let tenant = TenantId::parse(named).map_err(|_| not_found())?;
-    if tenant == caller.tenant {
-        return Ok(tenant);
-    }
-    let is_there =
-        caller.is_admin() && edge.access.get_tenant(&tenant, edge.deadline()).await?.is_some();
-    if is_there { Ok(tenant) } else { Err(not_found()) }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::api::openapi::live::LiveEdge;
@@ -121,9 +86,9 @@ mod tests {
 
     const PATH: &str = "/v1/subscriptions";
 
-    /// Makes, changes, disables, rotates and removes a subscription; its id, and the id of the last
-    /// request.
-    async fn whole_life(live: &LiveEdge, key: &str) -> (String, String) {
+    /// Makes, changes, disables, rotates and removes a subscription. Returns its id and the id of
+    /// the last request.
+    async fn change_in_every_way(live: &LiveEdge, key: &str) -> (String, String) {
         let made =
             live.send("POST", PATH, key, r#"{"target_url":"http://127.0.0.1:9/"}"#).await.json;
         let path = format!("{PATH}/{}", made["id"].as_str().unwrap());
@@ -146,7 +111,7 @@ mod tests {
         let live = LiveEdge::start().await;
         let key = live.key("acme", Scopes::tenant_default()).await;
         let key_id = live.send("GET", "/v1/keys", &key, "").await.json["keys"][0]["id"].clone();
-        let (id, request_id) = whole_life(&live, &key).await;
+        let (id, request_id) = change_in_every_way(&live, &key).await;
         let audit = live.send("GET", "/v1/audit", &key, "").await.json;
         let entries = audit["entries"].as_array().unwrap();
         let actions: Vec<_> =
@@ -189,7 +154,7 @@ mod tests {
         let admin = live.key("root", [Scope::Admin].into_iter().collect()).await;
         let foreign = live.key("other", Scopes::tenant_default()).await;
         let weak = live.key("acme", [Scope::SubscriptionsManage].into_iter().collect()).await;
-        whole_life(&live, &key).await;
+        change_in_every_way(&live, &key).await;
         let own = live.send("GET", "/v1/audit?limit=1", &key, "").await.json;
         let path = "/v1/audit?limit=1&tenant_id=acme";
         assert_eq!(live.send("GET", path, &key, "").await.json["entries"], own["entries"]);

@@ -6,14 +6,9 @@
 //!   balancer sends requests elsewhere. The node goes on serving meanwhile.
 //! - `HEALTH-3`: responses do not contain the reason of a failure; it is in the log.
 
-use crate::http::edge::EdgeState;
-use crate::http::error::ApiError;
+use crate::api::prelude::*;
 use axum::Json;
-use axum::extract::State;
-use std::sync::atomic::Ordering;
-use triggers_protocol::api::{ErrorBody, Health, Probe};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use triggers_protocol::api::{Health, Probe};
 
 /// The routes of this file.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
@@ -27,14 +22,12 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
 ///
 /// 200 if the node can take and keep events.
 #[utoipa::path(
-    get,
-    path = "/v1/health",
-    tag = "operations",
+    get, path = "/v1/health", tag = "operations",
     security(()),
     responses(
         (status = 200, description = "The node is healthy", body = Health),
-        (status = 503, description = "The store cannot take events now", body = ErrorBody),
-    )
+        (status = 503, description = "The store cannot take events now"),
+    ),
 )]
 async fn get_health(State(state): State<EdgeState>) -> Result<Json<Health>, ApiError> {
     state.store.health()?;
@@ -50,11 +43,9 @@ async fn get_health(State(state): State<EdgeState>) -> Result<Json<Health>, ApiE
 ///
 /// 200 as long as the process answers.
 #[utoipa::path(
-    get,
-    path = "/livez",
-    tag = "operations",
+    get, path = "/livez", tag = "operations",
     security(()),
-    responses((status = 200, description = "The process answers", body = Probe))
+    responses((status = 200, description = "The process answers", body = Probe)),
 )]
 async fn get_livez() -> Json<Probe> {
     Json(Probe { status: "alive".to_owned() })
@@ -64,21 +55,15 @@ async fn get_livez() -> Json<Probe> {
 ///
 /// 200 if the node should be sent requests.
 #[utoipa::path(
-    get,
-    path = "/readyz",
-    tag = "operations",
+    get, path = "/readyz", tag = "operations",
     security(()),
     responses(
         (status = 200, description = "The node takes requests", body = Probe),
-        (
-            status = 503,
-            description = "The node drains, or its store cannot take events",
-            body = ErrorBody,
-        ),
-    )
+        (status = 503, description = "The node drains, or its store cannot take events"),
+    ),
 )]
 async fn get_readyz(State(state): State<EdgeState>) -> Result<Json<Probe>, ApiError> {
-    if state.draining.load(Ordering::Relaxed) {
+    if state.is_draining() {
         return Err(ApiError::unavailable("the node drains"));
     }
     state.store.health()?;

@@ -14,21 +14,14 @@ mod poll;
 pub(super) mod replay;
 mod stream;
 
-use super::cursor;
-use super::event_json::{self, status_names};
-use crate::http::authenticate::{Authorized, InboxRead};
-use crate::http::body::query::{self, Value};
-use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
-use axum::response::Response;
-use triggers_actors::model::inbox::{EventPage, PageQuery};
+use super::cursor::{self, EventList};
+use super::{event, read};
+use crate::api::prelude::*;
+use crate::http::body::query::Value;
+use triggers_actors::model::inbox::PageQuery;
+use triggers_cluster_config::LimitOptions;
 use triggers_protocol::api::{EventJson, InboxPage, Pagination};
-use triggers_protocol::{EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use triggers_protocol::{EventId, EventStatus, EventTypePattern, Timestamp};
 
 /// Maximum bytes of payloads in a page.
 const PAGE_BYTES_MAX: usize = 8 << 20;
@@ -51,39 +44,19 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
 /// A filter narrows what is listed; `total_count` remains the tenant's count in that status. A page
 /// may have fewer events than its limit and still have a cursor.
 #[utoipa::path(
-    get,
-    path = "/v1/inbox",
-    tag = "inbox",
-    operation_id = "listInbox",
+    get, path = "/v1/inbox", tag = "inbox", operation_id = "listInbox",
     params(
-        (
-            "limit" = Option<u32>,
-            Query,
-            description = "Events of the page; 50 if absent",
-            minimum = 1,
-            maximum = 200,
-        ),
+        ("limit" = Option<u32>, Query, description = "Events of the page; 50 if absent",
+         minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
-        (
-            "event_type" = Option<Vec<String>>,
-            Query,
-            description = "An event type, or a prefix such as `order.*`; repeatable, any of them",
-            style = Form,
-            explode,
-        ),
+        ("event_type" = Option<Vec<String>>, Query,
+         description = "An event type, or a prefix such as `order.*`; repeatable, any of them",
+         style = Form, explode),
         ("status" = Option<EventStatus>, Query, description = "`received` if absent"),
-        (
-            "from_timestamp" = Option<String>,
-            Query,
-            description = "Accepted at this time or later",
-            format = "date-time",
-        ),
-        (
-            "to_timestamp" = Option<String>,
-            Query,
-            description = "Accepted at this time or earlier",
-            format = "date-time",
-        ),
+        ("from_timestamp" = Option<String>, Query, description = "Accepted at this time or later",
+         format = "date-time"),
+        ("to_timestamp" = Option<String>, Query, description = "Accepted at this time or earlier",
+         format = "date-time"),
     ),
     responses((status = 200, description = "The page", body = InboxPage<'static>)),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),
@@ -95,85 +68,78 @@ async fn list_inbox(
 ) -> Result<Response, ApiError> {
     let limits = &edge.options.limits;
     let query =
-        page_query(query.as_deref(), &caller.tenant, &edge.cursor_secret, limits.page_events_max)?;
-    let limit = query.limit.unwrap_or(limits.page_events_default);
-    let query = PageQuery { limit, scan_rows_max: edge.options.broker.scan_rows_max, ..query.page };
+        page_query(query.as_deref(), limits, edge.options.broker.scan_rows_max, |cursor| {
+            cursor::open_event(&edge.cursor_secret, EventList::Inbox, &caller.tenant, cursor)
+        })?;
+    let limit = query.limit;
     let page = edge.router.list(&caller.tenant, query, edge.deadline()).await?;
-    let cursor =
-        page.next.map(|after| cursor::seal_event(&edge.cursor_secret, &caller.tenant, after));
-    respond_page(&page, limit, cursor)
-}
-
-fn respond_page(
-    page: &EventPage,
-    limit: usize,
-    cursor: Option<String>,
-) -> Result<Response, ApiError> {
-    let events: Vec<_> = page.events.iter().map(event_json::complete).collect::<Result<_, _>>()?;
+    let events: Vec<_> = page.events.iter().map(event::json).collect::<Result<_, _>>()?;
     let bytes_hint = events.iter().map(EventJson::bytes_hint).sum::<usize>() + 256;
+    let cursor = page.next.map(|after| {
+        cursor::seal_event(&edge.cursor_secret, EventList::Inbox, &caller.tenant, after)
+    });
     let has_more = cursor.is_some();
     let pagination =
         Pagination { limit, cursor: cursor.clone(), has_more, total_count: page.total.max(0) };
     respond(StatusCode::OK, &InboxPage { events, cursor, has_more, pagination }, bytes_hint)
 }
 
-/// The query of a request, and its limit if it has one.
-struct InboxQuery {
-    limit: Option<usize>,
-    page: PageQuery,
-}
-
-const NAMES: [&str; 6] =
-    ["limit", "cursor", "event_type", "status", "from_timestamp", "to_timestamp"];
-
+/// Reads the parameters of a request. `open` reads a cursor.
 fn page_query(
     query: Option<&str>,
-    tenant: &TenantId,
-    secret: &[u8; 32],
-    limit_max: usize,
-) -> Result<InboxQuery, ApiError> {
-    let [limit, cursor, event_types, status, from, to] = query::parameters(query, NAMES);
+    limits: &LimitOptions,
+    scan_rows_max: usize,
+    open: impl FnOnce(&str) -> Result<EventId, ApiError>,
+) -> Result<PageQuery, ApiError> {
+    let names = ["limit", "cursor", "event_type", "status", "from_timestamp", "to_timestamp"];
+    let [limit, cursor, event_types, status, from, to] = query::parameters(query, names);
     let mut faults = Faults::default();
-    let limit = query::once("limit", &limit, &mut faults).map(|text| {
-        query::whole_number(text, limit_max).unwrap_or_else(|| {
-            fault(&mut faults, "limit", format!("must be a whole number from 1 to {limit_max}"), 1)
-        })
+    let limit = read::page_limit(&limit, limits, &mut faults);
+    let status = query::once("status", &status, &mut faults).map(|text| {
+        let status = EventStatus::parse(text);
+        if status.is_none() {
+            let names = EventStatus::ALL.map(EventStatus::as_str).join(", ");
+            faults.add("status", format!("must be one of {names}"));
+        }
+        status
     });
-    let status =
-        query::once("status", &status, &mut faults).map_or(EventStatus::Received, |text| {
-            let message = || format!("must be one of {}", status_names());
-            EventStatus::parse(text)
-                .unwrap_or_else(|| fault(&mut faults, "status", message(), EventStatus::Received))
-        });
-    let event_types = patterns("event_type", event_types.iter().map(Value::as_str), &mut faults);
+    let event_types = parsed_event_types(&event_types, &mut faults);
     let from = time("from_timestamp", &from, &mut faults);
     let to = time("to_timestamp", &to, &mut faults);
     let cursor = query::once("cursor", &cursor, &mut faults);
     faults.check()?;
-    let after =
-        cursor.map_or(Ok(EventId::ZERO), |text| cursor::open_event(secret, tenant, text))?;
-    let page = PageQuery {
-        status,
-        after,
-        limit: 1,
-        event_types,
-        from,
-        to,
-        scan_rows_max: 1,
-        page_bytes_max: PAGE_BYTES_MAX,
-    };
-    Ok(InboxQuery { limit, page })
+    let after = cursor.map_or(Ok(EventId::ZERO), open)?;
+    let page = received(after, limit, event_types, scan_rows_max);
+    Ok(PageQuery { status: status.flatten().unwrap_or(page.status), from, to, ..page })
 }
 
-/// Adds a fault. The returned value is a placeholder until all faults are found; nothing uses it.
-fn fault<T>(faults: &mut Faults, name: &str, message: String, stand_in: T) -> T {
-    faults.add(name, message);
-    stand_in
+/// A query for received events of any time, which stops after `PAGE_BYTES_MAX`.
+fn received(
+    after: EventId,
+    limit: usize,
+    event_types: Vec<EventTypePattern>,
+    scan_rows_max: usize,
+) -> PageQuery {
+    PageQuery {
+        status: EventStatus::Received,
+        after,
+        limit,
+        event_types,
+        from: None,
+        to: None,
+        scan_rows_max,
+        page_bytes_max: PAGE_BYTES_MAX,
+    }
 }
 
 fn time(name: &str, values: &[Value], faults: &mut Faults) -> Option<Timestamp> {
     let text = query::once(name, values, faults)?;
     Timestamp::parse(text).map_err(|reason| faults.add(name, reason.0)).ok()
+}
+
+/// Parses the values of the parameter `event_type`; adds a fault for each invalid one.
+fn parsed_event_types(values: &[Value], faults: &mut Faults) -> Vec<EventTypePattern> {
+    patterns("event_type", values.iter().map(Value::as_str), faults)
 }
 
 /// Parses patterns of event types; adds a fault for each invalid one.
@@ -196,34 +162,36 @@ fn patterns<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use triggers_protocol::ErrorCode;
+    use triggers_protocol::{ErrorCode, TenantId};
 
     const SECRET: [u8; 32] = [7; 32];
 
-    fn asked(query: &str) -> Result<InboxQuery, ApiError> {
-        page_query(Some(query), &TenantId::parse("acme").unwrap(), &SECRET, 200)
+    fn tenant() -> TenantId {
+        TenantId::parse("acme").unwrap()
+    }
+
+    fn asked(query: &str) -> Result<PageQuery, ApiError> {
+        let open = |text: &str| cursor::open_event(&SECRET, EventList::Inbox, &tenant(), text);
+        page_query(Some(query), &LimitOptions::default(), 9, open)
     }
 
     #[test]
     fn parameters_become_a_query() {
-        let none = page_query(None, &TenantId::parse("acme").unwrap(), &SECRET, 200).unwrap();
+        let none = asked("").unwrap();
         assert_eq!(
-            (none.limit, none.page.after, none.page.status),
-            (None, EventId::ZERO, EventStatus::Received)
+            (none.limit, none.after, none.status),
+            (50, EventId::ZERO, EventStatus::Received)
         );
         let id = EventId::from_bytes([9; 16]);
-        let cursor = cursor::seal_event(&SECRET, &TenantId::parse("acme").unwrap(), id);
+        let cursor = cursor::seal_event(&SECRET, EventList::Inbox, &tenant(), id);
         let query = format!(
             "limit=7&cursor={cursor}&event_type=a.*&event_type=b&status=failed\
              &from_timestamp=2020-01-01T00:00:00%2B02:00&x=1&x=2"
         );
         let asked = asked(&query).unwrap();
-        assert_eq!(
-            (asked.limit, asked.page.after, asked.page.status),
-            (Some(7), id, EventStatus::Failed)
-        );
-        assert_eq!(asked.page.event_types.len(), 2);
-        assert_eq!(asked.page.from, Some(Timestamp::parse("2019-12-31T22:00:00Z").unwrap()));
+        assert_eq!((asked.limit, asked.after, asked.status), (7, id, EventStatus::Failed));
+        assert_eq!(asked.event_types.len(), 2);
+        assert_eq!(asked.from, Some(Timestamp::parse("2019-12-31T22:00:00Z").unwrap()));
     }
 
     #[test]

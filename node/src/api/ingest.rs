@@ -11,19 +11,14 @@
 //! charged before anything is stored.
 
 mod append;
-pub(crate) mod batch;
-pub(crate) mod batch_answer;
+use crate::api::prelude::*;
+pub(super) mod batch;
+pub(super) mod batch_answer;
 pub(super) mod cloud_events;
-mod draft;
 pub(super) mod envelope;
 mod form;
 mod idempotency;
-mod ndjson;
-pub(crate) mod single;
-
-use crate::http::edge::EdgeState;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+mod single;
 
 /// The routes of this resource.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {

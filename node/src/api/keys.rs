@@ -5,30 +5,22 @@
 //! - `KEYS-EDGE-2`: the plain key is only in the response that makes it.
 //! - `KEYS-EDGE-3`: another tenant's key is 404, except to an admin.
 
-mod json;
 pub(super) mod request;
 #[cfg(test)]
 mod tests;
 
+use super::tenants;
 use crate::access::{Created, Rotation, Successor};
-use crate::http::authenticate::{Authorized, Caller, KeysManage};
-use crate::http::body;
-use crate::http::body::query::{self, PathId};
-use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
+use crate::api::prelude::*;
 use crate::http::rate_limit::Rate;
-use axum::extract::{RawQuery, Request, State};
-use axum::http::StatusCode;
-use axum::response::Response;
-use json::{KEY_BYTES, key_json};
 use std::time::Duration;
 use triggers_actors::model::access::KEYS_PER_TENANT_MAX;
 use triggers_actors::model::rows::KeyRow;
-use triggers_protocol::api::{ErrorBody, Key, KeyList, KeyRotation, NewKey};
+use triggers_protocol::api::{Key, KeyList, KeyRotation, NewKey};
 use triggers_protocol::{ApiKey, ErrorCode, EventId, Scope, Scopes, TenantId, Timestamp};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+
+/// Approximate bytes of one key's JSON.
+const KEY_BYTES: usize = 512;
 
 /// The routes of this resource.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
@@ -38,20 +30,32 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
         .routes(routes!(rotate_key))
 }
 
+/// The key's JSON form, with the plain key in the response that makes it: `KEY-JSON-1`.
+fn key_json(row: &KeyRow, plain: Option<&ApiKey>) -> Key {
+    Key {
+        id: EventId::from_bytes(row.id).to_string(),
+        name: row.name.clone(),
+        tenant_id: row.tenant.to_string(),
+        key: plain.map(|key| key.reveal().to_owned()),
+        prefix: row.hint.clone(),
+        scopes: row.scopes.iter().collect(),
+        rate_limit_per_minute: row.rate_limit_per_minute,
+        created_at: row.created_at,
+        expires_at: row.ends_at(),
+    }
+}
+
 /// Make a key
 ///
 /// The response is the only place that ever shows the key. Without `scopes` it gets those of the
 /// key that makes it, but never `admin`. A key of another tenant can be made by an admin.
 #[utoipa::path(
-    post,
-    path = "/v1/keys",
-    tag = "keys",
-    operation_id = "createKey",
+    post, path = "/v1/keys", tag = "keys", operation_id = "createKey",
     request_body(content = NewKey, content_type = "application/json"),
     responses(
         (status = 201, description = "The key, shown this once", body = Key),
-        (status = 404, description = "There is no such tenant", body = ErrorBody),
-        (status = 409, description = "The tenant has as many keys as it may", body = ErrorBody),
+        (status = 404, description = "There is no such tenant"),
+        (status = 409, description = "The tenant has as many keys as it may"),
     ),
     security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
 )]
@@ -60,10 +64,9 @@ async fn create_key(
     Authorized(caller, _): Authorized<KeysManage>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let body = JsonBody::read(request, &edge).await?;
     let now = edge.environment.now();
-    let asked = request::new_key(body.as_deref().unwrap_or_default(), now)?;
+    let asked = request::new_key(body.required(), now)?;
     let tenant = tenant_of(&caller, asked.tenant_id)?;
     let scopes = asked.scopes.map(Scopes::from_iter).unwrap_or_else(|| default_scopes(&caller));
     allow_scopes(&caller, scopes)?;
@@ -106,7 +109,7 @@ fn new_id(edge: &EdgeState) -> [u8; 16] {
     EventId::mint(EventId::ZERO, edge.environment.now(), edge.environment.bytes()).to_bytes()
 }
 
-/// The tenant of the request: the caller's own, or the one that an admin names.
+/// The tenant of a new key: the caller's own, or the one that an admin names.
 fn tenant_of(caller: &Caller, named: Option<TenantId>) -> Result<TenantId, ApiError> {
     match named {
         Some(named) if named != caller.tenant && !caller.is_admin() => {
@@ -123,53 +126,40 @@ fn default_scopes(caller: &Caller) -> Scopes {
     Scopes::tenant_default().iter().filter(|scope| own.allows(*scope)).collect()
 }
 
+fn allow(is_allowed: bool, message: impl Into<String>) -> Result<(), ApiError> {
+    if is_allowed { Ok(()) } else { Err(ApiError::new(ErrorCode::Forbidden, message)) }
+}
+
 fn allow_scopes(caller: &Caller, scopes: Scopes) -> Result<(), ApiError> {
-    if caller.key.key.scopes.covers(scopes) {
-        return Ok(());
-    }
-    Err(ApiError::new(ErrorCode::Forbidden, "a key cannot give scopes that it does not have"))
+    let is_allowed = caller.key.key.scopes.covers(scopes);
+    allow(is_allowed, "a key cannot give scopes that it does not have")
 }
 
 /// Only an admin can give a rate above the caller's own. A key without a rate has its tier's.
 fn allow_rate(caller: &Caller, rate: Option<u32>, default: u32) -> Result<(), ApiError> {
     let per_minute = |own| Rate::of(own, caller.key.tenant.tier, default).per_minute;
     let most = per_minute(caller.key.key.rate_limit_per_minute);
-    if caller.is_admin() || per_minute(rate) <= most {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        ErrorCode::Forbidden,
-        format!("only an admin can set a rate above {most} requests a minute"),
-    ))
+    let is_allowed = caller.is_admin() || per_minute(rate) <= most;
+    allow(is_allowed, format!("only an admin can set a rate above {most} requests a minute"))
 }
 
 /// Only an admin can rotate a key that lasts longer than the caller's own. So a key in its grace
 /// period cannot renew itself.
 fn allow_end(caller: &Caller, end: Option<Timestamp>) -> Result<(), ApiError> {
     let own = caller.key.key.ends_at();
-    if caller.is_admin() || own.is_none_or(|own| end.is_some_and(|end| end <= own)) {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        ErrorCode::Forbidden,
-        "only an admin can rotate a key that lasts longer than the caller's own",
-    ))
+    let is_allowed = caller.is_admin() || own.is_none_or(|own| end.is_some_and(|end| end <= own));
+    allow(is_allowed, "only an admin can rotate a key that lasts longer than the caller's own")
 }
 
 /// List the keys
 #[utoipa::path(
-    get,
-    path = "/v1/keys",
-    tag = "keys",
-    operation_id = "listKeys",
-    params((
-        "tenant_id" = Option<String>,
-        Query,
-        description = "Another tenant's keys, for an admin",
-    )),
+    get, path = "/v1/keys", tag = "keys", operation_id = "listKeys",
+    params(
+        ("tenant_id" = Option<String>, Query, description = "Another tenant's keys, for an admin"),
+    ),
     responses(
         (status = 200, description = "The keys, without their secrets", body = KeyList),
-        (status = 404, description = "There is no such tenant", body = ErrorBody),
+        (status = 404, description = "There is no such tenant"),
     ),
     security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
 )]
@@ -182,15 +172,8 @@ async fn list_keys(
     let mut faults = Faults::default();
     let named = query::once("tenant_id", &values, &mut faults);
     faults.check()?;
-    let named = named
-        .map(|text| TenantId::parse(text).map_err(|_| ApiError::not_found("tenant")))
-        .transpose()?;
-    let tenant = tenant_of(&caller, named)?;
-    let deadline = edge.deadline();
-    if tenant != caller.tenant && edge.access.get_tenant(&tenant, deadline).await?.is_none() {
-        return Err(ApiError::not_found("tenant"));
-    }
-    let rows = edge.access.list_keys(&tenant, deadline).await?;
+    let tenant = tenants::visible(&edge, &caller, named).await?;
+    let rows = edge.access.list_keys(&tenant, edge.deadline()).await?;
     let keys = rows.iter().map(|row| key_json(row, None)).collect();
     respond(StatusCode::OK, &KeyList { keys }, KEY_BYTES * rows.len() + 16)
 }
@@ -217,15 +200,12 @@ async fn reachable(edge: &EdgeState, caller: &Caller, id: [u8; 16]) -> Result<Ke
 /// Makes a successor with the same name, scopes and rate. The old key works on for the grace
 /// period.
 #[utoipa::path(
-    post,
-    path = "/v1/keys/{id}/rotate",
-    tag = "keys",
-    operation_id = "rotateKey",
+    post, path = "/v1/keys/{id}/rotate", tag = "keys", operation_id = "rotateKey",
     params(("id" = String, Path, description = "The key's id", format = "uuid")),
     request_body(content = Option<KeyRotation>, content_type = "application/json"),
     responses(
         (status = 201, description = "The new key, shown this once", body = Key),
-        (status = 409, description = "The tenant has as many keys as it may", body = ErrorBody),
+        (status = 409, description = "The tenant has as many keys as it may"),
     ),
     security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
 )]
@@ -236,9 +216,8 @@ async fn rotate_key(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = key_id(&id)?;
-    let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let asked = request::rotation(body.as_deref())?;
+    let body = JsonBody::read(request, &edge).await?;
+    let asked = request::rotation(body.optional())?;
     let grace = Duration::from_secs(asked.grace_seconds.unwrap_or(0).into());
     let old = reachable(&edge, &caller, id).await?;
     allow_scopes(&caller, old.scopes)?;
@@ -264,10 +243,7 @@ async fn rotate_key(
 ///
 /// Every node refuses it within a second.
 #[utoipa::path(
-    delete,
-    path = "/v1/keys/{id}",
-    tag = "keys",
-    operation_id = "revokeKey",
+    delete, path = "/v1/keys/{id}", tag = "keys", operation_id = "revokeKey",
     params(("id" = String, Path, description = "The key's id", format = "uuid")),
     responses((status = 204, description = "It is revoked")),
     security(("api_key" = ["keys:manage"]), ("bearer" = ["keys:manage"])),
@@ -279,9 +255,8 @@ async fn revoke_key(
 ) -> Result<StatusCode, ApiError> {
     let id = key_id(&id)?;
     let row = reachable(&edge, &caller, id).await?;
-    if row.scopes.allows(Scope::Admin) && !caller.is_admin() {
-        return Err(ApiError::new(ErrorCode::Forbidden, "only an admin can revoke an admin's key"));
-    }
+    let is_allowed = caller.is_admin() || !row.scopes.allows(Scope::Admin);
+    allow(is_allowed, "only an admin can revoke an admin's key")?;
     let revoked = edge.access.revoke_key(id, reach(&caller), edge.deadline()).await?;
     revoked.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| ApiError::not_found("key"))
 }

@@ -4,7 +4,8 @@
 //! - `OPENAPI-1`: every route is in the document, because a route is registered together with its
 //!   description.
 //! - `OPENAPI-2`: errors that follow from the kind of an operation (authenticated, with a body,
-//!   with an id in its path) are added here to all operations of that kind.
+//!   with an id in its path) are added here to all operations of that kind. An error that an
+//!   operation describes itself gets only its body here.
 //! - `OPENAPI-3`: `docs/openapi.json` equals this document; a test compares them
 //!   (`UPDATE_GOLDEN=1` rewrites the file).
 //! - `OPENAPI-4`: the example of a request is accepted, and the parser of a request reads every
@@ -20,15 +21,15 @@ use bytes::Bytes;
 use serde_json::json;
 use std::sync::{Arc, LazyLock};
 use triggers_protocol::ErrorCode;
-use triggers_protocol::api::Problem;
-use utoipa::openapi::content::ContentBuilder;
+use triggers_protocol::api::{ErrorBody, Problem};
+use utoipa::openapi::content::{Content, ContentBuilder};
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Schema,
     ServerBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
@@ -81,10 +82,15 @@ pub(crate) fn base() -> OpenApi {
     let header = ApiKey::Header(ApiKeyValue::with_description("X-API-Key", "An API key"));
     let bearer =
         HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
+    let mut schemas = vec![
+        (ErrorBody::name().into_owned(), ErrorBody::schema()),
+        (Problem::name().into_owned(), Problem::schema()),
+    ];
+    ErrorBody::schemas(&mut schemas);
     let components = ComponentsBuilder::new()
         .security_scheme("api_key", SecurityScheme::ApiKey(header))
         .security_scheme("bearer", SecurityScheme::Http(bearer))
-        .schema(Problem::name(), Problem::schema())
+        .schemas_from_iter(schemas)
         .build();
     OpenApiBuilder::new()
         .info(info)
@@ -122,25 +128,37 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 fn add_errors(operation: &mut Operation, has_id: bool) {
-    let authenticated = operation.security.as_ref().is_some_and(|schemes| schemes.len() > 1);
+    let is_authenticated = operation.security.as_ref().is_some_and(|schemes| schemes.len() > 1);
     let has_body = operation.request_body.is_some();
-    let parameters = operation.parameters.iter().flatten();
-    let is_read_by_us =
-        |place: &ParameterIn| matches!(place, ParameterIn::Query | ParameterIn::Header);
-    let has_parameters =
-        parameters.filter(|parameter| is_read_by_us(&parameter.parameter_in)).count() > 0;
+    let mut parameters = operation.parameters.iter().flatten();
+    let has_parameters = parameters.any(|parameter| {
+        matches!(parameter.parameter_in, ParameterIn::Query | ParameterIn::Header)
+    });
     let applies = |status| match status {
         400 => has_body || has_parameters,
-        401 | 403 | 429 => authenticated,
+        401 | 403 | 429 => is_authenticated,
         404 => has_id,
         408 | 413 | 415 => has_body,
         431 | 500 | 503 => true,
         _ => false,
     };
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && status.starts_with(['4', '5'])
+        {
+            response
+                .content
+                .insert("application/json".to_owned(), Content::new(schema("ErrorBody")));
+        }
+    }
     for status in statuses().into_iter().filter(|status| applies(*status)) {
         let reference = RefOr::Ref(Ref::from_response_name(response_name(status)));
         operation.responses.responses.entry(status.to_string()).or_insert(reference);
     }
+}
+
+fn schema(name: &str) -> Option<RefOr<Schema>> {
+    Some(RefOr::Ref(Ref::from_schema_name(name)))
 }
 
 fn response_name(status: u16) -> String {
@@ -151,8 +169,6 @@ fn response_name(status: u16) -> String {
 fn error_response(status: u16) -> Response {
     let codes: Vec<_> = ErrorCode::ALL.into_iter().filter(|code| code.status() == status).collect();
     let names: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
-    let schema =
-        |name: &str| Some(RefOr::<utoipa::openapi::Schema>::Ref(Ref::from_schema_name(name)));
     let mut content = ContentBuilder::new().schema(schema("ErrorBody"));
     for code in codes {
         let example = ExampleBuilder::new().value(Some(error_example(code))).build();

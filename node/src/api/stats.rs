@@ -4,18 +4,10 @@
 //! of the last minute on the node that owns the tenant. The node's own metrics are on the admin
 //! listener.
 
-use crate::http::authenticate::{Authorized, InboxRead};
-use crate::http::edge::EdgeState;
-use crate::http::error::ApiError;
-use crate::http::json::respond;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use crate::api::prelude::*;
 use triggers_actors::Statistics;
 use triggers_protocol::api::{Stats, StatsCounts};
 use triggers_protocol::{EventStatus, Timestamp};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// Approximate bytes of the response.
 const STATS_BYTES: usize = 384;
@@ -45,10 +37,7 @@ fn stats(statistics: &Statistics, now: Timestamp) -> Stats {
 
 /// Read a tenant's statistics
 #[utoipa::path(
-    get,
-    path = "/v1/stats",
-    tag = "inbox",
-    operation_id = "getStats",
+    get, path = "/v1/stats", tag = "inbox", operation_id = "getStats",
     responses((status = 200, description = "The tenant in numbers", body = Stats)),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),
 )]

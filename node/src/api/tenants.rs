@@ -9,22 +9,12 @@ pub(super) mod request;
 #[cfg(test)]
 mod tests;
 
-use super::cursor;
+use super::{cursor, read};
 use crate::access::Created;
-use crate::http::authenticate::{Admin, Authorized};
-use crate::http::body;
-use crate::http::body::query::{self, PathId};
-use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{RawQuery, Request, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use crate::api::prelude::*;
 use triggers_actors::model::rows::TenantRow;
-use triggers_protocol::api::{ErrorBody, NewTenant, Tenant, TenantList, TenantPatch};
+use triggers_protocol::api::{NewTenant, Tenant, TenantList, TenantPatch};
 use triggers_protocol::{ErrorCode, TenantId};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// Approximate bytes of one tenant's JSON.
 const TENANT_BYTES: usize = 512;
@@ -52,14 +42,11 @@ fn tenant_json(row: &TenantRow) -> Tenant {
 
 /// Make a tenant
 #[utoipa::path(
-    post,
-    path = "/v1/tenants",
-    tag = "tenants",
-    operation_id = "createTenant",
+    post, path = "/v1/tenants", tag = "tenants", operation_id = "createTenant",
     request_body(content = NewTenant, content_type = "application/json"),
     responses(
         (status = 201, description = "The tenant", body = Tenant),
-        (status = 409, description = "There is a tenant with that id", body = ErrorBody),
+        (status = 409, description = "There is a tenant with that id"),
     ),
     security(("api_key" = ["admin"]), ("bearer" = ["admin"])),
 )]
@@ -68,9 +55,8 @@ async fn create_tenant(
     _: Authorized<Admin>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let tenant = request::new_tenant(body.as_deref().unwrap_or_default())?;
+    let body = JsonBody::read(request, &edge).await?;
+    let tenant = request::new_tenant(body.required())?;
     let row = request::row(tenant, &edge.environment);
     match edge.access.create_tenant(row.clone(), edge.deadline()).await? {
         Created::Yes => respond(StatusCode::CREATED, &tenant_json(&row), TENANT_BYTES),
@@ -79,25 +65,17 @@ async fn create_tenant(
             format!("there is a tenant with the id {}", row.id),
         )),
         Created::NoTenant | Created::TooMany => {
-            Err(ApiError::internal("a tenant was refused like a key"))
+            Err(ApiError::internal("a new tenant was rejected like a new key"))
         }
     }
 }
 
 /// List the tenants
 #[utoipa::path(
-    get,
-    path = "/v1/tenants",
-    tag = "tenants",
-    operation_id = "listTenants",
+    get, path = "/v1/tenants", tag = "tenants", operation_id = "listTenants",
     params(
-        (
-            "limit" = Option<u32>,
-            Query,
-            description = "Tenants of the page; 50 if absent",
-            minimum = 1,
-            maximum = 200,
-        ),
+        ("limit" = Option<u32>, Query, description = "Tenants of the page; 50 if absent",
+         minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
     ),
     responses((status = 200, description = "The page", body = TenantList)),
@@ -109,18 +87,8 @@ async fn list_tenants(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let [limit, cursor] = query::parameters(query.as_deref(), ["limit", "cursor"]);
-    let limits = &edge.options.limits;
     let mut faults = Faults::default();
-    let limit = match query::once("limit", &limit, &mut faults) {
-        None => limits.page_events_default,
-        Some(text) => query::whole_number(text, limits.page_events_max).unwrap_or_else(|| {
-            faults.add(
-                "limit",
-                format!("must be a whole number from 1 to {}", limits.page_events_max),
-            );
-            1
-        }),
-    };
+    let limit = read::page_limit(&limit, &edge.options.limits, &mut faults);
     let cursor = query::once("cursor", &cursor, &mut faults);
     faults.check()?;
     let after = cursor.map(|text| cursor::open_tenant(&edge.cursor_secret, text)).transpose()?;
@@ -135,6 +103,23 @@ async fn list_tenants(
     )
 }
 
+/// The tenant that a query names: the caller's own if it names none. Only an admin can name
+/// another.
+///
+/// # Errors
+/// 404 if there is no such tenant or the caller cannot name it.
+pub(super) async fn visible(
+    edge: &Edge,
+    caller: &Caller,
+    named: Option<&str>,
+) -> Result<TenantId, ApiError> {
+    let Some(named) = named else { return Ok(caller.tenant.clone()) };
+    let tenant = TenantId::parse(named).map_err(|_| not_found())?;
+    let is_visible = tenant == caller.tenant
+        || caller.is_admin() && edge.access.get_tenant(&tenant, edge.deadline()).await?.is_some();
+    if is_visible { Ok(tenant) } else { Err(not_found()) }
+}
+
 /// The tenant id in a path; 404 if it is malformed.
 fn tenant_id(PathId(text): &PathId) -> Result<TenantId, ApiError> {
     TenantId::parse(text).map_err(|_| not_found())
@@ -146,10 +131,7 @@ fn not_found() -> ApiError {
 
 /// Read a tenant
 #[utoipa::path(
-    get,
-    path = "/v1/tenants/{id}",
-    tag = "tenants",
-    operation_id = "getTenant",
+    get, path = "/v1/tenants/{id}", tag = "tenants", operation_id = "getTenant",
     params(("id" = String, Path, description = "The tenant's id")),
     responses((status = 200, description = "The tenant", body = Tenant)),
     security(("api_key" = ["admin"]), ("bearer" = ["admin"])),
@@ -168,10 +150,7 @@ async fn get_tenant(
 ///
 /// Members that are absent stay as they are; `null` sets one back to its default.
 #[utoipa::path(
-    patch,
-    path = "/v1/tenants/{id}",
-    tag = "tenants",
-    operation_id = "updateTenant",
+    patch, path = "/v1/tenants/{id}", tag = "tenants", operation_id = "updateTenant",
     params(("id" = String, Path, description = "The tenant's id")),
     request_body(content = TenantPatch, content_type = "application/json"),
     responses((status = 200, description = "The tenant as it is now", body = Tenant)),
@@ -184,9 +163,8 @@ async fn update_tenant(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = tenant_id(&id)?;
-    let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let patch = request::tenant_patch(body.as_deref().unwrap_or_default())?;
+    let body = JsonBody::read(request, &edge).await?;
+    let patch = request::tenant_patch(body.required())?;
     let now = edge.environment.now();
     let change = move |row: &mut TenantRow| {
         request::apply(&patch, row);

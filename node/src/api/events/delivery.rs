@@ -1,4 +1,4 @@
-//! What a consumer does with one event: acknowledge it, give it back, extend its lease, replay it.
+//! What a consumer does with one event: acknowledge it, nack it, extend its lease, replay it.
 //!
 //! - `DELIVERY-REQUEST-1`: a token that is not that of a current lease is 409 and changes nothing,
 //!   whatever its text.
@@ -6,32 +6,20 @@
 //!
 //! The tenant's inbox checks the lease in the transaction that makes the change.
 
-use crate::api::event_json::respond_event;
-use crate::api::event_lookup::{event_id, missing, present};
-use crate::api::inbox::lease::{VISIBILITY_S, leased_event};
-use crate::api::lease_token;
-use crate::http::authenticate::{Authorized, Caller, InboxAck};
-use crate::http::body::members::members;
-use crate::http::body::query::PathId;
-use crate::http::body::{self, read_small_json};
-use crate::http::edge::{Edge, EdgeState};
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use crate::api::event::{event_id, missing, respond_event};
+use crate::api::inbox::lease::{VISIBILITY_TIMEOUT_SECONDS, leased_event, parsed_token};
+use crate::api::prelude::*;
+use crate::api::read;
 use std::time::Duration;
 use triggers_actors::model::operations::{self, Acknowledge, ExtendLease, Replay, Unchanged};
 use triggers_actors::model::rows::LeaseToken;
-use triggers_protocol::api::{
-    Acknowledgement, ErrorBody, EventJson, LeaseExtension, LeasedEvent, Nack,
-};
+use triggers_protocol::api::{Acknowledgement, EventJson, LeaseExtension, LeasedEvent, Nack};
 use triggers_protocol::{ErrorCode, Event, EventId};
 
 /// Maximum characters of a reason.
 const REASON_CHARACTERS_MAX: usize = 1_024;
 /// Maximum delay of the next attempt that a consumer can ask for, in seconds.
-const RETRY_AFTER_S_MAX: u64 = 86_400;
+const RETRY_AFTER_SECONDS_MAX: u64 = 86_400;
 
 const STALE: &str = "lease_token is not that of a current lease of the event";
 
@@ -39,16 +27,13 @@ const STALE: &str = "lease_token is not that of a current lease of the event";
 ///
 /// The event becomes `delivered`. Acknowledging it again answers the same.
 #[utoipa::path(
-    post,
-    path = "/v1/events/{id}/ack",
-    tag = "inbox",
-    operation_id = "acknowledgeEvent",
+    post, path = "/v1/events/{id}/ack", tag = "inbox", operation_id = "acknowledgeEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     request_body(content = Option<Acknowledgement>, content_type = "application/json"),
     responses(
         (status = 200, description = "The event, delivered", body = EventJson<'static>),
-        (status = 409, description = "The lease token is not the current one", body = ErrorBody),
-        (status = 410, description = "It was deleted", body = ErrorBody),
+        (status = 409, description = "The lease token is not the current one"),
+        (status = 410, description = "It was deleted"),
     ),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
 )]
@@ -59,10 +44,9 @@ pub(crate) async fn acknowledge_event(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = event_id(&id)?;
-    let (head, body) = request.into_parts();
-    let body = read_small_json(&head.headers, body, &edge).await?;
-    let asked = acknowledgement(body.as_deref())?;
-    let token = current_form(&edge, &caller, id, asked.lease_token).await?;
+    let body = JsonBody::read(request, &edge).await?;
+    let asked = acknowledgement(body.optional())?;
+    let token = checked_token(&edge, &caller, id, asked.lease_token).await?;
     let acknowledge = Acknowledge { id, token };
     let event = edge.router.change(&caller.tenant, acknowledge, edge.deadline()).await?;
     respond_event(StatusCode::OK, &changed(event, STALE)?)
@@ -73,24 +57,14 @@ pub(crate) async fn acknowledge_event(
 /// The attempt counts as failed. The next one is due by the retry policy, or after
 /// `retry_after_seconds`; after the last one the event is `failed`.
 #[utoipa::path(
-    post,
-    path = "/v1/events/{id}/nack",
-    tag = "inbox",
-    operation_id = "refuseEvent",
+    post, path = "/v1/events/{id}/nack", tag = "inbox", operation_id = "refuseEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     request_body(content = Option<Nack>, content_type = "application/json"),
     responses(
-        (
-            status = 200,
-            description = "The event, waiting for its next attempt or failed",
-            body = EventJson<'static>,
-        ),
-        (
-            status = 409,
-            description = "It is not leased, or the token is not the current one",
-            body = ErrorBody,
-        ),
-        (status = 410, description = "It was deleted", body = ErrorBody),
+        (status = 200, description = "The event, waiting for its next attempt or failed",
+         body = EventJson<'static>),
+        (status = 409, description = "It is not leased, or the token is not the current one"),
+        (status = 410, description = "It was deleted"),
     ),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
 )]
@@ -101,10 +75,9 @@ pub(crate) async fn nack_event(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = event_id(&id)?;
-    let (head, body) = request.into_parts();
-    let body = read_small_json(&head.headers, body, &edge).await?;
-    let Nack { reason, retry_after_seconds, lease_token } = nack(body.as_deref())?;
-    let token = current_form(&edge, &caller, id, lease_token).await?;
+    let body = JsonBody::read(request, &edge).await?;
+    let Nack { reason, retry_after_seconds, lease_token } = nack(body.optional())?;
+    let token = checked_token(&edge, &caller, id, lease_token).await?;
     let retry_after = retry_after_seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let nack = operations::Nack { id, token, reason, retry_after };
     let event = edge.router.change(&caller.tenant, nack, edge.deadline()).await?;
@@ -116,16 +89,13 @@ pub(crate) async fn nack_event(
 ///
 /// The lease ends `visibility_timeout_seconds` from now.
 #[utoipa::path(
-    post,
-    path = "/v1/events/{id}/lease",
-    tag = "inbox",
-    operation_id = "extendLease",
+    post, path = "/v1/events/{id}/lease", tag = "inbox", operation_id = "extendLease",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     request_body(content = LeaseExtension, content_type = "application/json"),
     responses(
         (status = 200, description = "The event with its token", body = LeasedEvent<'static>),
-        (status = 409, description = "The lease token is not the current one", body = ErrorBody),
-        (status = 410, description = "It was deleted", body = ErrorBody),
+        (status = 409, description = "The lease token is not the current one"),
+        (status = 410, description = "It was deleted"),
     ),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
 )]
@@ -136,11 +106,10 @@ pub(crate) async fn extend_lease(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = event_id(&id)?;
-    let (head, body) = request.into_parts();
-    let body = read_small_json(&head.headers, body, &edge).await?;
-    let asked = extension(body.as_deref().unwrap_or_default())?;
+    let body = JsonBody::read(request, &edge).await?;
+    let asked = extension(body.required())?;
     let visibility = Duration::from_secs(asked.visibility_timeout_seconds.into());
-    let token = current_form(&edge, &caller, id, Some(asked.lease_token))
+    let token = checked_token(&edge, &caller, id, Some(asked.lease_token))
         .await?
         .ok_or_else(|| conflict(STALE))?;
     let extend = ExtendLease { id, token, visibility };
@@ -155,19 +124,13 @@ pub(crate) async fn extend_lease(
 /// A failed or delivered event becomes `queued` if a subscription selects it, else `received`. Its
 /// attempts are kept, and the retry policy begins anew.
 #[utoipa::path(
-    post,
-    path = "/v1/events/{id}/replay",
-    tag = "inbox",
-    operation_id = "replayEvent",
+    post, path = "/v1/events/{id}/replay", tag = "inbox", operation_id = "replayEvent",
     params(("id" = String, Path, description = "The event's id", format = "uuid")),
     responses(
-        (
-            status = 202,
-            description = "The event, which waits for its delivery",
-            body = EventJson<'static>,
-        ),
-        (status = 409, description = "It is neither failed nor delivered", body = ErrorBody),
-        (status = 410, description = "It was deleted", body = ErrorBody),
+        (status = 202, description = "The event, which waits for its delivery",
+         body = EventJson<'static>),
+        (status = 409, description = "It is neither failed nor delivered"),
+        (status = 410, description = "It was deleted"),
     ),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
 )]
@@ -182,7 +145,7 @@ pub(crate) async fn replay_event(
     respond_event(StatusCode::ACCEPTED, &changed(event, conflict)?)
 }
 
-/// The event after a change, or the error if nothing was changed.
+/// The event after a change, or the error that says why nothing was changed.
 fn changed(event: Result<Event, Unchanged>, message: &str) -> Result<Event, ApiError> {
     event.map_err(|unchanged| match unchanged {
         Unchanged::Conflict => conflict(message),
@@ -194,52 +157,49 @@ fn conflict(message: &str) -> ApiError {
     ApiError::new(ErrorCode::Conflict, message)
 }
 
-/// The lease token of a text. A malformed one is 409 like that of an ended lease, unless the event
-/// does not exist: `DELIVERY-REQUEST-2`.
-async fn current_form(
+/// Parses a lease token. A malformed one is 409 like that of an ended lease, unless the event does
+/// not exist: `DELIVERY-REQUEST-2`.
+async fn checked_token(
     edge: &Edge,
     caller: &Caller,
     id: EventId,
     text: Option<String>,
 ) -> Result<Option<LeaseToken>, ApiError> {
     let Some(text) = text else { return Ok(None) };
-    if let Some(token) = lease_token::parse(&text) {
+    if let Some(token) = parsed_token(&text) {
         return Ok(Some(token));
     }
-    present(edge.router.find(&caller.tenant, id, edge.deadline()).await?)?;
+    edge.router.find(&caller.tenant, id, edge.deadline()).await?.map_err(missing)?;
     Err(conflict(STALE))
 }
 
-/// Reads the body of an acknowledgement, if there is one.
+/// Reads the body of an acknowledgement.
 ///
 /// # Errors
 /// 400 that names the fault.
-pub(in crate::api) fn acknowledgement(body: Option<&[u8]>) -> Result<Acknowledgement, ApiError> {
-    let mut faults = Faults::default();
-    let text = body.map_or(Ok("{}"), body::text)?;
-    let [lease_token] = members(text, ["lease_token"], &mut faults)?;
-    let lease_token = lease_token.owned_text(&mut faults);
-    faults.check().map(|()| Acknowledgement { lease_token })
+pub(in crate::api) fn acknowledgement(body: &[u8]) -> Result<Acknowledgement, ApiError> {
+    read::object(body, ["lease_token"], |[lease_token], faults| Acknowledgement {
+        lease_token: lease_token.owned_text(faults),
+    })
 }
 
-/// Reads the body of a nack, if there is one.
+/// Reads the body of a nack.
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(in crate::api) fn nack(body: Option<&[u8]>) -> Result<Nack, ApiError> {
-    let mut faults = Faults::default();
+pub(in crate::api) fn nack(body: &[u8]) -> Result<Nack, ApiError> {
     let names = ["reason", "retry_after_seconds", "lease_token"];
-    let text = body.map_or(Ok("{}"), body::text)?;
-    let [reason, retry_after, token] = members(text, names, &mut faults)?;
-    let nack = Nack {
-        lease_token: token.owned_text(&mut faults),
-        reason: reason.owned_text(&mut faults),
-        retry_after_seconds: retry_after.whole_number(&mut faults, 0..=RETRY_AFTER_S_MAX),
-    };
-    if nack.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARACTERS_MAX) {
-        faults.add("reason", format!("must have at most {REASON_CHARACTERS_MAX} characters"));
-    }
-    faults.check().map(|()| nack)
+    read::object(body, names, |[reason, retry_after, token], faults| {
+        let nack = Nack {
+            lease_token: token.owned_text(faults),
+            reason: reason.owned_text(faults),
+            retry_after_seconds: retry_after.whole_number(faults, 0..=RETRY_AFTER_SECONDS_MAX),
+        };
+        if nack.reason.as_ref().is_some_and(|text| text.chars().count() > REASON_CHARACTERS_MAX) {
+            faults.add("reason", format!("must have at most {REASON_CHARACTERS_MAX} characters"));
+        }
+        nack
+    })
 }
 
 /// Reads the body of an extension.
@@ -247,18 +207,17 @@ pub(in crate::api) fn nack(body: Option<&[u8]>) -> Result<Nack, ApiError> {
 /// # Errors
 /// 400 that names every fault.
 pub(in crate::api) fn extension(body: &[u8]) -> Result<LeaseExtension, ApiError> {
-    let mut faults = Faults::default();
-    let [token, visibility] =
-        members(body::text(body)?, ["lease_token", "visibility_timeout_seconds"], &mut faults)?;
-    token.required(&mut faults);
-    visibility.required(&mut faults);
-    let extension = LeaseExtension {
-        lease_token: token.owned_text(&mut faults).unwrap_or_default(),
-        visibility_timeout_seconds: visibility
-            .whole_number(&mut faults, VISIBILITY_S)
-            .unwrap_or_default(),
-    };
-    faults.check().map(|()| extension)
+    let names = ["lease_token", "visibility_timeout_seconds"];
+    read::object(body, names, |[token, timeout], faults| {
+        token.required(faults);
+        timeout.required(faults);
+        LeaseExtension {
+            lease_token: token.owned_text(faults).unwrap_or_default(),
+            visibility_timeout_seconds: timeout
+                .whole_number(faults, VISIBILITY_TIMEOUT_SECONDS)
+                .unwrap_or_default(),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -272,34 +231,30 @@ mod tests {
 
     #[test]
     fn a_lease_token_is_a_string_or_not_there() {
-        let given = |body: Option<&[u8]>| acknowledgement(body).unwrap().lease_token;
-        assert_eq!(given(None), None);
+        let given = |body: &[u8]| acknowledgement(body).unwrap().lease_token;
         for none in [&b"{}"[..], br#"{"lease_token":null}"#, br#"{"other":1}"#] {
-            assert_eq!(given(Some(none)), None);
+            assert_eq!(given(none), None);
         }
-        assert_eq!(given(Some(br#"{"lease_token":"x"}"#)).as_deref(), Some("x"));
-        assert_eq!(
-            fields(acknowledgement(Some(br#"{"lease_token":1}"#)).unwrap_err()),
-            ["lease_token"]
-        );
-        assert_eq!(acknowledgement(Some(b"nonsense")).unwrap_err().code, ErrorCode::InvalidJson);
+        assert_eq!(given(br#"{"lease_token":"x"}"#).as_deref(), Some("x"));
+        assert_eq!(fields(acknowledgement(br#"{"lease_token":1}"#).unwrap_err()), ["lease_token"]);
+        assert_eq!(acknowledgement(b"nonsense").unwrap_err().code, ErrorCode::InvalidJson);
     }
 
     #[test]
     fn a_nack_has_bounds() {
-        let asked = nack(Some(br#"{"reason":"later","retry_after_seconds":0}"#)).unwrap();
+        let asked = nack(br#"{"reason":"later","retry_after_seconds":0}"#).unwrap();
         assert_eq!((asked.reason.as_deref(), asked.retry_after_seconds), (Some("later"), Some(0)));
-        assert!(nack(None).unwrap().retry_after_seconds.is_none());
+        assert!(nack(b"{}").unwrap().retry_after_seconds.is_none());
         let long = format!(
             r#"{{"reason":"{}","retry_after_seconds":86401,"lease_token":[]}}"#,
             "ä".repeat(1_025)
         );
         assert_eq!(
-            fields(nack(Some(long.as_bytes())).unwrap_err()),
+            fields(nack(long.as_bytes()).unwrap_err()),
             ["lease_token", "retry_after_seconds", "reason"]
         );
         let fits = format!(r#"{{"reason":"{}"}}"#, "ä".repeat(1_024));
-        assert!(nack(Some(fits.as_bytes())).is_ok());
+        assert!(nack(fits.as_bytes()).is_ok());
     }
 
     #[test]

@@ -3,17 +3,10 @@
 //! - `ACK-1`: the response is 200 and has a result for each id, in the order of the request.
 //! - `ACK-2`: an id that is not a UUID, or is another tenant's, is not found.
 
-use crate::api::event_lookup::missing;
+use crate::api::event::missing;
 use crate::api::ingest::batch_answer::item_error;
-use crate::http::authenticate::{Authorized, InboxAck};
-use crate::http::body;
-use crate::http::body::members::members;
-use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use crate::api::prelude::*;
+use crate::api::read;
 use triggers_actors::model::inbox::Missing;
 use triggers_protocol::api::{AcknowledgeAnswer, AcknowledgeResult, Acknowledgements};
 use triggers_protocol::{EventId, EventStatus};
@@ -23,10 +16,7 @@ const RESULT_BYTES: usize = 80;
 
 /// Acknowledge up to 1,000 events
 #[utoipa::path(
-    post,
-    path = "/v1/events/acknowledge/batch",
-    tag = "inbox",
-    operation_id = "acknowledgeEvents",
+    post, path = "/v1/events/acknowledge/batch", tag = "inbox", operation_id = "acknowledgeEvents",
     request_body(content = Acknowledgements, content_type = "application/json"),
     responses((status = 200, description = "What became of each", body = AcknowledgeAnswer)),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
@@ -36,11 +26,9 @@ pub(crate) async fn acknowledge_events(
     Authorized(caller, _): Authorized<InboxAck>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let body = JsonBody::read(request, &edge).await?;
     let ids_max = edge.options.limits.batch_events_max;
-    let Acknowledgements { event_ids } =
-        acknowledgements(body.as_deref().unwrap_or_default(), ids_max)?;
+    let Acknowledgements { event_ids } = acknowledgements(body.required(), ids_max)?;
     let parsed: Vec<_> = event_ids.iter().map(|text| EventId::parse(text).ok()).collect();
     let known: Vec<_> = parsed.iter().copied().flatten().collect();
     let results = if known.is_empty() {
@@ -49,27 +37,20 @@ pub(crate) async fn acknowledge_events(
         edge.router.acknowledge_all(&caller.tenant, &known, edge.deadline()).await?
     };
     let mut results = results.into_iter();
-    let outcomes: Vec<Result<EventStatus, ApiError>> = parsed
-        .iter()
-        .map(|id| id.and_then(|_| results.next()).unwrap_or(Err(Missing::NotFound)))
-        .map(|result| result.map(|()| EventStatus::Delivered).map_err(missing))
-        .collect();
-    answer(event_ids, &outcomes)
-}
-
-fn answer(
-    event_ids: Vec<String>,
-    outcomes: &[Result<EventStatus, ApiError>],
-) -> Result<Response, ApiError> {
-    let success_count = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    let count = event_ids.len();
-    let results = event_ids.into_iter().zip(outcomes).map(|(event_id, outcome)| match outcome {
-        Ok(status) => AcknowledgeResult::Delivered { event_id, status: *status },
-        Err(error) => AcknowledgeResult::Rejected { event_id, error: item_error(error) },
-    });
-    let failure_count = outcomes.len() - success_count;
-    let answer = AcknowledgeAnswer { success_count, failure_count, results: results.collect() };
-    respond(StatusCode::OK, &answer, RESULT_BYTES * count + 64)
+    let answer_of = |(event_id, id): (_, Option<EventId>)| {
+        let outcome = id.and_then(|_| results.next()).unwrap_or(Err(Missing::NotFound));
+        match outcome.map_err(missing) {
+            Ok(()) => AcknowledgeResult::Delivered { event_id, status: EventStatus::Delivered },
+            Err(error) => AcknowledgeResult::Rejected { event_id, error: item_error(&error) },
+        }
+    };
+    let results: Vec<_> = event_ids.into_iter().zip(parsed).map(answer_of).collect();
+    let is_delivered = |result: &&_| matches!(result, AcknowledgeResult::Delivered { .. });
+    let success_count = results.iter().filter(is_delivered).count();
+    let failure_count = results.len() - success_count;
+    let bytes_hint = RESULT_BYTES * results.len() + 64;
+    let answer = AcknowledgeAnswer { success_count, failure_count, results };
+    respond(StatusCode::OK, &answer, bytes_hint)
 }
 
 /// Reads the body of a request; it has 1 to `ids_max` ids.
@@ -80,19 +61,18 @@ pub(in crate::api) fn acknowledgements(
     body: &[u8],
     ids_max: usize,
 ) -> Result<Acknowledgements, ApiError> {
-    let mut faults = Faults::default();
-    let [event_ids] = members(body::text(body)?, ["event_ids"], &mut faults)?;
-    let given = event_ids.required(&mut faults);
-    let ids: Option<Vec<String>> =
-        given.and_then(|_| event_ids.decoded(&mut faults, "must be an array of strings"));
-    match ids.as_ref().map(Vec::len) {
-        Some(0) => faults.add("event_ids", "must have at least one id"),
-        Some(count) if count > ids_max => {
-            faults.add("event_ids", format!("must have at most {ids_max} ids, but has {count}"));
+    read::object(body, ["event_ids"], |[member], faults| {
+        let given = member.required(faults);
+        let ids: Option<Vec<String>> =
+            given.and_then(|_| member.decoded(faults, "must be an array of strings"));
+        let count = ids.as_ref().map(Vec::len);
+        if count == Some(0) {
+            faults.add(member.name, "must have at least one id");
+        } else if let Some(count) = count.filter(|count| *count > ids_max) {
+            faults.add(member.name, format!("must have at most {ids_max} ids, but has {count}"));
         }
-        _ => {}
-    }
-    faults.check().map(|()| Acknowledgements { event_ids: ids.unwrap_or_default() })
+        Acknowledgements { event_ids: ids.unwrap_or_default() }
+    })
 }
 
 #[cfg(test)]

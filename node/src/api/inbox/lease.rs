@@ -4,23 +4,16 @@
 //! - `LEASE-EDGE-2`: a wait ends early enough for its last lease to complete within the request's
 //!   time.
 //! - `LEASE-EDGE-3`: a key that is revoked during a wait leases nothing a second later.
+//! - `LEASE-TOKEN-1`: [`parsed_token`] reads what [`token_text`] writes: 32 hexadecimal digits.
+//! - `LEASE-TOKEN-2`: any other text is answered like the token of a lease that has ended.
 //!
 //! A lease is a commit, and a commit of a tenant wakes all consumers that wait for it. So a woken
 //! consumer reads before it leases: otherwise two consumers of an empty inbox would keep waking
 //! each other. Once a second it leases without reading, for events whose next attempt is due.
 
-use super::patterns;
-use crate::api::event_json;
-use crate::api::lease_token;
-use crate::http::authenticate::{Authorized, Caller, InboxAck};
-use crate::http::body;
-use crate::http::body::members::members;
-use crate::http::edge::{Edge, EdgeState};
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use super::{patterns, received};
+use crate::api::prelude::*;
+use crate::api::{event, read};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -29,12 +22,12 @@ use triggers_actors::model::operations::{Lease, Leased};
 use triggers_actors::model::rows::LeaseToken;
 use triggers_cluster_config::LimitOptions;
 use triggers_protocol::api::{LeaseAnswer, LeaseRequest, LeasedEvent};
-use triggers_protocol::{Event, EventId, EventStatus, Scope};
+use triggers_protocol::{Event, EventId, Scope};
 
-/// Bounds of the time that a consumer may hold an event, in seconds.
-pub(crate) const VISIBILITY_S: RangeInclusive<u64> = 1..=43_200;
-const VISIBILITY_DEFAULT_S: u32 = 30;
-const WAIT_S: RangeInclusive<u64> = 0..=20;
+/// Bounds of the time for which a lease hides an event from other consumers.
+pub(crate) const VISIBILITY_TIMEOUT_SECONDS: RangeInclusive<u64> = 1..=43_200;
+const VISIBILITY_TIMEOUT_SECONDS_DEFAULT: u32 = 30;
+const WAIT_SECONDS: RangeInclusive<u64> = 0..=20;
 /// Longest time within a wait without a lease.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest time between two reads within a wait, however much is committed.
@@ -50,7 +43,19 @@ pub(crate) fn leased_event<'a>(
     event: &'a Event,
     token: &LeaseToken,
 ) -> Result<LeasedEvent<'a>, ApiError> {
-    Ok(LeasedEvent::new(event_json::complete(event)?, lease_token::text(token)))
+    Ok(LeasedEvent::new(event::json(event)?, token_text(token)))
+}
+
+/// The text of a token.
+fn token_text(token: &LeaseToken) -> String {
+    format!("{:032x}", u128::from_be_bytes(*token))
+}
+
+/// The token of a text; `None` if it is not the text of a token.
+pub(crate) fn parsed_token(text: &str) -> Option<LeaseToken> {
+    let fits = text.len() == 32
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    u128::from_str_radix(text, 16).ok().filter(|_| fits).map(u128::to_be_bytes)
 }
 
 fn seconds(count: u32) -> Duration {
@@ -63,10 +68,7 @@ fn seconds(count: u32) -> Duration {
 /// back, or until the time is over, when the attempt counts as failed and the retry policy applies.
 /// With `wait_seconds` the answer comes as soon as there is an event.
 #[utoipa::path(
-    post,
-    path = "/v1/inbox/lease",
-    tag = "inbox",
-    operation_id = "leaseEvents",
+    post, path = "/v1/inbox/lease", tag = "inbox", operation_id = "leaseEvents",
     request_body(content = Option<LeaseRequest>, content_type = "application/json"),
     responses((status = 200, description = "The leased events", body = LeaseAnswer<'static>)),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
@@ -76,19 +78,19 @@ pub(crate) async fn lease_events(
     Authorized(caller, _): Authorized<InboxAck>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (last_start, deadline) = (edge.last_start(), edge.deadline());
-    let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, &edge).await?;
+    let body = JsonBody::read(request, &edge).await?;
     let limits = &edge.options.limits;
-    let asked = read_request(body.as_deref(), limits)?;
+    let asked = read_request(body.optional(), limits)?;
     let wait = seconds(asked.wait_seconds.unwrap_or(0));
     let request = Lease {
         limit: asked.limit.map_or(limits.page_events_default, |limit| limit as usize),
         event_types: asked.event_types.unwrap_or_default(),
-        visibility: seconds(asked.visibility_timeout_seconds.unwrap_or(VISIBILITY_DEFAULT_S)),
+        visibility: seconds(
+            asked.visibility_timeout_seconds.unwrap_or(VISIBILITY_TIMEOUT_SECONDS_DEFAULT),
+        ),
     };
-    let poll = Poll { edge: &edge, caller: &caller, request, deadline };
-    let leased = poll.lease_until((Instant::now() + wait).min(last_start)).await?;
+    let poll = LongPoll { edge: &edge, caller: &caller, request };
+    let leased = poll.lease_until((Instant::now() + wait).min(edge.last_start())).await?;
     let events = leased.iter().map(|leased| leased_event(&leased.event, &leased.token));
     let events: Vec<_> = events.collect::<Result<_, _>>()?;
     let bytes_hint = events.iter().map(LeasedEvent::bytes_hint).sum::<usize>() + 16;
@@ -96,21 +98,17 @@ pub(crate) async fn lease_events(
 }
 
 /// A request that leases events, or waits for them.
-struct Poll<'a> {
+struct LongPoll<'a> {
     edge: &'a Edge,
     caller: &'a Caller,
     request: Lease,
-    deadline: Instant,
 }
 
-impl Poll<'_> {
+impl LongPoll<'_> {
     async fn lease_until(&self, end: Instant) -> Result<Vec<Leased>, ApiError> {
+        let (router, tenant) = (&self.edge.router, &self.caller.tenant);
         loop {
-            let leased = self
-                .edge
-                .router
-                .execute(&self.caller.tenant, self.request.clone(), self.deadline)
-                .await?;
+            let leased = router.execute(tenant, self.request.clone(), self.edge.deadline()).await?;
             if !leased.is_empty() || !self.wait(end).await? {
                 return Ok(leased);
             }
@@ -139,66 +137,50 @@ impl Poll<'_> {
     }
 
     async fn sees_an_event(&self) -> Result<bool, ApiError> {
+        let event_types = self.request.event_types.clone();
         let query = PageQuery {
-            status: EventStatus::Received,
-            after: EventId::ZERO,
-            limit: 1,
-            event_types: self.request.event_types.clone(),
-            from: None,
-            to: None,
-            scan_rows_max: READ_ROWS_MAX,
             page_bytes_max: 1,
+            ..received(EventId::ZERO, 1, event_types, READ_ROWS_MAX)
         };
-        Ok(!self
-            .edge
-            .router
-            .list(&self.caller.tenant, query, self.deadline)
-            .await?
-            .events
-            .is_empty())
+        let page = self.edge.router.list(&self.caller.tenant, query, self.edge.deadline()).await?;
+        Ok(!page.events.is_empty())
     }
 }
 
-/// Reads the body of a request; without one every member is absent.
+/// Reads the body of a request; every member is optional.
 ///
 /// # Errors
 /// 400 that names every fault.
 pub(in crate::api) fn read_request(
-    body: Option<&[u8]>,
+    body: &[u8],
     limits: &LimitOptions,
 ) -> Result<LeaseRequest, ApiError> {
-    let mut faults = Faults::default();
     let names = ["limit", "event_types", "visibility_timeout_seconds", "wait_seconds"];
-    let text = body.map_or(Ok("{}"), body::text)?;
-    let [limit, event_types, visibility, wait] = members(text, names, &mut faults)?;
     let limit_max = u64::try_from(limits.page_events_max).unwrap_or(u64::MAX);
-    let request = LeaseRequest {
-        limit: limit.whole_number(&mut faults, 1..=limit_max),
-        visibility_timeout_seconds: visibility.whole_number(&mut faults, VISIBILITY_S),
-        wait_seconds: wait.whole_number(&mut faults, WAIT_S),
+    read::object(body, names, |[limit, event_types, timeout, wait], faults| LeaseRequest {
+        limit: limit.whole_number(faults, 1..=limit_max),
+        visibility_timeout_seconds: timeout.whole_number(faults, VISIBILITY_TIMEOUT_SECONDS),
+        wait_seconds: wait.whole_number(faults, WAIT_SECONDS),
         event_types: event_types
-            .decoded::<Vec<String>>(&mut faults, "must be an array of strings")
-            .map(|types| patterns("event_types", types.iter().map(String::as_str), &mut faults)),
-    };
-    faults.check().map(|()| request)
+            .decoded::<Vec<String>>(faults, "must be an array of strings")
+            .map(|types| patterns("event_types", types.iter().map(String::as_str), faults)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn parsed(body: &str) -> Result<LeaseRequest, ApiError> {
-        read_request(Some(body.as_bytes()), &LimitOptions::default())
+        read_request(body.as_bytes(), &LimitOptions::default())
     }
 
     #[test]
     fn nothing_is_required() {
         let none = serde_json::json!({});
-        for request in [
-            read_request(None, &LimitOptions::default()).unwrap(),
-            parsed(r#"{"limit":null,"unknown":1}"#).unwrap(),
-        ] {
-            assert_eq!(serde_json::to_value(request).unwrap(), none);
+        for body in ["{}", r#"{"limit":null,"unknown":1}"#] {
+            assert_eq!(serde_json::to_value(parsed(body).unwrap()).unwrap(), none);
         }
     }
 
@@ -210,5 +192,28 @@ mod tests {
             parsed(body).unwrap_err().details.into_iter().map(|detail| detail.field).collect();
         assert_eq!(fields, ["limit", "visibility_timeout_seconds", "wait_seconds", "event_types"]);
         assert!(parsed(r#"{"event_types":"a.b"}"#).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(token: [u8; 16]) {
+            prop_assert_eq!(parsed_token(&token_text(&token)), Some(token));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_tokens() {
+        let good = "0123456789abcdef0123456789abcdef";
+        assert!(parsed_token(good).is_some());
+        for bad in [
+            "",
+            "x",
+            &good[1..],
+            &format!("{good}0"),
+            &good.to_uppercase(),
+            &format!("+{}", &good[1..]),
+        ] {
+            assert_eq!(parsed_token(bad), None, "{bad}");
+        }
     }
 }

@@ -4,19 +4,12 @@
 //! - `POLL-1`: the newest event comes first.
 //! - `POLL-2`: polling neither leases nor acknowledges an event.
 
-use super::{PAGE_BYTES_MAX, patterns};
-use crate::api::event_json;
-use crate::http::authenticate::{Authorized, InboxRead};
-use crate::http::body::query::{self, Value};
-use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
-use axum::response::Response;
-use triggers_actors::model::inbox::{PageQuery, newest_first};
+use super::{parsed_event_types, received};
+use crate::api::prelude::*;
+use crate::api::{event, read};
+use triggers_actors::model::inbox::newest_first;
+use triggers_protocol::EventTypePattern;
 use triggers_protocol::api::PolledEvent;
-use triggers_protocol::{EventStatus, EventTypePattern};
 
 /// Maximum events of one response.
 const EVENTS_MAX: usize = 50;
@@ -26,25 +19,13 @@ const EVENTS_MAX: usize = 50;
 /// For polling triggers: a bare array of received events, newest first, each with an `id` to tell
 /// it from others.
 #[utoipa::path(
-    get,
-    path = "/v1/triggers/poll",
-    tag = "inbox",
-    operation_id = "pollEvents",
+    get, path = "/v1/triggers/poll", tag = "inbox", operation_id = "pollEvents",
     params(
-        (
-            "event_type" = Option<Vec<String>>,
-            Query,
-            description = "An event type, or a prefix such as `order.*`; repeatable, any of them",
-            style = Form,
-            explode,
-        ),
-        (
-            "limit" = Option<u32>,
-            Query,
-            description = "Events at most; 50 if absent",
-            minimum = 1,
-            maximum = 50,
-        ),
+        ("event_type" = Option<Vec<String>>, Query,
+         description = "An event type, or a prefix such as `order.*`; repeatable, any of them",
+         style = Form, explode),
+        ("limit" = Option<u32>, Query, description = "Events at most; 50 if absent", minimum = 1,
+         maximum = 50),
     ),
     responses((status = 200, description = "The newest events", body = Vec<PolledEvent<'static>>)),
     security(("api_key" = ["inbox:read"]), ("bearer" = ["inbox:read"])),
@@ -55,18 +36,10 @@ pub(crate) async fn poll_events(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let (event_types, limit) = selection(query.as_deref())?;
-    let query = PageQuery {
-        status: EventStatus::Received,
-        after: newest_first(),
-        limit,
-        event_types,
-        from: None,
-        to: None,
-        scan_rows_max: edge.options.broker.scan_rows_max,
-        page_bytes_max: PAGE_BYTES_MAX,
-    };
+    let scan_rows_max = edge.options.broker.scan_rows_max;
+    let query = received(newest_first(), limit, event_types, scan_rows_max);
     let page = edge.router.list(&caller.tenant, query, edge.deadline()).await?;
-    let events: Vec<_> = page.events.iter().map(event_json::complete).collect::<Result<_, _>>()?;
+    let events: Vec<_> = page.events.iter().map(event::json).collect::<Result<_, _>>()?;
     let bytes_hint = events.iter().map(|event| event.bytes_hint() + 64).sum();
     let events: Vec<_> = events.into_iter().map(PolledEvent::from).collect();
     respond(StatusCode::OK, &events, bytes_hint)
@@ -75,15 +48,9 @@ pub(crate) async fn poll_events(
 fn selection(query: Option<&str>) -> Result<(Vec<EventTypePattern>, usize), ApiError> {
     let [event_types, limit] = query::parameters(query, ["event_type", "limit"]);
     let mut faults = Faults::default();
-    let event_types = patterns("event_type", event_types.iter().map(Value::as_str), &mut faults);
-    let limit = query::once("limit", &limit, &mut faults).map_or(Some(EVENTS_MAX), |text| {
-        let limit = query::whole_number(text, EVENTS_MAX);
-        if limit.is_none() {
-            faults.add("limit", format!("must be a whole number from 1 to {EVENTS_MAX}"));
-        }
-        limit
-    });
-    faults.check().map(|()| (event_types, limit.unwrap_or(EVENTS_MAX)))
+    let event_types = parsed_event_types(&event_types, &mut faults);
+    let limit = read::limit(&limit, EVENTS_MAX, EVENTS_MAX, &mut faults);
+    faults.check().map(|()| (event_types, limit))
 }
 
 #[cfg(test)]

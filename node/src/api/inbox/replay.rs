@@ -7,17 +7,10 @@
 //! - `REPLAY-3`: the cursor continues behind the events that were read, so that an event which is
 //!   delivered quickly is not replayed twice.
 
-use super::PAGE_BYTES_MAX;
-use crate::api::cursor;
-use crate::http::authenticate::{Authorized, Caller, InboxAck};
-use crate::http::body;
-use crate::http::body::members::members;
-use crate::http::edge::{Edge, EdgeState};
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use super::received;
+use crate::api::cursor::{self, EventList};
+use crate::api::prelude::*;
+use crate::api::read;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use triggers_actors::BrokerError;
@@ -30,15 +23,14 @@ use triggers_protocol::{EventId, EventStatus, EventTypePattern, Timestamp};
 const EVENTS_MAX: u64 = 10_000;
 /// Number of events that are charged and replayed together.
 const STEP: usize = 50;
+/// Approximate bytes of the response.
+const ANSWER_BYTES: usize = 128;
 
 /// Deliver many events again
 ///
 /// At most 10,000 in one request. Each costs an event token.
 #[utoipa::path(
-    post,
-    path = "/v1/inbox/replay",
-    tag = "inbox",
-    operation_id = "replayInbox",
+    post, path = "/v1/inbox/replay", tag = "inbox", operation_id = "replayInbox",
     request_body(content = InboxReplay, content_type = "application/json"),
     responses((status = 202, description = "How many were replayed", body = ReplayAnswer)),
     security(("api_key" = ["inbox:ack"]), ("bearer" = ["inbox:ack"])),
@@ -48,25 +40,24 @@ pub(crate) async fn replay_inbox(
     Authorized(caller, _): Authorized<InboxAck>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (last_start, deadline) = (edge.last_start(), edge.deadline());
-    let (head, body) = request.into_parts();
-    let body = body::read_small_json(&head.headers, body, &edge).await?;
-    let replay = read_request(body.as_deref().unwrap_or_default())?;
+    let body = JsonBody::read(request, &edge).await?;
+    let replay = read_request(body.required())?;
     let after = replay.cursor.as_deref().map_or(Ok(EventId::ZERO), |cursor| {
-        cursor::open_replay(&edge.cursor_secret, &caller.tenant, cursor)
+        cursor::open_event(&edge.cursor_secret, EventList::Replay, &caller.tenant, cursor)
     })?;
     let query = first_page(&replay, after, edge.options.broker.scan_rows_max);
-    let mut walk = Walk { edge: &edge, caller: &caller, query, deadline, replayed: 0 };
-    let outcome = walk.run(last_start).await;
-    let replayed = walk.replayed;
-    let has_more = match outcome {
+    let mut walk = Walk { edge: &edge, caller: &caller, query, replayed: 0 };
+    let has_more = match walk.run(edge.last_start()).await {
         Ok(has_more) => has_more,
-        Err(error) if replayed == 0 => return Err(error),
+        Err(error) if walk.replayed == 0 => return Err(error),
         Err(_) => true,
     };
-    let cursor = has_more
-        .then(|| cursor::seal_replay(&edge.cursor_secret, &caller.tenant, walk.query.after));
-    respond(StatusCode::ACCEPTED, &ReplayAnswer { replayed, has_more, cursor }, 128)
+    let cursor = has_more.then(|| {
+        let after = walk.query.after;
+        cursor::seal_event(&edge.cursor_secret, EventList::Replay, &caller.tenant, after)
+    });
+    let answer = ReplayAnswer { replayed: walk.replayed, has_more, cursor };
+    respond(StatusCode::ACCEPTED, &answer, ANSWER_BYTES)
 }
 
 /// A walk through the events of a status.
@@ -74,7 +65,6 @@ struct Walk<'a> {
     edge: &'a Edge,
     caller: &'a Caller,
     query: PageQuery,
-    deadline: Instant,
     replayed: u64,
 }
 
@@ -88,11 +78,8 @@ impl Walk<'_> {
             {
                 return Ok(true);
             }
-            let page = self
-                .edge
-                .router
-                .list(&self.caller.tenant, self.query.clone(), self.deadline)
-                .await?;
+            let (query, deadline) = (self.query.clone(), self.edge.deadline());
+            let page = self.edge.router.list(&self.caller.tenant, query, deadline).await?;
             let ids: Vec<_> = page.events.into_iter().map(|event| event.id).collect();
             if !ids.is_empty() {
                 self.caller.charge_events(ids.len(), self.edge.environment.monotonic())?;
@@ -108,7 +95,8 @@ impl Walk<'_> {
     /// Replays these events; skips those whose status has changed meanwhile.
     async fn step(&mut self, ids: Vec<EventId>) -> Result<(), ApiError> {
         let (router, tenant) = (&self.edge.router, &self.caller.tenant);
-        let replays = ids.into_iter().map(|id| router.change(tenant, Replay { id }, self.deadline));
+        let deadline = self.edge.deadline();
+        let replays = ids.into_iter().map(|id| router.change(tenant, Replay { id }, deadline));
         let mut failure = None;
         for outcome in join_all(replays).await {
             match outcome {
@@ -128,19 +116,18 @@ impl Walk<'_> {
 /// # Errors
 /// 400 that names every fault.
 pub(in crate::api) fn read_request(body: &[u8]) -> Result<InboxReplay, ApiError> {
-    let mut faults = Faults::default();
     let names = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"];
-    let [status, event_type, from, to, cursor] = members(body::text(body)?, names, &mut faults)?;
-    status.required(&mut faults);
-    let status = status.decoded(&mut faults, "must be failed or delivered");
-    let replay = InboxReplay {
-        status: status.unwrap_or(ReplayedStatus::Failed),
-        event_type: event_type.parsed(&mut faults, EventTypePattern::parse),
-        from_timestamp: from.parsed(&mut faults, Timestamp::parse),
-        to_timestamp: to.parsed(&mut faults, Timestamp::parse),
-        cursor: cursor.owned_text(&mut faults),
-    };
-    faults.check().map(|()| replay)
+    read::object(body, names, |[status, event_type, from, to, cursor], faults| {
+        status.required(faults);
+        let status = status.decoded(faults, "must be failed or delivered");
+        InboxReplay {
+            status: status.unwrap_or(ReplayedStatus::Failed),
+            event_type: event_type.parsed(faults, EventTypePattern::parse),
+            from_timestamp: from.parsed(faults, Timestamp::parse),
+            to_timestamp: to.parsed(faults, Timestamp::parse),
+            cursor: cursor.owned_text(faults),
+        }
+    })
 }
 
 /// The first page of the events that a request names.
@@ -150,13 +137,9 @@ fn first_page(replay: &InboxReplay, after: EventId, scan_rows_max: usize) -> Pag
             ReplayedStatus::Failed => EventStatus::Failed,
             ReplayedStatus::Delivered => EventStatus::Delivered,
         },
-        after,
-        limit: STEP,
-        event_types: replay.event_type.iter().cloned().collect(),
         from: replay.from_timestamp,
         to: replay.to_timestamp,
-        scan_rows_max,
-        page_bytes_max: PAGE_BYTES_MAX,
+        ..received(after, STEP, replay.event_type.iter().cloned().collect(), scan_rows_max)
     }
 }
 

@@ -1,10 +1,8 @@
 //! Turns drafts into new events and appends them to the tenant's inbox.
 
-use super::draft::Draft;
+use super::envelope::Draft;
 use super::idempotency::{self, Key};
-use crate::http::authenticate::Caller;
-use crate::http::edge::EdgeState;
-use crate::http::error::ApiError;
+use crate::api::prelude::*;
 use crate::http::request_context::TraceParent;
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, HeaderName};
@@ -13,16 +11,16 @@ use std::sync::Arc;
 use triggers_actors::model::operations::{self, Accepted, Append, Rejection};
 use triggers_protocol::{ErrorCode, Metadata};
 
-/// Marks an answer that an idempotency key has had before.
+/// Marks the response to a request whose idempotency key was used before.
 pub(super) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Bytes of `User-Agent` that are kept.
+/// Maximum bytes of `User-Agent` that are stored.
 const USER_AGENT_BYTES_MAX: usize = 256;
-/// Bytes of a `traceparent` that is kept; only versions to come could have more.
+/// Maximum bytes of a `traceparent` that is stored; only future versions could have more.
 const TRACE_PARENT_BYTES_MAX: usize = 256;
-/// Payloads up to this size are copied out of their body.
+/// Maximum bytes of a payload that is always copied out of its body.
 const COPIED_BYTES_MAX: usize = 8 * 1024;
 
-/// Who sent it: the metadata of an event without an idempotency key.
+/// The sender of a request, as the metadata of its events without an idempotency key.
 pub(super) struct Sender(Arc<Metadata>);
 
 impl Sender {
@@ -31,7 +29,7 @@ impl Sender {
         let trace_parent = caller.context.trace_parent.as_ref().map(TraceParent::as_str);
         Self(Arc::new(Metadata {
             source_ip: caller.context.address.to_string(),
-            // Text of a header is ASCII, so that every byte is a character.
+            // `to_str` accepts only ASCII, so every byte is a character.
             user_agent: user_agent
                 .map(|text| text[..text.len().min(USER_AGENT_BYTES_MAX)].to_owned()),
             correlation_id: caller.context.request_id.as_str().to_owned(),
@@ -50,15 +48,15 @@ impl Sender {
     }
 }
 
-/// The payload as a part of the body, or copied if it would keep a much larger body in memory until it is committed, or if that
-/// is cheaper than the new memory which the connection would otherwise need for the next request.
+/// The payload as a part of the body, or a copy. A large body must not stay in memory for a small
+/// payload until the commit. Copying a small payload lets the connection reuse the body's memory.
 pub(super) fn kept(body: &Bytes, payload: &str) -> Bytes {
     let bytes = payload.as_bytes();
     let is_shared = bytes.len() > COPIED_BYTES_MAX && bytes.len() >= body.len() / 2;
     if is_shared { body.slice_ref(bytes) } else { Bytes::copy_from_slice(bytes) }
 }
 
-/// Asks the tenant's inbox; one outcome for each event, in order.
+/// Appends events to the tenant's inbox; returns one outcome for each, in order.
 pub(super) async fn append(
     edge: &EdgeState,
     caller: &Caller,
@@ -69,34 +67,32 @@ pub(super) async fn append(
     Ok(results.into_iter().map(|result| result.map_err(rejected)).collect())
 }
 
-/// Why the inbox did not take an event, as the client reads it.
+/// The error for a client whose event the inbox rejected.
 pub(super) fn rejected(rejection: Rejection) -> ApiError {
-    let (code, message, retry_after_seconds) = match rejection {
-        Rejection::KeyReused => (
+    let error = ApiError::new;
+    match rejection {
+        Rejection::KeyReused => error(
             ErrorCode::IdempotencyKeyReused,
             "the idempotency key was used before, with another event",
-            None,
         ),
-        Rejection::KeyInFlight => (
+        Rejection::KeyInFlight => error(
             ErrorCode::Conflict,
             "an event with this idempotency key is being accepted right now",
-            Some(1),
-        ),
-        Rejection::QuotaExceeded => (
+        )
+        .with_retry_after_seconds(1),
+        Rejection::QuotaExceeded => error(
             ErrorCode::TenantQuotaExceeded,
             "as many events are waiting as max_inbox_events allows",
-            Some(5),
-        ),
+        )
+        .with_retry_after_seconds(5),
         Rejection::Unavailable => {
-            (ErrorCode::Unavailable, "the event could not be stored; send it again", Some(1))
+            error(ErrorCode::Unavailable, "the event could not be stored; send it again")
         }
-        Rejection::Unknown => (
+        Rejection::Unknown => error(
             ErrorCode::Unavailable,
             "the event may have been stored; send it again only with an idempotency key",
-            Some(1),
         ),
-    };
-    ApiError { retry_after_seconds, ..ApiError::new(code, message) }
+    }
 }
 
 impl Draft<'_> {

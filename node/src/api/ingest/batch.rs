@@ -8,43 +8,34 @@
 //! - `BATCH-REQUEST-3`: the idempotency key of item `i` is the batch's key with `i`; without one,
 //!   the item's own.
 //! - `BATCH-REQUEST-4`: event tokens are taken for all items before any is parsed.
+//! - `NDJSON-1`: only a line feed ends a line of NDJSON, as JSON never has one unescaped. Blank
+//!   lines, also those with a carriage return, are no items and have no index.
 
 use super::append::{Sender, append};
 use super::batch_answer;
-use super::draft::{CloudEventIdentity, Draft};
+use super::envelope::{CloudEventIdentity, Draft};
 use super::form::Form;
 use super::idempotency::{self, Key};
-use super::{cloud_events, envelope, ndjson};
-use crate::http::authenticate::{Authorized, Caller, EventsWrite};
+use super::{cloud_events, envelope};
+use crate::api::prelude::*;
 use crate::http::body::members::{items, members};
 use crate::http::body::{self, BodyLimits};
-use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, Faults};
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::http::HeaderMap;
-use axum::response::Response;
 use serde_json::value::RawValue;
 use triggers_actors::model::operations::Accepted;
-use triggers_protocol::api::{BatchAnswer, CloudEvent, ErrorBody, NewBatch};
+use triggers_protocol::api::{BatchAnswer, CloudEvent, NewBatch};
 
 /// Accept up to 1,000 events
 ///
 /// Items succeed or fail one by one; the response tells each by its index. If no item succeeds the
 /// whole request is an error. With an idempotency key, item `i` has the key `key/i`.
 #[utoipa::path(
-    post,
-    path = "/v1/events/batch",
-    tag = "events",
-    operation_id = "createEvents",
+    post, path = "/v1/events/batch", tag = "events", operation_id = "createEvents",
     params(
-        (
-            "Idempotency-Key" = Option<String>,
-            Header,
-            description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same",
-            min_length = 1,
-            max_length = 255,
-        ),
+        ("Idempotency-Key" = Option<String>, Header,
+         description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same",
+         min_length = 1, max_length = 255),
     ),
     request_body(
         description = "The events; as `application/x-ndjson`, one a line.",
@@ -56,16 +47,9 @@ use triggers_protocol::api::{BatchAnswer, CloudEvent, ErrorBody, NewBatch};
     ),
     responses(
         (status = 201, description = "At least one event is durable", body = BatchAnswer),
-        (
-            status = 409,
-            description = "An event with this idempotency key is being accepted right now",
-            body = ErrorBody,
-        ),
-        (
-            status = 422,
-            description = "The idempotency key was used with another event",
-            body = ErrorBody,
-        ),
+        (status = 409,
+         description = "An event with this idempotency key is being accepted right now"),
+        (status = 422, description = "The idempotency key was used with another event"),
     ),
     security(("api_key" = ["events:write"]), ("bearer" = ["events:write"])),
 )]
@@ -88,7 +72,7 @@ pub(crate) async fn create_events(
 /// Accepts a batch in one of its forms.
 ///
 /// # Errors
-/// An error of the whole request; faults of items are in the results.
+/// An error of the request itself; faults of items are in the results.
 pub(super) async fn accept(
     edge: &EdgeState,
     caller: &Caller,
@@ -119,31 +103,35 @@ pub(super) async fn accept(
     batch_answer::answer(&merged(outcomes, accepted))
 }
 
-/// `BATCH-REQUEST-3`
+/// The idempotency key of an item: `BATCH-REQUEST-3`.
 fn key_of(of_batch: Option<&str>, index: usize, own: Option<CloudEventIdentity>) -> Option<Key> {
     of_batch.map(|key| Key::Item(key.to_owned(), index)).or_else(|| own.map(Key::CloudEvent))
 }
 
-/// The outcome of every item: its own fault, or the router's outcome.
+/// The outcome of every item: its own fault, or the outcome that the router reported for it.
 fn merged(
     drafted: Vec<Result<(), ApiError>>,
     accepted: Vec<Result<Accepted, ApiError>>,
 ) -> Vec<Result<Accepted, ApiError>> {
     let mut accepted = accepted.into_iter();
-    let mut next = || {
-        accepted
-            .next()
-            .unwrap_or_else(|| Err(ApiError::internal("the router gave too few outcomes")))
-    };
-    drafted.into_iter().map(|draft| draft.and_then(|()| next())).collect()
+    let too_few = || Err(ApiError::internal("the router gave too few outcomes"));
+    let outcome =
+        |draft: Result<(), _>| draft.and_then(|()| accepted.next().unwrap_or_else(too_few));
+    drafted.into_iter().map(outcome).collect()
 }
 
 /// The texts of the items, not parsed.
 fn items_of(body: &[u8], form: Form, events_max: usize) -> Result<Vec<&[u8]>, ApiError> {
-    let (items, count) = match form {
-        Form::Lines => ndjson::lines(body, events_max),
-        Form::CloudEvents => bytes_of(items(body::text(body)?, events_max)?),
-        _ => bytes_of(events_member(body::text(body)?, events_max)?),
+    let (items, count) = if form == Form::Lines {
+        lines(body, events_max)
+    } else {
+        let text = body::text(body)?;
+        let (items, count) = if form == Form::CloudEvents {
+            items(text, events_max)?
+        } else {
+            events_member(text, events_max)?
+        };
+        (items.into_iter().map(|item| item.get().as_bytes()).collect(), count)
     };
     if count == 0 {
         return Err(ApiError::validation("events", "must have at least one event"));
@@ -157,13 +145,27 @@ fn items_of(body: &[u8], form: Form, events_max: usize) -> Result<Vec<&[u8]>, Ap
     Ok(items)
 }
 
+/// The first `items_max` lines that are not blank, and the number of all such lines.
+fn lines(body: &[u8], items_max: usize) -> (Vec<&[u8]>, usize) {
+    let (mut kept, mut count) = (Vec::new(), 0);
+    for line in
+        body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
+    {
+        count += 1;
+        if count <= items_max {
+            kept.push(line);
+        }
+    }
+    (kept, count)
+}
+
 /// Parses one item.
 fn parse(item: &[u8], form: Form, payload_bytes_max: usize) -> Result<Draft<'_>, ApiError> {
     let text = body::text(item)?;
-    match form {
-        Form::CloudEvents => cloud_events::structured(text, payload_bytes_max),
-        _ => envelope::parse(text, payload_bytes_max).map(Draft::from),
+    if form == Form::CloudEvents {
+        return cloud_events::structured(text, payload_bytes_max);
     }
+    envelope::parse(text, payload_bytes_max).map(Draft::from)
 }
 
 /// The items of `{"events": […]}`.
@@ -174,10 +176,6 @@ fn events_member(text: &str, events_max: usize) -> Result<(Vec<&RawValue>, usize
     faults.check()?;
     items(given.unwrap_or_default(), events_max)
         .map_err(|_| ApiError::validation("events", "must be an array"))
-}
-
-fn bytes_of((items, count): (Vec<&RawValue>, usize)) -> (Vec<&[u8]>, usize) {
-    (items.into_iter().map(|item| item.get().as_bytes()).collect(), count)
 }
 
 /// Reads all items of a JSON body.
@@ -262,5 +260,12 @@ mod tests {
             429,
             "BATCH-REQUEST-4"
         );
+    }
+
+    #[test]
+    fn blank_lines_are_no_items() {
+        assert_eq!(lines(b"", 9), (vec![], 0));
+        assert_eq!(lines(b"\n\r\n  \n", 9), (vec![], 0));
+        assert_eq!(lines(b"a\r\n\n b \nc", 2), (vec![&b"a"[..], b"b"], 3));
     }
 }

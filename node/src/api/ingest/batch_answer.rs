@@ -6,17 +6,15 @@
 //!   share, or 400 with the faults of each item by its index.
 
 use super::append::REPLAYED_HEADER;
-use crate::http::error::ApiError;
-use crate::http::json::respond;
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
+use crate::api::prelude::*;
+use axum::http::HeaderValue;
 use triggers_actors::model::operations::Accepted;
 use triggers_protocol::ErrorCode;
 use triggers_protocol::api::{BatchAnswer, BatchResult, Detail, ItemError};
 
 /// Approximate bytes of one result.
 const RESULT_BYTES: usize = 160;
-/// Maximum faults in the error of a whole batch.
+/// Maximum faults in the error of a batch of which no item was accepted.
 const DETAILS_MAX: usize = 1_000;
 
 /// The error of an item, as its result shows it.
@@ -37,7 +35,7 @@ pub(super) fn answer(outcomes: &[Result<Accepted, ApiError>]) -> Result<Response
     if success_count == 0 {
         let errors: Vec<&ApiError> =
             outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-        return Err(whole_error(&errors));
+        return Err(request_error(&errors));
     }
     let results = outcomes.iter().enumerate().map(|(index, outcome)| match outcome {
         Ok(Accepted { event, .. }) => BatchResult::Accepted {
@@ -57,8 +55,8 @@ pub(super) fn answer(outcomes: &[Result<Accepted, ApiError>]) -> Result<Response
     Ok(response)
 }
 
-/// `ANSWER-2`
-fn whole_error(errors: &[&ApiError]) -> ApiError {
+/// The error of a batch of which no item was accepted: `ANSWER-2`.
+fn request_error(errors: &[&ApiError]) -> ApiError {
     let temporary =
         [ErrorCode::Unavailable, ErrorCode::TenantQuotaExceeded, ErrorCode::InternalError];
     let helped_by_time =
@@ -131,15 +129,15 @@ mod tests {
         assert!(!is_replay(&[accepted(false), bad()]));
     }
 
-    fn whole(errors: &[ApiError]) -> ApiError {
-        whole_error(&errors.iter().collect::<Vec<_>>())
+    fn error_of(errors: &[ApiError]) -> ApiError {
+        request_error(&errors.iter().collect::<Vec<_>>())
     }
 
     #[test]
     fn faults_are_named_by_index() {
         let bad =
             ApiError::validation("payload", "is required").with_detail("event_type", "is required");
-        let error = whole(&[
+        let error = error_of(&[
             bad,
             ApiError::validation("body", "must be a JSON object"),
             ApiError::new(ErrorCode::InvalidJson, "no JSON"),
@@ -150,22 +148,22 @@ mod tests {
     }
 
     #[test]
-    fn what_time_may_help_is_told_first() {
+    fn an_error_that_time_may_cure_comes_first() {
         let bad = || ApiError::validation("payload", "is required");
         let of = ApiError::new;
         assert_eq!(
-            whole(&[bad(), of(ErrorCode::TenantQuotaExceeded, "full")]).code,
+            error_of(&[bad(), of(ErrorCode::TenantQuotaExceeded, "full")]).code,
             ErrorCode::TenantQuotaExceeded
         );
         let both = [of(ErrorCode::TenantQuotaExceeded, "full"), of(ErrorCode::Unavailable, "x")];
-        assert_eq!(whole(&both).code, ErrorCode::Unavailable);
+        assert_eq!(error_of(&both).code, ErrorCode::Unavailable);
         let reused =
             [of(ErrorCode::IdempotencyKeyReused, "x"), of(ErrorCode::IdempotencyKeyReused, "x")];
-        assert_eq!(whole(&reused).code, ErrorCode::IdempotencyKeyReused);
+        assert_eq!(error_of(&reused).code, ErrorCode::IdempotencyKeyReused);
         assert_eq!(
-            whole(&[bad(), of(ErrorCode::PayloadTooLarge, "x")]).code,
+            error_of(&[bad(), of(ErrorCode::PayloadTooLarge, "x")]).code,
             ErrorCode::ValidationError
         );
-        assert_eq!(whole(&[of(ErrorCode::InvalidJson, "x")]).code, ErrorCode::ValidationError);
+        assert_eq!(error_of(&[of(ErrorCode::InvalidJson, "x")]).code, ErrorCode::ValidationError);
     }
 }

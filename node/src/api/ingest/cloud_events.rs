@@ -10,16 +10,16 @@
 //! Extension attributes are ignored. Data that is not a JSON object is rejected: it cannot be a
 //! payload.
 
-use super::draft::{CloudEventIdentity, Draft};
-use super::envelope::{checked_payload, new_event, parsed_time};
+use super::envelope::{
+    CloudEventIdentity, Draft, check_size, checked_payload, event_of, new_event,
+};
 use crate::http::body::members::{Member, members};
 use crate::http::body::query::percent_decoded;
 use crate::http::error::{ApiError, Faults};
 use axum::http::HeaderMap;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use triggers_protocol::EventType;
-use triggers_protocol::api::NewEvent;
+use triggers_protocol::{EventType, Timestamp};
 
 /// The header that marks a CloudEvent in binary mode.
 pub(super) const SPECVERSION_HEADER: &str = "ce-specversion";
@@ -45,7 +45,7 @@ pub(in crate::api) fn structured(
     if base64.given().is_some() {
         faults.add("data_base64", "is not taken: send data as a JSON object");
     }
-    let identity = identity(("source", source.as_deref()), ("id", id.as_deref()), &mut faults);
+    let identity = identity(["source", "id"], [source, id], &mut faults);
     let event = new_event(event_type, time, data, payload_bytes_max, faults)?;
     Ok(Draft { event, identity })
 }
@@ -65,15 +65,13 @@ pub(super) fn binary<'a>(
     let id = required_attribute(headers, "ce-id", &mut faults);
     let source = required_attribute(headers, "ce-source", &mut faults);
     let type_text = required_attribute(headers, "ce-type", &mut faults);
-    let event_type = type_text.and_then(|text| match EventType::parse(&text) {
-        Ok(event_type) => Some(event_type),
-        Err(reason) => {
-            faults.add("ce-type", reason.0);
-            None
-        }
+    let event_type = type_text.and_then(|text| {
+        EventType::parse(&text).map_err(|reason| faults.add("ce-type", reason.0)).ok()
     });
-    let timestamp = attribute(headers, "ce-time", &mut faults)
-        .and_then(|text| parsed_time("ce-time", &text, &mut faults));
+    let timestamp = attribute(headers, "ce-time", &mut faults).and_then(|text| {
+        Timestamp::parse(&text).map_err(|reason| faults.add("ce-time", reason.0)).ok()
+    });
+    check_size("data", body.trim_ascii(), payload_bytes_max)?;
     // A body that is not JSON is a fault of the data: the attributes are in the headers.
     let payload = match serde_json::from_str::<&RawValue>(body) {
         Ok(raw) => Some(checked_payload("data", raw, payload_bytes_max, &mut faults)?),
@@ -82,15 +80,10 @@ pub(super) fn binary<'a>(
             None
         }
     };
-    let identity =
-        identity(("ce-source", source.as_deref()), ("ce-id", id.as_deref()), &mut faults);
-    match (event_type, payload) {
-        (Some(event_type), Some(payload)) if faults.is_empty() => {
-            let event = NewEvent { event_type, payload: Cow::Borrowed(payload), timestamp };
-            Ok(Draft { event, identity })
-        }
-        _ => Err(faults.into_error()),
-    }
+    let parts = [source, id].map(|part| part.map(Cow::Owned));
+    let identity = identity(["ce-source", "ce-id"], parts, &mut faults);
+    let event = event_of(event_type, payload, timestamp, faults)?;
+    Ok(Draft { event, identity })
 }
 
 fn required_text<'a>(member: Member<'a>, faults: &mut Faults) -> Option<Cow<'a, str>> {
@@ -109,18 +102,19 @@ fn check_version(name: &str, version: Option<&str>, faults: &mut Faults) {
     }
 }
 
-/// The identity, if both of its parts are there; a fault for each part that is too long.
+/// The identity, if both of its parts are there; adds a fault for each part that is too long.
 fn identity(
-    source: (&str, Option<&str>),
-    id: (&str, Option<&str>),
+    names: [&str; 2],
+    parts: [Option<Cow<'_, str>>; 2],
     faults: &mut Faults,
 ) -> Option<CloudEventIdentity> {
-    for (name, value) in [source, id] {
-        if value.is_some_and(|value| value.len() > IDENTITY_BYTES_MAX) {
+    for (name, part) in names.into_iter().zip(&parts) {
+        if part.as_ref().is_some_and(|part| part.len() > IDENTITY_BYTES_MAX) {
             faults.add(name, format!("must have at most {IDENTITY_BYTES_MAX} bytes"));
         }
     }
-    Some(CloudEventIdentity { source: source.1?.to_owned(), id: id.1?.to_owned() })
+    let [source, id] = parts;
+    Some(CloudEventIdentity { source: source?.into_owned(), id: id?.into_owned() })
 }
 
 fn required_attribute(headers: &HeaderMap, name: &str, faults: &mut Faults) -> Option<String> {
@@ -163,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
     use triggers_protocol::ErrorCode;
 
-    const WHOLE: &str =
+    const COMPLETE: &str =
         r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.created","data":{ "n":1}}"#;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -183,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_structured_event_needs_its_attributes() {
-        let draft = structured(WHOLE, 100).unwrap();
+        let draft = structured(COMPLETE, 100).unwrap();
         let event = &draft.event;
         assert_eq!(
             (event.event_type.as_str(), event.payload.get()),
@@ -193,30 +187,37 @@ mod tests {
         let missing = fields(structured("{}", 100).unwrap_err());
         assert_eq!(missing, ["specversion", "id", "source", "type", "data"]);
         assert_eq!(
-            fields(structured(&WHOLE.replace("1.0", "0.3"), 100).unwrap_err()),
+            fields(structured(&COMPLETE.replace("1.0", "0.3"), 100).unwrap_err()),
             ["specversion"]
         );
-        assert_eq!(fields(structured(&WHOLE.replace("/shop", ""), 100).unwrap_err()), ["source"]);
-        let base64 = WHOLE.replace("\"data\"", "\"data_base64\":\"e30=\",\"data\"");
+        assert_eq!(
+            fields(structured(&COMPLETE.replace("/shop", ""), 100).unwrap_err()),
+            ["source"]
+        );
+        let base64 = COMPLETE.replace("\"data\"", "\"data_base64\":\"e30=\",\"data\"");
         assert_eq!(fields(structured(&base64, 100).unwrap_err()), ["data_base64"]);
-        assert_eq!(structured(WHOLE, 5).unwrap_err().code, ErrorCode::PayloadTooLarge);
+        assert_eq!(structured(COMPLETE, 5).unwrap_err().code, ErrorCode::PayloadTooLarge);
     }
 
     #[test]
     fn a_binary_event_is_decoded() {
-        let whole = [
+        let complete = [
             ("ce-specversion", "1.0"),
             ("ce-id", "\"a%20\\\"b\""),
             ("ce-source", "/caf%C3%A9"),
             ("ce-type", "a.b"),
         ];
-        let draft = binary(&headers(&whole), " { \"n\" : 1 }\n", 100).unwrap();
+        let draft = binary(&headers(&complete), " { \"n\" : 1 }\n", 100).unwrap();
         assert_eq!(draft.event.payload.get(), "{ \"n\" : 1 }");
         assert_eq!(draft.identity, identity_of("/café", "a \"b"), "CE-2");
         let bad =
             [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];
         let faults = fields(binary(&headers(&bad), "[]", 100).unwrap_err());
         assert_eq!(faults, ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "data"]);
+        for large in ["{\"n\":1234567}", "not JSON at all"] {
+            let error = binary(&headers(&complete), large, 10).unwrap_err();
+            assert_eq!(error.code, ErrorCode::PayloadTooLarge, "ENVELOPE-2: {large}");
+        }
     }
 
     proptest! {

@@ -14,6 +14,27 @@ use triggers_protocol::api::NewEvent;
 use triggers_protocol::json::check_payload;
 use triggers_protocol::{ErrorCode, EventType, Timestamp};
 
+/// A checked event that borrows from the body, in whatever form it was sent.
+#[derive(Debug)]
+pub(in crate::api) struct Draft<'a> {
+    pub(in crate::api) event: NewEvent<'a>,
+    /// The identity of a CloudEvent.
+    pub(super) identity: Option<CloudEventIdentity>,
+}
+
+impl<'a> From<NewEvent<'a>> for Draft<'a> {
+    fn from(event: NewEvent<'a>) -> Self {
+        Self { event, identity: None }
+    }
+}
+
+/// The `source` and `id` of a CloudEvent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct CloudEventIdentity {
+    pub(super) source: String,
+    pub(super) id: String,
+}
+
 /// Reads one event.
 ///
 /// # Errors
@@ -39,31 +60,28 @@ pub(super) fn new_event<'a>(
     let parsed_type = event_type
         .required(&mut faults)
         .and_then(|_| event_type.parsed(&mut faults, EventType::parse));
-    let parsed_timestamp = timestamp
-        .text(&mut faults)
-        .and_then(|text| parsed_time(timestamp.name, &text, &mut faults));
+    let parsed_timestamp = timestamp.parsed(&mut faults, Timestamp::parse);
     let payload = match payload.required(&mut faults).and(payload.raw) {
         Some(raw) => Some(checked_payload(payload.name, raw, payload_bytes_max, &mut faults)?),
         None => None,
     };
-    match (parsed_type, payload) {
-        (Some(event_type), Some(payload)) if faults.is_empty() => {
-            let payload = Cow::Borrowed(payload);
-            Ok(NewEvent { event_type, payload, timestamp: parsed_timestamp })
-        }
-        _ => Err(faults.into_error()),
-    }
+    event_of(parsed_type, payload, parsed_timestamp, faults)
 }
 
-/// Parses a time; adds a fault if it is invalid.
-pub(super) fn parsed_time(name: &str, text: &str, faults: &mut Faults) -> Option<Timestamp> {
-    match Timestamp::parse(text) {
-        Ok(time) => Some(time),
-        Err(reason) => {
-            faults.add(name, reason.0);
-            None
-        }
-    }
+/// Makes an event of its checked values.
+///
+/// # Errors
+/// 400 that names the faults that were found.
+pub(super) fn event_of<'a>(
+    event_type: Option<EventType>,
+    payload: Option<&'a RawValue>,
+    timestamp: Option<Timestamp>,
+    faults: Faults,
+) -> Result<NewEvent<'a>, ApiError> {
+    let (Some(event_type), Some(payload), true) = (event_type, payload, faults.is_empty()) else {
+        return Err(faults.into_error());
+    };
+    Ok(NewEvent { event_type, payload: Cow::Borrowed(payload), timestamp })
 }
 
 /// Checks a payload; adds a fault if it is not an I-JSON object.
@@ -76,15 +94,23 @@ pub(super) fn checked_payload<'a>(
     bytes_max: usize,
     faults: &mut Faults,
 ) -> Result<&'a RawValue, ApiError> {
-    let text = raw.get();
-    if text.len() > bytes_max {
-        let message = format!("{name} must have at most {bytes_max} bytes, but has {}", text.len());
-        return Err(ApiError::new(ErrorCode::PayloadTooLarge, message));
-    }
-    if let Err(reason) = check_payload(text) {
+    check_size(name, raw.get(), bytes_max)?;
+    if let Err(reason) = check_payload(raw.get()) {
         faults.add(name, reason.0);
     }
     Ok(raw)
+}
+
+/// Checks the size of a payload's text: `ENVELOPE-2`.
+///
+/// # Errors
+/// 413 if it is over the limit.
+pub(super) fn check_size(name: &str, text: &str, bytes_max: usize) -> Result<(), ApiError> {
+    if text.len() <= bytes_max {
+        return Ok(());
+    }
+    let message = format!("{name} must have at most {bytes_max} bytes, but has {}", text.len());
+    Err(ApiError::new(ErrorCode::PayloadTooLarge, message))
 }
 
 #[cfg(test)]

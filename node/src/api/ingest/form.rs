@@ -5,7 +5,7 @@ use crate::http::body;
 use crate::http::error::ApiError;
 use axum::http::HeaderMap;
 
-/// The forms that a body can have.
+/// A form in which events can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// The API's own JSON.
@@ -21,26 +21,30 @@ pub(super) enum Form {
 }
 
 impl Form {
+    /// The form that the headers declare.
+    ///
+    /// # Errors
+    /// 415 if they declare none of them.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         let media_type = body::media_type(headers)?;
         let is = |name: &str| media_type.eq_ignore_ascii_case(name);
-        if is("application/json") {
-            let binary = headers.contains_key(cloud_events::SPECVERSION_HEADER);
-            return Ok(if binary { Self::BinaryCloudEvent } else { Self::Json });
-        }
-        match () {
-            () if is("application/cloudevents+json") => Ok(Self::CloudEvent),
-            () if is("application/cloudevents-batch+json") => Ok(Self::CloudEvents),
-            () if is("application/x-ndjson") => Ok(Self::Lines),
-            () if body::is_json(media_type)
-                && headers.contains_key(cloud_events::SPECVERSION_HEADER) =>
-            {
-                Ok(Self::BinaryCloudEvent)
-            }
-            () => Err(body::unsupported(
+        if is("application/cloudevents+json") {
+            Ok(Self::CloudEvent)
+        } else if is("application/cloudevents-batch+json") {
+            Ok(Self::CloudEvents)
+        } else if is("application/x-ndjson") {
+            Ok(Self::Lines)
+        } else if body::is_json(media_type)
+            && headers.contains_key(cloud_events::SPECVERSION_HEADER)
+        {
+            Ok(Self::BinaryCloudEvent)
+        } else if is("application/json") {
+            Ok(Self::Json)
+        } else {
+            Err(body::unsupported(
                 "Content-Type must be application/json, application/cloudevents+json, \
                  application/cloudevents-batch+json or, for a batch, application/x-ndjson",
-            )),
+            ))
         }
     }
 }

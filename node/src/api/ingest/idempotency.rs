@@ -11,7 +11,7 @@
 //!
 //! The store knows which keys were used; this module does not.
 
-use super::draft::{CloudEventIdentity, Draft};
+use super::envelope::{CloudEventIdentity, Draft};
 use crate::http::IDEMPOTENCY_HEADERS;
 use crate::http::error::ApiError;
 use axum::http::{HeaderMap, HeaderValue};
@@ -94,7 +94,7 @@ impl Key {
         }
     }
 
-    /// What the store knows the key by: `KEYED-3`.
+    /// The hash under which the store keeps the key: `KEYED-3`.
     fn hash(&self) -> [u8; 16] {
         let index_bytes;
         let (kind, first, second) = match self {
@@ -116,7 +116,7 @@ impl Key {
     }
 }
 
-/// What the store remembers of a key and of the event that was sent with it.
+/// The hashes that the store keeps of a key and of the event that was sent with it.
 pub(super) fn request(key: &Key, draft: &Draft<'_>) -> IdempotencyKey {
     let request_digest = match key {
         // `KEYED-4`: all requests with this identity have the same digest.
@@ -126,7 +126,7 @@ pub(super) fn request(key: &Key, draft: &Draft<'_>) -> IdempotencyKey {
     IdempotencyKey { hash: key.hash(), request_digest }
 }
 
-/// `KEYED-2`: the length in front of the type keeps type and payload apart.
+/// A digest of type and payload: `KEYED-2`. The length in front of the type keeps them apart.
 fn content_digest(draft: &Draft<'_>) -> [u8; 32] {
     let event_type = draft.event.event_type.as_str();
     let mut digest = Sha256::new();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn what_is_no_key_is_rejected() {
         for value in [
             "",
             "\"\"",

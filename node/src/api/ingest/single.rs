@@ -12,19 +12,14 @@ use super::append::{REPLAYED_HEADER, Sender, rejected};
 use super::form::Form;
 use super::idempotency::{self, Key};
 use super::{batch, cloud_events, envelope};
-use crate::api::event_json;
-use crate::http::authenticate::{Authorized, Caller, EventsWrite};
+use crate::api::event;
+use crate::api::prelude::*;
 use crate::http::body::{self, BodyLimits};
-use crate::http::edge::EdgeState;
-use crate::http::error::ApiError;
-use crate::http::json::respond;
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use triggers_actors::model::operations::{Accepted, Append, NewEvent};
-use triggers_protocol::api::{self, CloudEvent, ErrorBody, EventJson};
+use triggers_protocol::api::{self, CloudEvent, EventJson};
 
 /// Maximum bytes of a single event's body beside its payload.
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
@@ -36,23 +31,13 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// 201 is answered once the event is durable. With an idempotency key the request can be repeated
 /// safely for 24 hours. An array of CloudEvents is answered as a batch.
 #[utoipa::path(
-    post,
-    path = "/v1/events",
-    tag = "events",
-    operation_id = "createEvent",
+    post, path = "/v1/events", tag = "events", operation_id = "createEvent",
     params(
-        (
-            "Idempotency-Key" = Option<String>,
-            Header,
-            description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same",
-            min_length = 1,
-            max_length = 255,
-        ),
-        (
-            "Prefer" = Option<String>,
-            Header,
-            description = "`return=minimal` leaves the payload out of the response",
-        ),
+        ("Idempotency-Key" = Option<String>, Header,
+         description = "1 to 255 characters, bare or quoted; `X-Idempotency-Key` is the same",
+         min_length = 1, max_length = 255),
+        ("Prefer" = Option<String>, Header,
+         description = "`return=minimal` leaves the payload out of the response"),
     ),
     request_body(
         description = "The event. A CloudEvent in binary mode has its attributes in `ce-` headers \
@@ -64,24 +49,17 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
         ),
     ),
     responses(
-        (status = 201, description = "The event is durable", body = EventJson<'static>, headers(
-            ("Location" = String, description = "The event's path"),
-            (
-                "Idempotent-Replayed" = String,
-                description = "`true` if this is the first response again"
-            ),
-            ("Preference-Applied" = String, description = "`return=minimal` if that was asked for"),
-        )),
-        (
-            status = 409,
-            description = "An event with this idempotency key is being accepted right now",
-            body = ErrorBody,
-        ),
-        (
-            status = 422,
-            description = "The idempotency key was used with another event",
-            body = ErrorBody,
-        ),
+        (status = 201, description = "The event is durable", body = EventJson<'static>,
+         headers(
+             ("Location" = String, description = "The event's path"),
+             ("Idempotent-Replayed" = String,
+              description = "`true` if this is the first response again"),
+             ("Preference-Applied" = String,
+              description = "`return=minimal` if that was asked for"),
+         )),
+        (status = 409,
+         description = "An event with this idempotency key is being accepted right now"),
+        (status = 422, description = "The idempotency key was used with another event"),
     ),
     security(("api_key" = ["events:write"]), ("bearer" = ["events:write"])),
 )]
@@ -93,17 +71,17 @@ pub(crate) async fn create_event(
     let (head, body) = request.into_parts();
     let form = Form::of(&head.headers)?;
     if form == Form::CloudEvents {
-        // Boxed, so that what is rarely needed is no part of every request.
+        // Boxed, so that the future of every other request stays small.
         return Box::pin(batch::accept(&edge, &caller, &head.headers, body, form)).await;
     }
     let event = read_event(&edge, &caller, &head.headers, form, body).await?;
-    let minimal = prefers_minimal(&head.headers);
+    let is_minimal = prefers_minimal(&head.headers);
     drop(head);
     let waiting_events_max = caller.key.tenant.max_inbox_events;
     let append = Append { events: vec![event], waiting_events_max };
     let mut results = edge.router.execute(&caller.tenant, append, edge.deadline()).await?;
     let result = results.pop().ok_or_else(|| ApiError::internal("the event has no result"))?;
-    created(&result.map_err(rejected)?, minimal)
+    created(&result.map_err(rejected)?, is_minimal)
 }
 
 /// Reads and charges the event. The body is dropped here, so that the connection can reuse its
@@ -134,15 +112,15 @@ async fn read_event(
     Ok(draft.into_new_event(&body, key, &Sender::of(caller, headers)))
 }
 
-fn created(accepted: &Accepted, minimal: bool) -> Result<Response, ApiError> {
+fn created(accepted: &Accepted, is_minimal: bool) -> Result<Response, ApiError> {
     let event = &accepted.event;
-    let json = if minimal { EventJson::minimal(event) } else { event_json::complete(event)? };
+    let json = if is_minimal { EventJson::minimal(event) } else { event::json(event)? };
     let mut response = respond(StatusCode::CREATED, &json, json.bytes_hint())?;
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(format!("/v1/events/{}", event.id)) {
         headers.insert(LOCATION, location);
     }
-    if minimal {
+    if is_minimal {
         headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
     }
     if accepted.replayed {

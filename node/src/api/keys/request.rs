@@ -5,8 +5,8 @@
 //!
 //! The handlers decide whether the caller may have what it asks for.
 
-use crate::http::body;
-use crate::http::body::members::{Member, members};
+use crate::api::read;
+use crate::http::body::members::Member;
 use crate::http::error::{ApiError, Faults};
 use triggers_protocol::api::{KeyRotation, NewKey};
 use triggers_protocol::{Scope, TenantId, Timestamp};
@@ -20,33 +20,30 @@ const RATE_MAX: u64 = 100_000_000;
 /// # Errors
 /// 400 that names every fault.
 pub(in crate::api) fn new_key(body: &[u8], now: Timestamp) -> Result<NewKey, ApiError> {
-    let mut faults = Faults::default();
     let names = ["name", "tenant_id", "scopes", "rate_limit_per_minute", "expires_at"];
-    let [name, tenant_id, scopes, rate, expires_at] =
-        members(body::text(body)?, names, &mut faults)?;
-    let key = NewKey {
-        name: name.required_name(&mut faults).unwrap_or_default(),
-        tenant_id: tenant_id.parsed(&mut faults, TenantId::parse),
-        scopes: parsed_scopes(scopes, &mut faults),
-        rate_limit_per_minute: rate.whole_number(&mut faults, 1..=RATE_MAX),
-        expires_at: expires_at.parsed(&mut faults, Timestamp::parse),
-    };
-    if key.expires_at.is_some_and(|expiry| expiry <= now) {
-        faults.add(expires_at.name, "must be in the future");
-    }
-    faults.check().map(|()| key)
+    read::object(body, names, |[name, tenant_id, scopes, rate, expires_at], faults| {
+        let key = NewKey {
+            name: name.required_name(faults).unwrap_or_default(),
+            tenant_id: tenant_id.parsed(faults, TenantId::parse),
+            scopes: parsed_scopes(scopes, faults),
+            rate_limit_per_minute: rate.whole_number(faults, 1..=RATE_MAX),
+            expires_at: expires_at.parsed(faults, Timestamp::parse),
+        };
+        if key.expires_at.is_some_and(|expiry| expiry <= now) {
+            faults.add(expires_at.name, "must be in the future");
+        }
+        key
+    })
 }
 
-/// Reads the body that asks for a rotation, if there is one.
+/// Reads the body that asks for a rotation.
 ///
 /// # Errors
 /// 400 that names the fault.
-pub(in crate::api) fn rotation(body: Option<&[u8]>) -> Result<KeyRotation, ApiError> {
-    let mut faults = Faults::default();
-    let text = body.map_or(Ok("{}"), body::text)?;
-    let [grace] = members(text, ["grace_seconds"], &mut faults)?;
-    let grace_seconds = grace.whole_number(&mut faults, 0..=GRACE_SECONDS_MAX);
-    faults.check().map(|()| KeyRotation { grace_seconds })
+pub(in crate::api) fn rotation(body: &[u8]) -> Result<KeyRotation, ApiError> {
+    read::object(body, ["grace_seconds"], |[grace], faults| KeyRotation {
+        grace_seconds: grace.whole_number(faults, 0..=GRACE_SECONDS_MAX),
+    })
 }
 
 fn parsed_scopes(member: Member<'_>, faults: &mut Faults) -> Option<Vec<Scope>> {
@@ -68,13 +65,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_needs_a_name_alone() {
+    fn a_key_needs_only_a_name() {
         let asked = new_key(br#"{"name":"shop"}"#, Timestamp::from_millis(0)).unwrap();
         assert_eq!((asked.name.as_str(), asked.tenant_id, asked.scopes), ("shop", None, None));
-        let whole = r#"{"name":"s","tenant_id":"acme","scopes":["admin","admin"],
+        let complete = r#"{"name":"s","tenant_id":"acme","scopes":["admin","admin"],
             "rate_limit_per_minute":5,
             "expires_at":"2026-01-01T00:00:00Z"}"#;
-        let asked = new_key(whole.as_bytes(), Timestamp::from_millis(0)).unwrap();
+        let asked = new_key(complete.as_bytes(), Timestamp::from_millis(0)).unwrap();
         assert_eq!(asked.rate_limit_per_minute, Some(5));
         assert!(asked.scopes.unwrap().contains(&Scope::Admin) && asked.expires_at.is_some());
     }
@@ -96,11 +93,10 @@ mod tests {
 
     #[test]
     fn grace_is_none_unless_asked_for() {
-        let grace = |body: Option<&[u8]>| rotation(body).map(|asked| asked.grace_seconds);
-        assert_eq!(grace(None).unwrap(), None);
-        assert_eq!(grace(Some(b"{}")).unwrap(), None);
-        assert_eq!(grace(Some(br#"{"grace_seconds":604800}"#)).unwrap(), Some(604_800));
-        assert!(grace(Some(br#"{"grace_seconds":604801}"#)).is_err());
-        assert!(grace(Some(br#"{"grace_seconds":-1}"#)).is_err());
+        let grace = |body: &[u8]| rotation(body).map(|asked| asked.grace_seconds);
+        assert_eq!(grace(b"{}").unwrap(), None);
+        assert_eq!(grace(br#"{"grace_seconds":604800}"#).unwrap(), Some(604_800));
+        assert!(grace(br#"{"grace_seconds":604801}"#).is_err());
+        assert!(grace(br#"{"grace_seconds":-1}"#).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Keys through the whole edge: what a key may give, to whom, and what it may take away.
+//! Tests keys through the HTTP API: which keys a key can create, rotate and revoke.
 
 use crate::api::openapi::live::LiveEdge;
 use serde_json::{Value, json};
@@ -25,14 +25,14 @@ async fn no_key_gives_more_than_it_has() {
         (201, &json!(["inbox:read", "keys:manage"])),
         "KEYS-EDGE-1: {json}"
     );
-    let refused = [
+    let rejected = [
         (json!({"name": "x", "scopes": ["admin"]}), 403),
         (json!({"name": "x", "scopes": ["events:write"]}), 403),
         (json!({"name": "x", "rate_limit_per_minute": 1_001}), 403),
         (json!({"name": "x", "tenant_id": "other"}), 404),
         (json!({"name": "x", "tenant_id": "nobody"}), 404),
     ];
-    for (body, expected) in refused {
+    for (body, expected) in rejected {
         assert_eq!(made(&live, &manager, body.clone()).await.0, expected, "KEYS-EDGE-1: {body}");
     }
     let allowed = [

@@ -1,9 +1,10 @@
-//! A whole edge over a store in memory, for tests, and the document compared with what its router
-//! serves.
+//! [`LiveEdge`]: the complete HTTP API over a store in memory, for tests.
 //!
-//! Invariant: `LIVE-1` what the router answers is what a node would answer: the middleware,
-//! authentication and actors are the real ones, and so is the sender of webhooks, which reaches
-//! this machine alone. There is no disk, and no network between a test and the edge.
+//! `LIVE-1`: its router answers as a node would. Middleware, authentication, actors and the sender
+//! of webhooks are the real ones; the sender can reach only this machine.
+//!
+//! There is no disk, and no network between a test and the API. The tests here compare the OpenAPI
+//! document with what the router serves.
 
 use super::tests::document;
 use crate::access::Access;
@@ -26,17 +27,17 @@ use triggers_protocol::{ApiKey, Environment, EventId, Scopes, TenantId};
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 
-/// Subscriptions that a tenant may have.
+/// Maximum subscriptions of a tenant.
 pub(crate) const SUBSCRIPTIONS_MAX: u32 = 4;
 
-/// An edge that answers, and the actors behind it.
+/// The API and the actors that it uses.
 pub(crate) struct LiveEdge {
     edge: EdgeState,
     router: axum::Router,
     _node: Node,
 }
 
-/// An answer: status, headers, and the body if it is JSON.
+/// A response: status, headers, and the body, which is null if it is not JSON.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -44,7 +45,7 @@ pub(crate) struct Answer {
 }
 
 impl LiveEdge {
-    /// An edge without tenants.
+    /// Starts the API without tenants.
     pub(crate) async fn start() -> Self {
         let environment = Environment::system();
         let engine = SimulatedEngine::new(SimulatedOptions::new(1));
@@ -76,14 +77,14 @@ impl LiveEdge {
         Self { router: api::router(edge.clone()), edge, _node: node }
     }
 
-    /// A key with these scopes, of a tenant that is made if need be.
+    /// Creates a key with these scopes, and its tenant if it does not exist.
     pub(crate) async fn key(&self, tenant: &str, scopes: Scopes) -> String {
         let environment = &self.edge.environment;
         let (now, deadline) = (environment.now(), self.edge.deadline());
         let tenant = TenantId::parse(tenant).unwrap();
         let row = TenantRow {
             id: tenant.clone(),
-            name: "a test's".to_owned(),
+            name: "test".to_owned(),
             tier: None,
             retention_days: 30,
             max_inbox_events: None,
@@ -98,7 +99,7 @@ impl LiveEdge {
             id: EventId::mint(EventId::ZERO, now, environment.bytes()).to_bytes(),
             hash: key.hash(),
             tenant,
-            name: "a test's".to_owned(),
+            name: "test".to_owned(),
             kind: KeyKind::Test,
             hint: key.hint(),
             scopes,
@@ -111,7 +112,7 @@ impl LiveEdge {
         key.reveal().to_owned()
     }
 
-    /// Sends a request; an empty key sends none.
+    /// Sends a request, without a key if `key` is empty.
     pub(crate) async fn send(&self, method: &str, path: &str, key: &str, body: &str) -> Answer {
         let header = [("x-api-key", key)];
         self.send_with(method, path, if key.is_empty() { &[] } else { &header }, body).await

@@ -7,17 +7,9 @@
 //!
 //! The attempts of one event, to all subscriptions, are in the event's status.
 
-use super::lookup::{not_found, subscription_id};
-use super::page;
-use crate::api::cursor;
-use crate::http::authenticate::{Authorized, SubscriptionsManage};
-use crate::http::body::query::{self, PathId};
-use crate::http::edge::EdgeState;
-use crate::http::error::{ApiError, Faults};
-use crate::http::json::respond;
-use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use super::row::{not_found, subscription_id};
+use crate::api::prelude::*;
+use crate::api::{cursor, read};
 use triggers_actors::model::rows::LoggedAttempt;
 use triggers_protocol::EventId;
 use triggers_protocol::api::{SubscriptionAttempt, SubscriptionAttemptList};
@@ -25,7 +17,7 @@ use triggers_protocol::api::{SubscriptionAttempt, SubscriptionAttemptList};
 /// Approximate bytes of one attempt's JSON.
 const ATTEMPT_BYTES: usize = 320;
 
-fn attempt_json((event_id, logged): (EventId, LoggedAttempt)) -> SubscriptionAttempt {
+fn attempt_json(event_id: EventId, logged: LoggedAttempt) -> SubscriptionAttempt {
     let LoggedAttempt { event_type, attempt } = logged;
     SubscriptionAttempt {
         event_id,
@@ -41,19 +33,12 @@ fn attempt_json((event_id, logged): (EventId, LoggedAttempt)) -> SubscriptionAtt
 
 /// List a subscription's attempts
 #[utoipa::path(
-    get,
-    path = "/v1/subscriptions/{id}/attempts",
-    tag = "subscriptions",
-    operation_id = "listSubscriptionAttempts",
+    get, path = "/v1/subscriptions/{id}/attempts",
+    tag = "subscriptions", operation_id = "listSubscriptionAttempts",
     params(
         ("id" = String, Path, description = "The subscription's id", format = "uuid"),
-        (
-            "limit" = Option<u32>,
-            Query,
-            description = "Attempts of the page; 50 if absent",
-            minimum = 1,
-            maximum = 200,
-        ),
+        ("limit" = Option<u32>, Query, description = "Attempts of the page; 50 if absent",
+         minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "Where to begin, from the page before"),
     ),
     responses((status = 200, description = "The page", body = SubscriptionAttemptList)),
@@ -68,16 +53,17 @@ pub(crate) async fn list_attempts(
     let id = subscription_id(&id)?;
     let [limit, cursor] = query::parameters(query.as_deref(), ["limit", "cursor"]);
     let mut faults = Faults::default();
-    let limit = page::limit(&limit, &edge.options.limits, &mut faults);
+    let limit = read::page_limit(&limit, &edge.options.limits, &mut faults);
     let cursor = query::once("cursor", &cursor, &mut faults);
     faults.check()?;
     let (secret, tenant) = (&edge.cursor_secret, &caller.tenant);
-    let before = cursor.map(|text| cursor::open_attempt(secret, (tenant, id), text)).transpose()?;
+    let before = cursor.map(|text| cursor::open_attempt(secret, tenant, id, text)).transpose()?;
     let found =
         edge.router.subscription_attempts(tenant, id, before, limit, edge.deadline()).await?;
     let page = found.ok_or_else(not_found)?;
-    let cursor = page.next.map(|next| cursor::seal_attempt(secret, (tenant, id), next));
-    let attempts: Vec<_> = page.attempts.into_iter().map(attempt_json).collect();
+    let cursor = page.next.map(|next| cursor::seal_attempt(secret, tenant, id, next));
+    let attempts = page.attempts.into_iter().map(|(id, logged)| attempt_json(id, logged));
+    let attempts: Vec<_> = attempts.collect();
     let bytes_hint = ATTEMPT_BYTES * attempts.len() + 128;
     respond(
         StatusCode::OK,

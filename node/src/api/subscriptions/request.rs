@@ -9,8 +9,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::http::body;
-use crate::http::body::members::{Member, members};
+use crate::api::read;
+use crate::http::body::members::Member;
 use crate::http::error::{ApiError, Faults};
 use crate::webhook::{Target, TargetPolicy};
 use std::time::Duration;
@@ -88,7 +88,6 @@ pub(in crate::api) fn new_subscription(
     body: &[u8],
     rules: Rules<'_>,
 ) -> Result<NewSubscription, ApiError> {
-    let mut faults = Faults::default();
     let names = [
         "secret",
         "signature_scheme",
@@ -99,23 +98,24 @@ pub(in crate::api) fn new_subscription(
         "retry_policy",
         "max_in_flight",
     ];
-    let [secret, scheme, settings @ ..] = members(body::text(body)?, names, &mut faults)?;
-    let [snake, camel, ..] = settings;
-    if camel.given().is_none() {
-        snake.required(&mut faults);
-    }
-    let settings = settings_of(settings, rules, &mut faults);
-    let secret = secret.parsed(&mut faults, SigningKey::parse);
-    let signature_scheme = parsed_scheme(scheme, secret.as_ref(), &mut faults);
-    faults.check().map(|()| NewSubscription {
-        target_url: settings.target_url,
-        target_url_of_rest_hooks: None,
-        event_types: settings.event_types.flatten(),
-        description: settings.description.flatten(),
-        secret,
-        signature_scheme,
-        retry_policy: settings.retry_policy.flatten(),
-        max_in_flight: settings.max_in_flight.flatten(),
+    read::object(body, names, |[secret, scheme, settings @ ..], faults| {
+        let [snake, camel, ..] = settings;
+        if camel.given().is_none() {
+            snake.required(faults);
+        }
+        let settings = settings_of(settings, rules, faults);
+        let secret = secret.parsed(faults, SigningKey::parse);
+        let signature_scheme = parsed_scheme(scheme, secret.as_ref(), faults);
+        NewSubscription {
+            target_url: settings.target_url,
+            target_url_of_rest_hooks: None,
+            event_types: settings.event_types.flatten(),
+            description: settings.description.flatten(),
+            secret,
+            signature_scheme,
+            retry_policy: settings.retry_policy.flatten(),
+            max_in_flight: settings.max_in_flight.flatten(),
+        }
     })
 }
 
@@ -124,7 +124,6 @@ pub(in crate::api) fn new_subscription(
 /// # Errors
 /// 400 that names every fault.
 pub(in crate::api) fn patch(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionPatch, ApiError> {
-    let mut faults = Faults::default();
     let names = [
         "status",
         "target_url",
@@ -134,29 +133,26 @@ pub(in crate::api) fn patch(body: &[u8], rules: Rules<'_>) -> Result<Subscriptio
         "retry_policy",
         "max_in_flight",
     ];
-    let [status, settings @ ..] = members(body::text(body)?, names, &mut faults)?;
-    let [snake, camel, ..] = settings;
-    for member in [snake, camel, status].into_iter().filter(|member| member.is_null()) {
-        faults.add(member.name, "must not be null");
-    }
-    let settings = settings_of(settings, rules, &mut faults);
-    let status = status.decoded(&mut faults, "must be active or disabled");
-    faults.check().map(|()| SubscriptionPatch { status, ..settings })
+    read::object(body, names, |[status, settings @ ..], faults| {
+        let [snake, camel, ..] = settings;
+        for member in [snake, camel, status].into_iter().filter(|member| member.is_null()) {
+            faults.add(member.name, "must not be null");
+        }
+        let settings = settings_of(settings, rules, faults);
+        let status = status.decoded(faults, "must be active or disabled");
+        SubscriptionPatch { status, ..settings }
+    })
 }
 
-/// Reads the body that asks for a rotation, if there is one.
+/// Reads the body that asks for a rotation.
 ///
 /// # Errors
 /// 400 that names every fault.
-pub(in crate::api) fn rotation(body: Option<&[u8]>) -> Result<SecretRotation, ApiError> {
-    let mut faults = Faults::default();
-    let text = body.map_or(Ok("{}"), body::text)?;
-    let [secret, grace] = members(text, ["secret", "grace_seconds"], &mut faults)?;
-    let rotation = SecretRotation {
-        secret: secret.parsed(&mut faults, SigningKey::parse),
-        grace_seconds: grace.whole_number(&mut faults, 0..=GRACE_SECONDS_MAX),
-    };
-    faults.check().map(|()| rotation)
+pub(in crate::api) fn rotation(body: &[u8]) -> Result<SecretRotation, ApiError> {
+    read::object(body, ["secret", "grace_seconds"], |[secret, grace], faults| SecretRotation {
+        secret: secret.parsed(faults, SigningKey::parse),
+        grace_seconds: grace.whole_number(faults, 0..=GRACE_SECONDS_MAX),
+    })
 }
 
 /// The settings that a body names, for a new subscription and for a change alike.

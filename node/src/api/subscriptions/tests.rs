@@ -1,5 +1,6 @@
-//! Tests subscriptions through the HTTP API: who may make, see and change them, and what is shown
-//! of their keys. What reaches an endpoint is in `webhooks`; the parser has its own tests.
+//! Tests subscriptions through the HTTP API: who can create, read and change them, and which parts
+//! of their keys responses contain. `webhooks` tests what endpoints receive; `request` has its own
+//! tests.
 
 mod webhooks;
 
@@ -31,7 +32,7 @@ const MEMBERS: [&str; 16] = [
     "secret",
 ];
 
-/// Makes a subscription; its JSON, and its path.
+/// Makes a subscription; returns its JSON and its path.
 async fn made(live: &LiveEdge, key: &str, body: Value) -> (Value, String) {
     let answer = live.send("POST", PATH, key, &body.to_string()).await;
     assert_eq!(answer.status, 201, "{}", answer.json);
@@ -77,7 +78,7 @@ async fn a_subscription_is_made_read_changed_and_removed() {
     ] {
         assert!(second[null].is_null(), "{null}: {second}");
     }
-    // By id, whose order within a millisecond is that of chance.
+    // The list is in the order of ids, which is random within a millisecond.
     let mut both = [without_secret(&first), without_secret(&second)];
     both.sort_by_key(|subscription| subscription["id"].to_string());
     assert_eq!(live.send("GET", PATH, &key, "").await.json, json!({"subscriptions": both}));
@@ -160,23 +161,23 @@ async fn a_receiver_is_shown_what_it_needs_and_no_private_key() {
 }
 
 #[tokio::test]
-async fn a_target_that_may_not_be_called_is_refused() {
+async fn a_target_that_may_not_be_called_is_rejected() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let (_, path) = made(&live, &key, json!({"target_url": TARGET})).await;
-    let refused = [
+    let rejected = [
         ("target_url", "POST", PATH),
         ("targetUrl", "POST", PATH),
         ("target_url", "PATCH", path.as_str()),
     ];
-    for (member, method, path) in refused {
+    for (member, method, path) in rejected {
         for host in ["10.0.0.1", "0x0a000001", "167772161", "10.1", "0x0a.1", "%31%30.0.0.1."] {
             let body = json!({member: format!("http://{host}/")}).to_string();
-            let refused = live.send(method, path, &key, &body).await;
-            assert_eq!(refused.status, 400, "SUBSCRIPTIONS-EDGE-4: {method} {member} {host}");
-            let details = refused.json["error"]["details"].as_array().unwrap();
-            assert_eq!(details.len(), 1, "{}", refused.json);
-            assert_eq!(details[0]["field"], member, "{}", refused.json);
+            let rejected = live.send(method, path, &key, &body).await;
+            assert_eq!(rejected.status, 400, "SUBSCRIPTIONS-EDGE-4: {method} {member} {host}");
+            let details = rejected.json["error"]["details"].as_array().unwrap();
+            assert_eq!(details.len(), 1, "{}", rejected.json);
+            assert_eq!(details[0]["field"], member, "{}", rejected.json);
         }
     }
     let (normalised, _) = made(&live, &key, json!({"target_url": "http://127.1:9/é"})).await;
@@ -194,7 +195,7 @@ async fn longer_retries_are_for_admins() {
 }
 
 #[tokio::test]
-async fn another_tenants_subscription_is_as_one_that_never_was() {
+async fn another_tenants_subscription_is_not_found() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let foreign = live.key("other", Scopes::tenant_default()).await;
@@ -245,12 +246,12 @@ async fn a_tenant_has_no_more_subscriptions_than_it_may() {
     for _ in 0..SUBSCRIPTIONS_MAX {
         made(&live, &key, json!({"target_url": TARGET})).await;
     }
-    let refused = live.send("POST", PATH, &key, &json!({"target_url": TARGET}).to_string()).await;
+    let rejected = live.send("POST", PATH, &key, &json!({"target_url": TARGET}).to_string()).await;
     assert_eq!(
-        (refused.status.as_u16(), &refused.json["error"]["code"]),
+        (rejected.status.as_u16(), &rejected.json["error"]["code"]),
         (409, &json!("CONFLICT")),
         "{}",
-        refused.json
+        rejected.json
     );
     let foreign = live.key("other", Scopes::tenant_default()).await;
     made(&live, &foreign, json!({"target_url": TARGET})).await;

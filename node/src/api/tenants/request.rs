@@ -4,8 +4,8 @@
 //! - `TENANT-REQUEST-2`: in a change, an absent member leaves the setting as it is, and `null` sets
 //!   the default, for each setting that has one.
 
-use crate::http::body;
-use crate::http::body::members::{Member, members};
+use crate::api::read;
+use crate::http::body::members::Member;
 use crate::http::error::{ApiError, Faults};
 use std::collections::BTreeMap;
 use triggers_actors::model::rows::TenantRow;
@@ -61,19 +61,19 @@ const NAMES: [&str; 7] =
 /// # Errors
 /// 400 that names every fault.
 pub(in crate::api) fn new_tenant(body: &[u8]) -> Result<NewTenant, ApiError> {
-    let mut faults = Faults::default();
-    let [id, name, settings @ ..] = members(body::text(body)?, NAMES, &mut faults)?;
-    let id = id.parsed(&mut faults, TenantId::parse);
-    let name = name.required_name(&mut faults).unwrap_or_default();
-    let settings = settings_of(settings, &mut faults);
-    faults.check().map(|()| NewTenant {
-        id,
-        name,
-        tier: settings.tier.flatten(),
-        retention_days: settings.retention_days.flatten(),
-        max_inbox_events: settings.max_inbox_events.flatten(),
-        retry_policy: settings.retry_policy.flatten(),
-        flags: settings.flags.flatten(),
+    read::object(body, NAMES, |[id, name, settings @ ..], faults| {
+        let id = id.parsed(faults, TenantId::parse);
+        let name = name.required_name(faults).unwrap_or_default();
+        let settings = settings_of(settings, faults);
+        NewTenant {
+            id,
+            name,
+            tier: settings.tier.flatten(),
+            retention_days: settings.retention_days.flatten(),
+            max_inbox_events: settings.max_inbox_events.flatten(),
+            retry_policy: settings.retry_policy.flatten(),
+            flags: settings.flags.flatten(),
+        }
     })
 }
 
@@ -82,11 +82,10 @@ pub(in crate::api) fn new_tenant(body: &[u8]) -> Result<NewTenant, ApiError> {
 /// # Errors
 /// 400 that names every fault.
 pub(in crate::api) fn tenant_patch(body: &[u8]) -> Result<TenantPatch, ApiError> {
-    let mut faults = Faults::default();
-    let [_, name, settings @ ..] = members(body::text(body)?, NAMES, &mut faults)?;
-    let name = name.raw.and_then(|_| name.required_name(&mut faults));
-    let settings = settings_of(settings, &mut faults);
-    faults.check().map(|()| TenantPatch { name, ..settings })
+    read::object(body, NAMES, |[_, name, settings @ ..], faults| {
+        let name = name.raw.and_then(|_| name.required_name(faults));
+        TenantPatch { name, ..settings_of(settings, faults) }
+    })
 }
 
 fn settings_of(

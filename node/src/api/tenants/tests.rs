@@ -1,4 +1,4 @@
-//! Tenants through the whole edge: made once, listed in pages, changed by what is named.
+//! Tests tenants through the HTTP API: create, list in pages, change.
 
 use crate::api::openapi::live::LiveEdge;
 use serde_json::json;

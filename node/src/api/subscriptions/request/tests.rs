@@ -1,6 +1,6 @@
 //! Tests of what requests about subscriptions may contain.
 //!
-//! What is done with them is tested through the whole edge, beside the handlers.
+//! The tests beside the handlers cover what the node does with them.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn fields(error: ApiError) -> Vec<String> {
 }
 
 #[test]
-fn a_subscription_needs_a_target_alone() {
+fn a_subscription_needs_only_a_target() {
     for body in [
         r#"{"target_url":"https://example.com/"}"#,
         r#"{"targetUrl":"https://example.com/","target_url":null}"#,
@@ -59,8 +59,8 @@ fn the_scheme_is_that_of_the_secret() {
         Ok(SignatureScheme::HmacSha256)
     );
     for (secret, named) in [(asymmetric.as_str(), "hmac-sha256"), (SYMMETRIC, "ed25519")] {
-        let refused = scheme(&format!(r#""secret":"{secret}","signature_scheme":"{named}""#));
-        assert_eq!(refused.unwrap_err(), ["signature_scheme"]);
+        let rejected = scheme(&format!(r#""secret":"{secret}","signature_scheme":"{named}""#));
+        assert_eq!(rejected.unwrap_err(), ["signature_scheme"]);
     }
 }
 
@@ -123,14 +123,14 @@ fn a_change_touches_what_it_names() {
 
 #[test]
 fn a_rotation_has_a_grace() {
-    let grace = |body: Option<&str>| {
-        rotation(body.map(str::as_bytes)).map(|asked| super::grace(asked.grace_seconds).as_secs())
+    let grace = |body: &str| {
+        rotation(body.as_bytes()).map(|asked| super::grace(asked.grace_seconds).as_secs())
     };
-    assert_eq!(grace(None), Ok(86_400));
-    assert_eq!(grace(Some(r#"{"grace_seconds":0}"#)), Ok(0));
-    assert_eq!(grace(Some(r#"{"grace_seconds":604800}"#)), Ok(604_800));
+    assert_eq!(grace("{}"), Ok(86_400));
+    assert_eq!(grace(r#"{"grace_seconds":0}"#), Ok(0));
+    assert_eq!(grace(r#"{"grace_seconds":604800}"#), Ok(604_800));
     let bad = r#"{"grace_seconds":604801,"secret":"x"}"#;
-    assert_eq!(fields(grace(Some(bad)).unwrap_err()), ["secret", "grace_seconds"]);
-    let given = rotation(Some(format!(r#"{{"secret":"{SYMMETRIC}"}}"#).as_bytes())).unwrap();
+    assert_eq!(fields(grace(bad).unwrap_err()), ["secret", "grace_seconds"]);
+    let given = rotation(format!(r#"{{"secret":"{SYMMETRIC}"}}"#).as_bytes()).unwrap();
     assert_eq!(given.secret.map(|key| key.reveal()).as_deref(), Some(SYMMETRIC));
 }

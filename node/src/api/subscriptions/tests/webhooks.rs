@@ -1,5 +1,5 @@
-//! What reaches an endpoint, and what the tenant is told of it: pings, signatures of old and new
-//! keys, attempts.
+//! Tests what endpoints receive and what the tenant can read about it: pings, signatures of old and
+//! new keys, attempts.
 //!
 //! The endpoints are real servers on this machine, reached by the production sender.
 
@@ -18,10 +18,10 @@ use triggers_protocol::webhook::{
 };
 use triggers_protocol::{Environment, Scopes};
 
-/// A webhook as an endpoint gets it.
+/// A webhook that an endpoint received.
 type Received = (HeaderMap, Bytes);
 
-/// An endpoint that answers everything with one status: its URL, and what it gets.
+/// Starts an endpoint that answers everything with one status; returns its URL and its webhooks.
 async fn endpoint(status: StatusCode) -> (String, UnboundedReceiver<Received>) {
     let (sender, received) = unbounded_channel();
     let answer = move |headers: HeaderMap, body: Bytes| {
@@ -73,7 +73,7 @@ async fn attempts(live: &LiveEdge, key: &str, path: &str, count: usize) -> Vec<V
 }
 
 #[tokio::test]
-async fn a_ping_is_signed_and_its_end_is_told() {
+async fn a_ping_is_signed_and_its_outcome_is_in_the_response() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let (url, mut received) = endpoint(StatusCode::NO_CONTENT).await;
@@ -100,18 +100,18 @@ async fn a_ping_is_signed_and_its_end_is_told() {
 }
 
 #[tokio::test]
-async fn a_ping_that_is_refused_or_does_not_arrive_says_why() {
+async fn a_ping_that_fails_or_does_not_arrive_says_why() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let (url, _received) = endpoint(StatusCode::INTERNAL_SERVER_ERROR).await;
     let (_, path) = made(&live, &key, json!({"target_url": url})).await;
-    let refused = live.send("POST", &format!("{path}/test"), &key, "").await.json;
+    let failed = live.send("POST", &format!("{path}/test"), &key, "").await.json;
     assert_eq!(
-        (&refused["delivered"], &refused["http_status"]),
+        (&failed["delivered"], &failed["http_status"]),
         (&json!(false), &json!(500)),
         "TEST-SUBSCRIPTION-1"
     );
-    assert_eq!(refused["error"], "the endpoint answered 500");
+    assert_eq!(failed["error"], "the endpoint answered 500");
     // Bound but not listening, so that the port is nobody else's meanwhile.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -127,7 +127,7 @@ async fn a_ping_that_is_refused_or_does_not_arrive_says_why() {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_signs_for_its_grace_alone() {
+async fn a_rotated_secret_signs_only_until_its_grace_ends() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let (url, mut received) = endpoint(StatusCode::OK).await;
@@ -157,7 +157,7 @@ async fn attempts_are_listed_newest_first() {
     let live = LiveEdge::start().await;
     let key = live.key("acme", Scopes::tenant_default()).await;
     let (good_url, mut received) = endpoint(StatusCode::OK).await;
-    let (bad_url, _refused) = endpoint(StatusCode::INTERNAL_SERVER_ERROR).await;
+    let (bad_url, _failed) = endpoint(StatusCode::INTERNAL_SERVER_ERROR).await;
     let (good, good_path) =
         made(&live, &key, json!({"target_url": good_url, "event_types": ["order.*"]})).await;
     let (bad, bad_path) =
@@ -210,7 +210,7 @@ async fn attempts_are_listed_newest_first() {
     );
 }
 
-/// Goes through the list in pages of one, and finds what is in it as a whole.
+/// Reads the list in pages of one, and compares it with the list in one page.
 async fn follow(live: &LiveEdge, key: &str, path: &str, listed: &[Value]) {
     let (mut walked, mut query) = (Vec::new(), "limit=1".to_owned());
     loop {

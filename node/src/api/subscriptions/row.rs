@@ -1,6 +1,9 @@
-//! Builds the JSON form of a stored subscription.
+//! Finds a stored subscription, makes its JSON form, and says who changes it.
 
-use triggers_actors::model::rows::{SubscriptionRow, SubscriptionStatus};
+use crate::api::prelude::*;
+use triggers_actors::model::Initiator;
+use triggers_actors::model::rows::{Actor, SubscriptionRow, SubscriptionStatus};
+use triggers_protocol::SubscriptionId;
 use triggers_protocol::api::{Subscription, SubscriptionState};
 use triggers_protocol::webhook::{SignatureScheme, SigningKey};
 
@@ -49,4 +52,42 @@ pub(super) fn scheme(row: &SubscriptionRow) -> SignatureScheme {
 
 fn newest(row: &SubscriptionRow) -> Option<&SigningKey> {
     row.keys.first().map(|key| &key.key)
+}
+
+/// Who makes a change, as the audit records it.
+pub(super) fn by(caller: &Caller) -> Initiator {
+    Initiator {
+        actor: Actor::Key(caller.key.key.id),
+        source_ip: caller.context.address.to_string(),
+        request_id: caller.context.request_id.as_str().to_owned(),
+    }
+}
+
+/// Reads the subscription's id of a path. A text that is no UUID names no subscription.
+///
+/// # Errors
+/// 404.
+pub(super) fn subscription_id(PathId(text): &PathId) -> Result<SubscriptionId, ApiError> {
+    SubscriptionId::parse(text).map_err(|_| not_found())
+}
+
+/// The error for a subscription that the caller's tenant does not have.
+pub(super) fn not_found() -> ApiError {
+    ApiError::not_found("subscription")
+}
+
+/// Reads the caller's subscription that a path names.
+///
+/// # Errors
+/// 404 if the tenant has none with that id.
+pub(super) async fn present(
+    edge: &Edge,
+    caller: &Caller,
+    id: &PathId,
+) -> Result<SubscriptionRow, ApiError> {
+    let found = edge
+        .router
+        .find_subscription(&caller.tenant, subscription_id(id)?, edge.deadline())
+        .await?;
+    found.ok_or_else(not_found)
 }
