@@ -14,7 +14,6 @@ pub struct BaseAddress {
     text: String,
     authority: String,
     prefix: String,
-    is_secure: bool,
 }
 
 impl BaseAddress {
@@ -30,11 +29,9 @@ impl BaseAddress {
             |reason: &str| ClientError::Address { url: shown.clone(), reason: reason.to_owned() };
         let trimmed = text.trim().trim_end_matches('/');
         let uri: Uri = trimmed.parse().map_err(|_| fault("it is not a URL"))?;
-        let is_secure = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(fault("it must begin with http:// or https://")),
-        };
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(fault("it must begin with http:// or https://"));
+        }
         let authority = uri.authority().ok_or_else(|| fault("the host is missing"))?;
         if authority.host().is_empty() {
             return Err(fault("the host is missing"));
@@ -45,12 +42,10 @@ impl BaseAddress {
         if trimmed.contains(['?', '#']) {
             return Err(fault("it must have no query and no fragment"));
         }
-        let prefix = uri.path().trim_end_matches('/').to_owned();
         Ok(Self {
             text: trimmed.to_owned(),
             authority: authority.as_str().to_owned(),
-            prefix,
-            is_secure,
+            prefix: uri.path().trim_end_matches('/').to_owned(),
         })
     }
 
@@ -59,28 +54,26 @@ impl BaseAddress {
         &self.text
     }
 
-    /// Host and port, as they go into the `Host` header.
+    /// Host and port, the value of the `Host` header.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The path and query as they go onto the request line, behind the prefix.
+    /// The path and query of the request line: the prefix, then `path_and_query`.
     pub fn target(&self, path_and_query: &str) -> String {
         format!("{}{path_and_query}", self.prefix)
     }
 
-    /// The absolute form of a path behind this address.
+    /// The absolute URI of a path behind this address.
     ///
     /// # Errors
     /// `ClientError::Address` if path and address together are no URI, such as one above 64 kB.
     pub fn uri(&self, path_and_query: &str) -> Result<Uri, ClientError> {
-        let scheme = if self.is_secure { "https" } else { "http" };
-        format!("{scheme}://{}{}", self.authority, self.target(path_and_query)).parse().map_err(
-            |error: http::uri::InvalidUri| ClientError::Address {
-                url: self.text.clone(),
-                reason: error.to_string(),
-            },
-        )
+        let uri: Result<Uri, _> = format!("{}{path_and_query}", self.text).parse();
+        uri.map_err(|error| ClientError::Address {
+            url: self.text.clone(),
+            reason: error.to_string(),
+        })
     }
 }
 

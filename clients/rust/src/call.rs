@@ -1,4 +1,4 @@
-//! One call to the API, described before it is sent: method, path, query, headers, JSON body.
+//! A call to the API before it is sent: method, path, query, headers, JSON body.
 //!
 //! `CALL-1`: each path segment and each query value is percent-encoded, so an id that a person
 //! typed cannot address something else.
@@ -7,7 +7,7 @@ use std::fmt::{Display, Write as _};
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
 
 use super::error::ClientError;
@@ -16,7 +16,7 @@ use super::error::ClientError;
 #[derive(Debug, Clone)]
 pub struct Call {
     pub(super) method: Method,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
     path: String,
     query: String,
@@ -54,7 +54,7 @@ impl Call {
             path.push('/');
             path.push_str(&percent_encoded(segment));
         }
-        Self { method, path, query: String::new(), headers: Vec::new(), body: None }
+        Self { method, path, query: String::new(), headers: HeaderMap::new(), body: None }
     }
 
     /// Adds one query parameter; the same name may be added again.
@@ -82,17 +82,17 @@ impl Call {
         values.iter().fold(self, |call, value| call.query(name, value))
     }
 
-    /// Adds a header.
+    /// Sets a header.
     ///
     /// # Errors
     /// `ClientError::Header` if the value has characters that a header cannot carry.
     pub fn header(mut self, name: &'static str, value: &str) -> Result<Self, ClientError> {
         let value = HeaderValue::from_str(value).map_err(|_| ClientError::Header { name })?;
-        self.headers.push((HeaderName::from_static(name), value));
+        self.headers.insert(name, value);
         Ok(self)
     }
 
-    /// Adds a header if there is a value.
+    /// Sets a header if there is a value.
     ///
     /// # Errors
     /// As [`Call::header`].

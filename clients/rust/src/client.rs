@@ -4,9 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Response, Url};
 
 use super::address::BaseAddress;
@@ -136,34 +134,29 @@ impl Client {
     }
 
     fn request(&self, call: Call) -> Result<reqwest::RequestBuilder, ClientError> {
-        let uri = self.address.uri(&call.path_and_query())?.to_string();
-        let url = Url::parse(&uri).map_err(|error| ClientError::Address {
+        let uri = self.address.uri(&call.path_and_query())?;
+        let url = Url::parse(&uri.to_string()).map_err(|error| ClientError::Address {
             url: self.base_url().to_owned(),
             reason: error.to_string(),
         })?;
         // A URL parser resolves `.` and `..`, so that the call would address something else.
-        if url.path() != uri.split_once("://").map_or("", |(_, rest)| path_of(rest)) {
+        if url.path() != uri.path() {
             return Err(ClientError::Path { path: call.path_and_query() });
         }
         let mut request = self.http.request(call.method, url);
         if let Some(body) = call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        Ok(call
-            .headers
-            .into_iter()
-            .fold(request, |request, (name, value)| request.header(name, value)))
+        Ok(request.headers(call.headers))
     }
 
     async fn reply<T>(&self, mut response: Response) -> Result<Reply<T>, ClientError> {
-        let headers = response.headers();
+        let header =
+            |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let mut reply = Reply::new(self.base_url().to_owned(), response.status().as_u16());
-        reply.request_id = header_text(headers, HeaderName::from_static("x-request-id"));
-        reply.retry_after_seconds =
-            header_text(headers, RETRY_AFTER).and_then(|text| text.parse().ok());
-        reply.is_replayed = header_text(headers, HeaderName::from_static("idempotent-replayed"))
-            .as_deref()
-            == Some("true");
+        reply.request_id = header("x-request-id").map(str::to_owned);
+        reply.retry_after_seconds = header("retry-after").and_then(|text| text.parse().ok());
+        reply.is_replayed = header("idempotent-replayed") == Some("true");
         let mut body = BytesMut::new();
         while let Some(piece) =
             response.chunk().await.map_err(|error| self.transport_error(&error))?
@@ -180,7 +173,7 @@ impl Client {
         if (200..300).contains(&reply.status) { Ok(reply) } else { Err(reply.into_error()) }
     }
 
-    /// Turns an error of the HTTP library into one for people.
+    /// Converts an error of the HTTP library.
     pub(super) fn transport_error(&self, error: &reqwest::Error) -> ClientError {
         let url = self.base_url().to_owned();
         let reason = error.source().map_or_else(|| error.to_string(), transport_reason);
@@ -193,12 +186,6 @@ impl Client {
             ClientError::Interrupted { url, reason }
         }
     }
-}
-
-/// The path in what follows `://` of a URL.
-fn path_of(rest: &str) -> &str {
-    let path = rest.find('/').map_or("/", |begin| &rest[begin..]);
-    path.split('?').next().unwrap_or(path)
 }
 
 /// TLS with the public roots that are compiled in.
@@ -224,8 +211,4 @@ pub fn authorization(key: &str) -> Result<HeaderValue, ClientError> {
         HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| ClientError::Key)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }

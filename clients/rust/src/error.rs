@@ -1,4 +1,4 @@
-//! Why a call failed, in words for the person who made it.
+//! The reasons for which a call fails.
 //!
 //! - `CLIENT-ERROR-1`: a message never contains the key.
 //! - `CLIENT-ERROR-2`: `Unreachable` means that the node cannot have processed the request; after
@@ -27,7 +27,7 @@ pub enum ClientError {
     /// A header's value cannot be sent.
     #[error("the value for {name} has characters that a header cannot carry")]
     Header {
-        /// The header.
+        /// Name of the header.
         name: &'static str,
     },
     /// A path segment is `.` or `..`.
@@ -64,7 +64,7 @@ pub enum ClientError {
     Interrupted {
         /// The base address.
         url: String,
-        /// The reason.
+        /// The message of the HTTP library.
         reason: String,
     },
     /// There was no complete answer in time.
@@ -151,7 +151,7 @@ impl fmt::Display for ApiFailure {
 /// Reads an error body.
 ///
 /// # Errors
-/// What does not fit, if the body is not the API's.
+/// The parser's message if the body is not an error body of the API.
 pub(super) fn api_failure(status: u16, body: &[u8]) -> Result<ApiFailure, String> {
     let ErrorBody { error } = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     Ok(ApiFailure {
@@ -164,7 +164,7 @@ pub(super) fn api_failure(status: u16, body: &[u8]) -> Result<ApiFailure, String
     })
 }
 
-/// Says why a connection failed, from a chain of library errors.
+/// Describes why a connection failed, from a chain of library errors.
 pub fn transport_reason(error: &(dyn Error + 'static)) -> String {
     let mut current = Some(error);
     let mut deepest = error.to_string();

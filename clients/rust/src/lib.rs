@@ -29,7 +29,7 @@ pub use address::BaseAddress;
 pub use call::{Call, percent_encoded};
 pub use client::{BODY_BYTES_MAX, Client, ClientBuilder, authorization};
 pub use error::{ApiFailure, ClientError, transport_reason};
-pub use operations::{AttemptsQuery, AuditQuery, InboxQuery, PageQuery};
+pub use query::{AttemptsQuery, AuditQuery, InboxQuery, PageQuery};
 pub use reply::Reply;
 pub use stream::EventStream;
 
@@ -38,6 +38,7 @@ mod call;
 mod client;
 mod error;
 mod operations;
+mod query;
 mod reply;
 mod stream;
 

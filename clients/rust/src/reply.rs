@@ -1,4 +1,4 @@
-//! A complete answer of the node: status, headers that matter to callers, and the body as it came.
+//! A complete answer of the node: status, headers that matter to callers, and the unparsed body.
 
 use std::marker::PhantomData;
 
@@ -19,7 +19,7 @@ pub struct Reply<T> {
     pub request_id: Option<String>,
     /// `Retry-After` in seconds, if it was a number.
     pub retry_after_seconds: Option<u64>,
-    /// Whether this is the first answer to an idempotency key, given again.
+    /// The node had already processed a request with this idempotency key and repeats its answer.
     pub is_replayed: bool,
     /// The body, byte for byte.
     pub body: Bytes,
@@ -50,7 +50,7 @@ impl<T> Reply<T> {
         self.decode_as()
     }
 
-    /// Reads the body as another type, for members that `T` does not know.
+    /// Reads the body as another type, to get members that `T` does not have.
     ///
     /// # Errors
     /// `ClientError::Unexpected` if the body does not have that shape.
