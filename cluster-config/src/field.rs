@@ -10,8 +10,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::Value;
+
+use crate::options::{LogFormat, StoreEngine};
 
 /// Characters of a rejected text that a fault message quotes at most.
 const SHOWN_CHARACTERS_MAX: usize = 80;
@@ -59,6 +62,11 @@ pub(crate) enum Bounds {
     Described(&'static str),
 }
 
+impl Bounds {
+    /// The bounds of an optional path.
+    pub(crate) const OPTIONAL_PATH: Self = Self::Described("a path; empty: none");
+}
+
 /// The declaration of one field.
 #[derive(Debug)]
 pub(crate) struct Field {
@@ -91,10 +99,8 @@ impl Field {
             ("_per_minute", "per minute"),
             ("_bytes", "bytes"),
         ];
-        let number = self.kind == Kind::Integer;
-        units
-            .into_iter()
-            .find_map(|(end, unit)| (number && quantity.ends_with(end)).then_some(unit))
+        let unit = units.into_iter().find(|(end, _)| quantity.ends_with(end));
+        unit.filter(|_| self.kind == Kind::Integer).map(|(_, unit)| unit)
     }
 
     /// The accepted values, in words that follow "must be".
@@ -162,12 +168,17 @@ pub(crate) fn grouped(number: i64) -> String {
 }
 
 /// A type that a field can have.
-pub(crate) trait FieldType: DeserializeOwned {
+pub(crate) trait FieldType: DeserializeOwned + Serialize {
     const KIND: Kind;
     const IS_OPTIONAL: bool = false;
 
-    /// The value as TOML, `None` if absent. Numbers above `i64::MAX` become `i64::MAX`.
-    fn to_value(&self) -> Option<Value>;
+    /// The value as TOML, `None` if absent.
+    fn to_value(&self) -> Option<Value> {
+        let value = Value::try_from(self).ok();
+        // Only a number above `i64::MAX` does not convert. No field accepts `i64::MAX` either.
+        let too_large = Self::KIND == Kind::Integer && !Self::IS_OPTIONAL;
+        value.or(too_large.then_some(Value::Integer(i64::MAX)))
+    }
 }
 
 /// Tests whether a value converts to `T`.
@@ -175,67 +186,24 @@ pub(crate) fn accepts<T: FieldType>(value: &Value) -> bool {
     value.clone().try_into::<T>().is_ok()
 }
 
-macro_rules! whole_numbers {
-    ($($type:ty),+) => {
-        $(impl FieldType for $type {
-            const KIND: Kind = Kind::Integer;
-
-            fn to_value(&self) -> Option<Value> {
-                Some(Value::Integer(i64::try_from(*self).unwrap_or(i64::MAX)))
-            }
-        })+
+macro_rules! field_types {
+    ($($kind:ident: $($type:ty),+;)+) => {
+        $($(impl FieldType for $type {
+            const KIND: Kind = Kind::$kind;
+        })+)+
     };
 }
 
-whole_numbers!(u16, u32, u64, usize);
-
-impl FieldType for bool {
-    const KIND: Kind = Kind::Boolean;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::Boolean(*self))
-    }
-}
-
-impl FieldType for String {
-    const KIND: Kind = Kind::Text;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::String(self.clone()))
-    }
-}
-
-impl FieldType for SocketAddr {
-    const KIND: Kind = Kind::Text;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::String(self.to_string()))
-    }
-}
-
-impl FieldType for PathBuf {
-    const KIND: Kind = Kind::Text;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::String(self.to_string_lossy().into_owned()))
-    }
+field_types! {
+    Boolean: bool;
+    Integer: u16, u32, u64, usize;
+    Text: String, SocketAddr, PathBuf, LogFormat, StoreEngine;
+    List: Vec<String>;
 }
 
 impl<T: FieldType> FieldType for Option<T> {
     const KIND: Kind = T::KIND;
     const IS_OPTIONAL: bool = true;
-
-    fn to_value(&self) -> Option<Value> {
-        self.as_ref().and_then(FieldType::to_value)
-    }
-}
-
-impl FieldType for Vec<String> {
-    const KIND: Kind = Kind::List;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::Array(self.iter().cloned().map(Value::String).collect()))
-    }
 }
 
 /// The declaration of one section.

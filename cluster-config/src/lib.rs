@@ -15,10 +15,11 @@
 
 #[macro_use]
 mod field;
+#[macro_use]
+mod rule;
 mod fault;
 mod load;
 mod options;
-mod rule;
 mod template;
 
 #[cfg(any(test, feature = "fuzzing"))]

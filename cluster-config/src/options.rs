@@ -17,6 +17,7 @@ mod log;
 mod node;
 mod store;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -38,58 +39,56 @@ pub use log::{LogFormat, LogOptions};
 pub use node::NodeIdentityOptions;
 pub use store::{StoreEngine, StoreOptions};
 
-/// Every section, in the order of `NodeOptions`.
-pub(crate) const SECTIONS: [&Section; 9] = [
-    &NodeIdentityOptions::SECTION,
-    &ListenOptions::SECTION,
-    &AdminOptions::SECTION,
-    &StoreOptions::SECTION,
-    &ClusterOptions::SECTION,
-    &BrokerOptions::SECTION,
-    &DeliveryOptions::SECTION,
-    &LimitOptions::SECTION,
-    &LogOptions::SECTION,
-];
-
-/// The rules that are declared in the section files.
-pub(crate) const RULES: [&[Rule]; 8] = [
-    node::RULES,
-    listen::RULES,
-    store::RULES,
-    cluster::RULES,
-    broker::RULES,
-    delivery::RULES,
-    limits::RULES,
-    log::RULES,
-];
-
 /// Every field of every section.
 pub(crate) fn fields() -> impl Iterator<Item = &'static Field> {
-    SECTIONS.into_iter().flat_map(|section| section.fields)
+    SECTIONS.iter().flat_map(|section| section.fields)
 }
 
-/// All options of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NodeOptions {
+/// Declares `NodeOptions`: for each section its doc line, its name (that of its module) and the
+/// type of its options.
+macro_rules! node_options {
+    ($(#[doc = $doc:literal] $section:ident: $options:ident;)+) => {
+        /// All options of a node.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct NodeOptions {
+            $(#[doc = $doc] pub $section: $options,)+
+        }
+
+        impl NodeOptions {
+            /// The values of all fields, in the order of `fields()`.
+            pub(crate) fn values(&self) -> Vec<Option<Value>> {
+                [$(self.$section.values()),+].concat()
+            }
+        }
+
+        /// Every section, in the order of `NodeOptions`.
+        pub(crate) const SECTIONS: &[Section] = &[$($options::SECTION),+];
+
+        /// The rules of every section.
+        pub(crate) const RULES: &[&[Rule]] = &[$($section::RULES),+];
+    };
+}
+
+node_options! {
     /// Identity of this node.
-    pub node: NodeIdentityOptions,
+    node: NodeIdentityOptions;
     /// The public listener.
-    pub listen: ListenOptions,
+    listen: ListenOptions;
     /// The listener for operators.
-    pub admin: AdminOptions,
+    admin: AdminOptions;
     /// The storage engine.
-    pub store: StoreOptions,
+    store: StoreOptions;
     /// The nodes that share the store.
-    pub cluster: ClusterOptions,
+    cluster: ClusterOptions;
     /// Inboxes, commits and admission limits.
-    pub broker: BrokerOptions,
+    broker: BrokerOptions;
     /// Delivery of webhooks.
-    pub delivery: DeliveryOptions,
+    delivery: DeliveryOptions;
     /// Limits on requests of clients.
-    pub limits: LimitOptions,
+    limits: LimitOptions;
     /// Logging of the node.
-    pub log: LogOptions,
+    log: LogOptions;
 }
 
 impl NodeOptions {
@@ -107,23 +106,21 @@ impl NodeOptions {
 
     /// Every fault in these options; empty if they are valid. The source of each is `Default`.
     pub fn validate(&self) -> Vec<Fault> {
-        let single = fields().zip(self.values()).filter_map(|(field, value)| {
-            let message = field.fault(&value?)?;
-            Some((field.path, message))
-        });
-        let mut faults: Vec<(&'static str, String)> = single.collect();
-        let rejected = faults.iter().map(|(path, _)| *path).collect();
-        faults.extend(
-            rule::broken(self, &rejected)
-                .into_iter()
-                .map(|(rule, message)| (rule.fields[0], message)),
-        );
-        let fault = |(path, message): (&str, String)| Fault {
+        let fault = |path: &str, message: String| Fault {
             source: FaultSource::Default,
             field: path.to_owned(),
             message,
         };
-        faults.into_iter().map(fault).collect()
+        let (mut faults, mut rejected) = (Vec::new(), BTreeSet::new());
+        for (field, value) in fields().zip(self.values()) {
+            if let Some(message) = value.and_then(|value| field.fault(&value)) {
+                faults.push(fault(field.path, message));
+                rejected.insert(field.path);
+            }
+        }
+        let broken = rule::broken(self, &rejected).into_iter();
+        faults.extend(broken.map(|(rule, message)| fault(rule.fields[0], message)));
+        faults
     }
 
     /// Options for a developer's machine: listeners and webhooks on loopback, readable log lines.
@@ -152,22 +149,6 @@ impl NodeOptions {
             limits: LimitOptions::simulation(),
             log: LogOptions::default(),
         }
-    }
-
-    /// The values of all fields, in the order of `fields()`.
-    pub(crate) fn values(&self) -> Vec<Option<Value>> {
-        [
-            self.node.values(),
-            self.listen.values(),
-            self.admin.values(),
-            self.store.values(),
-            self.cluster.values(),
-            self.broker.values(),
-            self.delivery.values(),
-            self.limits.values(),
-            self.log.values(),
-        ]
-        .concat()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rules: validation that the bounds of a single field cannot express.
 //!
 //! A rule names the fields it reads, starting with the one that its fault is reported for. Each
-//! rule is in the file of that field's section; the rules that compare listeners are here.
+//! rule is declared in the file of that field's section.
 //!
 //! Invariant `RULE-1`: a rule is skipped if one of its fields was already rejected. It would see
 //! the default instead of the rejected value and report a misleading second fault.
@@ -9,6 +9,9 @@
 use std::collections::BTreeSet;
 
 use crate::options::NodeOptions;
+
+/// Items of a list option. A request or a webhook is compared with all of them.
+const LIST_ITEMS_MAX: usize = 64;
 
 /// A check over one or more fields.
 pub(crate) struct Rule {
@@ -18,27 +21,20 @@ pub(crate) struct Rule {
     pub(crate) broken: fn(&NodeOptions) -> Option<String>,
 }
 
-const RULES: &[Rule] = &[
-    Rule {
-        fields: &["admin.address", "listen.address"],
-        broken: |options| {
-            let address = options.admin.address;
-            (address == options.listen.address && address.port() != 0)
-                .then(|| "must differ from listen.address: each listener needs its own".to_owned())
-        },
-    },
-    Rule {
-        fields: &["cluster.address", "listen.address", "admin.address", "store.engine"],
-        broken: |options| {
-            let address = options.cluster.address;
-            let is_taken = [options.listen.address, options.admin.address].contains(&address);
-            (options.store.engine.is_shared() && is_taken && address.port() != 0).then(|| {
-                "must differ from listen.address and admin.address: each listener needs its own"
-                    .to_owned()
-            })
-        },
-    },
-];
+/// Declares `RULES`: the fields, then a condition that breaks the rule and the fault message, or
+/// an expression that returns the message (`Option<String>`).
+macro_rules! rules {
+    (@broken $fault:expr) => { $fault };
+    (@broken $is_broken:expr, $message:expr) => { ($is_broken).then(|| String::from($message)) };
+    ($(
+        [$($field:literal),+] |$options:ident| $broken:expr $(=> $message:expr)?;
+    )+) => {
+        pub(crate) const RULES: &[$crate::rule::Rule] = &[$($crate::rule::Rule {
+            fields: &[$($field),+],
+            broken: |$options| rules!(@broken $broken $(, $message)?),
+        }),+];
+    };
+}
 
 /// The rules that the options break, except those that read a rejected field (`RULE-1`).
 pub(crate) fn broken(
@@ -51,7 +47,21 @@ pub(crate) fn broken(
         .collect()
 }
 
-/// All rules: those of the sections, then those of this file.
+/// All rules, in the order of the sections.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    crate::options::RULES.into_iter().chain([RULES]).flatten()
+    crate::options::RULES.iter().copied().flatten()
+}
+
+/// Describes what is wrong with a list: too many items, or items that `item_fault` describes.
+pub(crate) fn list_fault(
+    items: &[String],
+    plural: &str,
+    item_fault: impl Fn(&str) -> Option<&'static str>,
+) -> Option<String> {
+    if items.len() > LIST_ITEMS_MAX {
+        return Some(format!("must be at most {LIST_ITEMS_MAX} {plural}, but are {}", items.len()));
+    }
+    let faults: Vec<String> =
+        items.iter().filter_map(|item| Some(format!("{item:?} {}", item_fault(item)?))).collect();
+    (!faults.is_empty()).then(|| faults.join("; "))
 }

@@ -34,7 +34,7 @@ pub(super) fn set_fields_of_text(text: &str, source: FaultSource, layers: &mut L
         Err(message) => return layers.reject(source, "", message),
     };
     for (name, value) in table {
-        let known = SECTIONS.into_iter().any(|section| section.name == name);
+        let known = SECTIONS.iter().any(|section| section.name == name);
         match value {
             Value::Table(values) if known => set_section(&name, values, &source, layers),
             _ if known => layers.reject(

@@ -54,23 +54,17 @@ impl Layers {
 
     /// Checks the rules and returns the options, or all faults.
     pub(super) fn finish(mut self) -> Result<NodeOptions, ConfigError> {
-        match self.table().try_into::<NodeOptions>() {
+        let options = self.table().try_into::<NodeOptions>();
+        match &options {
             Ok(options) => {
-                for (rule, message) in rule::broken(&options, &self.rejected) {
-                    let source = self.source(rule);
-                    self.reject(source, rule.fields[0], message);
-                }
-                if self.faults.is_empty() {
-                    Ok(options)
-                } else {
-                    Err(ConfigError { faults: self.faults })
+                for (rule, message) in rule::broken(options, &self.rejected) {
+                    self.reject(self.source(rule), rule.fields[0], message);
                 }
             }
-            Err(error) => {
-                self.reject(FaultSource::Default, "", error.message().to_owned());
-                Err(ConfigError { faults: self.faults })
-            }
+            Err(error) => self.reject(FaultSource::Default, "", error.message().to_owned()),
         }
+        let faults = self.faults;
+        options.ok().filter(|_| faults.is_empty()).ok_or(ConfigError { faults })
     }
 
     fn table(&self) -> Table {
@@ -78,12 +72,9 @@ impl Layers {
         for section in SECTIONS {
             let mut values = Table::new();
             for field in section.fields {
-                match self.values.get(field.path) {
-                    Some((Value::String(text), _)) if field.is_optional && text.is_empty() => {}
-                    Some((value, _)) => {
-                        values.insert(field.name.to_owned(), value.clone());
-                    }
-                    None => {}
+                let Some((value, _)) = self.values.get(field.path) else { continue };
+                if !field.is_optional || value.as_str() != Some("") {
+                    values.insert(field.name.to_owned(), value.clone());
                 }
             }
             table.insert(section.name.to_owned(), Value::Table(values));

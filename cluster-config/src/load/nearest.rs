@@ -27,7 +27,7 @@ pub(super) fn unknown_variable(path: &str) -> String {
 
 /// The fault message for an unknown section of a file.
 pub(super) fn unknown_section(name: &str) -> String {
-    match nearest(name, SECTIONS.into_iter().map(|section| (section.name, section))) {
+    match nearest(name, SECTIONS.iter().map(|section| (section.name, section))) {
         Some(section) => format!("unknown section; did you mean [{}]?", section.name),
         None => {
             let known: Vec<String> =

@@ -65,9 +65,9 @@ fn valid_options() -> impl Strategy<Value = NodeOptions> {
                 .filter_map(|(field, value)| Some((field.name.to_owned(), value?)))
                 .collect::<Table>()
         };
-        let tables: Vec<Table> = SECTIONS.into_iter().map(section_table).collect();
+        let tables: Vec<Table> = SECTIONS.iter().map(section_table).collect();
         let named = SECTIONS
-            .into_iter()
+            .iter()
             .zip(tables)
             .map(|(section, table)| (section.name.to_owned(), Value::Table(table)));
         let mut options: NodeOptions = named.collect::<Table>().try_into().unwrap();

@@ -19,6 +19,13 @@ section! {
             Bounds::Described("an IP address and port, such as 127.0.0.1:9090");
         /// File with the first admin key, read when a node starts with an empty store. The
         /// environment variable TRIGGERS_ADMIN_KEY can provide the key instead.
-        key_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        key_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
     }
+}
+
+rules! {
+    ["admin.address", "listen.address"]
+        |options| options.admin.address == options.listen.address
+            && options.admin.address.port() != 0
+        => "must differ from listen.address: each listener needs its own";
 }

@@ -7,7 +7,6 @@
 //! Limits on a single request are in section `limits`.
 
 use crate::field::Bounds;
-use crate::rule::Rule;
 
 section! {
     /// Inboxes, commits and admission limits.
@@ -70,36 +69,17 @@ impl BrokerOptions {
     }
 }
 
-/// Checks that the bounds above cannot express, some of them across sections.
-pub(crate) const RULES: &[Rule] = &[
-    Rule {
-        fields: &["broker.node_bytes_max", "broker.tenant_bytes_max"],
-        broken: |options| {
-            let broker = &options.broker;
-            (broker.node_bytes_max < broker.tenant_bytes_max)
-                .then(|| "must be at least broker.tenant_bytes_max".to_owned())
-        },
-    },
-    Rule {
-        fields: &["broker.reads_in_flight_max", "store.readers_max"],
-        broken: |options| {
-            (options.broker.reads_in_flight_max as u64 > u64::from(options.store.readers_max))
-                .then(|| "must be at most store.readers_max: every read needs a reader".to_owned())
-        },
-    },
-    Rule {
-        fields: &["broker.commit_timeout_ms", "listen.request_timeout_ms"],
-        broken: |options| {
-            (options.broker.commit_timeout_ms > options.listen.request_timeout_ms)
-                .then(|| "must be at most listen.request_timeout_ms".to_owned())
-        },
-    },
-    Rule {
-        fields: &["broker.scan_rows_max", "limits.page_events_max"],
-        broken: |options| {
-            (options.broker.scan_rows_max < options.limits.page_events_max).then(|| {
-                "must be at least limits.page_events_max: a page could never be full".to_owned()
-            })
-        },
-    },
-];
+rules! {
+    ["broker.node_bytes_max", "broker.tenant_bytes_max"]
+        |options| options.broker.node_bytes_max < options.broker.tenant_bytes_max
+        => "must be at least broker.tenant_bytes_max";
+    ["broker.reads_in_flight_max", "store.readers_max"]
+        |options| options.broker.reads_in_flight_max > options.store.readers_max as usize
+        => "must be at most store.readers_max: every read needs a reader";
+    ["broker.commit_timeout_ms", "listen.request_timeout_ms"]
+        |options| options.broker.commit_timeout_ms > options.listen.request_timeout_ms
+        => "must be at most listen.request_timeout_ms";
+    ["broker.scan_rows_max", "limits.page_events_max"]
+        |options| options.broker.scan_rows_max < options.limits.page_events_max
+        => "must be at least limits.page_events_max: a page could never be full";
+}

@@ -15,7 +15,6 @@ use std::path::PathBuf;
 
 use super::listen::host_fits;
 use crate::field::Bounds;
-use crate::rule::Rule;
 
 section! {
     /// Communication between the nodes of a cluster. Used only with a store.engine that nodes
@@ -30,12 +29,12 @@ section! {
             Bounds::Described("a host and port, such as node-1.internal:7400; empty: none");
         /// Certificate chain of this node in PEM, issued for node.name. The node presents it both
         /// as a server and as a client.
-        tls_certificate_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        tls_certificate_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
         /// Private key of the certificate in PEM.
-        tls_key_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        tls_key_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
         /// CA certificates in PEM that the certificates of all nodes are verified with. The CA
         /// should issue certificates for the nodes of this cluster only.
-        tls_ca_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        tls_ca_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
         /// Interval at which a node writes its heartbeat into the store.
         heartbeat_interval_ms: u64 = 2_000, Bounds::Range(100, 60_000);
         /// A node that fails to write its heartbeat for this long stops serving.
@@ -66,78 +65,49 @@ impl ClusterOptions {
     }
 }
 
-/// Checks that the bounds above cannot express.
-pub(crate) const RULES: &[Rule] = &[
-    Rule {
-        fields: &["cluster.advertised_address"],
-        broken: |options| {
-            let address = options.cluster.advertised_address.as_deref()?;
-            (!peer_address_fits(address))
-                .then(|| "must be a host and port, such as node-1.internal:7400".to_owned())
-        },
-    },
-    Rule {
-        fields: &["cluster.advertised_address", "cluster.address", "store.engine"],
-        broken: |options| {
-            let cluster = &options.cluster;
-            let is_needed =
-                options.store.engine.is_shared() && cluster.address.ip().is_unspecified();
-            (is_needed && cluster.advertised_address.is_none()).then(|| {
-                format!(
-                    "must be set, since no other node can reach this one at cluster.address {}",
-                    cluster.address
-                )
-            })
-        },
-    },
-    Rule {
-        fields: &["cluster.tls_certificate_file", "cluster.tls_key_file", "cluster.tls_ca_file"],
-        broken: |options| {
-            (1..=2).contains(&tls_files_set(&options.cluster)).then(|| {
-                "must be set together with cluster.tls_key_file and cluster.tls_ca_file, or none"
-                    .to_owned()
-            })
-        },
-    },
-    Rule {
-        fields: &[
-            "cluster.tls_certificate_file",
-            "cluster.tls_key_file",
-            "cluster.tls_ca_file",
-            "cluster.address",
-            "store.engine",
-        ],
-        broken: |options| {
-            let cluster = &options.cluster;
-            let is_needed = options.store.engine.is_shared() && !cluster.address.ip().is_loopback();
-            (is_needed && tls_files_set(cluster) == 0).then(|| {
-                "must be set with cluster.tls_key_file and cluster.tls_ca_file, \
-                 since cluster.address is not on loopback"
-                    .to_owned()
-            })
-        },
-    },
-    Rule {
-        fields: &["cluster.heartbeat_interval_ms", "cluster.stop_after_ms"],
-        broken: |options| {
-            (options.cluster.heartbeat_interval_ms * 3 > options.cluster.stop_after_ms).then(|| {
-                "must be at most a third of cluster.stop_after_ms: \
-                 one late heartbeat must not stop a node"
-                    .to_owned()
-            })
-        },
-    },
-    Rule {
-        fields: &["cluster.stop_after_ms", "cluster.take_over_after_ms"],
-        broken: |options| {
-            (options.cluster.stop_after_ms >= options.cluster.take_over_after_ms).then(|| {
-                "must be less than cluster.take_over_after_ms: \
-                 a node stops before others take over from it"
-                    .to_owned()
-            })
-        },
-    },
-];
+rules! {
+    ["cluster.address", "listen.address", "admin.address", "store.engine"]
+        |options| options.store.engine.is_shared()
+            && [options.listen.address, options.admin.address].contains(&options.cluster.address)
+            && options.cluster.address.port() != 0
+        => "must differ from listen.address and admin.address: each listener needs its own";
+    ["cluster.advertised_address"]
+        |options| options.cluster.advertised_address.as_deref().is_some_and(|address| {
+            !peer_address_fits(address)
+        })
+        => "must be a host and port, such as node-1.internal:7400";
+    ["cluster.advertised_address", "cluster.address", "store.engine"]
+        |options| options.store.engine.is_shared()
+            && options.cluster.address.ip().is_unspecified()
+            && options.cluster.advertised_address.is_none()
+        => format!(
+            "must be set, since no other node can reach this one at cluster.address {}",
+            options.cluster.address
+        );
+    ["cluster.tls_certificate_file", "cluster.tls_key_file", "cluster.tls_ca_file"]
+        |options| (1..=2).contains(&tls_files_set(&options.cluster))
+        => "must be set together with cluster.tls_key_file and cluster.tls_ca_file, or none";
+    [
+        "cluster.tls_certificate_file",
+        "cluster.tls_key_file",
+        "cluster.tls_ca_file",
+        "cluster.address",
+        "store.engine"
+    ]
+        |options| options.store.engine.is_shared()
+            && !options.cluster.address.ip().is_loopback()
+            && tls_files_set(&options.cluster) == 0
+        => "must be set with cluster.tls_key_file and cluster.tls_ca_file, \
+            since cluster.address is not on loopback";
+    ["cluster.heartbeat_interval_ms", "cluster.stop_after_ms"]
+        |options| options.cluster.heartbeat_interval_ms * 3 > options.cluster.stop_after_ms
+        => "must be at most a third of cluster.stop_after_ms: \
+            one late heartbeat must not stop a node";
+    ["cluster.stop_after_ms", "cluster.take_over_after_ms"]
+        |options| options.cluster.stop_after_ms >= options.cluster.take_over_after_ms
+        => "must be less than cluster.take_over_after_ms: \
+            a node stops before others take over from it";
+}
 
 /// The number of TLS files that are set, of three.
 fn tls_files_set(cluster: &ClusterOptions) -> usize {

@@ -12,10 +12,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::field::Bounds;
-use crate::rule::Rule;
-
-/// Bound on the allowed networks: each address of a target is compared with all of them.
-const NETWORKS_MAX: usize = 64;
+use crate::rule::list_fault;
 
 /// Webhooks that one commit may add, given the limits of a transaction.
 const BATCH_WEBHOOKS_MAX: usize = 50_000;
@@ -45,7 +42,7 @@ section! {
         allowed_targets: Vec<String> = Vec::new(),
             Bounds::Described("a list of at most 64 networks, such as 10.1.0.0/16");
         /// CA certificates in PEM that are trusted for endpoints, besides public CAs.
-        tls_ca_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        tls_ca_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
         /// Subscriptions per tenant.
         subscriptions_max: usize = 100, Bounds::Range(1, 200);
         /// A subscription is disabled once all its attempts have failed for this long.
@@ -80,66 +77,33 @@ impl DeliveryOptions {
     }
 }
 
-/// Checks that the bounds above cannot express.
-pub(crate) const RULES: &[Rule] = &[
-    Rule {
-        fields: &["delivery.tenant_in_flight_max", "delivery.in_flight_max"],
-        broken: |options| {
-            (options.delivery.tenant_in_flight_max > options.delivery.in_flight_max)
-                .then(|| "must be at most delivery.in_flight_max".to_owned())
-        },
-    },
-    Rule {
-        fields: &["delivery.connect_timeout_ms", "delivery.attempt_timeout_ms"],
-        broken: |options| {
-            (options.delivery.connect_timeout_ms > options.delivery.attempt_timeout_ms)
-                .then(|| "must be at most delivery.attempt_timeout_ms".to_owned())
-        },
-    },
-    Rule {
-        fields: &["delivery.read_timeout_ms", "delivery.attempt_timeout_ms"],
-        broken: |options| {
-            (options.delivery.read_timeout_ms > options.delivery.attempt_timeout_ms)
-                .then(|| "must be at most delivery.attempt_timeout_ms".to_owned())
-        },
-    },
-    Rule {
-        fields: &["delivery.breaker_pause_ms", "delivery.breaker_pause_ms_max"],
-        broken: |options| {
-            (options.delivery.breaker_pause_ms > options.delivery.breaker_pause_ms_max)
-                .then(|| "must be at most delivery.breaker_pause_ms_max".to_owned())
-        },
-    },
-    Rule {
-        fields: &["delivery.subscriptions_max", "broker.batch_events_max"],
-        broken: |options| {
-            let webhooks = options.delivery.subscriptions_max * options.broker.batch_events_max;
-            (webhooks > BATCH_WEBHOOKS_MAX).then(|| {
-                "must be at most 50_000 divided by broker.batch_events_max: \
-                 one commit cannot add more webhooks"
-                    .to_owned()
-            })
-        },
-    },
-    Rule {
-        fields: &["delivery.allowed_targets"],
-        broken: |options| networks_fault(&options.delivery.allowed_targets),
-    },
-];
+rules! {
+    ["delivery.tenant_in_flight_max", "delivery.in_flight_max"]
+        |options| options.delivery.tenant_in_flight_max > options.delivery.in_flight_max
+        => "must be at most delivery.in_flight_max";
+    ["delivery.connect_timeout_ms", "delivery.attempt_timeout_ms"]
+        |options| options.delivery.connect_timeout_ms > options.delivery.attempt_timeout_ms
+        => "must be at most delivery.attempt_timeout_ms";
+    ["delivery.read_timeout_ms", "delivery.attempt_timeout_ms"]
+        |options| options.delivery.read_timeout_ms > options.delivery.attempt_timeout_ms
+        => "must be at most delivery.attempt_timeout_ms";
+    ["delivery.breaker_pause_ms", "delivery.breaker_pause_ms_max"]
+        |options| options.delivery.breaker_pause_ms > options.delivery.breaker_pause_ms_max
+        => "must be at most delivery.breaker_pause_ms_max";
+    ["delivery.subscriptions_max", "broker.batch_events_max"]
+        |options| options.delivery.subscriptions_max * options.broker.batch_events_max
+            > BATCH_WEBHOOKS_MAX
+        => "must be at most 50_000 divided by broker.batch_events_max: \
+            one commit cannot add more webhooks";
+    ["delivery.allowed_targets"]
+        |options| networks_fault(&options.delivery.allowed_targets);
+}
 
 /// Describes what is wrong with a list of networks.
 fn networks_fault(networks: &[String]) -> Option<String> {
-    if networks.len() > NETWORKS_MAX {
-        return Some(format!(
-            "must be at most {NETWORKS_MAX} networks, but are {}",
-            networks.len()
-        ));
-    }
-    let faulty = networks.iter().filter(|network| network.parse::<IpNet>().is_err());
-    let faults: Vec<String> = faulty
-        .map(|network| format!("{network:?} must be a network, such as 10.1.0.0/16"))
-        .collect();
-    (!faults.is_empty()).then(|| faults.join("; "))
+    list_fault(networks, "networks", |network| {
+        network.parse::<IpNet>().is_err().then_some("must be a network, such as 10.1.0.0/16")
+    })
 }
 
 #[cfg(test)]

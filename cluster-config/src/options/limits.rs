@@ -5,7 +5,6 @@
 //! in section `broker`.
 
 use crate::field::Bounds;
-use crate::rule::Rule;
 
 section! {
     /// Limits on requests of clients.
@@ -56,22 +55,11 @@ impl LimitOptions {
     }
 }
 
-/// Checks that the bounds above cannot express.
-pub(crate) const RULES: &[Rule] = &[
-    Rule {
-        fields: &["limits.batch_bytes_max", "limits.payload_bytes_max"],
-        broken: |options| {
-            let limits = &options.limits;
-            (limits.batch_bytes_max < limits.payload_bytes_max)
-                .then(|| "must be at least limits.payload_bytes_max".to_owned())
-        },
-    },
-    Rule {
-        fields: &["limits.page_events_default", "limits.page_events_max"],
-        broken: |options| {
-            let limits = &options.limits;
-            (limits.page_events_default > limits.page_events_max)
-                .then(|| "must be at most limits.page_events_max".to_owned())
-        },
-    },
-];
+rules! {
+    ["limits.batch_bytes_max", "limits.payload_bytes_max"]
+        |options| options.limits.batch_bytes_max < options.limits.payload_bytes_max
+        => "must be at least limits.payload_bytes_max";
+    ["limits.page_events_default", "limits.page_events_max"]
+        |options| options.limits.page_events_default > options.limits.page_events_max
+        => "must be at most limits.page_events_max";
+}

@@ -10,10 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::field::Bounds;
-use crate::rule::Rule;
-
-/// Bound on the CORS origins: the origin of each request is compared with all of them.
-const ORIGINS_MAX: usize = 64;
+use crate::rule::list_fault;
 
 section! {
     /// The public listener: producers post events here, consumers read them.
@@ -22,9 +19,9 @@ section! {
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             Bounds::Described("an IP address and port, such as 127.0.0.1:8080");
         /// Certificate chain in PEM. Together with tls_key_file it turns TLS on.
-        tls_certificate_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        tls_certificate_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
         /// Private key of the certificate in PEM.
-        tls_key_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        tls_key_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
         /// A proxy in front of the node terminates TLS. The node then sends
         /// Strict-Transport-Security and trusts the header X-Forwarded-For. Never set it where
         /// clients can reach this listener directly: they could forge their address.
@@ -80,35 +77,14 @@ impl ListenOptions {
     }
 }
 
-/// Checks that the bounds above cannot express.
-pub(crate) const RULES: &[Rule] = &[
-    Rule {
-        fields: &["listen.tls_certificate_file", "listen.tls_key_file"],
-        broken: |options| {
-            let listen = &options.listen;
-            (listen.tls_certificate_file.is_some() != listen.tls_key_file.is_some()).then(|| {
-                "must be set together with listen.tls_key_file, or neither of them".to_owned()
-            })
-        },
-    },
-    Rule {
-        fields: &["listen.cors_origins"],
-        broken: |options| {
-            let origins = &options.listen.cors_origins;
-            if origins.len() > ORIGINS_MAX {
-                return Some(format!(
-                    "must be at most {ORIGINS_MAX} origins, but are {}",
-                    origins.len()
-                ));
-            }
-            let faults: Vec<String> = origins
-                .iter()
-                .filter_map(|origin| Some(format!("{origin:?} {}", origin_fault(origin)?)))
-                .collect();
-            (!faults.is_empty()).then(|| faults.join("; "))
-        },
-    },
-];
+rules! {
+    ["listen.tls_certificate_file", "listen.tls_key_file"]
+        |options| options.listen.tls_certificate_file.is_some()
+            != options.listen.tls_key_file.is_some()
+        => "must be set together with listen.tls_key_file, or neither of them";
+    ["listen.cors_origins"]
+        |options| list_fault(&options.listen.cors_origins, "origins", origin_fault);
+}
 
 /// Describes why a text is not an origin in the form that browsers send.
 fn origin_fault(origin: &str) -> Option<&'static str> {
@@ -142,11 +118,13 @@ pub(super) fn host_fits(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return address.parse::<std::net::Ipv6Addr>().is_ok();
     }
-    let label_fits = |label: &str| {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        (1..=63).contains(&label.len()) && label.bytes().all(allowed)
-    };
     host.len() <= 253 && host.split('.').all(label_fits)
+}
+
+/// Tests for 1 to 63 characters of `a-z`, `0-9` and `-`.
+pub(super) fn label_fits(label: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&label.len()) && label.bytes().all(allowed)
 }
 
 #[cfg(test)]

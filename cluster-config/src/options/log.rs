@@ -6,10 +6,8 @@
 //! The audit log of a tenant is something else: it is kept in the store.
 
 use serde::{Deserialize, Serialize};
-use toml::Value;
 
-use crate::field::{Bounds, FieldType, Kind};
-use crate::rule::Rule;
+use crate::field::Bounds;
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,32 +30,20 @@ impl LogFormat {
     }
 }
 
-impl FieldType for LogFormat {
-    const KIND: Kind = Kind::Text;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::String(self.name().to_owned()))
-    }
-}
-
 section! {
     /// Log of the node, written to standard error.
     "log" => LogOptions {
         /// human: readable lines for a terminal; json: one JSON object per line.
         format: LogFormat = LogFormat::Human,
-            Bounds::Choice(&[LogFormat::Human.name(), LogFormat::Json.name()]);
+            Bounds::Choice(&["human", "json"]);
         /// Logged levels: a level (error, warn, info, debug, trace), or levels by module, such as
         /// "info,triggers_store=debug".
         filter: String = "info".to_owned(), Bounds::Described("1 to 1_024 characters");
     }
 }
 
-/// Checks that the bounds above cannot express.
-pub(crate) const RULES: &[Rule] = &[Rule {
-    fields: &["log.filter"],
-    broken: |options| {
-        let filter = &options.log.filter;
-        (filter.trim().is_empty() || filter.len() > 1_024)
-            .then(|| "must be 1 to 1_024 characters".to_owned())
-    },
-}];
+rules! {
+    ["log.filter"]
+        |options| options.log.filter.trim().is_empty() || options.log.filter.len() > 1_024
+        => "must be 1 to 1_024 characters";
+}

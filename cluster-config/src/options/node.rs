@@ -6,8 +6,8 @@
 //! The number of partitions is a property of the data: the store records it when it is created,
 //! and a node with another number fails to start.
 
+use super::listen::label_fits;
 use crate::field::Bounds;
-use crate::rule::Rule;
 
 section! {
     /// Identity of this node.
@@ -21,37 +21,17 @@ section! {
     }
 }
 
-/// Checks that the bounds above cannot express.
-pub(crate) const RULES: &[Rule] = &[
-    Rule {
-        fields: &["node.name"],
-        broken: |options| {
-            let name = &options.node.name;
-            let allowed =
-                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            let fits = (1..=63).contains(&name.len()) && name.bytes().all(allowed);
-            (!fits).then(|| "must be 1 to 63 characters of a-z, 0-9 and -".to_owned())
-        },
-    },
-    Rule {
-        fields: &["node.name", "store.engine"],
-        broken: |options| {
-            let name = options.node.name.as_bytes();
-            let misfits = name.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-')
-                || name.ends_with(b"-");
-            (options.store.engine.is_shared() && misfits).then(|| {
-                "must begin with a letter and not end with -, \
-                 since the certificate of a clustered node is issued for it"
-                    .to_owned()
-            })
-        },
-    },
-    Rule {
-        fields: &["node.partitions"],
-        broken: |options| {
-            let partitions = options.node.partitions;
-            (!partitions.is_power_of_two())
-                .then(|| format!("must be a power of two, but is {partitions}"))
-        },
-    },
-];
+rules! {
+    ["node.name"]
+        |options| !label_fits(&options.node.name)
+        => "must be 1 to 63 characters of a-z, 0-9 and -";
+    ["node.name", "store.engine"]
+        |options| options.store.engine.is_shared()
+            && (options.node.name.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+                || options.node.name.ends_with('-'))
+        => "must begin with a letter and not end with -, \
+            since the certificate of a clustered node is issued for it";
+    ["node.partitions"]
+        |options| !options.node.partitions.is_power_of_two()
+        => format!("must be a power of two, but is {}", options.node.partitions);
+}

@@ -14,10 +14,8 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use toml::Value;
 
-use crate::field::{Bounds, FieldType, Kind};
-use crate::rule::Rule;
+use crate::field::Bounds;
 
 /// Size of a page of the data file.
 const PAGE_BYTES: u64 = 4_096;
@@ -36,26 +34,9 @@ pub enum StoreEngine {
 }
 
 impl StoreEngine {
-    /// The name of the engine in a configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::Postgres => "postgres",
-            Self::Foundationdb => "foundationdb",
-        }
-    }
-
     /// Tests whether several nodes can share the store; they then need section `cluster`.
     pub const fn is_shared(self) -> bool {
         !matches!(self, Self::Embedded)
-    }
-}
-
-impl FieldType for StoreEngine {
-    const KIND: Kind = Kind::Text;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::String(self.name().to_owned()))
     }
 }
 
@@ -64,11 +45,8 @@ section! {
     "store" => StoreOptions {
         /// embedded: files in data_directory, for a single node. postgres, foundationdb: a database
         /// that the nodes of a cluster share.
-        engine: StoreEngine = StoreEngine::Embedded, Bounds::Choice(&[
-            StoreEngine::Embedded.name(),
-            StoreEngine::Postgres.name(),
-            StoreEngine::Foundationdb.name(),
-        ]);
+        engine: StoreEngine = StoreEngine::Embedded,
+            Bounds::Choice(&["embedded", "postgres", "foundationdb"]);
         /// Directory of the embedded engine; it is created if missing. One node at a time uses it.
         data_directory: PathBuf = PathBuf::from("data"), Bounds::Described("a path");
         /// Size of the log of the embedded engine, in 24 segments that are created when needed.
@@ -92,14 +70,14 @@ section! {
         postgres_url: Option<String> = None,
             Bounds::Described("a URL without a password; empty: none");
         /// File with the password of the PostgreSQL user, read at start.
-        postgres_password_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        postgres_password_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
         /// CA certificates in PEM that are trusted for the PostgreSQL server, besides public CAs.
-        postgres_ca_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        postgres_ca_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
         /// Connections to PostgreSQL for reading; a node opens one more for writing. The sum over
         /// all nodes must stay below max_connections of the server.
         postgres_connections_max: usize = 32, Bounds::Range(1, 10_000);
         /// Cluster file of the engine foundationdb. Defaults to that of the client library.
-        foundationdb_cluster_file: Option<PathBuf> = None, Bounds::Described("a path; empty: none");
+        foundationdb_cluster_file: Option<PathBuf> = None, Bounds::OPTIONAL_PATH;
     }
 }
 
@@ -119,52 +97,23 @@ impl StoreOptions {
     }
 }
 
-/// Checks that the bounds above cannot express.
-pub(crate) const RULES: &[Rule] = &[
-    Rule {
-        fields: &["store.data_directory"],
-        broken: |options| {
-            options
-                .store
-                .data_directory
-                .as_os_str()
-                .is_empty()
-                .then(|| "must not be empty".to_owned())
-        },
-    },
-    Rule {
-        fields: &["store.map_bytes_max"],
-        broken: |options| {
-            let bytes = options.store.map_bytes_max;
-            (!bytes.is_multiple_of(PAGE_BYTES))
-                .then(|| format!("must be a multiple of 4_096, but is {bytes}"))
-        },
-    },
-    Rule {
-        fields: &["store.group_bytes_max", "store.map_bytes_max"],
-        broken: |options| {
-            let store = &options.store;
-            (store.group_bytes_max as u64 > store.map_bytes_max).then(|| {
-                "must be at most store.map_bytes_max: a larger group could not be written"
-                    .to_owned()
-            })
-        },
-    },
-    Rule {
-        fields: &["store.postgres_url", "store.engine"],
-        broken: |options| {
-            let StoreOptions { engine, postgres_url, .. } = &options.store;
-            (*engine == StoreEngine::Postgres && postgres_url.is_none())
-                .then(|| "must be set, since store.engine is postgres".to_owned())
-        },
-    },
-    Rule {
-        fields: &["store.postgres_url"],
-        broken: |options| {
-            options.store.postgres_url.as_deref().and_then(postgres_url_fault).map(str::to_owned)
-        },
-    },
-];
+rules! {
+    ["store.data_directory"]
+        |options| options.store.data_directory.as_os_str().is_empty()
+        => "must not be empty";
+    ["store.map_bytes_max"]
+        |options| !options.store.map_bytes_max.is_multiple_of(PAGE_BYTES)
+        => format!("must be a multiple of 4_096, but is {}", options.store.map_bytes_max);
+    ["store.group_bytes_max", "store.map_bytes_max"]
+        |options| options.store.group_bytes_max as u64 > options.store.map_bytes_max
+        => "must be at most store.map_bytes_max: a larger group could not be written";
+    ["store.postgres_url", "store.engine"]
+        |options| options.store.engine == StoreEngine::Postgres
+            && options.store.postgres_url.is_none()
+        => "must be set, since store.engine is postgres";
+    ["store.postgres_url"]
+        |options| postgres_url_fault(options.store.postgres_url.as_deref()?).map(str::to_owned);
+}
 
 /// Describes a wrong scheme or a password in a PostgreSQL URL. The engine parses the rest.
 fn postgres_url_fault(url: &str) -> Option<&'static str> {

@@ -10,7 +10,7 @@ use toml::Value;
 
 use super::{NodeOptions, StoreEngine, fields};
 use crate::fault::{Fault, FaultSource};
-use crate::field::{Bounds, Kind};
+use crate::field::{Bounds, FieldType, Kind};
 use crate::rule;
 
 /// Valid options in which every optional field has a value, so that serde writes all fields.
@@ -113,8 +113,8 @@ fn validation_lists_every_fault_at_once() {
         "node.name",
         "node.partitions",
         "listen.tls_certificate_file",
-        "limits.page_events_default",
         "admin.address",
+        "limits.page_events_default",
     ];
     assert_eq!(blamed, expected);
     assert!(faults.iter().all(|fault| fault.source == FaultSource::Default));
@@ -136,7 +136,7 @@ fn the_selected_engine_requires_its_options() {
 fn every_engine_has_a_name() {
     let field = fields().find(|field| field.path == "store.engine").unwrap();
     for engine in [StoreEngine::Embedded, StoreEngine::Postgres, StoreEngine::Foundationdb] {
-        assert_eq!(field.fault(&Value::String(engine.name().to_owned())), None, "{engine:?}");
+        assert_eq!(field.fault(&engine.to_value().unwrap()), None, "{engine:?}");
         assert_eq!(engine.is_shared(), engine != StoreEngine::Embedded);
     }
 }
