@@ -5,101 +5,69 @@
 //!
 //! Other layers have error types of their own, without HTTP.
 
-/// The machine-readable code in `error.code` of an error response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorCode {
-    /// A field or parameter breaks a rule; `details` names it.
-    ValidationError,
-    /// The body is not valid JSON.
-    InvalidJson,
-    /// The API did not issue this cursor to this tenant.
-    InvalidCursor,
-    /// The request has no valid API key.
-    Unauthorized,
-    /// The key lacks the required scope.
-    Forbidden,
-    /// The tenant has no such resource, or the route does not exist.
-    NotFound,
-    /// The route does not support the method.
-    MethodNotAllowed,
-    /// The body did not arrive in time.
-    RequestTimeout,
-    /// The state of the resource does not permit the operation.
-    Conflict,
-    /// The resource was deleted.
-    Gone,
-    /// The body or payload exceeds its limit.
-    PayloadTooLarge,
-    /// The route does not accept the content type.
-    UnsupportedMediaType,
-    /// The idempotency key was used for a different request.
-    IdempotencyKeyReused,
-    /// The key or the client address exceeded its request rate.
-    RateLimitExceeded,
-    /// The tenant reached its limit of stored events or of requests in progress.
-    TenantQuotaExceeded,
-    /// The request has too many or too large header fields.
-    HeaderFieldsTooLarge,
-    /// The node failed unexpectedly.
-    InternalError,
-    /// The node or its store cannot handle the request at present.
-    Unavailable,
+crate::text_form::named_enum! {
+    /// The machine-readable code in `error.code` of an error response. The order is that of the
+    /// statuses.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum ErrorCode {
+        /// A field or parameter breaks a rule; `details` names it.
+        ValidationError = "VALIDATION_ERROR",
+        /// The body is not valid JSON.
+        InvalidJson = "INVALID_JSON",
+        /// The API did not issue this cursor to this tenant.
+        InvalidCursor = "INVALID_CURSOR",
+        /// The request has no valid API key.
+        Unauthorized = "UNAUTHORIZED",
+        /// The key lacks the required scope.
+        Forbidden = "FORBIDDEN",
+        /// The tenant has no such resource, or the route does not exist.
+        NotFound = "NOT_FOUND",
+        /// The route does not support the method.
+        MethodNotAllowed = "METHOD_NOT_ALLOWED",
+        /// The body did not arrive in time.
+        RequestTimeout = "REQUEST_TIMEOUT",
+        /// The state of the resource does not permit the operation.
+        Conflict = "CONFLICT",
+        /// The resource was deleted.
+        Gone = "GONE",
+        /// The body or payload exceeds its limit.
+        PayloadTooLarge = "PAYLOAD_TOO_LARGE",
+        /// The route does not accept the content type.
+        UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE",
+        /// The idempotency key was used for a different request.
+        IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
+        /// The key or the client address exceeded its request rate.
+        RateLimitExceeded = "RATE_LIMIT_EXCEEDED",
+        /// The tenant reached its limit of stored events or of requests in progress.
+        TenantQuotaExceeded = "TENANT_QUOTA_EXCEEDED",
+        /// The request has too many or too large header fields.
+        HeaderFieldsTooLarge = "HEADER_FIELDS_TOO_LARGE",
+        /// The node failed unexpectedly.
+        InternalError = "INTERNAL_ERROR",
+        /// The node or its store cannot handle the request at present.
+        Unavailable = "UNAVAILABLE",
+    }
 }
 
 impl ErrorCode {
-    /// Every code, in the order of the statuses.
-    pub const ALL: [ErrorCode; 18] = [
-        Self::ValidationError,
-        Self::InvalidJson,
-        Self::InvalidCursor,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::Conflict,
-        Self::Gone,
-        Self::PayloadTooLarge,
-        Self::UnsupportedMediaType,
-        Self::IdempotencyKeyReused,
-        Self::RateLimitExceeded,
-        Self::TenantQuotaExceeded,
-        Self::HeaderFieldsTooLarge,
-        Self::InternalError,
-        Self::Unavailable,
-    ];
-
-    /// The code as written in `error.code`, and its HTTP status.
-    const fn row(self) -> (&'static str, u16) {
-        match self {
-            Self::ValidationError => ("VALIDATION_ERROR", 400),
-            Self::InvalidJson => ("INVALID_JSON", 400),
-            Self::InvalidCursor => ("INVALID_CURSOR", 400),
-            Self::Unauthorized => ("UNAUTHORIZED", 401),
-            Self::Forbidden => ("FORBIDDEN", 403),
-            Self::NotFound => ("NOT_FOUND", 404),
-            Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", 405),
-            Self::RequestTimeout => ("REQUEST_TIMEOUT", 408),
-            Self::Conflict => ("CONFLICT", 409),
-            Self::Gone => ("GONE", 410),
-            Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", 413),
-            Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", 415),
-            Self::IdempotencyKeyReused => ("IDEMPOTENCY_KEY_REUSED", 422),
-            Self::RateLimitExceeded => ("RATE_LIMIT_EXCEEDED", 429),
-            Self::TenantQuotaExceeded => ("TENANT_QUOTA_EXCEEDED", 429),
-            Self::HeaderFieldsTooLarge => ("HEADER_FIELDS_TOO_LARGE", 431),
-            Self::InternalError => ("INTERNAL_ERROR", 500),
-            Self::Unavailable => ("UNAVAILABLE", 503),
-        }
-    }
-
-    /// The code as written in `error.code`.
-    pub const fn as_str(self) -> &'static str {
-        self.row().0
-    }
-
     /// The HTTP status of a response with this code.
     pub const fn status(self) -> u16 {
-        self.row().1
+        match self {
+            Self::ValidationError | Self::InvalidJson | Self::InvalidCursor => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::Conflict => 409,
+            Self::Gone => 410,
+            Self::PayloadTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::IdempotencyKeyReused => 422,
+            Self::RateLimitExceeded | Self::TenantQuotaExceeded => 429,
+            Self::HeaderFieldsTooLarge => 431,
+            Self::InternalError => 500,
+            Self::Unavailable => 503,
+        }
     }
 }

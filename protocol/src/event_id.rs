@@ -103,19 +103,7 @@ impl EventId {
     }
 }
 
-impl std::fmt::Display for EventId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.write_to(&mut [0; EventId::TEXT_BYTES]))
-    }
-}
-
-crate::text_form::deserialize_text!(EventId);
-
-impl serde::Serialize for EventId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.write_to(&mut [0; EventId::TEXT_BYTES]))
-    }
-}
+crate::text_form::text_form!(EventId, |id| id.write_to(&mut [0; EventId::TEXT_BYTES]));
 
 #[cfg(test)]
 mod tests {

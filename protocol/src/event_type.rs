@@ -44,14 +44,7 @@ fn is_event_type(text: &str) -> bool {
         && text.split('.').all(|segment| !segment.is_empty() && segment.bytes().all(fits))
 }
 
-impl std::fmt::Display for EventType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-crate::text_form::serialize_text!(EventType);
-crate::text_form::deserialize_text!(EventType);
+crate::text_form::text_form!(EventType, |event_type| &event_type.0);
 
 /// A pattern that matches one event type, all types with a prefix, or all types.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
@@ -98,18 +91,11 @@ impl EventTypePattern {
     }
 }
 
-impl std::fmt::Display for EventTypePattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Exact(exact) => f.write_str(exact),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
-crate::text_form::serialize_text!(EventTypePattern);
-crate::text_form::deserialize_text!(EventTypePattern);
+crate::text_form::text_form!(EventTypePattern, |pattern| &match pattern {
+    Self::Any => "*".to_owned(),
+    Self::Exact(exact) => exact.clone(),
+    Self::Prefix(prefix) => format!("{prefix}*"),
+});
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,8 @@
 //! - `JSON-2`: every accepted payload parses in every I-JSON parser.
 
 use crate::Malformed;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -41,6 +42,15 @@ impl<'de> Deserialize<'de> for Checked {
 
 struct CheckedVisitor;
 
+/// Implements the methods that visit a scalar.
+macro_rules! discard {
+    ($($visit:ident: $scalar:ty),+) => {
+        $(fn $visit<E>(self, _: $scalar) -> Result<Checked, E> {
+            Ok(Checked)
+        })+
+    };
+}
+
 impl<'de> Visitor<'de> for CheckedVisitor {
     type Value = Checked;
 
@@ -48,24 +58,8 @@ impl<'de> Visitor<'de> for CheckedVisitor {
         f.write_str("a JSON value")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
-        Ok(Checked)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
-        Ok(Checked)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
-        Ok(Checked)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
-        Ok(Checked)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
-        Ok(Checked)
+    discard! {
+        visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str
     }
 
     fn visit_unit<E>(self) -> Result<Checked, E> {
@@ -90,26 +84,8 @@ impl<'de> Visitor<'de> for CheckedVisitor {
 }
 
 /// A member name; it is borrowed from the input if it has no escape sequences.
-struct Name<'de>(Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-        impl<'de> Visitor<'de> for NameVisitor {
-            type Value = Name<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a member name")
-            }
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(name)))
-            }
-            fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(name.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(NameVisitor)
-    }
-}
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The member names of one object seen so far.
 #[derive(Default)]

@@ -14,125 +14,69 @@
 
 use crate::Malformed;
 
-/// A bug that can be planted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bug {
-    /// Writes of an inbox do not check the fence, so a former owner continues to commit.
-    FenceNotChecked,
-    /// A commit with an unknown outcome counts as successful instead of being repeated.
-    UnknownTakenForSuccess,
-    /// A batch of appends is reported as stored although its commit failed.
-    AnsweredBeforeCommit,
-    /// An idempotency key that was used more than two seconds ago is treated as new.
-    IdempotencyNotFound,
-    /// A reused idempotency key returns the first result although the request differs.
-    ReusedKeyReplayed,
-    /// An append with a known idempotency key increments the counters again.
-    CounterAddedOnReplay,
-    /// The quota of waiting events per tenant is not enforced.
-    QuotaNotChecked,
-    /// If the clock is behind the last id, the next id is minted from the clock alone.
-    IdsFollowTheClock,
-    /// The cursor of a page skips one event.
-    CursorOffByOne,
-    /// A lease includes events that are already leased or wait for their next attempt.
-    LeasedTwice,
-    /// Every lease token is accepted.
-    LeaseTokenNotCompared,
-    /// An acknowledgement does not end the lease, whose expiry later counts as a failure.
-    AcknowledgedComesBack,
-    /// An inbox that closes while idle does not store when its first lease expires.
-    IdleForgetsLeases,
-    /// A deletion writes no tombstone.
-    TombstoneNotWritten,
-    /// A failed webhook is not added to the due index.
-    RetryForgotten,
-    /// A webhook gets one more attempt than its policy allows.
-    OneAttemptTooMany,
-    /// An event becomes delivered when the first of its subscriptions has received it.
-    DeliveredByTheFirst,
-    /// An existing wake-up pointer is not moved when something becomes due earlier.
-    PointerNotMoved,
-    /// A partition does not read its wake-up pointers when it starts.
-    TakeoverForgetsDue,
-    /// A partition is transferred while it still accepts and handles requests.
-    DrainWithoutParking,
-    /// A cached key never expires, unless it is changed through the same node.
-    RevokedKeyCached,
-    /// The list of a tenant's keys includes keys of tenants whose ids start with its id.
-    WrongTenantPage,
-    /// The sweeper never removes waiting events, however old.
-    WaitingKeptForever,
-    /// A deletion is taken for an earlier one of the same millisecond, run again.
-    DeletionKnownByTime,
+crate::text_form::named_enum! {
+    /// A bug that can be planted.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Bug {
+        /// Writes of an inbox do not check the fence, so a former owner continues to commit.
+        FenceNotChecked = "fence-not-checked",
+        /// A commit with an unknown outcome counts as successful instead of being repeated.
+        UnknownTakenForSuccess = "unknown-taken-for-success",
+        /// A batch of appends is reported as stored although its commit failed.
+        AnsweredBeforeCommit = "answered-before-commit",
+        /// An idempotency key that was used more than two seconds ago is treated as new.
+        IdempotencyNotFound = "idempotency-not-found",
+        /// A reused idempotency key returns the first result although the request differs.
+        ReusedKeyReplayed = "reused-key-replayed",
+        /// An append with a known idempotency key increments the counters again.
+        CounterAddedOnReplay = "counter-added-on-replay",
+        /// The quota of waiting events per tenant is not enforced.
+        QuotaNotChecked = "quota-not-checked",
+        /// If the clock is behind the last id, the next id is minted from the clock alone.
+        IdsFollowTheClock = "ids-follow-the-clock",
+        /// The cursor of a page skips one event.
+        CursorOffByOne = "cursor-off-by-one",
+        /// A lease includes events that are already leased or wait for their next attempt.
+        LeasedTwice = "leased-twice",
+        /// Every lease token is accepted.
+        LeaseTokenNotCompared = "lease-token-not-compared",
+        /// An acknowledgement does not end the lease, whose expiry later counts as a failure.
+        AcknowledgedComesBack = "acknowledged-comes-back",
+        /// An inbox that closes while idle does not store when its first lease expires.
+        IdleForgetsLeases = "idle-forgets-leases",
+        /// A deletion writes no tombstone.
+        TombstoneNotWritten = "tombstone-not-written",
+        /// A failed webhook is not added to the due index.
+        RetryForgotten = "retry-forgotten",
+        /// A webhook gets one more attempt than its policy allows.
+        OneAttemptTooMany = "one-attempt-too-many",
+        /// An event becomes delivered when the first of its subscriptions has received it.
+        DeliveredByTheFirst = "delivered-by-the-first",
+        /// An existing wake-up pointer is not moved when something becomes due earlier.
+        PointerNotMoved = "pointer-not-moved",
+        /// A partition does not read its wake-up pointers when it starts.
+        TakeoverForgetsDue = "takeover-forgets-due",
+        /// A partition is transferred while it still accepts and handles requests.
+        DrainWithoutParking = "drain-without-parking",
+        /// A cached key never expires, unless it is changed through the same node.
+        RevokedKeyCached = "revoked-key-cached",
+        /// The list of a tenant's keys includes keys of tenants whose ids start with its id.
+        WrongTenantPage = "wrong-tenant-page",
+        /// The sweeper never removes waiting events, however old.
+        WaitingKeptForever = "waiting-kept-forever",
+        /// A deletion is taken for an earlier one of the same millisecond, run again.
+        DeletionKnownByTime = "deletion-known-by-time",
+    }
 }
 
 impl Bug {
-    /// Every bug, in the order of declaration.
-    pub const ALL: [Bug; 24] = [
-        Self::FenceNotChecked,
-        Self::UnknownTakenForSuccess,
-        Self::AnsweredBeforeCommit,
-        Self::IdempotencyNotFound,
-        Self::ReusedKeyReplayed,
-        Self::CounterAddedOnReplay,
-        Self::QuotaNotChecked,
-        Self::IdsFollowTheClock,
-        Self::CursorOffByOne,
-        Self::LeasedTwice,
-        Self::LeaseTokenNotCompared,
-        Self::AcknowledgedComesBack,
-        Self::IdleForgetsLeases,
-        Self::TombstoneNotWritten,
-        Self::RetryForgotten,
-        Self::OneAttemptTooMany,
-        Self::DeliveredByTheFirst,
-        Self::PointerNotMoved,
-        Self::TakeoverForgetsDue,
-        Self::DrainWithoutParking,
-        Self::RevokedKeyCached,
-        Self::WrongTenantPage,
-        Self::WaitingKeptForever,
-        Self::DeletionKnownByTime,
-    ];
-
-    /// The name of the bug on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::FenceNotChecked => "fence-not-checked",
-            Self::UnknownTakenForSuccess => "unknown-taken-for-success",
-            Self::AnsweredBeforeCommit => "answered-before-commit",
-            Self::IdempotencyNotFound => "idempotency-not-found",
-            Self::ReusedKeyReplayed => "reused-key-replayed",
-            Self::CounterAddedOnReplay => "counter-added-on-replay",
-            Self::QuotaNotChecked => "quota-not-checked",
-            Self::IdsFollowTheClock => "ids-follow-the-clock",
-            Self::CursorOffByOne => "cursor-off-by-one",
-            Self::LeasedTwice => "leased-twice",
-            Self::LeaseTokenNotCompared => "lease-token-not-compared",
-            Self::AcknowledgedComesBack => "acknowledged-comes-back",
-            Self::IdleForgetsLeases => "idle-forgets-leases",
-            Self::TombstoneNotWritten => "tombstone-not-written",
-            Self::RetryForgotten => "retry-forgotten",
-            Self::OneAttemptTooMany => "one-attempt-too-many",
-            Self::DeliveredByTheFirst => "delivered-by-the-first",
-            Self::PointerNotMoved => "pointer-not-moved",
-            Self::TakeoverForgetsDue => "takeover-forgets-due",
-            Self::DrainWithoutParking => "drain-without-parking",
-            Self::RevokedKeyCached => "revoked-key-cached",
-            Self::WrongTenantPage => "wrong-tenant-page",
-            Self::WaitingKeptForever => "waiting-kept-forever",
-            Self::DeletionKnownByTime => "deletion-known-by-time",
-        }
-    }
-
     /// Parses the name of a bug.
     ///
     /// # Errors
     /// [`Malformed`] with the list of names.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        Self::ALL.into_iter().find(|bug| bug.name() == text).ok_or_else(|| {
-            Malformed(format!("must be one of {}", Self::ALL.map(Self::name).join(", ")))
+        Self::ALL.into_iter().find(|bug| bug.as_str() == text).ok_or_else(|| {
+            Malformed(format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
         })
     }
 }
@@ -179,11 +123,11 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_parse_back() {
-        let names: BTreeSet<_> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+        let names: BTreeSet<_> = Bug::ALL.iter().map(|bug| bug.as_str()).collect();
         assert_eq!(names.len(), Bug::ALL.len());
         for bug in Bug::ALL {
-            assert_eq!(Bug::parse(bug.name()).unwrap(), bug);
-            assert!(bug.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+            assert_eq!(Bug::parse(bug.as_str()).unwrap(), bug);
+            assert!(bug.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
         }
         assert!(Bug::parse("none").is_err());
     }

@@ -9,52 +9,32 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A permission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-pub enum Scope {
-    /// Post events to the inbox.
-    #[serde(rename = "events:write")]
-    EventsWrite,
-    /// List the inbox, and read events and statistics.
-    #[serde(rename = "inbox:read")]
-    InboxRead,
-    /// Acknowledge and delete events.
-    #[serde(rename = "inbox:ack")]
-    InboxAck,
-    /// Manage the tenant's subscriptions.
-    #[serde(rename = "subscriptions:manage")]
-    SubscriptionsManage,
-    /// Manage the tenant's keys.
-    #[serde(rename = "keys:manage")]
-    KeysManage,
-    /// Every operation, for all tenants.
-    #[serde(rename = "admin")]
-    Admin,
+crate::text_form::named_enum! {
+    /// A permission.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+    pub enum Scope {
+        /// Post events to the inbox.
+        #[serde(rename = "events:write")]
+        EventsWrite = "events:write",
+        /// List the inbox, and read events and statistics.
+        #[serde(rename = "inbox:read")]
+        InboxRead = "inbox:read",
+        /// Acknowledge and delete events.
+        #[serde(rename = "inbox:ack")]
+        InboxAck = "inbox:ack",
+        /// Manage the tenant's subscriptions.
+        #[serde(rename = "subscriptions:manage")]
+        SubscriptionsManage = "subscriptions:manage",
+        /// Manage the tenant's keys.
+        #[serde(rename = "keys:manage")]
+        KeysManage = "keys:manage",
+        /// Every operation, for all tenants.
+        #[serde(rename = "admin")]
+        Admin = "admin",
+    }
 }
 
 impl Scope {
-    /// Every scope, in the order in which a set is printed.
-    pub const ALL: [Scope; 6] = [
-        Self::EventsWrite,
-        Self::InboxRead,
-        Self::InboxAck,
-        Self::SubscriptionsManage,
-        Self::KeysManage,
-        Self::Admin,
-    ];
-
-    /// The scope as written in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::EventsWrite => "events:write",
-            Self::InboxRead => "inbox:read",
-            Self::InboxAck => "inbox:ack",
-            Self::SubscriptionsManage => "subscriptions:manage",
-            Self::KeysManage => "keys:manage",
-            Self::Admin => "admin",
-        }
-    }
-
     /// Parses a scope as written in JSON.
     ///
     /// # Errors
@@ -86,7 +66,7 @@ impl Scopes {
         other.iter().all(|scope| self.allows(scope))
     }
 
-    /// The scopes of the set, in the fixed order.
+    /// The scopes of the set, in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & (1 << *scope as u16) != 0)
     }

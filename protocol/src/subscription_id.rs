@@ -35,16 +35,4 @@ impl SubscriptionId {
     }
 }
 
-impl std::fmt::Display for SubscriptionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-crate::text_form::deserialize_text!(SubscriptionId);
-
-impl serde::Serialize for SubscriptionId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
+crate::text_form::text_form!(SubscriptionId, |id| id.0.write_to(&mut [0; EventId::TEXT_BYTES]));

@@ -44,19 +44,7 @@ impl TenantId {
     }
 }
 
-impl std::fmt::Display for TenantId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-crate::text_form::deserialize_text!(TenantId);
-
-impl serde::Serialize for TenantId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
+crate::text_form::text_form!(TenantId, |id| &id.0);
 
 #[cfg(test)]
 mod tests {

@@ -88,15 +88,12 @@ impl Timestamp {
 
 /// Tests the shape of RFC 3339. `jiff` also accepts annotations, other separators and no seconds.
 fn has_rfc3339_shape(text: &[u8]) -> bool {
-    let digits = |range: std::ops::Range<usize>| text[range].iter().all(u8::is_ascii_digit);
-    if text.len() < 20 || text.len() > 40 || !digits(0..4) || !digits(5..7) || !digits(8..10) {
-        return false;
-    }
-    if text[4] != b'-' || text[7] != b'-' || !matches!(text[10], b'T' | b't') {
-        return false;
-    }
-    if !digits(11..13) || text[13] != b':' || !digits(14..16) || text[16] != b':' || !digits(17..19)
-    {
+    let shape = b"0000-00-00T00:00:00";
+    let fits = |(byte, shape): (&u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte.to_ascii_uppercase() == *shape,
+    };
+    if !(20..=40).contains(&text.len()) || !text.iter().zip(shape).all(fits) {
         return false;
     }
     let fraction = match text[19] {
@@ -114,19 +111,7 @@ fn has_rfc3339_shape(text: &[u8]) -> bool {
         }
 }
 
-impl std::fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(Text::of(*self).as_str())
-    }
-}
-
-crate::text_form::deserialize_text!(Timestamp);
-
-impl serde::Serialize for Timestamp {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(Text::of(*self).as_str())
-    }
-}
+crate::text_form::text_form!(Timestamp, |time| Text::of(*time).as_str());
 
 /// The text form of a timestamp, without heap allocation.
 struct Text {

@@ -91,7 +91,7 @@ impl SigningKey {
             .and_then(|key| STANDARD.decode(key).ok())
             .ok_or_else(malformed)?;
         let (seed, public) = bytes.split_first_chunk::<32>().ok_or_else(malformed)?;
-        let fits = public.is_empty() || public == pair(seed).public_key().as_ref();
+        let fits = public.is_empty() || public == public_key(seed);
         fits.then_some(Self::Ed25519(*seed)).ok_or_else(malformed)
     }
 
@@ -106,11 +106,8 @@ impl SigningKey {
     /// The plain text of the key, which is shown to the client once.
     pub fn reveal(&self) -> String {
         match self {
-            Self::HmacSha256(secret) => format!("{SECRET_PREFIX}{}", STANDARD.encode(secret)),
-            Self::Ed25519(seed) => {
-                let pair = [&seed[..], pair(seed).public_key().as_ref()].concat();
-                format!("{PRIVATE_PREFIX}{}", STANDARD.encode(pair))
-            }
+            Self::HmacSha256(secret) => prefixed(SECRET_PREFIX, secret),
+            Self::Ed25519(seed) => prefixed(PRIVATE_PREFIX, &[*seed, public_key(seed)].concat()),
         }
     }
 
@@ -118,9 +115,7 @@ impl SigningKey {
     pub fn public(&self) -> Option<String> {
         match self {
             Self::HmacSha256(_) => None,
-            Self::Ed25519(seed) => {
-                Some(format!("{PUBLIC_PREFIX}{}", STANDARD.encode(pair(seed).public_key())))
-            }
+            Self::Ed25519(seed) => Some(prefixed(PUBLIC_PREFIX, &public_key(seed))),
         }
     }
 
@@ -128,20 +123,14 @@ impl SigningKey {
     pub fn verifying_key(&self) -> VerifyingKey {
         match self {
             Self::HmacSha256(secret) => VerifyingKey::HmacSha256(secret.clone()),
-            Self::Ed25519(seed) => {
-                let mut public = [0; 32];
-                public.copy_from_slice(pair(seed).public_key().as_ref());
-                VerifyingKey::Ed25519(public)
-            }
+            Self::Ed25519(seed) => VerifyingKey::Ed25519(public_key(seed)),
         }
     }
 
     fn sign(&self, text: &[u8]) -> String {
         match self {
-            Self::HmacSha256(secret) => {
-                format!("v1,{}", STANDARD.encode(mac(secret, text).finalize().into_bytes()))
-            }
-            Self::Ed25519(seed) => format!("v1a,{}", STANDARD.encode(pair(seed).sign(text))),
+            Self::HmacSha256(secret) => prefixed("v1,", &mac(secret, text).finalize().into_bytes()),
+            Self::Ed25519(seed) => prefixed("v1a,", pair(seed).sign(text).as_ref()),
         }
     }
 }
@@ -260,6 +249,14 @@ fn mac(secret: &[u8], text: &[u8]) -> Hmac<Sha256> {
         Hmac::<Sha256>::new_from_slice(secret).expect("HMAC accepts keys of every length");
     mac.update(text);
     mac
+}
+
+fn prefixed(prefix: &str, bytes: &[u8]) -> String {
+    format!("{prefix}{}", STANDARD.encode(bytes))
+}
+
+fn public_key(seed: &[u8; 32]) -> [u8; 32] {
+    pair(seed).public_key().as_ref().try_into().expect("an ed25519 key has 32 bytes")
 }
 
 fn pair(seed: &[u8; 32]) -> Ed25519KeyPair {

@@ -39,7 +39,7 @@ pub(super) fn bugs(arguments: &BugsArguments) -> Result<bool, String> {
     let only = arguments.bug.as_deref().map(Bug::parse).transpose();
     let only = only.map_err(|error| format!("--bug: {error}"))?;
     for bug in Bug::ALL.into_iter().filter(|bug| only.is_none_or(|only| only == *bug)) {
-        let name = bug.name();
+        let name = bug.as_str();
         let clock = Environment::system();
         match find(name, arguments.seeds)? {
             Some(Finding { spec, rule }) => report::print(format_args!(
