@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::BenchError;
-use super::material::{EVENT_HEAD, payload};
+use super::bodies::{EVENT_HEAD, payload};
 use super::plan::Plan;
 
 /// The answer that the server imitates.
@@ -137,19 +137,14 @@ fn batch_answer(events: u32) -> String {
 fn page_answer(payload_bytes: usize) -> Vec<u8> {
     let event = [BEFORE_PAYLOAD, &payload(payload_bytes), AFTER_PAYLOAD].concat();
     let cursor = "A".repeat(64);
-    let mut page = b"{\"events\":[".to_vec();
-    page.extend(vec![event; 50].join(&b','));
-    page.extend_from_slice(
-        format!(
-            concat!(
-                r#"],"cursor":"{cursor}","has_more":true,"pagination":{{"limit":50,"#,
-                r#""cursor":"{cursor}","has_more":true,"total_count":1000000}}}}"#
-            ),
-            cursor = cursor
-        )
-        .as_bytes(),
+    let end = format!(
+        concat!(
+            r#"],"cursor":"{cursor}","has_more":true,"pagination":{{"limit":50,"#,
+            r#""cursor":"{cursor}","has_more":true,"total_count":1000000}}}}"#
+        ),
+        cursor = cursor
     );
-    page
+    [br#"{"events":["#, &vec![event; 50].join(&b',')[..], end.as_bytes()].concat()
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response {
@@ -160,7 +155,7 @@ fn json(status: StatusCode, body: Bytes) -> Response {
 mod tests {
     use serde_json::Value;
 
-    use super::super::material::single_bodies;
+    use super::super::bodies::single_bodies;
     use super::*;
     use triggers_client::api::BatchAnswer;
     use triggers_client::{Event, InboxPage};

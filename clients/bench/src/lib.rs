@@ -6,13 +6,13 @@
 //!     └─ Worker × connections            one keep-alive connection, one request at a time
 //! ```
 //! Invariants:
-//! - BENCH-1: load is bounded by the plan: connections, duration, one request per
-//!   connection at a time, a timeout for each.
-//! - BENCH-2: with a rate, latency counts from the intended time, so a stall of the node is seen by
-//!   every request it delayed (no coordinated omission); a schedule that could not be kept is
-//!   reported.
-//! - BENCH-3: rates count answers that arrived inside the measured window, latencies requests under
-//!   way inside it.
+//! - `BENCH-1`: the plan bounds the load: the connections, the duration, one request per connection
+//!   at a time, a timeout for each.
+//! - `BENCH-2`: with a rate, latency counts from the intended time, so that every request which a
+//!   stall of the node delayed shows it (no coordinated omission). The report says if the schedule
+//!   could not be kept.
+//! - `BENCH-3`: rates count the answers that arrived inside the measured window, latencies the
+//!   requests in flight inside it.
 //!
 //! Progress goes to a callback, and the result is a [`Report`]. The load does not check
 //! correctness.
@@ -26,7 +26,7 @@ use baseline::Baseline;
 use clock::Clock;
 use connection::Dialer;
 use pace::Pace;
-use script::Material;
+use script::{RequestParts, Script};
 use tally::{Tallies, Window};
 use worker::{Load, Worker};
 
@@ -35,9 +35,9 @@ pub use plan::{Mode, Plan};
 pub use report::{Report, Summary};
 
 mod baseline;
+mod bodies;
 mod clock;
 mod connection;
-mod material;
 mod pace;
 mod plan;
 mod report;
@@ -94,7 +94,7 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
     progress(&format!("opening {} connections to {url}", plan.connections));
     let dialer = Dialer::new(&url)?;
     let connections = dialer.dial_all(plan.connections as usize).await?;
-    let material = Material::new(&plan, dialer.address())?;
+    let parts = RequestParts::new(&plan, dialer.address())?;
 
     let clock = Clock::start();
     let window = Window::new(plan.warmup_seconds, plan.duration_seconds);
@@ -105,13 +105,8 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
 
     let mut workers = JoinSet::new();
     for (index, connection) in connections.into_iter().enumerate() {
-        let worker = Worker::new(
-            index,
-            load.clone(),
-            connection,
-            script::Script::new(material.clone(), plan.mode, index),
-        );
-        workers.spawn(worker.run());
+        let script = Script::new(parts.clone(), plan.mode, index);
+        workers.spawn(Worker::new(index, load.clone(), connection, script).run());
     }
     let interrupted = watch(&load, &progress).await;
     let end_ns = load.clock.elapsed_ns().min(window.end_ns);
@@ -122,14 +117,8 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Report, BenchErr
         let _ = tokio::task::spawn_blocking(move || pacer.join()).await;
     }
     let measured_ns = end_ns.saturating_sub(window.begin_ns);
-    Ok(Report::new(
-        &plan,
-        &load.tallies,
-        measured_ns,
-        load.pace.keeping(end_ns),
-        unanswered,
-        interrupted,
-    ))
+    let adherence = load.pace.adherence(end_ns);
+    Ok(Report::new(&plan, &load.tallies, measured_ns, adherence, unanswered, interrupted))
 }
 
 /// Waits for the end of the window or Ctrl-C, and reports every second. Returns whether it was

@@ -3,8 +3,8 @@
 //!
 //! In the open loop one thread sleeps precisely and releases due slots into a semaphore; free
 //! workers take them in order. A thread is needed because the runtime rounds its timers to a
-//! millisecond, which is more than a good latency. The begin of a slot is its intended time,
-//! whenever a worker gets it. After `stop` no worker gets a slot.
+//! millisecond, which is longer than a good latency. A request begins at the intended time of its
+//! slot, even if a worker gets the slot later. After `stop` no worker gets a slot.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -39,7 +39,7 @@ struct OpenLoop {
 
 /// How closely the load kept its schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keeping {
+pub struct Adherence {
     /// Requested events per second.
     pub rate: u64,
     /// Requests that should have been sent by the end.
@@ -107,14 +107,14 @@ impl Pace {
     }
 
     /// How closely the schedule was kept up to `end_ns`; `None` in a closed loop.
-    pub fn keeping(&self, end_ns: u64) -> Option<Keeping> {
+    pub fn adherence(&self, end_ns: u64) -> Option<Adherence> {
         let open = self.open.as_ref()?;
         let sent = open.taken.load(Ordering::Relaxed);
-        Some(Keeping { rate: open.rate, due: open.schedule.due(end_ns).max(sent), sent })
+        Some(Adherence { rate: open.rate, due: open.schedule.due(end_ns).max(sent), sent })
     }
 }
 
-impl Keeping {
+impl Adherence {
     /// Whether unsent requests make the latencies look better than they were.
     pub fn is_behind(&self) -> bool {
         self.due - self.sent > (self.due / 1_000).max(10)

@@ -9,15 +9,15 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::pace::Keeping;
+use super::pace::Adherence;
 use super::plan::Plan;
 use super::tally::{Answered, Tallies, Window};
 
 /// The members of the machine line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary<'a> {
+pub struct Summary {
     /// `single`, `batch`, `mixed`, `drain`, `read` or `baseline`.
-    pub mode: &'a str,
+    pub mode: &'static str,
     /// Number of connections.
     pub connections: u32,
     /// Measured time in seconds.
@@ -28,7 +28,7 @@ pub struct Summary<'a> {
     pub events_per_second: f64,
     /// Failures by status, those without an answer under `transport`, rejected items of batches
     /// under `item`.
-    pub errors: &'a BTreeMap<String, u64>,
+    pub errors: BTreeMap<String, u64>,
     /// Latencies of answers in 2xx.
     pub latency_ms: Latency,
 }
@@ -53,21 +53,13 @@ pub struct Latency {
 /// Everything that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The mode's name.
-    pub mode: &'static str,
-    /// Number of connections.
-    pub connections: u32,
-    /// Measured time, in seconds.
-    pub duration_seconds: f64,
+    /// The content of the machine line.
+    pub summary: Summary,
     /// Answers in 2xx.
     pub requests: u64,
     /// Events accepted (or read).
     pub events: u64,
-    /// Failures by kind.
-    pub errors: BTreeMap<String, u64>,
-    /// Latencies of answers in 2xx.
-    pub latency_ms: Latency,
-    keeping: Option<Keeping>,
+    adherence: Option<Adherence>,
     unanswered: u64,
     interrupted: bool,
 }
@@ -78,23 +70,23 @@ impl Report {
         plan: &Plan,
         tallies: &Tallies,
         measured_ns: u64,
-        keeping: Option<Keeping>,
+        adherence: Option<Adherence>,
         unanswered: u64,
         interrupted: bool,
     ) -> Self {
         let total = tallies.total();
         let quantile = |share: f64| milliseconds(total.latency_us.value_at_quantile(share));
-        Self {
+        let seconds = rounded(measured_ns as f64 / 1e9, 3);
+        let rate =
+            |count: u64| if seconds > 0.0 { rounded(count as f64 / seconds, 1) } else { 0.0 };
+        let failures = total.failures.iter();
+        let summary = Summary {
             mode: plan.mode.name(),
             connections: plan.connections,
-            duration_seconds: rounded(measured_ns as f64 / 1e9, 3),
-            requests: total.requests,
-            events: total.events,
-            errors: total
-                .failures
-                .iter()
-                .map(|(failure, count)| (failure.to_string(), *count))
-                .collect(),
+            duration_seconds: seconds,
+            requests_per_second: rate(total.requests),
+            events_per_second: rate(total.events),
+            errors: failures.map(|(failure, count)| (failure.to_string(), *count)).collect(),
             latency_ms: Latency {
                 p50: quantile(0.5),
                 p90: quantile(0.9),
@@ -103,31 +95,9 @@ impl Report {
                 p999: quantile(0.999),
                 max: milliseconds(total.latency_us.max()),
             },
-            keeping,
-            unanswered,
-            interrupted,
-        }
-    }
-
-    /// The content of the machine line.
-    pub fn summary(&self) -> Summary<'_> {
-        Summary {
-            mode: self.mode,
-            connections: self.connections,
-            duration_seconds: self.duration_seconds,
-            requests_per_second: self.rate(self.requests),
-            events_per_second: self.rate(self.events),
-            errors: &self.errors,
-            latency_ms: self.latency_ms,
-        }
-    }
-
-    fn rate(&self, count: u64) -> f64 {
-        if self.duration_seconds > 0.0 {
-            rounded(count as f64 / self.duration_seconds, 1)
-        } else {
-            0.0
-        }
+        };
+        let (requests, events) = (total.requests, total.events);
+        Self { summary, requests, events, adherence, unanswered, interrupted }
     }
 
     /// Remarks for the reader of the numbers.
@@ -136,14 +106,13 @@ impl Report {
         if self.interrupted {
             notes.push("stopped early: the numbers cover the time until then".to_owned());
         }
-        if let Some(keeping) = self.keeping.filter(Keeping::is_behind) {
+        if let Some(adherence) = self.adherence.filter(Adherence::is_behind) {
             notes.push(format!(
                 "could not keep up with {} events/s: {} of {} scheduled requests were not sent by \
-                 the end; \
-                 latencies of those are missing, so the real ones are worse",
-                keeping.rate,
-                keeping.due - keeping.sent,
-                keeping.due
+                 the end; latencies of those are missing, so the real ones are worse",
+                adherence.rate,
+                adherence.due - adherence.sent,
+                adherence.due
             ));
         }
         if self.unanswered > 0 {
@@ -157,12 +126,12 @@ impl Report {
             ("403", "the key lacks a scope this load needs (events:write, inbox:read, inbox:ack)"),
             (
                 "429",
-                "the rate limit or the tenant's quota was met; a load test needs a key with a \
+                "the rate limit or the tenant's quota was reached; a load test needs a key with a \
                  higher rate limit",
             ),
         ];
         for (status, hint) in hints {
-            if let Some(count) = self.errors.get(status) {
+            if let Some(count) = self.summary.errors.get(status) {
                 notes.push(format!("{count} answers were {status}: {hint}"));
             }
         }
@@ -172,32 +141,26 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pace = match self.keeping {
-            Some(keeping) => {
-                format!("{} events/s on schedule, latency from the intended time", keeping.rate)
+        let pace = match self.adherence {
+            Some(adherence) => {
+                format!("{} events/s on schedule, latency from the intended time", adherence.rate)
             }
             None => "as fast as the connections allow".to_owned(),
         };
-        let latency = self.latency_ms;
-        writeln!(
-            formatter,
-            "{}, {} connections, {} s, {pace}",
-            self.mode, self.connections, self.duration_seconds
-        )?;
-        writeln!(formatter, "requests/s  {:.1}", self.rate(self.requests))?;
-        writeln!(formatter, "events/s    {:.1}", self.rate(self.events))?;
+        let Summary { mode, connections, duration_seconds, errors, .. } = &self.summary;
+        let latency = self.summary.latency_ms;
+        writeln!(formatter, "{mode}, {connections} connections, {duration_seconds} s, {pace}")?;
+        writeln!(formatter, "requests/s  {:.1}", self.summary.requests_per_second)?;
+        writeln!(formatter, "events/s    {:.1}", self.summary.events_per_second)?;
         writeln!(
             formatter,
             "latency ms  p50 {:.3}  p90 {:.3}  p95 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}",
             latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max
         )?;
-        let errors: Vec<String> =
-            self.errors.iter().map(|(name, count)| format!("{name}: {count}")).collect();
-        write!(
-            formatter,
-            "errors      {}",
-            if errors.is_empty() { "none".to_owned() } else { errors.join("  ") }
-        )
+        let errors: Vec<_> =
+            errors.iter().map(|(name, count)| format!("{name}: {count}")).collect();
+        let errors = if errors.is_empty() { "none".to_owned() } else { errors.join("  ") };
+        write!(formatter, "errors      {errors}")
     }
 }
 

@@ -5,8 +5,9 @@
 //! `i`, so rounding does not add up. `Issuer` gets the time and says how many slots have come due
 //! since the last call.
 //!
-//! - SCHEDULE-1: every slot is issued once, in order, never before its time.
-//! - SCHEDULE-2: missed slots are issued late, never dropped, so the delay shows in their latency.
+//! - `SCHEDULE-1`: every slot is issued once, in order, never before its time.
+//! - `SCHEDULE-2`: missed slots are issued late, never dropped, so the delay shows in their
+//!   latency.
 
 /// A fixed rate over a fixed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! The requests that a worker sends, and what it reads from the answers.
 //!
-//! A script is a fixed cycle of operations, shifted from worker to worker so that workers do not
-//! send the same at once. It follows inbox cursors and remembers ids to acknowledge.
+//! A script is a fixed cycle of operations. Each worker starts at another position, so that the
+//! workers do not all send the same operation at once. The script follows inbox cursors and
+//! remembers ids to acknowledge.
 //!
-//! - SCRIPT-1: the shares of the mode mixed are exact over ten requests, except that an
+//! - `SCRIPT-1`: the shares of the mode mixed are exact over ten requests, except that an
 //!   acknowledgement without a known id reads a page instead.
-//! - SCRIPT-2: at most one page of ids is remembered.
-//! - SCRIPT-3: in the mode drain nine of ten events are acknowledged, each once.
+//! - `SCRIPT-2`: at most one page of ids is remembered.
+//! - `SCRIPT-3`: in the mode drain nine of ten events are acknowledged, each once.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use triggers_client::{BaseAddress, ClientError, authorization, percent_encoded};
 
 use super::BenchError;
 use super::baseline::BaselineShape;
-use super::material::{batch_bodies, single_bodies};
+use super::bodies::{batch_bodies, single_bodies};
 use super::plan::{Mode, Plan};
 
 /// One request of a script.
@@ -46,13 +47,13 @@ const MIXED: [Operation; 10] =
 /// Ten single events and one acknowledgement of nine of them.
 const DRAIN: [Operation; 11] =
     [Single, Single, Single, Single, Single, Single, Single, Single, Single, Single, Acknowledge];
-const DRAINED: usize = 9;
+const DRAIN_ACKNOWLEDGED: usize = 9;
 
 const USER_AGENT_TEXT: &str = concat!("triggers-bench/", env!("CARGO_PKG_VERSION"));
 
-/// The data that all scripts share.
+/// The URIs, headers and bodies that all scripts share.
 #[derive(Debug)]
-pub struct Material {
+pub struct RequestParts {
     base: BaseAddress,
     single_uri: Uri,
     batch_uri: Uri,
@@ -63,17 +64,16 @@ pub struct Material {
     reads_count: bool,
 }
 
-impl Material {
+impl RequestParts {
     /// Prepares the load of a plan.
     ///
     /// # Errors
     /// `ClientError::Key` if a key is malformed.
     pub fn new(plan: &Plan, address: &BaseAddress) -> Result<Arc<Self>, BenchError> {
-        let keyless: Result<Vec<HeaderMap>, ClientError> = Ok(vec![head(address, None)?]);
         let heads = if plan.keys.is_empty() {
-            keyless?
+            vec![head(address, None)?]
         } else {
-            plan.keys.iter().map(|key| head(address, Some(key))).collect::<Result<Vec<_>, _>>()?
+            plan.keys.iter().map(|key| head(address, Some(key))).collect::<Result<_, _>>()?
         };
         Ok(Arc::new(Self {
             base: address.clone(),
@@ -107,9 +107,9 @@ fn target(address: &BaseAddress, path: &str) -> Result<Uri, ClientError> {
         .map_err(|_| ClientError::Address { url: text, reason: "it is not a URL".to_owned() })
 }
 
-/// The events that an answer counts for.
+/// Number of events that an answer reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Moved {
+pub struct EventCounts {
     /// Events accepted, or read in a load that reads.
     pub events: u64,
     /// Rejected items of a batch.
@@ -139,7 +139,7 @@ struct BatchAnswer {
 /// The sequence of requests of one worker.
 #[derive(Debug)]
 pub struct Script {
-    material: Arc<Material>,
+    parts: Arc<RequestParts>,
     cycle: &'static [Operation],
     worker: usize,
     sequence: usize,
@@ -149,7 +149,7 @@ pub struct Script {
 
 impl Script {
     /// Makes the script of one worker.
-    pub fn new(material: Arc<Material>, mode: Mode, worker: usize) -> Self {
+    pub fn new(parts: Arc<RequestParts>, mode: Mode, worker: usize) -> Self {
         let cycle: &'static [Operation] = match mode {
             Mode::Single | Mode::Baseline(BaselineShape::Single) => &[Single],
             Mode::Batch | Mode::Baseline(BaselineShape::Batch) => &[Batch],
@@ -157,7 +157,7 @@ impl Script {
             Mode::Mixed => &MIXED,
             Mode::Drain => &DRAIN,
         };
-        Self { material, cycle, worker, sequence: worker, cursor: None, ids: Vec::new() }
+        Self { parts, cycle, worker, sequence: worker, cursor: None, ids: Vec::new() }
     }
 
     /// The operation to send next.
@@ -181,19 +181,19 @@ impl Script {
 
     /// The request of an operation. A second call returns the same request.
     pub fn request(&self, operation: Operation) -> Request<Full<Bytes>> {
-        let material = &*self.material;
+        let parts = &*self.parts;
         let (uri, body) = match operation {
-            Single => (material.single_uri.clone(), self.body_of(&material.singles)),
-            Batch => (material.batch_uri.clone(), self.body_of(&material.batches)),
+            Single => (parts.single_uri.clone(), self.body_of(&parts.singles)),
+            Batch => (parts.batch_uri.clone(), self.body_of(&parts.batches)),
             Page => (self.page_uri(), None),
-            Acknowledge => (material.acknowledge_uri.clone(), Some(self.acknowledgement())),
+            Acknowledge => (parts.acknowledge_uri.clone(), Some(self.acknowledgement())),
         };
         let mut request = Request::new(Full::new(body.unwrap_or_default()));
         if operation != Page {
             *request.method_mut() = Method::POST;
         }
         *request.uri_mut() = uri;
-        *request.headers_mut() = material.heads[self.worker % material.heads.len()].clone();
+        *request.headers_mut() = parts.heads[self.worker % parts.heads.len()].clone();
         request
     }
 
@@ -207,8 +207,7 @@ impl Script {
             None => "/v1/inbox?limit=50".to_owned(),
         };
         // If the cursor is too long for a URI, start at the beginning of the inbox.
-        target(&self.material.base, &path)
-            .unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
+        target(&self.parts.base, &path).unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
     }
 
     fn acknowledgement(&self) -> Bytes {
@@ -217,42 +216,46 @@ impl Script {
     }
 
     /// Reads from an answer in 2xx what the script needs, and counts its events.
-    pub fn absorb(&mut self, operation: Operation, body: &[u8]) -> Moved {
+    pub fn read_answer(&mut self, operation: Operation, body: &[u8]) -> EventCounts {
         match operation {
             Single => {
-                if self.is_draining() && self.ids.len() < DRAINED {
-                    self.ids.extend(
-                        serde_json::from_slice::<EventId>(body).ok().map(|event| event.event_id),
-                    );
+                if self.is_draining()
+                    && self.ids.len() < DRAIN_ACKNOWLEDGED
+                    && let Ok(EventId { event_id }) = serde_json::from_slice(body)
+                {
+                    self.ids.push(event_id);
                 }
-                Moved { events: 1, items_failed: 0 }
+                EventCounts { events: 1, items_failed: 0 }
             }
             Batch => match serde_json::from_slice::<BatchAnswer>(body) {
                 Ok(answer) => {
-                    Moved { events: answer.success_count, items_failed: answer.failure_count }
+                    EventCounts { events: answer.success_count, items_failed: answer.failure_count }
                 }
-                Err(_) => Moved { events: 0, items_failed: 1 },
+                Err(_) => EventCounts { events: 0, items_failed: 1 },
             },
-            Page => self.absorb_page(body),
+            Page => self.read_page(body),
             Acknowledge => {
                 self.ids.clear();
                 let answer = serde_json::from_slice::<BatchAnswer>(body);
-                Moved { events: 0, items_failed: answer.map_or(1, |answer| answer.failure_count) }
+                EventCounts {
+                    events: 0,
+                    items_failed: answer.map_or(1, |answer| answer.failure_count),
+                }
             }
         }
     }
 
-    fn absorb_page(&mut self, body: &[u8]) -> Moved {
+    fn read_page(&mut self, body: &[u8]) -> EventCounts {
         let Ok(page) = serde_json::from_slice::<PageAnswer>(body) else {
             self.cursor = None;
-            return Moved { events: 0, items_failed: 1 };
+            return EventCounts { events: 0, items_failed: 1 };
         };
         self.cursor = if page.has_more { page.cursor } else { None };
-        let events = if self.material.reads_count { page.events.len() as u64 } else { 0 };
+        let events = if self.parts.reads_count { page.events.len() as u64 } else { 0 };
         if self.cycle.contains(&Acknowledge) {
             self.ids = page.events.into_iter().map(|event| event.event_id).collect();
         }
-        Moved { events, items_failed: 0 }
+        EventCounts { events, items_failed: 0 }
     }
 
     /// Forgets the cursor or the ids of a request that was answered outside 2xx.
@@ -282,7 +285,7 @@ mod tests {
             batch_size: 3,
         };
         let address = BaseAddress::parse("http://127.0.0.1:1/prefix").unwrap();
-        Script::new(Material::new(&plan, &address).unwrap(), mode, worker)
+        Script::new(RequestParts::new(&plan, &address).unwrap(), mode, worker)
     }
 
     const PAGE: &[u8] =
@@ -316,9 +319,12 @@ mod tests {
             let body = format!(r#"{{"event_id":"{sent}","payload":{{}}}}"#);
             if operation == Acknowledge {
                 acknowledged.extend(script.ids.clone());
-                script.absorb(operation, br#"{"results":[],"failure_count":0,"success_count":9}"#);
+                script.read_answer(
+                    operation,
+                    br#"{"results":[],"failure_count":0,"success_count":9}"#,
+                );
             } else {
-                sent += script.absorb(operation, body.as_bytes()).events;
+                sent += script.read_answer(operation, body.as_bytes()).events;
             }
         }
         let distinct: std::collections::BTreeSet<_> = acknowledged.iter().collect();
@@ -329,32 +335,33 @@ mod tests {
     #[test]
     fn pages_are_followed_and_their_ids_acknowledged() {
         let mut script = script(Mode::Mixed, 0);
-        assert_eq!(script.absorb(Page, PAGE), Moved::default());
+        assert_eq!(script.read_answer(Page, PAGE), EventCounts::default());
         assert_eq!(
             script.request(Page).uri().to_string(),
             "/prefix/v1/inbox?limit=50&cursor=c%2B1"
         );
         assert_eq!(script.acknowledgement(), r#"{"event_ids":["a","b"]}"#);
-        let moved =
-            script.absorb(Acknowledge, br#"{"success_count":1,"failure_count":1,"results":[]}"#);
-        assert_eq!(moved.items_failed, 1);
+        let counts = script
+            .read_answer(Acknowledge, br#"{"success_count":1,"failure_count":1,"results":[]}"#);
+        assert_eq!(counts.items_failed, 1);
         assert!(script.ids.is_empty());
     }
 
     #[test]
-    fn keys_are_used_in_turn_and_refused_items_are_counted() {
+    fn keys_are_used_in_turn_and_rejected_items_are_counted() {
         let mut first = script(Mode::Batch, 0);
         let second = script(Mode::Batch, 1);
         assert_eq!(first.request(Batch).headers()[AUTHORIZATION], "Bearer trg_test_a");
         assert_eq!(second.request(Batch).headers()[AUTHORIZATION], "Bearer trg_test_b");
-        let moved = first.absorb(Batch, br#"{"results":[],"failure_count":1,"success_count":2}"#);
-        assert_eq!(moved, Moved { events: 2, items_failed: 1 });
+        let counts =
+            first.read_answer(Batch, br#"{"results":[],"failure_count":1,"success_count":2}"#);
+        assert_eq!(counts, EventCounts { events: 2, items_failed: 1 });
     }
 
     #[test]
     fn a_load_that_reads_counts_what_it_read() {
         let mut script = script(Mode::Read, 0);
-        assert_eq!(script.absorb(Page, PAGE).events, 2);
+        assert_eq!(script.read_answer(Page, PAGE).events, 2);
         assert!(script.ids.is_empty());
     }
 }

@@ -3,10 +3,10 @@
 //! Workers share a few tallies, each behind its own lock, so that ten thousand connections do not
 //! need ten thousand histograms. Times are nanoseconds since the start.
 //!
-//! - TALLY-1: a rate counts answers that arrived inside the window.
-//! - TALLY-2: a latency or a failure counts if its request was in flight inside the window. Neither
-//!   a backlog of the warm-up nor a slow answer after the end is left out.
-//! - TALLY-3: only answers in 2xx have a latency, so that fast rejections do not improve the
+//! - `TALLY-1`: a rate counts answers that arrived inside the window.
+//! - `TALLY-2`: a latency or a failure counts if its request was in flight inside the window.
+//!   Neither a backlog of the warm-up nor a slow answer after the end is left out.
+//! - `TALLY-3`: only answers in 2xx have a latency, so that fast rejections do not improve the
 //!   numbers.
 
 use std::collections::BTreeMap;

@@ -24,7 +24,7 @@ fn plan(mode: Mode) -> Plan {
     }
 }
 
-fn report(keeping: Option<pace::Keeping>) -> Report {
+fn report(adherence: Option<pace::Adherence>) -> Report {
     let tallies = Tallies::new(2);
     let window = Window::new(0, 10);
     for (worker, result) in
@@ -36,12 +36,12 @@ fn report(keeping: Option<pace::Keeping>) -> Report {
             Sample { begin_ns: 0, end_ns: 2_000_000, result, items_failed: 0 },
         );
     }
-    Report::new(&plan(Mode::Batch), &tallies, 10_000_000_000, keeping, 0, false)
+    Report::new(&plan(Mode::Batch), &tallies, 10_000_000_000, adherence, 0, false)
 }
 
 #[test]
 fn the_machine_line_has_exactly_these_members() {
-    let line = serde_json::to_string(&report(None).summary()).unwrap();
+    let line = serde_json::to_string(&report(None).summary).unwrap();
     assert_eq!(
         line,
         "{\"mode\":\"batch\",\"connections\":4,\"duration_seconds\":10.0,\
@@ -54,11 +54,11 @@ fn the_machine_line_has_exactly_these_members() {
 }
 
 #[test]
-fn people_are_told_what_limits_the_numbers() {
+fn the_notes_name_what_limits_the_numbers() {
     let text = report(None).to_string();
     assert!(text.contains("p99.9 2.0") && text.contains("429: 1  transport: 1"), "{text}");
     assert!(report(None).notes().iter().any(|note| note.contains("rate limit")));
-    let behind = pace::Keeping { rate: 5_000, due: 50_000, sent: 40_000 };
+    let behind = pace::Adherence { rate: 5_000, due: 50_000, sent: 40_000 };
     let notes = report(Some(behind)).notes();
     assert!(
         notes
@@ -66,7 +66,7 @@ fn people_are_told_what_limits_the_numbers() {
             .any(|note| note.contains("could not keep up with 5000 events/s: 10000 of 50000")),
         "{notes:?}"
     );
-    let kept = pace::Keeping { rate: 5_000, due: 50_000, sent: 49_990 };
+    let kept = pace::Adherence { rate: 5_000, due: 50_000, sent: 49_990 };
     assert!(!report(Some(kept)).notes().iter().any(|note| note.contains("keep up")));
 }
 
@@ -78,7 +78,7 @@ async fn every_shape_of_the_baseline_is_loaded_without_an_error() {
         let report = run(plan(Mode::Baseline(shape)), |_| ()).await.unwrap();
         assert!(report.requests > 0, "{shape:?}");
         assert_eq!(report.events, report.requests * events_per_request, "{shape:?}");
-        assert_eq!(report.errors, BTreeMap::new(), "{shape:?}");
+        assert_eq!(report.summary.errors, BTreeMap::new(), "{shape:?}");
     }
 }
 
@@ -88,11 +88,11 @@ async fn a_schedule_sends_no_more_than_it_says() {
     plan.rate_events_per_second = 50;
     let report = run(plan, |_| ()).await.unwrap();
     assert!((1..=50).contains(&report.requests), "{}", report.requests);
-    assert_eq!(report.errors, BTreeMap::new());
+    assert_eq!(report.summary.errors, BTreeMap::new());
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_at_once() {
+async fn an_unreachable_address_is_reported_at_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -106,7 +106,7 @@ async fn nobody_there_is_said_at_once() {
 }
 
 #[test]
-fn a_plan_outside_its_bounds_is_refused() {
+fn a_plan_outside_its_bounds_is_rejected() {
     assert!(plan(Mode::Single).check().unwrap_err().contains("key"));
     let mut large = plan(Mode::Baseline(BaselineShape::Batch));
     large.batch_size = 1_000;

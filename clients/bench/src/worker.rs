@@ -77,8 +77,8 @@ impl Worker {
             let end_ns = self.load.clock.elapsed_ns();
             let (result, items_failed) = match answer {
                 Ok(status) if (200..300).contains(&status) => {
-                    let moved = self.script.absorb(operation, &self.body);
-                    (Ok(moved.events), moved.items_failed)
+                    let counts = self.script.read_answer(operation, &self.body);
+                    (Ok(counts.events), counts.items_failed)
                 }
                 Ok(status) => {
                     self.script.failed(operation);

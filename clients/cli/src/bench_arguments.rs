@@ -173,7 +173,7 @@ pub async fn run(arguments: BenchArguments) -> Result<(), CommandError> {
         output::note(&note);
     }
     if arguments.connection.json {
-        output::json(&report.summary())?
+        output::json(&report.summary)?
     } else {
         output::line(&report.to_string())?
     }
@@ -181,7 +181,7 @@ pub async fn run(arguments: BenchArguments) -> Result<(), CommandError> {
 }
 
 fn verdict(report: &Report) -> Result<(), CommandError> {
-    if report.requests == 0 && report.duration_seconds > 0.0 {
+    if report.requests == 0 && report.summary.duration_seconds > 0.0 {
         return Err(CommandError::Failed("not one request succeeded".to_owned()));
     }
     Ok(())
