@@ -39,8 +39,8 @@ async fn another_node_serves_the_copy_of_a_running_node() {
     assert_eq!(again.code, 1, "BACKUP-2: {again:?}");
     assert!(again.stderr.contains("not empty"), "BACKUP-2: {again:?}");
     let relative = Call::post("/v1/store/backup", "{\"directory\":\"copy\"}");
-    let refused = Client::new(&node.dev.admin_url, "").send(relative).await.expect(400);
-    assert!(refused.text().contains("directory"), "{}", refused.text());
+    let rejected = Client::new(&node.dev.admin_url, "").send(relative).await.expect(400);
+    assert!(rejected.text().contains("directory"), "{}", rejected.text());
     node.client().accepted("backup.later", "{}").await;
     assert_eq!(node.terminate().await, 0);
 

@@ -88,10 +88,10 @@ async fn no_event_is_lost_when_nodes_die_or_freeze() {
     }
 
     let frozen = fleet.owner(partition).await;
-    fleet.member(&frozen).signal("STOP");
+    fleet.node(&frozen).signal("STOP");
     let others: Vec<&str> = NODES.into_iter().filter(|name| *name != frozen).collect();
     wait_until(STATE_DEADLINE_MS, "the others take over from a node that is frozen", || async {
-        let Some(view) = fleet.member(others[0]).view().await else { return false };
+        let Some(view) = fleet.node(others[0]).view().await else { return false };
         let owners = view["partitions"]["owners"].as_array().unwrap();
         owners.iter().all(|owner| owner["owner"] != frozen.as_str())
     })
@@ -99,9 +99,9 @@ async fn no_event_is_lost_when_nodes_die_or_freeze() {
     running.load.answers(300).await;
     // This does not wait for a state: the node is frozen longer than every database timeout.
     tokio::time::sleep(FREEZE).await;
-    fleet.member(&frozen).signal("CONT");
+    fleet.node(&frozen).signal("CONT");
     wait_until(STATE_DEADLINE_MS, "the frozen node notices and restarts its actors", || async {
-        fleet.member(&frozen).has_logged("no heartbeat could be written")
+        fleet.node(&frozen).has_logged("no heartbeat could be written")
     })
     .await;
     fleet.balanced().await;
@@ -117,11 +117,11 @@ async fn no_event_is_lost_when_the_database_restarts_or_a_node_is_cut_off() {
     fleet.balanced().await;
     running.load.answers(300).await;
 
-    let cut_off = fleet.member("node-3");
+    let cut_off = fleet.node("node-3");
     cut_off.database.shut();
     cut_off.peers.shut();
     wait_until(STATE_DEADLINE_MS, "the others take over from a node that is cut off", || async {
-        let Some(view) = fleet.member("node-1").view().await else { return false };
+        let Some(view) = fleet.node("node-1").view().await else { return false };
         let owners = view["partitions"]["owners"].as_array().unwrap();
         owners.iter().all(|owner| owner["owner"] != "node-3")
     })
@@ -139,7 +139,7 @@ async fn no_event_is_lost_when_the_database_restarts_or_a_node_is_cut_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_nodes_with_one_name_the_later_stays() {
     let Some(mut fleet) = Fleet::start(&["node-1"]).await else { return };
-    let mut earlier = fleet.members.remove("node-1").unwrap();
+    let mut earlier = fleet.nodes.remove("node-1").unwrap();
     fleet.add("node-1").await;
     assert_eq!(earlier.exit_code().await, 5);
     fleet.balanced().await;

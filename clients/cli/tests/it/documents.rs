@@ -1,17 +1,19 @@
-//! The documents hold: the commands of the guides run, and links lead somewhere.
+//! Tests of the documents: the commands of the guides run, and links have a target.
 //!
-//! 1. Every `sh` block in `docs/guides/` is marked `run` or `background`, and the blocks of a guide run in
-//!    order in one shell, against a node of its own. A `background` block runs until the guide ends.
-//! 2. Every relative link in a Markdown file names a file of the repository and, behind `#`, a heading of it.
+//! 1. Every `sh` block in `docs/guides/` is marked `run` or `background`. The blocks of a guide run
+//!    in order in one shell, against a node of its own. A `background` block runs until the guide
+//!    ends.
+//! 2. Every relative link in a Markdown file names a file of the repository and, after `#`, a
+//!    heading of that file.
 //!
-//! Not here: whether what a command prints is what the guide says.
+//! The output of the commands is not compared with the guide.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What replaces the build and the fixed address, and starts and ends background blocks.
+/// Shell functions that replace the build and the fixed address, and run background blocks.
 const SESSION: &str = r#"
 set -euo pipefail
 cargo() {
@@ -33,7 +35,7 @@ finish() {
   exit "$code"
 }
 trap finish EXIT
-# begin BLOCK PATTERN: runs a block until the guide ends, and waits until it has printed the pattern.
+# begin BLOCK PATTERN: runs a block until the guide ends; waits until it prints the pattern.
 begin() {
   "$1" >"$HOME/$1.log" 2>&1 &
   local pid=$!
@@ -45,7 +47,7 @@ begin() {
 }
 "#;
 
-/// A program that runs until the guide ends, and what it prints once it is ready.
+/// Programs that run until the guide ends, with the text that each prints once it is ready.
 const READY: [(&str, &str); 3] =
     [("dev", "is running"), ("serve", "started"), ("listen", "127.0.0.1")];
 
@@ -132,7 +134,7 @@ fn commands_of_the_guides_run() {
     }
 }
 
-/// The Markdown files below a directory, without what is built or hidden.
+/// The Markdown files below a directory, without build output and hidden folders.
 fn markdown_files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("the directory is readable") {
         let path = entry.expect("the directory can be listed").path();
@@ -157,7 +159,7 @@ fn anchors(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with the relative links of a document.
+/// The relative links of a document that have no target.
 fn broken_links(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).expect("the document is readable");
     let mut broken = Vec::new();
@@ -181,10 +183,10 @@ fn broken_links(file: &Path) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_have_a_target() {
     let mut files = Vec::new();
     markdown_files(&root(), &mut files);
     assert!(files.iter().any(|file| file.ends_with("README.md")), "the documents are found");
     let broken: Vec<String> = files.iter().flat_map(|file| broken_links(file)).collect();
-    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "links without a target:\n{}", broken.join("\n"));
 }

@@ -13,7 +13,7 @@ mod attempts;
 mod crowd;
 mod followers;
 
-use crate::bad_input::probe::{Probe, check_refusal};
+use crate::bad_input::probe::{Probe, check_rejection};
 use crate::harness::{Answer, Call, Client, listing};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ async fn a_lease_accepts_only_its_token() {
     for path in ["ack", "nack"] {
         let other = json!({ "lease_token": format!("{token}x") });
         let answer = probe.client.post(&format!("/v1/events/{id}/{path}"), &other).await;
-        check_refusal(&answer, 409, &["CONFLICT"], path);
+        check_rejection(&answer, 409, &["CONFLICT"], path);
     }
     let again = probe.client.send(lease(&json!({ "limit": 1 }))).await.expect(200);
     assert_ne!(again.string("/events/0/event_id"), id, "LEASES-1");
@@ -148,16 +148,16 @@ async fn a_long_poll_is_answered_by_an_event() {
 async fn members_of_a_lease_are_checked() {
     let mut probe = Probe::start(&[]).await;
     for value in [json!(0), json!(-1), json!("x"), json!(1.5), json!(100_000)] {
-        probe.refuses_field(lease(&json!({ "limit": value })), "limit").await;
+        probe.rejects_field(lease(&json!({ "limit": value })), "limit").await;
     }
     for value in [json!(0), json!(43_201), json!("x"), json!(-1)] {
         let body = json!({ "visibility_timeout_seconds": value });
-        probe.refuses_field(lease(&body), "visibility_timeout_seconds").await;
+        probe.rejects_field(lease(&body), "visibility_timeout_seconds").await;
     }
     for value in [json!(-1), json!(21), json!("x")] {
-        probe.refuses_field(lease(&json!({ "wait_seconds": value })), "wait_seconds").await;
+        probe.rejects_field(lease(&json!({ "wait_seconds": value })), "wait_seconds").await;
     }
-    let answer = probe.refuses(Call::get("/v1/inbox/lease"), 405, &["METHOD_NOT_ALLOWED"]).await;
+    let answer = probe.rejects(Call::get("/v1/inbox/lease"), 405, &["METHOD_NOT_ALLOWED"]).await;
     assert!(answer.header("allow").contains("POST"), "LEASES-3");
 }
 
@@ -177,10 +177,10 @@ async fn events_that_are_not_there_cannot_be_leased() {
     let id = probe.client.accepted("short.lived", "{}").await;
     probe.client.delete(&format!("/v1/events/{id}")).await.expect(204);
     for call in calls_on(UNKNOWN_ID).into_iter().chain(calls_on("nonsense")) {
-        probe.refuses(call, 404, &["NOT_FOUND"]).await;
+        probe.rejects(call, 404, &["NOT_FOUND"]).await;
     }
     for call in calls_on(&id) {
-        probe.refuses(call, 410, &["GONE"]).await;
+        probe.rejects(call, 410, &["GONE"]).await;
     }
 }
 

@@ -19,12 +19,12 @@ use std::os::unix::fs::PermissionsExt;
 async fn a_directory_belongs_to_one_node() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &[]).await;
-    let refusal = Node::refusal(directory.path(), &[]).await;
-    assert_eq!(refusal.code, 4, "LIFECYCLE-T-1: {refusal:?}");
+    let failed = Node::run_to_failure(directory.path(), &[]).await;
+    assert_eq!(failed.code, 4, "LIFECYCLE-T-1: {failed:?}");
     let shown = directory.path().to_string_lossy().into_owned();
     assert!(
-        refusal.stderr.contains(&shown),
-        "LIFECYCLE-T-1: the message names the directory: {refusal:?}"
+        failed.stderr.contains(&shown),
+        "LIFECYCLE-T-1: the message names the directory: {failed:?}"
     );
     node.client().accepted("still.serving", "{}").await;
 }
@@ -38,9 +38,9 @@ async fn an_address_in_use_is_named() {
     let data = other.path().to_string_lossy().into_owned();
     let arguments =
         ["dev", "--data-dir", &data, "--listen", &address, "--admin-listen", "127.0.0.1:0"];
-    let refusal = process::run(&arguments, &[]).await;
-    assert_eq!(refusal.code, 4, "{refusal:?}");
-    assert!(refusal.stderr.contains(&address), "the message names the address: {refusal:?}");
+    let failed = process::run(&arguments, &[]).await;
+    assert_eq!(failed.code, 4, "{failed:?}");
+    assert!(failed.stderr.contains(&address), "the message names the address: {failed:?}");
 }
 
 #[tokio::test]

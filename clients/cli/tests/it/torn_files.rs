@@ -61,7 +61,7 @@ async fn accept(client: &Client, random: &mut Random, number: u64) -> (String, S
 }
 
 /// TORN-1: checks that the listing is exactly `answered`.
-async fn assert_whole(client: &Client, answered: &[(String, String)]) {
+async fn assert_complete(client: &Client, answered: &[(String, String)]) {
     let listing = listing::all(client, "limit=200").await;
     assert_eq!(listing.total_count, answered.len() as u64, "TORN-1: the count");
     let listed: Vec<_> =
@@ -86,7 +86,7 @@ async fn garbage_after_the_committed_part_is_harmless() {
         tear_log(copy.path(), variant, &mut random);
         let mut node = Node::start(copy.path(), &[]).await;
         let client = node.client();
-        assert_whole(&client, &answered).await;
+        assert_complete(&client, &answered).await;
         for number in 0..random.between(1, 8) {
             answered.push(accept(&client, &mut random, EVENTS + number).await);
         }
@@ -95,7 +95,7 @@ async fn garbage_after_the_committed_part_is_harmless() {
         tear(copy.path(), variant + 1, &mut random);
         tear_log(copy.path(), variant + 1, &mut random);
         let node = Node::start(copy.path(), &[]).await;
-        assert_whole(&node.client(), &answered).await;
+        assert_complete(&node.client(), &answered).await;
     }
 }
 
@@ -202,11 +202,11 @@ async fn a_log_damaged_before_its_end_is_rejected() {
         let byte = at + random.between(0, length - 1);
         damaged[byte as usize] ^= 0x55;
         fs::write(segment, &damaged).expect("the segment can be written");
-        let refusal = Node::refusal(copy.path(), &[]).await;
-        assert_eq!(refusal.code, 4, "TORN-3: {refusal:?}");
+        let failed = Node::run_to_failure(copy.path(), &[]).await;
+        assert_eq!(failed.code, 4, "TORN-3: {failed:?}");
         let name = segment.file_name().expect("it has a name").to_string_lossy().into_owned();
         for part in [&name[..], &format!("offset {at} "), "backup"] {
-            assert!(refusal.stderr.contains(part), "TORN-3: {part} is not in {refusal:?}");
+            assert!(failed.stderr.contains(part), "TORN-3: {part} is not in {failed:?}");
         }
         assert!(
             fs::read(segment).expect("the segment is readable") == damaged,
@@ -264,7 +264,7 @@ async fn a_truncated_committed_part_is_rejected() {
             .open(find(copy.path(), "data.mdb"))
             .expect("the data file opens");
         file.set_len(cut_bytes).expect("the data file shrinks");
-        assert_refused(copy.path()).await;
+        assert_rejected(copy.path()).await;
     }
 }
 
@@ -281,20 +281,20 @@ async fn an_unknown_format_is_rejected() {
             None => fs::remove_file(&format).expect("the format file goes"),
             Some(text) => fs::write(&format, text).expect("the format file changes"),
         }
-        assert_refused(copy.path()).await;
+        assert_rejected(copy.path()).await;
         // A rejected store is not modified: with the correct format it opens again.
         fs::write(&format, &original).expect("the format file comes back");
         let node = Node::start(copy.path(), &[]).await;
-        assert_whole(&node.client(), &quiet.answered).await;
+        assert_complete(&node.client(), &quiet.answered).await;
     }
 }
 
 /// TORN-2: checks that the node rejects the store.
-async fn assert_refused(directory: &Path) {
-    let refusal = Node::refusal(directory, &[]).await;
-    assert_eq!(refusal.code, 4, "TORN-2: {refusal:?}");
+async fn assert_rejected(directory: &Path) {
+    let failed = Node::run_to_failure(directory, &[]).await;
+    assert_eq!(failed.code, 4, "TORN-2: {failed:?}");
     let shown = directory.to_string_lossy().into_owned();
-    assert!(refusal.stderr.contains(&shown), "TORN-2: the message names the store: {refusal:?}");
+    assert!(failed.stderr.contains(&shown), "TORN-2: the message names the store: {failed:?}");
 }
 
 /// Copies a directory recursively.

@@ -17,7 +17,7 @@ mod failures;
 mod interoperability;
 mod kills;
 
-use crate::harness::receiver::{Manner, Receiver};
+use crate::harness::receiver::{Reaction, Receiver};
 use crate::harness::{Answer, Call, Client, Node, STATE_DEADLINE_MS, listing, wait_until};
 use serde_json::{Value, json};
 use triggers_protocol::Timestamp;
@@ -48,7 +48,7 @@ async fn started() -> (tempfile::TempDir, Node) {
 #[tokio::test]
 async fn an_event_arrives_signed_and_is_delivered() {
     let (_directory, node) = started().await;
-    let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(204)).await);
+    let (client, receiver) = (node.client(), Receiver::start(Reaction::Answer(204)).await);
     let made = subscribe(&client, &receiver.url(), &[1]).await;
     let secret = made.string("/secret");
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -87,7 +87,7 @@ async fn an_event_arrives_signed_and_is_delivered() {
 #[tokio::test]
 async fn events_without_a_matching_subscription_are_pulled() {
     let (_directory, node) = started().await;
-    let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(200)).await);
+    let (client, receiver) = (node.client(), Receiver::start(Reaction::Answer(200)).await);
     let body = json!({ "targetUrl": receiver.url(), "event_types": ["order.*"] });
     let made = client.post("/v1/subscriptions", &body).await.expect(201);
     let other = client.accepted("invoice.paid", "{}").await;
@@ -108,7 +108,7 @@ async fn events_without_a_matching_subscription_are_pulled() {
 #[tokio::test]
 async fn the_old_and_the_new_secret_sign_after_a_rotation() {
     let (_directory, node) = started().await;
-    let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(200)).await);
+    let (client, receiver) = (node.client(), Receiver::start(Reaction::Answer(200)).await);
     let made = subscribe(&client, &receiver.url(), &[]).await;
     let path = format!("/v1/subscriptions/{}/rotate", made.string("/id"));
     let rotated = client.post(&path, &json!({ "grace_seconds": 600 })).await.expect(200);

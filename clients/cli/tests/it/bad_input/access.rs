@@ -4,7 +4,7 @@
 //! - ACCESS-T-2: a valid key without the scope gets 403 and changes nothing.
 //! - ACCESS-T-3: a revoked or expired key stops working soon.
 
-use super::probe::{Probe, check_refusal};
+use super::probe::{Probe, check_rejection};
 use crate::harness::{Call, Client, STATE_DEADLINE_MS, wait_until};
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ async fn without_a_valid_key_the_answer_is_always_401() {
             Call::post("/v1/events", "nonsense"),
         ] {
             let answer = anonymous.send(call.header(name, value)).await;
-            check_refusal(&answer, 401, &["UNAUTHORIZED"], &format!("{name}: {value}"));
+            check_rejection(&answer, 401, &["UNAUTHORIZED"], &format!("{name}: {value}"));
             assert!(!answer.header("www-authenticate").is_empty(), "401 names the scheme");
             assert!(!answer.text().contains(&probe.node.dev.api_key), "no key is repeated");
         }
@@ -73,7 +73,7 @@ async fn a_key_permits_exactly_its_scopes() {
     let (_, writer) = key(&probe, json!({ "scopes": ["events:write"] })).await;
     let (_, reader) = key(&probe, json!({ "scopes": ["inbox:read"] })).await;
     let event = format!("/v1/events/{id}");
-    let refused = [
+    let rejected = [
         (&reader, Call::event("good.event", "{}")),
         (
             &reader,
@@ -90,9 +90,9 @@ async fn a_key_permits_exactly_its_scopes() {
         (&writer, Call::post("/v1/tenants", r#"{"name":"mine"}"#)),
         (&writer, Call::post("/v1/keys", r#"{"name":"more","scopes":["admin"]}"#)),
     ];
-    for (client, call) in refused {
+    for (client, call) in rejected {
         let what = format!("{call:?}");
-        check_refusal(&client.send(call).await, 403, &["FORBIDDEN"], &what);
+        check_rejection(&client.send(call).await, 403, &["FORBIDDEN"], &what);
     }
     reader.get(&event).await.expect(200);
     probe.goes_on("requests without the scope").await;
@@ -105,7 +105,7 @@ async fn no_key_creates_a_key_with_more_scopes() {
     let (_, client) = key(&probe, json!({ "scopes": ["keys:manage", "inbox:read"] })).await;
     for scopes in [json!(["admin"]), json!(["events:write"])] {
         let answer = client.post("/v1/keys", &json!({ "name": "more", "scopes": scopes })).await;
-        check_refusal(&answer, 403, &["FORBIDDEN"], &scopes.to_string());
+        check_rejection(&answer, 403, &["FORBIDDEN"], &scopes.to_string());
     }
     let bad = [
         json!({}),
@@ -115,11 +115,11 @@ async fn no_key_creates_a_key_with_more_scopes() {
     ];
     for body in bad {
         let answer = client.post("/v1/keys", &body).await;
-        check_refusal(&answer, 400, &["VALIDATION_ERROR"], &body.to_string());
+        check_rejection(&answer, 400, &["VALIDATION_ERROR"], &body.to_string());
     }
 }
 
-async fn is_refused(client: &Client) -> bool {
+async fn is_rejected(client: &Client) -> bool {
     client.get("/v1/inbox").await.status == 401
 }
 
@@ -129,8 +129,8 @@ async fn revoked_and_expired_keys_stop_working() {
     let (id, revoked) = key(&probe, json!({})).await;
     revoked.get("/v1/inbox").await.expect(200);
     probe.node.admin().delete(&format!("/v1/keys/{id}")).await.expect(204);
-    wait_until(STATE_DEADLINE_MS, "a revoked key is refused", || is_refused(&revoked)).await;
-    check_refusal(
+    wait_until(STATE_DEADLINE_MS, "a revoked key is rejected", || is_rejected(&revoked)).await;
+    check_rejection(
         &revoked.send(Call::event("a.b", "{}")).await,
         401,
         &["UNAUTHORIZED"],
@@ -148,8 +148,8 @@ async fn revoked_and_expired_keys_stop_working() {
     let soon =
         jiff::Timestamp::from_second(now.as_second() + 3).expect("a time of today").to_string();
     let (_, expiring) = key(&probe, json!({ "expires_at": soon })).await;
-    wait_until(STATE_DEADLINE_MS, "an expired key is refused", || is_refused(&expiring)).await;
-    check_refusal(
+    wait_until(STATE_DEADLINE_MS, "an expired key is rejected", || is_rejected(&expiring)).await;
+    check_rejection(
         &expiring.send(Call::event("a.b", "{}")).await,
         401,
         &["UNAUTHORIZED"],
@@ -170,7 +170,7 @@ async fn a_rotated_key_is_replaced_by_its_successor() {
     assert!((200..300).contains(&rotated.status), "{}", rotated.text());
     let new = probe.client.with_key(&rotated.string("/key"));
     new.get("/v1/inbox").await.expect(200);
-    wait_until(STATE_DEADLINE_MS, "the rotated key is refused", || is_refused(&old)).await;
+    wait_until(STATE_DEADLINE_MS, "the rotated key is rejected", || is_rejected(&old)).await;
     new.get("/v1/inbox").await.expect(200);
     let listed = probe.node.admin().get("/v1/keys").await.expect(200).text();
     assert!(!listed.contains(&rotated.string("/key")), "a listing never shows a key");

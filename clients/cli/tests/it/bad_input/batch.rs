@@ -38,19 +38,19 @@ fn check_results(answer: &Answer, good: &[u64], bad: &[u64]) {
 #[tokio::test]
 async fn malformed_batches_are_rejected() {
     let mut probe = Probe::start(&[]).await;
-    probe.refuses_field(batch(json!([])), "events").await;
-    probe.refuses_field(Call::post("/v1/events/batch", "{}"), "events").await;
+    probe.rejects_field(batch(json!([])), "events").await;
+    probe.rejects_field(Call::post("/v1/events/batch", "{}"), "events").await;
     for value in [json!(null), json!("x"), json!({}), json!(1)] {
-        probe.refuses_field(batch(value), "events").await;
+        probe.rejects_field(batch(value), "events").await;
     }
     let many = vec![json!({ "event_type": "a.b", "payload": {} }); 1_001];
-    probe.refuses_field(batch(json!(many)), "events").await;
+    probe.rejects_field(batch(json!(many)), "events").await;
     for body in ["", "nonsense", "[", "{\"events\":[}"] {
         let call = Call::post("/v1/events/batch", body).header("content-type", "application/json");
-        probe.refuses(call, 400, &["INVALID_JSON"]).await;
+        probe.rejects(call, 400, &["INVALID_JSON"]).await;
     }
     let call = Call::post("/v1/events/batch", "{}").header("content-type", "text/csv");
-    probe.refuses(call, 415, &["UNSUPPORTED_MEDIA_TYPE"]).await;
+    probe.rejects(call, 415, &["UNSUPPORTED_MEDIA_TYPE"]).await;
 }
 
 #[tokio::test]
@@ -68,9 +68,9 @@ async fn a_batch_without_a_valid_item_is_rejected() {
         json!([{ "event_type": "a.b", "payload": [] }]),
     ];
     for events in bad {
-        probe.refuses(batch(events), 400, &["VALIDATION_ERROR"]).await;
+        probe.rejects(batch(events), 400, &["VALIDATION_ERROR"]).await;
     }
-    probe.refuses(lines("nonsense\n{}\n"), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+    probe.rejects(lines("nonsense\n{}\n"), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn a_batch_has_at_most_a_thousand_items() {
     }
     let events =
         json!({ "events": [{ "event_type": "a.b", "payload": { "p": "x".repeat(9 << 20) } }] });
-    probe.refuses_as_too_large("/v1/events/batch", &events.to_string()).await;
+    probe.rejects_as_too_large("/v1/events/batch", &events.to_string()).await;
 }
 
 #[tokio::test]
@@ -123,8 +123,8 @@ async fn lines_are_judged_separately() {
     assert_eq!(listed[0].payload.get(), "{ \"kept\" : 1.0 }", "byte for byte");
     probe.accepts(lines("{\"event_type\":\"line.only\",\"payload\":{}}\n"), 1).await;
     let many = "{\"event_type\":\"a.b\",\"payload\":{}}\n".repeat(1_001);
-    probe.refuses(lines(&many), 400, &["VALIDATION_ERROR"]).await;
+    probe.rejects(lines(&many), 400, &["VALIDATION_ERROR"]).await;
     for empty in ["\n", "\n\n \n"] {
-        probe.refuses(lines(empty), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+        probe.rejects(lines(empty), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
     }
 }

@@ -41,10 +41,10 @@ async fn bodies_that_are_not_json_are_rejected() {
     for body in bodies {
         // A syntax error inside the payload may be reported for the payload.
         let call = post(body).header("content-type", "application/json");
-        probe.refuses(call, 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
+        probe.rejects(call, 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
     }
     for body in ["nonsense", "{", "{\"event_type\":\"a.b\",\"payload\":{}} x"] {
-        probe.refuses(post(body), 400, &["INVALID_JSON"]).await;
+        probe.rejects(post(body), 400, &["INVALID_JSON"]).await;
     }
 }
 
@@ -54,7 +54,7 @@ async fn json_that_is_not_an_object_is_rejected() {
     for body in
         ["[]", "[{\"event_type\":\"a.b\",\"payload\":{}}]", "\"text\"", "5", "-1e3", "true", "null"]
     {
-        probe.refuses(post(body), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
+        probe.rejects(post(body), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
     }
 }
 
@@ -76,11 +76,11 @@ async fn json_outside_i_json_is_rejected() {
         b"{\"event_type\":\"a.b\",\"payload\":{\"a\":\"\xed\xa0\x80\"}}",
     ];
     for body in bodies {
-        probe.refuses(post(body), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
+        probe.rejects(post(body), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
     }
     let many: String = (0..40).map(|name| format!("\"n{name}\":0,")).collect();
     let body = format!("{{\"event_type\":\"a.b\",\"payload\":{{{many}\"n7\":1}}}}");
-    probe.refuses(post(body), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
+    probe.rejects(post(body), 400, &["INVALID_JSON", "VALIDATION_ERROR"]).await;
     let payload = r#"{"x":{"x":[{"x":1},{"x":2}]},"y":"\ud83d\ude00"}"#;
     probe.accepts(Call::event("a.b", payload), 1).await;
 }
@@ -95,15 +95,15 @@ async fn deep_nesting_is_rejected_without_harm() {
     let mut probe = Probe::start(&[]).await;
     let codes = ["INVALID_JSON", "VALIDATION_ERROR"];
     for levels in [NESTING_MAX + 1, 1_000, 100_000] {
-        probe.refuses(Call::event("deep.event", &nested(levels)), 400, &codes).await;
+        probe.rejects(Call::event("deep.event", &nested(levels)), 400, &codes).await;
         let objects = format!("{}1{}", "{\"n\":".repeat(levels), "}".repeat(levels));
-        probe.refuses(Call::event("deep.event", &objects), 400, &codes).await;
+        probe.rejects(Call::event("deep.event", &objects), 400, &codes).await;
     }
-    probe.refuses(post("[".repeat(100_000)), 400, &codes).await;
-    probe.refuses(post("{\"a\":".repeat(100_000)), 400, &codes).await;
+    probe.rejects(post("[".repeat(100_000)), 400, &codes).await;
+    probe.rejects(post("{\"a\":".repeat(100_000)), 400, &codes).await;
     let unknown =
         format!("{{\"event_type\":\"a.b\",\"payload\":{{}},\"x\":{}}}", "[".repeat(100_000));
-    probe.refuses(post(unknown), 400, &codes).await;
+    probe.rejects(post(unknown), 400, &codes).await;
     for levels in [1, 2, 64] {
         let payload = if levels == 1 { "{}".to_owned() } else { nested(levels) };
         probe.accepts(Call::event("deep.event", &payload), 1).await;
@@ -129,7 +129,7 @@ async fn other_content_types_are_rejected() {
     ];
     for content_type in types {
         probe
-            .refuses(
+            .rejects(
                 post(good).header("content-type", content_type),
                 415,
                 &["UNSUPPORTED_MEDIA_TYPE"],

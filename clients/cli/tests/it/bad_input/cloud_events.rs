@@ -3,15 +3,16 @@
 //! `type` becomes the event type, `time` the timestamp, `data` the payload, and `source` with `id`
 //! the idempotency key when no key is sent.
 //!
-//! Not here: bodies that are no JSON at all, beyond one of each shape; see `bodies.rs`.
+//! `bodies.rs` tests bodies that are not JSON; here is only one of each shape.
 
 use super::probe::Probe;
 use crate::harness::{Answer, Call, listing};
 use serde_json::{Value, json};
 
-fn whole(id: &str) -> Value {
+fn complete(id: &str) -> Value {
     json!({
-        "specversion": "1.0", "id": id, "source": "/shop", "type": "order.created", "time": "2026-01-01T00:00:00Z",
+        "specversion": "1.0", "id": id, "source": "/shop", "type": "order.created",
+        "time": "2026-01-01T00:00:00Z",
         "datacontenttype": "application/json", "data": { "n": 1 },
     })
 }
@@ -21,7 +22,7 @@ fn structured(event: &Value) -> Call {
         .header("content-type", "application/cloudevents+json")
 }
 
-fn check_taken(answer: &Answer) {
+fn check_event(answer: &Answer) {
     assert_eq!(answer.string("/event_type"), "order.created");
     let timestamp: jiff::Timestamp = answer.string("/timestamp").parse().expect("RFC 3339");
     assert_eq!(timestamp, "2026-01-01T00:00:00Z".parse().expect("RFC 3339"));
@@ -30,28 +31,28 @@ fn check_taken(answer: &Answer) {
 #[tokio::test]
 async fn structured_events_need_their_attributes() {
     let mut probe = Probe::start(&[]).await;
-    let first = probe.accepts(structured(&whole("1")), 1).await;
-    check_taken(&first);
+    let first = probe.accepts(structured(&complete("1")), 1).await;
+    check_event(&first);
     assert_eq!(first.json()["payload"], json!({ "n": 1 }));
-    let again = probe.accepts(structured(&whole("1")), 0).await;
+    let again = probe.accepts(structured(&complete("1")), 0).await;
     assert_eq!(
         again.string("/event_id"),
         first.string("/event_id"),
         "source and id are the idempotency key"
     );
     assert_eq!(again.header("idempotent-replayed"), "true");
-    let charset = Call::post("/v1/events", whole("2").to_string())
+    let charset = Call::post("/v1/events", complete("2").to_string())
         .header("content-type", "application/cloudevents+json; charset=UTF-8");
     probe.accepts(charset, 1).await;
     for attribute in ["specversion", "id", "source", "type"] {
         for value in [None, Some(json!("")), Some(json!(5)), Some(json!(null))] {
-            let mut event = whole("3");
+            let mut event = complete("3");
             let members = event.as_object_mut().expect("an object");
             match value {
                 None => drop(members.remove(attribute)),
                 Some(value) => drop(members.insert(attribute.to_owned(), value)),
             }
-            probe.refuses(structured(&event), 400, &["VALIDATION_ERROR"]).await;
+            probe.rejects(structured(&event), 400, &["VALIDATION_ERROR"]).await;
         }
     }
     let wrong = [
@@ -62,13 +63,13 @@ async fn structured_events_need_their_attributes() {
         ("time", json!("never")),
     ];
     for (attribute, value) in wrong {
-        let mut event = whole("4");
+        let mut event = complete("4");
         event[attribute] = value;
-        probe.refuses(structured(&event), 400, &["VALIDATION_ERROR"]).await;
+        probe.rejects(structured(&event), 400, &["VALIDATION_ERROR"]).await;
     }
     let call =
         Call::post("/v1/events", "nonsense").header("content-type", "application/cloudevents+json");
-    probe.refuses(call, 400, &["INVALID_JSON"]).await;
+    probe.rejects(call, 400, &["INVALID_JSON"]).await;
 }
 
 fn binary(without: &str, body: &str) -> Call {
@@ -90,15 +91,15 @@ fn binary(without: &str, body: &str) -> Call {
 async fn binary_events_need_their_headers() {
     let mut probe = Probe::start(&[]).await;
     let first = probe.accepts(binary("", "{ \"n\" : 1.0 }"), 1).await;
-    check_taken(&first);
+    check_event(&first);
     assert_eq!(listing::raw_payload(&first), "{ \"n\" : 1.0 }", "byte for byte");
     let again = probe.accepts(binary("", "{ \"n\" : 1.0 }"), 0).await;
     assert_eq!(again.string("/event_id"), first.string("/event_id"));
     for missing in ["ce-specversion", "ce-id", "ce-source", "ce-type"] {
-        probe.refuses(binary(missing, "{\"n\":1}"), 400, &["VALIDATION_ERROR"]).await;
+        probe.rejects(binary(missing, "{\"n\":1}"), 400, &["VALIDATION_ERROR"]).await;
     }
     for body in ["[1]", "\"text\"", "nonsense"] {
-        probe.refuses(binary("", body), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+        probe.rejects(binary("", body), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
     }
 }
 
@@ -111,7 +112,7 @@ fn spellings(id: &str) -> Vec<(&'static str, Call)> {
     let spaced = || Call::post("/v1/events", spaced.clone());
     let type_of_batch = "application/cloudevents-batch+json";
     let batch = |path: &str| {
-        Call::post(path, format!("[ {} ]", whole(id))).header("content-type", type_of_batch)
+        Call::post(path, format!("[ {} ]", complete(id))).header("content-type", type_of_batch)
     };
     let headers = [("ce-specversion", "1.0"), ("ce-source", "%2Fshop"), ("ce-type", "order.new")];
     let binary = headers
@@ -119,7 +120,7 @@ fn spellings(id: &str) -> Vec<(&'static str, Call)> {
         .fold(Call::post("/v1/events", "{\"n\":2}"), |call, (name, value)| call.header(name, value))
         .header("ce-id", &format!("\"{id}\""));
     vec![
-        ("structured", structured(&whole(id))),
+        ("structured", structured(&complete(id))),
         ("spaced", spaced().header("content-type", "application/cloudevents+json")),
         ("binary", binary.clone()),
         ("binary with a time", binary.header("ce-time", "2026-02-01T00:00:00Z")),
@@ -151,7 +152,7 @@ async fn source_and_id_are_one_event_in_every_mode() {
         }
     }
     for (source, id) in [("/shop", "other"), ("/other", "same-0"), ("/sho", "p\nsame-0")] {
-        let mut event = whole(id);
+        let mut event = complete(id);
         event["source"] = json!(source);
         let other = probe.accepts(structured(&event), 1).await;
         assert_eq!(other.header("idempotent-replayed"), "", "{source} {id}");
@@ -162,12 +163,12 @@ async fn source_and_id_are_one_event_in_every_mode() {
 async fn a_key_in_a_header_goes_before_source_and_id() {
     let mut probe = Probe::start(&[]).await;
     let keyed = |event: &Value| structured(event).header("idempotency-key", "key-1");
-    let first = probe.accepts(keyed(&whole("1")), 1).await;
-    let again = probe.accepts(keyed(&whole("2")), 0).await;
+    let first = probe.accepts(keyed(&complete("1")), 1).await;
+    let again = probe.accepts(keyed(&complete("2")), 0).await;
     assert_eq!(again.body, first.body);
-    let mut changed = whole("1");
+    let mut changed = complete("1");
     changed["data"] = json!({ "n": 2 });
-    probe.refuses(keyed(&changed), 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
+    probe.rejects(keyed(&changed), 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
 }
 
 #[tokio::test]
@@ -177,10 +178,10 @@ async fn batched_events_fail_one_by_one() {
         Call::post(path, events.to_string())
             .header("content-type", "application/cloudevents-batch+json")
     };
-    let mut bad = whole("b");
+    let mut bad = complete("b");
     bad["type"] = json!("not a type");
     let answer = probe
-        .accepts(batch("/v1/events/batch", &json!([whole("a"), bad, whole("c")])), 2)
+        .accepts(batch("/v1/events/batch", &json!([complete("a"), bad, complete("c")])), 2)
         .await
         .json();
     assert_eq!(answer["success_count"], 2, "{answer}");
@@ -191,9 +192,13 @@ async fn batched_events_fail_one_by_one() {
         .flatten()
         .find(|result| result.get("error").is_some());
     assert_eq!(failed.map(|result| &result["index"]), Some(&json!(1)), "{answer}");
-    probe.refuses(batch("/v1/events/batch", &json!([])), 400, &["VALIDATION_ERROR"]).await;
-    probe.refuses(batch("/v1/events/batch", &json!([bad])), 400, &["VALIDATION_ERROR"]).await;
+    probe.rejects(batch("/v1/events/batch", &json!([])), 400, &["VALIDATION_ERROR"]).await;
+    probe.rejects(batch("/v1/events/batch", &json!([bad])), 400, &["VALIDATION_ERROR"]).await;
     probe
-        .refuses(batch("/v1/events/batch", &whole("d")), 400, &["VALIDATION_ERROR", "INVALID_JSON"])
+        .rejects(
+            batch("/v1/events/batch", &complete("d")),
+            400,
+            &["VALIDATION_ERROR", "INVALID_JSON"],
+        )
         .await;
 }

@@ -5,7 +5,7 @@
 //!
 //! Slow clients are tested in `timeouts.rs`.
 
-use super::probe::{Probe, check_refusal};
+use super::probe::{Probe, check_rejection};
 use crate::harness::{Call, STATE_DEADLINE_MS, Wire, wait_until};
 
 /// The header of a POST of one event with a body of `length_bytes`.
@@ -23,11 +23,11 @@ async fn a_body_that_is_too_large_is_rejected_without_reading_it() {
     let mut wire = Wire::connect(&probe.node.dev.url).await;
     assert!(wire.write(&waiting).await);
     let answer = wire.answer().await.expect("an error instead of 100 Continue");
-    check_refusal(&answer, 413, &["PAYLOAD_TOO_LARGE"], "ten mebibytes, announced");
+    check_rejection(&answer, 413, &["PAYLOAD_TOO_LARGE"], "ten mebibytes, announced");
 
     probe.goes_on("a body of ten mebibytes, announced").await;
     for path in ["/v1/events", "/v1/events/batch"] {
-        probe.refuses_as_too_large(path, &"x".repeat(length_bytes)).await;
+        probe.rejects_as_too_large(path, &"x".repeat(length_bytes)).await;
     }
 }
 
@@ -44,7 +44,7 @@ async fn a_body_of_unknown_length_is_read_up_to_the_limit() {
     let whole = format!("{head}{}0\r\n\r\n", chunk.repeat(160));
     let answer =
         Wire::connect(&probe.node.dev.url).await.write_and_answer(whole.into_bytes()).await;
-    check_refusal(&answer.expect("an answer"), 413, &["PAYLOAD_TOO_LARGE"], "chunks without end");
+    check_rejection(&answer.expect("an answer"), 413, &["PAYLOAD_TOO_LARGE"], "chunks without end");
 
     let small = format!("{head}{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len());
     let mut wire = Wire::connect(&probe.node.dev.url).await;
@@ -89,7 +89,7 @@ async fn the_limit_of_header_fields_is_the_configured_one() {
         let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(with(few)).await;
         assert_eq!(answer.expect("an answer").status, 201, "{few} of {limit}");
         let answer = Wire::connect(&probe.node.dev.url).await.write_and_answer(with(many)).await;
-        check_refusal(
+        check_rejection(
             &answer.expect("an answer"),
             431,
             &["HEADER_FIELDS_TOO_LARGE"],

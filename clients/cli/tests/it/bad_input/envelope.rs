@@ -20,12 +20,12 @@ async fn members_of_the_wrong_type_or_missing_are_named() {
     let wrong = [json!(5), json!(true), json!(null), json!([]), json!({ "a": 1 })];
     for value in &wrong {
         probe
-            .refuses_field(post(&json!({ "event_type": value, "payload": {} })), "event_type")
+            .rejects_field(post(&json!({ "event_type": value, "payload": {} })), "event_type")
             .await;
     }
     for value in [json!(5), json!(true), json!(null), json!([{}]), json!("{}")] {
         probe
-            .refuses_field(post(&json!({ "event_type": "a.b", "payload": value })), "payload")
+            .rejects_field(post(&json!({ "event_type": "a.b", "payload": value })), "payload")
             .await;
     }
     for value in [
@@ -37,11 +37,11 @@ async fn members_of_the_wrong_type_or_missing_are_named() {
         json!("2026-13-01T00:00:00Z"),
     ] {
         let body = json!({ "event_type": "a.b", "payload": {}, "timestamp": value });
-        probe.refuses_field(post(&body), "timestamp").await;
+        probe.rejects_field(post(&body), "timestamp").await;
     }
-    probe.refuses_field(post(&json!({ "payload": {} })), "event_type").await;
-    probe.refuses_field(post(&json!({ "event_type": "a.b" })), "payload").await;
-    let both = probe.refuses(post(&json!({})), 400, &["VALIDATION_ERROR"]).await.json();
+    probe.rejects_field(post(&json!({ "payload": {} })), "event_type").await;
+    probe.rejects_field(post(&json!({ "event_type": "a.b" })), "payload").await;
+    let both = probe.rejects(post(&json!({})), 400, &["VALIDATION_ERROR"]).await.json();
     assert_eq!(
         both["error"]["details"].as_array().map(Vec::len),
         Some(2),
@@ -73,11 +73,11 @@ async fn event_types_have_an_alphabet_and_a_maximum_length() {
     ];
     for event_type in bad {
         probe
-            .refuses_field(post(&json!({ "event_type": event_type, "payload": {} })), "event_type")
+            .rejects_field(post(&json!({ "event_type": event_type, "payload": {} })), "event_type")
             .await;
     }
     let raw = Call::post("/v1/events", r#"{"event_type":"a\u0000","payload":{}}"#);
-    probe.refuses_field(raw, "event_type").await;
+    probe.rejects_field(raw, "event_type").await;
     for event_type in
         ["a", "A-1_b.C", "1.2.3", &"a".repeat(128), "a.".repeat(63).trim_end_matches('.')]
     {
@@ -100,7 +100,7 @@ async fn a_payload_has_at_most_one_mebibyte() {
     assert_eq!(crate::harness::listing::raw_payload(&read), largest, "byte for byte");
     let larger = payload(PAYLOAD_BYTES_MAX + 1);
     let body = format!("{{\"event_type\":\"large.event\",\"payload\":{larger}}}");
-    probe.refuses_as_too_large("/v1/events", &body).await;
+    probe.rejects_as_too_large("/v1/events", &body).await;
 }
 
 #[tokio::test]

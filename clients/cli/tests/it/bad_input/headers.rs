@@ -5,7 +5,7 @@
 //! - HEADERS-T-3: `Accept: application/problem+json` selects RFC 9457, with the same `error`
 //!   member.
 
-use super::probe::{Probe, check_error_member, check_refusal, check_security_headers};
+use super::probe::{Probe, check_error_member, check_rejection, check_security_headers};
 use crate::harness::Call;
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_request_id_is_echoed_or_replaced() {
     let too_long = "x".repeat(129);
     for id in ["", "with space", "tab\tinside", "ümlaut", &too_long] {
         let answer = probe.client.send(Call::get("/nowhere").header("x-request-id", id)).await;
-        check_refusal(&answer, 404, &["NOT_FOUND"], id);
+        check_rejection(&answer, 404, &["NOT_FOUND"], id);
         let made = answer.header("x-request-id");
         assert!(!made.is_empty() && made != id, "{id:?} is replaced, not echoed: {made:?}");
         assert!(made.bytes().all(|byte| byte.is_ascii_graphic()), "{made:?}");

@@ -1,11 +1,13 @@
-//! Idempotency keys: the same request again, another request under the same key, malformed keys.
+//! Tests of idempotency keys: repeated requests, other requests with the same key, malformed keys.
 //!
-//! IDEMPOTENCY-1: a replay gives the first response again, byte for byte, and says that it is one.
-//! IDEMPOTENCY-2: another type or payload under the key is rejected and changes nothing; another
-//! timestamp is the same request.
-//! IDEMPOTENCY-3: a rejected request does not use its key up; one key raced by many is one event.
+//! - IDEMPOTENCY-1: a repeated request gets the first response again, byte for byte, with a header
+//!   that marks it as a replay.
+//! - IDEMPOTENCY-2: a request with the same key but another type or payload is rejected and changes
+//!   nothing. A request with another timestamp counts as the same.
+//! - IDEMPOTENCY-3: a rejected request does not use up its key. Parallel requests with one key
+//!   create one event.
 //!
-//! Not here: keys whose first POST a crash left unanswered; see the durability tests.
+//! Keys of requests that a crash left unanswered are tested in `durability.rs`.
 
 use super::probe::Probe;
 use crate::harness::{Call, Node};
@@ -15,7 +17,7 @@ fn keyed(payload: &str, key: &str) -> Call {
 }
 
 #[tokio::test]
-async fn the_same_request_again_is_the_first_response_again() {
+async fn a_repeated_request_gets_the_first_response_again() {
     let mut probe = Probe::start(&[]).await;
     let first = probe.accepts(keyed("{ \"n\" : 1 }", "order-1"), 1).await;
     assert_eq!(first.header("idempotent-replayed"), "");
@@ -35,12 +37,12 @@ async fn the_same_request_again_is_the_first_response_again() {
 }
 
 #[tokio::test]
-async fn another_body_under_the_key_is_refused() {
+async fn another_body_under_the_key_is_rejected() {
     let mut probe = Probe::start(&[]).await;
     probe.accepts(keyed("{\"n\":1}", "order-1"), 1).await;
-    probe.refuses(keyed("{\"n\":2}", "order-1"), 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
+    probe.rejects(keyed("{\"n\":2}", "order-1"), 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
     let other_type = Call::event("other.event", "{\"n\":1}").header("idempotency-key", "order-1");
-    probe.refuses(other_type, 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
+    probe.rejects(other_type, 422, &["IDEMPOTENCY_KEY_REUSED"]).await;
     probe.accepts(keyed("{\"n\":2}", "order-2"), 1).await;
     probe.accepts(keyed("{\"n\":1}", "order-1"), 0).await;
 }
@@ -82,19 +84,19 @@ async fn another_timestamp_under_the_key_is_the_same_request() {
 }
 
 #[tokio::test]
-async fn keys_that_are_none_are_refused() {
+async fn malformed_keys_are_rejected() {
     let mut probe = Probe::start(&[]).await;
     let long = "k".repeat(256);
     for key in ["", "\"\"", long.as_str(), &format!("\"{long}\"")] {
-        probe.refuses(keyed("{}", key), 400, &["VALIDATION_ERROR"]).await;
+        probe.rejects(keyed("{}", key), 400, &["VALIDATION_ERROR"]).await;
     }
     let longest = "k".repeat(255);
     probe.accepts(keyed("{}", &longest), 1).await;
-    let refused = probe
-        .refuses(keyed("{\"payload\":", "fresh"), 400, &["INVALID_JSON", "VALIDATION_ERROR"])
+    let rejected = probe
+        .rejects(keyed("{\"payload\":", "fresh"), 400, &["INVALID_JSON", "VALIDATION_ERROR"])
         .await;
-    assert_eq!(refused.header("idempotent-replayed"), "");
-    // A refused request does not use its key up.
+    assert_eq!(rejected.header("idempotent-replayed"), "");
+    // A rejected request does not use up its key.
     probe.accepts(keyed("{}", "fresh"), 1).await;
 }
 
@@ -111,7 +113,7 @@ async fn a_key_is_remembered_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_the_same_time_one_key_is_one_event() {
+async fn parallel_requests_with_one_key_create_one_event() {
     let mut probe = Probe::start(&[]).await;
     for round in 0..10 {
         let key = format!("raced-{round}");

@@ -7,7 +7,7 @@
 //!
 //! The precision of rates is tested by the limiter with its own clock.
 
-use super::probe::{Probe, check_refusal};
+use super::probe::{Probe, check_rejection};
 use crate::cursor::tenants::tenant;
 use crate::harness::{Answer, Call, Node, listing};
 use serde_json::json;
@@ -48,22 +48,22 @@ async fn limited_key(probe: &Probe, per_minute: u64) -> String {
 async fn requests_over_the_rate_are_rejected() {
     let mut probe = Probe::start(&[]).await;
     let client = probe.client.with_key(&limited_key(&probe, 5).await);
-    let mut refused = None;
+    let mut rejected = None;
     for number in 0..50 {
         let answer = client.get("/v1/inbox").await;
         check_rate_headers(&answer, 5);
         if answer.status == 429 {
-            assert!(number >= 5, "the whole rate can be used: refused after {number}");
-            refused = Some(answer);
+            assert!(number >= 5, "the whole rate can be used: rejected after {number}");
+            rejected = Some(answer);
             break;
         }
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    let refused = refused.expect("LIMITS-1: fifty at once are over five a minute");
-    check_refusal(&refused, 429, &["RATE_LIMIT_EXCEEDED"], "over the rate");
-    check_retry_after(&refused);
+    let rejected = rejected.expect("LIMITS-1: fifty at once are over five a minute");
+    check_rejection(&rejected, 429, &["RATE_LIMIT_EXCEEDED"], "over the rate");
+    check_retry_after(&rejected);
     let post = client.send(Call::event("over.rate", "{}")).await;
-    check_refusal(&post, 429, &["RATE_LIMIT_EXCEEDED"], "a post over the rate");
+    check_rejection(&post, 429, &["RATE_LIMIT_EXCEEDED"], "a post over the rate");
     probe.goes_on("requests over the rate of another key").await;
 }
 
@@ -78,9 +78,9 @@ async fn the_events_of_a_batch_count_one_by_one() {
     // A batch larger than the rate must pass once; then the bucket is in debt.
     client.send(batch(100)).await.expect(201);
     for call in [batch(1), Call::event("a.b", "{}")] {
-        let refused = client.send(call).await;
-        check_refusal(&refused, 429, &["RATE_LIMIT_EXCEEDED"], "events that are owed");
-        check_retry_after(&refused);
+        let rejected = client.send(call).await;
+        check_rejection(&rejected, 429, &["RATE_LIMIT_EXCEEDED"], "events that are owed");
+        check_retry_after(&rejected);
     }
     client.get("/v1/inbox").await.expect(200);
     assert_eq!(listing::received_count(&probe.client).await, 100, "LIMITS-1: nothing happened");
@@ -107,20 +107,20 @@ async fn a_flood_of_invalid_keys_is_rejected() {
     let node =
         Node::start(directory.path(), &[("TRIGGERS__LIMITS__UNAUTHENTICATED_REQUESTS_MAX", "50")])
             .await;
-    let mut refused = None;
+    let mut rejected = None;
     for number in 0..200 {
         let client = node.client().with_key(&format!("trg_test_bad{number}"));
         let answer = client.send(Call::event("a.b", "{}")).await;
         if answer.status == 429 {
-            assert!(number >= 50, "refused after {number}");
-            refused = Some(answer);
+            assert!(number >= 50, "rejected after {number}");
+            rejected = Some(answer);
             break;
         }
-        check_refusal(&answer, 401, &["UNAUTHORIZED"], "a bad key");
+        check_rejection(&answer, 401, &["UNAUTHORIZED"], "a bad key");
     }
-    let refused = refused.expect("LIMITS-1: two hundred are over fifty");
-    check_refusal(&refused, 429, &["RATE_LIMIT_EXCEEDED"], "a flood of bad keys");
-    check_retry_after(&refused);
+    let rejected = rejected.expect("LIMITS-1: two hundred are over fifty");
+    check_rejection(&rejected, 429, &["RATE_LIMIT_EXCEEDED"], "a flood of bad keys");
+    check_retry_after(&rejected);
     let health = node.client().anonymous().get("/v1/health").await;
     assert_eq!(
         health.status,
@@ -140,9 +140,9 @@ async fn a_full_inbox_rejects_events_until_some_are_removed() {
     for _ in 0..2 {
         client.accepted("a.b", "{}").await;
     }
-    let refused = client.send(Call::event("a.b", "{}")).await;
-    check_refusal(&refused, 429, &["TENANT_QUOTA_EXCEEDED"], "a full inbox");
-    check_retry_after(&refused);
+    let rejected = client.send(Call::event("a.b", "{}")).await;
+    check_rejection(&rejected, 429, &["TENANT_QUOTA_EXCEEDED"], "a full inbox");
+    check_retry_after(&rejected);
     let batch = client
         .post("/v1/events/batch", &json!({ "events": [{ "event_type": "a.b", "payload": {} }] }))
         .await;
@@ -160,19 +160,19 @@ async fn a_full_store_keeps_its_events() {
     let client = node.client();
     let padding = "p".repeat(64 * 1_024);
     let mut answered = Vec::new();
-    let mut refused = None;
+    let mut rejected = None;
     for number in 0..FILLING_EVENTS_MAX {
         let payload = format!("{{ \"number\" : {number}, \"padding\":\"{padding}\"}}");
         let answer = client.send(Call::event("filling.event", &payload)).await;
         if answer.status != 201 {
-            refused = Some(answer);
+            rejected = Some(answer);
             break;
         }
         answered.push((answer.string("/event_id"), payload));
     }
-    let refused = refused.expect("LIMITS-2: sixteen mebibytes are full by now");
-    check_refusal(&refused, 503, &["UNAVAILABLE"], "a full store");
-    check_retry_after(&refused);
+    let rejected = rejected.expect("LIMITS-2: sixteen mebibytes are full by now");
+    check_rejection(&rejected, 503, &["UNAVAILABLE"], "a full store");
+    check_retry_after(&rejected);
     assert!(answered.len() > 20, "LIMITS-2: a good part of the store was used: {}", answered.len());
     check_kept(&node, &answered).await;
     node.kill_hard();

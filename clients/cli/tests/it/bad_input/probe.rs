@@ -1,11 +1,11 @@
 //! A node, and checks of its rejections.
 //!
-//! `Probe::refuses` sends an invalid request and checks the status, the code and the complete body
+//! `Probe::rejects` sends an invalid request and checks the status, the code and the complete body
 //! of the error. Then it posts a valid event and checks that the event count increased by one. So
 //! each case shows that the rejection had no effect and that the node continues to work.
 //!
 //! For a rejection that closes the connection, tests send the request themselves and use
-//! `check_refusal`.
+//! `check_rejection`.
 
 use crate::harness::{Answer, Call, Client, Node, Wire, listing};
 use serde_json::Value;
@@ -28,18 +28,18 @@ impl Probe {
     }
 
     /// Checks BAD-1 and BAD-2 for one request; each of `codes` is accepted.
-    pub async fn refuses(&mut self, call: Call, status: u16, codes: &[&str]) -> Answer {
+    pub async fn rejects(&mut self, call: Call, status: u16, codes: &[&str]) -> Answer {
         let what = shortened(&call);
         let answer = self.client.send(call).await;
-        check_refusal(&answer, status, codes, &what);
+        check_rejection(&answer, status, codes, &what);
         self.goes_on(&what).await;
         answer
     }
 
     /// Checks for a 400 `VALIDATION_ERROR` whose details name `field`.
-    pub async fn refuses_field(&mut self, call: Call, field: &str) -> Answer {
+    pub async fn rejects_field(&mut self, call: Call, field: &str) -> Answer {
         let what = shortened(&call);
-        let answer = self.refuses(call, 400, &["VALIDATION_ERROR"]).await;
+        let answer = self.rejects(call, 400, &["VALIDATION_ERROR"]).await;
         let details = answer.json()["error"]["details"].clone();
         let fields: Vec<_> =
             details.as_array().into_iter().flatten().map(|detail| &detail["field"]).collect();
@@ -62,12 +62,12 @@ impl Probe {
 
     /// Checks for a 413, sent over a plain connection: the node may close the connection before it
     /// has read the body, and an HTTP client would report that instead of the answer.
-    pub async fn refuses_as_too_large(&mut self, path: &str, body: &str) {
+    pub async fn rejects_as_too_large(&mut self, path: &str, body: &str) {
         let whole = self.head(path, body.len(), "") + body;
         let answer =
             Wire::connect(&self.node.dev.url).await.write_and_answer(whole.into_bytes()).await;
         let what = format!("{} bytes to {path}", body.len());
-        check_refusal(&answer.expect("an answer"), 413, &["PAYLOAD_TOO_LARGE"], &what);
+        check_rejection(&answer.expect("an answer"), 413, &["PAYLOAD_TOO_LARGE"], &what);
         self.goes_on(&what).await;
     }
 
@@ -102,7 +102,7 @@ fn shortened(call: &Call) -> String {
 }
 
 /// BAD-1: checks the status, the code and the body of an error.
-pub fn check_refusal(answer: &Answer, status: u16, codes: &[&str], what: &str) {
+pub fn check_rejection(answer: &Answer, status: u16, codes: &[&str], what: &str) {
     assert_eq!(answer.status, status, "BAD-1: {what}: {}", answer.text());
     assert_eq!(
         answer.header("content-type").split(';').next(),

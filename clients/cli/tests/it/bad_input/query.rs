@@ -16,10 +16,10 @@ async fn known_parameters_with_invalid_values_are_named() {
     let mut probe = Probe::start(&[]).await;
     for value in ["0", "-1", "201", "abc", "1.5", "", "%20", "99999999999999999999", "1e2", "0x10"]
     {
-        probe.refuses_field(inbox(&format!("limit={value}")), "limit").await;
+        probe.rejects_field(inbox(&format!("limit={value}")), "limit").await;
     }
     for value in ["bogus", "", "RECEIVED", "received,queued", "%00"] {
-        probe.refuses_field(inbox(&format!("status={value}")), "status").await;
+        probe.rejects_field(inbox(&format!("status={value}")), "status").await;
     }
     for field in ["from_timestamp", "to_timestamp"] {
         for value in [
@@ -30,7 +30,7 @@ async fn known_parameters_with_invalid_values_are_named() {
             "1700000000",
             "2026-01-01T00:00:00",
         ] {
-            probe.refuses_field(inbox(&format!("{field}={value}")), field).await;
+            probe.rejects_field(inbox(&format!("{field}={value}")), field).await;
         }
     }
     for value in [
@@ -46,9 +46,9 @@ async fn known_parameters_with_invalid_values_are_named() {
         "%F0%9F%98%80",
         &"a".repeat(200),
     ] {
-        probe.refuses_field(inbox(&format!("event_type={value}")), "event_type").await;
+        probe.rejects_field(inbox(&format!("event_type={value}")), "event_type").await;
     }
-    probe.refuses_field(inbox("event_type=good.one&event_type=b..d"), "event_type").await;
+    probe.rejects_field(inbox("event_type=good.one&event_type=b..d"), "event_type").await;
     for query in
         ["limit=1", "limit=200", "unknown=", "unknown=%00&limit=5", "status=failed", "%F0=1", "&&"]
     {
@@ -76,22 +76,22 @@ async fn a_changed_cursor_is_rejected() {
         "%20",
     ];
     for bad in garbage {
-        probe.refuses(inbox(&format!("cursor={bad}")), 400, &["INVALID_CURSOR"]).await;
+        probe.rejects(inbox(&format!("cursor={bad}")), 400, &["INVALID_CURSOR"]).await;
     }
     let long = "A".repeat(4_000);
-    probe.refuses(inbox(&format!("cursor={long}")), 400, &["INVALID_CURSOR"]).await;
+    probe.rejects(inbox(&format!("cursor={long}")), 400, &["INVALID_CURSOR"]).await;
     let (half, shorter) = (&cursor[..cursor.len() / 2], &cursor[..cursor.len() - 4]);
     let altered =
         [half.to_owned(), shorter.to_owned(), cursor[1..].to_owned(), format!("{cursor}{cursor}")];
     for bad in altered {
-        probe.refuses(inbox(&format!("cursor={bad}")), 400, &["INVALID_CURSOR"]).await;
+        probe.rejects(inbox(&format!("cursor={bad}")), 400, &["INVALID_CURSOR"]).await;
     }
     // The last character may have unused bits, so changing it may not change the cursor.
     for at in 0..cursor.len() - 1 {
         let other = if &cursor[at..=at] == "A" { "B" } else { "A" };
         let bad = format!("{}{other}{}", &cursor[..at], &cursor[at + 1..]);
         let answer = probe.client.send(inbox(&format!("cursor={bad}"))).await;
-        super::probe::check_refusal(
+        super::probe::check_rejection(
             &answer,
             400,
             &["INVALID_CURSOR"],

@@ -5,7 +5,7 @@
 //! - RESOURCES-2: a known path with an unsupported method is 405 and lists the supported methods.
 //! - RESOURCES-3: a repeated acknowledgement gets the same answer.
 
-use super::probe::{Probe, check_refusal};
+use super::probe::{Probe, check_rejection};
 use crate::harness::Call;
 use serde_json::json;
 
@@ -25,9 +25,9 @@ async fn unknown_routes_are_not_found() {
         "//v1/inbox",
     ];
     for path in paths {
-        probe.refuses(Call::get(path), 404, &["NOT_FOUND"]).await;
+        probe.rejects(Call::get(path), 404, &["NOT_FOUND"]).await;
     }
-    probe.refuses(Call::post("/v1/nothing", "{}"), 404, &["NOT_FOUND"]).await;
+    probe.rejects(Call::post("/v1/nothing", "{}"), 404, &["NOT_FOUND"]).await;
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn unsupported_methods_are_answered_with_the_supported_ones() {
         ("POST", "/v1/health", "GET"),
     ];
     for (method, path, allowed) in cases {
-        let answer = probe.refuses(Call::new(method, path), 405, &["METHOD_NOT_ALLOWED"]).await;
+        let answer = probe.rejects(Call::new(method, path), 405, &["METHOD_NOT_ALLOWED"]).await;
         let allow = answer.header("allow");
         assert!(
             allow.split(',').any(|method| method.trim() == allowed),
@@ -49,7 +49,7 @@ async fn unsupported_methods_are_answered_with_the_supported_ones() {
         );
     }
     let ack = format!("/v1/events/{UNKNOWN_ID}/ack");
-    probe.refuses(Call::get(ack), 405, &["METHOD_NOT_ALLOWED"]).await;
+    probe.rejects(Call::get(ack), 405, &["METHOD_NOT_ALLOWED"]).await;
 }
 
 /// Every call that names an event in its path.
@@ -76,7 +76,7 @@ async fn events_that_never_existed_are_not_found() {
     ];
     for id in [UNKNOWN_ID, "00000000-0000-0000-0000-000000000000"].iter().chain(&strange) {
         for call in calls_on(id) {
-            probe.refuses(call, 404, &["NOT_FOUND"]).await;
+            probe.rejects(call, 404, &["NOT_FOUND"]).await;
         }
     }
     let together = Call::post(
@@ -97,7 +97,7 @@ async fn deleted_events_are_gone() {
     assert!(answer.body.is_empty(), "204 has no body");
     for call in calls_on(&id) {
         let answer = probe.client.send(call.clone()).await;
-        check_refusal(&answer, 410, &["GONE"], &format!("{call:?}"));
+        check_rejection(&answer, 410, &["GONE"], &format!("{call:?}"));
     }
     let page = probe.client.get("/v1/inbox").await.expect(200).json();
     assert_eq!(page["pagination"]["total_count"], 0, "{page}");
@@ -113,11 +113,11 @@ async fn the_ids_of_an_acknowledgement_are_checked() {
         json!({ "event_ids": [1] }),
     ] {
         let call = Call::post("/v1/events/acknowledge/batch", body.to_string());
-        probe.refuses(call, 400, &["VALIDATION_ERROR"]).await;
+        probe.rejects(call, 400, &["VALIDATION_ERROR"]).await;
     }
     let many = json!({ "event_ids": vec![UNKNOWN_ID; 1_001] });
     let call = Call::post("/v1/events/acknowledge/batch", many.to_string());
-    probe.refuses_field(call, "event_ids").await;
+    probe.rejects_field(call, "event_ids").await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 //! The tests configure short timeouts and check that they apply, not how long they take.
 
 use super::connections::{BODY, head};
-use super::probe::{Probe, check_refusal};
+use super::probe::{Probe, check_rejection};
 use crate::harness::Wire;
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn a_missing_body_times_out() {
         let mut wire = Wire::connect(&probe.node.dev.url).await;
         assert!(wire.write(format!("{}{sent}", head(&probe, BODY.len(), ""))).await);
         let answer = wire.answer().await.expect("an answer");
-        check_refusal(&answer, 408, &["REQUEST_TIMEOUT"], "a body that does not come");
+        check_rejection(&answer, 408, &["REQUEST_TIMEOUT"], "a body that does not come");
         wire.closed().await;
         probe.goes_on("a body that does not come").await;
     }
@@ -36,7 +36,7 @@ async fn a_slowly_sent_body_times_out() {
         }
     }
     let answer = wire.answer().await.expect("an answer");
-    check_refusal(&answer, 408, &["REQUEST_TIMEOUT"], "a body that drips");
+    check_rejection(&answer, 408, &["REQUEST_TIMEOUT"], "a body that drips");
     wire.closed().await;
     probe.goes_on("a body that drips").await;
 }

@@ -27,13 +27,13 @@ const TIMES: [(&str, &str); 5] = [
 /// A cluster of node processes.
 pub struct Fleet {
     pub server: Arc<Server>,
-    pub members: BTreeMap<String, Member>,
+    pub nodes: BTreeMap<String, FleetNode>,
     /// Additional environment variables of every node; `{name}` stands for its name.
     more: Vec<(String, String)>,
 }
 
 /// A node of the fleet.
-pub struct Member {
+pub struct FleetNode {
     child: Child,
     log: NamedTempFile,
     /// URL of the public listener.
@@ -63,7 +63,7 @@ impl Fleet {
     /// Like `start`, with additional variables; `{name}` stands for the node's name.
     pub async fn start_with(names: &[&str], more: Vec<(String, String)>) -> Option<Self> {
         let server = tokio::task::spawn_blocking(|| Server::start(&[])).await.unwrap()?;
-        let mut fleet = Self { server: Arc::new(server), members: BTreeMap::new(), more };
+        let mut fleet = Self { server: Arc::new(server), nodes: BTreeMap::new(), more };
         for name in names {
             fleet.add(name).await;
         }
@@ -118,40 +118,40 @@ impl Fleet {
         let address =
             |field: &str| format!("http://{}", started[field].as_str().expect("an address"));
         let (url, admin_url) = (address("address"), address("admin_address"));
-        self.members
-            .insert(name.to_owned(), Member { child, log, url, admin_url, database, peers });
+        self.nodes
+            .insert(name.to_owned(), FleetNode { child, log, url, admin_url, database, peers });
     }
 
-    pub fn member(&self, name: &str) -> &Member {
-        &self.members[name]
+    pub fn node(&self, name: &str) -> &FleetNode {
+        &self.nodes[name]
     }
 
     pub fn client(&self, name: &str) -> Client {
-        Client::new(&self.member(name).url, ADMIN_KEY)
+        Client::new(&self.node(name).url, ADMIN_KEY)
     }
 
     /// Stops a node with SIGTERM and returns its exit code.
     pub async fn terminate(&mut self, name: &str) -> i32 {
-        let mut member = self.members.remove(name).unwrap();
+        let mut member = self.nodes.remove(name).unwrap();
         member.signal("TERM");
         member.exit_code().await
     }
 
     pub fn kill(&mut self, name: &str) {
-        let mut member = self.members.remove(name).unwrap();
+        let mut member = self.nodes.remove(name).unwrap();
         member.child.kill().unwrap();
         member.child.wait().unwrap();
     }
 
     /// Waits until all partitions are owned and no node has more than 1.3 times its share.
     pub async fn balanced(&self) {
-        let names: Vec<&String> = self.members.keys().collect();
+        let names: Vec<&String> = self.nodes.keys().collect();
         for name in &names {
             wait_until(
                 STATE_DEADLINE_MS,
                 &format!("an even cluster, as {name} sees it"),
                 || async {
-                    let Some(view) = self.member(name).view().await else { return false };
+                    let Some(view) = self.node(name).view().await else { return false };
                     let share = view["partitions"]["count"].as_f64().unwrap() / names.len() as f64;
                     let members = view["members"].as_array().unwrap();
                     let is_fair = |member: &Value| {
@@ -172,7 +172,7 @@ impl Fleet {
 
     /// The owner of a partition, as the nodes report it.
     pub async fn owner(&self, partition: u64) -> String {
-        let view = self.members.values().next().unwrap().view().await.unwrap();
+        let view = self.nodes.values().next().unwrap().view().await.unwrap();
         let owners = view["partitions"]["owners"].as_array().unwrap();
         let owner =
             owners.iter().find(|owner| owner["partition"] == partition).expect("it has an owner");
@@ -180,7 +180,7 @@ impl Fleet {
     }
 }
 
-impl Member {
+impl FleetNode {
     pub fn signal(&self, name: &str) {
         let status =
             Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
@@ -215,7 +215,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for FleetNode {
     fn drop(&mut self) {
         // Both fail if the process has already ended.
         let _ = self.child.kill();

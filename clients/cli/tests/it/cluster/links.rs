@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const REFUSED: &str = "a peer connection was rejected";
+const REJECTED: &str = "a peer connection was rejected";
 const GONE: &str = "exited with";
 
 async fn make_certificates(directory: &Path, nodes: &str) {
@@ -80,16 +80,16 @@ async fn is_closed(stream: std::io::Result<TlsStream<TcpStream>>, bytes: &[u8]) 
 }
 
 /// Waits for `more` lines with this message beyond those logged `before`.
-async fn tells(fleet: &Fleet, message: &str, before: usize, more: usize) {
+async fn logs(fleet: &Fleet, message: &str, before: usize, more: usize) {
     wait_until(STATE_DEADLINE_MS, message, || async {
-        fleet.member("node-1").times_logged(message) >= before + more
+        fleet.node("node-1").times_logged(message) >= before + more
     })
     .await;
 }
 
 async fn is_linked(fleet: &Fleet) {
-    wait_until(STATE_DEADLINE_MS, "the members are linked", || async {
-        let Some(view) = fleet.member("node-1").view().await else { return false };
+    wait_until(STATE_DEADLINE_MS, "the nodes are linked", || async {
+        let Some(view) = fleet.node("node-1").view().await else { return false };
         let members = view["members"].as_array().unwrap();
         members.len() == 2 && members.iter().all(|member| member["link"] != "down")
     })
@@ -110,25 +110,25 @@ async fn only_nodes_of_the_cluster_are_admitted() {
     let Some(fleet) = Fleet::start_with(&["node-1", "node-2"], tls).await else { return };
     fleet.balanced().await;
     is_linked(&fleet).await;
-    let address = fleet.member("node-1").peers.address.to_string();
+    let address = fleet.node("node-1").peers.address.to_string();
 
-    let refused = fleet.member("node-1").times_logged(REFUSED);
+    let rejected = fleet.node("node-1").times_logged(REJECTED);
     let hello = [0, 0, 0, 0, 0, 0, 0, 1, 0];
     is_closed(connect(&connector(own.path(), None), &address).await, &hello).await;
     let stranger = connector(own.path(), Some((foreign.path(), "node-2")));
     is_closed(connect(&stranger, &address).await, &hello).await;
     // LINKS-T-1: the node logs the line after the connection has ended.
-    tells(&fleet, REFUSED, refused, 2).await;
+    logs(&fleet, REJECTED, rejected, 2).await;
 
     let guest = connector(own.path(), Some((own.path(), "guest")));
-    let gone = fleet.member("node-1").times_logged(GONE);
+    let gone = fleet.node("node-1").times_logged(GONE);
     let garbage = [&64_u64.to_be_bytes()[..], &[0xff; 64]].concat();
     for bytes in [&garbage[..], &u64::MAX.to_be_bytes()[..], &(17_u64 << 20).to_be_bytes()[..]] {
         let stream = connect(&guest, &address).await.expect("LINKS-T-3: its certificate is good");
         is_closed(Ok(stream), bytes).await;
     }
 
-    tells(&fleet, GONE, gone, 3).await;
+    logs(&fleet, GONE, gone, 3).await;
     let cookie = "not the cookie of this cluster".to_owned();
     let mode = Some(NodeConnectionMode::Isolated);
     let server =
@@ -136,17 +136,17 @@ async fn only_nodes_of_the_cluster_are_admitted() {
     let server = server.with_listen_addr(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let (server, _) = Actor::spawn(None, server, ()).await.unwrap();
     let name = ServerName::try_from("node-1").unwrap();
-    let gone = fleet.member("node-1").times_logged(GONE);
+    let gone = fleet.node("node-1").times_logged(GONE);
     client_connect_enc(&server, &address, guest, name)
         .await
         .expect("LINKS-T-2: its certificate is good");
-    tells(&fleet, GONE, gone, 1).await;
+    logs(&fleet, GONE, gone, 1).await;
     wait_until(STATE_DEADLINE_MS, "LINKS-T-2: the guest has no session", || async {
         ractor::call_t!(server, NodeServerMessage::GetSessions, 5_000).unwrap().is_empty()
     })
     .await;
     let incarnation =
-        fleet.member("node-1").view().await.unwrap()["incarnation"].as_str().unwrap().to_owned();
+        fleet.node("node-1").view().await.unwrap()["incarnation"].as_str().unwrap().to_owned();
     let group = format!("gw/{}", incarnation.rsplit_once('.').unwrap().0);
     assert!(ractor::pg::get_members(&group).is_empty(), "LINKS-T-2: the gateway is not visible");
     server.stop(None);

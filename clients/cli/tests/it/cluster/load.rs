@@ -42,7 +42,7 @@ pub struct Running {
 impl Running {
     /// Creates tenants and starts writers and consumers.
     pub async fn start(fleet: &Fleet, tenants: usize) -> Self {
-        let name = fleet.members.keys().next().unwrap();
+        let name = fleet.nodes.keys().next().unwrap();
         let admin = fleet.client(name);
         let mut keys = Vec::new();
         for tenant in 0..tenants {
@@ -79,7 +79,7 @@ impl Running {
         }
         assert!(!self.load.acknowledged.lock().unwrap().is_empty(), "consumers were at work");
         for (tenant, key) in self.load.keys.iter().enumerate() {
-            let client = fleet.client(fleet.members.keys().next().unwrap()).with_key(key);
+            let client = fleet.client(fleet.nodes.keys().next().unwrap()).with_key(key);
             let mut stored: BTreeMap<String, String> = BTreeMap::new();
             for status in ["received", "delivered"] {
                 let listing =
@@ -115,7 +115,7 @@ impl Running {
             // The last event of each writer may exist without an answer.
             assert!(
                 stored.len() - count <= writers(tenant),
-                "{} events nobody was told of",
+                "{} events exist without an answer",
                 stored.len() - count
             );
         }
@@ -136,9 +136,9 @@ impl Load {
     pub fn follow(&self, fleet: &Fleet) {
         let mut backends = self.backends.lock().unwrap();
         backends.retain(|name, backend| {
-            fleet.members.get(name).is_some_and(|member| member.url == backend.url)
+            fleet.nodes.get(name).is_some_and(|member| member.url == backend.url)
         });
-        for (name, member) in &fleet.members {
+        for (name, member) in &fleet.nodes {
             backends.entry(name.clone()).or_insert_with(|| {
                 let (url, admin_url) = (member.url.clone(), member.admin_url.clone());
                 Arc::new(Backend { admin_url, url, is_ready: AtomicBool::new(true) })

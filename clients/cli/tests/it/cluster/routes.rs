@@ -39,7 +39,7 @@ async fn any_node_answers_as_the_owner_does() {
     }
     admin.delete(&format!("/v1/keys/{}", key["id"].as_str().unwrap())).await.expect(204);
     for client in &both {
-        wait_until(STATE_DEADLINE_MS, "the key is refused everywhere", || async {
+        wait_until(STATE_DEADLINE_MS, "the key is rejected everywhere", || async {
             client.send(Call::event("a.b", "{}")).await.status == 401
         })
         .await;
@@ -76,7 +76,7 @@ async fn streams(both: &[Client; 2], key: &str, fleet: &Fleet) -> [Incoming; 2] 
     let mut bodies = Vec::new();
     let last = both[0].accepted("stream.first", "{}").await;
     for name in ["node-1", "node-2"] {
-        let request = hyper::Request::get(format!("{}/v1/inbox/stream", fleet.member(name).url))
+        let request = hyper::Request::get(format!("{}/v1/inbox/stream", fleet.node(name).url))
             .header("x-api-key", key)
             .header("last-event-id", &last)
             .body(Empty::new())
@@ -123,13 +123,13 @@ async fn rates(both: &[Client; 2]) {
         assert!(remaining < last, "ROUTES-1: {remaining} after {last}");
         last = remaining;
     }
-    let mut refused = [false; 2];
+    let mut rejected = [false; 2];
     for turn in 0..200 {
         let answer = both[turn % 2].send(Call::event("a.b", "{}")).await;
-        refused[turn % 2] |= answer.status == 429;
-        if refused == [true; 2] {
+        rejected[turn % 2] |= answer.status == 429;
+        if rejected == [true; 2] {
             return;
         }
     }
-    panic!("ROUTES-1: 200 requests at once are too many for a rate of 60 a minute: {refused:?}");
+    panic!("ROUTES-1: 200 requests at once are too many for a rate of 60 a minute: {rejected:?}");
 }

@@ -57,7 +57,7 @@ impl Node {
     }
 
     /// Runs a node that is expected to fail to start until it ends.
-    pub async fn refusal(directory: &Path, envs: &[(&str, &str)]) -> Finished {
+    pub async fn run_to_failure(directory: &Path, envs: &[(&str, &str)]) -> Finished {
         process::run(&arguments(directory), envs).await
     }
 

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 /// The reaction of a receiver to a webhook.
 #[derive(Clone, Debug)]
-pub enum Manner {
+pub enum Reaction {
     /// Answers with this status.
     Answer(u16),
     /// Answers with this status and header.
@@ -51,46 +51,49 @@ impl Arrived {
 }
 
 #[derive(Default)]
-struct Inside {
-    manner: Mutex<Option<Manner>>,
+struct ReceiverState {
+    reaction: Mutex<Option<Reaction>>,
     arrived: Mutex<Vec<Arrived>>,
 }
 
 /// A running receiver, which stops when dropped.
 pub struct Receiver {
     pub address: SocketAddr,
-    inside: Arc<Inside>,
+    state: Arc<ReceiverState>,
     server: JoinHandle<()>,
 }
 
 impl Receiver {
-    pub async fn start(manner: Manner) -> Self {
+    pub async fn start(reaction: Reaction) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let inside =
-            Arc::new(Inside { manner: Mutex::new(Some(manner)), arrived: Mutex::default() });
-        let router = Router::new().fallback(take).with_state(inside.clone());
+        let state = Arc::new(ReceiverState {
+            reaction: Mutex::new(Some(reaction)),
+            arrived: Mutex::default(),
+        });
+        let router = Router::new().fallback(receive).with_state(state.clone());
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("serving ends with the test");
         });
-        Self { address, inside, server }
+        Self { address, state, server }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    pub fn set(&self, manner: Manner) {
-        *self.inside.manner.lock().expect("no test panics while holding the lock") = Some(manner);
+    pub fn set(&self, reaction: Reaction) {
+        *self.state.reaction.lock().expect("no test panics while holding the lock") =
+            Some(reaction);
     }
 
     /// The received webhooks, in order.
     pub fn arrived(&self) -> Vec<Arrived> {
-        self.inside.arrived.lock().expect("no test panics while holding the lock").clone()
+        self.state.arrived.lock().expect("no test panics while holding the lock").clone()
     }
 
     pub fn count(&self) -> usize {
-        self.inside.arrived.lock().expect("no test panics while holding the lock").len()
+        self.state.arrived.lock().expect("no test panics while holding the lock").len()
     }
 
     /// The number of received webhooks per webhook id.
@@ -109,22 +112,22 @@ impl Drop for Receiver {
     }
 }
 
-async fn take(State(inside): State<Arc<Inside>>, request: Request) -> Response {
+async fn receive(State(state): State<Arc<ReceiverState>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     // If the sender is killed before the end of the body, no webhook was received.
     let Ok(body) = axum::body::to_bytes(body, 4 << 20).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let arrived = Arrived { headers: head.headers, body };
-    inside.arrived.lock().expect("no test panics while holding the lock").push(arrived);
-    let manner = inside.manner.lock().expect("no test panics while holding the lock").clone();
+    state.arrived.lock().expect("no test panics while holding the lock").push(arrived);
+    let reaction = state.reaction.lock().expect("no test panics while holding the lock").clone();
     let status = |code: u16| StatusCode::from_u16(code).expect("a test answers with a status");
-    match manner.unwrap_or(Manner::Answer(200)) {
-        Manner::Answer(code) => status(code).into_response(),
-        Manner::With(code, name, value) => (status(code), [(name, value)]).into_response(),
-        Manner::Hang => std::future::pending().await,
-        Manner::Large(bytes) => vec![b'x'; bytes].into_response(),
-        Manner::Endless => {
+    match reaction.unwrap_or(Reaction::Answer(200)) {
+        Reaction::Answer(code) => status(code).into_response(),
+        Reaction::With(code, name, value) => (status(code), [(name, value)]).into_response(),
+        Reaction::Hang => std::future::pending().await,
+        Reaction::Large(bytes) => vec![b'x'; bytes].into_response(),
+        Reaction::Endless => {
             let pieces = stream::unfold((), |()| async {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))

@@ -10,7 +10,7 @@
 //! The delays of the default policy are tested by the actors in virtual time.
 
 use super::{extension, lease, leased_ids, post};
-use crate::bad_input::probe::{Probe, check_refusal};
+use crate::bad_input::probe::{Probe, check_rejection};
 use crate::harness::{Call, Client, Node, STATE_DEADLINE_MS, listing, process, wait_until};
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ async fn an_unacknowledged_event_returns_and_finally_fails() {
     for action in ["ack", "nack", "lease"] {
         for stale in [&first, &third] {
             let answer = post(&probe.client, &id, action, &extension(token(stale))).await;
-            check_refusal(&answer, 409, &["CONFLICT"], &format!("ATTEMPTS-2: {action}"));
+            check_rejection(&answer, 409, &["CONFLICT"], &format!("ATTEMPTS-2: {action}"));
         }
     }
     let status = probe.client.get(&format!("/v1/events/{id}/status")).await.expect(200).json();
@@ -113,8 +113,8 @@ async fn an_unacknowledged_event_returns_and_finally_fails() {
 #[tokio::test]
 async fn a_returned_event_is_leased_again_after_its_delay() {
     let probe = Probe::start(&[]).await;
-    let id = probe.client.accepted("refused.event", "{}").await;
-    check_refusal(
+    let id = probe.client.accepted("nacked.event", "{}").await;
+    check_rejection(
         &post(&probe.client, &id, "nack", &json!({})).await,
         409,
         &["CONFLICT"],
@@ -123,18 +123,18 @@ async fn a_returned_event_is_leased_again_after_its_delay() {
     let held = lease_one(&probe.client, 600).await;
     let reason =
         json!({ "reason": "not now", "retry_after_seconds": 0, "lease_token": token(&held) });
-    let refused = post(&probe.client, &id, "nack", &reason).await.expect(200).json();
+    let nacked = post(&probe.client, &id, "nack", &reason).await.expect(200).json();
     assert_eq!(
-        (&refused["status"], &refused["last_error"]),
+        (&nacked["status"], &nacked["last_error"]),
         (&json!("queued"), &json!("not now")),
-        "{refused}"
+        "{nacked}"
     );
-    assert!(refused["next_retry_at"].is_string(), "{refused}");
+    assert!(nacked["next_retry_at"].is_string(), "{nacked}");
     let again = lease_one(&probe.client, 600).await;
     assert_eq!((&again["event_id"], &again["attempts"]), (&json!(id), &json!(2)));
     // The first delay of the default policy is a minute, so the event does not return at once.
-    let refused = post(&probe.client, &id, "nack", &json!({})).await.expect(200).json();
-    assert_eq!(refused["status"], "queued", "{refused}");
+    let nacked = post(&probe.client, &id, "nack", &json!({})).await.expect(200).json();
+    assert_eq!(nacked["status"], "queued", "{nacked}");
     assert!(
         leased_ids(&probe.client.send(lease(&json!({}))).await.expect(200)).is_empty(),
         "it waits"
@@ -146,7 +146,7 @@ async fn a_returned_event_is_leased_again_after_its_delay() {
         (json!({ "lease_token": 1 }), "lease_token"),
     ] {
         let answer = post(&probe.client, &id, "nack", &body).await;
-        check_refusal(&answer, 400, &["VALIDATION_ERROR"], field);
+        check_rejection(&answer, 400, &["VALIDATION_ERROR"], field);
         assert_eq!(answer.string("/error/details/0/field"), field);
     }
 }
@@ -206,7 +206,7 @@ async fn many_are_replayed_at_once() {
         ids,
         "in their old order"
     );
-    check_refusal(
+    check_rejection(
         &replay(json!({ "status": "received" })).await,
         400,
         &["VALIDATION_ERROR"],
@@ -227,7 +227,7 @@ async fn the_command_line_replays() {
     assert_eq!(replayed.code, 0, "{replayed:?}");
     assert!(replayed.stdout.contains(&id), "{replayed:?}");
     assert!(is_in(&probe.client, &id, "received").await, "ATTEMPTS-4");
-    let refused = process::run(&["events", "replay", &id], &envs).await;
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("CONFLICT"), "the node's message: {refused:?}");
+    let rejected = process::run(&["events", "replay", &id], &envs).await;
+    assert_eq!(rejected.code, 1, "{rejected:?}");
+    assert!(rejected.stderr.contains("CONFLICT"), "the node's message: {rejected:?}");
 }

@@ -6,7 +6,7 @@
 //! - FOLLOWERS-4: a poll returns an array, newest event first, each event with an `id`.
 
 use super::post;
-use crate::bad_input::probe::{Probe, check_refusal, check_security_headers};
+use crate::bad_input::probe::{Probe, check_rejection, check_security_headers};
 use crate::harness::{Call, STATE_DEADLINE_MS, wait_until};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -107,7 +107,7 @@ async fn a_stream_sends_new_events_and_resumes() {
     assert_eq!(filtered.ids(), [&ids[3], &last], "FOLLOWERS-1");
 
     let bad = Call::get("/v1/inbox/stream").header("last-event-id", "nonsense");
-    check_refusal(&probe.client.send(bad).await, 400, &["VALIDATION_ERROR"], "a bad id");
+    check_rejection(&probe.client.send(bad).await, 400, &["VALIDATION_ERROR"], "a bad id");
 }
 
 #[tokio::test]
@@ -143,9 +143,9 @@ async fn a_tenant_has_a_limited_number_of_streams() {
     for _ in 0..100 {
         followers.push(Follower::open(url, key, "", "").await);
     }
-    let refused = probe.client.get("/v1/inbox/stream").await;
-    check_refusal(&refused, 429, &["TENANT_QUOTA_EXCEEDED"], "FOLLOWERS-3");
-    assert!(!refused.header("retry-after").is_empty(), "FOLLOWERS-3");
+    let rejected = probe.client.get("/v1/inbox/stream").await;
+    check_rejection(&rejected, 429, &["TENANT_QUOTA_EXCEEDED"], "FOLLOWERS-3");
+    assert!(!rejected.header("retry-after").is_empty(), "FOLLOWERS-3");
     followers.pop();
     wait_until(STATE_DEADLINE_MS, "a slot is free", || async {
         Follower::ask(url, key, "", "").await.text.starts_with("HTTP/1.1 200")
@@ -198,7 +198,7 @@ async fn a_poll_returns_the_newest_first() {
     assert!(newest.is_sorted_by(|a, b| a > b), "FOLLOWERS-4");
     post(&probe.client, &third, "ack", &json!({})).await.expect(200);
     assert_eq!(ids("?limit=1").await, [second], "FOLLOWERS-4: received ones");
-    check_refusal(
+    check_rejection(
         &probe.client.get("/v1/triggers/poll?limit=51").await,
         400,
         &["VALIDATION_ERROR"],

@@ -96,9 +96,9 @@ async fn keys_are_created_used_and_revoked() {
     let key = made.stdout.trim();
     assert!(key.starts_with("trg_"), "the output is only the key: {made:?}");
     node.client().with_key(key).get("/v1/inbox").await.expect(200);
-    let refused = command(&node, key, &["events", "send", "--type", "a.b"]).await;
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("FORBIDDEN"), "the node's message: {refused:?}");
+    let rejected = command(&node, key, &["events", "send", "--type", "a.b"]).await;
+    assert_eq!(rejected.code, 1, "{rejected:?}");
+    assert!(rejected.stderr.contains("FORBIDDEN"), "the node's message: {rejected:?}");
 
     let listed = admin(&node, &["keys", "list"]).await.stdout;
     assert!(!listed.contains(key), "a list shows no key: {listed}");

@@ -1,7 +1,7 @@
 //! Tests of `triggers subscriptions …` and `triggers listen` with a real node.
 
 use super::{reaches, started};
-use crate::harness::receiver::{Manner, Receiver};
+use crate::harness::receiver::{Reaction, Receiver};
 use crate::harness::{Node, STATE_DEADLINE_MS, process, wait_until};
 use serde_json::Value;
 use std::process::Command;
@@ -13,7 +13,7 @@ fn envs(node: &Node) -> [(&str, &str); 2] {
 #[tokio::test]
 async fn the_command_line_manages_subscriptions() {
     let (_directory, node) = started().await;
-    let receiver = Receiver::start(Manner::Answer(200)).await;
+    let receiver = Receiver::start(Reaction::Answer(200)).await;
     let run = async |arguments: &[&str]| process::run(arguments, &envs(&node)).await;
     let url = receiver.url();
     let made =
@@ -32,7 +32,7 @@ async fn the_command_line_manages_subscriptions() {
     reaches(&node.client(), &event, "delivered").await;
     let attempts = run(&["subscriptions", "attempts", id]).await;
     assert!(attempts.stdout.contains(&event), "{attempts:?}");
-    receiver.set(Manner::Answer(500));
+    receiver.set(Reaction::Answer(500));
     let tested = run(&["subscriptions", "test", id]).await;
     assert!(tested.code == 1 && tested.stderr.contains("answered 500"), "{tested:?}");
     let disabled = run(&["subscriptions", "disable", id]).await;

@@ -1,7 +1,7 @@
 //! Tests of every kind of failed delivery: the recorded attempt, and the next step.
 
 use super::{reaches, started, subscribe};
-use crate::harness::receiver::{Manner, Receiver};
+use crate::harness::receiver::{Reaction, Receiver};
 use crate::harness::{Client, Node, STATE_DEADLINE_MS, wait_until};
 use serde_json::{Value, json};
 
@@ -38,26 +38,26 @@ async fn every_kind_of_failure_is_recorded() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let node = Node::start(directory.path(), &HASTY).await;
     let client = node.client();
-    let receiver = Receiver::start(Manner::Answer(500)).await;
-    let other = Receiver::start(Manner::Answer(200)).await;
-    let redirect = Manner::With(302, "location", other.url());
-    for (manner, status, words) in [
-        (Manner::Answer(500), json!(500), "answered 500"),
-        (Manner::Answer(404), json!(404), "answered 404"),
+    let receiver = Receiver::start(Reaction::Answer(500)).await;
+    let other = Receiver::start(Reaction::Answer(200)).await;
+    let redirect = Reaction::With(302, "location", other.url());
+    for (reaction, status, words) in [
+        (Reaction::Answer(500), json!(500), "answered 500"),
+        (Reaction::Answer(404), json!(404), "answered 404"),
         (redirect, json!(302), "answered 302"),
-        (Manner::Hang, Value::Null, "no answer within"),
-        (Manner::Endless, json!(200), "within"),
+        (Reaction::Hang, Value::Null, "no answer within"),
+        (Reaction::Endless, json!(200), "within"),
     ] {
-        receiver.set(manner.clone());
+        receiver.set(reaction.clone());
         for attempt in failing(&client, &receiver.url()).await {
-            assert_eq!(attempt["http_status"], status, "{manner:?}: {attempt}");
+            assert_eq!(attempt["http_status"], status, "{reaction:?}: {attempt}");
             let error = attempt["error"].as_str().expect("an error");
-            assert!(error.contains(words), "WEBHOOKS-2: {manner:?}: {error}");
+            assert!(error.contains(words), "WEBHOOKS-2: {reaction:?}: {error}");
         }
     }
     assert_eq!(other.count(), 0, "a redirect is not followed");
     // The status counts, regardless of the body.
-    receiver.set(Manner::Large(20_000));
+    receiver.set(Reaction::Large(20_000));
     subscribe(&client, &receiver.url(), &[]).await;
     let id = client.accepted("order.created", "{}").await;
     reaches(&client, &id, "delivered").await;
@@ -67,7 +67,7 @@ async fn every_kind_of_failure_is_recorded() {
 async fn an_unreachable_endpoint_is_recorded_as_such() {
     let (_directory, node) = started().await;
     let client = node.client();
-    let receiver = Receiver::start(Manner::Answer(200)).await;
+    let receiver = Receiver::start(Reaction::Answer(200)).await;
     // The socket is bound but not listening, so that no other process gets the port.
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket can be made");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
@@ -90,12 +90,12 @@ async fn an_unreachable_endpoint_is_recorded_as_such() {
 #[tokio::test]
 async fn a_failed_event_is_sent_again_on_request() {
     let (_directory, node) = started().await;
-    let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(500)).await);
+    let (client, receiver) = (node.client(), Receiver::start(Reaction::Answer(500)).await);
     subscribe(&client, &receiver.url(), &[]).await;
     let call = crate::harness::Call::event("order.created", "{}").header("idempotency-key", "once");
     let id = client.send(call).await.expect(201).string("/event_id");
     reaches(&client, &id, "failed").await;
-    receiver.set(Manner::Answer(200));
+    receiver.set(Reaction::Answer(200));
     client.post(&format!("/v1/events/{id}/replay"), &json!({})).await.expect(202);
     reaches(&client, &id, "delivered").await;
     let again =
@@ -110,17 +110,17 @@ async fn a_failed_event_is_sent_again_on_request() {
 async fn the_answers_gone_and_retry_after_are_respected() {
     let (_directory, node) = started().await;
     let (client, receiver) =
-        (node.client(), Receiver::start(Manner::With(429, "retry-after", "2".to_owned())).await);
+        (node.client(), Receiver::start(Reaction::With(429, "retry-after", "2".to_owned())).await);
     let made = subscribe(&client, &receiver.url(), &[3_600]).await;
     let id = client.accepted("order.created", "{}").await;
     wait_until(STATE_DEADLINE_MS, "the first attempt", || async { receiver.count() == 1 }).await;
-    receiver.set(Manner::Answer(200));
+    receiver.set(Reaction::Answer(200));
     let attempts = reaches(&client, &id, "delivered").await;
     assert_eq!(
         attempts[0]["http_status"], 429,
         "the delay of the policy would be an hour: {attempts:?}"
     );
-    receiver.set(Manner::Answer(410));
+    receiver.set(Reaction::Answer(410));
     let last = client.accepted("order.created", "{}").await;
     reaches(&client, &last, "failed").await;
     let path = format!("/v1/subscriptions/{}", made.string("/id"));

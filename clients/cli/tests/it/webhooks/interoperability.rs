@@ -5,7 +5,7 @@
 //! package.
 
 use super::{reaches, started, subscribe};
-use crate::harness::receiver::{Manner, Receiver};
+use crate::harness::receiver::{Reaction, Receiver};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
@@ -57,7 +57,7 @@ async fn the_published_package_accepts_our_signatures() {
         return;
     }
     let (_directory, node) = started().await;
-    let (client, receiver) = (node.client(), Receiver::start(Manner::Answer(200)).await);
+    let (client, receiver) = (node.client(), Receiver::start(Reaction::Answer(200)).await);
     let secret = subscribe(&client, &receiver.url(), &[]).await.string("/secret");
     let id = client.accepted("order.created", "{\"text\":\"ключ 漢 😀 \\u00e9\"}").await;
     reaches(&client, &id, "delivered").await;

@@ -2,7 +2,7 @@
 
 use super::subscribe;
 use crate::harness::random::Seed;
-use crate::harness::receiver::{Manner, Receiver};
+use crate::harness::receiver::{Reaction, Receiver};
 use crate::harness::{Client, Node, STATE_DEADLINE_MS, listing, wait_until};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -44,14 +44,16 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
     let seed = Seed::choose();
     let mut random = seed.stream(1);
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let (good, flapping) =
-        (Receiver::start(Manner::Answer(200)).await, Receiver::start(Manner::Answer(200)).await);
+    let (good, flapping) = (
+        Receiver::start(Reaction::Answer(200)).await,
+        Receiver::start(Reaction::Answer(200)).await,
+    );
     let mut node = Node::start(directory.path(), &QUICK).await;
     subscribe(&node.client(), &good.url(), &[1, 1, 1, 1, 1, 1, 1, 1]).await;
     subscribe(&node.client(), &flapping.url(), &[1, 1, 1, 1, 1, 1, 1, 1]).await;
     let mut accepted = BTreeSet::new();
     for round in 0..ROUNDS {
-        let manners = [Manner::Answer(200), Manner::Answer(500), Manner::Hang];
+        let manners = [Reaction::Answer(200), Reaction::Answer(500), Reaction::Hang];
         flapping.set(random.pick(&manners).clone());
         let writer = tokio::spawn(write(node.client()));
         let goal = good.count() + random.between(5, 150) as usize;
@@ -65,7 +67,7 @@ async fn nothing_is_lost_or_stuck_over_many_kills() {
         accepted.extend(writer.await.expect("a writer does not panic"));
         node = Node::start(directory.path(), &QUICK).await;
     }
-    flapping.set(Manner::Answer(200));
+    flapping.set(Reaction::Answer(200));
     let client = node.client();
     for status in ["received", "queued"] {
         wait_until(4 * STATE_DEADLINE_MS, &format!("nothing is left in {status}"), || async {
