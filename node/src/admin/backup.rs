@@ -9,8 +9,9 @@
 use crate::http::error::ApiError;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use triggers_protocol::ErrorCode;
+use triggers_protocol::lock::lock;
 use triggers_store::kv::Store;
 
 /// The running or latest backup; cheap to clone.
@@ -57,7 +58,7 @@ pub struct BackupRequest {
 impl Backups {
     /// The running or latest backup.
     pub(super) fn latest(&self) -> Backup {
-        self.lock().clone()
+        lock(&self.0).clone()
     }
 
     /// Starts a backup of `store` into `directory`.
@@ -66,7 +67,7 @@ impl Backups {
             return Err(ApiError::validation("directory", "must be an absolute path"));
         }
         let running = Backup::Running { directory: directory.clone() };
-        let mut backup = self.lock();
+        let mut backup = lock(&self.0);
         if matches!(*backup, Backup::Running { .. }) {
             let message = "a backup is running; wait until it ends";
             return Err(ApiError::new(ErrorCode::Conflict, message));
@@ -78,7 +79,7 @@ impl Backups {
 
     async fn run(self, store: Store, directory: PathBuf) {
         let copied = store.backup(directory.clone()).await;
-        *self.lock() = match copied {
+        *lock(&self.0) = match copied {
             Ok(copied) => {
                 let (pairs, bytes) = (copied.pairs, copied.bytes);
                 tracing::info!(directory = %directory.display(), pairs, bytes, "backup complete");
@@ -89,9 +90,5 @@ impl Backups {
                 Backup::Failed { directory, reason: error.to_string() }
             }
         };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Backup> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,8 +6,9 @@
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
+use triggers_protocol::lock::lock;
 
 /// A request body that each attempt reads from its beginning. Clones share it.
 #[derive(Clone)]
@@ -27,10 +28,6 @@ impl KeptBody {
     pub(super) fn reader(&self) -> Body {
         Body::new(Reader { kept: self.clone(), next: 0 })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 struct Reader {
@@ -48,7 +45,7 @@ impl HttpBody for Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        let mut kept = this.kept.lock();
+        let mut kept = lock(&this.kept.0);
         if let Some(piece) = kept.pieces.get(this.next) {
             this.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
@@ -64,12 +61,12 @@ impl HttpBody for Reader {
     }
 
     fn is_end_stream(&self) -> bool {
-        let kept = self.kept.lock();
+        let kept = lock(&self.kept.0);
         self.next >= kept.pieces.len() && kept.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let kept = self.kept.lock();
+        let kept = lock(&self.kept.0);
         let ahead: usize = kept.pieces.iter().skip(self.next).map(Bytes::len).sum();
         let mut hint = kept.rest.size_hint();
         if let Some(upper) = hint.upper() {

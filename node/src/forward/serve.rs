@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -29,6 +29,7 @@ use tower::ServiceExt;
 use triggers_actors::HttpService;
 use triggers_actors::admission::count_rejection;
 use triggers_actors::cluster::directory::Directory;
+use triggers_protocol::lock::lock;
 use triggers_protocol::peer::{HttpRequest, HttpResponse, PeerReply};
 use triggers_protocol::{ErrorCode, PartitionId};
 use triggers_store::kv::BoxFuture;
@@ -131,7 +132,7 @@ impl PeerRequests {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (puller, pulls) = mpsc::channel(1);
         let key = (from, number);
-        let mut streams = self.lock();
+        let mut streams = lock(&self.streams);
         if streams.len() >= STREAMS_MAX {
             count_rejection("forwarded_responses");
             return None;
@@ -141,17 +142,13 @@ impl PeerRequests {
         let streams = self.streams.clone();
         tokio::spawn(async move {
             feed(body, pulls).await;
-            streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            lock(&streams).remove(&key);
         });
         Some(number)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, u64), Puller>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn next_part(&self, from: String, stream: u64) -> Option<PeerReply> {
-        let puller = self.lock().get(&(from, stream)).cloned()?;
+        let puller = lock(&self.streams).get(&(from, stream)).cloned()?;
         let (reply, part) = oneshot::channel();
         puller.send(reply).await.ok()?;
         part.await.ok()
@@ -168,7 +165,7 @@ impl HttpService for PeerRequests {
     }
 
     fn close(&self, from: &str, stream: u64) {
-        self.lock().remove(&(from.to_owned(), stream));
+        lock(&self.streams).remove(&(from.to_owned(), stream));
     }
 }
 

@@ -13,11 +13,12 @@ use super::error::{FilterError, TelemetryError};
 use lines::Lines;
 use request::WithRequest;
 use std::io::IsTerminal as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use triggers_cluster_config::{LogFormat, LogOptions};
+use triggers_protocol::lock::lock;
 
 /// Longest filter in bytes.
 const FILTER_LENGTH_MAX: usize = 1_024;
@@ -48,7 +49,7 @@ impl Drop for FlushGuard {
 impl LogHandle {
     /// The current filter as it was set.
     pub fn filter(&self) -> String {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.text).clone()
     }
 
     /// A guard that a process must drop last.
@@ -59,7 +60,7 @@ impl LogHandle {
     /// Replaces the filter.
     pub fn set_filter(&self, text: &str) -> Result<(), FilterError> {
         let filter = parse(text)?;
-        let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.text);
         self.filter
             .reload(filter)
             .map_err(|error| FilterError(format!("cannot be changed: {error}")))?;
