@@ -39,3 +39,16 @@ pub(super) fn respond_event(status: StatusCode, event: &Event) -> Result<Respons
     let json = json(event)?;
     respond(status, &json, json.bytes_hint())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_event_says_why() {
+        assert_eq!(missing(Missing::Gone).code, ErrorCode::Gone);
+        assert_eq!(missing(Missing::NotFound).code, ErrorCode::NotFound);
+        let error = event_id(&PathId("nonsense".into())).unwrap_err();
+        assert_eq!(error.code, ErrorCode::NotFound);
+    }
+}

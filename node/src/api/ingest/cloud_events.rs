@@ -214,10 +214,16 @@ mod tests {
             [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];
         let faults = fields(binary(&headers(&bad), "[]", 100).unwrap_err());
         assert_eq!(faults, ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "data"]);
+    }
+
+    #[test]
+    fn a_binary_event_over_the_limit_is_too_large_even_if_it_is_not_json() {
+        let headers = headers(&[("ce-specversion", "1.0"), ("ce-type", "a.b")]);
         for large in ["{\"n\":1234567}", "not JSON at all"] {
-            let error = binary(&headers(&complete), large, 10).unwrap_err();
+            let error = binary(&headers, large, 10).unwrap_err();
             assert_eq!(error.code, ErrorCode::PayloadTooLarge, "ENVELOPE-2: {large}");
         }
+        assert_eq!(fields(binary(&headers, "no JSON", 10).unwrap_err()).last().unwrap(), "data");
     }
 
     proptest! {
