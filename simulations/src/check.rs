@@ -18,7 +18,6 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// Creates a violation of `rule`.
     pub fn new(rule: &str, details: impl Into<String>) -> Self {
         Self { rule: rule.to_owned(), details: details.into() }
     }

@@ -13,6 +13,7 @@
 //! Invariants: `SIM-CLI-1` the exit code is 0 if the runs found nothing, 1 if they found a
 //! violation, 2 if the command line or a file is wrong; `SIM-CLI-2` a failure is printed with the
 //! command that repeats it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 mod arguments;
 mod bugs;
@@ -27,17 +28,25 @@ use crate::plan::Plan;
 use crate::plan::generate::generate;
 use crate::plan::scenario::Scenario;
 use crate::trace::Trace;
-use arguments::{Command, RunArguments};
+use arguments::{Arguments, Command, Format, RunArguments};
+use clap::{Args, Parser};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The plan to run, and the bug to plant in it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Args)]
 struct RunSpec {
+    /// Scenario to generate the plan from
+    #[arg(long, default_value = "chaos")]
     scenario: String,
+    /// Seed of the plan
+    #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// A plan file replaces scenario and seed.
+    /// Plan file to run instead of scenario and seed
+    #[arg(long = "plan", value_name = "PLAN")]
     plan_file: Option<PathBuf>,
+    /// Bug to plant, in builds with the feature `planted-bugs`
+    #[arg(long)]
     bug: Option<String>,
 }
 
@@ -50,21 +59,17 @@ impl RunSpec {
     }
 
     fn plan(&self) -> Result<Plan, String> {
-        match &self.plan_file {
-            None => generate(&self.scenario, self.seed),
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .map_err(|error| format!("{}: {error}", file.display()))?;
-                serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
-            }
-        }
+        let Some(file) = &self.plan_file else { return generate(&self.scenario, self.seed) };
+        let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+        text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
+            .map_err(|error| format!("{}: {error}", file.display()))
     }
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     determinism::fix_addresses();
-    let outcome = arguments::parse(std::env::args_os().skip(1)).and_then(|command| match command {
+    let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run(&arguments),
         Command::Sweep(arguments) => sweep::sweep(&arguments, false),
         Command::Verify(arguments) => sweep::sweep(&arguments, true),
@@ -73,16 +78,12 @@ pub fn main() -> ExitCode {
         Command::Scenarios => print_scenarios(),
         Command::Ci(arguments) => ci::ci(&arguments),
         Command::Bugs(arguments) => bugs::bugs(&arguments),
-        Command::Print(text) => {
-            report::print(format_args!("{text}"));
-            Ok(true)
-        }
-    });
+    };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            report::print_error(&error);
+            eprintln!("triggers-sim: {error}");
             ExitCode::from(2)
         }
     }
@@ -90,13 +91,13 @@ pub fn main() -> ExitCode {
 
 fn print_plan(spec: &RunSpec) -> Result<bool, String> {
     let plan = serde_json::to_string_pretty(&spec.plan()?).map_err(|error| error.to_string())?;
-    report::print(format_args!("{plan}"));
+    println!("{plan}");
     Ok(true)
 }
 
 fn print_scenarios() -> Result<bool, String> {
     for name in Scenario::names() {
-        report::print(format_args!("{name:<18} {}", Scenario::load(name)?.about));
+        println!("{name:<18} {}", Scenario::load(name)?.about);
     }
     Ok(true)
 }
@@ -104,15 +105,14 @@ fn print_scenarios() -> Result<bool, String> {
 fn run(arguments: &RunArguments) -> Result<bool, String> {
     let plan = arguments.spec.plan()?;
     bugs::plant(arguments.spec.bug.as_deref())?;
-    let trace = Trace::new(arguments.is_traced);
-    if let Some(level) = &arguments.log_level {
+    let trace = Trace::new(arguments.trace);
+    if let Some(level) = arguments.log {
         report::trace_logs(level, &trace)?;
     }
     let outcome = crate::run::run(&plan, &trace)?;
-    if arguments.is_json {
-        report::json(&plan, &outcome, &trace);
-    } else {
-        report::text(&plan, &outcome, &trace, &arguments.spec);
+    match arguments.format {
+        Format::Text => report::text(&plan, &outcome, &trace, &arguments.spec),
+        Format::Json => report::json(&plan, &outcome, &trace),
     }
     Ok(outcome.violations.is_empty())
 }

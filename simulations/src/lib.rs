@@ -12,18 +12,16 @@
 //! trace        the record of a run
 //! cli          the program `triggers-sim`
 //! ```
-//! [`model::InboxModel`] is a plain reference model of one inbox. `tests/it` compares it with the
-//! real tables, for random commands on the simulated store.
-//! The product does not depend on this crate.
+//! `tests/it` also compares the real tables with a plain reference model of one inbox, for random
+//! commands on the simulated store. The product does not depend on this crate.
 
-pub mod check;
+mod check;
 pub mod cli;
-pub mod determinism;
-pub mod linearize;
-pub mod model;
-pub mod plan;
-pub mod run;
-pub mod shrink;
-pub mod trace;
-pub mod workload;
-pub mod world;
+mod determinism;
+mod linearize;
+mod plan;
+mod run;
+mod shrink;
+mod trace;
+mod workload;
+mod world;

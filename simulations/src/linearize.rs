@@ -32,16 +32,14 @@ pub struct EventOperation {
     pub begin: u64,
     /// Time at which the client had the answer; ignored if there was none.
     pub end: u64,
-    /// The operation that was asked for.
     pub action: Action,
-    /// The answer.
     pub seen: Seen,
 }
 
 /// Why a history is not linearizable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counterexample {
-    /// All operations, in order of their begin.
+    /// In order of their begin.
     pub operations: Vec<EventOperation>,
     /// The longest order that fits the answers: the index of each operation, or none for a change
     /// without a client, with the state after it.
@@ -50,14 +48,11 @@ pub struct Counterexample {
     pub is_undecided: bool,
 }
 
-impl std::error::Error for Counterexample {}
-
 impl fmt::Display for Counterexample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.is_undecided {
-            "undecided: too many orders"
-        } else {
-            "not linearizable: no order fits the answers"
+        let verdict = match self.is_undecided {
+            true => "undecided: too many orders",
+            false => "not linearizable: no order fits the answers",
         };
         writeln!(f, "{verdict}; operations:")?;
         let line = |at: usize| {
@@ -73,12 +68,9 @@ impl fmt::Display for Counterexample {
         }
         let placed: BTreeSet<usize> = self.prefix.iter().filter_map(|(step, _)| *step).collect();
         let state = self.prefix.last().map_or(EventState::Absent, |(_, state)| *state);
-        let open = enabled(&self.operations, |at| placed.contains(&at));
-        let open: Vec<_> = open
-            .into_iter()
-            .filter(|at| self.operations[*at].seen != Seen::Unknown)
-            .map(line)
-            .collect();
+        let mut open = enabled(&self.operations, |at| placed.contains(&at));
+        open.retain(|at| self.operations[*at].seen != Seen::Unknown);
+        let open: Vec<String> = open.into_iter().map(line).collect();
         write!(f, "then, in {state:?}, one of: {}", open.join(", "))
     }
 }
@@ -99,10 +91,8 @@ impl SearchNode {
     }
 }
 
-/// Checks that the history of one event, which is absent at first, is linearizable.
-///
-/// # Errors
-/// A [`Counterexample`] if it is not, or if the search takes too long.
+/// Checks that the history of one event, which is absent at first, is linearizable. Returns a
+/// [`Counterexample`] if it is not, or if the search takes too long.
 pub fn check(history: &[EventOperation], spontaneous: Spontaneous) -> Result<(), Counterexample> {
     let operations = in_order(history);
     let answered = operations.iter().filter(|operation| operation.seen != Seen::Unknown).count();
@@ -118,10 +108,9 @@ pub fn check(history: &[EventOperation], spontaneous: Spontaneous) -> Result<(),
         if nodes[parent].answered > nodes[best].answered {
             best = parent;
         }
-        // The last one is visited first: operations in order of time, then changes without a
-        // client.
-        for (step, state) in next_steps(&operations, spontaneous, &nodes[parent]).into_iter().rev()
-        {
+        let next = next_steps(&operations, spontaneous, &nodes[parent]);
+        // The last one is visited first: operations in order of time, then spontaneous changes.
+        for (step, state) in next.into_iter().rev() {
             let (mut placed, mut answered) = (nodes[parent].placed.clone(), nodes[parent].answered);
             if let Some(at) = step {
                 placed[at / 64] |= 1 << (at % 64);
@@ -133,11 +122,8 @@ pub fn check(history: &[EventOperation], spontaneous: Spontaneous) -> Result<(),
             }
         }
         if nodes.len() > CONFIGURATIONS_MAX {
-            return Err(Counterexample {
-                prefix: path_to(&nodes, best),
-                operations,
-                is_undecided: true,
-            });
+            let prefix = path_to(&nodes, best);
+            return Err(Counterexample { prefix, operations, is_undecided: true });
         }
     }
     Err(Counterexample { prefix: path_to(&nodes, best), operations, is_undecided: false })
@@ -146,10 +132,9 @@ pub fn check(history: &[EventOperation], spontaneous: Spontaneous) -> Result<(),
 fn in_order(history: &[EventOperation]) -> Vec<EventOperation> {
     let mut operations = history.to_vec();
     for operation in &mut operations {
-        operation.end = if operation.seen == Seen::Unknown {
-            u64::MAX
-        } else {
-            operation.end.max(operation.begin)
+        operation.end = match operation.seen {
+            Seen::Unknown => u64::MAX,
+            _ => operation.end.max(operation.begin),
         };
     }
     operations.sort_by_key(|operation| (operation.begin, operation.end));

@@ -11,7 +11,7 @@ pub mod scenario;
 use crate::determinism::EPOCH_MS;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use triggers_protocol::Timestamp;
+use triggers_protocol::{EventStatus, Timestamp};
 
 /// Length of a `DayPasses` clock jump: a little more than [`RETENTION`].
 pub const DAY: Duration = Duration::from_secs(26 * 3_600);
@@ -23,17 +23,14 @@ const RUN_MAX: Duration = Duration::from_secs(3_600);
 /// Everything that happens in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The scenario that the plan was generated from.
     pub scenario: String,
     /// Seed of everything that the plan leaves open.
     pub seed: u64,
     /// Number of nodes at the start.
     pub nodes: usize,
-    /// Number of partitions.
     pub partitions: u16,
-    /// Number of tenants; the last [`subscribed_tenants`](Self::subscribed_tenants) have webhooks.
     pub tenants: usize,
-    /// Number of tenants with webhook subscriptions.
+    /// Number of tenants with webhook subscriptions: the last ones.
     pub subscribed_tenants: usize,
     /// Upper bound on the waiting events of a tenant.
     pub quota: Option<u64>,
@@ -43,14 +40,11 @@ pub struct Plan {
     pub clock_step_ms: u64,
     /// Initial skew of each node's wall clock.
     pub skew_ms: Vec<i64>,
-    /// The faults, in order of time.
     pub faults: Vec<Fault>,
-    /// The client operations, in order of time.
     pub operations: Vec<Operation>,
 }
 
 impl Plan {
-    /// Whether the tenant has webhook subscriptions.
     pub fn is_subscribed(&self, tenant: usize) -> bool {
         tenant >= self.tenants - self.subscribed_tenants
     }
@@ -73,12 +67,9 @@ impl Plan {
     }
 }
 
-/// A fault at its time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
-    /// Time at which the fault begins.
     pub at_ms: u64,
-    /// What goes wrong, and for how long.
     #[serde(flatten)]
     pub kind: FaultKind,
 }
@@ -86,7 +77,6 @@ pub struct Fault {
 /// What goes wrong. `node` counts from 0; a number without a node means the last node.
 /// Probabilities are per mille.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the description of a variant covers its fields")]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum FaultKind {
     /// A process is killed and starts again.
@@ -129,9 +119,7 @@ pub enum FaultKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Behaviour {
-    /// Answers 200.
     Healthy,
-    /// Answers 500.
     Failing,
     /// Never answers; the sender times out.
     Silent,
@@ -143,16 +131,12 @@ pub enum Behaviour {
     Aborting,
 }
 
-/// A client operation at its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
-    /// Time at which the client begins.
     pub at_ms: u64,
     /// The operation's number, which also identifies the events that it sends.
     pub number: u64,
-    /// The tenant that the client belongs to.
     pub tenant: usize,
-    /// The node that the client calls.
     pub node: usize,
     /// Random number that picks an event or lease among those the client knows by then.
     pub pick: u64,
@@ -161,14 +145,12 @@ pub struct Operation {
     /// Two clients send the request at the same time, as two different requests. Events that are
     /// sent without an idempotency key are sent once.
     pub is_doubled: bool,
-    /// What the client does.
     #[serde(flatten)]
     pub kind: OperationKind,
 }
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the description of a variant covers its fields")]
 #[serde(tag = "operation", rename_all = "snake_case")]
 pub enum OperationKind {
     /// Sends an event, with an idempotency key if `has_key` is set.
@@ -200,40 +182,11 @@ pub enum OperationKind {
     /// Reads one event.
     Read {},
     /// Reads all pages of the events with one status.
-    Walk { status: Status },
+    Walk { status: EventStatus },
     /// Lists the tenant's API keys.
     ListKeys {},
     /// Reads the tenant's event counts.
     Statistics {},
     /// Revokes the tenant's second API key, then tries to use it.
     RevokeKey {},
-}
-
-/// The status of an event, as the API shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Waits for a consumer.
-    Received,
-    /// Is leased, or waits for webhooks.
-    Queued,
-    /// Was acknowledged, or accepted by its webhooks.
-    Delivered,
-    /// Ran out of attempts.
-    Failed,
-}
-
-impl Status {
-    /// All statuses.
-    pub const ALL: [Self; 4] = [Self::Received, Self::Queued, Self::Delivered, Self::Failed];
-
-    /// The name in URLs and answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Received => "received",
-            Self::Queued => "queued",
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-        }
-    }
 }

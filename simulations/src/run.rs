@@ -12,7 +12,7 @@ mod faults;
 use crate::check::commits::{CommitChecks, SharedViolations};
 use crate::check::{Violation, answers, rows};
 use crate::determinism;
-use crate::plan::{Plan, RETENTION};
+use crate::plan::{Fault, Plan, RETENTION};
 use crate::trace::{Trace, TraceDigest};
 use crate::workload::clients::Clients;
 use crate::workload::history::SharedHistory;
@@ -46,24 +46,17 @@ const CHECKED_TENANTS_MAX: usize = 40;
 /// The result of a run.
 #[derive(Debug, Clone)]
 pub struct RunOutcome {
-    /// All broken rules.
     pub violations: Vec<Violation>,
-    /// How often each kind of fault fired.
     pub fired: BTreeMap<&'static str, u64>,
-    /// Digest of the trace.
     pub digest: TraceDigest,
-    /// Length of the run in simulated time.
     pub simulated: Duration,
-    /// Number of client operations.
     pub operations: usize,
 }
 
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Runs a plan. A process may call this once (`RUN-1`).
-///
-/// # Errors
-/// If the tenants cannot be written.
+/// Runs a plan. A process may call this once (`RUN-1`). An error says that the tenants cannot be
+/// written.
 pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
     determinism::begin(plan.seed);
     std::panic::set_hook(Box::new(|panic| {
@@ -76,25 +69,25 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
     engine.observe(Box::new(CommitChecks::new(found.clone(), plan)));
     let mut simulation = Simulation::start(plan, engine, trace.clone(), tenants);
     simulation.run_plan();
-    let checked_tenants = simulation.checked_tenants();
+    let with_operations: BTreeSet<usize> =
+        plan.operations.iter().map(|operation| operation.tenant).collect();
+    let checked_tenants = with_operations.into_iter().take(CHECKED_TENANTS_MAX).collect();
     simulation.quiesce();
-    let overdue =
-        rows::overdue(&simulation.world.engine.dump(), simulation.latest_due(), &simulation.busy());
-    let expired = if plan.has_expiry() { simulation.expired() } else { Vec::new() };
+    let (rows, clock) = (simulation.world.engine.dump(), simulation.slowest_clock());
+    let mut late = rows::overdue(&rows, clock.minus(OVERDUE), &simulation.busy());
+    if plan.has_expiry() {
+        late.extend(rows::expired(&rows, clock.minus(RETENTION + SWEPT)));
+    }
     let is_answered = simulation.final_check(&checked_tenants);
     let mut violations = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     violations.extend(panics.into_iter().map(|panic| Violation::new("PANIC", panic)));
     if !is_answered {
-        let details = format!(
-            "the final check was not answered {} s after all faults ended",
-            FINAL_CHECK_MAX.as_secs()
-        );
+        let details = format!("no answer to the final check within {FINAL_CHECK_MAX:?}");
         violations.push(Violation::new("PROGRESS", details));
     }
     violations.append(&mut simulation.row_violations);
-    violations.extend(overdue);
-    violations.extend(expired);
+    violations.extend(late);
     violations.extend(rows::check(&simulation.world.engine.dump()));
     let fired = simulation.fired();
     let history = simulation.history.lock();
@@ -152,14 +145,8 @@ impl<'a> Simulation<'a> {
         let network = world.network.clone();
         let clients = {
             let _entered = runtime.enter();
-            Clients::new(
-                network.clone(),
-                outside,
-                world.nodes(),
-                tenants,
-                history.clone(),
-                trace.clone(),
-            )
+            let (network, history, trace) = (network.clone(), history.clone(), trace.clone());
+            Clients::new(network, outside, world.nodes(), tenants, history, trace)
         };
         for tenant in (0..plan.tenants).filter(|tenant| plan.is_subscribed(*tenant)) {
             for number in 0..receivers::EACH {
@@ -197,9 +184,8 @@ impl<'a> Simulation<'a> {
         let mut faults = self.plan.faults.iter().peekable();
         while self.world.now() < Duration::from_millis(self.plan.run_ms) {
             let now = self.world.now();
-            while let Some(fault) =
-                faults.next_if(|fault| Duration::from_millis(fault.at_ms) <= now)
-            {
+            let is_due = |fault: &&Fault| Duration::from_millis(fault.at_ms) <= now;
+            while let Some(fault) = faults.next_if(is_due) {
                 self.begin_fault(fault);
             }
             self.end_faults(now);
@@ -216,24 +202,12 @@ impl<'a> Simulation<'a> {
         self.world.now().as_millis().is_multiple_of(every_ms)
     }
 
-    /// Work that is due before this time must have been done once the cluster has quiesced.
-    fn latest_due(&self) -> Timestamp {
-        self.slowest_clock().minus(OVERDUE)
-    }
-
-    /// Events that the sweeper has left although they have expired.
-    fn expired(&self) -> Vec<Violation> {
-        rows::expired(&self.world.engine.dump(), self.slowest_clock().minus(RETENTION + SWEPT))
-    }
-
     fn slowest_clock(&self) -> Timestamp {
-        let skews =
-            self.world.nodes().into_iter().map(|node| self.world.skew(node).load(Ordering::SeqCst));
-        let now_ms = i64::try_from(self.world.now().as_millis()).unwrap_or(i64::MAX);
-        Timestamp::from_millis(
-            determinism::EPOCH_MS.cast_signed() + now_ms + skews.min().unwrap_or(0),
-        )
-        .minus(Duration::from_millis(self.plan.clock_step_ms))
+        let skew_ms = |node| self.world.skew(node).load(Ordering::SeqCst);
+        let skew_ms = self.world.nodes().into_iter().map(skew_ms).min().unwrap_or(0);
+        Timestamp::from_millis(determinism::EPOCH_MS.cast_signed() + skew_ms)
+            .plus(self.world.now())
+            .minus(Duration::from_millis(self.plan.clock_step_ms))
     }
 
     /// Tenants that received webhooks just now, so that a backlog may be left.
@@ -242,13 +216,6 @@ impl<'a> Simulation<'a> {
         let history = self.history.lock();
         let recent = history.received.iter().filter(|received| received.at >= since);
         recent.map(|received| format!("t-{}", received.tenant)).collect()
-    }
-
-    /// Tenants of the final check: those with operations.
-    fn checked_tenants(&self) -> BTreeSet<usize> {
-        let tenants: BTreeSet<usize> =
-            self.plan.operations.iter().map(|operation| operation.tenant).collect();
-        tenants.into_iter().take(CHECKED_TENANTS_MAX).collect()
     }
 
     /// Ends all faults, then waits until the cluster has had time to catch up.
@@ -267,10 +234,9 @@ impl<'a> Simulation<'a> {
         let first = usize::try_from(self.plan.seed % 7).unwrap_or(0);
         // Clients now also know the nodes that joined during the run.
         let clients = self.clients.with_nodes(self.world.nodes());
-        let checks: Vec<_> = tenants
-            .iter()
-            .map(|tenant| self.runtime.spawn(clients.clone().final_check(*tenant, first + tenant)))
-            .collect();
+        let check = |tenant: &usize| clients.clone().final_check(*tenant, first + tenant);
+        let checks: Vec<_> =
+            tenants.iter().map(|tenant| self.runtime.spawn(check(tenant))).collect();
         let end = self.world.now() + FINAL_CHECK_MAX;
         while !checks.iter().all(JoinHandle::is_finished) && self.world.now() < end {
             self.world.step();

@@ -16,16 +16,12 @@ pub struct TraceLine {
     pub at: Duration,
     /// The host, or the part of the world, that the event belongs to.
     pub subject: String,
-    /// Description of the event.
     pub text: String,
 }
 
-/// Digest of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceDigest {
-    /// Hash over all events.
     pub hash: u64,
-    /// Number of events.
     pub events: u64,
 }
 
@@ -55,7 +51,6 @@ impl Trace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an event.
     pub fn note(&self, at: Duration, subject: &str, text: fmt::Arguments<'_>) {
         let mut buffer = self.lock();
         let buffer = &mut *buffer;
@@ -71,7 +66,6 @@ impl Trace {
         }
     }
 
-    /// The digest of all events so far.
     pub fn digest(&self) -> TraceDigest {
         let buffer = self.lock();
         TraceDigest { hash: buffer.hasher.finish(), events: buffer.events }

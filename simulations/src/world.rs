@@ -19,7 +19,6 @@ use crate::determinism;
 use crate::plan::Plan;
 use crate::trace::Trace;
 use network::Network;
-use node::NodeParts;
 use peers::PeerNetwork;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -52,15 +51,10 @@ pub fn current_host() -> (Duration, String) {
 
 /// All hosts, and what they share.
 pub struct World {
-    /// Seed of all random streams.
-    pub seed: u64,
-    /// Network between all hosts.
+    seed: u64,
     pub network: Network,
-    /// Links between the nodes.
     pub peers: PeerNetwork,
-    /// Store that all nodes share.
     pub engine: SimulatedEngine,
-    /// Trace of the run.
     pub trace: Trace,
     options: NodeOptions,
     clock_step_ms: u64,
@@ -89,7 +83,6 @@ struct Process {
 }
 
 impl World {
-    /// Creates a world without hosts.
     pub fn new(plan: &Plan, engine: SimulatedEngine, options: NodeOptions, trace: Trace) -> Self {
         let network = Network::new(plan.seed, STEP, 2, trace.clone());
         let peers = PeerNetwork::new(plan.seed, network.clone(), trace.clone());
@@ -141,7 +134,6 @@ impl World {
         HostId(self.hosts.len() - 1)
     }
 
-    /// The hosts of all nodes.
     pub fn nodes(&self) -> Vec<HostId> {
         (0..self.hosts.len()).map(HostId).filter(|host| self.hosts[host.0].is_node).collect()
     }
@@ -151,7 +143,6 @@ impl World {
         self.hosts[host.0].process.is_some() && self.hosts[host.0].frozen_until.is_none()
     }
 
-    /// The name of a host.
     pub fn name(&self, host: HostId) -> &str {
         &self.hosts[host.0].name
     }
@@ -179,28 +170,21 @@ impl World {
         let mut process = self.process(host);
         let Host { name, boots, skew_ms, .. } = &self.hosts[host.0];
         let random = Stream::new(self.seed, 1_000 * (host.0 as u64 + 1) + u64::from(*boots));
-        let parts = NodeParts {
-            host,
-            name: name.clone(),
-            options: self.options.clone(),
-            engine: self.engine.clone(),
-            environment: node::environment(self.now, skew_ms.clone(), self.clock_step_ms, random),
-            network: self.network.clone(),
-            peers: self.peers.clone(),
-            stop: process.stop.subscribe(),
-        };
+        let environment = node::environment(self.now, skew_ms.clone(), self.clock_step_ms, random);
         self.trace.note(self.now, name, format_args!("starts"));
-        process.node = Some(process.runtime.spawn(node::run(parts)));
+        let mut options = self.options.clone();
+        options.node.name.clone_from(name);
+        let (engine, peers) = (self.engine.clone(), self.peers.clone());
+        let stop = process.stop.subscribe();
+        let node = node::run(host, options, engine, environment, peers, stop);
+        process.node = Some(process.runtime.spawn(node));
         self.hosts[host.0].process = Some(process);
     }
 
     /// Kills a process; it starts again after `restart_after`, or not at all if there is none.
     pub fn kill(&mut self, host: HostId, is_power_lost: bool, restart_after: Option<Duration>) {
-        self.trace.note(
-            self.now,
-            self.name(host),
-            format_args!("is killed, power lost: {is_power_lost}"),
-        );
+        let text = format_args!("is killed, power lost: {is_power_lost}");
+        self.trace.note(self.now, self.name(host), text);
         self.end(host, is_power_lost);
         self.hosts[host.0].starts_at = restart_after.map(|after| self.now + after);
     }
@@ -224,7 +208,6 @@ impl World {
         self.hosts[host.0].starts_at = (!is_started_again).then_some(Duration::MAX);
     }
 
-    /// Suspends a host until the given time.
     pub fn freeze(&mut self, host: HostId, until: Duration) {
         self.trace.note(self.now, self.name(host), format_args!("freezes until {until:?}"));
         if self.hosts[host.0].process.is_some() {
@@ -239,14 +222,12 @@ impl World {
             if let Some(until) = &mut self.hosts[host.0].frozen_until {
                 *until = self.now;
             }
-            let is_stopped_for_good = self.hosts[host.0].starts_at == Some(Duration::MAX);
-            if !is_stopped_for_good {
+            if self.hosts[host.0].starts_at != Some(Duration::MAX) {
                 self.start(host);
             }
         }
     }
 
-    /// Runs one step of all hosts.
     pub fn step(&mut self) {
         self.step_by(STEP);
     }
@@ -291,9 +272,7 @@ impl World {
         });
         if process.node.as_ref().is_some_and(JoinHandle::is_finished) {
             let node = process.node.take();
-            let ended =
-                process.runtime.block_on(async { node.expect("checked to be there").await });
-            let result = match ended {
+            let result = match process.runtime.block_on(node.expect("checked to be there")) {
                 Ok(Ok(())) => "stopped".to_owned(),
                 Ok(Err(error)) => format!("ended: {error}"),
                 Err(error) => format!("panicked: {error}"),

@@ -30,34 +30,34 @@ mod webhooks;
 use super::Violation;
 use crate::plan::{Fault, FaultKind, Plan, RETENTION};
 use crate::workload::history::{CallRecord, ClientCall, History};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use triggers_protocol::Timestamp;
 
 /// Checks the history of a run. `checked_tenants` are the tenants of the final check.
 pub fn check(plan: &Plan, history: &History, checked_tenants: &BTreeSet<usize>) -> Vec<Violation> {
-    let mut found = Vec::new();
     let checks = AnswerChecks::new(plan, history);
-    checks.statuses(&mut found);
-    checks.moves(&mut found);
-    checks.own(&mut found);
+    checks.statuses();
+    checks.moves();
+    checks.own();
     for tenant in &checks.tenants {
-        checks.once(*tenant, &mut found);
-        checks.linear(*tenant, &mut found);
-        checks.order(*tenant, &mut found);
-        checks.replays(*tenant, &mut found);
-        checks.leases(*tenant, &mut found);
-        checks.tokens(*tenant, &mut found);
-        checks.walks(*tenant, &mut found);
-        checks.revocations(*tenant, &mut found);
+        checks.once(*tenant);
+        checks.linear(*tenant);
+        checks.order(*tenant);
+        checks.replays(*tenant);
+        checks.leases(*tenant);
+        checks.tokens(*tenant);
+        checks.walks(*tenant);
+        checks.revocations(*tenant);
         if checked_tenants.contains(tenant) {
-            checks.kept(*tenant, &mut found);
-            checks.counts(*tenant, &mut found);
-            checks.pushed(*tenant, &mut found);
-            checks.subscribed(*tenant, &mut found);
+            checks.kept(*tenant);
+            checks.counts(*tenant);
+            checks.pushed(*tenant);
+            checks.subscribed(*tenant);
         }
     }
-    found
+    checks.found.into_inner()
 }
 
 struct AnswerChecks<'a> {
@@ -70,6 +70,7 @@ struct AnswerChecks<'a> {
     expired_before: Timestamp,
     /// Upper bound on the difference between two wall clocks, and on their resolution.
     skew: Duration,
+    found: RefCell<Vec<Violation>>,
 }
 
 /// An event that a client knows was accepted.
@@ -88,16 +89,20 @@ impl<'a> AnswerChecks<'a> {
         };
         let jumps_ms = plan.faults.iter().map(jump_ms).fold(0, u64::saturating_add);
         let skew_ms = plan.skew_ms.iter().map(|skew| skew.unsigned_abs()).max().unwrap_or(0);
+        let skew_ms = jumps_ms.saturating_add(2 * skew_ms).saturating_add(plan.clock_step_ms);
         Self {
             plan,
             history,
             tenants: history.calls.iter().map(|record| record.tenant).collect(),
             may_expire: plan.has_expiry(),
             expired_before: plan.latest_clock().minus(RETENTION),
-            skew: Duration::from_millis(
-                jumps_ms.saturating_add(2 * skew_ms).saturating_add(plan.clock_step_ms),
-            ),
+            skew: Duration::from_millis(skew_ms),
+            found: RefCell::default(),
         }
+    }
+
+    fn report(&self, rule: &str, details: String) {
+        self.found.borrow_mut().push(Violation::new(rule, details));
     }
 
     fn of(&self, tenant: usize) -> impl Iterator<Item = &'a CallRecord> {
@@ -110,9 +115,8 @@ impl<'a> AnswerChecks<'a> {
         for record in self.of(tenant).filter(|record| record.is_done() && !record.is_replayed) {
             match &record.call {
                 ClientCall::Send { number, .. } | ClientCall::SendOther { number, .. } => {
-                    let event =
-                        record.event_id().map(|id| AcceptedEvent { id, number: *number, record });
-                    accepted.extend(event);
+                    let id = record.event_id();
+                    accepted.extend(id.map(|id| AcceptedEvent { id, number: *number, record }));
                 }
                 ClientCall::SendBatch { numbers } => {
                     for (number, result) in numbers.iter().zip(record.results()) {
@@ -126,7 +130,7 @@ impl<'a> AnswerChecks<'a> {
         accepted
     }
 
-    fn order(&self, tenant: usize, found: &mut Vec<Violation>) {
+    fn order(&self, tenant: usize) {
         let mut accepted = self.accepted(tenant);
         accepted.sort_by_key(|event| event.record.end);
         let mut greatest: Option<&AcceptedEvent<'_>> = None;
@@ -143,7 +147,7 @@ impl<'a> AnswerChecks<'a> {
             }
             if let Some(earlier) = greatest.filter(|earlier| earlier.id >= later.id) {
                 let details = format!("\n    {}\n    {}", earlier.record, later.record);
-                found.push(Violation::new("ANSWER-ORDER", details));
+                self.report("ANSWER-ORDER", details);
             }
         }
     }
@@ -151,48 +155,44 @@ impl<'a> AnswerChecks<'a> {
     /// All accepted requests with one idempotency key have one number and one event id. A request
     /// is rejected as a reuse of its key only if another request with that key may have come
     /// before.
-    fn replays(&self, tenant: usize, found: &mut Vec<Violation>) {
+    fn replays(&self, tenant: usize) {
         let mut firsts: BTreeMap<&str, (u64, &str, &CallRecord)> = BTreeMap::new();
         for record in self.of(tenant) {
-            let Some((key, number)) = key_and_number(&record.call) else { continue };
+            let Some((key, number)) = record.call.key_and_number() else { continue };
             if record.status == Some(422) {
                 let is_other = |other: &CallRecord| {
-                    key_and_number(&other.call)
+                    other
+                        .call
+                        .key_and_number()
                         .is_some_and(|(same, another)| same == key && another != number)
                         && other.may_have_happened()
                         && other.begin < record.end
                 };
                 if !self.of(tenant).any(is_other) {
                     let details = format!("the key was not used for another event: {record}");
-                    found.push(Violation::new("ANSWER-REPLAY", details));
+                    self.report("ANSWER-REPLAY", details);
                 }
             }
-            let Some(id) = record.event_id().filter(|_| record.is_done() && !self.may_expire)
-            else {
-                continue;
-            };
-            let (first_number, first_id, first) =
-                *firsts.entry(key).or_insert((number, id, record));
-            if (first_number, first_id) != (number, id) {
-                found.push(Violation::new("ANSWER-REPLAY", format!("\n    {first}\n    {record}")));
+            let Some(id) = record.event_id() else { continue };
+            if record.is_done() && !self.may_expire {
+                let (first_number, first_id, first) =
+                    *firsts.entry(key).or_insert((number, id, record));
+                if (first_number, first_id) != (number, id) {
+                    self.report("ANSWER-REPLAY", format!("\n    {first}\n    {record}"));
+                }
             }
         }
-        let has_no_key = |record: &&CallRecord| {
-            matches!(record.call, ClientCall::Send { key: None, .. } | ClientCall::SendBatch { .. })
-        };
-        let replayed = self.of(tenant).filter(has_no_key).filter(|record| record.is_replayed);
-        found.extend(replayed.map(|record| Violation::new("ANSWER-REPLAY", record.to_string())));
+        let is_wrong = |record: &&CallRecord| record.call.has_no_key() && record.is_replayed;
+        for record in self.of(tenant).filter(is_wrong) {
+            self.report("ANSWER-REPLAY", record.to_string());
+        }
     }
 
     /// Numbers and ids of events belong together one to one, in every answer. With expiry, an event
     /// that was sent with a key may be accepted again.
-    fn once(&self, tenant: usize, found: &mut Vec<Violation>) {
-        let has_key = |record: &&CallRecord| key_and_number(&record.call).is_some();
-        let keyed: BTreeSet<u64> = self
-            .of(tenant)
-            .filter(has_key)
-            .filter_map(|record| key_and_number(&record.call).map(|(_, number)| number))
-            .collect();
+    fn once(&self, tenant: usize) {
+        let keys = self.of(tenant).filter_map(|record| record.call.key_and_number());
+        let keyed: BTreeSet<u64> = keys.map(|(_, number)| number).collect();
         let mut ids: BTreeMap<u64, (&str, &CallRecord)> = BTreeMap::new();
         let mut numbers: BTreeMap<&str, (u64, &CallRecord)> = BTreeMap::new();
         let accepted = self.accepted(tenant);
@@ -207,8 +207,7 @@ impl<'a> AnswerChecks<'a> {
             let (first_number, other) = *numbers.entry(id).or_insert((number, record));
             if first_number != number {
                 let details = format!("{id} is event {first_number} and event {number}");
-                let details = format!("{details}\n    {other}\n    {record}");
-                found.push(Violation::new("ANSWER-ONCE", details));
+                self.report("ANSWER-ONCE", format!("{details}\n    {other}\n    {record}"));
             }
             if self.may_expire && keyed.contains(&number) {
                 continue;
@@ -216,25 +215,22 @@ impl<'a> AnswerChecks<'a> {
             let (first_id, other) = *ids.entry(number).or_insert((id, record));
             if first_id != id {
                 let details = format!("event {number} is {first_id} and {id}");
-                let details = format!("{details}\n    {other}\n    {record}");
-                found.push(Violation::new("ANSWER-ONCE", details));
+                self.report("ANSWER-ONCE", format!("{details}\n    {other}\n    {record}"));
             }
         }
     }
 
-    fn own(&self, found: &mut Vec<Violation>) {
+    fn own(&self) {
         for record in &self.history.calls {
             let own = format!("t-{}", record.tenant);
             let keys = record.body["keys"].as_array().into_iter().flatten();
             let events = record.events().iter().chain([&record.body]);
-            let tenants = keys
-                .map(|key| &key["tenant_id"])
-                .chain(events.map(|event| &event["payload"]["tenant"]));
-            for tenant in tenants.filter_map(|tenant| tenant.as_str()) {
-                if tenant != own {
-                    let details = format!("{own} sees something of {tenant}\n    {record}");
-                    found.push(Violation::new("ANSWER-OWN", details));
-                }
+            let of_keys = keys.map(|key| &key["tenant_id"]);
+            let of_events = events.map(|event| &event["payload"]["tenant"]);
+            let tenants = of_keys.chain(of_events).filter_map(|tenant| tenant.as_str());
+            for tenant in tenants.filter(|tenant| *tenant != own) {
+                let details = format!("{own} sees something of {tenant}\n    {record}");
+                self.report("ANSWER-OWN", details);
             }
         }
     }
@@ -242,30 +238,24 @@ impl<'a> AnswerChecks<'a> {
     /// A revocation that begins after another one succeeded finds no key. Two concurrent
     /// revocations may both succeed: one that runs again after an unknown commit cannot tell who
     /// removed the key.
-    fn revocations(&self, tenant: usize, found: &mut Vec<Violation>) {
+    fn revocations(&self, tenant: usize) {
         let mut revoked: Option<&CallRecord> = None;
         for record in self.of(tenant).filter(|record| record.is_done()) {
             let is_wrong = match record.call {
-                ClientCall::RevokeKey { .. } => {
-                    let first = *revoked.get_or_insert(record);
-                    first.end < record.begin
-                }
+                ClientCall::RevokeKey { .. } => revoked.get_or_insert(record).end < record.begin,
                 ClientCall::UseRevokedKey => true,
                 _ => false,
             };
             if is_wrong {
-                found.push(Violation::new("ANSWER-KEY", record.to_string()));
+                self.report("ANSWER-KEY", record.to_string());
             }
         }
     }
 
-    fn moves(&self, found: &mut Vec<Violation>) {
-        let is_planned = |fault: &Fault| {
-            matches!(
-                fault.kind,
-                FaultKind::Restart { .. } | FaultKind::ScaleIn { .. } | FaultKind::ScaleOut {}
-            )
-        };
+    fn moves(&self) {
+        use FaultKind::{Restart, ScaleIn, ScaleOut};
+        let is_planned =
+            |fault: &Fault| matches!(fault.kind, Restart { .. } | ScaleIn { .. } | ScaleOut {});
         if !self.plan.faults.iter().all(is_planned) {
             return;
         }
@@ -277,17 +267,8 @@ impl<'a> AnswerChecks<'a> {
                 && !matches!(record.call, ClientCall::Subscribe { .. })
                 && record.status.is_some_and(|status| status >= 500)
         };
-        let failed = self.history.calls.iter().filter(has_failed);
-        found.extend(failed.map(|record| Violation::new("ANSWER-MOVE", record.to_string())));
-    }
-}
-
-/// The idempotency key and the event number of a request that has a key.
-fn key_and_number(call: &ClientCall) -> Option<(&str, u64)> {
-    match call {
-        ClientCall::Send { key: Some(key), number, .. } | ClientCall::SendOther { key, number } => {
-            Some((key, *number))
+        for record in self.history.calls.iter().filter(has_failed) {
+            self.report("ANSWER-MOVE", record.to_string());
         }
-        _ => None,
     }
 }

@@ -43,37 +43,25 @@ impl CommitChecks {
     }
 
     fn report(&self, rule: &'static str, commit: &ObservedCommit<'_>, details: String) {
+        let details = format!("at {} ms, {}: {details}", commit.at.as_millis(), commit.writer);
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.push(Violation::new(
-            rule,
-            format!("at {} ms, {}: {details}", commit.at.as_millis(), commit.writer),
-        ));
+        found.push(Violation::new(rule, details));
     }
 
     fn fence(&self, commit: &ObservedCommit<'_>, partition: PartitionId) {
-        let fence =
-            commit.after(&keys::fence(partition)).and_then(|bytes| Fence::from_bytes(&bytes).ok());
-        match fence {
-            Some(fence) if peer_of(&fence.incarnation) == commit.writer => {}
-            fence => self.report(
-                "COMMIT-FENCE",
-                commit,
-                format!("wrote into {partition}, whose fence is {fence:?}"),
-            ),
+        let fence = fence_of(commit.after(&keys::fence(partition)));
+        if fence.as_ref().is_none_or(|fence| peer_of(&fence.incarnation) != commit.writer) {
+            let details = format!("wrote into {partition}, whose fence is {fence:?}");
+            self.report("COMMIT-FENCE", commit, details);
         }
     }
 
     fn epoch(&self, commit: &ObservedCommit<'_>, partition: PartitionId, key: &[u8]) {
-        let fence = |bytes: Option<Bytes>| bytes.and_then(|bytes| Fence::from_bytes(&bytes).ok());
-        if let (Some(before), Some(after)) = (fence(commit.before(key)), fence(commit.after(key)))
-            && after.epoch <= before.epoch
-            && after != before
-        {
-            self.report(
-                "COMMIT-EPOCH",
-                commit,
-                format!("{partition} went from {before:?} to {after:?}"),
-            );
+        let (before, after) = (fence_of(commit.before(key)), fence_of(commit.after(key)));
+        let (Some(before), Some(after)) = (before, after) else { return };
+        if after.epoch <= before.epoch && after != before {
+            let details = format!("{partition} went from {before:?} to {after:?}");
+            self.report("COMMIT-EPOCH", commit, details);
         }
     }
 
@@ -102,12 +90,7 @@ impl CommitChecks {
         }
     }
 
-    fn quota(
-        &self,
-        commit: &ObservedCommit<'_>,
-        keys: &TenantKeys,
-        changes: &BTreeMap<EventId, Change>,
-    ) {
+    fn quota(&self, commit: &ObservedCommit<'_>, keys: &TenantKeys, changes: &Changes) {
         let Some(quota) = self.quota else { return };
         let count = |status| {
             decode_counter(commit.after(&keys.counter(status)).as_deref()).unwrap_or(i64::MAX)
@@ -121,11 +104,8 @@ impl CommitChecks {
         let most = quota.saturating_add(revived.count() as u64);
         if grew && waiting > i64::try_from(most).unwrap_or(i64::MAX) {
             let id = keys.tenant();
-            self.report(
-                "COMMIT-QUOTA",
-                commit,
-                format!("{id} has {waiting} waiting events, the quota is {quota}"),
-            );
+            let details = format!("{id} has {waiting} waiting events, the quota is {quota}");
+            self.report("COMMIT-QUOTA", commit, details);
         }
     }
 
@@ -157,6 +137,10 @@ impl Observer for CommitChecks {
     }
 }
 
+fn fence_of(bytes: Option<Bytes>) -> Option<Fence> {
+    Fence::from_bytes(&bytes?).ok()
+}
+
 fn keys_of(partition: PartitionId, tenant: &[u8]) -> Option<TenantKeys> {
     let tenant = TenantId::parse(std::str::from_utf8(tenant).ok()?).ok()?;
     Some(TenantKeys::new(partition, &tenant))
@@ -169,8 +153,10 @@ struct Change {
     after: Option<EventStatus>,
 }
 
+type Changes = BTreeMap<EventId, Change>;
+
 /// The changes of the events that a commit wrote to.
-fn changes(commit: &ObservedCommit<'_>, keys: &TenantKeys) -> BTreeMap<EventId, Change> {
+fn changes(commit: &ObservedCommit<'_>, keys: &TenantKeys) -> Changes {
     let tenant = keys.tenant().as_str().as_bytes();
     let of_events = commit.keys.iter().filter(|key| {
         parts(key).is_some_and(|parts| parts.tenant == tenant && matches!(parts.table, b'e' | b'v'))

@@ -19,6 +19,9 @@ use triggers_store::kv::decode_counter;
 use triggers_store::tables::keys::{self, TenantKeys};
 use triggers_store::tables::rows::{Delivery, EventRow, Row};
 
+/// All rows of the store: keys and values.
+type Dump = [(Bytes, Bytes)];
+
 /// The rows of one tenant.
 #[derive(Default)]
 struct TenantRows {
@@ -34,68 +37,43 @@ struct TenantRows {
 
 /// `ROWS-OVERDUE`: no lease and no webhook was due before this time and is still there. Tenants in
 /// `busy` may have a backlog of webhooks.
-pub fn overdue(
-    dump: &[(Bytes, Bytes)],
-    before: Timestamp,
-    busy: &BTreeSet<String>,
-) -> Vec<Violation> {
-    let is_due = |key: &&Bytes| {
-        parts(key).is_some_and(|parts| match parts.table {
-            b'r' => true,
-            b'd' => !std::str::from_utf8(parts.tenant).is_ok_and(|tenant| busy.contains(tenant)),
-            _ => false,
-        })
-    };
-    let times = dump
-        .iter()
-        .map(|(key, _)| key)
-        .filter(is_due)
-        .filter_map(|key| Some((key, keys::time_of_due_key(key)?)));
-    let overdue = times.filter(|(_, time)| *time < before);
-    overdue
-        .map(|(key, time)| {
-            let tenant = parts(key).map_or_else(String::new, |parts| {
-                String::from_utf8_lossy(parts.tenant).into_owned()
-            });
+pub fn overdue(dump: &Dump, before: Timestamp, busy: &BTreeSet<String>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (key, _) in dump {
+        let Some(parts) = parts(key) else { continue };
+        let tenant = String::from_utf8_lossy(parts.tenant);
+        let is_due = parts.table == b'r' || (parts.table == b'd' && !busy.contains(&*tenant));
+        if let Some(time) = keys::time_of_due_key(key).filter(|time| is_due && *time < before) {
             let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
-            Violation::new(
-                "ROWS-OVERDUE",
-                format!("{tenant}: {id} was due at {time}, which is before {before}"),
-            )
-        })
-        .collect()
+            let details = format!("{tenant}: {id} was due at {time}, which is before {before}");
+            found.push(Violation::new("ROWS-OVERDUE", details));
+        }
+    }
+    found
 }
 
 /// `ROWS-EXPIRED`: no event is left that was created before `horizon`.
-pub fn expired(dump: &[(Bytes, Bytes)], horizon: Timestamp) -> Vec<Violation> {
-    let events = dump
-        .iter()
-        .map(|(key, _)| key)
-        .filter(|key| parts(key).is_some_and(|parts| parts.table == b'e'));
-    let old = events.filter_map(|key| keys::id_of_key(key)).filter(|id| id.created_at() < horizon);
-    old.map(|id| {
-        Violation::new(
-            "ROWS-EXPIRED",
-            format!(
-                "{id} was created at {}, events before {horizon} have expired",
-                id.created_at()
-            ),
-        )
-    })
-    .collect()
+pub fn expired(dump: &Dump, horizon: Timestamp) -> Vec<Violation> {
+    let keys = dump.iter().map(|(key, _)| key);
+    let of_events = keys.filter(|key| parts(key).is_some_and(|parts| parts.table == b'e'));
+    let ids = of_events.filter_map(|key| keys::id_of_key(key));
+    let report = |id: EventId| {
+        let created = id.created_at();
+        let details = format!("{id} was created at {created}, before {horizon}");
+        (created < horizon).then(|| Violation::new("ROWS-EXPIRED", details))
+    };
+    ids.filter_map(report).collect()
 }
 
 /// Checks a dump of the store against the rules that hold at every moment.
-pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
+pub fn check(dump: &Dump) -> Vec<Violation> {
     let mut tenants: BTreeMap<Vec<u8>, TenantRows> = BTreeMap::new();
     let mut pointers: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let mut found = Vec::new();
     for (key, value) in dump {
         let Some(partition) = partition_of(key) else { continue };
-        if let Some((second, tenant)) = keys::parse_wake(key).filter(|_| key.get(3) == Some(&b'a'))
-        {
-            pointers.insert(tenant.as_str().as_bytes().to_vec(), second);
-        }
+        let wake = keys::parse_wake(key).filter(|_| key.get(3) == Some(&b'a'));
+        pointers.extend(wake.map(|(second, id)| (id.as_str().as_bytes().to_vec(), second)));
         let Some(parts) = parts(key) else { continue };
         let tenant = tenants.entry(parts.tenant.to_vec()).or_default();
         tenant.partition = Some(partition);
@@ -108,7 +86,7 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
             (b'v', Some(id)) => match Delivery::from_bytes(value) {
                 Ok(delivery) => drop(tenant.deliveries.insert(id, delivery)),
                 Err(error) => {
-                    found.push(Violation::new("ROWS-QUEUE", format!("{id}, delivery: {error}")))
+                    found.push(Violation::new("ROWS-QUEUE", format!("{id}, delivery: {error}")));
                 }
             },
             (b'q', _) => drop(tenant.queue_keys.insert(key.to_vec())),
@@ -128,14 +106,11 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
         if let (Some(partition), Ok(id)) = (tenant.partition, TenantId::parse(&text)) {
             check_tenant(&TenantKeys::new(partition, &id), &tenant, &mut found);
         }
-        if let Some(due) = tenant.first_due
-            && pointers.get(&name).is_none_or(|pointed| *pointed > due)
-        {
-            let pointed = pointers.get(&name);
-            found.push(Violation::new(
-                "ROWS-WAKE",
-                format!("{text} has work due at {due} s, its wake-up pointer is {pointed:?}"),
-            ));
+        let pointed = pointers.get(&name);
+        if let Some(due) = tenant.first_due.filter(|due| pointed.is_none_or(|at| at > due)) {
+            let details =
+                format!("{text} has work due at {due} s, its wake-up pointer is {pointed:?}");
+            found.push(Violation::new("ROWS-WAKE", details));
         }
     }
     found
@@ -143,21 +118,20 @@ pub fn check(dump: &[(Bytes, Bytes)]) -> Vec<Violation> {
 
 fn check_tenant(keys: &TenantKeys, tenant: &TenantRows, found: &mut Vec<Violation>) {
     let name = keys.tenant();
+    let mut report = |rule: &str, details: String| {
+        found.push(Violation::new(rule, format!("{name}: {details}")));
+    };
     let mut events: BTreeMap<EventId, EventStatus> =
         tenant.events.iter().map(|(id, row)| (*id, row.event.state.status)).collect();
     for (id, delivery) in &tenant.deliveries {
         let Some(status) = events.get_mut(id) else {
-            found.push(Violation::new(
-                "ROWS-DELIVERY",
-                format!("{name}: {id} has a delivery row and no event row"),
-            ));
+            report("ROWS-DELIVERY", format!("{id} has a delivery row and no event row"));
             continue;
         };
         if let Some(state) = &delivery.state {
             *status = state.status;
             if state.status == EventStatus::Received {
-                let details = format!("{name}: the delivery row of {id} says that it is received");
-                found.push(Violation::new("ROWS-DELIVERY", details));
+                report("ROWS-DELIVERY", format!("the delivery row of {id} says `received`"));
             }
         }
     }
@@ -166,27 +140,22 @@ fn check_tenant(keys: &TenantKeys, tenant: &TenantRows, found: &mut Vec<Violatio
     for key in expected.symmetric_difference(&tenant.queue_keys) {
         let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
         let status = events.get(&id);
-        found.push(Violation::new(
-            "ROWS-QUEUE",
-            format!("{name}: {id} is {status:?}, its queue rows say otherwise"),
-        ));
+        report("ROWS-QUEUE", format!("{id} is {status:?}, its queue rows say otherwise"));
     }
     for status in EventStatus::ALL {
         let recount = events.values().filter(|has| **has == status).count();
         let stored = tenant.counters.get(&keys.counter(status)).map(|bytes| &bytes[..]);
         let counted = decode_counter(stored).unwrap_or(i64::MIN);
         if i64::try_from(recount).unwrap_or(i64::MAX) != counted {
-            found.push(Violation::new(
-                "ROWS-COUNT",
-                format!("{name}: the counter of {status} is {counted}, a recount gives {recount}"),
-            ));
+            let details =
+                format!("the counter of {status} is {counted}, a recount gives {recount}");
+            report("ROWS-COUNT", details);
         }
     }
     for (id, status) in &events {
         let is_due = tenant.due.contains(id);
         if is_due != (*status == EventStatus::Queued) {
-            let has = if is_due { "has a due row" } else { "has no due row" };
-            found.push(Violation::new("ROWS-DUE", format!("{name}: {id} is {status} and {has}")));
+            report("ROWS-DUE", format!("{id} is {status}, has a due row: {is_due}"));
         }
     }
 }

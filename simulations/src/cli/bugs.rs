@@ -3,16 +3,13 @@
 //! Invariant: `BUGS-1` a bug counts as found if one plan fails with it and passes without it.
 
 use super::arguments::BugsArguments;
-use super::{RunSpec, child, report, sweep};
+use super::{RunSpec, child, sweep};
 use triggers_protocol::Environment;
 use triggers_protocol::planted::Bug;
 
 const NO_BUGS: &str = "this build has no bugs to plant: build it with --features planted-bugs";
 
 /// Plants a bug in this process, if one is named.
-///
-/// # Errors
-/// If the bug is unknown, or this build has no bugs.
 #[cfg(feature = "planted-bugs")]
 pub(super) fn plant(bug: Option<&str>) -> Result<(), String> {
     let Some(name) = bug else { return Ok(()) };
@@ -21,10 +18,7 @@ pub(super) fn plant(bug: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// Plants no bug, because this build has none.
-///
-/// # Errors
-/// If a bug is named.
+/// Rejects every bug, because this build has none.
 #[cfg(not(feature = "planted-bugs"))]
 pub(super) fn plant(bug: Option<&str>) -> Result<(), String> {
     bug.map_or(Ok(()), |_| Err(NO_BUGS.to_owned()))
@@ -35,23 +29,20 @@ pub(super) fn bugs(arguments: &BugsArguments) -> Result<bool, String> {
         return Err(NO_BUGS.to_owned());
     }
     let mut are_all_found = true;
-    report::print(format_args!("{:<28} {:>6} {:>8}  found by", "bug", "seeds", "time"));
+    println!("{:<28} {:>6} {:>8}  found by", "bug", "seeds", "time");
     let only = arguments.bug.as_deref().map(Bug::parse).transpose();
     let only = only.map_err(|error| format!("--bug: {error}"))?;
     for bug in Bug::ALL.into_iter().filter(|bug| only.is_none_or(|only| only == *bug)) {
         let name = bug.as_str();
         let clock = Environment::system();
         match find(name, arguments.seeds)? {
-            Some(Finding { spec, rule }) => report::print(format_args!(
-                "{name:<28} {:>6} {:>6.1} s  {rule} in {} {}",
-                spec.seed + 1,
-                clock.monotonic().as_secs_f64(),
-                spec.scenario,
-                spec.seed
-            )),
+            Some(Finding { spec: RunSpec { scenario, seed, .. }, rule }) => {
+                let (seeds, seconds) = (seed + 1, clock.monotonic().as_secs_f64());
+                println!("{name:<28} {seeds:>6} {seconds:>6.1} s  {rule} in {scenario} {seed}");
+            }
             None => {
                 are_all_found = false;
-                report::print(format_args!("{name:<28} {:>6}  not found", arguments.seeds));
+                println!("{name:<28} {:>6}  not found", arguments.seeds);
             }
         }
     }

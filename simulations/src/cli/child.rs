@@ -15,7 +15,7 @@ const RUN_TIME_MAX: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
 /// The last line that `run --format json` prints.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct RunReport {
     pub(super) trace: String,
     pub(super) operations: u64,
@@ -25,12 +25,7 @@ pub(super) struct RunReport {
 
 impl RunReport {
     fn failed(reason: &str) -> Self {
-        Self {
-            trace: String::new(),
-            operations: 0,
-            fired: BTreeMap::new(),
-            violations: vec![Violation::new("PROCESS", reason)],
-        }
+        Self { violations: vec![Violation::new("PROCESS", reason)], ..Self::default() }
     }
 }
 

@@ -1,27 +1,17 @@
-//! Everything that the program prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program prints")]
+//! Prints the outcome of a run and the progress of many.
 
 use super::RunSpec;
 use crate::plan::Plan;
 use crate::run::RunOutcome;
-use crate::trace::Trace;
+use crate::trace::{Trace, TraceDigest, TraceLine};
 use crate::world;
 use serde_json::json;
 use std::fmt::{self, Display};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-
-/// Prints a line on stdout.
-pub(super) fn print(line: fmt::Arguments<'_>) {
-    println!("{line}");
-}
-
-/// Prints an error on stderr.
-pub(super) fn print_error(error: impl Display) {
-    eprintln!("triggers-sim: {error}");
-}
 
 /// Replaces the progress line, if stderr is a terminal.
 pub(super) fn print_progress(line: fmt::Arguments<'_>) {
@@ -33,25 +23,14 @@ pub(super) fn print_progress(line: fmt::Arguments<'_>) {
 
 /// Prints the outcome of a run for people.
 pub(super) fn text(plan: &Plan, outcome: &RunOutcome, trace: &Trace, spec: &RunSpec) {
-    for line in trace.take_lines() {
-        println!(
-            "{:>10.3} ms  {:<10} {}",
-            line.at.as_secs_f64() * 1_000.0,
-            line.subject,
-            line.text
-        );
+    for TraceLine { at, subject, text } in trace.take_lines() {
+        println!("{:>10.3} ms  {subject:<10} {text}", at.as_secs_f64() * 1_000.0);
     }
-    let (faults, operations) = (plan.faults.len(), plan.operations.len());
-    println!(
-        "scenario {}, seed {}: {faults} faults, {operations} operations",
-        plan.scenario, plan.seed
-    );
-    println!(
-        "{:.3} s simulated; trace {:016x} of {} events",
-        outcome.simulated.as_secs_f64(),
-        outcome.digest.hash,
-        outcome.digest.events
-    );
+    let Plan { scenario, seed, faults, operations, .. } = plan;
+    let (faults, operations) = (faults.len(), operations.len());
+    println!("scenario {scenario}, seed {seed}: {faults} faults, {operations} operations");
+    let (seconds, TraceDigest { hash, events }) = (outcome.simulated.as_secs_f64(), outcome.digest);
+    println!("{seconds:.3} s simulated; trace {hash:016x} of {events} events");
     print_fired(outcome.fired.iter());
     if outcome.violations.is_empty() {
         println!("no violations");
@@ -87,29 +66,25 @@ pub(super) fn print_fired<'a, N: Display>(fired: impl Iterator<Item = (N, &'a u6
 
 /// Prints the outcome of a run for programs: the trace lines if they were kept, then the report.
 pub(super) fn json(plan: &Plan, outcome: &RunOutcome, trace: &Trace) {
-    for line in trace.take_lines() {
-        let at_ms = line.at.as_secs_f64() * 1_000.0;
-        println!("{}", json!({ "at_ms": at_ms, "subject": line.subject, "text": line.text }));
+    for TraceLine { at, subject, text } in trace.take_lines() {
+        let at_ms = at.as_secs_f64() * 1_000.0;
+        println!("{}", json!({ "at_ms": at_ms, "subject": subject, "text": text }));
     }
-    println!(
-        "{}",
-        json!({
-            "scenario": plan.scenario,
-            "seed": plan.seed,
-            "trace": format!("{:016x}", outcome.digest.hash),
-            "events": outcome.digest.events,
-            "operations": outcome.operations,
-            "fired": outcome.fired,
-            "violations": outcome.violations,
-        })
-    );
+    let report = json!({
+        "scenario": plan.scenario,
+        "seed": plan.seed,
+        "trace": format!("{:016x}", outcome.digest.hash),
+        "events": outcome.digest.events,
+        "operations": outcome.operations,
+        "fired": outcome.fired,
+        "violations": outcome.violations,
+    });
+    println!("{report}");
 }
 
 /// Puts the nodes' log lines of this level and above into the trace.
-pub(super) fn trace_logs(level: &str, trace: &Trace) -> Result<(), String> {
-    let filter: tracing_subscriber::filter::LevelFilter =
-        level.parse().map_err(|_| format!("--log {level:?}: must be a log level such as info"))?;
-    let layer = TraceLayer(trace.clone()).with_filter(filter);
+pub(super) fn trace_logs(level: LevelFilter, trace: &Trace) -> Result<(), String> {
+    let layer = TraceLayer(trace.clone()).with_filter(level);
     tracing_subscriber::registry().with(layer).try_init().map_err(|error| error.to_string())
 }
 
@@ -120,12 +95,8 @@ impl<S: Subscriber> Layer<S> for TraceLayer {
         let mut fields = FieldText(String::new());
         event.record(&mut fields);
         let (at, host) = world::current_host();
-        let metadata = event.metadata();
-        self.0.note(
-            at,
-            &host,
-            format_args!("[{} {}]{}", metadata.level(), metadata.target(), fields.0),
-        );
+        let (level, target) = (event.metadata().level(), event.metadata().target());
+        self.0.note(at, &host, format_args!("[{level} {target}]{}", fields.0));
     }
 }
 

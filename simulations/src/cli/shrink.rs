@@ -2,7 +2,7 @@
 
 use super::arguments::ShrinkArguments;
 use super::{RunSpec, child, report};
-use crate::plan::Plan;
+use crate::plan::{Fault, Operation, Plan};
 use crate::shrink::minimize;
 use std::path::{Path, PathBuf};
 
@@ -15,24 +15,19 @@ pub(super) fn shrink(arguments: &ShrinkArguments) -> Result<bool, String> {
         error: None,
     };
     let Some(rule) = tries.broken_rule(&plan)? else {
-        report::print(format_args!("the plan does not fail: there is nothing to shrink"));
+        println!("the plan does not fail: there is nothing to shrink");
         return Ok(true);
     };
     tries.rule = rule;
     let mut budget = arguments.runs_max;
-    let before = (plan.faults.len(), plan.operations.len());
+    let (faults_before, operations_before) = (plan.faults.len(), plan.operations.len());
     let full = plan.clone();
-    plan.faults = minimize(
-        full.faults.clone(),
-        &mut |faults| tries.fails(&Plan { faults: faults.to_vec(), ..full.clone() }),
-        &mut budget,
-    );
+    let mut fails = |faults: &[_]| tries.fails(&Plan { faults: faults.to_vec(), ..full.clone() });
+    plan.faults = minimize(full.faults.clone(), &mut fails, &mut budget);
     let full = plan.clone();
-    plan.operations = minimize(
-        full.operations.clone(),
-        &mut |operations| tries.fails(&Plan { operations: operations.to_vec(), ..full.clone() }),
-        &mut budget,
-    );
+    let mut fails =
+        |operations: &[_]| tries.fails(&Plan { operations: operations.to_vec(), ..full.clone() });
+    plan.operations = minimize(full.operations.clone(), &mut fails, &mut budget);
     shrink_cluster(&mut plan, &mut tries, &mut budget);
     // A leftover file of the last try does no harm.
     let _ = std::fs::remove_file(&tries.file);
@@ -40,28 +35,22 @@ pub(super) fn shrink(arguments: &ShrinkArguments) -> Result<bool, String> {
         return Err(error);
     }
     write(&arguments.output, &plan)?;
-    report::print(format_args!(
-        "{} is still broken by {} of {} faults and {} of {} operations, {} nodes, {} tenants",
+    let Plan { nodes, tenants, faults, operations, .. } = &plan;
+    println!(
+        "{} is still broken by {} of {faults_before} faults and {} of {operations_before} \
+         operations, {nodes} nodes, {tenants} tenants",
         tries.rule,
-        plan.faults.len(),
-        before.0,
-        plan.operations.len(),
-        before.1,
-        plan.nodes,
-        plan.tenants
-    ));
-    for fault in &plan.faults {
-        report::print(format_args!("  {:>6} ms  {:?}", fault.at_ms, fault.kind));
+        faults.len(),
+        operations.len(),
+    );
+    for Fault { at_ms, kind } in faults {
+        println!("  {at_ms:>6} ms  {kind:?}");
     }
-    for operation in &plan.operations {
-        let (tenant, node) = (operation.tenant, operation.node + 1);
-        report::print(format_args!(
-            "  {:>6} ms  t-{tenant} at node {node}: {:?}",
-            operation.at_ms, operation.kind
-        ));
+    for Operation { at_ms, tenant, node, kind, .. } in operations {
+        println!("  {at_ms:>6} ms  t-{tenant} at node {}: {kind:?}", node + 1);
     }
     let spec = RunSpec { plan_file: Some(arguments.output.clone()), ..arguments.spec.clone() };
-    report::print(format_args!("{}", report::repeat_command(&spec)));
+    println!("{}", report::repeat_command(&spec));
     Ok(false)
 }
 

@@ -92,8 +92,7 @@ impl SweepSummary {
             *self.fired.entry(name.clone()).or_default() += count;
         }
         if let Some(first) = first.filter(|first| first.trace != report.trace) {
-            let details =
-                format!("the traces of two runs are {} and {}", first.trace, report.trace);
+            let details = format!("two runs have the traces {} and {}", first.trace, report.trace);
             report.violations.push(Violation::new("DETERMINISM", details));
         }
         if !report.violations.is_empty() {
@@ -106,14 +105,12 @@ impl SweepSummary {
 pub(super) fn print(summary: &SweepSummary) {
     let (runs, operations) = (summary.runs, summary.operations);
     let (rate, failed) = (summary.runs_per_minute(), summary.failures.len());
-    report::print(format_args!(
-        "{runs} runs with {operations} operations, {rate:.0} runs a minute, {failed} failed"
-    ));
+    println!("{runs} runs with {operations} operations, {rate:.0} runs a minute, {failed} failed");
     report::print_fired(summary.fired.iter());
     for (spec, report) in &summary.failures {
-        report::print(format_args!("\n{}", report::repeat_command(spec)));
+        println!("\n{}", report::repeat_command(spec));
         for violation in report.violations.iter().take(3) {
-            report::print(format_args!("  {violation}"));
+            println!("  {violation}");
         }
     }
 }

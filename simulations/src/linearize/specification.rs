@@ -9,11 +9,8 @@
 /// The operation that a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Accept the event.
     Append,
-    /// Mark the event as delivered.
     Acknowledge,
-    /// Remove the event.
     Delete,
     /// Make a delivered or failed event wait again.
     Replay,
@@ -21,24 +18,18 @@ pub enum Action {
     ReplayFailed,
     /// Give the event back after a failed attempt.
     Nack,
-    /// Lease the event to a consumer.
     Lease,
-    /// Extend the lease of the event.
     Extend,
-    /// Read the status.
     Read,
 }
 
 /// The answer that the client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// The operation succeeded.
     Done,
     /// The status or the token does not allow the operation.
     Conflict,
-    /// The event was removed before.
     Gone,
-    /// The event was never there.
     NotFound,
     /// A read found the event in this state.
     Status(EventState),
@@ -61,14 +52,13 @@ pub enum EventState {
     Deleted,
 }
 
-/// Changes of state that may happen between operations, without a client.
+/// Changes of state that may happen between operations, without a client. Only waiting events are
+/// delivered or fail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spontaneous {
-    /// A waiting event may be delivered.
     pub may_deliver: bool,
-    /// A waiting event may fail.
     pub may_fail: bool,
-    /// A delivered or failed event may be removed.
+    /// Delivered and failed events may be removed.
     pub may_expire: bool,
 }
 

@@ -4,19 +4,22 @@
 //! of one does not shift the other.
 
 use super::scenario::{FaultName, OperationName, Scenario};
-use super::{Behaviour, Fault, FaultKind, Operation, OperationKind, Plan, Status};
+use super::{Behaviour, Fault, FaultKind, Operation, OperationKind, Plan};
 use std::collections::BTreeMap;
+use triggers_protocol::EventStatus;
 use triggers_store::kv::simulated::Stream;
 
 /// Operations and faults begin after this time, in which the nodes start.
 const BEGIN_MS: u64 = 400;
 /// Share of the operations that two clients send at the same time.
 const DOUBLED_PER_MILLE: u32 = 100;
+/// The behaviours that the fault `receiver` draws from.
+const BEHAVIOURS: [Behaviour; 5] = {
+    use Behaviour::{Aborting, Failing, Flapping, Silent, Slow};
+    [Failing, Silent, Slow, Flapping, Aborting]
+};
 
-/// Generates the plan of a seed.
-///
-/// # Errors
-/// If the scenario is unknown or malformed.
+/// Generates the plan of a seed; an error says that the scenario is unknown or malformed.
 pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
     let scenario = Scenario::load(name)?;
     let mut clocks = Stream::new(seed, 203);
@@ -92,7 +95,7 @@ fn fault(name: FaultName, scenario: &Scenario, stream: &mut Stream) -> FaultKind
     let per_mille = u32::try_from(between(stream, 20, 400)).unwrap_or(0);
     let coin = stream.hit(500);
     let tenant = scenario.tenants - 1 - index_below(stream, scenario.subscribed_tenants.max(1));
-    let pick = stream.below(5);
+    let pick = index_below(stream, BEHAVIOURS.len());
     let by_ms = skew_ms(scenario, stream);
     match name {
         FaultName::Kill => FaultKind::Kill { node, back_after_ms: for_ms },
@@ -106,24 +109,19 @@ fn fault(name: FaultName, scenario: &Scenario, stream: &mut Stream) -> FaultKind
         FaultName::SlowNetwork => {
             FaultKind::SlowNetwork { steps_max: 4 + u64::from(per_mille) / 10, for_ms }
         }
-        FaultName::PeerMessages => FaultKind::PeerMessages {
-            dropped: per_mille / 2,
-            duplicated: per_mille,
-            delayed: per_mille,
-            for_ms,
-        },
+        FaultName::PeerMessages => {
+            let (dropped, duplicated, delayed) = (per_mille / 2, per_mille, per_mille);
+            FaultKind::PeerMessages { dropped, duplicated, delayed, for_ms }
+        }
         FaultName::Conflicts => FaultKind::Conflicts { per_mille, for_ms },
-        FaultName::Unknown => FaultKind::Unknown {
-            committed: per_mille / 2,
-            not_committed: per_mille / 3,
-            late: per_mille / 2,
-            for_ms,
-        },
-        FaultName::Stalls => FaultKind::Stalls {
-            per_mille: per_mille / 4,
-            stall_ms: between(stream, 20, 600),
-            for_ms,
-        },
+        FaultName::Unknown => {
+            let (committed, not_committed, late) = (per_mille / 2, per_mille / 3, per_mille / 2);
+            FaultKind::Unknown { committed, not_committed, late, for_ms }
+        }
+        FaultName::Stalls => {
+            let stall_ms = between(stream, 20, 600);
+            FaultKind::Stalls { per_mille: per_mille / 4, stall_ms, for_ms }
+        }
         FaultName::Outage => FaultKind::Outage { for_ms },
         FaultName::LongOutage => FaultKind::Outage { for_ms: for_ms * 4 },
         FaultName::ClockJump => FaultKind::ClockJump { node, by_ms },
@@ -131,17 +129,9 @@ fn fault(name: FaultName, scenario: &Scenario, stream: &mut Stream) -> FaultKind
         FaultName::DeadReceiver => {
             FaultKind::Receiver { tenant, behaviour: Behaviour::Failing, for_ms: 60_000 }
         }
-        FaultName::Receiver => FaultKind::Receiver {
-            tenant,
-            behaviour: match pick {
-                0 => Behaviour::Failing,
-                1 => Behaviour::Silent,
-                2 => Behaviour::Slow,
-                3 => Behaviour::Flapping,
-                _ => Behaviour::Aborting,
-            },
-            for_ms: for_ms * 2,
-        },
+        FaultName::Receiver => {
+            FaultKind::Receiver { tenant, behaviour: BEHAVIOURS[pick], for_ms: for_ms * 2 }
+        }
     }
 }
 
@@ -181,7 +171,7 @@ fn operation(name: OperationName, stream: &mut Stream) -> OperationKind {
     let is_large = stream.hit(60);
     let (low, high) = if is_large { (8_000, 12_000) } else { (0, 300) };
     let bytes = usize::try_from(between(stream, low, high)).unwrap_or(0);
-    let status = Status::ALL[index_below(stream, Status::ALL.len())];
+    let status = EventStatus::ALL[index_below(stream, EventStatus::ALL.len())];
     let visibility_seconds = between(stream, 1, 3);
     let is_leased = stream.hit(600);
     match name {

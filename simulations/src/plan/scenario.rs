@@ -21,20 +21,15 @@ const FILES: [(&str, &str); 10] = [
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// One sentence on the scenario's purpose.
     pub about: String,
-    /// Number of nodes at the start.
     pub nodes: usize,
-    /// Number of tenants.
     pub tenants: usize,
     /// Number of tenants with webhook subscriptions, among all tenants.
     pub subscribed_tenants: usize,
     /// Upper bound on the waiting events of a tenant.
-    #[serde(default)]
     pub quota: Option<u64>,
     /// Length of the phase with operations and faults.
     pub run_ms: u64,
-    /// Number of client operations.
     pub operations: u64,
     /// Share of the operations, per mille, that go to the first tenant beside its even share.
     #[serde(default)]
@@ -45,16 +40,14 @@ pub struct Scenario {
     /// Upper bound on the skew of a wall clock, in both directions.
     #[serde(default)]
     pub skew_ms_max: u64,
-    /// Resolution of the wall clocks. A coarse clock gives requests that follow each other the same
-    /// time.
-    #[serde(default = "default_clock_step_ms")]
+    /// Resolution of the wall clocks; at least 1. A coarse clock gives requests that follow each
+    /// other the same time.
+    #[serde(default)]
     pub clock_step_ms: u64,
     /// Makes all receivers slow, so that webhooks are in flight whenever a fault begins.
     #[serde(default)]
     pub slow_receivers: bool,
-    /// Lower bound on the number of faults.
     pub faults_min: u64,
-    /// Upper bound on the number of faults.
     pub faults_max: u64,
     /// Relative frequency of each kind of fault.
     pub faults: BTreeMap<FaultName, u64>,
@@ -62,14 +55,9 @@ pub struct Scenario {
     pub mix: BTreeMap<OperationName, u64>,
 }
 
-const fn default_clock_step_ms() -> u64 {
-    1
-}
-
 /// A kind of fault, as scenario files name it. The order of the variants is the order in which the
 /// generator draws, so changing it changes the plan of every seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[expect(missing_docs, reason = "`FaultKind` describes the faults")]
 #[serde(rename_all = "snake_case")]
 pub enum FaultName {
     ClockJump,
@@ -96,7 +84,6 @@ pub enum FaultName {
 /// A kind of operation, as scenario files name it. The order of the variants is the order in which
 /// the generator draws, so changing it changes the plan of every seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[expect(missing_docs, reason = "`OperationKind` describes the operations")]
 #[serde(rename_all = "snake_case")]
 pub enum OperationName {
     Acknowledge,
@@ -120,7 +107,6 @@ pub enum OperationName {
 }
 
 impl Scenario {
-    /// The names of all scenarios.
     pub fn names() -> impl Iterator<Item = &'static str> {
         FILES.iter().map(|(name, _)| *name)
     }
@@ -131,12 +117,9 @@ impl Scenario {
     /// If the name is unknown, or the file malformed.
     pub fn load(name: &str) -> Result<Self, String> {
         let file = FILES.iter().find(|(known, _)| *known == name);
-        let (_, text) = file.ok_or_else(|| {
-            format!(
-                "there is no scenario {name:?}; there are {}",
-                Self::names().collect::<Vec<_>>().join(", ")
-            )
-        })?;
+        let known = || Self::names().collect::<Vec<_>>().join(", ");
+        let (_, text) =
+            file.ok_or_else(|| format!("there is no scenario {name:?}; there are {}", known()))?;
         toml::from_str(text).map_err(|error| format!("scenario {name}: {error}"))
     }
 }

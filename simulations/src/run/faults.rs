@@ -9,19 +9,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use triggers_store::kv::simulated::SimulatedOptions;
 
-/// The action that ends a fault.
+/// The fault that ends.
 pub(super) enum Recovery {
-    /// Restores the link from one host to another.
+    /// The link from one host to another is cut.
     Link(HostId, HostId),
-    /// Resets the latency of the network.
     Latency,
-    /// Stops the faults of messages between nodes.
     PeerMessages,
-    /// Removes a fault from the options of the store.
-    Store(fn(&mut SimulatedOptions)),
-    /// Ends an outage of the store.
+    Conflicts,
+    Unknown,
+    Stalls,
     Outage,
-    /// Makes a tenant's first receiver healthy.
+    /// The first receiver of this tenant is not healthy.
     Receiver(usize),
 }
 
@@ -41,11 +39,9 @@ impl Simulation<'_> {
             Recovery::Link(from, to) => self.world.network.set_cut(from, to, false),
             Recovery::Latency => self.world.network.set_steps_max(2),
             Recovery::PeerMessages => self.world.peers.set_faults(MessageFaults::default()),
-            Recovery::Store(remove) => {
-                let mut options = self.world.engine.options();
-                remove(&mut options);
-                self.world.engine.set_options(options);
-            }
+            Recovery::Conflicts => self.change_store(|options| options.conflict_per_mille = 0),
+            Recovery::Unknown => self.change_store(|options| set_unknown(options, 0, 0, 0)),
+            Recovery::Stalls => self.change_store(|options| options.stall_per_mille = 0),
             Recovery::Outage => {
                 let is_another =
                     self.recoveries.iter().any(|(_, other)| matches!(other, Recovery::Outage));
@@ -106,7 +102,14 @@ impl Simulation<'_> {
             }
             FaultKind::DayPasses {} => self.pass_a_day(),
             FaultKind::Receiver { tenant, behaviour, for_ms } => {
-                self.count(receiver_fault(behaviour));
+                self.count(match behaviour {
+                    Behaviour::Healthy => "receiver healthy",
+                    Behaviour::Failing => "receiver failing",
+                    Behaviour::Silent => "receiver silent",
+                    Behaviour::Slow => "receiver slow",
+                    Behaviour::Flapping => "receiver flapping",
+                    Behaviour::Aborting => "receiver aborting",
+                });
                 self.behaviours.set(tenant, behaviour);
                 self.recover_after(for_ms, Recovery::Receiver(tenant));
             }
@@ -114,23 +117,20 @@ impl Simulation<'_> {
                 self.world.engine.set_outage(true);
                 self.recover_after(for_ms, Recovery::Outage);
             }
-            FaultKind::Conflicts { per_mille, for_ms } => self.begin_store_fault(
-                for_ms,
-                |options| options.conflict_per_mille = per_mille,
-                |options| options.conflict_per_mille = 0,
-            ),
-            FaultKind::Unknown { committed, not_committed, late, for_ms } => {
-                self.begin_store_fault(
-                    for_ms,
-                    |options| set_unknown(options, committed, not_committed, late),
-                    |options| set_unknown(options, 0, 0, 0),
-                );
+            FaultKind::Conflicts { per_mille, for_ms } => {
+                self.change_store(|options| options.conflict_per_mille = per_mille);
+                self.recover_after(for_ms, Recovery::Conflicts);
             }
-            FaultKind::Stalls { per_mille, stall_ms, for_ms } => self.begin_store_fault(
-                for_ms,
-                |options| (options.stall_per_mille, options.stall_ms) = (per_mille, stall_ms),
-                |options| options.stall_per_mille = 0,
-            ),
+            FaultKind::Unknown { committed, not_committed, late, for_ms } => {
+                self.change_store(|options| set_unknown(options, committed, not_committed, late));
+                self.recover_after(for_ms, Recovery::Unknown);
+            }
+            FaultKind::Stalls { per_mille, stall_ms, for_ms } => {
+                self.change_store(|options| {
+                    (options.stall_per_mille, options.stall_ms) = (per_mille, stall_ms);
+                });
+                self.recover_after(for_ms, Recovery::Stalls);
+            }
         }
     }
 
@@ -179,21 +179,15 @@ impl Simulation<'_> {
         }
     }
 
-    fn begin_store_fault(
-        &mut self,
-        for_ms: u64,
-        add: impl FnOnce(&mut SimulatedOptions),
-        remove: fn(&mut SimulatedOptions),
-    ) {
+    fn change_store(&self, change: impl FnOnce(&mut SimulatedOptions)) {
         let mut options = self.world.engine.options();
-        add(&mut options);
+        change(&mut options);
         self.world.engine.set_options(options);
-        self.recover_after(for_ms, Recovery::Store(remove));
     }
 
     /// How often each kind of fault fired; kinds that did not fire are left out.
     pub(super) fn fired(&self) -> BTreeMap<&'static str, u64> {
-        let (store, peers) = (self.world.engine.faults_fired(), self.world.peers.fired());
+        let store = self.world.engine.faults_fired();
         let operations = self.plan.operations.iter();
         let disconnects =
             operations.filter(|operation| operation.disconnects_after_ms.is_some()).count();
@@ -203,6 +197,7 @@ impl Simulation<'_> {
         };
         let skewed = self.plan.skew_ms.iter().filter(|skew| **skew != 0).count();
         let mut fired = self.fired.clone();
+        fired.extend(self.world.peers.fired());
         fired.extend([
             ("conflict", store.conflicts),
             ("unknown, committed", store.unknown_committed),
@@ -211,9 +206,6 @@ impl Simulation<'_> {
             ("late commit dropped", store.late_dropped),
             ("store stall", store.stalls),
             ("store outage", store.outage_rejections),
-            ("message dropped", peers.dropped),
-            ("message duplicated", peers.duplicated),
-            ("message delayed", peers.delayed),
             ("clock skew", skewed as u64),
             ("client gives up", disconnects as u64),
             ("quota full", answered(429)),
@@ -221,17 +213,6 @@ impl Simulation<'_> {
         ]);
         fired.retain(|_, count| *count > 0);
         fired
-    }
-}
-
-fn receiver_fault(behaviour: Behaviour) -> &'static str {
-    match behaviour {
-        Behaviour::Healthy => "receiver healthy",
-        Behaviour::Failing => "receiver failing",
-        Behaviour::Silent => "receiver silent",
-        Behaviour::Slow => "receiver slow",
-        Behaviour::Flapping => "receiver flapping",
-        Behaviour::Aborting => "receiver aborting",
     }
 }
 

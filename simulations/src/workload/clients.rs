@@ -6,7 +6,7 @@
 use super::history::{CallRecord, ClientCall, ClientKnowledge, KeyedEvent, SharedHistory};
 use super::receivers;
 use super::setup::{SecondKey, SimulatedTenant};
-use crate::plan::{Operation, OperationKind, Status};
+use crate::plan::{Operation, OperationKind};
 use crate::trace::{BytesDigest, Trace};
 use crate::world::HostId;
 use crate::world::http::{self, HttpAnswer};
@@ -19,14 +19,13 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use triggers_protocol::EventStatus;
 
 /// Time that a client waits for an answer: longer than any request may take.
 const CALL_TIME_MAX: Duration = Duration::from_millis(5_500);
-/// Upper bound on the pages of one walk.
 const PAGES_MAX: usize = 200;
 /// Pause between two tries of the same request.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// Upper bound on the tries to subscribe a receiver.
 const SUBSCRIBE_TRIES_MAX: usize = 40;
 /// Time after which all nodes must reject a revoked key.
 const REVOKED_AFTER: Duration = Duration::from_millis(1_050);
@@ -90,7 +89,6 @@ impl Clients {
         }
     }
 
-    /// Runs one operation at its time.
     pub async fn run_operation(self, operation: Operation) {
         sleep(Duration::from_millis(operation.at_ms).saturating_sub(self.0.base.elapsed())).await;
         let call_time_max = operation.disconnects_after_ms.map(Duration::from_millis);
@@ -102,11 +100,7 @@ impl Clients {
             _ => {
                 let Some(call) = self.choose_call(&operation) else { return };
                 // Without a key, two requests would rightly make two events of one number.
-                let makes_new_events = matches!(
-                    call,
-                    ClientCall::Send { key: None, .. } | ClientCall::SendBatch { .. }
-                );
-                if operation.is_doubled && !makes_new_events {
+                if operation.is_doubled && !call.has_no_key() {
                     tokio::join!(caller.call(call.clone()), caller.call(call));
                 } else {
                     caller.call(call).await;
@@ -209,7 +203,7 @@ impl Clients {
         let number = FINAL_CHECK_NUMBER + tenant as u64;
         let send = ClientCall::Send { number, key: None, bytes: 1 };
         caller.call_until(send, |status| matches!(status, 201 | 429)).await;
-        for status in Status::ALL {
+        for status in EventStatus::ALL {
             while !caller.walk(status).await {
                 sleep(RETRY_AFTER).await;
             }
@@ -269,14 +263,14 @@ fn route(call: &ClientCall, tenant: usize) -> (&'static str, String, Option<Valu
         ClientCall::AcknowledgeBatch { ids } => {
             post("/v1/events/acknowledge/batch", json!({ "event_ids": ids }))
         }
-        ClientCall::Lease { limit, visibility_seconds } => post(
-            "/v1/inbox/lease",
-            json!({ "limit": limit, "visibility_timeout_seconds": visibility_seconds }),
-        ),
-        ClientCall::Extend { id, token, visibility_seconds } => post(
-            &format!("/v1/events/{id}/lease"),
-            json!({ "lease_token": token, "visibility_timeout_seconds": visibility_seconds }),
-        ),
+        ClientCall::Lease { limit, visibility_seconds: seconds } => {
+            let body = json!({ "limit": limit, "visibility_timeout_seconds": seconds });
+            post("/v1/inbox/lease", body)
+        }
+        ClientCall::Extend { id, token, visibility_seconds: seconds } => {
+            let body = json!({ "lease_token": token, "visibility_timeout_seconds": seconds });
+            post(&format!("/v1/events/{id}/lease"), body)
+        }
         ClientCall::WrongToken { id, action } => {
             let mut body = json!({ "lease_token": "0".repeat(32) });
             if *action == "lease" {
@@ -284,17 +278,16 @@ fn route(call: &ClientCall, tenant: usize) -> (&'static str, String, Option<Valu
             }
             post(&format!("/v1/events/{id}/{action}"), body)
         }
-        ClientCall::Nack { id, token } => post(
-            &format!("/v1/events/{id}/nack"),
-            json!({ "lease_token": token, "retry_after_seconds": 1 }),
-        ),
+        ClientCall::Nack { id, token } => {
+            let body = json!({ "lease_token": token, "retry_after_seconds": 1 });
+            post(&format!("/v1/events/{id}/nack"), body)
+        }
         ClientCall::Delete { id } => ("DELETE", format!("/v1/events/{id}"), None),
         ClientCall::Replay { id } => ("POST", format!("/v1/events/{id}/replay"), None),
         ClientCall::ReplayFailed => post("/v1/inbox/replay", json!({ "status": "failed" })),
         ClientCall::Read { id } => get(&format!("/v1/events/{id}")),
         ClientCall::Page { status, cursor, .. } => {
             let cursor = cursor.as_ref().map(|cursor| format!("&cursor={cursor}"));
-            let status = status.as_str();
             get(&format!("/v1/inbox?status={status}&limit=5{}", cursor.unwrap_or_default()))
         }
         ClientCall::Statistics => get("/v1/stats"),
@@ -309,18 +302,14 @@ fn route(call: &ClientCall, tenant: usize) -> (&'static str, String, Option<Valu
 }
 
 fn http_request(key: &str, method: &str, path: &str, body: Option<Value>) -> Request<Full<Bytes>> {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "triggers")
-        .header("x-api-key", key);
-    let (request, bytes) = match body {
-        Some(body) => {
-            (request.header("content-type", "application/json"), Bytes::from(body.to_string()))
-        }
-        None => (request, Bytes::new()),
-    };
-    request.body(Full::new(bytes)).expect("methods, paths and keys of a plan fit into a request")
+    let bytes = body.as_ref().map(Value::to_string).unwrap_or_default();
+    let mut request = Request::builder().method(method).uri(path);
+    request = request.header("host", "triggers").header("x-api-key", key);
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    let request = request.body(Full::new(Bytes::from(bytes)));
+    request.expect("methods, paths and keys of a plan fit into a request")
 }
 
 /// A client of one tenant that calls one node.
@@ -336,8 +325,9 @@ impl Caller<'_> {
     /// Revokes the second key. A little more than a second later, tries to use it at each node.
     async fn revoke_key(self) {
         let Some(SecondKey { key, id }) = self.second_key() else { return };
-        let at_each_node =
-            || (0..self.clients.0.nodes.len()).map(|node| Self { node, ..self.patient() });
+        // These clients do not disconnect early.
+        let at_node = |node| self.clients.caller(self.tenant, node, CALL_TIME_MAX);
+        let at_each_node = || (0..self.clients.0.nodes.len()).map(at_node);
         // Every node has the key in its cache before.
         for caller in at_each_node() {
             caller.call_with_key(&key, ClientCall::Statistics).await;
@@ -368,18 +358,9 @@ impl Caller<'_> {
         self.clients.0.tenants[self.tenant].second.clone()
     }
 
-    /// The same client, but one that does not disconnect early.
-    fn patient(self) -> Self {
-        Self { call_time_max: CALL_TIME_MAX, ..self }
-    }
-
     /// Reads all pages of a status. Returns whether it reached the last one.
-    async fn walk(self, status: Status) -> bool {
-        let walk = {
-            let mut history = self.clients.0.history.lock();
-            history.walks += 1;
-            history.walks
-        };
+    async fn walk(self, status: EventStatus) -> bool {
+        let walk = self.clients.0.history.lock().next_walk();
         let mut cursor = None;
         for _ in 0..PAGES_MAX {
             let record = self.call(ClientCall::Page { status, walk, cursor }).await;
@@ -410,9 +391,7 @@ impl Caller<'_> {
         let node = self.node % nodes.len();
         let (method, path, body) = route(&call, self.tenant);
         let mut request = http_request(key, method, &path, body);
-        if let ClientCall::Send { key: Some(key), .. } | ClientCall::SendOther { key, .. } = &call
-            && let Ok(value) = key.parse()
-        {
+        if let Some(Ok(value)) = call.key_and_number().map(|(key, _)| key.parse()) {
             request.headers_mut().insert("idempotency-key", value);
         }
         let index = history.lock().begin(base.elapsed(), self.tenant, node, call);

@@ -1,17 +1,16 @@
 //! The history that clients and webhook receivers record: every operation with its times and its
 //! answer, in the order in which they began.
 
-use crate::plan::Status;
 use crate::world::http::HttpAnswer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use triggers_protocol::EventStatus;
 
 /// A request, with everything that the client chose when it sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "`OperationKind` describes the operations")]
 pub enum ClientCall {
     Send { number: u64, key: Option<String>, bytes: usize },
     SendOther { number: u64, key: String },
@@ -26,7 +25,7 @@ pub enum ClientCall {
     Replay { id: String },
     ReplayFailed,
     Read { id: String },
-    Page { status: Status, walk: u64, cursor: Option<String> },
+    Page { status: EventStatus, walk: u64, cursor: Option<String> },
     Statistics,
     ListKeys,
     RevokeKey { id: String },
@@ -35,24 +34,36 @@ pub enum ClientCall {
     ListSubscriptions,
 }
 
+impl ClientCall {
+    /// Whether the request sends events without an idempotency key.
+    pub fn has_no_key(&self) -> bool {
+        matches!(self, Self::Send { key: None, .. } | Self::SendBatch { .. })
+    }
+
+    /// The idempotency key and the event number of a request that has a key.
+    pub fn key_and_number(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Send { key: Some(key), number, .. } | Self::SendOther { key, number } => {
+                Some((key, *number))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A request and its answer. A request without an answer may or may not have taken effect.
 #[derive(Debug, Clone)]
 pub struct CallRecord {
-    /// Simulated time at which the client sent the request.
     pub begin: Duration,
     /// Time at which the client had the answer or gave up; [`Duration::MAX`] until then.
     pub end: Duration,
-    /// The tenant that the client belongs to.
     pub tenant: usize,
-    /// The node that the client called.
     pub node: usize,
-    /// The request.
     pub call: ClientCall,
     /// HTTP status of the answer; none without a complete answer.
     pub status: Option<u16>,
     /// The answer says that it repeats an earlier one.
     pub is_replayed: bool,
-    /// Body of the answer, if it is JSON.
     pub body: Value,
 }
 
@@ -62,7 +73,6 @@ impl CallRecord {
         self.status.is_none_or(|status| status >= 500 || status == 408)
     }
 
-    /// Whether the answer says that the request succeeded.
     pub fn is_done(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
@@ -83,17 +93,14 @@ impl CallRecord {
         self.begin < end && self.end > begin
     }
 
-    /// The id of the event in the answer.
     pub fn event_id(&self) -> Option<&str> {
         self.body["event_id"].as_str()
     }
 
-    /// The events that the answer lists.
     pub fn events(&self) -> &[Value] {
         self.body["events"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// The results of a batch.
     pub fn results(&self) -> &[Value] {
         self.body["results"].as_array().map_or(&[], Vec::as_slice)
     }
@@ -101,29 +108,16 @@ impl CallRecord {
 
 impl fmt::Display for CallRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let begin = self.begin.as_millis();
-        let end = if self.end == Duration::MAX {
-            String::new()
-        } else {
-            self.end.as_millis().to_string()
-        };
-        write!(
-            f,
-            "{begin:>6}-{end:<6} t-{} at node {}: {:?} -> ",
-            self.tenant,
-            self.node + 1,
-            self.call
-        )?;
-        match self.status {
-            Some(status) => write!(f, "{status}")?,
-            None => f.write_str("no answer")?,
-        }
-        match &self.body["error"]["code"] {
-            Value::String(code) => write!(f, " {code}: {}", self.body["error"]["message"]),
-            _ => match self.event_id() {
-                Some(id) => write!(f, " {id} {}", self.body["status"]),
-                None => Ok(()),
-            },
+        let Self { begin, end, tenant, node, call, status, body, .. } = self;
+        let has_ended = *end != Duration::MAX;
+        let end = if has_ended { end.as_millis().to_string() } else { String::new() };
+        let status = status.map_or("no answer".to_owned(), |status| status.to_string());
+        let (begin, node) = (begin.as_millis(), node + 1);
+        write!(f, "{begin:>6}-{end:<6} t-{tenant} at node {node}: {call:?} -> {status}")?;
+        match (body["error"]["code"].as_str(), self.event_id()) {
+            (Some(code), _) => write!(f, " {code}: {}", body["error"]["message"]),
+            (None, Some(id)) => write!(f, " {id} {}", body["status"]),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -131,15 +125,11 @@ impl fmt::Display for CallRecord {
 /// A webhook that a receiver got.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Simulated time at which the webhook arrived.
     pub at: Duration,
-    /// The tenant that the webhook belongs to.
     pub tenant: usize,
-    /// Number of the tenant's receiver.
     pub receiver: usize,
     /// The subscription: the number of the client's try that created it.
     pub subscription: usize,
-    /// Id of the event.
     pub id: String,
     /// HTTP status of the receiver's answer, if it gave one.
     pub answered: Option<u16>,
@@ -148,7 +138,6 @@ pub struct Received {
 /// What a client knows about its tenant.
 #[derive(Debug, Default)]
 pub struct ClientKnowledge {
-    /// Ids of accepted events.
     pub ids: Vec<String>,
     /// Event ids and tokens of granted leases.
     pub leases: Vec<(String, String)>,
@@ -159,9 +148,7 @@ pub struct ClientKnowledge {
 /// An event that a client sent with an idempotency key.
 #[derive(Debug, Clone)]
 pub struct KeyedEvent {
-    /// Number of the event.
     pub number: u64,
-    /// The idempotency key.
     pub key: String,
     /// Length of the padding in the payload.
     pub bytes: usize,
@@ -178,20 +165,24 @@ pub struct History {
     pub calls: Vec<CallRecord>,
     /// Webhooks, in the order in which they arrived.
     pub received: Vec<Received>,
-    /// What clients know, by tenant.
     pub known: BTreeMap<usize, ClientKnowledge>,
     /// Number of walks so far.
-    pub walks: u64,
+    walks: u64,
 }
 
 impl SharedHistory {
-    /// Locks the history.
     pub fn lock(&self) -> MutexGuard<'_, History> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl History {
+    /// Counts a walk, and returns its number.
+    pub fn next_walk(&mut self) -> u64 {
+        self.walks += 1;
+        self.walks
+    }
+
     /// Records that a request begins, and returns its index.
     pub fn begin(
         &mut self,
@@ -200,16 +191,8 @@ impl History {
         node: usize,
         call: ClientCall,
     ) -> usize {
-        self.calls.push(CallRecord {
-            begin,
-            end: Duration::MAX,
-            tenant,
-            node,
-            call,
-            status: None,
-            is_replayed: false,
-            body: Value::Null,
-        });
+        let (end, status, is_replayed, body) = (Duration::MAX, None, false, Value::Null);
+        self.calls.push(CallRecord { begin, end, tenant, node, call, status, is_replayed, body });
         self.calls.len() - 1
     }
 

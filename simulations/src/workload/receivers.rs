@@ -26,7 +26,6 @@ const SLOW: Duration = Duration::from_millis(700);
 /// Receivers per tenant. Faults change the first one; the others stay healthy.
 pub const EACH: usize = 2;
 
-/// The port of a receiver.
 pub fn port(tenant: usize, receiver: usize) -> u16 {
     PORT + u16::try_from((tenant * EACH + receiver) % 20_000).unwrap_or(0)
 }
@@ -36,7 +35,6 @@ pub fn port(tenant: usize, receiver: usize) -> u16 {
 pub struct Behaviours(Arc<Mutex<BTreeMap<usize, Behaviour>>>);
 
 impl Behaviours {
-    /// Sets the behaviour of a tenant's first receiver.
     pub fn set(&self, tenant: usize, behaviour: Behaviour) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant, behaviour);
     }
@@ -47,18 +45,13 @@ impl Behaviours {
     }
 }
 
-/// A webhook receiver.
 #[derive(Clone)]
 pub struct Receiver {
-    /// The tenant that the receiver belongs to.
     pub tenant: usize,
     /// Number among the tenant's receivers, from 0.
     pub number: usize,
-    /// Behaviours of all receivers.
     pub behaviours: Behaviours,
-    /// History that webhooks are recorded in.
     pub history: SharedHistory,
-    /// Trace of the run.
     pub trace: Trace,
     /// Start of the run on the clock of the receivers' host.
     pub base: Instant,
@@ -98,19 +91,14 @@ impl Receiver {
         };
         let (at, tenant, number) = (self.base.elapsed(), self.tenant, self.number);
         let id = event["event_id"].as_str().unwrap_or_default();
-        self.history.lock().received.push(Received {
-            at,
-            tenant,
-            receiver: number,
-            subscription,
-            id: id.to_owned(),
-            answered,
-        });
         self.trace.note(
             at,
             "receiver",
             format_args!("t-{tenant}, {number}, gets {id} and is {behaviour:?}"),
         );
+        let (receiver, id) = (number, id.to_owned());
+        let webhook = Received { at, tenant, receiver, subscription, id, answered };
+        self.history.lock().received.push(webhook);
         match behaviour {
             Behaviour::Slow => tokio::time::sleep(SLOW).await,
             Behaviour::Silent => std::future::pending().await,

@@ -17,6 +17,7 @@ use triggers_store::tables::rows::{KeyRow, TenantRow};
 
 /// Tenants written in one transaction.
 const TENANTS_PER_TRANSACTION: usize = 200;
+const REVOCATION: OperationKind = OperationKind::RevokeKey {};
 const RATE_LIMIT_PER_MINUTE: u32 = 10_000_000;
 /// Seconds between the attempts to send a webhook.
 pub const RETRY_DELAYS_SECONDS: [u32; 3] = [1, 1, 2];
@@ -24,27 +25,18 @@ pub const RETRY_DELAYS_SECONDS: [u32; 3] = [1, 1, 2];
 /// A tenant and its API keys, as its clients know them.
 #[derive(Debug, Clone)]
 pub struct SimulatedTenant {
-    /// Id of the tenant.
-    pub id: TenantId,
-    /// API key that clients use.
     pub key: String,
     /// Second API key, if the plan revokes one.
     pub second: Option<SecondKey>,
 }
 
-/// An API key that the plan revokes.
 #[derive(Debug, Clone)]
 pub struct SecondKey {
-    /// The key as clients send it.
     pub key: String,
-    /// Id of the key in the API.
     pub id: String,
 }
 
 /// Writes the tenants of a plan.
-///
-/// # Errors
-/// If a transaction fails.
 pub fn tenants(plan: &Plan, engine: &SimulatedEngine) -> Result<Vec<SimulatedTenant>, String> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
@@ -55,10 +47,7 @@ pub fn tenants(plan: &Plan, engine: &SimulatedEngine) -> Result<Vec<SimulatedTen
 }
 
 async fn write(plan: &Plan, store: &Store) -> Result<Vec<SimulatedTenant>, TableError> {
-    let has_second = plan
-        .operations
-        .iter()
-        .any(|operation| matches!(operation.kind, OperationKind::RevokeKey {}));
+    let has_second = plan.operations.iter().any(|operation| operation.kind == REVOCATION);
     let has_expiry = plan.has_expiry();
     let mut tenants = Vec::with_capacity(plan.tenants);
     let numbers: Vec<usize> = (0..plan.tenants).collect();
@@ -76,7 +65,7 @@ async fn write(plan: &Plan, store: &Store) -> Result<Vec<SimulatedTenant>, Table
                 SecondKey { key, id }
             });
             rows.push((tenant(&id, plan, has_expiry, store.environment()), keys));
-            tenants.push(SimulatedTenant { id, key, second });
+            tenants.push(SimulatedTenant { key, second });
         }
         let run = Run::idempotent(Instant::now() + Duration::from_secs(60));
         let rows = &rows;
@@ -115,15 +104,9 @@ fn tenant(id: &TenantId, plan: &Plan, has_expiry: bool, environment: &Environmen
 fn key(tenant: &TenantId, environment: &Environment) -> (String, KeyRow) {
     let key = ApiKey::generate(KeyKind::Test, environment);
     let now = environment.now();
-    let scopes: Scopes = [
-        Scope::EventsWrite,
-        Scope::InboxRead,
-        Scope::InboxAck,
-        Scope::SubscriptionsManage,
-        Scope::KeysManage,
-    ]
-    .into_iter()
-    .collect();
+    use Scope::{EventsWrite, InboxAck, InboxRead, KeysManage, SubscriptionsManage};
+    let scopes: Scopes =
+        [EventsWrite, InboxRead, InboxAck, SubscriptionsManage, KeysManage].into_iter().collect();
     let row = KeyRow {
         id: EventId::mint(EventId::ZERO, now, environment.bytes()).to_bytes(),
         hash: key.hash(),

@@ -5,11 +5,9 @@ use super::network::{Network, SimStream};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Request, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,58 +17,25 @@ use tokio::time::timeout;
 use tower::Service;
 use triggers_node::webhook::TcpConnector;
 
-/// A simulated connection in the form that the HTTP client library needs.
-pub struct HttpStream(TokioIo<SimStream>);
-
-impl Connection for HttpStream {
+impl Connection for SimStream {
     fn connected(&self) -> Connected {
         Connected::new()
-    }
-}
-
-impl Read for HttpStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl Write for HttpStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
 /// Opens connections for the webhooks of a host.
 #[derive(Clone)]
 pub struct SimTcp {
-    /// Network to connect over.
     pub network: Network,
-    /// Host that the connections come from.
     pub host: HostId,
 }
 
 impl TcpConnector for SimTcp {}
 
 impl Service<Uri> for SimTcp {
-    type Response = HttpStream;
+    type Response = TokioIo<SimStream>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<HttpStream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -83,7 +48,7 @@ impl Service<Uri> for SimTcp {
             let ip =
                 ip.ok_or_else(|| io::Error::other("a simulation connects to IP addresses only"))?;
             let to = SocketAddr::new(ip, uri.port_u16().unwrap_or(80));
-            Ok(HttpStream(TokioIo::new(network.connect(host, to).await?)))
+            network.connect(host, to).await.map(TokioIo::new)
         })
     }
 }
@@ -91,11 +56,9 @@ impl Service<Uri> for SimTcp {
 /// A complete HTTP answer.
 #[derive(Debug, Clone)]
 pub struct HttpAnswer {
-    /// HTTP status code.
     pub status: u16,
     /// The answer has the header `Idempotent-Replayed`.
     pub is_replayed: bool,
-    /// Body of the answer.
     pub body: Bytes,
 }
 

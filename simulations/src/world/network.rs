@@ -77,14 +77,12 @@ struct Endpoint {
     last_due: Duration,
 }
 
-#[derive(Clone)]
 struct Packet {
     connection: u64,
     to: usize,
     kind: Segment,
 }
 
-#[derive(Clone)]
 enum Segment {
     Open,
     Opened,
@@ -93,7 +91,6 @@ enum Segment {
     Reset,
 }
 
-/// The address of a port of a host.
 pub fn address_of(host: HostId, port: u16) -> SocketAddr {
     let last = u8::try_from(host.0 + 1).unwrap_or(u8::MAX);
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port)
@@ -131,7 +128,6 @@ impl Network {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that a process began on a host.
     pub fn process_began(&self, host: HostId, boot: u32) {
         let mut inner = self.lock();
         inner.running.insert(host, boot);
@@ -147,36 +143,29 @@ impl Network {
             inner.silent.insert(host);
         }
         let ids: Vec<u64> = inner.connections.keys().copied().collect();
-        for id in ids {
-            for side in 0..2 {
-                let is_own =
-                    inner.connections.get(&id).is_some_and(|sides| sides[side].host == host);
-                if is_own && !is_power_lost {
-                    inner.send(id, 1 - side, Segment::Reset);
-                }
-                if let Some(sides) = inner.connections.get_mut(&id).filter(|_| is_own) {
-                    sides[side].is_open = false;
-                }
+        for (id, side) in ids.into_iter().flat_map(|id| [(id, 0), (id, 1)]) {
+            let Some(own) = inner.side(id, side).ok().filter(|own| own.host == host) else {
+                continue;
+            };
+            own.is_open = false;
+            if !is_power_lost {
+                inner.send(id, 1 - side, Segment::Reset);
             }
         }
     }
 
-    /// Sets the upper bound on the steps that a packet takes.
     pub fn set_steps_max(&self, steps_max: u64) {
         self.lock().steps_max = steps_max;
     }
 
-    /// Cuts or restores the link from one host to another.
     pub fn set_cut(&self, from: HostId, to: HostId, is_cut: bool) {
         let mut inner = self.lock();
-        if is_cut {
-            inner.cuts.insert((from, to));
-        } else {
-            inner.cuts.remove(&(from, to));
-        }
+        match is_cut {
+            true => inner.cuts.insert((from, to)),
+            false => inner.cuts.remove(&(from, to)),
+        };
     }
 
-    /// Whether the link from one host to another is cut.
     pub fn is_cut(&self, from: HostId, to: HostId) -> bool {
         self.lock().cuts.contains(&(from, to))
     }
@@ -186,12 +175,10 @@ impl Network {
         self.lock().running.get(&host).copied()
     }
 
-    /// Draws the latency of a message.
     pub fn latency(&self) -> Duration {
         self.lock().draw_latency()
     }
 
-    /// Delivers the packets that are due.
     pub fn deliver(&self, now: Duration) {
         let mut inner = self.lock();
         inner.now = now;
@@ -204,21 +191,16 @@ impl Network {
         }
     }
 
-    /// Listens on a port of a host.
     pub fn listen(&self, host: HostId, port: u16) -> SimListener {
         let address = address_of(host, port);
-        let mut inner = self.lock();
-        let boot = inner.running.get(&host).copied().unwrap_or_default();
-        inner
-            .listeners
-            .insert(address, ListenQueue { host, boot, accepted: VecDeque::new(), waker: None });
+        let boot = self.boot(host).unwrap_or_default();
+        let queue = ListenQueue { host, boot, accepted: VecDeque::new(), waker: None };
+        self.lock().listeners.insert(address, queue);
         SimListener { network: self.clone(), address, boot }
     }
 
-    /// Opens a connection.
-    ///
-    /// # Errors
-    /// If no process listens there. It may never return: callers set their own deadline.
+    /// Opens a connection. Fails if no process listens there, and may never return: callers set
+    /// their own deadline.
     pub async fn connect(&self, from: HostId, to: SocketAddr) -> io::Result<SimStream> {
         let stream = self.lock().open(from, to);
         let stream = SimStream { network: self.clone(), connection: stream, side: 0 };
@@ -276,13 +258,16 @@ impl NetworkState {
 
     /// Sends a packet to one end of a connection.
     fn send(&mut self, connection: u64, to: usize, kind: Segment) {
-        let latency = self.draw_latency();
-        let now = self.now;
+        let earliest = self.now + self.draw_latency();
         let Ok(side) = self.side(connection, to) else { return };
-        side.last_due = side.last_due.max(now + latency);
+        side.last_due = side.last_due.max(earliest);
         let due = side.last_due;
+        self.queue(due, Packet { connection, to, kind });
+    }
+
+    fn queue(&mut self, due: Duration, packet: Packet) {
         self.last_packet += 1;
-        self.packets.insert((due, self.last_packet), Packet { connection, to, kind });
+        self.packets.insert((due, self.last_packet), packet);
     }
 
     fn arrive(&mut self, packet: Packet) {
@@ -292,8 +277,7 @@ impl NetworkState {
         if self.cuts.contains(&(from, host)) {
             // Later packets are due even later, so the order stays.
             let due = self.now + RETRANSMIT;
-            self.last_packet += 1;
-            self.packets.insert((due, self.last_packet), Packet { connection, to, kind });
+            self.queue(due, Packet { connection, to, kind });
             if let Ok(side) = self.side(connection, to) {
                 side.last_due = side.last_due.max(due);
             }
@@ -310,12 +294,9 @@ impl NetworkState {
             _ => {}
         }
         if let Segment::Data(bytes) = &kind {
-            let address = sides[to].address;
-            self.trace.note(
-                self.now,
-                "network",
-                format_args!("{connection} to {address}: {}", BytesDigest(bytes)),
-            );
+            let (address, digest) = (sides[to].address, BytesDigest(bytes));
+            let text = format_args!("{connection} to {address}: {digest}");
+            self.trace.note(self.now, "network", text);
         }
         let Ok(side) = self.side(connection, to) else { return };
         match kind {
@@ -324,12 +305,10 @@ impl NetworkState {
             Segment::Data(bytes) => side.inbox.push_back(bytes),
             Segment::End => side.is_ended = true,
             Segment::Reset => {
-                let kind = if side.is_open {
-                    io::ErrorKind::ConnectionReset
-                } else {
-                    io::ErrorKind::ConnectionRefused
-                };
-                side.failure = Some(kind);
+                side.failure = Some(match side.is_open {
+                    true => io::ErrorKind::ConnectionReset,
+                    false => io::ErrorKind::ConnectionRefused,
+                });
                 side.writer.take().into_iter().for_each(Waker::wake);
             }
         }

@@ -7,7 +7,7 @@
 
 use super::HostId;
 use super::http::SimTcp;
-use super::network::{Network, address_of};
+use super::network::address_of;
 use super::peers::PeerNetwork;
 use crate::determinism::EPOCH_MS;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -16,9 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use triggers_actors::ClusterOptions;
-use triggers_actors::Joining;
-use triggers_actors::NodePeerService;
+use triggers_actors::{ClusterOptions, Joining, NodePeerService};
 use triggers_cluster_config::NodeOptions;
 use triggers_node::run::{Assembly, Public, peer};
 use triggers_node::webhook::{HttpSender, TargetPolicy};
@@ -30,44 +28,23 @@ use triggers_store::kv::simulated::{SimulatedEngine, Stream};
 /// The port of every node.
 pub const PORT: u16 = 8080;
 
-/// The parts that a node is assembled from.
-pub struct NodeParts {
-    /// Host that the process runs on.
-    pub host: HostId,
-    /// The node's name.
-    pub name: String,
-    /// Options of the node.
-    pub options: NodeOptions,
-    /// Store that all nodes share.
-    pub engine: SimulatedEngine,
-    /// Clocks and random source.
-    pub environment: Environment,
-    /// Network to clients and webhook receivers.
-    pub network: Network,
-    /// Links to the other nodes.
-    pub peers: PeerNetwork,
-    /// Becomes true when the node is asked to stop, as by SIGTERM.
-    pub stop: watch::Receiver<bool>,
-}
-
-/// Runs a node until it is asked to stop.
-///
-/// # Errors
-/// The reason for which the node gave up.
-pub async fn run(parts: NodeParts) -> Result<(), String> {
-    let NodeParts { host, name, mut options, engine, environment, network, peers, stop } = parts;
-    options.node.name.clone_from(&name);
+/// Runs a node until it is asked to stop: `stop` becomes true, as by SIGTERM.
+pub async fn run(
+    host: HostId,
+    options: NodeOptions,
+    engine: SimulatedEngine,
+    environment: Environment,
+    peers: PeerNetwork,
+    stop: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let (name, network) = (options.node.name.clone(), peers.network.clone());
     let peer = peer(&name, &environment);
     let store = Store::new(Arc::new(engine.named(&peer)), environment.clone());
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let policy =
-        Arc::new(TargetPolicy::from_options(&options.delivery).map_err(|error| text(&error))?);
+    let policy = Arc::new(TargetPolicy::from_options(&options.delivery).map_err(text)?);
     let tcp = SimTcp { network: network.clone(), host };
-    let sender = HttpSender::over(&options.delivery, environment, tcp, policy)
-        .map_err(|error| text(&error))?;
-    let settings = triggers_actors::settings(&store, options.node.partitions)
-        .await
-        .map_err(|error| text(&error))?;
+    let sender = HttpSender::over(&options.delivery, environment, tcp, policy).map_err(text)?;
+    let settings = triggers_actors::settings(&store, options.node.partitions).await;
+    let settings = settings.map_err(text)?;
     let service = NodePeerService::default();
     let transport = Arc::new(peers.join(host, &peer, Arc::new(service.clone())));
     let address = address_of(host, PORT);
@@ -86,7 +63,7 @@ pub async fn run(parts: NodeParts) -> Result<(), String> {
         peers: service,
     };
     let assembly = Assembly::start(options, store, sender, peer, Some((settings, joining)));
-    let assembly = assembly.await.map_err(|error| text(&error))?;
+    let assembly = assembly.await.map_err(text)?;
     let listener = network.listen(host, PORT);
     let was_asked = AtomicBool::new(false);
     let stop_requested = || {
@@ -100,7 +77,11 @@ pub async fn run(parts: NodeParts) -> Result<(), String> {
         }
     };
     let public = Public { listener, tls: None, runtime: Handle::current() };
-    assembly.serve(public, None, stop_requested).await.map_err(|error| text(&error))
+    assembly.serve(public, None, stop_requested).await.map_err(text)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 struct HostClock {
@@ -136,8 +117,7 @@ impl Random for HostRandom {
 }
 
 /// The clocks and random source of a process that begins at `started`. The wall clock moves in
-/// steps of `clock_step_ms`. The first use must be in the
-/// process's runtime.
+/// steps of `clock_step_ms`. The first use must be in the process's runtime.
 pub fn environment(
     started: Duration,
     skew_ms: Arc<AtomicI64>,

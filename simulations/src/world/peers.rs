@@ -37,47 +37,32 @@ pub struct MessageFaults {
     pub delayed: u32,
 }
 
-/// How often each fault fired.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MessageFaultsFired {
-    /// Number of messages lost.
-    pub dropped: u64,
-    /// Number of messages delivered twice.
-    pub duplicated: u64,
-    /// Number of messages delayed.
-    pub delayed: u64,
-}
-
 /// The links of all nodes; cheap to clone.
 #[derive(Clone)]
 pub struct PeerNetwork {
-    network: Network,
+    pub network: Network,
     inner: Arc<Mutex<PeerNetworkState>>,
 }
 
 struct PeerNetworkState {
     now: Duration,
     faults: MessageFaults,
-    fired: MessageFaultsFired,
-    streams: FaultStreams,
+    /// How often each fault fired.
+    fired: BTreeMap<&'static str, u64>,
+    dropped: Stream,
+    duplicated: Stream,
+    delayed: Stream,
+    delay_ms: Stream,
     trace: Trace,
     peers: BTreeMap<String, Peer>,
     messages: BTreeMap<(Duration, u64), Message>,
     calls: BTreeMap<u64, Call>,
     last: u64,
-    /// Suspended hosts.
     frozen: BTreeSet<HostId>,
     /// Time since which a pair of hosts cannot communicate.
     silent: BTreeMap<HostPair, Duration>,
     /// Time until which the link of a pair of hosts is down.
     broken: BTreeMap<HostPair, Duration>,
-}
-
-struct FaultStreams {
-    dropped: Stream,
-    duplicated: Stream,
-    delayed: Stream,
-    delay_ms: Stream,
 }
 
 /// The two ends of a link.
@@ -120,20 +105,29 @@ struct Message {
     is_reply: bool,
 }
 
+impl PeerNetworkState {
+    fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn queue(&mut self, due: Duration, message: Message) {
+        let number = self.next_number();
+        self.messages.insert((due, number), message);
+    }
+}
+
 impl PeerNetwork {
     /// Creates the links over a network, whose latency and cuts they share.
     pub fn new(seed: u64, network: Network, trace: Trace) -> Self {
-        let streams = FaultStreams {
+        let inner = PeerNetworkState {
+            now: Duration::ZERO,
+            faults: MessageFaults::default(),
+            fired: BTreeMap::new(),
             dropped: Stream::new(seed, 111),
             duplicated: Stream::new(seed, 112),
             delayed: Stream::new(seed, 113),
             delay_ms: Stream::new(seed, 114),
-        };
-        let inner = PeerNetworkState {
-            now: Duration::ZERO,
-            faults: MessageFaults::default(),
-            fired: MessageFaultsFired::default(),
-            streams,
             trace,
             peers: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -150,14 +144,13 @@ impl PeerNetwork {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the faults of messages from now on.
     pub fn set_faults(&self, faults: MessageFaults) {
         self.lock().faults = faults;
     }
 
     /// How often each kind of fault fired.
-    pub fn fired(&self) -> MessageFaultsFired {
-        self.lock().fired
+    pub fn fired(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().fired.clone()
     }
 
     /// Adds a node that others call as `peer`. Its service runs in the current runtime.
@@ -165,29 +158,22 @@ impl PeerNetwork {
         let boot = self.network.boot(host).unwrap_or_default();
         let node = Peer { host, boot, service, runtime: Handle::current() };
         self.lock().peers.insert(peer.to_owned(), node);
-        SimTransport {
-            peers: self.clone(),
-            host,
-            peer: peer.to_owned(),
-            known_peers: Mutex::default(),
-        }
+        let (peers, peer) = (self.clone(), peer.to_owned());
+        SimTransport { peers, host, peer, known_peers: Mutex::default() }
     }
 
-    /// Removes the node of a process that ended.
     pub fn process_ended(&self, host: HostId) {
         let mut inner = self.lock();
         inner.peers.retain(|_, peer| peer.host != host);
         inner.calls.retain(|_, call| !call.pair.contains(host));
     }
 
-    /// Marks a host as suspended or running.
     pub fn set_frozen(&self, host: HostId, is_frozen: bool) {
         let mut inner = self.lock();
-        if is_frozen {
-            inner.frozen.insert(host);
-        } else {
-            inner.frozen.remove(&host);
-        }
+        match is_frozen {
+            true => inner.frozen.insert(host),
+            false => inner.frozen.remove(&host),
+        };
     }
 
     /// Breaks the links that have been silent for too long.
@@ -213,7 +199,6 @@ impl PeerNetwork {
             || self.network.is_cut(high, low)
     }
 
-    /// Delivers the messages that are due.
     pub fn deliver(&self, now: Duration) {
         self.break_silent_links(now);
         loop {
@@ -240,11 +225,9 @@ impl PeerNetwork {
         }
         let kind = if message.is_reply { "reply" } else { "call" };
         let Message { from, to, call, body, is_reply, .. } = message;
-        inner.trace.note(
-            now,
-            "peers",
-            format_args!("{kind} {call} {} to {to}: {}", from, BytesDigest(&body)),
-        );
+        let digest = BytesDigest(&body);
+        let text = format_args!("{kind} {call} {from} to {to}: {digest}");
+        inner.trace.note(now, "peers", text);
         if is_reply {
             if let Some(call) = inner.calls.remove(&call) {
                 // The caller may have given up.
@@ -256,10 +239,9 @@ impl PeerNetwork {
         let peers = self.clone();
         runtime.spawn(async move {
             let reply = service.serve(from.clone(), body).await;
-            peers.send(
-                Message { from_host: host, from: to, to: from, call, body: reply, is_reply: true },
-                false,
-            );
+            let reply =
+                Message { from_host: host, from: to, to: from, call, body: reply, is_reply: true };
+            peers.send(reply, false);
         });
     }
 
@@ -268,41 +250,32 @@ impl PeerNetwork {
         let mut inner = self.lock();
         let MessageFaults { dropped, duplicated, delayed } = inner.faults;
         // Every message draws from all streams, so that one kind of fault does not shift another.
-        let is_dropped = inner.streams.dropped.hit(dropped);
-        let is_duplicated = inner.streams.duplicated.hit(duplicated) && is_repeatable;
-        let is_delayed = inner.streams.delayed.hit(delayed);
-        let delay = Duration::from_millis(inner.streams.delay_ms.below(200));
+        let is_dropped = inner.dropped.hit(dropped);
+        let is_duplicated = inner.duplicated.hit(duplicated) && is_repeatable;
+        let is_delayed = inner.delayed.hit(delayed);
+        let delay = Duration::from_millis(inner.delay_ms.below(200));
         if is_dropped {
-            inner.fired.dropped += 1;
-            let pair = inner.calls.get(&message.call).map(|call| call.pair);
-            if let Some(pair) = pair {
+            *inner.fired.entry("message dropped").or_default() += 1;
+            if let Some(pair) = inner.calls.get(&message.call).map(|call| call.pair) {
+                let PeerNetworkState { calls, messages, .. } = &mut *inner;
+                let is_broken = |call: &Call| call.pair == pair;
+                messages.retain(|_, message| !calls.get(&message.call).is_some_and(is_broken));
+                calls.retain(|_, call| !is_broken(call));
                 let back = inner.now + LINK_BACK_AFTER;
                 inner.broken.insert(pair, back);
-                let broken: Vec<u64> = inner
-                    .calls
-                    .iter()
-                    .filter(|(_, call)| call.pair == pair)
-                    .map(|(number, _)| *number)
-                    .collect();
-                inner.messages.retain(|_, message| !broken.contains(&message.call));
-                inner.calls.retain(|_, call| call.pair != pair);
             }
             return;
         }
         let mut due = inner.now + latency;
         if is_delayed {
-            inner.fired.delayed += 1;
+            *inner.fired.entry("message delayed").or_default() += 1;
             due += delay;
         }
         if is_duplicated {
-            inner.fired.duplicated += 1;
-            inner.last += 1;
-            let key = (due + latency, inner.last);
-            inner.messages.insert(key, message.clone());
+            *inner.fired.entry("message duplicated").or_default() += 1;
+            inner.queue(due + latency, message.clone());
         }
-        inner.last += 1;
-        let key = (due, inner.last);
-        inner.messages.insert(key, message);
+        inner.queue(due, message);
     }
 
     /// Whether the link is up: its other end runs, and it was not silent for too long.
@@ -364,8 +337,7 @@ impl PeerTransport for SimTransport {
             let (caller, reply) = oneshot::channel();
             let call = {
                 let mut inner = self.peers.lock();
-                inner.last += 1;
-                let call = inner.last;
+                let call = inner.next_number();
                 inner.calls.insert(call, Call { pair: HostPair::new(self.host, host), caller });
                 call
             };
@@ -380,10 +352,7 @@ impl PeerTransport for SimTransport {
             self.peers.send(sent, is_repeatable);
             let answer = timeout(limit, reply).await;
             self.peers.lock().calls.remove(&call);
-            match answer {
-                Ok(Ok(body)) => Ok(body),
-                _ => Err(PeerError::Unknown),
-            }
+            answer.ok().and_then(Result::ok).ok_or(PeerError::Unknown)
         })
     }
 
@@ -393,9 +362,10 @@ impl PeerTransport for SimTransport {
 
     fn links(&self) -> BTreeMap<String, LinkState> {
         let known_peers = self.known_peers().clone();
-        let state = |peer: &str| {
-            if self.peers.is_linked(self.host, peer) { LinkState::Up } else { LinkState::Down }
+        let state = |peer: String| match self.peers.is_linked(self.host, &peer) {
+            true => (peer, LinkState::Up),
+            false => (peer, LinkState::Down),
         };
-        known_peers.into_iter().map(|peer| (peer.clone(), state(&peer))).collect()
+        known_peers.into_iter().map(state).collect()
     }
 }

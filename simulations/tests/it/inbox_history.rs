@@ -2,6 +2,7 @@
 //! and compares the results with the model. Afterwards compares pages, filters, single events and
 //! counters.
 
+use crate::model::{Expected, InboxModel};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,6 @@ use triggers_protocol::{
     Environment, EventId, EventStatus, EventType, EventTypePattern, PartitionId, TenantId,
     Timestamp,
 };
-use triggers_simulations::model::{Expected, InboxModel};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 use triggers_store::kv::{Run, Store, Transaction};
 use triggers_store::tables::TableError;

@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a failing fixture fails its test")]
 
 mod inbox_history;
+mod model;
 mod program;

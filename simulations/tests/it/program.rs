@@ -56,7 +56,7 @@ fn a_wrong_command_line_is_rejected() {
         #[cfg(not(feature = "planted-bugs"))]
         (&["bugs"], "this build has no bugs to plant"),
         (&["sweep", "--seeds", "5..5"], "must be like 0..1000"),
-        (&["fly"], "unknown command \"fly\""),
+        (&["fly"], "unrecognized subcommand 'fly'"),
     ] {
         let output = sim(Path::new("."), arguments);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -84,8 +84,9 @@ fn a_failing_plan_is_made_smaller() {
     let output = sim(directory.path(), &arguments);
     assert_eq!(output.status.code(), Some(1), "PROGRAM-4: {}", stdout(&output));
     let plan = std::fs::read_to_string(directory.path().join("plan.json")).unwrap();
-    let plan: triggers_simulations::plan::Plan = serde_json::from_str(&plan).unwrap();
-    assert!(plan.faults.is_empty() && plan.operations.len() <= 3, "PROGRAM-4: {}", stdout(&output));
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let length = |list: &str| plan[list].as_array().unwrap().len();
+    assert!(length("faults") == 0 && length("operations") <= 3, "PROGRAM-4: {}", stdout(&output));
     let again = sim(directory.path(), &[&["run", "--plan", "plan.json"][..], &bug].concat());
     assert_eq!(again.status.code(), Some(1), "PROGRAM-4: {}", stdout(&again));
 }

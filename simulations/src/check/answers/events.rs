@@ -2,14 +2,14 @@
 
 use super::AnswerChecks;
 use super::statuses::{BatchResult, batch_result, event_state};
-use crate::check::Violation;
 use crate::linearize::{self, Action, EventOperation, Seen, Spontaneous};
 use crate::workload::history::{CallRecord, ClientCall};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl AnswerChecks<'_> {
-    pub(super) fn linear(&self, tenant: usize, found: &mut Vec<Violation>) {
+    pub(super) fn linear(&self, tenant: usize) {
         if self.may_expire {
             return;
         }
@@ -40,11 +40,10 @@ impl AnswerChecks<'_> {
                 history.extend(seen.map(|seen| operation(record, Action::ReplayFailed, seen)));
             }
             if let Err(counterexample) = linearize::check(&history, spontaneous) {
-                let lines: Vec<String> =
-                    lines[&id].iter().map(|record| format!("    {record}")).collect();
-                let lines = lines.join("\n");
-                let details = format!("t-{tenant}, event {id}\n{lines}\n{counterexample}");
-                found.push(Violation::new("ANSWER-LINEAR", details));
+                let lines: String =
+                    lines[&id].iter().map(|record| format!("    {record}\n")).collect();
+                let details = format!("t-{tenant}, event {id}\n{lines}{counterexample}");
+                self.report("ANSWER-LINEAR", details);
             }
         }
     }
@@ -56,17 +55,16 @@ impl AnswerChecks<'_> {
             seen.map(|seen| (id.to_owned(), operation(record, action, seen))).into_iter().collect()
         };
         match &record.call {
-            ClientCall::Send { .. } | ClientCall::SendOther { .. } if !record.is_done() => {
-                Vec::new()
-            }
-            ClientCall::Send { .. } | ClientCall::SendOther { .. } if !record.is_replayed => {
+            ClientCall::Send { .. } | ClientCall::SendOther { .. }
+                if record.is_done() && !record.is_replayed =>
+            {
                 record.event_id().map(|id| one(id, Action::Append)).unwrap_or_default()
             }
-            ClientCall::Send { key: Some(key), .. } => {
+            ClientCall::Send { key: Some(key), .. } if record.is_done() => {
                 self.append_of_replay(record, key).into_iter().collect()
             }
-            // `ANSWER-REPLAY` covers these.
-            ClientCall::Send { key: None, .. } | ClientCall::SendOther { .. } => Vec::new(),
+            // `ANSWER-REPLAY` covers the other answers.
+            ClientCall::Send { .. } | ClientCall::SendOther { .. } => Vec::new(),
             ClientCall::SendBatch { .. } => {
                 let ids = record.results().iter().filter_map(|result| result["event_id"].as_str());
                 ids.map(|id| (id.to_owned(), operation(record, Action::Append, Seen::Done)))
@@ -86,16 +84,16 @@ impl AnswerChecks<'_> {
             ClientCall::Replay { id } => one(id, Action::Replay),
             ClientCall::Read { id } if !record.is_unknown() => one(id, Action::Read),
             ClientCall::Page { .. } if record.is_done() => {
-                let shown = record.events().iter().filter_map(|event| {
+                let read = |event: &Value| {
                     let seen = Seen::Status(event_state(event)?);
                     let id = event["event_id"].as_str()?.to_owned();
                     Some((id, operation(record, Action::Read, seen)))
-                });
-                shown.collect()
+                };
+                record.events().iter().filter_map(read).collect()
             }
             // `linear` adds the replays of all failed events.
-            ClientCall::ReplayFailed => Vec::new(),
-            ClientCall::Read { .. }
+            ClientCall::ReplayFailed
+            | ClientCall::Read { .. }
             | ClientCall::Page { .. }
             | ClientCall::Statistics
             | ClientCall::ListKeys
@@ -109,10 +107,7 @@ impl AnswerChecks<'_> {
     /// The append behind a replayed answer, if the first answer was lost: the event was accepted at
     /// some time since the first request with the key.
     fn append_of_replay(&self, record: &CallRecord, key: &str) -> Option<(String, EventOperation)> {
-        let has_key = |other: &&CallRecord| match &other.call {
-            ClientCall::Send { key: other, .. } => other.as_deref() == Some(key),
-            _ => false,
-        };
+        let has_key = |other: &&CallRecord| matches!(&other.call, ClientCall::Send { key: Some(other), .. } if other == key);
         let all: Vec<&CallRecord> = self.of(record.tenant).filter(has_key).collect();
         let done = || all.iter().filter(|other| other.is_done());
         let is_first_known = done().any(|other| !other.is_replayed);

@@ -2,15 +2,13 @@
 //! `ANSWER-SUBSCRIBED`.
 
 use super::{AcceptedEvent, AnswerChecks};
-use crate::check::Violation;
-use crate::plan::Status;
 use crate::workload::history::{CallRecord, ClientCall};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use triggers_protocol::EventId;
+use triggers_protocol::{EventId, EventStatus};
 
 impl AnswerChecks<'_> {
-    pub(super) fn kept(&self, tenant: usize, found: &mut Vec<Violation>) {
+    pub(super) fn kept(&self, tenant: usize) {
         let mut last_reads: BTreeMap<&str, &CallRecord> = BTreeMap::new();
         let mut deleted: BTreeSet<&str> = BTreeSet::new();
         for record in self.of(tenant) {
@@ -27,7 +25,7 @@ impl AnswerChecks<'_> {
         for AcceptedEvent { id, number, record } in self.accepted(tenant) {
             let Some(last) = last_reads.get(id) else {
                 let details = format!("{id} was not read in the final check: {record}");
-                found.push(Violation::new("ANSWER-KEPT", details));
+                self.report("ANSWER-KEPT", details);
                 continue;
             };
             let has_expired = || {
@@ -41,14 +39,13 @@ impl AnswerChecks<'_> {
                 _ => false,
             };
             if !is_right {
-                let details = format!("event {number}\n    {record}\n    {last}");
-                found.push(Violation::new("ANSWER-KEPT", details));
+                self.report("ANSWER-KEPT", format!("event {number}\n    {record}\n    {last}"));
             }
         }
     }
 
     /// Compares the counts of the final check with the number of events that its walks listed.
-    pub(super) fn counts(&self, tenant: usize, found: &mut Vec<Violation>) {
+    pub(super) fn counts(&self, tenant: usize) {
         let is_done = |record: &&CallRecord| {
             record.call == ClientCall::Statistics && record.status == Some(200)
         };
@@ -56,51 +53,41 @@ impl AnswerChecks<'_> {
         if self.plan.is_subscribed(tenant) || self.may_expire {
             return;
         }
-        /// Events of the last walk over a status.
-        #[derive(Default)]
-        struct LastWalk {
-            walk: u64,
-            events: u64,
-        }
-        let mut walked: BTreeMap<Status, LastWalk> = BTreeMap::new();
-        for record in self.of(tenant).filter(|record| record.is_done()) {
-            if let ClientCall::Page { status, walk, .. } = record.call {
-                let last = walked.entry(status).or_default();
-                if last.walk != walk {
-                    *last = LastWalk { walk, events: 0 };
+        for status in EventStatus::ALL {
+            let events_of_page = |record: &CallRecord| match record.call {
+                ClientCall::Page { status: listed, walk, .. } if listed == status => {
+                    Some((walk, record.events().len() as u64))
                 }
-                last.events += record.events().len() as u64;
-            }
-        }
-        for status in Status::ALL {
+                _ => None,
+            };
+            let done = self.of(tenant).filter(|record| record.is_done());
+            let pages: Vec<(u64, u64)> = done.filter_map(events_of_page).collect();
+            let last_walk = pages.iter().map(|(walk, _)| *walk).max();
+            let of_last_walk = pages.iter().filter(|(walk, _)| Some(*walk) == last_walk);
+            let listed: u64 = of_last_walk.map(|(_, events)| events).sum();
             let counted = last.body["counts"][status.as_str()].as_u64();
-            let listed = walked.get(&status).map_or(0, |last| last.events);
             if counted != Some(listed) {
-                let status = status.as_str();
                 let details =
                     format!("t-{tenant}: {listed} events are {status}, counts: {}", last.body);
-                found.push(Violation::new("ANSWER-COUNT", details));
+                self.report("ANSWER-COUNT", details);
             }
         }
     }
 
     /// Each accepted request for a subscription made one of its own, and no request made two.
-    pub(super) fn subscribed(&self, tenant: usize, found: &mut Vec<Violation>) {
+    pub(super) fn subscribed(&self, tenant: usize) {
         let is_list =
             |record: &&CallRecord| record.call == ClientCall::ListSubscriptions && record.is_done();
         let Some(last) = self.of(tenant).filter(is_list).last() else { return };
         let listed: &[Value] = last.body["subscriptions"].as_array().map_or(&[], Vec::as_slice);
-        let mut report = |record: &CallRecord| {
-            let details = format!("listed: {}\n    {record}", last.body);
-            found.push(Violation::new("ANSWER-SUBSCRIBED", details));
+        let report = |record: &CallRecord| {
+            self.report("ANSWER-SUBSCRIBED", format!("listed: {}\n    {record}", last.body));
         };
         let mut may_be_listed = 0;
         for record in self.of(tenant) {
             let ClientCall::Subscribe { target_url } = &record.call else { continue };
-            let own: Vec<&Value> = listed
-                .iter()
-                .filter(|subscription| subscription["target_url"] == target_url.as_str())
-                .collect();
+            let is_own = |subscription: &&Value| subscription["target_url"] == target_url.as_str();
+            let own: Vec<&Value> = listed.iter().filter(is_own).collect();
             let is_right = match own.as_slice() {
                 [] => !record.is_done(),
                 [one] => record.is_unknown() || one["id"] == record.body["id"],

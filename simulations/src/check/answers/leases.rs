@@ -1,7 +1,6 @@
 //! Leases and their tokens: rules `ANSWER-LEASE` and `ANSWER-TOKEN`.
 
 use super::AnswerChecks;
-use crate::check::Violation;
 use crate::workload::history::{CallRecord, ClientCall};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,15 +28,15 @@ impl AnswerChecks<'_> {
         grants
     }
 
-    pub(super) fn leases(&self, tenant: usize, found: &mut Vec<Violation>) {
+    pub(super) fn leases(&self, tenant: usize) {
         let mut by_event: BTreeMap<&str, Vec<&Grant<'_>>> = BTreeMap::new();
         let grants = self.grants(tenant);
         for grant in &grants {
             by_event.entry(grant.id).or_default().push(grant);
         }
-        let mut report = |rule: &str, first: &Grant<'_>, second: &Grant<'_>| {
+        let report = |rule: &str, first: &Grant<'_>, second: &Grant<'_>| {
             let details = format!("{}\n    {}\n    {}", first.id, first.record, second.record);
-            found.push(Violation::new(rule, details));
+            self.report(rule, details);
         };
         for grants in by_event.values() {
             for (index, first) in grants.iter().enumerate() {
@@ -61,18 +60,18 @@ impl AnswerChecks<'_> {
         }
     }
 
-    pub(super) fn tokens(&self, tenant: usize, found: &mut Vec<Violation>) {
+    pub(super) fn tokens(&self, tenant: usize) {
         let grants = self.grants(tenant);
         for record in self.of(tenant).filter(|record| record.is_done()) {
             if matches!(record.call, ClientCall::WrongToken { .. }) {
-                found.push(Violation::new("ANSWER-TOKEN", record.to_string()));
+                self.report("ANSWER-TOKEN", record.to_string());
             }
             let Some((id, token)) = token_of(&record.call) else { continue };
             let is_own = |grant: &&Grant<'_>| grant.id == id && grant.token == token;
             let Some(own) = grants.iter().find(is_own) else { continue };
-            let mut report = |why: &str, other: &CallRecord| {
+            let report = |why: &str, other: &CallRecord| {
                 let details = format!("{why}\n    {}\n    {other}\n    {record}", own.record);
-                found.push(Violation::new("ANSWER-TOKEN", details));
+                self.report("ANSWER-TOKEN", details);
             };
             let later = grants.iter().find(|later| {
                 later.id == id
@@ -86,7 +85,7 @@ impl AnswerChecks<'_> {
             if matches!(record.call, ClientCall::Acknowledge { .. }) {
                 continue;
             }
-            if let Some(ended) = self.ended_before(tenant, record, id, token) {
+            if let Some(ended) = self.ended_before(record) {
                 report("the lease was ended before the token was used", ended);
             }
             if record.begin > self.latest_end(tenant, own) {
@@ -96,20 +95,12 @@ impl AnswerChecks<'_> {
     }
 
     /// The request that ended a lease before `record` began, if there is one.
-    fn ended_before(
-        &self,
-        tenant: usize,
-        record: &CallRecord,
-        id: &str,
-        token: &str,
-    ) -> Option<&CallRecord> {
-        self.of(tenant).find(|other| {
-            let is_end =
-                matches!(other.call, ClientCall::Nack { .. } | ClientCall::Acknowledge { .. });
-            is_end
+    fn ended_before(&self, record: &CallRecord) -> Option<&CallRecord> {
+        self.of(record.tenant).find(|other| {
+            matches!(other.call, ClientCall::Nack { .. } | ClientCall::Acknowledge { .. })
                 && other.is_done()
                 && other.end < record.begin
-                && token_of(&other.call) == Some((id, token))
+                && token_of(&other.call) == token_of(&record.call)
         })
     }
 

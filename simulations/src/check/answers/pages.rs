@@ -1,14 +1,13 @@
 //! Walks over the pages of a status: rule `ANSWER-WALK`.
 
 use super::{AcceptedEvent, AnswerChecks};
-use crate::check::Violation;
-use crate::plan::Status;
 use crate::workload::history::{CallRecord, ClientCall};
 use std::collections::BTreeMap;
+use triggers_protocol::EventStatus;
 
 impl AnswerChecks<'_> {
-    pub(super) fn walks(&self, tenant: usize, found: &mut Vec<Violation>) {
-        let mut walks: BTreeMap<(u64, Status), Vec<&CallRecord>> = BTreeMap::new();
+    pub(super) fn walks(&self, tenant: usize) {
+        let mut walks: BTreeMap<(u64, EventStatus), Vec<&CallRecord>> = BTreeMap::new();
         for record in self.of(tenant) {
             if let ClientCall::Page { walk, status, .. } = record.call {
                 walks.entry((walk, status)).or_default().push(record);
@@ -18,26 +17,20 @@ impl AnswerChecks<'_> {
             let events = pages.iter().flat_map(|page| page.events());
             let ids: Vec<&str> = events.filter_map(|event| event["event_id"].as_str()).collect();
             if !ids.is_sorted_by(|one, other| one < other) {
-                let details = format!("t-{tenant}, {}: {ids:?}\n    {}", status.as_str(), pages[0]);
-                found.push(Violation::new("ANSWER-WALK", details));
+                let details = format!("t-{tenant}, {status}: {ids:?}\n    {}", pages[0]);
+                self.report("ANSWER-WALK", details);
             }
             let is_complete = pages.iter().all(|page| page.is_done())
                 && pages.last().is_some_and(|page| page.body["has_more"] == false);
-            if *status == Status::Received && is_complete && !self.may_expire {
-                self.skipped(tenant, pages, &ids, found);
+            if *status == EventStatus::Received && is_complete && !self.may_expire {
+                self.skipped(tenant, pages, &ids);
             }
         }
     }
 
     /// Events that a complete walk does not list, although they were accepted before it and no
     /// request touched them until it ended.
-    fn skipped(
-        &self,
-        tenant: usize,
-        pages: &[&CallRecord],
-        ids: &[&str],
-        found: &mut Vec<Violation>,
-    ) {
+    fn skipped(&self, tenant: usize, pages: &[&CallRecord], ids: &[&str]) {
         let (Some(first), Some(last)) = (pages.first(), pages.last()) else { return };
         // The client does not know which events such a lease has.
         let has_unknown_lease = self.of(tenant).any(|record| {
@@ -49,15 +42,13 @@ impl AnswerChecks<'_> {
             return;
         }
         for AcceptedEvent { id, record, .. } in self.accepted(tenant) {
-            let is_touched = || {
-                self.of(tenant)
-                    .filter(|other| other.begin < last.end)
-                    .any(|other| may_change_status(other, id))
-            };
+            let touches =
+                |other: &CallRecord| other.begin < last.end && may_change_status(other, id);
+            let is_touched = || self.of(tenant).any(touches);
             if record.end < first.begin && !ids.contains(&id) && !is_touched() {
                 let details =
                     format!("t-{tenant}: {id} is not among {ids:?}\n    {record}\n    {first}");
-                found.push(Violation::new("ANSWER-WALK", details));
+                self.report("ANSWER-WALK", details);
             }
         }
     }

@@ -1,23 +1,21 @@
 //! Which answers each request can have: rule `ANSWER-STATUS`.
 
 use super::AnswerChecks;
-use crate::check::Violation;
 use crate::linearize::EventState;
 use crate::workload::history::{CallRecord, ClientCall};
 use serde_json::Value;
 
 impl AnswerChecks<'_> {
-    pub(super) fn statuses(&self, found: &mut Vec<Violation>) {
+    pub(super) fn statuses(&self) {
         for record in self.history.calls.iter().filter(|record| !record.is_unknown()) {
             // Rates, quotas and admission may reject any request.
             let is_known = record.status.is_some_and(|status| {
                 status == 429 || expected_statuses(&record.call).contains(&status)
             });
             if !is_known {
-                found.push(Violation::new("ANSWER-STATUS", record.to_string()));
+                self.report("ANSWER-STATUS", record.to_string());
             } else if record.is_done() && !has_expected_body(record) {
-                let details = format!("unexpected body {}: {record}", record.body);
-                found.push(Violation::new("ANSWER-STATUS", details));
+                self.report("ANSWER-STATUS", format!("unexpected body {}: {record}", record.body));
             }
         }
     }

@@ -5,7 +5,6 @@
 //! more often than the retry policy says.
 
 use super::AnswerChecks;
-use crate::check::Violation;
 use crate::plan::FaultKind;
 use crate::workload::history::{CallRecord, ClientCall, Received};
 use crate::workload::receivers::EACH;
@@ -16,7 +15,7 @@ use std::collections::BTreeMap;
 const ATTEMPTS_MAX: usize = RETRY_DELAYS_SECONDS.len() + 1;
 
 impl AnswerChecks<'_> {
-    pub(super) fn pushed(&self, tenant: usize, found: &mut Vec<Violation>) {
+    pub(super) fn pushed(&self, tenant: usize) {
         if !self.plan.is_subscribed(tenant) || self.may_expire {
             return;
         }
@@ -35,16 +34,13 @@ impl AnswerChecks<'_> {
                 && !self.is_delivered_by_webhooks(id, record)
             {
                 let why = "delivered, but a receiver neither accepted it nor used up its attempts";
-                found.push(Violation::new("ANSWER-PUSHED", format!("{why}\n    {record}")));
+                self.report("ANSWER-PUSHED", format!("{why}\n    {record}"));
             }
         }
-        last_reads.retain(|id, _| {
-            !self
-                .of(tenant)
-                .any(|other| matches!(&other.call, ClientCall::Delete { id: other } if other == id))
-        });
+        let deletes = |record: &CallRecord, id: &str| matches!(&record.call, ClientCall::Delete { id: other } if other == id);
+        last_reads.retain(|id, _| !self.of(tenant).any(|record| deletes(record, id)));
         for (id, record) in last_reads {
-            self.attempts(tenant, id, record, found);
+            self.attempts(tenant, id, record);
         }
     }
 
@@ -59,9 +55,9 @@ impl AnswerChecks<'_> {
     }
 
     /// Compares the webhooks of an event with the attempts that its last read shows.
-    fn attempts(&self, tenant: usize, id: &str, read: &CallRecord, found: &mut Vec<Violation>) {
-        let mut report = |why: String| {
-            found.push(Violation::new("ANSWER-PUSHED", format!("{why}\n    {read}")));
+    fn attempts(&self, tenant: usize, id: &str, read: &CallRecord) {
+        let report = |why: String| {
+            self.report("ANSWER-PUSHED", format!("{why}\n    {read}"));
         };
         // An attempt is stored before its webhook is sent. Webhooks after the read may belong to
         // later attempts.

@@ -25,16 +25,11 @@ impl axum::serve::Listener for SimListener {
             let Some(queue) = inner.listeners.get_mut(&self.address) else {
                 return Poll::Pending;
             };
-            match queue.accepted.pop_front() {
-                Some((connection, peer)) => Poll::Ready((
-                    SimStream { network: self.network.clone(), connection, side: 1 },
-                    peer,
-                )),
-                None => {
-                    queue.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
+            let Some((connection, peer)) = queue.accepted.pop_front() else {
+                queue.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            };
+            Poll::Ready((SimStream { network: self.network.clone(), connection, side: 1 }, peer))
         })
         .await
     }
@@ -116,11 +111,8 @@ impl AsyncWrite for SimStream {
         }
         let sent = bytes.len().min(room);
         inner.side(self.connection, 1 - self.side)?.unread += sent;
-        inner.send(
-            self.connection,
-            1 - self.side,
-            Segment::Data(Bytes::copy_from_slice(&bytes[..sent])),
-        );
+        let data = Segment::Data(Bytes::copy_from_slice(&bytes[..sent]));
+        inner.send(self.connection, 1 - self.side, data);
         Poll::Ready(Ok(sent))
     }
 
