@@ -7,11 +7,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use triggers_cluster_config::{
     ConfigError, Fault, FaultSource, NodeOptions, Override, OverrideError, Sources,
     process_environment,
 };
+
+use super::record;
 
 /// Default data directory of `triggers dev`. The client commands look for its keys there.
 pub const DEV_DATA_DIR: &str = "data/dev";
@@ -24,22 +26,8 @@ const DEV_DELIVERY: [(&str, &str, &str); 2] = [
 ];
 
 /// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Text for people.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-impl From<LogFormat> for triggers_cluster_config::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Human => Self::Human,
-            LogFormat::Json => Self::Json,
-        }
-    }
-}
+const LOG_FORMATS: [(&str, &str); 2] =
+    [("human", "Text for people"), ("json", "One JSON object a line")];
 
 /// Arguments of `triggers dev`.
 #[derive(Debug, Clone, Args)]
@@ -62,8 +50,9 @@ pub struct DevArguments {
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
     /// How log lines are written
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human)]
-    pub log_format: LogFormat,
+    #[arg(long, value_name = "FORMAT", default_value = "human",
+        value_parser = record::one_of::<String>(LOG_FORMATS))]
+    pub log_format: String,
 }
 
 /// Arguments of `triggers serve`.
@@ -119,8 +108,7 @@ impl DevArguments {
         };
         address("listen.address", self.listen);
         address("admin.address", self.admin_listen);
-        let format = triggers_cluster_config::LogFormat::from(self.log_format);
-        flags.push(Override::new("log.format", format.name()));
+        flags.push(Override::new("log.format", self.log_format.as_str()));
         NodeOptions::load(Sources { file: None, environment, flags })
     }
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
 
-use triggers_bench::{BaselineShape, Mode, Plan, Report};
+use triggers_bench::{BaselineShape, Mode, Plan};
 
-use super::connection::{ConnectionArguments, Role};
-use super::exit::CommandError;
+use super::connection::{ConnectionArguments, Role, URL_DEFAULT};
+use super::exit::{CommandError, CommandResult};
 use super::output;
 
 /// Most keys that a file can have.
@@ -46,7 +46,6 @@ makes \
 a key for a load test:
   triggers keys create --name load --tenant acme --rate-limit-per-minute 100000000")]
 pub struct BenchArguments {
-    /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
     /// Requests that the load consists of
@@ -132,11 +131,8 @@ impl BenchArguments {
         let (url, keys) = match (&self.keys_file, mode) {
             (_, Mode::Baseline(_)) => (None, Vec::new()),
             (Some(file), _) => {
-                let url = self.connection.url.clone();
-                (
-                    Some(url.unwrap_or_else(|| super::connection::URL_DEFAULT.to_owned())),
-                    keys(file)?,
-                )
+                let url = self.connection.url.as_deref().unwrap_or(URL_DEFAULT);
+                (Some(url.to_owned()), keys(file)?)
             }
             (None, _) => {
                 let target = self.connection.target(Role::Tenant)?;
@@ -164,7 +160,7 @@ impl BenchArguments {
 /// # Errors
 /// `CommandError::Usage` for arguments that exclude each other, `BenchError` if the load cannot
 /// begin, `CommandError::Failed` if no request succeeded.
-pub async fn run(arguments: BenchArguments) -> Result<(), CommandError> {
+pub async fn run(arguments: BenchArguments) -> CommandResult {
     let plan = arguments.plan()?;
     let result = triggers_bench::run(plan, output::progress).await;
     output::progress_end();
@@ -177,10 +173,6 @@ pub async fn run(arguments: BenchArguments) -> Result<(), CommandError> {
     } else {
         output::line(&report.to_string())?
     }
-    verdict(&report)
-}
-
-fn verdict(report: &Report) -> Result<(), CommandError> {
     if report.requests == 0 && report.summary.duration_seconds > 0.0 {
         return Err(CommandError::Failed("not one request succeeded".to_owned()));
     }
@@ -192,16 +184,12 @@ fn keys(file: &Path) -> Result<Vec<String>, CommandError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         CommandError::Usage(format!("cannot read the keys from {name}: {error}"))
     })?;
-    let keys: Vec<String> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
+    let lines = text.lines().map(str::trim);
+    let keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let keys: Vec<String> = keys.map(str::to_owned).collect();
     if keys.is_empty() || keys.len() > KEYS_MAX {
-        return Err(CommandError::Usage(format!(
-            "{name} must hold 1 to {KEYS_MAX} keys, one a line"
-        )));
+        let text = format!("{name} must hold 1 to {KEYS_MAX} keys, one a line");
+        return Err(CommandError::Usage(text));
     }
     Ok(keys)
 }

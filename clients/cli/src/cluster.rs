@@ -5,7 +5,7 @@
 
 use clap::Subcommand;
 
-use super::exit::CommandError;
+use super::exit::CommandResult;
 
 pub mod certs;
 pub mod drain;
@@ -30,7 +30,7 @@ pub enum ClusterCommand {
 ///
 /// # Errors
 /// The node's error, why it cannot be reached, or why a file cannot be written.
-pub async fn run(command: ClusterCommand) -> Result<(), CommandError> {
+pub async fn run(command: ClusterCommand) -> CommandResult {
     match command {
         ClusterCommand::Status(arguments) => status::run(&arguments).await,
         ClusterCommand::Drain(arguments) => drain::run(&arguments).await,

@@ -7,10 +7,10 @@
 use triggers_cluster_config::default_toml;
 
 use super::arguments::ConfigCommand;
-use super::exit::CommandError;
+use super::exit::CommandResult;
 use super::output;
 
-pub(super) fn run(command: ConfigCommand) -> Result<(), CommandError> {
+pub(super) fn run(command: ConfigCommand) -> CommandResult {
     match command {
         ConfigCommand::Default => output::line(default_toml().trim_end()),
         ConfigCommand::Check(arguments) => {

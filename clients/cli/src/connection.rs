@@ -70,23 +70,12 @@ fn client_of(url: String, key: Option<String>) -> Result<Client, ClientError> {
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionArguments {
     /// Address of the node [default: http://127.0.0.1:8080]
-    #[arg(
-        long,
-        global = true,
-        env = "TRIGGERS_URL",
-        value_name = "URL",
-        help_heading = "Connection"
-    )]
+    #[arg(long, global = true, env = "TRIGGERS_URL", value_name = "URL")]
+    #[arg(help_heading = "Connection")]
     pub url: Option<String>,
     /// API key; better given by the environment, where other users of the machine cannot see it
-    #[arg(
-        long,
-        global = true,
-        env = "TRIGGERS_API_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
-    #[arg(help_heading = "Connection")]
+    #[arg(long, global = true, env = "TRIGGERS_API_KEY", value_name = "KEY")]
+    #[arg(help_heading = "Connection", hide_env_values = true)]
     pub key: Option<String>,
     /// Print JSON for machines instead of tables
     #[arg(long, global = true, help_heading = "Output")]
@@ -142,10 +131,8 @@ impl ConnectionArguments {
         let url = self.url.as_deref().map(str::trim).filter(|url| !url.is_empty());
         let key = self.key.as_deref().map(str::trim).filter(|key| !key.is_empty());
         if let Some(key) = key {
-            return Ok(Target {
-                url: url.unwrap_or(URL_DEFAULT).to_owned(),
-                key: Some(key.to_owned()),
-            });
+            let url = url.unwrap_or(URL_DEFAULT).to_owned();
+            return Ok(Target { url, key: Some(key.to_owned()) });
         }
         let Some(dev) = read(file)? else {
             return Err(CommandError::Usage(format!(
@@ -174,18 +161,15 @@ impl ConnectionArguments {
 }
 
 fn read(file: &Path) -> Result<Option<DevFile>, CommandError> {
+    let name = file.display();
     let text = match std::fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(CommandError::Usage(format!("cannot read {}: {error}", file.display())));
-        }
+        Err(error) => return Err(CommandError::Usage(format!("cannot read {name}: {error}"))),
     };
     serde_json::from_slice(&text).map(Some).map_err(|error| {
-        CommandError::Usage(format!(
-            "{} is damaged ({error}); delete it, or give --key or --admin-url",
-            file.display()
-        ))
+        let text = format!("{name} is damaged ({error}); delete it, or give --key or --admin-url");
+        CommandError::Usage(text)
     })
 }
 

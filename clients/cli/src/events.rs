@@ -6,11 +6,11 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use triggers_client::api::{AcknowledgeResult, Acknowledgements, DeliveryStatus, ItemError};
+use triggers_client::api::{AcknowledgeResult, Acknowledgements, DeliveryStatus};
 use triggers_client::{Client, Event};
 
 use super::connection::{ConnectionArguments, Role};
-use super::exit::CommandError;
+use super::exit::{CommandError, CommandResult};
 use super::output;
 use super::record::{self, Object};
 use super::table::{Table, shortened};
@@ -27,10 +27,8 @@ const ACKNOWLEDGE_IDS_MAX: usize = 1_000;
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct EventsArguments {
-    /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// The command to run.
     #[command(subcommand)]
     pub command: EventsCommand,
 }
@@ -43,17 +41,9 @@ pub enum EventsCommand {
     /// List the inbox, oldest first
     List(list::ListArguments),
     /// Show one event with its payload
-    Show {
-        /// The event's id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Show(EventArgument),
     /// Show the delivery attempts of one event
-    Status {
-        /// The event's id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Status(EventArgument),
     /// Acknowledge events: they count as delivered and leave the inbox
     #[command(
         after_help = "Example:\n  triggers events list --json | jq -r '.events[].event_id' | \
@@ -67,35 +57,39 @@ pub enum EventsCommand {
     /// Have failed or delivered events delivered again: by id, or all of a status
     Replay(replay::ReplayArguments),
     /// Delete one event for good
-    Delete {
-        /// The event's id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Delete(EventArgument),
     /// Print events as they arrive, until Ctrl-C; acknowledges nothing
     Tail(tail::TailArguments),
+}
+
+/// Argument of the commands on one event.
+#[derive(Debug, Args)]
+pub struct EventArgument {
+    /// The event's id
+    #[arg(value_name = "ID")]
+    id: String,
 }
 
 /// Runs one command on events.
 ///
 /// # Errors
 /// The node's error, or why it cannot be reached.
-pub async fn run(arguments: EventsArguments) -> Result<(), CommandError> {
+pub async fn run(arguments: EventsArguments) -> CommandResult {
     let client = arguments.connection.client(Role::Tenant)?;
     let json = arguments.connection.json;
     match arguments.command {
         EventsCommand::Send(arguments) => send::run(&client, &arguments, json).await,
         EventsCommand::List(arguments) => list::run(&client, &arguments, json).await,
-        EventsCommand::Show { id } => show(&client, &id, json).await,
-        EventsCommand::Status { id } => status(&client, &id, json).await,
+        EventsCommand::Show(EventArgument { id }) => show(&client, &id, json).await,
+        EventsCommand::Status(EventArgument { id }) => status(&client, &id, json).await,
         EventsCommand::Ack { ids } => acknowledge(&client, &ids, json).await,
         EventsCommand::Replay(arguments) => replay::run(&client, &arguments, json).await,
-        EventsCommand::Delete { id } => delete(&client, &id, json).await,
+        EventsCommand::Delete(EventArgument { id }) => delete(&client, &id, json).await,
         EventsCommand::Tail(arguments) => tail::run(&client, &arguments, json).await,
     }
 }
 
-async fn show(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
+async fn show(client: &Client, id: &str, json: bool) -> CommandResult {
     let reply = client.get_event(id).await?;
     if json {
         return output::line(reply.text()?);
@@ -112,7 +106,7 @@ async fn show(client: &Client, id: &str, json: bool) -> Result<(), CommandError>
     Ok(())
 }
 
-async fn status(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
+async fn status(client: &Client, id: &str, json: bool) -> CommandResult {
     let reply = client.get_event_status(id).await?;
     if json {
         return output::line(reply.text()?);
@@ -151,12 +145,12 @@ fn status_text(status: DeliveryStatus) -> String {
     lines.join("\n")
 }
 
-async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), CommandError> {
+async fn acknowledge(client: &Client, ids: &[String], json: bool) -> CommandResult {
     let mut failed = 0;
     let mut table = Table::new(["ID", "STATUS", "ERROR"]);
     for chunk in ids.chunks(ACKNOWLEDGE_IDS_MAX) {
-        let reply =
-            client.acknowledge_events(&Acknowledgements { event_ids: chunk.to_vec() }).await?;
+        let request = Acknowledgements { event_ids: chunk.to_vec() };
+        let reply = client.acknowledge_events(&request).await?;
         let outcome = reply.decode()?;
         failed += outcome.failure_count;
         if json {
@@ -168,7 +162,7 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
                     [event_id, status.to_string(), String::new()]
                 }
                 AcknowledgeResult::Rejected { event_id, error } => {
-                    [event_id, String::new(), item_error(&error)]
+                    [event_id, String::new(), format!("{}: {}", error.code, error.message)]
                 }
             });
         }
@@ -176,26 +170,16 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> Result<(), 
     if !json {
         output::line(&table.to_string())?;
     }
-    match failed {
-        0 => Ok(()),
-        failed => Err(CommandError::Failed(format!(
-            "{failed} of {} events were not acknowledged",
-            ids.len()
-        ))),
+    if failed > 0 {
+        let text = format!("{failed} of {} events were not acknowledged", ids.len());
+        return Err(CommandError::Failed(text));
     }
+    Ok(())
 }
 
-fn item_error(error: &ItemError) -> String {
-    format!("{}: {}", error.code, error.message)
-}
-
-async fn delete(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
+async fn delete(client: &Client, id: &str, json: bool) -> CommandResult {
     client.delete_event(id).await?;
-    if json {
-        output::json(&json!({ "event_id": id, "deleted": true }))
-    } else {
-        output::line(&format!("deleted {id}"))
-    }
+    output::result(json, &json!({ "event_id": id, "deleted": true }), &format!("deleted {id}"))
 }
 
 /// The columns of an event in a list.

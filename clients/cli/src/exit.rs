@@ -21,16 +21,14 @@ use triggers_node::run::StartError;
 
 use super::output;
 
-/// The operation failed.
 pub const FAILED: u8 = 1;
-/// The command line is wrong.
 pub const USAGE: u8 = 2;
-/// The configuration is wrong.
 pub const CONFIGURATION: u8 = 3;
-/// The node could not start.
 pub const START: u8 = 4;
-/// The node was stopped by a fatal fault.
 pub const FATAL: u8 = 5;
+
+/// The result of a command.
+pub type CommandResult = Result<(), CommandError>;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -5,38 +5,26 @@
 //! because a new installation has no admin key to ask with. The command stores no key.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::{ApiKey, Environment, Scope, TenantId, Timestamp};
 
-use triggers_client::api::{Key, KeyRotation, NewKey};
-use triggers_client::{Client, Reply};
+use triggers_client::api::{KeyRotation, NewKey};
 
 use super::connection::{ConnectionArguments, Role};
-use super::exit::CommandError;
+use super::exit::CommandResult;
 use super::output;
-use super::record::{self, Listing, Object};
+use super::record;
 
-const COLUMNS: [&str; 9] = [
-    "id",
-    "key_id",
-    "name",
-    "tenant_id",
-    "prefix",
-    "scopes",
-    "rate_limit_per_minute",
-    "created_at",
-    "expires_at",
-];
+const COLUMNS: &str = "id key_id name tenant_id prefix scopes rate_limit_per_minute created_at \
+                       expires_at";
 
 /// Arguments of `triggers keys`.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct KeysArguments {
-    /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// The command to run.
     #[command(subcommand)]
     pub command: KeysCommand,
 }
@@ -120,63 +108,33 @@ impl From<CreateArguments> for NewKey {
 ///
 /// # Errors
 /// The node's error, or why it cannot be reached.
-pub async fn run(arguments: KeysArguments) -> Result<(), CommandError> {
+pub async fn run(arguments: KeysArguments) -> CommandResult {
     let json = arguments.connection.json;
     let client = |role| arguments.connection.client(role);
     match arguments.command {
         KeysCommand::Create(create) => {
             let foreign = create.tenant_id.is_some();
             let client = client(if foreign { Role::Admin } else { Role::Tenant })?;
-            shown_once(&client.create_key(&create.into()).await?, json)
+            record::print_key(&client.create_key(&create.into()).await?, json)
         }
         KeysCommand::Generate { test } => generate(test, json),
-        KeysCommand::List => list(&client(Role::Tenant)?, json).await,
+        KeysCommand::List => {
+            let reply = client(Role::Tenant)?.list_keys(None).await?;
+            record::print_list(&reply, json, "keys", COLUMNS)
+        }
         KeysCommand::Rotate { id, grace_seconds } => {
             let rotation = KeyRotation { grace_seconds };
-            shown_once(&client(Role::Tenant)?.rotate_key(id, &rotation).await?, json)
+            record::print_key(&client(Role::Tenant)?.rotate_key(id, &rotation).await?, json)
         }
         KeysCommand::Revoke { id } => {
             client(Role::Tenant)?.revoke_key(&id).await?;
-            if json {
-                output::json(&json!({ "id": id, "revoked": true }))
-            } else {
-                output::line(&format!("revoked {id}"))
-            }
+            output::result(json, &json!({ "id": id, "revoked": true }), &format!("revoked {id}"))
         }
     }
 }
 
-fn generate(test: bool, json: bool) -> Result<(), CommandError> {
+fn generate(test: bool, json: bool) -> CommandResult {
     let kind = if test { KeyKind::Test } else { KeyKind::Live };
     let key = ApiKey::generate(kind, &Environment::system());
-    if json { output::json(&json!({ "key": key.reveal() })) } else { output::line(key.reveal()) }
-}
-
-fn shown_once(reply: &Reply<Key>, json: bool) -> Result<(), CommandError> {
-    if json {
-        return output::line(reply.text()?);
-    }
-    let mut object: Object = reply.decode_as()?;
-    let key = object.remove("key");
-    output::note(&record::lines(&object));
-    match key {
-        Some(Value::String(key)) => {
-            output::note("the key, shown this once:");
-            output::line(&output::printable(&key))
-        }
-        _ => Ok(()),
-    }
-}
-
-async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
-    let reply = client.list_keys(None).await?;
-    if json {
-        return output::line(reply.text()?);
-    }
-    let rows = reply.decode_as::<Listing>()?.rows();
-    if rows.is_empty() {
-        output::note("no keys");
-        return Ok(());
-    }
-    output::line(&record::table(&rows, &COLUMNS).to_string())
+    output::result(json, &json!({ "key": key.reveal() }), key.reveal())
 }

@@ -25,7 +25,7 @@ use receiver::Receiver;
 use temporary::Temporary;
 
 use super::connection::{ConnectionArguments, Role};
-use super::exit::CommandError;
+use super::exit::{CommandError, CommandResult};
 use super::output;
 
 mod receiver;
@@ -49,7 +49,6 @@ delivered and leave the inbox. The node must be allowed to call this address ove
 options \
 delivery.is_https_required and delivery.allowed_targets say so.")]
 pub struct ListenArguments {
-    /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
     /// Port to listen on; 0 is one that is free
@@ -110,15 +109,14 @@ impl Stop {
 ///
 /// # Errors
 /// Why the port cannot be opened, the node's error, or why it cannot be reached.
-pub async fn run(arguments: ListenArguments) -> Result<(), CommandError> {
+pub async fn run(arguments: ListenArguments) -> CommandResult {
     let mut stop = Stop::watch()?;
     let given = arguments.verify.as_deref().map(VerifyingKey::parse).transpose();
     let given =
         given.map_err(|error| CommandError::Usage(format!("the key of --verify {error}")))?;
-    let client = if arguments.no_subscribe {
-        None
-    } else {
-        Some(arguments.connection.client(Role::Tenant)?)
+    let client = match arguments.no_subscribe {
+        true => None,
+        false => Some(arguments.connection.client(Role::Tenant)?),
     };
     let (listener, url) = open(SocketAddr::new(arguments.bind, arguments.port)).await?;
     output::note(&format!("listening on {url}; Ctrl-C ends"));
@@ -126,10 +124,8 @@ pub async fn run(arguments: ListenArguments) -> Result<(), CommandError> {
         Some(client) => {
             let (temporary, key) =
                 Temporary::make(client, &url, arguments.event_types.clone()).await?;
-            output::note(&format!(
-                "subscription {} points here; it is deleted at the end",
-                temporary.id()
-            ));
+            let id = temporary.id();
+            output::note(&format!("subscription {id} points here; it is deleted at the end"));
             (Some(temporary), Some(key))
         }
         None => (None, given),
@@ -165,7 +161,7 @@ fn url(opened: SocketAddr) -> String {
 }
 
 /// Prints webhooks until a signal, and then those received before it.
-async fn print(mut receiver: Receiver, stop: &mut Stop, json: bool) -> Result<(), CommandError> {
+async fn print(mut receiver: Receiver, stop: &mut Stop, json: bool) -> CommandResult {
     loop {
         tokio::select! {
             () = stop.requested() => break,
@@ -180,7 +176,7 @@ async fn print(mut receiver: Receiver, stop: &mut Stop, json: bool) -> Result<()
 }
 
 /// Deletes the subscription. A second signal ends the wait.
-async fn end(temporary: &Temporary, stop: &mut Stop) -> Result<(), CommandError> {
+async fn end(temporary: &Temporary, stop: &mut Stop) -> CommandResult {
     tokio::select! {
         deleted = temporary.delete() => deleted,
         () = stop.requested() => Err(temporary.left("a second signal came")),

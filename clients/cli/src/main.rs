@@ -23,7 +23,7 @@ use arguments::{ConfigCommand, DevArguments, ServeArguments};
 use bench_arguments::BenchArguments;
 use cluster::ClusterCommand;
 use events::EventsArguments;
-use exit::CommandError;
+use exit::CommandResult;
 use keys::KeysArguments;
 use listen::ListenArguments;
 use store::StoreCommand;
@@ -148,7 +148,7 @@ fn execute(line: CommandLine) -> ExitCode {
     code
 }
 
-async fn run(command: Command, connections: Handle) -> Result<(), CommandError> {
+async fn run(command: Command, connections: Handle) -> CommandResult {
     match command {
         Command::Dev(arguments) => {
             triggers_node::run::dev(arguments.options()?, connections).await.map_err(Into::into)
@@ -170,7 +170,7 @@ async fn run(command: Command, connections: Handle) -> Result<(), CommandError> 
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> Result<(), CommandError> {
+fn completions(shell: clap_complete::Shell) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut CommandLine::command(), "triggers", &mut script);
     output::bytes(&script)

@@ -7,13 +7,13 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
-use super::exit::CommandError;
+use super::exit::CommandResult;
 
 /// Writes one result line (or several) and a line end.
 ///
 /// # Errors
 /// `CommandError::Output`.
-pub fn line(text: &str) -> Result<(), CommandError> {
+pub fn line(text: &str) -> CommandResult {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.write_all(b"\n")?;
@@ -24,7 +24,7 @@ pub fn line(text: &str) -> Result<(), CommandError> {
 ///
 /// # Errors
 /// `CommandError::Output`.
-pub fn bytes(bytes: &[u8]) -> Result<(), CommandError> {
+pub fn bytes(bytes: &[u8]) -> CommandResult {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
     Ok(stdout.flush()?)
@@ -34,9 +34,17 @@ pub fn bytes(bytes: &[u8]) -> Result<(), CommandError> {
 ///
 /// # Errors
 /// `CommandError::Output`.
-pub fn json(value: &impl Serialize) -> Result<(), CommandError> {
+pub fn json(value: &impl Serialize) -> CommandResult {
     let text = serde_json::to_string(value).map_err(io::Error::from)?;
     line(&text)
+}
+
+/// Writes a result: the JSON document with `--json`, otherwise the text.
+///
+/// # Errors
+/// `CommandError::Output`.
+pub fn result(is_json: bool, value: &impl Serialize, text: &str) -> CommandResult {
+    if is_json { json(value) } else { line(text) }
 }
 
 /// Writes a message for the person at the terminal.
@@ -49,13 +57,12 @@ pub fn note(text: &str) {
 /// Writes a progress line. On a terminal it replaces the previous one.
 pub fn progress(text: &str) {
     let mut stderr = io::stderr().lock();
-    let written = if stderr.is_terminal() {
+    // As in `note`.
+    let _ = if stderr.is_terminal() {
         write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush())
     } else {
         writeln!(stderr, "{text}")
     };
-    // As in `note`.
-    let _ = written;
 }
 
 /// Clears the progress line, so that the next output starts at the left.
@@ -67,16 +74,15 @@ pub fn progress_end() {
 
 /// Escapes control characters, so that text from elsewhere cannot control the terminal.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let (plain, escaped) = if character.is_control() {
-                (None, Some(character.escape_default()))
-            } else {
-                (Some(character), None)
-            };
-            plain.into_iter().chain(escaped.into_iter().flatten())
-        })
-        .collect()
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
 }
 
 #[cfg(test)]

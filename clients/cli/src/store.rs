@@ -5,7 +5,7 @@
 //! Existing files are never overwritten.
 
 use super::connection::AdminArguments;
-use super::exit::CommandError;
+use super::exit::{CommandError, CommandResult};
 use super::output;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -50,7 +50,6 @@ pub struct BackupArguments {
     /// Where the copy goes: a directory that is empty or not there yet
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Which node to ask.
     #[command(flatten)]
     pub admin: AdminArguments,
 }
@@ -59,7 +58,7 @@ pub struct BackupArguments {
 ///
 /// # Errors
 /// The damage found, or the node's error.
-pub async fn run(command: StoreCommand) -> Result<(), CommandError> {
+pub async fn run(command: StoreCommand) -> CommandResult {
     match command {
         StoreCommand::Check(arguments) => look(&arguments, true),
         StoreCommand::Stats(arguments) => look(&arguments, false),
@@ -67,9 +66,9 @@ pub async fn run(command: StoreCommand) -> Result<(), CommandError> {
     }
 }
 
-fn look(arguments: &DirectoryArguments, reads_pairs: bool) -> Result<(), CommandError> {
-    let failed = |error: &dyn std::error::Error| CommandError::Failed(error.to_string());
-    let inspection = inspect(&arguments.directory, reads_pairs).map_err(|error| failed(&error))?;
+fn look(arguments: &DirectoryArguments, reads_pairs: bool) -> CommandResult {
+    let inspection = inspect(&arguments.directory, reads_pairs)
+        .map_err(|error| CommandError::Failed(error.to_string()))?;
     let Inspection { pairs, file_bytes, used_bytes, segments, segment_bytes, unflushed } =
         inspection;
     let RecoveryReport { records, bytes, cut, .. } = unflushed;
@@ -100,7 +99,7 @@ fn look(arguments: &DirectoryArguments, reads_pairs: bool) -> Result<(), Command
     Ok(())
 }
 
-async fn backup(arguments: &BackupArguments) -> Result<(), CommandError> {
+async fn backup(arguments: &BackupArguments) -> CommandResult {
     let directory = std::path::absolute(&arguments.directory).map_err(|error| {
         CommandError::Usage(format!("{}: {error}", arguments.directory.display()))
     })?;
@@ -111,16 +110,13 @@ async fn backup(arguments: &BackupArguments) -> Result<(), CommandError> {
         match client.send::<Backup>(Call::get(&["store", "backup"])).await?.decode()? {
             Backup::Running { .. } => tokio::time::sleep(POLL_INTERVAL).await,
             Backup::Done { pairs, bytes, .. } => {
-                return output::line(&format!(
-                    "{}: {pairs} pairs, {bytes} bytes",
-                    directory.display()
-                ));
+                let name = directory.display();
+                return output::line(&format!("{name}: {pairs} pairs, {bytes} bytes"));
             }
             Backup::Failed { reason, .. } => return Err(CommandError::Failed(reason)),
             Backup::None => {
-                return Err(CommandError::Failed(
-                    "the node was started again meanwhile".to_owned(),
-                ));
+                let text = "the node was started again meanwhile";
+                return Err(CommandError::Failed(text.to_owned()));
             }
         }
     }

@@ -6,39 +6,29 @@
 //! webhooks.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use triggers_client::api::{SecretRotation, Subscription, SubscriptionPatch, SubscriptionState};
-use triggers_client::{Client, Reply};
+use triggers_client::Client;
+use triggers_client::api::{SecretRotation, SubscriptionPatch, SubscriptionState};
 use triggers_protocol::webhook::SigningKey;
 
 use super::connection::{ConnectionArguments, Role};
-use super::exit::CommandError;
+use super::exit::CommandResult;
 use super::output;
-use super::record::{self, Listing, Object};
+use super::record;
 
 mod attempts;
 mod settings;
 
-const COLUMNS: [&str; 8] = [
-    "id",
-    "target_url",
-    "event_types",
-    "status",
-    "disabled_reason",
-    "signature_scheme",
-    "description",
-    "created_at",
-];
+const COLUMNS: &str = "id target_url event_types status disabled_reason signature_scheme \
+                       description created_at";
 
 /// Arguments of `triggers subscriptions`.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct SubscriptionsArguments {
-    /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// The command to run.
     #[command(subcommand)]
     pub command: SubscriptionsCommand,
 }
@@ -51,41 +41,29 @@ pub enum SubscriptionsCommand {
     /// List the subscriptions, without their secrets
     List,
     /// Show one subscription
-    Show {
-        /// The subscription's id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Show(SubscriptionArgument),
     /// Change a subscription's settings
     Update(settings::UpdateArguments),
     /// Have webhooks sent again
-    Enable {
-        /// The subscription's id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Enable(SubscriptionArgument),
     /// Have no more webhooks sent
-    Disable {
-        /// The subscription's id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Disable(SubscriptionArgument),
     /// Delete a subscription for good
-    Delete {
-        /// The subscription's id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Delete(SubscriptionArgument),
     /// Sign with a new key; for the grace period webhooks carry a signature of the old one, too
     Rotate(RotateArguments),
     /// Send one webhook now and show the outcome; exit code 1 if it did not arrive
-    Test {
-        /// The subscription's id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    Test(SubscriptionArgument),
     /// List the attempts to send its webhooks
     Attempts(attempts::AttemptsArguments),
+}
+
+/// Argument of the commands on one subscription.
+#[derive(Debug, Args)]
+pub struct SubscriptionArgument {
+    /// The subscription's id
+    #[arg(value_name = "ID")]
+    id: String,
 }
 
 /// Arguments of `triggers subscriptions rotate`.
@@ -106,49 +84,46 @@ pub struct RotateArguments {
 ///
 /// # Errors
 /// The node's error, why it cannot be reached, or why a test did not arrive.
-pub async fn run(arguments: SubscriptionsArguments) -> Result<(), CommandError> {
+pub async fn run(arguments: SubscriptionsArguments) -> CommandResult {
     let client = arguments.connection.client(Role::Tenant)?;
     let json = arguments.connection.json;
     match arguments.command {
         SubscriptionsCommand::Create(create) => {
-            shown_once(&client.create_subscription(&create.into()).await?, json)
+            record::print_key(&client.create_subscription(&create.into()).await?, json)
         }
-        SubscriptionsCommand::List => list(&client, json).await,
-        SubscriptionsCommand::Show { id } => shown(&client.get_subscription(id).await?, json),
+        SubscriptionsCommand::List => {
+            let reply = client.list_subscriptions().await?;
+            record::print_list(&reply, json, "subscriptions", COLUMNS)
+        }
+        SubscriptionsCommand::Show(SubscriptionArgument { id }) => {
+            record::print(&client.get_subscription(id).await?, json)
+        }
         SubscriptionsCommand::Update(update) => {
             let patch = update.patch()?;
-            shown(&client.update_subscription(&update.id, &patch).await?, json)
+            record::print(&client.update_subscription(&update.id, &patch).await?, json)
         }
-        SubscriptionsCommand::Enable { id } => {
+        SubscriptionsCommand::Enable(SubscriptionArgument { id }) => {
             set_state(&client, &id, SubscriptionState::Active, json).await
         }
-        SubscriptionsCommand::Disable { id } => {
+        SubscriptionsCommand::Disable(SubscriptionArgument { id }) => {
             set_state(&client, &id, SubscriptionState::Disabled, json).await
         }
-        SubscriptionsCommand::Delete { id } => delete(&client, &id, json).await,
+        SubscriptionsCommand::Delete(SubscriptionArgument { id }) => {
+            client.delete_subscription(&id).await?;
+            output::result(json, &json!({ "id": id, "deleted": true }), &format!("deleted {id}"))
+        }
         SubscriptionsCommand::Rotate(rotate) => {
             let RotateArguments { id, grace_seconds, secret } = rotate;
             let rotation = SecretRotation { secret, grace_seconds };
-            shown_once(&client.rotate_subscription_secret(id, &rotation).await?, json)
+            record::print_key(&client.rotate_subscription_secret(id, &rotation).await?, json)
         }
-        SubscriptionsCommand::Test { id } => attempts::test(&client, &id, json).await,
+        SubscriptionsCommand::Test(SubscriptionArgument { id }) => {
+            attempts::test(&client, &id, json).await
+        }
         SubscriptionsCommand::Attempts(arguments) => {
             attempts::list(&client, &arguments, json).await
         }
     }
-}
-
-async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
-    let reply = client.list_subscriptions().await?;
-    if json {
-        return output::line(reply.text()?);
-    }
-    let rows = reply.decode_as::<Listing>()?.rows();
-    if rows.is_empty() {
-        output::note("no subscriptions");
-        return Ok(());
-    }
-    output::line(&record::table(&rows, &COLUMNS).to_string())
 }
 
 async fn set_state(
@@ -156,66 +131,7 @@ async fn set_state(
     id: &str,
     state: SubscriptionState,
     json: bool,
-) -> Result<(), CommandError> {
+) -> CommandResult {
     let patch = SubscriptionPatch { status: Some(state), ..SubscriptionPatch::default() };
-    shown(&client.update_subscription(id, &patch).await?, json)
-}
-
-fn shown(reply: &Reply<Subscription>, json: bool) -> Result<(), CommandError> {
-    if json {
-        return output::line(reply.text()?);
-    }
-    output::line(&record::lines(&reply.decode_as::<Object>()?))
-}
-
-fn shown_once(reply: &Reply<Subscription>, json: bool) -> Result<(), CommandError> {
-    if json {
-        return output::line(reply.text()?);
-    }
-    let mut object: Object = reply.decode_as()?;
-    let key = take_key(&mut object);
-    output::note(&record::lines(&object));
-    match key {
-        Some((name, key)) => {
-            output::note(name);
-            output::line(&output::printable(&key))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Removes the key that a receiver checks signatures with, and returns it with a caption.
-fn take_key(subscription: &mut Object) -> Option<(&'static str, String)> {
-    let names = [("secret", "the secret, shown this once:"), ("public_key", "the public key:")];
-    names.into_iter().find_map(|(member, name)| match subscription.remove(member) {
-        Some(Value::String(key)) => Some((name, key)),
-        _ => None,
-    })
-}
-
-async fn delete(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
-    client.delete_subscription(id).await?;
-    if json {
-        output::json(&json!({ "id": id, "deleted": true }))
-    } else {
-        output::line(&format!("deleted {id}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(text: &str) -> Option<(&'static str, String)> {
-        take_key(&mut serde_json::from_str(text).unwrap())
-    }
-
-    #[test]
-    fn what_a_receiver_needs_is_found_in_both_schemes() {
-        let secret = key(r#"{"id":"i","secret":"whsec_a","public_key":null}"#);
-        assert_eq!(secret, Some(("the secret, shown this once:", "whsec_a".to_owned())));
-        let public = key(r#"{"id":"i","public_key":"whpk_a"}"#);
-        assert_eq!(public, Some(("the public key:", "whpk_a".to_owned())));
-        assert_eq!(key(r#"{"id":"i"}"#), None);
-    }
+    record::print(&client.update_subscription(id, &patch).await?, json)
 }

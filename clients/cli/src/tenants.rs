@@ -4,34 +4,22 @@
 
 use clap::{Args, Subcommand};
 
-use triggers_client::api::{NewTenant, Tenant, TenantPatch, Tier};
-use triggers_client::{Client, PageQuery, Reply};
+use triggers_client::PageQuery;
+use triggers_client::api::{NewTenant, TenantPatch, Tier};
 use triggers_protocol::TenantId;
 
 use super::connection::{ConnectionArguments, Role};
-use super::exit::CommandError;
-use super::output;
-use super::record::{self, Listing, Object};
+use super::exit::{CommandError, CommandResult};
+use super::record;
 
-const COLUMNS: [&str; 8] = [
-    "id",
-    "tenant_id",
-    "name",
-    "tier",
-    "status",
-    "retention_days",
-    "max_inbox_events",
-    "created_at",
-];
+const COLUMNS: &str = "id tenant_id name tier status retention_days max_inbox_events created_at";
 
 /// Arguments of `triggers tenants`.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct TenantsArguments {
-    /// How to reach the node.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-    /// The command to run.
     #[command(subcommand)]
     pub command: TenantsCommand,
 }
@@ -51,7 +39,6 @@ pub enum TenantsCommand {
         /// Id [default: made by the node]
         #[arg(long, value_name = "ID", value_parser = TenantId::parse)]
         id: Option<TenantId>,
-        /// Further settings.
         #[command(flatten)]
         settings: SettingArguments,
     },
@@ -66,7 +53,6 @@ pub enum TenantsCommand {
         /// A new name
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// Further settings.
         #[command(flatten)]
         settings: SettingArguments,
     },
@@ -108,11 +94,14 @@ fn change(name: Option<String>, settings: SettingArguments) -> Result<TenantPatc
 ///
 /// # Errors
 /// The node's error, or why it cannot be reached.
-pub async fn run(arguments: TenantsArguments) -> Result<(), CommandError> {
+pub async fn run(arguments: TenantsArguments) -> CommandResult {
     let json = arguments.connection.json;
     let client = || arguments.connection.client(Role::Admin);
     match arguments.command {
-        TenantsCommand::List => list(&client()?, json).await,
+        TenantsCommand::List => {
+            let reply = client()?.list_tenants(&PageQuery::default()).await?;
+            record::print_list(&reply, json, "tenants", COLUMNS)
+        }
         TenantsCommand::Create { name, id, settings } => {
             let SettingArguments { tier, retention_days, max_inbox_events } = settings;
             let tenant = NewTenant {
@@ -124,33 +113,13 @@ pub async fn run(arguments: TenantsArguments) -> Result<(), CommandError> {
                 retry_policy: None,
                 flags: None,
             };
-            shown(&client()?.create_tenant(&tenant).await?, json)
+            record::print(&client()?.create_tenant(&tenant).await?, json)
         }
         TenantsCommand::Update { id, name, settings } => {
             let patch = change(name, settings)?;
-            shown(&client()?.update_tenant(id, &patch).await?, json)
+            record::print(&client()?.update_tenant(id, &patch).await?, json)
         }
     }
-}
-
-fn shown(reply: &Reply<Tenant>, json: bool) -> Result<(), CommandError> {
-    if json {
-        return output::line(reply.text()?);
-    }
-    output::line(&record::lines(&reply.decode_as::<Object>()?))
-}
-
-async fn list(client: &Client, json: bool) -> Result<(), CommandError> {
-    let reply = client.list_tenants(&PageQuery::default()).await?;
-    if json {
-        return output::line(reply.text()?);
-    }
-    let rows = reply.decode_as::<Listing>()?.rows();
-    if rows.is_empty() {
-        output::note("no tenants");
-        return Ok(());
-    }
-    output::line(&record::table(&rows, &COLUMNS).to_string())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use clap::Args;
 use rustls::pki_types::ServerName;
 use triggers_protocol::{Environment, Timestamp};
 
-use super::super::exit::CommandError;
+use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 use super::super::table::Table;
 use authority::{Authority, Pair, expiry};
@@ -80,7 +80,7 @@ struct Made {
 ///
 /// # Errors
 /// `CommandError::Failed` if a file is there already, or cannot be read or written.
-pub fn run(arguments: &CertsArguments) -> Result<(), CommandError> {
+pub fn run(arguments: &CertsArguments) -> CommandResult {
     let made = make(arguments, &Environment::system())?;
     let mut table = Table::new(["FILE", "HOLDS"]);
     for Made { file, holds } in &made {
@@ -162,7 +162,7 @@ fn write_pair(
     ])
 }
 
-fn write(file: &Path, text: &str, mode: u32, replaces: bool) -> Result<(), CommandError> {
+fn write(file: &Path, text: &str, mode: u32, replaces: bool) -> CommandResult {
     let written = || {
         if replaces && file.exists() {
             fs::remove_file(file)?;
@@ -185,16 +185,15 @@ fn read(file: &Path) -> Result<Option<String>, CommandError> {
     }
 }
 
-fn refuse_existing(files: impl Iterator<Item = PathBuf>) -> Result<(), CommandError> {
+fn refuse_existing(files: impl Iterator<Item = PathBuf>) -> CommandResult {
     let existing: Vec<String> =
         files.filter(|file| file.exists()).map(|file| file.display().to_string()).collect();
     if existing.is_empty() {
         return Ok(());
     }
-    Err(CommandError::Failed(format!(
-        "already there: {}; --force replaces the files of a node",
-        existing.join(", ")
-    )))
+    let existing = existing.join(", ");
+    let text = format!("already there: {existing}; --force replaces the files of a node");
+    Err(CommandError::Failed(text))
 }
 
 fn hint(arguments: &CertsArguments) -> String {
@@ -235,11 +234,9 @@ fn node_name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let begins = text.starts_with(|first: char| first.is_ascii_lowercase());
     if !begins || text.len() > 63 || text.ends_with('-') || !text.bytes().all(allowed) {
-        return Err(
-            "must be 1 to 63 characters of a-z, 0-9 and -, beginning with a letter, not ending \
-             with -"
-                .to_owned(),
-        );
+        return Err("must be 1 to 63 characters of a-z, 0-9 and -, beginning with a letter, not \
+                    ending with -"
+            .to_owned());
     }
     if text == "ca" || text.ends_with("-key") {
         return Err(

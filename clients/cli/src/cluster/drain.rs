@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::connection::AdminArguments;
-use super::super::exit::CommandError;
+use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 use super::view::View;
 use triggers_client::{Call, Client};
@@ -28,7 +28,6 @@ The node serves on while others take over its partitions. With --wait the exit c
 still \
 owns some when the time is up.")]
 pub struct DrainArguments {
-    /// Which node to drain.
     #[command(flatten)]
     pub admin: AdminArguments,
     /// Wait until the node owns no partition
@@ -45,7 +44,7 @@ pub struct DrainArguments {
 /// # Errors
 /// Why the node cannot be reached; `CommandError::Failed` if it still owns partitions at the
 /// timeout.
-pub async fn run(arguments: &DrainArguments) -> Result<(), CommandError> {
+pub async fn run(arguments: &DrainArguments) -> CommandResult {
     let client = arguments.admin.client()?;
     client.send::<()>(Call::post(&["cluster", "drain"])).await?;
     if !arguments.wait {
@@ -56,11 +55,7 @@ pub async fn run(arguments: &DrainArguments) -> Result<(), CommandError> {
 }
 
 /// Waits until the node owns nothing.
-pub(super) async fn wait(
-    client: &Client,
-    timeout: Duration,
-    interval: Duration,
-) -> Result<(), CommandError> {
+pub(super) async fn wait(client: &Client, timeout: Duration, interval: Duration) -> CommandResult {
     let mut last = "no answer".to_owned();
     let mut owned_before = None;
     let drained = async {
@@ -68,9 +63,8 @@ pub(super) async fn wait(
             match View::ask(client).await {
                 Ok((view, _)) => {
                     let Some(owned) = view.owned_by_node() else {
-                        return Err(CommandError::Failed(
-                            "the node does not say what it owns".to_owned(),
-                        ));
+                        let text = "the node does not say what it owns";
+                        return Err(CommandError::Failed(text.to_owned()));
                     };
                     if owned == 0 {
                         return Ok(());

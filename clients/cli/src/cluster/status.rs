@@ -7,7 +7,7 @@
 use clap::Args;
 
 use super::super::connection::AdminArguments;
-use super::super::exit::CommandError;
+use super::super::exit::CommandResult;
 use super::super::output;
 use super::super::table::Table;
 use super::view::View;
@@ -22,7 +22,6 @@ Examples:
 LINK is whether the answering node reaches the node; BEAT-AGE is the time since its last \
 heartbeat.")]
 pub struct StatusArguments {
-    /// Which node to ask.
     #[command(flatten)]
     pub admin: AdminArguments,
     /// Show the owner of each partition as well
@@ -37,7 +36,7 @@ pub struct StatusArguments {
 ///
 /// # Errors
 /// Why the node cannot be reached.
-pub async fn run(arguments: &StatusArguments) -> Result<(), CommandError> {
+pub async fn run(arguments: &StatusArguments) -> CommandResult {
     let (view, reply) = View::ask(&arguments.admin.client()?).await?;
     if arguments.json {
         return output::line(reply.text()?);
@@ -55,16 +54,8 @@ pub(super) fn members(view: &View) -> Table {
     let unknown = || "-".to_owned();
     let mut sorted: Vec<_> = view.members.iter().collect();
     sorted.sort_by_key(|member| (&member.name, &member.incarnation));
-    let mut table = Table::new([
-        "NAME",
-        "STATE",
-        "LINK",
-        "BEAT-AGE",
-        "PARTITIONS",
-        "SHARE",
-        "ADDRESS",
-        "VERSION",
-    ]);
+    let names = "NAME STATE LINK BEAT-AGE PARTITIONS SHARE ADDRESS VERSION";
+    let mut table = Table::new(names.split(' '));
     for member in sorted {
         table.row([
             member.name.clone(),
@@ -84,10 +75,8 @@ pub(super) fn members(view: &View) -> Table {
 pub(super) fn summary(view: &View) -> String {
     let partitions = &view.partitions;
     let (owned, count) = (view.owned(), partitions.count);
-    let mut text = format!(
-        "partitions: {owned} of {count} owned, epochs {} to {}",
-        partitions.epoch_min, partitions.epoch_max
-    );
+    let epochs = format!("epochs {} to {}", partitions.epoch_min, partitions.epoch_max);
+    let mut text = format!("partitions: {owned} of {count} owned, {epochs}");
     let unowned = view.unowned();
     if !unowned.is_empty() {
         text.push_str(&format!("\nwithout owner: {}", ranges(&unowned)));
@@ -112,10 +101,9 @@ pub(super) fn owners(view: &View) -> Table {
 }
 
 fn share(owned: u64, count: u64) -> String {
-    if count == 0 {
-        "-".to_owned()
-    } else {
-        format!("{:.1} %", owned as f64 * 100.0 / count as f64)
+    match count {
+        0 => "-".to_owned(),
+        _ => format!("{:.1} %", owned as f64 * 100.0 / count as f64),
     }
 }
 

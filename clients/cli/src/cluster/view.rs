@@ -13,13 +13,9 @@ use triggers_client::{Call, Client, ClientError, Reply};
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct View {
-    /// The name of the node that answered.
     pub node: Option<String>,
-    /// The incarnation of that node.
     pub incarnation: Option<String>,
-    /// Every node that it knows.
     pub members: Vec<Member>,
-    /// The partitions and their owners.
     pub partitions: Partitions,
 }
 
@@ -27,7 +23,6 @@ pub struct View {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Member {
-    /// The node's name.
     pub name: String,
     /// The node's name and start. A restarted node may be shown twice for a while.
     pub incarnation: String,
@@ -37,13 +32,11 @@ pub struct Member {
     pub link: Option<String>,
     /// Time since its last heartbeat was seen, in milliseconds.
     pub beat_age_ms: Option<u64>,
-    /// Partitions that it owns.
     pub partitions_owned: u64,
     /// Address at which it serves clients.
     pub address: Option<String>,
     /// Address at which it serves the other nodes.
     pub peer_address: Option<String>,
-    /// The version that it runs.
     pub version: Option<String>,
 }
 
@@ -51,15 +44,11 @@ pub struct Member {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Partitions {
-    /// Number of partitions.
     pub count: u64,
     /// Number of partitions with an owner.
     pub owned: Option<u64>,
-    /// The lowest epoch.
     pub epoch_min: u64,
-    /// The highest epoch.
     pub epoch_max: u64,
-    /// The owner of each partition.
     pub owners: Vec<Ownership>,
 }
 
@@ -67,7 +56,6 @@ pub struct Partitions {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Ownership {
-    /// The number of the partition.
     pub partition: u64,
     /// The name of its owner, if it has one.
     pub owner: Option<String>,
@@ -95,11 +83,8 @@ impl View {
         let of = |member: &Member| member.partitions_owned;
         match (&self.incarnation, self.members.as_slice()) {
             (Some(own), members) => {
-                let owned = self
-                    .partitions
-                    .owners
-                    .iter()
-                    .filter(|one| one.incarnation.as_ref() == Some(own));
+                let is_own = |one: &&Ownership| one.incarnation.as_ref() == Some(own);
+                let owned = self.partitions.owners.iter().filter(is_own);
                 let member = members.iter().find(|member| member.incarnation == *own);
                 Some(member.map_or_else(|| owned.count() as u64, of))
             }

@@ -4,15 +4,16 @@
 //! printed as the node sent it; with `--all --json` each event is one line. Listing leases no
 //! events.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use triggers_client::{Client, ClientError, InboxPage, InboxQuery, Reply};
 use triggers_protocol::EventStatus;
 
-use super::super::exit::CommandError;
+use super::super::exit::CommandResult;
 use super::super::output;
+use super::super::record;
 use super::super::table::Table;
 use super::{EVENT_COLUMNS, event_cells};
 
@@ -27,8 +28,9 @@ Examples:
 With --json one page is printed as the node sent it; with --all --json it is one event a line.")]
 pub struct ListArguments {
     /// Only events in this status
-    #[arg(long, value_enum, value_name = "STATUS", default_value_t = StatusFilter::Received)]
-    status: StatusFilter,
+    #[arg(long, value_name = "STATUS", default_value = "received",
+        value_parser = record::one_of::<EventStatus>(STATUSES))]
+    status: EventStatus,
     /// Only events of this type, exact or such as 'order.*'; repeatable
     #[arg(long = "type", value_name = "TYPE")]
     event_types: Vec<String>,
@@ -45,28 +47,12 @@ pub struct ListArguments {
 }
 
 /// The statuses of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StatusFilter {
-    /// Waiting for a consumer.
-    Received,
-    /// Leased, being pushed, or waiting for the next attempt.
-    Queued,
-    /// Given up after the last attempt.
-    Failed,
-    /// Acknowledged.
-    Delivered,
-}
-
-impl From<StatusFilter> for EventStatus {
-    fn from(filter: StatusFilter) -> Self {
-        match filter {
-            StatusFilter::Received => Self::Received,
-            StatusFilter::Queued => Self::Queued,
-            StatusFilter::Failed => Self::Failed,
-            StatusFilter::Delivered => Self::Delivered,
-        }
-    }
-}
+const STATUSES: [(&str, &str); 4] = [
+    ("received", "Waiting for a consumer"),
+    ("queued", "Leased, being pushed, or waiting for the next attempt"),
+    ("failed", "Given up after the last attempt"),
+    ("delivered", "Acknowledged"),
+];
 
 /// The events of a page as the node wrote them.
 #[derive(Deserialize)]
@@ -74,14 +60,10 @@ struct RawPage {
     events: Vec<Box<RawValue>>,
 }
 
-pub(super) async fn run(
-    client: &Client,
-    arguments: &ListArguments,
-    json: bool,
-) -> Result<(), CommandError> {
+pub(super) async fn run(client: &Client, arguments: &ListArguments, json: bool) -> CommandResult {
     let mut query = InboxQuery {
         limit: Some(arguments.limit.into()),
-        status: Some(arguments.status.into()),
+        status: Some(arguments.status),
         cursor: arguments.cursor.clone(),
         event_types: arguments.event_types.clone(),
         ..InboxQuery::default()
@@ -102,12 +84,7 @@ pub(super) async fn run(
     }
 }
 
-fn print(
-    reply: &Reply<InboxPage>,
-    page: &InboxPage,
-    all: bool,
-    json: bool,
-) -> Result<(), CommandError> {
+fn print(reply: &Reply<InboxPage>, page: &InboxPage, all: bool, json: bool) -> CommandResult {
     match (json, all) {
         (true, false) => output::line(reply.text()?),
         (true, true) => raw_events(reply)?.iter().try_for_each(|event| output::line(event.get())),
@@ -128,11 +105,10 @@ pub(super) fn raw_events(reply: &Reply<InboxPage>) -> Result<Vec<Box<RawValue>>,
 
 fn note(page: &InboxPage, listed: usize, arguments: &ListArguments) {
     let total = page.pagination.total_count;
-    let status = EventStatus::from(arguments.status);
-    output::note(&if arguments.event_types.is_empty() {
-        format!("{listed} listed of {total} {status}")
-    } else {
-        format!("{listed} listed; {total} {status} of all types")
+    let status = arguments.status;
+    output::note(&match arguments.event_types.is_empty() {
+        true => format!("{listed} listed of {total} {status}"),
+        false => format!("{listed} listed; {total} {status} of all types"),
     });
     if let (true, Some(cursor)) = (page.has_more, &page.cursor) {
         output::note(&format!("more: --all, or --cursor {cursor}"));

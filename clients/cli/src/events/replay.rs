@@ -9,15 +9,16 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
 use triggers_client::api::{InboxReplay, ReplayAnswer, ReplayedStatus};
 use triggers_client::{Client, ClientError};
 use triggers_protocol::{EventTypePattern, Timestamp};
 
-use super::super::exit::CommandError;
+use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
+use super::super::record;
 
 /// Most waits in a row.
 const WAITS_MAX: u32 = 100;
@@ -39,7 +40,6 @@ pub struct ReplayArguments {
     #[arg(value_name = "ID", required_unless_present = "status",
         conflicts_with_all = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"])]
     ids: Vec<String>,
-    /// Instead of ids.
     #[command(flatten)]
     filter: FilterArguments,
 }
@@ -48,8 +48,8 @@ pub struct ReplayArguments {
 #[derive(Debug, Clone, Args)]
 pub struct FilterArguments {
     /// All events in this status
-    #[arg(long, value_enum, value_name = "STATUS")]
-    status: Option<ReplayStatus>,
+    #[arg(long, value_name = "STATUS", value_parser = record::one_of::<ReplayedStatus>(STATUSES))]
+    status: Option<ReplayedStatus>,
     /// Only events of this type, exact or such as 'order.*'
     #[arg(long = "type", value_name = "PATTERN", requires = "status",
         value_parser = EventTypePattern::parse)]
@@ -66,26 +66,13 @@ pub struct FilterArguments {
 }
 
 /// The statuses that an event can be replayed from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReplayStatus {
-    /// Given up after the last attempt.
-    Failed,
-    /// Acknowledged.
-    Delivered,
-}
+const STATUSES: [(&str, &str); 2] =
+    [("failed", "Given up after the last attempt"), ("delivered", "Acknowledged")];
 
 impl FilterArguments {
-    fn selection(&self, status: ReplayStatus) -> InboxReplay {
-        InboxReplay {
-            status: match status {
-                ReplayStatus::Failed => ReplayedStatus::Failed,
-                ReplayStatus::Delivered => ReplayedStatus::Delivered,
-            },
-            event_type: self.event_type.clone(),
-            from_timestamp: self.from_timestamp,
-            to_timestamp: self.to_timestamp,
-            cursor: self.cursor.clone(),
-        }
+    fn selection(&self, status: ReplayedStatus) -> InboxReplay {
+        let Self { event_type, from_timestamp, to_timestamp, cursor, .. } = self.clone();
+        InboxReplay { status, event_type, from_timestamp, to_timestamp, cursor }
     }
 }
 
@@ -129,19 +116,14 @@ impl Progress {
 
     fn wait(&mut self, seconds: u64) -> Next {
         self.waits += 1;
-        if self.waits > WAITS_MAX {
-            Next::GiveUp
-        } else {
-            Next::After(seconds.clamp(1, PAUSE_SECONDS_MAX))
+        match self.waits {
+            0..=WAITS_MAX => Next::After(seconds.clamp(1, PAUSE_SECONDS_MAX)),
+            _ => Next::GiveUp,
         }
     }
 }
 
-pub(super) async fn run(
-    client: &Client,
-    arguments: &ReplayArguments,
-    json: bool,
-) -> Result<(), CommandError> {
+pub(super) async fn run(client: &Client, arguments: &ReplayArguments, json: bool) -> CommandResult {
     match arguments.filter.status {
         Some(status) => selected(client, arguments.filter.selection(status), json).await,
         None => named(client, &arguments.ids, json).await,
@@ -149,7 +131,7 @@ pub(super) async fn run(
 }
 
 /// Replays one event after another. An error of one does not stop the others.
-async fn named(client: &Client, ids: &[String], json: bool) -> Result<(), CommandError> {
+async fn named(client: &Client, ids: &[String], json: bool) -> CommandResult {
     let mut failed = 0;
     for id in ids {
         match client.replay_event(id).await {
@@ -162,19 +144,14 @@ async fn named(client: &Client, ids: &[String], json: bool) -> Result<(), Comman
             Err(error) => return Err(error.into()),
         }
     }
-    match failed {
-        0 => Ok(()),
-        failed => {
-            Err(CommandError::Failed(format!("{failed} of {} events were not replayed", ids.len())))
-        }
+    if failed > 0 {
+        let text = format!("{failed} of {} events were not replayed", ids.len());
+        return Err(CommandError::Failed(text));
     }
+    Ok(())
 }
 
-async fn selected(
-    client: &Client,
-    mut selection: InboxReplay,
-    json: bool,
-) -> Result<(), CommandError> {
+async fn selected(client: &Client, mut selection: InboxReplay, json: bool) -> CommandResult {
     let mut progress = Progress::default();
     loop {
         let (next, failure) = match client.replay_inbox(&selection).await {
@@ -187,28 +164,19 @@ async fn selected(
             },
             Err(error) => (progress.failed(&error), Some(error)),
         };
+        let replayed = progress.replayed;
         match next {
-            Next::Done => return print(progress.replayed, json),
-            Next::GiveUp => {
-                return Err(given_up(progress.replayed, selection.cursor.as_deref(), failure));
+            Next::Done => {
+                let text = format!("replayed {replayed} events");
+                return output::result(json, &json!({ "replayed": replayed }), &text);
             }
+            Next::GiveUp => return Err(given_up(replayed, selection.cursor.as_deref(), failure)),
             Next::After(0) => {}
             Next::After(seconds) => {
-                output::note(&format!(
-                    "replayed {} so far; going on in {seconds} s",
-                    progress.replayed
-                ));
+                output::note(&format!("replayed {replayed} so far; going on in {seconds} s"));
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
             }
         }
-    }
-}
-
-fn print(replayed: u64, json: bool) -> Result<(), CommandError> {
-    if json {
-        output::json(&json!({ "replayed": replayed }))
-    } else {
-        output::line(&format!("replayed {replayed} events"))
     }
 }
 
@@ -221,9 +189,10 @@ fn given_up(replayed: u64, cursor: Option<&str>, failure: Option<ClientError>) -
     }
     match failure {
         Some(error) => error.into(),
-        None => CommandError::Failed(
-            "the node says that there are more events and replays none".to_owned(),
-        ),
+        None => {
+            let text = "the node says that there are more events and replays none";
+            CommandError::Failed(text.to_owned())
+        }
     }
 }
 

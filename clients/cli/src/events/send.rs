@@ -14,7 +14,7 @@ use triggers_client::Client;
 use triggers_client::api::NewEvent;
 use triggers_protocol::{EventType, Timestamp};
 
-use super::super::exit::CommandError;
+use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 
 /// Largest payload in bytes, as the node accepts it.
@@ -51,11 +51,7 @@ pub struct SendArguments {
     timestamp: Option<Timestamp>,
 }
 
-pub(super) async fn run(
-    client: &Client,
-    arguments: &SendArguments,
-    json: bool,
-) -> Result<(), CommandError> {
+pub(super) async fn run(client: &Client, arguments: &SendArguments, json: bool) -> CommandResult {
     let body = NewEvent {
         event_type: arguments.event_type.clone(),
         payload: Cow::Owned(payload(arguments)?),
@@ -97,9 +93,8 @@ fn read(source: impl std::io::Read, name: &str) -> Result<String, CommandError> 
         CommandError::Usage(format!("cannot read the payload from {name}: {error}"))
     })?;
     if text.len() as u64 > PAYLOAD_BYTES_MAX {
-        return Err(CommandError::Usage(format!(
-            "the payload from {name} is larger than {PAYLOAD_BYTES_MAX} bytes"
-        )));
+        let text = format!("the payload from {name} is larger than {PAYLOAD_BYTES_MAX} bytes");
+        return Err(CommandError::Usage(text));
     }
     Ok(text)
 }

@@ -19,7 +19,7 @@ use clap::Args;
 use triggers_client::{Client, Event, InboxPage, InboxQuery, Reply};
 use triggers_protocol::{EventId, Timestamp};
 
-use super::super::exit::CommandError;
+use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 use super::super::table::shortened;
 use super::list::raw_events;
@@ -87,11 +87,7 @@ impl Follower {
     }
 }
 
-pub(super) async fn run(
-    client: &Client,
-    arguments: &TailArguments,
-    json: bool,
-) -> Result<(), CommandError> {
+pub(super) async fn run(client: &Client, arguments: &TailArguments, json: bool) -> CommandResult {
     output::note(&format!("watching the inbox of {}; Ctrl-C ends", client.base_url()));
     tokio::select! {
         result = follow(client, arguments, json) => result,
@@ -99,11 +95,7 @@ pub(super) async fn run(
     }
 }
 
-async fn follow(
-    client: &Client,
-    arguments: &TailArguments,
-    json: bool,
-) -> Result<(), CommandError> {
+async fn follow(client: &Client, arguments: &TailArguments, json: bool) -> CommandResult {
     let mut follower = Follower::default();
     let mut failures: u32 = 0;
     loop {
@@ -114,10 +106,8 @@ async fn follow(
                 if more { Duration::ZERO } else { Duration::from_millis(arguments.interval_ms) }
             }
             Err(error) if error.is_temporary() => {
-                let seconds = error
-                    .retry_after_seconds()
-                    .unwrap_or(1 << failures.min(5))
-                    .clamp(1, PAUSE_SECONDS_MAX);
+                let seconds = error.retry_after_seconds().unwrap_or(1 << failures.min(5));
+                let seconds = seconds.clamp(1, PAUSE_SECONDS_MAX);
                 output::note(&format!("{error}\ntrying again in {seconds} s"));
                 failures += 1;
                 Duration::from_secs(seconds)
@@ -141,15 +131,10 @@ fn print(
         if json {
             output::line(raw.get())?;
         } else {
-            let payload = event
-                .payload
-                .as_ref()
-                .map(|payload| shortened(payload.get(), 120))
-                .unwrap_or_default();
-            let text = format!(
-                "{}  {}  {}  {payload}",
-                event.created_at, event.event_id, event.event_type
-            );
+            let Event { created_at, event_id, event_type, payload, .. } = event;
+            let payload = payload.as_ref().map(|payload| shortened(payload.get(), 120));
+            let payload = payload.unwrap_or_default();
+            let text = format!("{created_at}  {event_id}  {event_type}  {payload}");
             output::line(&output::printable(&text))?;
         }
     }

@@ -35,13 +35,9 @@ const ID_BYTES_MAX: usize = 256;
 /// One webhook and the result of its checks.
 #[derive(Debug)]
 pub(super) struct Received {
-    /// Time at which it arrived.
     pub(super) at: Timestamp,
-    /// Value of `webhook-id`.
     pub(super) id: Option<String>,
-    /// Value of `webhook-timestamp`.
     pub(super) timestamp: Option<String>,
-    /// Result of checking the signature.
     pub(super) verdict: Verdict,
     /// Whether a webhook with this id came before.
     pub(super) repeat: bool,
@@ -52,7 +48,6 @@ pub(super) struct Received {
 /// Result of checking a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The signature fits.
     Good,
     /// The signature does not fit, for this reason.
     Bad(String),
@@ -127,10 +122,9 @@ fn hooks(judge: Judge) -> MethodRouter {
 
 async fn take(State(judge): State<Arc<Judge>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let webhook = judge.judged(&headers, body);
-    let answer = if matches!(webhook.verdict, Verdict::Bad(_)) {
-        StatusCode::BAD_REQUEST
-    } else {
-        judge.answer
+    let answer = match webhook.verdict {
+        Verdict::Bad(_) => StatusCode::BAD_REQUEST,
+        Verdict::Good | Verdict::Unchecked => judge.answer,
     };
     match judge.taken.send(webhook).await {
         Ok(()) => answer,
@@ -150,14 +144,8 @@ impl Judge {
         };
         let remember = !matches!(verdict, Verdict::Bad(_));
         let repeat = id.as_deref().is_some_and(|id| self.is_repeat(id, remember));
-        Received {
-            at,
-            id,
-            timestamp: text(headers, TIMESTAMP_HEADER).map(str::to_owned),
-            verdict,
-            repeat,
-            body,
-        }
+        let timestamp = text(headers, TIMESTAMP_HEADER).map(str::to_owned);
+        Received { at, id, timestamp, verdict, repeat, body }
     }
 
     fn is_repeat(&self, id: &str, remember: bool) -> bool {

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::super::exit::CommandError;
+use super::super::exit::CommandResult;
 use super::super::output;
 use super::super::table::shortened;
 use super::receiver::{Received, Verdict};
@@ -43,7 +43,7 @@ struct Line<'a> {
 ///
 /// # Errors
 /// `CommandError::Output`.
-pub(super) fn print(webhook: &Received, json: bool) -> Result<(), CommandError> {
+pub(super) fn print(webhook: &Received, json: bool) -> CommandResult {
     if json { output::json(&object(webhook)) } else { output::line(&line(webhook)) }
 }
 

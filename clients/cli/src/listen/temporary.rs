@@ -8,7 +8,7 @@ use triggers_protocol::webhook::VerifyingKey;
 use triggers_client::api::NewSubscription;
 use triggers_client::{Client, ClientError};
 
-use super::super::exit::CommandError;
+use super::super::exit::{CommandError, CommandResult};
 
 /// Description of the subscription.
 const DESCRIPTION: &str = "triggers listen";
@@ -44,14 +44,12 @@ impl Temporary {
             Some(key) => Ok((temporary, key)),
             None => {
                 temporary.delete().await?;
-                Err(CommandError::Failed(
-                    "the node showed no key to check signatures with".to_owned(),
-                ))
+                let text = "the node showed no key to check signatures with";
+                Err(CommandError::Failed(text.to_owned()))
             }
         }
     }
 
-    /// The subscription's id.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -60,7 +58,7 @@ impl Temporary {
     ///
     /// # Errors
     /// `CommandError::Failed`, with the id.
-    pub(super) async fn delete(&self) -> Result<(), CommandError> {
+    pub(super) async fn delete(&self) -> CommandResult {
         match self.client.delete_subscription(&self.id).await {
             Ok(_) => Ok(()),
             Err(ClientError::Api(failure)) if matches!(failure.status, 404 | 410) => Ok(()),

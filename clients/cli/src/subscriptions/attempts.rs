@@ -8,20 +8,11 @@ use clap::Args;
 use triggers_client::api::SubscriptionTest;
 use triggers_client::{AttemptsQuery, Client};
 
-use super::super::exit::CommandError;
+use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
-use super::super::record::{self, Listing};
+use super::super::record;
 
-const COLUMNS: [&str; 8] = [
-    "event_id",
-    "event_type",
-    "number",
-    "started_at",
-    "finished_at",
-    "outcome",
-    "http_status",
-    "error",
-];
+const COLUMNS: &str = "event_id event_type number started_at finished_at outcome http_status error";
 
 /// Arguments of `triggers subscriptions attempts`.
 #[derive(Debug, Args)]
@@ -41,18 +32,13 @@ pub(super) async fn list(
     client: &Client,
     arguments: &AttemptsArguments,
     json: bool,
-) -> Result<(), CommandError> {
+) -> CommandResult {
     let query =
         AttemptsQuery { limit: arguments.limit.map(u32::from), cursor: arguments.cursor.clone() };
     let reply = client.list_subscription_attempts(&arguments.id, &query).await?;
+    record::print_list(&reply, json, "attempts", COLUMNS)?;
     if json {
-        return output::line(reply.text()?);
-    }
-    let rows = reply.decode_as::<Listing>()?.rows();
-    if rows.is_empty() {
-        output::note("no attempts");
-    } else {
-        output::line(&record::table(&rows, &COLUMNS).to_string())?;
+        return Ok(());
     }
     let page = reply.decode()?;
     if let (true, Some(cursor)) = (page.has_more, &page.cursor) {
@@ -61,7 +47,7 @@ pub(super) async fn list(
     Ok(())
 }
 
-pub(super) async fn test(client: &Client, id: &str, json: bool) -> Result<(), CommandError> {
+pub(super) async fn test(client: &Client, id: &str, json: bool) -> CommandResult {
     let reply = client.test_subscription(id).await?;
     let outcome = reply.decode()?;
     if json {

@@ -4,12 +4,13 @@
 //! restores the tenant's own retries. The node's address has the flag `--url`, so the target's is
 //! `--target-url`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use triggers_client::api::{NewSubscription, SubscriptionPatch};
 use triggers_protocol::webhook::{SignatureScheme, SigningKey};
 use triggers_protocol::{EventTypePattern, Malformed, RetryPolicy};
 
 use super::super::exit::CommandError;
+use super::super::record;
 
 /// Arguments of `triggers subscriptions create`.
 #[derive(Debug, Args)]
@@ -38,8 +39,9 @@ pub struct CreateArguments {
     #[arg(long, value_name = "KEY", value_parser = SigningKey::parse)]
     secret: Option<SigningKey>,
     /// How webhooks are signed [default: hmac-sha256]
-    #[arg(long = "scheme", value_enum, value_name = "SCHEME")]
-    signature_scheme: Option<SchemeName>,
+    #[arg(long = "scheme", value_name = "SCHEME",
+        value_parser = record::one_of::<SignatureScheme>(SCHEMES))]
+    signature_scheme: Option<SignatureScheme>,
     /// Most webhooks in flight at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: Option<u32>,
@@ -49,16 +51,11 @@ pub struct CreateArguments {
     retry_policy: Option<RetryPolicy>,
 }
 
-/// Names of the signature schemes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SchemeName {
-    /// A secret that both sides share
-    #[value(name = "hmac-sha256")]
-    HmacSha256,
-    /// A key pair, of which the receiver has the public half
-    #[value(name = "ed25519")]
-    Ed25519,
-}
+/// The signature schemes.
+const SCHEMES: [(&str, &str); 2] = [
+    ("hmac-sha256", "A secret that both sides share"),
+    ("ed25519", "A key pair, of which the receiver has the public half"),
+];
 
 /// Arguments of `triggers subscriptions update`.
 #[derive(Debug, Args)]
@@ -100,10 +97,7 @@ impl From<CreateArguments> for NewSubscription {
             event_types: given(&arguments.event_types),
             description: arguments.description,
             secret: arguments.secret,
-            signature_scheme: arguments.signature_scheme.map(|scheme| match scheme {
-                SchemeName::HmacSha256 => SignatureScheme::HmacSha256,
-                SchemeName::Ed25519 => SignatureScheme::Ed25519,
-            }),
+            signature_scheme: arguments.signature_scheme,
             retry_policy: arguments.retry_policy,
             max_in_flight: arguments.max_in_flight,
             ..Self::default()
@@ -128,9 +122,8 @@ impl UpdateArguments {
             ..SubscriptionPatch::default()
         };
         if patch == SubscriptionPatch::default() {
-            return Err(CommandError::Usage(
-                "nothing to change: give at least one setting".to_owned(),
-            ));
+            let text = "nothing to change: give at least one setting";
+            return Err(CommandError::Usage(text.to_owned()));
         }
         Ok(patch)
     }
@@ -145,11 +138,9 @@ fn given(patterns: &[EventTypePattern]) -> Option<Vec<EventTypePattern>> {
 fn delays(text: &str) -> Result<RetryPolicy, Malformed> {
     let numbers =
         text.split(',').filter(|_| text != "none").map(|number| number.trim().parse::<u32>());
-    let delays_seconds = numbers.collect::<Result<Vec<_>, _>>().map_err(|_| {
-        Malformed(
-            "must be whole seconds separated by commas, such as 10,60,300, or none".to_owned(),
-        )
-    })?;
+    let expected = "must be whole seconds separated by commas, such as 10,60,300, or none";
+    let delays_seconds = numbers.collect::<Result<Vec<_>, _>>();
+    let delays_seconds = delays_seconds.map_err(|_| Malformed(expected.to_owned()))?;
     Ok(RetryPolicy::Delays { delays_seconds })
 }
 
@@ -180,7 +171,7 @@ mod tests {
             event_types: vec![EventTypePattern::parse("a.*").unwrap()],
             description: None,
             secret: None,
-            signature_scheme: Some(SchemeName::Ed25519),
+            signature_scheme: Some(SignatureScheme::Ed25519),
             max_in_flight: None,
             retry_policy: Some(delays("10, 60").unwrap()),
         };
