@@ -107,7 +107,10 @@ impl AnswerChecks<'_> {
     /// The append behind a replayed answer, if the first answer was lost: the event was accepted at
     /// some time since the first request with the key.
     fn append_of_replay(&self, record: &CallRecord, key: &str) -> Option<(String, EventOperation)> {
-        let has_key = |other: &&CallRecord| matches!(&other.call, ClientCall::Send { key: Some(other), .. } if other == key);
+        let has_key = |other: &&CallRecord| match &other.call {
+            ClientCall::Send { key: other, .. } => other.as_deref() == Some(key),
+            _ => false,
+        };
         let all: Vec<&CallRecord> = self.of(record.tenant).filter(has_key).collect();
         let done = || all.iter().filter(|other| other.is_done());
         let is_first_known = done().any(|other| !other.is_replayed);

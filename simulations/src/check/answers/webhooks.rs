@@ -37,7 +37,10 @@ impl AnswerChecks<'_> {
                 self.report("ANSWER-PUSHED", format!("{why}\n    {record}"));
             }
         }
-        let deletes = |record: &CallRecord, id: &str| matches!(&record.call, ClientCall::Delete { id: other } if other == id);
+        let deletes = |record: &CallRecord, id: &str| match &record.call {
+            ClientCall::Delete { id: other } => other == id,
+            _ => false,
+        };
         last_reads.retain(|id, _| !self.of(tenant).any(|record| deletes(record, id)));
         for (id, record) in last_reads {
             self.attempts(tenant, id, record);
