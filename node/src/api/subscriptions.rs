@@ -120,12 +120,8 @@ async fn list_subscriptions(
     Authorized(caller, _): Authorized<SubscriptionsManage>,
 ) -> Result<Response, ApiError> {
     let rows = edge.router.subscriptions(&caller.tenant, edge.deadline()).await?;
-    let subscriptions = rows.iter().map(subscription_json).collect();
-    respond(
-        StatusCode::OK,
-        &SubscriptionList { subscriptions },
-        SUBSCRIPTION_BYTES * rows.len() + 32,
-    )
+    let list = SubscriptionList { subscriptions: rows.iter().map(subscription_json).collect() };
+    respond(StatusCode::OK, &list, SUBSCRIPTION_BYTES * rows.len() + 32)
 }
 
 /// Read a subscription

@@ -96,11 +96,8 @@ async fn list_tenants(
     let last = rows.last().filter(|_| has_more);
     let cursor = last.map(|row| cursor::seal_tenant(&edge.cursor_secret, &row.id));
     let tenants = rows.iter().map(tenant_json).collect();
-    respond(
-        StatusCode::OK,
-        &TenantList { tenants, cursor, has_more },
-        TENANT_BYTES * rows.len() + 128,
-    )
+    let list = TenantList { tenants, cursor, has_more };
+    respond(StatusCode::OK, &list, TENANT_BYTES * rows.len() + 128)
 }
 
 /// The tenant that a query names: the caller's own if it names none. Only an admin can name

@@ -65,9 +65,6 @@ pub(crate) async fn list_attempts(
     let attempts = page.attempts.into_iter().map(|(id, logged)| attempt_json(id, logged));
     let attempts: Vec<_> = attempts.collect();
     let bytes_hint = ATTEMPT_BYTES * attempts.len() + 128;
-    respond(
-        StatusCode::OK,
-        &SubscriptionAttemptList { attempts, has_more: cursor.is_some(), cursor },
-        bytes_hint,
-    )
+    let list = SubscriptionAttemptList { attempts, has_more: cursor.is_some(), cursor };
+    respond(StatusCode::OK, &list, bytes_hint)
 }
