@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 crate::text_form::named_enum! {
-    /// A permission.
+    /// A permission of a key.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
     pub enum Scope {
         /// Post events to the inbox.

@@ -5,7 +5,7 @@ pub use crate::kv::embedded::fuzzing::{decode_record, encode_record, fuzz_record
 use crate::tables::keys;
 use triggers_protocol::PartitionId;
 
-/// Reads arbitrary bytes as keys. A key that is accepted must be equal to the one built from its parts.
+/// Reads arbitrary bytes as keys. An accepted key must be equal to the one built from its parts.
 ///
 /// # Panics
 /// If it is not.

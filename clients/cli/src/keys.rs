@@ -33,7 +33,7 @@ pub struct KeysArguments {
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Create a key; it is shown once
-    Create(CreateArguments),
+    Create(CreateKeyArguments),
     /// Make a key without asking a node, as the first admin key of a new installation
     #[command(after_help = "\
 Example:
@@ -77,7 +77,7 @@ Scopes: events:write, inbox:read, inbox:ack, subscriptions:manage, keys:manage, 
 any, \
 the key may do everything within its tenant. A scope or a rate that the asking key does not have, \
 and another tenant, need an admin key.")]
-pub struct CreateArguments {
+pub struct CreateKeyArguments {
     /// What the key is for
     #[arg(long, value_name = "NAME")]
     name: String,
@@ -95,9 +95,9 @@ pub struct CreateArguments {
     expires_at: Option<Timestamp>,
 }
 
-impl From<CreateArguments> for NewKey {
-    fn from(arguments: CreateArguments) -> Self {
-        let CreateArguments { name, tenant_id, scopes, rate_limit_per_minute, expires_at } =
+impl From<CreateKeyArguments> for NewKey {
+    fn from(arguments: CreateKeyArguments) -> Self {
+        let CreateKeyArguments { name, tenant_id, scopes, rate_limit_per_minute, expires_at } =
             arguments;
         let scopes = Some(scopes).filter(|scopes| !scopes.is_empty());
         Self { name, tenant_id, scopes, rate_limit_per_minute, expires_at }

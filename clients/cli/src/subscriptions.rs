@@ -37,7 +37,7 @@ pub struct SubscriptionsArguments {
 #[derive(Debug, Subcommand)]
 pub enum SubscriptionsCommand {
     /// Create a subscription; its secret is shown once
-    Create(settings::CreateArguments),
+    Create(settings::CreateSubscriptionArguments),
     /// List the subscriptions, without their secrets
     List,
     /// Show one subscription

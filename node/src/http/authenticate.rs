@@ -45,15 +45,15 @@ macro_rules! permissions {
 }
 
 permissions! {
-    /// Requires `events:write`.
+    /// Requires the scope `events:write`.
     EventsWrite;
-    /// Requires `inbox:read`.
+    /// Requires the scope `inbox:read`.
     InboxRead;
-    /// Requires `inbox:ack`.
+    /// Requires the scope `inbox:ack`.
     InboxAck;
-    /// Requires `subscriptions:manage`.
+    /// Requires the scope `subscriptions:manage`.
     SubscriptionsManage;
-    /// Requires `keys:manage`.
+    /// Requires the scope `keys:manage`.
     KeysManage;
     /// Requires the scope `admin`.
     Admin;

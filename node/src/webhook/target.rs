@@ -24,7 +24,7 @@ const HOST_CHARACTERS_MAX: usize = 253;
 /// Decides which targets may be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetPolicy {
-    /// Reject `http`.
+    /// Reject targets without TLS.
     pub is_https_required: bool,
     /// Networks that may be called although they are not public.
     pub allowed: Vec<IpNet>,

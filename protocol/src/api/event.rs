@@ -91,7 +91,7 @@ pub struct EventJson<'a> {
         example = "019b76da-a800-7000-8000-000000000001"
     )]
     pub event_id: EventId,
-    /// Dot-separated segments.
+    /// The type: segments with dots between them.
     #[schema(
         value_type = String,
         max_length = 128,

@@ -69,7 +69,7 @@ pub struct InboxReplay {
 pub enum ReplayedStatus {
     /// Events that failed in their last attempt.
     Failed,
-    /// Acknowledged events.
+    /// Events that were acknowledged.
     Delivered,
 }
 

@@ -32,7 +32,7 @@ pub struct StatsCounts {
     /// Leased, being pushed, or waiting for the next attempt.
     #[schema(minimum = 0)]
     pub queued: i64,
-    /// Acknowledged events.
+    /// Events that were acknowledged.
     #[schema(minimum = 0)]
     pub delivered: i64,
     /// Events that failed in their last attempt.

@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| triggers_cluster_config::fuzzing::fuzz_configuration(data));
+use triggers_cluster_config::fuzzing::fuzz_configuration;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_configuration(data));

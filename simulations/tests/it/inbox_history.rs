@@ -173,7 +173,7 @@ impl History {
             })
             .await;
         let (got, applied) = applied.unwrap();
-        // A batch that was repeated after an unknown outcome finds its own deletions and says the same.
+        // A batch that is repeated after an unknown outcome finds its own deletions.
         assert_eq!(got, expected);
         self.last_id = applied.last_id;
     }

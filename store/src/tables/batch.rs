@@ -141,7 +141,7 @@ pub struct Applied {
 /// Numbers of changes that a batch made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// Events accepted.
+    /// Number of accepted events.
     pub accepted: u32,
     /// Events acknowledged, or delivered to their last endpoint.
     pub delivered: u32,

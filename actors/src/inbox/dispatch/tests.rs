@@ -178,7 +178,9 @@ proptest! {
         let mut running: Vec<(u8, DeliveryPermit)> = Vec::new();
         // In the end everything is answered and ends well.
         let lanes = || {
-            let steps = |lane| [Step::Answered(lane, Some(1)), Step::Ended(lane, true), Step::Later(3)];
+            let steps = |lane| {
+                [Step::Answered(lane, Some(1)), Step::Ended(lane, true), Step::Later(3)]
+            };
             (0..3u8).flat_map(steps)
         };
         let end: Vec<Step> = (0..200).flat_map(|_| lanes()).collect();

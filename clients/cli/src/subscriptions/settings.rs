@@ -25,7 +25,7 @@ Examples:
 What a receiver checks signatures with is printed alone on stdout: the secret (whsec_…), which is \
 shown this once, or \
 with ed25519 the public key (whpk_…).")]
-pub struct CreateArguments {
+pub struct CreateSubscriptionArguments {
     /// Where webhooks go
     #[arg(long, value_name = "URL")]
     target_url: String,
@@ -90,8 +90,8 @@ pub struct UpdateArguments {
     default_retries: bool,
 }
 
-impl From<CreateArguments> for NewSubscription {
-    fn from(arguments: CreateArguments) -> Self {
+impl From<CreateSubscriptionArguments> for NewSubscription {
+    fn from(arguments: CreateSubscriptionArguments) -> Self {
         Self {
             target_url: Some(arguments.target_url),
             event_types: given(&arguments.event_types),
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_new_subscription_is_sent_as_the_api_names_it() {
-        let arguments = CreateArguments {
+        let arguments = CreateSubscriptionArguments {
             target_url: "https://h/".to_owned(),
             event_types: vec![EventTypePattern::parse("a.*").unwrap()],
             description: None,

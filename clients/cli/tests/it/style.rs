@@ -35,8 +35,13 @@ impl std::fmt::Display for Failure {
 type Check = fn(&[Source]) -> Vec<Failure>;
 
 /// The checks by name.
-const CHECKS: [(&str, Check); 3] = [
+const CHECKS: [(&str, Check); 8] = [
     ("every Rust file starts with a header", lines::headers),
+    ("lines have at most 100 columns", lines::long_lines),
+    ("doc comments have more than two words", lines::short_docs),
+    ("no tuple is a parameter", lines::tuple_parameters),
+    ("no wildcard arm is an answer", lines::wildcard_arms),
+    ("types have a name of their own in the crate", names::type_names),
     ("invariant ids are defined once", invariants::defined_twice),
     ("cited invariant ids are defined", invariants::undefined),
 ];

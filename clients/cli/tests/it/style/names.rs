@@ -37,5 +37,8 @@ fn shared_type(line: &str) -> Option<&str> {
     };
     let kinds = ["struct ", "enum ", "trait ", "type ", "union "];
     let name = kinds.iter().find_map(|kind| declaration.strip_prefix(kind))?;
-    name.split(|character: char| !character.is_alphanumeric() && character != '_').next()
+    let name =
+        name.split(|character: char| !character.is_alphanumeric() && character != '_').next();
+    // A macro that declares types has a variable in this place.
+    name.filter(|name| !name.is_empty())
 }

@@ -69,7 +69,8 @@ fn every_fault_is_named() {
     let body = format!(
         r#"{{"target_url":"x","event_types":["a","b..c","*.d"],"description":"{}",
         "secret":"whsec_AAAA",
-        "signature_scheme":"rsa","retry_policy":{{"delays_seconds":[86401]}},"max_in_flight":1001}}"#,
+        "signature_scheme":"rsa","retry_policy":{{"delays_seconds":[86401]}},
+        "max_in_flight":1001}}"#,
         "ä".repeat(201)
     );
     let of_settings = [
