@@ -8,6 +8,7 @@
 //! It is not a cache: only the head, the counts and the schedule of webhooks are in memory.
 
 pub(crate) mod batch;
+pub(crate) mod delivery_attempt;
 pub(crate) mod dispatch;
 pub(crate) mod handle;
 pub(crate) mod machine;
@@ -18,10 +19,10 @@ pub(crate) mod signals;
 mod tests;
 
 use crate::delivery::Delivery;
-use crate::delivery_attempt::{DeliveryAttempt, DeliveryAttemptArguments};
 use crate::error::BrokerError;
 use crate::options::BrokerOptions;
 use batch::{Finished, InboxBatch};
+use delivery_attempt::{DeliveryAttempt, DeliveryAttemptArguments};
 use dispatch::{Dispatched, Dispatcher};
 use handle::Arrivals;
 use machine::{BatchLimits, InboxEffect, InboxMachine};

@@ -20,7 +20,6 @@ pub mod admission;
 pub mod bench_support;
 pub mod cluster;
 mod delivery;
-mod delivery_attempt;
 mod error;
 mod gate;
 mod inbox;

@@ -14,7 +14,7 @@ mod routing;
 mod sweeper;
 
 pub(crate) use inbox_table::InboxTable;
-pub(crate) use routing::{PartitionHandle, RoutingTable, ServedPartition, receive};
+pub(crate) use routing::{PartitionHandle, RoutingTable, ServedPartition};
 
 use crate::admission::Admission;
 use crate::delivery::Delivery;

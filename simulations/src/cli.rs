@@ -28,25 +28,18 @@ use crate::plan::Plan;
 use crate::plan::generate::generate;
 use crate::plan::scenario::Scenario;
 use crate::trace::Trace;
-use arguments::{Arguments, Command, Format, RunArguments};
-use clap::{Args, Parser};
+use arguments::{Command, Format, RunArguments};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The plan to run, and the bug to plant in it.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone)]
 struct RunSpec {
-    /// Scenario to generate the plan from
-    #[arg(long, default_value = "chaos")]
+    /// Scenario to generate the plan from.
     scenario: String,
-    /// Seed of the plan
-    #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Plan file to run instead of scenario and seed
-    #[arg(long = "plan", value_name = "PLAN")]
+    /// Plan file to run instead of scenario and seed.
     plan_file: Option<PathBuf>,
-    /// Bug to plant, in builds with the feature `planted-bugs`
-    #[arg(long)]
     bug: Option<String>,
 }
 
@@ -69,7 +62,18 @@ impl RunSpec {
 /// Runs the program.
 pub fn main() -> ExitCode {
     determinism::fix_addresses();
-    let outcome = match Arguments::parse().command {
+    match arguments::parse(std::env::args_os().skip(1)).and_then(execute) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("triggers-sim: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<bool, String> {
+    match command {
         Command::Run(arguments) => run(&arguments),
         Command::Sweep(arguments) => sweep::sweep(&arguments, false),
         Command::Verify(arguments) => sweep::sweep(&arguments, true),
@@ -78,13 +82,9 @@ pub fn main() -> ExitCode {
         Command::Scenarios => print_scenarios(),
         Command::Ci(arguments) => ci::ci(&arguments),
         Command::Bugs(arguments) => bugs::bugs(&arguments),
-    };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("triggers-sim: {error}");
-            ExitCode::from(2)
+        Command::Print(text) => {
+            println!("{text}");
+            Ok(true)
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::gate::GatePass;
 use std::fmt::{Debug, Formatter};
 use std::sync::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use triggers_protocol::SubscriptionId;
 use triggers_protocol::lock::lock;
 use triggers_store::kv::{BoxFuture, Transaction};
@@ -105,6 +105,17 @@ impl<O: Operation> PendingOperation for Pending<O> {
         if let Some(caller) = self.caller.take() {
             let _ = caller.channel.send(Err(error));
         }
+    }
+}
+
+/// Waits for the reply to a request. A lost or late reply is an unknown outcome.
+pub(crate) async fn receive<T>(
+    reply: oneshot::Receiver<Result<T, BrokerError>>,
+    deadline: Instant,
+) -> Result<T, BrokerError> {
+    match timeout_at(deadline, reply).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(_)) | Err(_) => Err(BrokerError::Unknown),
     }
 }
 

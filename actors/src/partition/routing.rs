@@ -6,7 +6,7 @@ use crate::admission::{Permit, Rejected, count_rejection};
 use crate::error::BrokerError;
 use crate::gate::Gate;
 use crate::inbox::handle::InboxHandle;
-use crate::inbox::request::Request;
+use crate::inbox::request::{Request, receive};
 use ractor::ActorRef;
 use ractor_cluster::RactorMessage;
 use std::collections::BTreeMap;
@@ -108,17 +108,6 @@ impl PartitionHandle {
             Ok(Err(_)) => Err(BrokerError::NodeBusy),
             Err(_) => Err(BrokerError::DeadlinePassed),
         }
-    }
-}
-
-/// Waits for the reply to a request. A lost or late reply is an unknown outcome.
-pub(crate) async fn receive<T>(
-    reply: oneshot::Receiver<Result<T, BrokerError>>,
-    deadline: Instant,
-) -> Result<T, BrokerError> {
-    match timeout_at(deadline, reply).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(_)) | Err(_) => Err(BrokerError::Unknown),
     }
 }
 

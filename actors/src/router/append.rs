@@ -7,7 +7,7 @@
 
 use super::Router;
 use crate::error::BrokerError;
-use crate::partition::receive;
+use crate::inbox::request::receive;
 use tokio::time::Instant;
 use triggers_protocol::TenantId;
 use triggers_store::tables::operations::{Accepted, Append, NewEvent, Rejection};

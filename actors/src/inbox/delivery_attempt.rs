@@ -9,11 +9,10 @@
 //! `RETRY-A-2` an attempt ends once its outcome is stored or not wanted any more, or its claim has
 //! expired; `RETRY-A-3` an attempt holds its permit until it ends.
 
+use super::message::InboxMessage;
+use super::request::{Request, receive};
 use crate::delivery::verdict::verdict;
 use crate::delivery::{DeliveryPermit, SendFailure, SendOutcome, Webhook, WebhookSender};
-use crate::inbox::message::InboxMessage;
-use crate::inbox::request::Request;
-use crate::partition::receive;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
