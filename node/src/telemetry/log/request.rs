@@ -98,11 +98,16 @@ mod tests {
         }
     }
 
+    /// `tracing` remembers for each call site whether a subscriber wants it. A subscriber that ends in
+    /// one thread may make it forget one of another thread, so there is one at a time.
+    static SUBSCRIBED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     /// Logs one line inside a request and one outside, and returns both.
     async fn lines(
         subscriber: impl Subscriber + Send + Sync + 'static,
         written: Written,
     ) -> Vec<String> {
+        let _guard = SUBSCRIBED.lock().await;
         let _current = tracing::subscriber::set_default(subscriber);
         let handler = || async { tracing::info!(answer = %"{}", "inside") };
         let responder = Responder::new(Environment::system(), &NodeOptions::default());
