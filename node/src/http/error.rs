@@ -5,7 +5,7 @@
 //!   never into an [`ApiError`].
 //! - `API-ERROR-3`: 429 and 503 always have `Retry-After`.
 //! - `FAULTS-1`: each fault names the field as the client wrote it.
-//! - `FAULTS-2`: at most [`FAULTS_MAX`] faults are kept, so that the error stays small.
+//! - `FAULTS-2`: at most `FAULTS_MAX` faults are kept, so that the error stays small.
 //!
 //! The response of an error has only its status, and the error as an extension. [`super::respond`]
 //! adds the body, which depends on the request.
