@@ -2,7 +2,7 @@
 //!
 //! Messages come from its timer (`Timer`), its rounds in the store (`RoundEnded`) and the node
 //! (`Drain`). It writes to the store and informs the partition supervisor, the directory and the
-//! transport. [`crate::node`] supervises it. The decisions are made by [`machine`].
+//! transport. `node` supervises it. The decisions are made by `machine`.
 //! Invariants: `MEMBERSHIP-1` one round in the store runs at a time and each has a deadline; the
 //! timer runs independently, so a node whose store does not answer stops serving in time;
 //! `MEMBERSHIP-2` the time of a heartbeat is read before the heartbeat is written, the time of a

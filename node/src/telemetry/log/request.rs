@@ -98,8 +98,8 @@ mod tests {
         }
     }
 
-    /// `tracing` remembers for each call site whether a subscriber wants it. A subscriber that ends in
-    /// one thread may make it forget one of another thread, so there is one at a time.
+    /// `tracing` remembers for each call site whether a subscriber wants it. A subscriber that ends
+    /// in one thread may make it forget one of another thread, so there is one at a time.
     static SUBSCRIBED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
     /// Logs one line inside a request and one outside, and returns both.
