@@ -160,12 +160,14 @@ impl<'a> AnswerChecks<'a> {
         for record in self.of(tenant) {
             let Some((key, number)) = record.call.key_and_number() else { continue };
             if record.status == Some(422) {
+                // A 409 says that an event with the key is being accepted: by another request, or
+                // by this one, if it was forwarded again after an unknown outcome.
                 let is_other = |other: &CallRecord| {
                     other
                         .call
                         .key_and_number()
                         .is_some_and(|(same, another)| same == key && another != number)
-                        && other.may_have_happened()
+                        && (other.may_have_happened() || other.status == Some(409))
                         && other.begin < record.end
                 };
                 if !self.of(tenant).any(is_other) {
