@@ -89,11 +89,11 @@ mod set {
     //! The enabled bugs of this process, one bit each.
 
     use super::Bug;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    static PLANTED: AtomicU32 = AtomicU32::new(0);
+    static PLANTED: AtomicU64 = AtomicU64::new(0);
 
-    const fn bit(bug: Bug) -> u32 {
+    const fn bit(bug: Bug) -> u64 {
         1 << bug as u32
     }
 
