@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use triggers_actors::model::TableError;
 use triggers_actors::model::access::{self, Created};
 use triggers_actors::model::rows::KeyRow;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{KeyHash, TenantId, Timestamp};
 use triggers_store::kv::{Run, Transaction};
 
@@ -95,16 +96,16 @@ impl Access {
         tenant: Option<&TenantId>,
         deadline: Instant,
     ) -> Result<Option<KeyRow>, TableError> {
-        // Kept over all attempts: after an unknown outcome, a later attempt may not find the key
-        // because an earlier one removed it.
-        let seen = OnceLock::new();
-        let revoke =
-            self.store.run(Run::idempotent(deadline), |tx| Box::pin(revoke(tx, id, tenant, &seen)));
-        let outcome: Result<(), TableError> = revoke.await;
-        if let Some(row) = seen.get() {
+        let nonce = self.store.environment().bytes();
+        let revocation = Revoke { id, tenant, nonce, seen: OnceLock::new() };
+        let revoked =
+            self.store.run(Run::idempotent(deadline), |tx| Box::pin(revocation.run(tx))).await;
+        let seen = revocation.seen.into_inner();
+        if let Some(row) = &seen {
             self.forget(row.hash);
         }
-        outcome.map(|()| seen.into_inner())
+        let is_removed: bool = revoked?;
+        Ok(seen.filter(|_| is_removed))
     }
 }
 
@@ -171,15 +172,28 @@ impl Rotate<'_> {
     }
 }
 
-async fn revoke(
-    tx: &mut dyn Transaction,
-    id: [u8; 16],
-    tenant: Option<&TenantId>,
-    seen: &OnceLock<KeyRow>,
-) -> Result<(), TableError> {
-    if let Some(row) = find(tx, id, tenant).await? {
-        access::delete_key(tx, &row);
-        seen.get_or_init(|| row);
+/// One revocation, over all attempts of its transaction.
+pub(super) struct Revoke<'a> {
+    pub(super) id: [u8; 16],
+    pub(super) tenant: Option<&'a TenantId>,
+    pub(super) nonce: [u8; 16],
+    /// Set once an attempt has found the key.
+    pub(super) seen: OnceLock<KeyRow>,
+}
+
+impl Revoke<'_> {
+    /// Returns true if this request removed the key.
+    pub(super) async fn run(&self, tx: &mut dyn Transaction) -> Result<bool, TableError> {
+        if let Some(row) = find(tx, self.id, self.tenant).await? {
+            access::revoke_key(tx, &row, self.nonce).await?;
+            self.seen.get_or_init(|| row);
+            return Ok(true);
+        }
+        // After an unknown commit, this request or another one has removed the key.
+        match self.seen.get() {
+            Some(_) if is_planted(Bug::RevokedByBoth) => Ok(true),
+            Some(row) => access::was_revoked_by(tx, &row.tenant, self.nonce).await,
+            None => Ok(false),
+        }
     }
-    Ok(())
 }

@@ -149,6 +149,34 @@ async fn a_change_through_this_node_is_in_effect_at_once() {
 }
 
 #[tokio::test]
+async fn a_repeated_revocation_does_not_take_the_revocation_of_another_request_for_its_own() {
+    let directory = Directory::new().await;
+    for is_own_committed in [true, false] {
+        let row = directory.stored("one").await;
+        let nonce = directory.environment.bytes();
+        let revoke = keys::Revoke { id: row.id, tenant: None, nonce, seen: Default::default() };
+        let attempt = async |is_committed: bool| {
+            let result: Result<bool, TableError> = directory
+                .access
+                .store
+                .run(Run::idempotent(deadline()), |tx| {
+                    Box::pin(async {
+                        let is_removed = revoke.run(tx).await?;
+                        let abort = StoreError::fatal(Fault::DeadlinePassed, "not committed");
+                        if is_committed { Ok(is_removed) } else { Err(abort.into()) }
+                    })
+                })
+                .await;
+            result
+        };
+        assert_eq!(attempt(is_own_committed).await.is_ok(), is_own_committed);
+        let other = directory.access.revoke_key(row.id, None, deadline()).await.unwrap();
+        assert_eq!(other.is_none(), is_own_committed);
+        assert_eq!(attempt(true).await, Ok(is_own_committed), "ACCESS-4");
+    }
+}
+
+#[tokio::test]
 async fn a_change_elsewhere_is_in_effect_after_the_ttl() {
     let directory = Directory::new().await;
     let row = directory.stored("one").await;

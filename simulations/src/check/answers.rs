@@ -237,14 +237,12 @@ impl<'a> AnswerChecks<'a> {
         }
     }
 
-    /// A revocation that begins after another one succeeded finds no key. Two concurrent
-    /// revocations may both succeed: one that runs again after an unknown commit cannot tell who
-    /// removed the key.
+    /// One revocation of a key succeeds, and the key is never accepted afterwards.
     fn revocations(&self, tenant: usize) {
-        let mut revoked: Option<&CallRecord> = None;
+        let mut is_revoked = false;
         for record in self.of(tenant).filter(|record| record.is_done()) {
             let is_wrong = match record.call {
-                ClientCall::RevokeKey { .. } => revoked.get_or_insert(record).end < record.begin,
+                ClientCall::RevokeKey { .. } => std::mem::replace(&mut is_revoked, true),
                 ClientCall::UseRevokedKey => true,
                 _ => false,
             };

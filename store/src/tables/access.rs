@@ -3,14 +3,18 @@
 //! - `ACCESS-1`: a key's three rows (by hash, by id, by tenant) exist together or not at all.
 //! - `ACCESS-2`: a key belongs to a tenant that exists.
 //! - `ACCESS-3`: a tenant has at most [`KEYS_PER_TENANT_MAX`] keys.
+//! - `ACCESS-4`: of several requests that revoke a key, one finds it; a repeated transaction knows
+//!   by the nonce of its request whether that was its own.
 
-use super::rows::{KeyRow, Row, TenantRow};
+use super::rows::{KeyRow, Revocations, Row, TenantRow};
 use super::{TableError, keys};
 use crate::kv::{RangeRead, Transaction};
 use triggers_protocol::{KeyHash, TenantId};
 
 /// API keys that a tenant may have at once.
 pub const KEYS_PER_TENANT_MAX: usize = 1_000;
+/// Revocations of a tenant that are remembered for requests whose transaction is repeated.
+const REVOCATIONS_KEPT_MAX: usize = 32;
 
 /// A key together with its tenant.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +107,44 @@ pub fn delete_key(tx: &mut dyn Transaction, row: &KeyRow) {
     tx.clear(&keys::api_key(row.hash));
     tx.clear(&keys::api_key_by_id(row.id));
     tx.clear(&keys::tenant_api_key(&row.tenant, row.id));
+}
+
+/// Removes a key, with the nonce of the request.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn revoke_key(
+    tx: &mut dyn Transaction,
+    row: &KeyRow,
+    nonce: [u8; 16],
+) -> Result<(), TableError> {
+    let mut revocations = revocations(tx, &row.tenant).await?;
+    revocations.0.truncate(REVOCATIONS_KEPT_MAX - 1);
+    revocations.0.insert(0, nonce);
+    tx.set(&keys::revocations(&row.tenant), &revocations.to_bytes());
+    delete_key(tx, row);
+    Ok(())
+}
+
+/// Tells whether [`revoke_key`] with this nonce was committed. Only the last 32 revocations of the
+/// tenant are known.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn was_revoked_by(
+    tx: &mut dyn Transaction,
+    tenant: &TenantId,
+    nonce: [u8; 16],
+) -> Result<bool, TableError> {
+    Ok(revocations(tx, tenant).await?.0.contains(&nonce))
+}
+
+async fn revocations(
+    tx: &mut dyn Transaction,
+    tenant: &TenantId,
+) -> Result<Revocations, TableError> {
+    let row = tx.get(&keys::revocations(tenant)).await?;
+    Ok(row.map(|bytes| Revocations::from_bytes(&bytes)).transpose()?.unwrap_or_default())
 }
 
 async fn key_at(tx: &mut dyn Transaction, hash: &[u8]) -> Result<Option<KeyRow>, TableError> {

@@ -26,6 +26,7 @@
 //! key/ <hash:32>          API key                                 rows::KeyRow
 //! kid/ <key id:16>        index of API keys by id                 key hash, raw
 //! tk/ <T> 0 <key id:16>   index of API keys by tenant             key hash, raw
+//! rev/ <T>                last revocations of the tenant          rows::Revocations
 //! ten/ <T>                tenant                                  rows::TenantRow
 //! ```
 //! - `KEYS-1`: numbers are big-endian, so keys sort like their numbers.
@@ -102,6 +103,11 @@ pub fn tenant_api_key(tenant: &TenantId, id: [u8; 16]) -> Vec<u8> {
 pub fn tenant_api_keys(tenant: &TenantId) -> KeyRange {
     let end: &[u8] = if is_planted(Bug::WrongTenantPage) { &[] } else { &[0] };
     KeyRange::prefix([b"tk/", tenant.as_str().as_bytes(), end].concat())
+}
+
+/// Key of the last revocations of a tenant's API keys.
+pub fn revocations(tenant: &TenantId) -> Vec<u8> {
+    [b"rev/", tenant.as_str().as_bytes()].concat()
 }
 
 /// Key of a tenant's row.

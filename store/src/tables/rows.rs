@@ -82,6 +82,11 @@ pub struct NodeRow {
 }
 impl Row for NodeRow {}
 
+/// Nonces of the requests that last revoked keys of a tenant, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Revocations(pub Vec<[u8; 16]>);
+impl Row for Revocations {}
+
 /// Head of a tenant's inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Head {
