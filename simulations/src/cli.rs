@@ -1,15 +1,5 @@
 //! The program `triggers-sim`: runs plans, each in a process of its own, and compares, counts and
 //! shrinks them.
-//!
-//! ```text
-//! run    --scenario S --seed N | --plan FILE     one run: its trace and its violations
-//! sweep  --scenario S --seeds A..B --jobs J      many runs: progress, faults that fired, failures
-//! verify --scenario S --seeds A..B               each seed twice: the traces must be equal
-//! plan   --scenario S --seed N                   the plan of a seed, as a file to edit and run
-//! shrink --scenario S --seed N | --plan FILE     a smaller plan that still fails, as a file
-//! ci                                             what CI runs: all scenarios and `seeds.toml`
-//! bugs                                           finds each planted bug, in builds that have them
-//! ```
 //! Invariants: `SIM-CLI-1` the exit code is 0 if the runs found nothing, 1 if they found a
 //! violation, 2 if the command line or a file is wrong; `SIM-CLI-2` a failure is printed with the
 //! command that repeats it.

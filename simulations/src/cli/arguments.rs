@@ -1,13 +1,11 @@
 //! The command line of `triggers-sim`: its commands, their options and the help text.
-//!
-//! One table describes all commands. The parser and the help text both read it.
 
 use super::RunSpec;
 use crate::plan::scenario::Scenario;
 use lexopt::{Arg, ValueExt};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -72,103 +70,46 @@ pub(super) struct BugsArguments {
     pub(super) bug: Option<String>,
 }
 
-struct CommandSpec {
-    name: &'static str,
-    about: &'static str,
-    options: &'static [OptionSpec],
-}
+const HELP: &str = "\
+Deterministic simulation of whole Triggers clusters
 
-#[derive(Clone, Copy)]
-struct OptionSpec {
-    name: &'static str,
-    /// Name of the value in the help text; empty for a flag.
-    value: &'static str,
-    about: &'static str,
-}
+Usage: triggers-sim <COMMAND> [OPTIONS]
 
-const fn option(name: &'static str, value: &'static str, about: &'static str) -> OptionSpec {
-    OptionSpec { name, value, about }
-}
+  run        Run one plan and print what was found
+               --scenario, --seed, --plan, --bug: the plan, see below
+               --trace          Print operations, faults, messages and notable commits
+               --log LEVEL      Add the nodes' log lines of this level to the trace
+               --format FORMAT  text or json [default: text]
+  sweep      Run many seeds
+               --seeds A..B     Required. The end is not included
+               --scenario NAME  All scenarios in turn by default
+               --jobs N         Processes at the same time [default: one per core]
+               --failures-max N Stop after so many failures [default: 5]
+               --bug BUG        Bug to plant
+  verify     Run each seed twice and compare the traces; options of sweep
+  shrink     Make a failing plan smaller
+               --scenario, --seed, --plan, --bug: the plan, see below
+               --output FILE    File for the smaller plan [default: plan.json]
+               --runs-max N     Upper bound on the number of runs [default: 400]
+  plan       Print the plan of --scenario, --seed, --plan, --bug
+  scenarios  List the scenarios
+  ci         Run what CI runs
+               --seeds N        Number of seeds, over all scenarios [default: 200]
+               --verified N     Number of seeds to run twice [default: 20]
+  bugs       Find every planted bug
+               --seeds N        Seeds to try for each bug [default: 300]
+               --bug BUG        Look for this bug only
 
-const ABOUT: &str = "Deterministic simulation of whole Triggers clusters";
-const SCENARIO: OptionSpec =
-    option("scenario", "SCENARIO", "Scenario to generate the plan from [default: chaos]");
-const SEED: OptionSpec = option("seed", "SEED", "Seed of the plan [default: 0]");
-const PLAN: OptionSpec = option("plan", "PLAN", "Plan file to run instead of scenario and seed");
-const BUG: OptionSpec =
-    option("bug", "BUG", "Bug to plant, in builds with the feature `planted-bugs`");
-const TRACE: OptionSpec =
-    option("trace", "", "Print the trace: operations, faults, messages and notable commits");
-const SWEEP: &[OptionSpec] = &[
-    option("scenario", "SCENARIO", "Scenario; all of them in turn by default"),
-    option("seeds", "SEEDS", "Required. Seeds, the end not included: 0..1000"),
-    option("jobs", "JOBS", "Processes to run at the same time [default: one per core]"),
-    option("failures-max", "FAILURES_MAX", "Stop after so many failures [default: 5]"),
-    BUG,
-];
-const COMMANDS: [CommandSpec; 8] = [
-    CommandSpec {
-        name: "run",
-        about: "Run one plan and print what was found",
-        options: &[
-            SCENARIO,
-            SEED,
-            PLAN,
-            BUG,
-            TRACE,
-            option(
-                "log",
-                "LEVEL",
-                "Add the nodes' log lines of this level to the trace (error, warn, info, ...)",
-            ),
-            option("format", "FORMAT", "Output format: text or json [default: text]"),
-        ],
-    },
-    CommandSpec { name: "sweep", about: "Run many seeds", options: SWEEP },
-    CommandSpec {
-        name: "verify",
-        about: "Run each seed twice and compare the traces",
-        options: SWEEP,
-    },
-    CommandSpec {
-        name: "shrink",
-        about: "Make a failing plan smaller",
-        options: &[
-            SCENARIO,
-            SEED,
-            PLAN,
-            BUG,
-            option("output", "OUTPUT", "File for the smaller plan [default: plan.json]"),
-            option("runs-max", "RUNS_MAX", "Upper bound on the number of runs [default: 400]"),
-        ],
-    },
-    CommandSpec {
-        name: "plan",
-        about: "Print the plan of a seed",
-        options: &[SCENARIO, SEED, PLAN, BUG],
-    },
-    CommandSpec { name: "scenarios", about: "List the scenarios", options: &[] },
-    CommandSpec {
-        name: "ci",
-        about: "Run what CI runs",
-        options: &[
-            option("seeds", "SEEDS", "Number of seeds, over all scenarios [default: 200]"),
-            option("verified", "VERIFIED", "Number of seeds to run twice [default: 20]"),
-        ],
-    },
-    CommandSpec {
-        name: "bugs",
-        about: "Find every planted bug",
-        options: &[
-            option(
-                "seeds",
-                "SEEDS",
-                "Seeds to try for each bug, over all scenarios [default: 300]",
-            ),
-            option("bug", "BUG", "Look for this bug only"),
-        ],
-    },
-];
+The plan of a run:
+  --scenario NAME  Scenario to generate the plan from [default: chaos]
+  --seed N         Seed of the plan [default: 0]
+  --plan FILE      Plan file to run instead of scenario and seed
+  --bug BUG        Bug to plant, in builds with the feature `planted-bugs`
+
+  -h, --help       Print this text
+  -V, --version    Print version";
+/// Options without a value.
+const FLAGS: [&str; 1] = ["trace"];
 
 /// Parses the command line without the program's name.
 ///
@@ -176,41 +117,35 @@ const COMMANDS: [CommandSpec; 8] = [
 /// A message for the user: an unknown command or option, or a value that is missing or malformed.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = lexopt::Parser::from_args(arguments);
-    let mut command: Option<&CommandSpec> = None;
+    let mut command: Option<String> = None;
     let mut values = Values(BTreeMap::new());
-    let mut is_help_command = false;
     while let Some(argument) = parser.next().map_err(text)? {
-        match (argument, command) {
-            (Arg::Short('h') | Arg::Long("help"), _) => return Ok(Command::Print(help(command))),
-            (Arg::Short('V') | Arg::Long("version"), None) => return Ok(Command::Print(version())),
-            (Arg::Value(name), None) if name == "help" && !is_help_command => {
-                is_help_command = true;
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.to_owned())),
+            Arg::Short('V') | Arg::Long("version") => {
+                let version = concat!("triggers-sim ", env!("CARGO_PKG_VERSION"));
+                return Ok(Command::Print(version.to_owned()));
             }
-            (Arg::Value(name), None) => {
-                let found = COMMANDS.iter().find(|command| name == command.name);
-                let unknown = || format!("unknown command {name:?}; try --help");
-                command = Some(found.ok_or_else(unknown)?);
-            }
-            (Arg::Long(name), Some(command)) => {
-                let found = command.options.iter().find(|option| option.name == name);
-                let option = *found.ok_or_else(|| {
-                    format!("{} has no option --{name}; try --help", command.name)
-                })?;
-                let value = match option.value {
-                    "" => String::new(),
-                    _ => parser.value().and_then(|value| value.string()).map_err(text)?,
+            Arg::Value(name) if command.is_none() => command = Some(name.string().map_err(text)?),
+            Arg::Long(name) => {
+                let name = name.to_owned();
+                let value = if FLAGS.contains(&&*name) {
+                    String::new()
+                } else {
+                    parser.value().and_then(ValueExt::string).map_err(text)?
                 };
-                if values.0.insert(option.name, value).is_some() {
-                    return Err(format!("--{} is given twice", option.name));
+                if values.0.insert(name.clone(), value).is_some() {
+                    return Err(format!("--{name} is given twice"));
                 }
             }
-            (argument, _) => return Err(text(argument.unexpected())),
+            argument => return Err(text(argument.unexpected())),
         }
     }
-    match command {
-        _ if is_help_command => Ok(Command::Print(help(command))),
-        Some(command) => values.into_command(command.name),
-        None => Err(format!("a command is missing\n\n{}", help(None))),
+    let name = command.ok_or("a command is missing; try --help")?;
+    let command = values.command(&name)?;
+    match values.0.keys().next() {
+        Some(option) => Err(format!("{name} has no option --{option}; try --help")),
+        None => Ok(command),
     }
 }
 
@@ -218,49 +153,8 @@ fn text(error: impl Display) -> String {
     error.to_string()
 }
 
-fn version() -> String {
-    format!("triggers-sim {}", env!("CARGO_PKG_VERSION"))
-}
-
-fn help(command: Option<&CommandSpec>) -> String {
-    let (about, usage) = command.map_or((ABOUT, " <COMMAND>".to_owned()), |command| {
-        (command.about, format!(" {} [OPTIONS]", command.name))
-    });
-    let mut help = format!("{about}\n\nUsage: triggers-sim{usage}\n\n");
-    let mut rows = Vec::new();
-    match command {
-        None => {
-            help.push_str("Commands:\n");
-            let commands = COMMANDS.iter().map(|command| (command.name, command.about));
-            let last = [("help", "Print this message or the help of a command")];
-            for (name, about) in commands.chain(last) {
-                // Writing to a string cannot fail.
-                let _ = writeln!(help, "  {name:<10} {about}");
-            }
-            help.push('\n');
-            rows.push(("-V, --version".to_owned(), "Print version"));
-        }
-        Some(command) => {
-            for option in command.options {
-                let value = match option.value {
-                    "" => String::new(),
-                    value => format!(" <{value}>"),
-                };
-                rows.push((format!("    --{}{value}", option.name), option.about));
-            }
-        }
-    }
-    rows.push(("-h, --help".to_owned(), "Print help"));
-    help.push_str("Options:\n");
-    for (name, about) in rows {
-        let _ = writeln!(help, "  {name:<31} {about}");
-    }
-    help.truncate(help.trim_end().len());
-    help
-}
-
-/// The options given on the command line, by name.
-struct Values(BTreeMap<&'static str, String>);
+/// The options given on the command line, by name. A command removes those that it has.
+struct Values(BTreeMap<String, String>);
 
 impl Values {
     fn optional<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<Option<T>, String> {
@@ -296,7 +190,7 @@ impl Values {
         })
     }
 
-    fn into_command(mut self, name: &str) -> Result<Command, String> {
+    fn command(&mut self, name: &str) -> Result<Command, String> {
         Ok(match name {
             "run" => Command::Run(RunArguments {
                 spec: self.spec()?,
@@ -348,24 +242,23 @@ mod tests {
     }
 
     #[test]
-    fn every_command_accepts_its_options_and_has_a_help_text() {
-        for command in &COMMANDS {
-            let mut line = command.name.to_owned();
-            for option in command.options {
-                line += &match (option.name, option.value) {
-                    (name, "") => format!(" --{name}"),
-                    ("seeds", _) if command.options.len() > 2 => " --seeds 0..7".to_owned(),
-                    ("scenario", _) => " --scenario burst".to_owned(),
-                    ("format", _) => " --format=json".to_owned(),
-                    ("log", _) => " --log info".to_owned(),
-                    (name, _) => format!(" --{name} 7"),
-                };
-            }
-            assert!(parsed(&line).is_ok(), "{line}: {:?}", parsed(&line));
-            for line in [format!("{} --help", command.name), format!("help {}", command.name)] {
-                let Ok(Command::Print(help)) = parsed(&line) else { panic!("{line}") };
-                assert!(help.contains(command.about), "{help}");
-                assert!(command.options.iter().all(|option| help.contains(option.about)), "{help}");
+    fn every_command_accepts_its_options() {
+        let spec = "--scenario burst --seed 7 --plan plan.json --bug fence-not-checked";
+        let sweep = "--seeds 0..7 --scenario=burst --jobs 7 --failures-max 7 --bug none";
+        for line in [
+            &format!("run {spec} --trace --log info --format=json"),
+            &format!("sweep {sweep}"),
+            &format!("verify {sweep}"),
+            &format!("shrink {spec} --output plan.json --runs-max 7"),
+            &format!("plan {spec}"),
+            "scenarios",
+            "ci --seeds 7 --verified 7",
+            "bugs --seeds 7 --bug none",
+        ] {
+            assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line));
+            for word in line.split_whitespace().filter(|word| !word.starts_with("--seed")) {
+                let option = word.split('=').next().unwrap_or(word);
+                assert!(!option.starts_with("--") || HELP.contains(option), "{option} has no help");
             }
         }
     }
@@ -376,6 +269,7 @@ mod tests {
             ("", "a command is missing"),
             ("fly", "unknown command \"fly\""),
             ("run --seeds 1", "run has no option --seeds"),
+            ("scenarios --trace", "scenarios has no option --trace"),
             ("run --seed", "missing argument"),
             ("run --seed x", "--seed \"x\": invalid digit"),
             ("run --seed 1 --seed 2", "--seed is given twice"),
