@@ -101,6 +101,19 @@ async fn stores_in_one_cluster_are_separate() {
     }
 }
 
+#[test]
+fn a_process_that_used_the_engine_exits_without_a_crash() {
+    if options().is_none() {
+        return;
+    }
+    let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+    process.args(["--exact", "foundationdb::an_abandoned_commit_takes_effect"]);
+    let ended = process.output().unwrap();
+    let printed = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "FOUNDATION-NETWORK-2: {}: {printed}", ended.status);
+    assert!(printed.contains("1 passed"), "{printed}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_abandoned_commit_takes_effect() {
     let Some(subject) = subject().await else { return };

@@ -4,7 +4,8 @@
 //! - `FOUNDATION-NETWORK-1`: the first engine starts the thread, and it runs as long as the
 //!   process: the library cannot start it twice.
 //! - `FOUNDATION-NETWORK-2`: the thread stops before the process exits, since it must not run while
-//!   the library's statics are destroyed.
+//!   the library's statics are destroyed. It is stopped from a thread of its own, because the
+//!   library writes a trace line then, and the main thread's C++ thread-locals are gone at exit.
 //!
 //! The library reads further options from variables `FDB_NETWORK_OPTION_…`.
 
@@ -51,5 +52,11 @@ fn boot() -> Result<(), String> {
 }
 
 extern "C" fn stop() {
-    drop(lock(&NETWORK).take());
+    let Some(network) = lock(&NETWORK).take() else { return };
+    let stopping = std::thread::Builder::new().spawn(move || drop(network));
+    // If no thread can be started, the closure and with it the network is dropped right here.
+    if let Ok(thread) = stopping {
+        // A panic has printed its reason; the exit code stays that of the program.
+        let _ = thread.join();
+    }
 }
