@@ -92,4 +92,4 @@ where
 }
 
 #[cfg(test)]
-mod property;
+mod tests;

@@ -80,7 +80,7 @@ async fn list_audit(
 
 #[cfg(test)]
 mod tests {
-    use crate::api::openapi::live::LiveEdge;
+    use crate::api::openapi::tests::live::LiveEdge;
     use serde_json::{Value, json};
     use triggers_protocol::{Scope, Scopes};
 

@@ -196,6 +196,4 @@ fn error_example(code: ErrorCode) -> serde_json::Value {
 }
 
 #[cfg(test)]
-pub(crate) mod live;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;

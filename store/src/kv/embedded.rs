@@ -19,8 +19,6 @@
 mod backup;
 mod base_store;
 mod committer;
-#[cfg(test)]
-mod crashes;
 mod data_file;
 mod directory;
 mod disk;
@@ -36,6 +34,8 @@ mod recovery;
 mod residency;
 mod segment;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 pub use directory::OpenError;

@@ -195,7 +195,7 @@ pub(in crate::api) fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::openapi::live::LiveEdge;
+    use crate::api::openapi::tests::live::LiveEdge;
     use triggers_protocol::{ErrorCode, Scope, Scopes};
 
     fn codes(body: &str, form: Form) -> Result<Vec<Option<ErrorCode>>, ErrorCode> {

@@ -1,6 +1,6 @@
 //! Tests keys through the HTTP API: which keys a key can create, rotate and revoke.
 
-use crate::api::openapi::live::LiveEdge;
+use crate::api::openapi::tests::live::LiveEdge;
 use serde_json::{Value, json};
 use triggers_protocol::{Scope, Scopes};
 

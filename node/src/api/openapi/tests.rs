@@ -1,6 +1,8 @@
 //! Compares the document with the committed one, the contract's routes, its own references, the
 //! parsers, and the guide of errors.
 
+pub(crate) mod live;
+
 use super::*;
 use crate::api::document_json;
 use serde_json::Value;
@@ -9,7 +11,7 @@ use std::path::Path;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
 
-pub(super) fn document() -> Value {
+fn document() -> Value {
     serde_json::from_str(&document_json()).unwrap()
 }
 
@@ -156,7 +158,7 @@ fn body_schema(operation: &Value) -> Option<&str> {
 
 #[tokio::test]
 async fn every_property_of_a_body_is_read_and_named() {
-    let live = super::live::LiveEdge::start().await;
+    let live = live::LiveEdge::start().await;
     let key = live.key("acme", triggers_protocol::Scope::ALL.into_iter().collect()).await;
     let document = document();
     let mut count = 0;

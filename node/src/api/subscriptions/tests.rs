@@ -4,7 +4,7 @@
 
 mod webhooks;
 
-use crate::api::openapi::live::{LiveEdge, SUBSCRIPTIONS_MAX};
+use crate::api::openapi::tests::live::{LiveEdge, SUBSCRIPTIONS_MAX};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use triggers_protocol::webhook::SigningKey;

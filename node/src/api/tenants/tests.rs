@@ -1,6 +1,6 @@
 //! Tests tenants through the HTTP API: create, list in pages, change.
 
-use crate::api::openapi::live::LiveEdge;
+use crate::api::openapi::tests::live::LiveEdge;
 use serde_json::json;
 use triggers_protocol::{Scope, Scopes};
 

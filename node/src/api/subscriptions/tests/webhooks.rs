@@ -4,7 +4,7 @@
 //! The endpoints are real servers on this machine, reached by the production sender.
 
 use super::{PATH, made};
-use crate::api::openapi::live::LiveEdge;
+use crate::api::openapi::tests::live::LiveEdge;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};

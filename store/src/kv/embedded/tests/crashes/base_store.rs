@@ -1,8 +1,8 @@
 //! A base store in memory. It can be full; when the machine crashes during an `apply`, that is done
 //! completely or not at all.
 
-use super::super::base_store::{BaseStore, Change, FlushMark, FlushMarks, Headroom};
-use super::super::merge::BaseRange;
+use super::super::super::base_store::{BaseStore, Change, FlushMark, FlushMarks, Headroom};
+use super::super::super::merge::BaseRange;
 use super::disk::{Chance, SimulatedDisk};
 use crate::kv::{Fault, KeyRange, StoreError};
 use bytes::Bytes;

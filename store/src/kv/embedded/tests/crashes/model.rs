@@ -1,6 +1,6 @@
 //! The model of the crash tests: what a commit does to a sorted map of pairs.
 
-use super::super::committer::{CheckedRead, QueuedCommit};
+use super::super::super::committer::{CheckedRead, QueuedCommit};
 use super::SimulatedSnapshot;
 use crate::kv::overlay::Write;
 use crate::kv::{KeyRange, RangeRead, decode_counter};

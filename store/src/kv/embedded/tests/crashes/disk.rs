@@ -5,7 +5,7 @@
 //! process keeps them all, still unsynced. A failed `sync` may have written some of its sectors,
 //! and the next `sync` does not write the rest, as on real systems. One seed determines everything.
 
-use super::super::disk::{Disk, DiskFile};
+use super::super::super::disk::{Disk, DiskFile};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};

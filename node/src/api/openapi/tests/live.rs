@@ -6,7 +6,7 @@
 //! There is no disk, and no network between a test and the API. The tests here compare the OpenAPI
 //! document with what the router serves.
 
-use super::tests::document;
+use super::document;
 use crate::access::Access;
 use crate::api;
 use crate::http::edge::{Edge, EdgeState};

@@ -1,0 +1,3 @@
+//! Tests of the log as a whole; each module tests its own part.
+
+mod crashes;
