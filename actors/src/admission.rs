@@ -49,9 +49,6 @@ impl Admission {
     }
 
     /// Acquires a permit for a request of `bytes`.
-    ///
-    /// # Errors
-    /// [`Rejected`].
     pub fn enter(self: &Arc<Self>, bytes: usize) -> Result<Permit, Rejected> {
         let mut inside = lock(&self.in_flight);
         if inside.is_closed {

@@ -38,9 +38,6 @@ pub enum LinkState {
 /// Sends calls to the other nodes of the cluster.
 pub trait PeerTransport: Send + Sync + 'static {
     /// Sends a message to a peer and waits for its answer.
-    ///
-    /// # Errors
-    /// [`PeerError`].
     fn call<'a>(
         &'a self,
         peer: &'a str,

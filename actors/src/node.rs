@@ -112,9 +112,6 @@ struct JoinedCluster {
 
 impl Node {
     /// Starts a node that runs alone. It takes over every partition, whichever node owned it.
-    ///
-    /// # Errors
-    /// [`StartError`].
     pub async fn start(arguments: NodeArguments, partitions: u16) -> Result<Self, StartError> {
         let settings = settings(&arguments.store, partitions).await?;
         let guards = take_over_fences(&arguments.store, partitions, &arguments.incarnation).await?;
@@ -124,9 +121,6 @@ impl Node {
 
     /// Starts a node that shares its store with others: it writes heartbeats, and owns the
     /// partitions that the nodes agree on.
-    ///
-    /// # Errors
-    /// [`StartError`]; [`StartError::Join`] if the store did not answer in time.
     pub async fn join(
         arguments: NodeArguments,
         settings: StoreSettings,

@@ -93,9 +93,6 @@ impl Router {
 
     /// Carries out an operation in the tenant's inbox, opening it if need be, and waits until the
     /// operation is durable.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn execute<O: Operation>(
         &self,
         tenant: &TenantId,
@@ -108,9 +105,6 @@ impl Router {
     }
 
     /// Carries out an operation that changes one event, and returns the changed event.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn change<O: Operation<Reply = Changed>>(
         &self,
         tenant: &TenantId,
@@ -126,9 +120,6 @@ impl Router {
     }
 
     /// Marks events as delivered, in parts that fit a commit each. One result for each event.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn acknowledge_all(
         &self,
         tenant: &TenantId,
@@ -190,9 +181,6 @@ impl Router {
     }
 
     /// One page of a tenant's inbox.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn list(
         &self,
         tenant: &TenantId,
@@ -204,9 +192,6 @@ impl Router {
     }
 
     /// Finds one event.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn find(
         &self,
         tenant: &TenantId,
@@ -219,9 +204,6 @@ impl Router {
     }
 
     /// Finds one event with its attempts.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn find_with_attempts(
         &self,
         tenant: &TenantId,
@@ -235,9 +217,6 @@ impl Router {
     }
 
     /// Numbers of a tenant's inbox.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn statistics(
         &self,
         tenant: &TenantId,

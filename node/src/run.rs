@@ -43,9 +43,6 @@ use triggers_store::kv::Store;
 /// Runs a development node until a stop signal. The first start creates a tenant and keys and
 /// writes them to `dev.json` in the data directory. Prints how to use the node. The runtime
 /// `connections` drives the public listener.
-///
-/// # Errors
-/// [`StartError`].
 pub async fn dev(options: NodeOptions, connections: Handle) -> Result<(), StartError> {
     let file = options.store.data_directory.join("dev.json");
     let running = Running::start(options, None).await?;
@@ -68,9 +65,6 @@ pub async fn dev(options: NodeOptions, connections: Handle) -> Result<(), StartE
 }
 
 /// Runs a node until a stop signal. The runtime `connections` drives the public listener.
-///
-/// # Errors
-/// [`StartError`].
 pub async fn serve(options: NodeOptions, connections: Handle) -> Result<(), StartError> {
     let key = first_keys::read_admin_key(options.admin.key_file.as_deref())?;
     // A new store has no key. Create nothing for a node that nobody could use.

@@ -6,6 +6,9 @@
 //! - `TABLE-3`: an operation repeated with the same arguments after an unknown outcome changes
 //!   nothing and gives the same result.
 //! - `TABLE-4`: a counter changes only together with the row that it counts.
+//!
+//! Every function on a transaction can fail with [`TableError::Store`], and one that takes a guard
+//! with [`TableError::NotOwner`]. Their documentation names only other errors.
 
 pub mod access;
 pub mod batch;

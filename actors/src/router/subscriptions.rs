@@ -32,9 +32,6 @@ pub struct Ping {
 
 impl Router {
     /// The tenant's subscriptions, oldest first.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn subscriptions(
         &self,
         tenant: &TenantId,
@@ -45,9 +42,6 @@ impl Router {
     }
 
     /// Finds one subscription.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn find_subscription(
         &self,
         tenant: &TenantId,
@@ -59,9 +53,6 @@ impl Router {
     }
 
     /// The attempts of a subscription, the newest first; none if there is no such subscription.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn subscription_attempts(
         &self,
         tenant: &TenantId,
@@ -77,9 +68,6 @@ impl Router {
     }
 
     /// The tenant's audit, the newest first, before an entry.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn audit(
         &self,
         tenant: &TenantId,

@@ -91,9 +91,6 @@ pub enum ConfigCommand {
 impl DevArguments {
     /// Loads the configuration of a development node: defaults, environment of the process, these
     /// arguments.
-    ///
-    /// # Errors
-    /// Every fault of every source at once.
     pub fn options(&self) -> Result<NodeOptions, ConfigError> {
         let mut flags =
             vec![Override::new("store.data_directory", self.data_dir.to_string_lossy())];
@@ -116,9 +113,6 @@ impl DevArguments {
 impl ServeArguments {
     /// Loads the configuration of these arguments: defaults, file, environment of the process,
     /// `--set`.
-    ///
-    /// # Errors
-    /// Every fault of every source at once.
     pub fn options(&self) -> Result<NodeOptions, ConfigError> {
         self.options_with(process_environment())
     }

@@ -71,9 +71,6 @@ pub struct EventArgument {
 }
 
 /// Runs one command on events.
-///
-/// # Errors
-/// The node's error, or why it cannot be reached.
 pub async fn run(arguments: EventsArguments) -> CommandResult {
     let client = arguments.connection.client(Role::Tenant)?;
     let json = arguments.connection.json;

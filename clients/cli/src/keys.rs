@@ -105,9 +105,6 @@ impl From<CreateKeyArguments> for NewKey {
 }
 
 /// Runs one command on keys.
-///
-/// # Errors
-/// The node's error, or why it cannot be reached.
 pub async fn run(arguments: KeysArguments) -> CommandResult {
     let json = arguments.connection.json;
     let client = |role| arguments.connection.client(role);

@@ -10,9 +10,6 @@ use serde::Serialize;
 use super::exit::CommandResult;
 
 /// Writes one result line (or several) and a line end.
-///
-/// # Errors
-/// `CommandError::Output`.
 pub fn line(text: &str) -> CommandResult {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -21,9 +18,6 @@ pub fn line(text: &str) -> CommandResult {
 }
 
 /// Writes bytes as they are.
-///
-/// # Errors
-/// `CommandError::Output`.
 pub fn bytes(bytes: &[u8]) -> CommandResult {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
@@ -31,18 +25,12 @@ pub fn bytes(bytes: &[u8]) -> CommandResult {
 }
 
 /// Writes one JSON document on one line.
-///
-/// # Errors
-/// `CommandError::Output`.
 pub fn json(value: &impl Serialize) -> CommandResult {
     let text = serde_json::to_string(value).map_err(io::Error::from)?;
     line(&text)
 }
 
 /// Writes a result: the JSON document with `--json`, otherwise the text.
-///
-/// # Errors
-/// `CommandError::Output`.
 pub fn result(is_json: bool, value: &impl Serialize, text: &str) -> CommandResult {
     if is_json { json(value) } else { line(text) }
 }

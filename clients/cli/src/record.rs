@@ -66,9 +66,6 @@ pub fn print<T: DeserializeOwned>(reply: &Reply<T>, json: bool) -> CommandResult
 
 /// As `print`, for an object with a key that is shown now: the key stands alone on stdout, and
 /// everything else goes to stderr.
-///
-/// # Errors
-/// As `print`.
 pub fn print_key<T: DeserializeOwned>(reply: &Reply<T>, json: bool) -> CommandResult {
     if json {
         return output::line(reply.text()?);
@@ -95,9 +92,6 @@ fn take_key(object: &mut Object) -> Option<(&'static str, String)> {
 }
 
 /// Prints the node's answer: a list as a table with the wanted columns, or the answer as it came.
-///
-/// # Errors
-/// As `print`.
 pub fn print_list<T: DeserializeOwned>(
     reply: &Reply<T>,
     json: bool,

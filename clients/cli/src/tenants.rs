@@ -91,9 +91,6 @@ fn change(name: Option<String>, settings: SettingArguments) -> Result<TenantPatc
 }
 
 /// Runs one command on tenants.
-///
-/// # Errors
-/// The node's error, or why it cannot be reached.
 pub async fn run(arguments: TenantsArguments) -> CommandResult {
     let json = arguments.connection.json;
     let client = || arguments.connection.client(Role::Admin);

@@ -5,7 +5,8 @@
 //! node opens the cursors of every other.
 //!
 //! - `CURSOR-1`: a cursor opens to the position that it was made of.
-//! - `CURSOR-2`: it does not open with another secret, owner, text or kind of list.
+//! - `CURSOR-2`: it does not open with another secret, owner, text or kind of list: 400
+//!   `INVALID_CURSOR`.
 //!
 //! A cursor is not encrypted: its holder has seen the entry at its position.
 
@@ -54,9 +55,6 @@ pub(crate) fn seal_event(
 }
 
 /// The event after which a cursor of this list continues.
-///
-/// # Errors
-/// 400 `INVALID_CURSOR`.
 pub(crate) fn open_event(
     secret: &[u8; 32],
     list: EventList,
@@ -73,9 +71,6 @@ pub(crate) fn seal_tenant(secret: &[u8; 32], after: &TenantId) -> String {
 }
 
 /// The tenant after which a cursor of the list of tenants continues.
-///
-/// # Errors
-/// 400 `INVALID_CURSOR`.
 pub(crate) fn open_tenant(secret: &[u8; 32], text: &str) -> Result<TenantId, ApiError> {
     let position = open(secret, VERSION_TENANTS, "", text)?;
     let name = std::str::from_utf8(&position).map_err(|_| invalid())?;
@@ -96,9 +91,6 @@ pub(crate) fn seal_attempt(
 }
 
 /// The attempt before which a cursor of this subscription's attempts continues.
-///
-/// # Errors
-/// 400 `INVALID_CURSOR`.
 pub(crate) fn open_attempt(
     secret: &[u8; 32],
     tenant: &TenantId,
@@ -125,9 +117,6 @@ pub(crate) fn seal_audit(
 }
 
 /// The entry before which a cursor of this tenant's audit continues.
-///
-/// # Errors
-/// 400 `INVALID_CURSOR`.
 pub(crate) fn open_audit(
     secret: &[u8; 32],
     tenant: &TenantId,

@@ -61,9 +61,6 @@ pub struct Served<L> {
 impl Assembly {
     /// Starts the actors. `peer` names this process, see [`peer`]. `joining` has the settings of a
     /// shared store and the cluster to join; `None` starts a single node.
-    ///
-    /// # Errors
-    /// [`StartError`].
     pub async fn start<C: TcpConnector>(
         options: NodeOptions,
         store: Store,

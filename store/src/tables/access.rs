@@ -39,9 +39,6 @@ pub enum Created {
 }
 
 /// Finds the key with this hash and its tenant, if both exist. The key may be expired.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn find(tx: &mut dyn Transaction, hash: KeyHash) -> Result<Option<Access>, TableError> {
     let Some(key) = tx.get(&keys::api_key(hash)).await? else { return Ok(None) };
     let key = KeyRow::from_bytes(&key)?;
@@ -49,9 +46,6 @@ pub async fn find(tx: &mut dyn Transaction, hash: KeyHash) -> Result<Option<Acce
 }
 
 /// Stores a new key, unless its tenant is missing or has no room for it.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn create_key(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Created, TableError> {
     if let Some(stored) = tx.get(&keys::api_key(row.hash)).await? {
         let same = KeyRow::from_bytes(&stored)?.id == row.id;
@@ -72,18 +66,12 @@ pub async fn create_key(tx: &mut dyn Transaction, row: &KeyRow) -> Result<Create
 }
 
 /// Finds the key with this id.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn get_key(tx: &mut dyn Transaction, id: [u8; 16]) -> Result<Option<KeyRow>, TableError> {
     let Some(hash) = tx.get(&keys::api_key_by_id(id)).await? else { return Ok(None) };
     key_at(tx, &hash).await
 }
 
 /// Lists the keys of a tenant, oldest first.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn list_keys(
     tx: &mut dyn Transaction,
     tenant: &TenantId,
@@ -154,9 +142,6 @@ async fn key_at(tx: &mut dyn Transaction, hash: &[u8]) -> Result<Option<KeyRow>,
 }
 
 /// Finds the tenant with this id.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn get_tenant(
     tx: &mut dyn Transaction,
     id: &TenantId,
@@ -166,9 +151,6 @@ pub async fn get_tenant(
 }
 
 /// Stores a new tenant. Do not repeat this after an unknown outcome: it would report `Exists`.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn create_tenant(
     tx: &mut dyn Transaction,
     row: &TenantRow,
@@ -188,9 +170,6 @@ pub fn put_tenant(tx: &mut dyn Transaction, row: &TenantRow) {
 }
 
 /// Lists up to `limit` tenants after `after`, ordered by id, and tells whether there are more.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn list_tenants(
     tx: &mut dyn Transaction,
     after: Option<&TenantId>,

@@ -215,9 +215,6 @@ impl<'a> Batch<'a> {
     }
 
     /// Writes the rows that all operations share: the head, the counters, the wake-up pointer.
-    ///
-    /// # Errors
-    /// [`TableError::Store`].
     pub async fn finish(mut self, tx: &mut dyn Transaction) -> Result<Applied, TableError> {
         if self.is_repeated {
             self.suppose_all_due(tx).await?;

@@ -33,9 +33,6 @@ pub fn remove_node(tx: &mut dyn Transaction, incarnation: &str) {
 }
 
 /// Reads the nodes and the owners.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn view(tx: &mut dyn Transaction) -> Result<ClusterView, TableError> {
     let mut view = ClusterView::default();
     for (key, value) in read_range(tx, keys::nodes(), PAGE_ROWS).await? {

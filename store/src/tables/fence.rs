@@ -49,9 +49,6 @@ impl Guard {
 
 /// Takes partitions for an incarnation, whichever node owned them, and returns the guards. An
 /// incarnation that already owns a partition keeps its epoch.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn take(
     tx: &mut dyn Transaction,
     partitions: &[PartitionId],
@@ -77,9 +74,6 @@ pub async fn take(
 
 /// Takes a partition over from an owner that is gone, if its fence is still `seen`. None if another
 /// node was faster.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn take_over(
     tx: &mut dyn Transaction,
     partition: PartitionId,

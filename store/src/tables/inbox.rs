@@ -115,9 +115,6 @@ pub struct InboxState {
 }
 
 /// Loads the state that an inbox starts from.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn load(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -146,9 +143,6 @@ pub async fn load(
 }
 
 /// Lists the tenants with the earliest wake-up pointers, and the pointer of each in seconds.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn wakes(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -160,9 +154,6 @@ pub async fn wakes(
 }
 
 /// Lists up to `limit` tenants of a partition after `after`, ordered by id.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn tenants(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -185,9 +176,6 @@ pub async fn tenants(
 }
 
 /// A tenant's counts by status, and the time of acceptance of the oldest waiting event.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn statistics(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -217,9 +205,6 @@ pub(super) async fn counts(
 }
 
 /// Finds an event by its id; tombstones are those that are kept at `now`.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn find(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -231,9 +216,6 @@ pub async fn find(
 }
 
 /// Finds an event with its attempts, like [`find`].
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn find_with_attempts(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -270,9 +252,6 @@ pub(super) async fn read_tombstone(
 }
 
 /// Reads one page of the inbox.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn list(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -367,9 +346,6 @@ pub(super) async fn load_payload(
 
 /// Reads an event with its present state, without the chunks of a large payload, and its delivery,
 /// which is [`Delivery::NEW`] if none is stored.
-///
-/// # Errors
-/// [`TableError::Store`].
 pub async fn read_row(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,

@@ -74,9 +74,6 @@ pub(super) async fn first_due(
 }
 
 /// Lists the subscriptions of a tenant, oldest first.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn list(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -89,9 +86,6 @@ pub async fn list(
 }
 
 /// Finds a subscription that is not being deleted.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn find(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -103,9 +97,6 @@ pub async fn find(
 }
 
 /// Lists the finished attempts of a subscription; none if there is no such subscription.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn attempts(
     tx: &mut dyn Transaction,
     guard: &Guard,
@@ -133,9 +124,6 @@ pub async fn attempts(
 }
 
 /// Lists the audit of a tenant; a position is the time and number of an entry.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn audit(
     tx: &mut dyn Transaction,
     guard: &Guard,

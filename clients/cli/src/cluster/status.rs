@@ -33,9 +33,6 @@ pub struct StatusArguments {
 }
 
 /// Asks the node and prints its answer.
-///
-/// # Errors
-/// Why the node cannot be reached.
 pub async fn run(arguments: &StatusArguments) -> CommandResult {
     let (view, reply) = View::ask(&arguments.admin.client()?).await?;
     if arguments.json {

@@ -40,9 +40,6 @@ struct Line<'a> {
 }
 
 /// Prints one webhook on one line.
-///
-/// # Errors
-/// `CommandError::Output`.
 pub(super) fn print(webhook: &Received, json: bool) -> CommandResult {
     if json { output::json(&object(webhook)) } else { output::line(&line(webhook)) }
 }

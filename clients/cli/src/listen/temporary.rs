@@ -22,9 +22,6 @@ pub(super) struct Temporary {
 
 impl Temporary {
     /// Creates a subscription for `url`. Returns it with the key that its webhooks are signed with.
-    ///
-    /// # Errors
-    /// The node's error, or why it cannot be reached.
     pub(super) async fn make(
         client: Client,
         url: &str,

@@ -174,9 +174,6 @@ async fn checked_token(
 }
 
 /// Reads the body of an acknowledgement.
-///
-/// # Errors
-/// 400 that names the fault.
 pub(in crate::api) fn acknowledgement(body: &[u8]) -> Result<Acknowledgement, ApiError> {
     read::object(body, ["lease_token"], |[lease_token], faults| Acknowledgement {
         lease_token: lease_token.owned_text(faults),
@@ -184,9 +181,6 @@ pub(in crate::api) fn acknowledgement(body: &[u8]) -> Result<Acknowledgement, Ap
 }
 
 /// Reads the body of a nack.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn nack(body: &[u8]) -> Result<Nack, ApiError> {
     let names = ["reason", "retry_after_seconds", "lease_token"];
     read::object(body, names, |[reason, retry_after, token], faults| {
@@ -203,9 +197,6 @@ pub(in crate::api) fn nack(body: &[u8]) -> Result<Nack, ApiError> {
 }
 
 /// Reads the body of an extension.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn extension(body: &[u8]) -> Result<LeaseExtension, ApiError> {
     let names = ["lease_token", "visibility_timeout_seconds"];
     read::object(body, names, |[token, timeout], faults| {

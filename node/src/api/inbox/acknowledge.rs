@@ -54,9 +54,6 @@ pub(crate) async fn acknowledge_events(
 }
 
 /// Reads the body of a request; it has 1 to `ids_max` ids.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn acknowledgements(
     body: &[u8],
     ids_max: usize,

@@ -148,9 +148,6 @@ impl LongPoll<'_> {
 }
 
 /// Reads the body of a request; every member is optional.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn read_request(
     body: &[u8],
     limits: &LimitOptions,

@@ -112,9 +112,6 @@ impl Walk<'_> {
 }
 
 /// Reads the body of a request.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn read_request(body: &[u8]) -> Result<InboxReplay, ApiError> {
     let names = ["status", "event_type", "from_timestamp", "to_timestamp", "cursor"];
     read::object(body, names, |[status, event_type, from, to, cursor], faults| {

@@ -16,9 +16,6 @@ const GRACE_SECONDS_MAX: u64 = 604_800;
 const RATE_MAX: u64 = 100_000_000;
 
 /// Reads the body that asks for a key.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn new_key(body: &[u8], now: Timestamp) -> Result<NewKey, ApiError> {
     let names = ["name", "tenant_id", "scopes", "rate_limit_per_minute", "expires_at"];
     read::object(body, names, |[name, tenant_id, scopes, rate, expires_at], faults| {
@@ -37,9 +34,6 @@ pub(in crate::api) fn new_key(body: &[u8], now: Timestamp) -> Result<NewKey, Api
 }
 
 /// Reads the body that asks for a rotation.
-///
-/// # Errors
-/// 400 that names the fault.
 pub(in crate::api) fn rotation(body: &[u8]) -> Result<KeyRotation, ApiError> {
     read::object(body, ["grace_seconds"], |[grace], faults| KeyRotation {
         grace_seconds: grace.whole_number(faults, 0..=GRACE_SECONDS_MAX),

@@ -81,9 +81,6 @@ pub(super) fn grace(seconds: Option<u32>) -> Duration {
 }
 
 /// Reads the body that asks for a subscription; its target is normalised in `target_url`.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn new_subscription(
     body: &[u8],
     rules: Rules<'_>,
@@ -120,9 +117,6 @@ pub(in crate::api) fn new_subscription(
 }
 
 /// Reads the body that asks for a change; its target is normalised in `target_url`.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn patch(body: &[u8], rules: Rules<'_>) -> Result<SubscriptionPatch, ApiError> {
     let names = [
         "status",
@@ -145,9 +139,6 @@ pub(in crate::api) fn patch(body: &[u8], rules: Rules<'_>) -> Result<Subscriptio
 }
 
 /// Reads the body that asks for a rotation.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn rotation(body: &[u8]) -> Result<SecretRotation, ApiError> {
     read::object(body, ["secret", "grace_seconds"], |[secret, grace], faults| SecretRotation {
         secret: secret.parsed(faults, SigningKey::parse),

@@ -57,9 +57,6 @@ const NAMES: [&str; 7] =
     ["id", "name", "tier", "retention_days", "max_inbox_events", "retry_policy", "flags"];
 
 /// Reads the body that asks for a tenant.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn new_tenant(body: &[u8]) -> Result<NewTenant, ApiError> {
     read::object(body, NAMES, |[id, name, settings @ ..], faults| {
         let id = id.parsed(faults, TenantId::parse);
@@ -78,9 +75,6 @@ pub(in crate::api) fn new_tenant(body: &[u8]) -> Result<NewTenant, ApiError> {
 }
 
 /// Reads the body that asks for a change.
-///
-/// # Errors
-/// 400 that names every fault.
 pub(in crate::api) fn tenant_patch(body: &[u8]) -> Result<TenantPatch, ApiError> {
     read::object(body, NAMES, |[_, name, settings @ ..], faults| {
         let name = name.raw.and_then(|_| name.required_name(faults));

@@ -59,9 +59,6 @@ async fn horizon(
 }
 
 /// Whether a sweep would find something to remove. It reads one row of each kind.
-///
-/// # Errors
-/// [`TableError::NotOwner`]; [`TableError::Store`].
 pub async fn is_sweep_due(
     tx: &mut dyn Transaction,
     guard: &Guard,
