@@ -21,12 +21,13 @@ use crate::workload::setup::{self, SimulatedTenant};
 use crate::world::{HostId, World};
 use faults::Recovery;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use triggers_cluster_config::NodeOptions;
 use triggers_protocol::Timestamp;
+use triggers_protocol::lock::lock;
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 
 /// Time between the repair and the final check, in which leases end and webhooks are retried.
@@ -60,7 +61,7 @@ static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
     determinism::begin(plan.seed);
     std::panic::set_hook(Box::new(|panic| {
-        PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
+        lock(&PANICS).push(panic.to_string());
     }));
     let engine = SimulatedEngine::new(SimulatedOptions::new(plan.seed));
     let tenants = setup::tenants(plan, &engine)?;
@@ -79,8 +80,8 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
         late.extend(rows::expired(&rows, clock.minus(RETENTION + SWEPT)));
     }
     let is_answered = simulation.final_check(&checked_tenants);
-    let mut violations = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut violations = lock(&found).clone();
+    let panics = lock(&PANICS).clone();
     violations.extend(panics.into_iter().map(|panic| Violation::new("PANIC", panic)));
     if !is_answered {
         let details = format!("no answer to the final check within {FINAL_CHECK_MAX:?}");

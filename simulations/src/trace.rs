@@ -6,8 +6,9 @@
 
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use triggers_protocol::lock::lock;
 
 /// One line of a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Trace {
     }
 
     fn lock(&self) -> MutexGuard<'_, TraceBuffer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub fn note(&self, at: Duration, subject: &str, text: fmt::Arguments<'_>) {

@@ -20,8 +20,9 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use triggers_protocol::lock::lock;
 use triggers_protocol::{ErrorCode, KeyHash, Scope, TenantId};
 
 const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
@@ -77,7 +78,7 @@ impl Caller {
     /// # Errors
     /// `RATE_LIMIT_EXCEEDED` with the waiting time; no token was taken then.
     pub fn charge_events(&self, count: usize, now: Duration) -> Result<(), ApiError> {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = lock(&self.budget);
         let taken = budget.take_events(count, now);
         // The headers describe the bucket that rejects, so that they agree with `Retry-After`.
         self.context.set_rate(if taken.is_ok() {
@@ -163,7 +164,7 @@ pub(crate) async fn identify(
 fn charge_request(key: Arc<AccessRow>, context: Arc<RequestContext>) -> Result<Caller, ApiError> {
     let now = context.received_at.monotonic;
     let budget = context.counters.rates.budget(&key.key, key.tenant.tier, now);
-    let charge = budget.lock().unwrap_or_else(PoisonError::into_inner).take_request(now);
+    let charge = lock(&budget).take_request(now);
     context.identify(key.key.tenant.clone(), charge.state);
     if let Some(wait_seconds) = charge.rejected_for_seconds {
         return Err(over_rate("requests", wait_seconds));

@@ -13,8 +13,9 @@ use super::client_address::sender;
 use quick_cache::sync::Cache;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use triggers_protocol::lock::lock;
 
 /// The window of one sender.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +43,7 @@ impl Flood {
     /// The waiting time in seconds, if it may not.
     pub fn check(&self, address: IpAddr, now: Duration) -> Result<(), u64> {
         let Some(window) = self.windows.get(&sender(address)) else { return Ok(()) };
-        let window = *window.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = *lock(&window);
         self.check_window(window, now)
     }
 
@@ -54,7 +55,7 @@ impl Flood {
         let fresh =
             || Ok::<_, Infallible>(Arc::new(Mutex::new(Window { started_at: now, count: 0 })));
         let Ok(entry) = self.windows.get_or_insert_with(&sender(address), fresh);
-        let mut window = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = lock(&entry);
         if now >= window.started_at + self.window {
             *window = Window { started_at: now, count: 0 };
         }

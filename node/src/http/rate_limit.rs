@@ -13,9 +13,10 @@
 
 use quick_cache::sync::Cache;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use triggers_actors::model::rows::{KeyRow, Tier};
+use triggers_protocol::lock::lock;
 
 /// One token in units of a bucket's level: a token per minute adds one unit per nanosecond.
 const TOKEN: i128 = 60_000_000_000;
@@ -194,7 +195,7 @@ impl RateLimits {
         let rate = Rate::of(key.rate_limit_per_minute, tier, self.default_per_minute);
         let fresh = || Ok::<_, Infallible>(Arc::new(Mutex::new(Budget::new(rate, now))));
         let Ok(budget) = self.budgets.get_or_insert_with(&key.id, fresh);
-        budget.lock().unwrap_or_else(PoisonError::into_inner).change_rate(rate, now);
+        lock(&budget).change_rate(rate, now);
         budget
     }
 }

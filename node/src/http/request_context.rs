@@ -13,11 +13,12 @@ use crate::http::flood::Flood;
 use crate::http::rate_limit::{RateLimits, RateState};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::task::futures::TaskLocalFuture;
 use triggers_actors::keyed_limit::KeyedLimit;
 use triggers_cluster_config::LimitOptions;
+use triggers_protocol::lock::lock;
 use triggers_protocol::{Environment, EventId, TenantId, Timestamp};
 
 /// Header of the request id, in requests and responses.
@@ -217,12 +218,12 @@ impl RequestContext {
 
     /// Sets the state of the key's rate that the response reports. The last call counts.
     pub fn set_rate(&self, rate: RateState) {
-        *self.charged.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
+        *lock(&self.charged) = Some(rate);
     }
 
     /// State of the key's rate for the response; `None` before authentication.
     pub fn rate(&self) -> Option<RateState> {
-        let charged = *self.charged.lock().unwrap_or_else(PoisonError::into_inner);
+        let charged = *lock(&self.charged);
         charged.or_else(|| self.identity().map(|identity| identity.rate))
     }
 

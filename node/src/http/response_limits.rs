@@ -14,12 +14,13 @@ use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use triggers_actors::admission::{Admission, Permit, Rejected, count_rejection};
+use triggers_protocol::lock::lock;
 
 /// Smaller responses are not limited.
 const LIMITED_BYTES_MIN: u64 = 8 * 1024;
@@ -68,7 +69,7 @@ impl ResponseDeadlines {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }
 

@@ -12,8 +12,9 @@ use super::Violation;
 use crate::plan::Plan;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use triggers_actors::cluster::peer_of;
+use triggers_protocol::lock::lock;
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId};
 use triggers_store::kv::decode_counter;
 use triggers_store::kv::simulated::{ObservedCommit, Observer};
@@ -44,7 +45,7 @@ impl CommitChecks {
 
     fn report(&self, rule: &'static str, commit: &ObservedCommit<'_>, details: String) {
         let details = format!("at {} ms, {}: {details}", commit.at.as_millis(), commit.writer);
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = lock(&self.found);
         found.push(Violation::new(rule, details));
     }
 

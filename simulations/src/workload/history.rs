@@ -5,9 +5,10 @@ use crate::world::http::HttpAnswer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use triggers_protocol::EventStatus;
+use triggers_protocol::lock::lock;
 
 /// A request, with everything that the client chose when it sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +173,7 @@ pub struct History {
 
 impl SharedHistory {
     pub fn lock(&self) -> MutexGuard<'_, History> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

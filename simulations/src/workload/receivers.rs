@@ -14,9 +14,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
+use triggers_protocol::lock::lock;
 
 /// Port of the first receiver of tenant 0.
 const PORT: u16 = 9_000;
@@ -36,11 +37,11 @@ pub struct Behaviours(Arc<Mutex<BTreeMap<usize, Behaviour>>>);
 
 impl Behaviours {
     pub fn set(&self, tenant: usize, behaviour: Behaviour) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant, behaviour);
+        lock(&self.0).insert(tenant, behaviour);
     }
 
     fn of(&self, tenant: usize) -> Behaviour {
-        let behaviours = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let behaviours = lock(&self.0);
         behaviours.get(&tenant).copied().unwrap_or(Behaviour::Healthy)
     }
 }

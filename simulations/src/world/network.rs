@@ -20,9 +20,10 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::time::Duration;
+use triggers_protocol::lock::lock;
 use triggers_store::kv::simulated::Stream;
 
 /// Bytes that one end may send before the other end reads.
@@ -125,7 +126,7 @@ impl Network {
     }
 
     fn lock(&self) -> MutexGuard<'_, NetworkState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub fn process_began(&self, host: HostId, boot: u32) {

@@ -11,7 +11,7 @@ use super::network::address_of;
 use super::peers::PeerNetwork;
 use crate::determinism::EPOCH_MS;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use triggers_cluster_config::NodeOptions;
 use triggers_node::run::{Assembly, Public, peer};
 use triggers_node::webhook::{HttpSender, TargetPolicy};
 use triggers_protocol::environment::{Clock, Random};
+use triggers_protocol::lock::lock;
 use triggers_protocol::{Environment, Timestamp};
 use triggers_store::kv::Store;
 use triggers_store::kv::simulated::{SimulatedEngine, Stream};
@@ -109,7 +110,7 @@ struct HostRandom(Mutex<Stream>);
 
 impl Random for HostRandom {
     fn fill(&self, bytes: &mut [u8]) {
-        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = lock(&self.0);
         for chunk in bytes.chunks_mut(8) {
             chunk.copy_from_slice(&stream.next().to_le_bytes()[..chunk.len()]);
         }

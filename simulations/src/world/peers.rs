@@ -11,12 +11,13 @@ use super::HostId;
 use super::network::Network;
 use crate::trace::{BytesDigest, Trace};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use triggers_actors::cluster::{LinkState, PeerError, PeerService, PeerTransport};
+use triggers_protocol::lock::lock;
 use triggers_protocol::peer::PeerRequest;
 use triggers_store::kv::BoxFuture;
 use triggers_store::kv::simulated::Stream;
@@ -141,7 +142,7 @@ impl PeerNetwork {
     }
 
     fn lock(&self) -> MutexGuard<'_, PeerNetworkState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     pub fn set_faults(&self, faults: MessageFaults) {
@@ -311,7 +312,7 @@ pub struct SimTransport {
 
 impl SimTransport {
     fn known_peers(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.known_peers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known_peers)
     }
 }
 
