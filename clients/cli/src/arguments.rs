@@ -9,10 +9,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use triggers_cluster_config::{
-    ConfigError, Fault, FaultSource, NodeOptions, Override, OverrideError, Sources,
+    ConfigError, Fault, FaultSource, NodeOptions, Override, OverrideError, Sources, default_toml,
     process_environment,
 };
 
+use super::exit::CommandResult;
+use super::output;
 use super::record;
 
 /// Default data directory of `triggers dev`. The client commands look for its keys there.
@@ -86,6 +88,20 @@ pub enum ConfigCommand {
     /// Print every option with its default and its explanation, as TOML
     #[command(after_help = "Example:\n  triggers config default > triggers.toml")]
     Default,
+}
+
+impl ConfigCommand {
+    /// Lists every fault of a configuration, or prints the defaults. What only a start can tell,
+    /// such as whether an address is free, is not checked.
+    pub fn run(self) -> CommandResult {
+        match self {
+            Self::Default => output::line(default_toml().trim_end()),
+            Self::Check(arguments) => {
+                arguments.options()?;
+                output::line("configuration is valid")
+            }
+        }
+    }
 }
 
 impl DevArguments {

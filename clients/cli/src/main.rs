@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! triggers dev | serve          run a node              (triggers_node::run)
-//! triggers config | openapi     print, check            (configuration)
+//! triggers config | openapi     print, check            (arguments)
 //! triggers events|keys|tenants  call a node's API       (triggers_client)
 //! triggers subscriptions        the same, for webhooks  (triggers_client)
 //! triggers cluster              nodes, drain, certificates (cluster)
@@ -35,7 +35,6 @@ use triggers_node::run::Runtimes;
 mod arguments;
 mod bench_arguments;
 mod cluster;
-mod configuration;
 mod connection;
 mod events;
 mod exit;
@@ -156,7 +155,7 @@ async fn run(command: Command, connections: Handle) -> CommandResult {
         Command::Serve(arguments) => {
             triggers_node::run::serve(arguments.options()?, connections).await.map_err(Into::into)
         }
-        Command::Config(command) => configuration::run(command),
+        Command::Config(command) => command.run(),
         Command::Openapi => output::line(triggers_node::api::document_json().trim_end()),
         Command::Keys(arguments) => keys::run(arguments).await,
         Command::Tenants(arguments) => tenants::run(arguments).await,

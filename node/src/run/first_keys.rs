@@ -107,9 +107,7 @@ async fn is_usable(store: &Store, key: &ApiKey) -> Result<bool, StartError> {
 ///
 /// The key is stored only if the store has no usable admin key, so a revoked or replaced key does
 /// not come back with a restart.
-///
-/// # Errors
-/// [`StartError::NoAdminKey`] if neither the caller nor the store has one.
+/// Errors: [`StartError::NoAdminKey`] if neither the caller nor the store has one.
 pub(super) async fn admin_key(store: &Store, given: Option<ApiKey>) -> Result<(), StartError> {
     let tenant = tenant(SYSTEM_TENANT);
     let keys = store.run(run(), |tx| Box::pin(access::list_keys(tx, &tenant))).await?;
