@@ -120,7 +120,8 @@ impl Node {
     }
 
     /// Starts a node that shares its store with others: it writes heartbeats, and owns the
-    /// partitions that the nodes agree on.
+    /// partitions that the nodes agree on. Fails with [`StartError::Join`] if the store did not
+    /// answer in time.
     pub async fn join(
         arguments: NodeArguments,
         settings: StoreSettings,
