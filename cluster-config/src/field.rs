@@ -7,14 +7,12 @@
 //! The unit of a number is derived from its name (`body_timeout_ms`, `group_bytes_max`).
 //! `rule.rs` holds the checks that involve several fields or that a range cannot express.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
+use crate::options::{LogFormat, StoreEngine};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use toml::Value;
-
-use crate::options::{LogFormat, StoreEngine};
 
 /// Characters of a rejected text that a fault message quotes at most.
 const SHOWN_CHARACTERS_MAX: usize = 80;

@@ -16,11 +16,10 @@ pub mod fuzzing;
 mod layers;
 mod nearest;
 
-use std::path::Path;
-use std::str::FromStr;
-
 use crate::fault::{ConfigError, FaultSource};
 use crate::options::NodeOptions;
+use std::path::Path;
+use std::str::FromStr;
 
 pub use environment::process_environment;
 use layers::Layers;

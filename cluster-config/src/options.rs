@@ -17,17 +17,15 @@ mod log;
 mod node;
 mod store;
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
-use toml::Value;
-
 use crate::fault::{ConfigError, Fault, FaultSource};
 use crate::field::{Field, Section};
 use crate::load::{self, Sources};
 use crate::rule::{self, Rule};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use toml::Value;
 
 pub use admin::AdminOptions;
 pub use broker::BrokerOptions;

@@ -6,9 +6,8 @@
 //! Invariant `RULE-1`: a rule is skipped if one of its fields was already rejected. It would see
 //! the default instead of the rejected value and report a misleading second fault.
 
-use std::collections::BTreeSet;
-
 use crate::options::NodeOptions;
+use std::collections::BTreeSet;
 
 /// Items of a list option. A request or a webhook is compared with all of them.
 const LIST_ITEMS_MAX: usize = 64;

@@ -4,10 +4,9 @@
 //! default. An absent optional field is written as an empty string. A test compares the result
 //! with `default.toml` in this crate's folder.
 
-use toml::Value;
-
 use crate::field::{Field, grouped};
 use crate::options::{NodeOptions, SECTIONS};
+use toml::Value;
 
 /// Columns of a comment in the file.
 const COLUMNS_MAX: usize = 100;

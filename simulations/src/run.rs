@@ -150,7 +150,7 @@ impl<'a> Simulation<'a> {
             Clients::new(network, outside, world.nodes(), tenants, history, trace)
         };
         for tenant in (0..plan.tenants).filter(|tenant| plan.is_subscribed(*tenant)) {
-            for number in 0..receivers::EACH {
+            for number in 0..receivers::RECEIVERS_PER_TENANT {
                 let receiver = Receiver {
                     tenant,
                     number,

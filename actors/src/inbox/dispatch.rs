@@ -60,6 +60,7 @@ pub(crate) struct Now {
     pub(crate) monotonic: Duration,
 }
 
+/// What the dispatcher knows of one subscription.
 struct Lane {
     row: Arc<SubscriptionRow>,
     /// Due time of its first webhook; it may be too early.

@@ -6,20 +6,18 @@
 //! is compared with it. It listens on a free loopback port and ends with the load. It checks no key
 //! and no body.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
+use super::BenchError;
+use super::bodies::{EVENT_HEAD, payload};
+use super::plan::Plan;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use bytes::Bytes;
+use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-
-use super::BenchError;
-use super::bodies::{EVENT_HEAD, payload};
-use super::plan::Plan;
 
 /// The answer that the server imitates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,8 @@
 //! - `CONNECTION-LOAD-2`: a connection is not used again after a fault. Its worker opens another
 //!   one.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::Poll;
-use std::time::Duration;
-
+use super::BenchError;
+use super::clock::Clock;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
@@ -22,14 +19,14 @@ use hyper::{Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tower::Service as _;
-
 use triggers_client::{BaseAddress, ClientError, transport_reason};
-
-use super::BenchError;
-use super::clock::Clock;
 
 /// Longest wait for an answer.
 const REQUEST_TIMEOUT_MS: u64 = 30_000;

@@ -17,17 +17,15 @@
 //! Progress goes to a callback, and the result is a [`Report`]. The load does not check
 //! correctness.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::task::JoinSet;
-
 use baseline::Baseline;
 use clock::Clock;
 use connection::Dialer;
 use pace::Pace;
 use script::{RequestParts, Script};
+use std::sync::Arc;
+use std::time::Duration;
 use tally::{Tallies, Window};
+use tokio::task::JoinSet;
 use worker::{Load, Worker};
 
 pub use baseline::BaselineShape;

@@ -6,15 +6,13 @@
 //! millisecond, which is longer than a good latency. A request begins at the intended time of its
 //! slot, even if a worker gets the slot later. After `stop` no worker gets a slot.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
-use tokio::sync::Semaphore;
-
 use super::clock::Clock;
 use super::plan::Plan;
 use super::schedule::{Issuer, Schedule, Step};
 use super::tally::Window;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Shortest sleep of the pacing thread. Shorter ones would cost the measured machine too much.
 const PAUSE_MIN: Duration = Duration::from_micros(100);

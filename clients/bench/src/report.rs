@@ -4,14 +4,12 @@
 //! The machine line has exactly the members of `Summary`, on which scripts rely. Latencies are in
 //! milliseconds with three decimals. Percentiles come from the histogram.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::Serialize;
-
 use super::pace::Adherence;
 use super::plan::Plan;
 use super::tally::{Answered, Tallies, Window};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// The members of the machine line.
 #[derive(Debug, Clone, PartialEq, Serialize)]

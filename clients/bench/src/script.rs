@@ -9,20 +9,17 @@
 //! - `SCRIPT-2`: at most one page of ids is remembered.
 //! - `SCRIPT-3`: in the mode drain nine of ten events are acknowledged, each once.
 
-use std::sync::Arc;
-
+use super::BenchError;
+use super::baseline::BaselineShape;
+use super::bodies::{batch_bodies, single_bodies};
+use super::plan::{Mode, Plan};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use serde::Deserialize;
-
+use std::sync::Arc;
 use triggers_client::{BaseAddress, ClientError, authorization, percent_encoded};
-
-use super::BenchError;
-use super::baseline::BaselineShape;
-use super::bodies::{batch_bodies, single_bodies};
-use super::plan::{Mode, Plan};
 
 /// One request of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

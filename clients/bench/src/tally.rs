@@ -9,11 +9,10 @@
 //! - `TALLY-3`: only answers in 2xx have a latency, so that fast rejections do not improve the
 //!   numbers.
 
+use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use hdrhistogram::Histogram;
 
 /// Longest latency that is recorded, in microseconds: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;

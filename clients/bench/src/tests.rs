@@ -3,12 +3,10 @@
 //! Counts are compared with each other, never with the clock, so that a slow machine does not fail
 //! a test. The machine line is compared as text, because scripts read it.
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
-
 use super::tally::{Failure, Sample};
 use super::*;
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 fn plan(mode: Mode) -> Plan {
     Plan {

@@ -4,15 +4,14 @@
 //! replaced after a growing pause. A connection that ended while idle is replaced without a
 //! failure, because nothing was lost.
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
-
 use super::clock::Clock;
 use super::connection::{Connection, Dialer, Fault};
 use super::pace::Pace;
 use super::script::{Operation, Script};
 use super::tally::{Failure, Sample, Tallies, Window};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// First pause before connecting again, in milliseconds. It doubles each time.
 const REDIAL_MS_MIN: u64 = 10;

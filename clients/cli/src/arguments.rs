@@ -4,18 +4,16 @@
 //! the rest. Each flag of `dev` and `serve` sets an option that the configuration file can set as
 //! well.
 
+use super::exit::CommandResult;
+use super::output;
+use super::record;
+use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
-use clap::{Args, Subcommand};
 use triggers_cluster_config::{
     ConfigError, Fault, FaultSource, NodeOptions, Override, OverrideError, Sources, default_toml,
     process_environment,
 };
-
-use super::exit::CommandResult;
-use super::output;
-use super::record;
 
 /// Default data directory of `triggers dev`. The client commands look for its keys there.
 pub const DEV_DATA_DIR: &str = "data/dev";

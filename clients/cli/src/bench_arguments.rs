@@ -4,15 +4,12 @@
 //! `--json` stdout gets exactly one line; progress, warnings and hints go to stderr. The crate
 //! `triggers-bench` runs the load.
 
-use std::path::{Path, PathBuf};
-
-use clap::{Args, ValueEnum, value_parser};
-
-use triggers_bench::{BaselineShape, Mode, Plan};
-
 use super::connection::{ConnectionArguments, Role, URL_DEFAULT};
 use super::exit::{CommandError, CommandResult};
 use super::output;
+use clap::{Args, ValueEnum, value_parser};
+use std::path::{Path, PathBuf};
+use triggers_bench::{BaselineShape, Mode, Plan};
 
 /// Most keys that a file can have.
 const KEYS_MAX: usize = 100_000;

@@ -3,9 +3,8 @@
 //! `status` and `drain` ask the admin listener of one node, which answers with its own view.
 //! `certs` asks no node.
 
-use clap::Subcommand;
-
 use super::exit::CommandResult;
+use clap::Subcommand;
 
 pub mod certs;
 pub mod drain;

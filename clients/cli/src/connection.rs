@@ -8,16 +8,13 @@
 //! - `TARGET-NODE-1`: a key from the file is sent only to the address in the file.
 //! - `TARGET-NODE-2`: the key is never printed.
 
-use std::path::Path;
-
-use clap::Args;
-use serde::Deserialize;
-
-use triggers_client::{Client, ClientError};
-
 use super::arguments::DEV_DATA_DIR;
 use super::exit::CommandError;
 use super::output;
+use clap::Args;
+use serde::Deserialize;
+use std::path::Path;
+use triggers_client::{Client, ClientError};
 
 const USER_AGENT: &str = concat!("triggers-cli/", env!("CARGO_PKG_VERSION"));
 

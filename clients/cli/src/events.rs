@@ -3,17 +3,15 @@
 //! Only `ack` acknowledges events. With `--json` the node's answer is printed unchanged. No command
 //! leases events: a consumer program uses the API or the client library.
 
-use clap::{Args, Subcommand};
-use serde_json::json;
-
-use triggers_client::api::{AcknowledgeResult, Acknowledgements, DeliveryStatus};
-use triggers_client::{Client, Event};
-
 use super::connection::{ConnectionArguments, Role};
 use super::exit::{CommandError, CommandResult};
 use super::output;
 use super::record::{self, Object};
 use super::table::{Table, shortened};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use triggers_client::api::{AcknowledgeResult, Acknowledgements, DeliveryStatus};
+use triggers_client::{Client, Event};
 
 mod list;
 mod replay;

@@ -11,15 +11,13 @@
 //!
 //! The help documents the codes. Scripts and service managers rely on them.
 
+use super::output;
 use std::io;
 use std::process::ExitCode;
-
 use triggers_bench::BenchError;
 use triggers_client::ClientError;
 use triggers_cluster_config::ConfigError;
 use triggers_node::run::StartError;
-
-use super::output;
 
 pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;

@@ -4,17 +4,15 @@
 //! a shell can put it into a variable. Everything else goes to stderr. `generate` asks no node,
 //! because a new installation has no admin key to ask with. The command stores no key.
 
-use clap::{Args, Subcommand};
-use serde_json::json;
-use triggers_protocol::api_key::KeyKind;
-use triggers_protocol::{ApiKey, Environment, Scope, TenantId, Timestamp};
-
-use triggers_client::api::{KeyRotation, NewKey};
-
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandResult;
 use super::output;
 use super::record;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use triggers_client::api::{KeyRotation, NewKey};
+use triggers_protocol::api_key::KeyKind;
+use triggers_protocol::{ApiKey, Environment, Scope, TenantId, Timestamp};
 
 const COLUMNS: &str = "id key_id name tenant_id prefix scopes rate_limit_per_minute created_at \
                        expires_at";

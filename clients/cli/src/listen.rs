@@ -12,21 +12,18 @@
 //!
 //! The command stores nothing. An event whose webhook it answers with 2xx has left the inbox.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
+use super::connection::{ConnectionArguments, Role};
+use super::exit::{CommandError, CommandResult};
+use super::output;
 use axum::http::StatusCode;
 use clap::Args;
+use receiver::Receiver;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use temporary::Temporary;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use triggers_protocol::EventTypePattern;
 use triggers_protocol::webhook::VerifyingKey;
-
-use receiver::Receiver;
-use temporary::Temporary;
-
-use super::connection::{ConnectionArguments, Role};
-use super::exit::{CommandError, CommandResult};
-use super::output;
 
 mod receiver;
 mod report;

@@ -14,18 +14,16 @@
 //! Results go to stdout and everything else to stderr. Each outcome has one of the exit codes in
 //! [`exit`]. A reader that closes the pipe early ends the command quietly.
 
-use std::process::ExitCode;
-
-use clap::builder::styling::{AnsiColor, Styles};
-use clap::{CommandFactory as _, Parser, Subcommand};
-
 use arguments::{ConfigCommand, DevArguments, ServeArguments};
 use bench_arguments::BenchArguments;
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use cluster::ClusterCommand;
 use events::EventsArguments;
 use exit::CommandResult;
 use keys::KeysArguments;
 use listen::ListenArguments;
+use std::process::ExitCode;
 use store::StoreCommand;
 use subscriptions::SubscriptionsArguments;
 use tenants::TenantsArguments;

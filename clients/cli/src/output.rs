@@ -3,11 +3,9 @@
 //! Each result line is flushed, so that `tail` in a pipe shows it at once. A closed stdout is a
 //! `CommandError::Output`, never a panic. Log lines of a node are not written here.
 
-use std::io::{self, IsTerminal as _, Write as _};
-
-use serde::Serialize;
-
 use super::exit::CommandResult;
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write as _};
 
 /// Writes one result line (or several) and a line end.
 pub fn line(text: &str) -> CommandResult {

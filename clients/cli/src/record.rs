@@ -4,15 +4,14 @@
 //! A table has a column for each wanted member that some row has. Values are shown as the node sent
 //! them.
 
+use super::exit::CommandResult;
+use super::output;
+use super::table::Table;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use triggers_client::Reply;
-
-use super::exit::CommandResult;
-use super::output;
-use super::table::Table;
 
 /// Any object of the API.
 pub type Object = Map<String, Value>;

@@ -5,17 +5,15 @@
 //! stderr. With `--json` the node's answer is printed unchanged. `triggers listen` receives
 //! webhooks.
 
-use clap::{Args, Subcommand};
-use serde_json::json;
-
-use triggers_client::Client;
-use triggers_client::api::{SecretRotation, SubscriptionPatch, SubscriptionState};
-use triggers_protocol::webhook::SigningKey;
-
 use super::connection::{ConnectionArguments, Role};
 use super::exit::CommandResult;
 use super::output;
 use super::record;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use triggers_client::Client;
+use triggers_client::api::{SecretRotation, SubscriptionPatch, SubscriptionState};
+use triggers_protocol::webhook::SigningKey;
 
 mod attempts;
 mod settings;

@@ -4,9 +4,8 @@
 //! blanks. Widths count characters, which is right for the ids, times and types printed here.
 //! Machines use `--json` instead.
 
-use std::fmt;
-
 use super::output::printable;
+use std::fmt;
 
 /// Rows under a header.
 #[derive(Debug)]

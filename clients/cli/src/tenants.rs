@@ -2,15 +2,13 @@
 //!
 //! Only what the command line gives is sent, so an update leaves other settings unchanged.
 
-use clap::{Args, Subcommand};
-
-use triggers_client::PageQuery;
-use triggers_client::api::{NewTenant, TenantPatch, Tier};
-use triggers_protocol::TenantId;
-
 use super::connection::{ConnectionArguments, Role};
 use super::exit::{CommandError, CommandResult};
 use super::record;
+use clap::{Args, Subcommand};
+use triggers_client::PageQuery;
+use triggers_client::api::{NewTenant, TenantPatch, Tier};
+use triggers_protocol::TenantId;
 
 const COLUMNS: &str = "id tenant_id name tier status retention_days max_inbox_events created_at";
 

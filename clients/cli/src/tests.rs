@@ -3,9 +3,8 @@
 //!
 //! No command runs here.
 
-use clap::error::ErrorKind;
-
 use super::*;
+use clap::error::ErrorKind;
 
 fn parse(line: &str) -> Result<CommandLine, clap::Error> {
     CommandLine::try_parse_from(line.split_whitespace())

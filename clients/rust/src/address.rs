@@ -4,9 +4,8 @@
 //! - `ADDRESS-BASE-2`: user, query and fragment are errors, so that a key pasted into an address is
 //!   not logged.
 
-use http::Uri;
-
 use super::error::ClientError;
+use http::Uri;
 
 /// Scheme, host, port and path prefix in front of `/v1/…`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,14 +3,12 @@
 //! `CALL-1`: each path segment and each query value is percent-encoded, so an id that a person
 //! typed cannot address something else.
 
-use std::fmt::{Display, Write as _};
-
+use super::error::ClientError;
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
-
-use super::error::ClientError;
+use std::fmt::{Display, Write as _};
 
 /// A request that has not been sent yet.
 #[derive(Debug, Clone)]

@@ -1,16 +1,14 @@
 //! Sends calls to one base address with one key.
 
-use std::error::Error as _;
-use std::time::Duration;
-
-use bytes::BytesMut;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Response, Url};
-
 use super::address::BaseAddress;
 use super::call::Call;
 use super::error::{ClientError, transport_reason};
 use super::reply::Reply;
+use bytes::BytesMut;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Response, Url};
+use std::error::Error as _;
+use std::time::Duration;
 
 /// Largest answer that the client collects, in bytes: a full page of the largest events, with room
 /// for envelopes.

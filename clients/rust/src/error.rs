@@ -7,7 +7,6 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-
 use triggers_protocol::api::{Detail, ErrorBody};
 
 /// The reasons for which a call can fail.

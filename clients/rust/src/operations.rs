@@ -3,16 +3,6 @@
 //! `OPERATIONS-1`: each operation of `docs/openapi.json` has a method, named after its
 //! `operationId`.
 
-use std::fmt::Display;
-
-use triggers_protocol::api::{
-    AcknowledgeAnswer, Acknowledgement, Acknowledgements, AuditList, BatchAnswer, CloudEvent,
-    DeliveryStatus, Health, InboxReplay, Key, KeyList, KeyRotation, LeaseExtension, LeaseRequest,
-    Nack, NewBatch, NewEvent, NewKey, NewSubscription, NewTenant, Probe, ReplayAnswer,
-    SecretRotation, Stats, Subscription, SubscriptionAttemptList, SubscriptionList,
-    SubscriptionPatch, SubscriptionTest, Tenant, TenantList, TenantPatch,
-};
-
 use crate::call::Call;
 use crate::client::Client;
 use crate::error::ClientError;
@@ -20,6 +10,14 @@ use crate::query::{AttemptsQuery, AuditQuery, InboxQuery, PageQuery};
 use crate::reply::Reply;
 use crate::stream::EventStream;
 use crate::{Event, InboxPage, LeaseAnswer, LeasedEvent};
+use std::fmt::Display;
+use triggers_protocol::api::{
+    AcknowledgeAnswer, Acknowledgement, Acknowledgements, AuditList, BatchAnswer, CloudEvent,
+    DeliveryStatus, Health, InboxReplay, Key, KeyList, KeyRotation, LeaseExtension, LeaseRequest,
+    Nack, NewBatch, NewEvent, NewKey, NewSubscription, NewTenant, Probe, ReplayAnswer,
+    SecretRotation, Stats, Subscription, SubscriptionAttemptList, SubscriptionList,
+    SubscriptionPatch, SubscriptionTest, Tenant, TenantList, TenantPatch,
+};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 

@@ -1,8 +1,7 @@
 //! The parameters of the operations that list.
 
-use triggers_protocol::{EventStatus, Timestamp};
-
 use crate::call::Call;
+use triggers_protocol::{EventStatus, Timestamp};
 
 /// Which page of a list to read. The default is the first page.
 #[derive(Debug, Clone, Default)]

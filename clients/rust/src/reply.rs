@@ -1,11 +1,9 @@
 //! A complete answer of the node: status, headers that matter to callers, and the unparsed body.
 
-use std::marker::PhantomData;
-
+use super::error::{ClientError, api_failure};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-
-use super::error::{ClientError, api_failure};
+use std::marker::PhantomData;
 
 /// One answer with a 2xx status, whose body is the JSON of a `T`. Any other answer is a
 /// [`ClientError`].

@@ -1,11 +1,10 @@
 //! The inbox as a stream of Server-Sent Events.
 
-use bytes::BytesMut;
-use reqwest::Response;
-
 use super::Event;
 use super::client::{BODY_BYTES_MAX, Client};
 use super::error::ClientError;
+use bytes::BytesMut;
+use reqwest::Response;
 
 /// Events as the node accepts them. The stream acknowledges nothing.
 #[derive(Debug)]

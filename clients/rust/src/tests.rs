@@ -1,14 +1,12 @@
 //! The client against a small server that answers fixed texts. Tests of the binary run it against
 //! real nodes.
 
-use std::net::SocketAddr;
-
+use super::*;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-
-use super::*;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const FAILURE: &str = r#"{"error":{"code":"VALIDATION_ERROR","message":"the request is not valid",

@@ -5,16 +5,14 @@
 //!
 //! At most 1 MiB is read, so that a wrong path (a disk image, a device) cannot exhaust memory.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
-
-use toml::{Table, Value};
-
 use super::layers::{Layers, find};
 use super::nearest;
 use crate::fault::FaultSource;
 use crate::options::SECTIONS;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use toml::{Table, Value};
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 

@@ -2,11 +2,10 @@
 //!
 //! The fuzz target calls it; on stable Rust the property tests below do.
 
-use std::path::PathBuf;
-
 use super::layers::Layers;
 use super::{Override, environment, file};
 use crate::fault::FaultSource;
+use std::path::PathBuf;
 
 /// Loads arbitrary bytes; panics if accepted options are invalid (`CONFIG-1`).
 pub fn fuzz_configuration(data: &[u8]) {

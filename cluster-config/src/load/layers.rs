@@ -6,14 +6,12 @@
 //! Invariant `LOAD-3`: every kept value passes `Field::fault`, so that constructing the options
 //! from them cannot fail.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use toml::{Table, Value};
-
 use crate::fault::{ConfigError, Fault, FaultSource};
 use crate::field::{Field, Kind};
 use crate::options::{NodeOptions, SECTIONS, fields};
 use crate::rule::{self, Rule};
+use std::collections::{BTreeMap, BTreeSet};
+use toml::{Table, Value};
 
 /// Finds a field by its dotted name.
 pub(super) fn find(path: &str) -> Option<&'static Field> {

@@ -3,15 +3,13 @@
 //! Values are generated from the bounds of the declarations, so a new field is covered at once.
 //! Then a few values are adjusted to satisfy the rules over several fields.
 
-use std::io::Write;
-
-use proptest::prelude::*;
-use proptest::strategy::BoxedStrategy;
-use toml::{Table, Value};
-
 use super::Sources;
 use crate::field::{Bounds, Field, Kind};
 use crate::options::{NodeOptions, SECTIONS, StoreEngine, fields};
+use proptest::prelude::*;
+use proptest::strategy::BoxedStrategy;
+use std::io::Write;
+use toml::{Table, Value};
 
 fn text_of(field: &Field) -> BoxedStrategy<Value> {
     let pattern = match field.path {

@@ -6,10 +6,9 @@
 //! The first admin key comes from a file or from an environment variable that the node reads. It is
 //! never an option, so that printing the options cannot reveal it.
 
+use crate::field::Bounds;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-
-use crate::field::Bounds;
 
 section! {
     /// The listener for operators: metrics, cluster view, drain, log level.

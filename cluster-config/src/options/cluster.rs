@@ -10,11 +10,10 @@
 //!
 //! The section does not list the nodes: they find each other in the store.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-
 use super::listen::host_fits;
 use crate::field::Bounds;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 section! {
     /// Communication between the nodes of a cluster. Used only with a store.engine that nodes

@@ -7,12 +7,10 @@
 //!
 //! The retry policy is not an option of the node: each subscription has its own.
 
-use std::path::PathBuf;
-
-use ipnet::IpNet;
-
 use crate::field::Bounds;
 use crate::rule::list_fault;
+use ipnet::IpNet;
+use std::path::PathBuf;
 
 /// Webhooks that one commit may add, given the limits of a transaction.
 const BATCH_WEBHOOKS_MAX: usize = 50_000;

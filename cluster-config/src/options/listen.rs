@@ -6,11 +6,10 @@
 //!
 //! Limits on the contents of a request are in section `limits`.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-
 use crate::field::Bounds;
 use crate::rule::list_fault;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 section! {
     /// The public listener: producers post events here, consumers read them.

@@ -5,9 +5,8 @@
 //!
 //! The audit log of a tenant is something else: it is kept in the store.
 
-use serde::{Deserialize, Serialize};
-
 use crate::field::Bounds;
+use serde::{Deserialize, Serialize};
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

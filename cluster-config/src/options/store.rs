@@ -11,11 +11,9 @@
 //! Invariant `STORE-OPTIONS-1`: a password is never an option. The URL of PostgreSQL must not
 //! contain one, and a fault in the URL does not quote it.
 
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
-
 use crate::field::Bounds;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Size of a page of the data file.
 const PAGE_BYTES: u64 = 4_096;

@@ -3,15 +3,13 @@
 //! The structs as serde serializes them are compared with the table of fields. The bounds of every
 //! field are tested at both edges. The wording of faults is tested through the public interface.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-
-use toml::Value;
-
 use super::{NodeOptions, StoreEngine, fields};
 use crate::fault::{Fault, FaultSource};
 use crate::field::{Bounds, FieldType, Kind};
 use crate::rule;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use toml::Value;
 
 /// Valid options in which every optional field has a value, so that serde writes all fields.
 fn full() -> NodeOptions {

@@ -3,7 +3,6 @@
 //! Faults are compared as printed, one per line, with the directory of the file removed.
 
 use std::path::PathBuf;
-
 use triggers_cluster_config::{ConfigError, LogFormat, NodeOptions, Override, Sources};
 
 fn load(

@@ -5,7 +5,6 @@
 //! variables that differ per node.
 
 use std::path::{Path, PathBuf};
-
 use triggers_cluster_config::{
     ConfigError, LogFormat, NodeOptions, Sources, StoreEngine, default_toml,
 };

@@ -25,10 +25,10 @@ const PORT: u16 = 9_000;
 const SLOW: Duration = Duration::from_millis(700);
 
 /// Receivers per tenant. Faults change the first one; the others stay healthy.
-pub const EACH: usize = 2;
+pub const RECEIVERS_PER_TENANT: usize = 2;
 
 pub fn port(tenant: usize, receiver: usize) -> u16 {
-    PORT + u16::try_from((tenant * EACH + receiver) % 20_000).unwrap_or(0)
+    PORT + u16::try_from((tenant * RECEIVERS_PER_TENANT + receiver) % 20_000).unwrap_or(0)
 }
 
 /// The behaviour of each tenant's first receiver; cheap to clone.

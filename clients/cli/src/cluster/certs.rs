@@ -12,19 +12,17 @@
 //!
 //! The command distributes no files and renews nothing by itself.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-
-use clap::Args;
-use rustls::pki_types::ServerName;
-use triggers_protocol::{Environment, Timestamp};
-
 use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 use super::super::table::Table;
 use authority::{Authority, Pair, expiry};
+use clap::Args;
+use rustls::pki_types::ServerName;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use triggers_protocol::{Environment, Timestamp};
 
 mod authority;
 

@@ -5,14 +5,12 @@
 //! ends at the timeout at the latest, which is a failure. A node that does not answer is asked
 //! again, since it may be busy. Only a restart of the node ends a drain.
 
-use std::time::Duration;
-
-use clap::Args;
-
 use super::super::connection::AdminArguments;
 use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 use super::view::View;
+use clap::Args;
+use std::time::Duration;
 use triggers_client::{Call, Client};
 
 /// Pause between two questions to the node.

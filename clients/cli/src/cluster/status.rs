@@ -4,13 +4,12 @@
 //! The exit code is 0 whether the cluster is healthy or not. The output names partitions without an
 //! owner; alerts judge that.
 
-use clap::Args;
-
 use super::super::connection::AdminArguments;
 use super::super::exit::CommandResult;
 use super::super::output;
 use super::super::table::Table;
 use super::view::View;
+use clap::Args;
 
 /// Arguments of `triggers cluster status`.
 #[derive(Debug, Args)]

@@ -1,18 +1,16 @@
 //! What `status` prints and when `drain --wait` ends, for answers of healthy, older and broken
 //! clusters.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
+use super::view::View;
+use super::{drain, status};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-
-use super::view::View;
-use super::{drain, status};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use triggers_client::Client;
 
 fn view(answer: Value) -> View {

@@ -3,10 +3,8 @@
 //! - `VIEW-1`: each member may be missing, since older nodes say less. It is then shown as unknown.
 //! - `VIEW-2`: the answer decides only what is printed and how long `drain` waits.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
-
+use std::collections::BTreeSet;
 use triggers_client::{Call, Client, ClientError, Reply};
 
 /// The complete answer.

@@ -4,18 +4,16 @@
 //! printed as the node sent it; with `--all --json` each event is one line. Listing leases no
 //! events.
 
-use clap::Args;
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use triggers_client::{Client, ClientError, InboxPage, InboxQuery, Reply};
-use triggers_protocol::EventStatus;
-
 use super::super::exit::CommandResult;
 use super::super::output;
 use super::super::record;
 use super::super::table::Table;
 use super::{EVENT_COLUMNS, event_cells};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use triggers_client::{Client, ClientError, InboxPage, InboxQuery, Reply};
+use triggers_protocol::EventStatus;
 
 /// Arguments of `triggers events list`.
 #[derive(Debug, Args)]

@@ -7,18 +7,15 @@
 //!   in a row without progress.
 //! - `REPLAY-COMMAND-2`: an error says how many events were replayed before it.
 
-use std::time::Duration;
-
-use clap::Args;
-use serde_json::json;
-
-use triggers_client::api::{InboxReplay, ReplayAnswer, ReplayedStatus};
-use triggers_client::{Client, ClientError};
-use triggers_protocol::{EventTypePattern, Timestamp};
-
 use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 use super::super::record;
+use clap::Args;
+use serde_json::json;
+use std::time::Duration;
+use triggers_client::api::{InboxReplay, ReplayAnswer, ReplayedStatus};
+use triggers_client::{Client, ClientError};
+use triggers_protocol::{EventTypePattern, Timestamp};
 
 /// Most waits in a row.
 const WAITS_MAX: u32 = 100;

@@ -3,19 +3,16 @@
 //! The payload is sent byte for byte as given. The command checks only that it is a JSON object, to
 //! explain the mistake. It does not repeat a failed call; an idempotency key makes repeating safe.
 
+use super::super::exit::{CommandError, CommandResult};
+use super::super::output;
+use clap::Args;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::io::Read as _;
 use std::path::PathBuf;
-
-use clap::Args;
-use serde_json::value::RawValue;
-
 use triggers_client::Client;
 use triggers_client::api::NewEvent;
 use triggers_protocol::{EventType, Timestamp};
-
-use super::super::exit::{CommandError, CommandResult};
-use super::super::output;
 
 /// Largest payload in bytes, as the node accepts it.
 const PAYLOAD_BYTES_MAX: u64 = 1024 * 1024;

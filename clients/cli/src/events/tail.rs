@@ -12,17 +12,14 @@
 //! An event that a consumer leases or acknowledges before the next poll is not shown. The command
 //! waits for a node that does not answer; a rejected key ends it.
 
-use std::time::Duration;
-
-use clap::Args;
-
-use triggers_client::{Client, Event, InboxPage, InboxQuery, Reply};
-use triggers_protocol::{EventId, Timestamp};
-
 use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 use super::super::table::shortened;
 use super::list::raw_events;
+use clap::Args;
+use std::time::Duration;
+use triggers_client::{Client, Event, InboxPage, InboxQuery, Reply};
+use triggers_protocol::{EventId, Timestamp};
 
 /// Longest pause before asking again a node that does not answer, in seconds.
 const PAUSE_SECONDS_MAX: u64 = 30;

@@ -4,13 +4,12 @@
 //! Text from elsewhere can neither control the terminal nor break the line. For machines the event
 //! is the sender's own JSON, with line ends replaced by blanks and control characters by escapes.
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-
 use super::super::exit::CommandResult;
 use super::super::output;
 use super::super::table::shortened;
 use super::receiver::{Received, Verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use triggers_protocol::Timestamp;
 
 /// Most characters shown of a payload.

@@ -2,13 +2,11 @@
 //!
 //! `TEMPORARY-1`: a subscription that the node has named is deleted, or an error names it.
 
-use triggers_protocol::EventTypePattern;
-use triggers_protocol::webhook::VerifyingKey;
-
+use super::super::exit::{CommandError, CommandResult};
 use triggers_client::api::NewSubscription;
 use triggers_client::{Client, ClientError};
-
-use super::super::exit::{CommandError, CommandResult};
+use triggers_protocol::EventTypePattern;
+use triggers_protocol::webhook::VerifyingKey;
 
 /// Description of the subscription.
 const DESCRIPTION: &str = "triggers listen";

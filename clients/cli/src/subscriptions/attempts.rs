@@ -3,14 +3,12 @@
 //! A test that does not arrive is a failure of the command, with the reason. The node sends the
 //! webhook, so that the test uses the node's way to the endpoint.
 
-use clap::Args;
-
-use triggers_client::api::SubscriptionTest;
-use triggers_client::{AttemptsQuery, Client};
-
 use super::super::exit::{CommandError, CommandResult};
 use super::super::output;
 use super::super::record;
+use clap::Args;
+use triggers_client::api::SubscriptionTest;
+use triggers_client::{AttemptsQuery, Client};
 
 const COLUMNS: &str = "event_id event_type number started_at finished_at outcome http_status error";
 

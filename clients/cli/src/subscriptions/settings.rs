@@ -4,13 +4,12 @@
 //! restores the tenant's own retries. The node's address has the flag `--url`, so the target's is
 //! `--target-url`.
 
+use super::super::exit::CommandError;
+use super::super::record;
 use clap::Args;
 use triggers_client::api::{NewSubscription, SubscriptionPatch};
 use triggers_protocol::webhook::{SignatureScheme, SigningKey};
 use triggers_protocol::{EventTypePattern, Malformed, RetryPolicy};
-
-use super::super::exit::CommandError;
-use super::super::record;
 
 /// Arguments of `triggers subscriptions create`.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@
 use super::AnswerChecks;
 use crate::plan::FaultKind;
 use crate::workload::history::{CallRecord, ClientCall, Received};
-use crate::workload::receivers::EACH;
+use crate::workload::receivers::RECEIVERS_PER_TENANT;
 use crate::workload::setup::RETRY_DELAYS_SECONDS;
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ impl AnswerChecks<'_> {
             |receiver: usize| received(receiver).any(|received| received.answered == Some(200));
         let is_done =
             |receiver: usize| is_accepted(receiver) || received(receiver).count() >= ATTEMPTS_MAX;
-        (0..EACH).any(is_accepted) && (0..EACH).all(is_done)
+        (0..RECEIVERS_PER_TENANT).any(is_accepted) && (0..RECEIVERS_PER_TENANT).all(is_done)
     }
 
     /// Compares the webhooks of an event with the attempts that its last read shows.
@@ -67,7 +67,7 @@ impl AnswerChecks<'_> {
         let before_read = |receiver| {
             self.received(id, receiver).filter(|received| received.at <= read.begin).count()
         };
-        let received: usize = (0..EACH).map(before_read).sum();
+        let received: usize = (0..RECEIVERS_PER_TENANT).map(before_read).sum();
         if received as u64 > read.body["attempts"].as_u64().unwrap_or(0) {
             report(format!("received {received} times"));
         }
@@ -83,7 +83,7 @@ impl AnswerChecks<'_> {
         });
         let rounds = 1 + self.of(tenant).filter(|other| replays(other, id)).count();
         let mut by_subscription: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-        for received in (0..EACH).flat_map(|receiver| self.received(id, receiver)) {
+        for received in (0..RECEIVERS_PER_TENANT).flat_map(|receiver| self.received(id, receiver)) {
             *by_subscription.entry((received.receiver, received.subscription)).or_default() += 1;
         }
         let most = by_subscription.into_values().max().unwrap_or(0);

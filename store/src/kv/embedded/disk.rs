@@ -9,12 +9,11 @@
 mod file;
 
 use super::directory::{DataDirectory, FILE_MODE};
+use file::{AlignedBuffer, SegmentFile};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-
-use file::{AlignedBuffer, SegmentFile};
 
 /// A directory of segments.
 pub(super) trait Disk: Send + Sync + 'static {

@@ -81,7 +81,10 @@ pub(super) struct SegmentCounts {
     pub(super) total: usize,
 }
 
+/// Assumed bytes per second until a flush has been measured.
 const FLUSH_RATE_INITIAL: u64 = 50 << 20;
+/// Longest pause of the committer before a group.
+const PAUSE_MAX_SECONDS: f64 = 0.05;
 /// Smaller flushes are not used to estimate the rate.
 const FLUSH_RATE_BYTES_MIN: u64 = 4 << 20;
 
@@ -307,8 +310,6 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
         StoreError::fatal(Fault::Stopped, reason)
     }
 }
-
-const PAUSE_MAX_SECONDS: f64 = 0.05;
 
 impl<F> LogState<F> {
     fn renew_view(&mut self) {

@@ -65,6 +65,7 @@ impl PostgresSnapshot {
         Ok(found)
     }
 
+    /// A digest of all keys and values of a range, by which a commit finds out that it changed.
     pub(super) async fn digest(&mut self, range: &KeyRange) -> Result<Bytes, StoreError> {
         let rows = self.query(DIGEST, &[&&range.begin[..], &&range.end[..]]).await?;
         let row = rows

@@ -10,9 +10,6 @@
 //!
 //! It keeps no list of certificates and revokes none. To shut a node out, create a new authority.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
@@ -22,6 +19,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use std::sync::Arc;
+use std::time::Duration;
 use triggers_protocol::Timestamp;
 
 const NAME: &str = "Triggers cluster authority";

@@ -3,17 +3,15 @@
 //! Both sides require a certificate of the cluster's authority, and the client checks the server's
 //! name, as nodes do.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
-
+use super::*;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-
-use super::*;
 
 fn arguments(out: &Path, nodes: &[&str]) -> CertsArguments {
     let nodes = nodes.iter().map(|node| node.to_string()).collect();

@@ -1,13 +1,12 @@
 //! The receiver over HTTP: what it answers, and how it judges the webhooks it passes on.
 
+use super::*;
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use tower::Service as _;
-use triggers_protocol::webhook::{SigningKey, signatures};
-
-use super::*;
 use triggers_client::{Call, Client, ClientError, Reply};
+use triggers_protocol::webhook::{SigningKey, signatures};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
