@@ -62,6 +62,9 @@ pub struct NodeSnapshot {
     pub link: Option<LinkState>,
 }
 
+/// Longest wait of a starting node for links to the others, so that it can answer any request.
+const LINK_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// The type of the actor.
 pub(crate) struct Membership;
 
@@ -100,6 +103,8 @@ pub(crate) struct MembershipState {
     round: Option<JoinHandle<()>>,
     /// Monotonic time at which the next heartbeat is due.
     next_heartbeat: Duration,
+    /// Monotonic time until which the start waits for links to the other nodes.
+    link_wait_until: Duration,
     view: ClusterView,
 }
 
@@ -138,6 +143,7 @@ impl Actor for Membership {
             row,
             round: None,
             next_heartbeat: now,
+            link_wait_until: now + LINK_WAIT_MAX,
             view: ClusterView::default(),
         })
     }
@@ -241,7 +247,8 @@ impl MembershipState {
         self.view = view;
         self.update_peers(read_at);
         self.publish(read_at);
-        self.perform(plan);
+        let has_joined = self.has_joined(read_at);
+        self.perform(plan, has_joined);
         Ok(())
     }
 
@@ -280,7 +287,21 @@ impl MembershipState {
         self.arguments.snapshot.store(Arc::new(snapshot));
     }
 
-    fn perform(&mut self, plan: MembershipPlan) {
+    /// Whether this node has a row and every live peer can be reached, or the wait for their links
+    /// is over. A peer without a heartbeat for two intervals does not count.
+    fn has_joined(&self, now: Duration) -> bool {
+        let links = self.arguments.transport.links();
+        let age_max = self.arguments.options.heartbeat_interval * 2;
+        let is_reached = |incarnation: &String| {
+            let is_live =
+                self.machine.heartbeat_age(incarnation, now).is_some_and(|it| it < age_max);
+            !is_live || links.get(peer_of(incarnation)) != Some(&LinkState::Down)
+        };
+        self.view.nodes.contains_key(self.machine.incarnation())
+            && (now >= self.link_wait_until || self.view.nodes.keys().all(is_reached))
+    }
+
+    fn perform(&mut self, plan: MembershipPlan, has_joined: bool) {
         let MembershipPlan { adopt, lose, take_over, transfer, forget, is_superseded: _ } = plan;
         let MembershipArguments { directory, partitions, joined, store, .. } = &mut self.arguments;
         // A partition may have been transferred to another node since the view was read.
@@ -300,8 +321,7 @@ impl MembershipState {
             let _ = partitions.cast(PartitionSupervisorMessage::Lose(lose));
         }
         let _ = partitions.cast(PartitionSupervisorMessage::Transfer(transfer));
-        let has_own_row = self.view.nodes.contains_key(self.machine.incarnation());
-        let joined = if has_own_row { joined.take() } else { None };
+        let joined = if has_joined { joined.take() } else { None };
         if !take_over.is_empty() || !forget.is_empty() || joined.is_some() {
             let takeover = Takeover {
                 store: store.clone(),

@@ -141,6 +141,7 @@ impl Node {
         peers.bind_node(TransferTarget {
             partitions: partitions.clone(),
             incarnation: incarnation.clone(),
+            transport: transport.clone(),
         });
         let (joined, has_joined) = oneshot::channel();
         let snapshot = Arc::new(ArcSwap::from_pointee(ClusterSnapshot::default()));

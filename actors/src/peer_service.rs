@@ -3,7 +3,7 @@
 //! Invariant: `SERVICE-1` until the node has started, every call but a ping is rejected without
 //! effect.
 
-use crate::cluster::PeerService;
+use crate::cluster::{LinkState, PeerService, PeerTransport};
 use crate::partition_supervisor::PartitionSupervisorMessage;
 use arc_swap::ArcSwap;
 use ractor::ActorRef;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use triggers_protocol::PartitionId;
 use triggers_protocol::codec::CodecError;
 use triggers_protocol::peer::{HttpRequest, PeerReply, PeerRequest};
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_store::kv::BoxFuture;
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::rows::Fence;
@@ -47,6 +48,16 @@ struct Inner {
 pub(crate) struct TransferTarget {
     pub(crate) partitions: ActorRef<PartitionSupervisorMessage>,
     pub(crate) incarnation: Arc<ArcSwap<String>>,
+    pub(crate) transport: Arc<dyn PeerTransport>,
+}
+
+impl TransferTarget {
+    /// Whether the links to these peers are up (`TRANSFER-1`).
+    fn is_linked_to(&self, peers: &[String]) -> bool {
+        let links = self.transport.links();
+        is_planted(Bug::TransferredUnlinked)
+            || peers.iter().all(|peer| links.get(peer) == Some(&LinkState::Up))
+    }
 }
 
 impl NodePeerService {
@@ -64,9 +75,9 @@ impl NodePeerService {
         let http = self.0.http.get();
         match (request, http) {
             (PeerRequest::Ping, _) => PeerReply::Done,
-            (PeerRequest::Prepare { incarnation }, _) => match self.target(&incarnation) {
-                Some(_) => PeerReply::Done,
-                None => PeerReply::Rejected,
+            (PeerRequest::Prepare { incarnation, peers }, _) => match self.target(&incarnation) {
+                Some(target) if target.is_linked_to(&peers) => PeerReply::Done,
+                Some(_) | None => PeerReply::Rejected,
             },
             (PeerRequest::Serve { incarnation, partition, epoch }, _) => {
                 self.serve(partition, Fence { epoch, incarnation }).await

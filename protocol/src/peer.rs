@@ -28,6 +28,8 @@ pub enum PeerRequest {
     Prepare {
         /// Incarnation that is addressed; a node that has restarted rejects the request.
         incarnation: String,
+        /// Peers that reach the sender. They must reach the new owner as well.
+        peers: Vec<String>,
     },
     /// Tells the node to serve a partition that it owns as of this epoch.
     Serve {

@@ -68,6 +68,8 @@ crate::text_form::named_enum! {
         DeletionKnownByTime = "deletion-known-by-time",
         /// A revocation that runs again takes the revocation of another request for its own.
         RevokedByBoth = "revoked-by-both",
+        /// A partition is transferred to a node that other nodes have no link to yet.
+        TransferredUnlinked = "transferred-unlinked",
     }
 }
 

@@ -38,6 +38,10 @@ pub struct Plan {
     pub run_ms: u64,
     /// Resolution of the wall clocks: requests within one step have the same time.
     pub clock_step_ms: u64,
+    /// Upper bound on the latency of the store in each direction, in microseconds.
+    pub store_latency_us_max: u64,
+    /// Upper bound on the time until a link of a node that joins comes up, in milliseconds.
+    pub late_links_ms_max: u64,
     /// Initial skew of each node's wall clock.
     pub skew_ms: Vec<i64>,
     pub faults: Vec<Fault>,

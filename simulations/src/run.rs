@@ -35,8 +35,10 @@ const QUIESCE: Duration = Duration::from_millis(4_200);
 const QUIESCE_STEP: Duration = Duration::from_millis(10);
 /// Upper bound on the length of the final check.
 const FINAL_CHECK_MAX: Duration = Duration::from_secs(20);
-/// Upper bound on how late due work may run once faults have stopped.
-const OVERDUE: Duration = Duration::from_millis(1_100);
+/// Upper bound on how late due work may run once faults have stopped, without the store's latency.
+const OVERDUE: Duration = Duration::from_millis(1_000);
+/// Calls to the store that precede due work when its partition has just moved.
+const CALLS_BEFORE_DUE_WORK: u32 = 40;
 /// Upper bound on how late the sweeper may remove an expired event once faults have stopped.
 const SWEPT: Duration = Duration::from_millis(3_000);
 /// Interval of the sweeper in plans with expiry.
@@ -65,7 +67,7 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
     }));
     let engine = SimulatedEngine::new(SimulatedOptions::new(plan.seed));
     let tenants = setup::tenants(plan, &engine)?;
-    engine.set_options(store_without_faults(plan.seed));
+    engine.set_options(store_without_faults(plan));
     let found = SharedViolations::default();
     engine.observe(Box::new(CommitChecks::new(found.clone(), plan)));
     let mut simulation = Simulation::start(plan, engine, trace.clone(), tenants);
@@ -75,7 +77,9 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
     let checked_tenants = with_operations.into_iter().take(CHECKED_TENANTS_MAX).collect();
     simulation.quiesce();
     let (rows, clock) = (simulation.world.engine.dump(), simulation.slowest_clock());
-    let mut late = rows::overdue(&rows, clock.minus(OVERDUE), &simulation.busy());
+    let latency = Duration::from_micros(plan.store_latency_us_max);
+    let overdue = OVERDUE + latency * CALLS_BEFORE_DUE_WORK;
+    let mut late = rows::overdue(&rows, clock.minus(overdue), &simulation.busy());
     if plan.has_expiry() {
         late.extend(rows::expired(&rows, clock.minus(RETENTION + SWEPT)));
     }
@@ -104,12 +108,12 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
     })
 }
 
-fn store_without_faults(seed: u64) -> SimulatedOptions {
+fn store_without_faults(plan: &Plan) -> SimulatedOptions {
     SimulatedOptions {
         latency_us_min: 200,
-        latency_us_max: 2_500,
+        latency_us_max: plan.store_latency_us_max,
         late_commit_ms_max: 300,
-        ..SimulatedOptions::new(seed)
+        ..SimulatedOptions::new(plan.seed)
     }
 }
 

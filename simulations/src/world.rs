@@ -85,7 +85,8 @@ struct Process {
 impl World {
     pub fn new(plan: &Plan, engine: SimulatedEngine, options: NodeOptions, trace: Trace) -> Self {
         let network = Network::new(plan.seed, STEP, 2, trace.clone());
-        let peers = PeerNetwork::new(plan.seed, network.clone(), trace.clone());
+        let peers =
+            PeerNetwork::new(plan.seed, plan.late_links_ms_max, network.clone(), trace.clone());
         Self {
             seed: plan.seed,
             network,
@@ -218,6 +219,7 @@ impl World {
 
     /// Resumes and starts all nodes, except those that were stopped for good.
     pub fn heal(&mut self) {
+        self.peers.heal();
         for host in self.nodes() {
             if let Some(until) = &mut self.hosts[host.0].frozen_until {
                 *until = self.now;

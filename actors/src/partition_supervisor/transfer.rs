@@ -6,12 +6,13 @@
 //! ─▶ parked requests are forwarded to it
 //! ```
 //! Invariants: `TRANSFER-1` the partition always has an owner: the fence changes from one node to
-//! the other in one transaction; `TRANSFER-2` a transfer that cannot finish in time is abandoned
+//! the other in one transaction, and to a node that all peers with a link to this node have a link
+//! to as well; `TRANSFER-2` a transfer that cannot finish in time is abandoned
 //! before the fence changes, and this node continues to serve; `TRANSFER-3` once the fence has
 //! changed, or may have, this node serves the partition no more; the next view shows its owner.
 
 use crate::cluster::directory::Directory;
-use crate::cluster::{PeerTransport, peer_of};
+use crate::cluster::{LinkState, PeerTransport, peer_of};
 use crate::partition::PartitionHandle;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,7 +54,10 @@ impl TransferContext {
     ) -> Option<Fence> {
         let began = store.environment().monotonic();
         let partition = handle.id();
-        let prepare = PeerRequest::Prepare { incarnation: to.to_owned() };
+        let links = self.transport.links().into_iter();
+        let linked = links.filter(|(peer, state)| *state == LinkState::Up && peer != peer_of(to));
+        let peers = linked.map(|(peer, _)| peer).collect();
+        let prepare = PeerRequest::Prepare { incarnation: to.to_owned(), peers };
         if !self.ask(to, prepare, PREPARE_TIMEOUT).await {
             return None;
         }

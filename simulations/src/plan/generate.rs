@@ -33,6 +33,8 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
         quota: scenario.quota,
         run_ms: scenario.run_ms,
         clock_step_ms: scenario.clock_step_ms.max(1),
+        store_latency_us_max: scenario.store_latency_us_max,
+        late_links_ms_max: scenario.late_links_ms_max,
         skew_ms: (0..scenario.nodes).map(|_| skew_ms(&scenario, &mut clocks)).collect(),
         faults: faults(&scenario, &mut Stream::new(seed, 202)),
         operations: operations(&scenario, &mut Stream::new(seed, 201), &mut Stream::new(seed, 204)),

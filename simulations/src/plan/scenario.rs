@@ -4,13 +4,14 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("steady", include_str!("../../scenarios/steady.toml")),
     ("burst", include_str!("../../scenarios/burst.toml")),
     ("hot-tenant", include_str!("../../scenarios/hot-tenant.toml")),
     ("many-tenants", include_str!("../../scenarios/many-tenants.toml")),
     ("poison-receiver", include_str!("../../scenarios/poison-receiver.toml")),
     ("rolling-upgrade", include_str!("../../scenarios/rolling-upgrade.toml")),
+    ("slow-store", include_str!("../../scenarios/slow-store.toml")),
     ("flapping-node", include_str!("../../scenarios/flapping-node.toml")),
     ("long-outage", include_str!("../../scenarios/long-outage.toml")),
     ("retention", include_str!("../../scenarios/retention.toml")),
@@ -47,12 +48,22 @@ pub struct Scenario {
     /// Makes all receivers slow, so that webhooks are in flight whenever a fault begins.
     #[serde(default)]
     pub slow_receivers: bool,
+    /// Upper bound on the latency of the store in each direction, in microseconds.
+    #[serde(default = "store_latency_us_max")]
+    pub store_latency_us_max: u64,
+    /// Upper bound on the time until a link of a node that joins comes up, in milliseconds.
+    #[serde(default)]
+    pub late_links_ms_max: u64,
     pub faults_min: u64,
     pub faults_max: u64,
     /// Relative frequency of each kind of fault.
     pub faults: BTreeMap<FaultName, u64>,
     /// Relative frequency of each kind of operation.
     pub mix: BTreeMap<OperationName, u64>,
+}
+
+fn store_latency_us_max() -> u64 {
+    2_500
 }
 
 /// A kind of fault, as scenario files name it. The order of the variants is the order in which the

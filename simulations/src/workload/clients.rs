@@ -27,6 +27,8 @@ const PAGES_MAX: usize = 200;
 /// Pause between two tries of the same request.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const SUBSCRIBE_TRIES_MAX: usize = 40;
+/// Time that a client gives a subscription, of which a tenant may have few.
+const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Time after which all nodes must reject a revoked key.
 const REVOKED_AFTER: Duration = Duration::from_millis(1_050);
 /// Number of the event that the final check sends for tenant 0.
@@ -81,7 +83,7 @@ impl Clients {
         for try_number in 0..SUBSCRIBE_TRIES_MAX {
             // A try without an answer may have succeeded, so each try has a URL of its own.
             let target_url = format!("http://{address}/{try_number}");
-            let caller = self.caller(tenant, try_number, RETRY_AFTER);
+            let caller = self.caller(tenant, try_number, SUBSCRIBE_TIME_MAX);
             if caller.call(ClientCall::Subscribe { target_url }).await.status == Some(201) {
                 return;
             }

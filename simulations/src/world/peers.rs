@@ -5,7 +5,8 @@
 //! overtake each other; a message is lost only with its link, as over TCP: every call in flight on
 //! the link ends as unknown, and the link is down for a while; `SIM-PEERS-3` the same happens to a
 //! link that is cut, or whose other end is frozen, once pings would notice; `SIM-PEERS-4` only
-//! messages that nodes repeat themselves arrive twice.
+//! messages that nodes repeat themselves arrive twice; `SIM-PEERS-5` some links of a node that
+//! joins a running cluster come up late, each after a time of its own.
 
 use super::HostId;
 use super::network::Network;
@@ -26,6 +27,11 @@ use triggers_store::kv::simulated::Stream;
 const LINK_LOST_AFTER: Duration = Duration::from_millis(300);
 /// Time for which a broken link is down.
 const LINK_BACK_AFTER: Duration = Duration::from_millis(100);
+
+/// Nodes that start before this time are the first ones of the cluster.
+const FIRST_START: Duration = Duration::from_millis(300);
+/// Share of the links of a joining node that come up late, per mille.
+const LATE_LINKS_PER_MILLE: u32 = 700;
 
 /// Probabilities of faults of messages between nodes, per mille.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +60,8 @@ struct PeerNetworkState {
     duplicated: Stream,
     delayed: Stream,
     delay_ms: Stream,
+    late: Stream,
+    late_ms_max: u64,
     trace: Trace,
     peers: BTreeMap<String, Peer>,
     messages: BTreeMap<(Duration, u64), Message>,
@@ -112,6 +120,21 @@ impl PeerNetworkState {
         self.last
     }
 
+    /// Lets some links of a node that joins come up late (`SIM-PEERS-5`).
+    fn delay_links(&mut self, host: HostId) {
+        if self.now < FIRST_START || self.late_ms_max == 0 {
+            return;
+        }
+        let others: BTreeSet<HostId> = self.peers.values().map(|peer| peer.host).collect();
+        for other in others.into_iter().filter(|other| *other != host) {
+            let up_after = Duration::from_millis(self.late.below(self.late_ms_max));
+            if self.late.hit(LATE_LINKS_PER_MILLE) {
+                *self.fired.entry("link late").or_default() += 1;
+                self.broken.insert(HostPair::new(host, other), self.now + up_after);
+            }
+        }
+    }
+
     fn queue(&mut self, due: Duration, message: Message) {
         let number = self.next_number();
         self.messages.insert((due, number), message);
@@ -120,7 +143,7 @@ impl PeerNetworkState {
 
 impl PeerNetwork {
     /// Creates the links over a network, whose latency and cuts they share.
-    pub fn new(seed: u64, network: Network, trace: Trace) -> Self {
+    pub fn new(seed: u64, late_ms_max: u64, network: Network, trace: Trace) -> Self {
         let inner = PeerNetworkState {
             now: Duration::ZERO,
             faults: MessageFaults::default(),
@@ -129,6 +152,8 @@ impl PeerNetwork {
             duplicated: Stream::new(seed, 112),
             delayed: Stream::new(seed, 113),
             delay_ms: Stream::new(seed, 114),
+            late: Stream::new(seed, 115),
+            late_ms_max,
             trace,
             peers: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -149,6 +174,11 @@ impl PeerNetwork {
         self.lock().faults = faults;
     }
 
+    /// Lets all late and broken links come up.
+    pub fn heal(&self) {
+        self.lock().broken.clear();
+    }
+
     /// How often each kind of fault fired.
     pub fn fired(&self) -> BTreeMap<&'static str, u64> {
         self.lock().fired.clone()
@@ -158,7 +188,10 @@ impl PeerNetwork {
     pub fn join(&self, host: HostId, peer: &str, service: Arc<dyn PeerService>) -> SimTransport {
         let boot = self.network.boot(host).unwrap_or_default();
         let node = Peer { host, boot, service, runtime: Handle::current() };
-        self.lock().peers.insert(peer.to_owned(), node);
+        let mut inner = self.lock();
+        inner.delay_links(host);
+        inner.peers.insert(peer.to_owned(), node);
+        drop(inner);
         let (peers, peer) = (self.clone(), peer.to_owned());
         SimTransport { peers, host, peer, known_peers: Mutex::default() }
     }
