@@ -289,7 +289,7 @@ async fn scan(
     query: &PageQuery,
 ) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
     // Times of acceptance are in milliseconds: `from` is rounded up, and `to` down.
-    let from = query.from.map(|from| from.plus(std::time::Duration::from_micros(999)));
+    let from = query.from.map(Timestamp::up_to_millis);
     let reverse = query.after == newest_first();
     let after = if reverse { EventId::ZERO } else { query.after };
     let begin = from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(after);

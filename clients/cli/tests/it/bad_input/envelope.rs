@@ -64,6 +64,41 @@ async fn members_of_the_wrong_type_or_missing_are_named() {
 }
 
 #[tokio::test]
+async fn times_are_rfc_3339_and_kept_to_the_nanosecond() {
+    let mut probe = Probe::start(&[]).await;
+    let event = |time: &str| json!({ "event_type": "a.b", "payload": {}, "timestamp": time });
+    for (sent, kept) in [
+        ("2026-01-01t01:00:00.123456789012+01:00", "2026-01-01T00:00:00.123456789Z"),
+        ("9999-12-31T23:59:59.9z", "9999-12-31T23:59:59.900Z"),
+        ("0001-01-01T00:00:00-00:00", "0001-01-01T00:00:00.000Z"),
+        ("2026-01-01T23:59:00+23:59", "2026-01-01T00:00:00.000Z"),
+        ("2016-12-31T23:59:60.5Z", "2017-01-01T00:00:00.500Z"),
+    ] {
+        let accepted = probe.accepts(post(&event(sent)), 1).await;
+        assert_eq!(accepted.string("/timestamp"), kept, "{sent}");
+        let id = accepted.string("/event_id");
+        let read = probe.client.get(&format!("/v1/events/{id}")).await.expect(200);
+        assert_eq!(read.string("/timestamp"), kept, "{sent}");
+    }
+    for time in ["2026-01-01T00:00:00+24:00", "2026-01-01T00:00:60Z", "9999-12-31T23:59:59-01:00"] {
+        probe.rejects_field(post(&event(time)), "timestamp").await;
+        let encoded = time.replace('+', "%2B");
+        for field in ["from_timestamp", "to_timestamp"] {
+            probe.rejects_field(Call::get(format!("/v1/inbox?{field}={encoded}")), field).await;
+        }
+        let key = json!({ "name": "short", "expires_at": time }).to_string();
+        let rejected = probe.node.admin().send(Call::post("/v1/keys", key)).await.expect(400);
+        assert_eq!(rejected.string("/error/details/0/field"), "expires_at");
+    }
+    let key = json!({ "name": "long", "expires_at": "9999-12-31T23:59:59.1234567890+00:00" });
+    let made = probe.node.admin().post("/v1/keys", &key).await.expect(201);
+    assert_eq!(made.string("/expires_at"), "9999-12-31T23:59:59.123456789Z");
+    let all = "/v1/inbox?from_timestamp=0001-01-01T00:00:00Z&to_timestamp=9999-12-31T23:59:59.9Z";
+    let page = probe.client.get(all).await.expect(200).json();
+    assert!(page["events"].as_array().is_some_and(|events| events.len() > 5), "{page}");
+}
+
+#[tokio::test]
 async fn event_types_have_an_alphabet_and_a_maximum_length() {
     let mut probe = Probe::start(&[]).await;
     let long = "a".repeat(129);
