@@ -1,7 +1,7 @@
 //! `triggers events …`: what a sender or a consumer does with events, from a terminal.
 //!
-//! Only `ack` acknowledges events. With `--json` the node's answer is printed unchanged. No command
-//! leases events: a consumer program uses the API or the client library.
+//! Only `ack` acknowledges events. With `--json` the node's answer is printed on one line. No
+//! command leases events: a consumer program uses the API or the client library.
 
 use super::connection::{ConnectionArguments, Role};
 use super::exit::{CommandError, CommandResult};
@@ -87,7 +87,7 @@ pub async fn run(arguments: EventsArguments) -> CommandResult {
 async fn show(client: &Client, id: &str, json: bool) -> CommandResult {
     let reply = client.get_event(id).await?;
     if json {
-        return output::line(reply.text()?);
+        return output::json_text(reply.text()?);
     }
     let object: Object = reply.decode_as()?;
     let event = reply.decode()?;
@@ -104,7 +104,7 @@ async fn show(client: &Client, id: &str, json: bool) -> CommandResult {
 async fn status(client: &Client, id: &str, json: bool) -> CommandResult {
     let reply = client.get_event_status(id).await?;
     if json {
-        return output::line(reply.text()?);
+        return output::json_text(reply.text()?);
     }
     output::line(&status_text(reply.decode()?))
 }
@@ -149,7 +149,7 @@ async fn acknowledge(client: &Client, ids: &[String], json: bool) -> CommandResu
         let outcome = reply.decode()?;
         failed += outcome.failure_count;
         if json {
-            output::line(reply.text()?)?;
+            output::json_text(reply.text()?)?;
         }
         for item in outcome.results {
             table.row(match item {

@@ -28,6 +28,29 @@ pub fn json(value: &impl Serialize) -> CommandResult {
     line(&text)
 }
 
+/// Writes a JSON text on one line.
+///
+/// # Errors
+/// `CommandError::Output`.
+pub fn json_text(text: &str) -> CommandResult {
+    line(&on_one_line(text))
+}
+
+/// The same JSON value on one line, with its numbers and strings as they are written.
+pub fn on_one_line(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            // In JSON a line end stands between tokens, never in a string.
+            '\n' | '\r' | '\t' => text.push(' '),
+            // A terminal may obey control characters, which JSON allows in strings only.
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            other => text.push(other),
+        }
+    }
+    text
+}
+
 /// Writes a result: the JSON document with `--json`, otherwise the text.
 pub fn result(is_json: bool, value: &impl Serialize, text: &str) -> CommandResult {
     if is_json { json(value) } else { line(text) }
@@ -78,5 +101,11 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\nc é"), "a\\u{1b}[2Jb\\nc é");
+    }
+
+    #[test]
+    fn json_is_written_on_one_line_and_means_the_same() {
+        let text = "{\r\n\t\"a\": [1.0,\n\"\\n\u{9b}é\"]\n}";
+        assert_eq!(on_one_line(text), "{   \"a\": [1.0, \"\\n\\u009bé\"] }");
     }
 }

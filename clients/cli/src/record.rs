@@ -58,7 +58,7 @@ pub fn lines(object: &Object) -> String {
 /// `CommandError::Output`, or `ClientError::Unexpected`.
 pub fn print<T: DeserializeOwned>(reply: &Reply<T>, json: bool) -> CommandResult {
     if json {
-        return output::line(reply.text()?);
+        return output::json_text(reply.text()?);
     }
     output::line(&lines(&reply.decode_as::<Object>()?))
 }
@@ -67,7 +67,7 @@ pub fn print<T: DeserializeOwned>(reply: &Reply<T>, json: bool) -> CommandResult
 /// everything else goes to stderr.
 pub fn print_key<T: DeserializeOwned>(reply: &Reply<T>, json: bool) -> CommandResult {
     if json {
-        return output::line(reply.text()?);
+        return output::json_text(reply.text()?);
     }
     let mut object: Object = reply.decode_as()?;
     let key = take_key(&mut object);
@@ -98,7 +98,7 @@ pub fn print_list<T: DeserializeOwned>(
     wanted: &str,
 ) -> CommandResult {
     if json {
-        return output::line(reply.text()?);
+        return output::json_text(reply.text()?);
     }
     let rows = reply.decode_as::<Listing>()?.rows();
     if rows.is_empty() {

@@ -35,7 +35,7 @@ pub struct StatusArguments {
 pub async fn run(arguments: &StatusArguments) -> CommandResult {
     let (view, reply) = View::ask(&arguments.admin.client()?).await?;
     if arguments.json {
-        return output::line(reply.text()?);
+        return output::json_text(reply.text()?);
     }
     output::line(&members(&view).to_string())?;
     output::line(&format!("\n{}", summary(&view)))?;

@@ -1,8 +1,7 @@
 //! `triggers events list`: one page of the inbox, or all pages.
 //!
-//! Tables are printed page by page, so memory is bounded by one page. With `--json` a page is
-//! printed as the node sent it; with `--all --json` each event is one line. Listing leases no
-//! events.
+//! Tables are printed page by page, so memory is bounded by one page. With `--json` a page is one
+//! line, as the node sent it; with `--all --json` each event is one line. Listing leases no events.
 
 use super::super::exit::CommandResult;
 use super::super::output;
@@ -23,7 +22,7 @@ Examples:
   triggers events list --status failed --type 'order.*' --type invoice.paid
   triggers events list --all --json | jq -r .event_id
 
-With --json one page is printed as the node sent it; with --all --json it is one event a line.")]
+With --json a page is one line, as the node sent it; with --all --json it is one event a line.")]
 pub struct ListArguments {
     /// Only events in this status
     #[arg(long, value_name = "STATUS", default_value = "received",
@@ -84,8 +83,10 @@ pub(super) async fn run(client: &Client, arguments: &ListArguments, json: bool) 
 
 fn print(reply: &Reply<InboxPage>, page: &InboxPage, all: bool, json: bool) -> CommandResult {
     match (json, all) {
-        (true, false) => output::line(reply.text()?),
-        (true, true) => raw_events(reply)?.iter().try_for_each(|event| output::line(event.get())),
+        (true, false) => output::json_text(reply.text()?),
+        (true, true) => {
+            raw_events(reply)?.iter().try_for_each(|event| output::json_text(event.get()))
+        }
         (false, _) => {
             let mut table = Table::new(EVENT_COLUMNS);
             for event in &page.events {
@@ -96,7 +97,7 @@ fn print(reply: &Reply<InboxPage>, page: &InboxPage, all: bool, json: bool) -> C
     }
 }
 
-/// The events of a page, byte for byte.
+/// The events of a page as the node sent them.
 pub(super) fn raw_events(reply: &Reply<InboxPage>) -> Result<Vec<Box<RawValue>>, ClientError> {
     Ok(reply.decode_as::<RawPage>()?.events)
 }

@@ -132,7 +132,7 @@ async fn named(client: &Client, ids: &[String], json: bool) -> CommandResult {
     let mut failed = 0;
     for id in ids {
         match client.replay_event(id).await {
-            Ok(reply) if json => output::line(reply.text()?)?,
+            Ok(reply) if json => output::json_text(reply.text()?)?,
             Ok(_) => output::line(&format!("replayed {id}"))?,
             Err(error @ ClientError::Api(_)) if ids.len() > 1 => {
                 failed += 1;

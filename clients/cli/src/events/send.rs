@@ -62,7 +62,7 @@ pub(super) async fn run(client: &Client, arguments: &SendArguments, json: bool) 
         );
     }
     if json {
-        return output::line(reply.text()?);
+        return output::json_text(reply.text()?);
     }
     output::line(&reply.decode()?.event_id.to_string())
 }

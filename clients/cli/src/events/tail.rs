@@ -126,7 +126,7 @@ fn print(
             continue;
         }
         if json {
-            output::line(raw.get())?;
+            output::json_text(raw.get())?;
         } else {
             let Event { created_at, event_id, event_type, payload, .. } = event;
             let payload = payload.as_ref().map(|payload| shortened(payload.get(), 120));

@@ -85,17 +85,7 @@ fn object(webhook: &Received) -> Line<'_> {
 /// The body as JSON on one line, if it is JSON.
 fn event(body: &[u8]) -> Option<Box<RawValue>> {
     let sent: &RawValue = serde_json::from_slice(body).ok()?;
-    let mut text = String::with_capacity(sent.get().len());
-    for character in sent.get().chars() {
-        match character {
-            // In JSON a line end stands between tokens, never in a string.
-            '\n' | '\r' | '\t' => text.push(' '),
-            // A terminal may obey control characters, which JSON allows in strings only.
-            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
-            other => text.push(other),
-        }
-    }
-    RawValue::from_string(text).ok()
+    RawValue::from_string(output::on_one_line(sent.get())).ok()
 }
 
 #[cfg(test)]

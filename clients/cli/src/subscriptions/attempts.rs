@@ -49,7 +49,7 @@ pub(super) async fn test(client: &Client, id: &str, json: bool) -> CommandResult
     let reply = client.test_subscription(id).await?;
     let outcome = reply.decode()?;
     if json {
-        output::line(reply.text()?)?;
+        output::json_text(reply.text()?)?;
     }
     match (outcome.delivered, json) {
         (false, _) => Err(CommandError::Failed(outcome_text(&outcome))),

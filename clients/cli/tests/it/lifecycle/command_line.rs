@@ -80,6 +80,31 @@ async fn json_output_is_that_of_the_node() {
 }
 
 #[tokio::test]
+async fn an_event_is_one_line_of_json_whatever_its_payload() {
+    let (_directory, node) = start().await;
+    let payload = "{\n\t\"n\":\r\n[1.0,\n\"\\n\"]\n}";
+    for _ in 0..3 {
+        node.client().accepted("cli.lines", payload).await;
+    }
+    let id = node.client().accepted("cli.lines", payload).await;
+    for (arguments, lines) in [
+        (&["events", "list", "--json"][..], 1),
+        (&["events", "list", "--all", "--limit", "2", "--json"], 4),
+        (&["events", "show", &id, "--json"], 1),
+        (&["events", "ack", &id, "--json"], 1),
+        (&["events", "replay", &id, "--json"], 1),
+    ] {
+        let output = tenant(&node, arguments).await.stdout;
+        let read: Vec<Value> = output
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {output}")))
+            .collect();
+        assert_eq!(read.len(), lines, "{arguments:?}: {output}");
+        assert!(arguments.contains(&"ack") || output.contains("1.0"), "{arguments:?}: {output}");
+    }
+}
+
+#[tokio::test]
 async fn keys_are_created_used_and_revoked() {
     let (_directory, node) = start().await;
     let create = [
