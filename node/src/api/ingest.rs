@@ -14,6 +14,7 @@ mod append;
 use crate::api::prelude::*;
 pub(super) mod batch;
 pub(super) mod batch_answer;
+mod cloud_event_data;
 pub(super) mod cloud_events;
 pub(super) mod envelope;
 mod form;

@@ -42,7 +42,7 @@ pub struct NewEvent<'a> {
     pub timestamp: Option<Timestamp>,
 }
 
-/// A CloudEvent 1.0 whose data is a JSON object.
+/// A CloudEvent 1.0 in JSON.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(example = json!({
     "specversion": "1.0",
@@ -71,13 +71,20 @@ pub struct CloudEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "date-time", nullable = false)]
     pub time: Option<Timestamp>,
-    /// `application/json` if present.
+    /// Type of the data; JSON if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     pub datacontenttype: Option<Cow<'a, str>>,
-    /// Becomes the payload: a JSON object.
-    #[schema(value_type = Object)]
-    pub data: Cow<'a, RawValue>,
+    /// Becomes the payload. Data that is not an object becomes the payload
+    /// `{"data": …, "datacontenttype": …}`; without data the payload is `{}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub data: Option<Cow<'a, RawValue>>,
+    /// Data in base64, instead of `data`. If it is neither JSON nor text, the payload has it as
+    /// `data_base64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    pub data_base64: Option<Cow<'a, str>>,
 }
 
 /// An accepted event and its delivery status.

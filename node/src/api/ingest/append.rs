@@ -7,6 +7,7 @@ use crate::http::request_context::TraceParent;
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::sync::Arc;
 use triggers_actors::model::operations::{self, Accepted, Append, Rejection};
 use triggers_protocol::{ErrorCode, Metadata};
@@ -104,7 +105,10 @@ impl Draft<'_> {
     ) -> operations::NewEvent {
         let idempotency = key.as_ref().map(|key| idempotency::request(key, &self));
         operations::NewEvent {
-            payload: kept(body, self.event.payload.get()),
+            payload: match self.event.payload {
+                Cow::Borrowed(payload) => kept(body, payload.get()),
+                Cow::Owned(payload) => Box::<str>::from(payload).into_string().into(),
+            },
             event_type: self.event.event_type,
             timestamp: self.event.timestamp,
             metadata: sender.metadata(key.map(|key| key.text())),

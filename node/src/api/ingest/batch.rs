@@ -59,8 +59,7 @@ pub(crate) async fn create_events(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let form = match Form::of(&head.headers)? {
-        Form::BinaryCloudEvent => Form::Json,
+    let form = match Form::of_batch(&head.headers)? {
         Form::CloudEvent => {
             return Err(body::unsupported("application/cloudevents+json is for POST /v1/events"));
         }

@@ -7,17 +7,15 @@
 //! - `CE-2`: `source` and `id` together are the idempotency key, as they identify the event in the
 //!   producer's world. The same event has the same identity in every mode.
 //!
-//! Extension attributes are ignored. Data that is not a JSON object is rejected: it cannot be a
-//! payload.
+//! Extension attributes are ignored.
 
-use super::envelope::{
-    CloudEventIdentity, Draft, check_size, checked_payload, event_of, new_event,
-};
+use super::cloud_event_data::{self, Data};
+use super::envelope::{CloudEventIdentity, Draft, event_of, required_type};
 use crate::http::body::members::{Member, members};
 use crate::http::body::query::percent_decoded;
 use crate::http::error::{ApiError, Faults};
 use axum::http::HeaderMap;
-use serde_json::value::RawValue;
+use axum::http::header::CONTENT_TYPE;
 use std::borrow::Cow;
 use triggers_protocol::{EventType, Timestamp};
 
@@ -35,18 +33,33 @@ pub(in crate::api) fn structured(
     payload_bytes_max: usize,
 ) -> Result<Draft<'_>, ApiError> {
     let mut faults = Faults::default();
-    let names = ["specversion", "id", "source", "type", "time", "data", "data_base64"];
-    let [specversion, id, source, event_type, time, data, base64] =
+    let names =
+        ["specversion", "id", "source", "type", "time", "datacontenttype", "data", "data_base64"];
+    let [specversion, id, source, event_type, time, content_type, data, base64] =
         members(text, names, &mut faults)?;
     let specversion = required_text(specversion, &mut faults);
     check_version("specversion", specversion.as_deref(), &mut faults);
     let id = required_text(id, &mut faults);
     let source = required_text(source, &mut faults);
-    if base64.given().is_some() {
-        faults.add("data_base64", "is not taken: send data as a JSON object");
-    }
     let identity = identity(["source", "id"], [source, id], &mut faults);
-    let event = new_event(event_type, time, data, payload_bytes_max, faults)?;
+    let event_type = required_type(event_type, &mut faults);
+    let timestamp = time.parsed(&mut faults, Timestamp::parse);
+    let content_type = content_type.text(&mut faults);
+    let of = |member: Member<'_>| Data {
+        name: member.name,
+        content_type: content_type.as_deref(),
+        bytes_max: payload_bytes_max,
+    };
+    let payload = match (data.raw.filter(|_| !data.is_null()), base64.text(&mut faults)) {
+        (None, None) => Some(cloud_event_data::none()),
+        (Some(raw), None) => of(data).json(raw, &mut faults)?,
+        (None, Some(text)) => of(base64).base64(&text, &mut faults)?,
+        (Some(_), Some(_)) => {
+            faults.add(base64.name, "must not be sent beside data");
+            None
+        }
+    };
+    let event = event_of(event_type, payload, timestamp, faults)?;
     Ok(Draft { event, identity })
 }
 
@@ -56,7 +69,7 @@ pub(in crate::api) fn structured(
 /// 400 that names every fault; 413 if the body is too large.
 pub(super) fn binary<'a>(
     headers: &HeaderMap,
-    body: &'a str,
+    body: &'a [u8],
     payload_bytes_max: usize,
 ) -> Result<Draft<'a>, ApiError> {
     let mut faults = Faults::default();
@@ -71,15 +84,11 @@ pub(super) fn binary<'a>(
     let timestamp = attribute(headers, "ce-time", &mut faults).and_then(|text| {
         Timestamp::parse(&text).map_err(|reason| faults.add("ce-time", reason.0)).ok()
     });
-    check_size("data", body.trim_ascii(), payload_bytes_max)?;
     // A body that is not JSON is a fault of the data: the attributes are in the headers.
-    let payload = match serde_json::from_str::<&RawValue>(body) {
-        Ok(raw) => Some(checked_payload("data", raw, payload_bytes_max, &mut faults)?),
-        Err(error) => {
-            faults.add("data", format!("must be I-JSON (RFC 7493): {error}"));
-            None
-        }
-    };
+    let content_type = headers.get(CONTENT_TYPE).map(|it| String::from_utf8_lossy(it.as_bytes()));
+    let content_type = content_type.as_deref();
+    let data = Data { name: "data", content_type, bytes_max: payload_bytes_max };
+    let payload = data.bytes(body, &mut faults)?;
     let parts = [source, id].map(|part| part.map(Cow::Owned));
     let identity = identity(["ce-source", "ce-id"], parts, &mut faults);
     let event = event_of(event_type, payload, timestamp, faults)?;
@@ -185,7 +194,7 @@ mod tests {
         );
         assert_eq!(draft.identity, identity_of("/shop", "1"));
         let missing = fields(structured("{}", 100).unwrap_err());
-        assert_eq!(missing, ["specversion", "id", "source", "type", "data"]);
+        assert_eq!(missing, ["specversion", "id", "source", "type"]);
         assert_eq!(
             fields(structured(&COMPLETE.replace("1.0", "0.3"), 100).unwrap_err()),
             ["specversion"]
@@ -194,8 +203,11 @@ mod tests {
             fields(structured(&COMPLETE.replace("/shop", ""), 100).unwrap_err()),
             ["source"]
         );
-        let base64 = COMPLETE.replace("\"data\"", "\"data_base64\":\"e30=\",\"data\"");
-        assert_eq!(fields(structured(&base64, 100).unwrap_err()), ["data_base64"]);
+        for wrong in ["\"e30=\"", "5"] {
+            let both = format!("\"data_base64\":{wrong},\"data\"");
+            let both = COMPLETE.replace("\"data\"", &both);
+            assert_eq!(fields(structured(&both, 100).unwrap_err()), ["data_base64"]);
+        }
         assert_eq!(structured(COMPLETE, 5).unwrap_err().code, ErrorCode::PayloadTooLarge);
     }
 
@@ -207,23 +219,28 @@ mod tests {
             ("ce-source", "/caf%C3%A9"),
             ("ce-type", "a.b"),
         ];
-        let draft = binary(&headers(&complete), " { \"n\" : 1 }\n", 100).unwrap();
+        let draft = binary(&headers(&complete), b" { \"n\" : 1 }\n", 100).unwrap();
         assert_eq!(draft.event.payload.get(), "{ \"n\" : 1 }");
         assert_eq!(draft.identity, identity_of("/café", "a \"b"), "CE-2");
-        let bad =
-            [("ce-specversion", "2"), ("ce-id", "%FF"), ("ce-type", "a..b"), ("ce-time", "never")];
-        let faults = fields(binary(&headers(&bad), "[]", 100).unwrap_err());
+        let bad = [
+            ("ce-specversion", "2"),
+            ("ce-id", "%FF"),
+            ("ce-type", "a..b"),
+            ("ce-time", "never"),
+            ("content-type", "application/json"),
+        ];
+        let faults = fields(binary(&headers(&bad), b"[", 100).unwrap_err());
         assert_eq!(faults, ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "data"]);
     }
 
     #[test]
     fn a_binary_event_over_the_limit_is_too_large_even_if_it_is_not_json() {
-        let headers = headers(&[("ce-specversion", "1.0"), ("ce-type", "a.b")]);
+        let headers = headers(&[("ce-specversion", "1.0"), ("content-type", "application/json")]);
         for large in ["{\"n\":1234567}", "not JSON at all"] {
-            let error = binary(&headers, large, 10).unwrap_err();
+            let error = binary(&headers, large.as_bytes(), 10).unwrap_err();
             assert_eq!(error.code, ErrorCode::PayloadTooLarge, "ENVELOPE-2: {large}");
         }
-        assert_eq!(fields(binary(&headers, "no JSON", 10).unwrap_err()).last().unwrap(), "data");
+        assert_eq!(fields(binary(&headers, b"no JSON", 10).unwrap_err()).last().unwrap(), "data");
     }
 
     proptest! {

@@ -46,26 +46,18 @@ pub(in crate::api) fn parse(
     let mut faults = Faults::default();
     let [event_type, timestamp, payload] =
         members(text, ["event_type", "timestamp", "payload"], &mut faults)?;
-    new_event(event_type, timestamp, payload, payload_bytes_max, faults)
-}
-
-/// Checks the three values that make an event.
-pub(super) fn new_event<'a>(
-    event_type: Member<'a>,
-    timestamp: Member<'a>,
-    payload: Member<'a>,
-    payload_bytes_max: usize,
-    mut faults: Faults,
-) -> Result<NewEvent<'a>, ApiError> {
-    let parsed_type = event_type
-        .required(&mut faults)
-        .and_then(|_| event_type.parsed(&mut faults, EventType::parse));
+    let parsed_type = required_type(event_type, &mut faults);
     let parsed_timestamp = timestamp.parsed(&mut faults, Timestamp::parse);
     let payload = match payload.required(&mut faults).and(payload.raw) {
         Some(raw) => Some(checked_payload(payload.name, raw, payload_bytes_max, &mut faults)?),
         None => None,
     };
-    event_of(parsed_type, payload, parsed_timestamp, faults)
+    event_of(parsed_type, payload.map(Cow::Borrowed), parsed_timestamp, faults)
+}
+
+/// The member as an event type; a fault if it is absent or not valid.
+pub(super) fn required_type(member: Member<'_>, faults: &mut Faults) -> Option<EventType> {
+    member.required(faults).and_then(|_| member.parsed(faults, EventType::parse))
 }
 
 /// Makes an event of its checked values.
@@ -74,14 +66,14 @@ pub(super) fn new_event<'a>(
 /// 400 that names the faults that were found.
 pub(super) fn event_of<'a>(
     event_type: Option<EventType>,
-    payload: Option<&'a RawValue>,
+    payload: Option<Cow<'a, RawValue>>,
     timestamp: Option<Timestamp>,
     faults: Faults,
 ) -> Result<NewEvent<'a>, ApiError> {
     let (Some(event_type), Some(payload), true) = (event_type, payload, faults.is_empty()) else {
         return Err(faults.into_error());
     };
-    Ok(NewEvent { event_type, payload: Cow::Borrowed(payload), timestamp })
+    Ok(NewEvent { event_type, payload, timestamp })
 }
 
 /// Checks a payload; adds a fault if it is not an I-JSON object.
@@ -94,7 +86,7 @@ pub(super) fn checked_payload<'a>(
     bytes_max: usize,
     faults: &mut Faults,
 ) -> Result<&'a RawValue, ApiError> {
-    check_size(name, raw.get(), bytes_max)?;
+    check_size(name, raw.get().as_bytes(), bytes_max)?;
     if let Err(reason) = check_payload(raw.get()) {
         faults.add(name, reason.0);
     }
@@ -105,7 +97,7 @@ pub(super) fn checked_payload<'a>(
 ///
 /// # Errors
 /// 413 if it is over the limit.
-pub(super) fn check_size(name: &str, text: &str, bytes_max: usize) -> Result<(), ApiError> {
+pub(super) fn check_size(name: &str, text: &[u8], bytes_max: usize) -> Result<(), ApiError> {
     if text.len() <= bytes_max {
         return Ok(());
     }

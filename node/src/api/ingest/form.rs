@@ -3,7 +3,8 @@
 use super::cloud_events;
 use crate::http::body;
 use crate::http::error::ApiError;
-use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue};
 
 /// A form in which events can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +22,27 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form that the headers declare.
+    /// The form of a body that may be the data of a CloudEvent.
     ///
     /// # Errors
-    /// 415 if they declare none of them.
+    /// As [`Form::of_batch`].
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        const STRUCTURED: &[u8] = b"application/cloudevents";
+        let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let start = content_type.get(..STRUCTURED.len()).unwrap_or_default();
+        if headers.contains_key(cloud_events::SPECVERSION_HEADER)
+            && !start.eq_ignore_ascii_case(STRUCTURED)
+        {
+            return Ok(Self::BinaryCloudEvent);
+        }
+        Self::of_batch(headers)
+    }
+
+    /// The form that the content type declares.
+    ///
+    /// # Errors
+    /// 415 if it declares none.
+    pub(super) fn of_batch(headers: &HeaderMap) -> Result<Self, ApiError> {
         let media_type = body::media_type(headers)?;
         let is = |name: &str| media_type.eq_ignore_ascii_case(name);
         if is("application/cloudevents+json") {
@@ -34,10 +51,6 @@ impl Form {
             Ok(Self::CloudEvents)
         } else if is("application/x-ndjson") {
             Ok(Self::Lines)
-        } else if body::is_json(media_type)
-            && headers.contains_key(cloud_events::SPECVERSION_HEADER)
-        {
-            Ok(Self::BinaryCloudEvent)
         } else if is("application/json") {
             Ok(Self::Json)
         } else {
@@ -52,8 +65,6 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
-    use axum::http::header::CONTENT_TYPE;
     use triggers_protocol::ErrorCode;
 
     #[test]
@@ -73,6 +84,13 @@ mod tests {
         assert_eq!(form("application/CloudEvents+json", true), Ok(Form::CloudEvent));
         assert_eq!(form("application/cloudevents-batch+json", false), Ok(Form::CloudEvents));
         assert_eq!(form("application/x-ndjson", false), Ok(Form::Lines));
-        assert_eq!(form("text/plain", true), Err(ErrorCode::UnsupportedMediaType));
+        for media_type in ["text/plain; charset=latin1", "application/x-ndjson", "image/png", ""] {
+            assert_eq!(form(media_type, true), Ok(Form::BinaryCloudEvent), "{media_type}");
+        }
+        assert_eq!(form("text/plain", false), Err(ErrorCode::UnsupportedMediaType));
+        assert_eq!(
+            form("application/cloudevents+avro", true),
+            Err(ErrorCode::UnsupportedMediaType)
+        );
     }
 }

@@ -41,7 +41,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
     ),
     request_body(
         description = "The event. A CloudEvent in binary mode has its attributes in `ce-` headers \
-            and its data as the body.",
+            and its data, of any content type, as the body.",
         content(
             (api::NewEvent<'static> = "application/json"),
             (CloudEvent<'static> = "application/cloudevents+json"),
@@ -98,11 +98,10 @@ async fn read_event(
     let reading = BodyLimits::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, edge)
         .of_tenant(&caller.tenant, edge);
     let body = body::read(body, reading).await?;
-    let text = body::text(&body)?;
     let mut draft = match form {
-        Form::Json => envelope::parse(text, payload_bytes_max)?.into(),
-        Form::CloudEvent => cloud_events::structured(text, payload_bytes_max)?,
-        Form::BinaryCloudEvent => cloud_events::binary(headers, text, payload_bytes_max)?,
+        Form::Json => envelope::parse(body::text(&body)?, payload_bytes_max)?.into(),
+        Form::CloudEvent => cloud_events::structured(body::text(&body)?, payload_bytes_max)?,
+        Form::BinaryCloudEvent => cloud_events::binary(headers, &body, payload_bytes_max)?,
         Form::Lines | Form::CloudEvents => {
             return Err(body::unsupported("application/x-ndjson is for POST /v1/events/batch"));
         }

@@ -7,6 +7,8 @@
 
 use super::probe::Probe;
 use crate::harness::{Answer, Call, listing};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 fn complete(id: &str) -> Value {
@@ -58,8 +60,8 @@ async fn structured_events_need_their_attributes() {
     let wrong = [
         ("specversion", json!("0.3")),
         ("type", json!("not a type")),
-        ("data", json!("text")),
-        ("data", json!([1])),
+        ("datacontenttype", json!(5)),
+        ("data_base64", json!("e30=")),
         ("time", json!("never")),
     ];
     for (attribute, value) in wrong {
@@ -98,8 +100,85 @@ async fn binary_events_need_their_headers() {
     for missing in ["ce-specversion", "ce-id", "ce-source", "ce-type"] {
         probe.rejects(binary(missing, "{\"n\":1}"), 400, &["VALIDATION_ERROR"]).await;
     }
-    for body in ["[1]", "\"text\"", "nonsense"] {
-        probe.rejects(binary("", body), 400, &["VALIDATION_ERROR", "INVALID_JSON"]).await;
+    probe.rejects(binary("", "nonsense"), 400, &["VALIDATION_ERROR"]).await;
+}
+
+#[tokio::test]
+async fn data_of_every_kind_has_the_same_payload_in_every_mode() {
+    let mut probe = Probe::start(&[]).await;
+    let json = "application/json";
+    let cases: [(Option<&str>, &[u8], Value); 9] = [
+        (Some(json), b"", json!({})),
+        (None, b"", json!({})),
+        (Some(json), b"null", json!({})),
+        (Some(json), b"{\"n\":1}", json!({ "n": 1 })),
+        (None, b"{\"n\":1}", json!({ "n": 1 })),
+        (Some(json), b"[1,2]", json!({ "data": [1, 2], "datacontenttype": json })),
+        (Some(json), b"\"text\"", json!({ "data": "text", "datacontenttype": json })),
+        (
+            Some("text/xml; charset=utf-8"),
+            b"<a/>",
+            json!({ "data": "<a/>", "datacontenttype": "text/xml; charset=utf-8" }),
+        ),
+        (
+            Some("image/png"),
+            b"\x89PNG",
+            json!({ "data_base64": "iVBORw==", "datacontenttype": "image/png" }),
+        ),
+    ];
+    for (number, (content_type, bytes, payload)) in cases.into_iter().enumerate() {
+        let mut event = complete("");
+        let members = event.as_object_mut().expect("an object");
+        members.remove("data");
+        members.remove("datacontenttype");
+        if let Some(content_type) = content_type {
+            members.insert("datacontenttype".to_owned(), json!(content_type));
+        }
+        let mut events = vec![event.clone()];
+        events[0]["data_base64"] = json!(STANDARD.encode(bytes));
+        if bytes.is_empty() {
+            events.push(event.clone());
+            events.push(event.clone());
+            events[2]["data"] = json!(null);
+        } else if let Ok(data) = serde_json::from_slice::<Value>(bytes) {
+            event["data"] = data;
+            events.push(event);
+        }
+        for (sent, mut event) in events.into_iter().enumerate() {
+            event["id"] = json!(format!("{number}-{sent}"));
+            let accepted = probe.accepts(structured(&event), 1).await;
+            assert_eq!(accepted.json()["payload"], payload, "{event}");
+            event["id"] = json!(format!("{number}-{sent}-batch"));
+            let batch = Call::post("/v1/events/batch", json!([event]).to_string())
+                .header("content-type", "application/cloudevents-batch+json");
+            let id = probe.accepts(batch, 1).await.string("/results/0/event_id");
+            let read = probe.client.get(&format!("/v1/events/{id}")).await.expect(200);
+            assert_eq!(read.json()["payload"], payload, "{event}");
+        }
+        let mut call = Call::post("/v1/events", bytes.to_vec())
+            .header("ce-specversion", "1.0")
+            .header("ce-id", &format!("{number}-binary"))
+            .header("ce-source", "/shop")
+            .header("ce-type", "order.created");
+        if let Some(content_type) = content_type {
+            call = call.header("content-type", content_type);
+        }
+        let accepted = probe.accepts(call, 1).await;
+        assert_eq!(accepted.json()["payload"], payload, "binary, {content_type:?}");
+    }
+    for wrong in [json!(5), json!("e30"), json!("not base64")] {
+        let mut event = complete("wrong");
+        event.as_object_mut().expect("an object").remove("data");
+        event["data_base64"] = wrong;
+        probe.rejects_field(structured(&event), "data_base64").await;
+    }
+    let large = "x".repeat((1 << 20) - 40);
+    for name in ["data", "data_base64"] {
+        let mut event = complete("large");
+        event["datacontenttype"] = json!("text/plain");
+        event.as_object_mut().expect("an object").remove("data");
+        event[name] = json!(large);
+        probe.rejects(structured(&event), 413, &["PAYLOAD_TOO_LARGE"]).await;
     }
 }
 
