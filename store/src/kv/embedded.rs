@@ -255,6 +255,11 @@ impl Drop for EmbeddedEngine {
     }
 }
 
+/// The error of a write that found no room on the disk.
+fn disk_full(what: &str, error: &std::io::Error) -> StoreError {
+    StoreError::fatal(Fault::Full, format!("the disk is full: {what}: {error}"))
+}
+
 /// The disk, the quota or the process's file size limit is exhausted.
 fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};

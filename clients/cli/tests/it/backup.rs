@@ -4,11 +4,13 @@
 //!   and another node can serve it.
 //! - BACKUP-2: the commands never overwrite existing files.
 //! - BACKUP-3: `check` finds a directory intact, or names the damage and ends with exit code 1.
+//! - BACKUP-4: `check` and `stats` create and change nothing; the directory may be read-only.
 
 use crate::harness::process::{self, Finished};
 use crate::harness::{Call, Client, Node, listing};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 async fn run(arguments: &[&str]) -> Finished {
     process::run(arguments, &[]).await
@@ -44,6 +46,9 @@ async fn another_node_serves_the_copy_of_a_running_node() {
     node.client().accepted("backup.later", "{}").await;
     assert_eq!(node.terminate().await, 0);
 
+    for lock in ["LOCK", "lock.mdb"] {
+        let _ = fs::remove_file(copy.join(lock));
+    }
     for stopped in [directory.path(), &copy] {
         let checked = run(&["store", "check", text(stopped)]).await;
         assert_eq!(
@@ -56,6 +61,10 @@ async fn another_node_serves_the_copy_of_a_running_node() {
             "nothing is left to be read back: {checked:?}"
         );
     }
+    for created in ["LOCK", "lock.mdb"] {
+        assert!(!copy.join(created).exists(), "BACKUP-4: {created}");
+    }
+    checks_read_only(text(&copy)).await;
     fs::copy(directory.path().join("dev.json"), copy.join("dev.json"))
         .expect("the keys can be copied");
     let restored = Node::start(&copy, &[]).await;
@@ -63,6 +72,24 @@ async fn another_node_serves_the_copy_of_a_running_node() {
     let ids: Vec<_> = listed.events.iter().map(|event| event.event_id.clone()).collect();
     assert_eq!(ids, answered, "BACKUP-1");
     restored.client().accepted("backup.goes.on", "{}").await;
+}
+
+/// Checks a directory while it is mounted read-only, where mounting is allowed.
+async fn checks_read_only(directory: &str) {
+    let run_as_root = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !run_as_root("mount", &["--bind", directory, directory]) {
+        eprintln!("SKIPPED: mounting needs root");
+        return;
+    }
+    let is_read_only = run_as_root("mount", &["-o", "remount,bind,ro", directory]);
+    let checked = run(&["store", "check", directory]).await;
+    let stats = run(&["store", "stats", directory]).await;
+    assert!(run_as_root("umount", &["-l", directory]));
+    assert!(is_read_only);
+    assert_eq!((checked.code, stats.code), (0, 0), "BACKUP-4: {checked:?} {stats:?}");
 }
 
 #[tokio::test]

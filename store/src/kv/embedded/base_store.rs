@@ -13,7 +13,7 @@ use super::data_file::{DataFileGrowth, used_bytes};
 use super::directory::DataDirectory;
 use super::merge::BaseRange;
 use super::residency::Residency;
-use super::{OpenError, PairDatabase, is_full};
+use super::{OpenError, PairDatabase, disk_full, is_full};
 use crate::kv::{Fault, KeyRange, StoreError};
 use bytes::Bytes;
 use heed::{Env, RoTxn, WithoutTls};
@@ -23,16 +23,17 @@ use triggers_protocol::lock::lock;
 
 const RESERVE_BYTES: u64 = 64 << 20;
 const PAGE_BYTES: usize = 4_096;
+const MAXIMUM_REACHED: &str = "the data file has reached its configured maximum";
 /// Key of the flush marks. It is longer than every user key and sorts after all of them.
 const MARKS: &[u8] = &[0xff; 511];
 
 /// Which commits have room in the base store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Headroom {
     /// Every commit has room.
     Enough,
-    /// Only commits that do not grow the store have room.
-    OnlyForShrinking,
+    /// Only commits that do not grow the store have room, for this reason.
+    OnlyForShrinking(String),
 }
 
 /// Progress of a flush, stored with each `apply`.
@@ -114,7 +115,8 @@ impl LmdbStore {
     ) -> Result<Self, OpenError> {
         let (env, pairs) = data.open_environment(map_bytes_max, readers_max)?;
         let directory = env.path().to_owned();
-        let growth = DataFileGrowth::new(&env, map_bytes_max).map_err(|error| OpenError::Io {
+        let growth = DataFileGrowth::new(&env, map_bytes_max, data.is_read_only());
+        let growth = growth.map_err(|error| OpenError::Io {
             directory: directory.clone(),
             source: std::io::Error::other(error.to_string()),
         })?;
@@ -150,8 +152,10 @@ impl LmdbStore {
     fn make_room(&self, upcoming: u64) -> Result<(), StoreError> {
         let mut growth = lock(&self.growth);
         growth.make_room(&self.env, upcoming).map_err(|error| {
-            let fault = if is_full(&error) { Fault::Full } else { Fault::Stopped };
-            StoreError::fatal(fault, format!("cannot extend the data file: {error}"))
+            if is_full(&error) {
+                return disk_full("cannot extend the data file", &error);
+            }
+            StoreError::fatal(Fault::Stopped, format!("cannot extend the data file: {error}"))
         })
     }
 
@@ -234,7 +238,8 @@ impl BaseStore for LmdbStore {
     fn room(&self, upcoming: u64) -> Result<Headroom, StoreError> {
         self.make_room(upcoming)?;
         let is_full = self.is_nearly_full(upcoming)?;
-        Ok(if is_full { Headroom::OnlyForShrinking } else { Headroom::Enough })
+        let shrinking = || Headroom::OnlyForShrinking(MAXIMUM_REACHED.to_owned());
+        Ok(if is_full { shrinking() } else { Headroom::Enough })
     }
 }
 
@@ -242,9 +247,7 @@ impl BaseStore for LmdbStore {
 fn store_error(error: heed::Error) -> StoreError {
     use heed::MdbError;
     match error {
-        heed::Error::Mdb(MdbError::MapFull) => {
-            StoreError::fatal(Fault::Full, "the data file has reached its configured maximum")
-        }
+        heed::Error::Mdb(MdbError::MapFull) => StoreError::fatal(Fault::Full, MAXIMUM_REACHED),
         heed::Error::Mdb(MdbError::ReadersFull) => {
             StoreError::Retryable("too many transactions are reading".into())
         }
@@ -252,7 +255,7 @@ fn store_error(error: heed::Error) -> StoreError {
             StoreError::fatal(Fault::Corrupt, error.to_string())
         }
         heed::Error::Io(error) if is_full(&error) => {
-            StoreError::fatal(Fault::Full, error.to_string())
+            disk_full("cannot write the data file", &error)
         }
         other => StoreError::fatal(Fault::Stopped, other.to_string()),
     }

@@ -14,11 +14,11 @@
 use super::base_store::{BaseStore, Headroom};
 use super::disk::Disk;
 use super::engine_core::EngineCore;
-use super::is_full;
 use super::memtable::page_bytes;
 use super::record::{Pair, RecordEncoder};
 use super::segment::ActiveSegment;
 use super::snapshot::EmbeddedSnapshot;
+use super::{disk_full, is_full};
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, KeyRange, Ordered, RangeRead, StoreError, add_to_counter};
 use bytes::Bytes;
@@ -211,11 +211,10 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
             self.seal()?;
         }
         self.active.make_room(record_bytes).map_err(|error| {
-            let reason = format!("cannot extend the log: {error}");
             if is_full(&error) {
-                StoreError::fatal(Fault::Full, reason)
+                disk_full("cannot extend the log", &error)
             } else {
-                self.core.stop(reason)
+                self.core.stop(format!("cannot extend the log: {error}"))
             }
         })?;
         self.sequence += 1;
@@ -250,6 +249,9 @@ impl<D: Disk, B: BaseStore> Committer<D, B> {
                 Err(error) if self.core.flush_to_free_segment()? => {
                     tracing::warn!(%error, "cannot create a log segment; reusing a flushed one");
                 }
+                Err(error) if is_full(&error) => {
+                    return Err(disk_full("cannot create a log segment", &error));
+                }
                 failed => {
                     let cause = failed.map_or_else(|error| format!(": {error}"), |_| String::new());
                     let reason = format!("the log has no free segment{cause}");
@@ -278,11 +280,13 @@ impl<D: Disk, B: BaseStore> EngineCore<D, B> {
     /// Whether the base store has room for `upcoming` bytes of pages. On a full disk, commits that
     /// do not grow the store still fit.
     fn room(&self, upcoming: u64) -> Result<Headroom, StoreError> {
-        self.base.room(upcoming).or_else(|error| match error.fault() {
-            Some(Fault::Full) => Ok(Headroom::OnlyForShrinking),
+        self.base.room(upcoming).or_else(|error| match error {
+            StoreError::Fatal { fault: Fault::Full, reason } => {
+                Ok(Headroom::OnlyForShrinking(reason))
+            }
+            StoreError::Fatal { .. } => Err(self.stop(error.to_string())),
             // Too many readers at the moment.
-            None => Err(error),
-            Some(_) => Err(self.stop(error.to_string())),
+            StoreError::Retryable(_) | StoreError::MaybeCommitted(_) => Err(error),
         })
     }
 }
@@ -317,11 +321,10 @@ impl<D: Disk, B: BaseStore> GroupBuilder<'_, D, B> {
         let pairs = self.effects(commit)?;
         if !has_room_for_all {
             let upcoming = self.snapshot.view().page_bytes() + self.page_bytes + page_bytes;
-            if self.core.room(upcoming)? != Headroom::Enough && self.is_growing(&pairs)? {
-                return Err(StoreError::fatal(
-                    Fault::Full,
-                    "the data file has reached its configured maximum",
-                ));
+            if let Headroom::OnlyForShrinking(reason) = self.core.room(upcoming)?
+                && self.is_growing(&pairs)?
+            {
+                return Err(StoreError::fatal(Fault::Full, reason));
             }
         }
         self.page_bytes += page_bytes;

@@ -24,9 +24,16 @@ pub(super) struct DataFileGrowth {
 }
 
 impl DataFileGrowth {
-    pub(super) fn new(env: &Env<WithoutTls>, map_bytes_max: u64) -> Result<Self, heed::Error> {
+    pub(super) fn new(
+        env: &Env<WithoutTls>,
+        map_bytes_max: u64,
+        is_read_only: bool,
+    ) -> Result<Self, heed::Error> {
         // A separate descriptor: an I/O error of a write is reported to the descriptor that syncs.
-        let file = OpenOptions::new().write(true).open(env.path().join("data.mdb"))?;
+        let file = OpenOptions::new()
+            .read(is_read_only)
+            .write(!is_read_only)
+            .open(env.path().join("data.mdb"))?;
         Ok(Self { file, length: env.real_disk_size()?, map_bytes_max })
     }
 

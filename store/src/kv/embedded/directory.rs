@@ -12,7 +12,7 @@
 
 use super::PairDatabase;
 use super::data_file::used_bytes;
-use heed::{Env, EnvOpenOptions, WithoutTls};
+use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
@@ -88,8 +88,9 @@ pub(super) struct DataDirectory {
     path: PathBuf,
     /// The log's secret; `None` while the directory has no format file.
     secret: Option<u32>,
-    /// Dropping the file releases the lock.
-    _lock: File,
+    is_read_only: bool,
+    /// Dropping the file releases the lock. `None` for a copy that no process has opened yet.
+    _lock: Option<File>,
 }
 
 impl DataDirectory {
@@ -106,9 +107,24 @@ impl DataDirectory {
             .write(true)
             .open(path.join("LOCK"))
             .map_err(io)?;
+        Self::lock(path, Some(lock), false)
+    }
+
+    /// Opens a directory to read it, without creating or changing anything.
+    pub(super) fn open_read_only(path: &Path) -> Result<Self, OpenError> {
+        let lock = match File::open(path.join("LOCK")) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(OpenError::Io { directory: path.to_owned(), source }),
+        };
+        Self::lock(path, lock, true)
+    }
+
+    fn lock(path: &Path, lock: Option<File>, is_read_only: bool) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { directory: path.to_owned(), source };
         let mut tries_left = LOCK_TRIES;
-        loop {
-            match lock.try_lock() {
+        while let Some(lock) = &lock {
+            match if is_read_only { lock.try_lock_shared() } else { lock.try_lock() } {
                 Ok(()) => break,
                 // Between fork and exec, a child process holds its parent's files for a moment.
                 Err(TryLockError::WouldBlock) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
@@ -117,7 +133,7 @@ impl DataDirectory {
             }
             tries_left -= 1;
         }
-        let mut directory = Self { path: path.to_owned(), secret: None, _lock: lock };
+        let mut directory = Self { path: path.to_owned(), secret: None, is_read_only, _lock: lock };
         directory.secret = directory.read_format()?;
         Ok(directory)
     }
@@ -132,6 +148,11 @@ impl DataDirectory {
         self.secret
     }
 
+    /// Whether nothing in the directory may change.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
     /// Opens the LMDB environment.
     pub(super) fn open_environment(
         &self,
@@ -143,6 +164,16 @@ impl DataDirectory {
         self.check_meta_pages()?;
         let mut builder = EnvOpenOptions::new().read_txn_without_tls();
         builder.map_size(map_bytes).max_readers(readers_max.saturating_add(READERS_OWN));
+        if self.is_read_only {
+            #[expect(
+                unsafe_code,
+                reason = "the flock keeps writers away, and nothing is written here"
+            )]
+            // LMDB's own lock would create `lock.mdb`.
+            unsafe {
+                builder.flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK)
+            };
+        }
         #[expect(
             unsafe_code,
             reason = "LMDB maps the file; the flock makes sure that no other process truncates it"
@@ -180,6 +211,16 @@ impl DataDirectory {
     }
 
     fn open_pairs(&self, env: &Env<WithoutTls>) -> Result<PairDatabase, OpenError> {
+        if self.is_read_only {
+            let transaction = env.read_txn().map_err(|error| self.open_failed(error))?;
+            let pairs = env.open_database(&transaction, None);
+            let pairs = pairs.map_err(|error| self.open_failed(error))?.ok_or_else(|| {
+                OpenError::Damaged { file: self.data_file(), reason: "it has no pairs".into() }
+            })?;
+            // The handle stays open only if the transaction is committed.
+            transaction.commit().map_err(|error| self.open_failed(error))?;
+            return Ok(pairs);
+        }
         let mut transaction = env.write_txn().map_err(|error| self.open_failed(error))?;
         let pairs =
             env.create_database(&mut transaction, None).map_err(|error| self.open_failed(error))?;

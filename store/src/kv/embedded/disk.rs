@@ -87,8 +87,8 @@ pub(super) fn write_zeros(file: &impl DiskFile, offset: u64, bytes: u64) -> io::
 pub(super) struct LogDirectory {
     path: PathBuf,
     buffer: AlignedBuffer,
-    /// Keeps the data directory locked.
-    _directory: Option<DataDirectory>,
+    /// Keeps the data directory locked; `None` if the log is only read.
+    directory: Option<DataDirectory>,
 }
 
 const UNFINISHED: &str = ".new";
@@ -103,12 +103,12 @@ impl LogDirectory {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { path, buffer: AlignedBuffer::default(), _directory: Some(directory) })
+        Ok(Self { path, buffer: AlignedBuffer::default(), directory: Some(directory) })
     }
 
     /// Gives read-only access; the caller keeps the data directory locked.
     pub(super) fn read_only(directory: &DataDirectory) -> Self {
-        Self { path: directory.log(), buffer: AlignedBuffer::default(), _directory: None }
+        Self { path: directory.log(), buffer: AlignedBuffer::default(), directory: None }
     }
 }
 
@@ -124,7 +124,11 @@ impl Disk for LogDirectory {
     }
 
     fn open(&self, name: &str) -> io::Result<SegmentFile> {
-        SegmentFile::open(&self.path.join(name), self.buffer.clone())
+        let path = self.path.join(name);
+        match self.directory {
+            Some(_) => SegmentFile::open(&path, self.buffer.clone()),
+            None => SegmentFile::open_read_only(&path),
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

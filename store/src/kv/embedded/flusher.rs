@@ -106,7 +106,7 @@ pub(super) fn run<D: Disk, B: BaseStore>(
             match core.flush_oldest() {
                 Ok(_) => {}
                 Err(error) if error.fault() == Some(Fault::Full) && !is_closing => {
-                    tracing::error!(%error, "the data file is full; records stay in the log");
+                    tracing::error!(%error, "no room to flush the log; records stay in it");
                     std::thread::sleep(FULL_PAUSE);
                 }
                 Err(error) => {

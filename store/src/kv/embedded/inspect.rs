@@ -1,6 +1,7 @@
 //! Inspects the data directory of a stopped node, and checks that all of it can be read.
 //!
-//! Invariant: `INSPECT-1`: an inspection changes nothing but the locks (`LOCK`, `lock.mdb`).
+//! Invariant: `INSPECT-1`: an inspection changes and creates nothing, so that the directory may be
+//! on a file system that is mounted read-only.
 
 use super::base_store::{BaseStore, LmdbStore};
 use super::directory::DataDirectory;
@@ -37,7 +38,7 @@ pub fn inspect(directory: &Path, reads_pairs: bool) -> Result<Inspection, OpenEr
     let io = |source| OpenError::Io { directory: directory.to_owned(), source };
     let file_bytes = std::fs::metadata(&data_file).map_err(io)?.len();
     let map_bytes_max = file_bytes.max(MAP_BYTES_MIN).next_multiple_of(1 << 20);
-    let opened = DataDirectory::open(directory)?;
+    let opened = DataDirectory::open_read_only(directory)?;
     let base = LmdbStore::open(&opened, map_bytes_max, 1)?;
     let damaged = |error: StoreError| OpenError::Damaged {
         file: data_file.clone(),

@@ -51,6 +51,12 @@ async fn fill(subject: &Subject, model: &mut Model, bytes: usize) -> usize {
     panic!("a file of four megabytes never became full");
 }
 
+/// Why a large value has no room.
+async fn reason(subject: &Subject) -> String {
+    let write = async |open: &mut dyn Transaction| open.set(b"more", &[1; 80_000]);
+    subject.commit(write).await.unwrap_err().to_string()
+}
+
 async fn assert_equal(subject: &Subject, model: &Model) {
     let found: Model = pairs(subject, "full/").await.into_iter().collect();
     assert!(found == *model, "{} pairs, expected {}", found.len(), model.len());
@@ -63,6 +69,8 @@ async fn a_full_file_accepts_smaller_writes() {
     let subject = small(directory.path());
     let large = fill(&subject, &mut model, 50_000).await;
     assert!(large > 20, "{large} values of 50 kB in 4 MiB");
+    let reason = reason(&subject).await;
+    assert!(reason.contains("configured maximum") && !reason.contains("disk"), "{reason}");
     assert_equal(&subject, &model).await;
     fill(&subject, &mut model, 1_000).await;
     assert_equal(&subject, &model).await;
@@ -188,10 +196,10 @@ async fn a_full_store_accepts_acknowledgements_and_deletions() {
 }
 
 /// A small file system of its own, unmounted on drop; needs root.
-struct SmallDisk(TempDir);
+pub(super) struct SmallDisk(pub(super) TempDir);
 
 impl SmallDisk {
-    fn mount(bytes: u64) -> Option<Self> {
+    pub(super) fn mount(bytes: u64) -> Option<Self> {
         let directory = TempDir::new().unwrap();
         let mounted = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
@@ -201,6 +209,13 @@ impl SmallDisk {
             Ok(output) if output.status.success() => Some(Self(directory)),
             _ => None,
         }
+    }
+
+    /// Mounts it again so that nothing can be written.
+    pub(super) fn make_read_only(&self) {
+        let mut mount = std::process::Command::new("mount");
+        let output = mount.args(["-o", "remount,ro"]).arg(self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
     }
 }
 
@@ -224,6 +239,8 @@ async fn a_full_disk_rejects_writes_and_keeps_its_data() {
     let subject = open();
     let large = fill(&subject, &mut model, 80_000).await;
     assert!(large > 100, "{large} values of 80 kB on a disk of 48 MiB");
+    let reason = reason(&subject).await;
+    assert!(reason.contains("disk is full") && !reason.contains("maximum"), "{reason}");
     subject.engine.health().expect("a full disk is no reason to stop for good");
     assert_equal(&subject, &model).await;
     drop(subject);

@@ -63,6 +63,12 @@ impl SegmentFile {
         Ok(Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, buffer })
     }
 
+    /// Opens an existing file to read it.
+    pub(super) fn open_read_only(path: &Path) -> io::Result<Self> {
+        let (file, buffer) = (File::open(path)?, AlignedBuffer::default());
+        Ok(Self { file, is_direct: AtomicBool::new(false), direct: None, buffer })
+    }
+
     /// The same file with another buffer.
     pub(super) fn with(self, buffer: AlignedBuffer) -> Self {
         Self { buffer, ..self }

@@ -25,7 +25,7 @@ use super::super::recovery::{self, OpenedLog, RecoveryError};
 use super::super::snapshot::{self, Visibility};
 use crate::kv::overlay::Write;
 use crate::kv::{Fault, KeyRange, Ordered, StoreError};
-use base_store::SimulatedBaseStore;
+use base_store::{MAXIMUM, SimulatedBaseStore};
 use bytes::Bytes;
 use disk::{Chance, Fired, SimulatedDisk};
 use model::{Model, ModelCommit, apply, is_counter, key, model_of, read_all};
@@ -64,6 +64,8 @@ struct Machine {
     written: BTreeMap<Bytes, u64>,
     /// The last life ended with a clean close.
     is_clean: bool,
+    /// Number of commits that were rejected because the disk is full.
+    named: u64,
 }
 
 /// An open log and the snapshots on it.
@@ -95,6 +97,7 @@ impl Machine {
             groups: 0,
             written,
             is_clean: true,
+            named: 0,
         }
     }
 
@@ -218,6 +221,7 @@ impl Machine {
                 "a stopped store accepted a commit: {answer:?}"
             );
             if verdict == Verdict::Rejected {
+                self.named += u64::from(is_room_named(&answer));
                 continue;
             }
             let conflict = self.conflict(&effects, since, &staged);
@@ -392,6 +396,15 @@ impl Machine {
     }
 }
 
+/// Checks that a commit without room is told what is full; returns whether that is the disk.
+fn is_room_named(answer: &Result<(), StoreError>) -> bool {
+    let Err(StoreError::Fatal { fault: Fault::Full, reason }) = answer else { return false };
+    let is_disk = reason.starts_with("the disk is full");
+    let is_other = reason == MAXIMUM || reason.starts_with("the log has no free segment");
+    assert!(is_disk || is_other, "no cause is named: {reason}");
+    is_disk
+}
+
 /// Snapshots taken when a group is ordered: the durable state, and the one that pipelined
 /// transactions see.
 type Seen = Arc<Mutex<Option<(SimulatedSnapshot, SimulatedSnapshot)>>>;
@@ -426,7 +439,7 @@ fn answered_commits_survive_crashes() {
             let lived = std::panic::catch_unwind(|| {
                 let mut machine = Machine::new(seed);
                 machine.live();
-                machine.disk.fired()
+                Fired { named: machine.named, ..machine.disk.fired() }
             });
             fired.add(lived.unwrap_or_else(|_| {
                 panic!("seed {seed}: TRIGGERS_STORE_CRASH_SEEDS={seed}..{}", seed + 1)
@@ -443,9 +456,9 @@ fn answered_commits_survive_crashes() {
     });
     eprintln!("{} seeds, {fired:?}", seeds.end - seeds.start);
     if seeds.end - seeds.start >= 1_000 {
-        let Fired { short, sync_failed, full, torn, died } = fired;
+        let Fired { short, sync_failed, full, torn, died, named } = fired;
         assert!(
-            [short, sync_failed, full, torn, died].iter().all(|count| *count > 100),
+            [short, sync_failed, full, torn, died, named].iter().all(|count| *count > 100),
             "{fired:?}"
         );
     }

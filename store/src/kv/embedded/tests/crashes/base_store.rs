@@ -7,7 +7,15 @@ use super::disk::{Chance, SimulatedDisk};
 use crate::kv::{Fault, KeyRange, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex};
+
+/// Reason of a base store at its maximum.
+pub(super) const MAXIMUM: &str = "the simulated maximum is reached";
+
+fn disk_full() -> StoreError {
+    super::super::disk_full("simulated", &io::ErrorKind::StorageFull.into())
+}
 
 struct BaseState {
     chance: Chance,
@@ -69,7 +77,7 @@ impl BaseStore for SimulatedBaseStore {
         if let Some(bound) = state.full_one_in
             && state.chance.one_in(bound)
         {
-            return Err(StoreError::fatal(Fault::Full, "simulated"));
+            return Err(disk_full());
         }
         if !dies || state.chance.one_in(2) {
             let mut all = (*state.pairs).clone();
@@ -97,6 +105,11 @@ impl BaseStore for SimulatedBaseStore {
             Some(bound) => state.chance.one_in(bound),
             None => false,
         };
-        Ok(if is_full { Headroom::OnlyForShrinking } else { Headroom::Enough })
+        // Either the disk has no room for the file to grow, or the file has reached its maximum.
+        match is_full {
+            true if state.chance.one_in(2) => Err(disk_full()),
+            true => Ok(Headroom::OnlyForShrinking(MAXIMUM.to_owned())),
+            false => Ok(Headroom::Enough),
+        }
     }
 }

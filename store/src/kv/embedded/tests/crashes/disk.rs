@@ -45,6 +45,8 @@ pub(super) struct Fired {
     pub(super) full: u64,
     pub(super) torn: u64,
     pub(super) died: u64,
+    /// Commits that were told that the disk is full.
+    pub(super) named: u64,
 }
 
 impl Fired {
@@ -54,6 +56,7 @@ impl Fired {
         self.full += other.full;
         self.torn += other.torn;
         self.died += other.died;
+        self.named += other.named;
     }
 }
 
