@@ -14,6 +14,7 @@
 pub mod authenticate;
 pub mod body;
 pub mod client_address;
+pub(crate) mod coding;
 pub mod edge;
 pub mod error;
 pub mod flood;

@@ -24,6 +24,7 @@ use triggers_protocol::ErrorCode;
 use triggers_protocol::api::{ErrorBody, Problem};
 use utoipa::openapi::content::{Content, ContentBuilder};
 use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -36,7 +37,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 const DESCRIPTION: &str = "Partners post events; each tenant has a durable inbox; consumers pull \
     events and acknowledge them. What was answered 201 is never lost, and nothing is shown to \
-    another tenant.";
+    another tenant. Every request body may be compressed (`Content-Encoding: gzip` or `zstd`), and \
+    answers of more than 1 KiB are if `Accept-Encoding` asks for it.";
 
 /// The route that serves the document.
 pub(crate) fn routes(document: OpenApi) -> Router<EdgeState> {
@@ -175,8 +177,14 @@ fn error_response(status: u16) -> Response {
         content = content.examples_from_iter([(code.as_str(), example)]);
     }
     let problem = ContentBuilder::new().schema(schema("Problem")).build();
-    ResponseBuilder::new()
-        .description(names.join(" or "))
+    let mut response = ResponseBuilder::new().description(names.join(" or "));
+    if status == 415 {
+        let header = HeaderBuilder::new().description(Some(
+            "`gzip, zstd` if the coding of the body was the cause, and not its content type",
+        ));
+        response = response.header("Accept-Encoding", header.build());
+    }
+    response
         .content("application/json", content.build())
         .content("application/problem+json", problem)
         .build()

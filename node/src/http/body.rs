@@ -4,8 +4,9 @@
 //!   first read.
 //! - `BODY-2`: a body must be complete within one timeout, however slowly it arrives.
 //! - `BODY-3`: a body that ends early is an error, so half an event is never stored.
-//! - `BODY-4`: a body in several pieces holds permits for its received bytes, first of its tenant,
-//!   then of the node. Slow bodies cannot fill the memory or use the share of other tenants.
+//! - `BODY-4`: a body in several pieces holds permits for its received bytes, a compressed one for
+//!   its expanded bytes, first of its tenant, then of the node. Slow bodies cannot fill the memory
+//!   or use the share of other tenants.
 //!
 //! A body in one piece, as small ones are, is returned without a copy. `members` checks the shape
 //! of JSON, and handlers its meaning.
@@ -13,13 +14,16 @@
 pub(crate) mod members;
 pub(crate) mod query;
 
+use super::coding::{Coding, Decoder};
 use super::error::ApiError;
 use crate::http::edge::Edge;
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use triggers_actors::BrokerError;
@@ -102,7 +106,24 @@ fn rejected(limit: &'static str, error: BrokerError) -> ApiError {
     error.into()
 }
 
-/// Reads the complete body.
+/// Reads the complete body and expands it if `Content-Encoding` says so. The limits hold for the
+/// body as it was sent and for the expanded body.
+///
+/// # Errors
+/// As [`read`]; 415 if the coding is not known, 400 if the body does not have it.
+pub(crate) async fn read_decoded(
+    headers: &HeaderMap,
+    body: Body,
+    limits: BodyLimits<'_>,
+) -> Result<Bytes, ApiError> {
+    match Coding::of_body(headers)? {
+        None => read(body, limits).await,
+        // Boxed, so that the futures of plain bodies stay small.
+        Some(coding) => Box::pin(in_time(limits, expand(coding, body, limits))).await,
+    }
+}
+
+/// Reads the complete body as it was sent.
 ///
 /// # Errors
 /// 413 over the size limit, 408 after the timeout, 400 if it ended early, and as
@@ -111,13 +132,43 @@ pub(crate) async fn read(body: Body, limits: BodyLimits<'_>) -> Result<Bytes, Ap
     if body.size_hint().lower() > limits.bytes_max as u64 {
         return Err(too_large(limits.bytes_max));
     }
-    let bytes = collect(body, limits);
-    match tokio::time::timeout(Duration::from_millis(limits.timeout_ms), bytes).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let message = format!("the body did not arrive within {} ms", limits.timeout_ms);
+    in_time(limits, collect(body, limits)).await
+}
+
+/// Adds the timeout of a body. Not `async`, which would store the future twice.
+fn in_time(
+    limits: BodyLimits<'_>,
+    bytes: impl Future<Output = Result<Bytes, ApiError>>,
+) -> impl Future<Output = Result<Bytes, ApiError>> {
+    let timeout_ms = limits.timeout_ms;
+    tokio::time::timeout(Duration::from_millis(timeout_ms), bytes).map(move |outcome| {
+        outcome.unwrap_or_else(|_| {
+            let message = format!("the body did not arrive within {timeout_ms} ms");
             Err(ApiError::new(ErrorCode::RequestTimeout, message))
+        })
+    })
+}
+
+/// The permits of one body (`BODY-4`).
+struct HeldPermits<'a> {
+    limits: BodyLimits<'a>,
+    permits: Vec<BodyPermits>,
+    bytes: usize,
+}
+
+impl<'a> HeldPermits<'a> {
+    fn none(limits: BodyLimits<'a>) -> Self {
+        Self { limits, permits: Vec::new(), bytes: 0 }
+    }
+
+    /// Acquires permits until they are for at least so many bytes.
+    fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
+        while bytes > self.bytes {
+            let more = self.bytes.clamp(PERMIT_BYTES_MIN, PERMIT_BYTES_MAX);
+            self.permits.push(self.limits.acquire(more)?);
+            self.bytes += more;
         }
+        Ok(())
     }
 }
 
@@ -126,7 +177,7 @@ async fn collect(mut body: Body, limits: BodyLimits<'_>) -> Result<Bytes, ApiErr
     let mut first = Bytes::new();
     let mut gathered = BytesMut::new();
     // Permits are for received bytes, not for the announced length, which costs a client nothing.
-    let (mut permits, mut permits_bytes) = (Vec::new(), 0usize);
+    let mut held = HeldPermits::none(limits);
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(ended_early)?.into_data() else { continue };
         let length = first.len() + gathered.len() + piece.len();
@@ -136,11 +187,7 @@ async fn collect(mut body: Body, limits: BodyLimits<'_>) -> Result<Bytes, ApiErr
         if first.is_empty() && gathered.is_empty() {
             first = piece;
         } else {
-            while length > permits_bytes {
-                let bytes = permits_bytes.clamp(PERMIT_BYTES_MIN, PERMIT_BYTES_MAX);
-                permits.push(limits.acquire(bytes)?);
-                permits_bytes += bytes;
-            }
+            held.grow_to(length)?;
             gathered.extend_from_slice(&std::mem::take(&mut first));
             gathered.extend_from_slice(&piece);
         }
@@ -149,6 +196,71 @@ async fn collect(mut body: Body, limits: BodyLimits<'_>) -> Result<Bytes, ApiErr
         }
     }
     Ok(if gathered.is_empty() { first } else { gathered.freeze() })
+}
+
+async fn expand(coding: Coding, mut body: Body, limits: BodyLimits<'_>) -> Result<Bytes, ApiError> {
+    let mut expanded =
+        Expanded { bytes: Vec::new(), held: HeldPermits::none(limits), rejection: None };
+    expanded.held.grow_to(Expanded::held_bytes(0))?;
+    let mut decoder = Decoder::new(coding, expanded).map_err(ApiError::unavailable)?;
+    let failed = |decoder: &mut Decoder<Expanded<'_>>| {
+        decoder.writer().rejection.take().unwrap_or_else(|| {
+            let message = format!("the body is not {}, as Content-Encoding says", coding.name());
+            ApiError::new(ErrorCode::InvalidJson, message)
+        })
+    };
+    let mut sent_bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(ended_early)?.into_data() else { continue };
+        sent_bytes += piece.len();
+        if sent_bytes > limits.bytes_max {
+            return Err(too_large(limits.bytes_max));
+        }
+        decoder.write(&piece).map_err(|_| failed(&mut decoder))?;
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    if sent_bytes > 0 {
+        decoder.finish().map_err(|_| failed(&mut decoder))?;
+    }
+    Ok(std::mem::take(&mut decoder.writer().bytes).into())
+}
+
+/// An expanded body, which accepts no byte over its limits (`BODY-1`, `BODY-4`).
+struct Expanded<'a> {
+    bytes: Vec<u8>,
+    held: HeldPermits<'a>,
+    /// Why the last bytes were not accepted.
+    rejection: Option<ApiError>,
+}
+
+impl Expanded<'_> {
+    /// Bytes that permits are needed for, also for the decoder of a short body. So the largest body
+    /// needs no more permits than a plain one.
+    fn held_bytes(length: usize) -> usize {
+        length.max(Decoder::<Self>::MEMORY_BYTES)
+    }
+}
+
+impl Write for Expanded<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let (length, bytes_max) = (self.bytes.len() + piece.len(), self.held.limits.bytes_max);
+        let accepted = match length > bytes_max {
+            true => Err(too_large(bytes_max)),
+            false => self.held.grow_to(Self::held_bytes(length)),
+        };
+        if let Err(error) = accepted {
+            self.rejection = Some(error);
+            return Err(io::ErrorKind::Other.into());
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn too_large(bytes_max: usize) -> ApiError {
@@ -209,14 +321,15 @@ pub(crate) fn unsupported(message: &str) -> ApiError {
 /// Reads a small JSON body; `None` if it is empty, with any content type.
 ///
 /// # Errors
-/// As [`read`] and [`media_type`]; 415 if the content type is not JSON.
+/// As [`read_decoded`] and [`media_type`]; 415 if the content type is not JSON.
 pub(crate) async fn read_small_json(
     headers: &HeaderMap,
     body: Body,
     edge: &Edge,
 ) -> Result<Option<Bytes>, ApiError> {
     let media_type = media_type(headers)?;
-    let body = read(body, BodyLimits::up_to(SMALL_BODY_BYTES_MAX, edge)).await?;
+    let limits = BodyLimits::up_to(SMALL_BODY_BYTES_MAX, edge);
+    let body = read_decoded(headers, body, limits).await?;
     if body.is_empty() {
         return Ok(None);
     }
@@ -227,144 +340,4 @@ pub(crate) async fn read_small_json(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::http::HeaderValue;
-    use futures_util::{poll, stream};
-    use std::pin::pin;
-
-    fn pieces(pieces: &[&'static str]) -> Body {
-        let pieces: Vec<_> = pieces
-            .iter()
-            .map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())))
-            .collect();
-        Body::from_stream(stream::iter(pieces))
-    }
-
-    fn code(outcome: Result<Bytes, ApiError>) -> ErrorCode {
-        outcome.unwrap_err().code
-    }
-
-    /// Reads a body of at most eight bytes.
-    async fn read_eight(body: Body, timeout_ms: u64) -> Result<Bytes, ApiError> {
-        let gate = Admission::new(usize::MAX, PERMIT_BYTES_MAX);
-        read(body, BodyLimits { bytes_max: 8, timeout_ms, gate: &gate, share: None }).await
-    }
-
-    #[tokio::test]
-    async fn concurrent_bodies_are_bounded() {
-        let gate = Admission::new(usize::MAX, 2 * PERMIT_BYTES_MAX);
-        let limits = BodyLimits {
-            bytes_max: 4 * PERMIT_BYTES_MAX,
-            timeout_ms: 60_000,
-            gate: &gate,
-            share: None,
-        };
-        let other = gate.enter(PERMIT_BYTES_MAX).unwrap();
-        assert_eq!(read(pieces(&["12", "34"]), limits).await.unwrap(), "1234", "it fits");
-        let large: &'static str = "x".repeat(PERMIT_BYTES_MAX).leak();
-        assert_eq!(code(read(pieces(&["12", large]), limits).await), ErrorCode::Unavailable);
-        let single = read(pieces(&[large]), limits).await.unwrap();
-        assert_eq!(single, large, "one piece needs no permit");
-        drop(other);
-        assert_eq!(read(pieces(&["12", large]), limits).await.unwrap().len(), large.len() + 2);
-    }
-
-    /// Sends two pieces and never ends.
-    fn slow(piece: &'static str) -> Body {
-        let sent = stream::iter([
-            Ok::<_, std::io::Error>(Bytes::from_static(b"{")),
-            Ok(Bytes::from(piece)),
-        ]);
-        Body::from_stream(stream::StreamExt::chain(sent, stream::pending()))
-    }
-
-    #[tokio::test]
-    async fn slow_bodies_hold_only_received_bytes_within_the_share_of_their_tenant() {
-        let node = Admission::new(usize::MAX, 4 * PERMIT_BYTES_MAX);
-        let bodies = KeyedLimit::default();
-        let [one, two] = ["one", "two"].map(|id| TenantId::parse(id).unwrap());
-        let of = |tenant| BodyLimits {
-            bytes_max: 4 * PERMIT_BYTES_MAX,
-            timeout_ms: 60_000,
-            gate: &node,
-            share: Some(TenantShare { bodies: &bodies, tenant, bytes_max: 2 * PERMIT_BYTES_MAX }),
-        };
-        let mut held: Vec<_> = (0..32).map(|_| Box::pin(read(slow("x"), of(&one)))).collect();
-        for body in &mut held {
-            assert!(poll!(body).is_pending(), "BODY-4: many bodies with few bytes fit");
-        }
-        assert_eq!(code(read(slow("x"), of(&one)).await), ErrorCode::TenantQuotaExceeded, "BODY-4");
-        let large: &'static str = "x".repeat(PERMIT_BYTES_MAX).leak();
-        let body = read(pieces(&["12", large]), of(&two)).await.unwrap();
-        assert_eq!(body.len(), large.len() + 2, "BODY-4");
-        held.clear();
-        let pending = poll!(pin!(read(slow(large), of(&one)))).is_pending();
-        assert!(pending, "dropped bodies release their permits");
-    }
-
-    #[tokio::test]
-    async fn pieces_become_one_body_up_to_the_limit() {
-        assert_eq!(read_eight(pieces(&[]), 60_000).await.unwrap(), "");
-        assert_eq!(read_eight(pieces(&["12345678"]), 60_000).await.unwrap(), "12345678");
-        assert_eq!(
-            read_eight(pieces(&["12", "", "3456", "78"]), 60_000).await.unwrap(),
-            "12345678"
-        );
-        assert_eq!(
-            code(read_eight(pieces(&["12", "3456", "789"]), 60_000).await),
-            ErrorCode::PayloadTooLarge
-        );
-        assert_eq!(
-            code(read_eight(Body::from("123456789"), 60_000).await),
-            ErrorCode::PayloadTooLarge
-        );
-    }
-
-    #[tokio::test]
-    async fn an_interrupted_or_slow_body_is_an_error() {
-        let broken =
-            stream::iter([Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("gone"))]);
-        assert_eq!(
-            code(read_eight(Body::from_stream(broken), 60_000).await),
-            ErrorCode::InvalidJson
-        );
-        let stuck = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(code(read_eight(stuck, 1).await), ErrorCode::RequestTimeout);
-    }
-
-    #[test]
-    fn json_types_are_recognised() {
-        for good in [
-            "application/json",
-            "Application/JSON",
-            "application/problem+json",
-            "application/a+JSON",
-        ] {
-            assert!(is_json(good), "{good}");
-        }
-        for bad in [
-            "",
-            "text/json",
-            "application/jsonx",
-            "application/+json",
-            "application/json+",
-            "json",
-            "ä+json",
-        ] {
-            assert!(!is_json(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn parameters_are_removed_and_charsets_checked() {
-        let of = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
-            media_type(&headers).map(str::to_owned).map_err(|error| error.code)
-        };
-        assert_eq!(of("application/json; charset=utf-8"), Ok("application/json".into()));
-        assert_eq!(of("application/json;CHARSET=\"UTF-8\" ; a=b"), Ok("application/json".into()));
-        assert_eq!(of("application/json; charset=latin1"), Err(ErrorCode::UnsupportedMediaType));
-        assert_eq!(media_type(&HeaderMap::new()).unwrap(), "");
-    }
-}
+mod tests;

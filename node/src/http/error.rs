@@ -37,8 +37,8 @@ pub struct ApiError {
     pub details: Vec<Detail>,
     /// `Retry-After` in whole seconds, at least 1.
     pub retry_after_seconds: Option<u64>,
-    /// Value of `Allow` for 405.
-    pub allow: Option<String>,
+    /// Value of `Accept-Encoding` for a 415 because of the coding.
+    pub accept_encoding: Option<&'static str>,
     /// The request had no effect, because another node owns the tenant.
     pub is_not_owner: bool,
 }
@@ -52,7 +52,7 @@ impl ApiError {
             message: message.into(),
             details: Vec::new(),
             retry_after_seconds,
-            allow: None,
+            accept_encoding: None,
             is_not_owner: false,
         }
     }

@@ -1,7 +1,8 @@
 //! The outermost middleware, which handles what all requests and responses have in common.
 //!
 //! Before the handler it creates the context, checks the head and answers preflights. Afterwards it
-//! limits large responses, adds error bodies and headers, and records metrics and a log line.
+//! compresses and limits large responses, adds error bodies and headers, and records metrics and a
+//! log line.
 //!
 //! - `RESPOND-1`: every response has a request id and the common headers, every error the one body.
 //! - `RESPOND-2`: a request that takes longer than `request_timeout_ms` is answered with 503.
@@ -16,6 +17,7 @@ mod render;
 pub(crate) use headers::HEADERS_ADDED;
 
 use super::client_address::Peer;
+use super::coding::{self, Coding};
 use super::edge::with_deadline;
 use super::error::ApiError;
 use super::request_context::{Counters, REQUEST_ID, RequestContext, with_request};
@@ -109,6 +111,7 @@ impl Responder {
         self: &Arc<Self>,
         request: Request,
         deadlines: Option<Arc<ResponseDeadlines>>,
+        coding: Option<Coding>,
         inner: &mut Route,
     ) -> impl Future<Output = Response> + Send + use<> {
         // A forwarded request has used a part of its time on the other node.
@@ -121,6 +124,9 @@ impl Responder {
         let responder = self.clone();
         tokio::time::timeout_at(end, work).map(move |outcome| match outcome {
             Ok(Ok(Ok(response))) => {
+                let is_complete = response.extensions().get::<CompletedByOwner>().is_some();
+                let response =
+                    if is_complete { response } else { coding::compress(response, coding) };
                 let (gate, timeout) = (&responder.response_gate, responder.response_timeout);
                 response_limits::limit(response, gate, deadlines.as_ref(), timeout).unwrap_or_else(
                     |_| ApiError::unavailable("too many response bytes").into_response(),
@@ -140,6 +146,7 @@ struct RequestInfo {
     route: Option<MatchedPath>,
     origin: Option<HeaderValue>,
     accepts_problem: bool,
+    coding: Option<Coding>,
 }
 
 impl RequestInfo {
@@ -182,6 +189,7 @@ fn respond(
         route: request.extensions().get::<MatchedPath>().cloned(),
         origin: responder.common.allowed_origin(request.headers()),
         accepts_problem: render::accepts_problem(request.headers()),
+        coding: Coding::of_response(request.headers()),
         context: context.clone(),
     };
     let is_preflight =
@@ -192,7 +200,7 @@ fn respond(
         Ok(()) => {
             request.extensions_mut().insert(context.clone());
             let deadlines = peer.and_then(|peer| peer.response_deadlines);
-            responder.handle(request, deadlines, inner).right_future()
+            responder.handle(request, deadlines, info.coding, inner).right_future()
         }
     };
     let responder = responder.clone();
@@ -216,6 +224,7 @@ fn finish(responder: &Responder, info: RequestInfo, mut response: Response) -> R
         code = Some(error.code.as_str());
         let request_id = info.context.request_id.as_str();
         render::render(&mut response, error, now, request_id, info.accepts_problem);
+        response = coding::compress(response, info.coding);
     }
     let status = response.status();
     responder.measures.record(info.route(), &info.method, status, elapsed);

@@ -11,6 +11,7 @@ mod access;
 mod batch;
 mod bodies;
 mod cloud_events;
+mod codings;
 mod connections;
 mod envelope;
 mod headers;

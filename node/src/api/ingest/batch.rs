@@ -82,7 +82,7 @@ pub(super) async fn accept(
     let header_key = idempotency::header_key(headers)?;
     let limits = &edge.options.limits;
     let reading = BodyLimits::up_to(limits.batch_bytes_max, edge).of_tenant(&caller.tenant, edge);
-    let body = body::read(body, reading).await?;
+    let body = body::read_decoded(headers, body, reading).await?;
     let items = items_of(&body, form, limits.batch_events_max)?;
     let count = items.len();
     caller.charge_events(count, edge.environment.monotonic())?;

@@ -97,7 +97,7 @@ async fn read_event(
     let payload_bytes_max = edge.options.limits.payload_bytes_max;
     let reading = BodyLimits::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, edge)
         .of_tenant(&caller.tenant, edge);
-    let body = body::read(body, reading).await?;
+    let body = body::read_decoded(headers, body, reading).await?;
     let mut draft = match form {
         Form::Json => envelope::parse(body::text(&body)?, payload_bytes_max)?.into(),
         Form::CloudEvent => cloud_events::structured(body::text(&body)?, payload_bytes_max)?,

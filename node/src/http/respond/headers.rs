@@ -31,9 +31,9 @@ const POLICY_OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src '
      img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
-const REQUEST_HEADERS: &str = "authorization, content-type, x-api-key, x-request-id, \
-     x-idempotency-key, idempotency-key, prefer, traceparent, last-event-id, ce-specversion, \
-     ce-id, ce-source, ce-type, ce-time, ce-subject, ce-dataschema";
+const REQUEST_HEADERS: &str = "authorization, content-type, content-encoding, x-api-key, \
+     x-request-id, x-idempotency-key, idempotency-key, prefer, traceparent, last-event-id, \
+     ce-specversion, ce-id, ce-source, ce-type, ce-time, ce-subject, ce-dataschema";
 const RESPONSE_HEADERS: &str = "location, retry-after, x-request-id, idempotent-replayed, \
      preference-applied, ratelimit, ratelimit-policy, x-ratelimit-limit, x-ratelimit-remaining, \
      x-ratelimit-reset";

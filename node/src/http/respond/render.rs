@@ -9,7 +9,7 @@
 use crate::http::error::ApiError;
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -85,8 +85,8 @@ pub(super) fn render(
     if let Some(seconds) = error.retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if let Some(allow) = error.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
-        headers.insert(ALLOW, allow);
+    if let Some(codings) = error.accept_encoding {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(codings));
     }
     if error.code == ErrorCode::Unauthorized {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"triggers\""));

@@ -28,6 +28,7 @@ async fn any_node_answers_as_the_owner_does() {
     large_pages(&both).await;
     let [mut first, mut second] = streams(&both, key["key"].as_str().unwrap(), &fleet).await;
     errors(&both).await;
+    codings(&both).await;
 
     let key = tenant(&admin, "metered", json!({ "rate_limit_per_minute": 60 })).await;
     rates(&clients(key["key"].as_str().unwrap())).await;
@@ -68,6 +69,27 @@ async fn large_pages(both: &[Client; 2]) {
         pages.push(client.get("/v1/inbox?limit=80").await.expect(200).body);
     }
     assert!(pages[0].len() > 4 << 20 && pages[0] == pages[1], "ROUTES-3");
+}
+
+async fn codings(both: &[Client; 2]) {
+    for (client, coding) in both.iter().zip(["gzip", "zstd"]) {
+        let payload = format!("{{\"text\":\"{}\"}}", "x".repeat(5_000));
+        let event = Call::event("coded.event", &payload).coded(coding);
+        let answer = client.send(event.header("accept-encoding", coding)).await.expect(201);
+        assert_eq!(answer.header("content-encoding"), coding, "ROUTES-3");
+        assert_eq!(answer.expanded().json()["payload"]["text"], "x".repeat(5_000), "ROUTES-3");
+        let unknown = Call::event("coded.event", "{}").header("content-encoding", "br");
+        let rejected = client.send(unknown).await.expect(415);
+        assert_eq!(rejected.header("accept-encoding"), "gzip, zstd", "ROUTES-4");
+    }
+    let read = "/v1/inbox?limit=80&event_type=large.one";
+    let plain = both[0].get(read).await.expect(200);
+    for client in both {
+        let call = Call::get(read).header("accept-encoding", "zstd");
+        let answer = client.send(call).await.expect(200);
+        assert!(answer.body.len() < plain.body.len() / 10, "ROUTES-3");
+        assert_eq!(answer.expanded().body, plain.body, "ROUTES-3");
+    }
 }
 
 /// Opens a stream at each node; an event posted to one node arrives in both streams.

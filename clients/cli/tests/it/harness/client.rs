@@ -8,6 +8,9 @@
 
 use super::STATE_DEADLINE_MS;
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use http_body_util::{BodyExt, Full};
 use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Request};
@@ -15,6 +18,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 /// A request, without address and key.
@@ -62,6 +66,18 @@ impl Call {
         self
     }
 
+    /// The same request with its body compressed as gzip or zstd.
+    pub fn coded(self, coding: &str) -> Self {
+        let body = if coding == "zstd" {
+            zstd::encode_all(&self.body[..], 3).expect("memory is written")
+        } else {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&self.body).expect("memory is written");
+            encoder.finish().expect("memory is written")
+        };
+        self.body(body).header("content-encoding", coding)
+    }
+
     fn has(&self, name: &str) -> bool {
         self.headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name))
     }
@@ -81,6 +97,18 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| {
             panic!("not JSON ({error}), status {}: {}", self.status, self.text())
         })
+    }
+
+    /// The same answer with its body expanded, as its `Content-Encoding` says.
+    pub fn expanded(mut self) -> Self {
+        let mut body = Vec::new();
+        match self.header("content-encoding") {
+            "gzip" => drop(GzDecoder::new(&self.body[..]).read_to_end(&mut body).expect("gzip")),
+            "zstd" => body = zstd::decode_all(&self.body[..]).expect("zstd"),
+            other => panic!("content-encoding: {other:?}"),
+        }
+        self.body = body.into();
+        self
     }
 
     /// The body as text, shortened for a failure message.
