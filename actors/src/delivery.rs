@@ -13,6 +13,7 @@
 pub(crate) mod breaker;
 pub(crate) mod verdict;
 
+use crate::node_faults::{NodeFault, NodeFaults};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -76,6 +77,10 @@ pub enum SendFailure {
     Timeout,
     /// The answer was not HTTP, or ended before its status.
     Protocol,
+    /// It is not known whether the endpoint or this node is at fault, or whether the event arrived.
+    Unclear,
+    /// This node could not make the attempt; nothing has reached the endpoint.
+    Node(NodeFault),
 }
 
 impl SendFailure {
@@ -88,6 +93,8 @@ impl SendFailure {
             Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
+            Self::Unclear => "unclear",
+            Self::Node(_) => "node",
         }
     }
 }
@@ -96,6 +103,7 @@ impl SendFailure {
 pub(crate) struct Delivery {
     pub(crate) sender: Arc<dyn WebhookSender>,
     pub(crate) permits: DeliveryPermits,
+    pub(crate) faults: NodeFaults,
 }
 
 /// The permits for webhooks in flight from this node; cheap to clone.

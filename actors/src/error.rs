@@ -15,6 +15,9 @@ pub enum BrokerError {
     /// The node has as much in flight as it may.
     #[error("the node has as much in flight as it may")]
     NodeBusy,
+    /// The node lacks descriptors or memory to send webhooks.
+    #[error("the node lacks descriptors or memory to send webhooks")]
+    NodeExhausted,
     /// This node does not own the tenant's partition.
     #[error("the tenant's partition is owned elsewhere")]
     NotOwner,

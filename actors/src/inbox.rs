@@ -214,7 +214,7 @@ async fn deliver(
     for (claimed, permit) in begun {
         let attempt = DeliveryAttemptArguments {
             inbox: myself.clone(),
-            sender: arguments.delivery.sender.clone(),
+            delivery: arguments.delivery.clone(),
             environment: arguments.store.environment().clone(),
             subscription: subscription.clone(),
             claimed,

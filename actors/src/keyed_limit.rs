@@ -1,4 +1,4 @@
-//! A limit on what each key (a tenant, an address, a zone) has in flight.
+//! A limit on what each key (a tenant, an address) has in flight.
 //!
 //! - `KEYED-LIMIT-1`: the permits of a key never exceed its maximum in total.
 //! - `KEYED-LIMIT-2`: a dropped permit is free again, and only keys with permits take memory.

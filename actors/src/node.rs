@@ -13,6 +13,7 @@ use crate::membership::{
     ClusterSnapshot, Membership, MembershipArguments, MembershipMessage, NodeCondition,
     NodeSnapshot,
 };
+use crate::node_faults::NodeFaults;
 use crate::options::{BrokerOptions, ClusterOptions, DeliveryOptions};
 use crate::partition::{PartitionContext, RoutingTable};
 use crate::partition_supervisor::{
@@ -178,7 +179,9 @@ impl Node {
         let options = Arc::new(arguments.options.clone());
         let DeliveryOptions { in_flight_max, in_flight_bytes_max, .. } = options.delivery;
         let permits = DeliveryPermits::new(in_flight_max, in_flight_bytes_max);
-        let delivery = Arc::new(Delivery { sender: arguments.sender.clone(), permits });
+        let delivery =
+            Delivery { sender: arguments.sender.clone(), permits, faults: NodeFaults::default() };
+        let delivery = Arc::new(delivery);
         let routing = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
         let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
         let inboxes_max = options.inboxes_max.div_ceil(usize::from(settings.partitions.max(1)));

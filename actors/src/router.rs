@@ -104,6 +104,17 @@ impl Router {
         receive(reply, deadline).await
     }
 
+    /// Rejects events that this node could not send on, because it lacks descriptors or memory.
+    ///
+    /// # Errors
+    /// [`BrokerError::NodeExhausted`].
+    pub fn ensure_can_send(&self) -> Result<(), BrokerError> {
+        match self.0.delivery.faults.is_exhausted(self.0.store.environment().monotonic()) {
+            true => Err(BrokerError::NodeExhausted),
+            false => Ok(()),
+        }
+    }
+
     /// Carries out an operation that changes one event, and returns the changed event.
     pub async fn change<O: Operation<Reply = Changed>>(
         &self,

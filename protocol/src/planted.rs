@@ -70,6 +70,8 @@ crate::text_form::named_enum! {
         RevokedByBoth = "revoked-by-both",
         /// A partition is transferred to a node that other nodes have no link to yet.
         TransferredUnlinked = "transferred-unlinked",
+        /// A fault of the node counts as a failure of the endpoint.
+        OwnFaultCharged = "own-fault-charged",
     }
 }
 

@@ -1,8 +1,8 @@
 //! The delivery attempt: one actor for each webhook in flight, from its claim to its completion.
 //!
-//! It sends the webhook through the [`WebhookSender`] and submits the outcome to the inbox, which
-//! supervises it. A webhook that waits for a later attempt is
-//! a row, not an actor, so a million of them cost nothing here
+//! It sends the webhook through the [`crate::WebhookSender`] and submits the outcome to the inbox,
+//! which supervises it. A webhook that waits for a later attempt is a row, not an actor, so a
+//! million of them cost nothing here
 //! (`docs/adr/0006-retries-are-rows.md`). After a crash the claim expires and the webhook is sent
 //! again under the same webhook id.
 //! Invariants: `RETRY-A-1` an attempt sends once, and only if its claim leaves enough time;
@@ -12,7 +12,7 @@
 use super::message::InboxMessage;
 use super::request::{Request, receive};
 use crate::delivery::verdict::verdict;
-use crate::delivery::{DeliveryPermit, SendFailure, SendOutcome, Webhook, WebhookSender};
+use crate::delivery::{Delivery, DeliveryPermit, SendFailure, SendOutcome, Webhook};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(crate) enum DeliveryAttemptMessage {
 /// What a delivery attempt needs.
 pub(crate) struct DeliveryAttemptArguments {
     pub(crate) inbox: ActorRef<InboxMessage>,
-    pub(crate) sender: Arc<dyn WebhookSender>,
+    pub(crate) delivery: Arc<Delivery>,
     pub(crate) environment: Environment,
     pub(crate) subscription: Arc<SubscriptionRow>,
     pub(crate) claimed: Claimed,
@@ -103,12 +103,16 @@ impl DeliveryAttemptArguments {
             at: began,
         };
         // The sender reports its own timeouts in more detail; this one is a safeguard.
-        let outcome = timeout(self.send_timeout + SEND_MARGIN, self.sender.send(webhook)).await;
+        let outcome =
+            timeout(self.send_timeout + SEND_MARGIN, self.delivery.sender.send(webhook)).await;
         let outcome = outcome.unwrap_or_else(|_| SendOutcome::Failed {
             status: None,
-            failure: SendFailure::Timeout,
+            failure: SendFailure::Unclear,
             reason: format!("no answer within {} ms", self.send_timeout.as_millis()),
         });
+        if let SendOutcome::Failed { failure: SendFailure::Node(fault), .. } = outcome {
+            self.delivery.faults.note(fault, self.environment.monotonic());
+        }
         let (result, health) = verdict(outcome);
         if matches!(result, AttemptResult::Delivered { .. }) {
             let age = self.environment.now().since(self.claimed.event.id.created_at());

@@ -84,7 +84,8 @@ impl Router {
     ///
     /// # Errors
     /// [`BrokerError::TenantBusy`] if the tenant has a ping in flight; [`BrokerError::NodeBusy`] if
-    /// there is no permit before the deadline.
+    /// there is no permit before the deadline, and
+    /// [`BrokerError::NodeExhausted`] if the node cannot send.
     pub async fn ping(
         &self,
         tenant: &TenantId,
@@ -116,6 +117,10 @@ impl Router {
             failure: SendFailure::Timeout,
             reason: "no answer within the time of this request".to_owned(),
         });
+        if let SendOutcome::Failed { failure: SendFailure::Node(fault), .. } = outcome {
+            self.0.delivery.faults.note(fault, environment.monotonic());
+            return Err(BrokerError::NodeExhausted);
+        }
         Ok(Ping { outcome, took: environment.monotonic().saturating_sub(began) })
     }
 }

@@ -1,5 +1,6 @@
 //! Webhooks in virtual time: which endpoint gets which event and when, and the effect of failures.
 
+mod blame;
 mod changes;
 mod crashes;
 mod lanes;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
-use triggers_actors::{SendFailure, SendOutcome, Webhook, WebhookSender};
+use triggers_actors::{NodeFault, SendFailure, SendOutcome, Webhook, WebhookSender};
 use triggers_protocol::EventId;
 use triggers_store::kv::BoxFuture;
 
@@ -18,6 +18,8 @@ pub enum Behaviour {
     /// Accepts the webhook and never answers.
     Hang,
     Refuse,
+    /// The node lacks something, so the webhook does not arrive.
+    Unsent(NodeFault),
     /// The sender panics.
     Panic,
 }
@@ -106,6 +108,11 @@ impl WebhookSender for Receivers {
                     status: None,
                     failure: SendFailure::Connect,
                     reason: "connection refused".into(),
+                },
+                Behaviour::Unsent(fault) => SendOutcome::Failed {
+                    status: None,
+                    failure: SendFailure::Node(fault),
+                    reason: "not sent".into(),
                 },
                 Behaviour::Panic => panic!("a planned failure of the sender"),
             }

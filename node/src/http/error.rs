@@ -160,7 +160,9 @@ impl From<BrokerError> for ApiError {
             BrokerError::Unknown => Self::unknown_outcome("the broker does not know"),
             BrokerError::Store(error) => error.into(),
             BrokerError::NotOwner => Self::not_owner(),
-            BrokerError::NodeBusy | BrokerError::DeadlinePassed => Self::unavailable(error),
+            BrokerError::NodeBusy | BrokerError::NodeExhausted | BrokerError::DeadlinePassed => {
+                Self::unavailable(error)
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub use audit::Initiator;
 pub(super) use audit::host;
 pub(super) use leases::{Failure, end_leased_attempt, holds};
 pub(super) use webhooks::{
-    AttemptEnd, TRANSACTION_BYTES_AIMED, begin_attempt, end_attempt, jittered,
+    AttemptEnd, TRANSACTION_BYTES_AIMED, begin_attempt, end_attempt, jittered, withdraw_attempt,
 };
 
 use super::TableError;

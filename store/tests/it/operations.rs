@@ -225,7 +225,18 @@ async fn a_repeated_operation_on_webhooks_gives_the_same_notices() {
         health: EndpointHealth::Bad,
         target_url: "https://one.example/".to_owned(),
     };
-    let (_, notices) = inbox.twice(complete).await;
+    let (_, notices) = inbox.twice(complete.clone()).await;
+    assert!(matches!(notices[..], [Notice::Completed { due: Some(_), .. }]), "{notices:?}");
+    let (_, notices) = inbox.twice(ClaimAttempts { subscription, limit: 1 }).await;
+    let [Notice::Claimed { attempts, .. }] = &notices[..] else { panic!("{notices:?}") };
+    let unsent = CompleteAttempt {
+        id: attempts[0].event.id,
+        token: attempts[0].token,
+        result: AttemptResult::Unsent,
+        health: EndpointHealth::Unknown,
+        ..complete
+    };
+    let (_, notices) = inbox.twice(unsent).await;
     assert!(matches!(notices[..], [Notice::Completed { due: Some(_), .. }]), "{notices:?}");
     let delete = DeleteSubscription { id: subscription, by: Initiator::BROKER };
     assert!(inbox.twice(delete.clone()).await.0);

@@ -79,6 +79,7 @@ pub(super) async fn accept(
     body: Body,
     form: Form,
 ) -> Result<Response, ApiError> {
+    edge.router.ensure_can_send()?;
     let header_key = idempotency::header_key(headers)?;
     let limits = &edge.options.limits;
     let reading = BodyLimits::up_to(limits.batch_bytes_max, edge).of_tenant(&caller.tenant, edge);

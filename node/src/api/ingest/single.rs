@@ -93,6 +93,7 @@ async fn read_event(
     form: Form,
     body: Body,
 ) -> Result<NewEvent, ApiError> {
+    edge.router.ensure_can_send()?;
     let header_key = idempotency::header_key(headers)?;
     let payload_bytes_max = edge.options.limits.payload_bytes_max;
     let reading = BodyLimits::up_to(payload_bytes_max + ENVELOPE_BYTES_MAX, edge)

@@ -80,6 +80,7 @@ impl Batch<'_> {
                 failures: 0,
                 interruptions: 0,
                 deferrals: 0,
+                postponements: 0,
                 completed: 0,
             }
         };
@@ -227,6 +228,31 @@ pub(in crate::tables) fn end_attempt(
     (attempt.outcome, attempt.http_status) = (end.outcome, end.http_status);
     attempt.error = error.map(kept);
     Some(attempt.clone())
+}
+
+/// Removes the running attempt to a subscription as if it had never begun; returns the time at
+/// which it began. The later attempts move up, because attempts are numbered without gaps.
+pub(in crate::tables) fn withdraw_attempt(
+    batch: &Batch<'_>,
+    tx: &mut dyn Transaction,
+    row: &mut EventRow,
+    delivery: &mut Delivery,
+    subscription: SubscriptionId,
+) -> Option<Timestamp> {
+    let position = delivery.attempts.iter().rposition(|attempt| {
+        attempt.subscription == Some(subscription) && attempt.outcome == AttemptOutcome::InProgress
+    })?;
+    let withdrawn = delivery.attempts.remove(position);
+    let state = &mut row.event.state;
+    state.attempts = state.attempts.saturating_sub(1);
+    state.last_attempt_at = delivery.attempts.last().map(|attempt| attempt.started_at);
+    for later in &mut delivery.attempts[position..] {
+        later.number -= 1;
+        if later.finished_at.is_some() {
+            batch.log_attempt(tx, row.event.id, &row.event.event_type, later.clone());
+        }
+    }
+    Some(withdrawn.started_at)
 }
 
 /// Cuts a reason to the length that is stored, because a delivery with all its attempts is one row.

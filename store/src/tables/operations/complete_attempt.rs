@@ -7,16 +7,19 @@
 //!   endpoint asks for an earlier retry than the policy, up to [`DEFERRALS_MAX`] times.
 //! - `COMPLETE-3`: a subscription is disabled when its endpoint answers that it is gone, or when
 //!   every attempt has failed for the node's `disable_after`. The audit records it.
+//! - `COMPLETE-4`: an attempt that the node could not make is withdrawn: it is in no list, costs no
+//!   retry and changes no subscription. The next one is due after [`POSTPONED_MIN`], doubled each
+//!   time up to [`POSTPONED_MAX`], and the policy's total time is longer by the time lost.
 
 use super::{Footprint, Operation, Stamp};
 use crate::kv::Transaction;
 use crate::tables::TableError;
 use crate::tables::batch::{
-    AttemptEnd, Batch, EndpointHealth, Initiator, Notice, end_attempt, jittered,
+    AttemptEnd, Batch, EndpointHealth, Initiator, Notice, end_attempt, jittered, withdraw_attempt,
 };
 use crate::tables::rows::{
-    AttemptOutcome, AuditAction, DisabledReason, Push, PushState, Row, SubscriptionRow,
-    SubscriptionStatus,
+    AttemptOutcome, AuditAction, Delivery, DisabledReason, EventRow, Push, PushState, Row,
+    SubscriptionRow, SubscriptionStatus,
 };
 use crate::tables::subscriptions;
 use std::time::Duration;
@@ -27,6 +30,9 @@ use triggers_protocol::{EventId, EventStatus, RetryPolicy, SubscriptionId, Times
 const DEFERRALS_MAX: u32 = 20;
 /// Lower bound of the time in which an event is retried.
 const DELIVERY_TIME_MIN: Duration = Duration::from_secs(86_400);
+/// Wait after an attempt that the node could not make; it doubles up to [`POSTPONED_MAX`].
+const POSTPONED_MIN: Duration = Duration::from_millis(500);
+const POSTPONED_MAX: Duration = Duration::from_secs(60);
 
 /// Stores the result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +75,15 @@ pub enum AttemptResult {
         /// HTTP status of the answer.
         http_status: u16,
     },
+    /// The node could not make the attempt: nothing reached the endpoint.
+    Unsent,
 }
 
 impl AttemptResult {
     fn outcome(&self) -> AttemptOutcome {
         match self {
             Self::Delivered { .. } => AttemptOutcome::Succeeded,
-            Self::Failed { .. } | Self::Gone { .. } => AttemptOutcome::Failed,
+            Self::Failed { .. } | Self::Gone { .. } | Self::Unsent => AttemptOutcome::Failed,
         }
     }
 
@@ -83,12 +91,13 @@ impl AttemptResult {
         match self {
             Self::Failed { http_status, .. } => *http_status,
             Self::Delivered { http_status } | Self::Gone { http_status } => Some(*http_status),
+            Self::Unsent => None,
         }
     }
 
     fn error(&self) -> Option<&str> {
         match self {
-            Self::Delivered { .. } => None,
+            Self::Delivered { .. } | Self::Unsent => None,
             Self::Failed { error, .. } => Some(error),
             Self::Gone { .. } => Some("the endpoint is gone (410)"),
         }
@@ -135,15 +144,10 @@ impl Operation for CompleteAttempt {
                 tx.clear(&batch.keys.push_due(subscription, due, id));
             }
             push.completed = self.token;
-            let (at, outcome, http_status) =
-                (self.at, self.result.outcome(), self.result.http_status());
-            let end = AttemptEnd { at, outcome, http_status };
-            if let Some(ended) = end_attempt(&mut delivery, subscription, end, self.result.error())
-            {
-                if let Some(error) = &ended.error {
-                    row.event.state.last_error = Some(error.clone());
-                }
-                batch.log_attempt(tx, id, &row.event.event_type, ended);
+            if self.result == AttemptResult::Unsent {
+                self.withdraw(batch, tx, &mut row, &mut delivery, state);
+            } else {
+                self.record_end(batch, tx, &mut row, &mut delivery);
             }
             batch.put_pushed(tx, &mut row, delivery, self.at);
             if let Some(due) = state.due() {
@@ -160,6 +164,40 @@ impl Operation for CompleteAttempt {
 }
 
 impl CompleteAttempt {
+    /// Records the end of the attempt in the event's list and the subscription's.
+    fn record_end(
+        &self,
+        batch: &Batch<'_>,
+        tx: &mut dyn Transaction,
+        row: &mut EventRow,
+        delivery: &mut Delivery,
+    ) {
+        let (at, outcome, http_status) =
+            (self.at, self.result.outcome(), self.result.http_status());
+        let end = AttemptEnd { at, outcome, http_status };
+        if let Some(ended) = end_attempt(delivery, self.subscription, end, self.result.error()) {
+            if let Some(error) = &ended.error {
+                row.event.state.last_error = Some(error.clone());
+            }
+            batch.log_attempt(tx, self.id, &row.event.event_type, ended);
+        }
+    }
+
+    /// Removes the attempt, and prolongs the policy's total time by the time lost (`COMPLETE-4`).
+    fn withdraw(
+        &self,
+        batch: &Batch<'_>,
+        tx: &mut dyn Transaction,
+        row: &mut EventRow,
+        delivery: &mut Delivery,
+        state: PushState,
+    ) {
+        let began = withdraw_attempt(batch, tx, row, delivery, self.subscription);
+        if let (Some(began), Some(push)) = (began, delivery.push_mut(self.subscription)) {
+            push.since = push.since.plus(state.due().unwrap_or(self.at).since(began));
+        }
+    }
+
     /// Updates the subscription by the result, and disables it if necessary (`COMPLETE-3`).
     async fn judge(
         &self,
@@ -180,6 +218,7 @@ impl CompleteAttempt {
                 (self.at.since(since) >= disable_after).then_some(DisabledReason::Failing)
             }
             AttemptResult::Gone { .. } => Some(DisabledReason::Gone),
+            AttemptResult::Unsent => None,
         };
         if let Some(reason) = reason.filter(|_| row.is_active()) {
             row.status = SubscriptionStatus::Disabled { reason, at: self.at };
@@ -217,7 +256,9 @@ fn next_state(
         AttemptResult::Gone { .. } if is_gone => return PushState::Dropped,
         AttemptResult::Gone { .. } => None,
         AttemptResult::Failed { retry_after, .. } => retry_after,
+        AttemptResult::Unsent => return postponed(push, at, draw, policy.is_some()),
     };
+    push.postponements = 0;
     let Some(policy) = policy else { return PushState::Dropped };
     // Jitter may add a fifth to the policy's time.
     let latest = push.since.plus((policy.total() * 6 / 5).max(DELIVERY_TIME_MIN));
@@ -245,4 +286,15 @@ fn next_state(
         }
     };
     PushState::Waiting { due: at.plus(delay).min(latest) }
+}
+
+/// State of the webhook after an attempt that the node could not make (`COMPLETE-4`).
+fn postponed(push: &mut Push, at: Timestamp, draw: u64, is_active: bool) -> PushState {
+    if !is_active {
+        return PushState::Dropped;
+    }
+    let factor = 1 << push.postponements.min(16);
+    let delay = jittered((POSTPONED_MIN * factor).min(POSTPONED_MAX), draw);
+    push.postponements = push.postponements.saturating_add(1);
+    PushState::Waiting { due: at.plus(delay) }
 }

@@ -97,6 +97,8 @@ pub struct Push {
     pub interruptions: u32,
     /// Number of retries that the endpoint asked for earlier than the policy allows.
     pub deferrals: u32,
+    /// Number of attempts in a row that the node could not make.
+    pub postponements: u32,
     /// Token of the last attempt whose result was stored.
     pub completed: u64,
 }
