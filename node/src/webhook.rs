@@ -20,12 +20,14 @@
 use crate::certificates::FileError;
 
 pub use connector::{SystemTcp, TcpConnector};
+pub use fault::UNSENT;
 pub use sender::HttpSender;
 pub use target::{Target, TargetPolicy};
 
 mod addresses;
 mod connector;
 mod fault;
+mod os_error;
 mod request;
 mod resolver;
 mod retry_after;

@@ -27,6 +27,9 @@ section! {
         tenant_in_flight_max: usize = 256, Bounds::Range(1, 65_536);
         /// Time to connect: name resolution, TCP and TLS.
         connect_timeout_ms: u64 = 5_000, Bounds::Range(100, 60_000);
+        /// Time for which the addresses of a host name are used again; 0 looks the name up for
+        /// each connection. Every use checks the addresses.
+        name_cache_ms: u64 = 10_000, Bounds::Range(0, 300_000);
         /// Time to wait for the next byte of a response, including the first.
         read_timeout_ms: u64 = 15_000, Bounds::Range(100, 120_000);
         /// Time for a complete attempt; after it the attempt has failed.

@@ -8,7 +8,6 @@
 
 use super::SenderError;
 use super::resolver::CheckedResolver;
-use super::target::TargetPolicy;
 use crate::certificates::{FileError, add_roots};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -95,8 +94,8 @@ pub(super) fn pool<C: TcpConnector>(
 }
 
 /// Connector over the operating system.
-pub(super) fn system(options: &DeliveryOptions, policy: Arc<TargetPolicy>) -> SystemTcp {
-    let mut tcp = HttpConnector::new_with_resolver(CheckedResolver::new(policy));
+pub(super) fn system(options: &DeliveryOptions, resolver: CheckedResolver) -> SystemTcp {
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     // hyper divides this time among the addresses of a name.

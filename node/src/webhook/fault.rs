@@ -7,6 +7,7 @@
 //! The full chain is logged at debug level only, because endpoints control it.
 
 use super::connector::ConnectTimeout;
+use super::os_error::node_fault;
 use super::resolver::LookupError;
 use hyper_util::client::legacy;
 use rustls::CertificateError;
@@ -18,6 +19,10 @@ use triggers_actors::{SendFailure, SendOutcome};
 
 /// Longest TLS reason in characters: the library's text may contain many certificate names.
 const REASON_CHARACTERS_MAX: usize = 200;
+
+/// Reason of an attempt that this node could not make. Nobody sees it, because such attempts are
+/// withdrawn.
+pub const UNSENT: &str = "the request could not be sent";
 
 /// A failed attempt: the kind of failure and a reason for the partner.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,10 +41,18 @@ impl SendFault {
         tracing::debug!(?error, "webhook got no response");
         if let Some(lookup) = find::<LookupError>(error) {
             let failure = match lookup {
-                LookupError::NoAddress | LookupError::TooMany => SendFailure::Dns,
+                LookupError::NoAddress | LookupError::Silent => SendFailure::Dns,
                 LookupError::Forbidden => SendFailure::Forbidden,
+                LookupError::Node(fault) => SendFailure::Node(*fault),
             };
             return Self::new(failure, lookup.to_string());
+        }
+        if let Some(fault) = causes(error).find_map(|cause| node_fault(cause.downcast_ref()?)) {
+            // On an open connection, the event may have arrived before the fault.
+            return match error.is_connect() {
+                true => Self::new(SendFailure::Node(fault), UNSENT),
+                false => Self::new(SendFailure::Unclear, "the connection broke"),
+            };
         }
         if let Some(timeout) = find::<ConnectTimeout>(error) {
             return Self::new(SendFailure::Timeout, timeout.to_string());
@@ -61,9 +74,13 @@ impl SendFault {
             }
             Some(io::ErrorKind::ConnectionRefused) => "connection refused",
             Some(io::ErrorKind::ConnectionReset) => "connection reset",
-            Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
-                "the host cannot be reached"
-            }
+            Some(io::ErrorKind::HostUnreachable) => "the host cannot be reached",
+            // There is no route: nobody knows whose fault that is.
+            Some(
+                io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::NetworkDown
+                | io::ErrorKind::PermissionDenied,
+            ) => return Self::new(SendFailure::Unclear, "the network cannot be reached"),
             _ => "no connection",
         };
         Self::new(SendFailure::Connect, reason)

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Uri};
-use triggers_actors::{SendFailure, Webhook};
+use triggers_actors::{NodeFault, SendFailure, Webhook};
 use triggers_protocol::api::EventJson;
 use triggers_protocol::webhook::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signatures};
 
@@ -27,7 +27,7 @@ const TRACE_PARENT_HEADER: &str = "traceparent";
 pub(super) fn build(webhook: &Webhook, target: &Uri) -> Result<Request<Full<Bytes>>, SendFault> {
     let body = body(webhook).map_err(|error| {
         tracing::error!(event_id = %webhook.event.id, %error, "event cannot be written as JSON");
-        SendFault::new(SendFailure::Protocol, "the event cannot be written as JSON")
+        SendFault::new(SendFailure::Node(NodeFault::Request), "the event cannot be written as JSON")
     })?;
     let id = webhook.event.id.to_string();
     let signatures = signatures(&webhook.keys, &id, webhook.at, &body);

@@ -12,6 +12,7 @@
 
 use super::connector::{self, Pool, SystemTcp, TcpConnector};
 use super::fault::SendFault;
+use super::resolver::CheckedResolver;
 use super::{SenderError, Target, TargetPolicy, request, retry_after};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -44,7 +45,8 @@ impl HttpSender {
     /// [`SenderError`] naming the option at fault.
     pub fn new(options: &DeliveryOptions, environment: Environment) -> Result<Self, SenderError> {
         let policy = Arc::new(TargetPolicy::from_options(options)?);
-        Self::over(options, environment, connector::system(options, policy.clone()), policy)
+        let resolver = CheckedResolver::new(options, policy.clone());
+        Self::over(options, environment, connector::system(options, resolver), policy)
     }
 }
 

@@ -5,14 +5,15 @@
 
 mod endpoint;
 
-use super::HttpSender;
+use super::resolver::CheckedResolver;
+use super::{HttpSender, TargetPolicy};
 use endpoint::{Behaviour, Endpoint};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
-use triggers_actors::{SendFailure, SendOutcome, Webhook, WebhookSender as _};
+use triggers_actors::{NodeFault, SendFailure, SendOutcome, Webhook, WebhookSender as _};
 use triggers_cluster_config::{DeliveryOptions, ListenOptions};
 use triggers_protocol::event::EventState;
 use triggers_protocol::webhook::{SignedHeaders, SigningKey, verify};
@@ -147,7 +148,7 @@ async fn a_damaged_event_is_not_sent() {
     let mut webhook = webhook(endpoint.url("http", "/"));
     webhook.event.payload = "{".into();
     let (status, failure, reason) = failed(sender(&options()).send(webhook).await);
-    assert_eq!((status, failure), (None, SendFailure::Protocol), "{reason}");
+    assert_eq!((status, failure), (None, SendFailure::Node(NodeFault::Request)), "{reason}");
     assert_eq!(endpoint.connections(), 0);
 }
 
@@ -203,6 +204,33 @@ async fn a_name_without_address_is_a_dns_failure() {
         DeliveryOptions { connect_timeout_ms: 60_000, attempt_timeout_ms: 60_000, ..options() };
     let outcome = failed(send(&patient, "http://nothing.invalid/").await);
     assert_eq!(outcome, (None, SendFailure::Dns, "the host name has no address".to_owned()));
+}
+
+/// Sends 100 webhooks at once, each to the host that `host` names.
+async fn burst(endpoint: &Endpoint, host: impl Fn(usize) -> String) -> Vec<SendOutcome> {
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    let slow = move |_: &str| {
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(vec![loopback])
+    };
+    let policy = Arc::new(TargetPolicy::from_options(&options()).unwrap());
+    let resolver = CheckedResolver::with(Arc::new(slow), &options(), policy.clone());
+    let tcp = super::connector::system(&options(), resolver);
+    let sender = HttpSender::over(&options(), Environment::system(), tcp, policy).unwrap();
+    let port = endpoint.address().port();
+    let webhooks = (0..100).map(|n| webhook(format!("http://{}:{port}/", host(n))));
+    futures_util::future::join_all(webhooks.map(|webhook| sender.send(webhook))).await
+}
+
+#[tokio::test]
+async fn a_burst_to_one_host_or_one_zone_has_no_failed_attempt() {
+    let endpoint = Endpoint::start(Behaviour::Answer(OK.to_owned())).await;
+    for outcome in burst(&endpoint, |_| "hooks.partner.example".to_owned()).await {
+        assert_eq!(outcome, answered(200), "RESOLVER-2");
+    }
+    for outcome in burst(&endpoint, |n| format!("tenant-{n}.zapier.example")).await {
+        assert_eq!(outcome, answered(200), "RESOLVER-3");
+    }
 }
 
 #[tokio::test]
