@@ -14,6 +14,7 @@
 
 mod assembly;
 mod cluster;
+mod descriptors;
 mod engine;
 mod error;
 mod first_keys;
@@ -123,11 +124,18 @@ struct Running {
 impl Running {
     /// Opens everything and starts the actors. With a shared store the admin key is stored before
     /// the node joins, so that a node without a usable key takes over no partition.
-    async fn start(options: NodeOptions, admin_key: Option<ApiKey>) -> Result<Self, StartError> {
+    async fn start(
+        mut options: NodeOptions,
+        admin_key: Option<ApiKey>,
+    ) -> Result<Self, StartError> {
+        let too_few = descriptors::fit(&mut options);
         let tls = tls::load(&options.listen)?;
         let telemetry = telemetry::start(&options.log)
             .map_err(|error| StartError::Telemetry(error.to_string()))?;
         let _flush_guard = telemetry.log.flush_guard();
+        if let Some(too_few) = too_few {
+            too_few.log();
+        }
         let (listener, address) = bind(options.listen.address).await?;
         let (admin_listener, admin_address) = bind(options.admin.address).await?;
         let environment = Environment::system();

@@ -9,6 +9,7 @@
 //! - WEBHOOKS-5: if nodes are killed, no event is lost or stuck, and repeated webhooks have the
 //!   same `webhook-id`.
 //! - WEBHOOKS-6: other implementations of Standard Webhooks accept the webhooks.
+//! - WEBHOOKS-7: what the node lacks costs no event an attempt.
 //!
 //! Long delays and rare faults are tested by the actors in virtual time.
 
@@ -16,6 +17,7 @@ mod command_line;
 mod failures;
 mod interoperability;
 mod kills;
+mod limits;
 
 use crate::harness::receiver::{Reaction, Receiver};
 use crate::harness::{Answer, Call, Client, Node, STATE_DEADLINE_MS, listing, wait_until};

@@ -36,10 +36,23 @@ pub struct Node {
 impl Node {
     /// Starts a node with the data directory `directory` and waits until it is ready.
     pub async fn start(directory: &Path, envs: &[(&str, &str)]) -> Self {
+        Self::spawned(directory, |log| process::spawn(&arguments(directory), envs, log, log)).await
+    }
+
+    /// Starts a node that may have this many files open.
+    pub async fn start_with_open_files(directory: &Path, open_files_max: u32) -> Self {
+        let arguments = arguments(directory);
+        Self::spawned(directory, |log| {
+            process::spawn_with_open_files(open_files_max, &arguments, log)
+        })
+        .await
+    }
+
+    async fn spawned(directory: &Path, spawn: impl FnOnce(&NamedTempFile) -> Child) -> Self {
         let file = directory.join("dev.json");
         let before = modified(&file);
         let log = process::log_file();
-        let mut child = process::spawn(&arguments(directory), envs, &log, &log);
+        let mut child = spawn(&log);
         let serving = tokio::time::timeout(
             Duration::from_millis(STATE_DEADLINE_MS),
             serving(&mut child, &file, before),
@@ -69,6 +82,11 @@ impl Node {
     /// A client with the key of scope `admin`.
     pub fn admin(&self) -> Client {
         Client::new(&self.dev.url, &self.dev.admin_key)
+    }
+
+    /// What the node has logged so far.
+    pub fn log_text(&self) -> String {
+        process::text(&self.log)
     }
 
     /// Kills the node with SIGKILL and waits until the process has ended.

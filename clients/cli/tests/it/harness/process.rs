@@ -19,6 +19,19 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// Starts the binary with at most this many open files.
+pub fn spawn_with_open_files<Argument: AsRef<OsStr>>(
+    open_files_max: u32,
+    arguments: &[Argument],
+    output: &NamedTempFile,
+) -> Child {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {open_files_max} && exec \"$0\" \"$@\""));
+    command.arg(env!("CARGO_BIN_EXE_triggers"));
+    // Two handles of one file would overwrite each other's output.
+    start(command, arguments, &[], &log_file(), output)
+}
+
 /// Starts the binary with `arguments`; standard output and standard error go to the files.
 pub fn spawn<Argument: AsRef<OsStr>>(
     arguments: &[Argument],
@@ -26,7 +39,16 @@ pub fn spawn<Argument: AsRef<OsStr>>(
     stdout: &NamedTempFile,
     stderr: &NamedTempFile,
 ) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_triggers"));
+    start(Command::new(env!("CARGO_BIN_EXE_triggers")), arguments, envs, stdout, stderr)
+}
+
+fn start<Argument: AsRef<OsStr>>(
+    mut command: Command,
+    arguments: &[Argument],
+    envs: &[(&str, &str)],
+    stdout: &NamedTempFile,
+    stderr: &NamedTempFile,
+) -> Child {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TRIGGERS") {
             command.env_remove(name);
