@@ -115,6 +115,8 @@ pub enum FaultKind {
     ClockJump { node: usize, by_ms: i64 },
     /// All wall clocks jump ahead by [`DAY`], so that events expire.
     DayPasses {},
+    /// A node lacks descriptors: it opens no connection to a webhook receiver.
+    NodeLimit { node: usize, for_ms: u64 },
     /// A tenant's first webhook receiver changes its behaviour.
     Receiver { tenant: usize, behaviour: Behaviour, for_ms: u64 },
 }

@@ -15,7 +15,8 @@
 //! | `ANSWER-COUNT` | the event counts equal a recount |
 //! | `ANSWER-KEY` | a key is revoked once, and is rejected everywhere a second later |
 //! | `ANSWER-MOVE` | if all faults are planned stops, no request fails |
-//! | `ANSWER-PUSHED` | webhooks are sent as often as the policy says, and none is forgotten |
+//! | `ANSWER-PUSHED` | webhooks are sent as often as the policy says, none is forgotten |
+//! | `ANSWER-BLAME` | what a node lacks is not held against an endpoint |
 //! | `ANSWER-SUBSCRIBED` | every request for a subscription that was answered 201 made one |
 //!
 //! An answer that is unknown (`CallRecord::is_unknown`) breaks no rule.

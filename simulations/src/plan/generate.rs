@@ -23,6 +23,9 @@ const BEHAVIOURS: [Behaviour; 5] = {
 pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
     let scenario = Scenario::load(name)?;
     let mut clocks = Stream::new(seed, 203);
+    let mut faults = faults(&scenario, &mut Stream::new(seed, 202));
+    faults.extend(node_limits(&scenario, &mut Stream::new(seed, 210)));
+    faults.sort_by_key(|fault| fault.at_ms);
     Ok(Plan {
         scenario: name.to_owned(),
         seed,
@@ -36,7 +39,7 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
         store_latency_us_max: scenario.store_latency_us_max,
         late_links_ms_max: scenario.late_links_ms_max,
         skew_ms: (0..scenario.nodes).map(|_| skew_ms(&scenario, &mut clocks)).collect(),
-        faults: faults(&scenario, &mut Stream::new(seed, 202)),
+        faults,
         operations: operations(&scenario, &mut Stream::new(seed, 201), &mut Stream::new(seed, 204)),
     })
 }
@@ -88,6 +91,17 @@ fn faults(scenario: &Scenario, stream: &mut Stream) -> Vec<Fault> {
     }
     faults.sort_by_key(|fault| fault.at_ms);
     faults
+}
+
+/// Begins early, when nodes have no open connection to receivers yet.
+fn node_limits(scenario: &Scenario, stream: &mut Stream) -> Vec<Fault> {
+    let count = between(stream, 0, scenario.node_limits_max);
+    let limit = |_| {
+        let at_ms = BEGIN_MS + stream.below(1_000);
+        let (node, for_ms) = (index_below(stream, scenario.nodes), between(stream, 500, 7_000));
+        Fault { at_ms, kind: FaultKind::NodeLimit { node, for_ms } }
+    };
+    (0..count).map(limit).collect()
 }
 
 fn fault(name: FaultName, scenario: &Scenario, stream: &mut Stream) -> FaultKind {

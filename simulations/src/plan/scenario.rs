@@ -54,6 +54,9 @@ pub struct Scenario {
     /// Upper bound on the time until a link of a node that joins comes up, in milliseconds.
     #[serde(default)]
     pub late_links_ms_max: u64,
+    /// Upper bound on the number of times at which a node lacks descriptors.
+    #[serde(default)]
+    pub node_limits_max: u64,
     pub faults_min: u64,
     pub faults_max: u64,
     /// Relative frequency of each kind of fault.

@@ -19,6 +19,8 @@ pub(super) enum Recovery {
     Unknown,
     Stalls,
     Outage,
+    /// The node lacks descriptors.
+    NodeLimit(HostId),
     /// The first receiver of this tenant is not healthy.
     Receiver(usize),
 }
@@ -47,6 +49,7 @@ impl Simulation<'_> {
                     self.recoveries.iter().any(|(_, other)| matches!(other, Recovery::Outage));
                 self.world.engine.set_outage(is_another);
             }
+            Recovery::NodeLimit(node) => self.world.network.set_exhausted(node, false),
             Recovery::Receiver(tenant) => self.behaviours.set(tenant, Behaviour::Healthy),
         }
     }
@@ -87,6 +90,12 @@ impl Simulation<'_> {
                 self.partition(node, for_ms, is_one_way);
             }
             FaultKind::Unreachable { node, for_ms } => self.make_unreachable(node, for_ms),
+            FaultKind::NodeLimit { node, for_ms } => {
+                self.count("node limit");
+                let node = self.node(node);
+                self.world.network.set_exhausted(node, true);
+                self.recover_after(for_ms, Recovery::NodeLimit(node));
+            }
             FaultKind::SlowNetwork { steps_max, for_ms } => {
                 self.count("slow network");
                 self.world.network.set_steps_max(steps_max);

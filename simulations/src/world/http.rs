@@ -44,6 +44,9 @@ impl Service<Uri> for SimTcp {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let Self { network, host } = self.clone();
         Box::pin(async move {
+            if network.is_exhausted(host) {
+                return Err(io::Error::from_raw_os_error(libc::EMFILE));
+            }
             let ip = uri.host().and_then(|host| host.parse().ok());
             let ip =
                 ip.ok_or_else(|| io::Error::other("a simulation connects to IP addresses only"))?;

@@ -47,6 +47,8 @@ struct NetworkState {
     /// Machines without power, which do not answer at all.
     silent: BTreeSet<HostId>,
     cuts: BTreeSet<(HostId, HostId)>,
+    /// Hosts that lack descriptors.
+    exhausted: BTreeSet<HostId>,
     listeners: BTreeMap<SocketAddr, ListenQueue>,
     connections: BTreeMap<u64, [Endpoint; 2]>,
     packets: BTreeMap<(Duration, u64), Packet>,
@@ -116,6 +118,7 @@ impl Network {
             running: BTreeMap::new(),
             silent: BTreeSet::new(),
             cuts: BTreeSet::new(),
+            exhausted: BTreeSet::new(),
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
             packets: BTreeMap::new(),
@@ -165,6 +168,19 @@ impl Network {
             true => inner.cuts.insert((from, to)),
             false => inner.cuts.remove(&(from, to)),
         };
+    }
+
+    /// Lets a host lack descriptors for connections to webhook receivers, or not any more.
+    pub fn set_exhausted(&self, host: HostId, is_exhausted: bool) {
+        let mut inner = self.lock();
+        match is_exhausted {
+            true => inner.exhausted.insert(host),
+            false => inner.exhausted.remove(&host),
+        };
+    }
+
+    pub fn is_exhausted(&self, host: HostId) -> bool {
+        self.lock().exhausted.contains(&host)
     }
 
     pub fn is_cut(&self, from: HostId, to: HostId) -> bool {

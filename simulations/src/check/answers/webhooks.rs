@@ -1,8 +1,8 @@
-//! What webhook receivers saw: rule `ANSWER-PUSHED`.
+//! What webhook receivers saw: rules `ANSWER-PUSHED` and `ANSWER-BLAME`.
 //!
 //! An event is delivered only after each of its receivers has accepted it or used up its attempts,
 //! or after a consumer acknowledged it. It is sent no more often than attempts were begun, and no
-//! more often than the retry policy says.
+//! more often than the retry policy says. A fault of a node is never counted against an endpoint.
 
 use super::AnswerChecks;
 use crate::plan::FaultKind;
@@ -10,6 +10,7 @@ use crate::workload::history::{CallRecord, ClientCall, Received};
 use crate::workload::receivers::RECEIVERS_PER_TENANT;
 use crate::workload::setup::RETRY_DELAYS_SECONDS;
 use std::collections::BTreeMap;
+use triggers_node::webhook::UNSENT;
 
 /// Upper bound on the attempts to send one event to one receiver.
 const ATTEMPTS_MAX: usize = RETRY_DELAYS_SECONDS.len() + 1;
@@ -62,6 +63,10 @@ impl AnswerChecks<'_> {
         let report = |why: String| {
             self.report("ANSWER-PUSHED", format!("{why}\n    {read}"));
         };
+        // The webhooks that a node could not send are in no list.
+        if read.body["last_error"] == UNSENT {
+            self.report("ANSWER-BLAME", format!("a node's fault is the endpoint's\n    {read}"));
+        }
         // An attempt is stored before its webhook is sent. Webhooks after the read may belong to
         // later attempts.
         let before_read = |receiver| {
@@ -76,6 +81,7 @@ impl AnswerChecks<'_> {
             matches!(
                 fault.kind,
                 FaultKind::Receiver { .. }
+                    | FaultKind::NodeLimit { .. }
                     | FaultKind::Conflicts { .. }
                     | FaultKind::PeerMessages { .. }
                     | FaultKind::SlowNetwork { .. }
