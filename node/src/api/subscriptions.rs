@@ -8,7 +8,8 @@
 //! - `ROTATE-SECRET-1`: a key that the node makes has the scheme of the newest key, so that a
 //!   receiver goes on checking signatures in the same way.
 //! - `ROTATE-SECRET-2`: the older keys sign until the grace period ends, so that a receiver can
-//!   change its key without rejecting a webhook. The store limits how many keys sign at once.
+//!   change its key without rejecting a webhook. The store limits how many keys sign at once; a
+//!   rotation beyond that is 409.
 //! - `TEST-SUBSCRIPTION-1`: a failure of the endpoint is no error of a test: the response is 200
 //!   and describes the failure.
 //! - `TEST-SUBSCRIPTION-2`: a disabled subscription is tested like any other, so that an endpoint
@@ -31,7 +32,7 @@ use row::{
     with_secret,
 };
 use triggers_actors::model::operations::{
-    ChangeSubscription, CreateSubscription, DeleteSubscription, SubscriptionChange,
+    ChangeSubscription, CreateSubscription, DeleteSubscription, NotChanged, SubscriptionChange,
     TooManySubscriptions,
 };
 use triggers_actors::model::rows::SubscriptionRow;
@@ -165,7 +166,7 @@ async fn update_subscription(
     let patch = request::patch(body.required(), rules(&edge, &caller))?;
     let change = ChangeSubscription { id, change: request::change(patch), by: by(&caller) };
     let changed = edge.router.execute(&caller.tenant, change, edge.deadline()).await?;
-    respond(StatusCode::OK, &subscription_json(&changed.ok_or_else(not_found)?), SUBSCRIPTION_BYTES)
+    respond(StatusCode::OK, &subscription_json(&changed.map_err(not_changed)?), SUBSCRIPTION_BYTES)
 }
 
 /// Remove a subscription
@@ -199,6 +200,7 @@ async fn delete_subscription(
     request_body(content = Option<SecretRotation>, content_type = "application/json"),
     responses(
         (status = 200, description = "The subscription and its new secret", body = Subscription),
+        (status = 409, description = "As many keys sign as may; the message says until when"),
     ),
     security(("api_key" = ["subscriptions:manage"]), ("bearer" = ["subscriptions:manage"])),
 )]
@@ -221,7 +223,20 @@ async fn rotate_secret(
         SubscriptionChange { key: Some((key, older_end)), ..SubscriptionChange::default() };
     let change = ChangeSubscription { id: subscription_id(&id)?, change, by: by(&caller) };
     let changed = edge.router.execute(&caller.tenant, change, edge.deadline()).await?;
-    respond(StatusCode::OK, &with_secret(&changed.ok_or_else(not_found)?), SUBSCRIPTION_BYTES)
+    respond(StatusCode::OK, &with_secret(&changed.map_err(not_changed)?), SUBSCRIPTION_BYTES)
+}
+
+fn not_changed(why: NotChanged) -> ApiError {
+    match why {
+        NotChanged::NotFound => not_found(),
+        NotChanged::KeysFull { free_at } => {
+            let message = format!(
+                "as many keys sign as may; the oldest ends at {free_at}: rotate then, or with \
+                 grace_seconds 0, which ends all older keys at once"
+            );
+            ApiError::new(ErrorCode::Conflict, message)
+        }
+    }
 }
 
 fn test_json(Ping { outcome, took }: Ping) -> SubscriptionTest {

@@ -27,7 +27,7 @@ mod sweep;
 
 pub use acknowledge::{Acknowledge, AcknowledgeAll};
 pub use append::{Accepted, Append, IdempotencyKey, NewEvent, Rejection};
-pub use change_subscription::{ChangeSubscription, SubscriptionChange};
+pub use change_subscription::{ChangeSubscription, NotChanged, SubscriptionChange};
 pub use claim_attempts::ClaimAttempts;
 pub use complete_attempt::{AttemptResult, CompleteAttempt};
 pub use create_subscription::{CreateSubscription, TooManySubscriptions};

@@ -10,6 +10,7 @@
 //!   same `webhook-id`.
 //! - WEBHOOKS-6: other implementations of Standard Webhooks accept the webhooks.
 //! - WEBHOOKS-7: what the node lacks costs no event an attempt.
+//! - WEBHOOKS-7: every attempt that began is listed with its end, and what is answered 200 is kept.
 //!
 //! Long delays and rare faults are tested by the actors in virtual time.
 
@@ -18,6 +19,7 @@ mod failures;
 mod interoperability;
 mod kills;
 mod limits;
+mod records;
 
 use crate::harness::receiver::{Reaction, Receiver};
 use crate::harness::{Answer, Call, Client, Node, STATE_DEADLINE_MS, listing, wait_until};

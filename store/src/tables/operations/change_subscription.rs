@@ -3,6 +3,8 @@
 //! - `SUBSCRIBE-1`: a tenant has at most `subscriptions_max` subscriptions.
 //! - `SUBSCRIBE-2`: a second run finds the command's nonce in the row and changes nothing more.
 //! - `SUBSCRIBE-3`: every change has an entry in the audit.
+//! - `SUBSCRIBE-5`: a rotation ends no older key before the end of its own grace period. If there
+//!   is no place for one more key, the rotation is rejected.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::Transaction;
@@ -17,7 +19,7 @@ use triggers_protocol::{EventTypePattern, RetryPolicy, SubscriptionId, Timestamp
 /// Keys of a subscription that sign at the same time.
 const KEYS_MAX: usize = 5;
 
-/// Changes a subscription. The reply is its new row; none if there is no such subscription.
+/// Changes a subscription. The reply is its new row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangeSubscription {
     /// Subscription to change.
@@ -26,6 +28,18 @@ pub struct ChangeSubscription {
     pub change: SubscriptionChange,
     /// Origin of the request.
     pub by: Initiator,
+}
+
+/// Why a subscription was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotChanged {
+    /// The tenant has no such subscription.
+    NotFound,
+    /// As many keys sign as may; the first of them ends at `free_at`.
+    KeysFull {
+        /// Time from which there is a place for another key.
+        free_at: Timestamp,
+    },
 }
 
 /// New values of a subscription; absent ones stay as they are.
@@ -48,7 +62,7 @@ pub struct SubscriptionChange {
 }
 
 impl SubscriptionChange {
-    fn apply(&self, row: &mut SubscriptionRow, at: Timestamp) {
+    fn apply(&self, row: &mut SubscriptionRow, at: Timestamp) -> Result<(), NotChanged> {
         let change = self.clone();
         if change.target_url.as_ref().is_some_and(|url| *url != row.target_url) {
             // The failures and the pause belong to the old endpoint.
@@ -71,13 +85,17 @@ impl SubscriptionChange {
             _ => {}
         }
         if let Some((new, older_end)) = change.key {
-            row.keys.retain(|key| key.ends_at.is_none_or(|end| end > at));
             for key in &mut row.keys {
                 key.ends_at = Some(key.ends_at.map_or(older_end, |end| end.min(older_end)));
             }
+            row.keys.retain(|key| key.ends_at.is_none_or(|end| end > at));
+            let first_end = row.keys.iter().filter_map(|key| key.ends_at).min();
+            if let Some(free_at) = first_end.filter(|_| row.keys.len() >= KEYS_MAX) {
+                return Err(NotChanged::KeysFull { free_at });
+            }
             row.keys.insert(0, SubscriptionKey { key: new, ends_at: None });
-            row.keys.truncate(KEYS_MAX);
         }
+        Ok(())
     }
 
     /// Action and detail for the audit. It names the fields only: their values may be secret.
@@ -102,7 +120,7 @@ impl SubscriptionChange {
 }
 
 impl Operation for ChangeSubscription {
-    type Reply = Option<SubscriptionRow>;
+    type Reply = Result<SubscriptionRow, NotChanged>;
 
     fn footprint(&self) -> Footprint {
         Footprint::new(Selection::Alone, 1)
@@ -117,10 +135,12 @@ impl Operation for ChangeSubscription {
         let (id, at) = (self.id, stamp.at);
         let stored = subscriptions::read(tx, batch.keys, id).await?;
         let visible = stored.filter(|row| row.status != SubscriptionStatus::Deleted);
-        let Some(mut row) = visible else { return Ok(None) };
+        let Some(mut row) = visible else { return Ok(Err(NotChanged::NotFound)) };
         if row.changed_by != stamp.nonce {
             let before = row.clone();
-            self.change.apply(&mut row, at);
+            if let Err(full) = self.change.apply(&mut row, at) {
+                return Ok(Err(full));
+            }
             if row != before {
                 (row.updated_at, row.changed_by) = (at, stamp.nonce);
                 tx.set(&batch.keys.subscription(id), &row.to_bytes());
@@ -132,6 +152,6 @@ impl Operation for ChangeSubscription {
             }
         }
         batch.notify(Notice::SubscriptionChanged(Box::new(row.clone())));
-        Ok(Some(row))
+        Ok(Ok(row))
     }
 }
