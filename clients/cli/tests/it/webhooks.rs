@@ -10,7 +10,7 @@
 //!   same `webhook-id`.
 //! - WEBHOOKS-6: other implementations of Standard Webhooks accept the webhooks.
 //! - WEBHOOKS-7: what the node lacks costs no event an attempt.
-//! - WEBHOOKS-7: every attempt that began is listed with its end, and what is answered 200 is kept.
+//! - WEBHOOKS-8: every attempt that began is listed with its end, and what is answered 200 is kept.
 //!
 //! Long delays and rare faults are tested by the actors in virtual time.
 

@@ -20,7 +20,7 @@ async fn a_rotation_without_a_place_is_refused_and_every_secret_keeps_signing() 
             break answer.expect(409);
         }
         secrets.push(answer.string("/secret"));
-        assert!(secrets.len() < 10, "WEBHOOKS-7: no rotation is refused");
+        assert!(secrets.len() < 10, "WEBHOOKS-8: no rotation is refused");
     };
     assert_eq!((secrets.len(), refused.string("/error/code").as_str()), (5, "CONFLICT"));
     let message = refused.string("/error/message");
@@ -38,7 +38,7 @@ async fn a_rotation_without_a_place_is_refused_and_every_secret_keeps_signing() 
     let at = Timestamp::parse(&at).expect("a time");
     for secret in &secrets {
         let key = VerifyingKey::parse(secret).expect("the shown secret is a key");
-        assert_eq!(verify(&key, headers, &arrived.body, at), Ok(()), "WEBHOOKS-7");
+        assert_eq!(verify(&key, headers, &arrived.body, at), Ok(()), "WEBHOOKS-8");
     }
     client.post(&path, &json!({ "grace_seconds": 0 })).await.expect(200);
 }
