@@ -11,7 +11,7 @@ mod subscriptions;
 pub use subscriptions::Ping;
 
 use crate::admission::{Admission, count_rejection};
-use crate::delivery::Delivery;
+use crate::delivery;
 use crate::error::BrokerError;
 use crate::gate::GatePass;
 use crate::inbox::request::{Request, RequestPermits, receive};
@@ -29,7 +29,7 @@ use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox::{self, Counts, EventPage, Found, Missing, PageQuery};
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::{AcknowledgeAll, Changed, Operation, Unchanged};
-use triggers_store::tables::rows::{Attempt, EventRow};
+use triggers_store::tables::rows::{Delivery, EventRow};
 
 /// Passes requests to the inboxes of a node; cheap to clone.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ struct RouterParts {
     /// Bytes in flight on this node.
     node: Arc<Admission>,
     reads: Semaphore,
-    delivery: Arc<Delivery>,
+    delivery: Arc<delivery::Delivery>,
     /// Tenants with a ping in flight, one each.
     pings: KeyedLimit<TenantId>,
 }
@@ -75,7 +75,7 @@ impl Router {
         options: Arc<BrokerOptions>,
         partitions: u16,
         routing: Arc<ArcSwap<RoutingTable>>,
-        delivery: Arc<Delivery>,
+        delivery: Arc<delivery::Delivery>,
     ) -> Self {
         let node = Admission::new(usize::MAX, options.node_bytes_max);
         let reads = Semaphore::new(options.reads_in_flight_max);
@@ -214,16 +214,16 @@ impl Router {
         self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await
     }
 
-    /// Finds one event with its attempts.
-    pub async fn find_with_attempts(
+    /// Finds one event with its delivery and all its attempts.
+    pub async fn find_with_delivery(
         &self,
         tenant: &TenantId,
         id: EventId,
         deadline: Instant,
-    ) -> Result<(Found, Vec<Attempt>), BrokerError> {
+    ) -> Result<(Found, Delivery), BrokerError> {
         let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         let now = self.0.store.environment().now();
-        self.read(deadline, |tx| Box::pin(inbox::find_with_attempts(tx, guard, keys, id, now)))
+        self.read(deadline, |tx| Box::pin(inbox::find_with_delivery(tx, guard, keys, id, now)))
             .await
     }
 

@@ -28,7 +28,7 @@ pub use batch::{
 pub use error::{Detail, ErrorBody, ErrorMember, Problem};
 pub use event::{
     AttemptJson, AttemptOutcome, CloudEvent, DeliveryStatus, EventJson, EventMetadataJson,
-    NewEvent, PolledEvent,
+    NewEvent, PolledEvent, WebhookJson, WebhookStatus,
 };
 pub use health::{Health, Probe};
 pub use key::{Key, KeyList, KeyRotation, NewKey};

@@ -72,6 +72,8 @@ crate::text_form::named_enum! {
         TransferredUnlinked = "transferred-unlinked",
         /// A fault of the node counts as a failure of the endpoint.
         OwnFaultCharged = "own-fault-charged",
+        /// An attempt that begins drops the event's oldest one from the list, even if that runs.
+        AttemptNotListed = "attempt-not-listed",
     }
 }
 

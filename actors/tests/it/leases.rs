@@ -105,7 +105,8 @@ async fn an_expired_lease_is_an_attempt_and_the_retry_policy_has_the_schedule() 
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(status(&router, &tenant, EventStatus::Failed).await, [id]);
     assert!(status(&router, &tenant, EventStatus::Queued).await.is_empty());
-    let (_, attempts) = router.find_with_attempts(&tenant, id, in_seconds(5)).await.unwrap();
+    let (_, delivery) = router.find_with_delivery(&tenant, id, in_seconds(5)).await.unwrap();
+    let attempts = delivery.attempts;
     assert!(
         attempts.len() == 3
             && attempts.iter().all(|attempt| attempt.outcome == AttemptOutcome::Failed)
@@ -241,8 +242,9 @@ async fn leases_end_on_time_if_the_outcome_of_their_commit_was_unknown() {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let mut running = 0;
         for id in status(&router, &tenant, EventStatus::Queued).await {
-            let (_, attempts) =
-                router.find_with_attempts(&tenant, id, in_seconds(5)).await.unwrap();
+            let (_, delivery) =
+                router.find_with_delivery(&tenant, id, in_seconds(5)).await.unwrap();
+            let attempts = delivery.attempts;
             running +=
                 usize::from(attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()));
         }

@@ -200,8 +200,9 @@ async fn the_retry_policy_has_the_schedule_and_after_it_the_event_is_failed() {
     );
     assert!(fits(seen[1].at - seen[0].at, 60), "{seen:?}");
     assert!(fits(seen[2].at - seen[1].at, 300), "{seen:?}");
-    let (_, attempts) =
-        bench.router().find_with_attempts(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let (_, delivery) =
+        bench.router().find_with_delivery(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let attempts = delivery.attempts;
     assert_eq!(attempts.len(), 3);
     for attempt in &attempts {
         assert_eq!((attempt.outcome, attempt.http_status), (AttemptOutcome::Failed, Some(500)));
@@ -341,8 +342,9 @@ async fn each_subscription_gets_the_events_it_selects_and_one_success_delivers()
     assert_eq!(bench.reaches(EventStatus::Delivered, 1).await, [id], "PUSH-2");
     assert_eq!((bench.receivers.seen(URL).len(), bench.receivers.seen(OTHER_URL).len()), (1, 2));
     assert!(bench.receivers.seen("https://three.example/").is_empty());
-    let (_, attempts) =
-        bench.router().find_with_attempts(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let (_, delivery) =
+        bench.router().find_with_delivery(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let attempts = delivery.attempts;
     let of = |subscription| {
         attempts.iter().filter(|attempt| attempt.subscription == Some(subscription)).count()
     };

@@ -10,7 +10,7 @@ use super::record::{self, Object};
 use super::table::{Table, shortened};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use triggers_client::api::{AcknowledgeResult, Acknowledgements, DeliveryStatus};
+use triggers_client::api::{AcknowledgeResult, Acknowledgements, DeliveryStatus, WebhookJson};
 use triggers_client::{Client, Event};
 
 mod list;
@@ -122,6 +122,9 @@ fn status_text(status: DeliveryStatus) -> String {
         if let Some(time) = time {
             lines.push(format!("{name}: {time}"));
         }
+    }
+    for WebhookJson { subscription_id, status, .. } in status.webhooks {
+        lines.push(format!("webhook to {subscription_id}: {}", record::cell(&status)));
     }
     if !status.attempts.is_empty() {
         let mut table = Table::new(["ATTEMPT", "STARTED", "FINISHED", "OUTCOME", "HTTP", "ERROR"]);

@@ -4,8 +4,8 @@
 //! - `EVENTS-1`: another tenant's event is 404, like one that does not exist.
 //! - `EVENTS-2`: a deleted event is 410 for as long as the deletion is remembered.
 //! - `EVENTS-3`: acknowledging an event again changes nothing and has the same response.
-//! - `STATUS-1`: the attempts of a status are numbered without gaps, oldest first. The oldest of
-//!   very many are not kept; `retry_count` counts them all.
+//! - `STATUS-1`: the attempts of a status are numbered, oldest first. Of very many to one consumer
+//!   the oldest are not kept; `retry_count` counts them all.
 //! - `STATUS-2`: a status is one snapshot.
 
 pub(crate) mod delivery;
@@ -13,13 +13,14 @@ pub(crate) mod delivery;
 use super::event::{event_id, missing, respond_event};
 use crate::api::prelude::*;
 use triggers_actors::model::operations::DeleteEvent;
-use triggers_actors::model::rows::Attempt;
+use triggers_actors::model::rows::{Attempt, Delivery, Push, PushState};
 use triggers_protocol::Event;
-use triggers_protocol::api::{AttemptJson, DeliveryStatus, EventJson};
+use triggers_protocol::api::{AttemptJson, DeliveryStatus, EventJson, WebhookJson, WebhookStatus};
 
 /// Approximate bytes of a status without attempts.
 const STATUS_BYTES: usize = 320;
 const ATTEMPT_BYTES: usize = 256;
+const WEBHOOK_BYTES: usize = 128;
 
 /// The routes of this resource.
 pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
@@ -63,13 +64,25 @@ fn attempt_json(attempt: Attempt) -> AttemptJson {
     }
 }
 
-fn delivery_status(event: &Event, attempts: Vec<Attempt>) -> DeliveryStatus {
+fn webhook_json(push: Push) -> WebhookJson {
+    let (status, next_attempt_at) = match push.state {
+        PushState::Waiting { due } => (WebhookStatus::Waiting, Some(due)),
+        PushState::Running { .. } => (WebhookStatus::InProgress, None),
+        PushState::Delivered => (WebhookStatus::Delivered, None),
+        PushState::Dropped => (WebhookStatus::Failed, None),
+        PushState::Skipped => (WebhookStatus::Skipped, None),
+    };
+    WebhookJson { subscription_id: push.subscription, status, next_attempt_at }
+}
+
+fn delivery_status(event: &Event, delivery: Delivery) -> DeliveryStatus {
     let state = &event.state;
     DeliveryStatus {
         event_id: event.id,
         status: state.status,
         retry_count: state.attempts.saturating_sub(1),
-        attempts: attempts.into_iter().map(attempt_json).collect(),
+        attempts: delivery.attempts.into_iter().map(attempt_json).collect(),
+        webhooks: delivery.pushes.into_iter().map(webhook_json).collect(),
         last_retry_at: state.last_attempt_at.filter(|_| state.attempts > 1),
         next_retry_at: state.next_retry_at,
         delivered_at: state.delivered_at,
@@ -92,11 +105,13 @@ async fn get_event_status(
     Authorized(caller, _): Authorized<InboxRead>,
     id: PathId,
 ) -> Result<Response, ApiError> {
-    let (found, attempts) =
-        edge.router.find_with_attempts(&caller.tenant, event_id(&id)?, edge.deadline()).await?;
+    let (found, delivery) =
+        edge.router.find_with_delivery(&caller.tenant, event_id(&id)?, edge.deadline()).await?;
     let event = found.map_err(missing)?;
-    let bytes_hint = STATUS_BYTES + ATTEMPT_BYTES * attempts.len();
-    respond(StatusCode::OK, &delivery_status(&event, attempts), bytes_hint)
+    let bytes_hint = STATUS_BYTES
+        + ATTEMPT_BYTES * delivery.attempts.len()
+        + WEBHOOK_BYTES * delivery.pushes.len();
+    respond(StatusCode::OK, &delivery_status(&event, delivery), bytes_hint)
 }
 
 /// Delete an event

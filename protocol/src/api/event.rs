@@ -238,8 +238,13 @@ pub struct DeliveryStatus {
     pub status: EventStatus,
     /// Number of attempts after the first.
     pub retry_count: u32,
-    /// The stored attempts, oldest first.
+    /// The stored attempts, oldest first: at least the last 50 of each subscription, and of the
+    /// consumers that pull.
     pub attempts: Vec<AttemptJson>,
+    /// The deliveries to subscriptions.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub webhooks: Vec<WebhookJson>,
     /// Time at which the last attempt after the first began.
     #[schema(value_type = Option<String>, format = "date-time", required = true)]
     pub last_retry_at: Option<Timestamp>,
@@ -279,6 +284,36 @@ pub struct AttemptJson {
     /// event.
     #[schema(value_type = Option<String>, format = "uuid", required = true)]
     pub subscription_id: Option<SubscriptionId>,
+}
+
+/// The delivery of an event to one subscription.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Webhook)]
+pub struct WebhookJson {
+    /// The subscription's id.
+    #[schema(value_type = String, format = "uuid")]
+    pub subscription_id: SubscriptionId,
+    /// How far it is.
+    pub status: WebhookStatus,
+    /// Time at which its next attempt is due, if it waits for one.
+    #[schema(value_type = Option<String>, format = "date-time", required = true)]
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// How far the delivery of an event to one subscription is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookStatus {
+    /// It waits for its next attempt.
+    Waiting,
+    /// An attempt is on its way.
+    InProgress,
+    /// The endpoint has accepted the event.
+    Delivered,
+    /// The endpoint did not accept it, and no further attempt follows.
+    Failed,
+    /// When its next attempt was due, the subscription did not select events of this type any more.
+    Skipped,
 }
 
 /// How an attempt ended, if it has.

@@ -6,6 +6,7 @@
 //! | `ROWS-COUNT` | the counters equal a recount |
 //! | `ROWS-DUE` | a queued event has a due row; a delivered or failed event has none |
 //! | `ROWS-DELIVERY` | every delivery row belongs to an event, and does not say `received` |
+//! | `ROWS-ATTEMPTS` | every attempt that began is listed, with its end unless it runs |
 //! | `ROWS-WAKE` | the wake-up pointer of a tenant is not later than its first due row |
 //! | `ROWS-OVERDUE` | after quiescing, no work is overdue |
 //! | `ROWS-EXPIRED` | after quiescing, no expired event is left |
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId, Timestamp};
 use triggers_store::kv::decode_counter;
 use triggers_store::tables::keys::{self, TenantKeys};
-use triggers_store::tables::rows::{Delivery, EventRow, Row};
+use triggers_store::tables::rows::{ATTEMPTS_KEPT_MAX, Claim, Delivery, EventRow, PushState, Row};
 
 /// All rows of the store: keys and values.
 type Dump = [(Bytes, Bytes)];
@@ -31,6 +32,8 @@ struct TenantRows {
     queue_keys: BTreeSet<Vec<u8>>,
     counters: BTreeMap<Vec<u8>, Bytes>,
     due: BTreeSet<EventId>,
+    /// Keys of the attempts in the lists of subscriptions.
+    logged: BTreeSet<Vec<u8>>,
     /// Time in seconds at which the first lease or webhook is due.
     first_due: Option<u64>,
 }
@@ -91,6 +94,7 @@ pub fn check(dump: &Dump) -> Vec<Violation> {
             },
             (b'q', _) => drop(tenant.queue_keys.insert(key.to_vec())),
             (b'c', _) => drop(tenant.counters.insert(key.to_vec(), value.clone())),
+            (b'x', _) => drop(tenant.logged.insert(key.to_vec())),
             (b'w', Some(id)) => drop(tenant.due.insert(id)),
             (b'r' | b'd', Some(id)) => {
                 tenant.due.insert(id);
@@ -128,6 +132,11 @@ fn check_tenant(keys: &TenantKeys, tenant: &TenantRows, found: &mut Vec<Violatio
             report("ROWS-DELIVERY", format!("{id} has a delivery row and no event row"));
             continue;
         };
+        let begun = delivery.state.as_ref().or(tenant.events.get(id).map(|row| &row.event.state));
+        if let Some(why) = unlisted(keys, tenant, *id, delivery, begun.map_or(0, |is| is.attempts))
+        {
+            report("ROWS-ATTEMPTS", format!("{id}: {why}"));
+        }
         if let Some(state) = &delivery.state {
             *status = state.status;
             if state.status == EventStatus::Received {
@@ -158,4 +167,38 @@ fn check_tenant(keys: &TenantKeys, tenant: &TenantRows, found: &mut Vec<Violatio
             report("ROWS-DUE", format!("{id} is {status}, has a due row: {is_due}"));
         }
     }
+}
+
+/// What the lists of attempts of an event lack, of which `begun` attempts have begun.
+fn unlisted(
+    keys: &TenantKeys,
+    tenant: &TenantRows,
+    id: EventId,
+    delivery: &Delivery,
+    begun: u32,
+) -> Option<String> {
+    let numbers = delivery.attempts.iter().map(|attempt| attempt.number);
+    if begun as usize <= ATTEMPTS_KEPT_MAX && !numbers.clone().eq(1..=begun) {
+        let numbers: Vec<u32> = numbers.collect();
+        return Some(format!("{begun} attempts have begun, {numbers:?} are listed"));
+    }
+    delivery.attempts.iter().find_map(|attempt| {
+        let does_run = match attempt.subscription {
+            None => matches!(delivery.claim, Claim::Leased { .. }),
+            Some(to) => delivery.pushes.iter().any(|push| {
+                push.subscription == to && matches!(push.state, PushState::Running { .. })
+            }),
+        };
+        let has_ended = attempt.finished_at.is_some();
+        let is_logged = attempt.subscription.is_none_or(|to| {
+            tenant.logged.contains(&keys.logged_attempt(to, attempt.started_at, id))
+        });
+        if !has_ended && !does_run {
+            Some(format!("attempt {} does not run and has no end", attempt.number))
+        } else if has_ended && !is_logged {
+            Some(format!("attempt {} is not in its subscription's list", attempt.number))
+        } else {
+            None
+        }
+    })
 }

@@ -9,6 +9,7 @@
 //!   could not tell what the first one did. [`Selection`](super::operations::Selection) restricts
 //!   operations that name no events.
 
+mod attempts;
 mod audit;
 mod events;
 mod leases;
@@ -19,7 +20,7 @@ pub use audit::Initiator;
 pub(super) use audit::host;
 pub(super) use leases::{Failure, end_leased_attempt, holds};
 pub(super) use webhooks::{
-    AttemptEnd, TRANSACTION_BYTES_AIMED, begin_attempt, end_attempt, jittered, withdraw_attempt,
+    AttemptEnd, INTERRUPTED, TRANSACTION_BYTES_AIMED, end_attempt, jittered, withdraw_attempt,
 };
 
 use super::TableError;

@@ -8,7 +8,8 @@
 use super::fence::Guard;
 use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
 use super::rows::{
-    Attempt, Delivery, EventRow, Head, Row, SubscriptionRow, TOMBSTONE_DAYS, Tombstone,
+    Attempt, Delivery, EventRow, Head, OlderAttempts, Row, SubscriptionRow, TOMBSTONE_DAYS,
+    Tombstone,
 };
 use super::{TableError, read_range, subscriptions};
 use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
@@ -212,25 +213,54 @@ pub async fn find(
     id: EventId,
     now: Timestamp,
 ) -> Result<Found, TableError> {
-    Ok(find_with_attempts(tx, guard, keys, id, now).await?.0)
+    guard.check(tx).await?;
+    Ok(read_found(tx, keys, id, now).await?.0)
 }
 
-/// Finds an event with its attempts, like [`find`].
-pub async fn find_with_attempts(
+/// Finds an event with its delivery and all its attempts, like [`find`].
+pub async fn find_with_delivery(
     tx: &mut dyn Transaction,
     guard: &Guard,
     keys: &TenantKeys,
     id: EventId,
     now: Timestamp,
-) -> Result<(Found, Vec<Attempt>), TableError> {
+) -> Result<(Found, Delivery), TableError> {
     guard.check(tx).await?;
+    let (found, mut delivery) = read_found(tx, keys, id, now).await?;
+    delivery.attempts = all_attempts(tx, keys, id, &delivery).await?;
+    Ok((found, delivery))
+}
+
+/// All stored attempts of an event, oldest first.
+pub(super) async fn all_attempts(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    id: EventId,
+    delivery: &Delivery,
+) -> Result<Vec<Attempt>, TableError> {
+    let mut attempts = delivery.attempts.clone();
+    if delivery.has_older_attempts {
+        for (_, older) in read_range(tx, keys.all_older_attempts(id), CHUNKS_PER_READ).await? {
+            attempts.extend(OlderAttempts::from_bytes(&older)?.0);
+        }
+        attempts.sort_by_key(|attempt| attempt.number);
+    }
+    Ok(attempts)
+}
+
+async fn read_found(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    id: EventId,
+    now: Timestamp,
+) -> Result<(Found, Delivery), TableError> {
     if let Some((row, delivery)) = read_row(tx, keys, id, Reading::Snapshot).await? {
         let event = load_payload(tx, keys, row).await?;
-        return Ok((Ok(Box::new(event)), delivery.attempts));
+        return Ok((Ok(Box::new(event)), delivery));
     }
     let tombstone = read_tombstone(tx, keys, id, now, Reading::Snapshot).await?;
     let missing = if tombstone.is_some() { Missing::Gone } else { Missing::NotFound };
-    Ok((Err(missing), Vec::new()))
+    Ok((Err(missing), Delivery::NEW))
 }
 
 /// The tombstone of a deleted event, if it is still kept at `now`.

@@ -16,6 +16,7 @@
 //!     c <status:1>        number of events in that status         little-endian i64
 //!     g <day:4> <id:16>   tombstone, by day of the deletion       rows::Tombstone
 //!     v <id:16>           delivery: state, lease, attempts        rows::Delivery
+//!     y <id> <sub or 0>   attempts that no longer fit there       rows::OlderAttempts
 //!     r <micros:8> <id>   index of leases by their end            empty
 //!     w <micros:8> <id>   index of consumers' retries by due time empty
 //!     l                   events leased by the last batch         rows::RecentLeases
@@ -274,6 +275,17 @@ impl TenantKeys {
     /// Key of an event's delivery.
     pub fn delivery(&self, id: EventId) -> Vec<u8> {
         self.key(b'v', &id.to_bytes())
+    }
+
+    /// Key of an event's older attempts by one consumer: a subscription, or those that pull.
+    pub fn older_attempts(&self, id: EventId, consumer: Option<SubscriptionId>) -> Vec<u8> {
+        let consumer = consumer.map_or([0; 16], SubscriptionId::to_bytes);
+        self.key(b'y', &[id.to_bytes(), consumer].concat())
+    }
+
+    /// Range of an event's older attempts.
+    pub fn all_older_attempts(&self, id: EventId) -> KeyRange {
+        KeyRange::prefix(self.key(b'y', &id.to_bytes()))
     }
 
     /// Key of a lease in the index by end.

@@ -7,7 +7,8 @@ mod delivery;
 mod subscription;
 
 pub use delivery::{
-    ATTEMPTS_KEPT_MAX, Attempt, Claim, Delivery, LeaseToken, Push, PushState, RecentLeases,
+    ATTEMPTS_KEPT_MAX, Attempt, Claim, Delivery, LeaseToken, OlderAttempts, Push, PushState,
+    RecentLeases,
 };
 pub use subscription::{
     Actor, AuditRow, LoggedAttempt, SubscriptionKey, SubscriptionRow, SubscriptionStatus,

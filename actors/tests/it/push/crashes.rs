@@ -9,7 +9,7 @@ use std::time::Duration;
 use triggers_actors::BrokerOptions;
 use triggers_protocol::{EventId, EventStatus};
 use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
-use triggers_store::tables::operations::CreateSubscription;
+use triggers_store::tables::operations::{CreateSubscription, SubscriptionChange};
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_ends_with_its_node_is_repeated() {
@@ -24,10 +24,31 @@ async fn an_attempt_that_ends_with_its_node_is_repeated() {
     // No request opens the inbox; the wake-up pointer in the partition does.
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(bench.status(EventStatus::Delivered).await, ids, "ATTEMPT-2");
-    let (_, attempts) =
-        bench.router().find_with_attempts(&bench.tenant, ids[0], in_seconds(5)).await.unwrap();
+    let (_, delivery) =
+        bench.router().find_with_delivery(&bench.tenant, ids[0], in_seconds(5)).await.unwrap();
+    let attempts = delivery.attempts;
     assert_eq!(attempts.len(), 2);
     assert!(attempts[0].error.as_deref().unwrap().contains("may have arrived"), "{attempts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_node_and_subscription_are_gone_is_listed_with_its_end() {
+    let mut bench = Bench::start(69).await;
+    bench.receivers.set(URL, Behaviour::Hang);
+    let id = bench.subscribe(URL, &[600]).await;
+    let ids = bench.append(1).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bench.node.stop().await;
+    bench.node = start_with(&bench.store, &bench.receivers, BrokerOptions::default(), "n@2").await;
+    let change = SubscriptionChange { active: Some(false), ..SubscriptionChange::default() };
+    bench.change(id, change).await;
+    assert_eq!(bench.reaches(EventStatus::Failed, 1).await, ids);
+    let router = bench.router();
+    let page = router.subscription_attempts(&bench.tenant, id, None, 9, in_seconds(5)).await;
+    let page = page.unwrap().unwrap();
+    let errors: Vec<_> = page.attempts.iter().map(|(_, logged)| &logged.attempt.error).collect();
+    assert_eq!(errors.len(), 1, "PUSH-5");
+    assert!(errors[0].as_deref().unwrap().contains("may have arrived"), "{errors:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,7 +88,11 @@ impl Batch<'_> {
             tx.clear_range(self.keys.chunks(id));
         }
         self.release(tx, id, &mut delivery);
-        self.drop_pushes(tx, id, &mut delivery, at);
+        let reason = "the event was removed before the attempt ended";
+        self.drop_pushes(tx, row, &mut delivery, at, reason);
+        if delivery.has_older_attempts {
+            tx.clear_range(self.keys.all_older_attempts(id));
+        }
         tx.clear(&self.keys.delivery(id));
         tx.clear(&self.keys.queue(status, id));
         self.count(status, -1);

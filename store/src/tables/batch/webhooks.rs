@@ -6,12 +6,13 @@
 //!   if an endpoint accepted it, else `failed`.
 //! - `PUSH-3`: an event with webhooks is never leased.
 //! - `PUSH-4`: a running attempt reaches its end even if its subscription is disabled or deleted.
+//! - `PUSH-5`: every attempt that began is listed with its end, in whatever way it ends.
 
 use super::{Batch, TableError};
 use crate::kv::Transaction;
 use crate::tables::rows::{
-    ATTEMPTS_KEPT_MAX, Attempt, AttemptOutcome, Delivery, EventRow, LoggedAttempt, Push, PushState,
-    Row, SubscriptionRow,
+    Attempt, AttemptOutcome, Delivery, EventRow, LoggedAttempt, Push, PushState, Row,
+    SubscriptionRow,
 };
 use crate::tables::subscriptions;
 use std::time::Duration;
@@ -20,6 +21,9 @@ use triggers_protocol::{EventId, EventStatus, EventType, SubscriptionId, Timesta
 
 /// Bytes of an attempt's reason that are stored.
 const REASON_BYTES_MAX: usize = 512;
+/// Reason of an attempt whose node stopped before the result was stored.
+pub(in crate::tables) const INTERRUPTED: &str =
+    "the node stopped during the attempt: the event may have arrived";
 /// Size in bytes at which a transaction of many steps takes no further step.
 pub(in crate::tables) const TRANSACTION_BYTES_AIMED: usize = 4 << 20;
 
@@ -110,14 +114,16 @@ impl Batch<'_> {
         push.state = state;
     }
 
-    /// Ends all unfinished webhooks of an event, because it is acknowledged or removed at `at`.
+    /// Ends all unfinished webhooks of an event at `at`; their running attempts end for `reason`.
     pub(in crate::tables) fn drop_pushes(
         &self,
         tx: &mut dyn Transaction,
-        id: EventId,
+        row: &EventRow,
         delivery: &mut Delivery,
         at: Timestamp,
+        reason: &str,
     ) {
+        let id = row.event.id;
         let mut dropped = Vec::new();
         for push in &mut delivery.pushes {
             if push.state.due().is_some() {
@@ -126,9 +132,10 @@ impl Batch<'_> {
             }
         }
         for subscription in dropped {
-            let reason = "the event was acknowledged before the attempt ended";
             let end = AttemptEnd { at, outcome: AttemptOutcome::Failed, http_status: None };
-            end_attempt(delivery, subscription, end, Some(reason));
+            if let Some(ended) = end_attempt(delivery, subscription, end, Some(reason)) {
+                self.log_attempt(tx, id, &row.event.event_type, ended);
+            }
         }
     }
 
@@ -142,11 +149,7 @@ impl Batch<'_> {
     ) {
         let state = &mut row.event.state;
         let before = state.status;
-        let waiting = delivery.pushes.iter().filter_map(|push| match push.state {
-            PushState::Waiting { due } => Some(due),
-            _ => None,
-        });
-        state.next_retry_at = waiting.min();
+        state.next_retry_at = delivery.next_due();
         let is_done = delivery.pushes.iter().all(|push| push.state.due().is_none());
         let is_ended = is_done || is_planted(Bug::DeliveredByTheFirst);
         if is_ended && delivery.pushes.iter().any(|push| push.state == PushState::Delivered) {
@@ -190,30 +193,7 @@ pub(in crate::tables) struct AttemptEnd {
     pub(in crate::tables) http_status: Option<u16>,
 }
 
-/// Adds an attempt that begins.
-pub(in crate::tables) fn begin_attempt(
-    delivery: &mut Delivery,
-    number: u32,
-    started_at: Timestamp,
-    subscription: Option<SubscriptionId>,
-) {
-    if delivery.attempts.len() >= ATTEMPTS_KEPT_MAX {
-        // Remove a finished attempt: the end of a running one is still to be recorded.
-        let ended = delivery.attempts.iter().position(|attempt| attempt.finished_at.is_some());
-        delivery.attempts.remove(ended.unwrap_or(0));
-    }
-    delivery.attempts.push(Attempt {
-        number,
-        started_at,
-        finished_at: None,
-        outcome: AttemptOutcome::InProgress,
-        error: None,
-        http_status: None,
-        subscription,
-    });
-}
-
-/// Records the end of the running attempt to a subscription, and returns it if it is still stored.
+/// Records the end of the running attempt to a subscription, and returns it if there is one.
 pub(in crate::tables) fn end_attempt(
     delivery: &mut Delivery,
     subscription: SubscriptionId,

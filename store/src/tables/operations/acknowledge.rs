@@ -102,7 +102,8 @@ impl Batch<'_> {
         if !is_planted(Bug::AcknowledgedComesBack) {
             self.release(tx, id, &mut delivery);
         }
-        self.drop_pushes(tx, id, &mut delivery, at);
+        let reason = "the event was acknowledged before the attempt ended";
+        self.drop_pushes(tx, row, &mut delivery, at, reason);
         end_leased_attempt(&mut delivery, at, AttemptOutcome::Succeeded, None);
         let state = &mut row.event.state;
         state.status = EventStatus::Delivered;

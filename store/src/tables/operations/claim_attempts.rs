@@ -6,11 +6,13 @@
 //!   policy does not count it, but a webhook is given up after [`INTERRUPTIONS_MAX`] of them.
 //! - `ATTEMPT-3`: attempts begin in the order in which they are due.
 //! - `ATTEMPT-4`: a second run finds the attempts of the first run by the command's nonce.
+//! - `ATTEMPT-5`: an attempt begins only if the subscription selects the event now; otherwise its
+//!   webhook is skipped.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::batch::{
-    AttemptEnd, Batch, Claimed, Notice, TRANSACTION_BYTES_AIMED, begin_attempt, end_attempt,
+    AttemptEnd, Batch, Claimed, INTERRUPTED, Notice, TRANSACTION_BYTES_AIMED, end_attempt,
 };
 use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{AttemptOutcome, Push, PushState, SubscriptionRow};
@@ -19,6 +21,8 @@ use triggers_protocol::{Event, EventId, SubscriptionId, Timestamp};
 
 /// Interrupted attempts to send one webhook.
 const INTERRUPTIONS_MAX: u32 = 10;
+/// Reason for skipping a webhook.
+const NOT_SELECTED: &str = "the subscription does not select events of this type any more";
 /// Payload bytes at which a batch claims no more attempts.
 const CLAIM_BYTES_MAX: usize = 4 << 20;
 
@@ -126,8 +130,8 @@ impl Claim<'_> {
         Ok(attempts)
     }
 
-    /// Begins an attempt to send a due webhook; none if there is no such webhook, or its attempts
-    /// were interrupted too often.
+    /// Begins an attempt to send a due webhook; none if there is no such webhook, the subscription
+    /// does not select its event, or its attempts were interrupted too often.
     async fn begin(
         &self,
         batch: &mut Batch<'_>,
@@ -145,28 +149,35 @@ impl Claim<'_> {
             push.since = self.at;
         }
         push.interruptions += u32::from(was_interrupted);
-        let is_given_up = push.interruptions > INTERRUPTIONS_MAX;
-        let state = match is_given_up {
-            true => PushState::Dropped,
-            false => PushState::Running { until: self.until, token: self.nonce },
+        let is_selected = self.subscription.selects(row.event.event_type.as_str());
+        let state = if !is_selected {
+            PushState::Skipped
+        } else if push.interruptions > INTERRUPTIONS_MAX {
+            PushState::Dropped
+        } else {
+            PushState::Running { until: self.until, token: self.nonce }
         };
+        let is_ended = state.due().is_none();
         batch.move_push(tx, id, push, state);
         if was_interrupted {
-            let reason = "the node stopped during the attempt: the event may have arrived";
             let end = AttemptEnd { at: due, outcome: AttemptOutcome::Failed, http_status: None };
-            if let Some(ended) = end_attempt(&mut delivery, subscription, end, Some(reason)) {
+            if let Some(ended) = end_attempt(&mut delivery, subscription, end, Some(INTERRUPTED)) {
                 batch.log_attempt(tx, id, &row.event.event_type, ended);
             }
-            row.event.state.last_error = Some(reason.to_owned());
+            row.event.state.last_error = Some(INTERRUPTED.to_owned());
         }
-        if !is_given_up {
+        if !is_selected && delivery.pushes.iter().all(|push| push.state != PushState::Delivered) {
+            row.event.state.last_error = Some(NOT_SELECTED.to_owned());
+        }
+        if !is_ended {
             row.event.state.attempts += 1;
             row.event.state.last_attempt_at = Some(self.at);
             let number = row.event.state.attempts;
-            begin_attempt(&mut delivery, number, self.at, Some(subscription));
+            let subscription = Some(subscription);
+            batch.begin_attempt(tx, id, &mut delivery, number, self.at, subscription).await?;
         }
         batch.put_pushed(tx, &mut row, delivery, self.at);
-        if is_given_up {
+        if is_ended {
             return Ok(None);
         }
         Ok(Some(inbox::load_payload(tx, batch.keys, row).await?))

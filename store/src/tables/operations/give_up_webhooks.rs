@@ -5,7 +5,9 @@
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
-use crate::tables::batch::{AttemptEnd, Batch, Notice, TRANSACTION_BYTES_AIMED, end_attempt};
+use crate::tables::batch::{
+    AttemptEnd, Batch, INTERRUPTED, Notice, TRANSACTION_BYTES_AIMED, end_attempt,
+};
 use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{AttemptOutcome, DisabledReason, PushState, SubscriptionStatus};
 use crate::tables::{TableError, subscriptions};
@@ -117,8 +119,11 @@ impl GiveUpWebhooks {
                 return Ok(false);
             }
             batch.move_push(tx, id, push, PushState::Dropped);
-            let end = AttemptEnd { at, outcome: AttemptOutcome::Failed, http_status: None };
-            end_attempt(&mut delivery, subscription, end, Some(reason));
+            // A running attempt that is past its end has no owner any more.
+            let end = AttemptEnd { at: due, outcome: AttemptOutcome::Failed, http_status: None };
+            if let Some(ended) = end_attempt(&mut delivery, subscription, end, Some(INTERRUPTED)) {
+                batch.log_attempt(tx, id, &row.event.event_type, ended);
+            }
             row.event.state.last_error = Some(reason.to_owned());
             batch.put_pushed(tx, &mut row, delivery, at);
         } else {

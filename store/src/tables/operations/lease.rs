@@ -8,7 +8,7 @@
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
-use crate::tables::batch::{Batch, begin_attempt};
+use crate::tables::batch::Batch;
 use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{Claim, Delivery, EventRow, LeaseToken};
 use crate::tables::{TableError, inbox};
@@ -175,7 +175,7 @@ impl Lease {
         delivery.claim = Claim::Leased { until };
         delivery.token = Some(token);
         delivery.changed_by = stamp.nonce;
-        begin_attempt(&mut delivery, state.attempts, stamp.at, None);
+        batch.begin_attempt(tx, id, &mut delivery, state.attempts, stamp.at, None).await?;
         tx.set(&batch.keys.lease_end(until, id), &[]);
         batch.lease_ends_changed = true;
         batch.move_row(tx, &row, delivery, before);

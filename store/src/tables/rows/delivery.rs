@@ -11,7 +11,7 @@ use triggers_protocol::{EventId, SubscriptionId, Timestamp};
 /// Secret by which a consumer proves that it holds a lease.
 pub type LeaseToken = [u8; 16];
 
-/// Attempts that are kept of each event; older ones are removed.
+/// Ended attempts of each consumer that are kept at least; older ones are removed.
 pub const ATTEMPTS_KEPT_MAX: usize = 50;
 
 /// What an event that is not pushed waits for.
@@ -69,6 +69,8 @@ pub enum PushState {
     Delivered,
     /// The event was not accepted, and no further attempt follows.
     Dropped,
+    /// When its next attempt was due, the subscription did not select the event any more.
+    Skipped,
 }
 
 impl PushState {
@@ -77,7 +79,7 @@ impl PushState {
         match self {
             Self::Waiting { due } => Some(due),
             Self::Running { until, .. } => Some(until),
-            Self::Delivered | Self::Dropped => None,
+            Self::Delivered | Self::Dropped | Self::Skipped => None,
         }
     }
 }
@@ -114,8 +116,10 @@ pub struct Delivery {
     pub attempts_before: u32,
     /// Nonce of the command that changed it last.
     pub changed_by: u64,
-    /// The last attempts, oldest first.
+    /// The last attempts, oldest first; every one that runs is among them.
     pub attempts: Vec<Attempt>,
+    /// Older attempts of some consumers are in rows of their own.
+    pub has_older_attempts: bool,
     /// Deliveries to subscriptions; empty if the event waits to be pulled.
     pub pushes: Vec<Push>,
     /// State of the event; none if the event's own row has it (`DELIVERY-1`).
@@ -125,6 +129,15 @@ pub struct Delivery {
 impl Row for Delivery {}
 
 impl Delivery {
+    /// Time at which the next webhook that waits is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let waiting = self.pushes.iter().filter_map(|push| match push.state {
+            PushState::Waiting { due } => Some(due),
+            _ => None,
+        });
+        waiting.min()
+    }
+
     /// Delivery of an event that was never attempted.
     pub const NEW: Delivery = Delivery {
         claim: Claim::None,
@@ -132,10 +145,16 @@ impl Delivery {
         attempts_before: 0,
         changed_by: 0,
         attempts: Vec::new(),
+        has_older_attempts: false,
         pushes: Vec::new(),
         state: None,
     };
 }
+
+/// Ended attempts of one event by one consumer that are not in the delivery's row, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct OlderAttempts(pub Vec<Attempt>);
+impl Row for OlderAttempts {}
 
 /// Events that the commands of the last batch leased or claimed, by the nonce of each command.
 /// A repeated batch finds its own leases here.
