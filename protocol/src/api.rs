@@ -36,9 +36,9 @@ pub use lease::{Acknowledgement, LeaseAnswer, LeaseExtension, LeaseRequest, Leas
 pub use page::{InboxPage, InboxReplay, Pagination, ReplayAnswer, ReplayedStatus};
 pub use stats::{Stats, StatsCounts};
 pub use subscription::{
-    DisabledReason, NewSubscription, SecretRotation, Subscription, SubscriptionAttempt,
-    SubscriptionAttemptList, SubscriptionList, SubscriptionPatch, SubscriptionState,
-    SubscriptionTest,
+    DisabledReason, NewSubscription, RecoveryAnswer, SecretRotation, Subscription,
+    SubscriptionAttempt, SubscriptionAttemptList, SubscriptionList, SubscriptionPatch,
+    SubscriptionRecovery, SubscriptionState, SubscriptionTest,
 };
 pub use tenant::{NewTenant, Tenant, TenantList, TenantPatch, Tier};
 

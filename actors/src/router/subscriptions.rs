@@ -15,7 +15,7 @@ use triggers_protocol::event::EventState;
 use triggers_protocol::{Event, EventId, EventType, SubscriptionId, TenantId, Timestamp};
 use triggers_store::tables::rows::SubscriptionRow;
 use triggers_store::tables::subscriptions::{
-    self, AttemptPage, AttemptPosition, AuditPage, HistoryQuery,
+    self, AttemptPage, AttemptPosition, AuditPage, HistoryQuery, MissedPage,
 };
 
 /// The event type of a ping.
@@ -64,6 +64,21 @@ impl Router {
         let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
         let query = HistoryQuery { before, limit };
         self.read(deadline, |tx| Box::pin(subscriptions::attempts(tx, guard, keys, id, query)))
+            .await
+    }
+
+    /// Events after `after` that a subscription selects and has missed, oldest first; none if there
+    /// is no such subscription.
+    pub async fn missed_events(
+        &self,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        after: EventId,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Option<MissedPage>, BrokerError> {
+        let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
+        self.read(deadline, |tx| Box::pin(subscriptions::missed(tx, guard, keys, id, after, limit)))
             .await
     }
 

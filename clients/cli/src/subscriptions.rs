@@ -16,6 +16,7 @@ use triggers_client::api::{SecretRotation, SubscriptionPatch, SubscriptionState}
 use triggers_protocol::webhook::SigningKey;
 
 mod attempts;
+mod recover;
 mod settings;
 
 const COLUMNS: &str = "id target_url event_types status disabled_reason signature_scheme \
@@ -52,6 +53,8 @@ pub enum SubscriptionsCommand {
     Rotate(RotateArguments),
     /// Send one webhook now and show the outcome; exit code 1 if it did not arrive
     Test(SubscriptionArgument),
+    /// Send what it has missed, for example while it was disabled
+    Recover(recover::RecoverArguments),
     /// List the attempts to send its webhooks
     Attempts(attempts::AttemptsArguments),
 }
@@ -118,6 +121,7 @@ pub async fn run(arguments: SubscriptionsArguments) -> CommandResult {
         SubscriptionsCommand::Test(SubscriptionArgument { id }) => {
             attempts::test(&client, &id, json).await
         }
+        SubscriptionsCommand::Recover(arguments) => recover::run(&client, &arguments, json).await,
         SubscriptionsCommand::Attempts(arguments) => {
             attempts::list(&client, &arguments, json).await
         }

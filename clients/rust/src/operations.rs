@@ -14,9 +14,9 @@ use std::fmt::Display;
 use triggers_protocol::api::{
     AcknowledgeAnswer, Acknowledgement, Acknowledgements, AuditList, BatchAnswer, CloudEvent,
     DeliveryStatus, Health, InboxReplay, Key, KeyList, KeyRotation, LeaseExtension, LeaseRequest,
-    Nack, NewBatch, NewEvent, NewKey, NewSubscription, NewTenant, Probe, ReplayAnswer,
-    SecretRotation, Stats, Subscription, SubscriptionAttemptList, SubscriptionList,
-    SubscriptionPatch, SubscriptionTest, Tenant, TenantList, TenantPatch,
+    Nack, NewBatch, NewEvent, NewKey, NewSubscription, NewTenant, Probe, RecoveryAnswer,
+    ReplayAnswer, SecretRotation, Stats, Subscription, SubscriptionAttemptList, SubscriptionList,
+    SubscriptionPatch, SubscriptionRecovery, SubscriptionTest, Tenant, TenantList, TenantPatch,
 };
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -160,6 +160,17 @@ operations! {
     /// Makes the node send one webhook now; the answer tells how the endpoint responded.
     fn test_subscription(id: impl Display) -> SubscriptionTest =
         Call::post(&["subscriptions", &id.to_string(), "test"]);
+
+    /// Makes the node send a subscription what it has missed, or only count that. If the answer has
+    /// a cursor, there may be more.
+    fn recover_subscription(
+        id: impl Display,
+        dry_run: bool,
+        body: &SubscriptionRecovery
+    ) -> RecoveryAnswer =
+        Call::post(&["subscriptions", &id.to_string(), "recover"])
+            .query("dry_run", &dry_run.to_string())
+            .json(body)?;
 
     /// Lists the delivery attempts of a subscription, newest first.
     fn list_subscription_attempts(

@@ -22,6 +22,7 @@ const VERSION_TENANTS: u8 = 2;
 const VERSION_ATTEMPTS: u8 = 3;
 const VERSION_AUDIT: u8 = 4;
 const VERSION_REPLAY: u8 = 5;
+const VERSION_RECOVERY: u8 = 6;
 const TAG_BYTES: usize = 16;
 /// Maximum characters of a cursor. Its longest position is a tenant id of 63 bytes.
 const TEXT_LENGTH_MAX: usize = (1 + 63 + TAG_BYTES).div_ceil(3) * 4;
@@ -33,6 +34,8 @@ pub(crate) enum EventList {
     Inbox,
     /// The events that are still to be replayed.
     Replay,
+    /// The events that a subscription may have missed.
+    Recovery,
 }
 
 impl EventList {
@@ -40,6 +43,7 @@ impl EventList {
         match self {
             Self::Inbox => VERSION_INBOX,
             Self::Replay => VERSION_REPLAY,
+            Self::Recovery => VERSION_RECOVERY,
         }
     }
 }

@@ -6,6 +6,7 @@ use super::cursor::{self, EventList};
 use super::events::delivery;
 use super::inbox::{acknowledge, lease, replay};
 use super::ingest::{batch, cloud_events, envelope};
+use super::subscriptions::recover;
 use super::subscriptions::request::{self as subscriptions, Rules};
 use super::{keys, tenants};
 use crate::http::body;
@@ -29,7 +30,7 @@ fn written<T: Serialize>(value: T) -> Result<String, ApiError> {
 }
 
 /// The reader of each request body, by the name of its schema.
-pub(crate) const READERS: [(&str, Reader); 15] = [
+pub(crate) const READERS: [(&str, Reader); 16] = [
     ("NewEvent", |data| written(envelope::parse(body::text(data)?, PAYLOAD_BYTES_MAX)?)),
     ("NewBatch", |data| written(batch::read(data, PAYLOAD_BYTES_MAX)?)),
     ("Acknowledgement", |data| written(delivery::acknowledgement(data)?)),
@@ -40,6 +41,7 @@ pub(crate) const READERS: [(&str, Reader); 15] = [
     ("InboxReplay", |data| written(replay::read_request(data)?)),
     ("NewSubscription", |data| written(subscriptions::new_subscription(data, RULES)?)),
     ("SubscriptionPatch", |data| written(subscriptions::patch(data, RULES)?)),
+    ("SubscriptionRecovery", |data| written(recover::read_request(data)?)),
     ("SecretRotation", |data| written(subscriptions::rotation(data)?)),
     ("NewKey", |data| written(keys::request::new_key(data, Timestamp::EPOCH)?)),
     ("KeyRotation", |data| written(keys::request::rotation(data)?)),

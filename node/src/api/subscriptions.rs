@@ -1,5 +1,6 @@
 //! Subscriptions, which say where a tenant's events are pushed to: create, list, read, change,
-//! delete, rotate the secret, test. The submodule `attempts` lists their attempts.
+//! delete, rotate the secret, test. The submodule `attempts` lists their attempts, `recover`
+//! sends them what they have missed.
 //!
 //! - `SUBSCRIPTIONS-EDGE-1`: another tenant's subscription is 404.
 //! - `SUBSCRIPTIONS-EDGE-2`: a secret is only in the response that makes it.
@@ -18,6 +19,7 @@
 //! A test stores nothing, and the subscription's attempts do not list it.
 
 mod attempts;
+pub(super) mod recover;
 pub(super) mod request;
 mod row;
 #[cfg(test)]
@@ -55,6 +57,7 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
         .routes(routes!(rotate_secret))
         .routes(routes!(test_subscription))
         .routes(routes!(attempts::list_attempts))
+        .routes(routes!(recover::recover_subscription))
 }
 
 /// Make a subscription

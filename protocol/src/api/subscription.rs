@@ -206,6 +206,32 @@ pub struct SubscriptionTest {
     pub duration_ms: u64,
 }
 
+/// Which events a subscription gets that it has missed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(example = json!({"since": "2026-01-01T00:00:00Z"}))]
+pub struct SubscriptionRecovery {
+    /// Events accepted at this time or later.
+    #[schema(value_type = String, format = "date-time")]
+    pub since: Timestamp,
+    /// Where to begin, from the answer before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// The outcome of a recovery.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RecoveryAnswer {
+    /// Whether the events were only counted.
+    pub dry_run: bool,
+    /// Number of events that are on their way to the subscription now, or would be.
+    pub recovered: u64,
+    /// Whether there may be more events: repeat the request with `cursor`.
+    pub has_more: bool,
+    /// Cursor for the next request; null if there are no more events.
+    #[schema(required = true)]
+    pub cursor: Option<String>,
+}
+
 /// A page of a subscription's attempts.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SubscriptionAttemptList {

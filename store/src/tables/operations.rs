@@ -22,6 +22,7 @@ mod extend_lease;
 mod give_up_webhooks;
 mod lease;
 mod nack;
+mod recover;
 mod replay;
 mod sweep;
 
@@ -38,6 +39,8 @@ pub use extend_lease::ExtendLease;
 pub use give_up_webhooks::GiveUpWebhooks;
 pub use lease::{Lease, Leased};
 pub use nack::Nack;
+pub(super) use recover::has_missed;
+pub use recover::{NotRecovered, Recover};
 pub use replay::Replay;
 pub use sweep::{Sweep, Swept, is_sweep_due};
 

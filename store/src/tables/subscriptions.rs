@@ -2,16 +2,32 @@
 //!
 //! - `SUBSCRIPTIONS-1`: [`list`] and [`find`] do not return a subscription that is being deleted.
 //! - `SUBSCRIPTIONS-2`: attempts are listed newest first; pages neither skip nor repeat one.
+//! - `SUBSCRIPTIONS-3`: a page of missed events skips none after its start, and examines a bounded
+//!   number of events; the next page starts after the last examined one.
 
 use super::fence::Guard;
+use super::inbox::{Reading, read_row};
 use super::keys::{TenantKeys, id_of_key, number_of_audit, time_of_audit, time_of_due_key};
+use super::operations::has_missed;
 use super::rows::{AuditRow, LoggedAttempt, Row, SubscriptionRow, SubscriptionStatus};
 use super::{TableError, read_range};
 use crate::kv::{KeyRange, RangeRead, Transaction};
-use triggers_protocol::{EventId, SubscriptionId, Timestamp};
+use triggers_protocol::{EventId, EventStatus, SubscriptionId, Timestamp};
 
 /// Subscriptions of one range read.
 const PAGE_ROWS: usize = 250;
+
+/// Events of each status that a page of missed events examines.
+const EXAMINED_MAX: usize = 250;
+
+/// A page of the events that a subscription has missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissedPage {
+    /// The events, oldest first.
+    pub ids: Vec<EventId>,
+    /// Event after which the next page starts; none if there is no next page.
+    pub next: Option<EventId>,
+}
 
 /// Position in the list of attempts: time at which an attempt began, and its event.
 pub type AttemptPosition = (Timestamp, EventId);
@@ -145,4 +161,45 @@ pub async fn audit(
         entries.push((time, number, AuditRow::from_bytes(value)?));
     }
     Ok(AuditPage { entries, has_more: page.has_more })
+}
+
+/// Lists at most `limit` events after `after` that a subscription selects and has missed; none if
+/// there is no such subscription.
+pub async fn missed(
+    tx: &mut dyn Transaction,
+    guard: &Guard,
+    keys: &TenantKeys,
+    id: SubscriptionId,
+    after: EventId,
+    limit: usize,
+) -> Result<Option<MissedPage>, TableError> {
+    let Some(subscription) = find(tx, guard, keys, id).await? else { return Ok(None) };
+    let (mut candidates, mut end) = (Vec::new(), None);
+    for status in EventStatus::ALL {
+        let rows = RangeRead::first(keys.queue_range(status, after, None), EXAMINED_MAX);
+        let rows = tx.range_snapshot(rows).await?;
+        let last = rows.pairs.last().and_then(|(key, _)| id_of_key(key));
+        let last = last.filter(|_| rows.has_more);
+        candidates.extend(rows.pairs.iter().filter_map(|(key, event_type)| {
+            let text = std::str::from_utf8(event_type).ok()?;
+            id_of_key(key).filter(|_| subscription.selects(text))
+        }));
+        end = end.into_iter().chain(last).min();
+    }
+    // Beyond the end, events of one of the statuses were not read.
+    candidates.retain(|id| end.is_none_or(|end| *id <= end));
+    candidates.sort_unstable();
+    let mut ids = Vec::new();
+    for event in candidates {
+        let Some((row, delivery)) = read_row(tx, keys, event, Reading::Snapshot).await? else {
+            continue;
+        };
+        if has_missed(tx, keys, &subscription, &row, &delivery).await? {
+            ids.push(event);
+            if ids.len() >= limit {
+                return Ok(Some(MissedPage { ids, next: Some(event) }));
+            }
+        }
+    }
+    Ok(Some(MissedPage { ids, next: end }))
 }

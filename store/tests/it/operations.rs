@@ -22,8 +22,8 @@ use triggers_store::tables::keys::{self, TenantKeys};
 use triggers_store::tables::operations::{
     Acknowledge, AcknowledgeAll, Append, AttemptResult, ChangeSubscription, ClaimAttempts,
     CompleteAttempt, CreateSubscription, DeleteEvent, DeleteSubscription, ExtendLease,
-    GiveUpWebhooks, IdempotencyKey, Lease, Nack, NewEvent, Operation, Rejection, Replay, Stamp,
-    SubscriptionChange,
+    GiveUpWebhooks, IdempotencyKey, Lease, Nack, NewEvent, NotRecovered, Operation, Recover,
+    Rejection, Replay, Stamp, SubscriptionChange,
 };
 use triggers_store::tables::rows::{SubscriptionKey, SubscriptionRow, SubscriptionStatus};
 
@@ -243,6 +243,29 @@ async fn a_repeated_operation_on_webhooks_gives_the_same_notices() {
     assert!(!inbox.twice(delete).await.0, "OP-2");
     let (_, notices) = inbox.twice(GiveUpWebhooks { subscription }).await;
     assert!(matches!(notices[..], [Notice::GaveUp { is_removed: true, .. }]), "{notices:?}");
+}
+
+#[tokio::test]
+async fn a_repeated_recovery_gives_the_same_reply() {
+    let mut inbox = Inbox::open().await;
+    let (first, other) = (inbox.append().await, inbox.append().await);
+    inbox.twice(Acknowledge { id: other, token: None }).await.0.unwrap();
+    let subscription = inbox.subscribe(1).await;
+    let later = inbox.append().await;
+    let recover = Recover { subscription, ids: vec![first, other, later] };
+    assert_eq!(inbox.twice(recover.clone()).await.0, Ok(1), "RECOVER-1");
+    assert_eq!(inbox.twice(recover.clone()).await.0, Ok(0), "RECOVER-1");
+    for (active, expected) in [(false, NotRecovered::Disabled), (true, NotRecovered::NotFound)] {
+        if active {
+            inbox.twice(DeleteSubscription { id: subscription, by: Initiator::BROKER }).await;
+        } else {
+            let change =
+                SubscriptionChange { active: Some(false), ..SubscriptionChange::default() };
+            let by = Initiator::BROKER;
+            inbox.twice(ChangeSubscription { id: subscription, change, by }).await.0.unwrap();
+        }
+        assert_eq!(inbox.twice(recover.clone()).await.0, Err(expected));
+    }
 }
 
 #[tokio::test]

@@ -19,8 +19,9 @@ async fn a_fault_of_the_node_costs_no_attempt_and_moves_no_breaker() {
         assert_eq!(bench.status(EventStatus::Queued).await, ids, "COMPLETE-4: {fault:?}");
         let tries = bench.receivers.seen(URL).len();
         assert!((20 * 15..=20 * 22).contains(&tries), "COMPLETE-4: {fault:?}: {tries} tries");
-        let (event, attempts) =
-            bench.router().find_with_attempts(&bench.tenant, ids[0], in_seconds(5)).await.unwrap();
+        let (event, delivery) =
+            bench.router().find_with_delivery(&bench.tenant, ids[0], in_seconds(5)).await.unwrap();
+        let attempts = delivery.attempts;
         let event = event.unwrap();
         assert_eq!((event.state.attempts, attempts.len()), (0, 0), "COMPLETE-4: {fault:?}");
         assert_eq!((event.state.last_error, event.state.last_attempt_at), (None, None));
@@ -55,8 +56,9 @@ async fn time_lost_by_the_node_does_not_shorten_the_retry_policy() {
     bench.receivers.set(URL, Behaviour::Answer(500));
     assert_eq!(bench.reaches(EventStatus::Failed, 1).await, [id]);
     assert_eq!(bench.receivers.seen(URL).len(), unsent + 3, "the policy allows three attempts");
-    let (event, attempts) =
-        bench.router().find_with_attempts(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let (event, delivery) =
+        bench.router().find_with_delivery(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let attempts = delivery.attempts;
     assert_eq!(event.unwrap().state.attempts, 3, "COMPLETE-4");
     let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, [1, 2, 3], "COMPLETE-4");
@@ -73,8 +75,9 @@ async fn attempts_to_other_subscriptions_stay_numbered_without_gaps() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     bench.receivers.set(URL, Behaviour::Answer(200));
     assert_eq!(bench.reaches(EventStatus::Delivered, 1).await, [id]);
-    let (_, attempts) =
-        bench.router().find_with_attempts(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let (_, delivery) =
+        bench.router().find_with_delivery(&bench.tenant, id, in_seconds(5)).await.unwrap();
+    let attempts = delivery.attempts;
     let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, [1, 2, 3, 4], "COMPLETE-4");
     let page =

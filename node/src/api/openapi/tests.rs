@@ -67,6 +67,7 @@ fn the_contract_s_operations_are_in_the_document() {
         "DELETE /v1/subscriptions/{id}",
         "POST /v1/subscriptions/{id}/rotate",
         "POST /v1/subscriptions/{id}/test",
+        "POST /v1/subscriptions/{id}/recover",
         "GET /v1/subscriptions/{id}/attempts",
         "POST /v1/keys",
         "GET /v1/keys",

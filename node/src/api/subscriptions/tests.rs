@@ -210,6 +210,10 @@ async fn another_tenants_subscription_is_not_found() {
         ("POST", format!("{path}/test")),
         ("GET", format!("{path}/attempts")),
     ];
+    let (recover, since) = (format!("{path}/recover"), r#"{"since":"2026-01-01T00:00:00Z"}"#);
+    for (key, status) in [(&foreign, 404), (&weak, 403), (&key, 202)] {
+        assert_eq!(live.send("POST", &recover, key, since).await.status, status);
+    }
     for (method, path) in of_one {
         assert_eq!(
             live.send(method, &path, &foreign, "{}").await.status,

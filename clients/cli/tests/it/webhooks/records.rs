@@ -3,7 +3,7 @@
 
 use super::{reaches, started, subscribe};
 use crate::harness::receiver::{Reaction, Receiver};
-use crate::harness::{Call, Client, STATE_DEADLINE_MS, wait_until};
+use crate::harness::{Call, Client, STATE_DEADLINE_MS, listing, wait_until};
 use serde_json::{Value, json};
 use triggers_protocol::Timestamp;
 use triggers_protocol::webhook::{SignedHeaders, VerifyingKey, verify};
@@ -132,4 +132,50 @@ async fn a_retry_that_the_subscription_no_longer_selects_is_skipped() {
     let why = event["last_error"].as_str().expect("an error");
     assert!(why.contains("does not select"), "{why}");
     assert_eq!(event["attempts"], json!(1), "a skipped webhook is no attempt");
+}
+
+#[tokio::test]
+async fn what_a_subscription_missed_is_recovered_once() {
+    let (_directory, node) = started().await;
+    let (client, receiver) = (node.client(), Receiver::start(Reaction::Answer(410)).await);
+    let other = Receiver::start(Reaction::Answer(200)).await;
+    let body = json!({ "target_url": receiver.url(), "event_types": ["order.*"] });
+    let made = client.post("/v1/subscriptions", &body).await.expect(201);
+    let path = format!("/v1/subscriptions/{}", made.string("/id"));
+    let earlier = client.accepted("order.created", "{}").await;
+    reaches(&client, &earlier, "failed").await;
+    let since = client.get(&path).await.expect(200).string("/disabled_at");
+    let body = json!({ "target_url": other.url(), "event_types": ["order.paid"] });
+    client.post("/v1/subscriptions", &body).await.expect(201);
+    let mut missed = vec![client.accepted("order.paid", "{}").await];
+    reaches(&client, &missed[0], "delivered").await;
+    for _ in 0..120 {
+        missed.push(client.accepted("order.created", "{}").await);
+    }
+    client.accepted("invoice.paid", "{}").await;
+    let handled = client.accepted("order.created", "{}").await;
+    client.post(&format!("/v1/events/{handled}/ack"), &json!({})).await.expect(200);
+    let recovered = async |query: &str| {
+        client.post(&format!("{path}/recover{query}"), &json!({ "since": since })).await
+    };
+    let counted = recovered("?dry_run=true").await.expect(202).json();
+    assert_eq!((&counted["recovered"], &counted["has_more"]), (&json!(121), &json!(false)));
+    assert_eq!(recovered("").await.expect(409).string("/error/code"), "CONFLICT");
+    receiver.set(Reaction::Answer(200));
+    client.send(Call::new("PATCH", path.clone()).body(r#"{"status":"active"}"#)).await.expect(200);
+    assert_eq!(recovered("").await.expect(202).json()["recovered"], json!(121));
+    for id in &missed {
+        reaches(&client, id, "delivered").await;
+    }
+    assert_eq!(recovered("").await.expect(202).json()["recovered"], json!(0), "once");
+    let mut received = receiver.ids();
+    assert_eq!(received.remove(&earlier), Some(1), "it was accepted before");
+    assert_eq!(received.len(), missed.len());
+    assert!(missed.iter().all(|id| received.get(id) == Some(&1)), "{received:?}");
+    assert_eq!(other.count(), 1, "other subscriptions get nothing again");
+    assert_eq!(listing::received_count(&client).await, 1, "what it does not select stays");
+    let counts = client.get("/v1/stats").await.expect(200).json()["counts"].clone();
+    assert_eq!((&counts["delivered"], &counts["queued"]), (&json!(122), &json!(0)), "{counts}");
+    let bad = client.post(&format!("{path}/recover?dry_run=x"), &json!({ "since": since })).await;
+    assert_eq!(bad.expect(400).string("/error/details/0/field"), "dry_run");
 }
