@@ -1,12 +1,14 @@
-//! The machines of the actors, without I/O: plans of a cluster's node, batches of an inbox, and
-//! claims of webhooks.
+//! The machines of the actors, without I/O: plans of a cluster's node, batches of an inbox, claims
+//! of webhooks, and the places for them.
 //!
 //! Run with `cargo bench -p triggers-actors --features bench-support`.
 
 #![expect(missing_docs, reason = "criterion_group makes a public function")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use triggers_actors::bench_support::{DispatchPlanning, InboxPlanning, MembershipPlanning};
+use triggers_actors::bench_support::{
+    DispatchPlanning, InboxPlanning, MembershipPlanning, SharedPlaces,
+};
 
 fn membership(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("membership plan, 256 partitions");
@@ -41,5 +43,16 @@ fn dispatch(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(machines, membership, inbox, dispatch);
+fn shares(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("places for webhooks");
+    for hogs in [0, 1, 4] {
+        let mut places = SharedPlaces::new(hogs);
+        assert_eq!(places.turn(8), 8, "the others leave it what it needs");
+        group.bench_function(format!("beside {hogs} dead endpoints"), |bencher| {
+            bencher.iter(|| places.turn(8));
+        });
+    }
+}
+
+criterion_group!(machines, membership, inbox, dispatch, shares);
 criterion_main!(machines);

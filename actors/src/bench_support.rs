@@ -1,15 +1,17 @@
 //! Entry points into the private machines, for benches alone.
 
-use crate::delivery::DeliveryPermits;
+use crate::delivery::fair_shares::FairShares;
+use crate::delivery::permits::{DeliveryPermits, TenantPermits};
 use crate::inbox::dispatch::{Dispatcher, Now};
 use crate::inbox::machine::{BatchLimits, InboxEffect, InboxMachine};
 use crate::inbox::request::{OwnWork, Request};
 use crate::membership::machine::{MembershipMachine, MembershipTimes};
 use crate::options::BrokerOptions;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use triggers_protocol::{Environment, EventId, PartitionId, SubscriptionId, Timestamp};
+use triggers_protocol::{Environment, EventId, PartitionId, SubscriptionId, TenantId, Timestamp};
 use triggers_store::tables::batch::{Activity, Applied};
 use triggers_store::tables::cluster::ClusterView;
 use triggers_store::tables::inbox::{Counts, InboxState};
@@ -62,6 +64,12 @@ impl MembershipPlanning {
     }
 }
 
+/// The permits of a tenant that is alone.
+fn permits(count: usize) -> TenantPermits {
+    let tenant = TenantId::parse("acme").expect("it is a valid id");
+    DeliveryPermits::new(count, usize::MAX).of(tenant, Arc::default())
+}
+
 /// Batches of an inbox whose commits succeed at once.
 pub struct InboxPlanning(InboxMachine);
 
@@ -70,7 +78,7 @@ impl Default for InboxPlanning {
     fn default() -> Self {
         let options = BrokerOptions::default();
         let limits = BatchLimits::from(&options);
-        let permits = DeliveryPermits::new(1, usize::MAX);
+        let permits = permits(1);
         let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), permits);
         let mut machine = InboxMachine::new(Environment::system(), limits, dispatcher);
         machine.proceed();
@@ -132,7 +140,7 @@ impl DispatchPlanning {
     /// A tenant with `subscriptions` subscriptions.
     pub fn new(subscriptions: u8) -> Self {
         let options = BrokerOptions::default().delivery;
-        let permits = DeliveryPermits::new(options.in_flight_max, usize::MAX);
+        let permits = permits(options.in_flight_max);
         let mut dispatcher = Dispatcher::new(options.dispatch_limits(), permits);
         let row = |number: u8| SubscriptionRow {
             id: SubscriptionId::from_bytes([number; 16]),
@@ -164,5 +172,29 @@ impl DispatchPlanning {
             }
         }
         work.len()
+    }
+}
+
+/// The places of a node whose tenants hold all that they may.
+pub struct SharedPlaces(FairShares<u8>);
+
+impl SharedPlaces {
+    /// Dead endpoints of `hogs` tenants, each of which may have 1,000 webhooks in flight.
+    pub fn new(hogs: u8) -> Self {
+        let options = BrokerOptions::default().delivery;
+        let mut shares = FairShares::new(options.in_flight_max);
+        for hog in 0..hogs {
+            shares.take(&hog, options.tenant_in_flight_max);
+            shares.ask(&hog);
+        }
+        Self(shares)
+    }
+
+    /// Takes places for another tenant and gives them back; returns how many it got.
+    pub fn turn(&mut self, wanted: usize) -> usize {
+        let taken = self.0.take(&u8::MAX, wanted);
+        self.0.give_back(&u8::MAX, taken);
+        while self.0.grant().is_some() {}
+        taken
     }
 }

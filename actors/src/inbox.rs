@@ -89,7 +89,8 @@ impl Actor for Inbox {
     ) -> Result<InboxShell, ActorProcessingErr> {
         let options = &arguments.options;
         let limits = BatchLimits::from(&**options);
-        let permits = arguments.delivery.permits.quiescing_with(arguments.is_quiescing.clone());
+        let (tenant, is_quiescing) = (arguments.tenant.clone(), arguments.is_quiescing.clone());
+        let permits = arguments.delivery.permits.of(tenant, is_quiescing);
         let dispatcher = Dispatcher::new(options.delivery.dispatch_limits(), permits);
         let machine = InboxMachine::new(arguments.store.environment().clone(), limits, dispatcher);
         Ok(InboxShell {
@@ -135,7 +136,7 @@ impl Actor for Inbox {
                 machine.timer()
             }
             Permit(permit) => machine.granted(permit),
-            AttemptLost(subscription) => machine.attempt_ended(subscription),
+            AttemptLost(subscription) => machine.attempt_ended(subscription, None),
             // The supervisor rebuilds the inbox from the store, which has the result if there is
             // one.
             TaskLost => return Err("a task of the inbox ended without a result".into()),
@@ -151,18 +152,22 @@ impl Actor for Inbox {
         event: SupervisionEvent,
         state: &mut InboxShell,
     ) -> Result<(), ActorProcessingErr> {
-        let ended = match &event {
-            SupervisionEvent::ActorTerminated(actor, ..) => actor.get_id(),
+        let (ended, measured) = match event {
+            SupervisionEvent::ActorTerminated(actor, attempt, _) => {
+                let attempt = attempt.map(|mut attempt| attempt.take::<DeliveryAttemptArguments>());
+                // Dropping the attempt frees its permit for the next one.
+                (actor.get_id(), attempt.and_then(Result::ok).and_then(|attempt| attempt.measured))
+            }
             SupervisionEvent::ActorFailed(actor, error) => {
                 metrics::counter!("triggers_delivery_attempt_failures_total").increment(1);
                 let tenant = &state.arguments.tenant;
                 tracing::error!(%tenant, %error, "an attempt failed; it comes due again");
-                actor.get_id()
+                (actor.get_id(), None)
             }
             _ => return Ok(()),
         };
         if let Some(subscription) = state.attempts.remove(&ended) {
-            let effects = state.machine.attempt_ended(subscription);
+            let effects = state.machine.attempt_ended(subscription, measured);
             state.perform(&myself, effects).await;
             state.set_timer(&myself, TIMER_WAIT_MIN);
         }
@@ -220,6 +225,7 @@ async fn deliver(
             claimed,
             until,
             send_timeout: arguments.options.delivery.attempt_timeout,
+            measured: None,
             _permit: permit,
         };
         match DeliveryAttempt::spawn_linked(None, DeliveryAttempt, attempt, myself.get_cell()).await
@@ -235,7 +241,7 @@ async fn deliver(
 }
 
 async fn await_permit(inbox: ActorRef<InboxMessage>, arguments: Arc<InboxArguments>) {
-    let permit = arguments.delivery.permits.acquire().await;
+    let permit = arguments.delivery.permits.acquire(&arguments.tenant).await;
     // An inbox that is gone needs no permit.
     let _ = inbox.cast(InboxMessage::Permit(permit));
 }

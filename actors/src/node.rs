@@ -8,7 +8,8 @@
 
 use crate::cluster::directory::Directory;
 use crate::cluster::{LinkState, PeerTransport};
-use crate::delivery::{Delivery, DeliveryPermits, WebhookSender};
+use crate::delivery::permits::DeliveryPermits;
+use crate::delivery::{Delivery, WebhookSender};
 use crate::membership::{
     ClusterSnapshot, Membership, MembershipArguments, MembershipMessage, NodeCondition,
     NodeSnapshot,

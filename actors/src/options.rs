@@ -52,6 +52,8 @@ pub struct DeliveryOptions {
     pub tenant_in_flight_max: usize,
     /// Time to send one webhook.
     pub attempt_timeout: Duration,
+    /// An attempt that takes longer is slow, and its endpoint gets fewer at once.
+    pub slow_after: Duration,
     /// A subscription is disabled once all its attempts have failed for this long.
     pub disable_after: Duration,
     /// Consecutive failures after which deliveries to an endpoint pause.
@@ -120,6 +122,7 @@ impl From<&triggers_cluster_config::DeliveryOptions> for DeliveryOptions {
             in_flight_bytes_max: delivery.in_flight_bytes_max,
             tenant_in_flight_max: delivery.tenant_in_flight_max,
             attempt_timeout: Duration::from_millis(delivery.attempt_timeout_ms),
+            slow_after: Duration::from_millis(delivery.slow_after_ms),
             disable_after: Duration::from_secs(delivery.disable_after_seconds),
             breaker_failures_max: delivery.breaker_failures_max,
             breaker_pause: Duration::from_millis(delivery.breaker_pause_ms),

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures webhooks on a fresh node: their latency, alone and beside another tenant's endpoint that
-# hangs, and the memory that a great number of waiting webhooks takes.
+# Measures webhooks on a fresh node: their latency, alone and beside endpoints that hang (one of
+# another tenant, one of the same tenant, four of other tenants, which may have 1,000 webhooks in
+# flight each), and the memory that a great number of waiting webhooks takes.
 #
 #   ops/load/webhooks.sh [SECONDS] [WAITING]    default: 15 seconds each, 1,000,000 waiting
 #
@@ -38,15 +39,24 @@ fill() { # key events
     load "$1" --mode batch --batch-size 500 --connections 4 --duration 2
   done
 }
+# Subscribes a tenant's endpoint that hangs and may have 1,000 webhooks in flight; 20,000 are due.
+hog() { # key
+  subscribe "$1" "$(cat "$data/port")" --type hang.event --max-in-flight 1000
+  for _ in {1..40}; do
+    curl -fs "$(field node url)/v1/events/batch" -H "X-API-Key: $1" \
+      -H 'Content-Type: application/json' --data-binary "@$data/batch" >/dev/null
+  done
+}
 # Sends 1,000 events a second of a tenant to a receiver; prints a line with mean, p50, p95, p99 of
 # the delivery in milliseconds, and the number of events.
 latency() { # key label
-  local listener figures
+  local listener figures before
+  before=$(queued "$1")
   "$triggers" listen --json --url "$(field node url)" --key "$1" >"$data/received" 2>/dev/null &
   listener=$!
-  until get "$1" /v1/subscriptions | grep -q target_url; do sleep 0.05; done
+  until get "$1" /v1/subscriptions | grep -q '"event_types":\[\]'; do sleep 0.05; done
   load "$1" --connections 16 --rate 1000 --duration "$seconds"
-  until [ "$(queued "$1")" = 0 ]; do sleep 0.05; done
+  until [ "$(queued "$1")" -le "$before" ]; do sleep 0.05; done
   kill -INT $listener && wait $listener 2>/dev/null
   figures=$(python3 - "$data/received" <<'PYTHON'
 import json, sys
@@ -82,6 +92,13 @@ for round in 1 2 3; do latency "$quiet" alone; done
 subscribe "$hanging" "$(cat "$data/port")"
 fill "$hanging" 100000
 for round in 1 2 3; do latency "$quiet" "beside $(queued "$hanging") that hang"; done
+
+python3 -c 'import json; print(json.dumps({"events": [
+  {"event_type": "hang.event", "payload": {}}] * 500}))' >"$data/batch"
+hog "$quiet"
+for round in 1 2 3; do latency "$quiet" "beside 1,000 of its own tenant"; done
+for number in 1 2 3 4; do hog "$(tenant "hog-$number")"; done
+for round in 1 2 3; do latency "$quiet" "beside four such tenants as well"; done
 
 # A closed port: every attempt fails at once, and the breaker pauses the subscription.
 subscribe "$dead" 9 --retry-delays 3600,3600,3600

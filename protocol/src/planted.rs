@@ -66,6 +66,8 @@ crate::text_form::named_enum! {
         WaitingKeptForever = "waiting-kept-forever",
         /// A deletion is taken for an earlier one of the same millisecond, run again.
         DeletionKnownByTime = "deletion-known-by-time",
+        /// A tenant or subscription may take all free places for webhooks in flight.
+        PlacesNotShared = "places-not-shared",
         /// A revocation that runs again takes the revocation of another request for its own.
         RevokedByBoth = "revoked-by-both",
         /// A partition is transferred to a node that other nodes have no link to yet.

@@ -11,8 +11,10 @@
 
 use super::message::InboxMessage;
 use super::request::{Request, receive};
+use crate::delivery::in_flight_limit::MeasuredAttempt;
+use crate::delivery::permits::DeliveryPermit;
 use crate::delivery::verdict::verdict;
-use crate::delivery::{Delivery, DeliveryPermit, SendFailure, SendOutcome, Webhook};
+use crate::delivery::{Delivery, SendFailure, SendOutcome, Webhook};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +53,8 @@ pub(crate) struct DeliveryAttemptArguments {
     pub(crate) until: Timestamp,
     /// Time for sending the webhook.
     pub(crate) send_timeout: Duration,
+    /// What the attempt says about the endpoint, once it was sent.
+    pub(crate) measured: Option<MeasuredAttempt>,
     /// Held until the attempt ends.
     pub(crate) _permit: DeliveryPermit,
 }
@@ -77,7 +81,10 @@ impl Actor for DeliveryAttempt {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             DeliveryAttemptMessage::Run => {
+                let began = attempt.environment.monotonic();
                 if let Some((result, health)) = attempt.send().await {
+                    let took = attempt.environment.monotonic().saturating_sub(began);
+                    attempt.measured = Some(MeasuredAttempt { began, took, health });
                     attempt.store(result, health).await;
                 }
             }

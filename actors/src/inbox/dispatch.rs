@@ -7,11 +7,15 @@
 //! Invariants: `DISPATCH-1` no attempt is claimed without a delivery permit; `DISPATCH-2` neither a
 //! subscription nor the tenant has more attempts in flight than it may, and a subscription has none
 //! while its breaker is open; `DISPATCH-3` a subscription has at most one claim in flight;
-//! `DISPATCH-4` subscriptions take turns: the one served last comes last.
+//! `DISPATCH-4` subscriptions with the fewest attempts in flight come first; among equals they take
+//! turns: the one served last comes last; `DISPATCH-5` a subscription takes no more of the tenant's
+//! free places than its [`share`], so that one without attempts in flight finds a place.
 
 use super::request::OwnWork;
 use crate::delivery::breaker::{Breaker, BreakerLimits};
-use crate::delivery::{DeliveryPermit, DeliveryPermits};
+use crate::delivery::fair_shares::share;
+use crate::delivery::in_flight_limit::{InFlightLimit, MeasuredAttempt};
+use crate::delivery::permits::{DeliveryPermit, TenantPermits};
 use crate::options::DeliveryOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +34,8 @@ const AT_ONCE: Timestamp = Timestamp::EPOCH;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DispatchLimits {
     pub(crate) tenant_in_flight_max: usize,
+    /// An attempt that takes longer is slow.
+    pub(crate) slow_after: Duration,
     pub(crate) breaker: BreakerLimits,
 }
 
@@ -40,7 +46,11 @@ impl DeliveryOptions {
             pause_min: self.breaker_pause,
             pause_max: self.breaker_pause_max,
         };
-        DispatchLimits { tenant_in_flight_max: self.tenant_in_flight_max, breaker }
+        DispatchLimits {
+            tenant_in_flight_max: self.tenant_in_flight_max,
+            slow_after: self.slow_after,
+            breaker,
+        }
     }
 }
 
@@ -71,11 +81,12 @@ struct Lane {
     /// Permits of the claim in flight.
     reserved: Vec<DeliveryPermit>,
     breaker: Breaker,
+    limit: InFlightLimit,
 }
 
 pub(crate) struct Dispatcher {
     limits: DispatchLimits,
-    permits: DeliveryPermits,
+    permits: TenantPermits,
     lanes: BTreeMap<SubscriptionId, Lane>,
     running: usize,
     served_last: Option<SubscriptionId>,
@@ -85,7 +96,7 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(limits: DispatchLimits, permits: DeliveryPermits) -> Self {
+    pub(crate) fn new(limits: DispatchLimits, permits: TenantPermits) -> Self {
         Self {
             limits,
             permits,
@@ -119,6 +130,7 @@ impl Dispatcher {
             has_request: false,
             reserved: Vec::new(),
             breaker: Breaker::new(self.limits.breaker),
+            limit: InFlightLimit::new(self.limits.slow_after),
         }
     }
 
@@ -127,12 +139,13 @@ impl Dispatcher {
         self.lanes.insert(lane.row.id, lane);
     }
 
-    /// A subscription was created or changed. A status change resets its breaker.
+    /// A subscription was created or changed. A status change resets what is known of its endpoint.
     pub(crate) fn changed(&mut self, row: SubscriptionRow) {
         let mut lane = self.lanes.remove(&row.id).unwrap_or_else(|| self.lane(&row));
         let has_turned = row.status != lane.row.status;
         if has_turned || row.target_url != lane.row.target_url {
             lane.breaker = Breaker::new(self.limits.breaker);
+            lane.limit = InFlightLimit::new(self.limits.slow_after);
         }
         if has_turned && !row.is_active() {
             // Its waiting webhooks are to be given up.
@@ -167,27 +180,47 @@ impl Dispatcher {
         let mut wants_permit = false;
         let tenant_max =
             if self.permits.is_quiescing() { 0 } else { self.limits.tenant_in_flight_max };
-        for id in self.in_turn() {
-            let room = tenant_max.saturating_sub(self.running + self.reserved());
-            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.is_due(now)) else {
-                continue;
-            };
+        let due = self.in_turn(now);
+        let mut free = tenant_max.saturating_sub(self.running + self.reserved());
+        let mut allowance = if due.is_empty() { 0 } else { self.permits.allowance() };
+        let competing = due.iter().filter_map(|id| self.lanes.get(id));
+        let competing = competing.filter(|lane| lane.row.is_active() && lane.room(now) > 0);
+        let (mut count, mut held) =
+            competing.fold((0, 0), |(count, held), lane| (count + 1, held + lane.running));
+        for id in due {
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if !lane.row.is_active() {
                 lane.has_request = true;
                 work.push(OwnWork::GiveUp { subscription: id });
                 continue;
             }
-            let wanted = lane.room(now).min(room).min(CLAIM_MAX);
+            let room = lane.room(now).min(CLAIM_MAX);
+            if room == 0 {
+                continue;
+            }
+            // With as many in flight this one and the later ones, which have more, were equal.
+            let level = (held + free.min(allowance.max(1))).div_ceil(count);
+            let wanted =
+                room.min(level.saturating_sub(lane.running)).min(share(lane.running, free));
+            (count, held) = (count - 1, held - lane.running);
             if wanted == 0 {
                 continue;
             }
             let mut reserved: Vec<DeliveryPermit> = self.granted.take().into_iter().collect();
-            reserved.extend(self.permits.try_acquire(wanted - reserved.len()));
+            // What the node leaves to the tenant is shared as well (`DISPATCH-5`).
+            let more = share(lane.running + reserved.len(), allowance).min(wanted - reserved.len());
+            let taken = self.permits.try_acquire(more);
+            allowance = allowance.saturating_sub(taken.len());
+            reserved.extend(taken);
             if reserved.is_empty() {
-                wants_permit = !self.awaits_permit;
-                self.awaits_permit = true;
-                break;
+                // One with attempts in flight may be at its share; it goes on when they end.
+                if lane.running == 0 || allowance == 0 {
+                    wants_permit |= !self.awaits_permit;
+                    self.awaits_permit = true;
+                }
+                continue;
             }
+            free -= reserved.len();
             work.push(OwnWork::Claim { subscription: id, limit: reserved.len() });
             (lane.has_request, lane.reserved) = (true, reserved);
             self.served_last = Some(id);
@@ -197,11 +230,13 @@ impl Dispatcher {
         (work, wants_permit)
     }
 
-    /// The subscriptions, beginning after the one served last (`DISPATCH-4`).
-    fn in_turn(&self) -> Vec<SubscriptionId> {
-        let is_behind = |id: &&SubscriptionId| self.served_last.is_some_and(|last| **id > last);
-        let behind = self.lanes.keys().filter(is_behind);
-        behind.chain(self.lanes.keys().filter(|id| !is_behind(id))).copied().collect()
+    /// The subscriptions with something due, in the order of `DISPATCH-4`.
+    fn in_turn(&self, now: Now) -> Vec<SubscriptionId> {
+        let is_behind = |id: &SubscriptionId| self.served_last.is_some_and(|last| *id > last);
+        let due = self.lanes.iter().filter(|(_, lane)| lane.is_due(now));
+        let mut due: Vec<_> = due.map(|(id, lane)| (lane.running, !is_behind(id), *id)).collect();
+        due.sort_unstable();
+        due.into_iter().map(|(.., id)| id).collect()
     }
 
     fn reserved(&self) -> usize {
@@ -294,9 +329,18 @@ impl Dispatcher {
     }
 
     /// The actor of an attempt has ended.
-    pub(crate) fn ended(&mut self, id: SubscriptionId) {
+    pub(crate) fn ended(
+        &mut self,
+        id: SubscriptionId,
+        measured: Option<MeasuredAttempt>,
+        now: Now,
+    ) {
         self.running = self.running.saturating_sub(1);
         if let Some(lane) = self.lanes.get_mut(&id) {
+            if let Some(attempt) = measured {
+                let max_in_flight = lane.row.max_in_flight as usize;
+                lane.limit.note(attempt, lane.running, max_in_flight, now.monotonic);
+            }
             lane.running = lane.running.saturating_sub(1);
         }
     }
@@ -357,8 +401,8 @@ impl Lane {
         if self.held_until(now).is_some() {
             return 0;
         }
-        let may_run = (self.row.max_in_flight as usize).min(self.breaker.room(now.monotonic));
-        may_run.saturating_sub(self.running)
+        let may_run = (self.row.max_in_flight as usize).min(self.limit.get());
+        may_run.min(self.breaker.room(now.monotonic)).saturating_sub(self.running)
     }
 }
 

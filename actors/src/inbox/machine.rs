@@ -19,7 +19,8 @@ use super::batch::{Finished, InboxBatch};
 use super::dispatch::{Dispatched, Dispatcher, Now};
 use super::request::{OwnWork, Request};
 use super::signals::Attachment;
-use crate::delivery::DeliveryPermit;
+use crate::delivery::in_flight_limit::MeasuredAttempt;
+use crate::delivery::permits::DeliveryPermit;
 use crate::error::BrokerError;
 use crate::options::BrokerOptions;
 use std::collections::{HashSet, VecDeque};
@@ -168,9 +169,13 @@ impl InboxMachine {
         self.proceed()
     }
 
-    /// An attempt to a subscription is over.
-    pub(crate) fn attempt_ended(&mut self, subscription: SubscriptionId) -> Vec<InboxEffect> {
-        self.dispatcher.ended(subscription);
+    /// An attempt to a subscription is over; `measured` if it has been sent.
+    pub(crate) fn attempt_ended(
+        &mut self,
+        subscription: SubscriptionId,
+        measured: Option<MeasuredAttempt>,
+    ) -> Vec<InboxEffect> {
+        self.dispatcher.ended(subscription, measured, self.now());
         self.proceed()
     }
 

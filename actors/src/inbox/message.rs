@@ -2,7 +2,7 @@
 
 use super::batch::{Finished, InboxBatch};
 use super::request::Request;
-use crate::delivery::DeliveryPermit;
+use crate::delivery::permits::DeliveryPermit;
 use triggers_protocol::SubscriptionId;
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::Applied;

@@ -9,13 +9,13 @@ use super::batch::InboxBatch;
 use super::dispatch::Dispatcher;
 use super::machine::{BatchLimits, InboxEffect, InboxMachine};
 use super::request::{OwnWork, PendingOperation, Request};
-use crate::delivery::DeliveryPermits;
+use crate::delivery::permits::DeliveryPermits;
 use crate::error::BrokerError;
 use crate::options::BrokerOptions;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use triggers_protocol::{Environment, EventId, EventStatus, Timestamp};
+use triggers_protocol::{Environment, EventId, EventStatus, TenantId, Timestamp};
 use triggers_store::kv::{BoxFuture, Fault, StoreError, Transaction};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{Activity, Applied, Batch, OperationLimits};
@@ -121,10 +121,10 @@ fn machine() -> InboxMachine {
 }
 
 fn machine_with(limits: BatchLimits) -> InboxMachine {
-    let dispatcher = Dispatcher::new(
-        BrokerOptions::default().delivery.dispatch_limits(),
-        DeliveryPermits::new(10, usize::MAX),
-    );
+    let tenant = TenantId::parse("acme").unwrap();
+    let permits = DeliveryPermits::new(10, usize::MAX).of(tenant, Arc::default());
+    let limits_of_webhooks = BrokerOptions::default().delivery.dispatch_limits();
+    let dispatcher = Dispatcher::new(limits_of_webhooks, permits);
     InboxMachine::new(Environment::system(), limits, dispatcher)
 }
 

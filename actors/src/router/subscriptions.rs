@@ -111,7 +111,7 @@ impl Router {
             count_rejection("pings");
             return Err(BrokerError::TenantBusy);
         };
-        let permit = timeout_at(deadline, self.0.delivery.permits.acquire()).await;
+        let permit = timeout_at(deadline, self.0.delivery.permits.acquire(tenant)).await;
         let Ok(Some(_permit)) = permit else { return Err(BrokerError::NodeBusy) };
         let environment = self.0.store.environment();
         let (at, began) = (environment.now(), environment.monotonic());

@@ -55,6 +55,11 @@ impl Receivers {
         self.0.lock().unwrap().get(url).map(|endpoint| endpoint.seen.clone()).unwrap_or_default()
     }
 
+    /// Number of webhooks at a URL.
+    pub fn in_flight(&self, url: &str) -> usize {
+        self.0.lock().unwrap().get(url).map_or(0, |endpoint| endpoint.in_flight)
+    }
+
     /// Maximum number of webhooks at a URL at the same time.
     pub fn in_flight_max(&self, url: &str) -> usize {
         self.0.lock().unwrap().get(url).map_or(0, |endpoint| endpoint.in_flight_max)

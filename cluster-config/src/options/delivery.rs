@@ -34,6 +34,9 @@ section! {
         read_timeout_ms: u64 = 15_000, Bounds::Range(100, 120_000);
         /// Time for a complete attempt; after it the attempt has failed.
         attempt_timeout_ms: u64 = 15_000, Bounds::Range(100, 120_000);
+        /// An attempt that takes longer is slow: its endpoint gets fewer attempts at once, but at
+        /// least 8 while they succeed.
+        slow_after_ms: u64 = 5_000, Bounds::Range(10, 120_000);
         /// Bytes of a response body that are read; its content is ignored.
         response_bytes_max: usize = 65_536, Bounds::Range(1_024, 16 << 20);
         /// Reject targets that do not use https.
@@ -67,6 +70,7 @@ impl DeliveryOptions {
             connect_timeout_ms: 500,
             read_timeout_ms: 1_000,
             attempt_timeout_ms: 1_500,
+            slow_after_ms: 500,
             response_bytes_max: 1_024,
             subscriptions_max: 4,
             disable_after_seconds: 60,

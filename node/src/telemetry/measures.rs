@@ -51,6 +51,8 @@ const GAUGES: &[(&str, &str)] = &[
     ("triggers_build_info", "Always 1; the version is a label"),
     ("triggers_http_connections", "Open connections"),
     ("triggers_inboxes_open", "Inboxes in memory"),
+    ("triggers_webhooks_in_flight", "Places for webhooks in flight that are taken"),
+    ("triggers_webhook_endpoints_slow", "Subscriptions whose endpoint is slow"),
     ("triggers_store_log_segments", "Segments of the log"),
     ("triggers_store_log_segments_sealed", "Segments of the log waiting to be flushed"),
     ("triggers_cluster_nodes", "Nodes with a row in the store"),

@@ -2,13 +2,15 @@
 //! stops while something is due.
 
 use super::*;
+use crate::delivery::permits::DeliveryPermits;
 use proptest::prelude::*;
-use triggers_protocol::{Event, EventId, EventType, event::EventState};
+use triggers_protocol::{Event, EventId, EventType, TenantId, event::EventState};
 use triggers_store::tables::rows::DisabledReason;
 
 const PERMITS: usize = 5;
 const LIMITS: DispatchLimits = DispatchLimits {
     tenant_in_flight_max: 4,
+    slow_after: Duration::from_secs(5),
     breaker: BreakerLimits {
         failures_max: 2,
         pause_min: Duration::from_secs(1),
@@ -57,8 +59,18 @@ fn now(seconds: u64) -> Now {
     }
 }
 
+fn of(permits: &DeliveryPermits, tenant: &str) -> TenantPermits {
+    permits.of(TenantId::parse(tenant).unwrap(), Arc::default())
+}
+
+/// Number of free permits: other tenants take one each.
+fn free(permits: &DeliveryPermits) -> usize {
+    let others = (0..).map(|number| of(permits, &format!("other-{number}")).try_acquire(1));
+    others.take_while(|permits| !permits.is_empty()).collect::<Vec<_>>().len()
+}
+
 fn dispatcher(lanes: Vec<SubscriptionRow>, permits: &DeliveryPermits) -> Dispatcher {
-    let mut dispatcher = Dispatcher::new(LIMITS, permits.clone());
+    let mut dispatcher = Dispatcher::new(LIMITS, of(permits, "acme"));
     dispatcher.load(lanes.into_iter().map(|row| (row, None)).collect());
     dispatcher
 }
@@ -84,7 +96,7 @@ fn nothing_is_claimed_before_it_is_due_nor_twice_at_once() {
     let dispatched = dispatcher.claimed(id(1), claimed(1), None, now(30).wall).unwrap();
     dispatcher.answered(id(1));
     assert_eq!(dispatched.attempts.len(), 1);
-    dispatcher.ended(id(1));
+    dispatcher.ended(id(1), None, now(6));
     assert!(!dispatcher.is_busy() && dispatcher.next(now(6)).is_none());
 }
 
@@ -93,16 +105,16 @@ fn what_fails_to_be_claimed_is_claimed_again() {
     let permits = DeliveryPermits::new(PERMITS, usize::MAX);
     let mut dispatcher = dispatcher(vec![row(1, 9)], &permits);
     dispatcher.added(&[(id(1), AT_ONCE)].into());
-    assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 4)], "DISPATCH-2: the tenant's places");
+    assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 3)], "DISPATCH-5: all but the last");
     dispatcher.answered(id(1));
-    assert_eq!(permits.try_acquire(PERMITS).len(), PERMITS, "the permits are back");
-    assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 4)]);
+    assert_eq!(free(&permits), PERMITS, "the permits are back");
+    assert_eq!(claims(&dispatcher.plan(now(1)).0), [(id(1), 3)]);
 }
 
 #[test]
 fn without_permits_it_asks_for_one_once() {
     let permits = DeliveryPermits::new(1, usize::MAX);
-    let held = permits.try_acquire(1);
+    let held = of(&permits, "other").try_acquire(1);
     let mut dispatcher = dispatcher(vec![row(1, 9), row(2, 9)], &permits);
     dispatcher.added(&[(id(1), AT_ONCE), (id(2), AT_ONCE)].into());
     let (work, wants_permit) = dispatcher.plan(now(1));
@@ -114,13 +126,71 @@ fn without_permits_it_asks_for_one_once() {
         Some(AT_ONCE),
         "whoever closes the inbox has to look at once"
     );
-    dispatcher.granted(held.into_iter().next());
+    drop(held);
+    dispatcher.granted(of(&permits, "acme").try_acquire(1).pop());
     let (work, wants_permit) = dispatcher.plan(now(1));
     assert_eq!(
         (claims(&work), wants_permit),
         (vec![(id(1), 1)], true),
         "the second one waits for the next"
     );
+}
+
+#[test]
+fn a_subscription_with_nothing_in_flight_comes_first_and_finds_a_place() {
+    let permits = DeliveryPermits::new(100, usize::MAX);
+    let limits = DispatchLimits { tenant_in_flight_max: 16, ..LIMITS };
+    let mut dispatcher = Dispatcher::new(limits, of(&permits, "acme"));
+    dispatcher.load([1, 2, 3].map(|number| (row(number, 1_000), None)).into());
+    let claim = |dispatcher: &mut Dispatcher| {
+        let claims = claims(&dispatcher.plan(now(1)).0);
+        let mut held = Vec::new();
+        for (id, limit) in &claims {
+            let begun = dispatcher.claimed(*id, claimed(*limit), Some(AT_ONCE), now(30).wall);
+            held.extend(begun.into_iter().flat_map(|begun| begun.attempts));
+            dispatcher.answered(*id);
+        }
+        (claims, held)
+    };
+    dispatcher.added(&[(id(1), AT_ONCE)].into());
+    let (claims, held) = claim(&mut dispatcher);
+    assert_eq!(claims, [(id(1), 14)]);
+    assert!(claim(&mut dispatcher).0.is_empty(), "DISPATCH-5");
+    dispatcher.added(&[(id(2), AT_ONCE)].into());
+    let (claims, _other) = claim(&mut dispatcher);
+    assert_eq!(claims, [(id(2), 1)], "DISPATCH-5: it finds a place");
+    dispatcher.added(&[(id(3), AT_ONCE)].into());
+    assert_eq!(claim(&mut dispatcher).0, [(id(3), 1)], "DISPATCH-5: even the last one");
+    drop(held);
+    dispatcher.ended(id(1), None, now(1));
+    dispatcher.ended(id(3), None, now(1));
+    let (claims, _) = claim(&mut dispatcher);
+    assert_eq!(claims.first(), Some(&(id(3), 1)), "DISPATCH-4: the fewest first");
+}
+
+#[test]
+fn a_slow_endpoint_gets_fewer_places() {
+    let permits = DeliveryPermits::new(100, usize::MAX);
+    let limits = DispatchLimits { tenant_in_flight_max: 100, ..LIMITS };
+    let mut dispatcher = Dispatcher::new(limits, of(&permits, "acme"));
+    dispatcher.load(vec![(row(1, 1_000), None)]);
+    let mut round = |at: u64, took: u64| {
+        dispatcher.added(&[(id(1), AT_ONCE)].into());
+        let (began, took) = (now(at).monotonic, Duration::from_secs(took));
+        let count = claims(&dispatcher.plan(now(at)).0).first().map_or(0, |claim| claim.1);
+        drop(dispatcher.claimed(id(1), claimed(count), None, now(at + 30).wall));
+        dispatcher.answered(id(1));
+        for _ in 0..count {
+            let health = EndpointHealth::Good;
+            let measured = Some(MeasuredAttempt { began, took, health });
+            dispatcher.ended(id(1), measured, now(at + 14));
+        }
+        count
+    };
+    let counts: Vec<_> = (0..6).map(|number| round(number * 20, 14)).collect();
+    assert_eq!(counts, [16, 8, 8, 8, 8, 8]);
+    let counts: Vec<_> = (6..40).map(|number| round(number * 20, 0)).collect();
+    assert!(counts.is_sorted() && counts.last() > Some(&20), "it recovers: {counts:?}");
 }
 
 #[test]
@@ -211,7 +281,7 @@ proptest! {
                     waiting[usize::from(lane)] += usize::from(!good);
                     let row = Some(Box::new(rows[usize::from(lane)].clone()));
                     dispatcher.completed(id(lane), due, row, health, now(seconds));
-                    dispatcher.ended(id(lane));
+                    dispatcher.ended(id(lane), None, now(seconds));
                 }
                 Step::Later(by) => seconds += by,
             }
@@ -227,8 +297,14 @@ proptest! {
             let all: usize = (0..3).map(of).sum();
             prop_assert!(all <= LIMITS.tenant_in_flight_max, "DISPATCH-2");
             prop_assert!((0..3).all(|lane| of(lane) <= usize::from(lane) + 1), "DISPATCH-2");
-            let free = permits.try_acquire(PERMITS).len();
+            let free = free(&permits);
             prop_assert_eq!(free + all, PERMITS, "DISPATCH-1");
+            let free = free.min(LIMITS.tenant_in_flight_max - all);
+            for lane in dispatcher.lanes.values().filter(|lane| lane.is_due(now(seconds))) {
+                let may_go = lane.room(now(seconds)) > 0 && share(lane.running, free) > 0;
+                prop_assert!(!may_go, "DISPATCH-5: it could have been claimed");
+                prop_assert!(lane.room(now(seconds)) == 0 || lane.running > 0 || free == 0);
+            }
             let is_under_way = !running.is_empty() || !asked.is_empty();
             let waits = waiting.iter().any(|count| *count > 0);
             let has_next = dispatcher.next(now(seconds)).is_some();

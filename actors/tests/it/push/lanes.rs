@@ -6,7 +6,7 @@ use crate::receivers::Behaviour;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_actors::BrokerOptions;
-use triggers_protocol::EventStatus;
+use triggers_protocol::{EventStatus, TenantId};
 use triggers_store::tables::operations::CreateSubscription;
 
 #[tokio::test(start_paused = true)]
@@ -62,18 +62,103 @@ async fn an_endpoint_that_hangs_does_not_delay_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_that_waits_gets_the_next_permit() {
+async fn a_tenant_with_nothing_in_flight_gets_the_last_place() {
     let mut options = BrokerOptions::default();
     options.delivery.in_flight_max = 4;
+    options.delivery.tenant_in_flight_max = 4;
     let bench = Bench::with(42, options).await;
     bench.receivers.set(URL, Behaviour::Hang);
     bench.subscribe(URL, &[0; 20]).await;
     bench.append(100).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(bench.receivers.in_flight_max(URL), 4, "all permits are taken");
+    assert_eq!(bench.receivers.in_flight_max(URL), 2, "one is left to its tenant, one to others");
     let waited = delivered_elsewhere(&bench, 1).await;
-    // The first permits are released when the first webhooks time out.
-    assert!(waited < Duration::from_secs(16), "DELIVERY-A-2: {waited:?}");
+    assert!(waited < Duration::from_secs(1), "DELIVERY-A-2: {waited:?}");
+}
+
+/// Subscriptions of a tenant to endpoints that answer after `wait`; they have many webhooks due.
+async fn hog(bench: &Bench, tenant: &TenantId, count: usize, wait: Duration) {
+    for number in 0..count {
+        let url = format!("https://hog-{number}.example/{tenant}");
+        bench.receivers.set(&url, Behaviour::AnswerAfter(wait, 200));
+        let mut row = subscription(&bench.store, &url, &[]);
+        row.max_in_flight = 1_000;
+        let create = CreateSubscription { row, by: super::by() };
+        bench.router().execute(tenant, create, in_seconds(5)).await.unwrap().unwrap();
+    }
+    for _ in 0..5 {
+        let events = append(vec![event("{}", None); 400]);
+        bench.router().append(tenant, events, in_seconds(30)).await.unwrap();
+    }
+}
+
+/// An endpoint that had many webhooks in flight and hangs now; the number of those that hang.
+async fn dead_endpoint(bench: &Bench, tenant: &TenantId) -> (String, usize) {
+    hog(bench, tenant, 1, Duration::from_millis(20)).await;
+    let url = format!("https://hog-0.example/{tenant}");
+    while bench.receivers.seen(&url).len() < 2_000 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.receivers.set(&url, Behaviour::Hang);
+    let events = append(vec![event("{}", None); 500]);
+    bench.router().append(tenant, events, in_seconds(30)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let hanging = bench.receivers.in_flight(&url);
+    assert!((150..=224).contains(&hanging), "{hanging} of 256");
+    (url, hanging)
+}
+
+/// Waits until an endpoint has got its webhooks: before an attempt that hangs, for 15 s, has ended.
+async fn gets(bench: &Bench, url: &str, count: usize) {
+    let began = Instant::now();
+    while bench.receivers.seen(url).len() < count {
+        assert!(began.elapsed() < Duration::from_secs(3), "DISPATCH-5, DELIVERY-A-2");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_endpoint_leaves_places_to_the_others_of_its_tenant() {
+    let bench = Bench::start(45).await;
+    let (url, hanging) = dead_endpoint(&bench, &bench.tenant).await;
+    bench.subscribe(OTHER_URL, &[]).await;
+    bench.append(20).await;
+    gets(&bench, OTHER_URL, 20).await;
+    assert_eq!(bench.receivers.in_flight(&url), hanging, "no attempt has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_tenants_with_dead_endpoints_leave_places_to_a_fifth_and_to_their_own() {
+    let bench = Bench::start(46).await;
+    let hogs: Vec<_> = (0..4).map(|number| tenant(&format!("hog-{number}"))).collect();
+    for hog in &hogs {
+        dead_endpoint(&bench, hog).await;
+    }
+    bench.subscribe(OTHER_URL, &[]).await;
+    bench.append(20).await;
+    gets(&bench, OTHER_URL, 20).await;
+    let row = subscription(&bench.store, URL, &[]);
+    let create = CreateSubscription { row, by: super::by() };
+    bench.router().execute(&hogs[3], create, in_seconds(5)).await.unwrap().unwrap();
+    let events = append(vec![event("{}", None); 20]);
+    bench.router().append(&hogs[3], events, in_seconds(5)).await.unwrap();
+    gets(&bench, URL, 20).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_answers_after_14_seconds_keeps_few_places() {
+    let bench = Bench::start(47).await;
+    hog(&bench, &bench.tenant, 1, Duration::from_secs(14)).await;
+    let url = format!("https://hog-0.example/{}", bench.tenant);
+    while bench.receivers.seen(&url).len() < 60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(bench.receivers.in_flight(&url) <= 16, "LIMIT-1");
+    }
+    assert_eq!(bench.receivers.in_flight(&url), 8);
+    bench.receivers.set(&url, Behaviour::AnswerAfter(Duration::from_millis(20), 200));
+    let back = Instant::now();
+    bench.reaches(EventStatus::Delivered, 2_000).await;
+    assert!(back.elapsed() < Duration::from_secs(60), "LIMIT-2: {:?}", back.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
