@@ -17,6 +17,7 @@
 //! | `ANSWER-MOVE` | if all faults are planned stops, no request fails |
 //! | `ANSWER-PUSHED` | webhooks are sent as often as the policy says, none is forgotten |
 //! | `ANSWER-BLAME` | what a node lacks is not held against an endpoint |
+//! | `ANSWER-PROMPT` | a healthy receiver gets its events soon, whatever the other one does |
 //! | `ANSWER-SUBSCRIBED` | every request for a subscription that was answered 201 made one |
 //!
 //! An answer that is unknown (`CallRecord::is_unknown`) breaks no rule.
@@ -55,6 +56,7 @@ pub fn check(plan: &Plan, history: &History, checked_tenants: &BTreeSet<usize>) 
             checks.kept(*tenant);
             checks.counts(*tenant);
             checks.pushed(*tenant);
+            checks.prompt(*tenant);
             checks.subscribed(*tenant);
         }
     }

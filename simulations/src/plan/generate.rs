@@ -26,7 +26,7 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
     let mut faults = faults(&scenario, &mut Stream::new(seed, 202));
     faults.extend(node_limits(&scenario, &mut Stream::new(seed, 210)));
     faults.sort_by_key(|fault| fault.at_ms);
-    Ok(Plan {
+    let mut plan = Plan {
         scenario: name.to_owned(),
         seed,
         nodes: scenario.nodes,
@@ -41,7 +41,38 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
         skew_ms: (0..scenario.nodes).map(|_| skew_ms(&scenario, &mut clocks)).collect(),
         faults,
         operations: operations(&scenario, &mut Stream::new(seed, 201), &mut Stream::new(seed, 204)),
-    })
+    };
+    add_hog(&mut plan, &scenario, &mut Stream::new(seed, 217));
+    Ok(plan)
+}
+
+/// Adds a silent receiver, and events that would take all places for webhooks if it could.
+fn add_hog(plan: &mut Plan, scenario: &Scenario, stream: &mut Stream) {
+    if !stream.hit(scenario.hog_per_mille) {
+        return;
+    }
+    let tenant = scenario.tenants - 1 - index_below(stream, scenario.subscribed_tenants.max(1));
+    let begin_ms = between(stream, 1_500, scenario.run_ms.saturating_sub(2_500));
+    let kind = FaultKind::Receiver { tenant, behaviour: Behaviour::Silent, for_ms: 1_500 };
+    plan.faults.push(Fault { at_ms: begin_ms, kind });
+    plan.faults.sort_by_key(|fault| fault.at_ms);
+    for (number, after_ms) in (scenario.operations..).zip([0, 350, 400, 450, 500, 550]) {
+        let kind = match after_ms {
+            0 => OperationKind::SendBatch { count: 4 },
+            _ => OperationKind::Send { has_key: false, bytes: 50 },
+        };
+        plan.operations.push(Operation {
+            at_ms: begin_ms + after_ms,
+            number,
+            tenant,
+            node: index_below(stream, scenario.nodes),
+            pick: stream.next(),
+            disconnects_after_ms: None,
+            is_doubled: false,
+            kind,
+        });
+    }
+    plan.operations.sort_by_key(|operation| operation.at_ms);
 }
 
 /// Draws one of the names by its weight; none if all weights are 0.

@@ -57,6 +57,10 @@ pub struct Scenario {
     /// Upper bound on the number of times at which a node lacks descriptors.
     #[serde(default)]
     pub node_limits_max: u64,
+    /// Share of the plans, per mille, in which a tenant's first receiver is silent while the tenant
+    /// sends more than may be in flight at once.
+    #[serde(default)]
+    pub hog_per_mille: u32,
     pub faults_min: u64,
     pub faults_max: u64,
     /// Relative frequency of each kind of fault.

@@ -1,21 +1,79 @@
-//! What webhook receivers saw: rules `ANSWER-PUSHED` and `ANSWER-BLAME`.
+//! What webhook receivers saw: rules `ANSWER-PUSHED`, `ANSWER-BLAME` and `ANSWER-PROMPT`.
 //!
-//! An event is delivered only after each of its receivers has accepted it or used up its attempts,
-//! or after a consumer acknowledged it. It is sent no more often than attempts were begun, and no
-//! more often than the retry policy says. A fault of a node is never counted against an endpoint.
+//! A healthy receiver gets an event soon after it was accepted, even while webhooks to the tenant's
+//! other receiver take places for as long as they may. An event is delivered only after each of its
+//! receivers has accepted it or used up its attempts, or after a consumer acknowledged it. It is
+//! sent no more often than attempts were begun, and no more often than the retry policy says. A
+//! fault of a node is never counted against an endpoint.
 
-use super::AnswerChecks;
+use super::{AcceptedEvent, AnswerChecks};
 use crate::plan::FaultKind;
 use crate::workload::history::{CallRecord, ClientCall, Received};
 use crate::workload::receivers::RECEIVERS_PER_TENANT;
 use crate::workload::setup::RETRY_DELAYS_SECONDS;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use triggers_node::webhook::UNSENT;
 
 /// Upper bound on the attempts to send one event to one receiver.
 const ATTEMPTS_MAX: usize = RETRY_DELAYS_SECONDS.len() + 1;
 
+/// Bound on the time from the answer to a sender until a healthy receiver has the event. A silent
+/// receiver keeps a place for longer.
+const PROMPT: Duration = Duration::from_millis(500);
+/// Events of a tenant that may be on their way to a healthy receiver at once, for it to be soon.
+const WAITING_MAX: usize = 2;
+/// Time after the begin of a fault until nodes, store and network work as before.
+const RECOVERED: Duration = Duration::from_secs(6);
+
 impl AnswerChecks<'_> {
+    pub(super) fn prompt(&self, tenant: usize) {
+        let is_disturbed = |begin: Duration, end: Duration| {
+            self.plan.faults.iter().any(|fault| {
+                let at = Duration::from_millis(fault.at_ms);
+                let is_elsewhere = !matches!(fault.kind, FaultKind::Receiver { .. });
+                is_elsewhere && at <= end && at + RECOVERED >= begin
+            })
+        };
+        let is_subscribe = |call: &ClientCall| matches!(call, ClientCall::Subscribe { .. });
+        let subscribed = self.of(tenant).filter(|record| is_subscribe(&record.call));
+        let subscribed = subscribed.filter(|record| record.is_done()).map(|record| record.end);
+        let subscribed_at = subscribed.max().unwrap_or(Duration::MAX);
+        // A subscription whose creation had an unknown outcome may exist twice.
+        let is_list = |record: &&CallRecord| record.call == ClientCall::ListSubscriptions;
+        let listed = self
+            .of(tenant)
+            .filter(is_list)
+            .filter_map(|list| list.body["subscriptions"].as_array().map(Vec::len));
+        if listed.last() != Some(RECEIVERS_PER_TENANT) {
+            return;
+        }
+        let has_all = |id: &str, by: Duration| {
+            // Faults change the first receiver alone.
+            (1..RECEIVERS_PER_TENANT)
+                .all(|receiver| self.received(id, receiver).any(|it| it.at <= by))
+        };
+        let accepted = self.accepted(tenant);
+        for event in &accepted {
+            let (begin, due) = (event.record.begin, event.record.end + PROMPT);
+            let is_ended = self.of(tenant).any(|other| other.begin < due && ends(other, event.id));
+            let is_late = due > Duration::from_millis(self.plan.run_ms);
+            if begin < subscribed_at || is_ended || is_late || is_disturbed(begin, due) {
+                continue;
+            }
+            // A backlog takes its time: each webhook is a few commits.
+            let waits = |other: &&AcceptedEvent<'_>| {
+                let CallRecord { begin: sent, end: answered, .. } = *other.record;
+                let is_near = sent < event.record.end && answered + PROMPT >= begin;
+                is_near && !has_all(other.id, begin)
+            };
+            if accepted.iter().filter(waits).count() <= WAITING_MAX && !has_all(event.id, due) {
+                let why = "a healthy receiver did not get it in time";
+                self.report("ANSWER-PROMPT", format!("{why}\n    {}", event.record));
+            }
+        }
+    }
+
     pub(super) fn pushed(&self, tenant: usize) {
         if !self.plan.is_subscribed(tenant) || self.may_expire {
             return;
@@ -102,6 +160,12 @@ impl AnswerChecks<'_> {
         let is_it = move |received: &&Received| received.receiver == receiver && received.id == id;
         self.history.received.iter().filter(is_it)
     }
+}
+
+/// Whether the request ends the webhooks of an event, or begins them anew.
+fn ends(record: &CallRecord, id: &str) -> bool {
+    let deletes = matches!(&record.call, ClientCall::Delete { id: other } if other == id);
+    deletes || acknowledges_or_replays(record, id)
 }
 
 fn replays(record: &CallRecord, id: &str) -> bool {
