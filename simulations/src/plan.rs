@@ -185,6 +185,8 @@ pub enum OperationKind {
     Replay {},
     /// Replays all failed events.
     ReplayFailed {},
+    /// Recovers all that a subscription has missed; twice, to see that it gets nothing again.
+    Recover {},
     /// Reads one event.
     Read {},
     /// Reads all pages of the events with one status.

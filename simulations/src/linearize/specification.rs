@@ -16,6 +16,8 @@ pub enum Action {
     Replay,
     /// Make the event wait again if it has failed.
     ReplayFailed,
+    /// Make the event wait again if a subscription has missed it.
+    Recover,
     /// Give the event back after a failed attempt.
     Nack,
     Lease,
@@ -89,12 +91,13 @@ pub fn step(state: EventState, action: Action, seen: Seen) -> impl Iterator<Item
         (_, Absent | Deleted) => [None, None],
         (Action::Acknowledge, Waiting | Delivered | Failed) => [Some(Delivered), None],
         (Action::Delete, Waiting | Delivered | Failed) => [Some(Deleted), None],
-        (Action::Replay, Delivered | Failed) | (Action::ReplayFailed, Failed) => {
+        (Action::Replay | Action::Recover, Delivered | Failed) | (Action::ReplayFailed, Failed) => {
             [Some(Waiting), None]
         }
         (Action::Nack, Waiting) => [Some(Waiting), Some(Failed)],
         (Action::Lease | Action::Extend, Waiting) => [Some(Waiting), None],
-        (Action::Replay, Waiting) | (Action::ReplayFailed, Waiting | Delivered) => [None, None],
+        (Action::Replay | Action::Recover, Waiting)
+        | (Action::ReplayFailed, Waiting | Delivered) => [None, None],
         (Action::Nack | Action::Lease | Action::Extend, Delivered | Failed) => [None, None],
         // The answer to a successful read is a status.
         (Action::Read, Waiting | Delivered | Failed) => [None, None],
@@ -103,6 +106,7 @@ pub fn step(state: EventState, action: Action, seen: Seen) -> impl Iterator<Item
         (_, Seen::Unknown) => true,
         // The request is about all failed events, so it also succeeds when this one has not failed.
         (Action::ReplayFailed, seen) => seen == Seen::Done && state != Failed,
+        (Action::Recover, seen) => seen == Seen::Done,
         (_, Seen::Done) | (Action::Append | Action::Lease, _) => false,
         (_, Seen::NotFound) => state == Absent,
         (_, Seen::Gone) => state == Deleted,

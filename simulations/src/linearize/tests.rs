@@ -1,7 +1,9 @@
 //! Tests with histories written by hand, with histories generated from the specification, and
 //! against a search without shortcuts.
 
-use super::Action::{Acknowledge, Append, Delete, Extend, Lease, Nack, Read, Replay, ReplayFailed};
+use super::Action::{
+    Acknowledge, Append, Delete, Extend, Lease, Nack, Read, Recover, Replay, ReplayFailed,
+};
 use super::EventState::{Absent, Delivered, Failed, Waiting};
 use super::Seen::{Conflict, Done, Gone, NotFound, Status, Unknown};
 use super::*;
@@ -9,8 +11,8 @@ use proptest::prelude::*;
 
 type Row = (u64, u64, Action, Seen);
 
-const ACTIONS: [Action; 9] =
-    [Append, Acknowledge, Delete, Replay, Nack, Read, Lease, Extend, ReplayFailed];
+const ACTIONS: [Action; 10] =
+    [Append, Acknowledge, Delete, Replay, Nack, Read, Lease, Extend, ReplayFailed, Recover];
 const SEEN: [Seen; 8] =
     [Done, Conflict, Gone, NotFound, Status(Waiting), Status(Delivered), Status(Failed), Unknown];
 const NEVER: Spontaneous = Spontaneous { may_deliver: false, may_fail: false, may_expire: false };

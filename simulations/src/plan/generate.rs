@@ -13,6 +13,10 @@ use triggers_store::kv::simulated::Stream;
 const BEGIN_MS: u64 = 400;
 /// Share of the operations that two clients send at the same time.
 const DOUBLED_PER_MILLE: u32 = 100;
+/// Share of the plans with recoveries of subscriptions.
+const RECOVERIES_PER_MILLE: u32 = 300;
+/// Maximum recoveries of one plan.
+const RECOVERIES_MAX: u64 = 4;
 /// The behaviours that the fault `receiver` draws from.
 const BEHAVIOURS: [Behaviour; 5] = {
     use Behaviour::{Aborting, Failing, Flapping, Silent, Slow};
@@ -26,6 +30,10 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
     let mut faults = faults(&scenario, &mut Stream::new(seed, 202));
     faults.extend(node_limits(&scenario, &mut Stream::new(seed, 210)));
     faults.sort_by_key(|fault| fault.at_ms);
+    let (drawn, doubles) = (&mut Stream::new(seed, 201), &mut Stream::new(seed, 204));
+    let mut operations = operations(&scenario, drawn, doubles);
+    operations.extend(recoveries(&scenario, &mut Stream::new(seed, 231)));
+    operations.sort_by_key(|operation| operation.at_ms);
     let mut plan = Plan {
         scenario: name.to_owned(),
         seed,
@@ -40,7 +48,7 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
         late_links_ms_max: scenario.late_links_ms_max,
         skew_ms: (0..scenario.nodes).map(|_| skew_ms(&scenario, &mut clocks)).collect(),
         faults,
-        operations: operations(&scenario, &mut Stream::new(seed, 201), &mut Stream::new(seed, 204)),
+        operations,
     };
     add_hog(&mut plan, &scenario, &mut Stream::new(seed, 217));
     Ok(plan)
@@ -210,6 +218,26 @@ fn operations(scenario: &Scenario, stream: &mut Stream, doubles: &mut Stream) ->
     }
     operations.sort_by_key(|operation| operation.at_ms);
     operations
+}
+
+/// Recoveries of subscriptions, in a part of the plans.
+fn recoveries(scenario: &Scenario, stream: &mut Stream) -> Vec<Operation> {
+    let has_some = scenario.subscribed_tenants > 0 && stream.hit(RECOVERIES_PER_MILLE);
+    let count = if has_some { between(stream, 1, RECOVERIES_MAX) } else { 0 };
+    let mut recoveries = Vec::new();
+    for number in 0..count {
+        recoveries.push(Operation {
+            at_ms: between(stream, BEGIN_MS, scenario.run_ms.max(BEGIN_MS)),
+            number: scenario.operations + number,
+            tenant: scenario.tenants - 1 - index_below(stream, scenario.subscribed_tenants),
+            node: index_below(stream, scenario.nodes),
+            pick: stream.next(),
+            disconnects_after_ms: None,
+            is_doubled: stream.hit(DOUBLED_PER_MILLE),
+            kind: OperationKind::Recover {},
+        });
+    }
+    recoveries
 }
 
 fn operation(name: OperationName, stream: &mut Stream) -> OperationKind {

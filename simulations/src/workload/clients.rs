@@ -98,6 +98,7 @@ impl Clients {
         let caller = self.caller(operation.tenant, operation.node, call_time_max);
         match operation.kind {
             OperationKind::RevokeKey {} => caller.revoke_key().await,
+            OperationKind::Recover {} => caller.recover(operation.pick).await,
             OperationKind::Walk { status } => drop(caller.walk(status).await),
             _ => {
                 let Some(call) = self.choose_call(&operation) else { return };
@@ -174,7 +175,9 @@ impl Clients {
             OperationKind::ListKeys {} => ClientCall::ListKeys,
             OperationKind::Statistics {} => ClientCall::Statistics,
             // These consist of several requests.
-            OperationKind::RevokeKey {} | OperationKind::Walk { .. } => return None,
+            OperationKind::RevokeKey {}
+            | OperationKind::Walk { .. }
+            | OperationKind::Recover {} => return None,
         })
     }
 
@@ -300,6 +303,10 @@ fn route(call: &ClientCall, tenant: usize) -> (&'static str, String, Option<Valu
             post("/v1/subscriptions", json!({ "target_url": target_url }))
         }
         ClientCall::ListSubscriptions => get("/v1/subscriptions"),
+        ClientCall::Recover { id } => {
+            let body = json!({ "since": "2020-01-01T00:00:00Z" });
+            post(&format!("/v1/subscriptions/{id}/recover"), body)
+        }
     }
 }
 
@@ -358,6 +365,17 @@ impl Caller<'_> {
 
     fn second_key(self) -> Option<SecondKey> {
         self.clients.0.tenants[self.tenant].second.clone()
+    }
+
+    /// Recovers all that one of the tenant's subscriptions has missed.
+    async fn recover(self, pick: u64) {
+        let list = self.call(ClientCall::ListSubscriptions).await;
+        let rows = list.body["subscriptions"].as_array().map_or(&[][..], Vec::as_slice);
+        let at = usize::try_from(pick).unwrap_or(0).checked_rem(rows.len());
+        let Some(id) = at.and_then(|at| rows[at]["id"].as_str()) else { return };
+        for _ in 0..2 {
+            self.call(ClientCall::Recover { id: id.to_owned() }).await;
+        }
     }
 
     /// Reads all pages of a status. Returns whether it reached the last one.

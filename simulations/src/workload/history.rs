@@ -33,6 +33,7 @@ pub enum ClientCall {
     UseRevokedKey,
     Subscribe { target_url: String },
     ListSubscriptions,
+    Recover { id: String },
 }
 
 impl ClientCall {
@@ -83,10 +84,15 @@ impl CallRecord {
         self.is_done() || self.is_unknown()
     }
 
-    /// Whether the request is a replay of all failed events that may have replayed some.
-    pub fn may_replay_failed(&self) -> bool {
-        self.call == ClientCall::ReplayFailed
-            && (self.is_unknown() || (self.is_done() && self.body["replayed"] != 0))
+    /// Whether the request is a replay of all failed events, or a recovery, that may have made some
+    /// events wait again.
+    pub fn may_replay_many(&self) -> bool {
+        let count = match self.call {
+            ClientCall::ReplayFailed => "replayed",
+            ClientCall::Recover { .. } => "recovered",
+            _ => return false,
+        };
+        self.is_unknown() || (self.is_done() && self.body[count] != 0)
     }
 
     /// Whether the request was in progress at some time between `begin` and `end`.

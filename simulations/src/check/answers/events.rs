@@ -24,7 +24,7 @@ impl AnswerChecks<'_> {
             }
         }
         let replays_of_all: Vec<&CallRecord> =
-            self.of(tenant).filter(|record| record.may_replay_failed()).collect();
+            self.of(tenant).filter(|record| record.may_replay_many()).collect();
         let is_subscribed = self.plan.is_subscribed(tenant);
         let spontaneous = Spontaneous {
             may_deliver: is_subscribed,
@@ -36,8 +36,11 @@ impl AnswerChecks<'_> {
                 continue;
             }
             for record in &replays_of_all {
-                let seen = seen(record, Action::ReplayFailed);
-                history.extend(seen.map(|seen| operation(record, Action::ReplayFailed, seen)));
+                let action = match record.call {
+                    ClientCall::Recover { .. } => Action::Recover,
+                    _ => Action::ReplayFailed,
+                };
+                history.extend(seen(record, action).map(|seen| operation(record, action, seen)));
             }
             if let Err(counterexample) = linearize::check(&history, spontaneous) {
                 let lines: String =
@@ -91,8 +94,9 @@ impl AnswerChecks<'_> {
                 };
                 record.events().iter().filter_map(read).collect()
             }
-            // `linear` adds the replays of all failed events.
+            // `linear` adds the replays of all failed events and the recoveries.
             ClientCall::ReplayFailed
+            | ClientCall::Recover { .. }
             | ClientCall::Read { .. }
             | ClientCall::Page { .. }
             | ClientCall::Statistics

@@ -139,7 +139,7 @@ fn may_release(record: &CallRecord, id: &str) -> bool {
         ClientCall::Nack { id: other, .. }
         | ClientCall::Extend { id: other, .. }
         | ClientCall::Replay { id: other } => other == id,
-        ClientCall::ReplayFailed => record.may_replay_failed(),
+        ClientCall::ReplayFailed | ClientCall::Recover { .. } => record.may_replay_many(),
         _ => false,
     };
     is_about_event && record.may_have_happened()

@@ -39,6 +39,7 @@ fn expected_statuses(call: &ClientCall) -> &'static [u16] {
         ClientCall::Delete { .. } => &[204, 404, 410],
         ClientCall::Replay { .. } => &[202, 404, 409, 410],
         ClientCall::ReplayFailed => &[202],
+        ClientCall::Recover { .. } => &[202, 409],
         ClientCall::Read { .. } => &[200, 404, 410],
         // Some of these requests use the key that other clients revoke.
         ClientCall::Statistics => &[200, 401],
@@ -76,6 +77,7 @@ fn has_expected_body(record: &CallRecord) -> bool {
             events.is_some_and(|events| events.iter().all(has_status))
         }
         ClientCall::ReplayFailed => record.body["replayed"].is_u64(),
+        ClientCall::Recover { .. } => record.body["recovered"].is_u64(),
         ClientCall::Statistics => record.body["counts"].is_object(),
         ClientCall::ListKeys => record.body["keys"].is_array(),
         ClientCall::Subscribe { target_url } => {
