@@ -1,7 +1,7 @@
 //! Sends webhooks over HTTP and decides which targets may be called.
 //!
 //! ```text
-//! HttpSender ─ target: check the URL ─ request: body, signatures ─ pool of connections
+//! HttpSender ─ target: check the URL ─ request: body, signatures ─ pool of connections ─ answer
 //!   └ connector: timeout, TLS ─ TCP ─ resolver: look up the name ─ addresses: may it be called?
 //! ```
 //! Partners choose the targets, so each webhook is a request that a stranger aims from inside the
@@ -14,8 +14,8 @@
 //! - `WEBHOOK-HTTP-3`: failure reasons are shown to partners. They say nothing about this node or
 //!   its network.
 //!
-//! The sender follows no redirects, reads no proxy settings and repeats nothing. It does not judge
-//! answers: `triggers-actors` does.
+//! The sender follows no redirects and reads no proxy settings. It does not judge answers:
+//! `triggers-actors` does.
 
 use crate::certificates::FileError;
 
@@ -25,9 +25,11 @@ pub use sender::HttpSender;
 pub use target::{Target, TargetPolicy};
 
 mod addresses;
+mod answer;
 mod connector;
 mod fault;
 mod os_error;
+mod pool;
 mod request;
 mod resolver;
 mod retry_after;

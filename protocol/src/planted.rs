@@ -76,6 +76,8 @@ crate::text_form::named_enum! {
         OwnFaultCharged = "own-fault-charged",
         /// An attempt that begins drops the event's oldest one from the list, even if that runs.
         AttemptNotListed = "attempt-not-listed",
+        /// A kept connection that has ended fails the attempt that uses it.
+        KeptConnectionFails = "kept-connection-fails",
     }
 }
 

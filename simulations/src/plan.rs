@@ -119,6 +119,8 @@ pub enum FaultKind {
     NodeLimit { node: usize, for_ms: u64 },
     /// A tenant's first webhook receiver changes its behaviour.
     Receiver { tenant: usize, behaviour: Behaviour, for_ms: u64 },
+    /// A tenant's webhook receivers close kept connections when the next request is on its way.
+    HangUps { tenant: usize, for_ms: u64 },
 }
 
 /// How a webhook receiver answers.

@@ -30,13 +30,16 @@ section! {
         /// Time for which the addresses of a host name are used again; 0 looks the name up for
         /// each connection. Every use checks the addresses.
         name_cache_ms: u64 = 10_000, Bounds::Range(0, 300_000);
-        /// Time to wait for the next byte of a response, including the first.
+        /// Time to wait for the status of a response, once connected.
         read_timeout_ms: u64 = 15_000, Bounds::Range(100, 120_000);
         /// Time for a complete attempt; after it the attempt has failed.
         attempt_timeout_ms: u64 = 15_000, Bounds::Range(100, 120_000);
         /// An attempt that takes longer is slow: its endpoint gets fewer attempts at once, but at
         /// least 8 while they succeed.
         slow_after_ms: u64 = 5_000, Bounds::Range(10, 120_000);
+        /// An unused connection to an endpoint is closed after this time; 0 keeps none. It should
+        /// be less than the idle time of endpoints and proxies (Node.js 5 s, most others 60 s).
+        idle_timeout_ms: u64 = 4_000, Bounds::Range(0, 600_000);
         /// Bytes of a response body that are read; its content is ignored.
         response_bytes_max: usize = 65_536, Bounds::Range(1_024, 16 << 20);
         /// Reject targets that do not use https.

@@ -36,6 +36,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("triggers_delivery_attempt_failures_total", "Delivery attempts that failed inside the node"),
     ("triggers_webhook_requests_total", "Webhooks sent, by class of status or kind of failure"),
     ("triggers_webhooks_unsent_total", "Webhooks that this node could not send, by its fault"),
+    ("triggers_webhook_requests_resent_total", "Webhooks sent again: kept connection had ended"),
     ("triggers_webhook_breakers_opened_total", "Circuit breakers opened by failing endpoints"),
     ("triggers_subscriptions_disabled_total", "Subscriptions that the node disabled, by reason"),
     ("triggers_swept_total", "Rows removed by the sweeper"),

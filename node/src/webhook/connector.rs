@@ -1,4 +1,4 @@
-//! Opens connections to endpoints (look-up, TCP, TLS) and pools them.
+//! Opens connections to endpoints: look-up, TCP, TLS.
 //!
 //! - `CONNECTOR-1`: opening a connection takes at most `connect_timeout_ms`, whichever step hangs.
 //! - `CONNECTOR-2`: an endpoint must present a certificate for the host in the URL, issued by a
@@ -7,35 +7,21 @@
 //! HTTP/1.1 is the only protocol. Addresses are checked by the resolver, not here.
 
 use super::SenderError;
+use super::pool::EndpointConnection;
 use super::resolver::CheckedResolver;
 use crate::certificates::{FileError, add_roots};
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::Uri;
 use hyper::rt::{Read, Write};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::Client;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, ServiceExt as _};
 use triggers_cluster_config::DeliveryOptions;
-use triggers_store::kv::BoxFuture;
-
-/// An idle connection is closed after this time.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Idle connections kept for one endpoint.
-const IDLE_MAX: usize = 8;
-/// Read buffer of a connection in bytes. A larger response head is an error.
-const BUFFER_BYTES_MAX: usize = 65_536;
-
-/// The connection pool for all endpoints.
-pub(super) type Pool<C> = Client<Connector<C>, Full<Bytes>>;
 
 /// Opens TCP connections: over the operating system, or in a simulation.
 pub trait TcpConnector:
@@ -68,29 +54,21 @@ pub(super) struct Connector<C> {
 #[error("no connection within {} ms", .0.as_millis())]
 pub(super) struct ConnectTimeout(Duration);
 
-/// Creates an empty pool.
-pub(super) fn pool<C: TcpConnector>(
+/// A connector that opens connections with `tcp`.
+pub(super) fn over<C: TcpConnector>(
     options: &DeliveryOptions,
     tcp: C,
-) -> Result<Pool<C>, SenderError> {
+) -> Result<Connector<C>, SenderError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(options.tls_ca_file.as_deref())?)
         .with_no_client_auth();
     let https = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
-    let connector = Connector {
+    Ok(Connector {
         https: https.wrap_connector(tcp),
         connect_timeout: Duration::from_millis(options.connect_timeout_ms),
-    };
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(IDLE_MAX);
-    // An endpoint that closed an idle connection saw nothing of the request: send it once more.
-    builder.retry_canceled_requests(true).http1_max_buf_size(BUFFER_BYTES_MAX);
-    Ok(builder.build(connector))
+    })
 }
 
 /// Connector over the operating system.
@@ -103,20 +81,13 @@ pub(super) fn system(options: &DeliveryOptions, resolver: CheckedResolver) -> Sy
     tcp
 }
 
-impl<C: TcpConnector> Service<Uri> for Connector<C> {
-    type Response = MaybeHttpsStream<C::Response>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(context)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (opening, limit) = (self.https.call(uri), self.connect_timeout);
-        Box::pin(async move {
-            timeout(limit, opening).await.unwrap_or_else(|_| Err(ConnectTimeout(limit).into()))
-        })
+impl<C: TcpConnector> Connector<C> {
+    /// Opens a connection to the endpoint of a URL.
+    pub(super) async fn open(&self, url: &Uri) -> Result<EndpointConnection, BoxError> {
+        let opening = self.https.clone().oneshot(url.clone());
+        let opened = timeout(self.connect_timeout, opening).await;
+        let stream = opened.map_err(|_| ConnectTimeout(self.connect_timeout))??;
+        Ok(EndpointConnection::new(TokioIo::new(stream)))
     }
 }
 

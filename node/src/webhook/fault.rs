@@ -9,12 +9,12 @@
 use super::connector::ConnectTimeout;
 use super::os_error::node_fault;
 use super::resolver::LookupError;
-use hyper_util::client::legacy;
 use rustls::CertificateError;
 use rustls::pki_types::InvalidDnsNameError;
 use std::error::Error;
 use std::io;
 use std::iter::successors;
+use tower::BoxError;
 use triggers_actors::{SendFailure, SendOutcome};
 
 /// Longest TLS reason in characters: the library's text may contain many certificate names.
@@ -36,9 +36,10 @@ impl SendFault {
         Self { failure, reason: reason.into() }
     }
 
-    /// Classifies a request that got no response head.
-    pub(super) fn of_request(error: &legacy::Error) -> Self {
-        tracing::debug!(?error, "webhook got no response");
+    /// Classifies a connection that could not be opened.
+    pub(super) fn of_connection(error: &BoxError) -> Self {
+        tracing::debug!(?error, "webhook got no connection");
+        let error: &(dyn Error + 'static) = &**error;
         if let Some(lookup) = find::<LookupError>(error) {
             let failure = match lookup {
                 LookupError::NoAddress | LookupError::Silent => SendFailure::Dns,
@@ -48,11 +49,7 @@ impl SendFault {
             return Self::new(failure, lookup.to_string());
         }
         if let Some(fault) = causes(error).find_map(|cause| node_fault(cause.downcast_ref()?)) {
-            // On an open connection, the event may have arrived before the fault.
-            return match error.is_connect() {
-                true => Self::new(SendFailure::Node(fault), UNSENT),
-                false => Self::new(SendFailure::Unclear, "the connection broke"),
-            };
+            return Self::new(SendFailure::Node(fault), UNSENT);
         }
         if let Some(timeout) = find::<ConnectTimeout>(error) {
             return Self::new(SendFailure::Timeout, timeout.to_string());
@@ -60,12 +57,8 @@ impl SendFault {
         if let Some(reason) = tls_reason(error) {
             return Self::new(SendFailure::Tls, reason);
         }
-        if error.is_connect() { Self::of_connection(error) } else { Self::of_exchange(error) }
-    }
-
-    fn of_connection(error: &legacy::Error) -> Self {
-        // Only handshake faults are wrapped in an I/O error directly below the connect error.
-        if error.source().is_some_and(|cause| cause.is::<io::Error>()) {
+        // Only handshake faults are plain I/O errors; those of TCP are wrapped.
+        if error.is::<io::Error>() {
             return Self::new(SendFailure::Tls, "the connection ended during the TLS handshake");
         }
         let reason = match find::<io::Error>(error).map(io::Error::kind) {
@@ -84,15 +77,6 @@ impl SendFault {
             _ => "no connection",
         };
         Self::new(SendFailure::Connect, reason)
-    }
-
-    fn of_exchange(error: &legacy::Error) -> Self {
-        let reason = match find::<hyper::Error>(error) {
-            Some(error) if error.is_parse_too_large() => "the head of the answer is too large",
-            Some(error) if error.is_parse() => "the answer is not HTTP",
-            _ => "the connection ended before the answer",
-        };
-        Self::new(SendFailure::Protocol, reason)
     }
 
     /// The outcome of the attempt. `status` is that of the response head, if one arrived.

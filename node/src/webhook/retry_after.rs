@@ -5,20 +5,17 @@
 //!
 //! The header counts only with statuses 429 and 503.
 
-use hyper::StatusCode;
-use hyper::header::{HeaderMap, RETRY_AFTER};
 use std::time::{Duration, UNIX_EPOCH};
 use triggers_protocol::Timestamp;
 
 /// Longest wait that an endpoint can request.
 const WAIT_MAX: Duration = Duration::from_secs(86_400);
 
-/// The requested wait as of `now`. `None` for no, zero or unreadable values: the retry policy
-/// decides then.
-pub(super) fn read(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let is_temporary =
-        matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    let text = headers.get(RETRY_AFTER).filter(|_| is_temporary)?.to_str().ok()?.trim();
+/// The wait that `value` requests as of `now`. `None` for no, zero or unreadable values: the retry
+/// policy decides then.
+pub(super) fn read(status: u16, value: &str, now: Timestamp) -> Option<Duration> {
+    let is_temporary = matches!(status, 429 | 503);
+    let text = Some(value.trim()).filter(|_| is_temporary)?;
     let wait = seconds(text).or_else(|| Some(date(text)?.since(now)))?;
     (!wait.is_zero()).then_some(wait.min(WAIT_MAX))
 }
@@ -37,13 +34,11 @@ fn date(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
     use proptest::prelude::*;
 
     fn requested(status: u16, value: &str) -> Option<Duration> {
         let at = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
-        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
-        read(StatusCode::from_u16(status).unwrap(), &headers, at)
+        read(status, value, at)
     }
 
     #[test]
@@ -79,10 +74,6 @@ mod tests {
             assert_eq!(requested(status, "5"), None, "{status}");
         }
         assert_eq!(requested(503, "5"), Some(Duration::from_secs(5)));
-        assert_eq!(
-            read(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), Timestamp::from_millis(0)),
-            None
-        );
     }
 
     proptest! {

@@ -1,36 +1,38 @@
 //! Sends webhooks over HTTP, one attempt at a time.
 //!
 //! - `SENDER-1`: an attempt ends within `attempt_timeout_ms` and releases everything it waited for.
-//! - `SENDER-2`: the status is the answer. The body is read, up to `response_bytes_max`, only so
-//!   that the connection can be reused; an answer that does not end in time is a timeout. No
-//!   redirect is followed.
+//! - `SENDER-2`: the status is the answer, whatever follows it. The rest is read only so that the
+//!   connection can be used again. No redirect is followed.
 //! - `SENDER-3`: the target is checked at each attempt, because the policy may have changed.
-//! - `SENDER-4`: only a connection whose answer was read completely is reused.
+//! - `SENDER-4`: a request on a kept connection that gets nothing of an answer is sent once more,
+//!   the same bytes, on a new connection and within the same attempt: endpoints close idle
+//!   connections while a request is on its way.
 //!
-//! The sender retries nothing, except a request that was never sent because its idle connection had
-//! closed.
+//! The sender retries nothing else.
 
-use super::connector::{self, Pool, SystemTcp, TcpConnector};
+use super::connector::{self, Connector, SystemTcp, TcpConnector};
 use super::fault::SendFault;
+use super::pool::{EndpointConnection, ExchangeFault, Pool};
+use super::request::WebhookRequest;
 use super::resolver::CheckedResolver;
 use super::{SenderError, Target, TargetPolicy, request, retry_after};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
-use hyper::{Request, Response};
-use hyper_util::client::legacy::connect::capture_connection;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use triggers_actors::{SendFailure, SendOutcome, Webhook, WebhookSender};
 use triggers_cluster_config::DeliveryOptions;
 use triggers_protocol::Environment;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_store::kv::BoxFuture;
+
+/// What some servers say when they close an idle connection (RFC 9110, section 15.5.9).
+const REQUEST_TIMEOUT: u16 = 408;
 
 /// The webhook sender of a node. Cheap to clone; clones share the connection pool.
 #[derive(Debug, Clone)]
 pub struct HttpSender<C = SystemTcp> {
-    pool: Pool<C>,
+    connector: Connector<C>,
+    pool: Pool,
     policy: Arc<TargetPolicy>,
     read_timeout: Duration,
     attempt_timeout: Duration,
@@ -62,7 +64,8 @@ impl<C: TcpConnector> HttpSender<C> {
         policy: Arc<TargetPolicy>,
     ) -> Result<Self, SenderError> {
         Ok(Self {
-            pool: connector::pool(options, tcp)?,
+            connector: connector::over(options, tcp)?,
+            pool: Pool::new(Duration::from_millis(options.idle_timeout_ms), options.in_flight_max),
             policy,
             read_timeout: Duration::from_millis(options.read_timeout_ms),
             attempt_timeout: Duration::from_millis(options.attempt_timeout_ms),
@@ -76,61 +79,60 @@ impl<C: TcpConnector> HttpSender<C> {
         &self.policy
     }
 
-    async fn attempt(&self, webhook: &Webhook) -> SendOutcome {
+    async fn attempt(&self, webhook: &Webhook) -> Result<SendOutcome, SendFault> {
         let deadline = Instant::now() + self.attempt_timeout;
-        let late = |missing: &str| timed_out(missing, self.attempt_timeout);
-        let response = timeout_at(deadline, self.exchange(webhook)).await;
-        let response = match response.unwrap_or_else(|_| Err(late("no answer"))) {
-            Ok(response) => response,
-            Err(fault) => return fault.outcome(None),
-        };
-        let status = response.status().as_u16();
-        let retry_after =
-            retry_after::read(response.status(), response.headers(), self.environment.now());
-        let read = timeout_at(deadline, self.read_body(response.into_body())).await;
-        match read.unwrap_or_else(|_| Err(late("no complete answer"))) {
-            Ok(()) => SendOutcome::Answered { status, retry_after },
-            Err(fault) => fault.outcome(Some(status)),
-        }
-    }
-
-    /// Sends the request and waits for the response head.
-    async fn exchange(&self, webhook: &Webhook) -> Result<Response<Incoming>, SendFault> {
         let target = Target::parse(&webhook.target_url, &self.policy).map_err(|malformed| {
             SendFault::new(SendFailure::Forbidden, format!("target_url {malformed}"))
         })?;
-        let mut request: Request<Full<Bytes>> = request::build(webhook, target.uri())?;
-        let mut connection = capture_connection(&mut request);
-        // The read timeout starts once connected; connecting has its own timeout.
-        let read_timeout = async {
-            drop(connection.wait_for_connection_metadata().await);
-            sleep(self.read_timeout).await;
-        };
-        tokio::select! {
-            biased;
-            answer = self.pool.request(request) => {
-                answer.map_err(|error| SendFault::of_request(&error))
+        let request = request::write(webhook, target.uri())?;
+        let endpoint = target.endpoint();
+        if let Some(mut kept) = self.pool.take(&endpoint) {
+            let result = self.exchange(&mut kept, &request, deadline).await;
+            let has_ended = match &result {
+                Ok(status) => *status == REQUEST_TIMEOUT,
+                Err(fault) => fault.is_unanswered(),
+            };
+            if !has_ended || is_planted(Bug::KeptConnectionFails) {
+                return self.outcome(result, endpoint, kept);
             }
-            () = read_timeout => Err(timed_out("no answer", self.read_timeout)),
+            metrics::counter!("triggers_webhook_requests_resent_total").increment(1);
         }
+        let opened = timeout_at(deadline, self.connector.open(target.uri())).await;
+        let opened = opened.map_err(|_| timed_out(self.attempt_timeout))?;
+        let mut fresh = opened.map_err(|error| SendFault::of_connection(&error))?;
+        let result = self.exchange(&mut fresh, &request, deadline).await;
+        self.outcome(result, endpoint, fresh)
     }
 
-    /// Reads and discards the response body so that the connection can be reused. A body that is
-    /// too large or breaks off is not an error, because the status has already arrived.
-    async fn read_body(&self, mut body: Incoming) -> Result<(), SendFault> {
-        if body.size_hint().lower() > self.response_bytes_max as u64 {
-            return Ok(());
-        }
-        let mut remaining = self.response_bytes_max;
-        loop {
-            let frame = timeout(self.read_timeout, body.frame()).await;
-            let frame = frame.map_err(|_| timed_out("no more of the answer", self.read_timeout))?;
-            let Some(Ok(frame)) = frame else { return Ok(()) };
-            match remaining.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-                Some(left) => remaining = left,
-                None => return Ok(()),
+    /// Sends the request over a connection. The read timeout starts once it is connected;
+    /// connecting has its own timeout.
+    async fn exchange(
+        &self,
+        connection: &mut EndpointConnection,
+        request: &WebhookRequest,
+        deadline: Instant,
+    ) -> Result<u16, ExchangeFault> {
+        let deadline = deadline.min(Instant::now() + self.read_timeout);
+        connection.exchange(request.bytes(), deadline, self.response_bytes_max).await
+    }
+
+    /// The outcome of an exchange; its connection is kept, if it can be used again.
+    fn outcome(
+        &self,
+        result: Result<u16, ExchangeFault>,
+        endpoint: String,
+        connection: EndpointConnection,
+    ) -> Result<SendOutcome, SendFault> {
+        let status = result.map_err(|fault| match fault {
+            ExchangeFault::NoAnswer(fault) => {
+                SendFault::new(SendFailure::Protocol, fault.to_string())
             }
-        }
+            ExchangeFault::Late => timed_out(self.read_timeout.min(self.attempt_timeout)),
+        })?;
+        let text = connection.retry_after();
+        let retry_after = retry_after::read(status, text, self.environment.now());
+        self.pool.put(endpoint, connection);
+        Ok(SendOutcome::Answered { status, retry_after })
     }
 }
 
@@ -139,6 +141,7 @@ impl<C: TcpConnector> WebhookSender for HttpSender<C> {
         Box::pin(async move {
             let started = self.environment.monotonic();
             let outcome = self.attempt(&webhook).await;
+            let outcome = outcome.unwrap_or_else(|fault| fault.outcome(None));
             let duration = self.environment.monotonic().saturating_sub(started);
             metrics::counter!("triggers_webhook_requests_total", "outcome" => label(&outcome))
                 .increment(1);
@@ -148,8 +151,8 @@ impl<C: TcpConnector> WebhookSender for HttpSender<C> {
     }
 }
 
-fn timed_out(missing: &str, limit: Duration) -> SendFault {
-    SendFault::new(SendFailure::Timeout, format!("{missing} within {} ms", limit.as_millis()))
+fn timed_out(limit: Duration) -> SendFault {
+    SendFault::new(SendFailure::Timeout, format!("no answer within {} ms", limit.as_millis()))
 }
 
 /// Metric label of an outcome.

@@ -69,6 +69,12 @@ impl Target {
     pub fn uri(&self) -> &Uri {
         &self.0
     }
+
+    /// The part of the URL that targets on one connection share: scheme, host and port.
+    pub(super) fn endpoint(&self) -> String {
+        let authority = self.0.authority().map_or("", |authority| authority.as_str());
+        format!("{}://{authority}", self.0.scheme_str().unwrap_or_default())
+    }
 }
 
 const SHAPE_RULE: &str = "with a host, such as https://example.com/webhooks";

@@ -256,9 +256,10 @@ impl<'a> AnswerChecks<'a> {
     }
 
     fn moves(&self) {
-        use FaultKind::{Restart, ScaleIn, ScaleOut};
-        let is_planned =
-            |fault: &Fault| matches!(fault.kind, Restart { .. } | ScaleIn { .. } | ScaleOut {});
+        use FaultKind::{HangUps, Restart, ScaleIn, ScaleOut};
+        let is_planned = |fault: &Fault| {
+            matches!(fault.kind, Restart { .. } | ScaleIn { .. } | ScaleOut {} | HangUps { .. })
+        };
         if !self.plan.faults.iter().all(is_planned) {
             return;
         }

@@ -11,6 +11,8 @@ use triggers_store::kv::simulated::Stream;
 
 /// Operations and faults begin after this time, in which the nodes start.
 const BEGIN_MS: u64 = 400;
+/// Share of the plans in which receivers hang up.
+const HANG_UPS_PER_MILLE: u32 = 400;
 /// Share of the operations that two clients send at the same time.
 const DOUBLED_PER_MILLE: u32 = 100;
 /// Share of the plans with recoveries of subscriptions.
@@ -27,7 +29,7 @@ const BEHAVIOURS: [Behaviour; 5] = {
 pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
     let scenario = Scenario::load(name)?;
     let mut clocks = Stream::new(seed, 203);
-    let mut faults = faults(&scenario, &mut Stream::new(seed, 202));
+    let mut faults = faults(&scenario, &mut Stream::new(seed, 202), &mut Stream::new(seed, 219));
     faults.extend(node_limits(&scenario, &mut Stream::new(seed, 210)));
     faults.sort_by_key(|fault| fault.at_ms);
     let (drawn, doubles) = (&mut Stream::new(seed, 201), &mut Stream::new(seed, 204));
@@ -109,7 +111,7 @@ fn skew_ms(scenario: &Scenario, stream: &mut Stream) -> i64 {
     stream.below(span).cast_signed() - scenario.skew_ms_max.cast_signed()
 }
 
-fn faults(scenario: &Scenario, stream: &mut Stream) -> Vec<Fault> {
+fn faults(scenario: &Scenario, stream: &mut Stream, hang_ups: &mut Stream) -> Vec<Fault> {
     let count = between(stream, scenario.faults_min, scenario.faults_max);
     let mut faults = Vec::new();
     if scenario.slow_receivers {
@@ -126,6 +128,12 @@ fn faults(scenario: &Scenario, stream: &mut Stream) -> Vec<Fault> {
         // A dead receiver dies early, so that every attempt at an event fails.
         let is_early = name == FaultName::DeadReceiver;
         let at_ms = if is_early { BEGIN_MS + at_ms % 1_000 } else { at_ms };
+        faults.push(Fault { at_ms, kind });
+    }
+    if scenario.subscribed_tenants > 0 && hang_ups.hit(HANG_UPS_PER_MILLE) {
+        let tenant = scenario.tenants - 1 - index_below(hang_ups, scenario.subscribed_tenants);
+        let at_ms = between(hang_ups, BEGIN_MS, scenario.run_ms.max(BEGIN_MS));
+        let kind = FaultKind::HangUps { tenant, for_ms: between(hang_ups, 500, 5_000) };
         faults.push(Fault { at_ms, kind });
     }
     faults.sort_by_key(|fault| fault.at_ms);
@@ -228,7 +236,7 @@ fn recoveries(scenario: &Scenario, stream: &mut Stream) -> Vec<Operation> {
     for number in 0..count {
         recoveries.push(Operation {
             at_ms: between(stream, BEGIN_MS, scenario.run_ms.max(BEGIN_MS)),
-            number: scenario.operations + number,
+            number: scenario.operations + 100 + number,
             tenant: scenario.tenants - 1 - index_below(stream, scenario.subscribed_tenants),
             node: index_below(stream, scenario.nodes),
             pick: stream.next(),

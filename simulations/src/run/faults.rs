@@ -23,6 +23,7 @@ pub(super) enum Recovery {
     NodeLimit(HostId),
     /// The first receiver of this tenant is not healthy.
     Receiver(usize),
+    HangUps(usize),
 }
 
 impl Simulation<'_> {
@@ -50,6 +51,7 @@ impl Simulation<'_> {
                 self.world.engine.set_outage(is_another);
             }
             Recovery::NodeLimit(node) => self.world.network.set_exhausted(node, false),
+            Recovery::HangUps(tenant) => self.behaviours.set_hang_ups(tenant, false),
             Recovery::Receiver(tenant) => self.behaviours.set(tenant, Behaviour::Healthy),
         }
     }
@@ -121,6 +123,11 @@ impl Simulation<'_> {
                 });
                 self.behaviours.set(tenant, behaviour);
                 self.recover_after(for_ms, Recovery::Receiver(tenant));
+            }
+            FaultKind::HangUps { tenant, for_ms } => {
+                self.count("receiver hangs up");
+                self.behaviours.set_hang_ups(tenant, true);
+                self.recover_after(for_ms, Recovery::HangUps(tenant));
             }
             FaultKind::Outage { for_ms } => {
                 self.world.engine.set_outage(true);

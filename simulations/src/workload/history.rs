@@ -140,6 +140,8 @@ pub struct Received {
     pub id: String,
     /// HTTP status of the receiver's answer, if it gave one.
     pub answered: Option<u16>,
+    /// The connection was used before and ends without an answer: the sender sends it again.
+    pub is_resent: bool,
 }
 
 /// What a client knows about its tenant.

@@ -2,8 +2,9 @@
 //!
 //! `Node` owns the process and kills it when dropped. `Client` sends HTTP requests over kept
 //! connections. `Wire` is a plain TCP connection for malformed requests. `Receiver` is an endpoint
-//! for webhooks. `listing` reads the inbox page by page. `random` and `payload` generate repeatable
-//! input. A failing test prints the end of the node's log.
+//! for webhooks, and `RawReceiver` one that breaks HTTP. `listing` reads the inbox page by page.
+//! `random` and `payload` generate repeatable input. A failing test prints the end of the node's
+//! log.
 
 pub mod client;
 pub mod listing;
@@ -11,6 +12,7 @@ pub mod node;
 pub mod payload;
 pub mod process;
 pub mod random;
+pub mod raw_receiver;
 pub mod receiver;
 pub mod wire;
 

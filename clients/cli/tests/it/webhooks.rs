@@ -11,6 +11,8 @@
 //! - WEBHOOKS-6: other implementations of Standard Webhooks accept the webhooks.
 //! - WEBHOOKS-7: what the node lacks costs no event an attempt.
 //! - WEBHOOKS-8: every attempt that began is listed with its end, and what is answered 200 is kept.
+//! - WEBHOOKS-9: a kept connection that has ended costs no attempt. A status that arrived is the
+//!   answer, in whatever form HTTP allows and whatever follows it.
 //!
 //! Long delays and rare faults are tested by the actors in virtual time.
 
@@ -19,6 +21,7 @@ mod failures;
 mod interoperability;
 mod kills;
 mod limits;
+mod odd_answers;
 mod records;
 
 use crate::harness::receiver::{Reaction, Receiver};

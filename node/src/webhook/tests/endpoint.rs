@@ -52,6 +52,7 @@ pub(super) struct Endpoint {
 #[derive(Default)]
 struct Observed {
     connections: AtomicUsize,
+    ended: AtomicUsize,
     requests: Mutex<Vec<Received>>,
 }
 
@@ -84,6 +85,11 @@ impl Endpoint {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
+    /// The number of connections that have ended.
+    pub(super) fn ended(&self) -> usize {
+        self.seen.ended.load(Ordering::SeqCst)
+    }
+
     pub(super) fn requests(&self) -> Vec<Received> {
         self.seen.requests.lock().unwrap().clone()
     }
@@ -100,10 +106,12 @@ async fn accept(
         let (tls, behaviour, seen) = (tls.clone(), behaviour.clone(), seen.clone());
         // Errors here are intended by the test or visible to it at the other end.
         tokio::spawn(async move {
-            match tls {
+            let result = match tls {
                 None => converse(stream, &behaviour, &seen).await,
                 Some(tls) => converse(tls.accept(stream).await?, &behaviour, &seen).await,
-            }
+            };
+            seen.ended.fetch_add(1, Ordering::SeqCst);
+            result
         });
     }
 }

@@ -3,8 +3,10 @@
 //! A healthy receiver gets an event soon after it was accepted, even while webhooks to the tenant's
 //! other receiver take places for as long as they may. An event is delivered only after each of its
 //! receivers has accepted it or used up its attempts, or after a consumer acknowledged it. It is
-//! sent no more often than attempts were begun, and no more often than the retry policy says. A
-//! fault of a node is never counted against an endpoint.
+//! sent no more often than attempts were begun, and no more often than the retry policy says; a
+//! webhook that is sent again because its kept connection ended counts once. A kept connection that
+//! ended is never the error of an attempt, and a fault of a node is never counted against an
+//! endpoint.
 
 use super::{AcceptedEvent, AnswerChecks};
 use crate::plan::FaultKind;
@@ -25,6 +27,8 @@ const PROMPT: Duration = Duration::from_millis(500);
 const WAITING_MAX: usize = 2;
 /// Time after the begin of a fault until nodes, store and network work as before.
 const RECOVERED: Duration = Duration::from_secs(6);
+/// What the error of an attempt says if its connection ended without an answer.
+const CONNECTION_ENDED: &str = "the connection ended before the answer";
 
 impl AnswerChecks<'_> {
     pub(super) fn prompt(&self, tenant: usize) {
@@ -128,11 +132,18 @@ impl AnswerChecks<'_> {
         // An attempt is stored before its webhook is sent. Webhooks after the read may belong to
         // later attempts.
         let before_read = |receiver| {
-            self.received(id, receiver).filter(|received| received.at <= read.begin).count()
+            let received = self.received(id, receiver);
+            received.filter(|received| received.at <= read.begin && !received.is_resent).count()
         };
         let received: usize = (0..RECEIVERS_PER_TENANT).map(before_read).sum();
         if received as u64 > read.body["attempts"].as_u64().unwrap_or(0) {
             report(format!("received {received} times"));
+        }
+        let error = read.body["last_error"].as_str().unwrap_or_default();
+        let is_unanswered =
+            |receiver| self.received(id, receiver).any(|received| received.answered.is_none());
+        if error.contains(CONNECTION_ENDED) && !(0..RECEIVERS_PER_TENANT).any(is_unanswered) {
+            report(format!("an attempt failed because a kept connection ended: {error}"));
         }
         // Other faults interrupt attempts, which then do not count.
         let are_attempts_counted = self.plan.faults.iter().all(|fault| {
@@ -140,6 +151,7 @@ impl AnswerChecks<'_> {
                 fault.kind,
                 FaultKind::Receiver { .. }
                     | FaultKind::NodeLimit { .. }
+                    | FaultKind::HangUps { .. }
                     | FaultKind::Conflicts { .. }
                     | FaultKind::PeerMessages { .. }
                     | FaultKind::SlowNetwork { .. }
@@ -147,7 +159,8 @@ impl AnswerChecks<'_> {
         });
         let rounds = 1 + self.of(tenant).filter(|other| replays(other, id)).count();
         let mut by_subscription: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-        for received in (0..RECEIVERS_PER_TENANT).flat_map(|receiver| self.received(id, receiver)) {
+        let webhooks = (0..RECEIVERS_PER_TENANT).flat_map(|receiver| self.received(id, receiver));
+        for received in webhooks.filter(|received| !received.is_resent) {
             *by_subscription.entry((received.receiver, received.subscription)).or_default() += 1;
         }
         let most = by_subscription.into_values().max().unwrap_or(0);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 pub(super) const MAXIMUM: &str = "the simulated maximum is reached";
 
 fn disk_full() -> StoreError {
-    super::super::disk_full("simulated", &io::ErrorKind::StorageFull.into())
+    super::super::super::disk_full("simulated", &io::ErrorKind::StorageFull.into())
 }
 
 struct BaseState {
