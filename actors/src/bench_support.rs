@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use triggers_protocol::{Environment, EventId, PartitionId, SubscriptionId, TenantId, Timestamp};
-use triggers_store::tables::batch::{Activity, Applied};
+use triggers_store::tables::batch::{Activity, Applied, LeaseSearches};
 use triggers_store::tables::cluster::ClusterView;
 use triggers_store::tables::inbox::{Counts, InboxState};
 use triggers_store::tables::operations::{DeleteEvent, Operation};
@@ -121,6 +121,7 @@ impl InboxPlanning {
                         due: BTreeMap::new(),
                         notices: Vec::new(),
                         activity: Activity::default(),
+                        searches: LeaseSearches::default(),
                     };
                     self.0.committed(applied, batch.finished())
                 }

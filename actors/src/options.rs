@@ -27,6 +27,8 @@ pub struct BrokerOptions {
     pub commits_in_flight_max: usize,
     /// Reads in progress; further ones wait until their deadline.
     pub reads_in_flight_max: usize,
+    /// Rows that one step of a lease scans for events that it selects.
+    pub lease_scan_rows_max: usize,
     /// Time for a commit, including its retries.
     pub commit_timeout: Duration,
     /// Time for which an idempotency key is kept.
@@ -105,6 +107,7 @@ impl From<&NodeOptions> for BrokerOptions {
             node_bytes_max: broker.node_bytes_max,
             commits_in_flight_max: broker.commits_in_flight_max,
             reads_in_flight_max: broker.reads_in_flight_max,
+            lease_scan_rows_max: broker.lease_scan_rows_max,
             commit_timeout: Duration::from_millis(broker.commit_timeout_ms),
             idempotency_retention: Duration::from_secs(broker.idempotency_retention_seconds),
             restarts_max: broker.restarts_max as usize,

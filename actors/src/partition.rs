@@ -226,7 +226,8 @@ impl PartitionState {
     async fn wake(&mut self, myself: &ActorRef<PartitionMessage>) {
         let now = self.arguments.context.store.environment().now();
         if self.agenda.begin_reading(now) && !is_planted(Bug::TakeoverForgetsDue) {
-            tokio::spawn(read_pointers(myself.clone(), self.arguments.clone()));
+            let after = self.agenda.last_read();
+            tokio::spawn(read_pointers(myself.clone(), self.arguments.clone(), after));
         }
         let wakes_max = WAKES_MAX.min(self.arguments.context.inboxes_max);
         for tenant in self.agenda.pop_due(now, wakes_max) {
@@ -263,12 +264,18 @@ async fn start_sweeper(
     Ok(())
 }
 
-async fn read_pointers(partition: ActorRef<PartitionMessage>, arguments: PartitionArguments) {
+async fn read_pointers(
+    partition: ActorRef<PartitionMessage>,
+    arguments: PartitionArguments,
+    after: Option<(u64, TenantId)>,
+) {
     let PartitionArguments { served, context } = &arguments;
     let guard = &served.guard;
     let run = Run::idempotent(Instant::now() + context.options.commit_timeout);
-    let pointers =
-        context.store.run(run, |tx| Box::pin(inbox::wakes(tx, guard, ENTRIES_READ_MAX))).await;
+    let pointers = context
+        .store
+        .run(run, |tx| Box::pin(inbox::wakes(tx, guard, after.as_ref(), ENTRIES_READ_MAX)))
+        .await;
     if let Err(error) = &pointers {
         tracing::warn!(partition = %guard.partition, %error, "wake-up pointers could not be read");
     }

@@ -55,6 +55,11 @@ impl EventId {
         Self(u128::from(u64::try_from(time.as_millis()).unwrap_or(0).min(MILLIS_MAX)) << 80)
     }
 
+    /// The id just before this one, so that a range after it begins with this id.
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// Length of the text form in bytes.
     pub const TEXT_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 

@@ -78,6 +78,8 @@ crate::text_form::named_enum! {
         AttemptNotListed = "attempt-not-listed",
         /// A kept connection that has ended fails the attempt that uses it.
         KeptConnectionFails = "kept-connection-fails",
+        /// A lease with a filter gives up at the bound of its scan, and begins anew the next time.
+        FilteredReadGivesUp = "filtered-read-gives-up",
     }
 }
 

@@ -70,6 +70,7 @@ fn append(criterion: &mut Criterion) {
         attempt_time: Duration::from_secs(25),
         disable_after: Duration::from_secs(3_600),
         subscriptions_max: 3,
+        lease_scan_rows_max: 2_000,
     };
     let at = Timestamp::from_millis(1_000_000);
     let (mut last_id, mut counts, mut nonce) = (EventId::ZERO, Counts::default(), 0);
@@ -84,7 +85,7 @@ fn append(criterion: &mut Criterion) {
                 Some(minted_id)
             };
             let ids = (0..EVENTS).map(|_| mint()).collect();
-            let stamp = Stamp { at, nonce, secret: [5; 16], ids };
+            let stamp = Stamp { at, nonce, secret: [5; 16], ids, lease_after: None };
             let plan = BatchPlan { last_id, minted_id, counts, limits };
             let (append, stamp, guard, keys) = (&append, &stamp, &guard, &keys);
             let applied = runtime.block_on(store.run(run(), |tx| {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use triggers_protocol::SubscriptionId;
 use triggers_store::kv::Transaction;
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::{Activity, Applied, Batch, BatchPlan};
+use triggers_store::tables::batch::{Activity, Applied, Batch, BatchPlan, LeaseSearches};
 use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox::Counts;
 use triggers_store::tables::keys::TenantKeys;
@@ -79,11 +79,15 @@ impl InboxBatch {
         guard: &Guard,
         keys: &TenantKeys,
     ) -> Result<Applied, TableError> {
+        let has_run = |planned: &PlannedRequest| planned.request.operation.has_outcome();
+        let is_repeated = self.requests.iter().any(has_run);
         let mut batch = Batch::begin(tx, guard, keys, self.plan).await?;
         for PlannedRequest { request, stamp } in &self.requests {
             request.operation.apply(&mut batch, tx, stamp).await?;
         }
-        batch.finish(tx).await
+        let mut applied = batch.finish(tx).await?;
+        applied.searches.is_repeated = is_repeated;
+        Ok(applied)
     }
 
     /// What a commit of appends would have changed: for [`triggers_protocol::planted`] alone.
@@ -98,6 +102,7 @@ impl InboxBatch {
             due: BTreeMap::new(),
             notices: Vec::new(),
             activity: Activity::default(),
+            searches: LeaseSearches::default(),
         })
     }
 

@@ -14,6 +14,7 @@
 //! durable. A violation panics, and the supervisor builds the inbox anew from the store.
 
 mod plan;
+mod positions;
 
 use super::batch::{Finished, InboxBatch};
 use super::dispatch::{Dispatched, Dispatcher, Now};
@@ -23,6 +24,7 @@ use crate::delivery::in_flight_limit::MeasuredAttempt;
 use crate::delivery::permits::DeliveryPermit;
 use crate::error::BrokerError;
 use crate::options::BrokerOptions;
+use positions::LeasePositions;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -67,6 +69,7 @@ impl From<&BrokerOptions> for BatchLimits {
                 attempt_time: options.claim_time(),
                 disable_after: options.delivery.disable_after,
                 subscriptions_max: options.delivery.subscriptions_max,
+                lease_scan_rows_max: options.lease_scan_rows_max,
             },
         }
     }
@@ -98,6 +101,7 @@ pub(crate) struct InboxMachine {
     is_expiring: bool,
     keys_in_flight: HashSet<[u8; 16]>,
     dispatcher: Dispatcher,
+    positions: LeasePositions,
     /// Time of the next load, because a commit of unknown outcome may take effect after the last
     /// load.
     reload_at: Option<Timestamp>,
@@ -125,6 +129,7 @@ impl InboxMachine {
             is_expiring: false,
             keys_in_flight: HashSet::new(),
             dispatcher,
+            positions: LeasePositions::default(),
             reload_at: None,
             claims_alone: false,
         }
@@ -243,6 +248,7 @@ impl InboxMachine {
                 (self.last_id, self.counts) = (state.last_id, state.counts);
                 self.first_lease_end = state.first_lease_end;
                 self.dispatcher.load(state.subscriptions);
+                self.positions.forget();
                 self.phase = Phase::Ready;
                 self.proceed()
             }
@@ -284,6 +290,7 @@ impl InboxMachine {
         assert!(applied.last_id >= self.last_id, "INBOX-2: ids went back");
         self.last_id = applied.last_id;
         self.counts = applied.counts;
+        self.positions.apply(applied.searches);
         if let Some(first) = applied.first_lease_end {
             self.first_lease_end = first;
         }
@@ -349,6 +356,7 @@ impl InboxMachine {
     ) -> Vec<InboxEffect> {
         assert!(self.ordered > 0, "INBOX-1: a batch failed that was not in order");
         self.ordered -= 1;
+        self.positions.forget();
         if self.phase == Phase::Ready {
             self.phase = Phase::Unloaded;
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use triggers_protocol::{Environment, EventId, EventStatus, TenantId, Timestamp};
 use triggers_store::kv::{BoxFuture, Fault, StoreError, Transaction};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::{Activity, Applied, Batch, OperationLimits};
+use triggers_store::tables::batch::{Activity, Applied, Batch, LeaseSearches, OperationLimits};
 use triggers_store::tables::inbox::{Counts, InboxState};
 use triggers_store::tables::operations::{Footprint, Selection, Stamp};
 
@@ -30,6 +30,7 @@ const LIMITS: BatchLimits = BatchLimits {
         attempt_time: Duration::from_secs(25),
         disable_after: Duration::from_secs(3_600),
         subscriptions_max: 3,
+        lease_scan_rows_max: 2_000,
     },
 };
 
@@ -113,6 +114,7 @@ fn applied(last_id: EventId, received: i64) -> Applied {
         due: BTreeMap::new(),
         notices: Vec::new(),
         activity: Activity::default(),
+        searches: LeaseSearches::default(),
     }
 }
 

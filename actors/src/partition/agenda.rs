@@ -3,8 +3,9 @@
 //! An open inbox has a timer of its own. When it closes or fails, its next due time is noted here.
 //! What an earlier owner of the partition knew is read from the wake-up pointers at the start.
 //! Invariants: `AGENDA-1` every tenant with a pointer has an open inbox or an entry here, or its
-//! pointer comes after the last one that was read; `AGENDA-2` the agenda holds at most
-//! [`ENTRIES_READ_MAX`] entries from the store at a time.
+//! pointer comes after the last one that was read; `AGENDA-2` a read returns at most
+//! [`ENTRIES_READ_MAX`] pointers, and the next one begins behind them: pointers that stay, because
+//! their tenants cannot proceed, hide no others.
 
 use std::collections::BTreeSet;
 use triggers_protocol::{TenantId, Timestamp};
@@ -17,19 +18,19 @@ pub(super) const ENTRIES_READ_MAX: usize = 10_000;
 pub(super) struct Agenda {
     entries: BTreeSet<(u64, TenantId)>,
     reading: Reading,
+    /// The last pointer of the reads so far.
+    last_read: Option<(u64, TenantId)>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// The pointers have to be read.
+    /// There may be pointers behind the last one that was read.
     #[default]
     Wanted,
     /// A read is running.
     Running,
     /// All pointers have been read.
     Complete,
-    /// There are more pointers, due at this second or later.
-    Until(u64),
 }
 
 impl Agenda {
@@ -41,8 +42,7 @@ impl Agenda {
     /// True if the caller must read the pointers now; the read counts as begun.
     pub(super) fn begin_reading(&mut self, now: Timestamp) -> bool {
         let is_wanted = match self.reading {
-            Reading::Wanted => true,
-            Reading::Until(last) => last <= second(now),
+            Reading::Wanted => self.last_read.as_ref().is_none_or(|(at, _)| *at <= second(now)),
             Reading::Running | Reading::Complete => false,
         };
         if is_wanted {
@@ -51,16 +51,18 @@ impl Agenda {
         is_wanted
     }
 
+    /// The pointer behind which the next read begins; none for the first read.
+    pub(super) fn last_read(&self) -> Option<(u64, TenantId)> {
+        self.last_read.clone()
+    }
+
     /// Adds the pointers that were read, the earliest first; none if the read failed.
     pub(super) fn read(&mut self, pointers: Option<Vec<(u64, TenantId)>>) {
-        self.reading = match &pointers {
-            None => Reading::Wanted,
-            Some(pointers) if pointers.len() < ENTRIES_READ_MAX => Reading::Complete,
-            Some(pointers) => {
-                pointers.last().map_or(Reading::Complete, |(last, _)| Reading::Until(*last))
-            }
-        };
-        self.entries.extend(pointers.unwrap_or_default());
+        let is_last = pointers.as_ref().is_some_and(|pointers| pointers.len() < ENTRIES_READ_MAX);
+        self.reading = if is_last { Reading::Complete } else { Reading::Wanted };
+        let pointers = pointers.unwrap_or_default();
+        self.last_read = pointers.last().cloned().or(self.last_read.take());
+        self.entries.extend(pointers);
     }
 
     /// Removes and returns at most `limit` tenants that are due.
@@ -103,7 +105,9 @@ mod tests {
         assert!(agenda.begin_reading(now) && !agenda.begin_reading(now));
         agenda.read(None);
         assert!(agenda.begin_reading(now), "a failed read is repeated");
+        assert_eq!(agenda.last_read(), None);
         agenda.read(Some((0..ENTRIES_READ_MAX).map(|n| (7, tenant(n))).collect()));
+        assert_eq!(agenda.last_read(), Some((7, tenant(ENTRIES_READ_MAX - 1))), "AGENDA-2");
         assert!(!agenda.begin_reading(Timestamp::from_millis(6_999)));
         assert_eq!(
             agenda.pop_due(Timestamp::from_millis(7_000), usize::MAX).len(),

@@ -127,6 +127,7 @@ pub fn append(events: Vec<NewEvent>) -> Append {
 pub fn query(status: EventStatus, after: EventId, limit: usize) -> PageQuery {
     PageQuery {
         status,
+        is_newest_first: false,
         after,
         limit,
         event_types: Vec::new(),

@@ -70,7 +70,9 @@ impl Bench {
 
     async fn lease(&self) -> Vec<Leased> {
         let visibility = Duration::from_secs(60);
-        self.execute(Lease { limit: 1, event_types: Vec::new(), visibility }).await
+        self.execute(Lease { limit: 1, event_types: Vec::new(), visibility, after: None })
+            .await
+            .events
     }
 }
 

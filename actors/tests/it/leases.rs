@@ -1,5 +1,7 @@
 //! Leases in virtual time: which consumer holds an event, when it comes back, when it is given up.
 
+mod filtered;
+
 use crate::fixture::{self, event, in_seconds, list_all, next, start, store, tenant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -53,9 +55,13 @@ async fn append(router: &Router, tenant: &TenantId, count: usize) -> Vec<EventId
 }
 
 async fn lease(router: &Router, tenant: &TenantId, limit: usize, seconds: u64) -> Vec<Leased> {
-    let request =
-        Lease { limit, event_types: Vec::new(), visibility: Duration::from_secs(seconds) };
-    router.execute(tenant, request, in_seconds(10)).await.unwrap()
+    let request = Lease {
+        limit,
+        event_types: Vec::new(),
+        visibility: Duration::from_secs(seconds),
+        after: None,
+    };
+    router.execute(tenant, request, in_seconds(10)).await.unwrap().events
 }
 
 async fn status(router: &Router, tenant: &TenantId, status: EventStatus) -> Vec<EventId> {
@@ -358,10 +364,10 @@ impl SharedEvents {
     async fn consume(&self, router: &Router, tenant: &TenantId, mut random: u64) {
         for _ in 0..40 {
             let visibility = Duration::from_secs(30);
-            let request = Lease { limit: 5, event_types: Vec::new(), visibility };
+            let request = Lease { limit: 5, event_types: Vec::new(), visibility, after: None };
             let began = Instant::now();
             let leased = match router.execute(tenant, request, in_seconds(10)).await {
-                Ok(leased) => leased,
+                Ok(reply) => reply.events,
                 Err(BrokerError::Unknown | BrokerError::DeadlinePassed | BrokerError::NodeBusy) => {
                     continue;
                 }

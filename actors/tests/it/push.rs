@@ -359,9 +359,14 @@ async fn a_consumer_cannot_lease_a_pushed_event_but_may_acknowledge_it() {
     bench.subscribe(URL, &[600]).await;
     let ids = bench.append(3).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let wish = Lease { limit: 10, event_types: Vec::new(), visibility: Duration::from_secs(60) };
+    let wish = Lease {
+        limit: 10,
+        event_types: Vec::new(),
+        visibility: Duration::from_secs(60),
+        after: None,
+    };
     assert!(
-        bench.router().execute(&bench.tenant, wish, in_seconds(5)).await.unwrap().is_empty(),
+        bench.router().execute(&bench.tenant, wish, in_seconds(5)).await.unwrap().events.is_empty(),
         "PUSH-3"
     );
     bench.router().acknowledge_all(&bench.tenant, &ids[..2], in_seconds(5)).await.unwrap();

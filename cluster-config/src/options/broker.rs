@@ -41,6 +41,8 @@ section! {
         restart_window_ms: u64 = 60_000, Bounds::Range(1_000, 3_600_000);
         /// Rows that are read for one inbox page; then the page is returned, full or not.
         scan_rows_max: usize = 10_000, Bounds::Range(10, 1_000_000);
+        /// Rows that one commit reads for a lease with event types; the lease goes on in the next.
+        lease_scan_rows_max: usize = 2_000, Bounds::Range(1, 100_000);
         /// Interval between two sweeps, which remove expired events, idempotency keys and deletion
         /// records.
         sweep_interval_ms: u64 = 600_000, Bounds::Range(1_000, 86_400_000);
@@ -63,6 +65,7 @@ impl BrokerOptions {
             commit_timeout_ms: 1_000,
             idempotency_retention_seconds: 60,
             scan_rows_max: 20,
+            lease_scan_rows_max: 2,
             sweep_interval_ms: 5_000,
             ..Self::default()
         }

@@ -122,6 +122,7 @@ fn received(
 ) -> PageQuery {
     PageQuery {
         status: EventStatus::Received,
+        is_newest_first: false,
         after,
         limit,
         event_types,

@@ -62,6 +62,7 @@ const LIMITS: OperationLimits = OperationLimits {
     attempt_time: Duration::from_secs(25),
     disable_after: Duration::from_secs(3_600),
     subscriptions_max: 3,
+    lease_scan_rows_max: 2_000,
 };
 
 /// An operation of a history.
@@ -116,8 +117,13 @@ impl History {
                     .unwrap_or_else(|| EventId::from_bytes([9; 16]))
             };
             self.nonce += 1;
-            let mut stamp =
-                Stamp { at: self.now, nonce: self.nonce, secret: [0; 16], ids: Vec::new() };
+            let mut stamp = Stamp {
+                at: self.now,
+                nonce: self.nonce,
+                secret: [0; 16],
+                ids: Vec::new(),
+                lease_after: None,
+            };
             let step = match *wish {
                 Wish::Append { key, payload_bytes, kind } => {
                     minted = EventId::mint(minted, self.now, [3; 16]);
@@ -199,8 +205,24 @@ impl History {
                     })
                     .copied()
                     .collect();
-                let listed = self.list(status, patterns, scan_rows_max, expected.len()).await;
-                assert_eq!(listed, wanted, "{status} {types:?}");
+                for is_newest_first in [false, true] {
+                    let query = PageQuery {
+                        status,
+                        is_newest_first,
+                        after: EventId::ZERO,
+                        limit: 3,
+                        event_types: patterns.clone(),
+                        from: None,
+                        to: None,
+                        scan_rows_max,
+                        page_bytes_max: 25_000,
+                    };
+                    let mut listed = self.list(query, expected.len()).await;
+                    if is_newest_first {
+                        listed.reverse();
+                    }
+                    assert_eq!(listed, wanted, "{status} {types:?}");
+                }
             }
         }
         for id in self.model.ids() {
@@ -220,23 +242,7 @@ impl History {
         }
     }
 
-    async fn list(
-        &self,
-        status: EventStatus,
-        event_types: Vec<EventTypePattern>,
-        scan_rows_max: usize,
-        total: usize,
-    ) -> Vec<EventId> {
-        let mut query = PageQuery {
-            status,
-            after: EventId::ZERO,
-            limit: 3,
-            event_types,
-            from: None,
-            to: None,
-            scan_rows_max,
-            page_bytes_max: 25_000,
-        };
+    async fn list(&self, mut query: PageQuery, total: usize) -> Vec<EventId> {
         let mut ids = Vec::new();
         loop {
             let page = self.page(&query).await;

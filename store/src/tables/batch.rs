@@ -19,6 +19,7 @@ mod webhooks;
 pub use audit::Initiator;
 pub(super) use audit::host;
 pub(super) use leases::{Failure, end_leased_attempt, holds};
+pub use leases::{FilterId, LeasePosition, LeaseSearches};
 pub(super) use webhooks::{
     AttemptEnd, INTERRUPTED, TRANSACTION_BYTES_AIMED, end_attempt, jittered, withdraw_attempt,
 };
@@ -45,6 +46,8 @@ pub struct OperationLimits {
     pub disable_after: Duration,
     /// Subscriptions that a tenant may have.
     pub subscriptions_max: u32,
+    /// Rows that one step of a lease scans for events that it selects.
+    pub lease_scan_rows_max: usize,
 }
 
 /// What the inbox knows when it plans a batch.
@@ -137,6 +140,8 @@ pub struct Applied {
     pub notices: Vec<Notice>,
     /// Numbers of changes, for metrics and wake-ups of consumers.
     pub activity: Activity,
+    /// What filtered leases learned, for those to come.
+    pub searches: LeaseSearches,
 }
 
 /// Numbers of changes that a batch made.
@@ -166,6 +171,7 @@ pub struct Batch<'a> {
     pub(super) leases_expired: bool,
     /// Events that the leases and claims of this batch chose, by the nonce of their command.
     pub(super) leased: Vec<(u64, Vec<EventId>)>,
+    pub(super) searches: LeaseSearches,
     pub(super) stored_subscriptions: u32,
     /// The active subscriptions, once they have been read.
     subscriptions: Option<Vec<SubscriptionRow>>,
@@ -206,6 +212,7 @@ impl<'a> Batch<'a> {
             lease_ends_changed: false,
             leases_expired: false,
             leased: Vec::new(),
+            searches: LeaseSearches::default(),
             stored_subscriptions: head.subscriptions,
             subscriptions: None,
             due: BTreeMap::new(),
@@ -248,6 +255,7 @@ impl<'a> Batch<'a> {
             due: self.due,
             notices: self.notices,
             activity: self.activity,
+            searches: self.searches,
         })
     }
 

@@ -3,7 +3,7 @@
 //! - `INBOX-READ-1`: a page is one snapshot: its events, its total and its end belong together.
 //! - `INBOX-READ-2`: a page skips no event after its start that the filter selects.
 //! - `INBOX-READ-3`: a page scans at most [`PageQuery::scan_rows_max`] rows, and the next page
-//!   starts after the last scanned one.
+//!   starts after the last scanned one, in either order.
 
 use super::fence::Guard;
 use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
@@ -36,7 +36,10 @@ pub enum Reading {
 pub struct PageQuery {
     /// Status of the listed events.
     pub status: EventStatus,
-    /// Id after which the page starts; [`EventId::ZERO`] for the beginning, or [`newest_first`].
+    /// The page lists the newest events first.
+    pub is_newest_first: bool,
+    /// Id after which the page starts, in the order of the page; [`EventId::ZERO`] for its
+    /// beginning.
     pub after: EventId,
     /// Maximum number of events, at least one.
     pub limit: usize,
@@ -52,17 +55,12 @@ pub struct PageQuery {
     pub page_bytes_max: usize,
 }
 
-/// Value of [`PageQuery::after`] that lists the newest events first, as a single page.
-pub fn newest_first() -> EventId {
-    EventId::from_bytes([0xff; 16])
-}
-
 /// One page of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventPage {
     /// Events, oldest first unless the query asks for the newest.
     pub events: Vec<Event>,
-    /// [`PageQuery::after`] of the next page, if there may be more; none with [`newest_first`].
+    /// [`PageQuery::after`] of the next page, if there may be more.
     pub next: Option<EventId>,
     /// Number of the tenant's events in that status.
     pub total: i64,
@@ -143,14 +141,17 @@ pub async fn load(
     })
 }
 
-/// Lists the tenants with the earliest wake-up pointers, and the pointer of each in seconds.
+/// Lists the tenants with the earliest wake-up pointers after `after`, and the pointer of each in
+/// seconds.
 pub async fn wakes(
     tx: &mut dyn Transaction,
     guard: &Guard,
+    after: Option<&(u64, TenantId)>,
     limit: usize,
 ) -> Result<Vec<(u64, TenantId)>, TableError> {
     guard.check(tx).await?;
-    let page = tx.range_snapshot(RangeRead::first(keys::wakes(guard.partition), limit)).await?;
+    let pointers = keys::wakes(guard.partition, after);
+    let page = tx.range_snapshot(RangeRead::first(pointers, limit)).await?;
     Ok(page.pairs.iter().filter_map(|(key, _)| keys::parse_wake(key)).collect())
 }
 
@@ -308,7 +309,6 @@ pub async fn list(
         }
     }
     let total = tx.get_snapshot(&keys.counter(query.status)).await?;
-    let next = next.filter(|_| query.after != newest_first());
     Ok(EventPage { events, next, total: decode_counter(total.as_deref())? })
 }
 
@@ -320,12 +320,16 @@ async fn scan(
 ) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
     // Times of acceptance are in milliseconds: `from` is rounded up, and `to` down.
     let from = query.from.map(Timestamp::up_to_millis);
-    let reverse = query.after == newest_first();
-    let after = if reverse { EventId::ZERO } else { query.after };
-    let begin = from.map_or(EventId::ZERO, |from| before(EventId::first_at(from))).max(after);
-    let until = query
+    let mut begin = from.map_or(EventId::ZERO, |from| EventId::first_at(from).before());
+    let mut until = query
         .to
         .map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
+    let reverse = query.is_newest_first;
+    if !reverse {
+        begin = begin.max(query.after);
+    } else if query.after != EventId::ZERO {
+        until = Some(until.map_or(query.after, |until| until.min(query.after)));
+    }
     let mut range = keys.queue_range(query.status, begin, until);
     let (mut ids, mut scanned) = (Vec::new(), 0);
     let page_rows = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_PAGE };
@@ -355,11 +359,6 @@ async fn scan(
             _ => return Ok((ids, None)),
         }
     }
-}
-
-/// The id just before `id`, so that a range after it includes `id`.
-fn before(id: EventId) -> EventId {
-    EventId::from_bytes(u128::from_be_bytes(id.to_bytes()).saturating_sub(1).to_be_bytes())
 }
 
 /// The event of a row with its complete payload; fails as `Corrupt` if a chunk is missing.

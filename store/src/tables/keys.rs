@@ -134,11 +134,15 @@ pub fn wake(partition: PartitionId, second: u64, tenant: &TenantId) -> Vec<u8> {
     key
 }
 
-/// Range of a partition's wake-up pointers, earliest first.
-pub fn wakes(partition: PartitionId) -> KeyRange {
+/// Range of a partition's wake-up pointers after `after`, earliest first.
+pub fn wakes(partition: PartitionId, after: Option<&(u64, TenantId)>) -> KeyRange {
     let mut prefix = partition_prefix(partition);
     prefix.push(b'a');
-    KeyRange::prefix(prefix)
+    let mut range = KeyRange::prefix(prefix);
+    if let Some((second, tenant)) = after {
+        range.begin = [&wake(partition, *second, tenant)[..], &[0]].concat().into();
+    }
+    range
 }
 
 /// Second and tenant in the key of a wake-up pointer.
@@ -303,10 +307,11 @@ impl TenantKeys {
         self.key(b'w', &[&micros(due)[..], &id.to_bytes()].concat())
     }
 
-    /// Range of the consumers' retries that are due at `now`.
-    pub fn waiting_until(&self, now: Timestamp) -> KeyRange {
-        let end = self.key(b'w', &micros(now.plus(Duration::from_micros(1))));
-        KeyRange::new(self.key(b'w', &[]), end)
+    /// Range of the consumers' retries after `after` that are due at `now`.
+    pub fn waiting_until(&self, after: (Timestamp, EventId), now: Timestamp) -> KeyRange {
+        let mut begin = self.waiting(after.0, after.1);
+        begin.push(0);
+        KeyRange::new(begin, self.key(b'w', &micros(now.plus(Duration::from_micros(1)))))
     }
 
     /// Key of a subscription's row.

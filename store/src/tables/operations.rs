@@ -37,7 +37,7 @@ pub use delete_subscription::DeleteSubscription;
 pub use expire_leases::ExpireLeases;
 pub use extend_lease::ExtendLease;
 pub use give_up_webhooks::GiveUpWebhooks;
-pub use lease::{Lease, Leased};
+pub use lease::{Lease, LeaseReply, Leased};
 pub use nack::Nack;
 pub(super) use recover::has_missed;
 pub use recover::{NotRecovered, Recover};
@@ -45,7 +45,8 @@ pub use replay::Replay;
 pub use sweep::{Sweep, Swept, is_sweep_due};
 
 use super::TableError;
-use super::batch::Batch;
+pub use super::batch::LeasePosition;
+use super::batch::{Batch, FilterId};
 use super::inbox::Missing;
 use super::rows::EventRow;
 use crate::kv::Transaction;
@@ -84,6 +85,8 @@ pub struct Stamp {
     /// Ids of the events that the operation adds, greater than every id of the tenant. An id is
     /// none if another request with the same idempotency key is in flight.
     pub ids: Vec<Option<EventId>>,
+    /// For a lease with a filter: a position before which no row is one that the filter selects.
+    pub lease_after: Option<LeasePosition>,
 }
 
 /// How an operation chooses its events, and so which operations may share its batch (`BATCH-5`).
@@ -116,6 +119,8 @@ pub struct Footprint {
     pub named: Vec<EventId>,
     /// Hashes of idempotency keys, each with the position of its event among the new ones.
     pub keys: Vec<(usize, [u8; 16])>,
+    /// Filter by which a lease chooses its events, if it has one.
+    pub filter: Option<FilterId>,
     /// The operation may push notices to the inbox, so the next batch waits until it is durable.
     pub has_notices: bool,
 }
@@ -125,7 +130,7 @@ impl Footprint {
     pub fn new(selection: Selection, weight: usize) -> Self {
         let has_notices = selection == Selection::Alone;
         let (named, keys) = (Vec::new(), Vec::new());
-        Self { selection, weight, bytes: 0, new_events: 0, named, keys, has_notices }
+        Self { selection, weight, bytes: 0, new_events: 0, named, keys, filter: None, has_notices }
     }
 
     /// Footprint of an operation on one event.

@@ -32,6 +32,7 @@ const LIMITS: OperationLimits = OperationLimits {
     attempt_time: Duration::from_secs(25),
     disable_after: Duration::from_secs(3_600),
     subscriptions_max: 3,
+    lease_scan_rows_max: 2_000,
 };
 
 fn now() -> Timestamp {
@@ -82,7 +83,7 @@ impl Inbox {
             Some(minted_id)
         });
         let ids = ids.collect();
-        let stamp = Stamp { at: now(), nonce: self.nonce, secret: [5; 16], ids };
+        let stamp = Stamp { at: now(), nonce: self.nonce, secret: [5; 16], ids, lease_after: None };
         let (last_id, counts) = (self.last_id, self.counts);
         let plan = BatchPlan { last_id, minted_id, counts, limits: LIMITS };
         let (reply, applied) = self.apply(&operation, &stamp, plan).await;
@@ -194,14 +195,14 @@ async fn a_repeated_operation_on_an_event_gives_the_same_reply() {
     let mut inbox = Inbox::open().await;
     let id = inbox.append().await;
     let visibility = Duration::from_secs(60);
-    let lease = Lease { limit: 1, event_types: Vec::new(), visibility };
-    let leased = inbox.twice(lease.clone()).await.0.remove(0);
+    let lease = Lease { limit: 1, event_types: Vec::new(), visibility, after: None };
+    let leased = inbox.twice(lease.clone()).await.0.events.remove(0);
     let extend = ExtendLease { id, token: leased.token, visibility };
     inbox.twice(extend).await.0.unwrap();
     let nack =
         Nack { id, token: Some(leased.token), reason: None, retry_after: Some(Duration::ZERO) };
     inbox.twice(nack).await.0.unwrap();
-    assert_eq!(inbox.twice(lease).await.0[0].event.id, id, "LEASE-4");
+    assert_eq!(inbox.twice(lease).await.0.events[0].event.id, id, "LEASE-4");
     inbox.twice(Acknowledge { id, token: None }).await.0.unwrap();
     inbox.twice(Replay { id }).await.0.unwrap();
     assert_eq!(inbox.twice(AcknowledgeAll { ids: vec![id] }).await.0, [Ok(())]);

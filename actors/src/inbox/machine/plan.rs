@@ -85,6 +85,7 @@ impl InboxMachine {
         });
         let ids = ids.collect();
         let nonce = u64::from_le_bytes(self.environment.bytes());
-        Stamp { at: now, nonce, secret: self.environment.bytes(), ids }
+        let lease_after = request.footprint.filter.and_then(|filter| self.positions.get(filter));
+        Stamp { at: now, nonce, secret: self.environment.bytes(), ids, lease_after }
     }
 }

@@ -178,6 +178,24 @@ async fn deliveries_to_a_dead_endpoint_pause_and_resume() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn due_webhooks_that_may_not_be_claimed_hide_no_others() {
+    let bench = Bench::start(45).await;
+    bench.receivers.set(URL, Behaviour::Hang);
+    let mut full = subscription(&bench.store, URL, &[0; 20]);
+    full.max_in_flight = 1;
+    bench.subscribe_as(full).await;
+    bench.append(300).await;
+    bench.subscribe(OTHER_URL, &[]).await;
+    let began = Instant::now();
+    bench.append(300).await;
+    while bench.receivers.seen(OTHER_URL).len() < 300 {
+        assert!(began.elapsed() < Duration::from_secs(60), "they wait behind those of the other");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bench.receivers.in_flight_max(URL), 1, "DISPATCH-2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn subscriptions_of_a_tenant_take_turns() {
     let mut options = BrokerOptions::default();
     options.delivery.tenant_in_flight_max = 8;

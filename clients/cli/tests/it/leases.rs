@@ -11,6 +11,7 @@
 
 mod attempts;
 mod crowd;
+mod filters;
 mod followers;
 
 use crate::bad_input::probe::{Probe, check_rejection};

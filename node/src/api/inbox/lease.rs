@@ -4,12 +4,16 @@
 //! - `LEASE-EDGE-2`: a wait ends early enough for its last lease to complete within the request's
 //!   time.
 //! - `LEASE-EDGE-3`: a key that is revoked during a wait leases nothing a second later.
+//! - `LEASE-EDGE-4`: a response without events comes after a search through everything that was
+//!   available when the request came, or at the end of the request's time. The next request then
+//!   goes on.
 //! - `LEASE-TOKEN-1`: [`parsed_token`] reads what [`token_text`] writes: 32 hexadecimal digits.
 //! - `LEASE-TOKEN-2`: any other text is answered like the token of a lease that has ended.
 //!
 //! A lease is a commit, and a commit of a tenant wakes all consumers that wait for it. So a woken
 //! consumer reads before it leases: otherwise two consumers of an empty inbox would keep waking
-//! each other. Once a second it leases without reading, for events whose next attempt is due.
+//! each other. Once a second it leases without reading, for events whose next attempt is due and for
+//! old ones that were replayed.
 
 use super::{patterns, received};
 use crate::api::prelude::*;
@@ -18,7 +22,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use triggers_actors::model::inbox::PageQuery;
-use triggers_actors::model::operations::{Lease, Leased};
+use triggers_actors::model::operations::{Lease, LeasePosition, LeaseReply, Leased};
 use triggers_actors::model::rows::LeaseToken;
 use triggers_cluster_config::LimitOptions;
 use triggers_protocol::api::{LeaseAnswer, LeaseRequest, LeasedEvent};
@@ -88,6 +92,7 @@ pub(crate) async fn lease_events(
         visibility: seconds(
             asked.visibility_timeout_seconds.unwrap_or(VISIBILITY_TIMEOUT_SECONDS_DEFAULT),
         ),
+        after: None,
     };
     let poll = LongPoll { edge: &edge, caller: &caller, request };
     let leased = poll.lease_until((Instant::now() + wait).min(edge.last_start())).await?;
@@ -106,17 +111,31 @@ struct LongPoll<'a> {
 
 impl LongPoll<'_> {
     async fn lease_until(&self, end: Instant) -> Result<Vec<Leased>, ApiError> {
-        let (router, tenant) = (&self.edge.router, &self.caller.tenant);
         loop {
-            let leased = router.execute(tenant, self.request.clone(), self.edge.deadline()).await?;
-            if !leased.is_empty() || !self.wait(end).await? {
-                return Ok(leased);
+            let reply = self.search().await?;
+            if !reply.events.is_empty() || !self.wait(end, reply.position).await? {
+                return Ok(reply.events);
             }
         }
     }
 
+    /// Leases events, step by step until there are some or everything was searched.
+    async fn search(&self) -> Result<LeaseReply, ApiError> {
+        let (mut request, last_start) = (self.request.clone(), self.edge.last_start());
+        loop {
+            let (router, deadline) = (&self.edge.router, self.edge.deadline());
+            let reply = router.execute(&self.caller.tenant, request.clone(), deadline).await?;
+            let is_over = Instant::now() >= last_start || self.edge.is_draining();
+            if !reply.events.is_empty() || !reply.has_more || is_over {
+                return Ok(reply);
+            }
+            request.after = Some(reply.position);
+            self.caller.check_again(Scope::InboxAck, self.edge).await?;
+        }
+    }
+
     /// Waits until there may be an event to lease; returns false when the wait is over.
-    async fn wait(&self, end: Instant) -> Result<bool, ApiError> {
+    async fn wait(&self, end: Instant, searched: LeasePosition) -> Result<bool, ApiError> {
         let lease_at = Instant::now() + LEASE_INTERVAL;
         loop {
             let now = Instant::now();
@@ -128,7 +147,7 @@ impl LongPoll<'_> {
             }
             self.edge.router.changed(&self.caller.tenant, lease_at.min(end)).await;
             sleep_until((now + READ_INTERVAL).min(end)).await;
-            if self.sees_an_event().await? {
+            if self.may_find_events(searched).await? {
                 break;
             }
         }
@@ -136,14 +155,14 @@ impl LongPoll<'_> {
         Ok(true)
     }
 
-    async fn sees_an_event(&self) -> Result<bool, ApiError> {
+    /// Whether there is a selected event, or so much to search that a lease had better do it.
+    async fn may_find_events(&self, searched: LeasePosition) -> Result<bool, ApiError> {
         let event_types = self.request.event_types.clone();
-        let query = PageQuery {
-            page_bytes_max: 1,
-            ..received(EventId::ZERO, 1, event_types, READ_ROWS_MAX)
-        };
+        let after = if event_types.is_empty() { EventId::ZERO } else { searched.received };
+        let query =
+            PageQuery { page_bytes_max: 1, ..received(after, 1, event_types, READ_ROWS_MAX) };
         let page = self.edge.router.list(&self.caller.tenant, query, self.edge.deadline()).await?;
-        Ok(!page.events.is_empty())
+        Ok(!page.events.is_empty() || page.next.is_some())
     }
 }
 

@@ -2,14 +2,16 @@
 //! automation services. They recognise new items by `id`.
 //!
 //! - `POLL-1`: the newest event comes first.
+//! - `POLL-3`: an answer has as many of the newest events as were asked for, or all there are,
+//!   unless the request's time or the bytes of an answer are used up.
 //! - `POLL-2`: polling neither leases nor acknowledges an event.
 
 use super::{parsed_event_types, received};
 use crate::api::prelude::*;
 use crate::api::{event, read};
-use triggers_actors::model::inbox::newest_first;
-use triggers_protocol::EventTypePattern;
+use tokio::time::Instant;
 use triggers_protocol::api::PolledEvent;
+use triggers_protocol::{Event, EventId, EventTypePattern};
 
 /// Maximum events of one response.
 const EVENTS_MAX: usize = 50;
@@ -36,13 +38,41 @@ pub(crate) async fn poll_events(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let (event_types, limit) = selection(query.as_deref())?;
-    let scan_rows_max = edge.options.broker.scan_rows_max;
-    let query = received(newest_first(), limit, event_types, scan_rows_max);
-    let page = edge.router.list(&caller.tenant, query, edge.deadline()).await?;
-    let events: Vec<_> = page.events.iter().map(event::json).collect::<Result<_, _>>()?;
+    let events = newest(&edge, &caller, event_types, limit).await?;
+    let events: Vec<_> = events.iter().map(event::json).collect::<Result<_, _>>()?;
     let bytes_hint = events.iter().map(|event| event.bytes_hint() + 64).sum();
     let events: Vec<_> = events.into_iter().map(PolledEvent::from).collect();
     respond(StatusCode::OK, &events, bytes_hint)
+}
+
+/// Reads the newest selected events, page by page.
+async fn newest(
+    edge: &Edge,
+    caller: &Caller,
+    event_types: Vec<EventTypePattern>,
+    limit: usize,
+) -> Result<Vec<Event>, ApiError> {
+    let scan_rows_max = edge.options.broker.scan_rows_max;
+    let mut query = received(EventId::ZERO, limit, event_types, scan_rows_max);
+    query.is_newest_first = true;
+    let mut events = Vec::new();
+    loop {
+        let page = edge.router.list(&caller.tenant, query.clone(), edge.deadline()).await?;
+        let bytes: usize = page.events.iter().map(|event| event.payload.len()).sum();
+        events.extend(page.events);
+        let Some(next) = page.next else { return Ok(events) };
+        query.after = next;
+        query.limit = limit - events.len();
+        query.page_bytes_max = query.page_bytes_max.saturating_sub(bytes);
+        let is_over = Instant::now() >= edge.last_start() || edge.is_draining();
+        if is_over && events.is_empty() {
+            // An empty answer would say that there are no such events.
+            return Err(ApiError::unavailable("the time was too short to search all events"));
+        }
+        if is_over || query.limit == 0 || query.page_bytes_max == 0 {
+            return Ok(events);
+        }
+    }
 }
 
 fn selection(query: Option<&str>) -> Result<(Vec<EventTypePattern>, usize), ApiError> {

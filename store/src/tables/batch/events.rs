@@ -68,6 +68,10 @@ impl Batch<'_> {
         if before == after {
             return;
         }
+        if after == EventStatus::Received {
+            let first = self.searches.received.get_or_insert(event.id);
+            *first = event.id.min(*first);
+        }
         tx.clear(&self.keys.queue(before, event.id));
         tx.set_owned(self.keys.queue(after, event.id), event.event_type.as_str().into());
         self.count(before, -1);

@@ -11,6 +11,37 @@ use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, RetryPolicy, Timestamp};
 
+/// A place in the two orders in which leases look for events, behind the rows that were searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeasePosition {
+    /// Place among the retries: due time and id of the last one that was searched.
+    pub due: (Timestamp, EventId),
+    /// Place among the received events: the last one that was searched.
+    pub received: EventId,
+}
+
+impl LeasePosition {
+    /// Before all rows.
+    pub const BEGIN: Self =
+        Self { due: (Timestamp::EPOCH, EventId::ZERO), received: EventId::ZERO };
+}
+
+/// Identity of a list of patterns: a digest.
+pub type FilterId = [u8; 16];
+
+/// What the leases of a batch learned about filters, and what became available for lease again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeaseSearches {
+    /// Filters with the position up to which no row is one that they select.
+    pub searched: Vec<(FilterId, LeasePosition)>,
+    /// The first retry that was added, by due time.
+    pub retry: Option<(Timestamp, EventId)>,
+    /// The first old event that became received again.
+    pub received: Option<EventId>,
+    /// An earlier run of the batch may have taken effect, and what it returned is not known.
+    pub is_repeated: bool,
+}
+
 /// A failed attempt of a consumer.
 pub(in crate::tables) struct Failure {
     /// Time of the failure, from which the next attempt is due.
@@ -58,7 +89,9 @@ impl Batch<'_> {
                 let due = failure.at.plus(delay);
                 delivery.claim = Claim::Waiting { due };
                 state.next_retry_at = Some(due);
-                tx.set(&self.keys.waiting(due, id), &[]);
+                tx.set(&self.keys.waiting(due, id), row.event.event_type.as_str().as_bytes());
+                let first = self.searches.retry.get_or_insert((due, id));
+                *first = (due, id).min(*first);
             }
             None => {
                 state.status = EventStatus::Failed;

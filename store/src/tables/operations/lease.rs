@@ -5,10 +5,12 @@
 //! - `LEASE-3`: every lease is an attempt, numbered without gaps.
 //! - `LEASE-4`: due retries are leased before events that were never attempted.
 //! - `LEASE-5`: a second run finds the events of the first run by the command's nonce.
+//! - `LEASE-6`: a search for events of some types scans a bounded number of rows and says where it
+//!   stopped. No row up to a position that the batch reports is one that its filter selects.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
-use crate::tables::batch::Batch;
+use crate::tables::batch::{Batch, FilterId, LeasePosition};
 use crate::tables::keys::{id_of_key, time_of_due_key};
 use crate::tables::rows::{Claim, Delivery, EventRow, LeaseToken};
 use crate::tables::{TableError, inbox};
@@ -17,13 +19,12 @@ use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern};
 
-/// Rows that a lease scans to find events of the wanted types.
-const SCAN_ROWS_MAX: usize = 2_000;
+/// Rows of one range read.
 const SCAN_PAGE: usize = 250;
 /// Payload bytes at which a lease takes no more events.
 const LEASE_BYTES_MAX: usize = 4 << 20;
 
-/// Leases events to a consumer; the reply is empty if none is available.
+/// Leases events to a consumer; the reply has none if none is available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Maximum number of events.
@@ -32,6 +33,19 @@ pub struct Lease {
     pub event_types: Vec<EventTypePattern>,
     /// Time for which the consumer holds the events.
     pub visibility: Duration,
+    /// Where an earlier step of the same search stopped; none in the first step.
+    pub after: Option<LeasePosition>,
+}
+
+/// Reply to a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseReply {
+    /// The leased events.
+    pub events: Vec<Leased>,
+    /// Where the search stopped, if it found no events; otherwise where it began.
+    pub position: LeasePosition,
+    /// The search stopped at its bound without events, so there may be some behind `position`.
+    pub has_more: bool,
 }
 
 /// An event that a consumer holds.
@@ -50,6 +64,21 @@ impl Lease {
     }
 }
 
+/// The identity of a list of patterns; none if it is empty and so selects every type.
+fn filter_id(event_types: &[EventTypePattern]) -> Option<FilterId> {
+    if event_types.is_empty() {
+        return None;
+    }
+    let mut digest = Sha256::new();
+    for pattern in event_types {
+        digest.update(pattern.to_string());
+        digest.update([0]);
+    }
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.finalize()[..16]);
+    Some(id)
+}
+
 /// The token of an event in the lease with this stamp.
 fn token(stamp: &Stamp, id: EventId) -> LeaseToken {
     let digest = Sha256::new().chain_update(stamp.secret).chain_update(id.to_bytes()).finalize();
@@ -59,10 +88,11 @@ fn token(stamp: &Stamp, id: EventId) -> LeaseToken {
 }
 
 impl Operation for Lease {
-    type Reply = Vec<Leased>;
+    type Reply = LeaseReply;
 
     fn footprint(&self) -> Footprint {
-        Footprint::new(Selection::Lease, self.limit.max(1))
+        let filter = filter_id(&self.event_types);
+        Footprint { filter, ..Footprint::new(Selection::Lease, self.limit.max(1)) }
     }
 
     async fn apply(
@@ -70,7 +100,8 @@ impl Operation for Lease {
         batch: &mut Batch<'_>,
         tx: &mut dyn Transaction,
         stamp: &Stamp,
-    ) -> Result<Vec<Leased>, TableError> {
+    ) -> Result<LeaseReply, TableError> {
+        let start = stamp.lease_after.or(self.after).unwrap_or(LeasePosition::BEGIN);
         let mut leased = Vec::new();
         if let Some(ids) = batch.leased_before(tx, stamp.nonce).await? {
             // The inbox got no reply of the first run, so it does not know when the leases end.
@@ -83,41 +114,95 @@ impl Operation for Lease {
             }
             // A third run needs them if this run leases more for another command.
             batch.leased.push((stamp.nonce, ids));
-            return Ok(leased);
+            return Ok(LeaseReply { events: leased, position: start, has_more: false });
         }
-        self.lease_due(batch, tx, stamp, &mut leased).await?;
-        self.lease_new(batch, tx, stamp, &mut leased).await?;
-        if !leased.is_empty() {
-            let ids = leased.iter().map(|leased| leased.event.id).collect();
+        let rows_left = batch.limits.lease_scan_rows_max.max(self.limit);
+        let mut search = Search { position: start, rows_left, has_more: false, leased };
+        self.lease_due(batch, tx, stamp, &mut search).await?;
+        if !search.has_more {
+            self.lease_new(batch, tx, stamp, &mut search).await?;
+        }
+        if search.has_more && is_planted(Bug::FilteredReadGivesUp) {
+            (search.position, search.has_more) = (LeasePosition::BEGIN, false);
+        }
+        let Search { position, has_more, leased: events, .. } = search;
+        if !events.is_empty() {
+            let ids = events.iter().map(|leased| leased.event.id).collect();
             batch.leased.push((stamp.nonce, ids));
         }
-        Ok(leased)
+        // What a search began behind a place of its caller may have become available before it.
+        let is_from_begin = stamp.lease_after.is_some() || self.after.is_none();
+        if let Some(filter) = filter_id(&self.event_types).filter(|_| is_from_begin) {
+            batch.searches.searched.push((filter, position));
+        }
+        match events.is_empty() {
+            true => Ok(LeaseReply { events, position, has_more }),
+            // As a second run replies, which does not search.
+            false => Ok(LeaseReply { events, position: start, has_more: false }),
+        }
+    }
+}
+
+/// The state of a search.
+struct Search {
+    position: LeasePosition,
+    rows_left: usize,
+    has_more: bool,
+    leased: Vec<Leased>,
+}
+
+impl Search {
+    /// Rows of the next range read; at least one, so that every step makes progress.
+    fn page_rows(&self, wanted: usize) -> usize {
+        wanted.min(self.rows_left).max(1)
+    }
+
+    /// Counts the rows of a page; whether another page is read.
+    fn goes_on(&mut self, rows: usize, has_more_rows: bool) -> bool {
+        self.rows_left = self.rows_left.saturating_sub(rows);
+        self.has_more = has_more_rows && self.rows_left == 0;
+        has_more_rows && !self.has_more
     }
 }
 
 impl Lease {
+    fn selects(&self, event_type: &[u8]) -> bool {
+        std::str::from_utf8(event_type)
+            .is_ok_and(|text| EventTypePattern::selects(&self.event_types, text))
+    }
+
     /// Leases events whose next attempt is due, the longest due first.
     async fn lease_due(
         &self,
         batch: &mut Batch<'_>,
         tx: &mut dyn Transaction,
         stamp: &Stamp,
-        leased: &mut Vec<Leased>,
+        search: &mut Search,
     ) -> Result<(), TableError> {
-        let due = batch.keys.waiting_until(stamp.at);
-        let due = RangeRead::first(due, SCAN_PAGE.max(self.limit));
-        for (key, _) in tx.range_snapshot(due).await?.pairs {
-            let (Some(id), Some(due)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
-            if self.is_full(leased) {
-                break;
+        while !self.is_full(&search.leased) {
+            let due = batch.keys.waiting_until(search.position.due, stamp.at);
+            let page_rows = search.page_rows(SCAN_PAGE.max(self.limit));
+            let page = tx.range_snapshot(RangeRead::first(due, page_rows)).await?;
+            for (key, event_type) in &page.pairs {
+                if self.is_full(&search.leased) {
+                    return Ok(());
+                }
+                let (Some(id), Some(due)) = (id_of_key(key), time_of_due_key(key)) else {
+                    continue;
+                };
+                if self.selects(event_type)
+                    && let Some((row, mut delivery)) = batch.read_row(tx, id).await?
+                    && delivery.claim == (Claim::Waiting { due })
+                {
+                    tx.clear(key);
+                    delivery.claim = Claim::None;
+                    let leased = self.hand_out(batch, tx, stamp, row, delivery).await?;
+                    search.leased.push(leased);
+                }
+                search.position.due = (due, id);
             }
-            let Some((row, mut delivery)) = batch.read_row(tx, id).await? else { continue };
-            if delivery.claim == (Claim::Waiting { due })
-                && EventTypePattern::selects(&self.event_types, row.event.event_type.as_str())
-            {
-                tx.clear(&key);
-                delivery.claim = Claim::None;
-                leased.push(self.hand_out(batch, tx, stamp, row, delivery).await?);
+            if !search.goes_on(page.pairs.len(), page.has_more) {
+                return Ok(());
             }
         }
         Ok(())
@@ -129,29 +214,31 @@ impl Lease {
         batch: &mut Batch<'_>,
         tx: &mut dyn Transaction,
         stamp: &Stamp,
-        leased: &mut Vec<Leased>,
+        search: &mut Search,
     ) -> Result<(), TableError> {
-        let mut range = batch.keys.queue_range(EventStatus::Received, EventId::ZERO, None);
-        if is_planted(Bug::LeasedTwice) && batch.stored_subscriptions == 0 {
-            range.end = batch.keys.queue_range(EventStatus::Queued, EventId::ZERO, None).end;
-        }
-        let mut rows_read = 0;
-        while rows_read < SCAN_ROWS_MAX && !self.is_full(leased) {
-            let page = tx.range_snapshot(RangeRead::first(range.clone(), SCAN_PAGE)).await?;
-            for (key, event_type) in &page.pairs {
-                rows_read += 1;
-                let is_selected = std::str::from_utf8(event_type)
-                    .is_ok_and(|text| EventTypePattern::selects(&self.event_types, text));
-                let Some(id) = id_of_key(key).filter(|_| is_selected) else { continue };
-                if self.is_full(leased) {
-                    return Ok(());
-                }
-                let Some((row, delivery)) = batch.read_row(tx, id).await? else { continue };
-                leased.push(self.hand_out(batch, tx, stamp, row, delivery).await?);
+        while !self.is_full(&search.leased) {
+            let after = search.position.received;
+            let mut range = batch.keys.queue_range(EventStatus::Received, after, None);
+            if is_planted(Bug::LeasedTwice) && batch.stored_subscriptions == 0 {
+                range.end = batch.keys.queue_range(EventStatus::Queued, EventId::ZERO, None).end;
             }
-            match page.pairs.last() {
-                Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
-                _ => return Ok(()),
+            let page_rows = search.page_rows(SCAN_PAGE);
+            let page = tx.range_snapshot(RangeRead::first(range, page_rows)).await?;
+            for (key, event_type) in &page.pairs {
+                let Some(id) = id_of_key(key) else { continue };
+                if self.selects(event_type) {
+                    if self.is_full(&search.leased) {
+                        return Ok(());
+                    }
+                    if let Some((row, delivery)) = batch.read_row(tx, id).await? {
+                        let leased = self.hand_out(batch, tx, stamp, row, delivery).await?;
+                        search.leased.push(leased);
+                    }
+                }
+                search.position.received = id;
+            }
+            if !search.goes_on(page.pairs.len(), page.has_more) {
+                return Ok(());
             }
         }
         Ok(())
