@@ -175,6 +175,8 @@ pub enum OperationKind {
     AcknowledgeBatch { count: usize },
     /// Leases up to `limit` events.
     Lease { limit: usize, visibility_seconds: u64 },
+    /// Leases an event of one of the three types.
+    FilteredLease { event_type: u64, visibility_seconds: u64 },
     /// Acknowledges, nacks or extends an event with a token that was never granted.
     WrongToken {},
     /// Extends a lease, whose token may have expired.

@@ -9,6 +9,7 @@
 //! | `ANSWER-REPLAY` | an idempotency key stands for its first event |
 //! | `ANSWER-LINEAR` | the answers about one event fit one order of operations |
 //! | `ANSWER-LEASE` | an event has at most one live lease, and each lease has its own token |
+//! | `ANSWER-FILTER` | a lease of one type has only such events, and finds one that is available |
 //! | `ANSWER-TOKEN` | a token that was never granted, or whose lease is over, changes nothing |
 //! | `ANSWER-WALK` | pages are ordered, repeat nothing and skip nothing |
 //! | `ANSWER-OWN` | a tenant never sees events or keys of another tenant |
@@ -23,6 +24,7 @@
 //! An answer that is unknown (`CallRecord::is_unknown`) breaks no rule.
 
 mod events;
+mod filters;
 mod final_check;
 mod leases;
 mod pages;
@@ -49,6 +51,7 @@ pub fn check(plan: &Plan, history: &History, checked_tenants: &BTreeSet<usize>) 
         checks.order(*tenant);
         checks.replays(*tenant);
         checks.leases(*tenant);
+        checks.filters(*tenant);
         checks.tokens(*tenant);
         checks.walks(*tenant);
         checks.revocations(*tenant);

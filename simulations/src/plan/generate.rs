@@ -19,6 +19,8 @@ const DOUBLED_PER_MILLE: u32 = 100;
 const RECOVERIES_PER_MILLE: u32 = 300;
 /// Maximum recoveries of one plan.
 const RECOVERIES_MAX: u64 = 4;
+/// Number of operations for each lease with a filter.
+const OPERATIONS_PER_FILTERED_LEASE: u64 = 8;
 /// The behaviours that the fault `receiver` draws from.
 const BEHAVIOURS: [Behaviour; 5] = {
     use Behaviour::{Aborting, Failing, Flapping, Silent, Slow};
@@ -32,10 +34,6 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
     let mut faults = faults(&scenario, &mut Stream::new(seed, 202), &mut Stream::new(seed, 219));
     faults.extend(node_limits(&scenario, &mut Stream::new(seed, 210)));
     faults.sort_by_key(|fault| fault.at_ms);
-    let (drawn, doubles) = (&mut Stream::new(seed, 201), &mut Stream::new(seed, 204));
-    let mut operations = operations(&scenario, drawn, doubles);
-    operations.extend(recoveries(&scenario, &mut Stream::new(seed, 231)));
-    operations.sort_by_key(|operation| operation.at_ms);
     let mut plan = Plan {
         scenario: name.to_owned(),
         seed,
@@ -50,7 +48,7 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
         late_links_ms_max: scenario.late_links_ms_max,
         skew_ms: (0..scenario.nodes).map(|_| skew_ms(&scenario, &mut clocks)).collect(),
         faults,
-        operations,
+        operations: operations(&scenario, seed),
     };
     add_hog(&mut plan, &scenario, &mut Stream::new(seed, 217));
     Ok(plan)
@@ -198,7 +196,36 @@ fn fault(name: FaultName, scenario: &Scenario, stream: &mut Stream) -> FaultKind
     }
 }
 
-fn operations(scenario: &Scenario, stream: &mut Stream, doubles: &mut Stream) -> Vec<Operation> {
+fn operations(scenario: &Scenario, seed: u64) -> Vec<Operation> {
+    let mut operations = drawn(scenario, &mut Stream::new(seed, 201), &mut Stream::new(seed, 204));
+    if scenario.mix.contains_key(&OperationName::Lease) {
+        operations.extend(filtered_leases(scenario, &mut Stream::new(seed, 251)));
+    }
+    operations.extend(recoveries(scenario, &mut Stream::new(seed, 231)));
+    operations.sort_by_key(|operation| operation.at_ms);
+    operations
+}
+
+/// Leases with a filter, one for every [`OPERATIONS_PER_FILTERED_LEASE`] operations.
+fn filtered_leases(scenario: &Scenario, stream: &mut Stream) -> Vec<Operation> {
+    let lease = |number| Operation {
+        at_ms: between(stream, BEGIN_MS, scenario.run_ms.max(BEGIN_MS)),
+        number: scenario.operations + number,
+        tenant: index_below(stream, (scenario.tenants - scenario.subscribed_tenants).max(1)),
+        node: index_below(stream, scenario.nodes),
+        pick: 0,
+        disconnects_after_ms: None,
+        is_doubled: false,
+        kind: OperationKind::FilteredLease {
+            event_type: stream.below(3),
+            visibility_seconds: between(stream, 1, 3),
+        },
+    };
+    (0..scenario.operations / OPERATIONS_PER_FILTERED_LEASE).map(lease).collect()
+}
+
+/// The operations that the scenario's mix names.
+fn drawn(scenario: &Scenario, stream: &mut Stream, doubles: &mut Stream) -> Vec<Operation> {
     let mut operations = Vec::new();
     let span = scenario.run_ms.saturating_sub(BEGIN_MS).max(1);
     for number in 0..scenario.operations {
@@ -224,7 +251,6 @@ fn operations(scenario: &Scenario, stream: &mut Stream, doubles: &mut Stream) ->
             kind: operation(name, stream),
         });
     }
-    operations.sort_by_key(|operation| operation.at_ms);
     operations
 }
 

@@ -153,7 +153,10 @@ impl Clients {
                 ClientCall::AcknowledgeBatch { ids }
             }
             OperationKind::Lease { limit, visibility_seconds } => {
-                ClientCall::Lease { limit, visibility_seconds }
+                ClientCall::Lease { limit, visibility_seconds, event_type: None }
+            }
+            OperationKind::FilteredLease { event_type, visibility_seconds } => {
+                ClientCall::Lease { limit: 1, visibility_seconds, event_type: Some(event_type) }
             }
             OperationKind::Extend { visibility_seconds } => {
                 let (id, token) = lease()?;
@@ -245,7 +248,12 @@ impl Clients {
 fn event(tenant: usize, number: u64, bytes: usize) -> Value {
     let payload =
         json!({ "tenant": format!("t-{tenant}"), "number": number, "pad": "x".repeat(bytes) });
-    json!({ "event_type": format!("kind.{}", number % 3), "payload": payload })
+    json!({ "event_type": type_name(number), "payload": payload })
+}
+
+/// The type of the event with this number.
+pub(crate) fn type_name(number: u64) -> String {
+    format!("kind.{}", number % 3)
 }
 
 /// Method, path and JSON body of a request.
@@ -268,8 +276,12 @@ fn route(call: &ClientCall, tenant: usize) -> (&'static str, String, Option<Valu
         ClientCall::AcknowledgeBatch { ids } => {
             post("/v1/events/acknowledge/batch", json!({ "event_ids": ids }))
         }
-        ClientCall::Lease { limit, visibility_seconds: seconds } => {
-            let body = json!({ "limit": limit, "visibility_timeout_seconds": seconds });
+        ClientCall::Lease { limit, visibility_seconds: seconds, event_type } => {
+            let event_types: Vec<_> = event_type.iter().map(|kind| type_name(*kind)).collect();
+            let mut body = json!({ "limit": limit, "visibility_timeout_seconds": seconds });
+            if !event_types.is_empty() {
+                body["event_types"] = event_types.into();
+            }
             post("/v1/inbox/lease", body)
         }
         ClientCall::Extend { id, token, visibility_seconds: seconds } => {

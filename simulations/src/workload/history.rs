@@ -13,27 +13,72 @@ use triggers_protocol::lock::lock;
 /// A request, with everything that the client chose when it sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientCall {
-    Send { number: u64, key: Option<String>, bytes: usize },
-    SendOther { number: u64, key: String },
-    SendBatch { numbers: Vec<u64> },
-    Acknowledge { id: String, token: Option<String> },
-    AcknowledgeBatch { ids: Vec<String> },
-    Lease { limit: usize, visibility_seconds: u64 },
-    Extend { id: String, token: String, visibility_seconds: u64 },
-    WrongToken { id: String, action: &'static str },
-    Nack { id: String, token: String },
-    Delete { id: String },
-    Replay { id: String },
+    Send {
+        number: u64,
+        key: Option<String>,
+        bytes: usize,
+    },
+    SendOther {
+        number: u64,
+        key: String,
+    },
+    SendBatch {
+        numbers: Vec<u64>,
+    },
+    Acknowledge {
+        id: String,
+        token: Option<String>,
+    },
+    AcknowledgeBatch {
+        ids: Vec<String>,
+    },
+    /// Leases events, of one type if it is named.
+    Lease {
+        limit: usize,
+        visibility_seconds: u64,
+        event_type: Option<u64>,
+    },
+    Extend {
+        id: String,
+        token: String,
+        visibility_seconds: u64,
+    },
+    WrongToken {
+        id: String,
+        action: &'static str,
+    },
+    Nack {
+        id: String,
+        token: String,
+    },
+    Delete {
+        id: String,
+    },
+    Replay {
+        id: String,
+    },
     ReplayFailed,
-    Read { id: String },
-    Page { status: EventStatus, walk: u64, cursor: Option<String> },
+    Read {
+        id: String,
+    },
+    Page {
+        status: EventStatus,
+        walk: u64,
+        cursor: Option<String>,
+    },
     Statistics,
     ListKeys,
-    RevokeKey { id: String },
+    RevokeKey {
+        id: String,
+    },
     UseRevokedKey,
-    Subscribe { target_url: String },
+    Subscribe {
+        target_url: String,
+    },
     ListSubscriptions,
-    Recover { id: String },
+    Recover {
+        id: String,
+    },
 }
 
 impl ClientCall {

@@ -55,7 +55,7 @@ impl AnswerChecks<'_> {
 }
 
 /// Whether a request may have changed an event's status.
-fn may_change_status(record: &CallRecord, id: &str) -> bool {
+pub(super) fn may_change_status(record: &CallRecord, id: &str) -> bool {
     let is_about_event = match &record.call {
         ClientCall::Acknowledge { id: other, .. }
         | ClientCall::Nack { id: other, .. }
