@@ -18,6 +18,9 @@ pub enum BrokerError {
     /// The node lacks descriptors or memory to send webhooks.
     #[error("the node lacks descriptors or memory to send webhooks")]
     NodeExhausted,
+    /// The wall clock of this node is probably wrong, so it accepts no events.
+    #[error("the clock of this node is far behind the times in the store; no events are accepted")]
+    ClockSuspect,
     /// This node does not own the tenant's partition.
     #[error("the tenant's partition is owned elsewhere")]
     NotOwner,

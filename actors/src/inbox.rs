@@ -183,7 +183,7 @@ impl InboxShell {
         if self.timer_at.is_some_and(|at| at <= next) {
             return;
         }
-        let wait = next.since(self.arguments.store.environment().now()).max(wait_min);
+        let wait = next.since(self.arguments.store.environment().steady()).max(wait_min);
         self.timer_at = Some(next);
         drop(myself.send_after(wait, || InboxMessage::Timer));
     }

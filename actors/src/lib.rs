@@ -18,6 +18,7 @@
 pub mod admission;
 #[cfg(feature = "bench-support")]
 pub mod bench_support;
+mod clock;
 pub mod cluster;
 mod delivery;
 mod error;

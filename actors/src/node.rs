@@ -6,6 +6,7 @@
 //! fences are taken over; `NODE-2` stopping loses nothing that was answered: what is in flight
 //! commits, or its caller gets an unknown outcome.
 
+use crate::clock;
 use crate::cluster::directory::Directory;
 use crate::cluster::{LinkState, PeerTransport};
 use crate::delivery::permits::DeliveryPermits;
@@ -102,6 +103,16 @@ pub struct Node {
     supervisor: ActorRef<NodeMessage>,
     /// The task of the supervisor; none after it has ended.
     running: Option<JoinHandle<()>>,
+    /// The task that keeps the time of a node that runs alone.
+    clock: Option<JoinHandle<()>>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(clock) = &self.clock {
+            clock.abort();
+        }
+    }
 }
 
 /// The parts of a node that exist only in a cluster.
@@ -116,8 +127,10 @@ impl Node {
     /// Starts a node that runs alone. It takes over every partition, whichever node owned it.
     pub async fn start(arguments: NodeArguments, partitions: u16) -> Result<Self, StartError> {
         let settings = settings(&arguments.store, partitions).await?;
+        clock::begin(&arguments.store, None, Instant::now() + START_TIMEOUT).await?;
         let guards = take_over_fences(&arguments.store, partitions, &arguments.incarnation).await?;
-        let (node, _) = Self::start_tree(&arguments, settings, guards, None).await?;
+        let (mut node, _) = Self::start_tree(&arguments, settings, guards, None).await?;
+        node.clock = Some(tokio::spawn(clock::keep(arguments.store)));
         Ok(node)
     }
 
@@ -130,6 +143,8 @@ impl Node {
         joining: Joining,
     ) -> Result<Self, StartError> {
         let Joining { options, transport, peers } = joining;
+        let (heartbeat, until) = (options.heartbeat_interval, Instant::now() + START_TIMEOUT);
+        clock::begin(&arguments.store, Some(heartbeat), until).await?;
         let directory = Directory::default();
         let transfers = TransferContext {
             transport: transport.clone(),
@@ -202,7 +217,7 @@ impl Node {
         let router =
             Router::new(store, options, settings.partitions, routing.clone(), delivery.clone());
         let (watch, running) = (NodeWatch { routing, cluster: None }, Some(running));
-        let node = Self { router, settings, delivery, watch, supervisor, running };
+        let node = Self { router, settings, delivery, watch, supervisor, running, clock: None };
         Ok((node, partitions))
     }
 
@@ -245,15 +260,13 @@ impl Node {
     }
 
     /// Stops the tree. Call it once no request is in flight.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         if let Some(cluster) = &self.watch.cluster {
             // The membership stops first and removes this node's row while the rest still runs.
             let _ = cluster.membership.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
         }
         self.supervisor.stop(None);
-        if let Some(running) = self.running {
-            let _ = running.await;
-        }
+        self.ended().await;
     }
 }
 

@@ -219,12 +219,12 @@ impl PartitionState {
         metrics::counter!("triggers_inbox_failures_total").increment(1);
         tracing::error!(%tenant, error, may_restart, "an inbox failed");
         // The failed inbox may have had something due.
-        self.agenda.note(self.arguments.context.store.environment().now(), tenant);
+        self.agenda.note(self.arguments.context.store.environment().steady(), tenant);
     }
 
     /// Opens closed inboxes that have something due.
     async fn wake(&mut self, myself: &ActorRef<PartitionMessage>) {
-        let now = self.arguments.context.store.environment().now();
+        let now = self.arguments.context.store.environment().steady();
         if self.agenda.begin_reading(now) && !is_planted(Bug::TakeoverForgetsDue) {
             let after = self.agenda.last_read();
             tokio::spawn(read_pointers(myself.clone(), self.arguments.clone(), after));

@@ -172,7 +172,7 @@ impl Router {
         let mut event = row.event;
         if is_chunked {
             let keys = &TenantKeys::new(partition.id(), tenant);
-            let (id, now) = (event.id, self.0.store.environment().now());
+            let (id, now) = (event.id, self.0.store.environment().steady());
             let found = self
                 .read(deadline, |tx| {
                     Box::pin(inbox::find(tx, &partition.served.guard, keys, id, now))
@@ -210,7 +210,7 @@ impl Router {
         deadline: Instant,
     ) -> Result<Found, BrokerError> {
         let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
-        let now = self.0.store.environment().now();
+        let now = self.0.store.environment().steady();
         self.read(deadline, |tx| Box::pin(inbox::find(tx, guard, keys, id, now))).await
     }
 
@@ -222,7 +222,7 @@ impl Router {
         deadline: Instant,
     ) -> Result<(Found, Delivery), BrokerError> {
         let TenantData { guard, keys, .. } = &self.data(tenant, deadline).await?;
-        let now = self.0.store.environment().now();
+        let now = self.0.store.environment().steady();
         self.read(deadline, |tx| Box::pin(inbox::find_with_delivery(tx, guard, keys, id, now)))
             .await
     }

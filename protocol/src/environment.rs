@@ -1,15 +1,20 @@
 //! `Environment`, the source of time and randomness, which a simulation can replace.
 //!
-//! Use the monotonic clock to measure durations and the wall clock for times that are stored. Read
-//! times and random bytes before the closure of a transaction starts, so that a retry of the
-//! closure repeats them.
+//! Use the monotonic clock to measure durations, [`Environment::now`] for times that people read
+//! and [`Environment::steady`] for times at which something is due. Read times and random bytes
+//! before the closure of a transaction starts, so that a retry of the closure repeats them.
 //!
 //! The environment does not schedule: code waits with tokio timers, which a simulation controls
 //! separately.
 
+mod steps;
+
+pub use steps::{BELIEVED_AFTER, ClockReport, STEP_MAX};
+
 use crate::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
+use steps::Steps;
 
 /// A source of time.
 pub trait Clock: Send + Sync {
@@ -29,13 +34,14 @@ pub trait Random: Send + Sync {
 #[derive(Clone)]
 pub struct Environment {
     clock: Arc<dyn Clock>,
+    steps: Arc<Steps>,
     random: Arc<dyn Random>,
 }
 
 impl Environment {
     /// Creates an environment from a clock and a random source.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { clock, random }
+        Self { clock, steps: Arc::default(), random }
     }
 
     /// Creates an environment from the operating system's clocks and random source.
@@ -43,9 +49,38 @@ impl Environment {
         Self::new(Arc::new(system::SystemClock::new()), Arc::new(system::SystemRandom))
     }
 
-    /// The time of the wall clock, which may jump in both directions.
+    /// The time of the wall clock, which may step in both directions. A step ahead by more than
+    /// [`STEP_MAX`] is not followed before it has lasted for [`BELIEVED_AFTER`].
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.steps.read(&*self.clock).wall
+    }
+
+    /// The time by which due times are kept: the wall clock, or later after that was set back.
+    pub fn steady(&self) -> Timestamp {
+        self.steps.read(&*self.clock).steady
+    }
+
+    /// Sets [`Environment::steady`] forward to a steady time that a node has kept: when the node
+    /// starts however far that is, later at most by [`STEP_MAX`].
+    pub fn advance(&self, kept: Timestamp, is_start: bool) {
+        self.steps.advance(&*self.clock, kept, is_start);
+    }
+
+    /// Takes the wall clock of a node that starts for wrong, because the other nodes live by the
+    /// time `kept`, to which it is far ahead.
+    pub fn disbelieve(&self, kept: Timestamp) {
+        self.steps.disbelieve(&*self.clock, kept);
+    }
+
+    /// Whether the wall clock is probably wrong: it is behind the steady time by more than
+    /// [`STEP_MAX`], and has been for less than [`BELIEVED_AFTER`] or shows a time before 2025.
+    pub fn is_clock_suspect(&self) -> bool {
+        self.steps.is_suspect(&*self.clock)
+    }
+
+    /// Reports what the wall clock has done since the last report.
+    pub fn clock_report(&self) -> ClockReport {
+        self.steps.report(&*self.clock)
     }
 
     /// Time since an arbitrary start; it never decreases.

@@ -1,9 +1,10 @@
 //! Events and their delivery state.
 //!
 //! Invariants:
-//! - `EVENT-1`: id, type, timestamp, payload and metadata never change after acceptance.
+//! - `EVENT-1`: id, times, type, payload and metadata never change after acceptance.
 //! - `EVENT-2`: the bytes of the payload are those that the producer sent.
-//! - `EVENT-3`: `created_at` is the time in the id.
+//! - `EVENT-3`: `received_at` is the time of the clock. The time in the id is that of the last
+//!   event if the clock was set back since.
 //!
 //! The stored row is defined in `triggers-store`, the JSON form in [`crate::api`].
 
@@ -88,8 +89,10 @@ pub struct Metadata {
 /// An event with its delivery state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Id, from which order and age follow.
+    /// Id, from which the order follows.
     pub id: EventId,
+    /// Time of acceptance.
+    pub received_at: Timestamp,
     /// Type, such as `order.created`.
     pub event_type: EventType,
     /// Time that the producer sent, or else the time of acceptance.

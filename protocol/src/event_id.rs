@@ -45,12 +45,13 @@ impl EventId {
         }
     }
 
-    /// The time of acceptance, in whole milliseconds, as contained in the id.
+    /// The time in the id, in whole milliseconds: that of acceptance, unless the clock was set back
+    /// after the event before.
     pub fn created_at(self) -> Timestamp {
         Timestamp::from_millis(i64::try_from(self.millis()).expect("48 bits fit an i64"))
     }
 
-    /// The smallest possible id of an event accepted at or after `time`.
+    /// The smallest id with this time or a later one.
     pub fn first_at(time: Timestamp) -> Self {
         Self(u128::from(u64::try_from(time.as_millis()).unwrap_or(0).min(MILLIS_MAX)) << 80)
     }

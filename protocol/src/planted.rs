@@ -34,6 +34,8 @@ crate::text_form::named_enum! {
         QuotaNotChecked = "quota-not-checked",
         /// If the clock is behind the last id, the next id is minted from the clock alone.
         IdsFollowTheClock = "ids-follow-the-clock",
+        /// Due times are compared with the wall clock, also after it was set back.
+        DueTimesFollowTheClock = "due-times-follow-the-clock",
         /// The cursor of a page skips one event.
         CursorOffByOne = "cursor-off-by-one",
         /// A lease includes events that are already leased or wait for their next attempt.

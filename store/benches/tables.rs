@@ -86,7 +86,7 @@ fn append(criterion: &mut Criterion) {
             };
             let ids = (0..EVENTS).map(|_| mint()).collect();
             let stamp = Stamp { at, nonce, secret: [5; 16], ids, lease_after: None };
-            let plan = BatchPlan { last_id, minted_id, counts, limits };
+            let plan = BatchPlan { last_id, minted_id, received_at: at, counts, limits };
             let (append, stamp, guard, keys) = (&append, &stamp, &guard, &keys);
             let applied = runtime.block_on(store.run(run(), |tx| {
                 Box::pin(async move {

@@ -98,7 +98,7 @@ impl DeliveryAttemptArguments {
     /// Sends the webhook; none if the claim leaves too little time.
     async fn send(&self) -> Option<(AttemptResult, EndpointHealth)> {
         let began = self.environment.now();
-        if began.plus(self.send_timeout + SEND_MARGIN) > self.until {
+        if self.environment.steady().plus(self.send_timeout + SEND_MARGIN) > self.until {
             let event = self.claimed.event.id;
             tracing::warn!(%event, "too late to send a webhook; it comes due again");
             return None;
@@ -122,7 +122,7 @@ impl DeliveryAttemptArguments {
         }
         let (result, health) = verdict(outcome);
         if matches!(result, AttemptResult::Delivered { .. }) {
-            let age = self.environment.now().since(self.claimed.event.id.created_at());
+            let age = self.environment.now().since(self.claimed.event.received_at);
             metrics::histogram!("triggers_delivery_age_seconds").record(age);
         }
         Some((result, health))
@@ -134,13 +134,13 @@ impl DeliveryAttemptArguments {
             id: self.claimed.event.id,
             subscription: self.subscription.id,
             token: self.claimed.token,
-            at: self.environment.now(),
+            at: self.environment.steady(),
             result,
             health,
             target_url: self.subscription.target_url.clone(),
         };
         let mut wait = STORE_WAIT_MIN;
-        while self.environment.now() < self.until {
+        while self.environment.steady() < self.until {
             let deadline = Instant::now() + STORE_TIMEOUT;
             let footprint = complete.footprint();
             let (request, reply) = Request::new(complete.clone(), footprint, deadline, None);

@@ -63,9 +63,10 @@ pub(crate) struct Dispatched {
     pub(crate) until: Timestamp,
 }
 
-/// Present time on both clocks.
+/// Present time on two clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
+    /// Steady time, with which due times are compared.
     pub(crate) wall: Timestamp,
     pub(crate) monotonic: Duration,
 }

@@ -108,6 +108,8 @@ pub(crate) struct InboxMachine {
     /// Claims go alone, because a batch with one has failed: a broken claim must not hold up
     /// appends.
     claims_alone: bool,
+    /// Time of the last plan: stamps never go back, so webhooks keep their order.
+    last_plan: Timestamp,
 }
 
 impl InboxMachine {
@@ -132,6 +134,7 @@ impl InboxMachine {
             positions: LeasePositions::default(),
             reload_at: None,
             claims_alone: false,
+            last_plan: Timestamp::EPOCH,
         }
     }
 
@@ -161,7 +164,7 @@ impl InboxMachine {
 
     /// The timer fired, or the partition knows of something that may be due.
     pub(crate) fn timer(&mut self) -> Vec<InboxEffect> {
-        let now = self.environment.now();
+        let now = self.now().wall;
         let is_due = self.first_lease_end.is_some_and(|end| end <= now);
         if self.phase == Phase::Ready && self.reload_at.is_some_and(|at| at <= now) {
             (self.phase, self.reload_at) = (Phase::Unloaded, None);
@@ -200,7 +203,7 @@ impl InboxMachine {
     }
 
     fn now(&self) -> Now {
-        Now { wall: self.environment.now(), monotonic: self.environment.monotonic() }
+        Now { wall: self.environment.steady(), monotonic: self.environment.monotonic() }
     }
 
     #[cfg(test)]
@@ -246,6 +249,8 @@ impl InboxMachine {
             Ok(state) => {
                 assert!(state.last_id >= self.last_id, "INBOX-2: the store has lost minted ids");
                 (self.last_id, self.counts) = (state.last_id, state.counts);
+                // What was never tried is due at the time in its id.
+                self.environment.advance(state.last_id.created_at(), false);
                 self.first_lease_end = state.first_lease_end;
                 self.dispatcher.load(state.subscriptions);
                 self.positions.forget();
@@ -372,7 +377,7 @@ impl InboxMachine {
     fn broker_error(&mut self, error: TableError) -> BrokerError {
         let error = BrokerError::from(error);
         if error == BrokerError::Unknown {
-            self.reload_at = Some(self.environment.now().plus(LATE_COMMIT));
+            self.reload_at = Some(self.now().wall.plus(LATE_COMMIT));
         }
         error
     }

@@ -2,6 +2,7 @@
 //!
 //! All of them run in tasks beside the actor, each with a deadline.
 
+use crate::clock;
 use crate::cluster::directory::Directory;
 use crate::partition_supervisor::PartitionSupervisorMessage;
 use ractor::ActorRef;
@@ -35,15 +36,20 @@ pub(super) async fn run_round(
 ) -> Round {
     let mut heartbeat_at = None;
     if let Some((incarnation, row)) = &heartbeat {
-        let began = store.environment().monotonic();
-        let written: Result<(), TableError> = store
+        let environment = store.environment();
+        clock::report(environment);
+        let (began, steady) = (environment.monotonic(), environment.steady());
+        let written: Result<_, TableError> = store
             .run(Run::idempotent(until), |tx| {
                 cluster::write_heartbeat(tx, incarnation, row);
-                Box::pin(async { Ok(()) })
+                Box::pin(cluster::keep_time(tx, steady))
             })
             .await;
         match written {
-            Ok(()) => heartbeat_at = Some(began),
+            Ok(kept) => {
+                environment.advance(kept.unwrap_or(steady), false);
+                heartbeat_at = Some(began);
+            }
             Err(error) => tracing::warn!(%error, "the heartbeat could not be written"),
         }
     }

@@ -6,6 +6,7 @@
 //! part have an unknown one.
 
 use super::Router;
+use crate::admission::count_rejection;
 use crate::error::BrokerError;
 use crate::inbox::request::receive;
 use tokio::time::Instant;
@@ -23,6 +24,10 @@ impl Router {
         append: Append,
         deadline: Instant,
     ) -> Result<Vec<Result<Accepted, Rejection>>, BrokerError> {
+        if self.0.store.environment().is_clock_suspect() {
+            count_rejection("clock");
+            return Err(BrokerError::ClockSuspect);
+        }
         // Behind one gate, so that no part is left in front of it.
         let (partition, pass) = self.enter(tenant, deadline).await?;
         let mut sent = Vec::new();

@@ -118,6 +118,7 @@ impl Router {
         let id = EventId::mint(EventId::ZERO, at, environment.bytes());
         let event = Event {
             id,
+            received_at: at,
             event_type: EventType::parse(PING).expect("it is a valid event type"),
             timestamp: at,
             payload: format!("{{\"subscription_id\":\"{}\"}}", row.id).into(),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "fixtures of tests fail their test")]
 
+mod clock;
 mod faults;
 mod fixture;
 mod identity;

@@ -34,6 +34,7 @@ pub const OTHER_URL: &str = "https://two.example/hook";
 
 /// A node with simulated endpoints.
 pub struct Bench {
+    pub engine: SimulatedEngine,
     pub store: Store,
     pub receivers: Receivers,
     pub node: Node,
@@ -55,7 +56,7 @@ impl Bench {
         let clock = VirtualClock::start();
         let (store, receivers) = (store_on(&engine, seed, clock.clone()), Receivers::default());
         let node = start_with(&store, &receivers, options, "n@1").await;
-        Self { store, receivers, node, tenant: tenant("acme"), clock }
+        Self { engine, store, receivers, node, tenant: tenant("acme"), clock }
     }
 
     pub fn router(&self) -> Router {

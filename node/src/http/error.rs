@@ -160,6 +160,7 @@ impl From<BrokerError> for ApiError {
             BrokerError::Unknown => Self::unknown_outcome("the broker does not know"),
             BrokerError::Store(error) => error.into(),
             BrokerError::NotOwner => Self::not_owner(),
+            BrokerError::ClockSuspect => Self::new(ErrorCode::Unavailable, error.to_string()),
             BrokerError::NodeBusy | BrokerError::NodeExhausted | BrokerError::DeadlinePassed => {
                 Self::unavailable(error)
             }

@@ -37,6 +37,7 @@ fn sender(options: &DeliveryOptions) -> HttpSender {
 fn webhook(target_url: impl Into<String>) -> Webhook {
     let event = Event {
         id: EventId::parse(ID).unwrap(),
+        received_at: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
         event_type: EventType::parse("order.created").unwrap(),
         timestamp: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
         payload: PAYLOAD.into(),

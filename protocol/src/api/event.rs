@@ -3,7 +3,7 @@
 //! - `EVENT-JSON-1`: the payload has the sender's bytes, unchanged.
 //! - `EVENT-JSON-2`: every member is present, `null` if it has no value, except a payload that the
 //!   client asked to leave out.
-//! - `EVENT-JSON-3`: `created_at` is the time in the id.
+//! - `EVENT-JSON-3`: `created_at` is the time of acceptance, by the clock of the node.
 //!
 //! [`EventJson`] borrows from the stored event, so that nothing is copied before it is written.
 
@@ -181,7 +181,7 @@ impl<'a> EventJson<'a> {
             timestamp: event.timestamp,
             payload: None,
             status: state.status,
-            created_at: event.id.created_at(),
+            created_at: event.received_at,
             attempts: state.attempts,
             last_attempt_at: state.last_attempt_at,
             next_retry_at: state.next_retry_at,
@@ -336,6 +336,7 @@ mod tests {
     fn event() -> Event {
         Event {
             id: EventId::parse("019b76da-a800-7000-8000-000000000001").unwrap(),
+            received_at: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             event_type: EventType::parse("order.created").unwrap(),
             timestamp: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             payload: r#"{ "a" : 1.0 }"#.into(),

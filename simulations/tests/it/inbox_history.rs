@@ -161,6 +161,7 @@ impl History {
         let plan = BatchPlan {
             last_id: self.last_id,
             minted_id,
+            received_at: self.now,
             counts: Counts::default(),
             limits: LIMITS,
         };

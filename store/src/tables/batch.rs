@@ -57,6 +57,8 @@ pub struct BatchPlan {
     pub last_id: EventId,
     /// The last id minted for the batch; `last_id` if it mints none.
     pub minted_id: EventId,
+    /// Time of the wall clock: the events of the batch were accepted at this time.
+    pub received_at: Timestamp,
     /// Counts of the tenant when the batch was planned, by which quotas are checked.
     pub counts: Counts,
     /// Options that the operations follow.
@@ -230,6 +232,8 @@ impl<'a> Batch<'a> {
         let mut head = self.head;
         if self.activity.accepted > 0 {
             head.last_id = self.plan.minted_id;
+            let lead = head.last_id.created_at().since(self.plan.received_at);
+            head.lead_ms = head.lead_ms.max(u64::try_from(lead.as_millis()).unwrap_or(u64::MAX));
         }
         head.subscriptions = self.stored_subscriptions;
         let first_lease_end = self.point(tx, &mut head).await?;
@@ -264,6 +268,16 @@ impl<'a> Batch<'a> {
     pub(super) fn has_room(&self, waiting_events_max: Option<u64>) -> bool {
         let waiting = self.plan.counts.waiting() + u64::from(self.activity.accepted);
         waiting_events_max.is_none_or(|max| waiting < max) || is_planted(Bug::QuotaNotChecked)
+    }
+
+    /// Time of the wall clock when the batch was planned.
+    pub(super) fn received_at(&self) -> Timestamp {
+        self.plan.received_at
+    }
+
+    /// The tenant's head before this batch.
+    pub(super) fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Adds a notice for the inbox. Only operations whose footprint says so may do this.

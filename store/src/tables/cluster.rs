@@ -1,4 +1,5 @@
-//! The cluster in the store: the row that each node writes, and the owners of the partitions.
+//! The cluster in the store: the row that each node writes, the owners of the partitions, and the
+//! time that due times are kept by.
 //!
 //! - `CLUSTER-T-1`: a node writes only its own row.
 //! - `CLUSTER-T-2`: the view is one snapshot without conflict checks. It decides when a node tries
@@ -6,9 +7,10 @@
 
 use super::rows::{Fence, NodeRow, Row};
 use super::{TableError, keys, read_range};
-use crate::kv::Transaction;
+use crate::kv::{Fault, StoreError, Transaction};
 use std::collections::BTreeMap;
-use triggers_protocol::PartitionId;
+use triggers_protocol::environment::STEP_MAX;
+use triggers_protocol::{PartitionId, Timestamp};
 
 /// Rows of one range read.
 const PAGE_ROWS: usize = 1_000;
@@ -25,6 +27,34 @@ pub struct ClusterView {
 /// Writes a node's own row with its heartbeat.
 pub fn write_heartbeat(tx: &mut dyn Transaction, incarnation: &str, row: &NodeRow) {
     tx.set(&keys::node(incarnation), &row.to_bytes());
+}
+
+/// The steady time that was kept last.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn kept_time(tx: &mut dyn Transaction) -> Result<Option<Timestamp>, TableError> {
+    let corrupt = || StoreError::fatal(Fault::Corrupt, "the kept time is malformed");
+    // A snapshot: it does no harm if one of two nodes sets it back by the time of a transaction.
+    let kept = tx.get_snapshot(keys::CLOCK).await?;
+    let kept = kept.map(|bytes| bytes[..].try_into().map_err(|_| corrupt())).transpose()?;
+    Ok(kept.map(|micros| Timestamp::from_micros(i64::from_be_bytes(micros))))
+}
+
+/// Keeps a node's steady time for nodes that start or take over, and returns what was kept before.
+/// A later time stays, unless it is so much later that a clock must have been wrong.
+///
+/// # Errors
+/// [`TableError::Store`].
+pub async fn keep_time(
+    tx: &mut dyn Transaction,
+    steady: Timestamp,
+) -> Result<Option<Timestamp>, TableError> {
+    let kept = kept_time(tx).await?;
+    let is_near = |kept: &Timestamp| kept.since(steady) <= STEP_MAX;
+    let new = kept.filter(is_near).map_or(steady, |kept| kept.max(steady));
+    tx.set(keys::CLOCK, &new.as_micros().to_be_bytes());
+    Ok(kept)
 }
 
 /// Removes the row of a node that has stopped, or has sent no heartbeat for long and owns nothing.

@@ -8,8 +8,8 @@
 use super::fence::Guard;
 use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
 use super::rows::{
-    Attempt, Delivery, EventRow, Head, OlderAttempts, Row, SubscriptionRow, TOMBSTONE_DAYS,
-    Tombstone,
+    Attempt, Delivery, EventRow, Head, OlderAttempts, QueueRow, Row, SubscriptionRow,
+    TOMBSTONE_DAYS, Tombstone,
 };
 use super::{TableError, read_range, subscriptions};
 use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
@@ -122,9 +122,7 @@ pub async fn load(
     if !is_planted(Bug::FenceNotChecked) {
         guard.check(tx).await?;
     }
-    let head =
-        tx.get_snapshot(&keys.head()).await?.map(|bytes| Head::from_bytes(&bytes)).transpose()?;
-    let head = head.unwrap_or(Head::NEW);
+    let head = read_head(tx, keys).await?;
     let first = tx.range_snapshot(RangeRead::first(keys.lease_ends(), 1)).await?;
     let mut subscriptions = Vec::new();
     if head.subscriptions > 0 {
@@ -139,6 +137,14 @@ pub async fn load(
         first_lease_end: first.pairs.first().and_then(|(key, _)| time_of_due_key(key)),
         counts: counts(tx, keys).await?,
     })
+}
+
+pub(super) async fn read_head(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+) -> Result<Head, TableError> {
+    let stored = tx.get_snapshot(&keys.head()).await?;
+    Ok(stored.map(|bytes| Head::from_bytes(&bytes)).transpose()?.unwrap_or(Head::NEW))
 }
 
 /// Lists the tenants with the earliest wake-up pointers after `after`, and the pointer of each in
@@ -188,8 +194,10 @@ pub async fn statistics(
     for status in [EventStatus::Received, EventStatus::Queued] {
         let first = RangeRead::first(keys.queue_range(status, EventId::ZERO, None), 1);
         let page = tx.range_snapshot(first).await?;
-        let id = page.pairs.first().and_then(|(key, _)| id_of_key(key));
-        oldest = [oldest, id.map(EventId::created_at)].into_iter().flatten().min();
+        if let Some((key, value)) = page.pairs.first() {
+            let received_at = queue_row(key, value)?.1.received_at;
+            oldest = Some(oldest.map_or(received_at, |oldest: Timestamp| oldest.min(received_at)));
+        }
     }
     Ok((counts(tx, keys).await?, oldest))
 }
@@ -318,12 +326,12 @@ async fn scan(
     keys: &TenantKeys,
     query: &PageQuery,
 ) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
-    // Times of acceptance are in milliseconds: `from` is rounded up, and `to` down.
-    let from = query.from.map(Timestamp::up_to_millis);
-    let mut begin = from.map_or(EventId::ZERO, |from| EventId::first_at(from).before());
-    let mut until = query
-        .to
-        .map(|to| EventId::first_at(Timestamp::from_millis(to.as_millis().saturating_add(1))));
+    // The time in an id is that of acceptance, or later by the tenant's lead at most.
+    let head = if query.to.is_some() { read_head(tx, keys).await? } else { Head::NEW };
+    let mut begin = query.from.map_or(EventId::ZERO, |from| EventId::first_at(from).before());
+    let mut until = query.to.map(|to| {
+        EventId::first_at(to.plus(head.lead()).plus(std::time::Duration::from_millis(1)))
+    });
     let reverse = query.is_newest_first;
     if !reverse {
         begin = begin.max(query.after);
@@ -336,15 +344,16 @@ async fn scan(
     loop {
         let read = RangeRead { range: range.clone(), limit: page_rows, is_reverse: reverse };
         let page = tx.range_snapshot(read).await?;
-        for (key, event_type) in &page.pairs {
-            let id = id_of_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;
+        for (key, value) in &page.pairs {
+            let (id, row) = queue_row(key, value)?;
             if ids.len() == query.limit {
                 let last =
                     if is_planted(Bug::CursorOffByOne) { Some(id) } else { ids.last().copied() };
                 return Ok((ids, last));
             }
-            let is_selected = std::str::from_utf8(event_type)
-                .is_ok_and(|text| EventTypePattern::selects(&query.event_types, text));
+            let is_selected = query.from.is_none_or(|from| row.received_at >= from)
+                && query.to.is_none_or(|to| row.received_at <= to)
+                && EventTypePattern::selects(&query.event_types, row.event_type);
             if is_selected {
                 ids.push(id);
             }
@@ -359,6 +368,15 @@ async fn scan(
             _ => return Ok((ids, None)),
         }
     }
+}
+
+/// The id and the row of a place in a list.
+pub(super) fn queue_row<'a>(
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<(EventId, QueueRow<'a>), TableError> {
+    let id = id_of_key(key).ok_or_else(|| corrupt("a queue key is too short".into()))?;
+    Ok((id, QueueRow::decode(id, value)?))
 }
 
 /// The event of a row with its complete payload; fails as `Corrupt` if a chunk is missing.

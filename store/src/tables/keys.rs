@@ -3,6 +3,7 @@
 //! ```text
 //! sys/partitions          number of partitions, fixed when the store is created
 //! sys/cursor              secret that signs cursors
+//! sys/clock               time by which due times are kept        micros, big-endian i64
 //! n/ <incarnation>        node of the cluster                     rows::NodeRow
 //! map/ <p:2>              mirror of the fence, for routing only   rows::Fence
 //! p <p:2> o               fence of partition p                    rows::Fence
@@ -11,7 +12,7 @@
 //!     h                   head                                    rows::Head
 //!     e <id:16>           event; payload if at most 8 KiB         rows::EventRow
 //!     b <id:16> <n:2>     payload chunk n                         raw bytes
-//!     q <status:1> <id>   inbox order by status                   event type, raw
+//!     q <status:1> <id>   inbox order by status                   rows::QueueRow
 //!     i <day:4> <hash:16> idempotency record, by day of its event rows::Idempotency
 //!     c <status:1>        number of events in that status         little-endian i64
 //!     g <day:4> <id:16>   tombstone, by day of the deletion       rows::Tombstone
@@ -46,6 +47,8 @@ use triggers_protocol::{
 pub const PARTITIONS: &[u8] = b"sys/partitions";
 /// Key of the secret that signs cursors.
 pub const CURSOR_SECRET: &[u8] = b"sys/cursor";
+/// Key of the time by which due times are kept.
+pub const CLOCK: &[u8] = b"sys/clock";
 
 /// Key of a partition's fence.
 pub fn fence(partition: PartitionId) -> Vec<u8> {

@@ -20,6 +20,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
@@ -97,12 +98,62 @@ pub struct Head {
     pub wake_second: Option<u64>,
     /// Number of stored subscriptions, including those that are being deleted.
     pub subscriptions: u32,
+    /// Most milliseconds by which the time in an id was ahead of the event's time of acceptance.
+    pub lead_ms: u64,
 }
 impl Row for Head {}
 
 impl Head {
     /// Head of a tenant without a stored one.
-    pub const NEW: Head = Head { last_id: EventId::ZERO, wake_second: None, subscriptions: 0 };
+    pub const NEW: Head =
+        Head { last_id: EventId::ZERO, wake_second: None, subscriptions: 0, lead_ms: 0 };
+
+    /// Most time by which an id is ahead of its event's time of acceptance.
+    pub fn lead(&self) -> Duration {
+        Duration::from_millis(self.lead_ms)
+    }
+}
+
+/// The place of an event in the list of its status: what filters need.
+///
+/// The value is the event's type, and after a zero byte the time of acceptance, unless that is the
+/// time in the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueRow<'a> {
+    /// Type of the event.
+    pub event_type: &'a str,
+    /// Time of acceptance.
+    pub received_at: Timestamp,
+}
+
+impl<'a> QueueRow<'a> {
+    /// Encodes the row of an event.
+    pub fn encode(event: &Event) -> Vec<u8> {
+        let mut bytes = event.event_type.as_str().as_bytes().to_vec();
+        if event.received_at != event.id.created_at() {
+            bytes.push(0);
+            bytes.extend_from_slice(&event.received_at.as_micros().to_be_bytes());
+        }
+        bytes
+    }
+
+    /// Decodes a stored row; `id` is in its key.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the bytes are damaged.
+    pub fn decode(id: EventId, bytes: &'a [u8]) -> Result<Self, CodecError> {
+        let malformed = || CodecError::Malformed(format!("the queue row of {id} is damaged"));
+        // A type has no zero byte.
+        let (event_type, received_at) = match bytes.iter().position(|byte| *byte == 0) {
+            None => (bytes, id.created_at()),
+            Some(end) => {
+                let micros = bytes[end + 1..].try_into().map_err(|_| malformed())?;
+                (&bytes[..end], Timestamp::from_micros(i64::from_be_bytes(micros)))
+            }
+        };
+        let event_type = std::str::from_utf8(event_type).map_err(|_| malformed())?;
+        Ok(Self { event_type, received_at })
+    }
 }
 
 /// Record of a used idempotency key.
@@ -197,6 +248,7 @@ impl Row for TenantRow {}
 /// An event without its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 struct Envelope {
+    received_at: Timestamp,
     event_type: EventType,
     timestamp: Timestamp,
     metadata: Arc<Metadata>,
@@ -220,6 +272,7 @@ impl EventRow {
     /// Encodes the row. A payload over [`INLINE_PAYLOAD_BYTES_MAX`] is left out: see [`chunks`].
     pub fn encode(event: &Event, payload_bytes: usize) -> Vec<u8> {
         let envelope = Envelope {
+            received_at: event.received_at,
             event_type: event.event_type.clone(),
             timestamp: event.timestamp,
             metadata: event.metadata.clone(),
@@ -248,9 +301,9 @@ impl EventRow {
             let reason = format!("an event's row has {found} payload bytes instead of {expected}");
             return Err(CodecError::Malformed(reason));
         }
-        let Envelope { event_type, timestamp, metadata, state, .. } = envelope;
+        let Envelope { received_at, event_type, timestamp, metadata, state, .. } = envelope;
         let payload = bytes.slice_ref(rest);
-        let event = Event { id, event_type, timestamp, payload, metadata, state };
+        let event = Event { id, received_at, event_type, timestamp, payload, metadata, state };
         Ok(Self { event, payload_bytes })
     }
 
@@ -282,6 +335,7 @@ mod tests {
     fn event(payload: Vec<u8>) -> Event {
         Event {
             id: EventId::from_bytes([7; 16]),
+            received_at: Timestamp::from_millis(2_000),
             event_type: EventType::parse("order.created").unwrap(),
             timestamp: Timestamp::from_millis(1_000),
             payload: payload.into(),
@@ -303,6 +357,17 @@ mod tests {
                 prop_assert_eq!(chunks(&payload).count(), 0);
             }
             prop_assert_eq!(row.event, event);
+        }
+
+        #[test]
+        fn queue_rows_round_trip(id: [u8; 16], received_at in prop::option::of(any::<i64>())) {
+            let id = EventId::from_bytes(id);
+            let received_at = received_at.map_or(id.created_at(), Timestamp::from_micros);
+            let event = Event { id, received_at, ..event(Vec::new()) };
+            let row = QueueRow { event_type: "order.created", received_at };
+            let bytes = QueueRow::encode(&event);
+            prop_assert_eq!(QueueRow::decode(id, &bytes).unwrap(), row);
+            prop_assert!(QueueRow::decode(id, b"a\0cut").is_err());
         }
 
         #[test]

@@ -85,7 +85,7 @@ impl Inbox {
         let ids = ids.collect();
         let stamp = Stamp { at: now(), nonce: self.nonce, secret: [5; 16], ids, lease_after: None };
         let (last_id, counts) = (self.last_id, self.counts);
-        let plan = BatchPlan { last_id, minted_id, counts, limits: LIMITS };
+        let plan = BatchPlan { last_id, minted_id, received_at: now(), counts, limits: LIMITS };
         let (reply, applied) = self.apply(&operation, &stamp, plan).await;
         let rows = self.rows().await;
         let (again, applied_again) = self.apply(&operation, &stamp, plan).await;

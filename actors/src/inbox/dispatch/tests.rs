@@ -43,6 +43,7 @@ fn id(number: u8) -> SubscriptionId {
 fn claimed(count: usize) -> Vec<Claimed> {
     let event = Event {
         id: EventId::ZERO,
+        received_at: AT_ONCE,
         event_type: EventType::parse("a.b").unwrap(),
         timestamp: AT_ONCE,
         payload: "{}".into(),

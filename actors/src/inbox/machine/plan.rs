@@ -24,7 +24,8 @@ impl InboxMachine {
 
     /// Plans a batch of waiting requests: as many as fit, and at least one however large.
     pub(super) fn plan(&mut self) -> Vec<InboxEffect> {
-        let now = self.environment.now();
+        let (received_at, now) = (self.environment.now(), self.now().wall.max(self.last_plan));
+        self.last_plan = now;
         let mut effects = Vec::new();
         let (mut requests, mut minted_id) = (Vec::new(), self.last_id);
         let (mut bytes, mut weight) = (0, 0);
@@ -57,14 +58,14 @@ impl InboxMachine {
             named.extend(&request.footprint.named);
             bytes += request.footprint.bytes;
             weight += request.footprint.weight;
-            let stamp = self.stamp(&request, now, &mut minted_id);
+            let stamp = self.stamp(&request, now, received_at, &mut minted_id);
             requests.push(PlannedRequest { request, stamp });
         }
         if !requests.is_empty() {
             self.phase = Phase::Committing;
             let (last_id, counts) = (self.last_id, self.counts);
             let limits = self.limits.operations;
-            let plan = BatchPlan { last_id, minted_id, counts, limits };
+            let plan = BatchPlan { last_id, minted_id, received_at, counts, limits };
             let leaves_more = !self.waiting.is_empty();
             effects.push(InboxEffect::Commit(InboxBatch { plan, requests, leaves_more }));
         }
@@ -72,15 +73,21 @@ impl InboxMachine {
     }
 
     /// The stamp of a request. Its new events get ids, and `minted` moves on to the last one.
-    fn stamp(&self, request: &Request, now: Timestamp, minted: &mut EventId) -> Stamp {
+    fn stamp(
+        &self,
+        request: &Request,
+        now: Timestamp,
+        received_at: Timestamp,
+        minted: &mut EventId,
+    ) -> Stamp {
         let ids = (0..request.footprint.new_events).map(|index| {
             if request.rejected.contains(&index) {
                 return None;
             }
-            if is_planted(Bug::IdsFollowTheClock) && now < minted.created_at() {
+            if is_planted(Bug::IdsFollowTheClock) && received_at < minted.created_at() {
                 *minted = EventId::ZERO;
             }
-            *minted = EventId::mint(*minted, now, self.environment.bytes());
+            *minted = EventId::mint(*minted, received_at, self.environment.bytes());
             Some(*minted)
         });
         let ids = ids.collect();

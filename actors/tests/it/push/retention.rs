@@ -10,10 +10,10 @@ use triggers_store::tables::operations::DeleteEvent;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Lets days pass, and then the time of a full sweep.
+/// Lets days pass, and then the time in which a node believes it, and that of a full sweep.
 async fn pass(bench: &Bench, days: u32) {
-    bench.clock.jump(days * DAY - Duration::from_secs(1_300));
-    tokio::time::sleep(Duration::from_secs(1_300)).await;
+    bench.clock.jump(days * DAY - Duration::from_secs(2_000));
+    tokio::time::sleep(Duration::from_secs(2_000)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -259,6 +259,7 @@ mod tests {
     fn an_event_is_one_line_of_data() {
         let event = Event {
             id: EventId::parse("019b76da-a800-7000-8000-000000000001").unwrap(),
+            received_at: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             event_type: EventType::parse("order.created").unwrap(),
             timestamp: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             payload: "{\r\n\"a\":\n\"\\n\"}".into(),

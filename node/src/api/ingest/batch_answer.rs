@@ -109,6 +109,7 @@ mod tests {
     fn accepted(replayed: bool) -> Result<Accepted, ApiError> {
         let event = Event {
             id: EventId::ZERO,
+            received_at: Timestamp::EPOCH,
             event_type: EventType::parse("a").unwrap(),
             timestamp: Timestamp::from_millis(0),
             payload: bytes::Bytes::from_static(b"{}"),

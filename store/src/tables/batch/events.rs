@@ -11,7 +11,7 @@ use super::Batch;
 use crate::kv::Transaction;
 use crate::tables::TableError;
 use crate::tables::inbox::{self, Missing, Reading};
-use crate::tables::rows::{Delivery, EventRow, Row, Tombstone};
+use crate::tables::rows::{Delivery, EventRow, QueueRow, Row, Tombstone};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
 
 impl Batch<'_> {
@@ -73,7 +73,7 @@ impl Batch<'_> {
             *first = event.id.min(*first);
         }
         tx.clear(&self.keys.queue(before, event.id));
-        tx.set_owned(self.keys.queue(after, event.id), event.event_type.as_str().into());
+        tx.set_owned(self.keys.queue(after, event.id), QueueRow::encode(event));
         self.count(before, -1);
         self.count(after, 1);
     }

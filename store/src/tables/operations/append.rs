@@ -13,7 +13,7 @@ use crate::tables::TableError;
 use crate::tables::batch::Batch;
 use crate::tables::inbox::{self, Reading};
 use crate::tables::keys::day;
-use crate::tables::rows::{Delivery, EventRow, Idempotency, Row, chunks};
+use crate::tables::rows::{Delivery, EventRow, Idempotency, QueueRow, Row, chunks};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -81,11 +81,12 @@ pub enum Rejection {
 }
 
 impl NewEvent {
-    fn to_event(&self, id: EventId) -> Event {
+    fn to_event(&self, id: EventId, received_at: Timestamp) -> Event {
         Event {
             id,
+            received_at,
             event_type: self.event_type.clone(),
-            timestamp: self.timestamp.unwrap_or_else(|| id.created_at()),
+            timestamp: self.timestamp.unwrap_or(received_at),
             payload: self.payload.clone(),
             metadata: self.metadata.clone(),
             state: EventState::ACCEPTED,
@@ -153,7 +154,7 @@ impl Batch<'_> {
         }
         self.activity.accepted += 1;
         self.activity.made_available += 1;
-        let mut event = new.to_event(id);
+        let mut event = new.to_event(id, self.received_at());
         if !is_stored {
             self.put_event(tx, &mut event, at).await?;
             if let Some(IdempotencyKey { hash, request_digest }) = new.idempotency {
@@ -215,7 +216,7 @@ impl Batch<'_> {
                 Event { state: EventState::ACCEPTED, ..event }
             }
             // The event was deleted since; the repeated request has the same content.
-            None => new.to_event(record.id),
+            None => new.to_event(record.id, record.id.created_at()),
         };
         Ok(Ok(Accepted { event, replayed: true }))
     }
@@ -230,7 +231,7 @@ impl Batch<'_> {
         let id = event.id;
         let targets = self.targets(tx, event.event_type.as_str()).await?;
         if !targets.is_empty() {
-            // The clock may have been set back before the time of the id.
+            // In the order of the ids, and due at once even if the id is ahead of the clock.
             let due = id.created_at().min(at);
             let pushes = self.begin_pushes(tx, id, targets, due);
             tx.set(&self.keys.delivery(id), &Delivery { pushes, ..Delivery::NEW }.to_bytes());
@@ -242,7 +243,7 @@ impl Batch<'_> {
         for (number, chunk) in chunks(&event.payload) {
             tx.set(&self.keys.chunk(id, number), chunk);
         }
-        tx.set_owned(self.keys.queue(status, id), event.event_type.as_str().into());
+        tx.set_owned(self.keys.queue(status, id), QueueRow::encode(event));
         self.count(status, 1);
         Ok(())
     }

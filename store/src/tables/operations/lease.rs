@@ -12,7 +12,7 @@ use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{RangeRead, Transaction};
 use crate::tables::batch::{Batch, FilterId, LeasePosition};
 use crate::tables::keys::{id_of_key, time_of_due_key};
-use crate::tables::rows::{Claim, Delivery, EventRow, LeaseToken};
+use crate::tables::rows::{Claim, Delivery, EventRow, LeaseToken, QueueRow};
 use crate::tables::{TableError, inbox};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -224,9 +224,9 @@ impl Lease {
             }
             let page_rows = search.page_rows(SCAN_PAGE);
             let page = tx.range_snapshot(RangeRead::first(range, page_rows)).await?;
-            for (key, event_type) in &page.pairs {
+            for (key, value) in &page.pairs {
                 let Some(id) = id_of_key(key) else { continue };
-                if self.selects(event_type) {
+                if self.selects(QueueRow::decode(id, value)?.event_type.as_bytes()) {
                     if self.is_full(&search.leased) {
                         return Ok(());
                     }

@@ -1,7 +1,7 @@
 //! Removes old rows of a tenant.
 //!
-//! - `SWEEP-1`: events older than the tenant's retention are removed with all their rows, in any
-//!   status.
+//! - `SWEEP-1`: events older than the tenant's retention by the time of their acceptance are removed
+//!   with all their rows, in any status.
 //! - `SWEEP-2`: idempotency records and tombstones are removed when no request needs them any more.
 //! - `SWEEP-3`: one command removes at most [`EVENTS_MAX`] events and [`KEYS_MAX`] rows of each
 //!   other kind, so its transaction stays small; the next command continues.
@@ -11,15 +11,17 @@ use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{KeyRange, RangeRead, Transaction};
 use crate::tables::batch::Batch;
 use crate::tables::fence::Guard;
-use crate::tables::keys::{TenantKeys, day, id_of_key};
-use crate::tables::rows::TOMBSTONE_DAYS;
-use crate::tables::{TableError, access, subscriptions};
+use crate::tables::keys::{TenantKeys, day};
+use crate::tables::rows::{Head, TOMBSTONE_DAYS};
+use crate::tables::{TableError, access, inbox, subscriptions};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, SubscriptionId, Timestamp};
 
 const EVENTS_MAX: usize = 200;
 const KEYS_MAX: usize = 500;
+/// Rows read to find expired events of a tenant whose ids were ahead of the clock.
+const SCAN_ROWS_MAX: usize = 2_000;
 /// Days for which events of a tenant without settings are kept.
 const RETENTION_DAYS_DEFAULT: u16 = 30;
 /// Time for which the attempts of a subscription are listed.
@@ -47,15 +49,40 @@ fn outdated(keys: &TenantKeys, at: Timestamp, idempotency_retention: Duration) -
     [keys.idempotency_before(records), keys.tombstones_before(tombstones)]
 }
 
-/// The first id within the tenant's retention.
+/// The first time within the tenant's retention.
 async fn horizon(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
     at: Timestamp,
-) -> Result<EventId, TableError> {
+) -> Result<Timestamp, TableError> {
     let tenant = access::get_tenant(tx, keys.tenant()).await?;
     let days = tenant.map_or(RETENTION_DAYS_DEFAULT, |tenant| tenant.retention_days);
-    Ok(EventId::first_at(at.minus(Duration::from_secs(u64::from(days) * 86_400))))
+    Ok(at.minus(Duration::from_secs(u64::from(days) * 86_400)))
+}
+
+/// The first events of a status that were accepted before `horizon`, and whether there may be more.
+async fn expired(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    status: EventStatus,
+    head: &Head,
+    horizon: Timestamp,
+    limit: usize,
+) -> Result<(Vec<EventId>, bool), TableError> {
+    let until = EventId::first_at(horizon.plus(head.lead()));
+    let rows = if head.lead_ms == 0 { limit } else { SCAN_ROWS_MAX };
+    let range = keys.queue_range(status, EventId::ZERO, Some(until));
+    let page = tx.range_snapshot(RangeRead::first(range, rows)).await?;
+    let mut ids = Vec::new();
+    for (key, value) in &page.pairs {
+        let (id, row) = inbox::queue_row(key, value)?;
+        if row.received_at < horizon {
+            ids.push(id);
+        }
+    }
+    let has_more = !ids.is_empty() && (page.has_more || ids.len() > limit);
+    ids.truncate(limit);
+    Ok((ids, has_more))
 }
 
 /// Whether a sweep would find something to remove. It reads one row of each kind.
@@ -69,14 +96,17 @@ pub async fn is_sweep_due(
     guard.check(tx).await?;
     let horizon = horizon(tx, keys, at).await?;
     let mut ranges = outdated(keys, at, idempotency_retention).to_vec();
-    ranges.extend(
-        EventStatus::ALL.map(|status| keys.queue_range(status, EventId::ZERO, Some(horizon))),
-    );
     for row in subscriptions::read_all(tx, keys).await? {
         ranges.push(old_attempts(keys, row.id, at));
     }
     for range in ranges {
         if !tx.range_snapshot(RangeRead::first(range, 1)).await?.pairs.is_empty() {
+            return Ok(true);
+        }
+    }
+    let head = inbox::read_head(tx, keys).await?;
+    for status in EventStatus::ALL {
+        if !expired(tx, keys, status, &head, horizon, 1).await?.0.is_empty() {
             return Ok(true);
         }
     }
@@ -101,12 +131,14 @@ impl Operation for Sweep {
         tx: &mut dyn Transaction,
         stamp: &Stamp,
     ) -> Result<Swept, TableError> {
-        let Swept { mut removed, mut has_more } = sweep_events(batch, tx, stamp.at).await?;
+        // People chose the retention, so the wall clock counts.
+        let at = batch.received_at();
+        let Swept { mut removed, mut has_more } = sweep_events(batch, tx, stamp, at).await?;
         let retention = batch.limits.idempotency_retention;
-        let mut ranges = outdated(batch.keys, stamp.at, retention).to_vec();
+        let mut ranges = outdated(batch.keys, at, retention).to_vec();
         if batch.stored_subscriptions > 0 {
             let rows = subscriptions::read_all(tx, batch.keys).await?;
-            ranges.extend(rows.iter().map(|row| old_attempts(batch.keys, row.id, stamp.at)));
+            ranges.extend(rows.iter().map(|row| old_attempts(batch.keys, row.id, at)));
         }
         for range in ranges {
             let page = tx.range_snapshot(RangeRead::first(range, KEYS_MAX)).await?;
@@ -123,6 +155,7 @@ impl Operation for Sweep {
 async fn sweep_events(
     batch: &mut Batch<'_>,
     tx: &mut dyn Transaction,
+    stamp: &Stamp,
     at: Timestamp,
 ) -> Result<Swept, TableError> {
     let horizon = horizon(tx, batch.keys, at).await?;
@@ -131,16 +164,15 @@ async fn sweep_events(
         if status == EventStatus::Received && is_planted(Bug::WaitingKeptForever) {
             continue;
         }
-        let old = batch.keys.queue_range(status, EventId::ZERO, Some(horizon));
-        let page = tx.range_snapshot(RangeRead::first(old, EVENTS_MAX - removed)).await?;
-        for (key, _) in &page.pairs {
-            let Some(id) = id_of_key(key) else { continue };
+        let (head, limit) = (batch.head(), EVENTS_MAX - removed);
+        let (ids, has_more) = expired(tx, batch.keys, status, head, horizon, limit).await?;
+        for id in ids {
             if let Some((row, delivery)) = batch.read_row(tx, id).await? {
-                batch.remove(tx, &row, delivery, at);
+                batch.remove(tx, &row, delivery, stamp.at);
                 removed += 1;
             }
         }
-        if page.has_more || removed >= EVENTS_MAX {
+        if has_more || removed >= EVENTS_MAX {
             return Ok(Swept { removed, has_more: true });
         }
     }
