@@ -17,6 +17,10 @@ use triggers_protocol::{EventStatus, Timestamp};
 pub const DAY: Duration = Duration::from_secs(26 * 3_600);
 /// Retention of events in plans with `DayPasses` faults.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3_600);
+/// Length of a small `ClockStep`.
+pub const HOUR_MS: i64 = 3_600_000;
+/// Length of a `ClockStep` that no node believes.
+pub const TEN_YEARS_MS: i64 = 10 * 365 * 24 * HOUR_MS;
 /// Upper bound on the simulated length of a run, apart from clock jumps.
 const RUN_MAX: Duration = Duration::from_secs(3_600);
 
@@ -56,6 +60,11 @@ impl Plan {
     /// Whether the plan has `DayPasses` faults, so that events expire.
     pub fn has_expiry(&self) -> bool {
         self.days() > 0
+    }
+
+    /// Whether wall clocks make large steps.
+    pub fn has_clock_steps(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.kind, FaultKind::ClockStep { .. }))
     }
 
     fn days(&self) -> u32 {
@@ -113,6 +122,9 @@ pub enum FaultKind {
     Outage { for_ms: u64 },
     /// A node's wall clock jumps.
     ClockJump { node: usize, by_ms: i64 },
+    /// The wall clock of one node, or of all, steps by more than a node lets pass; with `for_ms` it
+    /// steps back after that time.
+    ClockStep { node: Option<usize>, by_ms: i64, for_ms: Option<u64> },
     /// All wall clocks jump ahead by [`DAY`], so that events expire.
     DayPasses {},
     /// A node lacks descriptors: it opens no connection to a webhook receiver.

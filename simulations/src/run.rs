@@ -129,6 +129,8 @@ struct Simulation<'a> {
     /// The ends of the faults that are active, with their times.
     recoveries: Vec<(Duration, Recovery)>,
     fired: BTreeMap<&'static str, u64>,
+    /// The sum of the large steps of each node's wall clock, which due times must not follow.
+    stepped_ms: BTreeMap<HostId, i64>,
     row_violations: Vec<Violation>,
 }
 
@@ -180,6 +182,7 @@ impl<'a> Simulation<'a> {
             history,
             recoveries: Vec::new(),
             fired: BTreeMap::new(),
+            stepped_ms: BTreeMap::new(),
             row_violations: Vec::new(),
         }
     }
@@ -207,12 +210,18 @@ impl<'a> Simulation<'a> {
         self.world.now().as_millis().is_multiple_of(every_ms)
     }
 
+    /// Lower bound on the time that each node compares due times with.
     fn slowest_clock(&self) -> Timestamp {
-        let skew_ms = |node| self.world.skew(node).load(Ordering::SeqCst);
+        let skew_ms = |node| {
+            let stepped_ms = self.stepped_ms.get(&node).copied().unwrap_or(0);
+            self.world.skew(node).load(Ordering::SeqCst) - stepped_ms
+        };
+        // After a step back these times lose two seconds of a hundred.
+        let slew = if self.plan.has_clock_steps() { self.world.now() / 50 } else { Duration::ZERO };
         let skew_ms = self.world.nodes().into_iter().map(skew_ms).min().unwrap_or(0);
         Timestamp::from_millis(determinism::EPOCH_MS.cast_signed() + skew_ms)
             .plus(self.world.now())
-            .minus(Duration::from_millis(self.plan.clock_step_ms))
+            .minus(Duration::from_millis(self.plan.clock_step_ms) + slew)
     }
 
     /// Tenants that received webhooks just now, so that a backlog may be left.
@@ -259,6 +268,11 @@ fn options(plan: &Plan) -> NodeOptions {
     options.limits.page_events_max = 50;
     if plan.has_expiry() {
         options.broker.sweep_interval_ms = SWEEP_INTERVAL_MS;
+    }
+    if plan.has_clock_steps() {
+        // Longer than the steps ahead, after which a key or a failing endpoint could be given up.
+        options.broker.idempotency_retention_seconds = 86_400;
+        options.delivery.disable_after_seconds = 86_400;
     }
     // With the default, a dead receiver would only get one probe per second.
     options.delivery.breaker_pause_ms_max = 100;

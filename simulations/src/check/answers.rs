@@ -89,7 +89,9 @@ struct AcceptedEvent<'a> {
 impl<'a> AnswerChecks<'a> {
     fn new(plan: &'a Plan, history: &'a History) -> Self {
         let jump_ms = |fault: &Fault| match fault.kind {
-            FaultKind::ClockJump { by_ms, .. } => by_ms.unsigned_abs(),
+            FaultKind::ClockJump { by_ms, .. } | FaultKind::ClockStep { by_ms, .. } => {
+                by_ms.unsigned_abs()
+            }
             FaultKind::DayPasses {} => u64::MAX / 4,
             _ => 0,
         };

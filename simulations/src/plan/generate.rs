@@ -4,7 +4,7 @@
 //! of one does not shift the other.
 
 use super::scenario::{FaultName, OperationName, Scenario};
-use super::{Behaviour, Fault, FaultKind, Operation, OperationKind, Plan};
+use super::{Behaviour, Fault, FaultKind, HOUR_MS, Operation, OperationKind, Plan, TEN_YEARS_MS};
 use std::collections::BTreeMap;
 use triggers_protocol::EventStatus;
 use triggers_store::kv::simulated::Stream;
@@ -33,6 +33,7 @@ pub fn generate(name: &str, seed: u64) -> Result<Plan, String> {
     let mut clocks = Stream::new(seed, 203);
     let mut faults = faults(&scenario, &mut Stream::new(seed, 202), &mut Stream::new(seed, 219));
     faults.extend(node_limits(&scenario, &mut Stream::new(seed, 210)));
+    faults.extend(clock_steps(&scenario, &mut Stream::new(seed, 205)));
     faults.sort_by_key(|fault| fault.at_ms);
     let mut plan = Plan {
         scenario: name.to_owned(),
@@ -147,6 +148,26 @@ fn node_limits(scenario: &Scenario, stream: &mut Stream) -> Vec<Fault> {
         Fault { at_ms, kind: FaultKind::NodeLimit { node, for_ms } }
     };
     (0..count).map(limit).collect()
+}
+
+fn clock_steps(scenario: &Scenario, stream: &mut Stream) -> Vec<Fault> {
+    let count = match scenario.clock_steps_max {
+        0 => 0,
+        max => between(stream, 1, max),
+    };
+    let mut step = || {
+        let at_ms = between(stream, BEGIN_MS, scenario.run_ms.saturating_sub(200).max(BEGIN_MS));
+        let node = index_below(stream, scenario.nodes);
+        let node = (!stream.hit(500)).then_some(node);
+        let passes_ms = between(stream, 100, 1_500);
+        let (by_ms, for_ms) = match stream.below(4) {
+            0 => (HOUR_MS, None),
+            1 => (TEN_YEARS_MS, Some(passes_ms)),
+            _ => (-HOUR_MS, None),
+        };
+        Fault { at_ms, kind: FaultKind::ClockStep { node, by_ms, for_ms } }
+    };
+    (0..count).map(|_| step()).collect()
 }
 
 fn fault(name: FaultName, scenario: &Scenario, stream: &mut Stream) -> FaultKind {

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 12] = [
     ("steady", include_str!("../../scenarios/steady.toml")),
     ("burst", include_str!("../../scenarios/burst.toml")),
     ("hot-tenant", include_str!("../../scenarios/hot-tenant.toml")),
@@ -15,6 +15,7 @@ const FILES: [(&str, &str); 11] = [
     ("flapping-node", include_str!("../../scenarios/flapping-node.toml")),
     ("long-outage", include_str!("../../scenarios/long-outage.toml")),
     ("retention", include_str!("../../scenarios/retention.toml")),
+    ("clock-steps", include_str!("../../scenarios/clock-steps.toml")),
     ("chaos", include_str!("../../scenarios/chaos.toml")),
 ];
 
@@ -61,6 +62,9 @@ pub struct Scenario {
     /// sends more than may be in flight at once.
     #[serde(default)]
     pub hog_per_mille: u32,
+    /// Upper bound on the large steps of wall clocks; with one there is at least one step.
+    #[serde(default)]
+    pub clock_steps_max: u64,
     pub faults_min: u64,
     pub faults_max: u64,
     /// Relative frequency of each kind of fault.

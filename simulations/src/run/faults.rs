@@ -21,6 +21,8 @@ pub(super) enum Recovery {
     Outage,
     /// The node lacks descriptors.
     NodeLimit(HostId),
+    /// The wall clock of this node, or of all, is ahead by so many milliseconds.
+    ClockStep(Option<usize>, i64),
     /// The first receiver of this tenant is not healthy.
     Receiver(usize),
     HangUps(usize),
@@ -52,6 +54,7 @@ impl Simulation<'_> {
             }
             Recovery::NodeLimit(node) => self.world.network.set_exhausted(node, false),
             Recovery::HangUps(tenant) => self.behaviours.set_hang_ups(tenant, false),
+            Recovery::ClockStep(node, by_ms) => self.step_clocks(node, -by_ms),
             Recovery::Receiver(tenant) => self.behaviours.set(tenant, Behaviour::Healthy),
         }
     }
@@ -110,6 +113,17 @@ impl Simulation<'_> {
             FaultKind::ClockJump { node, by_ms } => {
                 self.count("clock jump");
                 self.world.skew(self.node(node)).fetch_add(by_ms, Ordering::SeqCst);
+            }
+            FaultKind::ClockStep { node, by_ms, for_ms } => {
+                self.count(match (by_ms < 0, for_ms) {
+                    (true, _) => "clock back",
+                    (false, None) => "clock ahead",
+                    (false, Some(_)) => "clock far ahead",
+                });
+                self.step_clocks(node, by_ms);
+                if let Some(for_ms) = for_ms {
+                    self.recover_after(for_ms, Recovery::ClockStep(node, by_ms));
+                }
             }
             FaultKind::DayPasses {} => self.pass_a_day(),
             FaultKind::Receiver { tenant, behaviour, for_ms } => {
@@ -192,6 +206,14 @@ impl Simulation<'_> {
         let day_ms = i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX);
         for node in self.world.nodes() {
             self.world.skew(node).fetch_add(day_ms, Ordering::SeqCst);
+        }
+    }
+
+    fn step_clocks(&mut self, node: Option<usize>, by_ms: i64) {
+        let nodes = node.map_or_else(|| self.world.nodes(), |number| vec![self.node(number)]);
+        for node in nodes {
+            self.world.skew(node).fetch_add(by_ms, Ordering::SeqCst);
+            *self.stepped_ms.entry(node).or_default() += by_ms;
         }
     }
 
