@@ -10,3 +10,4 @@ mod leases;
 mod life;
 mod push;
 mod receivers;
+mod rounds;
