@@ -24,12 +24,14 @@ pub mod limits;
 mod overlay;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod prefetch;
 mod range;
 pub mod simulated;
 mod store;
 mod transaction;
 
 pub use error::{Fault, StoreError};
+pub use prefetch::Prefetch;
 pub use range::{KeyRange, Page, RangeRead};
 pub use store::{RetryClass, Run, Store};
 
@@ -112,6 +114,19 @@ pub trait Transaction: Send {
                 false => [self.get_snapshot(first).await?, self.get_snapshot(second).await?],
             })
         })
+    }
+
+    /// Whether each read is a round trip over a network, so that [`Transaction::prefetch`] pays.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Reads keys and pages all at once, so that later reads of them take no round trip.
+    ///
+    /// It adds no read conflict: that is left to the later reads. Engines that are not remote
+    /// ignore it.
+    fn prefetch(&mut self, _reads: Prefetch) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// Reads one page of a range in key order, or in reverse.

@@ -21,7 +21,7 @@ pub mod rows;
 pub mod settings;
 pub mod subscriptions;
 
-use crate::kv::{KeyRange, RangeRead, RetryClass, StoreError, Transaction};
+use crate::kv::{KeyRange, Prefetch, RangeRead, RetryClass, StoreError, Transaction};
 use bytes::Bytes;
 use triggers_protocol::EventId;
 
@@ -62,6 +62,19 @@ impl RetryClass for TableError {
             other => other,
         }
     }
+}
+
+/// Lets a remote engine read several keys and pages in one round trip.
+async fn prefetch(
+    tx: &mut dyn Transaction,
+    add: impl FnOnce(&mut Prefetch) + Send,
+) -> Result<(), StoreError> {
+    if !tx.is_remote() {
+        return Ok(());
+    }
+    let mut reads = Prefetch::default();
+    add(&mut reads);
+    tx.prefetch(reads).await
 }
 
 /// Reads a complete range as a snapshot, `page_rows` rows at a time.

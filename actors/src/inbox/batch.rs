@@ -6,7 +6,7 @@
 use super::request::{OwnWork, Request};
 use std::collections::{BTreeMap, HashSet};
 use triggers_protocol::SubscriptionId;
-use triggers_store::kv::Transaction;
+use triggers_store::kv::{Prefetch, Transaction};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{Activity, Applied, Batch, BatchPlan, LeaseSearches};
 use triggers_store::tables::fence::Guard;
@@ -21,6 +21,8 @@ pub(crate) struct InboxBatch {
     pub(super) requests: Vec<PlannedRequest>,
     /// Some waiting requests had no room in it.
     pub(super) leaves_more: bool,
+    /// Whether operations need the subscriptions.
+    pub(super) has_subscriptions: bool,
 }
 
 /// A request in a batch.
@@ -79,6 +81,14 @@ impl InboxBatch {
         guard: &Guard,
         keys: &TenantKeys,
     ) -> Result<Applied, TableError> {
+        if tx.is_remote() {
+            let mut reads = Prefetch::default();
+            Batch::prefetch(&mut reads, guard, keys, self.has_subscriptions);
+            for PlannedRequest { request, stamp } in &self.requests {
+                request.operation.prefetch(&mut reads, keys, &self.plan.limits, stamp);
+            }
+            tx.prefetch(reads).await?;
+        }
         let has_run = |planned: &PlannedRequest| planned.request.operation.has_outcome();
         let is_repeated = self.requests.iter().any(has_run);
         let mut batch = Batch::begin(tx, guard, keys, self.plan).await?;

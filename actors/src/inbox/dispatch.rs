@@ -97,6 +97,11 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
+    /// Whether the tenant has subscriptions, even deleted ones.
+    pub(crate) fn has_subscriptions(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
     pub(crate) fn new(limits: DispatchLimits, permits: TenantPermits) -> Self {
         Self {
             limits,

@@ -15,9 +15,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use triggers_protocol::SubscriptionId;
 use triggers_protocol::lock::lock;
-use triggers_store::kv::{BoxFuture, Transaction};
+use triggers_store::kv::{BoxFuture, Prefetch, Transaction};
 use triggers_store::tables::TableError;
-use triggers_store::tables::batch::Batch;
+use triggers_store::tables::batch::{Batch, OperationLimits};
+use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::{
     ClaimAttempts, ExpireLeases, Footprint, GiveUpWebhooks, Operation, Stamp,
 };
@@ -29,6 +30,14 @@ pub(crate) trait PendingOperation: Debug + Send + Sync {
     fn is_waiting(&self) -> bool;
     /// Whether the operation was applied.
     fn has_outcome(&self) -> bool;
+    /// Adds reads of the operation; see [`Operation::prefetch`].
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        limits: &OperationLimits,
+        stamp: &Stamp,
+    );
     /// Carries out the operation and keeps its outcome, which replaces that of an earlier run.
     fn apply<'a>(
         &'a self,
@@ -79,6 +88,16 @@ impl<O: Operation> PendingOperation for Pending<O> {
 
     fn has_outcome(&self) -> bool {
         lock(&self.outcome).is_some()
+    }
+
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        limits: &OperationLimits,
+        stamp: &Stamp,
+    ) {
+        self.operation.prefetch(reads, keys, limits, stamp);
     }
 
     fn apply<'a>(

@@ -16,10 +16,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use triggers_protocol::{Environment, EventId, EventStatus, TenantId, Timestamp};
-use triggers_store::kv::{BoxFuture, Fault, StoreError, Transaction};
+use triggers_store::kv::{BoxFuture, Fault, Prefetch, StoreError, Transaction};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{Activity, Applied, Batch, LeaseSearches, OperationLimits};
 use triggers_store::tables::inbox::{Counts, InboxState};
+use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::{Footprint, Selection, Stamp};
 
 const LIMITS: BatchLimits = BatchLimits {
@@ -53,6 +54,8 @@ impl PendingOperation for Call {
     fn has_outcome(&self) -> bool {
         true
     }
+
+    fn prefetch(&self, _: &mut Prefetch, _: &TenantKeys, _: &OperationLimits, _: &Stamp) {}
 
     fn apply<'a>(
         &'a self,

@@ -104,11 +104,11 @@ impl Bench {
     async fn lease(&mut self, name: &str, limit: usize) -> Vec<Leased> {
         let (router, tenant) = (self.node.router(), self.tenant.clone());
         let visibility = Duration::from_secs(3_600);
-        let lease = Lease { limit, event_types: Vec::new(), visibility };
+        let lease = Lease { limit, event_types: Vec::new(), visibility, after: None };
         let leased = self.measure(name, router.execute(&tenant, lease, in_seconds(60))).await;
         let leased = leased.unwrap();
-        assert_eq!(leased.len(), limit);
-        leased
+        assert_eq!(leased.events.len(), limit);
+        leased.events
     }
 
     /// Waits until an attempt is claimed, sent and completed after the last commit, and notes both

@@ -10,6 +10,9 @@ use super::{KeyRange, Page, RangeRead, StoreError, add_to_counter, limits};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// Own writes that a range read looks at to choose the limit of its base page.
+const OWN_WRITES_MAX: usize = 1_000;
+
 /// A write to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Write {
@@ -172,9 +175,11 @@ impl RangeReader {
         Self { range: rest.range.clone(), rest, page: Page::default(), bytes: 0 }
     }
 
-    /// The next base page to read.
-    pub(super) fn next(&self) -> RangeRead {
-        self.rest.clone()
+    /// The next base page to read. It has room for the pairs that the overlay removes from it.
+    pub(super) fn next(&self, overlay: &Overlay) -> RangeRead {
+        let own = overlay.between(&self.rest.range).take(OWN_WRITES_MAX);
+        let removed = own.filter(|(_, write)| matches!(write, Write::Clear)).count();
+        RangeRead { limit: self.rest.limit.saturating_add(removed), ..self.rest.clone() }
     }
 
     /// Adds a base page; returns true when the page is complete.
@@ -205,7 +210,7 @@ impl RangeReader {
 }
 
 /// The part of a range that a page of it covers completely.
-fn covered_by(page: &Page, range: KeyRange, is_reverse: bool) -> KeyRange {
+pub(super) fn covered_by(page: &Page, range: KeyRange, is_reverse: bool) -> KeyRange {
     match page.pairs.last() {
         Some((last, _)) if page.has_more && is_reverse => KeyRange::new(last.clone(), range.end),
         Some((last, _)) if page.has_more => KeyRange::new(range.begin, after(last)),
@@ -311,7 +316,7 @@ mod tests {
             }
             let read = RangeRead { range: KeyRange::new(begin, end), limit, is_reverse };
             let mut reader = RangeReader::new(read.clone());
-            while !reader.add_page(&overlay, page_of(&base, &reader.next(), pairs_max)).unwrap() {}
+            while !reader.add_page(&overlay, page_of(&base, &reader.next(&overlay), pairs_max)).unwrap() {}
             let (page, covered) = reader.finish();
             let expected = page_of(&model, &read, usize::MAX);
             prop_assert_eq!(&page.pairs, &expected.pairs);

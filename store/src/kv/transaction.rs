@@ -1,32 +1,43 @@
 //! The transaction of every engine: reads of the engine through the overlay of own writes.
 //!
-//! Invariant: `KV-TX-1`: a read whose value the own writes determine does not reach the engine, so
-//! it cannot conflict.
+//! Invariants:
+//! - `KV-TX-1`: a read whose value the own writes determine does not reach the engine, so it cannot
+//!   conflict.
+//! - `KV-TX-2`: a plain read of a fetched key or page is checked like one that reaches the engine.
 
 use super::limits::check_key;
 use super::overlay::{Overlay, OverlayRead, RangeReader};
+use super::prefetch::{Fetched, Prefetch};
 use super::{BoxFuture, KeyRange, Ordered, Page, RangeRead, StoreError, Transaction};
 use bytes::Bytes;
 
 /// The engine's part of a transaction. The commit checks reads that are made with `is_checked`.
 pub(super) trait EngineReads: Sized + Send + 'static {
+    /// See [`Transaction::is_remote`].
+    const IS_REMOTE: bool = false;
+
     fn get(
         &mut self,
         key: &[u8],
         is_checked: bool,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
-    fn get_pair(
+    /// Reads keys and pages without a check, all in one round trip. Called if `IS_REMOTE`.
+    fn fetch(
         &mut self,
-        [first, second]: [&[u8]; 2],
-        is_checked: bool,
-    ) -> impl Future<Output = Result<[Option<Bytes>; 2], StoreError>> + Send {
-        async move { Ok([self.get(first, is_checked).await?, self.get(second, is_checked).await?]) }
+        reads: Prefetch,
+    ) -> impl Future<Output = Result<Fetched, StoreError>> + Send {
+        drop(reads);
+        std::future::ready(Ok(Fetched::default()))
     }
 
-    /// Runs once before the pages of one range read.
-    fn begin_range(&mut self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
+    /// Checks a fetched key at commit, as if it were read now.
+    fn check_fetched(
+        &mut self,
+        key: &[u8],
+        _value: &Option<Bytes>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.check_range(KeyRange::key(key))
     }
 
     /// Reads a page without a check. It may be short without being the last.
@@ -49,11 +60,12 @@ pub(super) trait EngineReads: Sized + Send + 'static {
 pub(super) struct OverlayTransaction<R> {
     reads: R,
     overlay: Overlay,
+    fetched: Fetched,
 }
 
 impl<R: EngineReads> OverlayTransaction<R> {
     pub(super) fn boxed(reads: R) -> Box<dyn Transaction> {
-        Box::new(Self { reads, overlay: Overlay::default() })
+        Box::new(Self { reads, overlay: Overlay::default(), fetched: Fetched::default() })
     }
 
     async fn read_key(
@@ -65,30 +77,60 @@ impl<R: EngineReads> OverlayTransaction<R> {
         if let OverlayRead::Known(value) = self.overlay.read(key) {
             return Ok(value);
         }
-        let stored = self.reads.get(key, is_checked).await?;
+        let stored = match self.fetched.value(key) {
+            Some(value) if is_checked => {
+                self.reads.check_fetched(key, &value).await?;
+                value
+            }
+            Some(value) => value,
+            None => self.reads.get(key, is_checked).await?,
+        };
         self.overlay.resolve(key, stored)
     }
 
     async fn read_pair(
         &mut self,
-        keys: [&[u8]; 2],
+        [first, second]: [&[u8]; 2],
         is_checked: bool,
     ) -> Result<[Option<Bytes>; 2], StoreError> {
-        keys.into_iter().try_for_each(check_key)?;
-        if keys.iter().any(|key| matches!(self.overlay.read(key), OverlayRead::Known(_))) {
-            return Ok([
-                self.read_key(keys[0], is_checked).await?,
-                self.read_key(keys[1], is_checked).await?,
-            ]);
+        if R::IS_REMOTE {
+            let mut reads = Prefetch::default();
+            reads.key(first.to_vec());
+            reads.key(second.to_vec());
+            self.fetch(reads).await?;
         }
-        let [first, second] = self.reads.get_pair(keys, is_checked).await?;
-        Ok([self.overlay.resolve(keys[0], first)?, self.overlay.resolve(keys[1], second)?])
+        Ok([self.read_key(first, is_checked).await?, self.read_key(second, is_checked).await?])
+    }
+
+    async fn fetch(&mut self, mut reads: Prefetch) -> Result<(), StoreError> {
+        if !R::IS_REMOTE {
+            return Ok(());
+        }
+        let is_known = |key: &Vec<u8>| {
+            self.fetched.value(key).is_some()
+                || matches!(self.overlay.read(key), OverlayRead::Known(_))
+        };
+        reads.keys.retain(|key| check_key(key).is_ok() && !is_known(key));
+        reads.pages.retain(|read| !read.range.is_empty() && self.fetched.page(read).is_none());
+        if !reads.is_empty() {
+            let fetched = self.reads.fetch(reads).await?;
+            self.fetched.add(fetched);
+        }
+        Ok(())
     }
 
     async fn read_range(&mut self, read: RangeRead, is_checked: bool) -> Result<Page, StoreError> {
-        self.reads.begin_range().await;
         let mut reader = RangeReader::new(read);
-        while !reader.add_page(&self.overlay, self.reads.page(reader.next()).await?)? {}
+        loop {
+            let next = reader.next(&self.overlay);
+            let page = match self.fetched.page(&next) {
+                Some(page) => page,
+                None => self.reads.page(next).await?,
+            };
+            if reader.add_page(&self.overlay, page)? {
+                break;
+            }
+        }
         let (page, covered) = reader.finish();
         if is_checked {
             self.reads.check_range(covered).await?;
@@ -115,6 +157,14 @@ impl<R: EngineReads> Transaction for OverlayTransaction<R> {
         is_checked: bool,
     ) -> BoxFuture<'a, Result<[Option<Bytes>; 2], StoreError>> {
         Box::pin(self.read_pair(keys, is_checked))
+    }
+
+    fn is_remote(&self) -> bool {
+        R::IS_REMOTE
+    }
+
+    fn prefetch(&mut self, reads: Prefetch) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.fetch(reads))
     }
 
     fn range(&mut self, read: RangeRead) -> BoxFuture<'_, Result<Page, StoreError>> {

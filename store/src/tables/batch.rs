@@ -29,7 +29,8 @@ use super::fence::Guard;
 use super::inbox::{self, Counts};
 use super::keys::TenantKeys;
 use super::rows::{Head, RecentLeases, Row, SubscriptionRow};
-use crate::kv::Transaction;
+use super::subscriptions;
+use crate::kv::{Prefetch, Transaction};
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -222,6 +223,19 @@ impl<'a> Batch<'a> {
             completed: HashSet::new(),
             claimed_bytes: 0,
         })
+    }
+
+    /// Adds what every batch reads, and the subscriptions if the tenant has any.
+    pub fn prefetch(
+        reads: &mut Prefetch,
+        guard: &Guard,
+        keys: &TenantKeys,
+        has_subscriptions: bool,
+    ) {
+        inbox::add_batch(reads, guard, keys);
+        if has_subscriptions {
+            reads.first(keys.subscriptions(), subscriptions::PAGE_ROWS);
+        }
     }
 
     /// Writes the rows that all operations share: the head, the counters, the wake-up pointer.

@@ -31,6 +31,11 @@ impl Guard {
         Self { partition, fence, key, value }
     }
 
+    /// Key of the fence, for reads in advance.
+    pub(super) fn key(&self) -> Vec<u8> {
+        self.key.clone()
+    }
+
     /// Fails unless the partition is still owned under this guard.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use super::rows::{
     Attempt, Delivery, EventRow, Head, OlderAttempts, QueueRow, Row, SubscriptionRow,
     TOMBSTONE_DAYS, Tombstone,
 };
-use super::{TableError, read_range, subscriptions};
-use crate::kv::{Fault, RangeRead, StoreError, Transaction, decode_counter};
+use super::{TableError, prefetch, read_range, subscriptions};
+use crate::kv::{Fault, Prefetch, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
@@ -113,12 +113,43 @@ pub struct InboxState {
     pub subscriptions: Vec<(SubscriptionRow, Option<Timestamp>)>,
 }
 
+/// Events whose rows are read in one round trip, which bounds the bytes of its answer.
+pub(super) const ROWS_PER_FETCH: usize = 256;
+
+/// Adds the reads of every batch: the fence, the head and the counters.
+pub(super) fn add_batch(reads: &mut Prefetch, guard: &Guard, keys: &TenantKeys) {
+    reads.key(guard.key());
+    reads.key(keys.head());
+    EventStatus::ALL.into_iter().for_each(|status| reads.key(keys.counter(status)));
+}
+
+/// Adds the rows of an event.
+pub(super) fn add_row(reads: &mut Prefetch, keys: &TenantKeys, id: EventId) {
+    reads.key(keys.event(id));
+    reads.key(keys.delivery(id));
+}
+
+/// Reads the rows of several events at once, for later [`read_row`]s.
+pub(super) async fn prefetch_rows(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    ids: impl Iterator<Item = EventId> + Send,
+) -> Result<(), StoreError> {
+    prefetch(tx, |reads| ids.for_each(|id| add_row(reads, keys, id))).await
+}
+
 /// Loads the state that an inbox starts from.
 pub async fn load(
     tx: &mut dyn Transaction,
     guard: &Guard,
     keys: &TenantKeys,
 ) -> Result<InboxState, TableError> {
+    prefetch(tx, |reads| {
+        add_batch(reads, guard, keys);
+        reads.first(keys.lease_ends(), 1);
+        reads.first(keys.subscriptions(), subscriptions::PAGE_ROWS);
+    })
+    .await?;
     if !is_planted(Bug::FenceNotChecked) {
         guard.check(tx).await?;
     }
@@ -126,7 +157,9 @@ pub async fn load(
     let first = tx.range_snapshot(RangeRead::first(keys.lease_ends(), 1)).await?;
     let mut subscriptions = Vec::new();
     if head.subscriptions > 0 {
-        for row in subscriptions::read_all(tx, keys).await? {
+        let rows = subscriptions::read_all(tx, keys).await?;
+        subscriptions::prefetch_first_due(tx, keys, &rows).await?;
+        for row in rows {
             let due = subscriptions::first_due(tx, keys, row.id).await?;
             subscriptions.push((row, due));
         }
@@ -189,10 +222,17 @@ pub async fn statistics(
     guard: &Guard,
     keys: &TenantKeys,
 ) -> Result<(Counts, Option<Timestamp>), TableError> {
+    let waiting = |status| keys.queue_range(status, EventId::ZERO, None);
+    prefetch(tx, |reads| {
+        add_batch(reads, guard, keys);
+        reads.first(waiting(EventStatus::Received), 1);
+        reads.first(waiting(EventStatus::Queued), 1);
+    })
+    .await?;
     guard.check(tx).await?;
     let mut oldest = None;
     for status in [EventStatus::Received, EventStatus::Queued] {
-        let first = RangeRead::first(keys.queue_range(status, EventId::ZERO, None), 1);
+        let first = RangeRead::first(waiting(status), 1);
         let page = tx.range_snapshot(first).await?;
         if let Some((key, value)) = page.pairs.first() {
             let received_at = queue_row(key, value)?.1.received_at;
@@ -234,6 +274,11 @@ pub async fn find_with_delivery(
     id: EventId,
     now: Timestamp,
 ) -> Result<(Found, Delivery), TableError> {
+    prefetch(tx, |reads| {
+        reads.key(guard.key());
+        add_row(reads, keys, id);
+    })
+    .await?;
     guard.check(tx).await?;
     let (found, mut delivery) = read_found(tx, keys, id, now).await?;
     delivery.attempts = all_attempts(tx, keys, id, &delivery).await?;
@@ -282,7 +327,9 @@ pub(super) async fn read_tombstone(
 ) -> Result<Option<Tombstone>, TableError> {
     // One day more at the end, in case the clock was set back after the deletion.
     let latest = day(now) + 1;
-    for day in (latest.saturating_sub(TOMBSTONE_DAYS + 1)..=latest).rev() {
+    let days = latest.saturating_sub(TOMBSTONE_DAYS + 1)..=latest;
+    prefetch(tx, |reads| days.clone().for_each(|day| reads.key(keys.tombstone(day, id)))).await?;
+    for day in days.rev() {
         if let Some(stored) = read(tx, &keys.tombstone(day, id), reading).await? {
             return Ok(Some(Tombstone::from_bytes(&stored)?));
         }
@@ -297,11 +344,23 @@ pub async fn list(
     keys: &TenantKeys,
     query: &PageQuery,
 ) -> Result<EventPage, TableError> {
+    let head = if query.to.is_some() { read_head(tx, keys).await? } else { Head::NEW };
+    let first = first_scan(keys, query, &head);
+    prefetch(tx, |reads| {
+        reads.key(guard.key());
+        reads.key(keys.counter(query.status));
+        reads.page(first.clone());
+    })
+    .await?;
     guard.check(tx).await?;
-    let (ids, mut next) = scan(tx, keys, query).await?;
+    let (ids, mut next) = scan(tx, query, first).await?;
     let mut events = Vec::with_capacity(ids.len());
     let mut bytes = 0;
     for (index, id) in ids.iter().enumerate() {
+        if index % ROWS_PER_FETCH == 0 {
+            let coming = ids[index..].iter().take(ROWS_PER_FETCH).copied();
+            prefetch_rows(tx, keys, coming).await?;
+        }
         let row = match query.status {
             EventStatus::Received => read_own_row(tx, keys, *id, Reading::Snapshot).await?,
             _ => read_row(tx, keys, *id, Reading::Snapshot).await?.map(|(row, _)| row),
@@ -320,14 +379,9 @@ pub async fn list(
     Ok(EventPage { events, next, total: decode_counter(total.as_deref())? })
 }
 
-/// The ids of a page, and [`PageQuery::after`] of the next one.
-async fn scan(
-    tx: &mut dyn Transaction,
-    keys: &TenantKeys,
-    query: &PageQuery,
-) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
+/// The first queue rows to scan for a page.
+fn first_scan(keys: &TenantKeys, query: &PageQuery, head: &Head) -> RangeRead {
     // The time in an id is that of acceptance, or later by the tenant's lead at most.
-    let head = if query.to.is_some() { read_head(tx, keys).await? } else { Head::NEW };
     let mut begin = query.from.map_or(EventId::ZERO, |from| EventId::first_at(from).before());
     let mut until = query.to.map(|to| {
         EventId::first_at(to.plus(head.lead()).plus(std::time::Duration::from_millis(1)))
@@ -338,9 +392,19 @@ async fn scan(
     } else if query.after != EventId::ZERO {
         until = Some(until.map_or(query.after, |until| until.min(query.after)));
     }
-    let mut range = keys.queue_range(query.status, begin, until);
+    let range = keys.queue_range(query.status, begin, until);
+    let limit = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_PAGE };
+    RangeRead { range, limit, is_reverse: reverse }
+}
+
+/// The ids of a page, and [`PageQuery::after`] of the next one.
+async fn scan(
+    tx: &mut dyn Transaction,
+    query: &PageQuery,
+    first: RangeRead,
+) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
     let (mut ids, mut scanned) = (Vec::new(), 0);
-    let page_rows = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_PAGE };
+    let RangeRead { mut range, limit: page_rows, is_reverse: reverse } = first;
     loop {
         let read = RangeRead { range: range.clone(), limit: page_rows, is_reverse: reverse };
         let page = tx.range_snapshot(read).await?;

@@ -46,10 +46,11 @@ pub use sweep::{Sweep, Swept, is_sweep_due};
 
 use super::TableError;
 pub use super::batch::LeasePosition;
-use super::batch::{Batch, FilterId};
-use super::inbox::Missing;
+use super::batch::{Batch, FilterId, OperationLimits};
+use super::inbox::{self, Missing};
+use super::keys::TenantKeys;
 use super::rows::EventRow;
-use crate::kv::Transaction;
+use crate::kv::{Prefetch, Transaction};
 use std::fmt::Debug;
 use triggers_protocol::{EventId, Timestamp};
 
@@ -60,6 +61,25 @@ pub trait Operation: Debug + Send + Sync + 'static {
 
     /// Properties by which the inbox plans batches.
     fn footprint(&self) -> Footprint;
+
+    /// Adds reads that [`Operation::apply`] is going to make, which a remote store answers in one
+    /// round trip for the whole batch. It affects only the time that the operation takes.
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        _limits: &OperationLimits,
+        _stamp: &Stamp,
+    ) {
+        let named = self.footprint().named;
+        for &id in named.iter().take(inbox::ROWS_PER_FETCH) {
+            inbox::add_row(reads, keys, id);
+        }
+        if !named.is_empty() {
+            // If the first lease is one of theirs, the next one becomes the first.
+            reads.first(keys.lease_ends(), 1 + named.len());
+        }
+    }
 
     /// Applies the operation in a batch's transaction (`OP-1`).
     ///

@@ -10,12 +10,12 @@ use super::inbox::{Reading, read_row};
 use super::keys::{TenantKeys, id_of_key, number_of_audit, time_of_audit, time_of_due_key};
 use super::operations::has_missed;
 use super::rows::{AuditRow, LoggedAttempt, Row, SubscriptionRow, SubscriptionStatus};
-use super::{TableError, read_range};
-use crate::kv::{KeyRange, RangeRead, Transaction};
+use super::{TableError, prefetch, read_range};
+use crate::kv::{KeyRange, RangeRead, StoreError, Transaction};
 use triggers_protocol::{EventId, EventStatus, SubscriptionId, Timestamp};
 
 /// Subscriptions of one range read.
-const PAGE_ROWS: usize = 250;
+pub(super) const PAGE_ROWS: usize = 250;
 
 /// Events of each status that a page of missed events examines.
 const EXAMINED_MAX: usize = 250;
@@ -79,6 +79,15 @@ pub(super) async fn read_all(
     rows.iter().map(|(_, bytes)| Ok(SubscriptionRow::from_bytes(bytes)?)).collect()
 }
 
+/// Reads the first unfinished webhook of each subscription at once, for later [`first_due`]s.
+pub(super) async fn prefetch_first_due(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    rows: &[SubscriptionRow],
+) -> Result<(), StoreError> {
+    prefetch(tx, |reads| rows.iter().for_each(|row| reads.first(keys.pushes(row.id), 1))).await
+}
+
 /// Due time of the subscription's first unfinished webhook.
 pub(super) async fn first_due(
     tx: &mut dyn Transaction,
@@ -95,6 +104,11 @@ pub async fn list(
     guard: &Guard,
     keys: &TenantKeys,
 ) -> Result<Vec<SubscriptionRow>, TableError> {
+    prefetch(tx, |reads| {
+        reads.key(guard.key());
+        reads.first(keys.subscriptions(), PAGE_ROWS);
+    })
+    .await?;
     guard.check(tx).await?;
     let mut rows = read_all(tx, keys).await?;
     rows.retain(|row| row.status != SubscriptionStatus::Deleted);
@@ -108,6 +122,11 @@ pub async fn find(
     keys: &TenantKeys,
     id: SubscriptionId,
 ) -> Result<Option<SubscriptionRow>, TableError> {
+    prefetch(tx, |reads| {
+        reads.key(guard.key());
+        reads.key(keys.subscription(id));
+    })
+    .await?;
     guard.check(tx).await?;
     Ok(read(tx, keys, id).await?.filter(|row| row.status != SubscriptionStatus::Deleted))
 }

@@ -67,7 +67,9 @@ impl InboxMachine {
             let limits = self.limits.operations;
             let plan = BatchPlan { last_id, minted_id, received_at, counts, limits };
             let leaves_more = !self.waiting.is_empty();
-            effects.push(InboxEffect::Commit(InboxBatch { plan, requests, leaves_more }));
+            let has_subscriptions = self.dispatcher.has_subscriptions();
+            let batch = InboxBatch { plan, requests, leaves_more, has_subscriptions };
+            effects.push(InboxEffect::Commit(batch));
         }
         effects
     }

@@ -12,26 +12,30 @@ use super::commit::NativeCommit;
 use super::{ClusterClient, error};
 use crate::kv::limits::{PAGE_BYTES_MAX, check_age};
 use crate::kv::overlay::{Overlay, Write};
+use crate::kv::prefetch::{Fetched, Prefetch};
+use crate::kv::range::after;
 use crate::kv::transaction::EngineReads;
 use crate::kv::{KeyRange, Ordered, Page, RangeRead, StoreError, decode_counter};
 use bytes::Bytes;
 use foundationdb::RangeOption;
 use foundationdb::options::{ConflictRangeType, StreamingMode};
 use futures_util::future::{try_join, try_join_all};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use tokio::time::Instant;
 
 pub(super) struct FoundationTransaction {
     client: Arc<ClusterClient>,
     reads: foundationdb::Transaction,
+    /// Fetched keys that an `add` may change (`FOUNDATION-TX-4`).
+    counters: HashSet<Bytes>,
     begun_at: Instant,
 }
 
 impl FoundationTransaction {
     pub(super) fn new(client: Arc<ClusterClient>) -> Result<Self, StoreError> {
         let reads = client.database.create_trx().map_err(error::of_read)?;
-        Ok(Self { client, reads, begun_at: Instant::now() })
+        Ok(Self { client, reads, counters: HashSet::new(), begun_at: Instant::now() })
     }
 
     async fn base(&self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
@@ -43,40 +47,10 @@ impl FoundationTransaction {
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// Fails if the transaction is too old (`FOUNDATION-TX-3`).
-    fn check_age(&self) -> Result<(), StoreError> {
-        check_age(self.begun_at.elapsed(), self.client.options.read_ms_max)
-    }
-
-    /// Checks the targets of additions (`FOUNDATION-TX-4`).
-    async fn check_counters(&self, writes: &BTreeMap<Bytes, Write>) -> Result<(), StoreError> {
-        let added = writes.iter().filter(|(_, write)| matches!(write, Write::Add(_)));
-        let values = try_join_all(added.map(|(key, _)| self.base(key, false))).await?;
-        values.iter().try_for_each(|value| decode_counter(value.as_deref()).map(drop))
-    }
-}
-
-impl EngineReads for FoundationTransaction {
-    async fn get(&mut self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
-        self.check_age()?;
-        self.base(key, is_checked).await
-    }
-
-    async fn get_pair(
-        &mut self,
-        [first, second]: [&[u8]; 2],
-        is_checked: bool,
-    ) -> Result<[Option<Bytes>; 2], StoreError> {
-        self.check_age()?;
-        let found = try_join(self.base(first, is_checked), self.base(second, is_checked)).await?;
-        Ok(found.into())
-    }
-
-    async fn page(&mut self, read: RangeRead) -> Result<Page, StoreError> {
+    async fn base_page(&self, read: &RangeRead) -> Result<Page, StoreError> {
         if read.range.is_empty() {
             return Ok(Page::default());
         }
-        self.check_age()?;
         let options = RangeOption {
             limit: Some(read.limit),
             target_bytes: PAGE_BYTES_MAX,
@@ -94,6 +68,61 @@ impl EngineReads for FoundationTransaction {
             .iter()
             .map(|pair| (self.client.keys.strip(pair.key()), Bytes::copy_from_slice(pair.value())));
         Ok(Page { pairs: pairs.collect(), has_more: found.more() })
+    }
+
+    /// Fails if the transaction is too old (`FOUNDATION-TX-3`).
+    fn check_age(&self) -> Result<(), StoreError> {
+        check_age(self.begun_at.elapsed(), self.client.options.read_ms_max)
+    }
+
+    /// Checks the targets of additions (`FOUNDATION-TX-4`).
+    async fn check_counters(&self, writes: &BTreeMap<Bytes, Write>) -> Result<(), StoreError> {
+        let added = writes
+            .iter()
+            .filter(|(key, write)| matches!(write, Write::Add(_)) && !self.counters.contains(*key));
+        let values = try_join_all(added.map(|(key, _)| self.base(key, false))).await?;
+        values.iter().try_for_each(|value| decode_counter(value.as_deref()).map(drop))
+    }
+}
+
+impl EngineReads for FoundationTransaction {
+    const IS_REMOTE: bool = true;
+
+    async fn get(&mut self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
+        self.check_age()?;
+        self.base(key, is_checked).await
+    }
+
+    async fn page(&mut self, read: RangeRead) -> Result<Page, StoreError> {
+        self.check_age()?;
+        self.base_page(&read).await
+    }
+
+    /// All requests are in flight together, and wait for one read version (`FOUNDATION-TX-1`).
+    async fn fetch(&mut self, reads: Prefetch) -> Result<Fetched, StoreError> {
+        self.check_age()?;
+        let values = try_join_all(reads.keys.iter().map(|key| self.base(key, false)));
+        let pages = try_join_all(reads.pages.iter().map(|read| self.base_page(read)));
+        let (values, pages) = try_join(values, pages).await?;
+        let mut fetched = Fetched::default();
+        for (key, value) in reads.keys.into_iter().zip(values) {
+            let key = Bytes::from(key);
+            if decode_counter(value.as_deref()).is_ok() {
+                self.counters.insert(key.clone());
+            }
+            fetched.values.insert(key, value);
+        }
+        for (read, page) in reads.pages.into_iter().zip(pages) {
+            fetched.add_page(read, page);
+        }
+        Ok(fetched)
+    }
+
+    /// The fetch has got the read version, so this needs no call to the cluster.
+    async fn check_fetched(&mut self, key: &[u8], _: &Option<Bytes>) -> Result<(), StoreError> {
+        let key = self.client.keys.pair(key);
+        let checked = ConflictRangeType::Read;
+        self.reads.add_conflict_range(&key, &after(&key), checked).map_err(error::of_read)
     }
 
     /// Adds a read conflict range (`FOUNDATION-TX-2`).

@@ -7,10 +7,12 @@
 
 use super::{PostgresPools, TIMEOUT, error};
 use crate::kv::limits::PAGE_BYTES_MAX;
+use crate::kv::prefetch::{Fetched, Prefetch};
 use crate::kv::{KeyRange, Page, RangeRead, StoreError};
 use bytes::Bytes;
 use deadpool_postgres::Object;
-use futures_util::future::join;
+use futures_util::future::{join, join3, try_join_all};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
@@ -18,7 +20,7 @@ use tokio_postgres::types::ToSql;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const GET: &str = "SELECT value FROM triggers.kv WHERE key = $1";
-const GET_PAIR: &str = "SELECT key, value FROM triggers.kv WHERE key IN ($1, $2)";
+const GET_ALL: &str = "SELECT key, value FROM triggers.kv WHERE key = ANY($1)";
 const DIGEST: &str = "SELECT triggers.range_digest_v1($1, $2)";
 /// Returns pairs up to and including the one whose bytes reach `$4`.
 const PAGE: &str = "SELECT key, value FROM (
@@ -49,20 +51,33 @@ impl PostgresSnapshot {
         rows.first().map(|row| bytes(row, 0)).transpose()
     }
 
-    pub(super) async fn get_pair(
-        &mut self,
-        [first, second]: [&[u8]; 2],
-    ) -> Result<[Option<Bytes>; 2], StoreError> {
-        let mut found = [None, None];
-        for row in self.query(GET_PAIR, &[&first, &second]).await? {
-            let (key, value) = (bytes(&row, 0)?, bytes(&row, 1)?);
-            for (at, wanted) in [first, second].into_iter().enumerate() {
-                if key == wanted {
-                    found[at] = Some(value.clone());
-                }
+    /// Reads keys and pages; all queries are in flight together.
+    pub(super) async fn fetch(&mut self, reads: Prefetch) -> Result<Fetched, StoreError> {
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
+        let values = self.values(&reads.keys);
+        let pages = try_join_all(reads.pages.iter().map(|read| self.page_of(read)));
+        let (begun, values, pages) = join3(self.begin(has_begun), values, pages).await;
+        begun?;
+        let mut fetched = Fetched { values: values?, ..Fetched::default() };
+        for (read, page) in reads.pages.into_iter().zip(pages?) {
+            fetched.add_page(read, page);
+        }
+        Ok(fetched)
+    }
+
+    async fn values(
+        &self,
+        keys: &BTreeSet<Vec<u8>>,
+    ) -> Result<BTreeMap<Bytes, Option<Bytes>>, StoreError> {
+        let wanted: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let mut values: BTreeMap<Bytes, Option<Bytes>> =
+            keys.iter().map(|key| (Bytes::copy_from_slice(key), None)).collect();
+        if !wanted.is_empty() {
+            for row in self.send(GET_ALL, &[&wanted]).await? {
+                values.insert(bytes(&row, 0)?, Some(bytes(&row, 1)?));
             }
         }
-        Ok(found)
+        Ok(values)
     }
 
     /// A digest of all keys and values of a range, by which a commit finds out that it changed.
@@ -75,12 +90,18 @@ impl PostgresSnapshot {
     }
 
     pub(super) async fn page(&mut self, read: &RangeRead) -> Result<Page, StoreError> {
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
+        let (begun, page) = join(self.begin(has_begun), self.page_of(read)).await;
+        begun.and(page)
+    }
+
+    async fn page_of(&self, read: &RangeRead) -> Result<Page, StoreError> {
         let statement = if read.is_reverse { PAGE_REVERSE.as_str() } else { PAGE };
         // One extra pair tells whether there are more.
         let limit = i64::try_from(read.limit).unwrap_or(i64::MAX).saturating_add(1);
         let bytes_max = i64::try_from(PAGE_BYTES_MAX).unwrap_or(i64::MAX);
         let (begin, end) = (&read.range.begin[..], &read.range.end[..]);
-        let rows = self.query(statement, &[&begin, &end, &limit, &bytes_max]).await?;
+        let rows = self.send(statement, &[&begin, &end, &limit, &bytes_max]).await?;
         let pair = |row: &Row| Ok((bytes(row, 0)?, bytes(row, 1)?));
         let mut pairs = rows.iter().map(pair).collect::<Result<Vec<_>, StoreError>>()?;
         let found: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -94,18 +115,33 @@ impl PostgresSnapshot {
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
-        let client = self.client.as_ref().expect("only the drop removes the client");
-        let statement =
-            client.prepare_cached(statement).await.map_err(|failed| error::of_read(&failed))?;
-        let rows = if self.has_begun {
-            client.query(&statement, parameters).await
-        } else {
-            self.has_begun = true;
-            let (begun, rows) =
-                join(client.batch_execute(BEGIN), client.query(&statement, parameters)).await;
-            begun.and(rows)
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
+        let (begun, rows) = join(self.begin(has_begun), self.send(statement, parameters)).await;
+        begun.and(rows)
+    }
+
+    fn client(&self) -> &Object {
+        self.client.as_ref().expect("only the drop removes the client")
+    }
+
+    /// Begins the transaction, unless it has begun. Must be polled before the queries.
+    async fn begin(&self, has_begun: bool) -> Result<(), StoreError> {
+        if has_begun {
+            return Ok(());
+        }
+        self.client().batch_execute(BEGIN).await.map_err(|failed| error::of_read(&failed))
+    }
+
+    async fn send(
+        &self,
+        statement: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = async {
+            let statement = self.client().prepare_cached(statement).await?;
+            self.client().query(&statement, parameters).await
         };
-        rows.map_err(|failed| error::of_read(&failed))
+        rows.await.map_err(|failed| error::of_read(&failed))
     }
 }
 

@@ -10,6 +10,7 @@ use super::group::PendingCommit;
 use super::snapshot::PostgresSnapshot;
 use crate::kv::limits::{TRANSACTION_MS_MAX, check_age};
 use crate::kv::overlay::Overlay;
+use crate::kv::prefetch::{Fetched, Prefetch};
 use crate::kv::transaction::EngineReads;
 use crate::kv::{Fault, KeyRange, Ordered, Page, RangeRead, StoreError};
 use bytes::Bytes;
@@ -51,6 +52,8 @@ impl PostgresTransaction {
 }
 
 impl EngineReads for PostgresTransaction {
+    const IS_REMOTE: bool = true;
+
     async fn get(&mut self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
         let value = self.snapshot().await?.get(key).await?;
         if is_checked {
@@ -59,18 +62,13 @@ impl EngineReads for PostgresTransaction {
         Ok(value)
     }
 
-    async fn get_pair(
-        &mut self,
-        keys: [&[u8]; 2],
-        is_checked: bool,
-    ) -> Result<[Option<Bytes>; 2], StoreError> {
-        let values = self.snapshot().await?.get_pair(keys).await?;
-        if is_checked {
-            let pairs = keys.into_iter().zip(&values);
-            self.keys
-                .extend(pairs.map(|(key, value)| (Bytes::copy_from_slice(key), value.clone())));
-        }
-        Ok(values)
+    async fn fetch(&mut self, reads: Prefetch) -> Result<Fetched, StoreError> {
+        self.snapshot().await?.fetch(reads).await
+    }
+
+    async fn check_fetched(&mut self, key: &[u8], value: &Option<Bytes>) -> Result<(), StoreError> {
+        self.keys.push((Bytes::copy_from_slice(key), value.clone()));
+        Ok(())
     }
 
     async fn page(&mut self, read: RangeRead) -> Result<Page, StoreError> {

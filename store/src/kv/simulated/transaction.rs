@@ -9,6 +9,7 @@ use super::SimulatedHandle;
 use super::store::OpenTransaction;
 use super::versions::Proposal;
 use crate::kv::overlay::Overlay;
+use crate::kv::prefetch::{Fetched, Prefetch};
 use crate::kv::transaction::EngineReads;
 use crate::kv::{KeyRange, Ordered, Page, RangeRead, StoreError};
 use bytes::Bytes;
@@ -38,6 +39,8 @@ impl SimulatedTransaction {
 }
 
 impl EngineReads for SimulatedTransaction {
+    const IS_REMOTE: bool = true;
+
     async fn get(&mut self, key: &[u8], is_checked: bool) -> Result<Option<Bytes>, StoreError> {
         let Snapshot { handle, opened } = &self.snapshot;
         handle.travel().await;
@@ -48,13 +51,26 @@ impl EngineReads for SimulatedTransaction {
         Ok(value)
     }
 
-    async fn begin_range(&mut self) {
-        self.snapshot.handle.travel().await;
-    }
-
     async fn page(&mut self, read: RangeRead) -> Result<Page, StoreError> {
         let Snapshot { handle, opened } = &self.snapshot;
+        handle.travel().await;
         handle.now().read(opened)?.page_at(opened.version, &read)
+    }
+
+    async fn fetch(&mut self, reads: Prefetch) -> Result<Fetched, StoreError> {
+        let Snapshot { handle, opened } = &self.snapshot;
+        handle.travel().await;
+        let (mut store, mut fetched) = (handle.now(), Fetched::default());
+        let versions = store.read(opened)?;
+        for key in reads.keys {
+            let value = versions.value_at(opened.version, &key);
+            fetched.values.insert(key.into(), value);
+        }
+        for read in reads.pages {
+            let page = versions.page_at(opened.version, &read)?;
+            fetched.add_page(read, page);
+        }
+        Ok(fetched)
     }
 
     async fn check_range(&mut self, range: KeyRange) -> Result<(), StoreError> {

@@ -46,7 +46,9 @@ impl Batch<'_> {
     ) -> Result<Option<Timestamp>, TableError> {
         let mut first = None;
         if self.stored_subscriptions > 0 {
-            for row in subscriptions::read_all(tx, self.keys).await? {
+            let rows = subscriptions::read_all(tx, self.keys).await?;
+            subscriptions::prefetch_first_due(tx, self.keys, &rows).await?;
+            for row in rows {
                 let due = subscriptions::first_due(tx, self.keys, row.id).await?;
                 // Webhooks of an inactive subscription must be given up at once.
                 let due = if row.is_active() { due } else { due.map(|_| Timestamp::EPOCH) };

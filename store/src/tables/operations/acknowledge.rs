@@ -7,7 +7,7 @@ use super::{Changed, Footprint, Operation, Selection, Stamp, Unchanged};
 use crate::kv::Transaction;
 use crate::tables::TableError;
 use crate::tables::batch::{Batch, end_leased_attempt, holds};
-use crate::tables::inbox::Missing;
+use crate::tables::inbox::{Missing, ROWS_PER_FETCH, prefetch_rows};
 use crate::tables::rows::{AttemptOutcome, Delivery, EventRow, LeaseToken};
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
@@ -73,7 +73,11 @@ impl Operation for AcknowledgeAll {
         stamp: &Stamp,
     ) -> Result<Self::Reply, TableError> {
         let mut results = Vec::with_capacity(self.ids.len());
-        for &id in &self.ids {
+        for (index, &id) in self.ids.iter().enumerate() {
+            if index % ROWS_PER_FETCH == 0 {
+                let ids = self.ids[index..].iter().take(ROWS_PER_FETCH).copied();
+                prefetch_rows(tx, batch.keys, ids).await?;
+            }
             results.push(match batch.read_row(tx, id).await? {
                 Some((mut row, delivery)) => {
                     batch.acknowledge(tx, &mut row, delivery, stamp.at);

@@ -8,11 +8,11 @@
 //!   without such a subscription waits to be pulled.
 
 use super::{Footprint, Operation, Selection, Stamp};
-use crate::kv::Transaction;
+use crate::kv::{Prefetch, Transaction};
 use crate::tables::TableError;
-use crate::tables::batch::Batch;
+use crate::tables::batch::{Batch, OperationLimits};
 use crate::tables::inbox::{self, Reading};
-use crate::tables::keys::day;
+use crate::tables::keys::{TenantKeys, day};
 use crate::tables::rows::{Delivery, EventRow, Idempotency, QueueRow, Row, chunks};
 use bytes::Bytes;
 use std::cmp::Reverse;
@@ -99,6 +99,14 @@ pub(super) fn days_kept(retention: Duration) -> u32 {
     u32::try_from(retention.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX)
 }
 
+/// Days under which the record of a request may be, newest first. They are counted back from the
+/// day of the id, which never decreases, and from that of the clock, which may have been set back.
+fn record_days(own_id: EventId, now: Timestamp, retention: Duration) -> BTreeSet<Reverse<u32>> {
+    let back = days_kept(retention);
+    let days = [own_id.created_at(), now].map(day).into_iter();
+    days.flat_map(|last| last.saturating_sub(back)..=last).map(Reverse).collect()
+}
+
 impl Operation for Append {
     type Reply = Vec<Result<Accepted, Rejection>>;
 
@@ -110,6 +118,21 @@ impl Operation for Append {
             new_events: self.events.len(),
             keys: keys.collect(),
             ..Footprint::new(Selection::New, self.events.len())
+        }
+    }
+
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        limits: &OperationLimits,
+        stamp: &Stamp,
+    ) {
+        for (event, id) in self.events.iter().zip(&stamp.ids) {
+            let (Some(key), Some(id)) = (&event.idempotency, id) else { continue };
+            for Reverse(day) in record_days(*id, stamp.at, limits.idempotency_retention) {
+                reads.key(keys.idempotency(day, key.hash));
+            }
         }
     }
 
@@ -176,16 +199,7 @@ impl Batch<'_> {
         now: Timestamp,
     ) -> Result<Option<Idempotency>, TableError> {
         let retention = self.limits.idempotency_retention;
-        let back = days_kept(retention);
-        // Count back from the day of the id, which never decreases, and from the day of the clock,
-        // which may have been set back since.
-        let days = [own_id.created_at(), now].map(day);
-        let days: BTreeSet<Reverse<u32>> = days
-            .into_iter()
-            .flat_map(|last| last.saturating_sub(back)..=last)
-            .map(Reverse)
-            .collect();
-        for Reverse(day) in days {
+        for Reverse(day) in record_days(own_id, now, retention) {
             let Some(stored) = tx.get(&self.keys.idempotency(day, key.hash)).await? else {
                 continue;
             };

@@ -10,11 +10,12 @@
 //!   webhook is skipped.
 
 use super::{Footprint, Operation, Selection, Stamp};
-use crate::kv::{RangeRead, Transaction};
+use crate::kv::{Prefetch, RangeRead, Transaction};
 use crate::tables::batch::{
-    AttemptEnd, Batch, Claimed, INTERRUPTED, Notice, TRANSACTION_BYTES_AIMED, end_attempt,
+    AttemptEnd, Batch, Claimed, INTERRUPTED, Notice, OperationLimits, TRANSACTION_BYTES_AIMED,
+    end_attempt,
 };
-use crate::tables::keys::{id_of_key, time_of_due_key};
+use crate::tables::keys::{TenantKeys, id_of_key, time_of_due_key};
 use crate::tables::rows::{AttemptOutcome, Push, PushState, SubscriptionRow};
 use crate::tables::{TableError, inbox, subscriptions};
 use triggers_protocol::{Event, EventId, SubscriptionId, Timestamp};
@@ -50,6 +51,19 @@ impl Operation for ClaimAttempts {
     fn footprint(&self) -> Footprint {
         // A claim works on events that no lease touches, and skips those that its batch names.
         Footprint { has_notices: true, ..Footprint::new(Selection::New, self.limit) }
+    }
+
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        _limits: &OperationLimits,
+        _stamp: &Stamp,
+    ) {
+        reads.key(keys.subscription(self.subscription));
+        reads.key(keys.recent_leases());
+        // The claimed ones, those that the batch completes, and the next one.
+        reads.first(keys.pushes(self.subscription), 2 * self.limit + 1);
     }
 
     async fn apply(
@@ -90,6 +104,7 @@ impl Claim<'_> {
     ) -> Result<Vec<Claimed>, TableError> {
         let own = PushState::Running { until: self.until, token: self.nonce };
         let mut attempts = Vec::with_capacity(ids.len());
+        inbox::prefetch_rows(tx, batch.keys, ids.iter().copied()).await?;
         for id in ids {
             let Some((row, mut delivery)) = batch.read_row(tx, id).await? else { continue };
             if delivery.push_mut(self.subscription.id).is_some_and(|push| push.state == own) {
@@ -108,7 +123,10 @@ impl Claim<'_> {
         let due = batch.keys.pushes_until(self.subscription.id, self.at);
         let page = RangeRead::first(due, self.limit + batch.completed.len());
         let mut attempts = Vec::new();
-        for (key, _) in tx.range_snapshot(page).await?.pairs {
+        let pairs = tx.range_snapshot(page).await?.pairs;
+        let ids = pairs.iter().filter_map(|(key, _)| id_of_key(key)).take(self.limit);
+        inbox::prefetch_rows(tx, batch.keys, ids).await?;
+        for (key, _) in pairs {
             let is_full = batch.claimed_bytes >= CLAIM_BYTES_MAX
                 || tx.approximate_size() > TRANSACTION_BYTES_AIMED;
             if attempts.len() >= self.limit || is_full {

@@ -12,16 +12,17 @@
 //!   time up to [`POSTPONED_MAX`], and the policy's total time is longer by the time lost.
 
 use super::{Footprint, Operation, Stamp};
-use crate::kv::Transaction;
-use crate::tables::TableError;
+use crate::kv::{Prefetch, Transaction};
 use crate::tables::batch::{
-    AttemptEnd, Batch, EndpointHealth, Initiator, Notice, end_attempt, jittered, withdraw_attempt,
+    AttemptEnd, Batch, EndpointHealth, Initiator, Notice, OperationLimits, end_attempt, jittered,
+    withdraw_attempt,
 };
+use crate::tables::keys::{self, TenantKeys};
 use crate::tables::rows::{
     AttemptOutcome, AuditAction, Delivery, DisabledReason, EventRow, Push, PushState, Row,
     SubscriptionRow, SubscriptionStatus,
 };
-use crate::tables::subscriptions;
+use crate::tables::{TableError, inbox, subscriptions};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, RetryPolicy, SubscriptionId, Timestamp};
@@ -109,6 +110,18 @@ impl Operation for CompleteAttempt {
 
     fn footprint(&self) -> Footprint {
         Footprint { has_notices: true, ..Footprint::naming(self.id) }
+    }
+
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        _limits: &OperationLimits,
+        _stamp: &Stamp,
+    ) {
+        inbox::add_row(reads, keys, self.id);
+        reads.key(keys.subscription(self.subscription));
+        reads.key(keys::tenant(keys.tenant()));
     }
 
     async fn apply(

@@ -5,11 +5,11 @@
 //! - `EXPIRE-2`: one command ends at most [`ENDS_MAX`] leases, so its transaction stays small.
 
 use super::{Footprint, Operation, Selection, Stamp};
-use crate::kv::{RangeRead, Transaction};
-use crate::tables::TableError;
-use crate::tables::batch::{Batch, Failure};
-use crate::tables::keys::{id_of_key, time_of_due_key};
+use crate::kv::{Prefetch, RangeRead, Transaction};
+use crate::tables::batch::{Batch, Failure, OperationLimits};
+use crate::tables::keys::{self, TenantKeys, id_of_key, time_of_due_key};
 use crate::tables::rows::Claim;
+use crate::tables::{TableError, inbox};
 
 /// Leases ended in one transaction.
 const ENDS_MAX: usize = 200;
@@ -25,6 +25,17 @@ impl Operation for ExpireLeases {
         Footprint { has_notices: true, ..Footprint::new(Selection::Expire, 1) }
     }
 
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        _limits: &OperationLimits,
+        _stamp: &Stamp,
+    ) {
+        reads.key(keys::tenant(keys.tenant()));
+        reads.first(keys.lease_ends(), ENDS_MAX + 1);
+    }
+
     async fn apply(
         &self,
         batch: &mut Batch<'_>,
@@ -34,7 +45,11 @@ impl Operation for ExpireLeases {
         let policy = batch.policy(tx).await?;
         let ends = RangeRead::first(batch.keys.lease_ends(), ENDS_MAX);
         let mut ended = 0_u64;
-        for (key, _) in tx.range_snapshot(ends).await?.pairs {
+        let pairs = tx.range_snapshot(ends).await?.pairs;
+        let is_over = |key: &[u8]| time_of_due_key(key).is_some_and(|end| end <= stamp.at);
+        let over = pairs.iter().filter(|(key, _)| is_over(key));
+        inbox::prefetch_rows(tx, batch.keys, over.filter_map(|(key, _)| id_of_key(key))).await?;
+        for (key, _) in pairs {
             let (Some(id), Some(end)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
             if end > stamp.at {
                 break;

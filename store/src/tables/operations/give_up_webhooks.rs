@@ -4,13 +4,13 @@
 //!   more to do. A deleted subscription's row is removed after its webhooks and attempts.
 
 use super::{Footprint, Operation, Selection, Stamp};
-use crate::kv::{RangeRead, Transaction};
+use crate::kv::{Prefetch, RangeRead, Transaction};
 use crate::tables::batch::{
-    AttemptEnd, Batch, INTERRUPTED, Notice, TRANSACTION_BYTES_AIMED, end_attempt,
+    AttemptEnd, Batch, INTERRUPTED, Notice, OperationLimits, TRANSACTION_BYTES_AIMED, end_attempt,
 };
-use crate::tables::keys::{id_of_key, time_of_due_key};
+use crate::tables::keys::{TenantKeys, id_of_key, time_of_due_key};
 use crate::tables::rows::{AttemptOutcome, DisabledReason, PushState, SubscriptionStatus};
-use crate::tables::{TableError, subscriptions};
+use crate::tables::{TableError, inbox, subscriptions};
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
 
 /// Webhooks given up in one transaction.
@@ -30,6 +30,17 @@ impl Operation for GiveUpWebhooks {
 
     fn footprint(&self) -> Footprint {
         Footprint::new(Selection::Alone, 1)
+    }
+
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        _limits: &OperationLimits,
+        _stamp: &Stamp,
+    ) {
+        reads.key(keys.subscription(self.subscription));
+        reads.first(keys.pushes(self.subscription), GIVEN_UP_MAX);
     }
 
     async fn apply(
@@ -86,6 +97,8 @@ impl GiveUpWebhooks {
         let page = RangeRead::first(batch.keys.pushes(self.subscription), GIVEN_UP_MAX);
         let page = tx.range_snapshot(page).await?;
         let (mut next, mut given_up) = (None, 0);
+        let ids = page.pairs.iter().filter_map(|(key, _)| id_of_key(key));
+        inbox::prefetch_rows(tx, batch.keys, ids).await?;
         for (key, _) in &page.pairs {
             if tx.approximate_size() > TRANSACTION_BYTES_AIMED {
                 return Ok(Some(Timestamp::EPOCH));

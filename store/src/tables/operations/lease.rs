@@ -9,11 +9,12 @@
 //!   stopped. No row up to a position that the batch reports is one that its filter selects.
 
 use super::{Footprint, Operation, Selection, Stamp};
-use crate::kv::{RangeRead, Transaction};
-use crate::tables::batch::{Batch, FilterId, LeasePosition};
-use crate::tables::keys::{id_of_key, time_of_due_key};
+use crate::kv::{Prefetch, RangeRead, Transaction};
+use crate::tables::batch::{Batch, FilterId, LeasePosition, OperationLimits};
+use crate::tables::keys::{TenantKeys, id_of_key, time_of_due_key};
 use crate::tables::rows::{Claim, Delivery, EventRow, LeaseToken, QueueRow};
 use crate::tables::{TableError, inbox};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -58,6 +59,16 @@ pub struct Leased {
 }
 
 impl Lease {
+    /// Position at which the search begins.
+    fn start(&self, stamp: &Stamp) -> LeasePosition {
+        stamp.lease_after.or(self.after).unwrap_or(LeasePosition::BEGIN)
+    }
+
+    /// Events whose rows are worth reading at once.
+    fn rows_to_fetch(&self, leased: &[Leased]) -> usize {
+        self.limit.saturating_sub(leased.len()).clamp(1, inbox::ROWS_PER_FETCH)
+    }
+
     fn is_full(&self, leased: &[Leased]) -> bool {
         let bytes: usize = leased.iter().map(|leased| leased.event.payload.len()).sum();
         leased.len() >= self.limit || bytes >= LEASE_BYTES_MAX
@@ -95,17 +106,32 @@ impl Operation for Lease {
         Footprint { filter, ..Footprint::new(Selection::Lease, self.limit.max(1)) }
     }
 
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        _limits: &OperationLimits,
+        stamp: &Stamp,
+    ) {
+        reads.key(keys.recent_leases());
+        let start = self.start(stamp);
+        reads.first(keys.waiting_until(start.due, stamp.at), SCAN_PAGE.max(self.limit));
+        reads.first(keys.queue_range(EventStatus::Received, start.received, None), SCAN_PAGE);
+        reads.first(keys.lease_ends(), 1);
+    }
+
     async fn apply(
         &self,
         batch: &mut Batch<'_>,
         tx: &mut dyn Transaction,
         stamp: &Stamp,
     ) -> Result<LeaseReply, TableError> {
-        let start = stamp.lease_after.or(self.after).unwrap_or(LeasePosition::BEGIN);
+        let start = self.start(stamp);
         let mut leased = Vec::new();
         if let Some(ids) = batch.leased_before(tx, stamp.nonce).await? {
             // The inbox got no reply of the first run, so it does not know when the leases end.
             batch.lease_ends_changed = true;
+            inbox::prefetch_rows(tx, batch.keys, ids.iter().copied()).await?;
             for &id in &ids {
                 if let Some((row, _)) = batch.read_row(tx, id).await? {
                     let event = inbox::load_payload(tx, batch.keys, row).await?;
@@ -183,6 +209,9 @@ impl Lease {
             let due = batch.keys.waiting_until(search.position.due, stamp.at);
             let page_rows = search.page_rows(SCAN_PAGE.max(self.limit));
             let page = tx.range_snapshot(RangeRead::first(due, page_rows)).await?;
+            let selected = page.pairs.iter().filter(|(_, event_type)| self.selects(event_type));
+            let ids = selected.take(self.rows_to_fetch(&search.leased));
+            inbox::prefetch_rows(tx, batch.keys, ids.filter_map(|(key, _)| id_of_key(key))).await?;
             for (key, event_type) in &page.pairs {
                 if self.is_full(&search.leased) {
                     return Ok(());
@@ -224,6 +253,14 @@ impl Lease {
             }
             let page_rows = search.page_rows(SCAN_PAGE);
             let page = tx.range_snapshot(RangeRead::first(range, page_rows)).await?;
+            let selected = |(key, value): &(Bytes, Bytes)| {
+                let id = id_of_key(key)?;
+                let row = QueueRow::decode(id, value).ok()?;
+                self.selects(row.event_type.as_bytes()).then_some(id)
+            };
+            let ids = page.pairs.iter().filter_map(selected);
+            let ids = ids.take(self.rows_to_fetch(&search.leased));
+            inbox::prefetch_rows(tx, batch.keys, ids).await?;
             for (key, value) in &page.pairs {
                 let Some(id) = id_of_key(key) else { continue };
                 if self.selects(QueueRow::decode(id, value)?.event_type.as_bytes()) {

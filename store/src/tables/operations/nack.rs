@@ -1,10 +1,11 @@
 //! Nacks a leased event: its attempt has failed.
 
 use super::{Changed, Footprint, Operation, Stamp, Unchanged};
-use crate::kv::Transaction;
-use crate::tables::TableError;
-use crate::tables::batch::{Batch, Failure, holds};
+use crate::kv::{Prefetch, Transaction};
+use crate::tables::batch::{Batch, Failure, OperationLimits, holds};
+use crate::tables::keys::{self, TenantKeys};
 use crate::tables::rows::{Claim, LeaseToken};
+use crate::tables::{TableError, inbox};
 use std::time::Duration;
 use triggers_protocol::EventId;
 
@@ -26,6 +27,18 @@ impl Operation for Nack {
 
     fn footprint(&self) -> Footprint {
         Footprint::naming(self.id)
+    }
+
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        _limits: &OperationLimits,
+        _stamp: &Stamp,
+    ) {
+        inbox::add_row(reads, keys, self.id);
+        reads.key(keys::tenant(keys.tenant()));
+        reads.first(keys.lease_ends(), 2);
     }
 
     async fn apply(

@@ -166,6 +166,7 @@ async fn sweep_events(
         }
         let (head, limit) = (batch.head(), EVENTS_MAX - removed);
         let (ids, has_more) = expired(tx, batch.keys, status, head, horizon, limit).await?;
+        inbox::prefetch_rows(tx, batch.keys, ids.iter().copied()).await?;
         for id in ids {
             if let Some((row, delivery)) = batch.read_row(tx, id).await? {
                 batch.remove(tx, &row, delivery, stamp.at);

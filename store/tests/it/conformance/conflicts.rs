@@ -6,7 +6,7 @@
 //! changed and changed back, so no case does that.
 
 use crate::subject::Subject;
-use triggers_store::kv::{RangeRead, StoreError, Transaction, decode_counter};
+use triggers_store::kv::{Prefetch, RangeRead, StoreError, Transaction, decode_counter};
 
 fn assert_conflict(outcome: Result<(), StoreError>) {
     assert!(matches!(outcome, Err(StoreError::Retryable(_))), "{outcome:?}");
@@ -40,6 +40,25 @@ async fn after_a_pair(subject: &Subject, is_checked: bool) -> Result<(), StoreEr
 pub async fn pair_of_keys(subject: &Subject) {
     assert_conflict(after_a_pair(subject, true).await);
     after_a_pair(subject, false).await.unwrap();
+}
+
+/// Fetches `a` and `b` in advance, reads `a`, changes `name` in another transaction, then commits.
+async fn after_a_prefetch(subject: &Subject, name: &str) -> Result<(), StoreError> {
+    let mut open = subject.begin().await;
+    let mut reads = Prefetch::default();
+    reads.key(subject.key("a"));
+    reads.key(subject.key("b"));
+    reads.first(subject.all(), 10);
+    open.prefetch(reads).await.unwrap();
+    read(&mut *open, subject, "a").await;
+    subject.put(name, "new").await;
+    open.set(&subject.key("z"), b"1");
+    open.commit().await
+}
+
+pub async fn fetched_in_advance(subject: &Subject) {
+    after_a_prefetch(subject, "b").await.unwrap();
+    assert_conflict(after_a_prefetch(subject, "a").await);
 }
 
 pub async fn lost_update(subject: &Subject) {

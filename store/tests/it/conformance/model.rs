@@ -8,7 +8,7 @@
 use crate::chance::Chance;
 use crate::subject::Subject;
 use std::collections::BTreeMap;
-use triggers_store::kv::{KeyRange, RangeRead, Transaction, decode_counter};
+use triggers_store::kv::{KeyRange, Prefetch, RangeRead, Transaction, decode_counter};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -25,6 +25,12 @@ pub async fn random_calls(subject: &Subject) {
             let mut changed = model.clone();
             for call in 0..CALLS {
                 let at = format!("seed {seed}, transaction {transaction}, call {call}");
+                if chance.percent(20) {
+                    let mut reads = Prefetch::default();
+                    reads.key(key(subject, &chance));
+                    reads.first(range(subject, &chance), 1 + chance.below(4));
+                    open.prefetch(reads).await.unwrap();
+                }
                 if chance.percent(50) {
                     write(&mut *open, subject, &mut changed, &chance);
                 } else {
