@@ -13,6 +13,7 @@ pub(crate) mod dispatch;
 pub(crate) mod handle;
 pub(crate) mod machine;
 pub(crate) mod message;
+mod positions;
 pub(crate) mod request;
 pub(crate) mod signals;
 #[cfg(test)]

@@ -7,22 +7,16 @@
 //! The environment does not schedule: code waits with tokio timers, which a simulation controls
 //! separately.
 
+mod clock;
 mod steps;
 
+pub use clock::Clock;
 pub use steps::{BELIEVED_AFTER, ClockReport, STEP_MAX};
 
 use crate::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use steps::Steps;
-
-/// A source of time.
-pub trait Clock: Send + Sync {
-    /// The time of the wall clock, which may jump in both directions.
-    fn now(&self) -> Timestamp;
-    /// Time since an arbitrary start; it never decreases.
-    fn monotonic(&self) -> Duration;
-}
 
 /// A source of random bytes. In production they must be suitable for secrets.
 pub trait Random: Send + Sync {

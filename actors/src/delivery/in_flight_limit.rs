@@ -13,8 +13,8 @@
 //! Networks and ISDN Systems 17, 1989), with the slow start of TCP (RFC 5681) and without growth
 //! that is not used (RFC 2861). An endpoint that is overloaded by many requests at once thus gets
 //! as many as it answers in time. The limit is in memory only, like the breaker.
-//! Invariants: `LIMIT-1` the limit is at least 1 and at most `max_in_flight`; `LIMIT-2` an endpoint
-//! that answers in time gets back to `max_in_flight` if it has so many webhooks; `LIMIT-3` attempts
+//! Invariants: `IN-FLIGHT-1` the limit is at least 1 and at most `max_in_flight`; `IN-FLIGHT-2` an endpoint
+//! that answers in time gets back to `max_in_flight` if it has so many webhooks; `IN-FLIGHT-3` attempts
 //! that began before the limit was halved do not halve it again.
 
 use std::time::Duration;
@@ -166,7 +166,7 @@ mod tests {
             (1..).find(|_| endpoint.round(Duration::from_millis(20), EndpointHealth::Good) == MAX);
         assert!(rounds <= Some(16), "{rounds:?}");
         let slow = Duration::from_secs(14);
-        assert_eq!(endpoint.round(slow, EndpointHealth::Good), MAX / 2, "LIMIT-3");
+        assert_eq!(endpoint.round(slow, EndpointHealth::Good), MAX / 2, "IN-FLIGHT-3");
         assert!(endpoint.limit.slow.is_some());
         for _ in 0..8 {
             endpoint.round(slow, EndpointHealth::Good);
@@ -176,12 +176,12 @@ mod tests {
         for _ in 0..8 {
             endpoint.round(slow, EndpointHealth::Bad);
         }
-        assert_eq!(endpoint.limit.get(), 1, "LIMIT-1");
+        assert_eq!(endpoint.limit.get(), 1, "IN-FLIGHT-1");
         endpoint.round(Duration::from_millis(20), EndpointHealth::Good);
         assert!(endpoint.limit.slow.is_none());
         let back = (0..10_000)
             .find(|_| endpoint.round(Duration::from_millis(20), EndpointHealth::Good) == MAX);
-        assert!(back.is_some(), "LIMIT-2");
+        assert!(back.is_some(), "IN-FLIGHT-2");
     }
 
     #[test]
@@ -231,14 +231,14 @@ mod tests {
                 let health = HEALTHS[health];
                 limit.note(MeasuredAttempt { began, took, health }, running, max, now);
                 let may_be = limit.get().min(max);
-                prop_assert!((1..=max).contains(&may_be), "LIMIT-1");
+                prop_assert!((1..=max).contains(&may_be), "IN-FLIGHT-1");
             }
             let good = EndpointHealth::Good;
             let attempt = MeasuredAttempt { began: now, took: Duration::ZERO, health: good };
             for _ in 0..max * max + 1 {
                 limit.note(attempt, max, max, now);
             }
-            prop_assert_eq!(limit.get(), max, "LIMIT-2");
+            prop_assert_eq!(limit.get(), max, "IN-FLIGHT-2");
             prop_assert!(limit.slow.is_none());
         }
     }

@@ -19,7 +19,7 @@
 //! Invariants: `VERDICT-1` only a 2xx delivers; `VERDICT-2` a fault of ours costs no retry and
 //! changes no breaker. [`triggers_protocol::RetryPolicy`] has the times.
 
-use super::{SendFailure, SendOutcome};
+use super::outcome::{SendFailure, SendOutcome};
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_store::tables::batch::EndpointHealth;
 use triggers_store::tables::operations::AttemptResult;

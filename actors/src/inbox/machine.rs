@@ -14,17 +14,16 @@
 //! durable. A violation panics, and the supervisor builds the inbox anew from the store.
 
 mod plan;
-mod positions;
 
 use super::batch::{Finished, InboxBatch};
 use super::dispatch::{Dispatched, Dispatcher, Now};
+use super::positions::LeasePositions;
 use super::request::{OwnWork, Request};
 use super::signals::Attachment;
 use crate::delivery::in_flight_limit::MeasuredAttempt;
 use crate::delivery::permits::DeliveryPermit;
 use crate::error::BrokerError;
 use crate::options::BrokerOptions;
-use positions::LeasePositions;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};

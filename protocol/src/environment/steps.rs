@@ -11,7 +11,7 @@
 //! monotonic clock; `STEP-3` the lead shrinks by one part in [`SLEW`] of the time that passes, so
 //! that a step back delays nothing by more than that part.
 
-use super::Clock;
+use super::clock::Clock;
 use crate::Timestamp;
 use crate::lock::lock;
 use crate::planted::{Bug, is_planted};
@@ -42,7 +42,7 @@ pub struct ClockReport {
     pub lead: Duration,
     /// Time by which the reading of the clock is ahead of what is believed.
     pub disbelieved: Duration,
-    /// See [`super::Environment::is_clock_suspect`].
+    /// The value of [`super::Environment::is_clock_suspect`].
     pub is_suspect: bool,
     /// The clock is suspect or not believed, and no report in the last minute has said so.
     pub is_news: bool,
@@ -187,7 +187,7 @@ impl Steps {
         ClockReport { stepped_ms, lead, disbelieved, is_suspect, is_news }
     }
 
-    /// See [`super::Environment::is_clock_suspect`].
+    /// The value of [`super::Environment::is_clock_suspect`].
     pub(super) fn is_suspect(&self, clock: &dyn Clock) -> bool {
         let lead = self.steady.load(Ordering::Acquire) - self.wall.load(Ordering::Acquire);
         lead > micros(STEP_MAX) && {

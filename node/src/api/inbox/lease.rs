@@ -12,8 +12,8 @@
 //!
 //! A lease is a commit, and a commit of a tenant wakes all consumers that wait for it. So a woken
 //! consumer reads before it leases: otherwise two consumers of an empty inbox would keep waking
-//! each other. Once a second it leases without reading, for events whose next attempt is due and for
-//! old ones that were replayed.
+//! each other. Once a second it leases without reading, for events whose next attempt is due and
+//! for old ones that were replayed.
 
 use super::{patterns, received};
 use crate::api::prelude::*;

@@ -1,7 +1,7 @@
 //! Removes old rows of a tenant.
 //!
-//! - `SWEEP-1`: events older than the tenant's retention by the time of their acceptance are removed
-//!   with all their rows, in any status.
+//! - `SWEEP-1`: events older than the tenant's retention by the time of their acceptance are
+//!   removed with all their rows, in any status.
 //! - `SWEEP-2`: idempotency records and tombstones are removed when no request needs them any more.
 //! - `SWEEP-3`: one command removes at most [`EVENTS_MAX`] events and [`KEYS_MAX`] rows of each
 //!   other kind, so its transaction stays small; the next command continues.
