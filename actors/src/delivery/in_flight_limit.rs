@@ -13,9 +13,9 @@
 //! Networks and ISDN Systems 17, 1989), with the slow start of TCP (RFC 5681) and without growth
 //! that is not used (RFC 2861). An endpoint that is overloaded by many requests at once thus gets
 //! as many as it answers in time. The limit is in memory only, like the breaker.
-//! Invariants: `IN-FLIGHT-1` the limit is at least 1 and at most `max_in_flight`; `IN-FLIGHT-2` an endpoint
-//! that answers in time gets back to `max_in_flight` if it has so many webhooks; `IN-FLIGHT-3` attempts
-//! that began before the limit was halved do not halve it again.
+//! Invariants: `IN-FLIGHT-1` the limit is at least 1 and at most `max_in_flight`; `IN-FLIGHT-2` an
+//! endpoint that answers in time gets back to `max_in_flight` if it has so many webhooks;
+//! `IN-FLIGHT-3` attempts that began before the limit was halved do not halve it again.
 
 use std::time::Duration;
 use triggers_store::tables::batch::EndpointHealth;

@@ -316,7 +316,12 @@ mod tests {
             }
             let read = RangeRead { range: KeyRange::new(begin, end), limit, is_reverse };
             let mut reader = RangeReader::new(read.clone());
-            while !reader.add_page(&overlay, page_of(&base, &reader.next(&overlay), pairs_max)).unwrap() {}
+            loop {
+                let page = page_of(&base, &reader.next(&overlay), pairs_max);
+                if reader.add_page(&overlay, page).unwrap() {
+                    break;
+                }
+            }
             let (page, covered) = reader.finish();
             let expected = page_of(&model, &read, usize::MAX);
             prop_assert_eq!(&page.pairs, &expected.pairs);

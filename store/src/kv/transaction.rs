@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 /// The engine's part of a transaction. The commit checks reads that are made with `is_checked`.
 pub(super) trait EngineReads: Sized + Send + 'static {
-    /// See [`Transaction::is_remote`].
+    /// The value of [`Transaction::is_remote`].
     const IS_REMOTE: bool = false;
 
     fn get(

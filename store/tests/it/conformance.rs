@@ -66,7 +66,8 @@ macro_rules! conformance {
                     a_violation_fails_the_transaction,
                 ]);
                 cases!($make, conflicts, [
-                    write_skew, pair_of_keys, fetched_in_advance, lost_update, phantom, phantom_by_removal, absent_key,
+                    write_skew, pair_of_keys, fetched_in_advance, lost_update, phantom,
+                    phantom_by_removal, absent_key,
                     page_end, beyond_the_page, snapshot_reads, added_conflict, blind_writes, adds,
                     own_writes, read_only, deleted_range,
                 ]);

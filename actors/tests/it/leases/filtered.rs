@@ -123,7 +123,7 @@ impl Model {
 
     /// Leases in steps, as the API does; checks the events against the list.
     async fn lease(&mut self, filter: &[&str], limit: usize, visibility: Duration) -> Vec<Leased> {
-        let now = self.store.environment().now();
+        let now = self.store.environment().steady();
         let event_types = patterns(filter);
         let mut lease = Lease { limit, event_types, visibility, after: None };
         let mut steps = 0;
@@ -137,7 +137,7 @@ impl Model {
             lease.after = Some(reply.position);
         };
         let expected = self.expected(filter, now);
-        let later = self.expected(filter, self.store.environment().now());
+        let later = self.expected(filter, self.store.environment().steady());
         let leased: Vec<_> = events.iter().map(|leased| leased.event.id).collect();
         if expected == later {
             let count = leased.len();

@@ -152,13 +152,13 @@ async fn an_endpoint_that_answers_after_14_seconds_keeps_few_places() {
     let url = format!("https://hog-0.example/{}", bench.tenant);
     while bench.receivers.seen(&url).len() < 60 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(bench.receivers.in_flight(&url) <= 16, "LIMIT-1");
+        assert!(bench.receivers.in_flight(&url) <= 16, "IN-FLIGHT-1");
     }
     assert_eq!(bench.receivers.in_flight(&url), 8);
     bench.receivers.set(&url, Behaviour::AnswerAfter(Duration::from_millis(20), 200));
     let back = Instant::now();
     bench.reaches(EventStatus::Delivered, 2_000).await;
-    assert!(back.elapsed() < Duration::from_secs(60), "LIMIT-2: {:?}", back.elapsed());
+    assert!(back.elapsed() < Duration::from_secs(60), "IN-FLIGHT-2: {:?}", back.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
