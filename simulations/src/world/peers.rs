@@ -127,7 +127,8 @@ impl PeerNetworkState {
         }
         let others: BTreeSet<HostId> = self.peers.values().map(|peer| peer.host).collect();
         for other in others.into_iter().filter(|other| *other != host) {
-            let up_after = Duration::from_millis(self.late.below(self.late_ms_max));
+            let half = self.late_ms_max / 2;
+            let up_after = Duration::from_millis(half + self.late.below(half));
             if self.late.hit(LATE_LINKS_PER_MILLE) {
                 *self.fired.entry("link late").or_default() += 1;
                 self.broken.insert(HostPair::new(host, other), self.now + up_after);
