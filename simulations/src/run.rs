@@ -38,7 +38,7 @@ const FINAL_CHECK_MAX: Duration = Duration::from_secs(20);
 /// Upper bound on how late due work may run once faults have stopped, without the store's latency.
 const OVERDUE: Duration = Duration::from_millis(1_000);
 /// Calls to the store that precede due work when its partition has just moved.
-const CALLS_BEFORE_DUE_WORK: u32 = 40;
+const CALLS_BEFORE_DUE_WORK: u32 = 80;
 /// Upper bound on how late the sweeper may remove an expired event once faults have stopped.
 const SWEPT: Duration = Duration::from_millis(3_000);
 /// Interval of the sweeper in plans with expiry.

@@ -11,6 +11,8 @@ use triggers_store::kv::simulated::Stream;
 
 /// Operations and faults begin after this time, in which the nodes start.
 const BEGIN_MS: u64 = 400;
+/// Least time between two days that pass: several heartbeats.
+const DAYS_APART_MS: u64 = 400;
 /// Share of the plans in which receivers hang up.
 const HANG_UPS_PER_MILLE: u32 = 400;
 /// Share of the operations that two clients send at the same time.
@@ -136,7 +138,22 @@ fn faults(scenario: &Scenario, stream: &mut Stream, hang_ups: &mut Stream) -> Ve
         faults.push(Fault { at_ms, kind });
     }
     faults.sort_by_key(|fault| fault.at_ms);
+    space_days(&mut faults);
     faults
+}
+
+/// Removes days that pass so soon after another that a node would see one step of several days,
+/// which it does not believe for a while.
+fn space_days(faults: &mut Vec<Fault>) {
+    let mut last_ms = None;
+    faults.retain(|fault| {
+        let is_day = fault.kind == FaultKind::DayPasses {};
+        let is_near = last_ms.is_some_and(|last| fault.at_ms < last + DAYS_APART_MS);
+        if is_day && !is_near {
+            last_ms = Some(fault.at_ms);
+        }
+        !is_day || !is_near
+    });
 }
 
 /// Begins early, when nodes have no open connection to receivers yet.

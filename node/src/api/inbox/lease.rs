@@ -125,7 +125,7 @@ impl LongPoll<'_> {
         loop {
             let (router, deadline) = (&self.edge.router, self.edge.deadline());
             let reply = router.execute(&self.caller.tenant, request.clone(), deadline).await?;
-            let is_over = Instant::now() >= last_start || self.edge.is_draining();
+            let is_over = Instant::now() >= last_start;
             if !reply.events.is_empty() || !reply.has_more || is_over {
                 return Ok(reply);
             }

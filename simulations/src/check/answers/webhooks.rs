@@ -13,7 +13,7 @@ use crate::plan::FaultKind;
 use crate::workload::history::{CallRecord, ClientCall, Received};
 use crate::workload::receivers::RECEIVERS_PER_TENANT;
 use crate::workload::setup::RETRY_DELAYS_SECONDS;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use triggers_node::webhook::UNSENT;
 
@@ -39,10 +39,7 @@ impl AnswerChecks<'_> {
                 is_elsewhere && at <= end && at + RECOVERED >= begin
             })
         };
-        let is_subscribe = |call: &ClientCall| matches!(call, ClientCall::Subscribe { .. });
-        let subscribed = self.of(tenant).filter(|record| is_subscribe(&record.call));
-        let subscribed = subscribed.filter(|record| record.is_done()).map(|record| record.end);
-        let subscribed_at = subscribed.max().unwrap_or(Duration::MAX);
+        let subscribed_at = self.subscribed_at(tenant);
         // A subscription whose creation had an unknown outcome may exist twice.
         let is_list = |record: &&CallRecord| record.call == ClientCall::ListSubscriptions;
         let listed = self
@@ -78,6 +75,14 @@ impl AnswerChecks<'_> {
         }
     }
 
+    /// Time from which all receivers of a tenant have a subscription.
+    fn subscribed_at(&self, tenant: usize) -> Duration {
+        let is_subscribe = |call: &ClientCall| matches!(call, ClientCall::Subscribe { .. });
+        let subscribed = self.of(tenant).filter(|record| is_subscribe(&record.call));
+        let subscribed = subscribed.filter(|record| record.is_done()).map(|record| record.end);
+        subscribed.max().unwrap_or(Duration::MAX)
+    }
+
     pub(super) fn pushed(&self, tenant: usize) {
         if !self.plan.is_subscribed(tenant) || self.may_expire {
             return;
@@ -85,6 +90,9 @@ impl AnswerChecks<'_> {
         let is_read = |record: &&CallRecord| {
             matches!(record.call, ClientCall::Read { .. }) && record.is_done()
         };
+        let (accepted, subscribed_at) = (self.accepted(tenant), self.subscribed_at(tenant));
+        let early = accepted.iter().filter(|event| event.record.begin < subscribed_at);
+        let early: BTreeSet<&str> = early.map(|event| event.id).collect();
         let mut last_reads: BTreeMap<&str, &CallRecord> = BTreeMap::new();
         for record in self.of(tenant).filter(is_read) {
             let Some(id) = record.event_id() else { continue };
@@ -93,6 +101,7 @@ impl AnswerChecks<'_> {
                 .of(tenant)
                 .any(|other| other.begin < record.end && acknowledges_or_replays(other, id));
             if record.body["status"] == "delivered"
+                && !early.contains(id)
                 && !is_by_clients
                 && !self.is_delivered_by_webhooks(id, record)
             {
