@@ -36,7 +36,7 @@ const QUIESCE_STEP: Duration = Duration::from_millis(10);
 /// Upper bound on the length of the final check.
 const FINAL_CHECK_MAX: Duration = Duration::from_secs(20);
 /// Upper bound on how late due work may run once faults have stopped, without the store's latency.
-const OVERDUE: Duration = Duration::from_millis(1_000);
+const OVERDUE: Duration = Duration::from_millis(900);
 /// Calls to the store that precede due work when its partition has just moved.
 const CALLS_BEFORE_DUE_WORK: u32 = 80;
 /// Upper bound on how late the sweeper may remove an expired event once faults have stopped.
@@ -77,9 +77,7 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
     let checked_tenants = with_operations.into_iter().take(CHECKED_TENANTS_MAX).collect();
     simulation.quiesce();
     let (rows, clock) = (simulation.world.engine.dump(), simulation.slowest_clock());
-    let latency = Duration::from_micros(plan.store_latency_us_max);
-    let overdue = OVERDUE + latency * CALLS_BEFORE_DUE_WORK;
-    let mut late = rows::overdue(&rows, clock.minus(overdue), &simulation.busy());
+    let mut late = rows::overdue(&rows, clock.minus(overdue(plan)), &simulation.busy());
     if plan.has_expiry() {
         late.extend(rows::expired(&rows, clock.minus(RETENTION + SWEPT)));
     }
@@ -106,6 +104,11 @@ pub fn run(plan: &Plan, trace: &Trace) -> Result<RunOutcome, String> {
         simulated: simulation.world.now(),
         operations: history.calls.len(),
     })
+}
+
+/// Upper bound on how late due work may run once faults have stopped.
+fn overdue(plan: &Plan) -> Duration {
+    OVERDUE + Duration::from_micros(plan.store_latency_us_max) * CALLS_BEFORE_DUE_WORK
 }
 
 fn store_without_faults(plan: &Plan) -> SimulatedOptions {
@@ -226,7 +229,7 @@ impl<'a> Simulation<'a> {
 
     /// Tenants that received webhooks just now, so that a backlog may be left.
     fn busy(&self) -> BTreeSet<String> {
-        let since = self.world.now().saturating_sub(OVERDUE);
+        let since = self.world.now().saturating_sub(overdue(self.plan));
         let history = self.history.lock();
         let recent = history.received.iter().filter(|received| received.at >= since);
         recent.map(|received| format!("t-{}", received.tenant)).collect()

@@ -1,9 +1,8 @@
 //! Reads of a tenant's inbox: pages by status, single events, counts, and the state to start from.
-//!
-//! - `INBOX-READ-1`: a page is one snapshot: its events, its total and its end belong together.
-//! - `INBOX-READ-2`: a page skips no event after its start that the filter selects.
-//! - `INBOX-READ-3`: a page scans at most [`PageQuery::scan_rows_max`] rows, and the next page
-//!   starts after the last scanned one, in either order.
+
+mod pages;
+
+pub use pages::{EventPage, PageQuery, list};
 
 use super::fence::Guard;
 use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
@@ -15,10 +14,8 @@ use super::{TableError, prefetch, read_range, subscriptions};
 use crate::kv::{Fault, Prefetch, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
 use triggers_protocol::planted::{Bug, is_planted};
-use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, TenantId, Timestamp};
+use triggers_protocol::{Event, EventId, EventStatus, TenantId, Timestamp};
 
-/// Queue rows of one range read when a filter may drop most of them.
-const FILTERED_PAGE: usize = 500;
 /// Chunks of a payload of one range read.
 const CHUNKS_PER_READ: usize = 256;
 
@@ -29,41 +26,6 @@ pub enum Reading {
     Checked,
     /// The row may change before the commit.
     Snapshot,
-}
-
-/// A page of the inbox to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageQuery {
-    /// Status of the listed events.
-    pub status: EventStatus,
-    /// The page lists the newest events first.
-    pub is_newest_first: bool,
-    /// Id after which the page starts, in the order of the page; [`EventId::ZERO`] for its
-    /// beginning.
-    pub after: EventId,
-    /// Maximum number of events, at least one.
-    pub limit: usize,
-    /// Patterns of the selected types; empty selects every type.
-    pub event_types: Vec<EventTypePattern>,
-    /// Earliest time of acceptance.
-    pub from: Option<Timestamp>,
-    /// Latest time of acceptance.
-    pub to: Option<Timestamp>,
-    /// Maximum number of rows to scan.
-    pub scan_rows_max: usize,
-    /// Payload bytes at which the page ends; it includes the event that reaches them.
-    pub page_bytes_max: usize,
-}
-
-/// One page of an inbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventPage {
-    /// Events, oldest first unless the query asks for the newest.
-    pub events: Vec<Event>,
-    /// [`PageQuery::after`] of the next page, if there may be more.
-    pub next: Option<EventId>,
-    /// Number of the tenant's events in that status.
-    pub total: i64,
 }
 
 /// Why there is no event with an id.
@@ -262,8 +224,7 @@ pub async fn find(
     id: EventId,
     now: Timestamp,
 ) -> Result<Found, TableError> {
-    guard.check(tx).await?;
-    Ok(read_found(tx, keys, id, now).await?.0)
+    Ok(read_found(tx, guard, keys, id, now).await?.0)
 }
 
 /// Finds an event with its delivery and all its attempts, like [`find`].
@@ -274,13 +235,7 @@ pub async fn find_with_delivery(
     id: EventId,
     now: Timestamp,
 ) -> Result<(Found, Delivery), TableError> {
-    prefetch(tx, |reads| {
-        reads.key(guard.key());
-        add_row(reads, keys, id);
-    })
-    .await?;
-    guard.check(tx).await?;
-    let (found, mut delivery) = read_found(tx, keys, id, now).await?;
+    let (found, mut delivery) = read_found(tx, guard, keys, id, now).await?;
     delivery.attempts = all_attempts(tx, keys, id, &delivery).await?;
     Ok((found, delivery))
 }
@@ -304,10 +259,17 @@ pub(super) async fn all_attempts(
 
 async fn read_found(
     tx: &mut dyn Transaction,
+    guard: &Guard,
     keys: &TenantKeys,
     id: EventId,
     now: Timestamp,
 ) -> Result<(Found, Delivery), TableError> {
+    prefetch(tx, |reads| {
+        reads.key(guard.key());
+        add_row(reads, keys, id);
+    })
+    .await?;
+    guard.check(tx).await?;
     if let Some((row, delivery)) = read_row(tx, keys, id, Reading::Snapshot).await? {
         let event = load_payload(tx, keys, row).await?;
         return Ok((Ok(Box::new(event)), delivery));
@@ -335,103 +297,6 @@ pub(super) async fn read_tombstone(
         }
     }
     Ok(None)
-}
-
-/// Reads one page of the inbox.
-pub async fn list(
-    tx: &mut dyn Transaction,
-    guard: &Guard,
-    keys: &TenantKeys,
-    query: &PageQuery,
-) -> Result<EventPage, TableError> {
-    let head = if query.to.is_some() { read_head(tx, keys).await? } else { Head::NEW };
-    let first = first_scan(keys, query, &head);
-    prefetch(tx, |reads| {
-        reads.key(guard.key());
-        reads.key(keys.counter(query.status));
-        reads.page(first.clone());
-    })
-    .await?;
-    guard.check(tx).await?;
-    let (ids, mut next) = scan(tx, query, first).await?;
-    let mut events = Vec::with_capacity(ids.len());
-    let mut bytes = 0;
-    for (index, id) in ids.iter().enumerate() {
-        if index % ROWS_PER_FETCH == 0 {
-            let coming = ids[index..].iter().take(ROWS_PER_FETCH).copied();
-            prefetch_rows(tx, keys, coming).await?;
-        }
-        let row = match query.status {
-            EventStatus::Received => read_own_row(tx, keys, *id, Reading::Snapshot).await?,
-            _ => read_row(tx, keys, *id, Reading::Snapshot).await?.map(|(row, _)| row),
-        };
-        let row =
-            row.ok_or_else(|| corrupt(format!("event {id} has a queue row but no event row")))?;
-        let event = load_payload(tx, keys, row).await?;
-        bytes += event.payload.len();
-        events.push(event);
-        if bytes >= query.page_bytes_max && index + 1 < ids.len() {
-            next = Some(*id);
-            break;
-        }
-    }
-    let total = tx.get_snapshot(&keys.counter(query.status)).await?;
-    Ok(EventPage { events, next, total: decode_counter(total.as_deref())? })
-}
-
-/// The first queue rows to scan for a page.
-fn first_scan(keys: &TenantKeys, query: &PageQuery, head: &Head) -> RangeRead {
-    // The time in an id is that of acceptance, or later by the tenant's lead at most.
-    let mut begin = query.from.map_or(EventId::ZERO, |from| EventId::first_at(from).before());
-    let mut until = query.to.map(|to| {
-        EventId::first_at(to.plus(head.lead()).plus(std::time::Duration::from_millis(1)))
-    });
-    let reverse = query.is_newest_first;
-    if !reverse {
-        begin = begin.max(query.after);
-    } else if query.after != EventId::ZERO {
-        until = Some(until.map_or(query.after, |until| until.min(query.after)));
-    }
-    let range = keys.queue_range(query.status, begin, until);
-    let limit = if query.event_types.is_empty() { query.limit + 1 } else { FILTERED_PAGE };
-    RangeRead { range, limit, is_reverse: reverse }
-}
-
-/// The ids of a page, and [`PageQuery::after`] of the next one.
-async fn scan(
-    tx: &mut dyn Transaction,
-    query: &PageQuery,
-    first: RangeRead,
-) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
-    let (mut ids, mut scanned) = (Vec::new(), 0);
-    let RangeRead { mut range, limit: page_rows, is_reverse: reverse } = first;
-    loop {
-        let read = RangeRead { range: range.clone(), limit: page_rows, is_reverse: reverse };
-        let page = tx.range_snapshot(read).await?;
-        for (key, value) in &page.pairs {
-            let (id, row) = queue_row(key, value)?;
-            if ids.len() == query.limit {
-                let last =
-                    if is_planted(Bug::CursorOffByOne) { Some(id) } else { ids.last().copied() };
-                return Ok((ids, last));
-            }
-            let is_selected = query.from.is_none_or(|from| row.received_at >= from)
-                && query.to.is_none_or(|to| row.received_at <= to)
-                && EventTypePattern::selects(&query.event_types, row.event_type);
-            if is_selected {
-                ids.push(id);
-            }
-            scanned += 1;
-            if scanned >= query.scan_rows_max {
-                return Ok((ids, Some(id)));
-            }
-        }
-        match page.pairs.last() {
-            Some((last, _)) if page.has_more && reverse => range.end = last.clone(),
-            Some((last, _)) if page.has_more => range.begin = [&last[..], &[0]].concat().into(),
-            _ => return Ok((ids, None)),
-        }
-    }
 }
 
 /// The id and the row of a place in a list.

@@ -11,9 +11,9 @@
 use super::{AcceptedEvent, AnswerChecks};
 use crate::plan::FaultKind;
 use crate::workload::history::{CallRecord, ClientCall, Received};
-use crate::workload::receivers::RECEIVERS_PER_TENANT;
+use crate::workload::receivers::{RECEIVERS_PER_TENANT, port};
 use crate::workload::setup::RETRY_DELAYS_SECONDS;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use triggers_node::webhook::UNSENT;
 
@@ -39,7 +39,8 @@ impl AnswerChecks<'_> {
                 is_elsewhere && at <= end && at + RECOVERED >= begin
             })
         };
-        let subscribed_at = self.subscribed_at(tenant);
+        let subscribed = (0..RECEIVERS_PER_TENANT).map(|it| self.subscribed_at(tenant, it));
+        let Some(subscribed_at) = subscribed.max().flatten() else { return };
         // A subscription whose creation had an unknown outcome may exist twice.
         let is_list = |record: &&CallRecord| record.call == ClientCall::ListSubscriptions;
         let listed = self
@@ -75,12 +76,14 @@ impl AnswerChecks<'_> {
         }
     }
 
-    /// Time from which all receivers of a tenant have a subscription.
-    fn subscribed_at(&self, tenant: usize) -> Duration {
-        let is_subscribe = |call: &ClientCall| matches!(call, ClientCall::Subscribe { .. });
-        let subscribed = self.of(tenant).filter(|record| is_subscribe(&record.call));
-        let subscribed = subscribed.filter(|record| record.is_done()).map(|record| record.end);
-        subscribed.max().unwrap_or(Duration::MAX)
+    /// Time at which a receiver's subscription was answered; none if no answer came.
+    fn subscribed_at(&self, tenant: usize, receiver: usize) -> Option<Duration> {
+        let port = format!(":{}/", port(tenant, receiver));
+        let is_own = |record: &&CallRecord| match &record.call {
+            ClientCall::Subscribe { target_url } => record.is_done() && target_url.contains(&port),
+            _ => false,
+        };
+        self.of(tenant).find(is_own).map(|record| record.end)
     }
 
     pub(super) fn pushed(&self, tenant: usize) {
@@ -90,9 +93,9 @@ impl AnswerChecks<'_> {
         let is_read = |record: &&CallRecord| {
             matches!(record.call, ClientCall::Read { .. }) && record.is_done()
         };
-        let (accepted, subscribed_at) = (self.accepted(tenant), self.subscribed_at(tenant));
-        let early = accepted.iter().filter(|event| event.record.begin < subscribed_at);
-        let early: BTreeSet<&str> = early.map(|event| event.id).collect();
+        let accepted = self.accepted(tenant);
+        let begins = accepted.iter().map(|event| (event.id, event.record.begin));
+        let begins: BTreeMap<&str, Duration> = begins.collect();
         let mut last_reads: BTreeMap<&str, &CallRecord> = BTreeMap::new();
         for record in self.of(tenant).filter(is_read) {
             let Some(id) = record.event_id() else { continue };
@@ -101,9 +104,8 @@ impl AnswerChecks<'_> {
                 .of(tenant)
                 .any(|other| other.begin < record.end && acknowledges_or_replays(other, id));
             if record.body["status"] == "delivered"
-                && !early.contains(id)
                 && !is_by_clients
-                && !self.is_delivered_by_webhooks(id, record)
+                && !self.is_delivered_by_webhooks(id, tenant, begins.get(id).copied(), record)
             {
                 let why = "delivered, but a receiver neither accepted it nor used up its attempts";
                 self.report("ANSWER-PUSHED", format!("{why}\n    {record}"));
@@ -119,14 +121,27 @@ impl AnswerChecks<'_> {
         }
     }
 
-    fn is_delivered_by_webhooks(&self, id: &str, read: &CallRecord) -> bool {
+    /// Whether webhooks made the event delivered that was sent at `begin`. A receiver without a
+    /// subscription at that time need not have it.
+    fn is_delivered_by_webhooks(
+        &self,
+        id: &str,
+        tenant: usize,
+        begin: Option<Duration>,
+        read: &CallRecord,
+    ) -> bool {
+        let has_none_yet = |receiver: &usize| {
+            let made = self.subscribed_at(tenant, *receiver);
+            begin.zip(made).is_some_and(|(begin, made)| begin < made)
+        };
         let received =
             |receiver| self.received(id, receiver).filter(|received| received.at <= read.end);
         let is_accepted =
             |receiver: usize| received(receiver).any(|received| received.answered == Some(200));
         let is_done =
             |receiver: usize| is_accepted(receiver) || received(receiver).count() >= ATTEMPTS_MAX;
-        (0..RECEIVERS_PER_TENANT).any(is_accepted) && (0..RECEIVERS_PER_TENANT).all(is_done)
+        (0..RECEIVERS_PER_TENANT).any(is_accepted)
+            && (0..RECEIVERS_PER_TENANT).filter(|it| !has_none_yet(it)).all(is_done)
     }
 
     /// Compares the webhooks of an event with the attempts that its last read shows.

@@ -133,7 +133,10 @@ impl Delivery {
     pub fn next_due(&self) -> Option<Timestamp> {
         let waiting = self.pushes.iter().filter_map(|push| match push.state {
             PushState::Waiting { due } => Some(due),
-            _ => None,
+            PushState::Running { .. }
+            | PushState::Delivered
+            | PushState::Dropped
+            | PushState::Skipped => None,
         });
         waiting.min()
     }
