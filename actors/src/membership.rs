@@ -45,6 +45,8 @@ pub struct ClusterSnapshot {
     pub nodes: Vec<NodeSnapshot>,
     /// The owner of each partition.
     pub owners: BTreeMap<PartitionId, Fence>,
+    /// This node has a row and links to all live peers.
+    pub is_linked: bool,
 }
 
 /// One node of a [`ClusterSnapshot`].
@@ -61,9 +63,6 @@ pub struct NodeSnapshot {
     /// State of the link to it; none for this node itself.
     pub link: Option<LinkState>,
 }
-
-/// Longest wait of a starting node for links to the others, so that it can answer any request.
-const LINK_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The type of the actor.
 pub(crate) struct Membership;
@@ -103,8 +102,6 @@ pub(crate) struct MembershipState {
     round: Option<JoinHandle<()>>,
     /// Monotonic time at which the next heartbeat is due.
     next_heartbeat: Duration,
-    /// Monotonic time until which the start waits for links to the other nodes.
-    link_wait_until: Duration,
     view: ClusterView,
 }
 
@@ -143,7 +140,6 @@ impl Actor for Membership {
             row,
             round: None,
             next_heartbeat: now,
-            link_wait_until: now + LINK_WAIT_MAX,
             view: ClusterView::default(),
         })
     }
@@ -247,8 +243,7 @@ impl MembershipState {
         self.view = view;
         self.update_peers(read_at);
         self.publish(read_at);
-        let has_joined = self.has_joined(read_at);
-        self.perform(plan, has_joined);
+        self.perform(plan);
         Ok(())
     }
 
@@ -282,15 +277,15 @@ impl MembershipState {
             incarnation: own.to_owned(),
             nodes: nodes.collect(),
             owners: self.view.owners.clone(),
+            is_linked: self.is_linked(&links, now),
         };
         metrics::gauge!("triggers_cluster_nodes").set(snapshot.nodes.len() as f64);
         self.arguments.snapshot.store(Arc::new(snapshot));
     }
 
-    /// Whether this node has a row and every live peer can be reached, or the wait for their links
-    /// is over. A peer without a heartbeat for two intervals does not count.
-    fn has_joined(&self, now: Duration) -> bool {
-        let links = self.arguments.transport.links();
+    /// Whether this node has a row and every live peer can be reached. A peer without a heartbeat
+    /// for two intervals does not count.
+    fn is_linked(&self, links: &BTreeMap<String, LinkState>, now: Duration) -> bool {
         let age_max = self.arguments.options.heartbeat_interval * 2;
         let is_reached = |incarnation: &String| {
             let is_live =
@@ -298,10 +293,10 @@ impl MembershipState {
             !is_live || links.get(peer_of(incarnation)) != Some(&LinkState::Down)
         };
         self.view.nodes.contains_key(self.machine.incarnation())
-            && (now >= self.link_wait_until || self.view.nodes.keys().all(is_reached))
+            && self.view.nodes.keys().all(is_reached)
     }
 
-    fn perform(&mut self, plan: MembershipPlan, has_joined: bool) {
+    fn perform(&mut self, plan: MembershipPlan) {
         let MembershipPlan { adopt, lose, take_over, transfer, forget, is_superseded: _ } = plan;
         let MembershipArguments { directory, partitions, joined, store, .. } = &mut self.arguments;
         // A partition may have been transferred to another node since the view was read.
@@ -321,7 +316,8 @@ impl MembershipState {
             let _ = partitions.cast(PartitionSupervisorMessage::Lose(lose));
         }
         let _ = partitions.cast(PartitionSupervisorMessage::Transfer(transfer));
-        let joined = if has_joined { joined.take() } else { None };
+        let has_own_row = self.view.nodes.contains_key(self.machine.incarnation());
+        let joined = if has_own_row { joined.take() } else { None };
         if !take_over.is_empty() || !forget.is_empty() || joined.is_some() {
             let takeover = Takeover {
                 store: store.clone(),

@@ -42,7 +42,7 @@ use triggers_store::tables::settings::{self, StoreSettings};
 const FENCES_PER_TRANSACTION: usize = 64;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-const DRAIN_POLL: Duration = Duration::from_millis(20);
+const SNAPSHOT_POLL: Duration = Duration::from_millis(20);
 
 /// The reason why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -288,6 +288,14 @@ impl NodeWatch {
         self.cluster.as_ref().map(|cluster| cluster.snapshot.load_full())
     }
 
+    /// Waits until this node has links to all live peers, or `until`. Returns at once if the node
+    /// runs alone.
+    pub async fn linked(&self, until: Instant) {
+        while self.snapshot().is_some_and(|it| !it.is_linked) && Instant::now() < until {
+            tokio::time::sleep(SNAPSHOT_POLL).await;
+        }
+    }
+
     /// Begins to transfer all partitions to other nodes. It has no effect if the node runs alone.
     pub fn drain(&self) {
         if let Some(cluster) = &self.cluster {
@@ -308,7 +316,7 @@ impl NodeWatch {
             {
                 return;
             }
-            tokio::time::sleep(DRAIN_POLL).await;
+            tokio::time::sleep(SNAPSHOT_POLL).await;
         }
     }
 }

@@ -30,6 +30,10 @@ use triggers_cluster_config::NodeOptions;
 use triggers_protocol::Environment;
 use triggers_store::kv::Store;
 
+/// Longest wait for links to the other nodes before connections are accepted, so that the node can
+/// answer any request. It answers what others forward from the start.
+const LINK_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// A node with all its parts, before it serves.
 pub struct Assembly {
     node: Node,
@@ -145,8 +149,17 @@ impl Assembly {
         let (stop_public, public_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
         let Public { listener, tls, runtime } = public;
+        let (watch, mut stopped) = (self.node.watch(), public_stopped.clone());
         let public =
             server::serve(listener, self.router.clone(), tls, listen.clone(), public_stopped);
+        let public = async move {
+            tokio::select! {
+                () = watch.linked(Instant::now() + LINK_WAIT_MAX) => {}
+                // Nothing was accepted yet.
+                _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
+            }
+            public.await;
+        };
         let admin = admin.map(|Served { listener, router }| {
             tokio::spawn(server::serve(listener, router, None, listen.clone(), admin_stopped))
         });

@@ -70,7 +70,7 @@ fn a_wrong_command_line_is_rejected() {
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn every_planted_bug_is_found() {
-    let output = sim(Path::new("."), &["bugs", "--seeds", "200"]);
+    let output = sim(Path::new("."), &["bugs", "--seeds", "300"]);
     assert!(output.status.success(), "PROGRAM-4:\n{}", stdout(&output));
 }
 

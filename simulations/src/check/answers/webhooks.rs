@@ -36,7 +36,12 @@ impl AnswerChecks<'_> {
             self.plan.faults.iter().any(|fault| {
                 let at = Duration::from_millis(fault.at_ms);
                 let is_elsewhere = !matches!(fault.kind, FaultKind::Receiver { .. });
-                is_elsewhere && at <= end && at + RECOVERED >= begin
+                let lasts_ms = match fault.kind {
+                    FaultKind::NodeLimit { for_ms, .. } => for_ms,
+                    _ => 0,
+                };
+                let over_at = at + Duration::from_millis(lasts_ms) + RECOVERED;
+                is_elsewhere && at <= end && over_at >= begin
             })
         };
         let subscribed = (0..RECEIVERS_PER_TENANT).map(|it| self.subscribed_at(tenant, it));
