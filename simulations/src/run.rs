@@ -32,6 +32,8 @@ use triggers_store::kv::simulated::{SimulatedEngine, SimulatedOptions};
 
 /// Time between the repair and the final check, in which leases end and webhooks are retried.
 const QUIESCE: Duration = Duration::from_millis(4_200);
+/// The same if connections may wait until their node has its links: longer than a client waits.
+const QUIESCE_LATE_LINKS: Duration = Duration::from_millis(5_700);
 const QUIESCE_STEP: Duration = Duration::from_millis(10);
 /// Upper bound on the length of the final check.
 const FINAL_CHECK_MAX: Duration = Duration::from_secs(20);
@@ -239,7 +241,8 @@ impl<'a> Simulation<'a> {
     fn quiesce(&mut self) {
         self.end_faults(Duration::MAX);
         self.world.heal();
-        let end = self.world.now() + QUIESCE;
+        let wait = if self.plan.late_links_ms_max > 0 { QUIESCE_LATE_LINKS } else { QUIESCE };
+        let end = self.world.now() + wait;
         while self.world.now() < end {
             self.world.step_by(QUIESCE_STEP);
         }
