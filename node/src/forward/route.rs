@@ -11,6 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::forwarded::{Forwarded, NotOwner};
 use crate::http::request_context::RequestContext;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::OnceLock;
@@ -66,6 +67,8 @@ enum Attempt {
     Unreached,
     /// Another node owns the tenant, or soon will.
     Moved,
+    /// The owner did not answer: it may have done what the request asks for.
+    Unknown,
 }
 
 impl PendingRequest<'_> {
@@ -81,6 +84,7 @@ impl PendingRequest<'_> {
         let until = self.edge.deadline();
         let wait_until = until.min(Instant::now() + OWNER_WAIT_MAX);
         let mut attempts = 0;
+        let mut may_have_happened = false;
         while attempts < ATTEMPTS_MAX {
             let before = self.cluster.directory.owner(self.partition);
             let mut is_unreached = false;
@@ -88,15 +92,21 @@ impl PendingRequest<'_> {
                 attempts += 1;
                 let response = self.here(next.clone()).await;
                 if response.extensions().get::<NotOwner>().is_none() {
-                    return response;
+                    return answer_to_repeated(response, may_have_happened);
                 }
                 if !self.edge.router.serves(self.partition) {
                     continue;
                 }
             } else {
                 match self.forward(until).await {
-                    Attempt::Answered(response) => return response,
+                    Attempt::Answered(response) => {
+                        return answer_to_repeated(response, may_have_happened);
+                    }
                     Attempt::Moved => attempts += 1,
+                    Attempt::Unknown => {
+                        attempts += 1;
+                        may_have_happened = !self.parts.method.is_safe();
+                    }
                     Attempt::Unreached => is_unreached = true,
                 }
             }
@@ -150,7 +160,7 @@ impl PendingRequest<'_> {
                     let error = ApiError::unknown_outcome("the owner did not answer");
                     return Attempt::Answered(error.into_response());
                 }
-                ForwardOutcome::Unknown => break,
+                ForwardOutcome::Unknown => return Attempt::Unknown,
             }
         }
         Attempt::Moved
@@ -162,4 +172,16 @@ impl PendingRequest<'_> {
         let has_key = || IDEMPOTENCY_HEADERS.iter().any(|it| self.parts.headers.contains_key(it));
         self.parts.method.is_safe() || (is_event && has_key())
     }
+}
+
+/// What the client is told after the last attempt. If an earlier one may have been successful, a
+/// refusal of the last one (too many requests, a key that was revoked meanwhile) would be a lie:
+/// the outcome is unknown. A conflict is none: it says that the event is being accepted.
+fn answer_to_repeated(response: Response, may_have_happened: bool) -> Response {
+    let status = response.status();
+    if may_have_happened && status.is_client_error() && status != StatusCode::CONFLICT {
+        return ApiError::unknown_outcome(format_args!("repeated, and refused with {status}"))
+            .into_response();
+    }
+    response
 }
