@@ -38,12 +38,16 @@ crate::text_form::named_enum! {
         DueTimesFollowTheClock = "due-times-follow-the-clock",
         /// The cursor of a page skips one event.
         CursorOffByOne = "cursor-off-by-one",
-        /// A lease includes events that are already leased or wait for their next attempt.
+        /// A lease includes events that are already leased.
         LeasedTwice = "leased-twice",
         /// Every lease token is accepted.
         LeaseTokenNotCompared = "lease-token-not-compared",
         /// An acknowledgement does not end the lease, whose expiry later counts as a failure.
         AcknowledgedComesBack = "acknowledged-comes-back",
+        /// A lease row stays when the last of its events was acknowledged or nacked.
+        LeaseRowStays = "lease-row-stays",
+        /// A node that takes an inbox over does not know when the leases in lease rows end.
+        TakeoverForgetsLeases = "takeover-forgets-leases",
         /// An inbox that closes while idle does not store when its first lease expires.
         IdleForgetsLeases = "idle-forgets-leases",
         /// A deletion writes no tombstone.

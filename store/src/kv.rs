@@ -32,6 +32,7 @@ mod transaction;
 
 pub use error::{Fault, StoreError};
 pub use prefetch::Prefetch;
+pub(crate) use range::covered_by;
 pub use range::{KeyRange, Page, RangeRead};
 pub use store::{RetryClass, Run, Store};
 

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod fence;
 pub mod inbox;
 pub mod keys;
+mod lease_rows;
 pub mod operations;
 pub mod rows;
 pub mod settings;

@@ -2,10 +2,11 @@
 //!
 //! | rule | what must hold |
 //! |---|---|
-//! | `ROWS-QUEUE` | every event has exactly one queue row, that of its status |
+//! | `ROWS-QUEUE` | every event has exactly one queue row, that of its stored status |
 //! | `ROWS-COUNT` | the counters equal a recount |
 //! | `ROWS-DUE` | a queued event has a due row; a delivered or failed event has none |
 //! | `ROWS-DELIVERY` | every delivery row belongs to an event, and does not say `received` |
+//! | `ROWS-LEASE` | an event in a lease row is in one alone, and otherwise as it was accepted |
 //! | `ROWS-ATTEMPTS` | every attempt that began is listed, with its end unless it runs |
 //! | `ROWS-WAKE` | the wake-up pointer of a tenant is not later than its first due row |
 //! | `ROWS-OVERDUE` | after quiescing, no work is overdue |
@@ -15,10 +16,13 @@ use super::Violation;
 use super::commits::{partition_of, parts};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use triggers_protocol::event::EventState;
 use triggers_protocol::{EventId, EventStatus, PartitionId, TenantId, Timestamp};
 use triggers_store::kv::decode_counter;
 use triggers_store::tables::keys::{self, TenantKeys};
-use triggers_store::tables::rows::{ATTEMPTS_KEPT_MAX, Claim, Delivery, EventRow, PushState, Row};
+use triggers_store::tables::rows::{
+    ATTEMPTS_KEPT_MAX, Claim, Delivery, EventRow, LeaseRow, PushState, Row,
+};
 
 /// All rows of the store: keys and values.
 type Dump = [(Bytes, Bytes)];
@@ -29,6 +33,8 @@ struct TenantRows {
     partition: Option<PartitionId>,
     events: BTreeMap<EventId, EventRow>,
     deliveries: BTreeMap<EventId, Delivery>,
+    /// Events in lease rows, each with the number of rows that name it.
+    leased: BTreeMap<EventId, usize>,
     queue_keys: BTreeSet<Vec<u8>>,
     counters: BTreeMap<Vec<u8>, Bytes>,
     due: BTreeSet<EventId>,
@@ -42,9 +48,15 @@ struct TenantRows {
 /// `busy` may have a backlog of webhooks.
 pub fn overdue(dump: &Dump, before: Timestamp, busy: &BTreeSet<String>) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (key, _) in dump {
+    for (key, value) in dump {
         let Some(parts) = parts(key) else { continue };
         let tenant = String::from_utf8_lossy(parts.tenant);
+        if let (b'k', Ok(row)) = (parts.table, LeaseRow::from_bytes(value))
+            && row.until < before
+        {
+            let details = format!("{tenant}: a lease ended at {}, before {before}", row.until);
+            found.push(Violation::new("ROWS-OVERDUE", details));
+        }
         let is_due = parts.table == b'r' || (parts.table == b'd' && !busy.contains(&*tenant));
         if let Some(time) = keys::time_of_due_key(key).filter(|time| is_due && *time < before) {
             let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
@@ -95,6 +107,17 @@ pub fn check(dump: &Dump) -> Vec<Violation> {
             (b'q', _) => drop(tenant.queue_keys.insert(key.to_vec())),
             (b'c', _) => drop(tenant.counters.insert(key.to_vec(), value.clone())),
             (b'x', _) => drop(tenant.logged.insert(key.to_vec())),
+            (b'k', _) => match LeaseRow::from_bytes(value) {
+                Ok(row) => {
+                    let second = u64::try_from(row.until.as_seconds()).unwrap_or(0);
+                    tenant.first_due = tenant.first_due.into_iter().chain([second]).min();
+                    tenant.due.extend(&row.events);
+                    for id in row.events {
+                        *tenant.leased.entry(id).or_default() += 1;
+                    }
+                }
+                Err(error) => found.push(Violation::new("ROWS-LEASE", error.to_string())),
+            },
             (b'w', Some(id)) => drop(tenant.due.insert(id)),
             (b'r' | b'd', Some(id)) => {
                 tenant.due.insert(id);
@@ -146,6 +169,15 @@ fn check_tenant(keys: &TenantKeys, tenant: &TenantRows, found: &mut Vec<Violatio
     }
     let expected: BTreeSet<Vec<u8>> =
         events.iter().map(|(id, status)| keys.queue(*status, *id)).collect();
+    for (id, rows) in &tenant.leased {
+        let has_delivery = tenant.deliveries.contains_key(id);
+        let own = tenant.events.get(id).map(|row| &row.event.state);
+        if *rows != 1 || has_delivery || own != Some(&EventState::ACCEPTED) {
+            let details = format!("{id}: {rows} lease rows, delivery row: {has_delivery}, {own:?}");
+            report("ROWS-LEASE", details);
+        }
+        events.insert(*id, EventStatus::Queued);
+    }
     for key in expected.symmetric_difference(&tenant.queue_keys) {
         let id = keys::id_of_key(key).unwrap_or(EventId::ZERO);
         let status = events.get(&id);

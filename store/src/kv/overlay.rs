@@ -5,7 +5,7 @@
 //!   the calls in their original order.
 //! - `OVERLAY-2`: a range read through the overlay equals the same read after commit.
 
-use super::range::after;
+use super::range::covered_by;
 use super::{KeyRange, Page, RangeRead, StoreError, add_to_counter, limits};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -206,15 +206,6 @@ impl RangeReader {
     pub(super) fn finish(self) -> (Page, KeyRange) {
         let covered = covered_by(&self.page, self.range, self.rest.is_reverse);
         (self.page, covered)
-    }
-}
-
-/// The part of a range that a page of it covers completely.
-pub(super) fn covered_by(page: &Page, range: KeyRange, is_reverse: bool) -> KeyRange {
-    match page.pairs.last() {
-        Some((last, _)) if page.has_more && is_reverse => KeyRange::new(last.clone(), range.end),
-        Some((last, _)) if page.has_more => KeyRange::new(range.begin, after(last)),
-        _ => range,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: `PREFETCH-1`: fetched values are those of the base at the transaction's read version,
 //! so serving a read from them changes its cost and not its result.
 
-use super::overlay::covered_by;
+use super::range::covered_by;
 use super::{KeyRange, Page, RangeRead};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};

@@ -131,6 +131,15 @@ impl Page {
     }
 }
 
+/// The part of a range that a page of it covers completely.
+pub(crate) fn covered_by(page: &Page, range: KeyRange, is_reverse: bool) -> KeyRange {
+    match page.pairs.last() {
+        Some((last, _)) if page.has_more && is_reverse => KeyRange::new(last.clone(), range.end),
+        Some((last, _)) if page.has_more => KeyRange::new(range.begin, after(last)),
+        _ => range,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

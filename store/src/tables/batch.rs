@@ -28,6 +28,7 @@ use super::TableError;
 use super::fence::Guard;
 use super::inbox::{self, Counts};
 use super::keys::TenantKeys;
+use super::lease_rows::LeaseRows;
 use super::rows::{Head, RecentLeases, Row, SubscriptionRow};
 use super::subscriptions;
 use crate::kv::{Prefetch, Transaction};
@@ -170,6 +171,8 @@ pub struct Batch<'a> {
     delta: Counts,
     pub(super) activity: Activity,
     pub(super) lease_ends_changed: bool,
+    /// The lease rows, once they have been read.
+    lease_rows: Option<LeaseRows>,
     /// Leases have ended, so the wake-up pointer may move to a later time.
     pub(super) leases_expired: bool,
     /// Events that the leases and claims of this batch chose, by the nonce of their command.
@@ -213,6 +216,7 @@ impl<'a> Batch<'a> {
             delta: Counts::default(),
             activity: Activity::default(),
             lease_ends_changed: false,
+            lease_rows: None,
             leases_expired: false,
             leased: Vec::new(),
             searches: LeaseSearches::default(),
@@ -251,6 +255,9 @@ impl<'a> Batch<'a> {
         }
         head.subscriptions = self.stored_subscriptions;
         let first_lease_end = self.point(tx, &mut head).await?;
+        if let Some(rows) = &mut self.lease_rows {
+            rows.write(tx, self.keys);
+        }
         if head != self.head {
             tx.set(&self.keys.head(), &head.to_bytes());
         }

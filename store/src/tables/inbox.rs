@@ -6,6 +6,7 @@ pub use pages::{EventPage, PageQuery, list};
 
 use super::fence::Guard;
 use super::keys::{self, TenantKeys, day, id_of_key, time_of_due_key};
+use super::lease_rows::LeaseRows;
 use super::rows::{
     Attempt, Delivery, EventRow, Head, OlderAttempts, QueueRow, Row, SubscriptionRow,
     TOMBSTONE_DAYS, Tombstone,
@@ -85,7 +86,7 @@ pub(super) fn add_batch(reads: &mut Prefetch, guard: &Guard, keys: &TenantKeys) 
     EventStatus::ALL.into_iter().for_each(|status| reads.key(keys.counter(status)));
 }
 
-/// Adds the rows of an event.
+/// Adds the rows of an event. Its state may be in a lease row as well, unless it has webhooks.
 pub(super) fn add_row(reads: &mut Prefetch, keys: &TenantKeys, id: EventId) {
     reads.key(keys.event(id));
     reads.key(keys.delivery(id));
@@ -109,6 +110,7 @@ pub async fn load(
     prefetch(tx, |reads| {
         add_batch(reads, guard, keys);
         reads.first(keys.lease_ends(), 1);
+        LeaseRows::prefetch(reads, keys);
         reads.first(keys.subscriptions(), subscriptions::PAGE_ROWS);
     })
     .await?;
@@ -126,10 +128,13 @@ pub async fn load(
             subscriptions.push((row, due));
         }
     }
+    let first = first.pairs.first().and_then(|(key, _)| time_of_due_key(key));
+    let in_rows = LeaseRows::read(tx, keys, Reading::Snapshot).await?.first_end();
+    let in_rows = in_rows.filter(|_| !is_planted(Bug::TakeoverForgetsLeases));
     Ok(InboxState {
         last_id: head.last_id,
         subscriptions,
-        first_lease_end: first.pairs.first().and_then(|(key, _)| time_of_due_key(key)),
+        first_lease_end: [first, in_rows].into_iter().flatten().min(),
         counts: counts(tx, keys).await?,
     })
 }
@@ -267,10 +272,12 @@ async fn read_found(
     prefetch(tx, |reads| {
         reads.key(guard.key());
         add_row(reads, keys, id);
+        LeaseRows::prefetch(reads, keys);
     })
     .await?;
     guard.check(tx).await?;
-    if let Some((row, delivery)) = read_row(tx, keys, id, Reading::Snapshot).await? {
+    let leases = LeaseRows::read(tx, keys, Reading::Snapshot).await?;
+    if let Some((row, delivery)) = read_row(tx, keys, &leases, id, Reading::Snapshot).await? {
         let event = load_payload(tx, keys, row).await?;
         return Ok((Ok(Box::new(event)), delivery));
     }
@@ -322,7 +329,26 @@ pub(super) async fn load_payload(
 
 /// Reads an event with its present state, without the chunks of a large payload, and its delivery,
 /// which is [`Delivery::NEW`] if none is stored.
-pub async fn read_row(
+pub(super) async fn read_row(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    leases: &LeaseRows,
+    id: EventId,
+    reading: Reading,
+) -> Result<Option<(EventRow, Delivery)>, TableError> {
+    match leases.find(id) {
+        // It has no delivery row (`LEASE-ROWS-1`).
+        Some(lease) => {
+            let Some(row) = read_own_row(tx, keys, id, reading).await? else { return Ok(None) };
+            let delivery = lease.delivery(id);
+            Ok(Some((row.with(&delivery), delivery)))
+        }
+        None => read_stored_row(tx, keys, id, reading).await,
+    }
+}
+
+/// [`read_row`] of an event that is in no lease row.
+pub(super) async fn read_stored_row(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
     id: EventId,
@@ -377,6 +403,6 @@ async fn read_chunks(
     Ok(payload.into())
 }
 
-fn corrupt(reason: String) -> TableError {
+pub(super) fn corrupt(reason: String) -> TableError {
     StoreError::fatal(Fault::Corrupt, reason).into()
 }

@@ -18,9 +18,11 @@
 //!     g <day:4> <id:16>   tombstone, by day of the deletion       rows::Tombstone
 //!     v <id:16>           delivery: state, lease, attempts        rows::Delivery
 //!     y <id> <sub or 0>   attempts that no longer fit there       rows::OlderAttempts
-//!     r <micros:8> <id>   index of leases by their end            empty
+//!     k <number:1>        events leased together, see lease_rows  rows::LeaseRow
+//!     m <lease:16>        other events of a lease                 rows::LeaseMembers
+//!     r <micros:8> <id>   index of other leases by their end      empty
 //!     w <micros:8> <id>   index of consumers' retries by due time empty
-//!     l                   events leased by the last batch         rows::RecentLeases
+//!     l                   events that the last batch chose        rows::RecentLeases
 //!     s <sub:16>          subscription                            rows::SubscriptionRow
 //!     d <sub> <micros:8> <id>  index of webhooks by due time      empty
 //!     x <sub> <micros:8> <id>  attempts by subscription and start rows::LoggedAttempt
@@ -35,6 +37,7 @@
 //! - `KEYS-2`: a tenant id has no zero byte, so no tenant's prefix is a prefix of another's.
 //! - `KEYS-3`: rows that are kept for some days are keyed by day first, so old ones are one range.
 
+use super::rows::LeaseId;
 use crate::kv::KeyRange;
 use bytes::Bytes;
 use std::time::Duration;
@@ -295,12 +298,32 @@ impl TenantKeys {
         KeyRange::prefix(self.key(b'y', &id.to_bytes()))
     }
 
-    /// Key of a lease in the index by end.
+    /// Key of a lease row.
+    pub fn lease_row(&self, number: u8) -> Vec<u8> {
+        self.key(b'k', &[number])
+    }
+
+    /// Range of all lease rows.
+    pub fn lease_rows(&self) -> KeyRange {
+        KeyRange::prefix(self.key(b'k', &[]))
+    }
+
+    /// Key of the events of a lease that are not in lease rows.
+    pub fn lease_members(&self, lease: LeaseId) -> Vec<u8> {
+        self.key(b'm', &lease)
+    }
+
+    /// Key of the end of a lease with members in the index of leases by end.
+    pub fn members_end(&self, at: Timestamp, lease: LeaseId) -> Vec<u8> {
+        self.lease_end(at, EventId::from_bytes(lease))
+    }
+
+    /// Key of an event's lease in the index of leases by end.
     pub fn lease_end(&self, at: Timestamp, id: EventId) -> Vec<u8> {
         self.key(b'r', &[&micros(at)[..], &id.to_bytes()].concat())
     }
 
-    /// Range of all leases, the earliest end first.
+    /// Range of the index of leases by end, the earliest first.
     pub fn lease_ends(&self) -> KeyRange {
         KeyRange::prefix(self.key(b'r', &[]))
     }

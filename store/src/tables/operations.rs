@@ -11,6 +11,7 @@
 
 mod acknowledge;
 mod append;
+mod change_lease;
 mod change_subscription;
 mod claim_attempts;
 mod complete_attempt;
@@ -28,6 +29,7 @@ mod sweep;
 
 pub use acknowledge::{Acknowledge, AcknowledgeAll};
 pub use append::{Accepted, Append, IdempotencyKey, NewEvent, Rejection};
+pub use change_lease::{ChangeLease, ChangedEvents, LeaseChange, LeaseEnded};
 pub use change_subscription::{ChangeSubscription, NotChanged, SubscriptionChange};
 pub use claim_attempts::ClaimAttempts;
 pub use complete_attempt::{AttemptResult, CompleteAttempt};
@@ -49,6 +51,7 @@ pub use super::batch::LeasePosition;
 use super::batch::{Batch, FilterId, OperationLimits};
 use super::inbox::{self, Missing};
 use super::keys::TenantKeys;
+use super::lease_rows::LeaseRows;
 use super::rows::EventRow;
 use crate::kv::{Prefetch, Transaction};
 use std::fmt::Debug;
@@ -78,6 +81,7 @@ pub trait Operation: Debug + Send + Sync + 'static {
         if !named.is_empty() {
             // If the first lease is one of theirs, the next one becomes the first.
             reads.first(keys.lease_ends(), 1 + named.len());
+            LeaseRows::prefetch(reads, keys);
         }
     }
 
@@ -116,7 +120,8 @@ pub enum Selection {
     New,
     /// It names its events.
     Named,
-    /// It leases available events, so it shares a batch only with `New` and `Lease`.
+    /// It leases available events, or changes those of a lease, and finds what its first run did by
+    /// its nonce; so it shares a batch only with `New` and `Lease`.
     Lease,
     /// It ends leases that have run out, so it shares a batch only with `New` and `Expire`.
     Expire,

@@ -4,12 +4,13 @@
 //! - `ROW-2`: a row of another version is rejected, never guessed at.
 
 mod delivery;
+mod lease;
 mod subscription;
 
 pub use delivery::{
-    ATTEMPTS_KEPT_MAX, Attempt, Claim, Delivery, LeaseToken, OlderAttempts, Push, PushState,
-    RecentLeases,
+    ATTEMPTS_KEPT_MAX, Attempt, Claim, Delivery, OlderAttempts, Push, PushState, RecentLeases,
 };
+pub use lease::{LeaseId, LeaseMembers, LeaseRow, LeaseToken, lease_token};
 pub use subscription::{
     Actor, AuditRow, LoggedAttempt, SubscriptionKey, SubscriptionRow, SubscriptionStatus,
 };

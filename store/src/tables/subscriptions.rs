@@ -8,8 +8,9 @@
 use super::fence::Guard;
 use super::inbox::{Reading, read_row};
 use super::keys::{TenantKeys, id_of_key, number_of_audit, time_of_audit, time_of_due_key};
+use super::lease_rows::LeaseRows;
 use super::operations::has_missed;
-use super::rows::{AuditRow, LoggedAttempt, Row, SubscriptionRow, SubscriptionStatus};
+use super::rows::{AuditRow, LoggedAttempt, QueueRow, Row, SubscriptionRow, SubscriptionStatus};
 use super::{TableError, prefetch, read_range};
 use crate::kv::{KeyRange, RangeRead, StoreError, Transaction};
 use triggers_protocol::{EventId, EventStatus, SubscriptionId, Timestamp};
@@ -199,9 +200,10 @@ pub async fn missed(
         let rows = tx.range_snapshot(rows).await?;
         let last = rows.pairs.last().and_then(|(key, _)| id_of_key(key));
         let last = last.filter(|_| rows.has_more);
-        candidates.extend(rows.pairs.iter().filter_map(|(key, event_type)| {
-            let text = std::str::from_utf8(event_type).ok()?;
-            id_of_key(key).filter(|_| subscription.selects(text))
+        candidates.extend(rows.pairs.iter().filter_map(|(key, value)| {
+            let id = id_of_key(key)?;
+            let row = QueueRow::decode(id, value).ok()?;
+            subscription.selects(row.event_type).then_some(id)
         }));
         end = end.into_iter().chain(last).min();
     }
@@ -209,8 +211,10 @@ pub async fn missed(
     candidates.retain(|id| end.is_none_or(|end| *id <= end));
     candidates.sort_unstable();
     let mut ids = Vec::new();
+    let leases = LeaseRows::read(tx, keys, Reading::Snapshot).await?;
     for event in candidates {
-        let Some((row, delivery)) = read_row(tx, keys, event, Reading::Snapshot).await? else {
+        let Some((row, delivery)) = read_row(tx, keys, &leases, event, Reading::Snapshot).await?
+        else {
             continue;
         };
         if has_missed(tx, keys, &subscription, &row, &delivery).await? {

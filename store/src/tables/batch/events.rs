@@ -1,6 +1,7 @@
 //! Moves events between statuses, and removes them.
 //!
-//! - `LIFECYCLE-1`: an event has exactly one queue row, that of its status.
+//! - `LIFECYCLE-1`: an event has exactly one queue row, that of its status; one in a lease row has
+//!   that of a received event.
 //! - `LIFECYCLE-2`: an acknowledged event stays delivered; acknowledging it again changes nothing.
 //! - `LIFECYCLE-3`: a deleted event leaves a tombstone with the nonce of the command, by which a
 //!   repeated command recognizes its own deletion.
@@ -17,11 +18,22 @@ use triggers_protocol::{EventId, EventStatus, Timestamp};
 impl Batch<'_> {
     /// Reads an event with its present state and its delivery; see [`inbox::read_row`].
     pub(in crate::tables) async fn read_row(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+    ) -> Result<Option<(EventRow, Delivery)>, TableError> {
+        let keys = self.keys;
+        let leases = self.lease_rows(tx).await?;
+        inbox::read_row(tx, keys, leases, id, Reading::Checked).await
+    }
+
+    /// Reads an event with webhooks, or one that had some: it is in no lease row (`PUSH-3`).
+    pub(in crate::tables) async fn read_pushed(
         &self,
         tx: &mut dyn Transaction,
         id: EventId,
     ) -> Result<Option<(EventRow, Delivery)>, TableError> {
-        inbox::read_row(tx, self.keys, id, Reading::Checked).await
+        inbox::read_stored_row(tx, self.keys, id, Reading::Checked).await
     }
 
     /// Reads the tombstone of an event, if it is still kept.
@@ -65,6 +77,11 @@ impl Batch<'_> {
         if after == EventStatus::Received {
             tx.set_owned(self.keys.event(event.id), EventRow::encode(event, row.payload_bytes));
         }
+        let queued_as = self.end_place_in_lease_row(event.id, before);
+        if queued_as != after {
+            tx.clear(&self.keys.queue(queued_as, event.id));
+            tx.set_owned(self.keys.queue(after, event.id), QueueRow::encode(event));
+        }
         if before == after {
             return;
         }
@@ -72,10 +89,14 @@ impl Batch<'_> {
             let first = self.searches.received.get_or_insert(event.id);
             *first = event.id.min(*first);
         }
-        tx.clear(&self.keys.queue(before, event.id));
-        tx.set_owned(self.keys.queue(after, event.id), QueueRow::encode(event));
         self.count(before, -1);
         self.count(after, 1);
+    }
+
+    /// Takes an event out of its lease row, if it is in one. Returns the status of its queue row.
+    fn end_place_in_lease_row(&mut self, id: EventId, status: EventStatus) -> EventStatus {
+        let is_there = self.lease_rows.as_mut().is_some_and(|rows| rows.take(id));
+        if is_there { EventStatus::Received } else { status }
     }
 
     /// Removes an event with all its rows.
@@ -98,7 +119,8 @@ impl Batch<'_> {
             tx.clear_range(self.keys.all_older_attempts(id));
         }
         tx.clear(&self.keys.delivery(id));
-        tx.clear(&self.keys.queue(status, id));
+        let queued_as = self.end_place_in_lease_row(id, status);
+        tx.clear(&self.keys.queue(queued_as, id));
         self.count(status, -1);
     }
 }

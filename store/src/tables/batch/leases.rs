@@ -4,6 +4,8 @@ use super::webhooks::{jittered, kept};
 use super::{Batch, TableError};
 use crate::kv::Transaction;
 use crate::tables::access;
+use crate::tables::inbox::Reading;
+use crate::tables::lease_rows::LeaseRows;
 use crate::tables::rows::{
     Attempt, AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, RecentLeases, Row,
 };
@@ -57,6 +59,17 @@ pub(in crate::tables) struct Failure {
 }
 
 impl Batch<'_> {
+    /// The lease rows of the tenant.
+    pub(in crate::tables) async fn lease_rows(
+        &mut self,
+        tx: &mut dyn Transaction,
+    ) -> Result<&mut LeaseRows, TableError> {
+        if self.lease_rows.is_none() {
+            self.lease_rows = Some(LeaseRows::read(tx, self.keys, Reading::Checked).await?);
+        }
+        Ok(self.lease_rows.get_or_insert_default())
+    }
+
     /// Events that an earlier run of this command leased or claimed; none if it is the first run.
     pub(in crate::tables) async fn leased_before(
         &self,
@@ -115,7 +128,9 @@ impl Batch<'_> {
         match std::mem::replace(&mut delivery.claim, Claim::None) {
             Claim::None => {}
             Claim::Leased { until } => {
-                tx.clear(&self.keys.lease_end(until, id));
+                if self.lease_rows.as_ref().is_none_or(|rows| rows.find(id).is_none()) {
+                    tx.clear(&self.keys.lease_end(until, id));
+                }
                 self.lease_ends_changed = true;
             }
             Claim::Waiting { due } => tx.clear(&self.keys.waiting(due, id)),

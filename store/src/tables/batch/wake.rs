@@ -15,14 +15,16 @@ use triggers_protocol::planted::{Bug, is_planted};
 impl Batch<'_> {
     /// Moves the pointer if necessary. Returns the end of the first lease if this batch read it.
     pub(super) async fn point(
-        &self,
+        &mut self,
         tx: &mut dyn Transaction,
         head: &mut Head,
     ) -> Result<Option<Option<Timestamp>>, TableError> {
         let mut first_lease_end = None;
         if self.lease_ends_changed || self.leases_expired {
             let page = tx.range_snapshot(RangeRead::first(self.keys.lease_ends(), 1)).await?;
-            first_lease_end = Some(page.pairs.first().and_then(|(key, _)| time_of_due_key(key)));
+            let first = page.pairs.first().and_then(|(key, _)| time_of_due_key(key));
+            let in_rows = self.lease_rows(tx).await?.first_end();
+            first_lease_end = Some([first, in_rows].into_iter().flatten().min());
         }
         let added = self.due.values().min().copied();
         let first = first_lease_end.flatten().into_iter().chain(added);

@@ -9,9 +9,10 @@ use super::{
     ROWS_PER_FETCH, Reading, corrupt, load_payload, prefetch_rows, queue_row, read_head,
     read_own_row, read_row,
 };
-use crate::kv::{RangeRead, Transaction, decode_counter};
+use crate::kv::{Page, RangeRead, Transaction, covered_by, decode_counter};
 use crate::tables::fence::Guard;
 use crate::tables::keys::TenantKeys;
+use crate::tables::lease_rows::LeaseRows;
 use crate::tables::rows::Head;
 use crate::tables::{TableError, prefetch};
 use std::time::Duration;
@@ -69,10 +70,12 @@ pub async fn list(
         reads.key(guard.key());
         reads.key(keys.counter(query.status));
         reads.page(first.clone());
+        LeaseRows::prefetch(reads, keys);
     })
     .await?;
     guard.check(tx).await?;
-    let (ids, mut next) = scan(tx, query, first).await?;
+    let leases = LeaseRows::read(tx, keys, Reading::Snapshot).await?;
+    let (ids, mut next) = scan(tx, keys, &leases, query, first).await?;
     let mut events = Vec::with_capacity(ids.len());
     let mut bytes = 0;
     for (index, id) in ids.iter().enumerate() {
@@ -82,7 +85,10 @@ pub async fn list(
         }
         let row = match query.status {
             EventStatus::Received => read_own_row(tx, keys, *id, Reading::Snapshot).await?,
-            _ => read_row(tx, keys, *id, Reading::Snapshot).await?.map(|(row, _)| row),
+            _ => {
+                let row = read_row(tx, keys, &leases, *id, Reading::Snapshot).await?;
+                row.map(|(row, _)| row)
+            }
         };
         let row =
             row.ok_or_else(|| corrupt(format!("event {id} has a queue row but no event row")))?;
@@ -118,6 +124,8 @@ fn first_scan(keys: &TenantKeys, query: &PageQuery, head: &Head) -> RangeRead {
 /// The ids of a page, and [`PageQuery::after`] of the next one.
 async fn scan(
     tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    leases: &LeaseRows,
     query: &PageQuery,
     first: RangeRead,
 ) -> Result<(Vec<EventId>, Option<EventId>), TableError> {
@@ -125,9 +133,15 @@ async fn scan(
     let RangeRead { mut range, limit: page_rows, is_reverse: reverse } = first;
     loop {
         let read = RangeRead { range: range.clone(), limit: page_rows, is_reverse: reverse };
-        let page = tx.range_snapshot(read).await?;
+        let mut page = tx.range_snapshot(read.clone()).await?;
+        if query.status == EventStatus::Queued {
+            add_leased(tx, keys, leases, &read, &mut page).await?;
+        }
         for (key, value) in &page.pairs {
             let (id, row) = queue_row(key, value)?;
+            if query.status == EventStatus::Received && leases.find(id).is_some() {
+                continue;
+            }
             if ids.len() == query.limit {
                 let last =
                     if is_planted(Bug::CursorOffByOne) { Some(id) } else { ids.last().copied() };
@@ -150,4 +164,45 @@ async fn scan(
             _ => return Ok((ids, None)),
         }
     }
+}
+
+/// Adds to a page of queue rows of queued events those of the events in lease rows, whose queue
+/// rows are among the received ones.
+async fn add_leased(
+    tx: &mut dyn Transaction,
+    keys: &TenantKeys,
+    leases: &LeaseRows,
+    read: &RangeRead,
+    page: &mut Page,
+) -> Result<(), TableError> {
+    let section = covered_by(page, read.range.clone(), read.is_reverse);
+    let is_inside = |id: &EventId| section.contains(&keys.queue(EventStatus::Queued, *id));
+    let mut ids: Vec<EventId> = leases.events_of(|_| true).into_iter().filter(is_inside).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    if read.is_reverse {
+        ids.reverse();
+    }
+    let has_more = ids.len() > read.limit;
+    ids.truncate(read.limit);
+    let stored_at = |id: &EventId| keys.queue(EventStatus::Received, *id);
+    prefetch(tx, |reads| ids.iter().for_each(|id| reads.key(stored_at(id)))).await?;
+    for id in &ids {
+        let stored = tx.get_snapshot(&stored_at(id)).await?;
+        let row = stored.ok_or_else(|| corrupt(format!("leased event {id} has no queue row")))?;
+        page.pairs.push((keys.queue(EventStatus::Queued, *id).into(), row));
+    }
+    page.pairs.sort_unstable_by(|one, other| match read.is_reverse {
+        false => one.0.cmp(&other.0),
+        true => other.0.cmp(&one.0),
+    });
+    if let Some(last) = ids.last().filter(|_| has_more) {
+        // What comes behind the last one belongs to the next page.
+        let last = keys.queue(EventStatus::Queued, *last);
+        let end = page.pairs.iter().position(|(key, _)| key[..] == last[..]);
+        page.pairs.truncate(end.map_or(0, |end| end + 1));
+        page.has_more = true;
+    }
+    Ok(())
 }

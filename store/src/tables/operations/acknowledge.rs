@@ -4,11 +4,13 @@
 //!   other than that of its last lease.
 
 use super::{Changed, Footprint, Operation, Selection, Stamp, Unchanged};
-use crate::kv::Transaction;
-use crate::tables::TableError;
-use crate::tables::batch::{Batch, end_leased_attempt, holds};
-use crate::tables::inbox::{Missing, ROWS_PER_FETCH, prefetch_rows};
-use crate::tables::rows::{AttemptOutcome, Delivery, EventRow, LeaseToken};
+use crate::kv::{Prefetch, Transaction};
+use crate::tables::batch::{Batch, OperationLimits, end_leased_attempt, holds};
+use crate::tables::inbox::{self, Missing, ROWS_PER_FETCH};
+use crate::tables::keys::TenantKeys;
+use crate::tables::lease_rows::LeaseRows;
+use crate::tables::rows::{AttemptOutcome, Claim, Delivery, EventRow, LeaseToken, Row};
+use crate::tables::{TableError, prefetch};
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
 
@@ -66,6 +68,22 @@ impl Operation for AcknowledgeAll {
         Footprint { named: self.ids.clone(), ..Footprint::new(Selection::Named, self.ids.len()) }
     }
 
+    fn prefetch(
+        &self,
+        reads: &mut Prefetch,
+        keys: &TenantKeys,
+        _limits: &OperationLimits,
+        _stamp: &Stamp,
+    ) {
+        for &id in self.ids.iter().take(ROWS_PER_FETCH) {
+            inbox::add_row(reads, keys, id);
+            reads.key(keys.queue(EventStatus::Received, id));
+        }
+        // If the first leases are theirs, the next one becomes the first.
+        reads.first(keys.lease_ends(), 1 + self.ids.len());
+        LeaseRows::prefetch(reads, keys);
+    }
+
     async fn apply(
         &self,
         batch: &mut Batch<'_>,
@@ -75,8 +93,12 @@ impl Operation for AcknowledgeAll {
         let mut results = Vec::with_capacity(self.ids.len());
         for (index, &id) in self.ids.iter().enumerate() {
             if index % ROWS_PER_FETCH == 0 {
-                let ids = self.ids[index..].iter().take(ROWS_PER_FETCH).copied();
-                prefetch_rows(tx, batch.keys, ids).await?;
+                batch.fetch(tx, self.ids[index..].iter().take(ROWS_PER_FETCH)).await?;
+            }
+            if batch.lease_rows(tx).await?.find(id).is_some() {
+                batch.acknowledge_in_lease_row(tx, id, stamp.at).await?;
+                results.push(Ok(()));
+                continue;
             }
             results.push(match batch.read_row(tx, id).await? {
                 Some((mut row, delivery)) => {
@@ -91,7 +113,60 @@ impl Operation for AcknowledgeAll {
 }
 
 impl Batch<'_> {
-    fn acknowledge(
+    /// Reads what the acknowledgement of these events, or another change of them, needs.
+    pub(super) async fn fetch(
+        &mut self,
+        tx: &mut dyn Transaction,
+        ids: impl Iterator<Item = &EventId> + Send,
+    ) -> Result<(), TableError> {
+        let keys = self.keys;
+        let leases = self.lease_rows(tx).await?;
+        prefetch(tx, |reads| {
+            ids.for_each(|id| match leases.find(*id) {
+                Some(_) => reads.key(keys.queue(EventStatus::Received, *id)),
+                None => inbox::add_row(reads, keys, *id),
+            });
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Acknowledges an event in a lease row. Its own row is not read: it says that the event was
+    /// never attempted (`LEASE-ROWS-1`), and the queue row has all that its next place needs.
+    pub(super) async fn acknowledge_in_lease_row(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: EventId,
+        at: Timestamp,
+    ) -> Result<(), TableError> {
+        let keys = self.keys;
+        let leases = self.lease_rows(tx).await?;
+        let Some(mut delivery) = leases.find(id).map(|row| row.delivery(id)) else {
+            return Ok(());
+        };
+        if !is_planted(Bug::AcknowledgedComesBack) {
+            leases.take(id);
+        }
+        let place = keys.queue(EventStatus::Received, id);
+        let stored = tx.get(&place).await?;
+        let stored = stored
+            .ok_or_else(|| inbox::corrupt(format!("the leased event {id} has no queue row")))?;
+        delivery.claim = Claim::None;
+        end_leased_attempt(&mut delivery, at, AttemptOutcome::Succeeded, None);
+        if let Some(state) = &mut delivery.state {
+            (state.status, state.delivered_at) = (EventStatus::Delivered, Some(at));
+        }
+        tx.set_owned(keys.delivery(id), delivery.to_bytes());
+        tx.clear(&place);
+        tx.set(&keys.queue(EventStatus::Delivered, id), &stored);
+        self.count(EventStatus::Queued, -1);
+        self.count(EventStatus::Delivered, 1);
+        self.activity.delivered += 1;
+        self.lease_ends_changed = true;
+        Ok(())
+    }
+
+    pub(super) fn acknowledge(
         &mut self,
         tx: &mut dyn Transaction,
         row: &mut EventRow,

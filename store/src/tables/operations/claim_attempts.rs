@@ -106,7 +106,7 @@ impl Claim<'_> {
         let mut attempts = Vec::with_capacity(ids.len());
         inbox::prefetch_rows(tx, batch.keys, ids.iter().copied()).await?;
         for id in ids {
-            let Some((row, mut delivery)) = batch.read_row(tx, id).await? else { continue };
+            let Some((row, mut delivery)) = batch.read_pushed(tx, id).await? else { continue };
             if delivery.push_mut(self.subscription.id).is_some_and(|push| push.state == own) {
                 let event = inbox::load_payload(tx, batch.keys, row).await?;
                 attempts.push(Claimed { event, token: self.nonce });
@@ -158,7 +158,9 @@ impl Claim<'_> {
         due: Timestamp,
     ) -> Result<Option<Event>, TableError> {
         let subscription = self.subscription.id;
-        let Some((mut row, mut delivery)) = batch.read_row(tx, id).await? else { return Ok(None) };
+        let Some((mut row, mut delivery)) = batch.read_pushed(tx, id).await? else {
+            return Ok(None);
+        };
         let is_here = |push: &&mut Push| push.state.due() == Some(due);
         let Some(push) = delivery.push_mut(subscription).filter(is_here) else { return Ok(None) };
         let was_interrupted = matches!(push.state, PushState::Running { .. });

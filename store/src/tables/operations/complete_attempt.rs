@@ -134,7 +134,7 @@ impl Operation for CompleteAttempt {
         let subscription = self.subscription;
         let mut stored = subscriptions::read(tx, batch.keys, subscription).await?;
         // The event was deleted or replayed without this webhook: there is no attempt to complete.
-        let Some((mut row, mut delivery)) = batch.read_row(tx, id).await? else { return Ok(()) };
+        let Some((mut row, mut delivery)) = batch.read_pushed(tx, id).await? else { return Ok(()) };
         let Some(push) = delivery.push_mut(subscription) else { return Ok(()) };
         let due = if push.completed == self.token {
             push.state.due()

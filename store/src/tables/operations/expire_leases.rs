@@ -8,8 +8,10 @@ use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{Prefetch, RangeRead, Transaction};
 use crate::tables::batch::{Batch, Failure, OperationLimits};
 use crate::tables::keys::{self, TenantKeys, id_of_key, time_of_due_key};
+use crate::tables::lease_rows::LeaseRows;
 use crate::tables::rows::Claim;
 use crate::tables::{TableError, inbox};
+use triggers_protocol::{EventId, Timestamp};
 
 /// Leases ended in one transaction.
 const ENDS_MAX: usize = 200;
@@ -34,6 +36,7 @@ impl Operation for ExpireLeases {
     ) {
         reads.key(keys::tenant(keys.tenant()));
         reads.first(keys.lease_ends(), ENDS_MAX + 1);
+        LeaseRows::prefetch(reads, keys);
     }
 
     async fn apply(
@@ -43,17 +46,9 @@ impl Operation for ExpireLeases {
         stamp: &Stamp,
     ) -> Result<(), TableError> {
         let policy = batch.policy(tx).await?;
-        let ends = RangeRead::first(batch.keys.lease_ends(), ENDS_MAX);
-        let mut ended = 0_u64;
-        let pairs = tx.range_snapshot(ends).await?.pairs;
-        let is_over = |key: &[u8]| time_of_due_key(key).is_some_and(|end| end <= stamp.at);
-        let over = pairs.iter().filter(|(key, _)| is_over(key));
-        inbox::prefetch_rows(tx, batch.keys, over.filter_map(|(key, _)| id_of_key(key))).await?;
-        for (key, _) in pairs {
-            let (Some(id), Some(end)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
-            if end > stamp.at {
-                break;
-            }
+        let over: Vec<(Timestamp, EventId)> = over(batch, tx, stamp.at).await?;
+        inbox::prefetch_rows(tx, batch.keys, over.iter().map(|(_, id)| *id)).await?;
+        for (ended, (end, id)) in (0_u64..).zip(over) {
             match batch.read_row(tx, id).await? {
                 Some((row, delivery)) if delivery.claim == (Claim::Leased { until: end }) => {
                     let draw = stamp.nonce.wrapping_add(ended);
@@ -62,13 +57,38 @@ impl Operation for ExpireLeases {
                     let nonce = stamp.nonce;
                     let failure = Failure { at: end, reason, retry_after: None, draw, nonce };
                     batch.fail_attempt(tx, row, delivery, &policy, failure);
-                    ended += 1;
                 }
-                // The event was completed or leased again, and its index row is outdated.
-                _ => tx.clear(&key),
+                // The event was completed or leased again, and its index row is outdated; or this
+                // is the end of a lease with members.
+                _ => {
+                    tx.clear(&batch.keys.lease_end(end, id));
+                    tx.clear(&batch.keys.lease_members(id.to_bytes()));
+                }
             }
         }
         batch.leases_expired = true;
         Ok(())
     }
+}
+
+/// Leases that have run out at `at`, each with its end.
+async fn over(
+    batch: &mut Batch<'_>,
+    tx: &mut dyn Transaction,
+    at: Timestamp,
+) -> Result<Vec<(Timestamp, EventId)>, TableError> {
+    let in_rows = batch.lease_rows(tx).await?.iter().filter(|row| row.until <= at);
+    let mut over: Vec<_> =
+        in_rows.flat_map(|row| row.events.iter().map(|id| (row.until, *id))).collect();
+    let ends = RangeRead::first(batch.keys.lease_ends(), ENDS_MAX);
+    for (key, _) in tx.range_snapshot(ends).await?.pairs {
+        let (Some(id), Some(end)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
+        if end > at {
+            break;
+        }
+        over.push((end, id));
+    }
+    over.sort_unstable();
+    over.truncate(ENDS_MAX);
+    Ok(over)
 }

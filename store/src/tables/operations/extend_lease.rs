@@ -4,9 +4,9 @@ use super::{Changed, Footprint, Operation, Stamp, Unchanged};
 use crate::kv::Transaction;
 use crate::tables::TableError;
 use crate::tables::batch::{Batch, holds};
-use crate::tables::rows::{Claim, LeaseToken, Row};
+use crate::tables::rows::{Claim, Delivery, EventRow, LeaseToken};
 use std::time::Duration;
-use triggers_protocol::EventId;
+use triggers_protocol::{EventId, Timestamp};
 
 /// Moves the end of a lease to `visibility` from now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,25 +33,34 @@ impl Operation for ExtendLease {
         stamp: &Stamp,
     ) -> Result<Changed, TableError> {
         let id = self.id;
-        let Some((row, mut delivery)) = batch.read_row(tx, id).await? else {
+        let Some((row, delivery)) = batch.read_row(tx, id).await? else {
             return Ok(Err(batch.missing(tx, id, stamp.at).await?.into()));
         };
         if delivery.changed_by != stamp.nonce {
-            let Claim::Leased { until: old } = delivery.claim else {
-                return Ok(Err(Unchanged::Conflict));
-            };
             if !holds(&delivery, self.token, stamp.at) {
                 return Ok(Err(Unchanged::Conflict));
             }
-            let until = stamp.at.plus(self.visibility);
-            tx.clear(&batch.keys.lease_end(old, id));
-            tx.set(&batch.keys.lease_end(until, id), &[]);
-            delivery.claim = Claim::Leased { until };
-            delivery.changed_by = stamp.nonce;
-            tx.set(&batch.keys.delivery(id), &delivery.to_bytes());
+            batch.extend(tx, &row, delivery, stamp, stamp.at.plus(self.visibility));
         }
         // Needed in a second run too, because the inbox got no reply of the first one.
         batch.lease_ends_changed = true;
         Ok(Ok(Box::new(row)))
+    }
+}
+
+impl Batch<'_> {
+    /// Lets the lease of one event end at `until`.
+    pub(super) fn extend(
+        &mut self,
+        tx: &mut dyn Transaction,
+        row: &EventRow,
+        mut delivery: Delivery,
+        stamp: &Stamp,
+        until: Timestamp,
+    ) {
+        self.release(tx, row.event.id, &mut delivery);
+        tx.set(&self.keys.lease_end(until, row.event.id), &[]);
+        (delivery.claim, delivery.changed_by) = (Claim::Leased { until }, stamp.nonce);
+        self.move_row(tx, row, delivery, row.event.state.status);
     }
 }

@@ -124,7 +124,7 @@ impl GiveUpWebhooks {
         reason: &str,
     ) -> Result<bool, TableError> {
         let subscription = self.subscription;
-        if let Some((mut row, mut delivery)) = batch.read_row(tx, id).await?
+        if let Some((mut row, mut delivery)) = batch.read_pushed(tx, id).await?
             && let Some(push) =
                 delivery.push_mut(subscription).filter(|push| push.state.due() == Some(due))
         {

@@ -4,7 +4,8 @@
 //! - `LEASE-2`: a token is valid only until its lease ends, and not in the next lease.
 //! - `LEASE-3`: every lease is an attempt, numbered without gaps.
 //! - `LEASE-4`: due retries are leased before events that were never attempted.
-//! - `LEASE-5`: a second run finds the events of the first run by the command's nonce.
+//! - `LEASE-5`: a second run finds the events of the first run by the command's nonce, in lease rows
+//!   if all of them are there, else in the row of the last batch.
 //! - `LEASE-6`: a search for events of some types scans a bounded number of rows and says where it
 //!   stopped. No row up to a position that the batch reports is one that its filter selects.
 
@@ -12,13 +13,18 @@ use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{Prefetch, RangeRead, Transaction};
 use crate::tables::batch::{Batch, FilterId, LeasePosition, OperationLimits};
 use crate::tables::keys::{TenantKeys, id_of_key, time_of_due_key};
-use crate::tables::rows::{Claim, Delivery, EventRow, LeaseToken, QueueRow};
+use crate::tables::lease_rows::LeaseRows;
+use crate::tables::rows::{
+    Claim, Delivery, EventRow, LeaseId, LeaseMembers, LeaseRow, LeaseToken, QueueRow, Row,
+    lease_token,
+};
 use crate::tables::{TableError, inbox};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
+use triggers_protocol::event::EventState;
 use triggers_protocol::planted::{Bug, is_planted};
-use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern};
+use triggers_protocol::{Event, EventId, EventStatus, EventTypePattern, Timestamp};
 
 /// Rows of one range read.
 const SCAN_PAGE: usize = 250;
@@ -41,6 +47,10 @@ pub struct Lease {
 /// Reply to a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseReply {
+    /// The lease, by which all of its events can be acknowledged, nacked or extended.
+    pub lease: LeaseId,
+    /// End of the lease.
+    pub until: Timestamp,
     /// The leased events.
     pub events: Vec<Leased>,
     /// Where the search stopped, if it found no events; otherwise where it began.
@@ -90,14 +100,6 @@ fn filter_id(event_types: &[EventTypePattern]) -> Option<FilterId> {
     Some(id)
 }
 
-/// The token of an event in the lease with this stamp.
-fn token(stamp: &Stamp, id: EventId) -> LeaseToken {
-    let digest = Sha256::new().chain_update(stamp.secret).chain_update(id.to_bytes()).finalize();
-    let mut token = [0; 16];
-    token.copy_from_slice(&digest[..16]);
-    token
-}
-
 impl Operation for Lease {
     type Reply = LeaseReply;
 
@@ -118,6 +120,7 @@ impl Operation for Lease {
         reads.first(keys.waiting_until(start.due, stamp.at), SCAN_PAGE.max(self.limit));
         reads.first(keys.queue_range(EventStatus::Received, start.received, None), SCAN_PAGE);
         reads.first(keys.lease_ends(), 1);
+        LeaseRows::prefetch(reads, keys);
     }
 
     async fn apply(
@@ -127,23 +130,20 @@ impl Operation for Lease {
         stamp: &Stamp,
     ) -> Result<LeaseReply, TableError> {
         let start = self.start(stamp);
-        let mut leased = Vec::new();
-        if let Some(ids) = batch.leased_before(tx, stamp.nonce).await? {
-            // The inbox got no reply of the first run, so it does not know when the leases end.
-            batch.lease_ends_changed = true;
-            inbox::prefetch_rows(tx, batch.keys, ids.iter().copied()).await?;
-            for &id in &ids {
-                if let Some((row, _)) = batch.read_row(tx, id).await? {
-                    let event = inbox::load_payload(tx, batch.keys, row).await?;
-                    leased.push(Leased { event, token: token(stamp, id) });
-                }
-            }
-            // A third run needs them if this run leases more for another command.
-            batch.leased.push((stamp.nonce, ids));
-            return Ok(LeaseReply { events: leased, position: start, has_more: false });
+        let (lease, until) = (stamp.secret, stamp.at.plus(self.visibility));
+        if let Some(events) = self.repeat(batch, tx, stamp).await? {
+            return Ok(LeaseReply { lease, until, events, position: start, has_more: false });
         }
         let rows_left = batch.limits.lease_scan_rows_max.max(self.limit);
-        let mut search = Search { position: start, rows_left, has_more: false, leased };
+        let room = batch.lease_rows(tx).await?.room();
+        let mut search = Search {
+            position: start,
+            rows_left,
+            has_more: false,
+            leased: Vec::new(),
+            room,
+            in_lease_rows: Vec::new(),
+        };
         self.lease_due(batch, tx, stamp, &mut search).await?;
         if !search.has_more {
             self.lease_new(batch, tx, stamp, &mut search).await?;
@@ -151,20 +151,17 @@ impl Operation for Lease {
         if search.has_more && is_planted(Bug::FilteredReadGivesUp) {
             (search.position, search.has_more) = (LeasePosition::BEGIN, false);
         }
-        let Search { position, has_more, leased: events, .. } = search;
-        if !events.is_empty() {
-            let ids = events.iter().map(|leased| leased.event.id).collect();
-            batch.leased.push((stamp.nonce, ids));
-        }
+        let Search { position, has_more, leased: events, in_lease_rows, .. } = search;
+        self.store_lease(batch, tx, stamp, &events, in_lease_rows).await?;
         // What a search began behind a place of its caller may have become available before it.
         let is_from_begin = stamp.lease_after.is_some() || self.after.is_none();
         if let Some(filter) = filter_id(&self.event_types).filter(|_| is_from_begin) {
             batch.searches.searched.push((filter, position));
         }
         match events.is_empty() {
-            true => Ok(LeaseReply { events, position, has_more }),
+            true => Ok(LeaseReply { lease, until, events, position, has_more }),
             // As a second run replies, which does not search.
-            false => Ok(LeaseReply { events, position: start, has_more: false }),
+            false => Ok(LeaseReply { lease, until, events, position: start, has_more: false }),
         }
     }
 }
@@ -175,6 +172,10 @@ struct Search {
     rows_left: usize,
     has_more: bool,
     leased: Vec<Leased>,
+    /// Events for which the lease rows have room.
+    room: usize,
+    /// Those of the leased events that go into lease rows.
+    in_lease_rows: Vec<EventId>,
 }
 
 impl Search {
@@ -225,8 +226,7 @@ impl Lease {
                 {
                     tx.clear(key);
                     delivery.claim = Claim::None;
-                    let leased = self.hand_out(batch, tx, stamp, row, delivery).await?;
-                    search.leased.push(leased);
+                    self.hand_out(batch, tx, stamp, row, delivery, search).await?;
                 }
                 search.position.due = (due, id);
             }
@@ -247,32 +247,30 @@ impl Lease {
     ) -> Result<(), TableError> {
         while !self.is_full(&search.leased) {
             let after = search.position.received;
-            let mut range = batch.keys.queue_range(EventStatus::Received, after, None);
-            if is_planted(Bug::LeasedTwice) && batch.stored_subscriptions == 0 {
-                range.end = batch.keys.queue_range(EventStatus::Queued, EventId::ZERO, None).end;
-            }
+            let range = batch.keys.queue_range(EventStatus::Received, after, None);
             let page_rows = search.page_rows(SCAN_PAGE);
             let page = tx.range_snapshot(RangeRead::first(range, page_rows)).await?;
+            let leases = batch.lease_rows(tx).await?;
+            let is_leased = |id| leases.find(id).is_some() && !is_planted(Bug::LeasedTwice);
             let selected = |(key, value): &(Bytes, Bytes)| {
                 let id = id_of_key(key)?;
                 let row = QueueRow::decode(id, value).ok()?;
-                self.selects(row.event_type.as_bytes()).then_some(id)
+                (self.selects(row.event_type.as_bytes()) && !is_leased(id)).then_some(id)
             };
-            let ids = page.pairs.iter().filter_map(selected);
-            let ids = ids.take(self.rows_to_fetch(&search.leased));
+            let available: Vec<EventId> = page.pairs.iter().filter_map(selected).collect();
+            let ids = available.iter().take(self.rows_to_fetch(&search.leased)).copied();
             inbox::prefetch_rows(tx, batch.keys, ids).await?;
-            for (key, value) in &page.pairs {
-                let Some(id) = id_of_key(key) else { continue };
-                if self.selects(QueueRow::decode(id, value)?.event_type.as_bytes()) {
-                    if self.is_full(&search.leased) {
-                        return Ok(());
-                    }
-                    if let Some((row, delivery)) = batch.read_row(tx, id).await? {
-                        let leased = self.hand_out(batch, tx, stamp, row, delivery).await?;
-                        search.leased.push(leased);
-                    }
+            for id in available {
+                if self.is_full(&search.leased) {
+                    return Ok(());
+                }
+                if let Some((row, delivery)) = batch.read_pushed(tx, id).await? {
+                    self.hand_out(batch, tx, stamp, row, delivery, search).await?;
                 }
                 search.position.received = id;
+            }
+            if let Some((last, _)) = page.pairs.last() {
+                search.position.received = id_of_key(last).unwrap_or(search.position.received);
             }
             if !search.goes_on(page.pairs.len(), page.has_more) {
                 return Ok(());
@@ -281,7 +279,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Leases one event: a new attempt begins.
+    /// Leases one event: a new attempt begins. If it is the first one, it goes into a lease row.
     async fn hand_out(
         &self,
         batch: &mut Batch<'_>,
@@ -289,20 +287,87 @@ impl Lease {
         stamp: &Stamp,
         mut row: EventRow,
         mut delivery: Delivery,
-    ) -> Result<Leased, TableError> {
+        search: &mut Search,
+    ) -> Result<(), TableError> {
         let (id, state) = (row.event.id, &mut row.event.state);
+        let is_new = *state == EventState::ACCEPTED && delivery == Delivery::NEW;
         let before = std::mem::replace(&mut state.status, EventStatus::Queued);
         state.attempts += 1;
         state.last_attempt_at = Some(stamp.at);
         state.next_retry_at = None;
-        let (token, until) = (token(stamp, id), stamp.at.plus(self.visibility));
-        delivery.claim = Claim::Leased { until };
-        delivery.token = Some(token);
-        delivery.changed_by = stamp.nonce;
-        batch.begin_attempt(tx, id, &mut delivery, state.attempts, stamp.at, None).await?;
-        tx.set(&batch.keys.lease_end(until, id), &[]);
+        let (token, until) = (lease_token(stamp.secret, id), stamp.at.plus(self.visibility));
         batch.lease_ends_changed = true;
-        batch.move_row(tx, &row, delivery, before);
-        Ok(Leased { event: inbox::load_payload(tx, batch.keys, row).await?, token })
+        if is_new && search.in_lease_rows.len() < search.room {
+            search.in_lease_rows.push(id);
+            batch.count(before, -1);
+            batch.count(EventStatus::Queued, 1);
+        } else {
+            delivery.claim = Claim::Leased { until };
+            delivery.token = Some(token);
+            delivery.changed_by = stamp.nonce;
+            batch.begin_attempt(tx, id, &mut delivery, state.attempts, stamp.at, None).await?;
+            tx.set(&batch.keys.lease_end(until, id), &[]);
+            batch.move_row(tx, &row, delivery, before);
+        }
+        let event = inbox::load_payload(tx, batch.keys, row).await?;
+        search.leased.push(Leased { event, token });
+        Ok(())
+    }
+
+    /// Stores which events the lease has.
+    async fn store_lease(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+        leased: &[Leased],
+        in_lease_rows: Vec<EventId>,
+    ) -> Result<(), TableError> {
+        let until = stamp.at.plus(self.visibility);
+        if in_lease_rows.len() < leased.len() {
+            let all: Vec<EventId> = leased.iter().map(|leased| leased.event.id).collect();
+            let others = all.iter().filter(|id| in_lease_rows.binary_search(id).is_err());
+            let members = LeaseMembers { until, events: others.copied().collect() };
+            tx.set_owned(batch.keys.lease_members(stamp.secret), members.to_bytes());
+            tx.set(&batch.keys.members_end(until, stamp.secret), &[]);
+            batch.leased.push((stamp.nonce, all));
+        }
+        if !in_lease_rows.is_empty() {
+            let (lease, leased_at, changed_by) = (stamp.secret, stamp.at, stamp.nonce);
+            let row = LeaseRow { lease, until, leased_at, changed_by, events: in_lease_rows };
+            batch.lease_rows(tx).await?.add(&row);
+        }
+        Ok(())
+    }
+
+    /// The events of an earlier run of this command (`LEASE-5`).
+    async fn repeat(
+        &self,
+        batch: &mut Batch<'_>,
+        tx: &mut dyn Transaction,
+        stamp: &Stamp,
+    ) -> Result<Option<Vec<Leased>>, TableError> {
+        let ids = match batch.leased_before(tx, stamp.nonce).await? {
+            Some(ids) => {
+                // A third run needs them if this run leases more for another command.
+                batch.leased.push((stamp.nonce, ids.clone()));
+                ids
+            }
+            None => batch.lease_rows(tx).await?.events_of(|row| row.lease == stamp.secret),
+        };
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        // The inbox got no reply of the first run, so it does not know when the leases end.
+        batch.lease_ends_changed = true;
+        let mut leased = Vec::with_capacity(ids.len());
+        inbox::prefetch_rows(tx, batch.keys, ids.iter().copied()).await?;
+        for id in ids {
+            if let Some((row, _)) = batch.read_row(tx, id).await? {
+                let event = inbox::load_payload(tx, batch.keys, row).await?;
+                leased.push(Leased { event, token: lease_token(stamp.secret, id) });
+            }
+        }
+        Ok(Some(leased))
     }
 }

@@ -4,6 +4,7 @@ use super::{Changed, Footprint, Operation, Stamp, Unchanged};
 use crate::kv::{Prefetch, Transaction};
 use crate::tables::batch::{Batch, Failure, OperationLimits, holds};
 use crate::tables::keys::{self, TenantKeys};
+use crate::tables::lease_rows::LeaseRows;
 use crate::tables::rows::{Claim, LeaseToken};
 use crate::tables::{TableError, inbox};
 use std::time::Duration;
@@ -39,6 +40,7 @@ impl Operation for Nack {
         inbox::add_row(reads, keys, self.id);
         reads.key(keys::tenant(keys.tenant()));
         reads.first(keys.lease_ends(), 2);
+        LeaseRows::prefetch(reads, keys);
     }
 
     async fn apply(
@@ -59,14 +61,20 @@ impl Operation for Nack {
             return Ok(Err(Unchanged::Conflict));
         }
         let policy = batch.policy(tx).await?;
-        let failure = Failure {
-            at: stamp.at,
-            reason: self.reason.clone().unwrap_or_else(|| "nacked by the consumer".to_owned()),
-            retry_after: self.retry_after,
-            draw: stamp.nonce,
-            nonce: stamp.nonce,
-        };
+        let failure = Failure::of_nack(self.reason.as_deref(), self.retry_after, stamp);
         let row = batch.fail_attempt(tx, row, delivery, &policy, failure);
         Ok(Ok(Box::new(row)))
+    }
+}
+
+impl Failure {
+    /// The failure of an attempt that a consumer nacks.
+    pub(super) fn of_nack(
+        reason: Option<&str>,
+        retry_after: Option<Duration>,
+        stamp: &Stamp,
+    ) -> Self {
+        let reason = reason.unwrap_or("nacked by the consumer").to_owned();
+        Self { at: stamp.at, reason, retry_after, draw: stamp.nonce, nonce: stamp.nonce }
     }
 }

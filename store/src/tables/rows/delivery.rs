@@ -2,14 +2,11 @@
 //!
 //! - `DELIVERY-1`: an event whose delivery has no state has the state of its own row.
 
-use super::Row;
+use super::{LeaseToken, Row};
 use bincode::{Decode, Encode};
 use triggers_protocol::api::AttemptOutcome;
 use triggers_protocol::event::EventState;
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
-
-/// Secret by which a consumer proves that it holds a lease.
-pub type LeaseToken = [u8; 16];
 
 /// Ended attempts of each consumer that are kept at least; older ones are removed.
 pub const ATTEMPTS_KEPT_MAX: usize = 50;
