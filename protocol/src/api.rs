@@ -32,7 +32,10 @@ pub use event::{
 };
 pub use health::{Health, Probe};
 pub use key::{Key, KeyList, KeyRotation, NewKey};
-pub use lease::{Acknowledgement, LeaseAnswer, LeaseExtension, LeaseRequest, LeasedEvent, Nack};
+pub use lease::{
+    Acknowledgement, LeaseAcknowledgement, LeaseAnswer, LeaseExtension, LeaseNack, LeaseRenewal,
+    LeaseRequest, LeasedEvent, Nack,
+};
 pub use page::{InboxPage, InboxReplay, Pagination, ReplayAnswer, ReplayedStatus};
 pub use stats::{Stats, StatsCounts};
 pub use subscription::{

@@ -13,10 +13,11 @@ use crate::{Event, InboxPage, LeaseAnswer, LeasedEvent};
 use std::fmt::Display;
 use triggers_protocol::api::{
     AcknowledgeAnswer, Acknowledgement, Acknowledgements, AuditList, BatchAnswer, CloudEvent,
-    DeliveryStatus, Health, InboxReplay, Key, KeyList, KeyRotation, LeaseExtension, LeaseRequest,
-    Nack, NewBatch, NewEvent, NewKey, NewSubscription, NewTenant, Probe, RecoveryAnswer,
-    ReplayAnswer, SecretRotation, Stats, Subscription, SubscriptionAttemptList, SubscriptionList,
-    SubscriptionPatch, SubscriptionRecovery, SubscriptionTest, Tenant, TenantList, TenantPatch,
+    DeliveryStatus, Health, InboxReplay, Key, KeyList, KeyRotation, LeaseAcknowledgement,
+    LeaseExtension, LeaseNack, LeaseRenewal, LeaseRequest, Nack, NewBatch, NewEvent, NewKey,
+    NewSubscription, NewTenant, Probe, RecoveryAnswer, ReplayAnswer, SecretRotation, Stats,
+    Subscription, SubscriptionAttemptList, SubscriptionList, SubscriptionPatch,
+    SubscriptionRecovery, SubscriptionTest, Tenant, TenantList, TenantPatch,
 };
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -100,6 +101,18 @@ operations! {
     /// Leases events. The caller acknowledges them or gives them back before the lease ends.
     fn lease_events(request: &LeaseRequest) -> LeaseAnswer =
         Call::post(&["inbox", "lease"]).json(request)?;
+
+    /// Acknowledges a lease, or some of its events.
+    fn acknowledge_lease(lease: &str, body: &LeaseAcknowledgement) -> AcknowledgeAnswer =
+        Call::post(&["inbox", "leases", lease, "ack"]).json(body)?;
+
+    /// Gives a lease back, or some of its events, so that they are delivered again later.
+    fn nack_lease(lease: &str, body: &LeaseNack) -> AcknowledgeAnswer =
+        Call::post(&["inbox", "leases", lease, "nack"]).json(body)?;
+
+    /// Holds a lease longer, or some of its events.
+    fn renew_lease(lease: &str, body: &LeaseRenewal) -> AcknowledgeAnswer =
+        Call::post(&["inbox", "leases", lease, "extend"]).json(body)?;
 
     /// Makes the node deliver failed or delivered events again. If the answer has a cursor, more
     /// events match.

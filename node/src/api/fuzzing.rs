@@ -4,7 +4,7 @@
 
 use super::cursor::{self, EventList};
 use super::events::delivery;
-use super::inbox::{acknowledge, lease, replay};
+use super::inbox::{acknowledge, lease, leases, replay};
 use super::ingest::{batch, cloud_events, envelope};
 use super::subscriptions::recover;
 use super::subscriptions::request::{self as subscriptions, Rules};
@@ -30,13 +30,16 @@ fn written<T: Serialize>(value: T) -> Result<String, ApiError> {
 }
 
 /// The reader of each request body, by the name of its schema.
-pub(crate) const READERS: [(&str, Reader); 16] = [
+pub(crate) const READERS: [(&str, Reader); 19] = [
     ("NewEvent", |data| written(envelope::parse(body::text(data)?, PAYLOAD_BYTES_MAX)?)),
     ("NewBatch", |data| written(batch::read(data, PAYLOAD_BYTES_MAX)?)),
     ("Acknowledgement", |data| written(delivery::acknowledgement(data)?)),
     ("Acknowledgements", |data| written(acknowledge::acknowledgements(data, 1_000)?)),
     ("Nack", |data| written(delivery::nack(data)?)),
     ("LeaseExtension", |data| written(delivery::extension(data)?)),
+    ("LeaseAcknowledgement", |data| written(leases::acknowledgement(data, 200)?)),
+    ("LeaseNack", |data| written(leases::nack(data, 200)?)),
+    ("LeaseRenewal", |data| written(leases::renewal(data, 200)?)),
     ("LeaseRequest", |data| written(lease::read_request(data, &LimitOptions::default())?)),
     ("InboxReplay", |data| written(replay::read_request(data)?)),
     ("NewSubscription", |data| written(subscriptions::new_subscription(data, RULES)?)),

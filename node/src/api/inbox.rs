@@ -10,6 +10,7 @@
 
 pub(super) mod acknowledge;
 pub(crate) mod lease;
+pub(super) mod leases;
 mod poll;
 pub(super) mod replay;
 mod stream;
@@ -34,6 +35,9 @@ pub(crate) fn routes() -> OpenApiRouter<EdgeState> {
         .routes(routes!(list_inbox))
         .routes(routes!(acknowledge::acknowledge_events))
         .routes(routes!(lease::lease_events))
+        .routes(routes!(leases::acknowledge_lease))
+        .routes(routes!(leases::nack_lease))
+        .routes(routes!(leases::renew_lease))
         .routes(routes!(replay::replay_inbox))
         .routes(routes!(stream::stream_inbox))
         .routes(routes!(poll::poll_events))

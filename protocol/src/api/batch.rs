@@ -93,15 +93,15 @@ pub struct AcknowledgeAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum AcknowledgeResult {
-    /// The event is delivered, by this request or an earlier one.
+    /// The event was changed, by this request or an earlier one.
     Delivered {
         /// The id as it was sent.
         #[schema(format = "uuid")]
         event_id: String,
-        /// The status now: `delivered`.
+        /// The status now; `delivered` after an acknowledgement.
         status: EventStatus,
     },
-    /// The event does not exist, or was deleted.
+    /// The event does not exist, was deleted, or is not in the lease.
     Rejected {
         /// The id as it was sent.
         event_id: String,

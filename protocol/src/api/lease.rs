@@ -1,7 +1,7 @@
 //! Requests of consumers: to lease, acknowledge and nack events, and to extend leases.
 
 use super::event::EventJson;
-use crate::EventTypePattern;
+use crate::{EventTypePattern, Timestamp};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -37,6 +37,13 @@ pub struct LeaseRequest {
 /// The events that were leased.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LeaseAnswer<'a> {
+    /// The lease, by which all of its events can be acknowledged, nacked or held longer at once;
+    /// null if there is no event.
+    #[schema(pattern = "^[0-9a-f]{32}$", example = "0123456789abcdef0123456789abcdef")]
+    pub lease_id: Option<String>,
+    /// End of the lease; null if there is no event.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub leased_until: Option<Timestamp>,
     /// Due retries first, then the oldest events; empty if no event is available.
     #[schema(value_type = Vec<LeasedEvent<'static>>)]
     pub events: Vec<LeasedEvent<'a>>,
@@ -125,6 +132,47 @@ pub struct LeaseExtension {
     pub visibility_timeout_seconds: u32,
 }
 
+/// An acknowledgement of a lease.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[schema(example = json!({}))]
+pub struct LeaseAcknowledgement {
+    /// Events to acknowledge; all that the lease holds if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 200)]
+    pub event_ids: Option<Vec<String>>,
+}
+
+/// A nack of a lease.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[schema(example = json!({"reason": "the warehouse does not answer", "retry_after_seconds": 30}))]
+pub struct LeaseNack {
+    /// Events to nack; all that the lease holds if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 200)]
+    pub event_ids: Option<Vec<String>>,
+    /// The error, stored as `last_error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1024)]
+    pub reason: Option<String>,
+    /// Delay of the next attempts, in seconds; the retry policy decides if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 86_400)]
+    pub retry_after_seconds: Option<u32>,
+}
+
+/// An extension of a lease.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(example = json!({"visibility_timeout_seconds": 60}))]
+pub struct LeaseRenewal {
+    /// Events to hold longer; all that the lease holds if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 200)]
+    pub event_ids: Option<Vec<String>>,
+    /// How long the events are held from now on, in seconds.
+    #[schema(minimum = 1, maximum = 43_200)]
+    pub visibility_timeout_seconds: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +180,8 @@ mod tests {
     #[test]
     fn a_leased_event_is_read_with_its_payload_as_sent() {
         let text = concat!(
-            r#"{"events":[{"event_id":"019b76da-a800-7000-8000-000000000001","event_type":"a","#,
+            r#"{"lease_id":"l","leased_until":"2026-01-01T00:00:30.000Z","#,
+            r#""events":[{"event_id":"019b76da-a800-7000-8000-000000000001","event_type":"a","#,
             r#""timestamp":"2026-01-01T00:00:00.000Z","payload":{ "a" : 1.0 },"status":"queued","#,
             r#""created_at":"2026-01-01T00:00:00.000Z","attempts":1,"last_attempt_at":null,"#,
             r#""next_retry_at":null,"delivered_at":null,"failed_at":null,"last_error":null,"#,

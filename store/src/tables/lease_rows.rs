@@ -198,7 +198,8 @@ mod tests {
                 let all: Vec<EventId> = held.iter().copied().map(id).collect();
                 prop_assert_eq!(rows.events_of(|_| true), all);
                 prop_assert_eq!(rows.events, held.len());
-                prop_assert!(rows.iter().all(|row| (1..=ROW_EVENTS_MAX).contains(&row.events.len())));
+                let fits = |row: &LeaseRow| (1..=ROW_EVENTS_MAX).contains(&row.events.len());
+                prop_assert!(rows.iter().all(fits));
             }
         }
     }

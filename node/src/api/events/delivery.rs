@@ -7,7 +7,9 @@
 //! The tenant's inbox checks the lease in the transaction that makes the change.
 
 use crate::api::event::{event_id, missing, respond_event};
-use crate::api::inbox::lease::{VISIBILITY_TIMEOUT_SECONDS, leased_event, parsed_token};
+use crate::api::inbox::lease::{
+    VISIBILITY_TIMEOUT_SECONDS, bounded_reason, leased_event, parsed_token, retry_after_seconds,
+};
 use crate::api::prelude::*;
 use crate::api::read;
 use std::time::Duration;
@@ -15,11 +17,6 @@ use triggers_actors::model::operations::{self, Acknowledge, ExtendLease, Replay,
 use triggers_actors::model::rows::LeaseToken;
 use triggers_protocol::api::{Acknowledgement, EventJson, LeaseExtension, LeasedEvent, Nack};
 use triggers_protocol::{ErrorCode, Event, EventId};
-
-/// Maximum characters of a reason.
-const REASON_CHARACTERS_MAX: usize = 1_024;
-/// Maximum delay of the next attempt that a consumer can ask for, in seconds.
-const RETRY_AFTER_SECONDS_MAX: u64 = 86_400;
 
 const STALE: &str = "lease_token is not that of a current lease of the event";
 
@@ -184,15 +181,9 @@ pub(in crate::api) fn acknowledgement(body: &[u8]) -> Result<Acknowledgement, Ap
 pub(in crate::api) fn nack(body: &[u8]) -> Result<Nack, ApiError> {
     let names = ["reason", "retry_after_seconds", "lease_token"];
     read::object(body, names, |[reason, retry_after, token], faults| {
-        let nack = Nack {
-            lease_token: token.owned_text(faults),
-            reason: reason.owned_text(faults),
-            retry_after_seconds: retry_after.whole_number(faults, 0..=RETRY_AFTER_SECONDS_MAX),
-        };
-        if nack.reason.as_ref().is_some_and(|text| text.chars().count() > REASON_CHARACTERS_MAX) {
-            faults.add("reason", format!("must have at most {REASON_CHARACTERS_MAX} characters"));
-        }
-        nack
+        let lease_token = token.owned_text(faults);
+        let retry_after_seconds = retry_after_seconds(retry_after, faults);
+        Nack { lease_token, reason: bounded_reason(reason, faults), retry_after_seconds }
     })
 }
 

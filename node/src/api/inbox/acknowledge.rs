@@ -7,12 +7,13 @@ use crate::api::event::missing;
 use crate::api::ingest::batch_answer::item_error;
 use crate::api::prelude::*;
 use crate::api::read;
+use crate::http::body::members::Member;
 use triggers_actors::model::inbox::Missing;
 use triggers_protocol::api::{AcknowledgeAnswer, AcknowledgeResult, Acknowledgements};
 use triggers_protocol::{EventId, EventStatus};
 
 /// Approximate bytes of one result.
-const RESULT_BYTES: usize = 80;
+pub(super) const RESULT_BYTES: usize = 80;
 
 /// Acknowledge up to 1,000 events
 #[utoipa::path(
@@ -59,17 +60,25 @@ pub(in crate::api) fn acknowledgements(
     ids_max: usize,
 ) -> Result<Acknowledgements, ApiError> {
     read::object(body, ["event_ids"], |[member], faults| {
-        let given = member.required(faults);
-        let ids: Option<Vec<String>> =
-            given.and_then(|_| member.decoded(faults, "must be an array of strings"));
-        let count = ids.as_ref().map(Vec::len);
-        if count == Some(0) {
-            faults.add(member.name, "must have at least one id");
-        } else if let Some(count) = count.filter(|count| *count > ids_max) {
-            faults.add(member.name, format!("must have at most {ids_max} ids, but has {count}"));
-        }
-        Acknowledgements { event_ids: ids.unwrap_or_default() }
+        member.required(faults);
+        Acknowledgements { event_ids: ids_of(member, ids_max, faults).unwrap_or_default() }
     })
+}
+
+/// Reads a list of 1 to `ids_max` ids.
+pub(super) fn ids_of(
+    member: Member<'_>,
+    ids_max: usize,
+    faults: &mut Faults,
+) -> Option<Vec<String>> {
+    let ids: Option<Vec<String>> = member.decoded(faults, "must be an array of strings");
+    let count = ids.as_ref().map(Vec::len);
+    if count == Some(0) {
+        faults.add(member.name, "must have at least one id");
+    } else if let Some(count) = count.filter(|count| *count > ids_max) {
+        faults.add(member.name, format!("must have at most {ids_max} ids, but has {count}"));
+    }
+    ids
 }
 
 #[cfg(test)]

@@ -18,11 +18,12 @@
 use super::{patterns, received};
 use crate::api::prelude::*;
 use crate::api::{event, read};
+use crate::http::body::members::Member;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use triggers_actors::model::inbox::PageQuery;
-use triggers_actors::model::operations::{Lease, LeasePosition, LeaseReply, Leased};
+use triggers_actors::model::operations::{Lease, LeasePosition, LeaseReply};
 use triggers_actors::model::rows::LeaseToken;
 use triggers_cluster_config::LimitOptions;
 use triggers_protocol::api::{LeaseAnswer, LeaseRequest, LeasedEvent};
@@ -32,6 +33,10 @@ use triggers_protocol::{Event, EventId, Scope};
 pub(crate) const VISIBILITY_TIMEOUT_SECONDS: RangeInclusive<u64> = 1..=43_200;
 const VISIBILITY_TIMEOUT_SECONDS_DEFAULT: u32 = 30;
 const WAIT_SECONDS: RangeInclusive<u64> = 0..=20;
+/// Maximum characters of a reason.
+const REASON_CHARACTERS_MAX: usize = 1_024;
+/// Maximum delay of the next attempt that a consumer can ask for, in seconds.
+const RETRY_AFTER_SECONDS_MAX: u64 = 86_400;
 /// Longest time within a wait without a lease.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest time between two reads within a wait, however much is committed.
@@ -95,11 +100,14 @@ pub(crate) async fn lease_events(
         after: None,
     };
     let poll = LongPoll { edge: &edge, caller: &caller, request };
-    let leased = poll.lease_until((Instant::now() + wait).min(edge.last_start())).await?;
-    let events = leased.iter().map(|leased| leased_event(&leased.event, &leased.token));
+    let reply = poll.lease_until((Instant::now() + wait).min(edge.last_start())).await?;
+    let has_events = !reply.events.is_empty();
+    let events = reply.events.iter().map(|leased| leased_event(&leased.event, &leased.token));
     let events: Vec<_> = events.collect::<Result<_, _>>()?;
-    let bytes_hint = events.iter().map(LeasedEvent::bytes_hint).sum::<usize>() + 16;
-    respond(StatusCode::OK, &LeaseAnswer { events }, bytes_hint)
+    let bytes_hint = events.iter().map(LeasedEvent::bytes_hint).sum::<usize>() + 128;
+    let lease_id = has_events.then(|| token_text(&reply.lease));
+    let leased_until = has_events.then_some(reply.until);
+    respond(StatusCode::OK, &LeaseAnswer { lease_id, leased_until, events }, bytes_hint)
 }
 
 /// A request that leases events, or waits for them.
@@ -110,11 +118,11 @@ struct LongPoll<'a> {
 }
 
 impl LongPoll<'_> {
-    async fn lease_until(&self, end: Instant) -> Result<Vec<Leased>, ApiError> {
+    async fn lease_until(&self, end: Instant) -> Result<LeaseReply, ApiError> {
         loop {
             let reply = self.search().await?;
             if !reply.events.is_empty() || !self.wait(end, reply.position).await? {
-                return Ok(reply.events);
+                return Ok(reply);
             }
         }
     }
@@ -164,6 +172,20 @@ impl LongPoll<'_> {
         let page = self.edge.router.list(&self.caller.tenant, query, self.edge.deadline()).await?;
         Ok(!page.events.is_empty() || page.next.is_some())
     }
+}
+
+/// Reads the reason of a nack.
+pub(in crate::api) fn bounded_reason(member: Member<'_>, faults: &mut Faults) -> Option<String> {
+    let reason = member.owned_text(faults);
+    if reason.as_ref().is_some_and(|text| text.chars().count() > REASON_CHARACTERS_MAX) {
+        faults.add(member.name, format!("must have at most {REASON_CHARACTERS_MAX} characters"));
+    }
+    reason
+}
+
+/// Reads the delay that a nack asks for.
+pub(in crate::api) fn retry_after_seconds(member: Member<'_>, faults: &mut Faults) -> Option<u32> {
+    member.whole_number(faults, 0..=RETRY_AFTER_SECONDS_MAX)
 }
 
 /// Reads the body of a request; every member is optional.

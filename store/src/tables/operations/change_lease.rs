@@ -21,7 +21,7 @@ const WHOLE_LEASE_WEIGHT: usize = 200;
 /// Changes the events of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeLease {
-    /// The lease.
+    /// Lease whose events are meant.
     pub lease: LeaseId,
     /// Events to change; none means all that the lease holds.
     pub ids: Option<Vec<EventId>>,

@@ -4,8 +4,8 @@
 //! - `LEASE-2`: a token is valid only until its lease ends, and not in the next lease.
 //! - `LEASE-3`: every lease is an attempt, numbered without gaps.
 //! - `LEASE-4`: due retries are leased before events that were never attempted.
-//! - `LEASE-5`: a second run finds the events of the first run by the command's nonce, in lease rows
-//!   if all of them are there, else in the row of the last batch.
+//! - `LEASE-5`: a second run finds the events of the first run: in lease rows if all of them are
+//!   there, else in the row of the last batch by the command's nonce.
 //! - `LEASE-6`: a search for events of some types scans a bounded number of rows and says where it
 //!   stopped. No row up to a position that the batch reports is one that its filter selects.
 

@@ -87,7 +87,8 @@ mod tests {
     proptest! {
         #[test]
         fn lease_rows_round_trip(
-            lease: [u8; 16], until: u32, changed_by: u64, ids in prop::collection::vec(any::<[u8; 16]>(), 0..64),
+            lease: [u8; 16], until: u32, changed_by: u64,
+            ids in prop::collection::vec(any::<[u8; 16]>(), 0..64),
         ) {
             let events: Vec<EventId> = ids.into_iter().map(EventId::from_bytes).collect();
             let until = Timestamp::from_millis(until.into());
