@@ -30,15 +30,18 @@ curl() {
 background=()
 finish() {
   local code=$?
-  [ ${#background[@]} = 0 ] || kill "${background[@]}" 2>/dev/null || true
+  # Each is a process group: the shell of the block and the program that it runs.
+  [ ${#background[@]} = 0 ] || kill -- "${background[@]/#/-}" 2>/dev/null || true
   wait || true
   exit "$code"
 }
 trap finish EXIT
 # begin BLOCK PATTERN: runs a block until the guide ends; waits until it prints the pattern.
 begin() {
+  set -m
   "$1" >"$HOME/$1.log" 2>&1 &
   local pid=$!
+  set +m
   background+=("$pid")
   until grep -q "$2" "$HOME/$1.log"; do
     kill -0 "$pid" 2>/dev/null || { cat "$HOME/$1.log" >&2; exit 1; }
