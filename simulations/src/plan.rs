@@ -169,6 +169,26 @@ pub struct Operation {
     pub kind: OperationKind,
 }
 
+/// What becomes of the events of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseAction {
+    Ack,
+    Nack,
+    Extend,
+}
+
+impl LeaseAction {
+    /// The last part of the request's path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::Nack => "nack",
+            Self::Extend => "extend",
+        }
+    }
+}
+
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "snake_case")]
@@ -193,6 +213,8 @@ pub enum OperationKind {
     WrongToken {},
     /// Extends a lease, whose token may have expired.
     Extend { visibility_seconds: u64 },
+    /// Acknowledges, nacks or extends a lease as a whole, or the events of it by name.
+    ChangeLease { action: LeaseAction, is_named: bool, visibility_seconds: u64 },
     /// Gives a leased event back.
     Nack {},
     /// Deletes an event.

@@ -11,3 +11,4 @@ mod life;
 mod push;
 mod receivers;
 mod rounds;
+mod written;

@@ -11,6 +11,7 @@
 //! | `ANSWER-LEASE` | an event has at most one live lease, and each lease has its own token |
 //! | `ANSWER-FILTER` | a lease of one type has only such events, and finds one that is available |
 //! | `ANSWER-TOKEN` | a token that was never granted, or whose lease is over, changes nothing |
+//! | `ANSWER-WHOLE` | a change of a whole lease includes every event that it holds |
 //! | `ANSWER-WALK` | pages are ordered, repeat nothing and skip nothing |
 //! | `ANSWER-OWN` | a tenant never sees events or keys of another tenant |
 //! | `ANSWER-COUNT` | the event counts equal a recount |
@@ -53,6 +54,7 @@ pub fn check(plan: &Plan, history: &History, checked_tenants: &BTreeSet<usize>) 
         checks.leases(*tenant);
         checks.filters(*tenant);
         checks.tokens(*tenant);
+        checks.whole_leases(*tenant);
         checks.walks(*tenant);
         checks.revocations(*tenant);
         if checked_tenants.contains(tenant) {

@@ -4,7 +4,9 @@
 //! of one does not shift the other.
 
 use super::scenario::{FaultName, OperationName, Scenario};
-use super::{Behaviour, Fault, FaultKind, HOUR_MS, Operation, OperationKind, Plan, TEN_YEARS_MS};
+use super::{
+    Behaviour, Fault, FaultKind, HOUR_MS, LeaseAction, Operation, OperationKind, Plan, TEN_YEARS_MS,
+};
 use std::collections::BTreeMap;
 use triggers_protocol::EventStatus;
 use triggers_store::kv::simulated::Stream;
@@ -23,6 +25,8 @@ const RECOVERIES_PER_MILLE: u32 = 300;
 const RECOVERIES_MAX: u64 = 4;
 /// Number of operations for each lease with a filter.
 const OPERATIONS_PER_FILTERED_LEASE: u64 = 8;
+/// Number of operations for each change of a whole lease.
+const OPERATIONS_PER_LEASE_CHANGE: u64 = 10;
 /// The behaviours that the fault `receiver` draws from.
 const BEHAVIOURS: [Behaviour; 5] = {
     use Behaviour::{Aborting, Failing, Flapping, Silent, Slow};
@@ -238,6 +242,7 @@ fn operations(scenario: &Scenario, seed: u64) -> Vec<Operation> {
     let mut operations = drawn(scenario, &mut Stream::new(seed, 201), &mut Stream::new(seed, 204));
     if scenario.mix.contains_key(&OperationName::Lease) {
         operations.extend(filtered_leases(scenario, &mut Stream::new(seed, 251)));
+        operations.extend(lease_changes(scenario, &mut Stream::new(seed, 263)));
     }
     operations.extend(recoveries(scenario, &mut Stream::new(seed, 231)));
     operations.sort_by_key(|operation| operation.at_ms);
@@ -260,6 +265,26 @@ fn filtered_leases(scenario: &Scenario, stream: &mut Stream) -> Vec<Operation> {
         },
     };
     (0..scenario.operations / OPERATIONS_PER_FILTERED_LEASE).map(lease).collect()
+}
+
+/// Changes of whole leases, one for every [`OPERATIONS_PER_LEASE_CHANGE`] operations.
+fn lease_changes(scenario: &Scenario, stream: &mut Stream) -> Vec<Operation> {
+    let change = |number| Operation {
+        at_ms: between(stream, BEGIN_MS, scenario.run_ms.max(BEGIN_MS)),
+        number: scenario.operations + 200 + number,
+        tenant: index_below(stream, (scenario.tenants - scenario.subscribed_tenants).max(1)),
+        node: index_below(stream, scenario.nodes),
+        pick: stream.next(),
+        disconnects_after_ms: None,
+        is_doubled: stream.hit(DOUBLED_PER_MILLE),
+        kind: OperationKind::ChangeLease {
+            action: [LeaseAction::Ack, LeaseAction::Nack, LeaseAction::Extend]
+                [index_below(stream, 3)],
+            is_named: stream.hit(300),
+            visibility_seconds: between(stream, 1, 3),
+        },
+    };
+    (0..scenario.operations / OPERATIONS_PER_LEASE_CHANGE).map(change).collect()
 }
 
 /// The operations that the scenario's mix names.

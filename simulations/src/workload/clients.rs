@@ -6,7 +6,7 @@
 use super::history::{CallRecord, ClientCall, ClientKnowledge, KeyedEvent, SharedHistory};
 use super::receivers;
 use super::setup::{SecondKey, SimulatedTenant};
-use crate::plan::{Operation, OperationKind};
+use crate::plan::{LeaseAction, Operation, OperationKind};
 use crate::trace::{BytesDigest, Trace};
 use crate::world::HostId;
 use crate::world::http::{self, HttpAnswer};
@@ -162,6 +162,10 @@ impl Clients {
                 let (id, token) = lease()?;
                 ClientCall::Extend { id, token, visibility_seconds }
             }
+            OperationKind::ChangeLease { action, is_named, visibility_seconds } => {
+                let lease = self.pick(tenant, pick, |known| &known.whole_leases)?;
+                ClientCall::ChangeLease { lease, action, is_named, visibility_seconds }
+            }
             OperationKind::WrongToken {} => {
                 let id = lease().map(|(id, _)| id).or_else(|| id(pick))?;
                 let action = ["ack", "nack", "lease"][usize::try_from(pick % 3).unwrap_or(0)];
@@ -298,6 +302,20 @@ fn route(call: &ClientCall, tenant: usize) -> (&'static str, String, Option<Valu
         ClientCall::Nack { id, token } => {
             let body = json!({ "lease_token": token, "retry_after_seconds": 1 });
             post(&format!("/v1/events/{id}/nack"), body)
+        }
+        ClientCall::ChangeLease { lease, action, is_named, visibility_seconds } => {
+            let mut body = json!({});
+            match action {
+                LeaseAction::Ack => {}
+                LeaseAction::Nack => body["retry_after_seconds"] = 1.into(),
+                LeaseAction::Extend => {
+                    body["visibility_timeout_seconds"] = (*visibility_seconds).into();
+                }
+            }
+            if *is_named {
+                body["event_ids"] = lease.events.clone().into();
+            }
+            post(&format!("/v1/inbox/leases/{}/{}", lease.id, action.path()), body)
         }
         ClientCall::Delete { id } => ("DELETE", format!("/v1/events/{id}"), None),
         ClientCall::Replay { id } => ("POST", format!("/v1/events/{id}/replay"), None),

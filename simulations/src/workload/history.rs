@@ -1,6 +1,7 @@
 //! The history that clients and webhook receivers record: every operation with its times and its
 //! answer, in the order in which they began.
 
+use crate::plan::LeaseAction;
 use crate::world::http::HttpAnswer;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -50,6 +51,13 @@ pub enum ClientCall {
     Nack {
         id: String,
         token: String,
+    },
+    /// Changes a lease as a whole, or the events of it by name.
+    ChangeLease {
+        lease: GrantedLease,
+        action: LeaseAction,
+        is_named: bool,
+        visibility_seconds: u64,
     },
     Delete {
         id: String,
@@ -140,6 +148,14 @@ impl CallRecord {
         self.is_unknown() || (self.is_done() && self.body[count] != 0)
     }
 
+    /// Whether the request may have changed an event in one of these ways, as part of its lease.
+    pub fn may_change_in_lease(&self, id: &str, actions: &[LeaseAction]) -> bool {
+        let ClientCall::ChangeLease { lease, action, .. } = &self.call else { return false };
+        let is_meant = actions.contains(action) && lease.events.iter().any(|event| event == id);
+        let is_changed = || self.results().iter().any(|result| result["event_id"] == id);
+        is_meant && (self.is_unknown() || (self.is_done() && is_changed()))
+    }
+
     /// Whether the request was in progress at some time between `begin` and `end`.
     pub fn overlaps(&self, begin: Duration, end: Duration) -> bool {
         self.begin < end && self.end > begin
@@ -195,8 +211,17 @@ pub struct ClientKnowledge {
     pub ids: Vec<String>,
     /// Event ids and tokens of granted leases.
     pub leases: Vec<(String, String)>,
+    /// Leases with events.
+    pub whole_leases: Vec<GrantedLease>,
     /// Events that were sent with an idempotency key.
     pub keyed: Vec<KeyedEvent>,
+}
+
+/// A lease with its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedLease {
+    pub id: String,
+    pub events: Vec<String>,
 }
 
 /// An event that a client sent with an idempotency key.
@@ -277,6 +302,11 @@ fn learn(known: &mut ClientKnowledge, record: &CallRecord) {
                 let token = event["lease_token"].as_str().map(str::to_owned);
                 known.leases.extend(id(event).zip(token));
             }
+            let lease = record.body["lease_id"].as_str().map(|lease| GrantedLease {
+                id: lease.to_owned(),
+                events: record.events().iter().filter_map(id).collect(),
+            });
+            known.whole_leases.extend(lease);
         }
         _ => {}
     }

@@ -3,6 +3,7 @@
 use super::AnswerChecks;
 use super::statuses::{BatchResult, batch_result, event_state};
 use crate::linearize::{self, Action, EventOperation, Seen, Spontaneous};
+use crate::plan::LeaseAction;
 use crate::workload::history::{CallRecord, ClientCall};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -75,7 +76,15 @@ impl AnswerChecks<'_> {
                     .collect()
             }
             ClientCall::Acknowledge { id, .. } => one(id, Action::Acknowledge),
-            ClientCall::AcknowledgeBatch { ids } => acknowledgements(record, ids),
+            ClientCall::AcknowledgeBatch { ids } => results(record, ids, Action::Acknowledge),
+            ClientCall::ChangeLease { lease, action, .. } => {
+                let action = match action {
+                    LeaseAction::Ack => Action::Acknowledge,
+                    LeaseAction::Nack => Action::Nack,
+                    LeaseAction::Extend => Action::Extend,
+                };
+                results(record, &lease.events, action)
+            }
             ClientCall::Lease { .. } => {
                 let ids = record.events().iter().filter_map(|event| event["event_id"].as_str());
                 ids.flat_map(|id| one(id, Action::Lease)).collect()
@@ -131,18 +140,22 @@ impl AnswerChecks<'_> {
     }
 }
 
-fn acknowledgements(record: &CallRecord, ids: &[String]) -> Vec<(String, EventOperation)> {
+/// What a request with a result for each event did to `ids`. An event of a lease without a result
+/// was not looked at.
+fn results(record: &CallRecord, ids: &[String], action: Action) -> Vec<(String, EventOperation)> {
     if record.is_unknown() {
-        let unknown = operation(record, Action::Acknowledge, Seen::Unknown);
+        let unknown = operation(record, action, Seen::Unknown);
         return ids.iter().map(|id| (id.clone(), unknown)).collect();
     }
-    let results = ids.iter().zip(record.results()).filter_map(|(id, result)| {
+    let results = record.results().iter().filter_map(|result| {
         let seen = match batch_result(result)? {
             BatchResult::Done => Seen::Done,
             BatchResult::Gone => Seen::Gone,
             BatchResult::NotFound => Seen::NotFound,
+            BatchResult::Conflict => Seen::Conflict,
         };
-        Some((id.clone(), operation(record, Action::Acknowledge, seen)))
+        let id = result["event_id"].as_str()?.to_owned();
+        Some((id, operation(record, action, seen)))
     });
     results.collect()
 }

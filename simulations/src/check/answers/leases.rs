@@ -1,7 +1,9 @@
 //! Leases and their tokens: rules `ANSWER-LEASE` and `ANSWER-TOKEN`.
 
 use super::AnswerChecks;
+use crate::plan::LeaseAction;
 use crate::workload::history::{CallRecord, ClientCall};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -66,42 +68,80 @@ impl AnswerChecks<'_> {
             if matches!(record.call, ClientCall::WrongToken { .. }) {
                 self.report("ANSWER-TOKEN", record.to_string());
             }
-            let Some((id, token)) = token_of(&record.call) else { continue };
-            let is_own = |grant: &&Grant<'_>| grant.id == id && grant.token == token;
-            let Some(own) = grants.iter().find(is_own) else { continue };
-            let report = |why: &str, other: &CallRecord| {
-                let details = format!("{why}\n    {}\n    {other}\n    {record}", own.record);
-                self.report("ANSWER-TOKEN", details);
-            };
-            let later = grants.iter().find(|later| {
-                later.id == id
-                    && later.record.begin > own.record.end
-                    && later.record.end < record.begin
-            });
-            if let Some(later) = later {
-                report("a later lease was granted before the token was used", later.record);
-            }
-            // An acknowledged event can be acknowledged again with the same token.
-            if matches!(record.call, ClientCall::Acknowledge { .. }) {
-                continue;
-            }
-            if let Some(ended) = self.ended_before(record) {
-                report("the lease was ended before the token was used", ended);
-            }
-            if record.begin > self.latest_end(tenant, own) {
-                report("the lease ran out before the token was used", own.record);
+            for own in grants.iter().filter(|grant| grant.is_used_by(record)) {
+                self.check_use(tenant, record, own, &grants);
             }
         }
     }
 
+    /// Checks that a lease of an event lasted when a request used it successfully.
+    fn check_use(&self, tenant: usize, record: &CallRecord, own: &Grant<'_>, grants: &[Grant<'_>]) {
+        let report = |why: &str, other: &CallRecord| {
+            let details = format!("{why}\n    {}\n    {other}\n    {record}", own.record);
+            self.report("ANSWER-TOKEN", details);
+        };
+        let later = grants.iter().find(|later| {
+            later.id == own.id
+                && later.record.begin > own.record.end
+                && later.record.end < record.begin
+        });
+        if let Some(later) = later {
+            report("a later lease was granted before the token was used", later.record);
+        }
+        // An acknowledged event can be acknowledged again with the same token.
+        let is_ack = match &record.call {
+            ClientCall::ChangeLease { action, .. } => *action == LeaseAction::Ack,
+            call => matches!(call, ClientCall::Acknowledge { .. }),
+        };
+        if is_ack {
+            return;
+        }
+        if let Some(ended) = self.ended_before(record, own) {
+            report("the lease was ended before the token was used", ended);
+        }
+        if record.begin > self.latest_end(tenant, own) {
+            report("the lease ran out before the token was used", own.record);
+        }
+    }
+
     /// The request that ended a lease before `record` began, if there is one.
-    fn ended_before(&self, record: &CallRecord) -> Option<&CallRecord> {
+    fn ended_before(&self, record: &CallRecord, own: &Grant<'_>) -> Option<&CallRecord> {
         self.of(record.tenant).find(|other| {
-            matches!(other.call, ClientCall::Nack { .. } | ClientCall::Acknowledge { .. })
-                && other.is_done()
-                && other.end < record.begin
-                && token_of(&other.call) == token_of(&record.call)
+            let is_end = match &other.call {
+                ClientCall::ChangeLease { action, .. } => *action != LeaseAction::Extend,
+                call => matches!(call, ClientCall::Nack { .. } | ClientCall::Acknowledge { .. }),
+            };
+            is_end && other.is_done() && other.end < record.begin && own.is_used_by(other)
         })
+    }
+
+    /// A change of a whole lease names every event that the lease must still hold.
+    pub(super) fn whole_leases(&self, tenant: usize) {
+        let grants = self.grants(tenant);
+        for record in self.of(tenant) {
+            let ClientCall::ChangeLease { lease, is_named: false, .. } = &record.call else {
+                continue;
+            };
+            if record.is_unknown() {
+                continue;
+            }
+            let of_lease = |grant: &&Grant<'_>| grant.record.body["lease_id"] == lease.id;
+            for grant in grants.iter().filter(of_lease) {
+                let until = (grant.record.begin + grant.visibility).saturating_sub(self.skew);
+                let is_named = record.results().iter().any(|result| result["event_id"] == grant.id);
+                let may_have_left = || {
+                    self.of(tenant).any(|other| {
+                        !std::ptr::eq(other, record)
+                            && other.begin < record.end
+                            && may_leave_lease(other, grant.id)
+                    })
+                };
+                if record.end < until && !is_named && !may_have_left() {
+                    let details = format!("{}\n    {}\n    {record}", grant.id, grant.record);
+                    self.report("ANSWER-WHOLE", details);
+                }
+            }
+        }
     }
 
     /// Upper bound on the time at which a lease ends, with all its extensions.
@@ -115,10 +155,42 @@ impl AnswerChecks<'_> {
                 let end = if record.is_done() { record.end } else { Duration::MAX };
                 Some(end.saturating_add(Duration::from_secs(*visibility_seconds)))
             }
+            ClientCall::ChangeLease { visibility_seconds, .. }
+                if record.may_change_in_lease(grant.id, &[LeaseAction::Extend]) =>
+            {
+                let end = if record.is_done() { record.end } else { Duration::MAX };
+                Some(end.saturating_add(Duration::from_secs(*visibility_seconds)))
+            }
             _ => None,
         });
         let granted = grant.record.end + grant.visibility;
         extensions.fold(granted, Duration::max).saturating_add(self.skew)
+    }
+}
+
+/// Whether a request may have ended or changed the lease of an event, or removed the event.
+fn may_leave_lease(record: &CallRecord, id: &str) -> bool {
+    let ends = match &record.call {
+        ClientCall::Acknowledge { id: other, .. } | ClientCall::Delete { id: other } => other == id,
+        ClientCall::AcknowledgeBatch { ids } => ids.iter().any(|other| other == id),
+        _ => false,
+    };
+    (ends && record.may_have_happened())
+        || may_release(record, id)
+        || record.may_change_in_lease(id, &[LeaseAction::Ack])
+}
+
+impl Grant<'_> {
+    /// Whether a request has used the lease of the event successfully.
+    fn is_used_by(&self, record: &CallRecord) -> bool {
+        match &record.call {
+            ClientCall::ChangeLease { lease, .. } => {
+                let is_done =
+                    |result: &Value| result["event_id"] == self.id && result["error"].is_null();
+                self.record.body["lease_id"] == lease.id && record.results().iter().any(is_done)
+            }
+            call => token_of(call) == Some((self.id, self.token)),
+        }
     }
 }
 
@@ -142,5 +214,6 @@ fn may_release(record: &CallRecord, id: &str) -> bool {
         ClientCall::ReplayFailed | ClientCall::Recover { .. } => record.may_replay_many(),
         _ => false,
     };
-    is_about_event && record.may_have_happened()
+    (is_about_event && record.may_have_happened())
+        || record.may_change_in_lease(id, &[LeaseAction::Nack, LeaseAction::Extend])
 }

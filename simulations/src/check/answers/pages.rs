@@ -1,6 +1,7 @@
 //! Walks over the pages of a status: rule `ANSWER-WALK`.
 
 use super::{AcceptedEvent, AnswerChecks};
+use crate::plan::LeaseAction;
 use crate::workload::history::{CallRecord, ClientCall};
 use std::collections::BTreeMap;
 use triggers_protocol::EventStatus;
@@ -65,5 +66,6 @@ pub(super) fn may_change_status(record: &CallRecord, id: &str) -> bool {
         ClientCall::Lease { .. } => record.events().iter().any(|event| event["event_id"] == id),
         _ => false,
     };
-    is_about_event && record.may_have_happened()
+    (is_about_event && record.may_have_happened())
+        || record.may_change_in_lease(id, &[LeaseAction::Ack, LeaseAction::Nack])
 }

@@ -29,6 +29,8 @@ fn expected_statuses(call: &ClientCall) -> &'static [u16] {
         ClientCall::Acknowledge { token: Some(_), .. }
         | ClientCall::Extend { .. }
         | ClientCall::Nack { .. } => &[200, 404, 409, 410],
+        ClientCall::ChangeLease { is_named: true, .. } => &[200],
+        ClientCall::ChangeLease { is_named: false, .. } => &[200, 409],
         // A 2xx would also break `ANSWER-TOKEN`, which explains it better.
         ClientCall::WrongToken { .. } => &[200, 404, 409, 410],
         ClientCall::AcknowledgeBatch { .. }
@@ -63,6 +65,16 @@ fn has_expected_body(record: &CallRecord) -> bool {
             record.results().len() == ids.len()
                 && record.results().iter().all(|result| batch_result(result).is_some())
         }
+        ClientCall::ChangeLease { lease, is_named, .. } => {
+            let results = record.results();
+            let is_of_lease = |result: &Value| {
+                let id = result["event_id"].as_str();
+                id.is_some_and(|id| lease.events.iter().any(|event| event == id))
+                    && batch_result(result).is_some()
+            };
+            results.iter().all(is_of_lease)
+                && if *is_named { results.len() == lease.events.len() } else { !results.is_empty() }
+        }
         ClientCall::Lease { limit, .. } => {
             let events = record.events();
             events.len() <= *limit
@@ -96,6 +108,8 @@ pub(super) enum BatchResult {
     Done,
     Gone,
     NotFound,
+    /// The lease does not hold the event; only with changes of a lease.
+    Conflict,
 }
 
 /// Parses one result of a batch of acknowledgements; none if it is malformed.
@@ -104,6 +118,7 @@ pub(super) fn batch_result(result: &Value) -> Option<BatchResult> {
         None if result["error"].is_null() => Some(BatchResult::Done),
         Some("GONE") => Some(BatchResult::Gone),
         Some("NOT_FOUND") => Some(BatchResult::NotFound),
+        Some("CONFLICT") => Some(BatchResult::Conflict),
         _ => None,
     }
 }

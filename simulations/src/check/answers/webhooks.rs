@@ -9,7 +9,7 @@
 //! endpoint.
 
 use super::{AcceptedEvent, AnswerChecks};
-use crate::plan::FaultKind;
+use crate::plan::{FaultKind, LeaseAction};
 use crate::workload::history::{CallRecord, ClientCall, Received};
 use crate::workload::receivers::{RECEIVERS_PER_TENANT, port};
 use crate::workload::setup::RETRY_DELAYS_SECONDS;
@@ -223,5 +223,7 @@ fn acknowledges_or_replays(record: &CallRecord, id: &str) -> bool {
         ClientCall::AcknowledgeBatch { ids } => ids.iter().any(|other| other == id),
         _ => false,
     };
-    (acknowledges && record.may_have_happened()) || replays(record, id)
+    (acknowledges && record.may_have_happened())
+        || record.may_change_in_lease(id, &[LeaseAction::Ack])
+        || replays(record, id)
 }
