@@ -122,7 +122,7 @@ impl AnswerChecks<'_> {
             let ClientCall::ChangeLease { lease, is_named: false, .. } = &record.call else {
                 continue;
             };
-            if record.is_unknown() {
+            if !record.is_done() && record.status != Some(409) {
                 continue;
             }
             let of_lease = |grant: &&Grant<'_>| grant.record.body["lease_id"] == lease.id;
