@@ -80,6 +80,45 @@ pub fn payload(payload_bytes: usize) -> Vec<u8> {
     text
 }
 
+/// The text before the time in the payload of a timed event.
+pub const TIME_HEAD: &[u8] = b"{\"t\":\"";
+/// Digits of a time.
+pub const TIME_DIGITS: usize = 20;
+
+/// The body of one event whose payload has a time in it.
+#[derive(Debug, Clone)]
+pub struct TimedBody(Vec<u8>);
+
+impl TimedBody {
+    /// Makes a body with a payload of this size, at least 64 bytes.
+    pub fn new(payload_bytes: usize) -> Self {
+        let mut text = Vec::with_capacity(payload_bytes + 64);
+        text.extend_from_slice(EVENT_HEAD);
+        text.extend_from_slice(TIME_HEAD);
+        text.extend_from_slice(&[b'0'; TIME_DIGITS]);
+        text.extend_from_slice(b"\",\"d\":\"");
+        let other_bytes = TIME_HEAD.len() + TIME_DIGITS + 9;
+        Filling::new(1).append(&mut text, payload_bytes.saturating_sub(other_bytes));
+        text.extend_from_slice(b"\"}}");
+        Self(text)
+    }
+
+    /// The body with this time, in nanoseconds since the start.
+    pub fn at(&self, time_ns: u64) -> Bytes {
+        let mut text = self.0.clone();
+        let begin = EVENT_HEAD.len() + TIME_HEAD.len();
+        text[begin..begin + TIME_DIGITS].copy_from_slice(format!("{time_ns:020}").as_bytes());
+        Bytes::from(text)
+    }
+}
+
+/// Reads the time from an event whose body a [`TimedBody`] made.
+pub fn time_of(event: &[u8]) -> Option<u64> {
+    const MARK: &[u8] = b"\"payload\":{\"t\":\"";
+    let begin = event.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+    std::str::from_utf8(event.get(begin..begin + TIME_DIGITS)?).ok()?.parse().ok()
+}
+
 fn pool(body_bytes: usize, body: impl Fn(u64) -> Vec<u8>) -> Vec<Bytes> {
     let count = (POOL_BYTES_MAX / body_bytes.max(1)).clamp(1, POOL_BODIES_MAX);
     (0..count as u64).map(|seed| Bytes::from(body(seed))).collect()
@@ -109,6 +148,18 @@ mod tests {
             }
             assert_eq!(payload(bytes).len(), bytes);
         }
+    }
+
+    #[test]
+    fn timed_bodies_have_their_size_and_their_time() {
+        for bytes in [64, 1_024] {
+            let body = TimedBody::new(bytes).at(123_456_789);
+            let sent: Sent<'_> = serde_json::from_slice(&body).unwrap();
+            assert_eq!(sent.payload.get().len(), bytes);
+            assert_eq!(time_of(&body), Some(123_456_789));
+        }
+        assert_eq!(time_of(b"{\"payload\":{\"t\":\"1\"}}"), None);
+        assert_eq!(time_of(b"{\"payload\":{}}"), None);
     }
 
     #[test]

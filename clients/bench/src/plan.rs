@@ -9,6 +9,8 @@ use super::baseline::BaselineShape;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of an event in a batch beside its payload.
 const ITEM_BYTES: usize = 48;
+/// Smallest payload that has room for a time.
+const PUSH_PAYLOAD_BYTES_MIN: usize = 64;
 
 /// The requests that a load consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +25,23 @@ pub enum Mode {
     Drain,
     /// Requests to `GET /v1/inbox`.
     Read,
+    /// Leases and acknowledgements of a backlog.
+    Consume(AcknowledgeBy),
+    /// Webhooks to receivers in this process.
+    Push,
     /// A server without a node behind it.
     Baseline(BaselineShape),
+}
+
+/// How leased events are acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcknowledgeBy {
+    /// The ids of a lease in one request.
+    Batch,
+    /// A request for each event, with its lease token.
+    Single,
+    /// The whole lease in one request, by its id.
+    Lease,
 }
 
 impl Mode {
@@ -36,6 +53,8 @@ impl Mode {
             Self::Mixed => "mixed",
             Self::Drain => "drain",
             Self::Read => "read",
+            Self::Consume(_) => "consume",
+            Self::Push => "push",
             Self::Baseline(_) => "baseline",
         }
     }
@@ -62,6 +81,15 @@ pub struct Plan {
     pub payload_bytes: usize,
     /// Events in a batch, 1 to 1,000.
     pub batch_size: u32,
+    /// Events to accept before the measurement, at most 10,000,000; only for the modes consume and
+    /// push.
+    pub backlog_events: u64,
+    /// Events in a lease, 1 to 200.
+    pub lease_limit: u32,
+    /// Receivers of webhooks, each with a subscription, 1 to 1,000.
+    pub receivers: u32,
+    /// Webhooks in flight to one receiver, 1 to 1,000.
+    pub max_in_flight: u32,
 }
 
 impl Plan {
@@ -77,6 +105,10 @@ impl Plan {
             ("rate", self.rate_events_per_second, 0, 10_000_000),
             ("payload-bytes", self.payload_bytes as u64, 16, 1_048_576),
             ("batch-size", u64::from(self.batch_size), 1, 1_000),
+            ("backlog", self.backlog_events, 0, 10_000_000),
+            ("lease-limit", u64::from(self.lease_limit), 1, 200),
+            ("receivers", u64::from(self.receivers), 1, 1_000),
+            ("max-in-flight", u64::from(self.max_in_flight), 1, 1_000),
         ];
         for (name, value, min, max) in bounds {
             if value < min || value > max {
@@ -86,6 +118,7 @@ impl Plan {
         if !matches!(self.mode, Mode::Baseline(_)) && (self.url.is_none() || self.keys.is_empty()) {
             return Err("an address and at least one key are needed".to_owned());
         }
+        self.check_backlog()?;
         let batch_bytes = self.batch_events() as usize * (self.payload_bytes + ITEM_BYTES);
         if batch_bytes > BATCH_BYTES_MAX {
             return Err(format!(
@@ -96,9 +129,37 @@ impl Plan {
         Ok(())
     }
 
+    /// The base address; empty in the mode baseline.
+    pub fn base_url(&self) -> &str {
+        self.url.as_deref().unwrap_or_default()
+    }
+
+    fn check_backlog(&self) -> Result<(), String> {
+        let (backlog, rate) = (self.backlog_events, self.rate_events_per_second);
+        let fault = match self.mode {
+            Mode::Consume(_) if backlog == 0 => "the mode consume needs --backlog",
+            Mode::Consume(_) if rate > 0 => "--rate does not apply to the mode consume",
+            Mode::Push if (backlog == 0) == (rate == 0) => {
+                "the mode push needs either --rate or --backlog"
+            }
+            Mode::Push if self.keys.len() > self.receivers as usize => {
+                "--receivers must be at least as many as the keys"
+            }
+            Mode::Push if self.payload_bytes < PUSH_PAYLOAD_BYTES_MIN => {
+                "--payload-bytes must be at least 64 in the mode push"
+            }
+            Mode::Consume(_) | Mode::Push => return Ok(()),
+            _ if backlog > 0 => "--backlog applies to the modes consume and push only",
+            _ => return Ok(()),
+        };
+        Err(fault.to_owned())
+    }
+
     /// Events in a batch request of this load, or 1 if it sends no batches.
     pub fn batch_events(&self) -> u32 {
         match self.mode {
+            Mode::Consume(_) => self.batch_size,
+            Mode::Push if self.backlog_events > 0 => self.batch_size,
             Mode::Batch | Mode::Baseline(BaselineShape::Batch) => self.batch_size,
             Mode::Mixed => 10,
             _ => 1,

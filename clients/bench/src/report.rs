@@ -1,9 +1,11 @@
 //! The result of a load: one line for machines, lines for people, and remarks about how reliable
 //! the numbers are.
 //!
-//! The machine line has exactly the members of `Summary`, on which scripts rely. Latencies are in
+//! The machine line has exactly the members of `Summary`, on which scripts rely. Members that only
+//! some modes have are left out in the others. Latencies are in
 //! milliseconds with three decimals. Percentiles come from the histogram.
 
+use super::milestones::Tenths;
 use super::pace::Adherence;
 use super::plan::Plan;
 use super::tally::{Answered, Tallies, Window};
@@ -14,7 +16,7 @@ use std::fmt;
 /// The members of the machine line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// `single`, `batch`, `mixed`, `drain`, `read` or `baseline`.
+    /// `single`, `batch`, `mixed`, `drain`, `read`, `consume`, `push` or `baseline`.
     pub mode: &'static str,
     /// Number of connections.
     pub connections: u32,
@@ -22,13 +24,24 @@ pub struct Summary {
     pub duration_seconds: f64,
     /// Answers in 2xx a second.
     pub requests_per_second: f64,
-    /// Events accepted (or read) a second.
+    /// Events accepted a second; in the modes read, consume and push those read, acknowledged, or
+    /// received as webhooks.
     pub events_per_second: f64,
     /// Failures by status, those without an answer under `transport`, rejected items of batches
     /// under `item`.
     pub errors: BTreeMap<String, u64>,
-    /// Latencies of answers in 2xx.
+    /// Latencies of answers in 2xx. In the mode push with a rate, from the intended time of the
+    /// POST to the arrival of the webhook; with a backlog, from the begin of the delivery.
     pub latency_ms: Latency,
+    /// Events a second in the first tenth of a backlog; only if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_tenth_per_second: Option<f64>,
+    /// Events a second in the last tenth of a backlog; only if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_tenth_per_second: Option<f64>,
+    /// Webhooks that arrived more than once; only in the mode push.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<u64>,
 }
 
 /// Percentiles in milliseconds.
@@ -57,24 +70,34 @@ pub struct Report {
     pub requests: u64,
     /// Events accepted (or read).
     pub events: u64,
-    adherence: Option<Adherence>,
-    unanswered: u64,
-    interrupted: bool,
+    measured: Measured,
+}
+
+/// Everything that is measured beside the counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Measured {
+    /// Measured time in nanoseconds.
+    pub measured_ns: u64,
+    /// How closely a schedule was kept.
+    pub adherence: Option<Adherence>,
+    /// Requests without an answer at the end.
+    pub unanswered: u64,
+    /// Whether the load was interrupted.
+    pub is_interrupted: bool,
+    /// The rates at the beginning and at the end of a backlog.
+    pub tenths: Option<Tenths>,
+    /// Webhooks that arrived again; only in the mode push.
+    pub duplicates: Option<u64>,
+    /// Events of the backlog, or webhooks, that were not handed out.
+    pub left: u64,
 }
 
 impl Report {
     /// Makes the report from the counts.
-    pub(super) fn new(
-        plan: &Plan,
-        tallies: &Tallies,
-        measured_ns: u64,
-        adherence: Option<Adherence>,
-        unanswered: u64,
-        interrupted: bool,
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, tallies: &Tallies, measured: Measured) -> Self {
         let total = tallies.total();
         let quantile = |share: f64| milliseconds(total.latency_us.value_at_quantile(share));
-        let seconds = rounded(measured_ns as f64 / 1e9, 3);
+        let seconds = rounded(measured.measured_ns as f64 / 1e9, 3);
         let rate =
             |count: u64| if seconds > 0.0 { rounded(count as f64 / seconds, 1) } else { 0.0 };
         let failures = total.failures.iter();
@@ -93,18 +116,22 @@ impl Report {
                 p999: quantile(0.999),
                 max: milliseconds(total.latency_us.max()),
             },
+            first_tenth_per_second: measured.tenths.map(|it| rounded(it.first_per_second, 1)),
+            last_tenth_per_second: measured.tenths.map(|it| rounded(it.last_per_second, 1)),
+            duplicates: measured.duplicates,
         };
         let (requests, events) = (total.requests, total.events);
-        Self { summary, requests, events, adherence, unanswered, interrupted }
+        Self { summary, requests, events, measured }
     }
 
     /// Remarks for the reader of the numbers.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.interrupted {
+        let Measured { adherence, unanswered, is_interrupted, left, .. } = self.measured;
+        if is_interrupted {
             notes.push("stopped early: the numbers cover the time until then".to_owned());
         }
-        if let Some(adherence) = self.adherence.filter(Adherence::is_behind) {
+        if let Some(adherence) = adherence.filter(Adherence::is_behind) {
             notes.push(format!(
                 "could not keep up with {} events/s: {} of {} scheduled requests were not sent by \
                  the end; latencies of those are missing, so the real ones are worse",
@@ -113,11 +140,16 @@ impl Report {
                 adherence.due
             ));
         }
-        if self.unanswered > 0 {
+        if unanswered > 0 {
             notes.push(format!(
-                "{} requests had no answer when the run ended; they are not counted",
-                self.unanswered
+                "{unanswered} requests had no answer when the run ended; they are not counted"
             ));
+        }
+        if left > 0 {
+            notes.push(match self.summary.duplicates {
+                Some(_) => format!("{left} webhooks had not arrived when the run ended"),
+                None => format!("{left} events of the backlog were left when the run ended"),
+            });
         }
         let hints = [
             ("401", "the key is not known to this node"),
@@ -139,7 +171,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pace = match self.adherence {
+        let pace = match self.measured.adherence {
             Some(adherence) => {
                 format!("{} events/s on schedule, latency from the intended time", adherence.rate)
             }
@@ -150,6 +182,14 @@ impl fmt::Display for Report {
         writeln!(formatter, "{mode}, {connections} connections, {duration_seconds} s, {pace}")?;
         writeln!(formatter, "requests/s  {:.1}", self.summary.requests_per_second)?;
         writeln!(formatter, "events/s    {:.1}", self.summary.events_per_second)?;
+        if let (Some(first), Some(last)) =
+            (self.summary.first_tenth_per_second, self.summary.last_tenth_per_second)
+        {
+            writeln!(formatter, "events/s    {first:.1} first tenth, {last:.1} last tenth")?;
+        }
+        if let Some(duplicates) = self.summary.duplicates {
+            writeln!(formatter, "duplicates  {duplicates}")?;
+        }
         writeln!(
             formatter,
             "latency ms  p50 {:.3}  p90 {:.3}  p95 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}",

@@ -9,17 +9,15 @@
 //! - `SCRIPT-2`: at most one page of ids is remembered.
 //! - `SCRIPT-3`: in the mode drain nine of ten events are acknowledged, each once.
 
-use super::BenchError;
 use super::baseline::BaselineShape;
-use super::bodies::{batch_bodies, single_bodies};
-use super::plan::{Mode, Plan};
+use super::plan::Mode;
+use super::requests::RequestParts;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Uri};
+use hyper::{Request, Uri};
 use serde::Deserialize;
 use std::sync::Arc;
-use triggers_client::{BaseAddress, ClientError, authorization, percent_encoded};
+use triggers_client::percent_encoded;
 
 /// One request of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,64 +44,6 @@ const DRAIN: [Operation; 11] =
     [Single, Single, Single, Single, Single, Single, Single, Single, Single, Single, Acknowledge];
 const DRAIN_ACKNOWLEDGED: usize = 9;
 
-const USER_AGENT_TEXT: &str = concat!("triggers-bench/", env!("CARGO_PKG_VERSION"));
-
-/// The URIs, headers and bodies that all scripts share.
-#[derive(Debug)]
-pub struct RequestParts {
-    base: BaseAddress,
-    single_uri: Uri,
-    batch_uri: Uri,
-    acknowledge_uri: Uri,
-    heads: Vec<HeaderMap>,
-    singles: Vec<Bytes>,
-    batches: Vec<Bytes>,
-    reads_count: bool,
-}
-
-impl RequestParts {
-    /// Prepares the load of a plan.
-    ///
-    /// # Errors
-    /// `ClientError::Key` if a key is malformed.
-    pub fn new(plan: &Plan, address: &BaseAddress) -> Result<Arc<Self>, BenchError> {
-        let heads = if plan.keys.is_empty() {
-            vec![head(address, None)?]
-        } else {
-            plan.keys.iter().map(|key| head(address, Some(key))).collect::<Result<_, _>>()?
-        };
-        Ok(Arc::new(Self {
-            base: address.clone(),
-            single_uri: target(address, "/v1/events")?,
-            batch_uri: target(address, "/v1/events/batch")?,
-            acknowledge_uri: target(address, "/v1/events/acknowledge/batch")?,
-            heads,
-            singles: single_bodies(plan.payload_bytes),
-            batches: batch_bodies(plan.payload_bytes, plan.batch_events()),
-            reads_count: matches!(plan.mode, Mode::Read | Mode::Baseline(BaselineShape::Read)),
-        }))
-    }
-}
-
-fn head(address: &BaseAddress, key: Option<&str>) -> Result<HeaderMap, ClientError> {
-    let mut head = HeaderMap::with_capacity(4);
-    let host = HeaderValue::from_str(address.authority())
-        .map_err(|_| ClientError::Header { name: "host" })?;
-    head.insert(HOST, host);
-    head.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
-    head.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(key) = key {
-        head.insert(AUTHORIZATION, authorization(key)?);
-    }
-    Ok(head)
-}
-
-fn target(address: &BaseAddress, path: &str) -> Result<Uri, ClientError> {
-    let text = address.target(path);
-    text.parse()
-        .map_err(|_| ClientError::Address { url: text, reason: "it is not a URL".to_owned() })
-}
-
 /// Number of events that an answer reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EventCounts {
@@ -127,10 +67,13 @@ struct EventId {
     event_id: String,
 }
 
-#[derive(Deserialize)]
-struct BatchAnswer {
-    success_count: u64,
-    failure_count: u64,
+/// The counts in the answer to a batch, of events or of acknowledgements.
+#[derive(Debug, Deserialize)]
+pub struct BatchAnswer {
+    /// Items that succeeded.
+    pub success_count: u64,
+    /// Items that failed.
+    pub failure_count: u64,
 }
 
 /// The sequence of requests of one worker.
@@ -145,10 +88,12 @@ pub struct Script {
 }
 
 impl Script {
-    /// Makes the script of one worker.
+    /// Makes the script of one worker. The modes consume and push have other workers; a script
+    /// for them would send single events.
     pub fn new(parts: Arc<RequestParts>, mode: Mode, worker: usize) -> Self {
         let cycle: &'static [Operation] = match mode {
             Mode::Single | Mode::Baseline(BaselineShape::Single) => &[Single],
+            Mode::Consume(_) | Mode::Push => &[Single],
             Mode::Batch | Mode::Baseline(BaselineShape::Batch) => &[Batch],
             Mode::Read | Mode::Baseline(BaselineShape::Read) => &[Page],
             Mode::Mixed => &MIXED,
@@ -182,20 +127,14 @@ impl Script {
         let (uri, body) = match operation {
             Single => (parts.single_uri.clone(), self.body_of(&parts.singles)),
             Batch => (parts.batch_uri.clone(), self.body_of(&parts.batches)),
-            Page => (self.page_uri(), None),
-            Acknowledge => (parts.acknowledge_uri.clone(), Some(self.acknowledgement())),
+            Page => return parts.get(self.page_uri(), self.worker),
+            Acknowledge => (parts.acknowledge_uri.clone(), self.acknowledgement()),
         };
-        let mut request = Request::new(Full::new(body.unwrap_or_default()));
-        if operation != Page {
-            *request.method_mut() = Method::POST;
-        }
-        *request.uri_mut() = uri;
-        *request.headers_mut() = parts.heads[self.worker % parts.heads.len()].clone();
-        request
+        parts.post(uri, self.worker, body)
     }
 
-    fn body_of(&self, pool: &[Bytes]) -> Option<Bytes> {
-        pool.get(self.sequence % pool.len().max(1)).cloned()
+    fn body_of(&self, pool: &[Bytes]) -> Bytes {
+        pool.get(self.sequence % pool.len().max(1)).cloned().unwrap_or_default()
     }
 
     fn page_uri(&self) -> Uri {
@@ -204,7 +143,7 @@ impl Script {
             None => "/v1/inbox?limit=50".to_owned(),
         };
         // If the cursor is too long for a URI, start at the beginning of the inbox.
-        target(&self.parts.base, &path).unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
+        self.parts.target(&path).unwrap_or_else(|_| Uri::from_static("/v1/inbox?limit=50"))
     }
 
     fn acknowledgement(&self) -> Bytes {
@@ -248,7 +187,8 @@ impl Script {
             return EventCounts { events: 0, items_failed: 1 };
         };
         self.cursor = if page.has_more { page.cursor } else { None };
-        let events = if self.parts.reads_count { page.events.len() as u64 } else { 0 };
+        let is_reading = self.cycle == [Page];
+        let events = if is_reading { page.events.len() as u64 } else { 0 };
         if self.cycle.contains(&Acknowledge) {
             self.ids = page.events.into_iter().map(|event| event.event_id).collect();
         }
@@ -267,6 +207,10 @@ impl Script {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::AUTHORIZATION;
+    use triggers_client::BaseAddress;
+
+    use super::super::plan::Plan;
     use super::*;
 
     fn script(mode: Mode, worker: usize) -> Script {
@@ -280,6 +224,7 @@ mod tests {
             rate_events_per_second: 0,
             payload_bytes: 64,
             batch_size: 3,
+            ..crate::tests::plan(mode)
         };
         let address = BaseAddress::parse("http://127.0.0.1:1/prefix").unwrap();
         Script::new(RequestParts::new(&plan, &address).unwrap(), mode, worker)

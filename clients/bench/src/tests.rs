@@ -3,12 +3,12 @@
 //! Counts are compared with each other, never with the clock, so that a slow machine does not fail
 //! a test. The machine line is compared as text, because scripts read it.
 
-use super::tally::{Failure, Sample};
+use super::tally::{Failure, Sample, Tallies, Window};
 use super::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-fn plan(mode: Mode) -> Plan {
+pub(crate) fn plan(mode: Mode) -> Plan {
     Plan {
         mode,
         url: None,
@@ -19,6 +19,10 @@ fn plan(mode: Mode) -> Plan {
         rate_events_per_second: 0,
         payload_bytes: 256,
         batch_size: 10,
+        backlog_events: 0,
+        lease_limit: 200,
+        receivers: 1,
+        max_in_flight: 200,
     }
 }
 
@@ -34,7 +38,8 @@ fn report(adherence: Option<pace::Adherence>) -> Report {
             Sample { begin_ns: 0, end_ns: 2_000_000, result, items_failed: 0 },
         );
     }
-    Report::new(&plan(Mode::Batch), &tallies, 10_000_000_000, adherence, 0, false)
+    let measured = Measured { measured_ns: 10_000_000_000, adherence, ..Measured::default() };
+    Report::new(&plan(Mode::Batch), &tallies, measured)
 }
 
 #[test]

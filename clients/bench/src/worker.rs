@@ -1,22 +1,17 @@
 //! One worker: a connection, a script, a loop.
 //!
-//! A worker has at most one request in flight. A broken connection costs one counted failure and is
-//! replaced after a growing pause. A connection that ended while idle is replaced without a
-//! failure, because nothing was lost.
+//! A worker has at most one request in flight.
 
+use super::BenchError;
 use super::clock::Clock;
-use super::connection::{Connection, Dialer, Fault};
+use super::connection::Dialer;
+use super::link::Link;
 use super::pace::Pace;
+use super::plan::Plan;
 use super::script::{Operation, Script};
 use super::tally::{Failure, Sample, Tallies, Window};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-/// First pause before connecting again, in milliseconds. It doubles each time.
-const REDIAL_MS_MIN: u64 = 10;
-/// Longest pause before connecting again, in milliseconds.
-const REDIAL_MS_MAX: u64 = 1_000;
 
 /// The parts that all workers share.
 #[derive(Debug)]
@@ -34,16 +29,38 @@ pub struct Load {
 }
 
 impl Load {
+    /// Makes the load of a plan, whose warm-up begins now. A backlog is measured from its first
+    /// event, without a warm-up.
+    pub fn new(plan: &Plan, dialer: Dialer) -> Arc<Self> {
+        let warmup_seconds = if plan.backlog_events > 0 { 0 } else { plan.warmup_seconds };
+        let window = Window::new(warmup_seconds, plan.duration_seconds);
+        let pace = Pace::new(plan, window);
+        let tallies = Tallies::new(plan.connections as usize);
+        Arc::new(Self { clock: Clock::start(), window, pace, tallies, dialer })
+    }
+
     /// Starts the pacing thread if the pace needs one.
     ///
     /// # Errors
-    /// If the system provides no thread.
-    pub fn start_pacer(self: Arc<Self>) -> std::io::Result<Option<JoinHandle<()>>> {
+    /// `BenchError::Pacer` if the system provides no thread.
+    pub fn start_pacer(self: Arc<Self>) -> Result<Option<Pacer>, BenchError> {
         if !self.pace.is_open() {
             return Ok(None);
         }
         let work = move || self.pace.release_slots(&self.clock);
-        std::thread::Builder::new().name("pacer".to_owned()).spawn(work).map(Some)
+        let thread = std::thread::Builder::new().name("pacer".to_owned()).spawn(work);
+        Ok(Some(Pacer(thread.map_err(BenchError::Pacer)?)))
+    }
+}
+
+/// The thread that keeps a schedule.
+pub struct Pacer(JoinHandle<()>);
+
+impl Pacer {
+    /// Waits for the end of the thread, which comes within its longest pause after the pace has
+    /// stopped.
+    pub async fn join(self) {
+        let _ = tokio::task::spawn_blocking(move || self.0.join()).await;
     }
 }
 
@@ -51,21 +68,15 @@ impl Load {
 pub struct Worker {
     index: usize,
     load: Arc<Load>,
-    connection: Option<Connection>,
+    link: Link,
     script: Script,
-    redial_ms: u64,
     body: Vec<u8>,
 }
 
 impl Worker {
-    /// Makes a worker, with its connection if it could be opened.
-    pub fn new(
-        index: usize,
-        load: Arc<Load>,
-        connection: Option<Connection>,
-        script: Script,
-    ) -> Self {
-        Self { index, load, connection, script, redial_ms: REDIAL_MS_MIN, body: Vec::new() }
+    /// Makes a worker for a link.
+    pub fn new(index: usize, load: Arc<Load>, link: Link, script: Script) -> Self {
+        Self { index, load, link, script, body: Vec::new() }
     }
 
     /// Sends until the pace says that the load is over.
@@ -91,40 +102,8 @@ impl Worker {
     }
 
     async fn perform(&mut self, operation: Operation) -> Result<u16, Failure> {
-        // An idle connection may have ended unnoticed, but a fresh one has not. So the second
-        // attempt is the last.
-        for _ in 0..2 {
-            let request = self.script.request(operation);
-            self.body.clear();
-            let body = self.script.wants_body(operation).then_some(&mut self.body);
-            let connection = match &mut self.connection {
-                Some(connection) => connection,
-                none => none.insert(redial(&self.load.dialer, &mut self.redial_ms).await?),
-            };
-            match connection.exchange(request, body).await {
-                Ok(status) => return Ok(status),
-                Err(Fault::Stale) => self.connection = None,
-                Err(Fault::Broken) => {
-                    self.connection = None;
-                    return Err(Failure::Transport);
-                }
-            }
-        }
-        Err(Failure::Transport)
-    }
-}
-
-/// Connects once. After a failure it waits, so that it does not flood a node that is down.
-async fn redial(dialer: &Dialer, pause_ms: &mut u64) -> Result<Connection, Failure> {
-    match dialer.dial().await {
-        Ok(connection) => {
-            *pause_ms = REDIAL_MS_MIN;
-            Ok(connection)
-        }
-        Err(_) => {
-            tokio::time::sleep(Duration::from_millis(*pause_ms)).await;
-            *pause_ms = (*pause_ms * 2).min(REDIAL_MS_MAX);
-            Err(Failure::Transport)
-        }
+        let Self { link, script, body, .. } = self;
+        let body = script.wants_body(operation).then_some(body);
+        link.exchange(|| script.request(operation), body).await
     }
 }

@@ -9,7 +9,7 @@ use super::exit::{CommandError, CommandResult};
 use super::output;
 use clap::{Args, ValueEnum, value_parser};
 use std::path::{Path, PathBuf};
-use triggers_bench::{BaselineShape, Mode, Plan};
+use triggers_bench::{AcknowledgeBy, BaselineShape, Mode, Plan};
 
 /// Most keys that a file can have.
 const KEYS_MAX: usize = 100_000;
@@ -23,6 +23,11 @@ Examples:
   triggers bench --mode batch --batch-size 500 --duration 30
   triggers bench --rate 2000 --duration 60
       2,000 events/s on schedule; latency counts from the intended time
+  triggers bench --mode consume --backlog 200000 --connections 16 --ack lease
+      200,000 events are accepted, then leased and acknowledged
+  triggers bench --mode push --backlog 100000
+  triggers bench --mode push --rate 2000
+      webhooks to a receiver in this process; the node must allow http and loopback as targets
   triggers bench --mode baseline --connections 256
       what HTTP alone can do here, without a node
 
@@ -32,11 +37,15 @@ Modes:
   read     GET /v1/inbox?limit=50, following the cursor
   mixed    60 % single, 20 % batches of 10, 10 % pages, 10 % acknowledgements
   drain    POST /v1/events, and nine of each connection's ten last acknowledged in one request
+  consume  leases and acknowledgements of a --backlog until it is drained
+  push     webhooks to --receivers, of a --backlog or of events posted at a --rate
   baseline a bare HTTP server in this process: answers of the same size, no store
 
 Latency and requests/s count answers in 2xx only; the rest is listed by status. events/s counts \
-events accepted, in the mode read events read. If the node runs on this machine, both share its \
-cores.
+events accepted, in the modes read, consume and push those read, acknowledged, or received as \
+webhooks. In the mode push requests are webhooks, and latency counts from the intended time of the \
+POST, or with a backlog from the begin of its delivery. A backlog has no warm-up and ends when it \
+is drained or --duration is over. If the node runs on this machine, both share its cores.
 
 The node's rate limit applies. The key of `triggers dev` has a high one; elsewhere an admin key \
 makes \
@@ -52,7 +61,7 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", default_value_t = 64,
         value_parser = value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
-    /// Duration of the measurement, in seconds
+    /// Duration of the measurement, in seconds; with a backlog the longest
     #[arg(long, value_name = "SECONDS", default_value_t = 10,
         value_parser = value_parser!(u64).range(1..=86_400))]
     pub duration: u64,
@@ -65,7 +74,7 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", default_value_t = 1_024,
         value_parser = value_parser!(u32).range(16..=1_048_576))]
     pub payload_bytes: u32,
-    /// Events in a batch, in the mode batch
+    /// Events in a batch, in the mode batch and while a backlog is filled
     #[arg(long, value_name = "N", default_value_t = 100,
         value_parser = value_parser!(u32).range(1..=1_000))]
     pub batch_size: u32,
@@ -76,6 +85,26 @@ pub struct BenchArguments {
     /// A file with one key a line (of many tenants, say), which the connections use in turn
     #[arg(long, value_name = "FILE")]
     pub keys_file: Option<PathBuf>,
+    /// Events that the node accepts before the measurement, in the modes consume and push
+    #[arg(long, value_name = "N", default_value_t = 0,
+        value_parser = value_parser!(u64).range(0..=10_000_000))]
+    pub backlog: u64,
+    /// Events in a lease, in the mode consume
+    #[arg(long, value_name = "N", default_value_t = 200,
+        value_parser = value_parser!(u32).range(1..=200))]
+    pub lease_limit: u32,
+    /// How the mode consume acknowledges
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = AcknowledgeName::Batch)]
+    pub ack: AcknowledgeName,
+    /// Receivers in the mode push, each with a subscription; with a keys file of its tenants in
+    /// turn
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = value_parser!(u32).range(1..=1_000))]
+    pub receivers: u32,
+    /// Webhooks in flight to one receiver
+    #[arg(long, value_name = "N", default_value_t = 200,
+        value_parser = value_parser!(u32).range(1..=1_000))]
+    pub max_in_flight: u32,
     /// Which answer the mode baseline imitates
     #[arg(long, value_enum, value_name = "MODE", default_value_t = BaselineName::Single)]
     pub baseline_of: BaselineName,
@@ -94,8 +123,23 @@ pub enum ModeName {
     Drain,
     /// Reading the inbox
     Read,
+    /// Leasing and acknowledging
+    Consume,
+    /// Receiving webhooks in this process
+    Push,
     /// HTTP without a node
     Baseline,
+}
+
+/// How the mode consume acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AcknowledgeName {
+    /// The events of a lease by their ids, in one request
+    Batch,
+    /// Each event in a request of its own, with its lease token
+    Single,
+    /// The whole lease in one request
+    Lease,
 }
 
 /// What the mode baseline imitates, as it is typed.
@@ -111,12 +155,19 @@ pub enum BaselineName {
 
 impl BenchArguments {
     fn mode(&self) -> Mode {
+        let by = match self.ack {
+            AcknowledgeName::Batch => AcknowledgeBy::Batch,
+            AcknowledgeName::Single => AcknowledgeBy::Single,
+            AcknowledgeName::Lease => AcknowledgeBy::Lease,
+        };
         match (self.mode, self.baseline_of) {
             (ModeName::Single, _) => Mode::Single,
             (ModeName::Batch, _) => Mode::Batch,
             (ModeName::Mixed, _) => Mode::Mixed,
             (ModeName::Drain, _) => Mode::Drain,
             (ModeName::Read, _) => Mode::Read,
+            (ModeName::Consume, _) => Mode::Consume(by),
+            (ModeName::Push, _) => Mode::Push,
             (ModeName::Baseline, BaselineName::Single) => Mode::Baseline(BaselineShape::Single),
             (ModeName::Baseline, BaselineName::Batch) => Mode::Baseline(BaselineShape::Batch),
             (ModeName::Baseline, BaselineName::Read) => Mode::Baseline(BaselineShape::Read),
@@ -146,6 +197,10 @@ impl BenchArguments {
             rate_events_per_second: self.rate,
             payload_bytes: self.payload_bytes as usize,
             batch_size: self.batch_size,
+            backlog_events: self.backlog,
+            lease_limit: self.lease_limit,
+            receivers: self.receivers,
+            max_in_flight: self.max_in_flight,
         };
         plan.check().map_err(CommandError::Usage)?;
         Ok(plan)

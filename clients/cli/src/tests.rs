@@ -77,6 +77,8 @@ fn documented_lines_parse() {
         "triggers bench --mode mixed --connections 10000 --duration 86400 --rate 0 --warmup 0 \
          --json",
         "triggers bench --mode baseline --baseline-of read",
+        "triggers bench --mode consume --backlog 10000000 --lease-limit 1 --ack single",
+        "triggers bench --mode push --rate 2000 --receivers 1000 --max-in-flight 1000",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -92,6 +94,9 @@ fn bounds_are_enforced() {
         "triggers bench --duration 0",
         "triggers bench --duration 86401",
         "triggers bench --mode other",
+        "triggers bench --mode consume --lease-limit 201",
+        "triggers bench --mode consume --ack all",
+        "triggers bench --mode push --receivers 0",
         "triggers events list --limit 201",
         "triggers events send --type a --payload {} -",
         "triggers events replay",
