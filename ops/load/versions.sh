@@ -5,21 +5,17 @@
 #
 #   ops/load/versions.sh MODE CONNECTIONS ROUNDS SECONDS BINARY BINARY...
 #   ops/load/versions.sh single 64 12 2 /tmp/before target/release/triggers
+#   BENCH_ARGUMENTS='--backlog 50000' ops/load/versions.sh push 16 8 20 A B
 #
 # All nodes run all the time; only one is loaded. Every second round goes through them backwards.
-# The load generator of the first binary loads all of them.
+# The load generator of the first binary loads all of them, or that of BENCH_BIN.
 set -euo pipefail
 mode=$1 connections=$2 rounds=$3 seconds=$4
 shift 4
 binaries=()
 for binary in "$@"; do binaries+=("$(realpath "$binary")"); done
-TRIGGERS_BIN=${binaries[0]}
+TRIGGERS_BIN=${BENCH_BIN:-${binaries[0]}}
 source "$(dirname "$0")/node.sh"
-
-# Prints the microseconds of processor time that a node has used.
-used() {
-  cat /proc/"${nodes[$1]}"/task/*/schedstat | awk '{used += $1} END {printf "%.0f", used / 1000}'
-}
 
 for at in "${!binaries[@]}"; do
   start_node "$at" "${binaries[$at]}"
@@ -31,18 +27,17 @@ sleep 3
 order=("${!binaries[@]}")
 for round in $(seq "$rounds"); do
   for at in "${order[@]}"; do
-    before=$(used "$at")
-    result=$(bench "$at" --mode "$mode" --connections "$connections" --duration "$seconds")
-    time_us=$(($(used "$at") - before))
+    result=$(bench_used "$at" --mode "$mode" --connections "$connections" --duration "$seconds" \
+      ${BENCH_ARGUMENTS:-})
     rate=$(number events_per_second <<<"$result")
-    echo "$round $at $rate $time_us $(number p99 <<<"$result")"
+    echo "$round $at $rate $(tail -1 <<<"$result") $(number p99 <<<"$result")"
     # The node flushes its log after a second without writes; keep that out of the next measurement.
     sleep 2.5
   done
   order=($(printf '%s\n' "${order[@]}" | tac))
 done >"$data/results"
 
-awk -v seconds="$seconds" '
+awk '
   function median(values, n,    i, j, v) {
     for (i = 2; i <= n; i++) {
       v = values[i]
@@ -52,7 +47,7 @@ awk -v seconds="$seconds" '
     return values[int((n + 1) / 2)]
   }
   {
-    rate[$1, $2] = $3; used[$1, $2] = $4 / ($3 * seconds); p99[$1, $2] = $5
+    rate[$1, $2] = $3; used[$1, $2] = $4; p99[$1, $2] = $5
     if ($1 > rounds) rounds = $1
     if ($2 > last) last = $2
   }

@@ -12,19 +12,8 @@ set -euo pipefail
 seconds=${1:-15} waiting=${2:-1000000}
 source "$(dirname "$0")/node.sh"
 
-# Creates a tenant and prints a key for it.
-tenant() {
-  local of=(--url "$(field node url)" --key "$(field node admin_key)")
-  "$triggers" tenants create "${of[@]}" --id "$1" --name "$1" >/dev/null 2>&1
-  "$triggers" keys create "${of[@]}" --name load --tenant "$1" --rate-limit-per-minute 100000000 \
-    2>/dev/null
-}
 get() { # key path
   curl -fs "$(field node url)$2" -H "X-API-Key: $1"
-}
-subscribe() { # key port [arguments]
-  "$triggers" subscriptions create --url "$(field node url)" --key "$1" \
-    --target-url "http://127.0.0.1:$2/" "${@:3}" >/dev/null 2>&1
 }
 load() { # key arguments
   "$triggers" bench --url "$(field node url)" --key "$1" --warmup 0 --payload-bytes 256 "${@:2}" \
@@ -41,7 +30,7 @@ fill() { # key events
 }
 # Subscribes a tenant's endpoint that hangs and may have 1,000 webhooks in flight; 20,000 are due.
 hog() { # key
-  subscribe "$1" "$(cat "$data/port")" --type hang.event --max-in-flight 1000
+  subscribe node "$1" "$(cat "$data/port")" --type hang.event --max-in-flight 1000
   for _ in {1..40}; do
     curl -fs "$(field node url)/v1/events/batch" -H "X-API-Key: $1" \
       -H 'Content-Type: application/json' --data-binary "@$data/batch" >/dev/null
@@ -76,7 +65,7 @@ PYTHON
 }
 
 start_node node
-quiet=$(tenant quiet) hanging=$(tenant hanging) dead=$(tenant dead)
+quiet=$(tenant node quiet) hanging=$(tenant node hanging) dead=$(tenant node dead)
 row='%-34s %8s %6s %6s %6s %8s\n'
 printf "$row" 'delivery at 1,000 events/s' mean_ms p50_ms p95_ms p99_ms events
 # An endpoint that hangs: the system accepts connections, and no program ever reads or answers.
@@ -89,7 +78,7 @@ PYTHON
 helpers+=($!)
 until [ -s "$data/port" ]; do sleep 0.05; done
 for round in 1 2 3; do latency "$quiet" alone; done
-subscribe "$hanging" "$(cat "$data/port")"
+subscribe node "$hanging" "$(cat "$data/port")"
 fill "$hanging" 100000
 for round in 1 2 3; do latency "$quiet" "beside $(queued "$hanging") that hang"; done
 
@@ -97,11 +86,11 @@ python3 -c 'import json; print(json.dumps({"events": [
   {"event_type": "hang.event", "payload": {}}] * 500}))' >"$data/batch"
 hog "$quiet"
 for round in 1 2 3; do latency "$quiet" "beside 1,000 of its own tenant"; done
-for number in 1 2 3 4; do hog "$(tenant "hog-$number")"; done
+for number in 1 2 3 4; do hog "$(tenant node "hog-$number")"; done
 for round in 1 2 3; do latency "$quiet" "beside four such tenants as well"; done
 
 # A closed port: every attempt fails at once, and the breaker pauses the subscription.
-subscribe "$dead" 9 --retry-delays 3600,3600,3600
+subscribe node "$dead" 9 --retry-delays 3600,3600,3600
 fill "$dead" "$waiting"
 printf '\n%s webhooks wait: the node has %s MiB' "$(queued "$dead")" "$(memory node)"
 kill_node node
