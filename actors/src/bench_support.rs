@@ -17,6 +17,7 @@ use triggers_store::tables::cluster::ClusterView;
 use triggers_store::tables::inbox::{Counts, InboxState};
 use triggers_store::tables::operations::{DeleteEvent, Operation};
 use triggers_store::tables::rows::{Fence, NodeRow, SubscriptionRow, SubscriptionStatus};
+use triggers_store::tables::webhook_marks::WebhookMarks;
 
 /// Plans of one node in a cluster whose nodes are all up.
 pub struct MembershipPlanning {
@@ -111,6 +112,7 @@ impl InboxPlanning {
                     first_lease_end: None,
                     counts: Counts::default(),
                     subscriptions: Vec::new(),
+                    webhook_marks: WebhookMarks::new(),
                 })),
                 InboxEffect::Commit(batch) => {
                     batches += 1;
@@ -122,6 +124,7 @@ impl InboxPlanning {
                         notices: Vec::new(),
                         activity: Activity::default(),
                         searches: LeaseSearches::default(),
+                        webhook_marks: WebhookMarks::new(),
                     };
                     self.0.committed(applied, batch.finished())
                 }

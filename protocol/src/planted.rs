@@ -86,6 +86,14 @@ crate::text_form::named_enum! {
         KeptConnectionFails = "kept-connection-fails",
         /// A lease with a filter gives up at the bound of its scan, and begins anew the next time.
         FilteredReadGivesUp = "filtered-read-gives-up",
+        /// A replayed event does not move the position of leases back.
+        MarkNotMovedByReplay = "mark-not-moved-by-replay",
+        /// The retry of a webhook does not change its subscription's mark.
+        MarkNotMovedByRetry = "mark-not-moved-by-retry",
+        /// Marks stay as they are after a batch that ran again after an unknown outcome.
+        MarkKeptAfterUnknown = "mark-kept-after-unknown",
+        /// Marks stay as they are when an inbox loads its state again.
+        MarkKeptOnLoad = "mark-kept-on-load",
     }
 }
 

@@ -85,7 +85,8 @@ fn append(criterion: &mut Criterion) {
                 Some(minted_id)
             };
             let ids = (0..EVENTS).map(|_| mint()).collect();
-            let stamp = Stamp { at, nonce, secret: [5; 16], ids, lease_after: None };
+            let stamp =
+                Stamp { at, nonce, secret: [5; 16], ids, lease_after: None, webhook_mark: None };
             let plan = BatchPlan { last_id, minted_id, received_at: at, counts, limits };
             let (append, stamp, guard, keys) = (&append, &stamp, &guard, &keys);
             let applied = runtime.block_on(store.run(run(), |tx| {

@@ -21,6 +21,7 @@ pub mod operations;
 pub mod rows;
 pub mod settings;
 pub mod subscriptions;
+pub mod webhook_marks;
 
 use crate::kv::{KeyRange, Prefetch, RangeRead, RetryClass, StoreError, Transaction};
 use bytes::Bytes;

@@ -5,7 +5,9 @@
 
 use super::request::{OwnWork, Request};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use triggers_protocol::SubscriptionId;
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_store::kv::{Prefetch, Transaction};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{Activity, Applied, Batch, BatchPlan, LeaseSearches};
@@ -13,6 +15,7 @@ use triggers_store::tables::fence::Guard;
 use triggers_store::tables::inbox::Counts;
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::Stamp;
+use triggers_store::tables::webhook_marks::WebhookMarks;
 
 /// Requests that go into one transaction.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct InboxBatch {
     pub(super) leaves_more: bool,
     /// Whether operations need the subscriptions.
     pub(super) has_subscriptions: bool,
+    /// Marks when the batch was planned.
+    pub(super) webhook_marks: Arc<WebhookMarks>,
 }
 
 /// A request in a batch.
@@ -91,7 +96,14 @@ impl InboxBatch {
         }
         let has_run = |planned: &PlannedRequest| planned.request.operation.has_outcome();
         let is_repeated = self.requests.iter().any(has_run);
+        let is_repeated = is_repeated && !is_planted(Bug::MarkKeptAfterUnknown);
         let mut batch = Batch::begin(tx, guard, keys, self.plan).await?;
+        if is_repeated {
+            // The earlier run may have added rows in what was empty when the batch was planned.
+            batch.ignore_positions();
+        } else {
+            batch.use_marks(self.webhook_marks.clone());
+        }
         for PlannedRequest { request, stamp } in &self.requests {
             request.operation.apply(&mut batch, tx, stamp).await?;
         }
@@ -113,6 +125,7 @@ impl InboxBatch {
             notices: Vec::new(),
             activity: Activity::default(),
             searches: LeaseSearches::default(),
+            webhook_marks: WebhookMarks::new(),
         })
     }
 

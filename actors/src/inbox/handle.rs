@@ -92,7 +92,9 @@ mod tests {
     use triggers_store::tables::operations::{Operation, Sweep, Swept};
 
     fn request() -> (Request, oneshot::Receiver<Result<Swept, BrokerError>>) {
-        Request::new(Sweep, Sweep.footprint(), Instant::now() + Duration::from_secs(60), None)
+        let sweep = Sweep::default();
+        let footprint = sweep.footprint();
+        Request::new(sweep, footprint, Instant::now() + Duration::from_secs(60), None)
     }
 
     #[tokio::test]

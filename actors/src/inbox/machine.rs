@@ -17,7 +17,7 @@ mod plan;
 
 use super::batch::{Finished, InboxBatch};
 use super::dispatch::{Dispatched, Dispatcher, Now};
-use super::positions::LeasePositions;
+use super::positions::QueuePositions;
 use super::request::{OwnWork, Request};
 use super::signals::Attachment;
 use crate::delivery::in_flight_limit::MeasuredAttempt;
@@ -100,7 +100,7 @@ pub(crate) struct InboxMachine {
     is_expiring: bool,
     keys_in_flight: HashSet<[u8; 16]>,
     dispatcher: Dispatcher,
-    positions: LeasePositions,
+    positions: QueuePositions,
     /// Time of the next load, because a commit of unknown outcome may take effect after the last
     /// load.
     reload_at: Option<Timestamp>,
@@ -130,7 +130,7 @@ impl InboxMachine {
             is_expiring: false,
             keys_in_flight: HashSet::new(),
             dispatcher,
-            positions: LeasePositions::default(),
+            positions: QueuePositions::default(),
             reload_at: None,
             claims_alone: false,
             last_plan: Timestamp::EPOCH,
@@ -252,7 +252,7 @@ impl InboxMachine {
                 self.environment.advance(state.last_id.created_at(), false);
                 self.first_lease_end = state.first_lease_end;
                 self.dispatcher.load(state.subscriptions);
-                self.positions.forget();
+                self.positions.load(state.webhook_marks);
                 self.phase = Phase::Ready;
                 self.proceed()
             }
@@ -294,7 +294,7 @@ impl InboxMachine {
         assert!(applied.last_id >= self.last_id, "INBOX-2: ids went back");
         self.last_id = applied.last_id;
         self.counts = applied.counts;
-        self.positions.apply(applied.searches);
+        self.positions.apply(applied.searches, applied.webhook_marks);
         if let Some(first) = applied.first_lease_end {
             self.first_lease_end = first;
         }
@@ -321,6 +321,9 @@ impl InboxMachine {
                 }
             }
             Notice::GaveUp { subscription, next, is_removed } => {
+                if is_removed {
+                    self.positions.forget_subscription(subscription);
+                }
                 self.dispatcher.gave_up(subscription, next, is_removed)
             }
             Notice::SubscriptionChanged(row) => self.dispatcher.changed(*row),

@@ -22,6 +22,7 @@ use triggers_store::tables::batch::{Activity, Applied, Batch, LeaseSearches, Ope
 use triggers_store::tables::inbox::{Counts, InboxState};
 use triggers_store::tables::keys::TenantKeys;
 use triggers_store::tables::operations::{Footprint, Selection, Stamp};
+use triggers_store::tables::webhook_marks::WebhookMarks;
 
 const LIMITS: BatchLimits = BatchLimits {
     events_max: 4,
@@ -104,6 +105,7 @@ fn empty() -> InboxState {
         first_lease_end: None,
         counts: Counts::default(),
         subscriptions: Vec::new(),
+        webhook_marks: WebhookMarks::new(),
     }
 }
 
@@ -118,6 +120,7 @@ fn applied(last_id: EventId, received: i64) -> Applied {
         notices: Vec::new(),
         activity: Activity::default(),
         searches: LeaseSearches::default(),
+        webhook_marks: WebhookMarks::new(),
     }
 }
 

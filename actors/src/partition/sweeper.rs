@@ -121,10 +121,12 @@ impl SweeperArguments {
         if !is_due.await? {
             return Ok(());
         }
+        let mut sweep = Sweep::default();
         loop {
             let deadline = Instant::now() + TIMEOUT;
-            let Swept { removed, has_more } =
-                self.partition.execute(tenant, Sweep, deadline).await?;
+            let Swept { removed, has_more, removed_to } =
+                self.partition.execute(tenant, sweep, deadline).await?;
+            sweep = Sweep { after: removed_to };
             metrics::counter!("triggers_swept_total").increment(removed as u64);
             if !has_more {
                 return Ok(());

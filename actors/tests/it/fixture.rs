@@ -73,8 +73,11 @@ pub fn store(engine: &SimulatedEngine, seed: u64) -> Store {
 }
 
 pub fn store_on(engine: &SimulatedEngine, seed: u64, clock: impl Clock + 'static) -> Store {
-    let random = Arc::new(SeededRandom(Mutex::new(seed)));
-    Store::new(Arc::new(engine.clone()), Environment::new(Arc::new(clock), random))
+    Store::new(Arc::new(engine.clone()), environment(seed, clock))
+}
+
+pub fn environment(seed: u64, clock: impl Clock + 'static) -> Environment {
+    Environment::new(Arc::new(clock), Arc::new(SeededRandom(Mutex::new(seed))))
 }
 
 pub async fn start(store: &Store, options: BrokerOptions, incarnation: &str) -> Node {

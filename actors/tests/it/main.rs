@@ -11,4 +11,5 @@ mod life;
 mod push;
 mod receivers;
 mod rounds;
+mod walks;
 mod written;

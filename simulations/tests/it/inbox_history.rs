@@ -123,6 +123,7 @@ impl History {
                 secret: [0; 16],
                 ids: Vec::new(),
                 lease_after: None,
+                webhook_mark: None,
             };
             let step = match *wish {
                 Wish::Append { key, payload_bytes, kind } => {

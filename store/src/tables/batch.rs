@@ -18,8 +18,8 @@ mod webhooks;
 
 pub use audit::Initiator;
 pub(super) use audit::host;
+pub use leases::{EVERY_TYPE, FilterId, LeasePosition, LeaseSearches};
 pub(super) use leases::{Failure, end_leased_attempt, holds};
-pub use leases::{FilterId, LeasePosition, LeaseSearches};
 pub(super) use webhooks::{
     AttemptEnd, INTERRUPTED, TRANSACTION_BYTES_AIMED, end_attempt, jittered, withdraw_attempt,
 };
@@ -31,8 +31,10 @@ use super::keys::TenantKeys;
 use super::lease_rows::LeaseRows;
 use super::rows::{Head, RecentLeases, Row, SubscriptionRow};
 use super::subscriptions;
+use super::webhook_marks::WebhookMarks;
 use crate::kv::{Prefetch, Transaction};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{Event, EventId, EventStatus, SubscriptionId, Timestamp};
@@ -144,8 +146,10 @@ pub struct Applied {
     pub notices: Vec<Notice>,
     /// Numbers of changes, for metrics and wake-ups of consumers.
     pub activity: Activity,
-    /// What filtered leases learned, for those to come.
+    /// What the leases learned, for those to come.
     pub searches: LeaseSearches,
+    /// Marks of subscriptions that this batch has changed.
+    pub webhook_marks: WebhookMarks,
 }
 
 /// Numbers of changes that a batch made.
@@ -178,6 +182,9 @@ pub struct Batch<'a> {
     /// Events that the leases and claims of this batch chose, by the nonce of their command.
     pub(super) leased: Vec<(u64, Vec<EventId>)>,
     pub(super) searches: LeaseSearches,
+    pub(super) ignores_positions: bool,
+    known_marks: Arc<WebhookMarks>,
+    changed_marks: WebhookMarks,
     pub(super) stored_subscriptions: u32,
     /// The active subscriptions, once they have been read.
     subscriptions: Option<Vec<SubscriptionRow>>,
@@ -220,6 +227,9 @@ impl<'a> Batch<'a> {
             leases_expired: false,
             leased: Vec::new(),
             searches: LeaseSearches::default(),
+            ignores_positions: false,
+            known_marks: Arc::default(),
+            changed_marks: WebhookMarks::new(),
             stored_subscriptions: head.subscriptions,
             subscriptions: None,
             due: BTreeMap::new(),
@@ -227,6 +237,16 @@ impl<'a> Batch<'a> {
             completed: HashSet::new(),
             claimed_bytes: 0,
         })
+    }
+
+    /// The marks that the inbox knows. Without them, reads of webhooks begin at the first key.
+    pub fn use_marks(&mut self, marks: Arc<WebhookMarks>) {
+        self.known_marks = marks;
+    }
+
+    /// Makes leases search from the beginning, whatever their stamps say.
+    pub fn ignore_positions(&mut self) {
+        self.ignores_positions = true;
     }
 
     /// Adds what every batch reads, and the subscriptions if the tenant has any.
@@ -281,6 +301,7 @@ impl<'a> Batch<'a> {
             notices: self.notices,
             activity: self.activity,
             searches: self.searches,
+            webhook_marks: self.changed_marks,
         })
     }
 

@@ -11,6 +11,7 @@ use super::rows::{
     Attempt, Delivery, EventRow, Head, OlderAttempts, QueueRow, Row, SubscriptionRow,
     TOMBSTONE_DAYS, Tombstone,
 };
+use super::webhook_marks::{self, WebhookMark, WebhookMarks};
 use super::{TableError, prefetch, read_range, subscriptions};
 use crate::kv::{Fault, Prefetch, RangeRead, StoreError, Transaction, decode_counter};
 use bytes::Bytes;
@@ -74,6 +75,8 @@ pub struct InboxState {
     pub counts: Counts,
     /// All subscriptions, even those being deleted, with the due time of the first webhook of each.
     pub subscriptions: Vec<(SubscriptionRow, Option<Timestamp>)>,
+    /// Marks of the subscriptions.
+    pub webhook_marks: WebhookMarks,
 }
 
 /// Events whose rows are read in one round trip, which bounds the bytes of its answer.
@@ -119,12 +122,14 @@ pub async fn load(
     }
     let head = read_head(tx, keys).await?;
     let first = tx.range_snapshot(RangeRead::first(keys.lease_ends(), 1)).await?;
-    let mut subscriptions = Vec::new();
+    let (mut subscriptions, mut webhook_marks) = (Vec::new(), WebhookMarks::new());
     if head.subscriptions > 0 {
         let rows = subscriptions::read_all(tx, keys).await?;
-        subscriptions::prefetch_first_due(tx, keys, &rows).await?;
+        let unknown = rows.iter().map(|row| (row.id, WebhookMark::UNKNOWN));
+        subscriptions::prefetch_first_due(tx, keys, unknown).await?;
         for row in rows {
-            let due = subscriptions::first_due(tx, keys, row.id).await?;
+            let mark = webhook_marks.entry(row.id).or_insert(WebhookMark::UNKNOWN);
+            let due = webhook_marks::first_due(tx, keys, row.id, mark).await?;
             subscriptions.push((row, due));
         }
     }
@@ -134,6 +139,7 @@ pub async fn load(
     Ok(InboxState {
         last_id: head.last_id,
         subscriptions,
+        webhook_marks,
         first_lease_end: [first, in_rows].into_iter().flatten().min(),
         counts: counts(tx, keys).await?,
     })

@@ -360,13 +360,6 @@ impl TenantKeys {
         KeyRange::prefix(self.key(b'd', &subscription.to_bytes()))
     }
 
-    /// Range of a subscription's webhooks that are due at `now`.
-    pub fn pushes_until(&self, subscription: SubscriptionId, now: Timestamp) -> KeyRange {
-        let end =
-            [&subscription.to_bytes()[..], &micros(now.plus(Duration::from_micros(1)))].concat();
-        KeyRange::new(self.key(b'd', &subscription.to_bytes()), self.key(b'd', &end))
-    }
-
     /// Key of an attempt in the list of its subscription.
     pub fn logged_attempt(
         &self,

@@ -88,6 +88,11 @@ impl LeaseRows {
         ids
     }
 
+    /// The event with the greatest id.
+    pub(super) fn last_event(&self) -> Option<EventId> {
+        self.rows.values().filter_map(|row| row.events.last().copied()).max()
+    }
+
     /// End of the lease that ends first.
     pub(super) fn first_end(&self) -> Option<Timestamp> {
         self.rows.values().map(|row| row.until).min()

@@ -53,6 +53,7 @@ use super::inbox::{self, Missing};
 use super::keys::TenantKeys;
 use super::lease_rows::LeaseRows;
 use super::rows::EventRow;
+use super::webhook_marks::WebhookMark;
 use crate::kv::{Prefetch, Transaction};
 use std::fmt::Debug;
 use triggers_protocol::{EventId, Timestamp};
@@ -109,8 +110,10 @@ pub struct Stamp {
     /// Ids of the events that the operation adds, greater than every id of the tenant. An id is
     /// none if another request with the same idempotency key is in flight.
     pub ids: Vec<Option<EventId>>,
-    /// For a lease with a filter: a position before which no row is one that the filter selects.
+    /// For a lease: a position before which no row is one that its filter selects.
     pub lease_after: Option<LeasePosition>,
+    /// For work on the webhooks of a subscription: its mark when the batch was planned.
+    pub webhook_mark: Option<WebhookMark>,
 }
 
 /// How an operation chooses its events, and so which operations may share its batch (`BATCH-5`).
@@ -144,7 +147,7 @@ pub struct Footprint {
     pub named: Vec<EventId>,
     /// Hashes of idempotency keys, each with the position of its event among the new ones.
     pub keys: Vec<(usize, [u8; 16])>,
-    /// Filter by which a lease chooses its events, if it has one.
+    /// Filter by which a lease chooses its events; none for other operations.
     pub filter: Option<FilterId>,
     /// The operation may push notices to the inbox, so the next batch waits until it is durable.
     pub has_notices: bool,

@@ -11,6 +11,7 @@ use super::keys::{TenantKeys, id_of_key, number_of_audit, time_of_audit, time_of
 use super::lease_rows::LeaseRows;
 use super::operations::has_missed;
 use super::rows::{AuditRow, LoggedAttempt, QueueRow, Row, SubscriptionRow, SubscriptionStatus};
+use super::webhook_marks::WebhookMark;
 use super::{TableError, prefetch, read_range};
 use crate::kv::{KeyRange, RangeRead, StoreError, Transaction};
 use triggers_protocol::{EventId, EventStatus, SubscriptionId, Timestamp};
@@ -80,23 +81,13 @@ pub(super) async fn read_all(
     rows.iter().map(|(_, bytes)| Ok(SubscriptionRow::from_bytes(bytes)?)).collect()
 }
 
-/// Reads the first unfinished webhook of each subscription at once, for later [`first_due`]s.
+/// Reads the first unfinished webhook of each subscription at once, for later reads of it.
 pub(super) async fn prefetch_first_due(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
-    rows: &[SubscriptionRow],
+    marks: impl Iterator<Item = (SubscriptionId, WebhookMark)> + Send,
 ) -> Result<(), StoreError> {
-    prefetch(tx, |reads| rows.iter().for_each(|row| reads.first(keys.pushes(row.id), 1))).await
-}
-
-/// Due time of the subscription's first unfinished webhook.
-pub(super) async fn first_due(
-    tx: &mut dyn Transaction,
-    keys: &TenantKeys,
-    id: SubscriptionId,
-) -> Result<Option<Timestamp>, TableError> {
-    let page = tx.range_snapshot(RangeRead::first(keys.pushes(id), 1)).await?;
-    Ok(page.pairs.first().and_then(|(key, _)| time_of_due_key(key)))
+    prefetch(tx, |reads| marks.for_each(|(id, mark)| mark.prefetch(reads, keys, id, 1))).await
 }
 
 /// Lists the subscriptions of a tenant, oldest first.

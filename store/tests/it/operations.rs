@@ -83,7 +83,14 @@ impl Inbox {
             Some(minted_id)
         });
         let ids = ids.collect();
-        let stamp = Stamp { at: now(), nonce: self.nonce, secret: [5; 16], ids, lease_after: None };
+        let stamp = Stamp {
+            at: now(),
+            nonce: self.nonce,
+            secret: [5; 16],
+            ids,
+            lease_after: None,
+            webhook_mark: None,
+        };
         let (last_id, counts) = (self.last_id, self.counts);
         let plan = BatchPlan { last_id, minted_id, received_at: now(), counts, limits: LIMITS };
         let (reply, applied) = self.apply(&operation, &stamp, plan).await;

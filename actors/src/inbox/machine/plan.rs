@@ -63,12 +63,15 @@ impl InboxMachine {
         }
         if !requests.is_empty() {
             self.phase = Phase::Committing;
+            self.positions.begin_batch();
             let (last_id, counts) = (self.last_id, self.counts);
             let limits = self.limits.operations;
             let plan = BatchPlan { last_id, minted_id, received_at, counts, limits };
             let leaves_more = !self.waiting.is_empty();
             let has_subscriptions = self.dispatcher.has_subscriptions();
-            let batch = InboxBatch { plan, requests, leaves_more, has_subscriptions };
+            let webhook_marks = self.positions.webhooks().clone();
+            let batch =
+                InboxBatch { plan, requests, leaves_more, has_subscriptions, webhook_marks };
             effects.push(InboxEffect::Commit(batch));
         }
         effects
@@ -95,6 +98,13 @@ impl InboxMachine {
         let ids = ids.collect();
         let nonce = u64::from_le_bytes(self.environment.bytes());
         let lease_after = request.footprint.filter.and_then(|filter| self.positions.get(filter));
-        Stamp { at: now, nonce, secret: self.environment.bytes(), ids, lease_after }
+        let webhook_mark = match request.own {
+            Some(OwnWork::Claim { subscription, .. } | OwnWork::GiveUp { subscription }) => {
+                self.positions.webhooks().get(&subscription).copied()
+            }
+            Some(OwnWork::Expire) | None => None,
+        };
+        let secret = self.environment.bytes();
+        Stamp { at: now, nonce, secret, ids, lease_after, webhook_mark }
     }
 }

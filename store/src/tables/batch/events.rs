@@ -13,6 +13,7 @@ use crate::kv::Transaction;
 use crate::tables::TableError;
 use crate::tables::inbox::{self, Missing, Reading};
 use crate::tables::rows::{Delivery, EventRow, QueueRow, Row, Tombstone};
+use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, Timestamp};
 
 impl Batch<'_> {
@@ -85,7 +86,7 @@ impl Batch<'_> {
         if before == after {
             return;
         }
-        if after == EventStatus::Received {
+        if after == EventStatus::Received && !is_planted(Bug::MarkNotMovedByReplay) {
             let first = self.searches.received.get_or_insert(event.id);
             *first = event.id.min(*first);
         }

@@ -28,13 +28,16 @@ impl LeasePosition {
         Self { due: (Timestamp::EPOCH, EventId::ZERO), received: EventId::ZERO };
 }
 
-/// Identity of a list of patterns: a digest.
+/// Identity of a list of patterns: a digest, or [`EVERY_TYPE`].
 pub type FilterId = [u8; 16];
+
+/// The filter of leases that take events of every type.
+pub const EVERY_TYPE: FilterId = [0; 16];
 
 /// What the leases of a batch learned about filters, and what became available for lease again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeaseSearches {
-    /// Filters with the position up to which no row is one that they select.
+    /// Filters, each once, with the position up to which no row is one that they select.
     pub searched: Vec<(FilterId, LeasePosition)>,
     /// The first retry that was added, by due time.
     pub retry: Option<(Timestamp, EventId)>,
@@ -42,6 +45,22 @@ pub struct LeaseSearches {
     pub received: Option<EventId>,
     /// An earlier run of the batch may have taken effect, and what it returned is not known.
     pub is_repeated: bool,
+}
+
+impl LeaseSearches {
+    /// The position that an earlier lease of the batch noted for a filter. No operation that makes
+    /// events available before it shares a batch with leases (`BATCH-5`).
+    pub(in crate::tables) fn position(&self, filter: FilterId) -> Option<LeasePosition> {
+        self.searched.iter().find(|(known, _)| *known == filter).map(|(_, position)| *position)
+    }
+
+    /// Notes up to where a lease has searched.
+    pub(in crate::tables) fn note(&mut self, filter: FilterId, position: LeasePosition) {
+        match self.searched.iter_mut().find(|(known, _)| *known == filter) {
+            Some((_, known)) => *known = position,
+            None => self.searched.push((filter, position)),
+        }
+    }
 }
 
 /// A failed attempt of a consumer.
@@ -103,8 +122,10 @@ impl Batch<'_> {
                 delivery.claim = Claim::Waiting { due };
                 state.next_retry_at = Some(due);
                 tx.set(&self.keys.waiting(due, id), row.event.event_type.as_str().as_bytes());
-                let first = self.searches.retry.get_or_insert((due, id));
-                *first = (due, id).min(*first);
+                // In whole microseconds, as in the key and in positions.
+                let added = (Timestamp::from_micros(due.as_micros()), id);
+                let first = self.searches.retry.get_or_insert(added);
+                *first = added.min(*first);
             }
             None => {
                 state.status = EventStatus::Failed;

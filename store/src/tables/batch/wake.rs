@@ -43,15 +43,16 @@ impl Batch<'_> {
     }
 
     async fn first_webhook(
-        &self,
+        &mut self,
         tx: &mut dyn Transaction,
     ) -> Result<Option<Timestamp>, TableError> {
         let mut first = None;
         if self.stored_subscriptions > 0 {
             let rows = subscriptions::read_all(tx, self.keys).await?;
-            subscriptions::prefetch_first_due(tx, self.keys, &rows).await?;
+            let marks = rows.iter().map(|row| (row.id, self.webhook_mark(row.id)));
+            subscriptions::prefetch_first_due(tx, self.keys, marks).await?;
             for row in rows {
-                let due = subscriptions::first_due(tx, self.keys, row.id).await?;
+                let due = self.first_due(tx, row.id).await?;
                 // Webhooks of an inactive subscription must be given up at once.
                 let due = if row.is_active() { due } else { due.map(|_| Timestamp::EPOCH) };
                 first = [first, due].into_iter().flatten().min();

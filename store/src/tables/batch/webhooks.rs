@@ -15,6 +15,7 @@ use crate::tables::rows::{
     SubscriptionRow,
 };
 use crate::tables::subscriptions;
+use crate::tables::webhook_marks::{self, DuePosition, WebhookMark};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, EventType, SubscriptionId, Timestamp};
@@ -75,7 +76,7 @@ impl Batch<'_> {
         due: Timestamp,
     ) -> Vec<Push> {
         let begin = |subscription| {
-            tx.set(&self.keys.push_due(subscription, due, id), &[]);
+            self.add_push_due(tx, subscription, due, id);
             self.note_due(subscription, due);
             Push {
                 subscription,
@@ -99,7 +100,7 @@ impl Batch<'_> {
 
     /// Changes the state of a webhook, and moves its row in the index by due time.
     pub(in crate::tables) fn move_push(
-        &self,
+        &mut self,
         tx: &mut dyn Transaction,
         id: EventId,
         push: &mut Push,
@@ -109,14 +110,63 @@ impl Batch<'_> {
             tx.clear(&self.keys.push_due(push.subscription, due, id));
         }
         if let Some(due) = state.due() {
-            tx.set(&self.keys.push_due(push.subscription, due, id), &[]);
+            let mark = self.webhook_mark(push.subscription);
+            self.add_push_due(tx, push.subscription, due, id);
+            let is_retry = matches!(state, PushState::Waiting { .. });
+            if is_retry && is_planted(Bug::MarkNotMovedByRetry) {
+                self.set_webhook_mark(push.subscription, mark);
+            }
         }
         push.state = state;
     }
 
+    /// Adds a row to the index by due time. The subscription's mark lets it be found.
+    fn add_push_due(
+        &mut self,
+        tx: &mut dyn Transaction,
+        subscription: SubscriptionId,
+        due: Timestamp,
+        id: EventId,
+    ) {
+        tx.set(&self.keys.push_due(subscription, due, id), &[]);
+        let known = self.webhook_mark(subscription);
+        let mut mark = known;
+        mark.add(DuePosition::new(due, id));
+        if mark != known {
+            self.set_webhook_mark(subscription, mark);
+        }
+    }
+
+    /// The part of a subscription's index by due time that is known to be empty.
+    pub(in crate::tables) fn webhook_mark(&self, subscription: SubscriptionId) -> WebhookMark {
+        let changed = self.changed_marks.get(&subscription);
+        let known = changed.or_else(|| self.known_marks.get(&subscription));
+        known.copied().unwrap_or(WebhookMark::UNKNOWN)
+    }
+
+    pub(in crate::tables) fn set_webhook_mark(
+        &mut self,
+        subscription: SubscriptionId,
+        mark: WebhookMark,
+    ) {
+        self.changed_marks.insert(subscription, mark);
+    }
+
+    /// Due time of a subscription's first unfinished webhook.
+    pub(in crate::tables) async fn first_due(
+        &mut self,
+        tx: &mut dyn Transaction,
+        subscription: SubscriptionId,
+    ) -> Result<Option<Timestamp>, TableError> {
+        let mut mark = self.webhook_mark(subscription);
+        let first = webhook_marks::first_due(tx, self.keys, subscription, &mut mark).await?;
+        self.set_webhook_mark(subscription, mark);
+        Ok(first)
+    }
+
     /// Ends all unfinished webhooks of an event at `at`; their running attempts end for `reason`.
     pub(in crate::tables) fn drop_pushes(
-        &self,
+        &mut self,
         tx: &mut dyn Transaction,
         row: &EventRow,
         delivery: &mut Delivery,

@@ -10,13 +10,14 @@
 //!   webhook is skipped.
 
 use super::{Footprint, Operation, Selection, Stamp};
-use crate::kv::{Prefetch, RangeRead, Transaction};
+use crate::kv::{Prefetch, Transaction};
 use crate::tables::batch::{
     AttemptEnd, Batch, Claimed, INTERRUPTED, Notice, OperationLimits, TRANSACTION_BYTES_AIMED,
     end_attempt,
 };
 use crate::tables::keys::{TenantKeys, id_of_key, time_of_due_key};
 use crate::tables::rows::{AttemptOutcome, Push, PushState, SubscriptionRow};
+use crate::tables::webhook_marks::{DuePosition, WebhookMark, read_due};
 use crate::tables::{TableError, inbox, subscriptions};
 use triggers_protocol::{Event, EventId, SubscriptionId, Timestamp};
 
@@ -58,12 +59,13 @@ impl Operation for ClaimAttempts {
         reads: &mut Prefetch,
         keys: &TenantKeys,
         _limits: &OperationLimits,
-        _stamp: &Stamp,
+        stamp: &Stamp,
     ) {
         reads.key(keys.subscription(self.subscription));
         reads.key(keys.recent_leases());
         // The claimed ones, those that the batch completes, and the next one.
-        reads.first(keys.pushes(self.subscription), 2 * self.limit + 1);
+        let mark = stamp.webhook_mark.unwrap_or(WebhookMark::UNKNOWN);
+        mark.prefetch(reads, keys, self.subscription, 2 * self.limit + 1);
     }
 
     async fn apply(
@@ -87,7 +89,7 @@ impl Operation for ClaimAttempts {
                 let ids = attempts.iter().map(|claimed| claimed.event.id).collect();
                 batch.leased.push((nonce, ids));
             }
-            next = subscriptions::first_due(tx, batch.keys, subscription).await?;
+            next = batch.first_due(tx, subscription).await?;
         }
         batch.notify(Notice::Claimed { subscription, attempts, next, until });
         Ok(())
@@ -120,10 +122,11 @@ impl Claim<'_> {
         batch: &mut Batch<'_>,
         tx: &mut dyn Transaction,
     ) -> Result<Vec<Claimed>, TableError> {
-        let due = batch.keys.pushes_until(self.subscription.id, self.at);
-        let page = RangeRead::first(due, self.limit + batch.completed.len());
-        let mut attempts = Vec::new();
-        let pairs = tx.range_snapshot(page).await?.pairs;
+        let subscription = self.subscription.id;
+        let (mark, limit) = (batch.webhook_mark(subscription), self.limit + batch.completed.len());
+        let (keys, at) = (batch.keys, Some(self.at));
+        let pairs = read_due(tx, keys, subscription, &mark, at, limit).await?.pairs;
+        let (mut attempts, mut searched, mut is_complete) = (Vec::new(), None, true);
         let ids = pairs.iter().filter_map(|(key, _)| id_of_key(key)).take(self.limit);
         inbox::prefetch_rows(tx, batch.keys, ids).await?;
         for (key, _) in pairs {
@@ -134,7 +137,11 @@ impl Claim<'_> {
             }
             let (Some(id), Some(due)) = (id_of_key(&key), time_of_due_key(&key)) else { continue };
             if batch.completed.contains(&id) {
+                is_complete = false;
                 continue;
+            }
+            if is_complete {
+                searched = Some(DuePosition::new(due, id));
             }
             match self.begin(batch, tx, id, due).await? {
                 Some(event) => {
@@ -144,6 +151,11 @@ impl Claim<'_> {
                 // The webhook is finished, and its index row is outdated.
                 None => tx.clear(&key),
             }
+        }
+        if let Some(searched) = searched {
+            let mut mark = batch.webhook_mark(subscription);
+            mark.searched(searched);
+            batch.set_webhook_mark(subscription, mark);
         }
         Ok(attempts)
     }

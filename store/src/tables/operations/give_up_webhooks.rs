@@ -10,6 +10,7 @@ use crate::tables::batch::{
 };
 use crate::tables::keys::{TenantKeys, id_of_key, time_of_due_key};
 use crate::tables::rows::{AttemptOutcome, DisabledReason, PushState, SubscriptionStatus};
+use crate::tables::webhook_marks::{DuePosition, WebhookMark, read_due};
 use crate::tables::{TableError, inbox, subscriptions};
 use triggers_protocol::{EventId, SubscriptionId, Timestamp};
 
@@ -37,10 +38,11 @@ impl Operation for GiveUpWebhooks {
         reads: &mut Prefetch,
         keys: &TenantKeys,
         _limits: &OperationLimits,
-        _stamp: &Stamp,
+        stamp: &Stamp,
     ) {
         reads.key(keys.subscription(self.subscription));
-        reads.first(keys.pushes(self.subscription), GIVEN_UP_MAX);
+        let mark = stamp.webhook_mark.unwrap_or(WebhookMark::UNKNOWN);
+        mark.prefetch(reads, keys, self.subscription, GIVEN_UP_MAX);
     }
 
     async fn apply(
@@ -56,7 +58,7 @@ impl Operation for GiveUpWebhooks {
         match status {
             None => {}
             Some(SubscriptionStatus::Active) => {
-                next = subscriptions::first_due(tx, batch.keys, subscription).await?;
+                next = batch.first_due(tx, subscription).await?;
             }
             Some(SubscriptionStatus::Disabled { reason, .. }) => {
                 let reason = match reason {
@@ -94,8 +96,8 @@ impl GiveUpWebhooks {
         at: Timestamp,
         reason: &str,
     ) -> Result<Option<Timestamp>, TableError> {
-        let page = RangeRead::first(batch.keys.pushes(self.subscription), GIVEN_UP_MAX);
-        let page = tx.range_snapshot(page).await?;
+        let (subscription, mark) = (self.subscription, batch.webhook_mark(self.subscription));
+        let page = read_due(tx, batch.keys, subscription, &mark, None, GIVEN_UP_MAX).await?;
         let (mut next, mut given_up) = (None, 0);
         let ids = page.pairs.iter().filter_map(|(key, _)| id_of_key(key));
         inbox::prefetch_rows(tx, batch.keys, ids).await?;
@@ -106,6 +108,11 @@ impl GiveUpWebhooks {
             let (Some(id), Some(due)) = (id_of_key(key), time_of_due_key(key)) else { continue };
             if self.give_up(batch, tx, id, due, at, reason).await? {
                 given_up += 1;
+                if next.is_none() {
+                    let mut mark = batch.webhook_mark(subscription);
+                    mark.searched(DuePosition::new(due, id));
+                    batch.set_webhook_mark(subscription, mark);
+                }
             } else {
                 next = next.or(Some(due));
             }

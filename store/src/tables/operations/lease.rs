@@ -6,12 +6,13 @@
 //! - `LEASE-4`: due retries are leased before events that were never attempted.
 //! - `LEASE-5`: a second run finds the events of the first run: in lease rows if all of them are
 //!   there, else in the row of the last batch by the command's nonce.
-//! - `LEASE-6`: a search for events of some types scans a bounded number of rows and says where it
-//!   stopped. No row up to a position that the batch reports is one that its filter selects.
+//! - `LEASE-6`: a search scans a bounded number of rows and says where it stopped. No row up to a
+//!   position that the batch reports is one that its filter selects. The next lease with the same
+//!   filter begins there, so it does not walk over the keys of events that were leased before.
 
 use super::{Footprint, Operation, Selection, Stamp};
 use crate::kv::{Prefetch, RangeRead, Transaction};
-use crate::tables::batch::{Batch, FilterId, LeasePosition, OperationLimits};
+use crate::tables::batch::{Batch, EVERY_TYPE, FilterId, LeasePosition, OperationLimits};
 use crate::tables::keys::{TenantKeys, id_of_key, time_of_due_key};
 use crate::tables::lease_rows::LeaseRows;
 use crate::tables::rows::{
@@ -74,6 +75,14 @@ impl Lease {
         stamp.lease_after.or(self.after).unwrap_or(LeasePosition::BEGIN)
     }
 
+    /// Queue rows that are worth reading at once: without a filter, every row is selected.
+    fn rows_wanted(&self, leased: &[Leased]) -> usize {
+        match self.event_types.is_empty() {
+            true => self.limit.saturating_sub(leased.len()).max(1),
+            false => SCAN_PAGE.max(self.limit),
+        }
+    }
+
     /// Events whose rows are worth reading at once.
     fn rows_to_fetch(&self, leased: &[Leased]) -> usize {
         self.limit.saturating_sub(leased.len()).clamp(1, inbox::ROWS_PER_FETCH)
@@ -85,10 +94,10 @@ impl Lease {
     }
 }
 
-/// The identity of a list of patterns; none if it is empty and so selects every type.
-fn filter_id(event_types: &[EventTypePattern]) -> Option<FilterId> {
+/// The identity of a list of patterns.
+fn filter_id(event_types: &[EventTypePattern]) -> FilterId {
     if event_types.is_empty() {
-        return None;
+        return EVERY_TYPE;
     }
     let mut digest = Sha256::new();
     for pattern in event_types {
@@ -97,14 +106,14 @@ fn filter_id(event_types: &[EventTypePattern]) -> Option<FilterId> {
     }
     let mut id = [0; 16];
     id.copy_from_slice(&digest.finalize()[..16]);
-    Some(id)
+    id
 }
 
 impl Operation for Lease {
     type Reply = LeaseReply;
 
     fn footprint(&self) -> Footprint {
-        let filter = filter_id(&self.event_types);
+        let filter = Some(filter_id(&self.event_types));
         Footprint { filter, ..Footprint::new(Selection::Lease, self.limit.max(1)) }
     }
 
@@ -117,8 +126,9 @@ impl Operation for Lease {
     ) {
         reads.key(keys.recent_leases());
         let start = self.start(stamp);
-        reads.first(keys.waiting_until(start.due, stamp.at), SCAN_PAGE.max(self.limit));
-        reads.first(keys.queue_range(EventStatus::Received, start.received, None), SCAN_PAGE);
+        let rows = self.rows_wanted(&[]);
+        reads.first(keys.waiting_until(start.due, stamp.at), rows);
+        reads.first(keys.queue_range(EventStatus::Received, start.received, None), rows);
         reads.first(keys.lease_ends(), 1);
         LeaseRows::prefetch(reads, keys);
     }
@@ -134,10 +144,16 @@ impl Operation for Lease {
         if let Some(events) = self.repeat(batch, tx, stamp).await? {
             return Ok(LeaseReply { lease, until, events, position: start, has_more: false });
         }
+        let filter = filter_id(&self.event_types);
         let rows_left = batch.limits.lease_scan_rows_max.max(self.limit);
+        let begin = match batch.ignores_positions {
+            true => self.after.unwrap_or(LeasePosition::BEGIN),
+            false => start,
+        };
+        let position = batch.searches.position(filter).unwrap_or(begin);
         let room = batch.lease_rows(tx).await?.room();
         let mut search = Search {
-            position: start,
+            position,
             rows_left,
             has_more: false,
             leased: Vec::new(),
@@ -155,8 +171,8 @@ impl Operation for Lease {
         self.store_lease(batch, tx, stamp, &events, in_lease_rows).await?;
         // What a search began behind a place of its caller may have become available before it.
         let is_from_begin = stamp.lease_after.is_some() || self.after.is_none();
-        if let Some(filter) = filter_id(&self.event_types).filter(|_| is_from_begin) {
-            batch.searches.searched.push((filter, position));
+        if is_from_begin {
+            batch.searches.note(filter, position);
         }
         match events.is_empty() {
             true => Ok(LeaseReply { lease, until, events, position, has_more }),
@@ -208,7 +224,7 @@ impl Lease {
     ) -> Result<(), TableError> {
         while !self.is_full(&search.leased) {
             let due = batch.keys.waiting_until(search.position.due, stamp.at);
-            let page_rows = search.page_rows(SCAN_PAGE.max(self.limit));
+            let page_rows = search.page_rows(self.rows_wanted(&search.leased));
             let page = tx.range_snapshot(RangeRead::first(due, page_rows)).await?;
             let selected = page.pairs.iter().filter(|(_, event_type)| self.selects(event_type));
             let ids = selected.take(self.rows_to_fetch(&search.leased));
@@ -248,9 +264,14 @@ impl Lease {
         while !self.is_full(&search.leased) {
             let after = search.position.received;
             let range = batch.keys.queue_range(EventStatus::Received, after, None);
-            let page_rows = search.page_rows(SCAN_PAGE);
-            let page = tx.range_snapshot(RangeRead::first(range, page_rows)).await?;
             let leases = batch.lease_rows(tx).await?;
+            // Leased events have their place in this list; a long row of them is passed at once.
+            let rows = match leases.last_event() > Some(after) {
+                true => SCAN_PAGE,
+                false => self.rows_wanted(&search.leased),
+            };
+            let page_rows = search.page_rows(rows);
+            let page = tx.range_snapshot(RangeRead::first(range, page_rows)).await?;
             let is_leased = |id| leases.find(id).is_some() && !is_planted(Bug::LeasedTwice);
             let selected = |(key, value): &(Bytes, Bytes)| {
                 let id = id_of_key(key)?;
