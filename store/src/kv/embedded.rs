@@ -29,6 +29,7 @@ pub(crate) mod fuzzing;
 mod inspect;
 mod memtable;
 mod merge;
+mod present_pairs;
 mod record;
 mod recovery;
 mod residency;

@@ -9,6 +9,7 @@
 //! - `MEMORY-2`: a value is dropped when no reader is between it and the next value.
 //! - `MEMORY-3`: a sealed memtable never changes.
 
+mod empty_spans;
 mod filter;
 mod newest_values;
 
@@ -18,6 +19,7 @@ use super::record::Pair;
 use crate::kv::KeyRange;
 use crate::kv::range::after;
 use bytes::Bytes;
+use empty_spans::EmptySpans;
 use filter::{Filter, Probe};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +50,12 @@ impl Entry {
             .map(|version| &version.value)
     }
 
+    /// Whether the key had a value after `since`.
+    fn had_value_after(&self, since: u64) -> bool {
+        let mut versions = std::iter::once(&self.newest).chain(&self.older);
+        versions.any(|version| version.sequence > since && version.value.is_some())
+    }
+
     /// Adds a value, and drops the older ones that no reader in `readers` can see.
     fn push(&mut self, version: Version, readers: &[u64]) {
         let before = std::mem::replace(&mut self.newest, version);
@@ -72,6 +80,7 @@ pub(super) struct Memtable {
     entries: RwLock<Entries>,
     /// Bloom filter of all keys.
     filter: Filter,
+    empty_spans: EmptySpans,
     /// Sequence of the last record, or 0 if there is none.
     last: AtomicU64,
     /// Approximate bytes of pages that the pairs will take in the base store.
@@ -100,8 +109,12 @@ impl Memtable {
     ) {
         let mut entries = self.write();
         let mut bytes = 0;
+        let mut empty_spans = self.empty_spans.write();
         for (key, value) in pairs {
             self.filter.add(&key);
+            if value.is_some() {
+                empty_spans.take_out(&key);
+            }
             bytes += page_bytes(key.len(), value.as_ref().map(Bytes::len));
             let version = Version { sequence, value };
             match entries.entry(key) {
@@ -129,6 +142,12 @@ impl Memtable {
     pub(super) fn is_changed(&self, range: &KeyRange, since: u64) -> bool {
         let is_new = |(_, entry): (_, &Entry)| entry.newest.sequence > since;
         self.last() > since && self.read().range::<[u8], _>(range.bounds()).any(is_new)
+    }
+
+    /// Whether a key of a range had a value after `since`.
+    fn had_value_after(&self, entries: &Entries, range: &KeyRange, since: u64) -> bool {
+        let mut entries = entries.range::<[u8], _>(range.bounds());
+        self.last() > since && entries.any(|(_, entry)| entry.had_value_after(since))
     }
 
     /// Whether a key was written after `since`.
@@ -173,6 +192,30 @@ impl MemtableView {
         self.memtables.iter().find_map(|memtable| memtable.get(key, probe, sequence))
     }
 
+    /// The end of a known span without pairs that has `key`, and the number of its memtable: the
+    /// span is empty in this memtable and in everything below it.
+    pub(super) fn end_of_span(&self, key: &[u8], sequence: u64) -> Option<(usize, Bytes)> {
+        self.memtables.iter().enumerate().find_map(|(number, memtable)| {
+            memtable.empty_spans.end_of(key, sequence).map(|end| (number, end))
+        })
+    }
+
+    /// Remembers a span in which a reader at `sequence` found no pair, unless a later commit may
+    /// have added one.
+    pub(super) fn remember_empty(&self, span: KeyRange, sequence: u64) {
+        let Some((newest, sealed)) = self.memtables.split_first() else { return };
+        let is_empty =
+            |memtable: &Memtable| !memtable.had_value_after(&memtable.read(), &span, sequence);
+        if !sealed.iter().all(|memtable| is_empty(memtable)) {
+            return;
+        }
+        // While it is locked, no commit can add a pair.
+        let entries = newest.read();
+        if !newest.had_value_after(&entries, &span, sequence) {
+            newest.empty_spans.add(span.begin, span.end, sequence);
+        }
+    }
+
     pub(super) fn page_bytes(&self) -> u64 {
         self.memtables.iter().map(|memtable| memtable.page_bytes()).sum()
     }
@@ -186,10 +229,14 @@ pub(super) struct MemtableRange<'a> {
     sequence: u64,
     is_reverse: bool,
     read: VecDeque<Pair>,
+    /// Keys to read under the next lock.
+    chunk: usize,
 }
 
-/// Keys read under one lock.
-const CHUNK: usize = 128;
+/// Keys read under the first lock: most reads are of few pairs.
+const CHUNK_FIRST: usize = 4;
+/// Most keys read under one lock.
+const CHUNK_MAX: usize = 128;
 
 impl<'a> MemtableRange<'a> {
     pub(super) fn new(
@@ -199,14 +246,28 @@ impl<'a> MemtableRange<'a> {
         is_reverse: bool,
     ) -> Self {
         let rest = (!range.is_empty() && !memtable.is_empty()).then(|| range.clone());
-        Self { memtable, rest, sequence, is_reverse, read: VecDeque::new() }
+        Self { memtable, rest, sequence, is_reverse, read: VecDeque::new(), chunk: CHUNK_FIRST }
+    }
+
+    /// Goes on at `key`, if it has not yet come so far. The range is not reversed.
+    pub(super) fn seek(&mut self, key: &Bytes) {
+        while self.read.front().is_some_and(|(next, _)| next < key) {
+            drop(self.read.pop_front());
+        }
+        if let Some(rest) = &mut self.rest
+            && rest.begin < *key
+        {
+            rest.begin = key.clone();
+        }
     }
 
     fn read_more(&mut self, mut rest: KeyRange) {
         let entries = self.memtable.read();
         let mut found = entries.range::<[u8], _>(rest.bounds());
         let mut last = None;
-        for _ in 0..CHUNK {
+        let chunk = self.chunk;
+        self.chunk = (2 * chunk).min(CHUNK_MAX);
+        for _ in 0..chunk {
             let next = if self.is_reverse { found.next_back() } else { found.next() };
             let Some((key, entry)) = next else { return };
             self.read.extend(entry.at(self.sequence).map(|value| (key.clone(), value.clone())));

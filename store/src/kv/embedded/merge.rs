@@ -3,6 +3,8 @@
 //! Invariants:
 //! - `MERGE-1`: each key appears once, in order or in reverse.
 //! - `MERGE-2`: a key that an earlier source has cleared appears as cleared.
+//! - `MERGE-3`: the sources before the one that a skip names lose no key, the others those before
+//!   its end.
 
 use super::memtable::MemtableRange;
 use crate::kv::StoreError;
@@ -40,60 +42,80 @@ impl<'a> MergedPair<'a> {
 pub(super) type BaseRange<'a> =
     Box<dyn Iterator<Item = Result<(&'a [u8], &'a [u8]), StoreError>> + 'a>;
 
+/// Reads the pairs of the base store from a key on.
+pub(super) type BaseSeek<'a> = Box<dyn Fn(&Bytes) -> Result<BaseRange<'a>, StoreError> + 'a>;
+
+/// The base store's part of a merge.
+pub(super) struct BaseSource<'a> {
+    pub(super) pairs: BaseRange<'a>,
+    pub(super) seek: BaseSeek<'a>,
+}
+
 /// Sorted pairs to merge.
 pub(super) enum Source<'a> {
     Memtable(MemtableRange<'a>),
-    Base(BaseRange<'a>),
+    Base(BaseSource<'a>),
 }
 
 impl<'a> Source<'a> {
+    /// Goes on at `key`, which is behind the pair that was read last.
+    fn seek(&mut self, key: &Bytes) -> Result<(), StoreError> {
+        match self {
+            Self::Memtable(range) => range.seek(key),
+            Self::Base(base) => base.pairs = (base.seek)(key)?,
+        }
+        Ok(())
+    }
+
     fn next(&mut self) -> Result<Option<MergedPair<'a>>, StoreError> {
         let next = match self {
             Self::Memtable(range) => {
                 range.next().map(|(key, value)| Ok(MergedPair::Memtable(key, value)))
             }
-            Self::Base(range) => {
-                range.next().map(|pair| pair.map(|(key, value)| MergedPair::Base(key, value)))
+            Self::Base(base) => {
+                base.pairs.next().map(|pair| pair.map(|(key, value)| MergedPair::Base(key, value)))
             }
         };
         next.transpose()
     }
 }
 
-/// The merge. Empty sources are not added.
+/// A source with its next pair.
+struct OpenSource<'a> {
+    head: MergedPair<'a>,
+    source: Source<'a>,
+    /// How many sources were added before it.
+    number: usize,
+}
+
+/// The merge. Sources that have ended are dropped.
 #[derive(Default)]
 pub(super) struct Merge<'a> {
-    sources: Vec<(MergedPair<'a>, Source<'a>)>,
+    sources: Vec<OpenSource<'a>>,
+    added: usize,
     is_reverse: bool,
 }
 
 impl<'a> Merge<'a> {
     pub(super) fn new(is_reverse: bool) -> Self {
-        Self { sources: Vec::new(), is_reverse }
+        Self { sources: Vec::new(), added: 0, is_reverse }
     }
 
     pub(super) fn add(&mut self, mut source: Source<'a>) -> Result<(), StoreError> {
-        if let Some(first) = source.next()? {
-            self.sources.push((first, source));
+        if let Some(head) = source.next()? {
+            self.sources.push(OpenSource { head, source, number: self.added });
         }
+        self.added += 1;
         Ok(())
     }
 
-    /// The next key, cleared or not.
-    pub(super) fn next(&mut self) -> Result<Option<MergedPair<'a>>, StoreError> {
-        let mut first = 0;
-        for at in 1..self.sources.len() {
-            let (key, best) = (self.sources[at].0.key(), self.sources[first].0.key());
-            if if self.is_reverse { key > best } else { key < best } {
-                first = at;
-            }
-        }
-        let Some((found, _)) = self.sources.get(first) else { return Ok(None) };
-        let found = found.clone();
+    /// Passes the pairs before `end` of the source `first` and of those added after it.
+    pub(super) fn skip(&mut self, first: usize, end: &Bytes) -> Result<(), StoreError> {
         let mut at = 0;
         while at < self.sources.len() {
-            let (head, source) = &mut self.sources[at];
-            if head.key() == found.key() {
+            let OpenSource { head, source, number } = &mut self.sources[at];
+            if *number >= first && head.key() < &end[..] {
+                source.seek(end)?;
                 match source.next()? {
                     Some(next) => *head = next,
                     None => {
@@ -104,7 +126,39 @@ impl<'a> Merge<'a> {
             }
             at += 1;
         }
-        Ok(Some(found))
+        Ok(())
+    }
+
+    /// The next key, cleared or not.
+    pub(super) fn next(&mut self) -> Result<Option<MergedPair<'a>>, StoreError> {
+        let mut first = 0;
+        for at in 1..self.sources.len() {
+            let (key, best) = (self.sources[at].head.key(), self.sources[first].head.key());
+            if if self.is_reverse { key > best } else { key < best } {
+                first = at;
+            }
+        }
+        if first >= self.sources.len() {
+            return Ok(None);
+        }
+        // Those before the first one have no such key.
+        let mut at = self.sources.len() - 1;
+        while at > first {
+            if self.sources[at].head.key() == self.sources[first].head.key() {
+                drop(self.advance(at)?);
+            }
+            at -= 1;
+        }
+        self.advance(first).map(Some)
+    }
+
+    /// Returns the next pair of a source, and reads the one after it.
+    fn advance(&mut self, at: usize) -> Result<MergedPair<'a>, StoreError> {
+        let OpenSource { head, source, .. } = &mut self.sources[at];
+        Ok(match source.next()? {
+            Some(next) => std::mem::replace(head, next),
+            None => self.sources.remove(at).head,
+        })
     }
 }
 
@@ -151,7 +205,8 @@ pub(super) mod tests {
             let in_order = base.iter().map(|(key, value)| Ok((&key[..], &value[..])));
             let base: BaseRange<'_> =
                 if is_reverse { Box::new(in_order.rev()) } else { Box::new(in_order) };
-            merge.add(Source::Base(base)).unwrap();
+            let seek = Box::new(|_: &Bytes| unreachable!("nothing is skipped"));
+            merge.add(Source::Base(BaseSource { pairs: base, seek })).unwrap();
             let mut found = Vec::new();
             while let Some(next) = merge.next().unwrap() {
                 found.push((next.key().to_vec(), next.pair().map(|(_, value)| value.to_vec())));

@@ -10,8 +10,9 @@ use super::base_store::BaseStore;
 use super::disk::Disk;
 use super::engine_core::EngineCore;
 use super::memtable::{MemtableRange, MemtableView};
-use super::merge::{Merge, MergedPair, Source};
-use crate::kv::{Page, RangeRead, StoreError};
+use super::merge::{BaseSource, Merge, Source};
+use super::present_pairs::PresentPairs;
+use crate::kv::{KeyRange, Page, RangeRead, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -82,10 +83,13 @@ impl<D: Disk, B: BaseStore> EmbeddedSnapshot<D, B> {
             let range = MemtableRange::new(memtable, &read.range, self.sequence, read.is_reverse);
             merge.add(Source::Memtable(range))?;
         }
-        let base = self.core.base.range(&self.base, &read.range, read.is_reverse)?;
-        merge.add(Source::Base(base))?;
-        let found = std::iter::from_fn(|| merge.next().transpose());
-        Page::collect(found.filter_map(|found| found.map(MergedPair::pair).transpose()), read.limit)
+        let range = |range: &KeyRange| self.core.base.range(&self.base, range, read.is_reverse);
+        let seek =
+            Box::new(move |key: &Bytes| range(&KeyRange::new(key.clone(), read.range.end.clone())));
+        merge.add(Source::Base(BaseSource { pairs: range(&read.range)?, seek }))?;
+        let (view, sequence, range) = (&*self.view, self.sequence, read.range.clone());
+        let mut present = PresentPairs::new(merge, view, sequence, range, read.is_reverse);
+        Page::collect(std::iter::from_fn(|| present.next().transpose()), read.limit)
     }
 }
 
