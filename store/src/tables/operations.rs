@@ -124,7 +124,7 @@ pub enum Selection {
     /// It names its events.
     Named,
     /// It leases available events, or changes those of a lease, and finds what its first run did by
-    /// its nonce; so it shares a batch only with `New` and `Lease`.
+    /// its nonce or the lease's token; so it shares a batch only with `New` and `Lease`.
     Lease,
     /// It ends leases that have run out, so it shares a batch only with `New` and `Expire`.
     Expire,

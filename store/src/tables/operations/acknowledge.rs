@@ -34,7 +34,10 @@ impl Operation for Acknowledge {
     type Reply = Changed;
 
     fn footprint(&self) -> Footprint {
-        Footprint::naming(self.id)
+        // With a token it works on an event that is leased already, which no lease of its batch
+        // takes, and a second run finds that the event was delivered under this token.
+        let selection = if self.token.is_some() { Selection::Lease } else { Selection::Named };
+        Footprint { selection, ..Footprint::naming(self.id) }
     }
 
     async fn apply(
