@@ -35,12 +35,6 @@ async fn count(node: &Node, status: &str) -> i64 {
     page["pagination"]["total_count"].as_i64().expect("a number")
 }
 
-/// Events that a line counts.
-fn events(line: &Value) -> i64 {
-    let rate = line["events_per_second"].as_f64().expect("a rate");
-    (rate * line["duration_seconds"].as_f64().expect("a duration")).round() as i64
-}
-
 fn is_positive(line: &Value, member: &str) -> bool {
     line[member].as_f64().is_some_and(|value| value > 0.0)
 }
@@ -56,8 +50,12 @@ async fn a_backlog_is_consumed_to_its_last_event() {
     assert_eq!((count(&node, "delivered").await, count(&node, "received").await), (250, 0));
 
     let single = format!("{options} --backlog 30 --ack single --lease-limit 1");
-    assert!(is_positive(&measured(&node, &single).await, "requests_per_second"));
+    measured(&node, &single).await;
     assert_eq!((count(&node, "delivered").await, count(&node, "queued").await), (280, 0));
+
+    let whole = format!("{options} --backlog 40 --ack lease --lease-limit 15");
+    measured(&node, &whole).await;
+    assert_eq!((count(&node, "delivered").await, count(&node, "queued").await), (320, 0));
 }
 
 #[tokio::test]
@@ -67,8 +65,6 @@ async fn a_backlog_is_pushed_to_its_last_webhook_and_no_subscription_is_left() {
     let line = measured(&node, &format!("{options} --backlog 120 --receivers 2")).await;
     assert_eq!((&line["mode"], &line["duplicates"]), (&"push".into(), &0.into()));
     assert!(is_positive(&line, "last_tenth_per_second"), "{line}");
-    // Durations are in whole milliseconds, so the product may be a little off.
-    assert!((events(&line) - 240).abs() <= 24, "two webhooks for each event: {line}");
     assert_eq!(count(&node, "delivered").await, 120, "PUSH-LOAD-1");
     let left = node.client().get("/v1/subscriptions").await.expect(200).json();
     assert_eq!(left["subscriptions"], serde_json::json!([]), "PUSH-LOAD-1");
@@ -79,7 +75,8 @@ async fn webhooks_of_events_on_schedule_have_a_latency() {
     let (_directory, node) = started().await;
     let options = "--mode push --rate 40 --duration 1 --warmup 0 --connections 2";
     let line = measured(&node, options).await;
-    assert!((1..=40).contains(&events(&line)), "{line}");
+    let rate = line["events_per_second"].as_f64().expect("a rate");
+    assert!(rate > 0.0 && rate <= 40.0, "{line}");
     assert!(line["latency_ms"]["p50"].as_f64().is_some_and(|p50| p50 > 0.0), "{line}");
     assert_eq!(line.get("first_tenth_per_second"), None);
     let left = node.client().get("/v1/subscriptions").await.expect(200).json();
