@@ -7,7 +7,7 @@
 #   ops/load/versions.sh single 64 12 2 /tmp/before target/release/triggers
 #   BENCH_ARGUMENTS='--backlog 50000' ops/load/versions.sh push 16 8 20 A B
 #
-# All nodes run all the time; only one is loaded. Every second round goes through them backwards.
+# All nodes run all the time; only one is loaded. Rounds begin with each build in turn.
 # The load generator of the first binary loads all of them, or that of BENCH_BIN.
 set -euo pipefail
 mode=$1 connections=$2 rounds=$3 seconds=$4
@@ -34,7 +34,7 @@ for round in $(seq "$rounds"); do
     # The node flushes its log after a second without writes; keep that out of the next measurement.
     sleep 2.5
   done
-  order=($(printf '%s\n' "${order[@]}" | tac))
+  order=("${order[@]:1}" "${order[0]}")
 done >"$data/results"
 
 awk '
