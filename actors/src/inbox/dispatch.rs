@@ -288,7 +288,7 @@ impl Dispatcher {
         &mut self,
         id: SubscriptionId,
         due: Option<Timestamp>,
-        row: Option<Box<SubscriptionRow>>,
+        row: Option<Arc<SubscriptionRow>>,
         health: EndpointHealth,
         now: Now,
     ) -> bool {
@@ -303,7 +303,7 @@ impl Dispatcher {
                 metrics::counter!("triggers_subscriptions_disabled_total", "reason" => reason)
                     .increment(1);
             }
-            self.changed(*row);
+            self.changed(SubscriptionRow::clone(&row));
         }
         if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.row.is_active()) {
             // This attempt may have been the last one to wait for.

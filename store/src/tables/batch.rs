@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
-use triggers_protocol::{Event, EventId, EventStatus, SubscriptionId, Timestamp};
+use triggers_protocol::{Event, EventId, EventStatus, EventType, SubscriptionId, Timestamp};
 
 /// Options of the node that operations follow.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +112,7 @@ pub enum Notice {
         /// Time at which the next attempt is due, if there is one.
         due: Option<Timestamp>,
         /// The subscription's row after the batch; none if it is gone.
-        row: Option<Box<SubscriptionRow>>,
+        row: Option<Arc<SubscriptionRow>>,
         /// What the attempt says about the endpoint.
         health: EndpointHealth,
     },
@@ -188,6 +188,10 @@ pub struct Batch<'a> {
     pub(super) stored_subscriptions: u32,
     /// The active subscriptions, once they have been read.
     subscriptions: Option<Vec<SubscriptionRow>>,
+    /// Ids of the active subscriptions that select events of a type, for the types seen so far.
+    targets: BTreeMap<EventType, Vec<SubscriptionId>>,
+    /// Rows of the subscriptions whose attempts this batch claims or completes, as of now.
+    attempted: BTreeMap<SubscriptionId, Option<Arc<SubscriptionRow>>>,
     due: BTreeMap<SubscriptionId, Timestamp>,
     notices: Vec<Notice>,
     /// Events of attempts that this batch completes. Claims pass over them, so that a second run
@@ -232,6 +236,8 @@ impl<'a> Batch<'a> {
             changed_marks: WebhookMarks::new(),
             stored_subscriptions: head.subscriptions,
             subscriptions: None,
+            targets: BTreeMap::new(),
+            attempted: BTreeMap::new(),
             due: BTreeMap::new(),
             notices: Vec::new(),
             completed: HashSet::new(),

@@ -334,7 +334,7 @@ pub(super) async fn load_payload(
 }
 
 /// Reads an event with its present state, without the chunks of a large payload, and its delivery,
-/// which is [`Delivery::NEW`] if none is stored.
+/// which is [`EventRow::delivery`] if none is stored.
 pub(super) async fn read_row(
     tx: &mut dyn Transaction,
     keys: &TenantKeys,
@@ -363,9 +363,10 @@ pub(super) async fn read_stored_row(
     let pair = [&keys.event(id)[..], &keys.delivery(id)];
     let [event, delivery] = tx.get_pair(pair, reading == Reading::Checked).await?;
     let Some(event) = event else { return Ok(None) };
-    let delivery =
-        delivery.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?.unwrap_or(Delivery::NEW);
-    Ok(Some((EventRow::decode(id, &event)?.with(&delivery), delivery)))
+    let row = EventRow::decode(id, &event)?;
+    let stored = delivery.map(|bytes| Delivery::from_bytes(&bytes)).transpose()?;
+    let delivery = stored.unwrap_or_else(|| row.delivery());
+    Ok(Some((row.with(&delivery), delivery)))
 }
 
 /// Reads an event's own row. Its state is the present one if the event is received.

@@ -26,7 +26,8 @@ use triggers_protocol::api_key::KeyKind;
 use triggers_protocol::codec::{self, CodecError};
 use triggers_protocol::event::EventState;
 use triggers_protocol::{
-    Event, EventId, EventType, KeyHash, Metadata, RetryPolicy, Scopes, TenantId, Timestamp,
+    Event, EventId, EventType, KeyHash, Metadata, RetryPolicy, Scopes, SubscriptionId, TenantId,
+    Timestamp,
 };
 
 const EVENT_VERSION: u8 = 1;
@@ -255,23 +256,27 @@ struct Envelope {
     metadata: Arc<Metadata>,
     state: EventState,
     payload_bytes: u32,
+    targets: Vec<SubscriptionId>,
 }
 
 /// An event's row: the envelope, followed by the payload unless that is stored in chunks.
 ///
 /// A state in the delivery's row overrides this row's, so that a change of state does not write the
-/// payload again.
+/// payload again. An event with webhooks has no delivery row before the first of them begins: until
+/// then [`EventRow::delivery`] says what that row would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
     /// The event; its payload is empty if that is stored in chunks.
     pub event: Event,
     /// Bytes of the complete payload.
     pub payload_bytes: usize,
+    /// Subscriptions that selected the event when it was accepted. A delivery row overrides them.
+    pub targets: Vec<SubscriptionId>,
 }
 
 impl EventRow {
     /// Encodes the row. A payload over [`INLINE_PAYLOAD_BYTES_MAX`] is left out: see [`chunks`].
-    pub fn encode(event: &Event, payload_bytes: usize) -> Vec<u8> {
+    pub fn encode(event: &Event, payload_bytes: usize, targets: Vec<SubscriptionId>) -> Vec<u8> {
         let envelope = Envelope {
             received_at: event.received_at,
             event_type: event.event_type.clone(),
@@ -280,6 +285,7 @@ impl EventRow {
             state: event.state.clone(),
             payload_bytes: u32::try_from(payload_bytes)
                 .expect("payloads are limited to far less than 4 GiB"),
+            targets,
         };
         let inline =
             if payload_bytes <= INLINE_PAYLOAD_BYTES_MAX { &event.payload[..] } else { &[] };
@@ -302,10 +308,19 @@ impl EventRow {
             let reason = format!("an event's row has {found} payload bytes instead of {expected}");
             return Err(CodecError::Malformed(reason));
         }
-        let Envelope { received_at, event_type, timestamp, metadata, state, .. } = envelope;
+        let Envelope { received_at, event_type, timestamp, metadata, state, targets, .. } =
+            envelope;
         let payload = bytes.slice_ref(rest);
         let event = Event { id, received_at, event_type, timestamp, payload, metadata, state };
-        Ok(Self { event, payload_bytes })
+        Ok(Self { event, payload_bytes, targets })
+    }
+
+    /// The delivery of an event without a delivery row: its webhooks, if it has any, wait for their
+    /// first attempt.
+    pub fn delivery(&self) -> Delivery {
+        let due = self.event.state.next_retry_at.unwrap_or(self.event.received_at);
+        let pushes = self.targets.iter().map(|target| Push::new(*target, due)).collect();
+        Delivery { pushes, ..Delivery::NEW }
     }
 
     /// Replaces the state by that of the delivery's row, if it has one.
@@ -349,7 +364,7 @@ mod tests {
         #[test]
         fn event_rows_round_trip(payload in prop::collection::vec(any::<u8>(), 0..20_000)) {
             let event = event(payload.clone());
-            let bytes = Bytes::from(EventRow::encode(&event, payload.len()));
+            let bytes = Bytes::from(EventRow::encode(&event, payload.len(), Vec::new()));
             let mut row = EventRow::decode(event.id, &bytes).unwrap();
             if row.is_chunked() {
                 let parts: Vec<u8> = chunks(&payload).flat_map(|(_, part)| part.to_vec()).collect();
@@ -358,6 +373,20 @@ mod tests {
                 prop_assert_eq!(chunks(&payload).count(), 0);
             }
             prop_assert_eq!(row.event, event);
+        }
+
+        #[test]
+        fn webhooks_wait_without_a_delivery_row(targets: Vec<[u8; 16]>, micros: u32) {
+            let targets: Vec<_> = targets.into_iter().map(SubscriptionId::from_bytes).collect();
+            let due = Timestamp::from_micros(micros.into());
+            let mut event = event(b"{}".to_vec());
+            event.state.next_retry_at = Some(due);
+            let bytes = Bytes::from(EventRow::encode(&event, 2, targets.clone()));
+            let delivery = EventRow::decode(event.id, &bytes).unwrap().delivery();
+            prop_assert!(delivery.pushes.iter().all(|push| push.state.due() == Some(due)));
+            let found: Vec<_> = delivery.pushes.iter().map(|push| push.subscription).collect();
+            prop_assert_eq!(found, targets);
+            prop_assert_eq!(Delivery { pushes: Vec::new(), ..delivery }, Delivery::NEW);
         }
 
         #[test]
@@ -376,7 +405,7 @@ mod tests {
             cut in 0usize..60, payload in prop::collection::vec(any::<u8>(), 1..100),
         ) {
             let event = event(payload.clone());
-            let bytes = EventRow::encode(&event, payload.len());
+            let bytes = EventRow::encode(&event, payload.len(), Vec::new());
             let cut = cut.min(bytes.len() - 1);
             prop_assert!(EventRow::decode(event.id, &Bytes::from(bytes[..cut].to_vec())).is_err());
         }

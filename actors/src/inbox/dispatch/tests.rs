@@ -280,7 +280,7 @@ proptest! {
                     let health = if good { EndpointHealth::Good } else { EndpointHealth::Bad };
                     let due = (!good).then(|| now(seconds + 2).wall);
                     waiting[usize::from(lane)] += usize::from(!good);
-                    let row = Some(Box::new(rows[usize::from(lane)].clone()));
+                    let row = Some(Arc::new(rows[usize::from(lane)].clone()));
                     dispatcher.completed(id(lane), due, row, health, now(seconds));
                     dispatcher.ended(id(lane), None, now(seconds));
                 }

@@ -76,7 +76,9 @@ impl Batch<'_> {
         delivery.state = (after != EventStatus::Received).then(|| event.state.clone());
         tx.set_owned(self.keys.delivery(event.id), delivery.to_bytes());
         if after == EventStatus::Received {
-            tx.set_owned(self.keys.event(event.id), EventRow::encode(event, row.payload_bytes));
+            // The delivery row has its webhooks, if it has any.
+            let bytes = EventRow::encode(event, row.payload_bytes, Vec::new());
+            tx.set_owned(self.keys.event(event.id), bytes);
         }
         let queued_as = self.end_place_in_lease_row(event.id, before);
         if queued_as != after {

@@ -16,6 +16,7 @@ use crate::tables::rows::{
 };
 use crate::tables::subscriptions;
 use crate::tables::webhook_marks::{self, DuePosition, WebhookMark};
+use std::sync::Arc;
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, EventType, SubscriptionId, Timestamp};
@@ -33,10 +34,40 @@ impl Batch<'_> {
     pub(in crate::tables) async fn targets(
         &mut self,
         tx: &mut dyn Transaction,
-        event_type: &str,
+        event_type: &EventType,
     ) -> Result<Vec<SubscriptionId>, TableError> {
-        let selected = self.active(tx).await?.iter().filter(|row| row.selects(event_type));
-        Ok(selected.map(|row| row.id).collect())
+        if let Some(known) = self.targets.get(event_type) {
+            return Ok(known.clone());
+        }
+        let active = self.active(tx).await?.iter();
+        let selected = active.filter(|row| row.selects(event_type.as_str()));
+        let targets: Vec<_> = selected.map(|row| row.id).collect();
+        self.targets.insert(event_type.clone(), targets.clone());
+        Ok(targets)
+    }
+
+    /// The row of a subscription whose attempts begin or end, read once for the whole batch.
+    pub(in crate::tables) async fn attempted(
+        &mut self,
+        tx: &mut dyn Transaction,
+        id: SubscriptionId,
+    ) -> Result<Option<Arc<SubscriptionRow>>, TableError> {
+        if let Some(known) = self.attempted.get(&id) {
+            return Ok(known.clone());
+        }
+        let row = subscriptions::read(tx, self.keys, id).await?.map(Arc::new);
+        self.attempted.insert(id, row.clone());
+        Ok(row)
+    }
+
+    /// Stores the row of a subscription that the result of an attempt has changed.
+    pub(in crate::tables) fn put_attempted(
+        &mut self,
+        tx: &mut dyn Transaction,
+        row: &Arc<SubscriptionRow>,
+    ) {
+        tx.set_owned(self.keys.subscription(row.id), row.to_bytes());
+        self.attempted.insert(row.id, Some(row.clone()));
     }
 
     async fn active(&mut self, tx: &mut dyn Transaction) -> Result<&[SubscriptionRow], TableError> {
@@ -54,6 +85,7 @@ impl Batch<'_> {
     /// Makes later appends of this batch read the subscriptions again.
     pub(in crate::tables) fn forget_subscriptions(&mut self) {
         self.subscriptions = None;
+        self.targets.clear();
     }
 
     /// Reports every active subscription as due: a second run cannot tell which webhooks the first
@@ -78,16 +110,7 @@ impl Batch<'_> {
         let begin = |subscription| {
             self.add_push_due(tx, subscription, due, id);
             self.note_due(subscription, due);
-            Push {
-                subscription,
-                state: PushState::Waiting { due },
-                since: due,
-                failures: 0,
-                interruptions: 0,
-                deferrals: 0,
-                postponements: 0,
-                completed: 0,
-            }
+            Push::new(subscription, due)
         };
         targets.into_iter().map(begin).collect()
     }
@@ -128,7 +151,7 @@ impl Batch<'_> {
         due: Timestamp,
         id: EventId,
     ) {
-        tx.set(&self.keys.push_due(subscription, due, id), &[]);
+        tx.set_owned(self.keys.push_due(subscription, due, id), Vec::new());
         let known = self.webhook_mark(subscription);
         let mut mark = known;
         mark.add(DuePosition::new(due, id));
@@ -220,7 +243,8 @@ impl Batch<'_> {
     ) {
         if let Some(subscription) = attempt.subscription {
             let key = self.keys.logged_attempt(subscription, attempt.started_at, id);
-            tx.set(&key, &LoggedAttempt { event_type: event_type.clone(), attempt }.to_bytes());
+            let row = LoggedAttempt { event_type: event_type.clone(), attempt };
+            tx.set_owned(key, row.to_bytes());
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::tables::TableError;
 use crate::tables::batch::{Batch, OperationLimits};
 use crate::tables::inbox::{self, Reading};
 use crate::tables::keys::{TenantKeys, day};
-use crate::tables::rows::{Delivery, EventRow, Idempotency, QueueRow, Row, chunks};
+use crate::tables::rows::{EventRow, Idempotency, QueueRow, Row, chunks};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -243,16 +243,18 @@ impl Batch<'_> {
         at: Timestamp,
     ) -> Result<(), TableError> {
         let id = event.id;
-        let targets = self.targets(tx, event.event_type.as_str()).await?;
+        let targets = self.targets(tx, &event.event_type).await?;
         if !targets.is_empty() {
             // In the order of the ids, and due at once even if the id is ahead of the clock.
             let due = id.created_at().min(at);
-            let pushes = self.begin_pushes(tx, id, targets, due);
-            tx.set(&self.keys.delivery(id), &Delivery { pushes, ..Delivery::NEW }.to_bytes());
+            for target in &targets {
+                tx.set_owned(self.keys.push_due(*target, due, id), Vec::new());
+                self.note_due(*target, due);
+            }
             (event.state.status, event.state.next_retry_at) = (EventStatus::Queued, Some(due));
         }
         let status = event.state.status;
-        tx.set_owned(self.keys.event(id), EventRow::encode(event, event.payload.len()));
+        tx.set_owned(self.keys.event(id), EventRow::encode(event, event.payload.len(), targets));
         event.state = EventState::ACCEPTED;
         for (number, chunk) in chunks(&event.payload) {
             tx.set(&self.keys.chunk(id, number), chunk);

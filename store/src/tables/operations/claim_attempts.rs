@@ -18,7 +18,7 @@ use crate::tables::batch::{
 use crate::tables::keys::{TenantKeys, id_of_key, time_of_due_key};
 use crate::tables::rows::{AttemptOutcome, Push, PushState, SubscriptionRow};
 use crate::tables::webhook_marks::{DuePosition, WebhookMark, read_due};
-use crate::tables::{TableError, inbox, subscriptions};
+use crate::tables::{TableError, inbox};
 use triggers_protocol::{Event, EventId, SubscriptionId, Timestamp};
 
 /// Interrupted attempts to send one webhook.
@@ -78,8 +78,8 @@ impl Operation for ClaimAttempts {
         let until = at.plus(batch.limits.attempt_time);
         let subscription = self.subscription;
         let (mut attempts, mut next) = (Vec::new(), None);
-        let stored = subscriptions::read(tx, batch.keys, subscription).await?;
-        if let Some(row) = stored.filter(SubscriptionRow::is_active) {
+        let stored = batch.attempted(tx, subscription).await?;
+        if let Some(row) = stored.filter(|row| row.is_active()) {
             let claim = Claim { subscription: &row, at, until, nonce, limit: self.limit };
             attempts = match batch.leased_before(tx, nonce).await? {
                 Some(ids) => claim.repeat(batch, tx, ids).await?,

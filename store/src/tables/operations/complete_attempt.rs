@@ -19,10 +19,11 @@ use crate::tables::batch::{
 };
 use crate::tables::keys::{self, TenantKeys};
 use crate::tables::rows::{
-    AttemptOutcome, AuditAction, Delivery, DisabledReason, EventRow, Push, PushState, Row,
+    AttemptOutcome, AuditAction, Delivery, DisabledReason, EventRow, Push, PushState,
     SubscriptionRow, SubscriptionStatus,
 };
-use crate::tables::{TableError, inbox, subscriptions};
+use crate::tables::{TableError, inbox};
+use std::sync::Arc;
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, EventStatus, RetryPolicy, SubscriptionId, Timestamp};
@@ -132,7 +133,7 @@ impl Operation for CompleteAttempt {
     ) -> Result<(), TableError> {
         let (id, health) = (self.id, self.health);
         let subscription = self.subscription;
-        let mut stored = subscriptions::read(tx, batch.keys, subscription).await?;
+        let mut stored = batch.attempted(tx, subscription).await?;
         // The event was deleted or replayed without this webhook: there is no attempt to complete.
         let Some((mut row, mut delivery)) = batch.read_pushed(tx, id).await? else { return Ok(()) };
         let Some(push) = delivery.push_mut(subscription) else { return Ok(()) };
@@ -146,12 +147,16 @@ impl Operation for CompleteAttempt {
                 self.judge(batch, tx, stored).await?;
             }
             let active = stored.as_ref().filter(|row| row.is_active());
-            let policy = match active.and_then(|row| row.retry_policy.clone()) {
-                Some(own) => own,
-                None => batch.policy(tx).await?,
+            let policy = match (&self.result, active) {
+                // No retry follows.
+                (AttemptResult::Delivered { .. }, _) | (_, None) => None,
+                (_, Some(row)) => Some(match &row.retry_policy {
+                    Some(own) => own.clone(),
+                    None => batch.policy(tx).await?,
+                }),
             };
             let is_gone = active.is_none_or(|row| row.target_url == self.target_url);
-            let state = next_state(push, self, stamp.nonce, active.map(|_| &policy), is_gone);
+            let state = next_state(push, self, stamp.nonce, policy.as_ref(), is_gone);
             batch.move_push(tx, id, push, state);
             if let (Some(due), true) = (state.due(), is_planted(Bug::RetryForgotten)) {
                 tx.clear(&batch.keys.push_due(subscription, due, id));
@@ -170,8 +175,7 @@ impl Operation for CompleteAttempt {
         };
         batch.completed.insert(id);
         batch.activity.delivered += u32::from(row.event.state.status == EventStatus::Delivered);
-        let row = stored.map(Box::new);
-        batch.notify(Notice::Completed { subscription, due, row, health });
+        batch.notify(Notice::Completed { subscription, due, row: stored, health });
         Ok(())
     }
 }
@@ -216,8 +220,13 @@ impl CompleteAttempt {
         &self,
         batch: &mut Batch<'_>,
         tx: &mut dyn Transaction,
-        row: &mut SubscriptionRow,
+        stored: &mut Arc<SubscriptionRow>,
     ) -> Result<(), TableError> {
+        let is_delivered = matches!(self.result, AttemptResult::Delivered { .. });
+        if is_delivered && stored.failing_since.is_none() {
+            return Ok(());
+        }
+        let row = Arc::make_mut(stored);
         let before = (row.failing_since, row.held_until, row.status);
         let disable_after = batch.limits.disable_after;
         let reason = match &self.result {
@@ -248,7 +257,7 @@ impl CompleteAttempt {
             batch.audit(tx, self.at, &by, row.id, action, detail).await?;
         }
         if before != (row.failing_since, row.held_until, row.status) {
-            tx.set(&batch.keys.subscription(row.id), &row.to_bytes());
+            batch.put_attempted(tx, stored);
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Operation for Replay {
             batch.suppose_all_due(tx).await?;
             return Ok(Ok(Box::new(row)));
         }
-        let targets = batch.targets(tx, row.event.event_type.as_str()).await?;
+        let targets = batch.targets(tx, &row.event.event_type).await?;
         let is_pushed = !targets.is_empty();
         delivery.pushes = batch.begin_pushes(tx, id, targets, at);
         let state = &mut row.event.state;

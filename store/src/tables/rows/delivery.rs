@@ -102,6 +102,22 @@ pub struct Push {
     pub completed: u64,
 }
 
+impl Push {
+    /// A delivery that waits for its first attempt, due at `due`.
+    pub fn new(subscription: SubscriptionId, due: Timestamp) -> Self {
+        Self {
+            subscription,
+            state: PushState::Waiting { due },
+            since: due,
+            failures: 0,
+            interruptions: 0,
+            deferrals: 0,
+            postponements: 0,
+            completed: 0,
+        }
+    }
+}
+
 /// Delivery of an event to consumers or subscriptions.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Delivery {
