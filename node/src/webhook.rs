@@ -5,8 +5,8 @@
 //!   └ connector: timeout, TLS ─ TCP ─ resolver: look up the name ─ addresses: may it be called?
 //! ```
 //! Partners choose the targets, so each webhook is a request that a stranger aims from inside the
-//! operator's network. The URL is checked when it is set and again at each attempt. The addresses
-//! of its host name are checked whenever a connection is opened.
+//! operator's network. The URL is checked when it is set and again by each node before it calls it.
+//! The addresses of its host name are checked whenever a connection is opened.
 //!
 //! - `WEBHOOK-HTTP-1`: no connection is opened to an unchecked address.
 //! - `WEBHOOK-HTTP-2`: every attempt ends within its timeout. Reading an answer never takes more

@@ -4,7 +4,8 @@
 //!   come over it since its last answer.
 //! - `POOL-2`: a connection that is not used again is closed at most a quarter of the idle time
 //!   late.
-//! - `POOL-3`: no more connections are kept than attempts may be in progress.
+//! - `POOL-3`: no more connections are kept than attempts may be in progress, and of one endpoint
+//!   at most a quarter of that.
 
 use super::answer::{AnswerReader, NoAnswer};
 use bytes::Buf;
@@ -18,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, 
 use tokio::time::{Instant, sleep, timeout_at};
 use triggers_protocol::lock::lock;
 
-/// Idle connections kept for one endpoint.
-const IDLE_MAX: usize = 8;
+/// One endpoint may have this part of the idle connections that are kept.
+const ENDPOINT_SHARE: usize = 4;
 /// Time for the rest of an answer after its status. It decides only whether the connection can be
 /// used again, and a new one costs less than a longer wait.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -146,7 +147,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request, or closes it.
-    pub(super) fn put(&self, endpoint: String, connection: EndpointConnection) {
+    pub(super) fn put(&self, endpoint: &str, connection: EndpointConnection) {
         if !connection.is_reusable || self.idle_timeout.is_zero() {
             return;
         }
@@ -154,11 +155,14 @@ impl Pool {
         if kept.count >= self.kept_max {
             return;
         }
-        let connections = kept.by_endpoint.entry(endpoint).or_default();
-        if connections.len() >= IDLE_MAX {
-            return;
+        let entry = (connection, Instant::now());
+        match kept.by_endpoint.get_mut(endpoint) {
+            Some(connections) if connections.len() >= self.kept_max.div_ceil(ENDPOINT_SHARE) => {
+                return;
+            }
+            Some(connections) => connections.push(entry),
+            None => drop(kept.by_endpoint.insert(endpoint.to_owned(), vec![entry])),
         }
-        connections.push((connection, Instant::now()));
         kept.count += 1;
         if !std::mem::replace(&mut kept.is_swept, true) {
             tokio::spawn(self.clone().sweep());

@@ -3,7 +3,8 @@
 //! - `SENDER-1`: an attempt ends within `attempt_timeout_ms` and releases everything it waited for.
 //! - `SENDER-2`: the status is the answer, whatever follows it. The rest is read only so that the
 //!   connection can be used again. No redirect is followed.
-//! - `SENDER-3`: the target is checked at each attempt, because the policy may have changed.
+//! - `SENDER-3`: a target is checked before it is called, because the policy may have changed since
+//!   it was set. The sender's own policy does not change, so it remembers checked targets.
 //! - `SENDER-4`: a request on a kept connection that gets nothing of an answer is sent once more,
 //!   the same bytes, on a new connection and within the same attempt: endpoints close idle
 //!   connections while a request is on its way.
@@ -16,17 +17,30 @@ use super::pool::{EndpointConnection, ExchangeFault, Pool};
 use super::request::WebhookRequest;
 use super::resolver::CheckedResolver;
 use super::{SenderError, Target, TargetPolicy, request, retry_after};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use triggers_actors::{SendFailure, SendOutcome, Webhook, WebhookSender};
 use triggers_cluster_config::DeliveryOptions;
 use triggers_protocol::Environment;
+use triggers_protocol::lock::lock;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_store::kv::BoxFuture;
 
 /// What some servers say when they close an idle connection (RFC 9110, section 15.5.9).
 const REQUEST_TIMEOUT: u16 = 408;
+/// Checked targets that a sender remembers; when there are more it forgets all of them.
+const TARGETS_MAX: usize = 1_024;
+
+/// Targets that the policy allows, by their URLs.
+type CheckedTargets = HashMap<String, Arc<CheckedTarget>>;
+
+#[derive(Debug)]
+struct CheckedTarget {
+    target: Target,
+    endpoint: String,
+}
 
 /// The webhook sender of a node. Cheap to clone; clones share the connection pool.
 #[derive(Debug, Clone)]
@@ -34,6 +48,7 @@ pub struct HttpSender<C = SystemTcp> {
     connector: Connector<C>,
     pool: Pool,
     policy: Arc<TargetPolicy>,
+    targets: Arc<Mutex<CheckedTargets>>,
     read_timeout: Duration,
     attempt_timeout: Duration,
     response_bytes_max: usize,
@@ -67,6 +82,7 @@ impl<C: TcpConnector> HttpSender<C> {
             connector: connector::over(options, tcp)?,
             pool: Pool::new(Duration::from_millis(options.idle_timeout_ms), options.in_flight_max),
             policy,
+            targets: Arc::default(),
             read_timeout: Duration::from_millis(options.read_timeout_ms),
             attempt_timeout: Duration::from_millis(options.attempt_timeout_ms),
             response_bytes_max: options.response_bytes_max,
@@ -81,12 +97,10 @@ impl<C: TcpConnector> HttpSender<C> {
 
     async fn attempt(&self, webhook: &Webhook) -> Result<SendOutcome, SendFault> {
         let deadline = Instant::now() + self.attempt_timeout;
-        let target = Target::parse(&webhook.target_url, &self.policy).map_err(|malformed| {
-            SendFault::new(SendFailure::Forbidden, format!("target_url {malformed}"))
-        })?;
+        let checked = self.checked(&webhook.target_url)?;
+        let CheckedTarget { target, endpoint } = &*checked;
         let request = request::write(webhook, target.uri())?;
-        let endpoint = target.endpoint();
-        if let Some(mut kept) = self.pool.take(&endpoint) {
+        if let Some(mut kept) = self.pool.take(endpoint) {
             let result = self.exchange(&mut kept, &request, deadline).await;
             let has_ended = match &result {
                 Ok(status) => *status == REQUEST_TIMEOUT,
@@ -102,6 +116,23 @@ impl<C: TcpConnector> HttpSender<C> {
         let mut fresh = opened.map_err(|error| SendFault::of_connection(&error))?;
         let result = self.exchange(&mut fresh, &request, deadline).await;
         self.outcome(result, endpoint, fresh)
+    }
+
+    /// The target of a URL, if the policy allows it (`SENDER-3`).
+    fn checked(&self, url: &str) -> Result<Arc<CheckedTarget>, SendFault> {
+        if let Some(known) = lock(&self.targets).get(url) {
+            return Ok(known.clone());
+        }
+        let target = Target::parse(url, &self.policy).map_err(|malformed| {
+            SendFault::new(SendFailure::Forbidden, format!("target_url {malformed}"))
+        })?;
+        let checked = Arc::new(CheckedTarget { endpoint: target.endpoint(), target });
+        let mut targets = lock(&self.targets);
+        if targets.len() >= TARGETS_MAX {
+            targets.clear();
+        }
+        targets.insert(url.to_owned(), checked.clone());
+        Ok(checked)
     }
 
     /// Sends the request over a connection. The read timeout starts once it is connected;
@@ -120,7 +151,7 @@ impl<C: TcpConnector> HttpSender<C> {
     fn outcome(
         &self,
         result: Result<u16, ExchangeFault>,
-        endpoint: String,
+        endpoint: &str,
         connection: EndpointConnection,
     ) -> Result<SendOutcome, SendFault> {
         let status = result.map_err(|fault| match fault {
