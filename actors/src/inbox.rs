@@ -3,9 +3,10 @@
 //! This is the shell around [`machine`], which makes the decisions. Requests of the
 //! [`crate::Router`] wait in [`handle::Arrivals`]. Tasks of the shell load the tenant, commit
 //! batches and answer callers, so requests gather while a commit is in flight. The partition
-//! supervises the inbox. The inbox supervises its delivery attempts and does not restart them,
-//! because the store has the time of the next one. After a crash, callers see an unknown outcome.
-//! It is not a cache: only the head, the counts and the schedule of webhooks are in memory.
+//! supervises the inbox. The inbox supervises its delivery attempts, which are tasks, and does not
+//! restart them, because the store has the time of the next one. After a crash, callers see an
+//! unknown outcome. It is not a cache: only the head, the counts and the schedule of webhooks are in
+//! memory.
 
 pub(crate) mod batch;
 pub(crate) mod delivery_attempt;
@@ -23,22 +24,22 @@ use crate::delivery::Delivery;
 use crate::error::BrokerError;
 use crate::options::BrokerOptions;
 use batch::{Finished, InboxBatch};
-use delivery_attempt::{DeliveryAttempt, DeliveryAttemptArguments};
+use delivery_attempt::{AttemptReports, DeliveryAttempt, EndReport};
 use dispatch::{Dispatched, Dispatcher};
 use handle::Arrivals;
 use machine::{BatchLimits, InboxEffect, InboxMachine};
 use message::InboxMessage;
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use signals::InboxSignals;
-use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use triggers_protocol::lock::lock;
 use triggers_protocol::planted::{Bug, is_planted};
-use triggers_protocol::{SubscriptionId, TenantId, Timestamp};
+use triggers_protocol::{TenantId, Timestamp};
 use triggers_store::kv::{Fault, Ordered, Run, Store, StoreError};
 use triggers_store::tables::batch::Applied;
 use triggers_store::tables::fence::Guard;
@@ -74,8 +75,9 @@ pub(crate) struct InboxShell {
     machine: InboxMachine,
     /// Time at which the armed timer fires.
     timer_at: Option<Timestamp>,
-    /// The running attempts.
-    attempts: HashMap<ActorId, SubscriptionId>,
+    /// The running attempts, which end with the inbox.
+    attempts: JoinSet<()>,
+    reports: Arc<AttemptReports>,
 }
 
 impl Actor for Inbox {
@@ -85,7 +87,7 @@ impl Actor for Inbox {
 
     async fn pre_start(
         &self,
-        _: ActorRef<InboxMessage>,
+        myself: ActorRef<InboxMessage>,
         arguments: InboxArguments,
     ) -> Result<InboxShell, ActorProcessingErr> {
         let options = &arguments.options;
@@ -98,7 +100,8 @@ impl Actor for Inbox {
             arguments: Arc::new(arguments),
             machine,
             timer_at: None,
-            attempts: HashMap::new(),
+            attempts: JoinSet::new(),
+            reports: Arc::new(AttemptReports::new(myself)),
         })
     }
 
@@ -109,8 +112,8 @@ impl Actor for Inbox {
         state: &mut InboxShell,
     ) -> Result<(), ActorProcessingErr> {
         use InboxMessage::{
-            Arrived, AttemptLost, Committed, DurabilityUnknown, Durable, Failed, Loaded, Ordered,
-            Permit, Submit, TaskLost, Timer,
+            Arrived, AttemptsReported, Committed, DurabilityUnknown, Durable, Failed, Loaded,
+            Ordered, Permit, TaskLost, Timer,
         };
         let has_failed = matches!(message, Failed(..) | DurabilityUnknown(..) | Loaded(Err(_)));
         let wait_min = if has_failed { TIMER_WAIT_FAILED } else { TIMER_WAIT_MIN };
@@ -119,13 +122,15 @@ impl Actor for Inbox {
         if ends_load_or_batch || !state.machine.is_under_way() {
             state.machine.arrive(state.arguments.arrivals.drain());
         }
+        if ends_load_or_batch || matches!(message, AttemptsReported) {
+            state.read_reports();
+        }
         if let Failed(_, error) | DurabilityUnknown(_, error) = &message {
             tracing::warn!(tenant = %state.arguments.tenant, %error, "a batch failed");
         }
         let machine = &mut state.machine;
         let effects = match message {
-            Arrived => machine.proceed(),
-            Submit(request) => machine.submit(request),
+            Arrived | AttemptsReported => machine.proceed(),
             Loaded(result) => machine.loaded(result.map_err(BrokerError::from)),
             Committed(applied, finished) => machine.committed(*applied, finished),
             Failed(batch, error) => machine.failed(*batch, error),
@@ -137,46 +142,30 @@ impl Actor for Inbox {
                 machine.timer()
             }
             Permit(permit) => machine.granted(permit),
-            AttemptLost(subscription) => machine.attempt_ended(subscription, None),
             // The supervisor rebuilds the inbox from the store, which has the result if there is
             // one.
             TaskLost => return Err("a task of the inbox ended without a result".into()),
         };
-        state.perform(&myself, effects).await;
+        state.perform(&myself, effects);
         state.set_timer(&myself, wait_min);
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        myself: ActorRef<InboxMessage>,
-        event: SupervisionEvent,
-        state: &mut InboxShell,
-    ) -> Result<(), ActorProcessingErr> {
-        let (ended, measured) = match event {
-            SupervisionEvent::ActorTerminated(actor, attempt, _) => {
-                let attempt = attempt.map(|mut attempt| attempt.take::<DeliveryAttemptArguments>());
-                // Dropping the attempt frees its permit for the next one.
-                (actor.get_id(), attempt.and_then(Result::ok).and_then(|attempt| attempt.measured))
-            }
-            SupervisionEvent::ActorFailed(actor, error) => {
-                metrics::counter!("triggers_delivery_attempt_failures_total").increment(1);
-                let tenant = &state.arguments.tenant;
-                tracing::error!(%tenant, %error, "an attempt failed; it comes due again");
-                (actor.get_id(), None)
-            }
-            _ => return Ok(()),
-        };
-        if let Some(subscription) = state.attempts.remove(&ended) {
-            let effects = state.machine.attempt_ended(subscription, measured);
-            state.perform(&myself, effects).await;
-            state.set_timer(&myself, TIMER_WAIT_MIN);
-        }
         Ok(())
     }
 }
 
 impl InboxShell {
+    /// Passes the reports of the attempts to the machine.
+    fn read_reports(&mut self) {
+        let reported = self.reports.drain();
+        for _ in reported.ended.iter().filter(|ended| ended.has_panicked) {
+            metrics::counter!("triggers_delivery_attempt_failures_total").increment(1);
+            let tenant = &self.arguments.tenant;
+            tracing::error!(%tenant, "an attempt failed; it comes due again");
+        }
+        // The set keeps tasks that have ended until they are joined.
+        while self.attempts.try_join_next().is_some() {}
+        self.machine.attempts_reported(reported);
+    }
+
     /// Arms the timer for the next due time, unless an armed one fires early enough.
     fn set_timer(&mut self, myself: &ActorRef<InboxMessage>, wait_min: Duration) {
         self.arguments.signals.set_next(self.machine.next_due(), self.machine.attachment());
@@ -189,7 +178,7 @@ impl InboxShell {
         drop(myself.send_after(wait, || InboxMessage::Timer));
     }
 
-    async fn perform(&mut self, myself: &ActorRef<InboxMessage>, effects: Vec<InboxEffect>) {
+    fn perform(&mut self, myself: &ActorRef<InboxMessage>, effects: Vec<InboxEffect>) {
         let arguments = &self.arguments;
         for effect in effects {
             match effect {
@@ -202,42 +191,32 @@ impl InboxShell {
                     drop(tokio::spawn(await_permit(myself.clone(), arguments.clone())))
                 }
                 InboxEffect::Deliver(dispatched) => {
-                    deliver(myself, arguments, &mut self.attempts, dispatched).await;
+                    deliver(arguments, &self.reports, &mut self.attempts, dispatched);
                 }
             }
         }
     }
 }
 
-/// Starts an actor for each attempt. An attempt whose actor does not start comes due again.
-async fn deliver(
-    myself: &ActorRef<InboxMessage>,
+/// Starts a task for each attempt.
+fn deliver(
     arguments: &Arc<InboxArguments>,
-    attempts: &mut HashMap<ActorId, SubscriptionId>,
+    reports: &Arc<AttemptReports>,
+    attempts: &mut JoinSet<()>,
     dispatched: Dispatched,
 ) {
     let Dispatched { subscription, attempts: begun, until } = dispatched;
     for (claimed, permit) in begun {
-        let attempt = DeliveryAttemptArguments {
-            inbox: myself.clone(),
+        let attempt = DeliveryAttempt {
             delivery: arguments.delivery.clone(),
             environment: arguments.store.environment().clone(),
             subscription: subscription.clone(),
             claimed,
             until,
             send_timeout: arguments.options.delivery.attempt_timeout,
-            measured: None,
-            _permit: permit,
+            end: EndReport::new(reports.clone(), subscription.id, permit),
         };
-        match DeliveryAttempt::spawn_linked(None, DeliveryAttempt, attempt, myself.get_cell()).await
-        {
-            Ok((actor, _)) => drop(attempts.insert(actor.get_id(), subscription.id)),
-            Err(error) => {
-                let tenant = &arguments.tenant;
-                tracing::error!(%tenant, %error, "an attempt did not start; it comes due again");
-                let _ = myself.cast(InboxMessage::AttemptLost(subscription.id));
-            }
-        }
+        attempts.spawn(attempt.run());
     }
 }
 

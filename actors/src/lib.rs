@@ -5,8 +5,8 @@
 //! ├── Membership             in a cluster: writes the heartbeat, observes the peers, makes a plan
 //! └── PartitionSupervisor    serves owned partitions, transfers them, publishes the routing table
 //!     └── Partition          one per owned partition; opens, closes and restarts inboxes
-//!         ├── Inbox          one per active tenant; every write of the tenant passes through it
-//!         │   └── DeliveryAttempt   one per webhook in flight
+//!         ├── Inbox          one per active tenant; every write of the tenant passes through it;
+//!         │                  supervises a task (`DeliveryAttempt`) for each webhook in flight
 //!         └── Sweeper        removes what has reached its age
 //! ```
 //! A request passes `Router` → admission → arrivals of the `Inbox` → batch → one store transaction

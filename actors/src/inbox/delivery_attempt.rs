@@ -1,13 +1,14 @@
-//! The delivery attempt: one actor for each webhook in flight, from its claim to its completion.
+//! The delivery attempt: one task for each webhook in flight, from its claim to its completion.
 //!
 //! It sends the webhook through the [`crate::WebhookSender`] and submits the outcome to the inbox,
-//! which supervises it. A webhook that waits for a later attempt is a row, not an actor, so a
-//! million of them cost nothing here
-//! (`docs/adr/0006-retries-are-rows.md`). After a crash the claim expires and the webhook is sent
-//! again under the same webhook id.
+//! which supervises it: an attempt that panics ends alone and reports its end like any other, and
+//! the attempts of an inbox that stops are dropped. A webhook that waits for a later attempt is a
+//! row, so a million of them cost nothing here (`docs/adr/0006-retries-are-rows.md`). After a crash
+//! the claim expires and the webhook is sent again under the same webhook id.
 //! Invariants: `RETRY-A-1` an attempt sends once, and only if its claim leaves enough time;
 //! `RETRY-A-2` an attempt ends once its outcome is stored or not wanted any more, or its claim has
-//! expired; `RETRY-A-3` an attempt holds its permit until it ends.
+//! expired; `RETRY-A-3` an attempt holds its permit until it ends; `RETRY-A-4` the inbox gets
+//! exactly one report of the end of each attempt, after its permit is free.
 
 use super::message::InboxMessage;
 use super::request::{Request, receive};
@@ -15,11 +16,12 @@ use crate::delivery::in_flight_limit::MeasuredAttempt;
 use crate::delivery::permits::DeliveryPermit;
 use crate::delivery::verdict::verdict;
 use crate::delivery::{Delivery, SendFailure, SendOutcome, Webhook};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
-use std::sync::Arc;
+use ractor::ActorRef;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
-use triggers_protocol::{Environment, Timestamp};
+use triggers_protocol::lock::lock;
+use triggers_protocol::{Environment, SubscriptionId, Timestamp};
 use triggers_store::tables::batch::{Claimed, EndpointHealth};
 use triggers_store::tables::operations::{AttemptResult, CompleteAttempt, Operation};
 use triggers_store::tables::rows::SubscriptionRow;
@@ -32,19 +34,8 @@ const STORE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Time for one try to store the outcome.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The type of the actor.
-pub(crate) struct DeliveryAttempt;
-
-/// A message to a delivery attempt.
-#[derive(ractor_cluster::RactorMessage)]
-pub(crate) enum DeliveryAttemptMessage {
-    /// Send the webhook and store the outcome.
-    Run,
-}
-
 /// What a delivery attempt needs.
-pub(crate) struct DeliveryAttemptArguments {
-    pub(crate) inbox: ActorRef<InboxMessage>,
+pub(crate) struct DeliveryAttempt {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) environment: Environment,
     pub(crate) subscription: Arc<SubscriptionRow>,
@@ -53,48 +44,99 @@ pub(crate) struct DeliveryAttemptArguments {
     pub(crate) until: Timestamp,
     /// Time for sending the webhook.
     pub(crate) send_timeout: Duration,
-    /// What the attempt says about the endpoint, once it was sent.
+    pub(crate) end: EndReport,
+}
+
+/// The end of an attempt.
+#[derive(Debug)]
+pub(crate) struct EndedAttempt {
+    pub(crate) subscription: SubscriptionId,
+    /// What the attempt says about the endpoint, if it was sent.
     pub(crate) measured: Option<MeasuredAttempt>,
-    /// Held until the attempt ends.
-    pub(crate) _permit: DeliveryPermit,
+    /// The attempt panicked.
+    pub(crate) has_panicked: bool,
 }
 
-impl Actor for DeliveryAttempt {
-    type Msg = DeliveryAttemptMessage;
-    type State = DeliveryAttemptArguments;
-    type Arguments = DeliveryAttemptArguments;
+/// Reports of the attempts of an inbox, which is notified of the first one only and drains all of
+/// them. The permits of the attempts bound it.
+pub(crate) struct AttemptReports {
+    inbox: ActorRef<InboxMessage>,
+    reported: Mutex<Reported>,
+}
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<DeliveryAttemptMessage>,
-        arguments: DeliveryAttemptArguments,
-    ) -> Result<DeliveryAttemptArguments, ActorProcessingErr> {
-        myself.cast(DeliveryAttemptMessage::Run)?;
-        Ok(arguments)
+/// What attempts have reported.
+#[derive(Debug, Default)]
+pub(crate) struct Reported {
+    /// Outcomes to store.
+    pub(crate) requests: Vec<Request>,
+    pub(crate) ended: Vec<EndedAttempt>,
+}
+
+impl AttemptReports {
+    pub(crate) fn new(inbox: ActorRef<InboxMessage>) -> Self {
+        Self { inbox, reported: Mutex::default() }
     }
 
-    async fn handle(
-        &self,
-        myself: ActorRef<DeliveryAttemptMessage>,
-        message: DeliveryAttemptMessage,
-        attempt: &mut DeliveryAttemptArguments,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            DeliveryAttemptMessage::Run => {
-                let began = attempt.environment.monotonic();
-                if let Some((result, health)) = attempt.send().await {
-                    let took = attempt.environment.monotonic().saturating_sub(began);
-                    attempt.measured = Some(MeasuredAttempt { began, took, health });
-                    attempt.store(result, health).await;
-                }
-            }
+    /// Removes and returns everything reported since the last call.
+    pub(crate) fn drain(&self) -> Reported {
+        std::mem::take(&mut lock(&self.reported))
+    }
+
+    /// Adds a report and notifies the inbox of the first one. Returns false if the inbox is gone.
+    fn add(&self, add: impl FnOnce(&mut Reported)) -> bool {
+        let is_first = {
+            let mut reported = lock(&self.reported);
+            let is_first = reported.requests.is_empty() && reported.ended.is_empty();
+            add(&mut reported);
+            is_first
+        };
+        let is_open = !is_first || self.inbox.cast(InboxMessage::AttemptsReported).is_ok();
+        if !is_open {
+            drop(self.drain());
         }
-        myself.stop(None);
-        Ok(())
+        is_open
     }
 }
 
-impl DeliveryAttemptArguments {
+/// Reports the end of an attempt when it is dropped (`RETRY-A-4`).
+pub(crate) struct EndReport {
+    reports: Arc<AttemptReports>,
+    subscription: SubscriptionId,
+    measured: Option<MeasuredAttempt>,
+    permit: Option<DeliveryPermit>,
+}
+
+impl EndReport {
+    pub(crate) fn new(
+        reports: Arc<AttemptReports>,
+        subscription: SubscriptionId,
+        permit: DeliveryPermit,
+    ) -> Self {
+        Self { reports, subscription, measured: None, permit: Some(permit) }
+    }
+}
+
+impl Drop for EndReport {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        let (subscription, measured) = (self.subscription, self.measured.take());
+        let has_panicked = std::thread::panicking();
+        let ended = EndedAttempt { subscription, measured, has_panicked };
+        self.reports.add(|reported| reported.ended.push(ended));
+    }
+}
+
+impl DeliveryAttempt {
+    /// Sends the webhook and stores the outcome.
+    pub(crate) async fn run(mut self) {
+        let began = self.environment.monotonic();
+        if let Some((result, health)) = self.send().await {
+            let took = self.environment.monotonic().saturating_sub(began);
+            self.end.measured = Some(MeasuredAttempt { began, took, health });
+            self.store(result, health).await;
+        }
+    }
+
     /// Sends the webhook; none if the claim leaves too little time.
     async fn send(&self) -> Option<(AttemptResult, EndpointHealth)> {
         let began = self.environment.now();
@@ -144,8 +186,8 @@ impl DeliveryAttemptArguments {
             let deadline = Instant::now() + STORE_TIMEOUT;
             let footprint = complete.footprint();
             let (request, reply) = Request::new(complete.clone(), footprint, deadline, None);
-            let has_stopped = self.inbox.cast(InboxMessage::Submit(request)).is_err();
-            if has_stopped || receive(reply, deadline).await.is_ok() {
+            let is_open = self.end.reports.add(|reported| reported.requests.push(request));
+            if !is_open || receive(reply, deadline).await.is_ok() {
                 return;
             }
             tokio::time::sleep(wait).await;

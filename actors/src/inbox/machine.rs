@@ -16,18 +16,18 @@
 mod plan;
 
 use super::batch::{Finished, InboxBatch};
+use super::delivery_attempt::{EndedAttempt, Reported};
 use super::dispatch::{Dispatched, Dispatcher, Now};
 use super::positions::QueuePositions;
 use super::request::{OwnWork, Request};
 use super::signals::Attachment;
-use crate::delivery::in_flight_limit::MeasuredAttempt;
 use crate::delivery::permits::DeliveryPermit;
 use crate::error::BrokerError;
 use crate::options::BrokerOptions;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use triggers_protocol::planted::{Bug, is_planted};
-use triggers_protocol::{Environment, EventId, SubscriptionId, Timestamp};
+use triggers_protocol::{Environment, EventId, Timestamp};
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::{Applied, Notice, OperationLimits};
 use triggers_store::tables::inbox::{Counts, InboxState};
@@ -138,6 +138,7 @@ impl InboxMachine {
     }
 
     /// A request came in.
+    #[cfg(test)]
     pub(crate) fn submit(&mut self, request: Request) -> Vec<InboxEffect> {
         self.admit(request);
         self.proceed()
@@ -176,14 +177,14 @@ impl InboxMachine {
         self.proceed()
     }
 
-    /// An attempt to a subscription is over; `measured` if it has been sent.
-    pub(crate) fn attempt_ended(
-        &mut self,
-        subscription: SubscriptionId,
-        measured: Option<MeasuredAttempt>,
-    ) -> Vec<InboxEffect> {
-        self.dispatcher.ended(subscription, measured, self.now());
-        self.proceed()
+    /// Attempts have ended or have outcomes to store. The caller goes on with
+    /// [`InboxMachine::proceed`].
+    pub(crate) fn attempts_reported(&mut self, reported: Reported) {
+        let now = self.now();
+        for EndedAttempt { subscription, measured, .. } in reported.ended {
+            self.dispatcher.ended(subscription, measured, now);
+        }
+        self.arrived.extend(reported.requests);
     }
 
     /// The permit that the inbox waited for; none if the node gives no more.

@@ -1,9 +1,7 @@
 //! The messages of an inbox.
 
 use super::batch::{Finished, InboxBatch};
-use super::request::Request;
 use crate::delivery::permits::DeliveryPermit;
-use triggers_protocol::SubscriptionId;
 use triggers_store::tables::TableError;
 use triggers_store::tables::batch::Applied;
 use triggers_store::tables::inbox::InboxState;
@@ -13,8 +11,9 @@ use triggers_store::tables::inbox::InboxState;
 pub(crate) enum InboxMessage {
     /// Requests are among the arrivals, where there were none.
     Arrived,
-    /// One of the inbox's own delivery attempts sends a request.
-    Submit(Request),
+    /// Delivery attempts of the inbox have outcomes to store or have ended, where there was no
+    /// such report.
+    AttemptsReported,
     /// The load of the tenant's state has ended.
     Loaded(Result<InboxState, TableError>),
     /// A batch that was not announced by `Ordered` is durable; its requests are being answered.
@@ -32,8 +31,6 @@ pub(crate) enum InboxMessage {
     Timer,
     /// The permit that the inbox waited for; none if the node gives no more.
     Permit(Option<DeliveryPermit>),
-    /// An attempt to this subscription did not start.
-    AttemptLost(SubscriptionId),
     /// A task of the inbox ended without a result.
     TaskLost,
 }
