@@ -108,11 +108,22 @@ impl Batch<'_> {
         due: Timestamp,
     ) -> Vec<Push> {
         let begin = |subscription| {
-            self.add_push_due(tx, subscription, due, id);
-            self.note_due(subscription, due);
+            self.begin_push(tx, subscription, id, due);
             Push::new(subscription, due)
         };
         targets.into_iter().map(begin).collect()
+    }
+
+    /// Makes a webhook of an event due at `due`.
+    pub(in crate::tables) fn begin_push(
+        &mut self,
+        tx: &mut dyn Transaction,
+        subscription: SubscriptionId,
+        id: EventId,
+        due: Timestamp,
+    ) {
+        self.add_push_due(tx, subscription, due, id);
+        self.note_due(subscription, due);
     }
 
     /// Records that a subscription has something due, for the wake-up pointer and the inbox.

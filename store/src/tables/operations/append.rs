@@ -248,8 +248,7 @@ impl Batch<'_> {
             // In the order of the ids, and due at once even if the id is ahead of the clock.
             let due = id.created_at().min(at);
             for target in &targets {
-                tx.set_owned(self.keys.push_due(*target, due, id), Vec::new());
-                self.note_due(*target, due);
+                self.begin_push(tx, *target, id, due);
             }
             (event.state.status, event.state.next_retry_at) = (EventStatus::Queued, Some(due));
         }
