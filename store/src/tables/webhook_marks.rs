@@ -61,7 +61,7 @@ type Span = (DuePosition, DuePosition);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WebhookMark {
     after: DuePosition,
-    /// Behind `after`.
+    /// Rows behind `after`, apart from it, of which none is left.
     gap: Option<Span>,
     /// The last place of all rows that were added. Behind it are no keys to walk over.
     last: DuePosition,
