@@ -92,8 +92,8 @@ crate::text_form::named_enum! {
         MarkNotMovedByRetry = "mark-not-moved-by-retry",
         /// Marks stay as they are after a batch that ran again after an unknown outcome.
         MarkKeptAfterUnknown = "mark-kept-after-unknown",
-        /// Marks stay as they are when an inbox loads its state again.
-        MarkKeptOnLoad = "mark-kept-on-load",
+        /// An inbox that loads its state takes all events up to the last one for leased.
+        MarkAheadOnLoad = "mark-ahead-on-load",
     }
 }
 

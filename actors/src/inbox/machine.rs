@@ -253,7 +253,7 @@ impl InboxMachine {
                 self.environment.advance(state.last_id.created_at(), false);
                 self.first_lease_end = state.first_lease_end;
                 self.dispatcher.load(state.subscriptions);
-                self.positions.load(state.webhook_marks);
+                self.positions.load(state.webhook_marks, state.last_id);
                 self.phase = Phase::Ready;
                 self.proceed()
             }

@@ -12,8 +12,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use triggers_protocol::SubscriptionId;
 use triggers_protocol::planted::{Bug, is_planted};
+use triggers_protocol::{EventId, SubscriptionId};
 use triggers_store::tables::batch::{EVERY_TYPE, FilterId, LeasePosition, LeaseSearches};
 use triggers_store::tables::webhook_marks::WebhookMarks;
 
@@ -48,11 +48,11 @@ impl QueuePositions {
     }
 
     /// Begins anew with what a load has read.
-    pub(crate) fn load(&mut self, webhooks: WebhookMarks) {
-        if is_planted(Bug::MarkKeptOnLoad) {
-            return;
-        }
+    pub(crate) fn load(&mut self, webhooks: WebhookMarks, last_id: EventId) {
         *self = Self { webhooks: Arc::new(webhooks), ..Self::default() };
+        if is_planted(Bug::MarkAheadOnLoad) {
+            self.unfiltered = Some(LeasePosition { received: last_id, ..LeasePosition::BEGIN });
+        }
     }
 
     /// A batch is planned with these positions.
@@ -106,7 +106,7 @@ impl QueuePositions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use triggers_protocol::{EventId, Timestamp};
+    use triggers_protocol::Timestamp;
 
     fn at(due: i64, received: u8) -> LeasePosition {
         let id = EventId::from_bytes([received; 16]);

@@ -9,7 +9,7 @@
 //! | `ANSWER-REPLAY` | an idempotency key stands for its first event |
 //! | `ANSWER-LINEAR` | the answers about one event fit one order of operations |
 //! | `ANSWER-LEASE` | an event has at most one live lease, and each lease has its own token |
-//! | `ANSWER-FILTER` | a lease of one type has only such events, and finds one that is available |
+//! | `ANSWER-FILTER` | a lease finds what is available, and one of a type has only such events |
 //! | `ANSWER-TOKEN` | a token that was never granted, or whose lease is over, changes nothing |
 //! | `ANSWER-WHOLE` | a change of a whole lease includes every event that it holds |
 //! | `ANSWER-WALK` | pages are ordered, repeat nothing and skip nothing |
