@@ -5,8 +5,8 @@
 //! batches and answer callers, so requests gather while a commit is in flight. The partition
 //! supervises the inbox. The inbox supervises its delivery attempts, which are tasks, and does not
 //! restart them, because the store has the time of the next one. After a crash, callers see an
-//! unknown outcome. It is not a cache: only the head, the counts and the schedule of webhooks are in
-//! memory.
+//! unknown outcome. It is not a cache: only the head, the counts and the schedule of webhooks are
+//! in memory.
 
 pub(crate) mod batch;
 pub(crate) mod delivery_attempt;
