@@ -195,3 +195,80 @@ impl DeliveryAttempt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::permits::DeliveryPermits;
+    use ractor::{Actor, ActorProcessingErr};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use triggers_protocol::TenantId;
+
+    /// An inbox that only counts its messages.
+    struct Counter;
+
+    impl Actor for Counter {
+        type Msg = InboxMessage;
+        type State = Arc<AtomicUsize>;
+        type Arguments = Arc<AtomicUsize>;
+
+        async fn pre_start(
+            &self,
+            _: ActorRef<InboxMessage>,
+            count: Arc<AtomicUsize>,
+        ) -> Result<Arc<AtomicUsize>, ActorProcessingErr> {
+            Ok(count)
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<InboxMessage>,
+            _: InboxMessage,
+            count: &mut Arc<AtomicUsize>,
+        ) -> Result<(), ActorProcessingErr> {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_attempt_reports_one_end_after_its_permit_is_free() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let (inbox, stopped) = Actor::spawn(None, Counter, count.clone()).await.unwrap();
+        let reports = Arc::new(AttemptReports::new(inbox.clone()));
+        let permits = DeliveryPermits::new(4, usize::MAX);
+        let permits = permits.of(TenantId::parse("acme").unwrap(), Arc::default());
+        let id = SubscriptionId::from_bytes([1; 16]);
+        let mut ends: Vec<_> = permits
+            .try_acquire(3)
+            .into_iter()
+            .map(|permit| EndReport::new(reports.clone(), id, permit))
+            .collect();
+        assert!(ends.len() == 3 && permits.try_acquire(1).is_empty());
+        let [first, second, third] = [(); 3].map(|()| ends.pop().unwrap());
+        drop(first);
+        let panicking = tokio::spawn(async move {
+            let _end = second;
+            panic!("an attempt that fails");
+        });
+        assert!(panicking.await.unwrap_err().is_panic());
+        let hanging = tokio::spawn(async move {
+            let _end = third;
+            std::future::pending::<()>().await;
+        });
+        hanging.abort();
+        assert!(hanging.await.unwrap_err().is_cancelled());
+        assert_eq!(permits.try_acquire(3).len(), 3);
+        let ended = reports.drain().ended;
+        let panicked = ended.iter().filter(|ended| ended.has_panicked).count();
+        assert_eq!((ended.len(), panicked), (3, 1), "RETRY-A-4");
+        assert!(reports.drain().ended.is_empty(), "RETRY-A-4");
+
+        inbox.drain().unwrap();
+        stopped.await.unwrap();
+        assert_eq!(count.load(Ordering::Relaxed), 1, "the inbox hears of the first report only");
+        let ended = EndedAttempt { subscription: id, measured: None, has_panicked: false };
+        assert!(!reports.add(|reported| reported.ended.push(ended)), "the inbox is gone");
+        assert!(reports.drain().ended.is_empty());
+    }
+}
