@@ -1,8 +1,9 @@
-//! The tokio runtimes of a process. A node has two, each with half of the processors: one drives
-//! the public connections, the other everything else.
+//! The tokio runtimes of a process. A node has two: one with half as many threads as processors
+//! drives the public connections, one with a thread for each processor everything else.
 //!
-//! With a single runtime on two processors, both threads do both jobs and wake each other for every
-//! request. `docs/adr/0015-two-runtimes.md` has the measurements.
+//! So webhooks can use the processors that connections leave idle, and connections do not wait
+//! behind other work of a thread. `docs/adr/0022-threads-of-the-two-runtimes.md` has the
+//! measurements.
 //!
 //! `RUNTIMES-1`: a thread that is blocked at the end, for example in a name lookup, does not keep
 //! the process alive.
@@ -26,10 +27,9 @@ impl Runtimes {
         let mut connections = None;
         if is_node {
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
-            let half = (processors / 2).max(1);
-            main.worker_threads(half);
+            main.worker_threads(processors);
             let mut builder = Builder::new_multi_thread();
-            builder.worker_threads((processors - half).max(1)).thread_name("connections");
+            builder.worker_threads(processors.div_ceil(2)).thread_name("connections");
             connections = Some(builder.enable_all().build()?);
         }
         Ok(Self { main: main.enable_all().build()?, connections })
