@@ -1,7 +1,8 @@
 //! Counts the rows and bytes that an event's life writes to the store.
 //!
-//! The expected numbers are the table of `docs/internals/rows-written.md`: the keys that commits set,
-//! cleared or added to, with the bytes of these keys and of their new values, for one of the events.
+//! The expected numbers are the table of `docs/internals/rows-written.md`: the keys that commits
+//! set, cleared or added to, with the bytes of these keys and of their new values, for one of the
+//! events.
 
 use crate::fixture::{append, event, in_seconds, start_with, store, tenant};
 use crate::push::{URL, by, subscription};

@@ -2,8 +2,8 @@
 //!
 //! - `LEASE-CHANGE-1`: without `event_ids` all events are changed that the lease still holds; if
 //!   there are none the answer is 409.
-//! - `LEASE-CHANGE-2`: with `event_ids` the answer is 200 and has a result for each id, in the order
-//!   of the request. An event that was acknowledged under this lease before is a success.
+//! - `LEASE-CHANGE-2`: with `event_ids` the answer is 200 and has a result for each id, in the
+//!   order of the request. An event that was acknowledged under this lease before is a success.
 //!
 //! The tenant's inbox checks the lease in the transaction that makes the change.
 
