@@ -209,14 +209,19 @@ impl ChangeLease {
         tx: &mut dyn Transaction,
         id: EventId,
     ) -> Result<Result<EventStatus, Unchanged>, TableError> {
-        match self.change {
-            LeaseChange::Acknowledge => batch.activity.delivered += 1,
-            LeaseChange::Nack { .. } => batch.activity.made_available += 1,
-            LeaseChange::Extend { .. } => {}
-        }
-        let row = batch.read_row(tx, id).await?;
-        let status = row.map_or(EventStatus::Delivered, |(row, _)| row.event.state.status);
-        Ok(Ok(status))
+        // Later commands of the batch may have changed the event, but not what this one did.
+        Ok(Ok(match self.change {
+            LeaseChange::Acknowledge => {
+                batch.activity.delivered += 1;
+                EventStatus::Delivered
+            }
+            LeaseChange::Extend { .. } => EventStatus::Queued,
+            LeaseChange::Nack { .. } => {
+                batch.activity.made_available += 1;
+                let row = batch.read_row(tx, id).await?;
+                row.map_or(EventStatus::Queued, |(row, _)| row.event.state.status)
+            }
+        }))
     }
 
     /// Changes the rows of the lease itself after all of its events were changed.

@@ -278,6 +278,8 @@ impl Lease {
                 let row = QueueRow::decode(id, value).ok()?;
                 (self.selects(row.event_type.as_bytes()) && !is_leased(id)).then_some(id)
             };
+            let is_held = |(key, _): &&(Bytes, Bytes)| id_of_key(key).is_some_and(is_leased);
+            let held = page.pairs.iter().filter(is_held).count();
             let available: Vec<EventId> = page.pairs.iter().filter_map(selected).collect();
             let ids = available.iter().take(self.rows_to_fetch(&search.leased)).copied();
             inbox::prefetch_rows(tx, batch.keys, ids).await?;
@@ -293,7 +295,8 @@ impl Lease {
             if let Some((last, _)) = page.pairs.last() {
                 search.position.received = id_of_key(last).unwrap_or(search.position.received);
             }
-            if !search.goes_on(page.pairs.len(), page.has_more) {
+            // The bound is for rows of other types; the lease rows bound those of leased events.
+            if !search.goes_on(page.pairs.len() - held, page.has_more) {
                 return Ok(());
             }
         }
