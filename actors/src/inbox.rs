@@ -3,10 +3,10 @@
 //! This is the shell around [`machine`], which makes the decisions. Requests of the
 //! [`crate::Router`] wait in [`handle::Arrivals`]. Tasks of the shell load the tenant, commit
 //! batches and answer callers, so requests gather while a commit is in flight. The partition
-//! supervises the inbox. The inbox supervises its delivery attempts, which are tasks, and does not
-//! restart them, because the store has the time of the next one. After a crash, callers see an
-//! unknown outcome. It is not a cache: only the head, the counts and the schedule of webhooks are
-//! in memory.
+//! supervises the inbox. Delivery workers make its attempts, which end when the inbox stops.
+//! Nothing restarts an attempt, because the store has the time of the next one. After a crash,
+//! callers see an unknown outcome. It is not a cache: only the head, the counts and the schedule of
+//! webhooks are in memory.
 
 pub(crate) mod batch;
 pub(crate) mod delivery_attempt;
@@ -35,7 +35,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use triggers_protocol::lock::lock;
 use triggers_protocol::planted::{Bug, is_planted};
@@ -75,9 +74,13 @@ pub(crate) struct InboxShell {
     machine: InboxMachine,
     /// Time at which the armed timer fires.
     timer_at: Option<Timestamp>,
-    /// The running attempts, which end with the inbox.
-    attempts: JoinSet<()>,
     reports: Arc<AttemptReports>,
+}
+
+impl Drop for InboxShell {
+    fn drop(&mut self) {
+        self.reports.close();
+    }
 }
 
 impl Actor for Inbox {
@@ -100,7 +103,6 @@ impl Actor for Inbox {
             arguments: Arc::new(arguments),
             machine,
             timer_at: None,
-            attempts: JoinSet::new(),
             reports: Arc::new(AttemptReports::new(myself)),
         })
     }
@@ -157,12 +159,9 @@ impl InboxShell {
     fn read_reports(&mut self) {
         let reported = self.reports.drain();
         for _ in reported.ended.iter().filter(|ended| ended.has_panicked) {
-            metrics::counter!("triggers_delivery_attempt_failures_total").increment(1);
             let tenant = &self.arguments.tenant;
             tracing::error!(%tenant, "an attempt failed; it comes due again");
         }
-        // The set keeps tasks that have ended until they are joined.
-        while self.attempts.try_join_next().is_some() {}
         self.machine.attempts_reported(reported);
     }
 
@@ -191,20 +190,15 @@ impl InboxShell {
                     drop(tokio::spawn(await_permit(myself.clone(), arguments.clone())))
                 }
                 InboxEffect::Deliver(dispatched) => {
-                    deliver(arguments, &self.reports, &mut self.attempts, dispatched);
+                    deliver(arguments, &self.reports, dispatched);
                 }
             }
         }
     }
 }
 
-/// Starts a task for each attempt.
-fn deliver(
-    arguments: &Arc<InboxArguments>,
-    reports: &Arc<AttemptReports>,
-    attempts: &mut JoinSet<()>,
-    dispatched: Dispatched,
-) {
+/// Gives each attempt to a delivery worker.
+fn deliver(arguments: &Arc<InboxArguments>, reports: &Arc<AttemptReports>, dispatched: Dispatched) {
     let Dispatched { subscription, attempts: begun, until } = dispatched;
     for (claimed, permit) in begun {
         let attempt = DeliveryAttempt {
@@ -216,7 +210,7 @@ fn deliver(
             send_timeout: arguments.options.delivery.attempt_timeout,
             end: EndReport::new(reports.clone(), subscription.id, permit),
         };
-        attempts.spawn(attempt.run());
+        arguments.delivery.workers.make(Box::new(attempt));
     }
 }
 

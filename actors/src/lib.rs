@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! Node                       ends the process when its children keep failing
+//! ├── DeliverySupervisor     counts the workers that fail, stops those that are not needed
+//! │   └── DeliveryWorker     one per webhook in flight at once; makes one attempt after the other
 //! ├── Membership             in a cluster: writes the heartbeat, observes the peers, makes a plan
 //! └── PartitionSupervisor    serves owned partitions, transfers them, publishes the routing table
 //!     └── Partition          one per owned partition; opens, closes and restarts inboxes
-//!         ├── Inbox          one per active tenant; every write of the tenant passes through it;
-//!         │                  supervises a task (`DeliveryAttempt`) for each webhook in flight
+//!         ├── Inbox          one per active tenant; every write of the tenant passes through it
 //!         └── Sweeper        removes what has reached its age
 //! ```
 //! A request passes `Router` → admission → arrivals of the `Inbox` → batch → one store transaction

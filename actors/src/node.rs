@@ -10,6 +10,7 @@ use crate::clock;
 use crate::cluster::directory::Directory;
 use crate::cluster::{LinkState, PeerTransport};
 use crate::delivery::permits::DeliveryPermits;
+use crate::delivery::workers::DeliveryWorkers;
 use crate::delivery::{Delivery, WebhookSender};
 use crate::membership::{
     ClusterSnapshot, Membership, MembershipArguments, MembershipMessage, NodeCondition,
@@ -184,7 +185,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Starts the root supervisor and the partition supervisor.
+    /// Starts the root supervisor, the delivery workers and the partition supervisor.
     async fn start_tree(
         arguments: &NodeArguments,
         settings: StoreSettings,
@@ -195,11 +196,11 @@ impl Node {
         let options = Arc::new(arguments.options.clone());
         let DeliveryOptions { in_flight_max, in_flight_bytes_max, .. } = options.delivery;
         let permits = DeliveryPermits::new(in_flight_max, in_flight_bytes_max);
-        let delivery =
-            Delivery { sender: arguments.sender.clone(), permits, faults: NodeFaults::default() };
-        let delivery = Arc::new(delivery);
         let routing = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
         let (supervisor, running) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
+        let workers = DeliveryWorkers::start(supervisor.get_cell()).await?;
+        let (sender, faults) = (arguments.sender.clone(), NodeFaults::default());
+        let delivery = Arc::new(Delivery { sender, permits, workers, faults });
         let inboxes_max = options.inboxes_max.div_ceil(usize::from(settings.partitions.max(1)));
         let context = PartitionContext {
             store: store.clone(),

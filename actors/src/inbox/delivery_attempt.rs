@@ -1,27 +1,34 @@
-//! The delivery attempt: one task for each webhook in flight, from its claim to its completion.
+//! The delivery attempt: what a delivery worker does for one webhook, from its claim to its
+//! completion.
 //!
-//! It sends the webhook through the [`crate::WebhookSender`] and submits the outcome to the inbox,
-//! which supervises it: an attempt that panics ends alone and reports its end like any other, and
-//! the attempts of an inbox that stops are dropped. A webhook that waits for a later attempt is a
-//! row, so a million of them cost nothing here (`docs/adr/0006-retries-are-rows.md`). After a crash
-//! the claim expires and the webhook is sent again under the same webhook id.
+//! It sends the webhook through the [`crate::WebhookSender`] and submits the outcome to the inbox.
+//! An attempt that panics ends with its worker ([`crate::delivery::workers`]) and reports its end
+//! like any other. The attempts of an inbox that stops end too. A webhook that waits for a later
+//! attempt is a row, so a million of them cost nothing here
+//! (`docs/adr/0006-retries-are-rows.md`). After a crash the claim expires and the webhook is sent
+//! again under the same webhook id.
 //! Invariants: `RETRY-A-1` an attempt sends once, and only if its claim leaves enough time;
 //! `RETRY-A-2` an attempt ends once its outcome is stored or not wanted any more, or its claim has
 //! expired; `RETRY-A-3` an attempt holds its permit until it ends; `RETRY-A-4` the inbox gets
-//! exactly one report of the end of each attempt, after its permit is free.
+//! exactly one report of the end of each attempt, after its permit is free; `RETRY-A-5` the
+//! attempts of an inbox end when it stops, and no other begins.
 
 use super::message::InboxMessage;
 use super::request::{Request, receive};
 use crate::delivery::in_flight_limit::MeasuredAttempt;
 use crate::delivery::permits::DeliveryPermit;
 use crate::delivery::verdict::verdict;
+use crate::delivery::workers::WorkerAttempt;
 use crate::delivery::{Delivery, SendFailure, SendOutcome, Webhook};
 use ractor::ActorRef;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use triggers_protocol::lock::lock;
 use triggers_protocol::{Environment, SubscriptionId, Timestamp};
+use triggers_store::kv::BoxFuture;
 use triggers_store::tables::batch::{Claimed, EndpointHealth};
 use triggers_store::tables::operations::{AttemptResult, CompleteAttempt, Operation};
 use triggers_store::tables::rows::SubscriptionRow;
@@ -62,6 +69,8 @@ pub(crate) struct EndedAttempt {
 pub(crate) struct AttemptReports {
     inbox: ActorRef<InboxMessage>,
     reported: Mutex<Reported>,
+    is_closed: AtomicBool,
+    closed: Notify,
 }
 
 /// What attempts have reported.
@@ -74,7 +83,23 @@ pub(crate) struct Reported {
 
 impl AttemptReports {
     pub(crate) fn new(inbox: ActorRef<InboxMessage>) -> Self {
-        Self { inbox, reported: Mutex::default() }
+        let (is_closed, closed) = (AtomicBool::new(false), Notify::new());
+        Self { inbox, reported: Mutex::default(), is_closed, closed }
+    }
+
+    /// Ends the attempts of the inbox, which has stopped.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.closed.notify_waiters();
+    }
+
+    /// Waits until the inbox has stopped.
+    async fn closed(&self) {
+        // Registered before the check, so that no notification in between is missed.
+        let closed = self.closed.notified();
+        if !self.is_closed.load(Ordering::SeqCst) {
+            closed.await;
+        }
     }
 
     /// Removes and returns everything reported since the last call.
@@ -126,9 +151,22 @@ impl Drop for EndReport {
     }
 }
 
+impl WorkerAttempt for DeliveryAttempt {
+    /// Sends the webhook and stores the outcome; returns early if the inbox stops.
+    fn run(&mut self) -> BoxFuture<'_, ()> {
+        let reports = self.end.reports.clone();
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = reports.closed() => {}
+                () = self.send_and_store() => {}
+            }
+        })
+    }
+}
+
 impl DeliveryAttempt {
-    /// Sends the webhook and stores the outcome.
-    pub(crate) async fn run(mut self) {
+    async fn send_and_store(&mut self) {
         let began = self.environment.monotonic();
         if let Some((result, health)) = self.send().await {
             let took = self.environment.monotonic().saturating_sub(began);
@@ -201,7 +239,7 @@ mod tests {
     use super::*;
     use crate::delivery::permits::DeliveryPermits;
     use ractor::{Actor, ActorProcessingErr};
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use triggers_protocol::TenantId;
 
     /// An inbox that only counts its messages.
