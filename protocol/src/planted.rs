@@ -22,7 +22,7 @@ crate::text_form::named_enum! {
         FenceNotChecked = "fence-not-checked",
         /// A commit with an unknown outcome counts as successful instead of being repeated.
         UnknownTakenForSuccess = "unknown-taken-for-success",
-        /// A batch of appends is reported as stored although its commit failed.
+        /// A batch with appends is reported as stored although its commit failed.
         AnsweredBeforeCommit = "answered-before-commit",
         /// An idempotency key that was used more than two seconds ago is treated as new.
         IdempotencyNotFound = "idempotency-not-found",

@@ -112,12 +112,14 @@ impl InboxBatch {
         Ok(applied)
     }
 
-    /// What a commit of appends would have changed: for [`triggers_protocol::planted`] alone.
+    /// What a commit would have changed, if it has appends: for [`triggers_protocol::planted`]
+    /// alone.
     pub(crate) fn supposed(&self) -> Option<Applied> {
-        let is_append = |planned: &PlannedRequest| {
-            planned.request.footprint.new_events > 0 && planned.request.operation.has_outcome()
+        let is_applied = |planned: &PlannedRequest| {
+            planned.request.operation.has_outcome() && !planned.request.footprint.has_notices
         };
-        self.requests.iter().all(is_append).then(|| Applied {
+        let has_events = self.plan.minted_id > self.plan.last_id;
+        (has_events && self.requests.iter().all(is_applied)).then(|| Applied {
             last_id: self.plan.minted_id,
             counts: Counts::default(),
             first_lease_end: None,
