@@ -6,7 +6,8 @@
 //! The node sends webhooks over HTTP; tests and simulations have simulated receivers. [`verdict`]
 //! interprets outcomes, [`breaker`] pauses deliveries to a failing endpoint, [`in_flight_limit`]
 //! adapts to how fast an endpoint is, [`permits`] bounds what is in flight, in the shares of
-//! [`fair_shares`], and [`workers`] has the actors that make the attempts. This module stores nothing and knows no HTTP.
+//! [`fair_shares`], and [`workers`] has the actors that make the attempts. This module stores
+//! nothing and knows no HTTP.
 
 pub(crate) mod breaker;
 pub(crate) mod fair_shares;

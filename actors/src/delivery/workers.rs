@@ -4,10 +4,10 @@
 //! attempt to a worker that is idle, or to a new one. The worker is the actor of the attempt while
 //! the attempt runs, and then takes the next one, of any tenant. A webhook that waits for a later
 //! attempt is a row (`docs/adr/0006-retries-are-rows.md`).
-//! Invariants: `WORKERS-1` a worker makes one attempt at a time; `WORKERS-2` a worker is idle before
-//! its attempt frees the permit, so there are never more workers than permits, except for those
-//! that are ending; `WORKERS-3` a panic ends one worker and its attempt alone; `WORKERS-4` workers
-//! that were not needed for [`UNUSED_PERIOD`] stop.
+//! Invariants: `WORKERS-1` a worker makes one attempt at a time; `WORKERS-2` a worker is idle
+//! before its attempt frees the permit, so there are never more workers than permits, except for
+//! those that are ending; `WORKERS-3` a panic ends one worker and its attempt alone; `WORKERS-4`
+//! workers that were not needed for [`UNUSED_PERIOD`] stop.
 
 use ractor::{
     Actor, ActorCell, ActorProcessingErr, ActorRef, ActorRuntime, SpawnErr, SupervisionEvent,
