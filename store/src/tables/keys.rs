@@ -19,6 +19,7 @@
 //!     v <id:16>           delivery: state, lease, attempts        rows::Delivery
 //!     y <id> <sub or 0>   attempts that no longer fit there       rows::OlderAttempts
 //!     k <number:1>        events leased together, see lease_rows  rows::LeaseRow
+//!     n                       version of the lease rows               little-endian i64
 //!     m <lease:16>        other events of a lease                 rows::LeaseMembers
 //!     r <micros:8> <id>   index of other leases by their end      empty
 //!     w <micros:8> <id>   index of consumers' retries by due time empty
@@ -306,6 +307,11 @@ impl TenantKeys {
     /// Range of all lease rows.
     pub fn lease_rows(&self) -> KeyRange {
         KeyRange::prefix(self.key(b'k', &[]))
+    }
+
+    /// Key of the version of the lease rows.
+    pub fn lease_rows_version(&self) -> Vec<u8> {
+        self.key(b'n', &[])
     }
 
     /// Key of the events of a lease that are not in lease rows.

@@ -11,13 +11,14 @@
 //!   the keys of leases that have ended. They hold at most [`EVENTS_MAX`] events; further leases
 //!   store the state of each event.
 //! - `LEASE-ROWS-3`: a batch that looks here fails if a row changes before its commit: otherwise a
-//!   commit of unknown outcome could take effect late and bring an earlier state back.
+//!   commit of unknown outcome could take effect late and bring an earlier state back. It checks
+//!   the version of the rows, one small key, which grows with each change.
 
-use super::TableError;
 use super::inbox::Reading;
 use super::keys::TenantKeys;
 use super::rows::{LeaseId, LeaseRow, Row};
-use crate::kv::{Prefetch, RangeRead, Transaction};
+use super::{TableError, read_range};
+use crate::kv::{Prefetch, Transaction, decode_counter};
 use std::collections::BTreeMap;
 use triggers_protocol::planted::{Bug, is_planted};
 use triggers_protocol::{EventId, Timestamp};
@@ -36,11 +37,13 @@ pub(super) struct LeaseRows {
     /// Rows that differ from the stored ones; those that are not in `rows` are to be removed.
     changed: Vec<u8>,
     events: usize,
+    version: i64,
 }
 
 impl LeaseRows {
     /// Adds the read of all rows.
     pub(super) fn prefetch(reads: &mut Prefetch, keys: &TenantKeys) {
+        reads.key(keys.lease_rows_version());
         reads.first(keys.lease_rows(), ROWS_MAX);
     }
 
@@ -51,23 +54,21 @@ impl LeaseRows {
         reading: Reading,
     ) -> Result<Self, TableError> {
         let mut all = Self::default();
-        let mut rest = keys.lease_rows();
-        loop {
-            let read = RangeRead::first(rest.clone(), ROWS_MAX);
-            let page = match reading {
-                Reading::Checked => tx.range(read).await?,
-                Reading::Snapshot => tx.range_snapshot(read).await?,
-            };
-            for (key, value) in &page.pairs {
-                let row = LeaseRow::from_bytes(value)?;
-                all.events += row.events.len();
-                all.rows.extend(key.last().map(|number| (*number, row)));
-            }
-            match page.pairs.last() {
-                Some((last, _)) if page.has_more => rest.begin = [last, &[0][..]].concat().into(),
-                _ => return Ok(all),
-            }
+        if reading == Reading::Checked {
+            let stored = tx.get(&keys.lease_rows_version()).await?;
+            all.version = decode_counter(stored.as_deref())?;
         }
+        for (key, value) in read_range(tx, keys.lease_rows(), ROWS_MAX).await? {
+            let row = LeaseRow::from_bytes(&value)?;
+            all.events += row.events.len();
+            all.rows.extend(key.last().map(|number| (*number, row)));
+        }
+        Ok(all)
+    }
+
+    /// Number of events in all rows.
+    pub(super) fn len(&self) -> usize {
+        self.events
     }
 
     /// The lease row that holds an event.
@@ -152,6 +153,10 @@ impl LeaseRows {
 
     /// Writes the changed rows.
     pub(super) fn write(&mut self, tx: &mut dyn Transaction, keys: &TenantKeys) {
+        if !self.changed.is_empty() {
+            self.version += 1;
+            tx.set(&keys.lease_rows_version(), &self.version.to_le_bytes());
+        }
         for number in self.changed.drain(..) {
             match self.rows.get(&number) {
                 Some(row) => tx.set_owned(keys.lease_row(number), row.to_bytes()),

@@ -27,7 +27,7 @@ use triggers_actors::model::operations::{Lease, LeasePosition, LeaseReply};
 use triggers_actors::model::rows::LeaseToken;
 use triggers_cluster_config::LimitOptions;
 use triggers_protocol::api::{LeaseAnswer, LeaseRequest, LeasedEvent};
-use triggers_protocol::{Event, EventId, Scope};
+use triggers_protocol::{Event, Scope};
 
 /// Bounds of the time for which a lease hides an event from other consumers.
 pub(crate) const VISIBILITY_TIMEOUT_SECONDS: RangeInclusive<u64> = 1..=43_200;
@@ -166,9 +166,10 @@ impl LongPoll<'_> {
     /// Whether there is a selected event, or so much to search that a lease had better do it.
     async fn may_find_events(&self, searched: LeasePosition) -> Result<bool, ApiError> {
         let event_types = self.request.event_types.clone();
-        let after = if event_types.is_empty() { EventId::ZERO } else { searched.received };
-        let query =
-            PageQuery { page_bytes_max: 1, ..received(after, 1, event_types, READ_ROWS_MAX) };
+        let query = PageQuery {
+            page_bytes_max: 1,
+            ..received(searched.received, 1, event_types, READ_ROWS_MAX)
+        };
         let page = self.edge.router.list(&self.caller.tenant, query, self.edge.deadline()).await?;
         Ok(!page.events.is_empty() || page.next.is_some())
     }

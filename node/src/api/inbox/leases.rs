@@ -78,8 +78,8 @@ pub(crate) async fn nack_lease(
 /// Hold a lease longer
 ///
 /// The lease of all events that it still holds, or of those of `event_ids`, ends
-/// `visibility_timeout_seconds` from now. An event that is held longer than the others leaves the
-/// lease: it is acknowledged by its own id.
+/// `visibility_timeout_seconds` from now. After the end of the lease,
+/// an event that is held longer than the others is acknowledged by its own id.
 #[utoipa::path(
     post, path = "/v1/inbox/leases/{id}/extend", tag = "inbox", operation_id = "renewLease",
     params(("id" = String, Path, description = "The `lease_id` of the lease's answer")),

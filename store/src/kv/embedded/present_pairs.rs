@@ -20,9 +20,9 @@ pub(super) struct PresentPairs<'a> {
     view: &'a MemtableView,
     sequence: u64,
     is_reverse: bool,
-    /// From behind the last pair to the end of the range.
+    /// From behind the last pair, or the last span, to the end of the range.
     rest: KeyRange,
-    /// Cleared keys that were passed since the last pair.
+    /// Cleared keys that were passed since then.
     cleared: usize,
 }
 
@@ -65,6 +65,8 @@ impl<'a> PresentPairs<'a> {
         self.cleared += 1;
         if may_look && let Some((memtable, end)) = self.view.end_of_span(key, self.sequence) {
             self.merge.skip(memtable, &end)?;
+            // The span is remembered already; what comes behind it will extend it.
+            (self.rest.begin, self.cleared) = (end, 0);
         }
         Ok(())
     }

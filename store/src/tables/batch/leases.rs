@@ -49,7 +49,8 @@ pub struct LeaseSearches {
 
 impl LeaseSearches {
     /// The position that an earlier lease of the batch noted for a filter. No operation that makes
-    /// events available before it shares a batch with leases (`BATCH-5`).
+    /// events available before it shares a batch with leases (`BATCH-5`), except a nack of a lease:
+    /// what a later lease of the batch then misses is found by the next one.
     pub(in crate::tables) fn position(&self, filter: FilterId) -> Option<LeasePosition> {
         self.searched.iter().find(|(known, _)| *known == filter).map(|(_, position)| *position)
     }

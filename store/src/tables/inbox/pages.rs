@@ -75,6 +75,11 @@ pub async fn list(
     .await?;
     guard.check(tx).await?;
     let leases = LeaseRows::read(tx, keys, Reading::Snapshot).await?;
+    let mut first = first;
+    if query.status == EventStatus::Received {
+        // Leased events have their places in this list; the page passes over them at once.
+        first.limit = first.limit.max((first.limit + leases.len()).min(FILTERED_PAGE));
+    }
     let (ids, mut next) = scan(tx, keys, &leases, query, first).await?;
     let mut events = Vec::with_capacity(ids.len());
     let mut bytes = 0;

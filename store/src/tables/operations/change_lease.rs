@@ -132,15 +132,6 @@ impl Operation for ChangeLease {
 }
 
 impl ChangeLease {
-    async fn members(
-        &self,
-        batch: &Batch<'_>,
-        tx: &mut dyn Transaction,
-    ) -> Result<Option<LeaseMembers>, TableError> {
-        let stored = tx.get(&batch.keys.lease_members(self.lease)).await?;
-        Ok(stored.map(|bytes| LeaseMembers::from_bytes(&bytes)).transpose()?)
-    }
-
     /// The events that the lease may still hold.
     async fn held(
         &self,
@@ -148,7 +139,8 @@ impl ChangeLease {
         tx: &mut dyn Transaction,
         stamp: &Stamp,
     ) -> Result<Vec<EventId>, TableError> {
-        let mut ids = self.members(batch, tx).await?.map(|row| row.events).unwrap_or_default();
+        let mut ids =
+            batch.lease_members(tx, self.lease).await?.map(|row| row.events).unwrap_or_default();
         let rows = batch.lease_rows(tx).await?;
         ids.extend(rows.events_of(|row| row.lease == self.lease && row.until > stamp.at));
         Ok(ids)
@@ -179,9 +171,10 @@ impl ChangeLease {
             return Ok(Err(batch.missing(tx, id, at).await?.into()));
         };
         let token = lease_token(self.lease, id);
-        let is_delivered = row.event.state.status == EventStatus::Delivered;
-        if self.change == LeaseChange::Acknowledge && is_delivered && delivery.token == Some(token)
-        {
+        let was_acknowledged = row.event.state.status == EventStatus::Delivered
+            && delivery.token == Some(token)
+            && self.change == LeaseChange::Acknowledge;
+        if was_acknowledged && self.ids.is_some() {
             return Ok(Ok(EventStatus::Delivered));
         }
         if !holds(&delivery, token, at) {
@@ -193,7 +186,7 @@ impl ChangeLease {
                 row = batch.fail_attempt(tx, row, delivery, policy, failure);
             }
             (LeaseChange::Extend { visibility }, _) => {
-                batch.extend(tx, &row, delivery, stamp, at.plus(*visibility));
+                batch.extend(tx, &row, delivery, stamp, at.plus(*visibility)).await?;
             }
             (LeaseChange::Acknowledge | LeaseChange::Nack { .. }, _) => {
                 batch.acknowledge(tx, &mut row, delivery, at);
@@ -235,7 +228,7 @@ impl ChangeLease {
             LeaseChange::Extend { visibility } => Some(stamp.at.plus(visibility)),
             LeaseChange::Acknowledge | LeaseChange::Nack { .. } => None,
         };
-        if let Some(members) = self.members(batch, tx).await? {
+        if let Some(members) = batch.lease_members(tx, self.lease).await? {
             let key = batch.keys.lease_members(self.lease);
             tx.clear(&batch.keys.members_end(members.until, self.lease));
             match until {

@@ -266,11 +266,10 @@ impl Lease {
             let range = batch.keys.queue_range(EventStatus::Received, after, None);
             let leases = batch.lease_rows(tx).await?;
             // Leased events have their place in this list; a long row of them is passed at once.
-            let rows = match leases.last_event() > Some(after) {
+            let page_rows = match leases.last_event() > Some(after) {
                 true => SCAN_PAGE,
-                false => self.rows_wanted(&search.leased),
+                false => search.page_rows(self.rows_wanted(&search.leased)),
             };
-            let page_rows = search.page_rows(rows);
             let page = tx.range_snapshot(RangeRead::first(range, page_rows)).await?;
             let is_leased = |id| leases.find(id).is_some() && !is_planted(Bug::LeasedTwice);
             let selected = |(key, value): &(Bytes, Bytes)| {

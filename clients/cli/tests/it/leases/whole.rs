@@ -81,10 +81,11 @@ async fn a_lease_is_held_longer_as_a_whole() {
     change(client, &held, "extend", &one).await.expect(200);
     assert!(leased_ids(&client.send(lease(&json!({}))).await.expect(200)).is_empty());
     let answer = change(client, &held, "ack", &json!({})).await.expect(200).json();
-    assert_eq!(answer["success_count"], 1, "the other one was taken out of the lease");
-    let named = json!({ "event_ids": [ids[1]] });
+    assert_eq!(answer["success_count"], 2, "what is held longer is in the lease until it ends");
+    check_rejection(&change(client, &held, "ack", &json!({})).await, 409, &["CONFLICT"], "held");
+    let named = json!({ "event_ids": ids });
     let answer = change(client, &held, "ack", &named).await.expect(200).json();
-    assert_eq!(answer["success_count"], 1, "named it is found by its token");
+    assert_eq!(answer["success_count"], 2, "they were acknowledged under this lease");
 }
 
 #[tokio::test]
