@@ -14,7 +14,8 @@ use triggers_store::kv::{Run, Store};
 use triggers_store::tables::TableError;
 use triggers_store::tables::access;
 use triggers_store::tables::operations::{
-    Acknowledge, ExtendLease, Lease, Leased, Nack, Replay, Unchanged,
+    Acknowledge, ChangeLease, ExtendLease, Lease, LeaseChange, LeaseEnded, Leased, Nack, Replay,
+    Unchanged,
 };
 use triggers_store::tables::rows::{AttemptOutcome, TenantRow};
 
@@ -158,6 +159,30 @@ async fn a_token_is_valid_while_its_lease_lasts() {
     let late = router.change(&tenant, acknowledge, in_seconds(5)).await.unwrap();
     assert_eq!(late, Err(Unchanged::Conflict));
     assert_eq!(status(&router, &tenant, EventStatus::Delivered).await, [id]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_for_all_but_the_events_that_are_held_longer() {
+    let (engine, tenant) = (engine(12), tenant("acme"));
+    let store = store(&engine, 12);
+    let node = node(&store, "n@1").await;
+    let router = node.router();
+    append(&router, &tenant, 2).await;
+    let visibility = Duration::from_secs(10);
+    let request = Lease { limit: 2, event_types: Vec::new(), visibility, after: None };
+    let reply = router.execute(&tenant, request, in_seconds(5)).await.unwrap();
+    let (id, token) = (reply.events[0].event.id, reply.events[0].token);
+    let extend = ExtendLease { id, token, visibility: Duration::from_secs(600) };
+    router.change(&tenant, extend, in_seconds(5)).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let acknowledge =
+        |ids| ChangeLease { lease: reply.lease, ids, change: LeaseChange::Acknowledge };
+    let whole = router.execute(&tenant, acknowledge(None), in_seconds(5)).await.unwrap();
+    assert_eq!(whole, Err(LeaseEnded));
+    let ids = Some(vec![id, reply.events[1].event.id]);
+    let named = router.execute(&tenant, acknowledge(ids), in_seconds(5)).await.unwrap().unwrap();
+    assert_eq!(named[0], (id, Ok(EventStatus::Delivered)));
+    assert_eq!(named[1].1, Err(Unchanged::Conflict), "its lease has run out");
 }
 
 #[tokio::test(start_paused = true)]

@@ -65,7 +65,7 @@ pub async fn list(
     query: &PageQuery,
 ) -> Result<EventPage, TableError> {
     let head = if query.to.is_some() { read_head(tx, keys).await? } else { Head::NEW };
-    let first = first_scan(keys, query, &head);
+    let mut first = first_scan(keys, query, &head);
     prefetch(tx, |reads| {
         reads.key(guard.key());
         reads.key(keys.counter(query.status));
@@ -75,7 +75,6 @@ pub async fn list(
     .await?;
     guard.check(tx).await?;
     let leases = LeaseRows::read(tx, keys, Reading::Snapshot).await?;
-    let mut first = first;
     if query.status == EventStatus::Received {
         // Leased events have their places in this list; the page passes over them at once.
         first.limit = first.limit.max((first.limit + leases.len()).min(FILTERED_PAGE));

@@ -132,15 +132,17 @@ impl Operation for ChangeLease {
 }
 
 impl ChangeLease {
-    /// The events that the lease may still hold.
+    /// The events that the lease may still hold; none once it has ended, even if single ones of
+    /// them are held longer.
     async fn held(
         &self,
         batch: &mut Batch<'_>,
         tx: &mut dyn Transaction,
         stamp: &Stamp,
     ) -> Result<Vec<EventId>, TableError> {
-        let mut ids =
-            batch.lease_members(tx, self.lease).await?.map(|row| row.events).unwrap_or_default();
+        let members = batch.lease_members(tx, self.lease).await?;
+        let members = members.filter(|members| members.until > stamp.at);
+        let mut ids = members.map(|members| members.events).unwrap_or_default();
         let rows = batch.lease_rows(tx).await?;
         ids.extend(rows.events_of(|row| row.lease == self.lease && row.until > stamp.at));
         Ok(ids)
